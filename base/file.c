@@ -1,0 +1,127 @@
+/* file.c - reading and atomically writing whole files. */
+#include "base/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum status file_read(const char *path, size_t limit, char **data, size_t *bytes)
+{
+    enum status status = STATUS_OK;
+    char *buffer = NULL;
+    struct stat info;
+    FILE *file = fopen(path, "rb");
+    if (!file || fstat(fileno(file), &info) != 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        FAIL(STATUS_IO, "%s: not a regular file", path);
+    if ((unsigned long long)info.st_size > limit)
+        FAIL(STATUS_DATA, "%s: %lld bytes, more than the %zu that such a file may have", path,
+             (long long)info.st_size, limit);
+    size_t size = (size_t)info.st_size;
+    buffer = malloc(size + 1);
+    if (!buffer)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    if (fread(buffer, 1, size, file) != size)
+        FAIL(STATUS_IO, "%s: cannot read %zu bytes", path, size);
+    buffer[size] = 0;
+    *data = buffer;
+    *bytes = size;
+    buffer = NULL;
+fail:
+    free(buffer);
+    if (file)
+        fclose(file);
+    return status;
+}
+
+static void folder_of(const char *path, char folder[PATH_MAX])
+{
+    const char *slash = strrchr(path, '/');
+    if (!slash)
+        strcpy(folder, ".");
+    else
+        snprintf(folder, PATH_MAX, "%.*s", slash == path ? 1 : (int)(slash - path), path);
+}
+
+enum status file_sync_folder(const char *folder)
+{
+    enum status status = STATUS_OK;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL))
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+fail:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+enum status file_write(const char *path, const void *data, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    char temporary[PATH_MAX], folder[PATH_MAX];
+    int fd = -1;
+    if (snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid()) >= PATH_MAX)
+        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: name too long", path);
+    folder_of(path, folder);
+    fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (fd < 0)
+        FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = write(fd, (const char *)data + done, bytes - done);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
+        done += (size_t)wrote;
+    }
+    if (fsync(fd) != 0)
+        FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
+    int closed = close(fd);
+    fd = -1;
+    if (closed != 0 || rename(temporary, path) != 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    return file_sync_folder(folder);
+fail:
+    if (fd >= 0)
+        close(fd);
+    unlink(temporary);
+    return status;
+}
+
+enum status file_make_folders(const char *path)
+{
+    enum status status = STATUS_OK;
+    char part[PATH_MAX];
+    if (snprintf(part, sizeof part, "%s", path) >= PATH_MAX)
+        FAIL(STATUS_IO, "%s: name too long", path);
+    for (char *slash = part; slash;) {
+        slash = strchr(slash + 1, '/');
+        if (slash)
+            *slash = 0;
+        if (mkdir(part, 0777) != 0 && errno != EEXIST)
+            FAIL(STATUS_IO, "%s: %s", part, strerror(errno));
+        if (slash)
+            *slash = '/';
+    }
+    if (!file_is_folder(path))
+        FAIL(STATUS_IO, "%s: not a folder", path);
+fail:
+    return status;
+}
+
+bool file_exists(const char *path)
+{
+    return access(path, F_OK) == 0;
+}
+
+bool file_is_folder(const char *path)
+{
+    struct stat info;
+    return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}

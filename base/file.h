@@ -1,0 +1,21 @@
+/* file.h - whole files, written so that a crash leaves the old one or the new one. */
+#ifndef CSC_BASE_FILE_H
+#define CSC_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "base/status.h"
+
+/* The whole file, with a 0 byte behind it; the caller frees *data. Larger than `limit` is STATUS_DATA. */
+enum status file_read(const char *path, size_t limit, char **data, size_t *bytes);
+
+/* Writes under a temporary name in the same folder, fsyncs, renames, fsyncs the folder. */
+enum status file_write(const char *path, const void *data, size_t bytes);
+
+enum status file_sync_folder(const char *folder);
+enum status file_make_folders(const char *path); /* as mkdir -p */
+bool file_exists(const char *path);
+bool file_is_folder(const char *path);
+
+#endif

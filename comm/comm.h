@@ -1,0 +1,53 @@
+/* comm.h - ranks behind one table: one process, MPI, later NCCL.
+ * Every call is collective unless it says otherwise: all ranks make it, in the same order, with the same
+ * counts. Buffers are host memory here; a device's communicator overrides the reductions. */
+#ifndef CSC_COMM_COMM_H
+#define CSC_COMM_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct comm;
+struct comm_request; /* a reduction under way, owned by the communicator */
+
+enum comm_dtype { COMM_F32, COMM_BF16 }; /* what travels; sums are rounded to it at every hop */
+
+struct comm_ops {
+    const char *name; /* "self", "mpi" */
+    enum status (*broadcast)(struct comm *comm, void *data, size_t bytes, int root);
+    /* data[i] = sum over ranks, in place. `ordered`: recursive doubling of our own, whose order of
+     * summation depends only on the number of ranks; else as the library likes. */
+    enum status (*sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered);
+    enum status (*sum_f64)(struct comm *comm, double *data, size_t count, bool ordered);
+    /* The same without waiting; *request stays valid until waited for. Data must not be touched. */
+    enum status (*start_sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                 bool ordered, struct comm_request **request);
+    enum status (*progress)(struct comm *comm); /* not collective: gives reductions under way a push */
+    enum status (*wait)(struct comm *comm, struct comm_request *request);
+    enum status (*max_i64)(struct comm *comm, int64_t *data, size_t count);
+    /* out (on every rank): size * bytes, in rank order. */
+    enum status (*gather)(struct comm *comm, const void *data, size_t bytes, void *out);
+    enum status (*barrier)(struct comm *comm);
+    void (*abort)(struct comm *comm, int exit_code) __attribute__((noreturn)); /* not collective: ends all ranks */
+    void (*destroy)(struct comm *comm);
+};
+
+struct comm {
+    const struct comm_ops *ops;
+    int rank, size;             /* of the job */
+    int local_rank, local_size; /* among the ranks that share this host's memory */
+};
+
+/* MPI if built in and this process was started by a launcher, else one process. Fails with STATUS_USAGE
+ * where a launcher (mpirun, srun) promised more ranks than the world has: they do not match. */
+enum status comm_create(struct comm **comm);
+void comm_destroy(struct comm *comm); /* NULL is fine */
+
+/* Every rank gives its own status; all return the first failing rank's code (STATUS_OK if none). On ranks
+ * that did not fail themselves the status record says which rank did, and `comm_is_mine` tells who speaks. */
+enum status comm_agree(struct comm *comm, enum status mine);
+
+#endif

@@ -1,0 +1,114 @@
+/* test_base.c - status, arena, Philox, hash and files. */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/philox.h"
+#include "tests/check.h"
+
+static enum status inner(void)
+{
+    enum status status = STATUS_OK;
+    FAIL(STATUS_DATA, "block %d", 7);
+fail:
+    return status;
+}
+
+static enum status outer(void)
+{
+    enum status status = STATUS_OK;
+    TRY(inner());
+fail:
+    return status;
+}
+
+static void check_status(void)
+{
+    CHECK(outer() == STATUS_DATA, "code not passed on");
+    CHECK(strcmp(status_message(), "block 7") == 0, "%s", status_message());
+    CHECK(strncmp(status_origin(), "tests/base/test_base.c:", 23) == 0, "%s", status_origin());
+    struct status_record record;
+    status_save(&record);
+    status_clear();
+    CHECK(status_code() == STATUS_OK, "not cleared");
+    CHECK(status_restore(&record) == STATUS_DATA && strcmp(status_message(), "block 7") == 0, "not restored");
+}
+
+/* Known answers of Random123 (kat_vectors, philox4x32 10). */
+static void check_philox(void)
+{
+    uint32_t out[4];
+    philox4x32((uint32_t[]){ 0, 0, 0, 0 }, (uint32_t[]){ 0, 0 }, out);
+    CHECK(out[0] == 0x6627e8d5 && out[1] == 0xe169c58d && out[2] == 0xbc57ac4c && out[3] == 0x9b00dbd8, "zeros");
+    philox4x32((uint32_t[]){ ~0u, ~0u, ~0u, ~0u }, (uint32_t[]){ ~0u, ~0u }, out);
+    CHECK(out[0] == 0x408f276d && out[1] == 0x41c83b0e && out[2] == 0xa20bc7c6 && out[3] == 0x6d5451fd, "ones");
+    philox4x32((uint32_t[]){ 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 },
+               (uint32_t[]){ 0xa4093822, 0x299f31d0 }, out);
+    CHECK(out[0] == 0xd16cfe09 && out[1] == 0x94fdcceb && out[2] == 0x5001e420 && out[3] == 0x24126ea1, "pi");
+
+    struct philox stream;
+    philox_init(&stream, 5, PHILOX_DOMAIN_INIT, 3);
+    double sum = 0, squares = 0;
+    int counts[7] = { 0 };
+    enum { DRAWS = 70000 };
+    for (int i = 0; i < DRAWS; i++) {
+        double v = philox_normal(&stream);
+        sum += v;
+        squares += v * v;
+        counts[philox_below(&stream, 7)]++;
+    }
+    CHECK(fabs(sum / DRAWS) < 0.02 && fabs(squares / DRAWS - 1) < 0.03, "mean %g square %g", sum / DRAWS, squares / DRAWS);
+    for (int i = 0; i < 7; i++)
+        CHECK(abs(counts[i] - DRAWS / 7) < 500, "%d draws of %d", counts[i], i);
+}
+
+static void check_arena(void)
+{
+    struct arena arena = { 0 };
+    CHECK(!arena_take(&arena, 1) && !arena_take(&arena, 100), "memory while measuring");
+    CHECK(arena.used == 192, "%zu bytes", arena.used);
+    CHECK(arena_allocate(&arena) == STATUS_OK, "allocate");
+    char *first = arena_take(&arena, 1), *second = arena_take(&arena, 100);
+    CHECK(second - first == ARENA_ALIGN && (uintptr_t)first % ARENA_ALIGN == 0, "not carved");
+    arena_finish(&arena);
+    arena_finish(&arena);
+}
+
+static void check_files(void)
+{
+    char folder[] = "/tmp/csc-base-XXXXXX", path[128], deep[128];
+    CHECK(mkdtemp(folder) != NULL, "mkdtemp");
+    snprintf(deep, sizeof deep, "%s/a/b", folder);
+    CHECK(file_make_folders(deep) == STATUS_OK && file_is_folder(deep), "%s", status_message());
+    snprintf(path, sizeof path, "%s/file", deep);
+    CHECK(file_write(path, "abc", 3) == STATUS_OK, "%s", status_message());
+    char *data = NULL;
+    size_t bytes = 0;
+    CHECK(file_read(path, 3, &data, &bytes) == STATUS_OK && bytes == 3 && !strcmp(data, "abc"), "read back");
+    free(data);
+    CHECK(file_read(path, 2, &data, &bytes) == STATUS_DATA, "limit ignored");
+    CHECK(file_read(deep, 9, &data, &bytes) == STATUS_IO, "read a folder");
+    uint64_t hash, length;
+    CHECK(hash_file(path, &hash, &length) == STATUS_OK && hash == 0x44bc2cf5ad770999 && length == 3, "XXH64(abc)");
+    CHECK(hash_bytes("abc", 3) == hash, "hashes differ");
+    char text[17];
+    hash_text(10, text);
+    CHECK(!strcmp(text, "000000000000000a"), "%s", text);
+    CHECK(file_write("/nonexistent/x", "", 0) == STATUS_IO, "wrote nowhere");
+    unlink(path);
+    rmdir(deep);
+    snprintf(deep, sizeof deep, "%s/a", folder);
+    rmdir(deep);
+    CHECK(rmdir(folder) == 0, "left something behind");
+}
+
+int main(void)
+{
+    check_status();
+    check_philox();
+    check_arena();
+    check_files();
+    return check_done("base");
+}
