@@ -1,0 +1,82 @@
+/* checkpoint.h - RUN/checkpoints/step-00001234/: model.safetensors, optimizer.safetensors, state.json, config.yaml
+ * and MANIFEST, which holds the size and XXH64 of each and, last, its own.
+ * Only the holder of the run's lock (trainer/run.h) writes, retains or cleans. */
+#ifndef CSC_TRAINER_CHECKPOINT_H
+#define CSC_TRAINER_CHECKPOINT_H
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "trainer/safetensors.h"
+
+#define CHECKPOINT_LAST_STEP 99999999 /* a step has eight digits */
+
+/* state.json */
+struct checkpoint_state {
+    int64_t step;           /* optimizer steps done */
+    int64_t epoch;          /* the epoch that the next step belongs to */
+    int64_t epoch_step;     /* and its place there, from 0: where the loader goes on */
+    uint64_t seed;
+    int ranks;              /* that wrote it */
+    double seconds;         /* trained so far, over all invocations */
+    double top1;            /* of an evaluation at this very step, NAN if there was none */
+    double best_top1;       /* of the run so far, NAN if none */
+    int64_t best_step;      /* 0 if none */
+    char train[17], val[17]; /* dataset fingerprints, "" if none */
+    json_t *extra;          /* an object of the caller's own (tuned choices), or NULL; owned when read */
+};
+
+struct checkpoint_contents {
+    const struct safetensor *model;
+    int model_count;
+    const struct safetensor *optimizer; /* momentum, EMA, power-iteration vectors and eta */
+    int optimizer_count;
+    const struct checkpoint_state *state;
+    const char *config;     /* YAML, as config_print gives it */
+};
+
+/* Writes step-%08lld of contents->state->step and gives its path: under a name starting .tmp-, every file fsynced,
+ * renamed, parent fsynced. A directory of that step which exists already is replaced. On failure (STATUS_IO: disk full)
+ * nothing of it is left and older checkpoints are as they were. */
+enum status checkpoint_write(const char *run, const struct checkpoint_contents *contents, char path[PATH_MAX]);
+
+/* Sizes and hashes of every file, and the manifest's own. STATUS_DATA says what is damaged, STATUS_IO what is missing. */
+enum status checkpoint_verify(const char *checkpoint);
+
+/* An open checkpoint. */
+struct checkpoint {
+    char path[PATH_MAX];
+    struct safetensors *model, *optimizer;
+    struct checkpoint_state state;
+    char *config;
+};
+
+/* Verifies, then reads. */
+enum status checkpoint_open(struct checkpoint **checkpoint, const char *path);
+void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
+
+/* The newest checkpoint of a run that verifies; path "" if the run has none. A warning says why a newer one was passed
+ * over; STATUS_DATA if there are some but none is valid. */
+enum status checkpoint_scan(const char *run, char path[PATH_MAX]);
+
+/* What a start with this --resume does: path "" is a fresh start. resume NULL: refused (STATUS_USAGE) if the run holds
+ * checkpoints; "auto": checkpoint_scan; else that directory or STATUS_IO. Rank 0 calls this. */
+enum status checkpoint_resume(const char *run, const char *resume, char path[PATH_MAX]);
+
+/* For csc-eval and csc-viz: `path` itself if it is a checkpoint, else the best (or, without evaluations, the newest) valid
+ * one of the run. */
+enum status checkpoint_locate(const char *path, char found[PATH_MAX]);
+
+/* Deletes all but the newest `keep`, the best and the newest that verifies, oldest first. */
+enum status checkpoint_retain(const char *run, int keep);
+
+/* Removes what dead writers left under .tmp- names. */
+enum status checkpoint_clean(const char *run);
+
+/* Prints step, date, bytes and whether it verifies for each, best marked with *. STATUS_DATA if any is damaged. */
+enum status checkpoint_list(const char *run);
+
+#endif
