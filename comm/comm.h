@@ -39,6 +39,7 @@ struct comm {
     const struct comm_ops *ops;
     int rank, size;             /* of the job */
     int local_rank, local_size; /* among the ranks that share this host's memory */
+    bool quiet;                 /* the last comm_agree chose another rank's failure */
 };
 
 /* MPI if built in and this process was started by a launcher, else one process. Fails with STATUS_USAGE
@@ -46,8 +47,13 @@ struct comm {
 enum status comm_create(struct comm **comm);
 void comm_destroy(struct comm *comm); /* NULL is fine */
 
-/* Every rank gives its own status; all return the first failing rank's code (STATUS_OK if none). On ranks
- * that did not fail themselves the status record says which rank did, and `comm_is_mine` tells who speaks. */
+/* Every rank gives its own status; all return the first failing rank's code (STATUS_OK if none). That rank
+ * keeps its own status record; on all others the record says "rank 3 failed: ...". If the ranks cannot be
+ * reached, a rank that failed returns its own failure, the others STATUS_LOST. */
 enum status comm_agree(struct comm *comm, enum status mine);
+
+/* Whether this rank is the one to print the failure: not if comm_agree chose another rank's. Without a
+ * communicator (NULL: comm_create failed), only the process that the launcher calls rank 0. Not collective. */
+bool comm_speaks(const struct comm *comm);
 
 #endif

@@ -1,0 +1,13 @@
+/* affinity.h - the cores that this process may run on. */
+#ifndef CSC_BASE_AFFINITY_H
+#define CSC_BASE_AFFINITY_H
+
+/* Cores in this process's affinity mask; all of the machine's if there is no telling. */
+int affinity_cores(void);
+
+/* Warns once, through log_warn, where this rank was bound to fewer cores than its threads and data workers
+ * need although the machine has more: Open MPI binds each of one or two ranks to a single core.
+ * local_ranks: ranks on this host. */
+void affinity_warn(int threads, int workers, int local_ranks);
+
+#endif

@@ -1,0 +1,68 @@
+/* comm.c - chooses the communicator, and agrees on failures. */
+#include "comm/comm.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "comm/internal.h"
+#include "comm/launch.h"
+
+size_t comm_chunk = (size_t)1 << 30;
+
+enum status comm_create(struct comm **comm)
+{
+    struct launch launch = launch_read();
+#ifdef CSC_HAVE_MPI
+    if (launch.launcher && launch.ranks != 1) /* MPI_Init takes most of a second: not for one process */
+        return comm_mpi_create(comm);
+#else
+    if (launch_check(&launch, 1, NULL) != STATUS_OK)
+        return STATUS_USAGE;
+#endif
+    return comm_self_create(comm);
+}
+
+void comm_destroy(struct comm *comm)
+{
+    if (comm)
+        comm->ops->destroy(comm);
+}
+
+bool comm_speaks(const struct comm *comm)
+{
+    return comm ? !comm->quiet : launch_read().rank == 0;
+}
+
+/* Takes over the record of `rank`, as seen from another. */
+static enum status adopt(int rank, const struct status_record *record)
+{
+    struct status_record seen = { .code = record->code };
+    snprintf(seen.message, sizeof seen.message, "rank %d failed: %s", rank, record->message);
+    memcpy(seen.origin, record->origin, sizeof seen.origin);
+    return status_restore(&seen);
+}
+
+enum status comm_agree(struct comm *comm, enum status mine)
+{
+    enum status status = STATUS_OK;
+    struct status_record own, chosen;
+    status_save(&own);
+    own.code = mine;
+    comm->quiet = false;
+    if (comm->size == 1)
+        return mine;
+
+    int64_t first = mine == STATUS_OK ? 0 : comm->size - comm->rank; /* the lowest failing rank wins */
+    TRY(comm->ops->max_i64(comm, &first, 1));
+    if (!first)
+        return STATUS_OK;
+    int root = (int)(comm->size - first);
+    chosen = own;
+    TRY(comm->ops->broadcast(comm, &chosen, sizeof chosen, root));
+    if (comm->rank == root)
+        return mine;
+    comm->quiet = true;
+    return adopt(root, &chosen);
+fail:
+    return mine == STATUS_OK ? status : status_restore(&own);
+}

@@ -1,0 +1,78 @@
+/* launch.c - reads the launchers' environment variables.
+ * mpirun's own come first: inside a SLURM job, Open MPI and MPICH start one daemon per node through srun,
+ * so that their ranks inherit a SLURM step that counts daemons. */
+#include "comm/launch.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+static const struct source {
+    const char *launcher, *ranks, *rank;
+} sources[] = {
+    { "mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK" }, /* Open MPI */
+    { "mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK" },   /* MVAPICH */
+    { "mpirun", "PMI_SIZE", "PMI_RANK" },                         /* MPICH, Intel MPI */
+};
+
+/* A number >= 0; -1 if the variable is missing or anything else. */
+static long number(const char *name)
+{
+    const char *text = getenv(name);
+    if (!text || *text < '0' || *text > '9')
+        return -1;
+    char *end;
+    errno = 0;
+    long value = strtol(text, &end, 10);
+    return errno || *end ? -1 : value;
+}
+
+static int count(const char *name)
+{
+    long value = number(name);
+    return value > 0 && value <= INT_MAX ? (int)value : 0;
+}
+
+/* SLURM numbers the batch script's and other special steps from 0xfffffff0 up; those hold one process. */
+static bool in_srun_step(void)
+{
+    long step = number("SLURM_STEP_ID");
+    if (step < 0)
+        step = number("SLURM_STEPID");
+    return step >= 0 && step < 0xfffffff0L && number("SLURM_PROCID") >= 0;
+}
+
+struct launch launch_read(void)
+{
+    int tasks = in_srun_step() ? count("SLURM_STEP_NUM_TASKS") : 0;
+    if (tasks && count("PMI_SIZE") == tasks && number("PMI_RANK") == number("SLURM_PROCID")) /* --mpi=pmi2 */
+        return (struct launch){ "srun", "PMI_SIZE", count("PMI_RANK"), tasks };
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
+        const struct source *s = &sources[i];
+        if (count(s->ranks))
+            return (struct launch){ s->launcher, s->ranks, count(s->rank), count(s->ranks) };
+    }
+    if (tasks)
+        return (struct launch){ "srun", "SLURM_STEP_NUM_TASKS", count("SLURM_PROCID"), tasks };
+    if (getenv("PMIX_NAMESPACE"))
+        return (struct launch){ "a PMIx launcher", "PMIX_NAMESPACE", count("PMIX_RANK"), 0 };
+    return (struct launch){ 0 };
+}
+
+enum status launch_check(const struct launch *launch, int size, const char *library)
+{
+    enum status status = STATUS_OK;
+    if (size >= launch->ranks)
+        return STATUS_OK;
+    bool srun = launch->launcher[0] == 's';
+    if (!library)
+        FAIL(STATUS_USAGE, "%s started %d processes (%s), but this program was built without MPI: run one "
+             "process, or build with -Dmpi=enabled", launch->launcher, launch->ranks, launch->variable);
+    FAIL(STATUS_USAGE, "%s started %d processes (%s), but each sees %d rank%s through %s: %s",
+         launch->launcher, launch->ranks, launch->variable, size, size == 1 ? "" : "s", library,
+         srun ? "use srun --mpi=pmix (srun --mpi=list shows what there is), or mpirun inside the allocation"
+              : "use the mpirun of the MPI that this program was built with");
+fail:
+    return status;
+}

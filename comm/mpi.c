@@ -1,0 +1,220 @@
+/* mpi.c - ranks through MPI: the blocking calls, start and end.
+ * MPI is initialised FUNNELED: only the thread that created the communicator may use it. MPI's errors come
+ * back as STATUS_LOST. Arrays longer than comm_chunk travel in chunks, since MPI counts in ints. */
+#include "comm/mpi_comm.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "comm/bf16.h"
+#include "comm/launch.h"
+
+enum status mpi_lost(const char *call, int error, const char *file, int line)
+{
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(error, text, &length);
+    return status_report(STATUS_LOST, file, line, "%s: %s: a rank, its node or the network was lost", call, text);
+}
+
+static enum status mpi_broadcast(struct comm *comm, void *data, size_t bytes, int root)
+{
+    enum status status = STATUS_OK;
+    assert(root >= 0 && root < comm->size);
+    for (size_t done = 0; done < bytes; done += comm_chunk) {
+        int part = (int)(bytes - done < comm_chunk ? bytes - done : comm_chunk);
+        TRY_MPI(MPI_Bcast, (char *)data + done, part, MPI_BYTE, root, ((struct mpi_comm *)comm)->world);
+    }
+fail:
+    return status;
+}
+
+/* In place, in chunks, in whatever order MPI likes. */
+static enum status reduce(struct comm *comm, void *data, size_t count, size_t bytes, MPI_Datatype type, MPI_Op op)
+{
+    enum status status = STATUS_OK;
+    for (size_t done = 0; done < count; done += comm_chunk) {
+        int part = (int)(count - done < comm_chunk ? count - done : comm_chunk);
+        TRY_MPI(MPI_Allreduce, MPI_IN_PLACE, (char *)data + done * bytes, part, type, op,
+                ((struct mpi_comm *)comm)->world);
+    }
+fail:
+    return status;
+}
+
+static enum status mpi_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered)
+{
+    enum status status = STATUS_OK;
+    struct comm_request *request;
+    if (ordered)
+        return mpi_ordered_f32((struct mpi_comm *)comm, data, count, wire);
+    if (wire == COMM_F32)
+        return reduce(comm, data, count, sizeof *data, MPI_FLOAT, MPI_SUM);
+    TRY(mpi_start_sum_f32(comm, data, count, wire, false, &request));
+    TRY(mpi_wait(comm, request));
+fail:
+    return status;
+}
+
+static enum status mpi_sum_f64(struct comm *comm, double *data, size_t count, bool ordered)
+{
+    if (ordered)
+        return mpi_ordered_f64((struct mpi_comm *)comm, data, count);
+    return reduce(comm, data, count, sizeof *data, MPI_DOUBLE, MPI_SUM);
+}
+
+static enum status mpi_max_i64(struct comm *comm, int64_t *data, size_t count)
+{
+    return reduce(comm, data, count, sizeof *data, MPI_INT64_T, MPI_MAX);
+}
+
+static enum status mpi_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+{
+    enum status status = STATUS_OK;
+    if (bytes && bytes <= comm_chunk) {
+        TRY_MPI(MPI_Allgather, data, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, ((struct mpi_comm *)comm)->world);
+    } else if (bytes) {
+        memcpy((char *)out + (size_t)comm->rank * bytes, data, bytes);
+        for (int rank = 0; rank < comm->size; rank++)
+            TRY(mpi_broadcast(comm, (char *)out + (size_t)rank * bytes, bytes, rank));
+    }
+fail:
+    return status;
+}
+
+static enum status mpi_barrier(struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    TRY_MPI(MPI_Barrier, ((struct mpi_comm *)comm)->world);
+fail:
+    return status;
+}
+
+static void __attribute__((noreturn)) mpi_abort(struct comm *comm, int exit_code)
+{
+    (void)comm;
+    fflush(NULL);
+    MPI_Abort(MPI_COMM_WORLD, exit_code);
+    _exit(exit_code);
+}
+
+static void mpi_destroy(struct comm *comm)
+{
+    struct mpi_comm *mpi = (struct mpi_comm *)comm;
+    mpi_requests_free(mpi);
+    free(mpi->mine);
+    free(mpi->theirs);
+    if (mpi->bf16_sum != MPI_OP_NULL)
+        MPI_Op_free(&mpi->bf16_sum);
+    if (mpi->bf16 != MPI_DATATYPE_NULL)
+        MPI_Type_free(&mpi->bf16);
+    if (mpi->world != MPI_COMM_NULL)
+        MPI_Comm_free(&mpi->world);
+    int initialized = 0;
+    if (MPI_Initialized(&initialized) == MPI_SUCCESS && initialized)
+        MPI_Finalize();
+    free(mpi);
+}
+
+static const struct comm_ops mpi_ops = {
+    .name = "mpi",
+    .broadcast = mpi_broadcast,
+    .sum_f32 = mpi_sum_f32,
+    .sum_f64 = mpi_sum_f64,
+    .start_sum_f32 = mpi_start_sum_f32,
+    .progress = mpi_progress,
+    .wait = mpi_wait,
+    .max_i64 = mpi_max_i64,
+    .gather = mpi_gather,
+    .barrier = mpi_barrier,
+    .abort = mpi_abort,
+    .destroy = mpi_destroy,
+};
+
+/* MPI's form of an operation: inout = in + inout, rounded. */
+static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type)
+{
+    (void)type;
+    const uint16_t *a = in;
+    uint16_t *b = inout;
+    for (int i = 0; i < *count; i++)
+        b[i] = bf16_from_float(bf16_to_float(a[i]) + bf16_to_float(b[i]));
+}
+
+/* "Open MPI v4.1.4" of the long text that the library gives. */
+static void library_name(char name[64])
+{
+    char text[MPI_MAX_LIBRARY_VERSION_STRING] = "MPI";
+    int length = 0;
+    MPI_Get_library_version(text, &length);
+    snprintf(name, 64, "%.*s", (int)strcspn(text, ",\n"), text);
+}
+
+static enum status start_mpi(int *size)
+{
+    enum status status = STATUS_OK;
+    int provided;
+    char library[64];
+    TRY_MPI(MPI_Init_thread, NULL, NULL, MPI_THREAD_FUNNELED, &provided);
+    library_name(library);
+    TRY_MPI(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+    TRY_MPI(MPI_Comm_size, MPI_COMM_WORLD, size);
+    struct launch launch = launch_read();
+    TRY(launch_check(&launch, *size, library));
+    if (provided < MPI_THREAD_FUNNELED)
+        FAIL(STATUS_USAGE, "%s does not support threads (MPI_THREAD_FUNNELED): use an MPI that does", library);
+fail:
+    return status;
+}
+
+static enum status read_places(struct mpi_comm *mpi)
+{
+    enum status status = STATUS_OK;
+    MPI_Comm host = MPI_COMM_NULL;
+    TRY_MPI(MPI_Comm_rank, mpi->world, &mpi->base.rank);
+    TRY_MPI(MPI_Comm_size, mpi->world, &mpi->base.size);
+    TRY_MPI(MPI_Comm_split_type, mpi->world, MPI_COMM_TYPE_SHARED, mpi->base.rank, MPI_INFO_NULL, &host);
+    TRY_MPI(MPI_Comm_rank, host, &mpi->base.local_rank);
+    TRY_MPI(MPI_Comm_size, host, &mpi->base.local_size);
+fail:
+    if (host != MPI_COMM_NULL)
+        MPI_Comm_free(&host);
+    return status;
+}
+
+enum status comm_mpi_create(struct comm **out)
+{
+    enum status status = STATUS_OK;
+    int size = 0;
+    struct mpi_comm *mpi = calloc(1, sizeof *mpi);
+    if (!mpi)
+        FAIL(STATUS_NOMEM, "out of memory");
+    mpi->base.ops = &mpi_ops;
+    mpi->world = MPI_COMM_NULL;
+    mpi->bf16 = MPI_DATATYPE_NULL;
+    mpi->bf16_sum = MPI_OP_NULL;
+    TRY(start_mpi(&size));
+    if (size == 1) { /* the launcher did not tell */
+        mpi_destroy(&mpi->base);
+        return comm_self_create(out);
+    }
+    TRY_MPI(MPI_Comm_dup, MPI_COMM_WORLD, &mpi->world);
+    TRY_MPI(MPI_Comm_set_errhandler, mpi->world, MPI_ERRORS_RETURN);
+    TRY_MPI(MPI_Type_contiguous, 2, MPI_BYTE, &mpi->bf16);
+    TRY_MPI(MPI_Type_commit, &mpi->bf16);
+    TRY_MPI(MPI_Op_create, sum_bf16, 1, &mpi->bf16_sum);
+    TRY(read_places(mpi));
+    mpi->mine = malloc(MPI_PIECE * sizeof(double));
+    mpi->theirs = malloc(MPI_PIECE * sizeof(double));
+    if (!mpi->mine || !mpi->theirs)
+        FAIL(STATUS_NOMEM, "out of memory for ordered sums");
+    *out = &mpi->base;
+    return STATUS_OK;
+fail:
+    if (mpi)
+        mpi_destroy(&mpi->base);
+    return status;
+}

@@ -1,0 +1,159 @@
+/* mpi_request.c - sums under way, one MPI_Iallreduce per chunk.
+ * bf16 sums travel in a packed copy kept with the request. Ordered sums have no non-blocking form: they are
+ * done when waited for, which every rank does in the same order. */
+#include <stdlib.h>
+
+#include "comm/bf16.h"
+#include "comm/mpi_comm.h"
+
+struct comm_request {
+    bool busy, ordered;
+    enum comm_dtype wire;
+    float *data;
+    size_t count;
+    uint16_t *packed; /* count values, bf16 only */
+    size_t packed_capacity;
+    MPI_Request *parts; /* one per chunk */
+    int part_count, part_capacity;
+};
+
+static enum status new_request(struct mpi_comm *mpi, struct comm_request **request)
+{
+    enum status status = STATUS_OK;
+    size_t bytes = (size_t)(mpi->request_count + 1) * sizeof *mpi->requests;
+    struct comm_request **all = realloc(mpi->requests, bytes);
+    if (!all)
+        FAIL(STATUS_NOMEM, "out of memory for %d sums under way", mpi->request_count + 1);
+    mpi->requests = all;
+    *request = calloc(1, sizeof **request);
+    if (!*request)
+        FAIL(STATUS_NOMEM, "out of memory for %d sums under way", mpi->request_count + 1);
+    all[mpi->request_count++] = *request;
+fail:
+    return status;
+}
+
+static enum status free_request(struct mpi_comm *mpi, struct comm_request **request)
+{
+    for (int i = 0; i < mpi->request_count; i++) {
+        if (!mpi->requests[i]->busy) {
+            *request = mpi->requests[i];
+            return STATUS_OK;
+        }
+    }
+    return new_request(mpi, request);
+}
+
+/* Grows the request's arrays on its first uses; later steps of the same sizes allocate nothing. */
+static enum status reserve(struct comm_request *r)
+{
+    enum status status = STATUS_OK;
+    int parts = (int)((r->count + comm_chunk - 1) / comm_chunk);
+    if (parts > r->part_capacity) {
+        MPI_Request *grown = realloc(r->parts, (size_t)parts * sizeof *grown);
+        if (!grown)
+            FAIL(STATUS_NOMEM, "out of memory for a sum of %zu numbers", r->count);
+        r->parts = grown;
+        r->part_capacity = parts;
+    }
+    if (r->wire == COMM_BF16 && r->count > r->packed_capacity) {
+        free(r->packed);
+        r->packed_capacity = 0;
+        r->packed = malloc(r->count * sizeof *r->packed);
+        if (!r->packed)
+            FAIL(STATUS_NOMEM, "out of memory for a bf16 sum of %zu numbers", r->count);
+        r->packed_capacity = r->count;
+    }
+fail:
+    return status;
+}
+
+static void pack(struct comm_request *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        r->packed[i] = bf16_from_float(r->data[i]);
+}
+
+static void unpack(struct comm_request *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        r->data[i] = bf16_to_float(r->packed[i]);
+}
+
+static enum status start(struct mpi_comm *mpi, struct comm_request *r)
+{
+    enum status status = STATUS_OK;
+    TRY(reserve(r));
+    if (r->wire == COMM_BF16)
+        pack(r);
+    for (size_t done = 0; done < r->count; done += comm_chunk) {
+        int part = (int)(r->count - done < comm_chunk ? r->count - done : comm_chunk);
+        MPI_Request *request = &r->parts[r->part_count];
+        if (r->wire == COMM_BF16)
+            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->packed + done, part, mpi->bf16, mpi->bf16_sum, mpi->world, request);
+        else
+            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->data + done, part, MPI_FLOAT, MPI_SUM, mpi->world, request);
+        r->part_count++;
+    }
+fail:
+    return status;
+}
+
+enum status mpi_start_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
+                              struct comm_request **request)
+{
+    enum status status = STATUS_OK;
+    struct mpi_comm *mpi = (struct mpi_comm *)comm;
+    struct comm_request *r = NULL;
+    TRY(free_request(mpi, &r));
+    r->busy = true;
+    r->ordered = ordered;
+    r->wire = wire;
+    r->data = data;
+    r->count = count;
+    r->part_count = 0;
+    if (!ordered)
+        TRY(start(mpi, r));
+    *request = r;
+fail:
+    return status;
+}
+
+enum status mpi_progress(struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    struct mpi_comm *mpi = (struct mpi_comm *)comm;
+    for (int i = 0; i < mpi->request_count; i++) {
+        struct comm_request *r = mpi->requests[i];
+        int done;
+        if (r->busy && r->part_count)
+            TRY_MPI(MPI_Testall, r->part_count, r->parts, &done, MPI_STATUSES_IGNORE);
+    }
+fail:
+    return status;
+}
+
+enum status mpi_wait(struct comm *comm, struct comm_request *r)
+{
+    enum status status = STATUS_OK;
+    if (r->ordered) {
+        TRY(mpi_ordered_f32((struct mpi_comm *)comm, r->data, r->count, r->wire));
+    } else {
+        TRY_MPI(MPI_Waitall, r->part_count, r->parts, MPI_STATUSES_IGNORE);
+        if (r->wire == COMM_BF16)
+            unpack(r);
+    }
+    r->busy = false;
+fail:
+    return status;
+}
+
+void mpi_requests_free(struct mpi_comm *mpi)
+{
+    for (int i = 0; i < mpi->request_count; i++) {
+        free(mpi->requests[i]->packed);
+        free(mpi->requests[i]->parts);
+        free(mpi->requests[i]);
+    }
+    free(mpi->requests);
+}
