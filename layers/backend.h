@@ -1,0 +1,153 @@
+/* backend.h - what a device can do: one const table of operations over tensors.
+ * `ref` fills the whole table plainly; a faster backend starts from a copy of it and overwrites what it
+ * does better, so every slot is always callable. The model is written once against this table.
+ * All tensors are dense NHWC in the device's memory; every operation is queued or done in call order.
+ * Wherever `accumulate` or += stands, the destination is read first. */
+#ifndef CSC_LAYERS_BACKEND_H
+#define CSC_LAYERS_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+
+struct device;
+
+/* A convolution A^T: input (N,H,W,C), weights (D,k,k,C), output (N,H',W',D); its adjoint A maps back. */
+struct conv_shape {
+    int n, h, w, c;
+    int d, k, stride, pad;
+};
+int conv_out_h(const struct conv_shape *shape);
+int conv_out_w(const struct conv_shape *shape);
+size_t conv_in_count(const struct conv_shape *shape);      /* floats in the input */
+size_t conv_out_count(const struct conv_shape *shape);
+size_t conv_weight_count(const struct conv_shape *shape);
+/* STATUS_USAGE unless sizes are positive and the kernel fits the padded input. */
+enum status conv_shape_check(const struct conv_shape *shape);
+
+enum conv_use { CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4 };
+
+/* One planned convolution; a backend embeds this first. */
+struct conv {
+    struct device *device;
+    struct conv_shape shape;
+    unsigned uses;
+    size_t scratch; /* bytes of shared scratch that its calls need */
+};
+
+/* What happens to a convolution's result before it is stored:
+ *     out = f(alpha * conv + beta * add)      add may be out itself; NULL is 0
+ * SHRINK: nonnegative: f(v) = max(nu v - threshold, 0); two-sided: sign(v) max(|nu v| - threshold, 0)
+ * MASK:   f(v) = nu v where mask != 0, else 0 */
+enum epilogue_kind { EPILOGUE_LINEAR, EPILOGUE_SHRINK, EPILOGUE_MASK };
+struct epilogue {
+    enum epilogue_kind kind;
+    float alpha, beta;
+    const float *add;
+    float nu, threshold;
+    bool nonnegative;
+    const float *mask;
+};
+
+/* One term alpha * (weight gradient of input x and output gradient d). */
+struct gradient_term {
+    const float *x, *d;
+    float alpha;
+};
+
+/* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */
+struct norm_shape {
+    size_t rows; /* N*H*W */
+    int c;
+    bool relu;
+};
+
+struct pool_shape { int n, h, w, c, k, stride, pad; }; /* max pooling; outputs as for a convolution */
+
+struct sgd {
+    float lr, momentum, weight_decay;
+    bool nesterov;
+    bool first; /* the momentum buffer is still empty: v = g, as PyTorch does */
+};
+
+struct backend {
+    const char *name;
+
+    /* Memory of the device. copy_in/copy_out move bytes between host and device. */
+    enum status (*arena_allocate)(struct device *device, struct arena *arena);
+    void (*arena_finish)(struct device *device, struct arena *arena);
+    void (*copy_in)(struct device *device, void *to, const void *from, size_t bytes);
+    void (*copy_out)(struct device *device, void *to, const void *from, size_t bytes);
+    void (*zero)(struct device *device, void *data, size_t bytes);
+    void (*close)(struct device *device);
+
+    /* Convolution. create plans; place takes its persistent memory; load follows every change of the
+     * weights. In conv_gradient dw += sum of terms. */
+    enum status (*conv_create)(struct device *device, const struct conv_shape *shape, unsigned uses,
+                               struct conv **conv);
+    void (*conv_destroy)(struct conv *conv);
+    void (*conv_place)(struct conv *conv, struct arena *arena);
+    enum status (*conv_load)(struct conv *conv, const float *weights, void *scratch);
+    enum status (*conv_forward)(struct conv *conv, const float *in, float *out, const struct epilogue *epilogue,
+                                void *scratch);
+    enum status (*conv_adjoint)(struct conv *conv, const float *in, float *out, const struct epilogue *epilogue,
+                                void *scratch);
+    enum status (*conv_gradient)(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
+                                 void *scratch);
+
+    /* Elementwise over count floats. mask: out = nu * (in where mask != 0). lincomb: out = a x + b y. */
+    void (*mask)(struct device *device, const float *in, const float *mask, float nu, float *out, size_t count);
+    void (*lincomb)(struct device *device, float a, const float *x, float b, const float *y, float *out,
+                    size_t count);
+    double (*dot)(struct device *device, const float *x, const float *y, size_t count);
+
+    /* Batch norm. forward saves mean and inverse_std (C each) and adds the batch's mean and unbiased
+     * variance to moments[0..C-1], moments[C..2C-1]. */
+    void (*norm_forward)(struct device *device, const struct norm_shape *shape, const float *x,
+                         const float *gamma, const float *beta, const float *add, float *y, float *saved,
+                         float *moments);
+    void (*norm_inference)(struct device *device, const struct norm_shape *shape, const float *x,
+                           const float *gamma, const float *beta, const float *running, const float *add,
+                           float *y);
+    /* dy is overwritten by dx. dadd (may be NULL) gets or accumulates the gradient of add; dgamma, dbeta +=. */
+    void (*norm_backward)(struct device *device, const struct norm_shape *shape, const float *x, const float *y,
+                          float *dy, const float *gamma, const float *saved, float *dadd, bool accumulate,
+                          float *dgamma, float *dbeta);
+
+    void (*max_forward)(struct device *device, const struct pool_shape *shape, const float *x, float *y,
+                        int32_t *winner); /* winner: h * W + w of each maximum, first one on a tie */
+    void (*max_backward)(struct device *device, const struct pool_shape *shape, const float *dy,
+                         const int32_t *winner, float *dx, bool accumulate);
+    /* Mean over H and W: x (N,H,W,C) -> y (N,C). */
+    void (*mean_forward)(struct device *device, int n, int hw, int c, const float *x, float *y);
+    void (*mean_backward)(struct device *device, int n, int hw, int c, const float *dy, float *dx);
+    /* y (N,K) = x (N,C) w^T + b, w (K,C). dw, db +=. */
+    void (*linear_forward)(struct device *device, int n, int c, int k, const float *x, const float *w,
+                           const float *b, float *y);
+    void (*linear_backward)(struct device *device, int n, int c, int k, const float *x, const float *w,
+                            const float *dy, float *dx, float *dw, float *db);
+    /* Softmax cross-entropy with label smoothing e: target (1-e) at the label + e/K everywhere.
+     * losses (N) per sample; dlogits (may be NULL) = scale * gradient of their sum; labels below 0 are ignored. */
+    void (*cross_entropy)(struct device *device, int n, int k, const float *logits, const int32_t *labels,
+                          float smoothing, float scale, float *losses, float *dlogits);
+
+    /* Optimizer, as torch.optim.SGD: g += decay w; v = momentum v + g; w -= lr (nesterov ? g + momentum v : v). */
+    void (*sgd)(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v, size_t count);
+    /* Every row (atom) of w (rows, length) to unit Euclidean norm; a norm below 1e-12 counts as 1e-12. */
+    void (*normalize_rows)(struct device *device, float *w, int rows, size_t length);
+};
+
+/* A backend embeds this first. */
+struct device {
+    const struct backend *ops;
+    int threads; /* OpenMP threads of this rank */
+};
+
+/* "ref", "cpu". threads >= 1. STATUS_USAGE if this build or machine lacks it. */
+enum status device_open(struct device **device, const char *kind, int threads);
+void device_close(struct device *device); /* NULL is fine */
+
+#endif

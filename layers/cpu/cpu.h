@@ -1,0 +1,35 @@
+/* cpu.h - the CPU backend: oneDNN for convolutions, OpenMP and SIMD for the rest. */
+#ifndef CSC_LAYERS_CPU_CPU_H
+#define CSC_LAYERS_CPU_CPU_H
+
+#include "layers/backend.h"
+
+enum status cpu_open(struct device **device, int threads);
+
+struct cpu_device {
+    struct device base;
+    double *partials; /* per-thread partial sums: CPU_PARTIALS * channels * threads */
+    size_t partials_count;
+    const struct kernels *kernels;
+    struct backend table;
+};
+
+#define CPU_PARTIALS 4 /* sums, products, scale, shift */
+
+/* At least CPU_PARTIALS * channels doubles per thread; grows only when a layer is planned. */
+double *cpu_partials(struct device *device, int channels);
+
+/* What kernels.c offers; it is compiled once per instruction set. */
+struct kernels {
+    const char *name;
+    /* out = f(alpha conv + beta add), see struct epilogue; conv may be out */
+    void (*epilogue)(const struct epilogue *e, const float *conv, float *out, size_t count);
+    void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
+    void (*fill_table)(struct backend *table);
+};
+extern const struct kernels kernels_base;
+#if defined(__x86_64__)
+extern const struct kernels kernels_v3, kernels_v4; /* AVX2 + FMA, AVX-512 */
+#endif
+
+#endif

@@ -1,0 +1,358 @@
+/* csc.c - convolutional sparse coding layer: FISTA forward, its reverse, one-step and implicit gradients.
+ * With y_1 = z_1 and y_k = z_k-1 + m_k (z_k-1 - z_k-2), S the shrinkage with nu = 1 / (1 + mu eta):
+ *   forward    z_1 = S(eta A^T x)     r_k = x - A y_k     z_k = S(y_k + eta A^T r_k)
+ *   backward   d_k = nu 1[z_k != 0] g_k     q_k = eta A d_k     gy_k = d_k - A^T q_k
+ *              dw += wg(r_k, eta d_k) - wg(q_k, y_k)     dx += q_k     (k = 1: wg(x, eta d_1), eta A d_1)
+ *              g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k
+ * Two steps take 3 convolutions forward, 3 + 3 backward. Indices below count iterations from 0. */
+#include "layers/csc.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CG_ITERATIONS 50  /* at most; each costs two convolutions */
+#define CG_TOLERANCE 1e-5 /* of the residual's norm */
+
+static size_t code_bytes(const struct csc *csc)
+{
+    return conv_out_count(&csc->shape) * sizeof(float);
+}
+
+static size_t image_bytes(const struct csc *csc)
+{
+    return conv_in_count(&csc->shape) * sizeof(float);
+}
+
+/* Iterates that only the forward pass needs rotate through scratch: codes of the last two iterations. */
+struct forward_scratch {
+    float *z[2], *y, *r;
+};
+
+static bool keeps_all(const struct csc *csc)
+{
+    return csc->training && csc->config.backward == CSC_UNROLLED;
+}
+
+static struct forward_scratch take_forward(const struct csc *csc, struct arena *arena)
+{
+    struct forward_scratch s = { 0 };
+    if (keeps_all(csc) || csc->config.steps == 1)
+        return s;
+    s.z[0] = arena_take(arena, code_bytes(csc));
+    s.z[1] = arena_take(arena, code_bytes(csc));
+    s.y = arena_take(arena, code_bytes(csc));
+    s.r = arena_take(arena, image_bytes(csc));
+    return s;
+}
+
+struct backward_scratch {
+    float *code[3]; /* unrolled: gy, carry; implicit: solution, direction, operator times direction */
+    float *q, *sum; /* images */
+};
+
+static struct backward_scratch take_backward(const struct csc *csc, struct arena *arena)
+{
+    struct backward_scratch s = { 0 };
+    int codes = csc->config.backward == CSC_IMPLICIT ? 3 : csc->config.steps > 2 ? 2 : 1;
+    for (int i = 0; i < codes; i++)
+        s.code[i] = arena_take(arena, code_bytes(csc));
+    s.q = arena_take(arena, image_bytes(csc));
+    s.sum = arena_take(arena, image_bytes(csc));
+    return s;
+}
+
+/* The convolution's own scratch comes first, the iterates behind it. */
+static struct arena behind_conv(const struct csc *csc, void *scratch)
+{
+    struct arena arena = { .memory = scratch, .size = csc->scratch };
+    arena_take(&arena, csc->conv->scratch);
+    return arena;
+}
+
+static size_t scratch_bytes(const struct csc *csc)
+{
+    struct arena forward = { 0 }, backward = { 0 };
+    arena_take(&forward, csc->conv->scratch);
+    backward = forward;
+    take_forward(csc, &forward);
+    arena_take(&forward, image_bytes(csc) + code_bytes(csc)); /* csc_diagnose */
+    if (csc->training)
+        take_backward(csc, &backward);
+    return forward.used > backward.used ? forward.used : backward.used;
+}
+
+static void fill_momenta(float *momenta, int steps)
+{
+    double t = 1;
+    for (int k = 1; k < steps; k++) {
+        double next = (1 + sqrt(1 + 4 * t * t)) / 2;
+        momenta[k] = (float)((t - 1) / next);
+        t = next;
+    }
+}
+
+enum status csc_create(struct csc **out, struct device *device, const struct conv_shape *shape,
+                       const struct csc_config *config, bool training)
+{
+    enum status status = STATUS_OK;
+    struct csc *csc = calloc(1, sizeof *csc);
+    if (!csc)
+        FAIL(STATUS_NOMEM, "out of memory for a CSC-layer");
+    *csc = (struct csc){ .device = device, .shape = *shape, .config = *config, .training = training };
+    csc->momenta = calloc(config->steps, sizeof *csc->momenta);
+    csc->z = calloc(config->steps, sizeof *csc->z);
+    csc->y = calloc(config->steps, sizeof *csc->y);
+    csc->r = calloc(config->steps, sizeof *csc->r);
+    if (!csc->momenta || !csc->z || !csc->y || !csc->r)
+        FAIL(STATUS_NOMEM, "out of memory for a CSC-layer");
+    fill_momenta(csc->momenta, config->steps);
+    TRY(device->ops->conv_create(device, shape, CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0),
+                                 &csc->conv));
+    csc->scratch = scratch_bytes(csc);
+    *out = csc;
+    csc = NULL;
+fail:
+    csc_destroy(csc);
+    return status;
+}
+
+void csc_destroy(struct csc *csc)
+{
+    if (!csc)
+        return;
+    if (csc->conv)
+        csc->device->ops->conv_destroy(csc->conv);
+    free(csc->momenta);
+    free(csc->z);
+    free(csc->y);
+    free(csc->r);
+    free(csc);
+}
+
+void csc_place(struct csc *csc, struct arena *arena)
+{
+    int steps = csc->config.steps;
+    csc->device->ops->conv_place(csc->conv, arena);
+    if (keeps_all(csc))
+        for (int k = 0; k < steps - 1; k++) {
+            csc->z[k] = arena_take(arena, code_bytes(csc));
+            csc->r[k + 1] = arena_take(arena, image_bytes(csc));
+            csc->y[k + 1] = k == 0 ? csc->z[0] : arena_take(arena, code_bytes(csc));
+        }
+    if (csc->training && csc->config.backward == CSC_ONE_STEP && steps > 1) {
+        csc->kept_y = arena_take(arena, code_bytes(csc));
+        csc->kept_r = arena_take(arena, image_bytes(csc));
+    }
+}
+
+enum status csc_load(struct csc *csc, const float *weights, void *scratch)
+{
+    return csc->device->ops->conv_load(csc->conv, weights, scratch);
+}
+
+/* Points z, y, r at scratch where nothing is kept; what the last iteration used is kept for one-step. */
+static void rotate(struct csc *csc, const struct forward_scratch *s)
+{
+    int steps = csc->config.steps;
+    for (int k = 0; k < steps; k++) {
+        csc->z[k] = s->z[k % 2];
+        csc->y[k] = s->y;
+        csc->r[k] = s->r;
+    }
+    if (csc->kept_y) {
+        csc->r[steps - 1] = csc->kept_r;
+        if (steps == 2)
+            csc->z[0] = csc->kept_y;
+        csc->y[steps - 1] = csc->kept_y;
+    }
+    if (steps > 1)
+        csc->y[1] = csc->z[0];
+}
+
+static struct epilogue shrinkage(const struct csc *csc, float eta, const float *y)
+{
+    float nu = 1 / (1 + csc->config.mu * eta);
+    return (struct epilogue){ .kind = EPILOGUE_SHRINK, .alpha = eta, .beta = 1, .add = y, .nu = nu,
+                              .threshold = csc->config.lambda * eta * nu,
+                              .nonnegative = csc->config.nonnegative };
+}
+
+enum status csc_forward(struct csc *csc, const float *x, float eta, float *z, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    int last = csc->config.steps - 1;
+    struct arena arena = behind_conv(csc, scratch);
+    struct forward_scratch buffers = take_forward(csc, &arena);
+    if (!keeps_all(csc))
+        rotate(csc, &buffers);
+    struct epilogue first = shrinkage(csc, eta, NULL);
+    TRY(ops->conv_forward(csc->conv, x, last == 0 ? z : csc->z[0], &first, scratch));
+    for (int k = 1; k <= last; k++) {
+        float m = csc->momenta[k], *y = csc->y[k];
+        if (k > 1)
+            ops->lincomb(csc->device, 1 + m, csc->z[k - 1], -m, csc->z[k - 2], y, conv_out_count(&csc->shape));
+        struct epilogue residual = { .alpha = -1, .beta = 1, .add = x };
+        struct epilogue next = shrinkage(csc, eta, y);
+        TRY(ops->conv_adjoint(csc->conv, y, csc->r[k], &residual, scratch));
+        TRY(ops->conv_forward(csc->conv, csc->r[k], k == last ? z : csc->z[k], &next, scratch));
+    }
+fail:
+    return status;
+}
+
+/* dx = [dx +] add + eta A d; add may be NULL. */
+static enum status finish_dx(struct csc *csc, const float *d, float eta, const float *add, float *dx, bool accumulate,
+                             void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    struct epilogue e = { .alpha = eta, .beta = 1, .add = accumulate ? dx : add };
+    TRY(ops->conv_adjoint(csc->conv, d, dx, &e, scratch));
+    if (accumulate && add)
+        ops->lincomb(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
+fail:
+    return status;
+}
+
+/* The last iteration alone, y constant: dw = wg(r, eta d) - wg(q, y), dx = q. */
+static enum status backward_one_step(struct csc *csc, float eta, const float *z, float *d, float *dx, bool accumulate,
+                                     float *dw, struct backward_scratch *s, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    struct epilogue scaled = { .alpha = eta };
+    float nu = 1 / (1 + csc->config.mu * eta);
+    float *q = dx && !accumulate ? dx : s->q;
+    ops->mask(csc->device, d, z, nu, d, conv_out_count(&csc->shape));
+    TRY(ops->conv_adjoint(csc->conv, d, q, &scaled, scratch));
+    const struct gradient_term terms[] = { { csc->kept_r, d, eta }, { q, csc->kept_y, -1 } };
+    TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
+    if (dx && accumulate)
+        ops->lincomb(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
+fail:
+    return status;
+}
+
+/* Iterations last .. 1 of more than two: leaves g_0 in g and the sum of the q_k in s->sum. */
+static enum status unroll_long(struct csc *csc, float eta, float nu, float *g, float *dw, struct backward_scratch *s,
+                               void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    size_t codes = conv_out_count(&csc->shape), pixels = conv_in_count(&csc->shape);
+    float *gy = s->code[0], *carry = s->code[1];
+    int last = csc->config.steps - 1;
+    for (int k = last; k >= 1; k--) {
+        struct epilogue scaled = { .alpha = eta }, rest = { .alpha = -1, .beta = 1, .add = g };
+        float m = csc->momenta[k];
+        TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &scaled, scratch));
+        const float *q = k == last ? s->sum : s->q;
+        const struct gradient_term terms[] = { { csc->r[k], g, eta }, { q, csc->y[k], -1 } };
+        TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
+        TRY(ops->conv_forward(csc->conv, q, gy, &rest, scratch));
+        if (k < last)
+            ops->lincomb(csc->device, 1, s->sum, 1, s->q, s->sum, pixels);
+        ops->lincomb(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
+        if (k > 1)
+            ops->lincomb(csc->device, -m, gy, 0, gy, carry, codes);
+        ops->mask(csc->device, g, csc->z[k - 1], nu, g, codes);
+    }
+fail:
+    return status;
+}
+
+static enum status backward_unrolled(struct csc *csc, const float *x, float eta, const float *z, float *g, float *dx,
+                                     bool accumulate, float *dw, struct backward_scratch *s, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    float nu = 1 / (1 + csc->config.mu * eta);
+    const float *sum = NULL, *d = g;
+    ops->mask(csc->device, g, z, nu, g, conv_out_count(&csc->shape));
+    if (csc->config.steps == 2) { /* all three weight gradients in one call */
+        struct epilogue scaled = { .alpha = eta };
+        struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -1, .beta = 1, .add = g, .nu = nu,
+                                   .mask = csc->z[0] };
+        TRY(ops->conv_adjoint(csc->conv, g, s->q, &scaled, scratch));
+        TRY(ops->conv_forward(csc->conv, s->q, s->code[0], &masked, scratch));
+        const struct gradient_term terms[] = { { x, s->code[0], eta }, { csc->r[1], g, eta }, { s->q, csc->z[0], -1 } };
+        TRY(ops->conv_gradient(csc->conv, terms, 3, dw, scratch));
+        sum = s->q;
+        d = s->code[0];
+    } else {
+        if (csc->config.steps > 2) {
+            TRY(unroll_long(csc, eta, nu, g, dw, s, scratch));
+            sum = s->sum;
+        }
+        const struct gradient_term term = { x, g, eta };
+        TRY(ops->conv_gradient(csc->conv, &term, 1, dw, scratch));
+    }
+    if (dx)
+        TRY(finish_dx(csc, d, eta, sum, dx, accumulate, scratch));
+fail:
+    return status;
+}
+
+/* Solves (A^T A + mu) h = g on the support of z by conjugate gradients; g is used up. */
+static enum status solve_on_support(struct csc *csc, const float *z, float *g, float *h, struct backward_scratch *s,
+                                    void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    size_t count = conv_out_count(&csc->shape);
+    float *p = s->code[1], *product = s->code[2];
+    struct epilogue plain = { .alpha = 1 };
+    struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = 1, .beta = csc->config.mu, .add = p, .nu = 1, .mask = z };
+    double norm = ops->dot(csc->device, g, g, count), stop = norm * CG_TOLERANCE * CG_TOLERANCE;
+    ops->zero(csc->device, h, count * sizeof *h);
+    ops->lincomb(csc->device, 1, g, 0, g, p, count);
+    for (int i = 0; i < CG_ITERATIONS && norm > stop; i++) {
+        TRY(ops->conv_adjoint(csc->conv, p, s->q, &plain, scratch));
+        TRY(ops->conv_forward(csc->conv, s->q, product, &masked, scratch));
+        double curvature = ops->dot(csc->device, p, product, count);
+        if (!(curvature > 0))
+            break;
+        float step = (float)(norm / curvature);
+        ops->lincomb(csc->device, 1, h, step, p, h, count);
+        ops->lincomb(csc->device, 1, g, -step, product, g, count);
+        double next = ops->dot(csc->device, g, g, count);
+        ops->lincomb(csc->device, 1, g, (float)(next / norm), p, p, count);
+        norm = next;
+    }
+fail:
+    return status;
+}
+
+/* At a fixed point A_S^T (x - A z) - mu z = lambda: with h from above, dx = A h, dw = wg(x - A z, h) - wg(A h, z). */
+static enum status backward_implicit(struct csc *csc, const float *x, const float *z, float *g, float *dx,
+                                     bool accumulate, float *dw, struct backward_scratch *s, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    float *h = s->code[0], *residual = s->sum;
+    struct epilogue plain = { .alpha = 1 }, rest = { .alpha = -1, .beta = 1, .add = x };
+    ops->mask(csc->device, g, z, 1, g, conv_out_count(&csc->shape));
+    TRY(solve_on_support(csc, z, g, h, s, scratch));
+    TRY(ops->conv_adjoint(csc->conv, h, s->q, &plain, scratch));
+    TRY(ops->conv_adjoint(csc->conv, z, residual, &rest, scratch));
+    const struct gradient_term terms[] = { { residual, h, 1 }, { s->q, z, -1 } };
+    TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
+    if (dx)
+        ops->lincomb(csc->device, 1, s->q, accumulate ? 1 : 0, accumulate ? dx : s->q, dx, conv_in_count(&csc->shape));
+fail:
+    return status;
+}
+
+enum status csc_backward(struct csc *csc, const float *x, float eta, const float *z, float *dz, float *dx,
+                         bool accumulate, float *dw, void *scratch)
+{
+    struct arena arena = behind_conv(csc, scratch);
+    struct backward_scratch s = take_backward(csc, &arena);
+    if (csc->config.backward == CSC_IMPLICIT)
+        return backward_implicit(csc, x, z, dz, dx, accumulate, dw, &s, scratch);
+    if (csc->config.backward == CSC_ONE_STEP && csc->config.steps > 1)
+        return backward_one_step(csc, eta, z, dz, dx, accumulate, dw, &s, scratch);
+    return backward_unrolled(csc, x, eta, z, dz, dx, accumulate, dw, &s, scratch);
+}

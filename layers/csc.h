@@ -1,0 +1,81 @@
+/* csc.h - the convolutional sparse coding layer (Dai et al., NeurIPS 2022).
+ * x (N,H,W,C) is coded over the dictionary w (D,k,k,C) of unit atoms by `steps` unrolled FISTA iterations
+ * (Beck and Teboulle 2009) on   1/2 |x - A z|^2 + lambda |z|_1 + mu/2 |z|^2   (z >= 0 if nonnegative);
+ * A^T is convolution with w, A its adjoint; z is (N,H',W',D). */
+#ifndef CSC_LAYERS_CSC_H
+#define CSC_LAYERS_CSC_H
+
+#include "layers/backend.h"
+
+enum csc_backward {
+    CSC_UNROLLED, /* through every iteration */
+    CSC_ONE_STEP, /* through the last iteration only: an approximation */
+    CSC_IMPLICIT, /* of the fixed point, by conjugate gradients on the support: exact where converged */
+};
+
+struct csc_config {
+    int steps;        /* >= 1 */
+    float lambda, mu; /* >= 0 */
+    bool nonnegative;
+    enum csc_backward backward;
+};
+
+/* A layer planned for one input shape. */
+struct csc {
+    struct device *device;
+    struct conv_shape shape;
+    struct csc_config config;
+    bool training;    /* keeps what backward needs */
+    struct conv *conv;
+    float *momenta;   /* (steps), of the extrapolation before iteration k */
+    float **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
+    float *kept_y, *kept_r; /* CSC_ONE_STEP */
+    size_t scratch;   /* bytes of shared scratch that its calls need */
+};
+
+enum status csc_create(struct csc **csc, struct device *device, const struct conv_shape *shape,
+                       const struct csc_config *config, bool training);
+void csc_destroy(struct csc *csc);
+/* Takes what must last from forward to backward: unrolled 2 steps keep one code and one residual. */
+void csc_place(struct csc *csc, struct arena *arena);
+/* Weights (D,k,k,C) have changed. */
+enum status csc_load(struct csc *csc, const float *weights, void *scratch);
+
+/* z (N,H',W',D), the last iterate. */
+enum status csc_forward(struct csc *csc, const float *x, float eta, float *z, void *scratch);
+
+/* After csc_forward with the same x, eta, z. dz is overwritten. dx may be NULL (first layer), else it gets
+ * or accumulates the gradient of x; dw (D,k,k,C) accumulates. eta is a constant. */
+enum status csc_backward(struct csc *csc, const float *x, float eta, const float *z, float *dz, float *dx,
+                         bool accumulate, float *dw, void *scratch);
+
+/* How well z codes x; needs no backward state and costs two convolutions. */
+struct csc_diagnostics {
+    double nonzeros; /* share of z */
+    double residual; /* |x - A z|^2 / |x|^2 over the batch */
+    double gap;      /* duality gap / (1/2 |x|^2), mean over images; 0 at the optimum */
+};
+enum status csc_diagnose(struct csc *csc, const float *x, const float *z, struct csc_diagnostics *out, void *scratch);
+
+/* The step size of a layer at its input size: eta = 0.9 / lambda_max(A^T A), by power iteration on one
+ * image with zero padding counted. */
+struct csc_power {
+    struct device *device;
+    struct conv_shape shape; /* n = 1 */
+    struct conv *conv;
+    float *vector;           /* (H,W,C), unit norm */
+    float *image, *code;     /* (H,W,C), (H',W',D) */
+    double lambda_max;
+    float eta;
+};
+enum status csc_power_create(struct csc_power **power, struct device *device, const struct conv_shape *shape);
+void csc_power_destroy(struct csc_power *power);
+void csc_power_place(struct csc_power *power, struct arena *arena);
+/* A random start: the same on every rank. */
+enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
+/* `iterations` more from the last vector, with the weights as they are now. */
+enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
+/* Until lambda_max is within a relative error of 1e-5 by the observed rate of convergence. */
+enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch);
+
+#endif

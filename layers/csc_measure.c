@@ -1,0 +1,201 @@
+/* csc_measure.c - what is measured of a CSC-layer: its largest eigenvalue, and how well its codes are. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/philox.h"
+#include "layers/csc.h"
+
+#define POWER_MOST 5000   /* iterations until convergence is given up */
+#define POWER_ERROR 2e-6  /* estimated relative error at which lambda_max has converged */
+#define POWER_CALM 4      /* times in a row */
+#define STEP_SAFETY 0.9   /* eta = 0.9 / lambda_max, as published */
+
+enum status csc_power_create(struct csc_power **out, struct device *device, const struct conv_shape *shape)
+{
+    enum status status = STATUS_OK;
+    struct csc_power *power = calloc(1, sizeof *power);
+    if (!power)
+        FAIL(STATUS_NOMEM, "out of memory for a power iteration");
+    power->device = device;
+    power->shape = *shape;
+    power->shape.n = 1;
+    TRY(device->ops->conv_create(device, &power->shape, CONV_FORWARD | CONV_ADJOINT, &power->conv));
+    *out = power;
+    power = NULL;
+fail:
+    csc_power_destroy(power);
+    return status;
+}
+
+void csc_power_destroy(struct csc_power *power)
+{
+    if (power && power->conv)
+        power->device->ops->conv_destroy(power->conv);
+    free(power);
+}
+
+void csc_power_place(struct csc_power *power, struct arena *arena)
+{
+    power->device->ops->conv_place(power->conv, arena);
+    power->vector = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
+    power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
+    power->code = arena_take(arena, conv_out_count(&power->shape) * sizeof(float));
+}
+
+static void normalize(struct csc_power *power, const float *from)
+{
+    const struct backend *ops = power->device->ops;
+    size_t count = conv_in_count(&power->shape);
+    double norm = sqrt(ops->dot(power->device, from, from, count));
+    float scale = (float)(1 / fmax(norm, 1e-30));
+    ops->lincomb(power->device, scale, from, 0, from, power->vector, count);
+}
+
+enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer)
+{
+    enum status status = STATUS_OK;
+    struct philox stream;
+    size_t count = conv_in_count(&power->shape);
+    float *host = malloc(count * sizeof *host);
+    if (!host)
+        FAIL(STATUS_NOMEM, "out of memory for a power iteration");
+    philox_init(&stream, seed, PHILOX_DOMAIN_POWER, layer);
+    for (size_t i = 0; i < count; i++)
+        host[i] = (float)philox_normal(&stream);
+    power->device->ops->copy_in(power->device, power->image, host, count * sizeof *host);
+    normalize(power, power->image);
+fail:
+    free(host);
+    return status;
+}
+
+/* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. */
+static enum status iterate(struct csc_power *power, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = power->device->ops;
+    struct epilogue plain = { .alpha = 1 };
+    size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
+    TRY(ops->conv_forward(power->conv, power->vector, power->code, &plain, scratch));
+    power->lambda_max = ops->dot(power->device, power->code, power->code, codes) /
+                        ops->dot(power->device, power->vector, power->vector, count);
+    TRY(ops->conv_adjoint(power->conv, power->code, power->image, &plain, scratch));
+    normalize(power, power->image);
+fail:
+    return status;
+}
+
+static void set_eta(struct csc_power *power)
+{
+    power->eta = (float)(STEP_SAFETY / fmax(power->lambda_max, 1e-30));
+}
+
+enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch)
+{
+    enum status status = STATUS_OK;
+    TRY(power->device->ops->conv_load(power->conv, weights, scratch));
+    for (int i = 0; i < iterations; i++)
+        TRY(iterate(power, scratch));
+    set_eta(power);
+fail:
+    return status;
+}
+
+/* The quotient rises geometrically: the last rise d and the ratio q of successive rises leave d q / (1 - q).
+ * Rises are taken over 8 iterations, so that rounding does not drown them. */
+enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch)
+{
+    enum { SPAN = 8 };
+    enum status status = STATUS_OK;
+    double before = 0, last_rise = 0;
+    int calm = 0;
+    TRY(power->device->ops->conv_load(power->conv, weights, scratch));
+    for (int i = 0; i < POWER_MOST && calm < POWER_CALM; i++) {
+        TRY(iterate(power, scratch));
+        if (i % SPAN)
+            continue;
+        double rise = power->lambda_max - before;
+        double ratio = i > SPAN && last_rise > 0 ? fmin(fmax(rise / last_rise, 0), 0.999) : 0.999;
+        bool close = fabs(rise) * ratio / (1 - ratio) < POWER_ERROR * power->lambda_max;
+        calm = i > SPAN && close ? calm + 1 : 0;
+        before = power->lambda_max;
+        last_rise = rise;
+    }
+    set_eta(power);
+fail:
+    return status;
+}
+
+/* ---- diagnostics, on the host ---- */
+
+struct sums { double x2, r2, xr, z1, z2, most, excess; size_t nonzeros; };
+
+/* One image: x, r of `pixels` floats, z and c = A^T r of `codes`. */
+static struct sums sum_image(const struct csc_config *config, const float *x, const float *r, size_t pixels,
+                             const float *z, const float *c, size_t codes)
+{
+    struct sums s = { 0 };
+    for (size_t i = 0; i < pixels; i++) {
+        s.x2 += (double)x[i] * x[i];
+        s.r2 += (double)r[i] * r[i];
+        s.xr += (double)x[i] * r[i];
+    }
+    for (size_t i = 0; i < codes; i++) {
+        double v = config->nonnegative ? c[i] : fabs(c[i]);
+        s.z1 += fabs(z[i]);
+        s.z2 += (double)z[i] * z[i];
+        s.nonzeros += z[i] != 0;
+        s.most = fmax(s.most, v);
+        double over = fmax(v - config->lambda, 0);
+        s.excess += over * over;
+    }
+    return s;
+}
+
+/* Primal minus dual value. The dual of the lasso is <x,t> - |t|^2/2 over |A^T t| <= lambda; t = s r with the
+ * best feasible s. With mu > 0 the constraint becomes a penalty, and t = r. */
+static double duality_gap(const struct csc_config *config, const struct sums *s)
+{
+    double primal = 0.5 * s->r2 + config->lambda * s->z1 + 0.5 * config->mu * s->z2;
+    if (config->mu > 0)
+        return primal - (s->xr - 0.5 * s->r2 - s->excess / (2 * config->mu));
+    double scale = s->r2 > 0 ? s->xr / s->r2 : 0;
+    if (s->most > 0)
+        scale = fmin(scale, config->lambda / s->most);
+    scale = fmax(scale, 0);
+    return primal - (scale * s->xr - 0.5 * scale * scale * s->r2);
+}
+
+enum status csc_diagnose(struct csc *csc, const float *x, const float *z, struct csc_diagnostics *out, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    size_t images = conv_in_count(&csc->shape), codes = conv_out_count(&csc->shape), n = csc->shape.n;
+    struct arena arena = { .memory = scratch, .size = csc->scratch };
+    arena_take(&arena, csc->conv->scratch);
+    float *r = arena_take(&arena, (images + codes) * sizeof(float)), *c = r + images;
+    float *host = malloc(2 * (images + codes) * sizeof *host);
+    if (!host)
+        FAIL(STATUS_NOMEM, "out of memory for diagnostics");
+    struct epilogue residual = { .alpha = -1, .beta = 1, .add = x }, plain = { .alpha = 1 };
+    TRY(ops->conv_adjoint(csc->conv, z, r, &residual, scratch));
+    TRY(ops->conv_forward(csc->conv, r, c, &plain, scratch));
+    ops->copy_out(csc->device, host, r, (images + codes) * sizeof *host);
+    ops->copy_out(csc->device, host + images + codes, x, images * sizeof *host);
+    ops->copy_out(csc->device, host + 2 * images + codes, z, codes * sizeof *host);
+    double x2 = 0, r2 = 0, gap = 0, nonzeros = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct sums s = sum_image(&csc->config, host + images + codes + i * (images / n), host + i * (images / n),
+                                  images / n, host + 2 * images + codes + i * (codes / n),
+                                  host + images + i * (codes / n), codes / n);
+        x2 += s.x2;
+        r2 += s.r2;
+        nonzeros += (double)s.nonzeros;
+        gap += s.x2 > 0 ? duality_gap(&csc->config, &s) / (0.5 * s.x2) : 0;
+    }
+    *out = (struct csc_diagnostics){ .nonzeros = nonzeros / (double)codes, .residual = x2 > 0 ? r2 / x2 : 0,
+                                     .gap = gap / (double)n };
+fail:
+    free(host);
+    return status;
+}
