@@ -1,0 +1,80 @@
+# shellcheck shell=bash
+# lib.sh - what quickstart and test share: packages, builds, ranks. Sourced, with the repository as working folder.
+
+# shellcheck disable=SC2034 # the packages are for those who source this file
+build_packages=(meson ninja-build pkg-config gcc libc6-dev libopenmpi-dev openmpi-bin libdnnl-dev libyaml-dev
+    libzstd-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libxxhash-dev libjansson-dev)
+# shellcheck disable=SC2034
+test_packages=(python3 python3-numpy python3-pil zstd clang libclang-rt-14-dev libomp-dev)
+
+# The packages' programs come first, so that compiler, mpirun and libraries fit together.
+export PATH="/usr/bin:/bin:$PATH"
+
+die() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+missing_packages() {
+    local package
+    for package in "$@"; do
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || echo "$package"
+    done
+}
+
+# install_packages WHY PACKAGE...: says what is missing and why, then installs it in one go.
+install_packages() {
+    local why=$1 missing as_root=()
+    shift
+    command -v dpkg-query >/dev/null || die "this is not Debian: install the equivalents of: $*"
+    mapfile -t missing < <(missing_packages "$@")
+    if [ ${#missing[@]} = 0 ]; then
+        echo "All Debian packages needed $why are there."
+        return
+    fi
+    echo "These Debian packages are needed $why and will be installed with apt-get:"
+    printf '    %s\n' "${missing[*]}"
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null || die "not root and no sudo: run as root: apt-get install ${missing[*]}"
+        as_root=(sudo)
+    fi
+    "${as_root[@]}" apt-get update -q || echo "warning: apt-get update failed, going on with the old package lists" >&2
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" ||
+        die "apt-get could not install the packages above"
+}
+
+# configure FOLDER OPTION...: meson setup, or setup again with these options if the folder is there.
+configure() {
+    local folder=$1
+    shift
+    if [ -f "$folder/build.ninja" ]; then
+        meson configure "$folder" "$@" >/dev/null && return
+    fi
+    rm -rf "$folder"
+    meson setup "$folder" "$@"
+}
+
+# program FOLDER NAME: the path of a built program.
+program() {
+    local path
+    for path in "$1"/*/"$2"; do
+        if [ -x "$path" ] && [ -f "$path" ]; then
+            echo "$path"
+            return
+        fi
+    done
+    die "$1 holds no program $2"
+}
+
+# on_ranks N COMMAND...: mpirun, as root too, and where there are fewer cores than ranks.
+on_ranks() {
+    local ranks=$1 options=()
+    shift
+    if mpirun --version 2>/dev/null | grep -q 'Open MPI'; then
+        options=(--oversubscribe --bind-to none)
+        if [ "$(id -u)" = 0 ]; then
+            export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+        fi
+    fi
+    mpirun "${options[@]}" -np "$ranks" "$@"
+}
