@@ -1,0 +1,162 @@
+/* checkpoint.c - writing a checkpoint so that a crash or a full disk leaves the older ones alone, and opening one. */
+#include "trainer/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "trainer/checkpoint_files.h"
+
+enum { MAX_CONFIG = 1 << 20 };
+
+int64_t checkpoint_name_step(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0 || strspn(name + 5, "0123456789") != 8 || name[13])
+        return -1;
+    return strtoll(name + 5, NULL, 10);
+}
+
+void checkpoint_name(char name[16], int64_t step)
+{
+    snprintf(name, 16, "step-%08lld", (long long)step);
+}
+
+enum status checkpoint_remove(const char *folder)
+{
+    enum status status = STATUS_OK;
+    DIR *list = NULL;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || !(list = fdopendir(fd)))
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(list));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(fd, entry->d_name, 0) != 0 && errno != ENOENT)
+            FAIL(STATUS_IO, "%s/%s: cannot remove: %s", folder, entry->d_name, strerror(errno));
+    if (rmdir(folder) != 0)
+        FAIL(STATUS_IO, "%s: cannot remove: %s", folder, strerror(errno));
+fail:
+    if (list)
+        closedir(list); /* and fd */
+    else if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    TRY(checkpoint_join(path, folder, CHECKPOINT_MODEL));
+    TRY(safetensors_write(path, contents->model, contents->model_count));
+    TRY(checkpoint_join(path, folder, CHECKPOINT_OPTIMIZER));
+    TRY(safetensors_write(path, contents->optimizer, contents->optimizer_count));
+    TRY(checkpoint_write_state(folder, contents->state));
+    TRY(checkpoint_join(path, folder, CHECKPOINT_CONFIG));
+    TRY(file_write(path, contents->config, strlen(contents->config)));
+    TRY(checkpoint_write_manifest(folder));
+    TRY(file_sync_folder(folder));
+fail:
+    return status;
+}
+
+/* Puts `fresh` in the place of `target`, which may exist: by exchanging the two, so that there is always a whole one, or,
+ * where the file system cannot, by way of a third name. */
+static enum status put_in_place(const char *fresh, const char *target)
+{
+    enum status status = STATUS_OK;
+    char old[PATH_MAX];
+    struct stat info;
+    if (lstat(target, &info) != 0) {
+        if (rename(fresh, target) != 0)
+            FAIL(STATUS_IO, "%s: cannot rename to %s: %s", fresh, target, strerror(errno));
+        return status;
+    }
+    if (!S_ISDIR(info.st_mode))
+        FAIL(STATUS_IO, "%s: is in the way and not a folder", target);
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, target, RENAME_EXCHANGE) == 0)
+        return checkpoint_remove(fresh);
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
+        FAIL(STATUS_IO, "%s: cannot exchange with %s: %s", fresh, target, strerror(errno));
+    if (snprintf(old, sizeof old, "%s-old", fresh) >= (int)sizeof old)
+        FAIL(STATUS_IO, "%s: name too long", fresh);
+    if (rename(target, old) != 0)
+        FAIL(STATUS_IO, "%s: cannot rename: %s", target, strerror(errno));
+    if (rename(fresh, target) != 0) {
+        status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot replace: %s", target, strerror(errno));
+        if (rename(old, target) != 0)
+            return status; /* checkpoint_clean puts it back */
+        goto fail;
+    }
+    status = checkpoint_remove(old);
+fail:
+    return status;
+}
+
+enum status checkpoint_write(const char *run, const struct checkpoint_contents *contents, char path[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    struct status_record record;
+    char folder[PATH_MAX], fresh[PATH_MAX] = "", name[16], hidden[48];
+    int64_t step = contents->state->step;
+    if (step < 0 || step > CHECKPOINT_LAST_STEP)
+        FAIL(STATUS_BUG, "step %lld has no name", (long long)step);
+    checkpoint_name(name, step);
+    snprintf(hidden, sizeof hidden, ".tmp-%s-%ld", name, (long)getpid());
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(file_make_folders(folder));
+    TRY(checkpoint_join(path, folder, name));
+    TRY(checkpoint_join(fresh, folder, hidden));
+    if (file_is_folder(fresh))
+        TRY(checkpoint_remove(fresh));
+    if (mkdir(fresh, 0777) != 0)
+        FAIL(STATUS_IO, "%s: %s", fresh, strerror(errno));
+    TRY(write_files(fresh, contents));
+    TRY(put_in_place(fresh, path));
+    TRY(file_sync_folder(folder));
+    return status;
+fail:
+    status_save(&record);
+    if (fresh[0] && file_is_folder(fresh))
+        checkpoint_remove(fresh);
+    status_restore(&record);
+    return status;
+}
+
+enum status checkpoint_open(struct checkpoint **out, const char *path)
+{
+    enum status status = STATUS_OK;
+    char file[PATH_MAX];
+    size_t bytes;
+    struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
+    if (!checkpoint)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    snprintf(checkpoint->path, sizeof checkpoint->path, "%s", path);
+    TRY(checkpoint_examine(path, &checkpoint->state));
+    TRY(checkpoint_join(file, path, CHECKPOINT_MODEL));
+    TRY(safetensors_open(&checkpoint->model, file));
+    TRY(checkpoint_join(file, path, CHECKPOINT_OPTIMIZER));
+    TRY(safetensors_open(&checkpoint->optimizer, file));
+    TRY(checkpoint_join(file, path, CHECKPOINT_CONFIG));
+    TRY(file_read(file, MAX_CONFIG, &checkpoint->config, &bytes));
+    *out = checkpoint;
+    return status;
+fail:
+    checkpoint_close(checkpoint);
+    return status;
+}
+
+void checkpoint_close(struct checkpoint *checkpoint)
+{
+    if (!checkpoint)
+        return;
+    safetensors_close(checkpoint->model);
+    safetensors_close(checkpoint->optimizer);
+    json_decref(checkpoint->state.extra);
+    free(checkpoint->config);
+    free(checkpoint);
+}

@@ -1,0 +1,363 @@
+/* checkpoint_scan.c - the checkpoints of a run together: which to resume from, which to keep, what there is. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/checkpoint_files.h"
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+enum status checkpoint_steps(const char *run, int64_t **steps, int *count)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX];
+    int capacity = 0;
+    struct stat info;
+    DIR *list = NULL;
+    *steps = NULL;
+    *count = 0;
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    list = opendir(folder);
+    if (!list && errno == ENOENT)
+        return status;
+    if (!list)
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(list));) {
+        int64_t step = checkpoint_name_step(entry->d_name);
+        if (step < 0 || fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(info.st_mode))
+            continue;
+        if (*count == capacity) {
+            capacity = capacity ? 2 * capacity : 16;
+            int64_t *more = realloc(*steps, (size_t)capacity * sizeof *more);
+            if (!more)
+                FAIL(STATUS_NOMEM, "%s: out of memory", folder);
+            *steps = more;
+        }
+        (*steps)[(*count)++] = step;
+    }
+    if (*count)
+        qsort(*steps, (size_t)*count, sizeof **steps, newest_first);
+fail:
+    if (status != STATUS_OK) {
+        free(*steps);
+        *steps = NULL;
+        *count = 0;
+    }
+    if (list)
+        closedir(list);
+    return status;
+}
+
+static enum status step_path(char path[PATH_MAX], const char *run, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX], name[16];
+    checkpoint_name(name, step);
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_join(path, folder, name));
+fail:
+    return status;
+}
+
+/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, and forgotten; other
+ * failures are returned. */
+static enum status examine(const char *run, int64_t step, bool say, bool *good, double *top1)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_state state = { 0 };
+    char path[PATH_MAX];
+    TRY(step_path(path, run, step));
+    status = checkpoint_examine(path, &state);
+    *good = status == STATUS_OK;
+    *top1 = *good ? state.top1 : NAN;
+    json_decref(state.extra);
+    if (status != STATUS_DATA && status != STATUS_IO)
+        return status;
+    if (say)
+        log_warn("checkpoint passed over: %s", status_message());
+    status_clear();
+    status = STATUS_OK;
+fail:
+    return status;
+}
+
+enum status checkpoint_scan(const char *run, char path[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count;
+    path[0] = 0;
+    TRY(checkpoint_steps(run, &steps, &count));
+    for (int i = 0; i < count; i++) {
+        bool good;
+        double top1;
+        TRY(examine(run, steps[i], true, &good, &top1));
+        if (!good)
+            continue;
+        TRY(step_path(path, run, steps[i]));
+        break;
+    }
+    if (count && !path[0])
+        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole", run, count);
+fail:
+    free(steps);
+    return status;
+}
+
+enum status checkpoint_resume(const char *run, const char *resume, char path[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_state state = { 0 };
+    int64_t *steps = NULL;
+    int count;
+    path[0] = 0;
+    if (resume && strcmp(resume, "auto") == 0)
+        return checkpoint_scan(run, path);
+    if (resume) {
+        size_t length = strlen(resume);
+        while (length > 1 && resume[length - 1] == '/')
+            length--;
+        if (length == 0 || length >= PATH_MAX)
+            FAIL(STATUS_IO, "--resume=%.200s: not a checkpoint's name", resume);
+        snprintf(path, PATH_MAX, "%.*s", (int)length, resume);
+        status = checkpoint_examine(path, &state);
+        if (status == STATUS_DATA || status == STATUS_IO)
+            FAIL(STATUS_IO, "--resume: %s", status_message());
+        TRY(status);
+        goto fail;
+    }
+    TRY(checkpoint_steps(run, &steps, &count));
+    if (count)
+        FAIL(STATUS_USAGE, "%s holds checkpoints, the newest of step %lld: go on with --resume=auto, or choose another "
+             "run.dir", run, (long long)steps[0]);
+fail:
+    json_decref(state.extra);
+    free(steps);
+    return status;
+}
+
+/* top1 as state.json has it, NAN if there is none or it cannot be read. */
+static double claimed_top1(const char *run, int64_t step)
+{
+    struct checkpoint_state state = { 0 };
+    char path[PATH_MAX];
+    double top1 = NAN;
+    if (step_path(path, run, step) == STATUS_OK && checkpoint_read_state(path, &state) == STATUS_OK)
+        top1 = state.top1;
+    json_decref(state.extra);
+    status_clear();
+    return top1;
+}
+
+/* The index of the best by top1 that verifies (the newest of equals), -1 if none was evaluated; and of the newest that
+ * verifies, -1 if none does. Only those in question are read whole. */
+static enum status survey(const char *run, const int64_t *steps, int count, int *best, int *newest)
+{
+    enum status status = STATUS_OK;
+    bool good = false;
+    double ignored, *top1 = malloc((size_t)count * sizeof *top1 + 1);
+    if (!top1)
+        FAIL(STATUS_NOMEM, "%s: out of memory", run);
+    *best = *newest = -1;
+    for (int i = 0; i < count; i++)
+        top1[i] = claimed_top1(run, steps[i]);
+    for (int i = 0; i < count && *newest < 0; i++) {
+        TRY(examine(run, steps[i], false, &good, &ignored));
+        if (good)
+            *newest = i;
+    }
+    for (good = false; !good;) {
+        *best = -1;
+        for (int i = 0; i < count; i++)
+            if (top1[i] > (*best < 0 ? -INFINITY : top1[*best]))
+                *best = i;
+        if (*best < 0)
+            break;
+        TRY(examine(run, steps[*best], false, &good, &ignored));
+        top1[*best] = good ? top1[*best] : NAN;
+    }
+fail:
+    free(top1);
+    return status;
+}
+
+enum status checkpoint_locate(const char *path, char found[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, best, newest;
+    TRY(checkpoint_join(found, path, CHECKPOINT_MANIFEST));
+    if (file_exists(found)) {
+        snprintf(found, PATH_MAX, "%s", path);
+        return status;
+    }
+    TRY(checkpoint_steps(path, &steps, &count));
+    if (!count)
+        FAIL(STATUS_IO, "%s: neither a checkpoint nor a run that has one", path);
+    TRY(survey(path, steps, count, &best, &newest));
+    if (newest < 0)
+        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole", path, count);
+    TRY(step_path(found, path, steps[best >= 0 ? best : newest]));
+fail:
+    free(steps);
+    return status;
+}
+
+/* Out of sight first, so that what a crash leaves does not look like a checkpoint. */
+static enum status delete_step(const char *run, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], folder[PATH_MAX], hidden[PATH_MAX], name[48];
+    TRY(step_path(path, run, step));
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    snprintf(name, sizeof name, ".tmp-delete-%08lld-%ld", (long long)step, (long)getpid());
+    TRY(checkpoint_join(hidden, folder, name));
+    if (rename(path, hidden) != 0)
+        FAIL(STATUS_IO, "%s: cannot remove: %s", path, strerror(errno));
+    TRY(checkpoint_remove(hidden));
+fail:
+    return status;
+}
+
+enum status checkpoint_retain(const char *run, int keep)
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, best, newest;
+    TRY(checkpoint_steps(run, &steps, &count));
+    if (count > keep) {
+        TRY(survey(run, steps, count, &best, &newest));
+        for (int i = count - 1; i >= keep; i--)
+            if (i != best && i != newest)
+                TRY(delete_step(run, steps[i]));
+    }
+fail:
+    free(steps);
+    return status;
+}
+
+/* A hidden folder left by a writer that died. One that holds what stood in a checkpoint's place (its name ends in -old)
+ * goes back if the place is empty; all else goes. */
+static enum status clean_one(const char *folder, const char *name)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], place[PATH_MAX], step[16];
+    size_t length = strlen(name);
+    TRY(checkpoint_join(path, folder, name));
+    snprintf(step, sizeof step, "%.13s", name + 5);
+    TRY(checkpoint_join(place, folder, step));
+    if (length > 4 && strcmp(name + length - 4, "-old") == 0 && checkpoint_name_step(step) >= 0 && !file_exists(place)) {
+        if (rename(path, place) != 0)
+            FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, place, strerror(errno));
+        log_info("put %s back in its place", place);
+        return status;
+    }
+    TRY(checkpoint_remove(path));
+    log_info("removed %s, which was never finished", path);
+fail:
+    return status;
+}
+
+enum status checkpoint_clean(const char *run)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX];
+    struct stat info;
+    DIR *list = NULL;
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    list = opendir(folder);
+    if (!list && errno == ENOENT)
+        return status;
+    if (!list)
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(list));) {
+        if (strncmp(entry->d_name, ".tmp-", 5) != 0)
+            continue;
+        if (fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(info.st_mode))
+            TRY(clean_one(folder, entry->d_name));
+    }
+fail:
+    if (list)
+        closedir(list);
+    return status;
+}
+
+/* Bytes of a checkpoint's files and the time of its manifest. */
+static void measure(const char *folder, int64_t *bytes, char date[32])
+{
+    char path[PATH_MAX];
+    struct stat info;
+    struct tm when;
+    *bytes = 0;
+    strcpy(date, "-");
+    for (int i = 0; i < CHECKPOINT_FILES; i++)
+        if (checkpoint_join(path, folder, checkpoint_files[i]) == STATUS_OK && stat(path, &info) == 0)
+            *bytes += info.st_size;
+    if (checkpoint_join(path, folder, CHECKPOINT_MANIFEST) == STATUS_OK && stat(path, &info) == 0) {
+        *bytes += info.st_size;
+        if (localtime_r(&info.st_mtime, &when))
+            strftime(date, 32, "%Y-%m-%d %H:%M:%S", &when);
+    }
+}
+
+static enum status print_row(const char *run, int64_t step, bool best, bool *good)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_state state = { 0 };
+    char path[PATH_MAX], date[32], top1[32] = "-";
+    int64_t bytes;
+    TRY(step_path(path, run, step));
+    status = checkpoint_examine(path, &state);
+    if (status != STATUS_OK && status != STATUS_DATA && status != STATUS_IO)
+        return status;
+    *good = status == STATUS_OK;
+    measure(path, &bytes, date);
+    if (*good && isfinite(state.top1))
+        snprintf(top1, sizeof top1, "%.4f", state.top1);
+    printf("%c %08lld  %-19s  %12lld  %-6s  %s\n", best ? '*' : ' ', (long long)step, date, (long long)bytes, top1,
+           *good ? "ok" : status_message());
+    json_decref(state.extra);
+    status_clear();
+    status = STATUS_OK;
+fail:
+    return status;
+}
+
+enum status checkpoint_list(const char *run)
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, best, newest, damaged = 0;
+    if (!file_is_folder(run))
+        FAIL(STATUS_IO, "%s: no such run", run);
+    TRY(checkpoint_steps(run, &steps, &count));
+    if (!count) {
+        printf("%s: no checkpoints\n", run);
+        goto fail;
+    }
+    TRY(survey(run, steps, count, &best, &newest));
+    printf("  step      date                        bytes  top1    status (* best)\n");
+    for (int i = 0; i < count; i++) {
+        bool good = false;
+        TRY(print_row(run, steps[i], i == best, &good));
+        damaged += !good;
+    }
+    fflush(stdout);
+    if (damaged)
+        FAIL(STATUS_DATA, "%s: %d of %d checkpoints damaged", run, damaged, count);
+fail:
+    free(steps);
+    return status;
+}
