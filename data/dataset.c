@@ -1,0 +1,138 @@
+/* dataset.c - opens a dataset directory and finds samples in it. */
+#include "data/dataset.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "data/dataset_internal.h"
+
+/* Opens shard i and compares it with what the index says of it. */
+static enum status open_shard(struct dataset *d, int i)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    const struct index_shard *expected = &d->index.shard[i];
+    struct shard *shard = &d->shards[i];
+    snprintf(path, sizeof path, "%s/%s", d->directory, expected->name);
+    TRY(shard_open(shard, path));
+    if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
+        shard->hash != expected->hash || shard->codec != d->index.codec)
+        FAIL(STATUS_DATA, "%s: not the shard of this index: expected hash %016llx, found %016llx", path,
+             (unsigned long long)expected->hash, (unsigned long long)shard->hash);
+    d->first_sample[i + 1] = d->first_sample[i] + (int64_t)shard->samples;
+    d->first_block[i + 1] = d->first_block[i] + shard->blocks;
+    d->raw_bytes += shard->raw_bytes;
+fail:
+    return status;
+}
+
+enum status dataset_open(struct dataset **out, const char *directory)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], *text = NULL;
+    size_t bytes;
+    struct dataset *d = calloc(1, sizeof *d);
+    if (!d)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    d->directory = strdup(directory);
+    if (!d->directory)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    if (!file_is_folder(directory))
+        FAIL(STATUS_IO, "%s: no such dataset (not a folder)", directory);
+    if (snprintf(path, sizeof path, "%s/index.json", directory) >= PATH_MAX - 16)
+        FAIL(STATUS_IO, "%s: name too long", directory);
+    if (!file_exists(path))
+        FAIL(STATUS_IO, "%s: no index.json here: not a dataset, or its packing was interrupted", directory);
+    TRY(file_read(path, LIMIT_INDEX_BYTES, &text, &bytes));
+    TRY(index_parse(&d->index, text, bytes, path));
+    d->shards = calloc((size_t)d->index.shards, sizeof *d->shards);
+    d->first_sample = calloc((size_t)d->index.shards + 1, sizeof *d->first_sample);
+    d->first_block = calloc((size_t)d->index.shards + 1, sizeof *d->first_block);
+    if (!d->shards || !d->first_sample || !d->first_block)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    for (int i = 0; i < d->index.shards; i++)
+        TRY(open_shard(d, i));
+    *out = d;
+    d = NULL;
+fail:
+    free(text);
+    dataset_close(d);
+    return status;
+}
+
+void dataset_close(struct dataset *d)
+{
+    if (!d)
+        return;
+    for (int i = 0; d->shards && i < d->index.shards; i++)
+        shard_close(&d->shards[i]);
+    index_finish(&d->index);
+    free(d->directory);
+    free(d->shards);
+    free(d->first_sample);
+    free(d->first_block);
+    free(d);
+}
+
+struct place dataset_locate(const struct dataset *d, int64_t sample)
+{
+    int low = 0, high = d->index.shards;
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+        if (d->first_sample[middle] <= sample)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct shard *shard = &d->shards[low];
+    uint32_t in_shard = (uint32_t)(sample - d->first_sample[low]);
+    uint32_t first = 0, last = shard->blocks;
+    while (last - first > 1) {
+        uint32_t middle = first + (last - first) / 2;
+        if (shard->table[middle].first <= in_shard)
+            first = middle;
+        else
+            last = middle;
+    }
+    return (struct place){ low, first, (int)(in_shard - shard->table[first].first),
+                           d->first_block[low] + first };
+}
+
+enum status dataset_read_block(const struct dataset *d, struct place place, struct shard_reader *reader,
+                               struct block *block)
+{
+    return shard_read_block(&d->shards[place.shard], place.block, d->index.classes, reader, block);
+}
+
+int64_t dataset_blocks(const struct dataset *d)
+{
+    return d->first_block[d->index.shards];
+}
+
+int64_t dataset_samples(const struct dataset *d)
+{
+    return d->index.samples;
+}
+
+int dataset_classes(const struct dataset *d)
+{
+    return d->index.classes;
+}
+
+const char *dataset_class_name(const struct dataset *d, int label)
+{
+    return label >= 0 && label < d->index.classes ? d->index.names[label] : "?";
+}
+
+int dataset_image_size(const struct dataset *d)
+{
+    return d->index.width == d->index.height ? d->index.width : 0;
+}
+
+const char *dataset_fingerprint(const struct dataset *d)
+{
+    return d->index.hash;
+}

@@ -1,0 +1,32 @@
+/* dataset_internal.h - what the loader and csc-pack see of an open dataset. */
+#ifndef CSC_DATA_DATASET_INTERNAL_H
+#define CSC_DATA_DATASET_INTERNAL_H
+
+#include "data/dataset.h"
+#include "data/index.h"
+#include "data/shard.h"
+
+struct dataset {
+    char *directory;
+    struct index index;
+    struct shard *shards;  /* (index.shards) */
+    int64_t *first_sample; /* (index.shards + 1): positions in the dataset */
+    int64_t *first_block;  /* (index.shards + 1) */
+    uint64_t raw_bytes;    /* decoded size of all blocks */
+};
+
+struct place {
+    int shard;
+    uint32_t block;      /* in the shard */
+    int sample;          /* in the block */
+    int64_t number;      /* of the block in the dataset */
+};
+
+struct place dataset_locate(const struct dataset *dataset, int64_t sample);
+int64_t dataset_blocks(const struct dataset *dataset);
+
+/* Reads, checks and decodes the block of a place. */
+enum status dataset_read_block(const struct dataset *dataset, struct place place, struct shard_reader *reader,
+                               struct block *block);
+
+#endif

@@ -1,0 +1,334 @@
+/* loader.c - a ring of micro-batches, filled ahead by worker threads in chunks of a few samples.
+ * Micro-batch number k of this rank (0, 1, ... from the last seek) lies in slots[k % slot_count]; the
+ * consumer holds number next - 1, workers fill next .. next + prefetch - 1. What a micro-batch holds
+ * is a function of its position only, so neither ranks nor workers nor a seek can change it. */
+#include "data/loader.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "data/loader_worker.h"
+
+enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
+
+struct slot {
+    struct micro_batch batch;
+    struct order order;
+    float *images;
+    int32_t *labels;
+    uint64_t *ids;
+    int64_t position;     /* of its first sample in the epoch */
+    int taken, filled;    /* samples handed to workers, finished */
+    int skipped;
+    int failed_at;        /* the first sample that could not be had, or -1 */
+    struct status_record failure;
+};
+
+struct loader {
+    struct loader_config config;
+    struct supply supply;
+    int64_t samples, steps;  /* of the dataset, of an epoch */
+    int per_step;            /* micro-batches of this rank in a step */
+    int64_t batches;         /* of this rank: evaluation only */
+    int chunk;
+
+    pthread_mutex_t mutex;   /* guards all below, but not what a slot's workers write */
+    pthread_cond_t work, progress;
+    struct slot *slots;
+    int slot_count;
+    int64_t start;           /* position of the last seek, in micro-batches of this rank */
+    int64_t next, begun;     /* numbers: the next one for the consumer, the next one to begin */
+    bool held;               /* the consumer holds number next - 1 */
+    bool paused, stop;
+    int active;              /* workers inside a chunk */
+    pthread_t *threads;
+    int thread_count;
+    struct loader_stats stats;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Says what micro-batch `number` is and makes its slot ready to be filled. */
+static void begin_slot(struct loader *l, int64_t number)
+{
+    const struct loader_config *c = &l->config;
+    struct slot *slot = &l->slots[number % l->slot_count];
+    struct micro_batch *b = &slot->batch;
+    int64_t at = l->start + number;
+    *b = (struct micro_batch){ slot->images, slot->labels, slot->ids, c->micro_batch, 0, 0, 0 };
+    if (c->training) {
+        int64_t step = at / l->per_step;
+        b->epoch = step / l->steps;
+        b->step = step % l->steps;
+        b->index = (int)(at % l->per_step) + c->rank * l->per_step;
+        slot->position = b->step * c->batch + (int64_t)b->index * c->micro_batch;
+    } else {
+        b->index = (int)(c->rank + at * c->ranks);
+        slot->position = (int64_t)b->index * c->micro_batch;
+        if (l->samples - slot->position < c->micro_batch)
+            b->count = (int)(l->samples - slot->position);
+    }
+    order_init(&slot->order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window,
+               c->seed, b->epoch);
+    slot->taken = slot->filled = slot->skipped = 0;
+    slot->failed_at = -1;
+}
+
+/* A slot with samples that nobody fills yet, beginning a new one if there is room; NULL if there is none. */
+static struct slot *find_work(struct loader *l)
+{
+    for (int64_t n = l->next; n < l->begun; n++) {
+        struct slot *slot = &l->slots[n % l->slot_count];
+        if (slot->taken < slot->batch.count)
+            return slot;
+    }
+    int64_t oldest = l->next - l->held;
+    bool more = l->config.training || l->start + l->begun < l->batches;
+    if (!more || l->begun - oldest >= l->slot_count)
+        return NULL;
+    begin_slot(l, l->begun);
+    return &l->slots[l->begun++ % l->slot_count];
+}
+
+/* Fills samples [from, from + count) of a slot; no lock is held. At a failure, *failed_at is that sample. */
+static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot *slot, int from, int count,
+                              int *failed_at, int *skips)
+{
+    enum status status = STATUS_OK;
+    size_t values = (size_t)l->config.image_size * l->config.image_size * 3;
+    for (int i = from; i < from + count; i++) {
+        bool skipped = false;
+        *failed_at = i;
+        slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
+        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], slot->images + (size_t)i * values,
+                          &slot->labels[i], &skipped));
+        *skips += skipped;
+    }
+fail:
+    return status;
+}
+
+static void *worker_main(void *context)
+{
+    struct loader *l = context;
+    struct supplier supplier = { .last = -1 };
+    pthread_mutex_lock(&l->mutex);
+    while (!l->stop) {
+        struct slot *slot = l->paused ? NULL : find_work(l);
+        if (!slot) {
+            pthread_cond_wait(&l->work, &l->mutex);
+            continue;
+        }
+        int from = slot->taken, left = slot->batch.count - from, failed_at, skipped = 0;
+        int count = left < l->chunk ? left : l->chunk;
+        slot->taken += count;
+        l->active++;
+        pthread_mutex_unlock(&l->mutex);
+        enum status status = fill_chunk(l, &supplier, slot, from, count, &failed_at, &skipped);
+        pthread_mutex_lock(&l->mutex);
+        if (status != STATUS_OK && (slot->failed_at < 0 || failed_at < slot->failed_at)) {
+            slot->failed_at = failed_at;
+            status_save(&slot->failure);
+        }
+        slot->skipped += skipped;
+        slot->filled += count;
+        l->active--;
+        if (slot->filled == slot->batch.count || l->paused)
+            pthread_cond_broadcast(&l->progress);
+    }
+    pthread_mutex_unlock(&l->mutex);
+    supplier_finish(&supplier);
+    return NULL;
+}
+
+static enum status check_config(const struct loader_config *c)
+{
+    enum status status = STATUS_OK;
+    if (c->micro_batch < 1 || c->workers < 1 || c->prefetch < 1 || c->ranks < 1 || c->rank < 0 || c->rank >= c->ranks)
+        FAIL(STATUS_USAGE, "loader: micro-batch %d, workers %d, prefetch %d, rank %d of %d", c->micro_batch, c->workers,
+             c->prefetch, c->rank, c->ranks);
+    if (c->image_size < 1 || c->image_size > 8192)
+        FAIL(STATUS_USAGE, "image size %d: not between 1 and 8192", c->image_size);
+    for (int i = 0; i < 3; i++)
+        if (!(c->std[i] > 0))
+            FAIL(STATUS_USAGE, "standard deviation %g of channel %d: must be above 0", (double)c->std[i], i);
+    if (!c->training)
+        return STATUS_OK;
+    if (c->batch < 1 || c->batch % c->micro_batch || c->batch / c->micro_batch % c->ranks)
+        FAIL(STATUS_USAGE, "batch %d is not a number of micro-batches of %d that %d ranks can share evenly", c->batch,
+             c->micro_batch, c->ranks);
+    if (dataset_samples(c->dataset) < c->batch)
+        FAIL(STATUS_USAGE, "%s: %lld images are fewer than one batch of %d", c->dataset->directory,
+             (long long)dataset_samples(c->dataset), c->batch);
+    if (c->shuffle == SHUFFLE_WINDOW && c->window < 1)
+        FAIL(STATUS_USAGE, "window of %lld samples", (long long)c->window);
+fail:
+    return status;
+}
+
+static enum status make_slots(struct loader *l)
+{
+    enum status status = STATUS_OK;
+    const struct loader_config *c = &l->config;
+    size_t n = (size_t)c->micro_batch, values = n * c->image_size * c->image_size * 3;
+    size_t bytes = (values * sizeof(float) + 63) / 64 * 64;
+    l->slot_count = c->prefetch + 1;
+    l->slots = calloc((size_t)l->slot_count, sizeof *l->slots);
+    if (!l->slots)
+        FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", l->slot_count);
+    for (int i = 0; i < l->slot_count; i++) {
+        struct slot *slot = &l->slots[i];
+        slot->images = aligned_alloc(64, bytes);
+        slot->labels = malloc(n * sizeof *slot->labels);
+        slot->ids = malloc(n * sizeof *slot->ids);
+        if (!slot->images || !slot->labels || !slot->ids)
+            FAIL(STATUS_NOMEM, "out of memory for %d micro-batches of %.1f MB", l->slot_count, (double)bytes / 1e6);
+    }
+fail:
+    return status;
+}
+
+static enum status start_threads(struct loader *l)
+{
+    enum status status = STATUS_OK;
+    sigset_t all, before;
+    l->threads = calloc((size_t)l->config.workers, sizeof *l->threads);
+    if (!l->threads)
+        FAIL(STATUS_NOMEM, "out of memory for %d workers", l->config.workers);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    while (l->thread_count < l->config.workers &&
+           pthread_create(&l->threads[l->thread_count], NULL, worker_main, l) == 0)
+        l->thread_count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!l->thread_count)
+        FAIL(STATUS_NOMEM, "cannot start a thread");
+fail:
+    return status;
+}
+
+enum status loader_create(struct loader **out, const struct loader_config *config)
+{
+    enum status status = STATUS_OK;
+    struct loader *l = NULL;
+    TRY(check_config(config));
+    l = calloc(1, sizeof *l);
+    if (!l)
+        FAIL(STATUS_NOMEM, "out of memory");
+    l->config = *config;
+    pthread_mutex_init(&l->mutex, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->progress, NULL);
+    l->samples = dataset_samples(config->dataset);
+    l->chunk = config->image_size <= SMALL ? CHUNK_SMALL : CHUNK_LARGE;
+    if (config->training) {
+        l->steps = l->samples / config->batch;
+        l->per_step = config->batch / config->micro_batch / config->ranks;
+    } else {
+        int64_t all = (l->samples + config->micro_batch - 1) / config->micro_batch;
+        l->batches = (all - config->rank + config->ranks - 1) / config->ranks;
+    }
+    l->supply.dataset = config->dataset;
+    l->supply.skip_bad = config->skip_bad;
+    augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,
+                   config->mean, config->std);
+    TRY(cache_init(&l->supply.cache, config->dataset));
+    TRY(make_slots(l));
+    TRY(start_threads(l));
+    *out = l;
+    return STATUS_OK;
+fail:
+    loader_destroy(l);
+    return status;
+}
+
+void loader_destroy(struct loader *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->mutex);
+    l->stop = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+    for (int i = 0; i < l->thread_count; i++)
+        pthread_join(l->threads[i], NULL);
+    for (int i = 0; l->slots && i < l->slot_count; i++) {
+        free(l->slots[i].images);
+        free(l->slots[i].labels);
+        free(l->slots[i].ids);
+    }
+    cache_finish(&l->supply.cache);
+    pthread_mutex_destroy(&l->mutex);
+    pthread_cond_destroy(&l->work);
+    pthread_cond_destroy(&l->progress);
+    free(l->slots);
+    free(l->threads);
+    free(l);
+}
+
+int64_t loader_steps_per_epoch(const struct loader *l)
+{
+    return l->steps;
+}
+
+enum status loader_seek(struct loader *l, int64_t epoch, int64_t step)
+{
+    enum status status = STATUS_OK;
+    bool training = l->config.training;
+    if (epoch < 0 || step < 0 || (training ? step > l->steps : epoch || step))
+        FAIL(STATUS_USAGE, "loader: cannot seek to epoch %lld, step %lld", (long long)epoch, (long long)step);
+    pthread_mutex_lock(&l->mutex);
+    l->paused = true;
+    while (l->active)
+        pthread_cond_wait(&l->progress, &l->mutex);
+    l->start = training ? (epoch * l->steps + step) * l->per_step : 0;
+    l->next = l->begun = 0;
+    l->held = l->paused = false;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+fail:
+    return status;
+}
+
+enum status loader_next(struct loader *l, const struct micro_batch **batch)
+{
+    enum status status = STATUS_OK;
+    *batch = NULL;
+    pthread_mutex_lock(&l->mutex);
+    if (l->held) {
+        l->held = false; /* its slot is free now */
+        pthread_cond_broadcast(&l->work);
+    }
+    if (!l->config.training && l->start + l->next >= l->batches) {
+        pthread_mutex_unlock(&l->mutex);
+        return STATUS_OK;
+    }
+    struct slot *slot = &l->slots[l->next % l->slot_count];
+    double began = now();
+    while (l->next >= l->begun || slot->filled < slot->batch.count)
+        pthread_cond_wait(&l->progress, &l->mutex);
+    l->stats.waited_s += now() - began;
+    if (slot->failed_at >= 0) {
+        status = status_restore(&slot->failure); /* and again, should it be asked for again */
+    } else {
+        l->stats.skipped += slot->skipped;
+        l->held = true;
+        l->next++;
+        *batch = &slot->batch;
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return status;
+}
+
+void loader_stats(const struct loader *l, struct loader_stats *stats)
+{
+    *stats = l->stats; /* written by loader_next only, which is the caller's thread */
+}

@@ -1,0 +1,32 @@
+/* loader_worker.h - one worker's part of a micro-batch: find, read, decode, augment its samples. */
+#ifndef CSC_DATA_LOADER_WORKER_H
+#define CSC_DATA_LOADER_WORKER_H
+
+#include "data/augment.h"
+#include "data/cache.h"
+#include "data/dataset_internal.h"
+#include "data/order.h"
+
+/* What all workers of a loader share; constant but for the cache. */
+struct supply {
+    const struct dataset *dataset;
+    struct augmenter augmenter;
+    struct cache cache;
+    bool skip_bad;
+};
+
+/* What one worker keeps; zero-initialised but for last = -1. */
+struct supplier {
+    struct shard_reader reader;
+    struct augment_scratch scratch;
+    struct block block; /* the block it read last, if the cache did not take it */
+    int64_t last;       /* its number, or -1 */
+};
+void supplier_finish(struct supplier *supplier);
+
+/* Sample *id, or the next good one if it is damaged and may be skipped, to out (S,S,3) and *label; *id is
+ * then the sample that was taken, *skipped is set if it is another. STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
+enum status supply_sample(struct supply *supply, struct supplier *supplier, int64_t epoch, uint64_t *id, float *out,
+                          int32_t *label, bool *skipped);
+
+#endif

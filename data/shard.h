@@ -1,0 +1,75 @@
+/* shard.h - one shard file: a header, blocks of samples, and the table that finds them. */
+#ifndef CSC_DATA_SHARD_H
+#define CSC_DATA_SHARD_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "data/block.h"
+#include "data/format.h"
+
+/* One row of a shard's table. */
+struct shard_entry {
+    uint64_t offset;    /* of the frame in the file */
+    uint32_t bytes;     /* of the frame */
+    uint32_t raw_bytes; /* decoded */
+    uint32_t first;     /* sample in the shard */
+    uint32_t samples;
+    uint64_t hash;      /* XXH64 of the frame */
+};
+
+struct shard {
+    char *path;
+    int fd;
+    enum codec codec;
+    uint64_t bytes;     /* of the file */
+    uint64_t raw_bytes; /* of all blocks, decoded */
+    uint64_t samples;
+    uint64_t hash;      /* XXH64 of header and table: what the index knows of the shard */
+    uint32_t blocks;
+    struct shard_entry *table;
+};
+
+/* Reads and checks header and table. STATUS_IO if it cannot be read, STATUS_DATA if damaged. */
+enum status shard_open(struct shard *shard, const char *path);
+void shard_close(struct shard *shard); /* zeros are fine */
+
+/* Scratch for reading blocks, one per thread; zero-initialised. */
+struct shard_reader {
+    uint8_t *frame, *raw;
+    size_t frame_capacity, raw_capacity;
+    void *context; /* ZSTD_DCtx */
+};
+void shard_reader_finish(struct shard_reader *reader);
+
+/* Reads a frame and compares its hash; reader->frame holds it. STATUS_DATA names shard, block and both hashes. */
+enum status shard_check_block(const struct shard *shard, uint32_t block, struct shard_reader *reader);
+
+/* That, then decompresses and decodes it into *out. */
+enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct shard_reader *reader,
+                             struct block *out);
+
+/* "shard-00000.csz": the only form of a shard's name. */
+bool shard_name_ok(const char *name);
+
+/* A shard being written: create, add blocks, commit. Until then it lies under `path`.tmp. */
+struct shard_writer {
+    char *path, *temporary;
+    int fd;
+    uint64_t offset; /* bytes so far */
+    uint64_t samples;
+    uint32_t blocks, capacity;
+    uint8_t *table;  /* (blocks, ENTRY_BYTES) */
+    uint64_t hash;   /* valid after commit */
+};
+enum status shard_writer_init(struct shard_writer *writer, const char *path);
+/* Appends a frame of `samples` samples that decodes to raw_bytes. */
+enum status shard_writer_add(struct shard_writer *writer, const void *frame, uint32_t bytes, uint32_t raw_bytes,
+                             uint32_t samples);
+/* Writes table and header, fsyncs, renames. */
+enum status shard_writer_commit(struct shard_writer *writer);
+void shard_writer_finish(struct shard_writer *writer); /* removes what was not committed */
+
+#endif
