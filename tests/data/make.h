@@ -1,0 +1,81 @@
+/* make.h - small datasets for the tests, in a folder of their own that is removed at the end. */
+#ifndef CSC_TESTS_DATA_MAKE_H
+#define CSC_TESTS_DATA_MAKE_H
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/philox.h"
+#include "data/pack.h"
+
+/* A source of `count` random images; image i is (sizes[i % kinds]), labelled i % classes. */
+struct made {
+    struct pack_source source; /* first */
+    int64_t count, next;
+    const int (*sizes)[2];     /* width, height */
+    int kinds;
+};
+
+static inline void made_pixels(int64_t index, int width, int height, uint8_t *pixels)
+{
+    struct philox stream;
+    philox_init(&stream, 99, PHILOX_DOMAIN_SYNTH, (uint64_t)index);
+    uint32_t base = philox_u32(&stream);
+    for (size_t i = 0; i < (size_t)width * height * 3; i++) /* smooth and rough parts */
+        pixels[i] = (uint8_t)(i % 7 ? base + i / 5 : philox_u32(&stream));
+}
+
+static inline enum status made_next(struct pack_source *source, struct pack_item *item, bool *end)
+{
+    struct made *m = (struct made *)source;
+    *end = m->next == m->count;
+    if (*end)
+        return STATUS_OK;
+    item->index = m->next++;
+    item->label = (int)(item->index % source->classes);
+    snprintf(item->name, sizeof item->name, "made %lld", (long long)item->index);
+    return STATUS_OK;
+}
+
+static inline enum status made_decode(const struct pack_source *source, const struct pack_item *item,
+                                      struct image *image, unsigned *notes)
+{
+    const struct made *m = (const struct made *)source;
+    const int *size = m->sizes[item->index % m->kinds];
+    (void)notes;
+    enum status status = image_resize_buffer(image, size[0], size[1]);
+    if (status == STATUS_OK)
+        made_pixels(item->index, size[0], size[1], image->pixels);
+    return status;
+}
+
+static inline enum status make_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds,
+                                       int workers)
+{
+    static char *names[] = { "zero", "one", "two" };
+    struct made made = { { made_next, made_decode, count, 3, names }, count, 0, sizes, kinds };
+    struct pack_options options = { .workers = workers, .made_by = "a test" };
+    struct pack_report report;
+    return pack_dataset(&made.source, directory, &options, &report);
+}
+
+static inline void make_folder(char folder[64])
+{
+    strcpy(folder, "/tmp/csc-data-XXXXXX");
+    if (!mkdtemp(folder)) {
+        perror(folder);
+        exit(1);
+    }
+}
+
+static inline void remove_folder(const char *folder)
+{
+    char command[128];
+    snprintf(command, sizeof command, "rm -rf '%s'", folder);
+    if (system(command) != 0)
+        fprintf(stderr, "%s is left behind\n", folder);
+}
+
+#endif
