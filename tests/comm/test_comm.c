@@ -1,6 +1,7 @@
 /* test_comm.c - every operation of a communicator against serial results; run on 1 .. n ranks.
- * Usage: test-comm, under mpirun or alone. Sizes are odd, empty or longer than a chunk; guard words surround
+ * Usage: test-comm [abort | kill | speak], under mpirun or alone. Sizes are odd, empty or longer than a chunk; guard words surround
  * every buffer that an operation writes. */
+#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -298,6 +299,21 @@ static void check_bf16(void)
     }
 }
 
+/* How a job ends: the last rank gives up or dies while the others wait for it; or all fail, and one speaks. */
+static int fail_as_told(struct comm *comm, const char *how)
+{
+    bool last = comm->rank == comm->size - 1;
+    if (last && strcmp(how, "abort") == 0)
+        comm->ops->abort(comm, STATUS_NONFINITE);
+    if (last && strcmp(how, "kill") == 0)
+        raise(SIGKILL);
+    enum status status = comm_agree(comm, status_report(STATUS_DATA, "x.c", 1, "everyone failed"));
+    if (comm_speaks(comm))
+        log_failure();
+    comm_destroy(comm);
+    return (int)status;
+}
+
 int main(int argc, char **argv)
 {
     struct comm *comm = NULL;
@@ -307,19 +323,8 @@ int main(int argc, char **argv)
         return status_code();
     }
     log_init("test-comm", comm->rank, comm->size);
-    if (argc > 1 && strcmp(argv[1], "abort") == 0) { /* the last rank gives up while the others wait for it */
-        if (comm->rank == comm->size - 1)
-            comm->ops->abort(comm, STATUS_NONFINITE);
-        comm->ops->barrier(comm);
-        return 0;
-    }
-    if (argc > 1 && strcmp(argv[1], "speak") == 0) { /* one line from all ranks together */
-        enum status status = comm_agree(comm, status_report(STATUS_DATA, "x.c", 1, "everyone failed"));
-        if (comm_speaks(comm))
-            log_failure();
-        comm_destroy(comm);
-        return status;
-    }
+    if (argc > 1)
+        return fail_as_told(comm, argv[1]);
     draw_elements();
     check_places(comm);
     check_bf16();
