@@ -17,7 +17,7 @@ void schedule_init(struct schedule *schedule, const struct config *config, int64
         .final_lr = config->train.schedule.final_lr,
         .gamma = config->train.schedule.gamma,
         .start = onecycle ? 1.0 / 25 : 1.0 / 100,
-        .warmup = fmin(warmup, (double)total_steps),
+        .warmup = warmup,
         .total = (double)total_steps,
         .steps_per_epoch = (double)steps_per_epoch,
         .milestones = config->train.schedule.milestones,
