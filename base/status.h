@@ -41,7 +41,8 @@ enum status status_restore(const struct status_record *record); /* returns its c
 
 #define FAIL(code, ...)                                                     \
     do {                                                                    \
-        status = status_report((code), __FILE__, __LINE__, __VA_ARGS__);    \
+        status_report((code), __FILE__, __LINE__, __VA_ARGS__);             \
+        status = (code); /* seen by the compiler to be a failure */         \
         goto fail;                                                          \
     } while (0)
 

@@ -151,8 +151,14 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
     size_t packed = rounded(dn_packed_bytes(dn));
     char *sum = (char *)scratch + rounded(dn_scratch_bytes(dn)), *term = sum + packed, *unpacked = term + packed;
+    while (count > 0 && terms->alpha == 0) { /* the first term's factor is the unit below */
+        terms++;
+        count--;
+    }
+    if (count == 0)
+        return STATUS_OK;
     TRY(dn_run_gradient(dn, terms[0].x, terms[0].d, sum, scratch));
-    for (int t = 1; t < count; t++) { /* in units of the first term's factor */
+    for (int t = 1; t < count; t++) {
         TRY(dn_run_gradient(dn, terms[t].x, terms[t].d, term, scratch));
         kernels->add_scaled((float *)sum, terms[t].alpha / terms[0].alpha, (float *)term,
                             dn_packed_bytes(dn) / sizeof(float));
@@ -171,20 +177,22 @@ static void close_device(struct device *device)
     free(cpu);
 }
 
-static const struct kernels *best_kernels(void)
+int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
 {
+    int count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq"))
-        return &kernels_v4;
+        sets[count++] = &kernels_v4;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        return &kernels_v3;
+        sets[count++] = &kernels_v3;
 #endif
-    return &kernels_base;
+    sets[count++] = &kernels_base;
+    return count;
 }
 
-enum status cpu_open(struct device **device, int threads)
+enum status cpu_open_with(struct device **device, int threads, const struct kernels *kernels)
 {
     enum status status = STATUS_OK;
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
@@ -196,7 +204,7 @@ enum status cpu_open(struct device **device, int threads)
 #else
     threads = 1;
 #endif
-    cpu->kernels = best_kernels();
+    cpu->kernels = kernels;
     cpu->table = ref_backend;
     cpu->table.name = "cpu";
     cpu->table.close = close_device;
@@ -216,4 +224,11 @@ enum status cpu_open(struct device **device, int threads)
     *device = &cpu->base;
 fail:
     return status;
+}
+
+enum status cpu_open(struct device **device, int threads)
+{
+    const struct kernels *sets[CPU_KERNEL_SETS];
+    cpu_kernel_sets(sets);
+    return cpu_open_with(device, threads, sets[0]);
 }

@@ -32,4 +32,9 @@ extern const struct kernels kernels_base;
 extern const struct kernels kernels_v3, kernels_v4; /* AVX2 + FMA, AVX-512 */
 #endif
 
+/* The kernel sets that this machine can run, best first; cpu_open takes sets[0]. */
+enum { CPU_KERNEL_SETS = 3 };
+int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS]);
+enum status cpu_open_with(struct device **device, int threads, const struct kernels *kernels);
+
 #endif

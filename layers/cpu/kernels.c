@@ -232,8 +232,9 @@ static void combine(double *partials, int channels, int used)
             partials[c] += partials[(size_t)t * CPU_PARTIALS * channels + c];
 }
 
-static void affine_rows(const struct norm_shape *shape, const float *x, const float *scale, const float *shift,
-                        const float *add, float *y, size_t from, size_t to)
+/* y = (x - center) scale + shift: not x scale + shift, which cancels where the mean is far from 0. */
+static void affine_rows(const struct norm_shape *shape, const float *x, const float *center, const float *scale,
+                        const float *shift, const float *add, float *y, size_t from, size_t to)
 {
     int channels = shape->c;
     float floor = shape->relu ? 0 : -INFINITY;
@@ -243,12 +244,12 @@ static void affine_rows(const struct norm_shape *shape, const float *x, const fl
         if (add) {
             const float *other = add + r * channels;
             for (int c = 0; c < channels; c++) {
-                float v = in[c] * scale[c] + shift[c] + other[c];
+                float v = (in[c] - center[c]) * scale[c] + shift[c] + other[c];
                 out[c] = v < floor ? floor : v;
             }
         } else
             for (int c = 0; c < channels; c++) {
-                float v = in[c] * scale[c] + shift[c];
+                float v = (in[c] - center[c]) * scale[c] + shift[c];
                 out[c] = v < floor ? floor : v;
             }
     }
@@ -260,7 +261,7 @@ static void norm_forward(struct device *device, const struct norm_shape *shape, 
     int channels = shape->c, used = 1;
     double *partials = cpu_partials(device, channels), rows = (double)shape->rows;
     float *scale = (float *)(partials + 2 * channels), *shift = scale + channels;
-#pragma omp parallel
+#pragma omp parallel num_threads(device->threads)
     {
         size_t from, to;
         double *sums = partials + (size_t)thread_number() * CPU_PARTIALS * channels;
@@ -284,10 +285,10 @@ static void norm_forward(struct device *device, const struct norm_shape *shape, 
                 moments[c] += (float)mean;
                 moments[channels + c] += (float)(variance * rows / (rows > 1 ? rows - 1 : 1));
                 scale[c] = (float)(gamma[c] * inverse);
-                shift[c] = (float)(beta[c] - mean * inverse * gamma[c]);
+                shift[c] = (float)(beta[c] - (mean - saved[c]) * inverse * gamma[c]);
             }
         }
-        affine_rows(shape, x, scale, shift, add, y, from, to);
+        affine_rows(shape, x, saved, scale, shift, add, y, from, to);
     }
 }
 
@@ -295,17 +296,14 @@ static void norm_inference(struct device *device, const struct norm_shape *shape
                            const float *beta, const float *running, const float *add, float *y)
 {
     int channels = shape->c;
-    float *scale = (float *)cpu_partials(device, channels), *shift = scale + channels;
-    for (int c = 0; c < channels; c++) {
-        double inverse = 1 / sqrt((double)running[channels + c] + NORM_EPSILON);
-        scale[c] = (float)(gamma[c] * inverse);
-        shift[c] = (float)(beta[c] - running[c] * inverse * gamma[c]);
-    }
-#pragma omp parallel
+    float *scale = (float *)cpu_partials(device, channels);
+    for (int c = 0; c < channels; c++)
+        scale[c] = (float)(gamma[c] / sqrt((double)running[channels + c] + NORM_EPSILON));
+#pragma omp parallel num_threads(device->threads)
     {
         size_t from, to;
         share(shape->rows, 1, &from, &to);
-        affine_rows(shape, x, scale, shift, add, y, from, to);
+        affine_rows(shape, x, running, scale, beta, add, y, from, to);
     }
 }
 
@@ -346,9 +344,9 @@ static void backward_tile(bool relu, const float *x, const float *y, const float
     }
 }
 
-/* dy = a g + b x + k per channel; dadd gets g. */
-static void backward_rows(const struct norm_shape *shape, const float *x, const float *y, float *dy, const float *abk,
-                          float *dadd, bool accumulate, size_t from, size_t to)
+/* dy = a (g + b (x - mean) + k) per channel; dadd gets g. */
+static void backward_rows(const struct norm_shape *shape, const float *x, const float *y, float *dy, const float *mean,
+                          const float *abk, float *dadd, bool accumulate, size_t from, size_t to)
 {
     int channels = shape->c;
     const float *a = abk, *b = abk + channels, *k = abk + 2 * channels;
@@ -363,7 +361,7 @@ static void backward_rows(const struct norm_shape *shape, const float *x, const 
         else if (dadd)
             memcpy(dadd + at, dy + at, channels * sizeof *dadd);
         for (int c = 0; c < channels; c++)
-            dy[at + c] = a[c] * dy[at + c] + b[c] * x[at + c] + k[c];
+            dy[at + c] = a[c] * (dy[at + c] + b[c] * (x[at + c] - mean[c]) + k[c]);
     }
 }
 
@@ -374,7 +372,7 @@ static void norm_backward(struct device *device, const struct norm_shape *shape,
     int channels = shape->c, used = 1;
     double *partials = cpu_partials(device, channels), rows = (double)shape->rows;
     float *abk = (float *)(partials + 2 * channels); /* 3C floats in 2C doubles */
-#pragma omp parallel
+#pragma omp parallel num_threads(device->threads)
     {
         size_t from, to;
         double *sums = partials + (size_t)thread_number() * CPU_PARTIALS * channels;
@@ -390,17 +388,16 @@ static void norm_backward(struct device *device, const struct norm_shape *shape,
         {
             combine(partials, channels, used);
             for (int c = 0; c < channels; c++) {
-                double mean = saved[c], inverse = saved[channels + c];
+                double inverse = saved[channels + c];
                 double sum = partials[c], product = partials[channels + c] * inverse;
-                double b = -gamma[c] * inverse * inverse * product / rows;
                 abk[c] = (float)(gamma[c] * inverse);
-                abk[channels + c] = (float)b;
-                abk[2 * channels + c] = (float)(-gamma[c] * inverse * sum / rows - b * mean);
+                abk[channels + c] = (float)(-inverse * product / rows);
+                abk[2 * channels + c] = (float)(-sum / rows);
                 dgamma[c] += (float)product;
                 dbeta[c] += (float)sum;
             }
         }
-        backward_rows(shape, x, y, dy, abk, dadd, accumulate, from, to);
+        backward_rows(shape, x, y, dy, saved, abk, dadd, accumulate, from, to);
     }
 }
 

@@ -1,0 +1,480 @@
+/* model.c - builds the networks of the ResNet and SDNet family as a list of nodes between edges.
+ * Basic block: conv bn relu conv bn (+ shortcut) relu; bottleneck: 1x1, 3x3 (strided), 1x1 to 4 times the
+ * planes. There is no ReLU between a CSC-layer's batch norm and the next convolution: its codes are already sparse. */
+#include "layers/model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/philox.h"
+
+enum { MOST_NODES = 400, PAD_FLOATS = ARENA_ALIGN / sizeof(float) };
+
+/* ---- building ---- */
+
+struct builder {
+    struct model *model;
+    enum status status;     /* the first failure; later calls do nothing */
+    bool *used;             /* (layers_count): which names of config.layers were met */
+};
+
+static int add_edge(struct builder *b, int h, int w, int c)
+{
+    struct model *m = b->model;
+    m->edges[m->edges_count] = (struct edge){ h, w, c };
+    return m->edges_count++;
+}
+
+static struct node *add_node(struct builder *b, enum node_kind kind, const char *name, int in)
+{
+    struct model *m = b->model;
+    struct node *node = &m->nodes[m->nodes_count++];
+    *node = (struct node){ .kind = kind, .in = in, .add = -1, .param = -1, .csc = -1 };
+    snprintf(node->name, sizeof node->name, "%s", name);
+    return node;
+}
+
+static void add_param(struct builder *b, struct node *node, const char *suffix, enum param_kind kind, int dims, int d,
+                      int c, int k)
+{
+    struct model *m = b->model;
+    struct param *p = &m->params[m->params_count];
+    *p = (struct param){ .kind = kind, .dims = dims, .shape = { d, c, k, k } };
+    p->count = (size_t)d * (dims > 1 ? c : 1) * (dims > 2 ? k * k : 1);
+    snprintf(p->name, sizeof p->name, "%s%s", node->name, suffix);
+    if (node->param < 0)
+        node->param = m->params_count;
+    m->params_count++;
+}
+
+static bool is_sparse(struct builder *b, const char *name, bool by_arch)
+{
+    const struct model_config *config = &b->model->config;
+    if (!config->layers)
+        return by_arch;
+    bool found = false;
+    for (int i = 0; i < config->layers_count; i++)
+        if (strcmp(config->layers[i], name) == 0)
+            found = b->used[i] = true;
+    return found;
+}
+
+/* A convolution, or a CSC-layer; returns its output edge and whether it is sparse. */
+static int add_conv(struct builder *b, const char *name, int in, int d, int k, int stride, bool may_be_sparse,
+                    bool by_arch, bool *sparse)
+{
+    struct model *m = b->model;
+    const struct edge *e = &m->edges[in];
+    struct conv_shape shape = { .n = 1, .h = e->h, .w = e->w, .c = e->c, .d = d, .k = k, .stride = stride, .pad = k / 2 };
+    bool code = may_be_sparse && is_sparse(b, name, by_arch);
+    if (sparse)
+        *sparse = code;
+    if (b->status == STATUS_OK)
+        b->status = conv_shape_check(&shape);
+    if (b->status != STATUS_OK)
+        return in;
+    struct node *node = add_node(b, code ? NODE_CSC : NODE_CONV, name, in);
+    node->out = add_edge(b, conv_out_h(&shape), conv_out_w(&shape), d);
+    shape.n = 0;
+    node->conv = shape;
+    if (code)
+        node->csc = m->csc_count++;
+    add_param(b, node, code ? ".dn.weight" : ".weight", code ? PARAM_DICTIONARY : PARAM_CONV, 4, d, shape.c, k);
+    return node->out;
+}
+
+static int add_norm(struct builder *b, const char *name, int in, int add, bool relu)
+{
+    struct model *m = b->model;
+    const struct edge e = m->edges[in];
+    struct node *node = add_node(b, NODE_NORM, name, in);
+    node->add = add;
+    node->relu = relu;
+    node->running = m->running_count;
+    m->running_count += 2 * (size_t)e.c;
+    node->out = add_edge(b, e.h, e.w, e.c);
+    add_param(b, node, ".weight", PARAM_NORM_WEIGHT, 1, e.c, 1, 1);
+    add_param(b, node, ".bias", PARAM_NORM_BIAS, 1, e.c, 1, 1);
+    return node->out;
+}
+
+static int add_stem(struct builder *b, int image)
+{
+    const struct model_config *config = &b->model->config;
+    int k = config->imagenet_stem ? 7 : 3, stride = config->imagenet_stem ? 2 : 1;
+    bool sparse;
+    int x = add_conv(b, "layer0.0", image, config->width, k, stride, true, config->sparse_stem, &sparse);
+    x = add_norm(b, "layer0.1", x, -1, !sparse);
+    if (!config->imagenet_stem)
+        return x;
+    if (is_sparse(b, "layer0.2", config->all))
+        return add_conv(b, "layer0.2", x, config->width, 3, 2, true, true, NULL);
+    struct edge e = b->model->edges[x];
+    struct node *pool = add_node(b, NODE_MAX, "layer0.2", x);
+    pool->conv = (struct conv_shape){ .h = e.h, .w = e.w, .c = e.c, .d = e.c, .k = 3, .stride = 2, .pad = 1 };
+    pool->out = add_edge(b, conv_out_h(&pool->conv), conv_out_w(&pool->conv), e.c);
+    return pool->out;
+}
+
+/* One residual block of `planes` channels; prefix "layer2.0" or "layer2.layers.0". */
+static int add_block(struct builder *b, const char *prefix, int x, int planes, int stride)
+{
+    const struct model_config *config = &b->model->config;
+    bool bottleneck = config->depth >= 50;
+    int convs = bottleneck ? 3 : 2, out = bottleneck ? 4 * planes : planes, y = x, shortcut = -1;
+    char name[64];
+    for (int i = 1; i <= convs; i++) {
+        bool strided = i == (bottleneck ? 2 : 1), sparse;
+        snprintf(name, sizeof name, "%s.conv%d", prefix, i);
+        y = add_conv(b, name, y, i == convs ? out : planes, bottleneck && i != 2 ? 1 : 3, strided ? stride : 1, true,
+                     config->all, &sparse);
+        if (i == convs && config->shortcut) {
+            shortcut = x;
+            if (stride != 1 || b->model->edges[x].c != out) {
+                snprintf(name, sizeof name, "%s.shortcut.0", prefix);
+                shortcut = add_conv(b, name, x, out, 1, stride, false, false, NULL);
+                snprintf(name, sizeof name, "%s.shortcut.1", prefix);
+                shortcut = add_norm(b, name, shortcut, -1, false);
+            }
+        }
+        if (b->status != STATUS_OK)
+            return x;
+        snprintf(name, sizeof name, "%s.bn%d", prefix, i);
+        y = add_norm(b, name, y, shortcut, i == convs ? config->shortcut : !sparse);
+    }
+    b->model->nodes[b->model->nodes_count - 1].residual_end = config->shortcut;
+    return y;
+}
+
+static void add_head(struct builder *b, int x)
+{
+    struct model *m = b->model;
+    struct edge e = m->edges[x];
+    struct node *mean = add_node(b, NODE_MEAN, "mean", x);
+    mean->conv = (struct conv_shape){ .h = e.h, .w = e.w, .c = e.c };
+    mean->out = add_edge(b, 1, 1, e.c);
+    struct node *linear = add_node(b, NODE_LINEAR, "linear", mean->out);
+    linear->conv = (struct conv_shape){ .c = e.c, .d = m->config.classes };
+    linear->out = add_edge(b, 1, 1, m->config.classes);
+    add_param(b, linear, ".weight", PARAM_LINEAR_WEIGHT, 2, m->config.classes, e.c, 1);
+    add_param(b, linear, ".bias", PARAM_LINEAR_BIAS, 1, m->config.classes, 1, 1);
+}
+
+static enum status check_layer_names(const struct builder *b)
+{
+    enum status status = STATUS_OK;
+    const struct model_config *config = &b->model->config;
+    for (int i = 0; config->layers && i < config->layers_count; i++)
+        if (!b->used[i])
+            FAIL(STATUS_USAGE, "model.layers: '%s' is not a convolution of this network that can be a CSC-layer "
+                 "(they are named as '%s' or 'layer0.0')", config->layers[i],
+                 config->all ? "layer1.layers.0.conv1" : "layer1.0.conv1");
+fail:
+    return status;
+}
+
+/* The flat buffer: last parameter first, each on its own cache line. */
+static void lay_out(struct model *m)
+{
+    for (int i = m->params_count - 1; i >= 0; i--) {
+        m->params[i].offset = m->count;
+        m->count += (m->params[i].count + PAD_FLOATS - 1) / PAD_FLOATS * PAD_FLOATS;
+        m->parameters += m->params[i].count;
+    }
+}
+
+static enum status build(struct model *m)
+{
+    enum status status = STATUS_OK;
+    static const int blocks[2][4] = { { 2, 2, 2, 2 }, { 3, 4, 6, 3 } };
+    struct builder b = { .model = m };
+    b.used = calloc(m->config.layers_count + 1, sizeof *b.used);
+    if (!b.used)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    int x = add_stem(&b, add_edge(&b, m->config.image_size, m->config.image_size, 3));
+    for (int stage = 0; stage < 4; stage++)
+        for (int i = 0; i < blocks[m->config.depth > 18][stage] && b.status == STATUS_OK; i++) {
+            char prefix[32];
+            snprintf(prefix, sizeof prefix, m->config.all ? "layer%d.layers.%d" : "layer%d.%d", stage + 1, i);
+            x = add_block(&b, prefix, x, m->config.width << stage, stage > 0 && i == 0 ? 2 : 1);
+        }
+    TRY(b.status);
+    add_head(&b, x);
+    TRY(check_layer_names(&b));
+    lay_out(m);
+fail:
+    free(b.used);
+    return status;
+}
+
+static enum status create_power(struct model *m)
+{
+    enum status status = STATUS_OK;
+    m->eta = calloc(m->csc_count + 1, sizeof *m->eta);
+    if (!m->eta)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    for (int i = 0; i < m->csc_count; i++)
+        m->eta[i] = m->config.step_size;
+    if (m->config.step_size > 0)
+        return STATUS_OK;
+    m->power = calloc(m->csc_count + 1, sizeof *m->power);
+    if (!m->power)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    for (int i = 0; i < m->nodes_count; i++)
+        if (m->nodes[i].kind == NODE_CSC)
+            TRY(csc_power_create(&m->power[m->nodes[i].csc], m->device, &m->nodes[i].conv));
+fail:
+    return status;
+}
+
+static void place(struct model *m)
+{
+    size_t scratch = 0;
+    m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
+    m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
+    for (int i = 0; m->power && i < m->csc_count; i++) {
+        csc_power_place(m->power[i], &m->arena);
+        scratch = m->power[i]->conv->scratch > scratch ? m->power[i]->conv->scratch : scratch;
+    }
+    m->scratch = arena_take(&m->arena, scratch);
+}
+
+enum status model_create(struct model **out, struct device *device, const struct model_config *config)
+{
+    enum status status = STATUS_OK;
+    struct model *m = calloc(1, sizeof *m);
+    if (!m)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    m->device = device;
+    m->config = *config;
+    m->nodes = calloc(MOST_NODES, sizeof *m->nodes);
+    m->edges = calloc(MOST_NODES, sizeof *m->edges);
+    m->params = calloc(MOST_NODES, sizeof *m->params);
+    if (!m->nodes || !m->edges || !m->params)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    TRY(build(m));
+    m->config.layers = NULL; /* the caller's, and used up */
+    TRY(create_power(m));
+    place(m);
+    *out = m;
+    m = NULL;
+fail:
+    model_destroy(m);
+    return status;
+}
+
+enum status model_allocate(struct model *m)
+{
+    enum status status = STATUS_OK;
+    TRY(m->device->ops->arena_allocate(m->device, &m->arena));
+    place(m);
+fail:
+    return status;
+}
+
+void model_destroy(struct model *m)
+{
+    if (!m)
+        return;
+    for (int i = 0; m->power && i < m->csc_count; i++)
+        csc_power_destroy(m->power[i]);
+    m->device->ops->arena_finish(m->device, &m->arena);
+    free(m->power);
+    free(m->eta);
+    free(m->nodes);
+    free(m->edges);
+    free(m->params);
+    free(m);
+}
+
+/* ---- parameters ---- */
+
+int node_params(const struct node *node)
+{
+    return node->param < 0 ? 0 : node->kind == NODE_CONV || node->kind == NODE_CSC ? 1 : 2;
+}
+
+/* (D,C,k,k) <-> (D,k,k,C) */
+static void transpose(const struct param *p, const float *from, float *to, bool to_file)
+{
+    int d = p->shape[0], c = p->shape[1], taps = p->shape[2] * p->shape[3];
+    for (int i = 0; i < d; i++)
+        for (int j = 0; j < c; j++)
+            for (int t = 0; t < taps; t++) {
+                size_t file = ((size_t)i * c + j) * taps + t, memory = ((size_t)i * taps + t) * c + j;
+                if (to_file)
+                    to[file] = from[memory];
+                else
+                    to[memory] = from[file];
+            }
+}
+
+enum status model_get(const struct model *m, const float *flat, int param, float *host)
+{
+    enum status status = STATUS_OK;
+    const struct param *p = &m->params[param];
+    float *copy = malloc(p->count * sizeof *copy);
+    if (!copy)
+        FAIL(STATUS_NOMEM, "%s: out of memory", p->name);
+    m->device->ops->copy_out(m->device, copy, flat + p->offset, p->count * sizeof *copy);
+    if (p->dims == 4)
+        transpose(p, copy, host, true);
+    else
+        memcpy(host, copy, p->count * sizeof *copy);
+fail:
+    free(copy);
+    return status;
+}
+
+enum status model_set(struct model *m, float *flat, int param, const float *host)
+{
+    enum status status = STATUS_OK;
+    const struct param *p = &m->params[param];
+    float *copy = malloc(p->count * sizeof *copy);
+    if (!copy)
+        FAIL(STATUS_NOMEM, "%s: out of memory", p->name);
+    if (p->dims == 4)
+        transpose(p, host, copy, false);
+    else
+        memcpy(copy, host, p->count * sizeof *copy);
+    m->device->ops->copy_in(m->device, flat + p->offset, copy, p->count * sizeof *copy);
+fail:
+    free(copy);
+    return status;
+}
+
+void model_weights_changed(struct model *m)
+{
+    m->version++;
+}
+
+void model_normalize(struct model *m)
+{
+    for (int i = 0; i < m->params_count; i++) {
+        const struct param *p = &m->params[i];
+        if (p->kind == PARAM_DICTIONARY)
+            m->device->ops->normalize_rows(m->device, m->weights + p->offset, p->shape[0], p->count / p->shape[0]);
+    }
+    m->version++;
+}
+
+static void draw(const struct param *p, uint64_t seed, int index, float norm_weight, float *host)
+{
+    struct philox stream;
+    philox_init(&stream, seed, PHILOX_DOMAIN_INIT, (uint64_t)index);
+    double fan_in = p->dims == 4 ? (double)p->shape[1] * p->shape[2] * p->shape[3] : p->shape[1];
+    for (size_t i = 0; i < p->count; i++)
+        switch (p->kind) {
+        case PARAM_CONV:
+        case PARAM_DICTIONARY: host[i] = (float)(philox_normal(&stream) * sqrt(2 / fan_in)); break;
+        case PARAM_NORM_WEIGHT: host[i] = norm_weight; break;
+        case PARAM_NORM_BIAS: host[i] = 0; break;
+        case PARAM_LINEAR_WEIGHT:
+        case PARAM_LINEAR_BIAS: host[i] = (float)((2 * philox_uniform(&stream) - 1) / sqrt(fan_in)); break;
+        }
+}
+
+enum status model_init(struct model *m, uint64_t seed)
+{
+    enum status status = STATUS_OK;
+    size_t most = m->running_count;
+    for (int i = 0; i < m->params_count; i++)
+        most = m->params[i].count > most ? m->params[i].count : most;
+    float *host = malloc(most * sizeof *host);
+    if (!host)
+        FAIL(STATUS_NOMEM, "out of memory for the weights");
+    for (int n = 0; n < m->nodes_count; n++) {
+        const struct node *node = &m->nodes[n];
+        for (int i = node->param; i < node->param + node_params(node); i++) {
+            struct param p = m->params[i];
+            if (p.kind == PARAM_LINEAR_BIAS)
+                p.shape[1] = m->params[i - 1].shape[1]; /* its bound is the weight's */
+            draw(&p, seed, i, node->residual_end && m->config.zero_gamma ? 0 : 1, host);
+            TRY(model_set(m, m->weights, i, host));
+        }
+        if (node->kind == NODE_NORM)
+            for (int c = 0; c < 2 * m->edges[node->out].c; c++)
+                host[c] = c < m->edges[node->out].c ? 0 : 1;
+        if (node->kind == NODE_NORM)
+            m->device->ops->copy_in(m->device, m->running + node->running, host,
+                                    2 * m->edges[node->out].c * sizeof *host);
+    }
+    model_normalize(m);
+fail:
+    free(host);
+    return status;
+}
+
+int model_running_tensors(const struct model *m)
+{
+    int count = 0;
+    for (int i = 0; i < m->nodes_count; i++)
+        count += 2 * (m->nodes[i].kind == NODE_NORM);
+    return count;
+}
+
+void model_running_tensor(const struct model *m, int index, char name[80], size_t *offset, int *channels)
+{
+    int norm = index / 2, i = 0;
+    for (; m->nodes[i].kind != NODE_NORM || norm-- > 0; i++)
+        ;
+    *channels = m->edges[m->nodes[i].out].c;
+    *offset = m->nodes[i].running + (size_t)(index % 2) * *channels;
+    snprintf(name, 80, "%s.running_%s", m->nodes[i].name, index % 2 ? "var" : "mean");
+}
+
+/* ---- step sizes ---- */
+
+static enum status each_power(struct model *m, int iterations)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; m->power && i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        if (node->kind != NODE_CSC)
+            continue;
+        struct csc_power *power = m->power[node->csc];
+        const float *w = m->weights + m->params[node->param].offset;
+        if (iterations > 0)
+            TRY(csc_power_advance(power, w, iterations, m->scratch));
+        else {
+            TRY(csc_power_start(power, m->config.seed, (uint64_t)node->csc));
+            TRY(csc_power_converge(power, w, m->scratch));
+        }
+        m->eta[node->csc] = power->eta;
+    }
+fail:
+    return status;
+}
+
+enum status model_converge_step_sizes(struct model *m)
+{
+    return each_power(m, 0);
+}
+
+enum status model_advance_step_sizes(struct model *m, int iterations)
+{
+    return each_power(m, iterations);
+}
+
+const char *model_csc_name(const struct model *m, int csc)
+{
+    for (int i = 0; i < m->nodes_count; i++)
+        if (m->nodes[i].kind == NODE_CSC && m->nodes[i].csc == csc)
+            return m->nodes[i].name;
+    return "";
+}
+
+double model_forward_macs(const struct model *m)
+{
+    double macs = 0;
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *n = &m->nodes[i];
+        if (n->kind != NODE_CONV && n->kind != NODE_CSC)
+            continue;
+        double one = (double)conv_weight_count(&n->conv) * conv_out_h(&n->conv) * conv_out_w(&n->conv);
+        macs += one * (n->kind == NODE_CSC ? 2 * m->config.csc.steps - 1 : 1);
+    }
+    return macs;
+}

@@ -1,0 +1,483 @@
+/* net.c - runs a model's nodes over activations (N,h,w,c), one buffer per edge.
+ * A training net keeps every activation; gradients of edges share slots, each held from its first consumer's
+ * backward to its producer's. An inference net shares slots between activations likewise. */
+#include "layers/net.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* What a node needs besides its edges. */
+struct op {
+    struct conv *conv;
+    struct csc *csc;
+    float *saved;            /* norm: mean, inverse standard deviation */
+    int32_t *winner;         /* max pool */
+    bool in_accumulates;     /* another consumer of `in` comes later in the network, so its gradient is there already */
+    bool add_accumulates;
+};
+
+struct slots { /* sizes in bytes of buffers that several edges use in turn */
+    size_t *bytes;
+    bool *busy;
+    int count;
+};
+
+struct net {
+    struct model *model;
+    int n, count;            /* batch, samples of the last upload */
+    bool training;
+    struct op *ops;          /* (nodes) */
+    float **value, **grad;   /* (edges); grad of edge 0 is NULL */
+    int *value_slot, *grad_slot;
+    struct slots values, grads;
+    int32_t *labels;         /* device */
+    float *losses;           /* device (N) */
+    float *host_losses;      /* host (N) */
+    void *scratch;
+    struct arena arena;
+    size_t bytes;
+    uint64_t version;        /* of the weights that the plans hold */
+};
+
+struct net_sums net_sums(const struct model *model)
+{
+    size_t moments = (model->running_count + 15) / 16 * 16;
+    return (struct net_sums){ .head = NET_SUMS_MOMENTS + moments, .count = NET_SUMS_MOMENTS + moments + model->count };
+}
+
+static size_t edge_count(const struct net *net, int edge)
+{
+    const struct edge *e = &net->model->edges[edge];
+    return (size_t)net->n * e->h * e->w * e->c;
+}
+
+static struct conv_shape sized(const struct net *net, const struct node *node)
+{
+    struct conv_shape shape = node->conv;
+    shape.n = net->n;
+    return shape;
+}
+
+/* ---- planning ---- */
+
+/* The smallest free slot that fits, else the largest free one grown, else a new one. */
+static int acquire(struct slots *s, size_t bytes)
+{
+    int best = -1;
+    for (int i = 0; i < s->count; i++) {
+        if (s->busy[i])
+            continue;
+        bool fits = s->bytes[i] >= bytes, best_fits = best >= 0 && s->bytes[best] >= bytes;
+        if (best < 0 || (fits && !best_fits) || (fits == best_fits && (s->bytes[i] < s->bytes[best]) == fits))
+            best = i;
+    }
+    if (best < 0)
+        best = s->count++;
+    if (s->bytes[best] < bytes)
+        s->bytes[best] = bytes;
+    s->busy[best] = true;
+    return best;
+}
+
+static void release(struct slots *s, int slot)
+{
+    s->busy[slot] = false;
+}
+
+static void plan_values(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int e = 0; e < m->edges_count; e++)
+        net->value_slot[e] = -1;
+    net->value_slot[0] = acquire(&net->values, edge_count(net, 0) * sizeof(float));
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        net->value_slot[node->out] = acquire(&net->values, edge_count(net, node->out) * sizeof(float));
+        if (net->training)
+            continue;
+        for (int e = 0; e < node->out; e++) { /* whatever nobody reads any more */
+            bool needed = false;
+            for (int j = i + 1; j < m->nodes_count; j++)
+                needed |= m->nodes[j].in == e || m->nodes[j].add == e;
+            if (!needed && net->value_slot[e] >= 0 && (m->nodes[i].in == e || m->nodes[i].add == e))
+                release(&net->values, net->value_slot[e]);
+        }
+    }
+}
+
+static void plan_grads(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int e = 0; e < m->edges_count; e++)
+        net->grad_slot[e] = -1;
+    int last = m->nodes[m->nodes_count - 1].out;
+    net->grad_slot[last] = acquire(&net->grads, edge_count(net, last) * sizeof(float));
+    for (int i = m->nodes_count - 1; i >= 0; i--) {
+        const struct node *node = &m->nodes[i];
+        struct op *op = &net->ops[i];
+        if (node->add >= 0) {
+            op->add_accumulates = net->grad_slot[node->add] >= 0;
+            if (!op->add_accumulates)
+                net->grad_slot[node->add] = acquire(&net->grads, edge_count(net, node->add) * sizeof(float));
+        }
+        if (node->kind == NODE_NORM) { /* in place: a norm is its input's only consumer */
+            net->grad_slot[node->in] = net->grad_slot[node->out];
+            continue;
+        }
+        if (node->in != 0) {
+            op->in_accumulates = net->grad_slot[node->in] >= 0;
+            if (!op->in_accumulates)
+                net->grad_slot[node->in] = acquire(&net->grads, edge_count(net, node->in) * sizeof(float));
+        }
+        release(&net->grads, net->grad_slot[node->out]);
+    }
+}
+
+static enum status create_op(struct net *net, int i)
+{
+    enum status status = STATUS_OK;
+    const struct node *node = &net->model->nodes[i];
+    struct device *device = net->model->device;
+    struct conv_shape shape = sized(net, node);
+    unsigned uses = CONV_FORWARD | (net->training ? CONV_GRADIENT | (node->in ? CONV_ADJOINT : 0) : 0);
+    if (node->kind == NODE_CONV)
+        TRY(device->ops->conv_create(device, &shape, uses, &net->ops[i].conv));
+    if (node->kind == NODE_CSC)
+        TRY(csc_create(&net->ops[i].csc, device, &shape, &net->model->config.csc, net->training));
+fail:
+    return status;
+}
+
+static void place_slots(struct slots *slots, const int *slot_of, float **pointers, int edges, struct arena *arena)
+{
+    for (int s = 0; s < slots->count; s++) {
+        float *memory = arena_take(arena, slots->bytes[s]);
+        for (int e = 0; e < edges; e++)
+            if (slot_of[e] == s)
+                pointers[e] = memory;
+    }
+}
+
+static void place(struct net *net)
+{
+    const struct model *m = net->model;
+    size_t scratch = 0;
+    place_slots(&net->values, net->value_slot, net->value, m->edges_count, &net->arena);
+    place_slots(&net->grads, net->grad_slot, net->grad, m->edges_count, &net->arena);
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        struct op *op = &net->ops[i];
+        size_t needs = op->conv ? op->conv->scratch : op->csc ? op->csc->scratch : 0;
+        if (op->conv)
+            m->device->ops->conv_place(op->conv, &net->arena);
+        if (op->csc)
+            csc_place(op->csc, &net->arena);
+        if (node->kind == NODE_NORM)
+            op->saved = arena_take(&net->arena, 2 * m->edges[node->out].c * sizeof(float));
+        if (node->kind == NODE_MAX)
+            op->winner = arena_take(&net->arena, edge_count(net, node->out) * sizeof(int32_t));
+        scratch = needs > scratch ? needs : scratch;
+    }
+    net->labels = arena_take(&net->arena, net->n * sizeof *net->labels);
+    net->losses = arena_take(&net->arena, net->n * sizeof *net->losses);
+    net->scratch = arena_take(&net->arena, scratch);
+}
+
+static bool allocate_tables(struct net *net)
+{
+    int nodes = net->model->nodes_count, edges = net->model->edges_count;
+    net->ops = calloc(nodes, sizeof *net->ops);
+    net->value = calloc(edges, sizeof *net->value);
+    net->grad = calloc(edges, sizeof *net->grad);
+    net->value_slot = calloc(edges, sizeof *net->value_slot);
+    net->grad_slot = calloc(edges, sizeof *net->grad_slot);
+    net->host_losses = calloc(net->n, sizeof *net->host_losses);
+    struct slots *both[] = { &net->values, &net->grads };
+    for (int i = 0; i < 2; i++) {
+        both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
+        both[i]->busy = calloc(edges, sizeof *both[i]->busy);
+    }
+    return net->ops && net->value && net->grad && net->value_slot && net->grad_slot && net->host_losses &&
+           net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
+}
+
+enum status net_create(struct net **out, struct model *model, int n, bool training)
+{
+    enum status status = STATUS_OK;
+    struct net *net = calloc(1, sizeof *net);
+    if (!net)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    *net = (struct net){ .model = model, .n = n, .training = training };
+    if (!allocate_tables(net))
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    for (int i = 0; i < model->nodes_count; i++)
+        TRY(create_op(net, i));
+    plan_values(net);
+    if (training)
+        plan_grads(net);
+    place(net);
+    net->bytes = net->arena.used;
+    *out = net;
+    net = NULL;
+fail:
+    net_destroy(net);
+    return status;
+}
+
+enum status net_allocate(struct net *net)
+{
+    enum status status = STATUS_OK;
+    TRY(net->model->device->ops->arena_allocate(net->model->device, &net->arena));
+    place(net);
+fail:
+    return status;
+}
+
+size_t net_bytes(const struct net *net)
+{
+    return net->bytes;
+}
+
+void net_destroy(struct net *net)
+{
+    if (!net)
+        return;
+    const struct backend *backend = net->model->device->ops;
+    for (int i = 0; net->ops && i < net->model->nodes_count; i++) {
+        if (net->ops[i].conv)
+            backend->conv_destroy(net->ops[i].conv);
+        csc_destroy(net->ops[i].csc);
+    }
+    backend->arena_finish(net->model->device, &net->arena);
+    free(net->ops);
+    free(net->value);
+    free(net->grad);
+    free(net->value_slot);
+    free(net->grad_slot);
+    free(net->host_losses);
+    free(net->values.bytes);
+    free(net->values.busy);
+    free(net->grads.bytes);
+    free(net->grads.busy);
+    free(net);
+}
+
+/* ---- running ---- */
+
+static const float *param_of(const struct net *net, const struct node *node, int i)
+{
+    return net->model->weights + net->model->params[node->param + i].offset;
+}
+
+static enum status load_weights(struct net *net)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    if (net->version == m->version)
+        return STATUS_OK;
+    for (int i = 0; i < m->nodes_count; i++) {
+        if (net->ops[i].conv)
+            TRY(m->device->ops->conv_load(net->ops[i].conv, param_of(net, &m->nodes[i], 0), net->scratch));
+        if (net->ops[i].csc)
+            TRY(csc_load(net->ops[i].csc, param_of(net, &m->nodes[i], 0), net->scratch));
+    }
+    net->version = m->version;
+fail:
+    return status;
+}
+
+enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count)
+{
+    struct device *device = net->model->device;
+    int32_t none = -1;
+    net->count = count;
+    device->ops->copy_in(device, net->value[0], images, edge_count(net, 0) / net->n * count * sizeof(float));
+    device->ops->copy_in(device, net->labels, labels, count * sizeof *labels);
+    for (int i = count; i < net->n; i++)
+        device->ops->copy_in(device, net->labels + i, &none, sizeof none);
+    return STATUS_OK;
+}
+
+static void forward_norm(struct net *net, int i, float *moments)
+{
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct edge *e = &m->edges[node->out];
+    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
+    const float *add = node->add >= 0 ? net->value[node->add] : NULL;
+    if (moments)
+        m->device->ops->norm_forward(m->device, &shape, net->value[node->in], param_of(net, node, 0),
+                                     param_of(net, node, 1), add, net->value[node->out], net->ops[i].saved,
+                                     moments + node->running);
+    else
+        m->device->ops->norm_inference(m->device, &shape, net->value[node->in], param_of(net, node, 0),
+                                       param_of(net, node, 1), m->running + node->running, add,
+                                       net->value[node->out]);
+}
+
+static struct pool_shape pool_of(const struct net *net, const struct node *node)
+{
+    return (struct pool_shape){ .n = net->n, .h = node->conv.h, .w = node->conv.w, .c = node->conv.c,
+                                .k = node->conv.k, .stride = node->conv.stride, .pad = node->conv.pad };
+}
+
+static enum status forward_node(struct net *net, int i, float *moments)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct backend *ops = m->device->ops;
+    const float *in = net->value[node->in];
+    float *out = net->value[node->out];
+    struct epilogue plain = { .alpha = 1 };
+    struct pool_shape pool = pool_of(net, node);
+    switch (node->kind) {
+    case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
+    case NODE_CSC: TRY(csc_forward(net->ops[i].csc, in, m->eta[node->csc], out, net->scratch)); break;
+    case NODE_NORM: forward_norm(net, i, moments); break;
+    case NODE_MAX: ops->max_forward(m->device, &pool, in, out, net->ops[i].winner); break;
+    case NODE_MEAN: ops->mean_forward(m->device, net->n, pool.h * pool.w, pool.c, in, out); break;
+    case NODE_LINEAR:
+        ops->linear_forward(m->device, net->n, node->conv.c, node->conv.d, in, param_of(net, node, 0),
+                            param_of(net, node, 1), out);
+        break;
+    }
+fail:
+    return status;
+}
+
+enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    TRY(load_weights(net));
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        TRY(forward_node(net, i, NULL));
+        if (diagnostics && node->kind == NODE_CSC)
+            TRY(csc_diagnose(net->ops[i].csc, net->value[node->in], net->value[node->out], &diagnostics[node->csc],
+                             net->scratch));
+    }
+fail:
+    return status;
+}
+
+enum status net_forward(struct net *net, float *sums)
+{
+    enum status status = STATUS_OK;
+    TRY(load_weights(net));
+    for (int i = 0; i < net->model->nodes_count; i++)
+        TRY(forward_node(net, i, sums + NET_SUMS_MOMENTS));
+fail:
+    return status;
+}
+
+static int logits_edge(const struct net *net)
+{
+    return net->model->nodes[net->model->nodes_count - 1].out;
+}
+
+enum status net_losses(struct net *net, float smoothing, float *losses, float *logits)
+{
+    struct device *device = net->model->device;
+    int classes = net->model->config.classes;
+    float *out = net->value[logits_edge(net)];
+    device->ops->cross_entropy(device, net->n, classes, out, net->labels, smoothing, 1, net->losses, NULL);
+    device->ops->copy_out(device, losses, net->losses, net->count * sizeof *losses);
+    if (logits)
+        device->ops->copy_out(device, logits, out, (size_t)net->count * classes * sizeof *logits);
+    return STATUS_OK;
+}
+
+static void backward_norm(struct net *net, int i, float *grads)
+{
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct edge *e = &m->edges[node->out];
+    const struct param *weight = &m->params[node->param];
+    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
+    m->device->ops->norm_backward(m->device, &shape, net->value[node->in], net->value[node->out],
+                                  net->grad[node->out], m->weights + weight->offset, net->ops[i].saved,
+                                  node->add >= 0 ? net->grad[node->add] : NULL, net->ops[i].add_accumulates,
+                                  grads + weight->offset, grads + weight[1].offset);
+}
+
+static enum status backward_conv(struct net *net, int i, float *dw)
+{
+    enum status status = STATUS_OK;
+    const struct node *node = &net->model->nodes[i];
+    const struct backend *ops = net->model->device->ops;
+    struct op *op = &net->ops[i];
+    float *dx = net->grad[node->in];
+    struct gradient_term term = { net->value[node->in], net->grad[node->out], 1 };
+    struct epilogue e = { .alpha = 1, .beta = 1, .add = op->in_accumulates ? dx : NULL };
+    TRY(ops->conv_gradient(op->conv, &term, 1, dw, net->scratch));
+    if (dx)
+        TRY(ops->conv_adjoint(op->conv, net->grad[node->out], dx, &e, net->scratch));
+fail:
+    return status;
+}
+
+static enum status backward_node(struct net *net, int i, float *grads)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct backend *ops = m->device->ops;
+    struct op *op = &net->ops[i];
+    float *dy = net->grad[node->out], *dx = net->grad[node->in];
+    float *dw = node->param >= 0 ? grads + m->params[node->param].offset : NULL;
+    struct pool_shape pool = pool_of(net, node);
+    switch (node->kind) {
+    case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
+    case NODE_CSC:
+        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, dx,
+                         op->in_accumulates, dw, net->scratch));
+        break;
+    case NODE_NORM: backward_norm(net, i, grads); break;
+    case NODE_MAX: ops->max_backward(m->device, &pool, dy, op->winner, dx, op->in_accumulates); break;
+    case NODE_MEAN: ops->mean_backward(m->device, net->n, pool.h * pool.w, pool.c, dy, dx); break;
+    case NODE_LINEAR:
+        ops->linear_backward(m->device, net->n, node->conv.c, node->conv.d, net->value[node->in],
+                             param_of(net, node, 0), dy, dx, dw, grads + m->params[node->param + 1].offset);
+        break;
+    }
+fail:
+    return status;
+}
+
+/* Mean loss and its gradient at the logits; the loss joins the head of sums. */
+static void backward_loss(struct net *net, float smoothing, float *sums, double *loss)
+{
+    struct device *device = net->model->device;
+    int logits = logits_edge(net);
+    float head;
+    double sum = 0;
+    device->ops->cross_entropy(device, net->n, net->model->config.classes, net->value[logits], net->labels, smoothing,
+                               1 / (float)net->count, net->losses, net->grad[logits]);
+    device->ops->copy_out(device, net->host_losses, net->losses, net->n * sizeof *net->host_losses);
+    for (int i = 0; i < net->count; i++)
+        sum += net->host_losses[i];
+    *loss = sum / net->count;
+    device->ops->copy_out(device, &head, sums, sizeof head);
+    head += (float)*loss;
+    device->ops->copy_in(device, sums, &head, sizeof head);
+}
+
+enum status net_backward(struct net *net, float smoothing, float *sums, double *loss, net_ready *ready, void *context)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    float *grads = sums + net_sums(m).head;
+    backward_loss(net, smoothing, sums, loss);
+    if (ready)
+        TRY(ready(context, 0));
+    for (int i = m->nodes_count - 1; i >= 0; i--) {
+        TRY(backward_node(net, i, grads));
+        for (int p = node_params(&m->nodes[i]) - 1; ready && p >= 0; p--)
+            TRY(ready(context, m->params_count - (m->nodes[i].param + p)));
+    }
+fail:
+    return status;
+}

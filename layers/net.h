@@ -1,0 +1,43 @@
+/* net.h - a model planned for batches of one size: forward, loss, backward. */
+#ifndef CSC_LAYERS_NET_H
+#define CSC_LAYERS_NET_H
+
+#include "layers/model.h"
+
+struct net;
+
+/* The vector that a backward pass fills and ranks average: a head of [mean loss, 15 spare, moments of batch
+ * norm (running_count, padded)], then the gradient of every parameter as in the model's flat buffer. */
+struct net_sums {
+    size_t head;   /* floats before the gradients */
+    size_t count;  /* floats in all */
+};
+struct net_sums net_sums(const struct model *model);
+#define NET_SUMS_MOMENTS 16 /* floats: where the moments begin */
+
+/* Plans for n images; net_bytes tells what net_allocate will take. training: also backward. */
+enum status net_create(struct net **net, struct model *model, int n, bool training);
+enum status net_allocate(struct net *net);
+size_t net_bytes(const struct net *net);
+void net_destroy(struct net *net); /* NULL is fine */
+
+/* images: host, (count,S,S,3); rows beyond count repeat what was there before and are ignored. */
+enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count);
+
+/* With running statistics and the present step sizes. diagnostics: (csc_count) of this batch, or NULL. */
+enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
+
+/* With batch statistics, adding their moments to sums (device). */
+enum status net_forward(struct net *net, float *sums);
+
+/* Per-sample losses (host, count floats) of the last forward or infer; logits (host, (count,K)) if not NULL. */
+enum status net_losses(struct net *net, float smoothing, float *losses, float *logits);
+
+/* Called when parameter `ready` (0: the head, 1: the last parameter ... params_count: the first) is final. */
+typedef enum status net_ready(void *context, int ready);
+
+/* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). loss (host): this
+ * batch's mean loss, so that the caller can tell a non-finite one. ready may be NULL. */
+enum status net_backward(struct net *net, float smoothing, float *sums, double *loss, net_ready *ready, void *context);
+
+#endif

@@ -1,0 +1,184 @@
+/* csc_train.c - the program csc-train: options, the configuration on every rank, and how a job ends. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/comm.h"
+#include "data/dataset.h"
+#include "trainer/checkpoint.h"
+#include "trainer/config.h"
+#include "trainer/stop.h"
+#include "trainer/train.h"
+
+static const char usage[] =
+    "usage: csc-train CONFIG.yaml [key=value ...] [options]\n"
+    "       mpirun -np N csc-train CONFIG.yaml [key=value ...] [options]\n"
+    "       csc-train --list-checkpoints RUN\n"
+    "\n"
+    "Trains a ResNet or an SDNet as the configuration says, on one process or on N ranks.\n"
+    "CONFIG.yaml is looked up as given, then in $CSC_CONFIG_DIR, then among the installed\n"
+    "configurations; key=value overrides one of its keys, such as train.lr=0.05.\n"
+    "\n"
+    "options:\n"
+    "  --resume=auto|PATH       go on from the newest valid checkpoint of the run, or from PATH;\n"
+    "                           without it, a run that holds checkpoints is refused\n"
+    "  --stop-after=STEPS       stop after so many steps of this invocation, with a checkpoint (exit 75)\n"
+    "  --dry-run                check data, memory and free disk; print the network, parameters, bytes\n"
+    "                           and steps; write nothing\n"
+    "  --print-config           print the resolved configuration, defaults included\n"
+    "  --list-checkpoints RUN   list the checkpoints of a run directory, verifying each\n"
+    "  --help, --version\n"
+    "\n"
+    "SIGUSR1, SIGTERM and SIGINT ask for a checkpoint and a stop at the end of the step.\n"
+    "exit codes: 0 done; 2 usage or configuration; 65 bad data; 69 a peer was lost; 70 internal error;\n"
+    "  71 out of memory; 74 I/O; 75 stopped with a checkpoint, run again with --resume=auto; 87 non-finite loss\n";
+
+struct arguments {
+    const char *config, *list;
+    char **overrides;
+    int overrides_count;
+    bool print_config;
+    struct train_options train;
+};
+
+enum { RESUME = 256, STOP_AFTER, DRY_RUN, PRINT_CONFIG, LIST, HELP, VERSION };
+
+static const struct option options[] = {
+    { "resume", required_argument, NULL, RESUME },
+    { "stop-after", required_argument, NULL, STOP_AFTER },
+    { "dry-run", no_argument, NULL, DRY_RUN },
+    { "print-config", no_argument, NULL, PRINT_CONFIG },
+    { "list-checkpoints", required_argument, NULL, LIST },
+    { "help", no_argument, NULL, HELP },
+    { "version", no_argument, NULL, VERSION },
+    { 0 },
+};
+
+static enum status positive(const char *text, const char *option, int64_t *value)
+{
+    enum status status = STATUS_OK;
+    char *rest;
+    *value = strtoll(text, &rest, 10);
+    if (*rest || rest == text || *value < 1)
+        FAIL(STATUS_USAGE, "--%s=%s: a number of at least 1 is needed", option, text);
+fail:
+    return status;
+}
+
+/* *done: the option was all there was to do. */
+static enum status parse_arguments(int argc, char **argv, struct arguments *a, bool *done)
+{
+    enum status status = STATUS_OK;
+    int option;
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
+        switch (option) {
+        case RESUME: a->train.resume = optarg; break;
+        case STOP_AFTER: TRY(positive(optarg, "stop-after", &a->train.stop_after)); break;
+        case DRY_RUN: a->train.dry_run = true; break;
+        case PRINT_CONFIG: a->print_config = true; break;
+        case LIST: a->list = optarg; break;
+        case HELP:
+            fputs(usage, stdout);
+            *done = true;
+            return STATUS_OK;
+        case VERSION:
+            puts("csc-train " CSC_VERSION);
+            *done = true;
+            return STATUS_OK;
+        case ':': FAIL(STATUS_USAGE, "%s needs a value; see csc-train --help", argv[optind - 1]);
+        default: FAIL(STATUS_USAGE, "unknown option %s; see csc-train --help", argv[optind - 1]);
+        }
+    if (a->list) {
+        *done = true;
+        return checkpoint_list(a->list);
+    }
+    if (optind == argc)
+        FAIL(STATUS_USAGE, "a configuration is needed, such as configs/quickstart.yaml; see csc-train --help");
+    a->config = argv[optind];
+    a->overrides = argv + optind + 1;
+    a->overrides_count = argc - optind - 1;
+fail:
+    return status;
+}
+
+/* Rank 0 reads; the others parse what it made of it, so that one line tells of an error. */
+static enum status load_config(struct config *config, struct comm *comm, const struct arguments *a)
+{
+    enum status status = STATUS_OK, mine = STATUS_OK;
+    char *text = NULL;
+    int64_t bytes = 0;
+    if (comm->rank == 0) {
+        mine = config_load(config, a->config, a->overrides, a->overrides_count);
+        if (mine == STATUS_OK)
+            mine = config_print(config, &text);
+        bytes = mine == STATUS_OK ? (int64_t)strlen(text) : 0;
+    }
+    TRY(comm_agree(comm, mine));
+    if (comm->size == 1)
+        goto fail;
+    TRY(comm->ops->broadcast(comm, &bytes, sizeof bytes, 0));
+    if (comm->rank != 0)
+        text = malloc((size_t)bytes + 1);
+    if (!text)
+        FAIL(STATUS_NOMEM, "out of memory for the configuration");
+    TRY(comm->ops->broadcast(comm, text, (size_t)bytes, 0));
+    if (comm->rank != 0)
+        mine = config_parse(config, a->config, text, (size_t)bytes, NULL, 0);
+    TRY(comm_agree(comm, mine));
+fail:
+    free(text);
+    return status;
+}
+
+/* Defaults that the dataset decides are filled in if it can be opened, else printed as `auto`. */
+static enum status print_config(struct config *config, struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    struct dataset *dataset = NULL;
+    char *text = NULL;
+    if (comm->rank != 0)
+        return STATUS_OK;
+    if (dataset_open(&dataset, config->data.train) != STATUS_OK)
+        status_clear();
+    TRY(train_resolve(config, comm, dataset));
+    TRY(config_print(config, &text));
+    fputs(text, stdout);
+fail:
+    dataset_close(dataset);
+    free(text);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct arguments arguments = { 0 };
+    struct config config = { 0 };
+    struct comm *comm = NULL;
+    bool done = false, agreed = true;
+    log_init("csc-train", 0, 1);
+    TRY(comm_create(&comm));
+    log_init("csc-train", comm->rank, comm->size);
+    if (comm->rank != 0 && !freopen("/dev/null", "w", stdout))
+        status_clear();
+    TRY(comm_agree(comm, parse_arguments(argc, argv, &arguments, &done)));
+    if (done)
+        goto fail;
+    TRY(stop_install());
+    TRY(load_config(&config, comm, &arguments));
+    if (arguments.print_config)
+        TRY(comm_agree(comm, print_config(&config, comm)));
+    else
+        TRY(train(&config, comm, &arguments.train, &agreed));
+fail:
+    config_finish(&config);
+    if (status != STATUS_OK && status != STATUS_STOPPED && (!agreed || comm_speaks(comm)))
+        log_failure();
+    if (!agreed && status != STATUS_OK && comm->size > 1)
+        comm->ops->abort(comm, status); /* the others wait for this rank in a step */
+    comm_destroy(comm);
+    return status;
+}

@@ -1,0 +1,90 @@
+/* evaluate.c - each rank evaluates its batches; sums of losses and hits meet at the end. */
+#include "trainer/evaluate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum { LOSS, TOP1, TOP5, IMAGES, SUMS };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* How many classes score at least as high as the label; ties count against it, so a constant net is not right. */
+static int rank_of(const float *logits, int classes, int label)
+{
+    int rank = 0;
+    for (int k = 0; k < classes; k++)
+        rank += k != label && !(logits[k] < logits[label]);
+    return rank;
+}
+
+static void count(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
+                  double sums[SUMS])
+{
+    for (int i = 0; i < used; i++) {
+        int rank = rank_of(logits + (size_t)i * classes, classes, batch->labels[i]);
+        sums[LOSS] += losses[i];
+        sums[TOP1] += rank < 1;
+        sums[TOP5] += rank < 5;
+    }
+    sums[IMAGES] += used;
+}
+
+static int within_limit(const struct micro_batch *batch, int64_t limit)
+{
+    int64_t first = (int64_t)batch->ids[0];
+    if (limit <= 0 || first + batch->count <= limit)
+        return batch->count;
+    return first >= limit ? 0 : (int)(limit - first);
+}
+
+static enum status own_share(struct net *net, int n, int classes, struct loader *loader,
+                             const struct evaluate_options *options, double sums[SUMS])
+{
+    enum status status = STATUS_OK;
+    const struct micro_batch *batch;
+    struct csc_diagnostics *diagnostics = options->diagnostics;
+    float *losses = malloc(n * sizeof *losses), *logits = malloc((size_t)n * classes * sizeof *logits);
+    if (!losses || !logits)
+        FAIL(STATUS_NOMEM, "out of memory for an evaluation");
+    TRY(loader_seek(loader, 0, 0));
+    for (;;) {
+        TRY(loader_next(loader, &batch));
+        int used = batch ? within_limit(batch, options->limit) : 0;
+        if (used == 0)
+            break;
+        TRY(net_upload(net, batch->images, batch->labels, used));
+        TRY(net_infer(net, diagnostics));
+        TRY(net_losses(net, 0, losses, logits));
+        count(batch, used, losses, logits, classes, sums);
+        if (options->logits)
+            memcpy(options->logits + batch->ids[0] * classes, logits, (size_t)used * classes * sizeof *logits);
+        if (options->progress)
+            progress_phase(options->progress, "evaluating", (int64_t)batch->ids[0] + used, options->total);
+        diagnostics = NULL;
+    }
+fail:
+    free(losses);
+    free(logits);
+    return status;
+}
+
+enum status evaluate(struct net *net, int n, const struct model *model, struct loader *loader, struct comm *comm,
+                     const struct evaluate_options *options, struct evaluation *out)
+{
+    enum status status = STATUS_OK;
+    double sums[SUMS] = { 0 }, start = now();
+    TRY(comm_agree(comm, own_share(net, n, model->config.classes, loader, options, sums)));
+    TRY(comm->ops->sum_f64(comm, sums, SUMS, true));
+    double images = sums[IMAGES] > 0 ? sums[IMAGES] : 1;
+    *out = (struct evaluation){ .loss = sums[LOSS] / images, .top1 = sums[TOP1] / images,
+                                .top5 = sums[TOP5] / images, .images = (int64_t)sums[IMAGES],
+                                .seconds = now() - start };
+fail:
+    return status;
+}

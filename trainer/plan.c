@@ -1,0 +1,242 @@
+/* plan.c - everything that is known before the first byte of device memory is taken: data, network, sizes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/affinity.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/setup.h"
+#include "trainer/training.h"
+
+static enum status open_data(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    TRY(dataset_open(&t->train_set, c->data.train));
+    if (c->data.val)
+        TRY(dataset_open(&t->val_set, c->data.val));
+fail:
+    return status;
+}
+
+static enum status check_data(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    TRY(setup_check_dataset(c, t->train_set, c->data.train));
+    if (t->val_set)
+        TRY(setup_check_dataset(c, t->val_set, c->data.val));
+    t->steps_per_epoch = dataset_samples(t->train_set) / c->train.batch;
+    if (t->steps_per_epoch == 0)
+        FAIL(STATUS_USAGE, "train.batch: %d is more than the %lld images of %s", c->train.batch,
+             (long long)dataset_samples(t->train_set), c->data.train);
+    t->total_steps = c->train.steps > 0 ? c->train.steps : c->train.epochs * t->steps_per_epoch;
+    t->micro_batches = c->train.batch / c->train.micro_batch;
+    t->share = t->micro_batches / t->comm->size;
+fail:
+    return status;
+}
+
+static enum status plan_nets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    struct model_config model = setup_model_config(c);
+    TRY(model_create(&t->model, t->device, &model));
+    TRY(net_create(&t->net, t->model, c->train.micro_batch, true));
+    if (t->val_set && c->eval.batch == c->train.micro_batch)
+        t->eval_net = t->net;
+    else if (t->val_set)
+        TRY(net_create(&t->eval_net, t->model, c->eval.batch, false));
+    t->layout = net_sums(t->model);
+fail:
+    return status;
+}
+
+enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset)
+{
+    struct config_facts facts = { .ranks = comm->size, .cores = setup_cores(comm) };
+    if (dataset) {
+        facts.classes = dataset_classes(dataset);
+        facts.image_size = dataset_image_size(dataset);
+    }
+    return config_resolve(config, &facts);
+}
+
+enum status training_plan(struct training *t)
+{
+    enum status status = STATUS_OK;
+    /* in this order: configuration, device, data; then what of the configuration the data decides */
+    TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
+    TRY(training_agree(t, setup_device(&t->device, t->config)));
+    TRY(training_agree(t, open_data(t)));
+    TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
+    TRY(training_agree(t, check_data(t)));
+    TRY(training_agree(t, plan_nets(t)));
+    affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
+fail:
+    return status;
+}
+
+/* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
+static void place(struct training *t)
+{
+    size_t bytes = t->layout.count * sizeof(float);
+    t->sums = arena_take(&t->arena, bytes);
+    for (int level = 0, count = t->share; t->config->run.deterministic && count % 2 == 0; level++, count /= 2)
+        t->tree[level] = arena_take(&t->arena, bytes);
+    if (t->config->train.ema > 0)
+        t->ema_weights = arena_take(&t->arena, t->model->count * sizeof(float));
+}
+
+size_t training_bytes(const struct training *t)
+{
+    struct training copy = *t;
+    struct optimizer_config optimizer = setup_optimizer_config(t->config);
+    copy.arena = (struct arena){ 0 };
+    place(&copy);
+    return t->model->arena.used + net_bytes(t->net) + optimizer_bytes(t->model, &optimizer) + copy.arena.used +
+           (t->eval_net && t->eval_net != t->net ? net_bytes(t->eval_net) : 0);
+}
+
+size_t training_checkpoint_bytes(const struct training *t)
+{
+    size_t copies = t->config->train.ema > 0 ? 3 : 2;
+    return copies * t->model->parameters * sizeof(float) + t->model->running_count * sizeof(float) + (1 << 16);
+}
+
+/* plan of the buckets: the head first, then the parameters, last one first */
+static enum status create_buckets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    int count = t->model->params_count + 1;
+    double mb = t->config->comm.bucket_mb > 0 ? t->config->comm.bucket_mb : 25;
+    size_t *offsets = calloc(count, sizeof *offsets);
+    if (!offsets)
+        FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
+    for (int i = 1; i < count; i++)
+        offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
+    TRY(buckets_create(&t->buckets, t->comm, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
+                       t->config->comm.grad_dtype, t->config->run.deterministic));
+fail:
+    free(offsets);
+    return status;
+}
+
+enum status training_allocate(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct optimizer_config optimizer = setup_optimizer_config(t->config);
+    TRY(model_allocate(t->model));
+    TRY(net_allocate(t->net));
+    if (t->eval_net && t->eval_net != t->net)
+        TRY(net_allocate(t->eval_net));
+    TRY(optimizer_create(&t->optimizer, t->model, &optimizer));
+    place(t);
+    TRY(t->device->ops->arena_allocate(t->device, &t->arena));
+    place(t);
+    TRY(create_buckets(t));
+    struct loader_config loader = setup_loader_config(t->config, t->train_set, true, t->comm);
+    TRY(loader_create(&t->loader, &loader));
+    if (t->val_set) {
+        loader = setup_loader_config(t->config, t->val_set, false, t->comm);
+        TRY(loader_create(&t->val_loader, &loader));
+    }
+fail:
+    return status;
+}
+
+/* ---- room ---- */
+
+/* Bytes that may still be allocated on this host, as the kernel estimates them; 0 if unknown. */
+static size_t memory_available(void)
+{
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[128];
+    unsigned long long kb = 0;
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1)
+            break;
+    if (file)
+        fclose(file);
+    return (size_t)kb * 1024;
+}
+
+/* Bytes free where RUN will be; 0 if unknown. */
+static size_t disk_available(const char *run)
+{
+    char path[4096];
+    struct statvfs info;
+    snprintf(path, sizeof path, "%s", run);
+    while (statvfs(path, &info) != 0) {
+        char *slash = strrchr(path, '/');
+        if (!slash || slash == path)
+            return statvfs(slash ? "/" : ".", &info) == 0 ? (size_t)info.f_bavail * info.f_frsize : 0;
+        *slash = 0;
+    }
+    return (size_t)info.f_bavail * info.f_frsize;
+}
+
+enum status training_check_room(const struct training *t)
+{
+    enum status status = STATUS_OK;
+    size_t memory = memory_available(), disk = disk_available(t->config->run.dir);
+    size_t needed = training_bytes(t) * t->comm->local_size;
+    size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
+    if (memory && needed > memory)
+        FAIL(STATUS_NOMEM, "this run needs %.2f GB on this host and %.2f GB are available: lower train.micro_batch",
+             (double)needed / 1e9, (double)memory / 1e9);
+    if (disk && checkpoints > disk)
+        FAIL(STATUS_IO, "%s: %d checkpoints need %.2f GB and %.2f GB are free: lower checkpoint.keep or set run.dir",
+             t->config->run.dir, t->config->checkpoint.keep + 1, (double)checkpoints / 1e9, (double)disk / 1e9);
+fail:
+    return status;
+}
+
+static const char *kind_name(const struct node *node)
+{
+    static const char *names[] = { [NODE_CONV] = "conv", [NODE_CSC] = "csc", [NODE_NORM] = "batch norm",
+                                   [NODE_MAX] = "max pool", [NODE_MEAN] = "mean pool", [NODE_LINEAR] = "linear" };
+    return names[node->kind];
+}
+
+static void report_node(const struct training *t, const struct node *node)
+{
+    const struct model *m = t->model;
+    const struct edge *e = &m->edges[node->out];
+    char shape[32], kernel[32] = "";
+    size_t parameters = 0;
+    for (int i = node->param; i >= 0 && i < node->param + node_params(node); i++)
+        parameters += m->params[i].count;
+    snprintf(shape, sizeof shape, "%dx%dx%d", e->h, e->w, e->c);
+    if (node->kind == NODE_CONV || node->kind == NODE_CSC || node->kind == NODE_MAX)
+        snprintf(kernel, sizeof kernel, " %dx%d/%d", node->conv.k, node->conv.k, node->conv.stride);
+    printf("  %-26s %-10s%-8s -> %-12s %10zu%s%s\n", node->name, kind_name(node), kernel, shape, parameters,
+           node->add >= 0 ? "  + shortcut" : "", node->relu ? "  ReLU" : "");
+}
+
+void training_report_plan(const struct training *t)
+{
+    const struct config *c = t->config;
+    const struct model *m = t->model;
+    char *arch = config_text(c, "model.arch");
+    printf("network  %s, %zu parameters, %d CSC-layers, %.2f GFLOP per image forward\n", arch ? arch : "", m->parameters,
+           m->csc_count, 2e-9 * model_forward_macs(m));
+    for (int i = 0; i < m->nodes_count; i++)
+        report_node(t, &m->nodes[i]);
+    printf("data     %lld images in %d classes, %d x %d pixels", (long long)dataset_samples(t->train_set),
+           dataset_classes(t->train_set), c->data.image_size, c->data.image_size);
+    if (t->val_set)
+        printf("; %lld for evaluation", (long long)dataset_samples(t->val_set));
+    printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n", (long long)t->total_steps,
+           c->train.batch, (long long)t->steps_per_epoch, t->comm->size, t->comm->size == 1 ? "" : "s", t->share,
+           t->share == 1 ? "" : "es", c->train.micro_batch);
+    printf("memory   %.1f MB per rank; %.1f GB available\n", (double)training_bytes(t) / 1e6,
+           (double)memory_available() / 1e9);
+    printf("disk     %.1f MB a checkpoint, %d kept in %s; %.1f GB free\n", (double)training_checkpoint_bytes(t) / 1e6,
+           c->checkpoint.keep, c->run.dir, (double)disk_available(c->run.dir) / 1e9);
+    free(arch);
+}

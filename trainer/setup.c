@@ -1,0 +1,186 @@
+/* setup.c - joins configuration, data and layers. */
+#include "trainer/setup.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/affinity.h"
+
+int setup_cores(const struct comm *comm)
+{
+    int cores = affinity_cores(), online = (int)sysconf(_SC_NPROCESSORS_ONLN);
+    if (cores >= online && comm->local_size > 1) /* not bound: the ranks of this host share them all */
+        cores /= comm->local_size;
+    return cores > 0 ? cores : 1;
+}
+
+enum status setup_device(struct device **device, const struct config *config)
+{
+    enum status status = STATUS_OK;
+    if (config->device.kind == CONFIG_DEVICE_CUDA)
+        FAIL(STATUS_USAGE, "device.kind: this build has no CUDA; use cpu");
+    if (config->device.precision != CONFIG_FP32 && config->device.precision != CONFIG_PRECISION_AUTO)
+        FAIL(STATUS_USAGE, "device.precision: the CPU backend of this build has fp32 only");
+    TRY(device_open(device, "cpu", config->device.threads));
+fail:
+    return status;
+}
+
+struct model_config setup_model_config(const struct config *c)
+{
+    enum config_arch arch = c->model.arch;
+    bool all = arch >= CONFIG_ARCH_SDNET18_ALL, sdnet = arch >= CONFIG_ARCH_SDNET18;
+    static const int depths[] = { 18, 34, 50 };
+    static const enum csc_backward backward[] = {
+        [CONFIG_BACKWARD_UNROLLED] = CSC_UNROLLED,
+        [CONFIG_BACKWARD_ONE_STEP] = CSC_ONE_STEP,
+        [CONFIG_BACKWARD_IMPLICIT] = CSC_IMPLICIT,
+    };
+    return (struct model_config){
+        .depth = depths[arch % 3],
+        .sparse_stem = sdnet,
+        .all = all,
+        .imagenet_stem = c->model.stem == CONFIG_STEM_IMAGENET,
+        .shortcut = c->model.shortcut,
+        .width = c->model.width,
+        .classes = c->model.classes,
+        .image_size = c->data.image_size,
+        .layers = c->model.layers,
+        .layers_count = c->model.layers_count,
+        .zero_gamma = c->train.zero_gamma,
+        .step_size = (float)c->csc.step_size,
+        .seed = c->run.seed,
+        .csc = { .steps = c->csc.steps, .lambda = (float)c->csc.lambda, .mu = (float)c->csc.mu,
+                 .nonnegative = c->csc.nonnegative, .backward = backward[c->csc.backward] },
+    };
+}
+
+struct optimizer_config setup_optimizer_config(const struct config *c)
+{
+    return (struct optimizer_config){
+        .lars = c->train.optimizer == CONFIG_LARS,
+        .momentum = (float)c->train.momentum,
+        .weight_decay = (float)c->train.weight_decay,
+        .nesterov = c->train.nesterov,
+        .decay_norm_and_bias = c->train.decay_norm_and_bias,
+        .ema = (float)c->train.ema,
+    };
+}
+
+struct loader_config setup_loader_config(const struct config *c, struct dataset *dataset, bool training,
+                                         const struct comm *comm)
+{
+    struct loader_config l = {
+        .dataset = dataset,
+        .training = training,
+        .seed = c->run.seed,
+        .shuffle = c->data.shuffle,
+        .window = c->data.window,
+        .augment = c->data.augment,
+        .image_size = c->data.image_size,
+        .batch = training ? c->train.batch : c->eval.batch,
+        .micro_batch = training ? c->train.micro_batch : c->eval.batch,
+        .rank = comm->rank,
+        .ranks = comm->size,
+        .workers = c->data.workers,
+        .prefetch = c->data.prefetch,
+        .skip_bad = c->data.bad_sample == CONFIG_SKIP,
+    };
+    for (int i = 0; i < 3; i++) {
+        l.mean[i] = (float)c->data.mean[i];
+        l.std[i] = (float)c->data.std[i];
+    }
+    return l;
+}
+
+enum status setup_check_dataset(const struct config *config, const struct dataset *dataset, const char *directory)
+{
+    enum status status = STATUS_OK;
+    if (dataset_samples(dataset) == 0)
+        FAIL(STATUS_DATA, "%s: the dataset holds no images", directory);
+    if (dataset_classes(dataset) > config->model.classes)
+        FAIL(STATUS_USAGE, "%s: the dataset has %d classes, but model.classes is %d", directory,
+             dataset_classes(dataset), config->model.classes);
+fail:
+    return status;
+}
+
+/* ---- weights by name ---- */
+
+static enum status find(const struct safetensors *file, const char *path, const char *name, int dims, const int *shape,
+                        const float **data)
+{
+    enum status status = STATUS_OK;
+    const struct safetensor *t = safetensors_find(file, name);
+    if (!t)
+        FAIL(STATUS_DATA, "%s: has no tensor '%s', which this network needs", path, name);
+    if (t->dtype != SAFETENSORS_F32)
+        FAIL(STATUS_DATA, "%s: tensor '%s' is not F32", path, name);
+    bool same = t->dims == dims;
+    for (int i = 0; same && i < dims; i++)
+        same = t->shape[i] == shape[i];
+    if (!same)
+        FAIL(STATUS_DATA, "%s: tensor '%s' has another shape (%d dimensions, first %lld) than this network's (%d, first %d)",
+             path, name, t->dims, t->dims ? (long long)t->shape[0] : 0, dims, shape[0]);
+    *data = t->data;
+fail:
+    return status;
+}
+
+static bool known(const struct model *model, const char *name)
+{
+    size_t length = strlen(name), tail = strlen(".num_batches_tracked");
+    if (length > tail && strcmp(name + length - tail, ".num_batches_tracked") == 0)
+        return true;
+    for (int i = 0; i < model->params_count; i++)
+        if (strcmp(model->params[i].name, name) == 0)
+            return true;
+    for (int i = 0; i < model_running_tensors(model); i++) {
+        char running[80];
+        size_t offset;
+        int channels;
+        model_running_tensor(model, i, running, &offset, &channels);
+        if (strcmp(running, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path)
+{
+    enum status status = STATUS_OK;
+    const float *data;
+    for (int i = 0; i < safetensors_count(file); i++)
+        if (!known(model, safetensors_at(file, i)->name))
+            FAIL(STATUS_DATA, "%s: tensor '%s' is not one of this network's", path, safetensors_at(file, i)->name);
+    for (int i = 0; i < model->params_count; i++) {
+        const struct param *p = &model->params[i];
+        TRY(find(file, path, p->name, p->dims, p->shape, &data));
+        TRY(model_set(model, model->weights, i, data));
+    }
+    for (int i = 0; i < model_running_tensors(model); i++) {
+        char name[80];
+        size_t offset;
+        int channels;
+        model_running_tensor(model, i, name, &offset, &channels);
+        TRY(find(file, path, name, 1, &channels, &data));
+        model->device->ops->copy_in(model->device, model->running + offset, data, channels * sizeof *data);
+    }
+    model_weights_changed(model);
+fail:
+    return status;
+}
+
+enum status setup_init_from(struct model *model, const char *path)
+{
+    enum status status = STATUS_OK;
+    struct safetensors *file = NULL;
+    TRY(safetensors_open(&file, path));
+    TRY(setup_load_weights(model, file, path));
+    model_normalize(model);
+fail:
+    safetensors_close(file);
+    return status;
+}

@@ -1,0 +1,33 @@
+/* setup.h - from a configuration to a device, a model and its weights; shared by the programs. */
+#ifndef CSC_TRAINER_SETUP_H
+#define CSC_TRAINER_SETUP_H
+
+#include "comm/comm.h"
+#include "data/dataset.h"
+#include "layers/model.h"
+#include "trainer/config.h"
+#include "trainer/optimizer.h"
+#include "trainer/safetensors.h"
+
+/* Cores that this rank has to itself: its affinity mask, shared out if ranks of this host share it. */
+int setup_cores(const struct comm *comm);
+
+enum status setup_device(struct device **device, const struct config *config);
+
+/* config must be resolved; its strings are used until the model is created. */
+struct model_config setup_model_config(const struct config *config);
+struct optimizer_config setup_optimizer_config(const struct config *config);
+
+/* For a dataset: AUGMENT, mean and std as the configuration says. workers and prefetch too. */
+struct loader_config setup_loader_config(const struct config *config, struct dataset *dataset, bool training,
+                                         const struct comm *comm);
+
+/* STATUS_USAGE if the dataset has more classes than the network. */
+enum status setup_check_dataset(const struct config *config, const struct dataset *dataset, const char *directory);
+
+/* Weights and running statistics by their published names, all of them; others are refused, but for PyTorch's
+ * num_batches_tracked. STATUS_DATA names the tensor. */
+enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path);
+enum status setup_init_from(struct model *model, const char *path);
+
+#endif

@@ -1,0 +1,159 @@
+/* step.c - one optimizer step: this rank's share of micro-batches, the sum over ranks, the update.
+ *
+ *     loader_next -> upload -> forward -> loss -> backward (-> bucket_push) -> bucket_wait -> optimizer
+ *
+ * The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "trainer/stop.h"
+#include "trainer/training.h"
+
+static enum status push(void *context, int ready)
+{
+    return bucket_push(context, ready);
+}
+
+/* Raises this rank's flags in the head before it is sent. */
+static void raise_flags(struct training *t, float *sums)
+{
+    const struct config *c = t->config;
+    float flags[2] = { stop_requested(), 0 };
+    flags[1] = t->comm->rank == 0 && c->checkpoint.every_minutes > 0 &&
+               training_clock() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
+    t->device->ops->copy_in(t->device, sums + SUM_STOP, flags, sizeof flags);
+}
+
+static enum status micro_batch(struct training *t, float *sums, bool first_of_step, bool sends)
+{
+    enum status status = STATUS_OK;
+    const struct micro_batch *batch;
+    double loss;
+    TRY(loader_next(t->loader, &batch));
+    TRY(net_upload(t->net, batch->images, batch->labels, batch->count));
+    TRY(net_forward(t->net, sums));
+    if (first_of_step)
+        raise_flags(t, sums);
+    TRY(net_backward(t->net, (float)t->config->train.label_smoothing, sums, &loss, sends ? push : NULL, t->buckets));
+    if (!isfinite(loss) && !t->bad.seen) {
+        t->bad = (struct bad_batch){ .seen = true, .loss = loss, .count = batch->count };
+        for (int i = 0; i < 8 && i < batch->count; i++)
+            t->bad.ids[i] = batch->ids[i];
+    }
+fail:
+    return status;
+}
+
+/* The sum over `count` micro-batches. Deterministic: halves while even, so that it does not matter how many
+ * ranks share them; else, and for what is left, one after another. */
+static enum status accumulate(struct training *t, int count, float *into, int level, bool first)
+{
+    enum status status = STATUS_OK;
+    bool ordered = t->config->run.deterministic;
+    if (ordered && count % 2 == 0) {
+        float *half = t->tree[level];
+        TRY(accumulate(t, count / 2, into, level + 1, first));
+        t->device->ops->zero(t->device, half, t->layout.count * sizeof *half);
+        TRY(accumulate(t, count / 2, half, level + 1, false));
+        t->device->ops->lincomb(t->device, 1, into, 1, half, into, t->layout.count);
+        return STATUS_OK;
+    }
+    for (int i = 0; i < count; i++) /* level > 0: an addition follows, and training_step sends */
+        TRY(micro_batch(t, into, first && i == 0, i == count - 1 && level == 0));
+fail:
+    return status;
+}
+
+/* Everything at once, where the tree's last addition made it final. */
+static enum status push_all(struct training *t)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i <= t->model->params_count; i++)
+        TRY(bucket_push(t->buckets, i));
+fail:
+    return status;
+}
+
+/* Whether the step is to be left out; STATUS_NONFINITE if the run is to end. The same on all ranks. */
+static enum status judge(struct training *t, double loss, double norm, bool *skip)
+{
+    enum status status = STATUS_OK;
+    *skip = false;
+    if (isfinite(loss) && isfinite(norm)) {
+        t->skipped_in_row = 0;
+        return STATUS_OK;
+    }
+    char ids[200] = "";
+    for (int i = 0, used = 0; i < 8 && i < t->bad.count; i++)
+        used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)t->bad.ids[i]);
+    enum status mine = STATUS_OK;
+    if (t->bad.seen)
+        mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
+                             "step %lld: the loss is %g on rank %d (samples%s%s); nothing was saved: lower train.lr, or "
+                             "set train.on_nonfinite: skip", (long long)t->step + 1, t->bad.loss, t->comm->rank, ids,
+                             t->bad.count > 8 ? " ..." : "");
+    else if (isfinite(loss))
+        mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
+                             "step %lld: the gradient is not finite (loss %g); nothing was saved: lower train.lr, or set "
+                             "train.on_nonfinite: skip", (long long)t->step + 1, loss);
+    bool allowed = t->config->train.on_nonfinite == CONFIG_SKIP && ++t->skipped_in_row <= 10;
+    if (!allowed) {
+        TRY(training_agree(t, mine));
+        if (t->comm->rank == 0) /* finite everywhere, but not the sum */
+            mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
+                                 "step %lld: the loss over all ranks is not finite (%g)", (long long)t->step + 1, loss);
+        TRY(training_agree(t, mine));
+    }
+    if (t->comm->rank == 0)
+        log_warn("step %lld: loss %g, gradient norm %g: step left out (%d in a row)", (long long)t->step + 1, loss, norm,
+                 t->skipped_in_row);
+    status_clear();
+    t->bad = (struct bad_batch){ 0 };
+    *skip = true;
+fail:
+    return status;
+}
+
+static void update(struct training *t, double norm)
+{
+    const struct config *c = t->config;
+    const struct backend *ops = t->device->ops;
+    float *grads = t->sums + t->layout.head;
+    if (c->train.clip > 0 && norm > c->train.clip)
+        ops->lincomb(t->device, (float)(c->train.clip / (norm + 1e-6)), grads, 0, grads, grads, t->model->count);
+    ops->lincomb(t->device, 0.9f, t->model->running, 0.1f, t->sums + NET_SUMS_MOMENTS, t->model->running,
+                 t->model->running_count);
+    optimizer_step(t->optimizer, grads, (float)schedule_lr(&t->schedule, t->step));
+}
+
+enum status training_step(struct training *t)
+{
+    enum status status = STATUS_OK;
+    float head[3];
+    double exposed = 0;
+    bool skip;
+    const struct backend *ops = t->device->ops;
+    TRY(model_advance_step_sizes(t->model, t->config->csc.power_iterations));
+    ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
+    TRY(accumulate(t, t->share, t->sums, 0, true));
+    if (t->config->run.deterministic && t->share % 2 == 0)
+        TRY(push_all(t));
+    TRY(bucket_wait(t->buckets, t->micro_batches, &exposed));
+    ops->copy_out(t->device, head, t->sums, sizeof head);
+    t->stop = head[SUM_STOP] > 0;
+    t->checkpoint_due = head[SUM_CHECKPOINT] > 0;
+    float *grads = t->sums + t->layout.head;
+    double norm = sqrt(ops->dot(t->device, grads, grads, t->model->count));
+    TRY(judge(t, head[SUM_LOSS], norm, &skip));
+    if (!skip) {
+        update(t, norm);
+        t->interval.loss += head[SUM_LOSS];
+        t->interval.steps++;
+    }
+    t->interval.exposed_s += exposed;
+    t->step++;
+fail:
+    return status;
+}

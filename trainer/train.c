@@ -1,0 +1,379 @@
+/* train.c - a run: start or resume, steps, evaluations and checkpoints in between, and its end.
+ * Phases that all ranks go through end in training_agree, so that one line tells of a failure; in a step a
+ * failing rank ends the others (see csc_train.c). */
+#include "trainer/train.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/checkpoint.h"
+#include "trainer/setup.h"
+#include "trainer/stop.h"
+#include "trainer/training.h"
+
+double training_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+enum status training_agree(struct training *t, enum status mine)
+{
+    enum status all = comm_agree(t->comm, mine);
+    if (all != STATUS_OK)
+        *t->agreed = true;
+    return all;
+}
+
+/* ---- reports, rank 0 ---- */
+
+static void report_start(struct training *t)
+{
+    const struct config *c = t->config;
+    char *arch = config_text(c, "model.arch");
+    log_info("%s: %s, %zu parameters; %lld images; %d rank%s x %d thread%s, batch %d; %lld steps in %s", c->run.name,
+             arch ? arch : "", t->model->parameters, (long long)dataset_samples(t->train_set), t->comm->size,
+             t->comm->size == 1 ? "" : "s", t->device->threads, t->device->threads == 1 ? "" : "s", c->train.batch,
+             (long long)t->total_steps, run_directory(t->run));
+    free(arch);
+}
+
+static enum status record_start(struct training *t, const char *resumed)
+{
+    enum status status = STATUS_OK;
+    char started[32] = "", *arch = config_text(t->config, "model.arch");
+    time_t now = time(NULL);
+    struct tm utc;
+    strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
+    if (resumed)
+        TRY(metrics_write(t->metrics, "resume", METRIC_INT("step", t->step), METRIC_TEXT("path", resumed),
+                          METRIC_INT("ranks", t->comm->size), METRIC_INT("threads", t->device->threads),
+                          METRIC_TEXT("time", started)));
+    else
+        TRY(metrics_write(t->metrics, "start", METRIC_INT("ranks", t->comm->size),
+                          METRIC_TEXT("device", t->device->ops->name), METRIC_TEXT("precision", "fp32"),
+                          METRIC_INT("params", (int64_t)t->model->parameters), METRIC_TEXT("arch", arch),
+                          METRIC_INT("threads", t->device->threads), METRIC_INT("workers", t->config->data.workers),
+                          METRIC_INT("batch", t->config->train.batch),
+                          METRIC_INT("micro_batch", t->config->train.micro_batch),
+                          METRIC_INT("images", dataset_samples(t->train_set)),
+                          METRIC_INT("steps_per_epoch", t->steps_per_epoch), METRIC_INT("steps", t->total_steps),
+                          METRIC_TEXT("version", CSC_VERSION), METRIC_TEXT("time", started)));
+fail:
+    free(arch);
+    return status;
+}
+
+static void start_interval(struct training *t)
+{
+    struct loader_stats stats;
+    loader_stats(t->loader, &stats);
+    t->interval = (struct interval){ .start_s = training_clock(), .waited_s = stats.waited_s };
+}
+
+static enum status report_interval(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct loader_stats stats;
+    loader_stats(t->loader, &stats);
+    struct interval *i = &t->interval;
+    double seconds = fmax(training_clock() - i->start_s, 1e-9);
+    struct progress_numbers n = {
+        .loss = i->steps ? i->loss / (double)i->steps : NAN,
+        .lr = schedule_lr(&t->schedule, t->step - 1),
+        .img_s = (double)i->steps * t->config->train.batch / seconds,
+        .data_wait = (stats.waited_s - i->waited_s) / seconds,
+    };
+    if (t->comm->rank == 0) {
+        TRY(metrics_write(t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
+                          METRIC_INT("step", t->step), METRIC_NUMBER("loss", n.loss), METRIC_NUMBER("lr", n.lr),
+                          METRIC_NUMBER("img_s", n.img_s), METRIC_NUMBER("data_wait", n.data_wait),
+                          METRIC_NUMBER("comm_wait", i->exposed_s / seconds),
+                          METRIC_INT("skipped_samples", stats.skipped)));
+        progress_report(t->progress, t->step, &n);
+    }
+    start_interval(t);
+fail:
+    return status;
+}
+
+/* ---- evaluation and checkpoints ---- */
+
+/* With averaged weights where they are kept, as unit atoms. */
+static void swap_averages(struct training *t)
+{
+    struct model *m = t->model;
+    struct optimizer *o = t->optimizer;
+    float *weights = m->weights, *running = m->running;
+    m->weights = t->ema_weights;
+    m->running = o->ema_running;
+    t->ema_weights = weights;
+    o->ema_running = running;
+    model_weights_changed(m);
+}
+
+static enum status run_evaluation(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct evaluate_options options = { .total = dataset_samples(t->val_set), .progress = t->progress };
+    bool averaged = t->ema_weights != NULL;
+    double before = training_clock();
+    if (averaged) {
+        t->device->ops->lincomb(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights, t->ema_weights,
+                                t->model->count);
+        swap_averages(t);
+        model_normalize(t->model);
+    }
+    status = evaluate(t->eval_net, t->config->eval.batch, t->model, t->val_loader, t->comm, &options, &t->last_eval);
+    if (averaged)
+        swap_averages(t);
+    TRY(training_agree(t, status));
+    t->interval.start_s += training_clock() - before; /* not training time */
+    t->eval_step = t->step;
+    t->top1 = t->last_eval.top1;
+    if (isnan(t->best_top1) || t->top1 > t->best_top1) {
+        t->best_top1 = t->top1;
+        t->best_step = t->step;
+    }
+    if (t->comm->rank == 0) {
+        const struct evaluation *e = &t->last_eval;
+        TRY(metrics_write(t->metrics, "eval", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
+                          METRIC_INT("step", t->step), METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
+                          METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
+                          METRIC_NUMBER("seconds", e->seconds)));
+        log_info("step %lld: evaluation on %lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
+                 (long long)e->images, 100 * e->top1, 100 * e->top5, e->loss,
+                 t->best_step == t->step ? " (best so far)" : "");
+    }
+fail:
+    return status;
+}
+
+static enum status run_checkpoint(struct training *t)
+{
+    enum status status = STATUS_OK, mine = STATUS_OK;
+    char path[PATH_MAX] = "";
+    double before = training_clock();
+    TRY(training_save(t, path));
+    t->checkpoint_step = t->step;
+    t->checkpoint_s = training_clock();
+    t->interval.start_s += t->checkpoint_s - before;
+    if (t->comm->rank == 0) {
+        mine = metrics_write(t->metrics, "checkpoint", METRIC_INT("step", t->step), METRIC_TEXT("path", path),
+                             METRIC_NUMBER("seconds", t->checkpoint_s - before));
+        if (mine == STATUS_OK)
+            mine = checkpoint_retain(run_directory(t->run), t->config->checkpoint.keep);
+    }
+    TRY(training_agree(t, mine));
+fail:
+    return status;
+}
+
+/* A checkpoint in mid-run that cannot be written is not the end: the operator is told, the last good one stays. */
+static enum status try_checkpoint(struct training *t)
+{
+    enum status status = run_checkpoint(t);
+    if (status != STATUS_IO)
+        return status;
+    if (comm_speaks(t->comm))
+        log_warn("no checkpoint at step %lld: %s; training goes on from the last good one", (long long)t->step,
+                 status_message());
+    status_clear();
+    *t->agreed = false;
+    t->checkpoint_s = training_clock();
+    return STATUS_OK;
+}
+
+static bool every(int64_t count, int64_t interval)
+{
+    return interval > 0 && count % interval == 0;
+}
+
+/* What is due after a step: a line, an evaluation, a checkpoint. */
+static enum status after_step(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    bool epoch_ends = t->step % t->steps_per_epoch == 0;
+    int64_t epochs = t->step / t->steps_per_epoch;
+    if (t->progress)
+        progress_step(t->progress, t->step);
+    if (every(t->step, c->run.log_every) || t->step == t->total_steps)
+        TRY(report_interval(t));
+    if (t->val_set && epoch_ends && every(epochs, c->eval.every_epochs))
+        TRY(run_evaluation(t));
+    if (every(t->step, c->checkpoint.every_steps) || (epoch_ends && every(epochs, c->checkpoint.every_epochs)) ||
+        t->checkpoint_due)
+        if (t->step < t->total_steps) /* the last one is the end's */
+            TRY(try_checkpoint(t));
+fail:
+    return status;
+}
+
+/* ---- start and end ---- */
+
+static enum status open_run(struct training *t, char resumed[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    TRY(run_open(&t->run, t->config->run.dir));
+    TRY(checkpoint_clean(run_directory(t->run)));
+    TRY(checkpoint_resume(run_directory(t->run), t->options.resume, resumed));
+    run_path(t->run, "metrics.jsonl", path);
+    TRY(metrics_open(&t->metrics, path));
+fail:
+    return status;
+}
+
+static enum status initial_state(struct training *t, const char *resumed)
+{
+    enum status status = STATUS_OK;
+    if (resumed[0]) {
+        if (t->comm->rank == 0)
+            status = training_restore(t, resumed);
+        return status;
+    }
+    TRY(model_init(t->model, t->config->run.seed));
+    if (t->config->model.init_from)
+        TRY(setup_init_from(t->model, t->config->model.init_from));
+    optimizer_start_ema(t->optimizer);
+    TRY(model_converge_step_sizes(t->model));
+fail:
+    return status;
+}
+
+static enum status write_config(struct training *t)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], *text = NULL;
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    run_path(t->run, "config.yaml", path);
+    TRY(config_print(t->config, &text));
+    TRY(file_write(path, text, strlen(text)));
+fail:
+    free(text);
+    return status;
+}
+
+static enum status begin(struct training *t)
+{
+    enum status status = STATUS_OK;
+    char resumed[PATH_MAX] = "";
+    TRY(training_agree(t, open_run(t, resumed)));
+    TRY(t->comm->ops->broadcast(t->comm, resumed, sizeof resumed, 0));
+    TRY(training_agree(t, initial_state(t, resumed)));
+    TRY(training_broadcast(t));
+    TRY(training_agree(t, write_config(t)));
+    t->first_step = t->step;
+    schedule_init(&t->schedule, t->config, t->total_steps, t->steps_per_epoch);
+    TRY(training_agree(t, loader_seek(t->loader, t->step / t->steps_per_epoch, t->step % t->steps_per_epoch)));
+    t->started_s = t->checkpoint_s = training_clock();
+    if (t->comm->rank == 0) {
+        report_start(t);
+        if (resumed[0])
+            log_info("resuming from %s", resumed);
+        status = record_start(t, resumed[0] ? resumed : NULL);
+        if (status == STATUS_OK)
+            status = progress_create(&t->progress, t->step, t->total_steps, t->steps_per_epoch);
+    }
+    TRY(training_agree(t, status));
+    start_interval(t);
+fail:
+    return status;
+}
+
+static enum status end(struct training *t, bool stopped)
+{
+    enum status status = STATUS_OK;
+    if (t->val_set && t->eval_step != t->step && !stopped)
+        TRY(run_evaluation(t));
+    if (t->checkpoint_step != t->step)
+        TRY(run_checkpoint(t));
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    progress_destroy(t->progress);
+    t->progress = NULL;
+    double seconds = t->trained_before_s + training_clock() - t->started_s;
+    TRY(metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+                      METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
+                      METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
+                      METRIC_NUMBER("seconds", seconds)));
+    if (stopped)
+        log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
+                 (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
+    else
+        log_info("done: %lld steps in %.0f s%s", (long long)t->step, seconds, t->val_set ? "" : ", without evaluation");
+fail:
+    return status;
+}
+
+static enum status run_steps(struct training *t, bool *stopped)
+{
+    enum status status = STATUS_OK;
+    const struct train_options *o = &t->options;
+    *stopped = false;
+    while (t->step < t->total_steps && !*stopped) {
+        TRY(training_step(t));
+        TRY(after_step(t));
+        if (o->stop_after > 0 && t->step - t->first_step >= o->stop_after)
+            stop_request("--stop-after"), t->stop = true;
+        *stopped = t->stop && t->step < t->total_steps;
+    }
+fail:
+    return status;
+}
+
+static void finish(struct training *t)
+{
+    progress_destroy(t->progress);
+    buckets_destroy(t->buckets);
+    loader_destroy(t->loader);
+    loader_destroy(t->val_loader);
+    optimizer_destroy(t->optimizer);
+    if (t->device)
+        t->device->ops->arena_finish(t->device, &t->arena);
+    if (t->eval_net != t->net)
+        net_destroy(t->eval_net);
+    net_destroy(t->net);
+    model_destroy(t->model);
+    device_close(t->device);
+    dataset_close(t->train_set);
+    dataset_close(t->val_set);
+    metrics_close(t->metrics);
+    run_close(t->run);
+}
+
+enum status train(struct config *config, struct comm *comm, const struct train_options *options, bool *agreed)
+{
+    enum status status = STATUS_OK;
+    bool stopped = false;
+    struct training t = { .config = config, .comm = comm, .options = *options, .agreed = agreed, .checkpoint_step = -1,
+                          .eval_step = -1, .top1 = NAN, .best_top1 = NAN };
+    *agreed = false;
+    TRY(training_plan(&t));
+    TRY(training_agree(&t, training_check_room(&t)));
+    if (options->dry_run) {
+        if (comm->rank == 0)
+            training_report_plan(&t);
+    } else {
+        TRY(training_agree(&t, training_allocate(&t)));
+        TRY(begin(&t));
+        TRY(run_steps(&t, &stopped));
+        TRY(end(&t, stopped));
+        if (stopped) {
+            *agreed = true;
+            status = STATUS_STOPPED;
+        }
+    }
+fail:
+    finish(&t);
+    return status;
+}

@@ -1,0 +1,25 @@
+/* train.h - a training run from start or resume to its end, on all ranks. */
+#ifndef CSC_TRAINER_TRAIN_H
+#define CSC_TRAINER_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "comm/comm.h"
+#include "trainer/config.h"
+
+struct train_options {
+    const char *resume;   /* NULL, "auto" or a checkpoint */
+    int64_t stop_after;   /* optimizer steps of this invocation; 0: all */
+    bool dry_run;         /* check and report, write nothing */
+};
+
+/* Collective. config is resolved here. STATUS_STOPPED after a checkpoint on request. *agreed: a failure is known to all
+ * ranks (each may simply end); else only this rank knows of it and must end the others. */
+enum status train(struct config *config, struct comm *comm, const struct train_options *options, bool *agreed);
+
+/* Opens data.train and resolves the configuration with what it holds; *dataset may be NULL: then only while present. */
+struct dataset;
+enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset);
+
+#endif

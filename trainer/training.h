@@ -1,0 +1,95 @@
+/* training.h - the parts of a run, shared by train.c, step.c, state.c and plan.c; not for others. */
+#ifndef CSC_TRAINER_TRAINING_H
+#define CSC_TRAINER_TRAINING_H
+
+#include "comm/bucket.h"
+#include "data/loader.h"
+#include "layers/net.h"
+#include "trainer/evaluate.h"
+#include "trainer/metrics.h"
+#include "trainer/optimizer.h"
+#include "trainer/progress.h"
+#include "trainer/run.h"
+#include "trainer/schedule.h"
+#include "trainer/train.h"
+
+enum { TREE_LEVELS = 32 };
+
+/* Places in the head of the summed vector, beside the loss. */
+enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2 };
+
+/* What an interval between two log lines has added up. */
+struct interval {
+    double loss;
+    int64_t steps;
+    double start_s, waited_s, exposed_s;
+};
+
+/* A micro-batch whose loss was not finite, for the message. */
+struct bad_batch {
+    bool seen;
+    double loss;
+    int count;
+    uint64_t ids[8];
+};
+
+struct training {
+    struct config *config;
+    struct comm *comm;
+    struct train_options options;
+    bool *agreed;
+
+    struct dataset *train_set, *val_set;
+    struct device *device;
+    struct model *model;
+    struct net *net, *eval_net;   /* eval_net may be net */
+    struct optimizer *optimizer;
+    struct loader *loader, *val_loader;
+    struct buckets *buckets;
+    struct schedule schedule;
+
+    struct net_sums layout;
+    struct arena arena;           /* device: sums, tree, weights for the evaluation of averages */
+    float *sums, *tree[TREE_LEVELS];
+    float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */
+
+    struct run *run;              /* rank 0 */
+    struct metrics *metrics;      /* rank 0 */
+    struct progress *progress;    /* rank 0 */
+
+    int micro_batches, share;     /* of a step: all, this rank's */
+    int64_t steps_per_epoch, total_steps;
+    int64_t step, first_step;     /* done; done before this invocation */
+    int64_t checkpoint_step, eval_step; /* last ones, -1 if none */
+    int skipped_in_row;
+    double started_s, trained_before_s, checkpoint_s; /* clock of the last checkpoint */
+    double top1, best_top1;       /* NAN if none */
+    int64_t best_step;
+    struct evaluation last_eval;
+    struct interval interval;
+    struct bad_batch bad;
+    bool stop, checkpoint_due;    /* as all ranks agreed in the last step */
+};
+
+double training_clock(void); /* seconds, monotonic */
+
+/* Joins the ranks' outcomes of a phase: all return the same, and *agreed is set. */
+enum status training_agree(struct training *t, enum status mine);
+
+/* plan.c: data, device, model, nets; nothing is allocated on the device yet. */
+enum status training_plan(struct training *t);
+enum status training_allocate(struct training *t);
+size_t training_bytes(const struct training *t);       /* of device memory */
+size_t training_checkpoint_bytes(const struct training *t);
+void training_report_plan(const struct training *t);    /* --dry-run */
+enum status training_check_room(const struct training *t);
+
+/* step.c: one optimizer step. */
+enum status training_step(struct training *t);
+
+/* state.c: checkpoints. */
+enum status training_save(struct training *t, char path[]);
+enum status training_restore(struct training *t, const char *path);
+enum status training_broadcast(struct training *t); /* the state of rank 0 to all */
+
+#endif
