@@ -15,6 +15,7 @@
 #include "data/cifar.h"
 #include "data/dataset_internal.h"
 #include "data/dataset_writer.h"
+#include "data/folder.h"
 #include "data/pack.h"
 #include "data/synth.h"
 #include "data/verify.h"
@@ -136,6 +137,20 @@ fail:
     return status;
 }
 
+static enum status run_imagefolder(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct folder *folder = NULL;
+    struct pack_options options = a->pack;
+    options.made_by = "csc-pack " CSC_VERSION " imagefolder";
+    TRY(dataset_writer_check(a->operands[1], a->pack.force));
+    TRY(folder_open(&folder, a->operands[0], a->root, a->operands[1]));
+    TRY(pack_one(folder_source(folder), a->operands[1], &options));
+fail:
+    folder_close(folder);
+    return status;
+}
+
 /* ---- looking at a dataset ---- */
 
 static enum status run_verify(const struct arguments *a)
@@ -212,8 +227,9 @@ fail:
 /* ---- the command line ---- */
 
 #define PACK_OPTIONS                                                                            \
-    "  --force               replace the dataset that OUT holds\n"                              \
-    "  --workers N           threads that decode and compress (default: one per core)\n"
+    "  --force               replace the dataset that OUT holds\n"                               \
+    "  --workers N           threads that decode and compress (default: one per core)\n"         \
+    "  --codec rgbz          how pixels are stored; lossless\n"
 
 static const struct subcommand subcommands[] = {
     { "cifar10", "SRC OUT", 2, { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC }, run_cifar,
@@ -223,7 +239,17 @@ static const struct subcommand subcommands[] = {
     { "cifar100", "SRC OUT", 2, { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC }, run_cifar,
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
       "its binary files (train.bin, test.bin), or of cifar-100-binary/, or the .tar.gz.\n\n" PACK_OPTIONS },
-    { "synth", "OUT", 1, { FLAG_FORCE, FLAG_WORKERS, FLAG_IMAGES, FLAG_CLASSES, FLAG_SIZE, FLAG_NOISE, FLAG_SEED }, run_synth,
+    { "imagefolder", "DIR|TAR OUT", 2,
+      { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE }, run_imagefolder,
+      "Packs a folder of class folders of JPEG and PNG files, or a .tar, .tar.gz or .tar.zst of one,\n"
+      "into the dataset OUT. Classes are the folders' names, sorted; files are sorted by path. Images\n"
+      "become 8-bit RGB as Pillow's convert(\"RGB\") makes them.\n\n"
+      "  --root NAME           take the class folders inside folder NAME, such as train\n"
+      "  --bad stop|skip       at an image that cannot be read (default stop)\n"
+      "  --resize short:N      make the short side N pixels, never larger than it is\n"
+      "  --resize longest:N    the same with the longest side\n" PACK_OPTIONS },
+    { "synth", "OUT", 1, { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_IMAGES, FLAG_CLASSES, FLAG_SIZE, FLAG_NOISE, FLAG_SEED },
+      run_synth,
       "Makes images composed from class-specific convolutional dictionaries: OUT/train with N\n"
       "images, OUT/val with N/5 others of the same dictionaries, and the dictionaries themselves\n"
       "in OUT/truth.safetensors.\n\n"
