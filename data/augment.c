@@ -1,6 +1,6 @@
 /* augment.c - CIFAR's crop and flip, ImageNet's random-resized-crop, evaluation's resize and centre crop.
  * All work on bytes and end in one table look-up per value, so the floats are those of
- * (value / 255 - mean) / std in single precision, whatever the compiler does. */
+ * (value / 255 - mean) / std, rounded once. */
 #include "data/augment.h"
 
 #include <math.h>
@@ -12,14 +12,12 @@
 enum { CIFAR_PAD = 4, CROP_TRIES = 10 };
 
 void augmenter_init(struct augmenter *a, enum augment kind, bool training, int size, uint64_t seed,
-                    const float mean[3], const float std[3])
+                    const double mean[3], const double std[3])
 {
     *a = (struct augmenter){ .kind = kind, .training = training, .size = size, .seed = seed };
     for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++) {
-            float value = (float)v / 255.0f;
-            a->table[c][v] = (value - mean[c]) / std[c];
-        }
+        for (int v = 0; v < 256; v++)
+            a->table[c][v] = (float)((v / 255.0 - mean[c]) / std[c]);
 }
 
 /* square (S,S,3) -> out, mirrored if flip. */

@@ -26,7 +26,7 @@ struct augment_scratch {
 };
 
 void augmenter_init(struct augmenter *augmenter, enum augment kind, bool training, int size, uint64_t seed,
-                    const float mean[3], const float std[3]);
+                    const double mean[3], const double std[3]);
 
 /* out (S,S,3) from an image, as drawn for (epoch, id). STATUS_NOMEM. */
 enum status augment_sample(const struct augmenter *augmenter, struct augment_scratch *scratch, struct view image,

@@ -159,7 +159,7 @@ static enum status check_config(const struct loader_config *c)
         FAIL(STATUS_USAGE, "image size %d: not between 1 and 8192", c->image_size);
     for (int i = 0; i < 3; i++)
         if (!(c->std[i] > 0))
-            FAIL(STATUS_USAGE, "standard deviation %g of channel %d: must be above 0", (double)c->std[i], i);
+            FAIL(STATUS_USAGE, "standard deviation %g of channel %d: must be above 0", c->std[i], i);
     if (!c->training)
         return STATUS_OK;
     if (c->batch < 1 || c->batch % c->micro_batch || c->batch / c->micro_batch % c->ranks)

@@ -23,7 +23,7 @@ struct loader_config {
     enum augment augment;      /* training: what is drawn. Evaluation: IMAGENET means short side
                                   image_size * 256 / 224, centre crop; else the whole image resized if need be */
     int image_size;            /* S: batches are (n,S,S,3) */
-    float mean[3], std[3];     /* of values in 0..1 */
+    double mean[3], std[3];    /* of values in 0..1 */
     int batch;                 /* samples per step over all ranks */
     int micro_batch;           /* divides batch */
     int rank, ranks;           /* training: this rank does its contiguous share of a step's micro-batches;

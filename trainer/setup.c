@@ -89,8 +89,8 @@ struct loader_config setup_loader_config(const struct config *c, struct dataset 
         .skip_bad = c->data.bad_sample == CONFIG_SKIP,
     };
     for (int i = 0; i < 3; i++) {
-        l.mean[i] = (float)c->data.mean[i];
-        l.std[i] = (float)c->data.std[i];
+        l.mean[i] = c->data.mean[i];
+        l.std[i] = c->data.std[i];
     }
     return l;
 }

@@ -155,7 +155,7 @@ static void check_pixels(struct dataset *dataset)
         made_pixels((int64_t)b->ids[i], 32, 32, pixels);
         int wrong = 0;
         for (int k = 0; k < 32 * 32 * 3; k++) {
-            float expected = ((float)pixels[k] / 255.0f - config.mean[k % 3]) / config.std[k % 3];
+            float expected = (float)((pixels[k] / 255.0 - config.mean[k % 3]) / config.std[k % 3]);
             wrong += fabsf(b->images[i * 3072 + k] - expected) > 4 * FLT_EPSILON * fmaxf(1, fabsf(expected));
         }
         CHECK(wrong == 0, "%d values differ", wrong);

@@ -1,0 +1,123 @@
+"""What the tests of whole runs share: programs, small datasets, metrics and safetensors, with Python's standard library.
+
+usage: test_X.py BUILD_DIR [unittest arguments]
+"""
+import json
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from array import array
+
+BUILD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build"
+TRAIN = os.path.join(BUILD, "trainer", "csc-train")
+EVAL = os.path.join(BUILD, "trainer", "csc-eval")
+PACK = os.path.join(BUILD, "data", "csc-pack")
+SHARED = os.environ.get("CSC_SHARED", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared"))
+
+os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT", "1")
+os.environ.setdefault("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+
+CONFIG = """
+run: {dir: RUN, log_every: 1}
+model: {arch: sdnet18, width: 4}
+data: {train: DATA/train, val: DATA/val, augment: cifar, workers: 1}
+train: {steps: 12, batch: 32, micro_batch: 8, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4}
+device: {threads: 1}
+checkpoint: {keep: 20}
+"""
+
+
+def mpirun():
+    return shutil.which("mpirun")
+
+
+def launch(ranks):
+    """The front of a command line for so many ranks."""
+    if ranks == 1:
+        return []
+    return [mpirun(), "-np", str(ranks), "--oversubscribe", "--bind-to", "none"]
+
+
+class RunTest(unittest.TestCase):
+    """A scratch folder with a synthetic dataset of 160 and 32 images of 16x16 pixels."""
+
+    @classmethod
+    def setUpClass(cls):
+        cls.folder = tempfile.mkdtemp(prefix="csc-runs-")
+        cls.data = os.path.join(cls.folder, "data")
+        subprocess.run([PACK, "synth", cls.data, "--images", "160", "--classes", "4", "--size", "16"], check=True,
+                       stdout=subprocess.DEVNULL)
+
+    @classmethod
+    def tearDownClass(cls):
+        shutil.rmtree(cls.folder)
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def config(self, run, text=CONFIG):
+        """Writes RUN.yaml, whose run directory is `run`; a new run each time."""
+        shutil.rmtree(self.path(run), ignore_errors=True)
+        path = self.path(run + ".yaml")
+        with open(path, "w") as f:
+            f.write(text.replace("RUN", self.path(run)).replace("DATA", self.data))
+        return path
+
+    def command(self, config, *arguments, ranks=1):
+        return launch(ranks) + [TRAIN, config, *arguments]
+
+    def train(self, config, *arguments, ranks=1, code=0):
+        done = subprocess.run(self.command(config, *arguments, ranks=ranks), capture_output=True, text=True, timeout=300)
+        self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+        return done
+
+    def metrics(self, run, event=None):
+        with open(self.path(run, "metrics.jsonl")) as f:
+            lines = [json.loads(line) for line in f]
+        return [m for m in lines if event in (None, m["event"])]
+
+    def losses(self, run):
+        """step -> loss; the last record of a step counts."""
+        return {m["step"]: m["loss"] for m in self.metrics(run, "step")}
+
+    def checkpoint(self, run, step, name="model.safetensors"):
+        return self.path(run, "checkpoints", "step-%08d" % step, name)
+
+    def assert_same_file(self, a, b):
+        with open(a, "rb") as f, open(b, "rb") as g:
+            self.assertTrue(f.read() == g.read(), f"{a} and {b} differ")
+
+
+def read_safetensors(path):
+    """name -> (shape, array of floats)"""
+    with open(path, "rb") as f:
+        size = struct.unpack("<Q", f.read(8))[0]
+        header = json.loads(f.read(size))
+        body = f.read()
+    out = {}
+    for name, e in header.items():
+        if name != "__metadata__":
+            a, b = e["data_offsets"]
+            out[name] = (e["shape"], array({"F32": "f", "F64": "d", "I64": "q"}[e["dtype"]], body[a:b]))
+    return out
+
+
+def relative_error(got, want, start=None):
+    """Norm of the difference over all tensors, relative to the norm of `want` (or of its change since `start`)."""
+    error = size = 0.0
+    for name, (_, values) in want.items():
+        base = start[name][1] if start else [0.0] * len(values)
+        for g, w, s in zip(got[name][1], values, base):
+            error += (g - w) ** 2
+            size += (w - s) ** 2
+    return (error / size) ** 0.5
+
+
+def main():
+    unittest.main(verbosity=1)

@@ -1,0 +1,159 @@
+"""Resumed equals uninterrupted, ranks equal one process, csc-eval equals the evaluation in training."""
+import os
+import signal
+import subprocess
+import time
+import unittest
+
+import runs
+from runs import CONFIG, RunTest, mpirun, read_safetensors, relative_error
+
+
+class Resume(RunTest):
+    def same_run(self, a, b, last):
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            self.assert_same_file(self.checkpoint(a, last, name), self.checkpoint(b, last, name))
+        self.assertEqual(self.losses(a), self.losses(b))
+
+    def interrupted(self, *extra, ranks=1):
+        whole, parts = self.config("whole"), self.config("parts")
+        self.train(whole, *extra, ranks=ranks)
+        self.train(parts, "--stop-after=5", *extra, ranks=ranks, code=75)
+        self.train(parts, "--resume=auto", "--stop-after=2", *extra, ranks=ranks, code=75)
+        self.train(parts, "--resume=auto", *extra, ranks=ranks)
+        self.assertEqual(len(self.losses("whole")), 12)
+        self.same_run("whole", "parts", 12)
+
+    def test_resumed_equals_uninterrupted(self):
+        self.interrupted()
+
+    def test_in_the_other_modes(self):
+        """Averages, clipping, LARS, one-step gradients, across the end of an epoch, which the run has at steps 5 and 10."""
+        self.interrupted("train.ema=0.9", "train.clip=1", "train.optimizer=lars", "train.nesterov=false",
+                         "train.lr=2", "csc.backward=one-step", "train.label_smoothing=0.1",
+                         "train.decay_norm_and_bias=false", "train.schedule.kind=onecycle",
+                         "train.schedule.warmup_epochs=0.5")
+
+    @unittest.skipUnless(mpirun(), "no mpirun")
+    def test_two_ranks(self):
+        self.interrupted(ranks=2)
+
+    def test_stopped_by_signal(self):
+        whole, parts = self.config("whole"), self.config("parts")
+        extra = ["train.steps=400", "eval.every_epochs=0", "checkpoint.every_epochs=0"]
+        self.train(whole, *extra)
+        for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
+            job = subprocess.Popen(self.command(parts, "--resume=auto", *extra), stdout=subprocess.DEVNULL)
+            before = self.last_step("parts")
+            for _ in range(1000):
+                if self.last_step("parts") > before + 3:
+                    break
+                time.sleep(0.01)
+            job.send_signal(number)
+            self.assertEqual(job.wait(timeout=60), 75)
+        self.train(parts, "--resume=auto", *extra)
+        self.same_run("whole", "parts", 400)
+
+    def last_step(self, run):
+        try:
+            return max([0] + list(self.losses(run)))
+        except (OSError, ValueError):
+            return 0
+
+    @unittest.skipUnless(mpirun(), "no mpirun")
+    def test_a_rank_killed(self):
+        """kill -9 of one rank: the job ends within 10 seconds, and a resume goes on bit for bit."""
+        whole, parts = self.config("whole"), self.config("parts")
+        extra = ["train.steps=300", "eval.every_epochs=0", "checkpoint.every_epochs=0", "checkpoint.every_steps=7"]
+        self.train(whole, *extra, ranks=2)
+        job = subprocess.Popen(self.command(parts, *extra, ranks=2), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                               text=True)
+        for _ in range(2000):
+            if self.last_step("parts") >= 10:
+                break
+            time.sleep(0.01)
+        victim = max(int(p) for p in self.ranks_of(job.pid))
+        os.kill(victim, signal.SIGKILL)
+        start = time.time()
+        _, errors = job.communicate(timeout=30)
+        self.assertLess(time.time() - start, 10)
+        self.assertNotEqual(job.returncode, 0)
+        self.assertIn("signal 9", errors)
+        self.train(parts, "--resume=auto", *extra, ranks=2)
+        self.same_run("whole", "parts", 300)
+
+    def ranks_of(self, launcher):
+        with open(f"/proc/{launcher}/task/{launcher}/children") as f:
+            children = f.read().split()
+        return [c for c in children if os.path.basename(os.readlink(f"/proc/{c}/exe")) == "csc-train"]
+
+
+@unittest.skipUnless(mpirun(), "no mpirun")
+class Ranks(RunTest):
+    def test_two_ranks_equal_one(self):
+        """One step of the same global batch: the same mathematics in another order of summation."""
+        start = {}
+        for ranks in (1, 2, 4):
+            run = f"ranks{ranks}"
+            self.train(self.config(run), "train.steps=1", "csc.step_size=0.05", ranks=ranks)
+            start[ranks] = read_safetensors(self.checkpoint(run, 1, "optimizer.safetensors"))
+        loss = self.losses("ranks1")[1]
+        for ranks in (2, 4):
+            self.assertAlmostEqual(self.losses(f"ranks{ranks}")[1], loss, delta=1e-6 * abs(loss))
+            self.assertLess(relative_error(start[ranks], start[1]), 1e-5)  # momentum: gradient and decay
+
+    def test_deterministic_bits(self):
+        """Any number of ranks, changing at every resume, gives the same bits."""
+        extra = ["run.deterministic=true"]
+        for ranks in (1, 2, 4):
+            self.train(self.config(f"bits{ranks}"), *extra, ranks=ranks)
+        mixed = self.config("mixed")
+        self.train(mixed, "--stop-after=3", *extra, ranks=4, code=75)
+        self.train(mixed, "--resume=auto", "--stop-after=3", *extra, ranks=2, code=75)
+        self.train(mixed, "--resume=auto", "--stop-after=3", *extra, ranks=1, code=75)
+        self.train(mixed, "--resume=auto", *extra, ranks=4)
+        for run in ("bits2", "bits4", "mixed"):
+            self.assert_same_file(self.checkpoint(run, 12), self.checkpoint("bits1", 12))
+            self.assertEqual(self.losses(run), self.losses("bits1"))
+
+    def test_what_several_ranks_need(self):
+        text = CONFIG.replace(" micro_batch: 8,", "")
+        self.assertIn("micro_batch", self.train(self.config("none", text), ranks=2, code=2).stderr)
+        error = self.train(self.config("none"), ranks=3, code=2).stderr
+        self.assertEqual(sum("csc-train: rank" in line for line in error.splitlines()), 1, error)
+
+
+class Evaluation(RunTest):
+    def evaluate(self, *arguments, ranks=1):
+        out = self.path("eval.json")
+        subprocess.run(runs.launch(ranks) + [runs.EVAL, *arguments, "--data", os.path.join(self.data, "val"), "--json", out,
+                        "--threads", "1"], check=True, stdout=subprocess.DEVNULL, timeout=120)
+        with open(out) as f:
+            return runs.json.load(f)
+
+    def test_csc_eval_agrees(self):
+        self.train(self.config("run"), "csc.step_size=0.05", "eval.batch=5")
+        in_training = self.metrics("run", "eval")[-1]
+        logits_file = self.path("logits.safetensors")
+        result = self.evaluate(self.path("run", "checkpoints", "step-00000012"), "--logits", logits_file, "--batch", "7")
+        self.assertEqual(result["images"], 32)
+        self.assertEqual(in_training["images"], 32)
+        self.assertEqual(result["top1"], in_training["top1"])
+        self.assertEqual(result["top5"], 1)
+        self.assertAlmostEqual(result["loss"], in_training["loss"], delta=1e-5)
+        tensors = read_safetensors(logits_file)
+        (count, classes), logits = tensors["logits"]
+        labels = tensors["labels"][1]
+        hits = sum(max(range(classes), key=lambda k: logits[i * classes + k]) == labels[i] for i in range(count))
+        self.assertEqual(hits / count, result["top1"])
+        layer = result["layers"][0]
+        self.assertEqual(layer["name"], "layer0.0")
+        self.assertTrue(0 < layer["nonzeros"] < 1 and 0 < layer["residual"] < 1 and layer["gap"] >= 0, layer)
+        if mpirun():
+            shared = self.evaluate(self.path("run"), "--batch", "7", ranks=2)
+            self.assertEqual(shared["images"], 32)
+        self.assertEqual(self.evaluate(self.path("run"), "--limit", "9")["images"], 9)
+
+
+if __name__ == "__main__":
+    runs.main()

@@ -1,0 +1,164 @@
+"""What goes wrong, and what csc-train says and leaves behind then."""
+import os
+import shutil
+import subprocess
+import time
+import unittest
+
+import runs
+from runs import CONFIG, RunTest, mpirun
+
+
+class Failures(RunTest):
+    def says(self, done, *words):
+        lines = [l for l in done.stderr.splitlines() if l.startswith("csc-train") and "error: " in l]
+        self.assertEqual(len(lines), 1, done.stderr)
+        for word in words:
+            self.assertIn(word, lines[0])
+
+    def test_usage(self):
+        config = self.config("run")
+        self.says(self.train("nowhere.yaml", code=2), "nowhere.yaml")
+        self.says(self.train(config, "--wrong", code=2), "--wrong")
+        self.says(self.train(config, "train.lr=fast", code=2), "train.lr")
+        self.says(self.train(config, "device.kind=cuda", code=2), "device.kind")
+        self.says(self.train(config, "device.precision=bf16", code=2), "device.precision")
+        self.says(self.train(config, "model.classes=3", code=2), "classes")
+        self.says(self.train(config, "train.batch=192", "train.micro_batch=192", code=2), "train.batch")
+        self.says(self.train(config, "model.layers=[layer0.0, layer0.0]", code=2), "layer0.0")
+        self.says(self.train(config, "model.layers=[layer9.conv1]", code=2), "layer9.conv1")
+        self.says(self.train(config, "--stop-after=0", code=2), "--stop-after")
+        self.assertFalse(os.path.exists(self.path("run")), "a refused run left something")
+
+    def test_order_of_checks(self):
+        """configuration, device, data"""
+        bad = "data.train=/nonexistent"
+        self.says(self.train(self.config("run"), bad, "device.kind=cuda", "train.lr=-1", code=2), "train.lr")
+        self.says(self.train(self.config("run"), bad, "device.kind=cuda", code=2), "device.kind")
+        self.says(self.train(self.config("run"), bad, code=74), "/nonexistent")
+
+    def test_dry_run_writes_nothing(self):
+        out = self.train(self.config("run"), "--dry-run").stdout
+        for word in ("layer4.1.conv2", "parameters", "steps", "memory", "disk", "160 images"):
+            self.assertIn(word, out)
+        self.assertFalse(os.path.exists(self.path("run")))
+
+    def test_printed_configuration_runs(self):
+        printed = self.train(self.config("run"), "--print-config").stdout
+        path = self.config("again")
+        with open(path, "w") as f:
+            f.write(printed)
+        self.assertEqual(self.train(path, "--print-config").stdout, printed)
+        self.train(path, "train.steps=1")
+
+    def test_a_run_is_not_overwritten(self):
+        config = self.config("run")
+        self.train(config, "train.steps=2")
+        self.says(self.train(config, "train.steps=2", code=2), "--resume")
+        self.says(self.train(config, "--resume=" + self.path("missing"), code=74), "missing")
+        self.says(self.train(config, "--resume=auto", "train.steps=2", "train.lr=0.3", code=2), "train.lr")
+        self.assertIn("00000002", self.train("--list-checkpoints", self.path("run")).stdout)
+
+    def test_damaged_checkpoint(self):
+        config = self.config("run")
+        extra = ["train.steps=6", "checkpoint.every_steps=2", "checkpoint.every_epochs=0"]
+        self.train(config, *extra)
+        whole = self.losses("run")
+        for name in ("model.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "MANIFEST"):
+            path = self.checkpoint("run", 6, name)
+            with open(path, "r+b") as f:
+                f.seek(os.path.getsize(path) // 2)
+                byte = f.read(1)
+                f.seek(-1, os.SEEK_CUR)
+                f.write(bytes([byte[0] ^ 1]))
+            done = self.train(config, "--resume=auto", *extra)
+            self.assertIn("step-00000006", done.stderr)  # why it was passed over
+            self.assertEqual(self.metrics("run", "resume")[-1]["step"], 4)
+            self.assertEqual(self.losses("run"), whole)
+        for step in (2, 4, 6):
+            os.truncate(self.checkpoint("run", step), 100)
+        self.says(self.train(config, "--resume=auto", *extra, code=65), "checkpoint")
+        self.train("--list-checkpoints", self.path("run"), code=65)
+
+    def test_damaged_data(self):
+        bad = self.path("bad")
+        shutil.copytree(os.path.join(self.data, "train"), bad)
+        shard = os.path.join(bad, "shard-00000.csz")
+        with open(shard, "r+b") as f:
+            f.seek(os.path.getsize(shard) // 2)
+            byte = f.read(1)
+            f.seek(-1, os.SEEK_CUR)
+            f.write(bytes([byte[0] ^ 16]))
+        self.says(self.train(self.config("run"), "data.train=" + bad, code=65), "shard-00000")
+        done = self.train(self.config("run"), "data.train=" + bad, "data.bad_sample=skip")
+        self.assertIn("warning", done.stderr)
+        self.assertGreater(self.metrics("run", "step")[-1]["skipped_samples"], 0)
+        os.remove(shard)
+        self.says(self.train(self.config("run"), "data.train=" + bad, code=74), "shard-00000")
+        if mpirun():
+            shutil.copy(os.path.join(self.data, "train", "shard-00000.csz"), shard)
+
+    def test_non_finite(self):
+        done = self.train(self.config("run"), "train.lr=1e30", code=87)
+        self.says(done, "step", "train.on_nonfinite")
+        self.assertFalse(os.path.exists(self.checkpoint("run", 1)))
+        self.train(self.config("run"), "train.lr=1e30", "train.on_nonfinite=skip", code=87)  # more than 10 in a row
+
+    def test_second_writer(self):
+        config = self.config("run")
+        job = subprocess.Popen(self.command(config, "train.steps=100000", "eval.every_epochs=0", "checkpoint.every_epochs=0"),
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            for _ in range(1000):
+                if os.path.exists(self.path("run", "metrics.jsonl")):
+                    break
+                time.sleep(0.01)
+            self.says(self.train(config, "--resume=auto", code=2), str(job.pid))
+        finally:
+            job.kill()
+            job.wait()
+        self.train(config, "--resume=auto", "train.steps=1")  # a dead holder's lock is taken over
+
+    @unittest.skipUnless(mpirun(), "no mpirun")
+    def test_one_line_from_many_ranks(self):
+        for arguments, code in ((["train.lr=fast"], 2), (["data.train=/nonexistent"], 74), (["train.lr=1e30"], 87)):
+            done = self.train(self.config("run"), *arguments, ranks=4, code=code)
+            self.says(done, "rank")
+
+    @unittest.skipUnless(mpirun(), "no mpirun")
+    def test_one_rank_fails_in_its_loader(self):
+        """The block is damaged after the start, where only the rank that reads it can know."""
+        bad = self.path("late")
+        shutil.copytree(os.path.join(self.data, "train"), bad)
+        shard = os.path.join(bad, "shard-00000.csz")
+        with open(shard, "r+b") as f:
+            f.seek(os.path.getsize(shard) // 2)
+            f.write(b"\xff" * 8)
+        start = time.time()
+        done = self.train(self.config("run"), "data.train=" + bad, "data.shuffle=false", ranks=2, code=65)
+        self.assertLess(time.time() - start, 20)
+        self.says(done, "shard-00000", "rank")
+
+
+class Modes(RunTest):
+    def test_every_network_learns(self):
+        """A few steps of each lower the loss; every layout of blocks, both stems, both shortcuts, every backward."""
+        cases = [["model.arch=resnet18"], ["model.arch=sdnet34"], ["model.arch=sdnet50"], ["model.arch=sdnet18-all"],
+                 ["model.arch=sdnet50-all"], ["model.arch=sdnet18-all", "model.shortcut=false"],
+                 ["model.arch=sdnet18-all", "model.stem=imagenet", "data.image_size=33", "data.augment=imagenet"],
+                 ["model.arch=sdnet18", "model.stem=imagenet", "data.image_size=40", "data.augment=cifar"],
+                 ["model.arch=sdnet18-all", "csc.backward=one-step"],
+                 ["model.arch=sdnet18-all", "csc.backward=implicit", "csc.steps=4", "csc.mu=0.1"],
+                 ["model.arch=sdnet18-all", "csc.nonnegative=false", "csc.steps=3"],
+                 ["model.arch=resnet18", "model.layers=[layer1.0.conv1, layer2.1.conv2]"]]
+        for case in cases:
+            with self.subTest(case):
+                self.train(self.config("run"), *case, "train.steps=16", "train.batch=32", "train.micro_batch=16",
+                           "train.lr=0.02", "data.val=none")
+                loss = self.losses("run")
+                first, last = sum(loss[s] for s in (1, 2, 3, 4)), sum(loss[s] for s in (13, 14, 15, 16))
+                self.assertLess(last, first, case)
+
+
+if __name__ == "__main__":
+    runs.main()
