@@ -62,6 +62,31 @@ fail:
     return status;
 }
 
+/* Whether to take an implementation that oneDNN offers for a convolution as it is asked for; the first that
+ * is taken is used, so a choice depends on nothing but the shape and the machine.
+ * jit_1x1 gathers strided pixels of less than 16 channels beyond its scratch (oneDNN issue 6035): wrong sums. */
+static bool suitable(const struct conv_shape *s, enum dn_kind kind, const char *implementation)
+{
+    bool pointwise = strncmp(implementation, "jit_1x1", 7) == 0;
+    return !(pointwise && kind == DN_GRADIENT && s->stride > 1 && s->c < 16);
+}
+
+static const char *implementation_of(const_dnnl_primitive_desc_t pd)
+{
+    const char *name = "";
+    dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &name);
+    return name;
+}
+
+/* A convolution as oneDNN is asked for it. */
+struct request {
+    const struct conv_shape *shape;
+    enum dn_kind kind;
+    desc_t md[3]; /* SRC, WEIGHTS, DST */
+    dnnl_dims_t strides, before, after;
+    dnnl_primitive_attr_t attr;
+};
+
 /* ---- what differs between the versions ---- */
 #if DNNL_VERSION_MAJOR >= 3
 static dnnl_status_t describe(desc_t *desc, const dnnl_dims_t dims, dnnl_format_tag_t tag)
@@ -77,27 +102,33 @@ static size_t bytes_of(const_desc_t desc)
 {
     return dnnl_memory_desc_get_size(desc);
 }
-static dnnl_status_t plan(dnnl_primitive_desc_t *pd, enum dn_kind kind, const desc_t md[3], const dnnl_dims_t strides,
-                          const dnnl_dims_t before, const dnnl_dims_t after, const_dnnl_primitive_attr_t attr)
+static dnnl_status_t first_plan(dnnl_primitive_desc_t *pd, const struct request *r)
 {
     const dnnl_dims_t dense = { 0, 0 };
     dnnl_primitive_desc_t hint = NULL;
     dnnl_status_t result = dnnl_convolution_forward_primitive_desc_create(
-        &hint, engine, dnnl_forward_training, dnnl_convolution_direct, md[SRC], md[WEIGHTS], NULL, md[DST], strides,
-        dense, before, after, attr);
-    if (kind == DN_FORWARD || result != dnnl_success) {
+        &hint, engine, dnnl_forward_training, dnnl_convolution_direct, r->md[SRC], r->md[WEIGHTS], NULL, r->md[DST],
+        r->strides, dense, r->before, r->after, r->attr);
+    if (r->kind == DN_FORWARD || result != dnnl_success) {
         *pd = hint;
         return result;
     }
-    if (kind == DN_ADJOINT)
-        result = dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, md[SRC],
-                                                                      md[WEIGHTS], md[DST], strides, dense, before,
-                                                                      after, hint, attr);
+    if (r->kind == DN_ADJOINT)
+        result = dnnl_convolution_backward_data_primitive_desc_create(
+            pd, engine, dnnl_convolution_direct, r->md[SRC], r->md[WEIGHTS], r->md[DST], r->strides, dense, r->before,
+            r->after, hint, r->attr);
     else
-        result = dnnl_convolution_backward_weights_primitive_desc_create(pd, engine, dnnl_convolution_direct, md[SRC],
-                                                                         md[WEIGHTS], NULL, md[DST], strides, dense,
-                                                                         before, after, hint, attr);
+        result = dnnl_convolution_backward_weights_primitive_desc_create(
+            pd, engine, dnnl_convolution_direct, r->md[SRC], r->md[WEIGHTS], NULL, r->md[DST], r->strides, dense,
+            r->before, r->after, hint, r->attr);
     dnnl_primitive_desc_destroy(hint);
+    return result;
+}
+static dnnl_status_t plan(dnnl_primitive_desc_t *pd, const struct request *r)
+{
+    dnnl_status_t result = first_plan(pd, r);
+    while (result == dnnl_success && !suitable(r->shape, r->kind, implementation_of(*pd)))
+        result = dnnl_primitive_desc_next_impl(*pd);
     return result;
 }
 #else
@@ -113,28 +144,42 @@ static size_t bytes_of(const_desc_t desc)
 {
     return dnnl_memory_desc_get_size(desc);
 }
-static dnnl_status_t plan(dnnl_primitive_desc_t *pd, enum dn_kind kind, const desc_t md[3], const dnnl_dims_t strides,
-                          const dnnl_dims_t before, const dnnl_dims_t after, const_dnnl_primitive_attr_t attr)
+/* The iterator looks at op until it is destroyed. */
+static dnnl_status_t choose(dnnl_primitive_desc_t *pd, const struct request *r, const dnnl_convolution_desc_t *op,
+                            const_dnnl_primitive_desc_t hint)
+{
+    dnnl_primitive_desc_iterator_t at = NULL;
+    dnnl_status_t result = dnnl_primitive_desc_iterator_create(&at, op, r->attr, engine, hint);
+    for (; result == dnnl_success; result = dnnl_primitive_desc_iterator_next(at)) {
+        *pd = dnnl_primitive_desc_iterator_fetch(at);
+        if (suitable(r->shape, r->kind, implementation_of(*pd)))
+            break;
+        dnnl_primitive_desc_destroy(*pd);
+        *pd = NULL;
+    }
+    dnnl_primitive_desc_iterator_destroy(at);
+    return result;
+}
+static dnnl_status_t plan(dnnl_primitive_desc_t *pd, const struct request *r)
 {
     dnnl_convolution_desc_t op;
     dnnl_primitive_desc_t hint = NULL;
     dnnl_status_t result = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, dnnl_convolution_direct,
-                                                              &md[SRC], &md[WEIGHTS], NULL, &md[DST], strides, before,
-                                                              after);
+                                                              &r->md[SRC], &r->md[WEIGHTS], NULL, &r->md[DST],
+                                                              r->strides, r->before, r->after);
+    if (r->kind == DN_FORWARD)
+        return result == dnnl_success ? choose(pd, r, &op, NULL) : result;
     if (result == dnnl_success)
-        result = dnnl_primitive_desc_create(&hint, &op, attr, engine, NULL);
-    if (kind == DN_FORWARD || result != dnnl_success) {
-        *pd = hint;
-        return result;
-    }
-    if (kind == DN_ADJOINT)
-        result = dnnl_convolution_backward_data_desc_init(&op, dnnl_convolution_direct, &md[SRC], &md[WEIGHTS],
-                                                          &md[DST], strides, before, after);
-    else
-        result = dnnl_convolution_backward_weights_desc_init(&op, dnnl_convolution_direct, &md[SRC], &md[WEIGHTS],
-                                                             NULL, &md[DST], strides, before, after);
+        result = dnnl_primitive_desc_create(&hint, &op, r->attr, engine, NULL);
+    if (result == dnnl_success && r->kind == DN_ADJOINT)
+        result = dnnl_convolution_backward_data_desc_init(&op, dnnl_convolution_direct, &r->md[SRC], &r->md[WEIGHTS],
+                                                          &r->md[DST], r->strides, r->before, r->after);
+    else if (result == dnnl_success)
+        result = dnnl_convolution_backward_weights_desc_init(&op, dnnl_convolution_direct, &r->md[SRC],
+                                                             &r->md[WEIGHTS], NULL, &r->md[DST], r->strides, r->before,
+                                                             r->after);
     if (result == dnnl_success)
-        result = dnnl_primitive_desc_create(pd, &op, attr, engine, hint);
+        result = choose(pd, r, &op, hint);
     dnnl_primitive_desc_destroy(hint);
     return result;
 }
@@ -194,7 +239,7 @@ static enum status take_plan(struct dn_conv *c, dnnl_primitive_desc_t pd, const 
     struct conv_shape s = asked(c);
     memcpy(dims, (dnnl_dims_t){ s.d, s.c, s.k, s.k }, sizeof dims);
     DN(describe(&plain, dims, dnnl_ohwi));
-    DN(dnnl_primitive_desc_query(pd, dnnl_query_impl_info_str, 0, &c->implementation));
+    c->implementation = implementation_of(pd);
     DN(dnnl_primitive_create(&c->primitive, pd));
     TRY(make_memory(&c->memory[SRC], POINTER(md[SRC])));
     TRY(make_memory(&c->memory[DST], POINTER(md[DST])));
@@ -213,9 +258,8 @@ fail:
 enum status dn_conv_create(struct dn_conv **conv, enum dn_kind kind, const struct conv_shape *shape)
 {
     enum status status = STATUS_OK;
-    dnnl_primitive_attr_t attr = NULL;
     dnnl_primitive_desc_t pd = NULL;
-    desc_t md[3] = { 0 };
+    struct request r = { .kind = kind };
     struct dn_conv *c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
@@ -224,25 +268,31 @@ enum status dn_conv_create(struct dn_conv **conv, enum dn_kind kind, const struc
     c->shape = *shape;
     c->flipped = kind == DN_ADJOINT && shape->stride == 1 && shape->pad < shape->k && shape->c > 3;
     struct conv_shape s = asked(c);
+    r.shape = &s;
+    if (c->flipped)
+        r.kind = DN_FORWARD;
     int oh = conv_out_h(&s), ow = conv_out_w(&s);
     const dnnl_dims_t src = { s.n, s.c, s.h, s.w }, weights = { s.d, s.c, s.k, s.k }, dst = { s.n, s.d, oh, ow };
-    const dnnl_dims_t strides = { s.stride, s.stride }, before = { s.pad, s.pad };
-    /* what a stride leaves over at the end of an axis is less padding, not an error */
-    const dnnl_dims_t after = { (oh - 1) * s.stride + s.k - s.h - s.pad, (ow - 1) * s.stride + s.k - s.w - s.pad };
-    DN(describe(&md[SRC], src, dnnl_nhwc));
-    DN(describe(&md[WEIGHTS], weights, dnnl_format_tag_any));
-    DN(describe(&md[DST], dst, dnnl_nhwc));
-    DN(dnnl_primitive_attr_create(&attr));
-    DN(dnnl_primitive_attr_set_scratchpad_mode(attr, dnnl_scratchpad_mode_user));
-    DN(plan(&pd, c->flipped ? DN_FORWARD : kind, md, strides, before, after, attr));
-    TRY(take_plan(c, pd, md));
+    for (int i = 0; i < 2; i++) {
+        r.strides[i] = s.stride;
+        r.before[i] = s.pad;
+        /* what a stride leaves over at the end of an axis is less padding, not an error */
+        r.after[i] = ((i == 0 ? oh : ow) - 1) * s.stride + s.k - (i == 0 ? s.h : s.w) - s.pad;
+    }
+    DN(describe(&r.md[SRC], src, dnnl_nhwc));
+    DN(describe(&r.md[WEIGHTS], weights, dnnl_format_tag_any));
+    DN(describe(&r.md[DST], dst, dnnl_nhwc));
+    DN(dnnl_primitive_attr_create(&r.attr));
+    DN(dnnl_primitive_attr_set_scratchpad_mode(r.attr, dnnl_scratchpad_mode_user));
+    DN(plan(&pd, &r));
+    TRY(take_plan(c, pd, r.md));
     *conv = c;
     c = NULL;
 fail:
     for (int i = 0; i < 3; i++)
-        forget(&md[i]);
+        forget(&r.md[i]);
     dnnl_primitive_desc_destroy(pd);
-    dnnl_primitive_attr_destroy(attr);
+    dnnl_primitive_attr_destroy(r.attr);
     dn_conv_destroy(c);
     return status;
 }
