@@ -1,0 +1,344 @@
+/* check_ops.c - every operation of a backend against the plain one, on random odd shapes; or timed.
+ * Operands carry guard words; inputs must stay as they were; draws with small dyadic values must agree to
+ * the bit, so that thresholds and ties are met exactly. All kernel sets of the CPU are run, at several
+ * numbers of threads. A run is repeated by its seed. */
+#include <assert.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <string.h>
+#include <time.h>
+
+#include "layers/cpu/cpu.h"
+#include "tests/check.h"
+#include "tests/layers/ops.h"
+
+enum { GUARD = 16 }; /* words, one line of cache */
+#define GUARD_WORD 0x7fedface /* as a float, a NaN */
+
+struct options {
+    uint64_t seed;
+    int rounds, threads;
+    bool bench;
+    char **names; /* of the operations; NULL: all */
+};
+
+static void must(enum status status)
+{
+    if (status == STATUS_OK)
+        return;
+    fprintf(stderr, "%s\n", status_message());
+    exit(status);
+}
+
+/* ---- random numbers ---- */
+
+int random_in(struct task *task, int low, int high)
+{
+    return low + (int)philox_below(task->random, (uint32_t)(high - low + 1));
+}
+
+bool random_bool(struct task *task)
+{
+    return philox_u32(task->random) & 1;
+}
+
+float random_value(struct task *task)
+{
+    if (task->exact)
+        return (float)random_in(task, -16, 16) / 8;
+    if (task->timed)
+        return (float)philox_u32(task->random) * 0x1p-31f - 1;
+    return (float)philox_normal(task->random);
+}
+
+float random_factor(struct task *task)
+{
+    static const float powers[] = { 0.5f, 1, 2, -1, -0.5f };
+    return task->exact ? PICK(task, powers) : (float)(0.25 + 1.75 * philox_uniform(task->random));
+}
+
+/* ---- operands ---- */
+
+static size_t bytes_of(const struct operand *o)
+{
+    return o->count * sizeof(float);
+}
+
+void *task_data(const struct task *task, int operand, int side)
+{
+    return (uint32_t *)task->operand[operand].arena[side].memory + GUARD;
+}
+
+int first_side(const struct task *task)
+{
+    return task->timed ? TESTED : REF;
+}
+
+/* Memory for `count` words between guards, holding host's or, if that is NULL, more guard words. */
+static struct arena guarded(struct device *device, const void *host, size_t count)
+{
+    struct arena arena = { 0 };
+    size_t bytes = (count + 2 * GUARD) * sizeof(uint32_t);
+    uint32_t *words = malloc(bytes);
+    for (size_t i = 0; i < count + 2 * GUARD; i++)
+        words[i] = GUARD_WORD;
+    if (host)
+        memcpy(words + GUARD, host, count * sizeof *words);
+    arena_take(&arena, bytes);
+    must(device->ops->arena_allocate(device, &arena));
+    device->ops->copy_in(device, arena.memory, words, bytes);
+    free(words);
+    return arena;
+}
+
+void *task_memory(struct task *task, const char *name, int side, size_t bytes)
+{
+    assert(task->hiddens < MOST_HIDDEN);
+    struct hidden *h = &task->hidden[task->hiddens++];
+    size_t words = (bytes + sizeof(uint32_t) - 1) / sizeof(uint32_t);
+    *h = (struct hidden){ name, side, words * sizeof(uint32_t), guarded(task->device[side], NULL, words) };
+    return (uint32_t *)h->arena.memory + GUARD;
+}
+
+int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written, bool whole)
+{
+    assert(task->operands < MOST_OPERANDS);
+    struct operand *o = &task->operand[task->operands];
+    *o = (struct operand){ .name = name, .count = count, .written = written, .whole = whole };
+    o->host = malloc(bytes_of(o) + sizeof *o->host);
+    memcpy(o->host, host, bytes_of(o));
+    for (int side = first_side(task); side < SIDES; side++)
+        o->arena[side] = guarded(task->device[side], host, count);
+    return task->operands++;
+}
+
+static int random_operand(struct task *task, const char *name, size_t count, bool written)
+{
+    float *host = malloc(count * sizeof *host + sizeof *host);
+    for (size_t i = 0; i < count; i++)
+        host[i] = random_value(task);
+    int index = task_operand(task, name, host, count, written, false);
+    free(host);
+    return index;
+}
+
+int task_input(struct task *task, const char *name, size_t count)
+{
+    return random_operand(task, name, count, false);
+}
+
+int task_output(struct task *task, const char *name, size_t count)
+{
+    return random_operand(task, name, count, true);
+}
+
+void task_say(struct task *task, const char *format, ...)
+{
+    size_t used = strlen(task->what);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(task->what + used, sizeof task->what - used, format, arguments);
+    va_end(arguments);
+}
+
+/* ---- comparison ---- */
+
+/* What `arena` of one side holds between its guards, which are verified; the caller frees it. */
+static uint32_t *fetch(const struct task *task, const char *name, int side, const struct arena *arena, size_t count)
+{
+    size_t words = count + 2 * GUARD;
+    uint32_t *all = malloc(words * sizeof *all);
+    int bad = 0;
+    task->device[side]->ops->copy_out(task->device[side], all, arena->memory, words * sizeof *all);
+    for (int i = 0; i < GUARD; i++)
+        bad += (all[i] != GUARD_WORD) + (all[words - 1 - i] != GUARD_WORD);
+    CHECK(bad == 0, "%s %s: %d guard words round %s overwritten (%s)", task->op->name, task->what, bad, name,
+          side == REF ? "ref" : "tested");
+    memmove(all, all + GUARD, count * sizeof *all);
+    return all;
+}
+
+static void compare_whole(const struct task *task, const struct operand *o, const int32_t *a, const int32_t *b)
+{
+    size_t differ = 0;
+    for (size_t i = 0; i < o->count; i++)
+        differ += a[i] != b[i];
+    CHECK(differ == 0, "%s %s: %zu of %zu whole numbers of %s differ", task->op->name, task->what, differ, o->count,
+          o->name);
+}
+
+static void compare_real(const struct task *task, const struct operand *o, const float *a, const float *b, double *worst)
+{
+    double squares = 0, most = 0;
+    size_t at = 0;
+    for (size_t i = 0; i < o->count; i++) {
+        double difference = fabs((double)a[i] - b[i]);
+        squares += (double)a[i] * a[i];
+        if (!(difference <= most)) {
+            most = difference;
+            at = i;
+        }
+    }
+    double scale = fmax(sqrt(squares / (o->count ? (double)o->count : 1)), o->scale);
+    double error = most == 0 ? 0 : most / scale; /* NaN stays one */
+    double tolerance = task->exact ? 0 : task->op->tolerance;
+    CHECK(error <= tolerance, "%s %s: %s[%zu] is %.9g, should be %.9g: %.2g of the root mean square, at most %.2g%s",
+          task->op->name, task->what, o->name, at, b[at], a[at], error, tolerance, task->exact ? " (exact draw)" : "");
+    if (error > *worst)
+        *worst = error;
+}
+
+static void compare(struct task *task, double *worst)
+{
+    for (int i = 0; i < task->operands; i++) {
+        struct operand *o = &task->operand[i];
+        uint32_t *a = fetch(task, o->name, REF, &o->arena[REF], o->count);
+        uint32_t *b = fetch(task, o->name, TESTED, &o->arena[TESTED], o->count);
+        if (!o->written)
+            CHECK(!memcmp(a, o->host, bytes_of(o)) && !memcmp(b, o->host, bytes_of(o)), "%s %s: input %s was changed",
+                  task->op->name, task->what, o->name);
+        else if (o->whole)
+            compare_whole(task, o, (int32_t *)a, (int32_t *)b);
+        else
+            compare_real(task, o, (float *)a, (float *)b, worst);
+        free(a);
+        free(b);
+    }
+    for (int i = 0; i < task->hiddens; i++) {
+        const struct hidden *h = &task->hidden[i];
+        free(fetch(task, h->name, h->side, &h->arena, h->bytes / sizeof(uint32_t)));
+    }
+    CHECK(fabs(task->result[REF] - task->result[TESTED]) <= task->op->tolerance * fabs(task->result[REF]),
+          "%s %s: %.17g, should be %.17g", task->op->name, task->what, task->result[TESTED], task->result[REF]);
+}
+
+static void finish(struct task *task)
+{
+    for (int i = 0; i < task->operands; i++)
+        free(task->operand[i].host);
+    for (int i = 0; i < task->hiddens; i++)
+        task->device[task->hidden[i].side]->ops->arena_finish(task->device[task->hidden[i].side], &task->hidden[i].arena);
+    for (int side = first_side(task); side < SIDES; side++) {
+        struct device *device = task->device[side];
+        if (task->conv[side])
+            device->ops->conv_destroy(task->conv[side]);
+        for (int i = 0; i < task->operands; i++)
+            device->ops->arena_finish(device, &task->operand[i].arena[side]);
+    }
+}
+
+/* ---- checking and timing ---- */
+
+static void check_op(const struct op *op, struct device *ref, struct device *tested, const struct options *options)
+{
+    double worst = 0;
+    int runs = 0;
+    for (int draw = 0; draw < op->draws * options->rounds; draw++)
+        for (int exact = 0; exact <= op->exact; exact++) {
+            struct philox random;
+            struct task task = { .op = op, .device = { ref, tested }, .random = &random, .exact = exact };
+            philox_init(&random, options->seed, 0x7e570000u + exact, (uint64_t)draw);
+            if (op->plan(&task, draw, NULL)) {
+                op->run(&task, REF);
+                op->run(&task, TESTED);
+                compare(&task, &worst);
+                runs++;
+            }
+            finish(&task);
+        }
+    printf("  %-18s %4d runs, worst error %.2g of %.2g\n", op->name, runs, worst, op->tolerance);
+    CHECK(runs > 0, "%s: no draw was run", op->name);
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* The least of at least 5 runs and half a second. */
+static void time_op(const struct op *op, struct device *device, const struct options *options)
+{
+    for (int i = 0; i < 7 && op->bench[i][0]; i++) {
+        struct philox random;
+        struct task task = { .op = op, .device = { NULL, device }, .random = &random, .timed = true };
+        double least = INFINITY, start = now();
+        philox_init(&random, options->seed, 0x7e570000u, 0);
+        check_total++;
+        if (!op->plan(&task, 0, op->bench[i]))
+            CHECK(false, "%s: not planned", op->name);
+        op->run(&task, TESTED);
+        for (int run = 0; run < 5 || now() - start < 0.5; run++) {
+            double before = now();
+            op->run(&task, TESTED);
+            least = fmin(least, now() - before);
+        }
+        printf("  %-18s %-60s %9.3f ms %8.1f GFLOP/s %7.1f GB/s\n", op->name, task.what, 1e3 * least,
+               1e-9 * task.work / least, 1e-9 * task.traffic / least);
+        finish(&task);
+    }
+}
+
+static bool wanted(const struct op *op, const struct options *options)
+{
+    bool any = false;
+    for (char **name = options->names; name && *name; name++)
+        any |= !strcmp(*name, op->name);
+    return any || !options->names || !*options->names;
+}
+
+static void all_ops(struct device *ref, struct device *tested, const struct options *options)
+{
+    const struct op *families[] = { conv_ops, norm_ops, small_ops };
+    for (int f = 0; f < 3; f++)
+        for (const struct op *op = families[f]; op->name; op++)
+            if (wanted(op, options) && options->bench)
+                time_op(op, tested, options);
+            else if (wanted(op, options))
+                check_op(op, ref, tested, options);
+}
+
+static const char usage[] =
+    "check_ops [options] [OPERATION...]: the CPU backend against the plain one\n"
+    "  --seed=N      of the random shapes and values (default 1)\n"
+    "  --rounds=N    times as many draws (default 1)\n"
+    "  --threads=N   default: 1, 2 and 3 in turn; with --bench 2\n"
+    "  --bench       time instead of check\n";
+
+int main(int count, char **arguments)
+{
+    static const struct option longs[] = { { "seed", required_argument, NULL, 's' }, { "rounds", required_argument, NULL, 'r' },
+                                           { "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
+                                           { "help", no_argument, NULL, 'h' }, { 0 } };
+    struct options options = { .seed = 1, .rounds = 1 };
+    const struct kernels *sets[CPU_KERNEL_SETS];
+    struct device *ref = NULL, *tested = NULL;
+    for (int o; (o = getopt_long(count, arguments, "", longs, NULL)) != -1;)
+        if (o == 's')
+            options.seed = strtoull(optarg, NULL, 0);
+        else if (o == 'r')
+            options.rounds = atoi(optarg);
+        else if (o == 't')
+            options.threads = atoi(optarg);
+        else if (o == 'b')
+            options.bench = true;
+        else {
+            fputs(usage, o == 'h' ? stdout : stderr);
+            return o == 'h' ? 0 : 2;
+        }
+    options.names = arguments + optind;
+    printf("seed %" PRIu64 "\n", options.seed);
+    must(device_open(&ref, "ref", 1));
+    int kernels = cpu_kernel_sets(sets);
+    for (int i = 0; i < (options.bench ? 1 : kernels); i++) {
+        int threads = options.threads ? options.threads : options.bench ? 2 : (i + 1) % 3 + 1;
+        must(cpu_open_with(&tested, threads, sets[i]));
+        printf("%s, kernels %s, %d threads\n", tested->ops->name, sets[i]->name, threads);
+        all_ops(ref, tested, &options);
+        device_close(tested);
+    }
+    device_close(ref);
+    return check_done("ops");
+}

@@ -1,0 +1,194 @@
+/* ops_conv.c - draws of convolutions: every kernel, stride and padding with random channels and sizes,
+ * every epilogue, one to three gradient terms. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/layers/ops.h"
+
+#define MOST_WORK 4e6 /* multiplications of a checked draw: the plain backend is slow */
+
+enum { IN, OUT, ADD, MASK };       /* operands of forward and adjoint */
+enum { DW, X0, D0, X1, D1, X2, D2 }; /* of the gradient */
+
+/* All of kernel 1 2 3 5 7, stride 1..3, padding 0..k-1 come up in turn. */
+static struct conv_shape random_shape(struct task *task, int draw)
+{
+    static const int kernels[] = { 1, 2, 3, 5, 7 }, channels[] = { 1, 3, 5, 16, 17, 33, 64 };
+    int all = 0, at = draw % 54;
+    struct conv_shape s = { 0 };
+    for (int i = 0; i < 5; i++)
+        for (int stride = 1; stride <= 3; stride++)
+            for (int pad = 0; pad < kernels[i]; pad++)
+                if (all++ == at)
+                    s = (struct conv_shape){ .k = kernels[i], .stride = stride, .pad = pad };
+    double work;
+    do {
+        int least = s.k - 2 * s.pad > 1 ? s.k - 2 * s.pad : 1;
+        s.n = random_in(task, 1, 3);
+        s.h = random_in(task, least, 17);
+        s.w = random_in(task, least, 17);
+        s.c = PICK(task, channels);
+        s.d = PICK(task, channels);
+        work = (double)conv_out_count(&s) * s.k * s.k * s.c;
+    } while (work > MOST_WORK);
+    return s;
+}
+
+static void must(struct task *task, enum status status)
+{
+    if (status == STATUS_OK)
+        return;
+    fprintf(stderr, "%s %s: %s\n", task->op->name, task->what, status_message());
+    exit(1);
+}
+
+/* Plans the convolution on both sides and loads random weights. */
+static void create(struct task *task, int draw, const int *fixed, enum conv_use use)
+{
+    struct conv_shape *s = &task->conv_shape;
+    if (fixed)
+        *s = (struct conv_shape){ fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6], fixed[7] };
+    else
+        *s = random_shape(task, draw);
+    task_say(task, "%dx%dx%dx%d, %d atoms of %dx%d, stride %d, pad %d", s->n, s->h, s->w, s->c, s->d, s->k, s->k,
+             s->stride, s->pad);
+    task->work = 2.0 * (double)conv_out_count(s) * s->k * s->k * s->c;
+    float *weights = malloc(conv_weight_count(s) * sizeof *weights);
+    for (size_t i = 0; i < conv_weight_count(s); i++)
+        weights[i] = random_value(task);
+    for (int side = first_side(task); side < SIDES; side++) {
+        struct device *device = task->device[side];
+        struct arena arena = { 0 };
+        must(task, device->ops->conv_create(device, s, use, &task->conv[side]));
+        device->ops->conv_place(task->conv[side], &arena);
+        arena = (struct arena){ .memory = task_memory(task, "packed weights", side, arena.used), .size = arena.used };
+        device->ops->conv_place(task->conv[side], &arena);
+        task->scratch[side] = task_memory(task, "scratch", side, task->conv[side]->scratch);
+        float *loaded = task_memory(task, "weights", side, conv_weight_count(s) * sizeof *weights);
+        device->ops->copy_in(device, loaded, weights, conv_weight_count(s) * sizeof *weights);
+        must(task, device->ops->conv_load(task->conv[side], loaded, task->scratch[side]));
+    }
+    free(weights);
+}
+
+/* Thresholds fall among the values: the result deviates by `size` or so. */
+static void random_epilogue(struct task *task, double size)
+{
+    struct epilogue *e = &task->epilogue;
+    *e = (struct epilogue){ .kind = random_in(task, EPILOGUE_LINEAR, EPILOGUE_MASK), .alpha = random_factor(task),
+                            .beta = random_factor(task), .nonnegative = random_bool(task) };
+    if (e->kind == EPILOGUE_LINEAR && random_bool(task))
+        e->alpha = 1;
+    if (task->timed)
+        *e = (struct epilogue){ .kind = EPILOGUE_SHRINK, .alpha = 0.25f, .beta = 1, .nonnegative = true };
+    e->nu = task->exact && random_bool(task) ? 0.5f : random_bool(task) || task->exact ? 1 : 0.75f;
+    e->threshold = task->exact ? 0.125f * (float)random_in(task, 0, 16) : 0.5f * e->alpha * e->nu * (float)size;
+}
+
+static bool plan_run(struct task *task, int draw, const int *fixed, bool adjoint)
+{
+    create(task, draw, fixed, adjoint ? CONV_ADJOINT : CONV_FORWARD);
+    const struct conv_shape *s = &task->conv_shape;
+    size_t images = conv_in_count(s), codes = conv_out_count(s), result = adjoint ? images : codes;
+    double size = s->k * sqrt(adjoint ? (double)s->d : s->c) / (adjoint ? s->stride : 1);
+    random_epilogue(task, size);
+    const char *kinds[] = { "linear", "shrink", "mask" };
+    int add = task->timed ? 1 : random_in(task, 0, 2);
+    const char *adds[] = { "", " + add", " + itself" };
+    task_say(task, ", %s%s%s", kinds[task->epilogue.kind], adds[add],
+             task->epilogue.kind == EPILOGUE_SHRINK && !task->epilogue.nonnegative ? ", two-sided" : "");
+    task_input(task, "input", adjoint ? codes : images);
+    task_output(task, "output", result);
+    task->add = add != 0;
+    if (add == 1)
+        task_input(task, "add", result);
+    else if (task->epilogue.kind == EPILOGUE_MASK)
+        task_input(task, "nothing", 0); /* so that the mask keeps its number */
+    if (task->epilogue.kind == EPILOGUE_MASK) {
+        float *mask = calloc(result, sizeof *mask);
+        for (size_t i = 0; i < result; i++)
+            mask[i] = random_bool(task) ? random_value(task) : 0;
+        task_operand(task, "mask", mask, result, false, false);
+        free(mask);
+    }
+    task->accumulate = add == 2;
+    task->operand[OUT].scale = 0.5 * fabsf(task->epilogue.alpha * task->epilogue.nu) * size;
+    task->traffic = 4.0 * (double)(images + codes + (add == 1 ? result : 0));
+    return true;
+}
+
+static bool plan_forward(struct task *task, int draw, const int *fixed)
+{
+    return plan_run(task, draw, fixed, false);
+}
+
+static bool plan_adjoint(struct task *task, int draw, const int *fixed)
+{
+    return plan_run(task, draw, fixed, true);
+}
+
+static struct epilogue epilogue_of(const struct task *task, int side)
+{
+    struct epilogue e = task->epilogue;
+    if (task->add)
+        e.add = task_data(task, task->accumulate ? OUT : ADD, side);
+    if (e.kind == EPILOGUE_MASK)
+        e.mask = task_data(task, MASK, side);
+    return e;
+}
+
+static void run_forward(struct task *task, int side)
+{
+    struct epilogue e = epilogue_of(task, side);
+    must(task, task->device[side]->ops->conv_forward(task->conv[side], task_data(task, IN, side),
+                                                     task_data(task, OUT, side), &e, task->scratch[side]));
+}
+
+static void run_adjoint(struct task *task, int side)
+{
+    struct epilogue e = epilogue_of(task, side);
+    must(task, task->device[side]->ops->conv_adjoint(task->conv[side], task_data(task, IN, side),
+                                                     task_data(task, OUT, side), &e, task->scratch[side]));
+}
+
+static bool plan_gradient(struct task *task, int draw, const int *fixed)
+{
+    create(task, draw, fixed, CONV_GRADIENT);
+    size_t images = conv_in_count(&task->conv_shape), codes = conv_out_count(&task->conv_shape);
+    task->terms = task->timed ? 1 : random_in(task, 1, 3);
+    task->work *= task->terms;
+    task_say(task, ", %d terms", task->terms);
+    task_output(task, "dw", conv_weight_count(&task->conv_shape));
+    for (int t = 0; t < task->terms; t++) {
+        task_input(task, "x", images);
+        task_input(task, "d", codes);
+        task->alpha[t] = random_factor(task);
+    }
+    if (!task->timed && random_in(task, 0, 7) == 0) /* a term that does not count */
+        task->alpha[0] = 0;
+    task->traffic = 4.0 * task->terms * (double)(images + codes);
+    return true;
+}
+
+static void run_gradient(struct task *task, int side)
+{
+    struct gradient_term terms[3];
+    for (int t = 0; t < task->terms; t++)
+        terms[t] = (struct gradient_term){ task_data(task, X0 + 2 * t, side), task_data(task, D0 + 2 * t, side),
+                                           task->alpha[t] };
+    must(task, task->device[side]->ops->conv_gradient(task->conv[side], terms, task->terms, task_data(task, DW, side),
+                                                      task->scratch[side]));
+}
+
+/* The convolutions of ResNet-18 and SDNet-18 at 32x32. */
+#define BENCH { { 64, 32, 32, 3, 64, 3, 1, 1 }, { 64, 32, 32, 64, 64, 3, 1, 1 }, { 64, 32, 32, 64, 128, 3, 2, 1 },     \
+                { 64, 16, 16, 128, 128, 3, 1, 1 }, { 64, 8, 8, 256, 256, 3, 1, 1 }, { 64, 4, 4, 512, 512, 3, 1, 1 }, \
+                { 64, 32, 32, 64, 128, 1, 2, 0 } }
+
+const struct op conv_ops[] = {
+    { "conv_forward", plan_forward, run_forward, 3e-5, 108, true, BENCH },
+    { "conv_adjoint", plan_adjoint, run_adjoint, 3e-5, 108, true, BENCH },
+    { "conv_gradient", plan_gradient, run_gradient, 1e-5, 108, true, BENCH },
+    { 0 },
+};

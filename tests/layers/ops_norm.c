@@ -1,0 +1,286 @@
+/* ops_norm.c - draws of batch norm and pooling. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "tests/layers/ops.h"
+
+/* ---- batch norm: x (rows, C) ---- */
+
+enum { X, GAMMA, BETA, ADD, Y, SAVED, MOMENTS };                  /* forward; inference has RUNNING for SAVED */
+enum { BX, BY, BGAMMA, BSAVED, BDY, BDADD, BDGAMMA, BDBETA };     /* backward */
+
+/* In every other draw some channels have a mean far from 0, little deviation or none. */
+static float *random_channels(struct task *task, size_t rows, int c)
+{
+    float *x = malloc(rows * c * sizeof *x);
+    bool hard = !task->timed && random_bool(task);
+    for (int j = 0; j < c; j++) {
+        static const float means[] = { 0, 0.5f, -3, 30, -300 }, deviations[] = { 1, 0.1f, 5, 0 };
+        float mean = hard ? PICK(task, means) : 0.5f, deviation = hard ? PICK(task, deviations) : 1;
+        for (size_t r = 0; r < rows; r++)
+            x[r * c + j] = mean + deviation * random_value(task);
+    }
+    return x;
+}
+
+static void plan_norm(struct task *task, const int *fixed)
+{
+    static const int channels[] = { 1, 3, 5, 16, 17, 31, 32, 33, 64, 65, 100 }, rows[] = { 1, 2, 3, 7, 63, 64, 65, 200, 513 };
+    task->norm = (struct norm_shape){ .rows = PICK(task, rows), .c = PICK(task, channels), .relu = random_bool(task) };
+    task->add = random_bool(task);
+    task->accumulate = random_bool(task);
+    if (fixed) {
+        task->norm = (struct norm_shape){ .rows = fixed[0], .c = fixed[1], .relu = fixed[2] };
+        task->add = fixed[3];
+    }
+    task_say(task, "%zu rows of %d%s%s", task->norm.rows, task->norm.c, task->add ? ", add" : "",
+             task->norm.relu ? ", relu" : "");
+    task->traffic = 4.0 * (double)task->norm.rows * task->norm.c;
+}
+
+static int channel_input(struct task *task, const char *name, double around)
+{
+    float *host = malloc(task->norm.c * sizeof *host);
+    for (int c = 0; c < task->norm.c; c++)
+        host[c] = (float)(around + 0.5 * random_value(task));
+    int index = task_operand(task, name, host, task->norm.c, false, false);
+    free(host);
+    return index;
+}
+
+static bool plan_forward(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_norm(task, fixed);
+    size_t count = task->norm.rows * task->norm.c;
+    float *x = random_channels(task, task->norm.rows, task->norm.c);
+    task_operand(task, "x", x, count, false, false);
+    free(x);
+    channel_input(task, "gamma", 1);
+    channel_input(task, "beta", 0);
+    task_input(task, "add", task->add ? count : 0);
+    task_output(task, "y", count);
+    task_output(task, "saved", 2 * task->norm.c);
+    task_output(task, "moments", 2 * task->norm.c);
+    task->traffic *= task->add ? 4 : 3;
+    return true;
+}
+
+static void run_forward(struct task *task, int side)
+{
+    task->device[side]->ops->norm_forward(task->device[side], &task->norm, task_data(task, X, side),
+                                          task_data(task, GAMMA, side), task_data(task, BETA, side),
+                                          task->add ? task_data(task, ADD, side) : NULL, task_data(task, Y, side),
+                                          task_data(task, SAVED, side), task_data(task, MOMENTS, side));
+}
+
+static bool plan_inference(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_norm(task, fixed);
+    size_t count = task->norm.rows * task->norm.c;
+    float *running = malloc(2 * task->norm.c * sizeof *running);
+    for (int c = 0; c < task->norm.c; c++) {
+        running[c] = random_value(task);
+        running[task->norm.c + c] = random_in(task, 0, 9) ? expf(random_value(task)) : 0;
+    }
+    task_input(task, "x", count);
+    channel_input(task, "gamma", 1);
+    channel_input(task, "beta", 0);
+    task_input(task, "add", task->add ? count : 0);
+    task_output(task, "y", count);
+    task_operand(task, "running", running, 2 * task->norm.c, false, false);
+    free(running);
+    task->traffic *= task->add ? 3 : 2;
+    return true;
+}
+
+static void run_inference(struct task *task, int side)
+{
+    task->device[side]->ops->norm_inference(task->device[side], &task->norm, task_data(task, X, side),
+                                            task_data(task, GAMMA, side), task_data(task, BETA, side),
+                                            task_data(task, SAVED, side), task->add ? task_data(task, ADD, side) : NULL,
+                                            task_data(task, Y, side));
+}
+
+/* saved is that of x; y has zeros where ReLU cut. */
+static bool plan_backward(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_norm(task, fixed);
+    int channels = task->norm.c;
+    size_t rows = task->norm.rows, count = rows * channels;
+    float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
+    float *saved = malloc(2 * channels * sizeof *saved);
+    for (int c = 0; c < channels; c++) {
+        double mean = 0, variance = 0;
+        for (size_t r = 0; r < rows; r++)
+            mean += x[r * channels + c] / (double)rows;
+        for (size_t r = 0; r < rows; r++)
+            variance += pow(x[r * channels + c] - mean, 2) / (double)rows;
+        saved[c] = (float)mean;
+        saved[channels + c] = (float)(1 / sqrt(variance + 1e-5));
+    }
+    for (size_t i = 0; i < count; i++)
+        y[i] = fmaxf(random_value(task), 0);
+    task_operand(task, "x", x, count, false, false);
+    task_operand(task, "y", y, count, false, false);
+    channel_input(task, "gamma", 1);
+    task_operand(task, "saved", saved, 2 * channels, false, false);
+    task_output(task, "dy", count);
+    task_output(task, "dadd", task->add ? count : 0);
+    task_output(task, "dgamma", channels);
+    task_output(task, "dbeta", channels);
+    for (int c = 0; c < channels && rows < 4; c++) /* few rows leave next to nothing of g / deviation */
+        task->operand[BDY].scale = fmax(task->operand[BDY].scale, saved[channels + c]);
+    task->operand[BDGAMMA].scale = task->operand[BDBETA].scale = 0.5 * sqrt((double)rows);
+    task_say(task, "%s", task->add && task->accumulate ? " accumulated" : "");
+    task->traffic *= 5 + (task->norm.relu ? 2 : 0) + (task->add ? 1 : 0); /* dy twice read, once written; x twice */
+    free(x);
+    free(y);
+    free(saved);
+    return true;
+}
+
+static void run_backward(struct task *task, int side)
+{
+    task->device[side]->ops->norm_backward(task->device[side], &task->norm, task_data(task, BX, side),
+                                           task_data(task, BY, side), task_data(task, BDY, side),
+                                           task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
+                                           task->add ? task_data(task, BDADD, side) : NULL, task->accumulate,
+                                           task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
+}
+
+/* ---- pooling ---- */
+
+enum { FROM, TO, WINNER };
+
+static int pooled(int size, const struct pool_shape *s)
+{
+    return (size + 2 * s->pad - s->k) / s->stride + 1;
+}
+
+static void plan_pool(struct task *task, const int *fixed)
+{
+    static const int channels[] = { 1, 3, 5, 16, 17, 33 };
+    struct pool_shape *s = &task->pool;
+    s->k = random_in(task, 1, 4);
+    s->stride = random_in(task, 1, 3);
+    s->pad = random_in(task, 0, s->k / 2);
+    s->n = random_in(task, 1, 4);
+    s->h = random_in(task, s->k, 12);
+    s->w = random_in(task, s->k, 12);
+    s->c = PICK(task, channels);
+    if (fixed)
+        *s = (struct pool_shape){ fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6] };
+    task_say(task, "%dx%dx%dx%d, window %d, stride %d, pad %d", s->n, s->h, s->w, s->c, s->k, s->stride, s->pad);
+}
+
+static size_t pool_in(const struct task *task)
+{
+    return (size_t)task->pool.n * task->pool.h * task->pool.w * task->pool.c;
+}
+
+static size_t pool_out(const struct task *task)
+{
+    return (size_t)task->pool.n * pooled(task->pool.h, &task->pool) * pooled(task->pool.w, &task->pool) * task->pool.c;
+}
+
+static int whole_operand(struct task *task, const char *name, size_t count, bool written, int low, int high)
+{
+    int32_t *host = malloc(count * sizeof *host);
+    for (size_t i = 0; i < count; i++)
+        host[i] = random_in(task, low, high);
+    int index = task_operand(task, name, host, count, written, true);
+    free(host);
+    return index;
+}
+
+static bool plan_max_forward(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_pool(task, fixed);
+    task_input(task, "x", pool_in(task));
+    task_output(task, "y", pool_out(task));
+    whole_operand(task, "winner", pool_out(task), true, -9, -1);
+    task->traffic = 4.0 * (double)(pool_in(task) + 2 * pool_out(task));
+    return true;
+}
+
+static void run_max_forward(struct task *task, int side)
+{
+    task->device[side]->ops->max_forward(task->device[side], &task->pool, task_data(task, FROM, side),
+                                         task_data(task, TO, side), task_data(task, WINNER, side));
+}
+
+/* Any pixel may have won: several windows share one. */
+static bool plan_max_backward(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_pool(task, fixed);
+    task->accumulate = random_bool(task);
+    task_say(task, "%s", task->accumulate ? " accumulated" : "");
+    task_input(task, "dy", pool_out(task));
+    task_output(task, "dx", pool_in(task));
+    whole_operand(task, "winner", pool_out(task), false, 0, task->pool.h * task->pool.w - 1);
+    task->traffic = 4.0 * (double)(pool_in(task) + 2 * pool_out(task));
+    return true;
+}
+
+static void run_max_backward(struct task *task, int side)
+{
+    task->device[side]->ops->max_backward(task->device[side], &task->pool, task_data(task, FROM, side),
+                                          task_data(task, WINNER, side), task_data(task, TO, side), task->accumulate);
+}
+
+static void plan_mean(struct task *task, const int *fixed, bool backward)
+{
+    static const int channels[] = { 1, 3, 5, 16, 17, 33, 100 };
+    task->n = fixed ? fixed[0] : random_in(task, 1, 7);
+    task->k = fixed ? fixed[1] : random_in(task, 1, 50); /* pixels */
+    task->c = fixed ? fixed[2] : PICK(task, channels);
+    size_t large = (size_t)task->n * task->k * task->c, small = (size_t)task->n * task->c;
+    task_say(task, "%d images of %d pixels, %d channels", task->n, task->k, task->c);
+    task_input(task, backward ? "dy" : "x", backward ? small : large);
+    task_output(task, backward ? "dx" : "y", backward ? large : small);
+    task->traffic = 4.0 * (double)(large + small);
+}
+
+static bool plan_mean_forward(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_mean(task, fixed, false);
+    return true;
+}
+
+static bool plan_mean_backward(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    plan_mean(task, fixed, true);
+    return true;
+}
+
+static void run_mean_forward(struct task *task, int side)
+{
+    task->device[side]->ops->mean_forward(task->device[side], task->n, task->k, task->c, task_data(task, FROM, side),
+                                          task_data(task, TO, side));
+}
+
+static void run_mean_backward(struct task *task, int side)
+{
+    task->device[side]->ops->mean_backward(task->device[side], task->n, task->k, task->c, task_data(task, FROM, side),
+                                           task_data(task, TO, side));
+}
+
+const struct op norm_ops[] = {
+    { "norm_forward", plan_forward, run_forward, 4e-5, 200, false,
+      { { 65536, 64, 1, 0 }, { 65536, 64, 1, 1 }, { 16384, 128, 1, 0 }, { 4096, 256, 1, 0 }, { 1024, 512, 1, 0 } } },
+    { "norm_inference", plan_inference, run_inference, 2e-5, 100, false, { { 65536, 64, 1, 0 }, { 1024, 512, 1, 1 } } },
+    { "norm_backward", plan_backward, run_backward, 2e-5, 200, false,
+      { { 65536, 64, 1, 0 }, { 65536, 64, 1, 1 }, { 16384, 128, 1, 0 }, { 4096, 256, 1, 0 }, { 1024, 512, 1, 0 } } },
+    { "max_forward", plan_max_forward, run_max_forward, 0, 60, true, { { 16, 112, 112, 64, 3, 2, 1 } } },
+    { "max_backward", plan_max_backward, run_max_backward, 5e-6, 60, true, { { 16, 112, 112, 64, 3, 2, 1 } } },
+    { "mean_forward", plan_mean_forward, run_mean_forward, 5e-6, 60, false, { { 64, 16, 512 } } },
+    { "mean_backward", plan_mean_backward, run_mean_backward, 5e-6, 60, false, { { 64, 16, 512 } } },
+    { 0 },
+};
