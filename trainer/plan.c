@@ -71,6 +71,7 @@ enum status training_plan(struct training *t)
     enum status status = STATUS_OK;
     /* in this order: configuration, device, data; then what of the configuration the data decides */
     TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
+    TRY(training_agree(t, setup_check_supported(t->config)));
     TRY(training_agree(t, setup_device(&t->device, t->config)));
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));

@@ -16,6 +16,19 @@ int setup_cores(const struct comm *comm)
     return cores > 0 ? cores : 1;
 }
 
+enum status setup_check_supported(const struct config *c)
+{
+    enum status status = STATUS_OK;
+    if (c->log.tensorboard)
+        FAIL(STATUS_USAGE, "log.tensorboard: this version writes metrics.jsonl only; set it to false");
+    if (c->log.pictures_every_epochs > 0)
+        FAIL(STATUS_USAGE, "log.pictures_every_epochs: this version draws no pictures; set it to 0");
+    if (c->data.cache)
+        FAIL(STATUS_USAGE, "data.cache: this version reads datasets in place; set it to none");
+fail:
+    return status;
+}
+
 enum status setup_device(struct device **device, const struct config *config)
 {
     enum status status = STATUS_OK;

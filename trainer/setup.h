@@ -12,6 +12,9 @@
 /* Cores that this rank has to itself: its affinity mask, shared out if ranks of this host share it. */
 int setup_cores(const struct comm *comm);
 
+/* STATUS_USAGE for keys of the configuration that are known but not served yet. */
+enum status setup_check_supported(const struct config *config);
+
 enum status setup_device(struct device **device, const struct config *config);
 
 /* config must be resolved; its strings are used until the model is created. */
