@@ -66,6 +66,10 @@ enum status checkpoint_scan(const char *run, char path[PATH_MAX]);
  * checkpoints; "auto": checkpoint_scan; else that directory or STATUS_IO. Rank 0 calls this. */
 enum status checkpoint_resume(const char *run, const char *resume, char path[PATH_MAX]);
 
+/* After a resume from `step` has succeeded: whole checkpoints of later steps, which a --resume=PATH has left behind, are renamed
+ * abandoned-step-%08lld, with a line saying so, or else --resume=auto would go back to them and retention prefer them. */
+enum status checkpoint_set_aside(const char *run, int64_t step);
+
 /* For csc-eval and csc-viz: `path` itself if it is a checkpoint, else the best (or, without evaluations, the newest) valid
  * one of the run. */
 enum status checkpoint_locate(const char *path, char found[PATH_MAX]);

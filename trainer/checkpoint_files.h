@@ -16,12 +16,21 @@ extern const char *const checkpoint_files[CHECKPOINT_FILES]; /* as MANIFEST list
 /* folder/name; STATUS_IO if too long. */
 enum status checkpoint_join(char path[PATH_MAX], const char *folder, const char *name);
 
+/* What MANIFEST says of each of checkpoint_files. False if the text is not exactly one that checkpoint_write_manifest could
+ * have written, its own hash included. */
+struct checkpoint_expected {
+    uint64_t hash, bytes;
+};
+bool checkpoint_parse_manifest(const char *text, struct checkpoint_expected out[CHECKPOINT_FILES]);
+
 /* Writes MANIFEST over the four files that lie in folder. */
 enum status checkpoint_write_manifest(const char *folder);
 
 enum status checkpoint_write_state(const char *folder, const struct checkpoint_state *state);
 /* Reads and checks state.json. state->extra is owned by the caller. */
 enum status checkpoint_read_state(const char *folder, struct checkpoint_state *state);
+/* The same from text in memory, named `name` in messages. */
+enum status checkpoint_parse_state(const char *name, const char *text, size_t bytes, struct checkpoint_state *state);
 /* Verifies and reads the state; its step must be the one in the folder's name, if that is step-[0-9]{8}. */
 enum status checkpoint_examine(const char *folder, struct checkpoint_state *state);
 

@@ -54,12 +54,8 @@ fail:
     return status;
 }
 
-struct expected {
-    uint64_t hash, bytes;
-};
-
 /* Reads the four lines and writes them again: a manifest that differs from its own reading is not one. */
-static bool parse_manifest(const char *text, struct expected out[CHECKPOINT_FILES])
+bool checkpoint_parse_manifest(const char *text, struct checkpoint_expected out[CHECKPOINT_FILES])
 {
     char again[MAX_MANIFEST];
     const char *line = text;
@@ -69,7 +65,7 @@ static bool parse_manifest(const char *text, struct expected out[CHECKPOINT_FILE
         line = strchr(line, '\n');
         if (!line || sscanf(++line, "%16llx %19llu ", &hash, &bytes) != 2)
             return false;
-        out[i] = (struct expected){ .hash = hash, .bytes = bytes };
+        out[i] = (struct checkpoint_expected){ .hash = hash, .bytes = bytes };
         add_line(again, out[i].hash, &out[i].bytes, checkpoint_files[i]);
     }
     add_line(again, hash_bytes(again, strlen(again)), NULL, CHECKPOINT_MANIFEST);
@@ -79,12 +75,12 @@ static bool parse_manifest(const char *text, struct expected out[CHECKPOINT_FILE
 enum status checkpoint_verify(const char *folder)
 {
     enum status status = STATUS_OK;
-    struct expected expected[CHECKPOINT_FILES];
+    struct checkpoint_expected expected[CHECKPOINT_FILES];
     char path[PATH_MAX], *text = NULL;
     size_t length;
     TRY(checkpoint_join(path, folder, CHECKPOINT_MANIFEST));
     TRY(file_read(path, MAX_MANIFEST - 1, &text, &length));
-    if (strlen(text) != length || !parse_manifest(text, expected))
+    if (strlen(text) != length || !checkpoint_parse_manifest(text, expected))
         FAIL(STATUS_DATA, "%s: damaged: its own hash or form is wrong", path);
     for (int i = 0; i < CHECKPOINT_FILES; i++) {
         uint64_t hash, bytes;

@@ -148,6 +148,46 @@ fail:
     return status;
 }
 
+/* abandoned-NAME, or abandoned-NAME.2 and so on if that is taken. */
+static enum status set_one_aside(const char *folder, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], aside[PATH_MAX], name[16], other[48];
+    checkpoint_name(name, step);
+    TRY(checkpoint_join(path, folder, name));
+    for (int n = 1; n == 1 || file_exists(aside); n++) {
+        snprintf(other, sizeof other, n == 1 ? "abandoned-%s" : "abandoned-%s.%d", name, n);
+        TRY(checkpoint_join(aside, folder, other));
+    }
+    if (rename(path, aside) != 0)
+        FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, aside, strerror(errno));
+    log_info("%s is of a course that this run has left; it is now %s", path, other);
+fail:
+    return status;
+}
+
+enum status checkpoint_set_aside(const char *run, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX];
+    int64_t *steps = NULL;
+    int count;
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_steps(run, &steps, &count));
+    for (int i = 0; i < count && steps[i] > step; i++) {
+        bool good;
+        double top1;
+        TRY(examine(run, steps[i], false, &good, &top1));
+        if (good)
+            TRY(set_one_aside(folder, steps[i]));
+    }
+    if (count)
+        TRY(file_sync_folder(folder));
+fail:
+    free(steps);
+    return status;
+}
+
 /* top1 as state.json has it, NAN if there is none or it cannot be read. */
 static double claimed_top1(const char *run, int64_t step)
 {

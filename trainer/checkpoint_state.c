@@ -64,7 +64,7 @@ static bool get_fingerprint(const json_t *json, const char *key, char out[17])
 }
 
 /* The first field that is missing or wrong, or NULL. */
-static const char *parse_state(json_t *json, struct checkpoint_state *state)
+static const char *fill_state(const json_t *json, struct checkpoint_state *state)
 {
     int64_t version, seed, ranks;
     if (!get_int(json, "version", VERSION, VERSION, &version))
@@ -98,26 +98,34 @@ static const char *parse_state(json_t *json, struct checkpoint_state *state)
     return NULL;
 }
 
+enum status checkpoint_parse_state(const char *name, const char *text, size_t bytes, struct checkpoint_state *state)
+{
+    enum status status = STATUS_OK;
+    json_error_t error;
+    json_t *json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
+    *state = (struct checkpoint_state){ 0 };
+    if (!json_is_object(json))
+        FAIL(STATUS_DATA, "%s: not a JSON object: %s", name, error.text);
+    const char *wrong = fill_state(json, state);
+    if (wrong)
+        FAIL(STATUS_DATA, "%s: '%s' is missing or wrong", name, wrong);
+    state->extra = json_incref(json_object_get(json, "extra"));
+fail:
+    json_decref(json);
+    return status;
+}
+
 enum status checkpoint_read_state(const char *folder, struct checkpoint_state *state)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], *text = NULL;
     size_t bytes;
-    json_t *json = NULL;
-    json_error_t error;
     *state = (struct checkpoint_state){ 0 };
     TRY(checkpoint_join(path, folder, CHECKPOINT_STATE));
     TRY(file_read(path, MAX_BYTES, &text, &bytes));
-    json = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
-    if (!json_is_object(json))
-        FAIL(STATUS_DATA, "%s:%d: not a JSON object: %s", path, json ? 1 : error.line, json ? "" : error.text);
-    const char *wrong = parse_state(json, state);
-    if (wrong)
-        FAIL(STATUS_DATA, "%s: '%s' is missing or wrong", path, wrong);
-    state->extra = json_incref(json_object_get(json, "extra"));
+    TRY(checkpoint_parse_state(path, text, bytes, state));
 fail:
     free(text);
-    json_decref(json);
     return status;
 }
 

@@ -241,6 +241,29 @@ static void check_clean(void)
     CHECK(first_weight(2) == 2, "whole");
 }
 
+/* A resume from an older step leaves the later ones behind, whole and under another name. */
+static void check_set_aside(void)
+{
+    char path[PATH_MAX];
+    new_run("aside");
+    CHECK(checkpoint_set_aside(run, 0) == STATUS_OK, "no folder yet");
+    for (int64_t step = 1; step <= 5; step++)
+        write_step(step, 0.1 * (double)step);
+    file_flip(in_step(4, names[0]), -1);
+    CHECK(checkpoint_set_aside(run, 5) == STATUS_OK, "%s", status_message());
+    expect_steps("nothing is later", "12345");
+    CHECK(checkpoint_set_aside(run, 2) == STATUS_OK, "%s", status_message());
+    expect_steps("later and whole", "124");
+    write_step(3, 0.1);
+    CHECK(checkpoint_retain(run, 1) == STATUS_OK && checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(3)) == 0,
+          "the new course is the newest: %s", path);
+    CHECK(checkpoint_set_aside(run, 2) == STATUS_OK, "%s", status_message());
+    snprintf(path, sizeof path, "%.3000s/checkpoints/abandoned-step-00000003.2", run);
+    CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
+    path[strlen(path) - 2] = 0;
+    CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
+}
+
 /* A limit on a file's size stands for a full disk. */
 static void check_full_disk(void)
 {
@@ -341,6 +364,7 @@ int main(void)
     check_locate();
     check_retention();
     check_clean();
+    check_set_aside();
     check_full_disk();
     check_killed_writer();
     check_list();

@@ -59,13 +59,11 @@ static enum status read_memory(const char *data, size_t length)
     enum status status = safetensors_read(&file, "memory", stream, length);
     fclose(stream);
     if (status == STATUS_OK) { /* all of it must be there to read */
-        unsigned sum = 0;
         for (int i = 0; i < safetensors_count(file); i++) {
             const struct safetensor *tensor = safetensors_at(file, i);
             for (size_t b = 0; b < safetensors_size(tensor); b++)
-                sum += ((const unsigned char *)tensor->data)[b];
+                (void)((const volatile unsigned char *)tensor->data)[b];
         }
-        CHECK(sum != 12345678, "never");
         safetensors_close(file);
     }
     return status;

@@ -1,0 +1,81 @@
+/* fuzz_checkpoint.c - any bytes as a checkpoint's state.json (first byte even) or MANIFEST (odd). What is accepted is in
+ * range; a manifest is accepted only if its last line is the hash of those before it. */
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "tests/trainer/fuzz.h"
+#include "trainer/checkpoint_files.h"
+
+static const char state[] =
+    "{\"version\":1,\"program\":\"csc-train\",\"step\":390,\"epoch\":1,\"epoch_step\":0,\"seed\":9223372036854775807,\"ranks\":2,"
+    "\"seconds\":1.5,\"top1\":null,\"best_top1\":0.5,\"best_step\":390,\"train\":\"0123456789abcdef\",\"val\":\"\",\"extra\":{}}";
+static const char lines[] =
+    "csc-train checkpoint 1\n"
+    "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer.safetensors\n"
+    "0000000000000000 9999999999999999999 state.json\nef46db3751d8e999 1 config.yaml\n";
+
+/* lines, and their hash as the last one. */
+static const char *manifest(void)
+{
+    static char text[1024];
+    char digits[17];
+    hash_text(hash_bytes(lines, strlen(lines)), digits);
+    snprintf(text, sizeof text, "%s%s MANIFEST\n", lines, digits);
+    return text;
+}
+
+size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
+{
+    const char *const seeds[] = { state, manifest(), "{}", "csc-train checkpoint 1\n" };
+    if (index >= 4 || strlen(seeds[index]) >= capacity)
+        return 0;
+    out[0] = (unsigned char)(index % 2);
+    memcpy(out + 1, seeds[index], strlen(seeds[index]));
+    return strlen(seeds[index]) + 1;
+}
+
+static void fuzz_manifest(const char *text)
+{
+    struct checkpoint_expected expected[CHECKPOINT_FILES];
+    char digits[17];
+    if (!checkpoint_parse_manifest(text, expected)) {
+        if (strcmp(text, manifest()) == 0)
+            abort();
+        return;
+    }
+    const char *last = strstr(text, "config.yaml\n") + 12;
+    hash_text(hash_bytes(text, (size_t)(last - text)), digits);
+    if (strncmp(last, digits, 16) != 0 || strcmp(last + 16, " MANIFEST\n") != 0)
+        abort();
+}
+
+static void fuzz_state(const char *text, size_t bytes)
+{
+    struct checkpoint_state read;
+    enum status status = checkpoint_parse_state("fuzz", text, bytes, &read);
+    if (status != STATUS_OK && status != STATUS_DATA)
+        abort();
+    if (status == STATUS_OK && (read.step < 0 || read.step > CHECKPOINT_LAST_STEP || read.ranks < 1 || !read.extra ||
+                                strlen(read.train) > 16 || strlen(read.val) > 16))
+        abort();
+    json_decref(read.extra);
+}
+
+int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
+{
+    if (!size)
+        return 0;
+    char *text = malloc(size);
+    if (!text)
+        abort();
+    memcpy(text, data + 1, size - 1);
+    text[size - 1] = 0;
+    if (data[0] % 2)
+        fuzz_manifest(text);
+    else
+        fuzz_state(text, size - 1);
+    free(text);
+    return 0;
+}
