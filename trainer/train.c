@@ -271,6 +271,9 @@ static enum status begin(struct training *t)
     TRY(t->comm->ops->broadcast(t->comm, resumed, sizeof resumed, 0));
     TRY(training_agree(t, initial_state(t, resumed)));
     TRY(training_broadcast(t));
+    if (t->comm->rank == 0 && resumed[0]) /* later checkpoints are of a run that is given up */
+        status = checkpoint_set_aside(run_directory(t->run), t->step);
+    TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));
     t->first_step = t->step;
     schedule_init(&t->schedule, t->config, t->total_steps, t->steps_per_epoch);

@@ -112,7 +112,7 @@ static void epilogue(const struct epilogue *e, const float *conv, float *out, si
 
 static void add_scaled(float *to, float alpha, const float *from, size_t count)
 {
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i++)
         to[i] += alpha * from[i];
 }
@@ -120,7 +120,7 @@ static void add_scaled(float *to, float alpha, const float *from, size_t count)
 static void mask(struct device *device, const float *in, const float *by, float nu, float *out, size_t count)
 {
     (void)device;
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i++)
         out[i] = by[i] != 0 ? nu * in[i] : 0;
 }
@@ -128,7 +128,7 @@ static void mask(struct device *device, const float *in, const float *by, float 
 static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
     (void)device;
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i++)
         out[i] = a * x[i] + b * y[i];
 }
@@ -170,7 +170,7 @@ static void sgd(struct device *device, const struct sgd *sgd, float *w, const fl
     (void)device;
     float lr = sgd->lr, momentum = sgd->first ? 0 : sgd->momentum, decay = sgd->weight_decay;
     float from_step = sgd->nesterov ? 1 : 0, from_v = sgd->nesterov ? sgd->momentum : 1;
-#pragma omp parallel for simd schedule(static)
+#pragma omp parallel for schedule(static)
     for (size_t i = 0; i < count; i++) {
         float step = g[i] + decay * w[i];
         v[i] = momentum * v[i] + step;

@@ -38,6 +38,15 @@ class Resume(RunTest):
     def test_two_ranks(self):
         self.interrupted(ranks=2)
 
+    def test_resumed_from_an_older_checkpoint(self):
+        """Later checkpoints are set aside, so that the run goes on from here from now on."""
+        config = self.config("back")
+        extra = ["checkpoint.every_steps=3", "checkpoint.every_epochs=0"]
+        self.train(config, *extra)
+        self.train(config, *extra, "--resume=" + self.path("back", "checkpoints", "step-00000003"), "--stop-after=1", code=75)
+        self.train(config, *extra, "--resume=auto", "--stop-after=1", code=75)
+        self.assertEqual(self.metrics("back", "resume")[-1]["step"], 4)
+
     def test_stopped_by_signal(self):
         whole, parts = self.config("whole"), self.config("parts")
         extra = ["train.steps=400", "eval.every_epochs=0", "checkpoint.every_epochs=0"]
