@@ -14,10 +14,10 @@
 
 enum {
     K = SYNTH_KERNEL, PLANE = K * K, ATOM = 3 * PLANE,
-    AREA_PER_ATOM = 40, /* pixels: about half of the image is covered more than once */
+    AREA_PER_ATOM = 48, /* pixels: each is covered about once on average, so atoms overlap everywhere */
 };
-#define GAIN_LOW 0.6     /* norm of an atom in an image, values in 0..1 */
-#define GAIN_HIGH 1.4
+#define GAIN_LOW 0.9     /* norm of an atom in an image, values in 0..1 */
+#define GAIN_HIGH 1.8
 #define SMOOTH 0.9       /* pixels: standard deviation of the blur over an atom's first draw */
 
 /* Purposes under PHILOX_DOMAIN_SYNTH. */
