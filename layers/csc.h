@@ -65,6 +65,7 @@ struct csc_power {
     struct conv *conv;
     float *vector;           /* (H,W,C), unit norm */
     float *image, *code;     /* (H,W,C), (H',W',D) */
+    float *next;             /* (H,W,C), for convergence */
     double lambda_max;
     float eta;
 };
@@ -75,7 +76,7 @@ void csc_power_place(struct csc_power *power, struct arena *arena);
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
 /* `iterations` more from the last vector, with the weights as they are now. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
-/* Until lambda_max is within a relative error of 1e-5 by the observed rate of convergence. */
+/* From the last vector until lambda_max is within a relative error of 1e-5, by Chebyshev's polynomials. */
 enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch);
 
 #endif

@@ -5,9 +5,11 @@
 #include "base/philox.h"
 #include "layers/csc.h"
 
-#define POWER_MOST 5000   /* iterations until convergence is given up */
-#define POWER_ERROR 2e-6  /* estimated relative error at which lambda_max has converged */
-#define POWER_CALM 4      /* times in a row */
+#define SWEEP_START 16    /* plain iterations before the first sweep, and degree of its polynomial */
+#define SWEEP_DEGREE 256  /* of the last sweeps; from one to the next it doubles */
+#define SWEEP_MOST 40     /* until convergence is given up */
+#define SWEEP_RISE 1e-6   /* relative rise of lambda_max over a sweep at which it has converged, */
+#define SWEEP_CALM 2      /* that many times in a row */
 #define STEP_SAFETY 0.9   /* eta = 0.9 / lambda_max, as published */
 
 enum status csc_power_create(struct csc_power **out, struct device *device, const struct conv_shape *shape)
@@ -40,6 +42,7 @@ void csc_power_place(struct csc_power *power, struct arena *arena)
     power->vector = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->code = arena_take(arena, conv_out_count(&power->shape) * sizeof(float));
+    power->next = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
 }
 
 static void normalize(struct csc_power *power, const float *from)
@@ -101,25 +104,46 @@ fail:
     return status;
 }
 
-/* The quotient rises geometrically: the last rise d and the ratio q of successive rises leave d q / (1 - q).
- * Rises are taken over 8 iterations, so that rounding does not drown them. */
+/* vector = T(2 M / bound - 1) vector, normalised, with M = A A^T and T the Chebyshev polynomial of that degree:
+ * within [-1, 1] for eigenvalues up to the bound and steep beyond it, where plain iteration takes thousands
+ * of steps to tell close eigenvalues apart, as large images have. */
+static enum status sweep(struct csc_power *power, int degree, double bound, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = power->device->ops;
+    size_t count = conv_in_count(&power->shape);
+    float *before = power->vector, *now = power->next;
+    struct epilogue plain = { .alpha = 1 };
+    for (int k = 1; k <= degree; k++) { /* T_k = 2 t T_k-1 - T_k-2, T_1 = t */
+        float scale = (float)((k == 1 ? 2 : 4) / bound);
+        const float *from = k == 1 ? before : now;
+        struct epilogue shifted = { .alpha = scale, .beta = k == 1 ? -1 : -2, .add = from };
+        TRY(ops->conv_forward(power->conv, from, power->code, &plain, scratch));
+        TRY(ops->conv_adjoint(power->conv, power->code, k == 1 ? now : power->image, &shifted, scratch));
+        if (k > 1) {
+            ops->lincomb(power->device, 1, power->image, -1, before, before, count);
+            float *swap = before;
+            before = now;
+            now = swap;
+        }
+    }
+    normalize(power, now);
+fail:
+    return status;
+}
+
+/* A bound below lambda_max by 4 / degree^2 makes the polynomial 27 there, so that a sweep cleans the vector. */
 enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch)
 {
-    enum { SPAN = 8 };
     enum status status = STATUS_OK;
-    double before = 0, last_rise = 0;
-    int calm = 0;
-    TRY(power->device->ops->conv_load(power->conv, weights, scratch));
-    for (int i = 0; i < POWER_MOST && calm < POWER_CALM; i++) {
+    int degree = SWEEP_START, calm = 0;
+    TRY(csc_power_advance(power, weights, SWEEP_START, scratch));
+    for (int i = 0; i < SWEEP_MOST && calm < SWEEP_CALM && power->lambda_max > 0; i++) {
+        double before = power->lambda_max;
+        TRY(sweep(power, degree, before * (1 - 4.0 / degree / degree), scratch));
         TRY(iterate(power, scratch));
-        if (i % SPAN)
-            continue;
-        double rise = power->lambda_max - before;
-        double ratio = i > SPAN && last_rise > 0 ? fmin(fmax(rise / last_rise, 0), 0.999) : 0.999;
-        bool close = fabs(rise) * ratio / (1 - ratio) < POWER_ERROR * power->lambda_max;
-        calm = i > SPAN && close ? calm + 1 : 0;
-        before = power->lambda_max;
-        last_rise = rise;
+        calm = degree >= SWEEP_DEGREE / 2 && power->lambda_max - before < SWEEP_RISE * before ? calm + 1 : 0;
+        degree = degree < SWEEP_DEGREE ? 2 * degree : degree;
     }
     set_eta(power);
 fail:
