@@ -125,6 +125,16 @@ static void overwrite(const char *path, const char *data, size_t bytes)
     }
 }
 
+/* One byte in place: much faster than writing the file anew. */
+static void poke(const char *path, size_t offset, char byte)
+{
+    FILE *file = fopen(path, "r+b");
+    if (!file || fseek(file, (long)offset, SEEK_SET) != 0 || fputc((unsigned char)byte, file) == EOF || fclose(file) != 0) {
+        perror(path);
+        exit(1);
+    }
+}
+
 /* Every bit flip and every truncation of one file of a small dataset is noticed. */
 static void check_damage(const char *set, const char *name)
 {
@@ -137,11 +147,10 @@ static void check_damage(const char *set, const char *name)
     for (size_t i = 0; i < bytes; i++) {
         char before = data[i];
         for (int way = 0; way < 3; way++) {
-            data[i] = (char)(before ^ (way == 0 ? 1 << i % 8 : way == 1 ? 0x20 : 0xff));
-            overwrite(path, data, bytes);
+            poke(path, i, (char)(before ^ (way == 0 ? 1 << i % 8 : way == 1 ? 0x20 : 0xff)));
             unseen += examine(set) != STATUS_DATA;
         }
-        data[i] = before;
+        poke(path, i, before);
     }
     CHECK(unseen == 0, "%s: %d of %zu changes went unseen", name, unseen, 3 * bytes);
     for (size_t length = unseen = 0; length < bytes; length += 1 + length / 300) {
