@@ -12,7 +12,7 @@ enum { PRECISION = 22 };
 /* gcc picks the widest version the machine has; sanitizers cannot follow that */
 #if defined __x86_64__ && defined __GNUC__ && !defined __clang__ && !defined __SANITIZE_ADDRESS__ && \
     !defined __SANITIZE_THREAD__
-#define WIDEST __attribute__((target_clones("arch=haswell", "default")))
+#define WIDEST __attribute__((target_clones("avx2", "default")))
 #else
 #define WIDEST
 #endif

@@ -8,8 +8,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/affinity.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "data/cifar.h"
@@ -388,7 +388,7 @@ static enum status run(int argc, char **argv)
 {
     enum status status = STATUS_OK;
     struct arguments a = {
-        .pack = { .workers = (int)sysconf(_SC_NPROCESSORS_ONLN) },
+        .pack = { .workers = affinity_cores() },
         .synth = { .images = 5000, .classes = 10, .size = 32, .noise = 0.1, .seed = 1 },
     };
     if (argc < 2)
