@@ -367,10 +367,10 @@ static void draw(const struct param *p, uint64_t seed, int index, float norm_wei
     double fan_in = p->dims == 4 ? (double)p->shape[1] * p->shape[2] * p->shape[3] : p->shape[1];
     for (size_t i = 0; i < p->count; i++)
         switch (p->kind) {
-        case PARAM_CONV:
         case PARAM_DICTIONARY: host[i] = (float)(philox_normal(&stream) * sqrt(2 / fan_in)); break;
         case PARAM_NORM_WEIGHT: host[i] = norm_weight; break;
         case PARAM_NORM_BIAS: host[i] = 0; break;
+        case PARAM_CONV:
         case PARAM_LINEAR_WEIGHT:
         case PARAM_LINEAR_BIAS: host[i] = (float)((2 * philox_uniform(&stream) - 1) / sqrt(fan_in)); break;
         }

@@ -76,7 +76,8 @@ enum status model_create(struct model **model, struct device *device, const stru
 enum status model_allocate(struct model *model);
 void model_destroy(struct model *model); /* NULL is fine */
 
-/* Kaiming normal convolutions, unit atoms, batch norm 1 and 0, the classifier uniform in +-1/sqrt(C). */
+/* Convolutions and classifier Kaiming uniform in +-1/sqrt(fan in), as PyTorch's layers by default (under batch norm their
+ * size is a matter of the learning rate's first epochs); atoms of random direction; batch norm 1 and 0. */
 enum status model_init(struct model *model, uint64_t seed);
 
 /* One parameter between a flat device buffer (weights, momentum ...) and host memory in file layout. */
