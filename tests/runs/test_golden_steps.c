@@ -1,6 +1,6 @@
 /* test_golden_steps.c - one SGD step of whole networks against float64 reference numbers (../shared/golden;
- * test_golden_small.c has cases that are always here): evaluation logits at the initial weights, loss, all gradients together, and the change of
- * the weights and running statistics.
+ * test_golden_small.c has cases that are always here): evaluation logits at the initial weights, loss, all gradients
+ * together, and the change of the weights and running statistics.
  * usage: test-golden-steps FOLDER...   each holds ARCH-wWIDTH[-variant]/ cases */
 #include <dirent.h>
 #include <jansson.h>
