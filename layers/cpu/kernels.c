@@ -403,20 +403,28 @@ static void norm_backward(struct device *device, const struct norm_shape *shape,
 
 /* ---- pooling, linear ---- */
 
-static void max_pixel(const struct pool_shape *s, const float *image, int i, int j, float *y, int32_t *winner)
+/* Padding is below k, so that every window holds a pixel. */
+static void max_pixel(const struct pool_shape *s, const float *image, int i, int j, float *restrict y,
+                      int32_t *restrict winner)
 {
-    int top = i * s->stride - s->pad, left = j * s->stride - s->pad;
-    bool first = true;
-    for (int a = top < 0 ? 0 : top; a < top + s->k && a < s->h; a++)
-        for (int b = left < 0 ? 0 : left; b < left + s->k && b < s->w; b++) {
-            const float *x = image + ((size_t)a * s->w + b) * s->c;
-            int32_t at = a * s->w + b;
-            for (int c = 0; c < s->c; c++) {
-                bool better = first || x[c] > y[c];
-                y[c] = better ? x[c] : y[c];
-                winner[c] = better ? at : winner[c];
+    int top = i * s->stride - s->pad, left = j * s->stride - s->pad, channels = s->c;
+    int from_a = top < 0 ? 0 : top, from_b = left < 0 ? 0 : left;
+    int to_a = top + s->k < s->h ? top + s->k : s->h, to_b = left + s->k < s->w ? left + s->k : s->w;
+    int32_t at = from_a * s->w + from_b;
+    memcpy(y, image + (size_t)at * channels, channels * sizeof *y);
+    for (int c = 0; c < channels; c++)
+        winner[c] = at;
+    for (int a = from_a; a < to_a; a++)
+        for (int b = from_b; b < to_b; b++) {
+            at = a * s->w + b;
+            const float *restrict x = image + (size_t)at * channels;
+            for (int c = 0; c < channels; c++) {
+                float v = x[c], best = y[c];
+                int32_t before = winner[c];
+                bool better = v > best;
+                y[c] = better ? v : best;
+                winner[c] = better ? at : before;
             }
-            first = false;
         }
 }
 
