@@ -43,15 +43,17 @@ install_packages() {
         die "apt-get could not install the packages above"
 }
 
-# configure FOLDER OPTION...: meson setup, or setup again with these options if the folder is there.
+# configure FOLDER OPTION...: meson setup, anew if the folder was set up with other options. Without options any
+# build folder will do.
 configure() {
-    local folder=$1
+    local folder=$1 wanted
     shift
-    if [ -f "$folder/build.ninja" ]; then
-        meson configure "$folder" "$@" >/dev/null && return
+    wanted="${CC:-} $*"
+    if [ -f "$folder/build.ninja" ] && { [ $# = 0 ] || [ "$(cat "$folder/set-up-as" 2>/dev/null)" = "$wanted" ]; }; then
+        return
     fi
     rm -rf "$folder"
-    meson setup "$folder" "$@"
+    meson setup "$folder" "$@" && echo "$wanted" >"$folder/set-up-as"
 }
 
 # program FOLDER NAME: the path of a built program.
