@@ -34,7 +34,8 @@ checkpoint: {keep: 20}
 
 
 def mpirun():
-    return shutil.which("mpirun")
+    """None also where the programs were built without MPI."""
+    return shutil.which("mpirun") if os.environ.get("CSC_MPI", "1") == "1" else None
 
 
 def launch(ranks):
