@@ -14,6 +14,7 @@
 #include "base/status.h"
 
 struct device;
+struct tuned;
 
 /* A convolution A^T: input (N,H,W,C), weights (D,k,k,C), output (N,H',W',D); its adjoint A maps back. */
 struct conv_shape {
@@ -143,7 +144,8 @@ struct backend {
 /* A backend embeds this first. */
 struct device {
     const struct backend *ops;
-    int threads; /* OpenMP threads of this rank */
+    int threads;         /* OpenMP threads of this rank */
+    struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 
 /* "ref", "cpu". threads >= 1. STATUS_USAGE if this build or machine lacks it. */

@@ -40,7 +40,7 @@ fail:
     return status;
 }
 
-static enum status plan_nets(struct training *t)
+static enum status create_nets(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
@@ -76,8 +76,23 @@ enum status training_plan(struct training *t)
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
     TRY(training_agree(t, check_data(t)));
-    TRY(training_agree(t, plan_nets(t)));
+    TRY(training_agree(t, tuned_create(&t->tuned)));
     affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
+fail:
+    return status;
+}
+
+/* Rank 0 goes first: what it measures and chooses, the others take over. In deterministic mode nothing is measured: the
+ * bits of two runs must be the same too. */
+enum status training_plan_nets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    if (!t->config->run.deterministic)
+        t->device->tuned = t->tuned;
+    TRY(training_agree(t, t->comm->rank == 0 ? create_nets(t) : STATUS_OK));
+    TRY(training_share_tuned(t));
+    TRY(training_agree(t, t->comm->rank != 0 ? create_nets(t) : STATUS_OK));
+    TRY(training_check_tuned(t));
 fail:
     return status;
 }

@@ -27,6 +27,7 @@ struct run {
     pid_t owner; /* a forked child must not let go of it */
     pthread_t beat;
     bool beating, ending;
+    bool made;   /* the directory is ours: one that stays empty goes again */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 };
@@ -223,6 +224,7 @@ enum status run_open(struct run **out, const char *directory)
     if (snprintf(run->directory, PATH_MAX, "%s", directory) >= PATH_MAX ||
         snprintf(run->lock, PATH_MAX, "%s/lock", directory) >= PATH_MAX)
         FAIL(STATUS_IO, "%.200s...: name too long", directory);
+    run->made = !file_exists(directory);
     TRY(file_make_folders(directory));
     TRY(open_lock(run, &kernel_lock));
     TRY(settle(run, kernel_lock));
@@ -255,8 +257,11 @@ void run_close(struct run *run)
         pthread_mutex_unlock(&run->mutex);
         pthread_join(run->beat, NULL);
     }
-    if (run->owner == getpid())
+    if (run->owner == getpid()) {
         unlink(run->lock);
+        if (run->made)
+            rmdir(run->directory);
+    }
     close(run->fd);
     pthread_mutex_destroy(&run->mutex);
     pthread_cond_destroy(&run->wake);

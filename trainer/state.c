@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "trainer/checkpoint.h"
 #include "trainer/setup.h"
@@ -96,6 +97,75 @@ fail:
     return status;
 }
 
+/* ---- choices by measurement ---- */
+
+/* {"key": "value", ...}; NULL if out of memory. */
+static json_t *tuned_object(const struct tuned *tuned)
+{
+    json_t *object = json_object();
+    for (int i = 0; object && i < tuned_count(tuned); i++) {
+        const char *key, *value;
+        tuned_at(tuned, i, &key, &value);
+        if (json_object_set_new(object, key, json_string(value)) != 0) {
+            json_decref(object);
+            return NULL;
+        }
+    }
+    return object;
+}
+
+enum status training_recall_tuned(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const char *key;
+    json_t *value, *object = json_object_get(t->resumed->state.extra, "tuned");
+    json_object_foreach(object, key, value) {
+        status = tuned_set(t->tuned, key, json_is_string(value) ? json_string_value(value) : "");
+        if (status == STATUS_DATA)
+            FAIL(STATUS_DATA, "%s/state.json: extra.tuned: %s", t->resumed->path, status_message());
+        TRY(status);
+    }
+fail:
+    return status;
+}
+
+enum status training_share_tuned(struct training *t)
+{
+    enum status status = STATUS_OK;
+    char *text = NULL;
+    int64_t bytes = 0;
+    if (t->comm->size == 1)
+        return STATUS_OK;
+    if (t->comm->rank == 0 && (text = tuned_print(t->tuned)))
+        bytes = (int64_t)strlen(text) + 1;
+    TRY(t->comm->ops->broadcast(t->comm, &bytes, sizeof bytes, 0));
+    if (t->comm->rank != 0 && bytes)
+        text = malloc((size_t)bytes);
+    TRY(training_agree(t, text ? STATUS_OK : status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory")));
+    TRY(t->comm->ops->broadcast(t->comm, text, (size_t)bytes, 0));
+    if (t->comm->rank != 0)
+        status = tuned_parse(t->tuned, text, (size_t)bytes - 1);
+    TRY(training_agree(t, status));
+fail:
+    free(text);
+    return status;
+}
+
+enum status training_check_tuned(struct training *t)
+{
+    enum status status = STATUS_OK, mine = STATUS_OK;
+    char *text = tuned_print(t->tuned);
+    uint64_t hash = text ? hash_bytes(text, strlen(text)) : 0, first = hash;
+    free(text);
+    TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
+    if (hash != first)
+        mine = status_report(STATUS_BUG, __FILE__, __LINE__,
+                             "other implementations were chosen here than on rank 0: are the machines of one kind?");
+    TRY(training_agree(t, mine));
+fail:
+    return status;
+}
+
 /* ---- save ---- */
 
 static enum status write_now(struct training *t, char path[])
@@ -113,9 +183,9 @@ static enum status write_now(struct training *t, char path[])
     snprintf(state.train, sizeof state.train, "%s", dataset_fingerprint(t->train_set));
     if (t->val_set)
         snprintf(state.val, sizeof state.val, "%s", dataset_fingerprint(t->val_set));
-    state.extra = json_pack("{s:b, s:i, s:i}", "momentum_started", !o->first, "threads", t->device->threads,
-                            "skipped_in_row", t->skipped_in_row);
-    if (!state.extra)
+    state.extra = json_pack("{s:b, s:i, s:i, s:o*}", "momentum_started", !o->first, "threads", t->device->threads,
+                            "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned));
+    if (!state.extra || !json_object_get(state.extra, "tuned"))
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
     TRY(add_flat(&model, t->model, "", t->model->weights, t->model->running));
     TRY(add_flat(&optimizer, t->model, "momentum.", o->velocity, NULL));
@@ -209,11 +279,11 @@ fail:
     return status;
 }
 
-enum status training_restore(struct training *t, const char *path)
+enum status training_restore(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct checkpoint *c = NULL;
-    TRY(checkpoint_open(&c, path));
+    struct checkpoint *c = t->resumed;
+    const char *path = c->path;
     TRY(check_config(t, c));
     if (strcmp(c->state.train, dataset_fingerprint(t->train_set)) != 0)
         FAIL(STATUS_USAGE, "%s was trained on another dataset than %s (fingerprint %s, here %s)", path,
@@ -236,11 +306,11 @@ enum status training_restore(struct training *t, const char *path)
     if (!isnan(t->top1))
         t->eval_step = t->step;
     json_int_t threads = json_integer_value(json_object_get(c->state.extra, "threads"));
-    if (threads != t->device->threads || c->state.ranks != t->comm->size)
+    bool any_ranks = t->config->run.deterministic;
+    if (threads != t->device->threads || (c->state.ranks != t->comm->size && !any_ranks))
         log_info("resuming with %d ranks of %d threads what %d ranks of %d wrote: the same mathematics, not the same bits",
                  t->comm->size, t->device->threads, c->state.ranks, (int)threads);
 fail:
-    checkpoint_close(c);
     return status;
 }
 

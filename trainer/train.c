@@ -8,7 +8,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "trainer/checkpoint.h"
 #include "trainer/setup.h"
@@ -30,46 +29,9 @@ enum status training_agree(struct training *t, enum status mine)
     return all;
 }
 
-/* ---- reports, rank 0 ---- */
+/* ---- reports ---- */
 
-static void report_start(struct training *t)
-{
-    const struct config *c = t->config;
-    char *arch = config_text(c, "model.arch");
-    log_info("%s: %s, %zu parameters; %lld images; %d rank%s x %d thread%s, batch %d; %lld steps in %s", c->run.name,
-             arch ? arch : "", t->model->parameters, (long long)dataset_samples(t->train_set), t->comm->size,
-             t->comm->size == 1 ? "" : "s", t->device->threads, t->device->threads == 1 ? "" : "s", c->train.batch,
-             (long long)t->total_steps, run_directory(t->run));
-    free(arch);
-}
-
-static enum status record_start(struct training *t, const char *resumed)
-{
-    enum status status = STATUS_OK;
-    char started[32] = "", *arch = config_text(t->config, "model.arch");
-    time_t now = time(NULL);
-    struct tm utc;
-    strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
-    if (resumed)
-        TRY(metrics_write(t->metrics, "resume", METRIC_INT("step", t->step), METRIC_TEXT("path", resumed),
-                          METRIC_INT("ranks", t->comm->size), METRIC_INT("threads", t->device->threads),
-                          METRIC_TEXT("time", started)));
-    else
-        TRY(metrics_write(t->metrics, "start", METRIC_INT("ranks", t->comm->size),
-                          METRIC_TEXT("device", t->device->ops->name), METRIC_TEXT("precision", "fp32"),
-                          METRIC_INT("params", (int64_t)t->model->parameters), METRIC_TEXT("arch", arch),
-                          METRIC_INT("threads", t->device->threads), METRIC_INT("workers", t->config->data.workers),
-                          METRIC_INT("batch", t->config->train.batch),
-                          METRIC_INT("micro_batch", t->config->train.micro_batch),
-                          METRIC_INT("images", dataset_samples(t->train_set)),
-                          METRIC_INT("steps_per_epoch", t->steps_per_epoch), METRIC_INT("steps", t->total_steps),
-                          METRIC_TEXT("version", CSC_VERSION), METRIC_TEXT("time", started)));
-fail:
-    free(arch);
-    return status;
-}
-
-static void start_interval(struct training *t)
+void training_start_interval(struct training *t)
 {
     struct loader_stats stats;
     loader_stats(t->loader, &stats);
@@ -97,7 +59,7 @@ static enum status report_interval(struct training *t)
                           METRIC_INT("skipped_samples", stats.skipped)));
         progress_report(t->progress, t->step, &n);
     }
-    start_interval(t);
+    training_start_interval(t);
 fail:
     return status;
 }
@@ -215,83 +177,7 @@ fail:
     return status;
 }
 
-/* ---- start and end ---- */
-
-static enum status open_run(struct training *t, char resumed[PATH_MAX])
-{
-    enum status status = STATUS_OK;
-    char path[PATH_MAX];
-    if (t->comm->rank != 0)
-        return STATUS_OK;
-    TRY(run_open(&t->run, t->config->run.dir));
-    TRY(checkpoint_clean(run_directory(t->run)));
-    TRY(checkpoint_resume(run_directory(t->run), t->options.resume, resumed));
-    run_path(t->run, "metrics.jsonl", path);
-    TRY(metrics_open(&t->metrics, path));
-fail:
-    return status;
-}
-
-static enum status initial_state(struct training *t, const char *resumed)
-{
-    enum status status = STATUS_OK;
-    if (resumed[0]) {
-        if (t->comm->rank == 0)
-            status = training_restore(t, resumed);
-        return status;
-    }
-    TRY(model_init(t->model, t->config->run.seed));
-    if (t->config->model.init_from)
-        TRY(setup_init_from(t->model, t->config->model.init_from));
-    optimizer_start_ema(t->optimizer);
-    TRY(model_converge_step_sizes(t->model));
-fail:
-    return status;
-}
-
-static enum status write_config(struct training *t)
-{
-    enum status status = STATUS_OK;
-    char path[PATH_MAX], *text = NULL;
-    if (t->comm->rank != 0)
-        return STATUS_OK;
-    run_path(t->run, "config.yaml", path);
-    TRY(config_print(t->config, &text));
-    TRY(file_write(path, text, strlen(text)));
-fail:
-    free(text);
-    return status;
-}
-
-static enum status begin(struct training *t)
-{
-    enum status status = STATUS_OK;
-    char resumed[PATH_MAX] = "";
-    TRY(training_agree(t, open_run(t, resumed)));
-    TRY(t->comm->ops->broadcast(t->comm, resumed, sizeof resumed, 0));
-    TRY(training_agree(t, initial_state(t, resumed)));
-    TRY(training_broadcast(t));
-    if (t->comm->rank == 0 && resumed[0]) /* later checkpoints are of a run that is given up */
-        status = checkpoint_set_aside(run_directory(t->run), t->step);
-    TRY(training_agree(t, status));
-    TRY(training_agree(t, write_config(t)));
-    t->first_step = t->step;
-    schedule_init(&t->schedule, t->config, t->total_steps, t->steps_per_epoch);
-    TRY(training_agree(t, loader_seek(t->loader, t->step / t->steps_per_epoch, t->step % t->steps_per_epoch)));
-    t->started_s = t->checkpoint_s = training_clock();
-    if (t->comm->rank == 0) {
-        report_start(t);
-        if (resumed[0])
-            log_info("resuming from %s", resumed);
-        status = record_start(t, resumed[0] ? resumed : NULL);
-        if (status == STATUS_OK)
-            status = progress_create(&t->progress, t->step, t->total_steps, t->steps_per_epoch);
-    }
-    TRY(training_agree(t, status));
-    start_interval(t);
-fail:
-    return status;
-}
+/* ---- steps and end ---- */
 
 static enum status end(struct training *t, bool stopped)
 {
@@ -351,6 +237,8 @@ static void finish(struct training *t)
     dataset_close(t->train_set);
     dataset_close(t->val_set);
     metrics_close(t->metrics);
+    checkpoint_close(t->resumed);
+    tuned_destroy(t->tuned);
     run_close(t->run);
 }
 
@@ -362,13 +250,16 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
                           .eval_step = -1, .top1 = NAN, .best_top1 = NAN };
     *agreed = false;
     TRY(training_plan(&t));
+    if (!options->dry_run)
+        TRY(training_open(&t));
+    TRY(training_plan_nets(&t));
     TRY(training_agree(&t, training_check_room(&t)));
     if (options->dry_run) {
         if (comm->rank == 0)
             training_report_plan(&t);
     } else {
         TRY(training_agree(&t, training_allocate(&t)));
-        TRY(begin(&t));
+        TRY(training_begin(&t));
         TRY(run_steps(&t, &stopped));
         TRY(end(&t, stopped));
         if (stopped) {

@@ -2,9 +2,11 @@
 #ifndef CSC_TRAINER_TRAINING_H
 #define CSC_TRAINER_TRAINING_H
 
+#include "base/tuned.h"
 #include "comm/bucket.h"
 #include "data/loader.h"
 #include "layers/net.h"
+#include "trainer/checkpoint.h"
 #include "trainer/evaluate.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
@@ -53,6 +55,8 @@ struct training {
     float *sums, *tree[TREE_LEVELS];
     float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */
 
+    struct tuned *tuned;          /* choices by measurement, the same on all ranks */
+    struct checkpoint *resumed;   /* rank 0, until the first step: what the run goes on from */
     struct run *run;              /* rank 0 */
     struct metrics *metrics;      /* rank 0 */
     struct progress *progress;    /* rank 0 */
@@ -76,20 +80,31 @@ double training_clock(void); /* seconds, monotonic */
 /* Joins the ranks' outcomes of a phase: all return the same, and *agreed is set. */
 enum status training_agree(struct training *t, enum status mine);
 
-/* plan.c: data, device, model, nets; nothing is allocated on the device yet. */
+/* plan.c: configuration, device and data, then model and nets; nothing is allocated on the device yet. */
 enum status training_plan(struct training *t);
+enum status training_plan_nets(struct training *t);
 enum status training_allocate(struct training *t);
 size_t training_bytes(const struct training *t);       /* of device memory */
 size_t training_checkpoint_bytes(const struct training *t);
 void training_report_plan(const struct training *t);    /* --dry-run */
 enum status training_check_room(const struct training *t);
 
+/* start.c */
+enum status training_open(struct training *t);  /* the run's directory, and what to resume from */
+enum status training_begin(struct training *t); /* the state to start from, on all ranks */
+
+/* train.c: the clock and sums of an interval between two log lines. */
+void training_start_interval(struct training *t);
+
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);
 
 /* state.c: checkpoints. */
 enum status training_save(struct training *t, char path[]);
-enum status training_restore(struct training *t, const char *path);
+enum status training_recall_tuned(struct training *t);    /* from t->resumed, rank 0 */
+enum status training_share_tuned(struct training *t);     /* rank 0's choices to all; collective */
+enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
+enum status training_restore(struct training *t);         /* from t->resumed, rank 0 */
 enum status training_broadcast(struct training *t); /* the state of rank 0 to all */
 
 #endif

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/philox.h"
+#include "base/tuned.h"
 #include "tests/check.h"
 
 static enum status inner(void)
@@ -104,11 +105,44 @@ static void check_files(void)
     CHECK(rmdir(folder) == 0, "left something behind");
 }
 
+static void check_tuned(void)
+{
+    struct tuned *t = NULL, *copy = NULL;
+    double number = 0;
+    char long_key[TUNED_KEY_MOST + 2] = "";
+    memset(long_key, 'k', sizeof long_key - 1);
+    CHECK(tuned_create(&t) == STATUS_OK && tuned_create(&copy) == STATUS_OK, "create");
+    CHECK(!tuned_get(t, "a") && !tuned_get(NULL, "a") && tuned_set(NULL, "a", "1") == STATUS_OK, "empty or none");
+    CHECK(tuned_set(t, "b", "jit:3") == STATUS_OK && tuned_set(t, "a", "1.5") == STATUS_OK &&
+          tuned_set(t, "c", "x") == STATUS_OK && tuned_set(t, "c", "y") == STATUS_OK, "set");
+    CHECK(tuned_count(t) == 3 && strcmp(tuned_get(t, "c"), "y") == 0, "replaced");
+    CHECK(tuned_number(t, "a", &number) && number == 1.5 && !tuned_number(t, "b", &number), "number");
+    CHECK(tuned_set(t, "", "1") == STATUS_DATA && tuned_set(t, "a b", "1") == STATUS_DATA &&
+          tuned_set(t, "a", "") == STATUS_DATA && tuned_set(t, "a=", "1") == STATUS_DATA &&
+          tuned_set(t, long_key, "1") == STATUS_DATA, "out of form");
+    char *text = tuned_print(t);
+    CHECK(text && strcmp(text, "a=1.5\nb=jit:3\nc=y\n") == 0, "%s", text);
+    CHECK(tuned_parse(copy, text, strlen(text)) == STATUS_OK && tuned_count(copy) == 3 &&
+          strcmp(tuned_get(copy, "b"), "jit:3") == 0, "read back");
+    CHECK(tuned_parse(copy, text, strlen(text) - 1) == STATUS_DATA && tuned_parse(copy, "a\n", 2) == STATUS_DATA &&
+          tuned_parse(copy, "a\0=1\n", 5) == STATUS_DATA && tuned_parse(copy, "=1\n", 3) == STATUS_DATA, "damaged");
+    free(text);
+    for (int i = 0; i < TUNED_MOST; i++) {
+        char key[16];
+        snprintf(key, sizeof key, "%d", i);
+        tuned_set(t, key, "1");
+    }
+    CHECK(tuned_count(t) == TUNED_MOST && tuned_set(t, "one-more", "1") == STATUS_DATA, "full");
+    tuned_destroy(t);
+    tuned_destroy(copy);
+}
+
 int main(void)
 {
     check_status();
     check_philox();
     check_arena();
+    check_tuned();
     check_files();
     return check_done("base");
 }
