@@ -33,10 +33,6 @@ enum status augment_sample(const struct augmenter *augmenter, struct augment_scr
                            int64_t epoch, uint64_t id, float *out);
 void augment_scratch_finish(struct augment_scratch *scratch);
 
-struct box {
-    int x, y, width, height;
-};
-
 /* The box of a random-resized-crop, as torchvision's RandomResizedCrop(scale=(0.08, 1), ratio=(3/4, 4/3)) chooses it. */
 struct philox;
 struct box random_crop_box(struct philox *stream, int width, int height);

@@ -1,81 +1,257 @@
 /* block.c - records of samples: written, and parsed with nothing believed before it is checked.
- * record: label u32, version u8, flags u8, 0 u16, width u32, height u32, first row u32, rows u32,
- * payload bytes u32, 0 u32, payload (3, height, width) of rgbz residuals. */
+ * record: label u32, version u8, flags u8, 0 u16, width u32, height u32, rows of a band u32, 0 u32,
+ * payload bytes u32, 0 u32, payload. */
 #include "data/block.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <zstd.h>
 
-#include "data/format.h"
+#include "data/decode.h"
 #include "data/rgbz.h"
 
-enum { RECORD_VERSION = 1 };
+enum {
+    RECORD_VERSION = 2,
+    RGBZ_LEVEL = 1,
+    JPEG_LEVEL = -5, /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
+};
 
-size_t block_record_bytes(int width, int height)
+/* ---- writing ---- */
+
+static size_t payload_bytes(enum codec codec, const struct block_input *input)
 {
-    return RECORD_BYTES + (size_t)width * height * 3;
+    return codec == CODEC_RGBZ ? (size_t)input->width * input->height * 3 : input->file_bytes;
 }
 
-void block_append(uint8_t *out, int label, const struct image *image)
+size_t block_record_bytes(enum codec codec, const struct block_input *input)
+{
+    return RECORD_BYTES + payload_bytes(codec, input);
+}
+
+void block_append(uint8_t *out, enum codec codec, const struct block_input *input)
 {
     memset(out, 0, RECORD_BYTES);
-    put32(out, (uint32_t)label);
+    put32(out, (uint32_t)input->label);
     out[4] = RECORD_VERSION;
-    put32(out + 8, (uint32_t)image->width);
-    put32(out + 12, (uint32_t)image->height);
-    put32(out + 20, (uint32_t)image->height);
-    put32(out + 24, (uint32_t)((size_t)image->width * image->height * 3));
-    rgbz_encode(image->pixels, image->width, image->height, out + RECORD_BYTES);
+    put32(out + 8, (uint32_t)input->width);
+    put32(out + 12, (uint32_t)input->height);
+    put32(out + 16, codec == CODEC_RGBZ ? BAND_ROWS : 0);
+    put32(out + 24, (uint32_t)payload_bytes(codec, input));
+    if (codec == CODEC_RGBZ)
+        rgbz_encode(input->pixels, input->width, input->height, BAND_ROWS, out + RECORD_BYTES);
+    else
+        memcpy(out + RECORD_BYTES, input->file, input->file_bytes);
 }
 
-/* Checks the record at raw[offset]; *payload is the bytes behind its header. */
-static enum status check_record(const uint8_t *raw, size_t bytes, size_t offset, int classes, const char *name,
-                                uint32_t number, size_t *payload)
+/* Bands that become frames of their own, 0 if the block is one frame. */
+static uint32_t bands_apart(enum codec codec, const uint8_t *raw, uint32_t samples)
+{
+    uint32_t height = get32(raw + 12);
+    return codec == CODEC_RGBZ && samples == 1 && height > BAND_ROWS ? (height + BAND_ROWS - 1) / BAND_ROWS : 0;
+}
+
+size_t block_bound(enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples)
+{
+    enum { FRAME_EXTRA = 128 }; /* more than ZSTD_compressBound adds for any one small frame */
+    return ZSTD_compressBound(bytes) + FRAME_EXTRA * ((size_t)bands_apart(codec, raw, samples) + 1);
+}
+
+static enum status compress_frame(ZSTD_CCtx *zstd, const uint8_t *raw, size_t bytes, uint8_t *out, size_t capacity,
+                                  size_t *written)
 {
     enum status status = STATUS_OK;
-    if (bytes - offset < RECORD_BYTES)
-        FAIL(STATUS_DATA, "%s: block %u: ends inside a record", name, number);
-    const uint8_t *r = raw + offset;
-    uint32_t label = get32(r), width = get32(r + 8), height = get32(r + 12), size = get32(r + 24);
-    if (r[4] != RECORD_VERSION || r[5] || get16(r + 6) || get32(r + 28))
-        FAIL(STATUS_DATA, "%s: block %u: record of version %u, flags %u; this program reads version %d", name, number,
-             r[4], r[5], RECORD_VERSION);
-    if (label >= (uint32_t)classes)
-        FAIL(STATUS_DATA, "%s: block %u: label %u, but there are %d classes", name, number, label, classes);
-    if (!width || !height || width > LIMIT_SIDE || height > LIMIT_SIDE || (uint64_t)width * height > LIMIT_PIXELS)
-        FAIL(STATUS_DATA, "%s: block %u: image of %u x %u pixels", name, number, width, height);
-    if (get32(r + 16) != 0 || get32(r + 20) != height)
-        FAIL(STATUS_DATA, "%s: block %u: a band of rows, which this version does not read", name, number);
-    if (size != (uint64_t)width * height * 3 || size > bytes - offset - RECORD_BYTES)
-        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", name, number, size, width, height);
-    *payload = size;
+    size_t got = ZSTD_compress2(zstd, out + *written, capacity - *written, raw, bytes);
+    if (ZSTD_isError(got))
+        FAIL(STATUS_BUG, "zstd: %s", ZSTD_getErrorName(got));
+    *written += got;
 fail:
     return status;
 }
 
-enum status block_decode(struct block *block, uint8_t *raw, size_t bytes, uint32_t count, int classes,
-                         const char *name, uint32_t number)
+enum status block_compress(ZSTD_CCtx *zstd, enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples,
+                           uint8_t *out, size_t capacity, size_t *written)
 {
     enum status status = STATUS_OK;
-    size_t offset = 0, out = 0, payload = 0;
-    block->count = 0;
-    if (count > bytes / RECORD_BYTES)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", name, number, bytes, count);
-    TRY(buffer_grow((uint8_t **)&block->samples, &block->samples_capacity, count * sizeof *block->samples));
-    TRY(buffer_grow(&block->pixels, &block->pixels_capacity, bytes - (size_t)count * RECORD_BYTES));
-    for (uint32_t i = 0; i < count; i++) {
-        TRY(check_record(raw, bytes, offset, classes, name, number, &payload));
-        uint8_t *r = raw + offset;
-        struct block_sample *s = &block->samples[i];
-        *s = (struct block_sample){ (int)get32(r), (int)get32(r + 8), (int)get32(r + 12), out };
-        rgbz_decode(r + RECORD_BYTES, s->width, s->height, block->pixels + out);
-        out += payload;
-        offset += RECORD_BYTES + payload;
+    uint32_t bands = bands_apart(codec, raw, samples);
+    *written = 0;
+    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, codec == CODEC_RGBZ ? RGBZ_LEVEL : JPEG_LEVEL);
+    if (!bands)
+        return compress_frame(zstd, raw, bytes, out, capacity, written);
+    TRY(compress_frame(zstd, raw, RECORD_BYTES, out, capacity, written));
+    size_t row = (size_t)get32(raw + 8) * 3, at = RECORD_BYTES;
+    for (uint32_t b = 0; b < bands; b++) {
+        size_t most = row * BAND_ROWS, length = bytes - at < most ? bytes - at : most;
+        TRY(compress_frame(zstd, raw + at, length, out, capacity, written));
+        at += length;
     }
-    if (offset != bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last sample", name, number, bytes - offset);
-    block->count = (int)count;
-    block->pixels_bytes = out;
+fail:
+    return status;
+}
+
+/* ---- reading ---- */
+
+/* Checks the record header at r, behind which `room` bytes follow in the block; fills *sample but for its offset. */
+static enum status check_record(const uint8_t *r, size_t room, const struct block_facts *f, struct block_sample *sample)
+{
+    enum status status = STATUS_OK;
+    uint32_t label = get32(r), width = get32(r + 8), height = get32(r + 12), band = get32(r + 16), size = get32(r + 24);
+    if (r[4] != RECORD_VERSION || r[5] || get16(r + 6) || get32(r + 20) || get32(r + 28))
+        FAIL(STATUS_DATA, "%s: block %u: record of version %u, flags %u; this program reads version %d", f->name,
+             f->number, r[4], r[5], RECORD_VERSION);
+    if (label >= (uint32_t)f->classes)
+        FAIL(STATUS_DATA, "%s: block %u: label %u, but there are %d classes", f->name, f->number, label, f->classes);
+    if (!width || !height || width > LIMIT_SIDE || height > LIMIT_SIDE || (uint64_t)width * height > LIMIT_PIXELS)
+        FAIL(STATUS_DATA, "%s: block %u: image of %u x %u pixels", f->name, f->number, width, height);
+    if (f->codec == CODEC_RGBZ ? !band || band > LIMIT_SIDE : band)
+        FAIL(STATUS_DATA, "%s: block %u: bands of %u rows", f->name, f->number, band);
+    if (size > room || (f->codec == CODEC_RGBZ && size != (uint64_t)width * height * 3))
+        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", f->name, f->number, size, width, height);
+    *sample = (struct block_sample){ (int)label, (int)width, (int)height, (int)band, 0, size };
+fail:
+    return status;
+}
+
+static enum status decompress(struct block_reader *r, uint8_t *out, size_t out_bytes, const uint8_t *in, size_t bytes,
+                              const char *name, uint32_t number)
+{
+    enum status status = STATUS_OK;
+    size_t got = ZSTD_decompressDCtx(r->zstd, out, out_bytes, in, bytes);
+    if (got != out_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %s", name, number,
+             ZSTD_isError(got) ? ZSTD_getErrorName(got) : "decompresses to fewer bytes than it says");
+fail:
+    return status;
+}
+
+/* One frame with all records. */
+static enum status open_whole(struct block *block, struct block_reader *r, const struct block_facts *f)
+{
+    enum status status = STATUS_OK;
+    size_t at = 0;
+    TRY(buffer_grow(&block->data, &block->data_capacity, f->raw_bytes));
+    TRY(decompress(r, block->data, f->raw_bytes, r->frame, f->bytes, f->name, f->number));
+    for (uint32_t i = 0; i < f->samples; i++) {
+        struct block_sample *s = &block->samples[i];
+        if (f->raw_bytes - at < RECORD_BYTES)
+            FAIL(STATUS_DATA, "%s: block %u: ends inside a record", f->name, f->number);
+        TRY(check_record(block->data + at, f->raw_bytes - at - RECORD_BYTES, f, s));
+        s->offset = at + RECORD_BYTES;
+        at = s->offset + s->bytes;
+    }
+    if (at != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last sample", f->name, f->number, f->raw_bytes - at);
+fail:
+    return status;
+}
+
+/* A frame with the record's header, then one per band. */
+static enum status open_banded(struct block *block, struct block_reader *r, const struct block_facts *f)
+{
+    enum status status = STATUS_OK;
+    uint8_t header[RECORD_BYTES];
+    struct block_sample *s = block->samples;
+    size_t at = ZSTD_findFrameCompressedSize(r->frame, f->bytes);
+    if (ZSTD_isError(at))
+        FAIL(STATUS_DATA, "%s: block %u: %s", f->name, f->number, ZSTD_getErrorName(at));
+    TRY(decompress(r, header, sizeof header, r->frame, at, f->name, f->number));
+    TRY(check_record(header, f->raw_bytes - RECORD_BYTES, f, s));
+    int bands = (s->height + s->band - 1) / s->band;
+    TRY(buffer_grow((uint8_t **)&block->frames, &block->frames_capacity, ((size_t)bands + 1) * sizeof *block->frames));
+    for (int b = 0; b < bands; b++) {
+        int rows = s->height - b * s->band < s->band ? s->height - b * s->band : s->band;
+        size_t length = ZSTD_findFrameCompressedSize(r->frame + at, f->bytes - at);
+        if (ZSTD_isError(length) ||
+            ZSTD_getFrameContentSize(r->frame + at, length) != (unsigned long long)s->width * rows * 3)
+            FAIL(STATUS_DATA, "%s: block %u: band %d is not %d rows of %d pixels", f->name, f->number, b, rows, s->width);
+        block->frames[b] = at;
+        at += length;
+    }
+    block->frames[bands] = at;
+    if (at != f->bytes || RECORD_BYTES + s->bytes != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last band", f->name, f->number, f->bytes - at);
+    uint8_t *data = block->data;
+    size_t capacity = block->data_capacity;
+    block->data = r->frame;
+    block->data_capacity = r->frame_capacity;
+    r->frame = data;
+    r->frame_capacity = capacity;
+fail:
+    return status;
+}
+
+enum status block_open(struct block *block, struct block_reader *r, const struct block_facts *f)
+{
+    enum status status = STATUS_OK;
+    block->count = 0;
+    block->codec = f->codec;
+    if (!r->zstd)
+        r->zstd = ZSTD_createDCtx();
+    if (!r->zstd)
+        FAIL(STATUS_NOMEM, "%s: out of memory", f->name);
+    if (f->samples > f->raw_bytes / RECORD_BYTES)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->name, f->number, f->raw_bytes, f->samples);
+    TRY(buffer_grow((uint8_t **)&block->samples, &block->samples_capacity, f->samples * sizeof *block->samples));
+    unsigned long long first = ZSTD_getFrameContentSize(r->frame, f->bytes);
+    block->banded = f->codec == CODEC_RGBZ && f->samples == 1 && first == RECORD_BYTES && f->raw_bytes > RECORD_BYTES;
+    if (!block->banded && first != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: its frame and the table disagree on its size", f->name, f->number);
+    TRY(block->banded ? open_banded(block, r, f) : open_whole(block, r, f));
+    block->count = (int)f->samples;
+fail:
+    return status;
+}
+
+/* Where band b of a sample lies decompressed, which may be in the reader. */
+static enum status get_band(const struct block *block, const struct block_sample *s, int b, int rows,
+                            struct block_reader *r, const uint8_t **planes)
+{
+    enum status status = STATUS_OK;
+    size_t bytes = (size_t)s->width * rows * 3;
+    *planes = block->data + s->offset + (size_t)b * s->band * s->width * 3;
+    if (!block->banded)
+        return STATUS_OK;
+    TRY(buffer_grow(&r->band, &r->band_capacity, bytes));
+    TRY(decompress(r, r->band, bytes, block->data + block->frames[b], block->frames[b + 1] - block->frames[b],
+                   "a band of rows", (uint32_t)b));
+    *planes = r->band;
+fail:
+    return status;
+}
+
+static enum status rgbz_window(const struct block *block, const struct block_sample *s, struct box box,
+                               struct block_reader *r)
+{
+    enum status status = STATUS_OK;
+    TRY(image_resize_buffer(&r->image, box.width, box.height));
+    for (int b = box.y / s->band; b * s->band < box.y + box.height; b++) {
+        int top = b * s->band, rows = s->height - top < s->band ? s->height - top : s->band;
+        int from = box.y > top ? box.y - top : 0;
+        int to = box.y + box.height - top < rows ? box.y + box.height - top : rows;
+        const uint8_t *planes;
+        TRY(get_band(block, s, b, rows, r, &planes));
+        rgbz_decode(planes, s->width, rows, box.x, box.width, from, to,
+                    r->image.pixels + (size_t)(top + from - box.y) * box.width * 3);
+    }
+fail:
+    return status;
+}
+
+enum status block_window(const struct block *block, int sample, struct box box, struct block_reader *r,
+                         struct view *view)
+{
+    enum status status = STATUS_OK;
+    const struct block_sample *s = &block->samples[sample];
+    if (block->codec == CODEC_RGBZ) {
+        TRY(rgbz_window(block, s, box, r));
+        *view = view_image(&r->image);
+        return STATUS_OK;
+    }
+    unsigned notes = 0;
+    TRY(decode_image(block->data + s->offset, s->bytes, "image", &r->image, &notes));
+    if (r->image.width != s->width || r->image.height != s->height)
+        FAIL(STATUS_DATA, "image of %d x %d, but its record says %d x %d", r->image.width, r->image.height, s->width,
+             s->height);
+    *view = view_crop(view_image(&r->image), box.x, box.y, box.width, box.height);
 fail:
     return status;
 }
@@ -83,6 +259,16 @@ fail:
 void block_finish(struct block *block)
 {
     free(block->samples);
-    free(block->pixels);
+    free(block->data);
+    free(block->frames);
     *block = (struct block){ 0 };
+}
+
+void block_reader_finish(struct block_reader *r)
+{
+    ZSTD_freeDCtx(r->zstd);
+    free(r->frame);
+    free(r->band);
+    image_finish(&r->image);
+    *r = (struct block_reader){ 0 };
 }

@@ -42,7 +42,7 @@ const struct block *cache_get(const struct cache *c, int64_t number)
 
 const struct block *cache_put(struct cache *c, int64_t number, struct block *block)
 {
-    int64_t bytes = (int64_t)(sizeof *block + block->samples_capacity + block->pixels_capacity);
+    int64_t bytes = (int64_t)(sizeof *block + block->samples_capacity + block->data_capacity + block->frames_capacity);
     if (!c->slot)
         return NULL;
     struct block *kept = malloc(sizeof *kept);

@@ -101,7 +101,7 @@ struct place dataset_locate(const struct dataset *d, int64_t sample)
                            d->first_block[low] + first };
 }
 
-enum status dataset_read_block(const struct dataset *d, struct place place, struct shard_reader *reader,
+enum status dataset_read_block(const struct dataset *d, struct place place, struct block_reader *reader,
                                struct block *block)
 {
     return shard_read_block(&d->shards[place.shard], place.block, d->index.classes, reader, block);

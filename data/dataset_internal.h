@@ -26,7 +26,7 @@ struct place dataset_locate(const struct dataset *dataset, int64_t sample);
 int64_t dataset_blocks(const struct dataset *dataset);
 
 /* Reads, checks and decodes the block of a place. */
-enum status dataset_read_block(const struct dataset *dataset, struct place place, struct shard_reader *reader,
+enum status dataset_read_block(const struct dataset *dataset, struct place place, struct block_reader *reader,
                                struct block *block);
 
 #endif

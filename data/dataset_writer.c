@@ -77,8 +77,8 @@ fail:
     return status;
 }
 
-enum status dataset_writer_init(struct dataset_writer *w, const char *directory, bool force, int classes,
-                                char *const *names, const char *made_by)
+enum status dataset_writer_init(struct dataset_writer *w, const char *directory, bool force, enum codec codec,
+                                int classes, char *const *names, const char *made_by)
 {
     enum status status = STATUS_OK;
     *w = (struct dataset_writer){ .lock = -1 };
@@ -95,7 +95,7 @@ enum status dataset_writer_init(struct dataset_writer *w, const char *directory,
         FAIL(STATUS_USAGE, "%s: another csc-pack is writing here", directory);
     TRY(copy_names(&w->index, classes, names));
     TRY(remove_old(directory));
-    w->index.codec = CODEC_RGBZ;
+    w->index.codec = codec;
     w->index.width = w->index.height = -1; /* not seen yet */
     return STATUS_OK;
 fail:
@@ -128,7 +128,7 @@ static enum status open_shard(struct dataset_writer *w)
     grown[index->shards] = (struct index_shard){ .bytes = 0 };
     snprintf(grown[index->shards].name, sizeof grown->name, "shard-%05d.csz", index->shards);
     snprintf(path, sizeof path, "%s/%s", w->directory, grown[index->shards].name);
-    TRY(shard_writer_init(&w->shard, path));
+    TRY(shard_writer_init(&w->shard, path, index->codec));
     w->shard_open = true;
 fail:
     return status;

@@ -23,8 +23,8 @@ struct dataset_writer {
 enum status dataset_writer_check(const char *directory, bool force);
 
 /* Makes the folder and removes an interrupted or, with force, an older dataset. Names are copied. */
-enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, bool force, int classes,
-                                char *const *names, const char *made_by);
+enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, bool force,
+                                enum codec codec, int classes, char *const *names, const char *made_by);
 
 /* Counts a sample that the next block holds. */
 void dataset_writer_count(struct dataset_writer *writer, int label, int width, int height);

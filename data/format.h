@@ -5,13 +5,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2
 #define FORMAT_MAGIC "\x89" "CSZ\r\n\x1a\n" /* 8 bytes */
 
 enum { HEADER_BYTES = 64, ENTRY_BYTES = 32, RECORD_BYTES = 32 };
 
-/* Codec ids. 2 is kept for jpeg (the original file as payload). */
-enum codec { CODEC_RGBZ = 1 };
+/* What a sample's payload is: residuals of its pixels, or the file it came from (JPEG, rarely PNG). */
+enum codec { CODEC_RGBZ = 1, CODEC_JPEG = 2 };
+
+/* rgbz: rows that are coded together; of a larger image each band is a zstd frame of its own. */
+#define BAND_ROWS 64
 
 /* What a reader believes at most. */
 #define LIMIT_INDEX_BYTES ((size_t)256 << 20)
@@ -23,7 +26,7 @@ enum codec { CODEC_RGBZ = 1 };
 #define LIMIT_NAME 255                 /* bytes of a class name */
 
 /* What the writer aims at. */
-#define BLOCK_TARGET (64u << 10)       /* decoded bytes of a block of small images; a larger image has its own */
+#define BLOCK_TARGET (64u << 10)       /* decompressed bytes of a block of small images; a larger one has its own */
 #define SHARD_TARGET ((uint64_t)512 << 20)
 
 static inline uint16_t get16(const uint8_t *p)

@@ -33,3 +33,13 @@ void image_finish(struct image *image)
     free(image->pixels);
     *image = (struct image){ 0 };
 }
+
+struct view view_image(const struct image *image)
+{
+    return (struct view){ image->pixels, (size_t)image->width * 3, image->width, image->height };
+}
+
+struct view view_crop(struct view view, int x, int y, int width, int height)
+{
+    return (struct view){ view.pixels + y * view.stride + (size_t)x * 3, view.stride, width, height };
+}

@@ -14,6 +14,17 @@ static const char hash_key[] = ",\n \"hash\": \"";
 static const char ending[] = "\"\n}\n";
 enum { HASH_DIGITS = 16, TAIL = HASH_DIGITS + sizeof ending - 1 };
 
+const char *codec_name(enum codec codec)
+{
+    return codec == CODEC_RGBZ ? "rgbz" : "jpeg";
+}
+
+bool codec_parse(const char *name, enum codec *codec)
+{
+    *codec = strcmp(name, "jpeg") == 0 ? CODEC_JPEG : CODEC_RGBZ;
+    return strcmp(name, codec_name(*codec)) == 0;
+}
+
 static enum status check_hash(struct index *index, const char *text, size_t bytes, const char *name)
 {
     enum status status = STATUS_OK;
@@ -149,9 +160,8 @@ static enum status parse_fields(struct index *index, const json_t *object, const
     if (value != FORMAT_VERSION)
         FAIL(STATUS_DATA, "%s: format version %lld; this program reads %d", name, (long long)value, FORMAT_VERSION);
     TRY(get_text(object, "codec", &text, name));
-    if (strcmp(text, "rgbz") != 0)
+    if (!codec_parse(text, &index->codec))
         FAIL(STATUS_DATA, "%s: unknown codec '%.32s'", name, text);
-    index->codec = CODEC_RGBZ;
     TRY(get_text(object, "made_by", &text, name));
     index->made_by = strdup(text);
     if (!index->made_by)
@@ -211,7 +221,7 @@ enum status index_print(struct index *index, char **text, size_t *bytes)
         json_array_append_new(counts, json_integer(index->counts[i]));
     }
     json_t *object = json_pack("{s:s,s:i,s:s,s:s,s:I,s:i,s:i,s:o,s:o,s:o}", "format", "csz", "version", FORMAT_VERSION,
-                               "codec", "rgbz", "made_by", index->made_by, "samples", (json_int_t)index->samples,
+                               "codec", codec_name(index->codec), "made_by", index->made_by, "samples", (json_int_t)index->samples,
                                "width", index->width, "height", index->height, "classes", names, "counts", counts,
                                "shards", shards_to_json(index));
     if (!object || json_array_size(names) != (size_t)index->classes)

@@ -2,6 +2,7 @@
 #ifndef CSC_DATA_INDEX_H
 #define CSC_DATA_INDEX_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,6 +27,10 @@ struct index {
     char *made_by;      /* one line for people */
     char hash[17];      /* XXH64 of the text, hex; set by parsing and by printing */
 };
+
+/* "rgbz" or "jpeg", and back. */
+const char *codec_name(enum codec codec);
+bool codec_parse(const char *name, enum codec *codec);
 
 /* Parses the text of an index.json; `name` is for messages. STATUS_DATA, STATUS_NOMEM. */
 enum status index_parse(struct index *index, const char *text, size_t bytes, const char *name);

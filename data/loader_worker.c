@@ -7,7 +7,7 @@ enum { BAD_IN_A_ROW = 1000 }; /* blocks: beyond that the set is not worth traini
 
 void supplier_finish(struct supplier *w)
 {
-    shard_reader_finish(&w->reader);
+    block_reader_finish(&w->reader);
     augment_scratch_finish(&w->scratch);
     block_finish(&w->block);
 }
@@ -70,7 +70,8 @@ enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, u
     const struct block *block;
     TRY(get_good_block(s, w, id, &place, &block));
     const struct block_sample *sample = &block->samples[place.sample];
-    struct view view = { block->pixels + sample->offset, (size_t)sample->width * 3, sample->width, sample->height };
+    struct view view;
+    TRY(block_window(block, place.sample, (struct box){ 0, 0, sample->width, sample->height }, &w->reader, &view));
     TRY(augment_sample(&s->augmenter, &w->scratch, view, epoch, wanted, out));
     *label = sample->label;
     *skipped = *id != wanted;

@@ -17,7 +17,7 @@ struct supply {
 
 /* What one worker keeps; zero-initialised but for last = -1. */
 struct supplier {
-    struct shard_reader reader;
+    struct block_reader reader;
     struct augment_scratch scratch;
     struct block block; /* the block it read last, if the cache did not take it */
     int64_t last;       /* its number, or -1 */

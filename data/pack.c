@@ -18,7 +18,6 @@
 enum {
     JOB_ITEMS = 63,          /* of CIFAR's images these are three full blocks */
     JOB_BYTES = 256 << 10,   /* encoded; a job ends when it has more */
-    ZSTD_LEVEL = 1,
     WARNINGS = 20,           /* bad samples told one by one */
 };
 
@@ -51,6 +50,7 @@ struct job {
 struct packer {
     struct pack_source *source;
     const struct pack_options *options;
+    enum codec codec;
     struct pack_report *report;
     struct dataset_writer writer;
     struct pack_progress progress;
@@ -94,9 +94,11 @@ static enum status process_item(struct packer *p, struct job *job, int i, struct
     enum status status = STATUS_OK;
     struct result *result = &job->results[i];
     struct image *image;
-    TRY(p->source->decode(p->source, &job->items[i], &bench->image, &result->notes));
+    const struct pack_item *item = &job->items[i];
+    TRY(p->source->decode(p->source, item, &bench->image, &result->notes));
     TRY(shrink(p->options, bench, &image, &result->notes));
-    size_t bytes = block_record_bytes(image->width, image->height);
+    struct block_input input = { item->label, image->width, image->height, image->pixels, item->data, item->bytes };
+    size_t bytes = block_record_bytes(p->codec, &input);
     if (job->raw_bytes + bytes > job->raw_capacity) {
         size_t capacity = job->raw_bytes + bytes + job->raw_capacity / 2;
         uint8_t *grown = realloc(job->raw, capacity);
@@ -105,7 +107,7 @@ static enum status process_item(struct packer *p, struct job *job, int i, struct
         job->raw = grown;
         job->raw_capacity = capacity;
     }
-    block_append(job->raw + job->raw_bytes, job->items[i].label, image);
+    block_append(job->raw + job->raw_bytes, p->codec, &input);
     job->raw_bytes += bytes;
     result->record_bytes = bytes;
     result->width = image->width;
@@ -116,11 +118,11 @@ fail:
     return status;
 }
 
-static enum status compress_frame(struct job *job, struct bench *bench, const uint8_t *raw, size_t bytes,
-                                  uint32_t samples)
+static enum status compress_frame(const struct packer *p, struct job *job, struct bench *bench, const uint8_t *raw,
+                                  size_t bytes, uint32_t samples)
 {
     enum status status = STATUS_OK;
-    size_t bound = ZSTD_compressBound(bytes);
+    size_t bound = block_bound(p->codec, raw, bytes, samples), got;
     if (job->frames_bytes + bound > job->frames_capacity) {
         size_t capacity = job->frames_bytes + bound + job->frames_capacity / 2;
         uint8_t *grown = realloc(job->frames, capacity);
@@ -129,9 +131,7 @@ static enum status compress_frame(struct job *job, struct bench *bench, const ui
         job->frames = grown;
         job->frames_capacity = capacity;
     }
-    size_t got = ZSTD_compress2(bench->zstd, job->frames + job->frames_bytes, bound, raw, bytes);
-    if (ZSTD_isError(got))
-        FAIL(STATUS_BUG, "zstd: %s", ZSTD_getErrorName(got));
+    TRY(block_compress(bench->zstd, p->codec, raw, bytes, samples, job->frames + job->frames_bytes, bound, &got));
     job->frame[job->frame_count++] = (struct frame){ job->frames_bytes, (uint32_t)got, (uint32_t)bytes, samples };
     job->frames_bytes += got;
 fail:
@@ -139,7 +139,7 @@ fail:
 }
 
 /* Cuts the records into blocks of about equal size, at most BLOCK_TARGET unless one record is larger. */
-static enum status compress_job(struct job *job, struct bench *bench)
+static enum status compress_job(const struct packer *p, struct job *job, struct bench *bench)
 {
     enum status status = STATUS_OK;
     size_t blocks = (job->raw_bytes + BLOCK_TARGET - 1) / BLOCK_TARGET;
@@ -151,7 +151,7 @@ static enum status compress_job(struct job *job, struct bench *bench)
         if (!record)
             continue;
         if (samples && bytes + record > target) {
-            TRY(compress_frame(job, bench, job->raw + begin, bytes, samples));
+            TRY(compress_frame(p, job, bench, job->raw + begin, bytes, samples));
             begin += bytes;
             bytes = samples = 0;
         }
@@ -159,7 +159,7 @@ static enum status compress_job(struct job *job, struct bench *bench)
         samples++;
     }
     if (samples)
-        TRY(compress_frame(job, bench, job->raw + begin, bytes, samples));
+        TRY(compress_frame(p, job, bench, job->raw + begin, bytes, samples));
 fail:
     return status;
 }
@@ -175,15 +175,13 @@ static void process_job(struct packer *p, struct job *job, struct bench *bench)
         bench->zstd = ZSTD_createCCtx();
         if (!bench->zstd)
             FAIL(STATUS_NOMEM, "out of memory for zstd");
-        ZSTD_CCtx_setParameter(bench->zstd, ZSTD_c_compressionLevel, ZSTD_LEVEL);
-        ZSTD_CCtx_setParameter(bench->zstd, ZSTD_c_checksumFlag, 1);
     }
     for (int i = 0; i < job->count; i++) {
         status = process_item(p, job, i, bench);
         if (status != STATUS_OK && status != STATUS_DATA)
             goto fail;
     }
-    TRY(compress_job(job, bench));
+    TRY(compress_job(p, job, bench));
     return;
 fail:
     (void)status;
@@ -349,12 +347,14 @@ enum status pack_dataset(struct pack_source *source, const char *directory, cons
                          struct pack_report *report)
 {
     enum status status = STATUS_OK;
-    struct packer p = { .source = source, .options = options, .report = report };
+    struct packer p = { .source = source, .options = options, .codec = options->codec ? options->codec : CODEC_RGBZ,
+                        .report = report };
     *report = (struct pack_report){ 0 };
     pthread_mutex_init(&p.mutex, NULL);
     pthread_cond_init(&p.ready, NULL);
     pthread_cond_init(&p.done, NULL);
-    TRY(dataset_writer_init(&p.writer, directory, options->force, source->classes, source->names, options->made_by));
+    TRY(dataset_writer_init(&p.writer, directory, options->force, p.codec, source->classes, source->names,
+                            options->made_by));
     TRY(start_workers(&p));
     pack_progress_start(&p.progress, directory, source->total);
     TRY(run_jobs(&p));

@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/format.h"
 #include "data/image.h"
 
 /* What had to be done to an image to make it 8-bit RGB. */
@@ -39,6 +40,7 @@ enum resize_side { RESIZE_NONE, RESIZE_SHORT, RESIZE_LONGEST };
 
 struct pack_options {
     int workers;
+    enum codec codec;    /* 0: rgbz */
     bool force;          /* replace a dataset */
     bool skip_bad;
     enum resize_side resize; /* shrinks; smaller images stay as they are */

@@ -24,16 +24,6 @@ struct axis {
     int taps;
 };
 
-struct view view_image(const struct image *image)
-{
-    return (struct view){ image->pixels, (size_t)image->width * 3, image->width, image->height };
-}
-
-struct view view_crop(struct view view, int x, int y, int width, int height)
-{
-    return (struct view){ view.pixels + y * view.stride + (size_t)x * 3, view.stride, width, height };
-}
-
 int resize_other_side(int to, int side, int other)
 {
     int result = (int)((int64_t)to * other / side);

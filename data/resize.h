@@ -15,15 +15,6 @@ struct resizer {
 };
 void resizer_finish(struct resizer *resizer);
 
-/* A view of pixels (height, width, 3) whose rows lie `stride` bytes apart. */
-struct view {
-    const uint8_t *pixels;
-    size_t stride;
-    int width, height;
-};
-struct view view_image(const struct image *image);
-struct view view_crop(struct view view, int x, int y, int width, int height);
-
 /* Resizes the view to (height, width) and keeps the window at (x, y) of (rows, columns): out is
  * (rows, columns, 3). Only what the window needs is computed. STATUS_NOMEM. */
 enum status resize_window(struct resizer *resizer, struct view view, int width, int height, int x, int y,

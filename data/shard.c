@@ -48,9 +48,9 @@ static enum status check_header(struct shard *shard, const uint8_t header[HEADER
         FAIL(STATUS_DATA, "%s: not a shard (its first 8 bytes are others)", shard->path);
     if (get32(header + 8) != FORMAT_VERSION)
         FAIL(STATUS_DATA, "%s: format version %u; this program reads %d", shard->path, get32(header + 8), FORMAT_VERSION);
-    if (get32(header + 12) != CODEC_RGBZ)
+    if (get32(header + 12) != CODEC_RGBZ && get32(header + 12) != CODEC_JPEG)
         FAIL(STATUS_DATA, "%s: unknown codec %u", shard->path, get32(header + 12));
-    shard->codec = CODEC_RGBZ;
+    shard->codec = get32(header + 12);
     shard->samples = get64(header + 16);
     *table_offset = get64(header + 24);
     shard->blocks = get32(header + 32);
@@ -151,7 +151,7 @@ void shard_close(struct shard *shard)
     *shard = (struct shard){ .fd = -1 };
 }
 
-enum status shard_check_block(const struct shard *shard, uint32_t block, struct shard_reader *reader)
+enum status shard_check_block(const struct shard *shard, uint32_t block, struct block_reader *reader)
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
@@ -159,39 +159,21 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     TRY(read_at(shard, reader->frame, e->bytes, e->offset));
     uint64_t found = hash_bytes(reader->frame, e->bytes);
     if (found != e->hash)
-        FAIL(STATUS_DATA, "%s: block %u damaged: expected hash %016llx, found %016llx", shard->path, block,
-             (unsigned long long)e->hash, (unsigned long long)found);
+        FAIL(STATUS_DATA, "%s: block %u at byte %llu damaged: expected hash %016llx, found %016llx", shard->path, block,
+             (unsigned long long)e->offset, (unsigned long long)e->hash, (unsigned long long)found);
 fail:
     return status;
 }
 
-enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct shard_reader *reader,
+enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
                              struct block *out)
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
+    struct block_facts facts = { shard->codec, e->bytes, e->raw_bytes, e->samples, classes, shard->path, block };
     out->count = 0;
     TRY(shard_check_block(shard, block, reader));
-    if (!reader->context)
-        reader->context = ZSTD_createDCtx();
-    if (!reader->context)
-        FAIL(STATUS_NOMEM, "%s: out of memory", shard->path);
-    if (ZSTD_getFrameContentSize(reader->frame, e->bytes) != e->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: its frame and the table disagree on its size", shard->path, block);
-    TRY(buffer_grow(&reader->raw, &reader->raw_capacity, e->raw_bytes));
-    size_t got = ZSTD_decompressDCtx(reader->context, reader->raw, e->raw_bytes, reader->frame, e->bytes);
-    if (got != e->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %s", shard->path, block,
-             ZSTD_isError(got) ? ZSTD_getErrorName(got) : "decodes to fewer bytes than it says");
-    TRY(block_decode(out, reader->raw, e->raw_bytes, e->samples, classes, shard->path, block));
+    TRY(block_open(out, reader, &facts));
 fail:
     return status;
-}
-
-void shard_reader_finish(struct shard_reader *reader)
-{
-    ZSTD_freeDCtx(reader->context);
-    free(reader->frame);
-    free(reader->raw);
-    *reader = (struct shard_reader){ 0 };
 }

@@ -36,19 +36,11 @@ struct shard {
 enum status shard_open(struct shard *shard, const char *path);
 void shard_close(struct shard *shard); /* zeros are fine */
 
-/* Scratch for reading blocks, one per thread; zero-initialised. */
-struct shard_reader {
-    uint8_t *frame, *raw;
-    size_t frame_capacity, raw_capacity;
-    void *context; /* ZSTD_DCtx */
-};
-void shard_reader_finish(struct shard_reader *reader);
+/* Reads a block and compares its hash; reader->frame holds it. STATUS_DATA names shard, block, offset and both hashes. */
+enum status shard_check_block(const struct shard *shard, uint32_t block, struct block_reader *reader);
 
-/* Reads a frame and compares its hash; reader->frame holds it. STATUS_DATA names shard, block and both hashes. */
-enum status shard_check_block(const struct shard *shard, uint32_t block, struct shard_reader *reader);
-
-/* That, then decompresses and decodes it into *out. */
-enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct shard_reader *reader,
+/* That, then opens it as *out. */
+enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
                              struct block *out);
 
 /* "shard-00000.csz": the only form of a shard's name. */
@@ -58,14 +50,15 @@ bool shard_name_ok(const char *name);
 struct shard_writer {
     char *path, *temporary;
     int fd;
+    enum codec codec;
     uint64_t offset; /* bytes so far */
     uint64_t samples;
     uint32_t blocks, capacity;
     uint8_t *table;  /* (blocks, ENTRY_BYTES) */
     uint64_t hash;   /* valid after commit */
 };
-enum status shard_writer_init(struct shard_writer *writer, const char *path);
-/* Appends a frame of `samples` samples that decodes to raw_bytes. */
+enum status shard_writer_init(struct shard_writer *writer, const char *path, enum codec codec);
+/* Appends a block, as block_compress made it of raw_bytes of records. */
 enum status shard_writer_add(struct shard_writer *writer, const void *frame, uint32_t bytes, uint32_t raw_bytes,
                              uint32_t samples);
 /* Writes table and header, fsyncs, renames. */

@@ -24,10 +24,10 @@ fail:
     return status;
 }
 
-enum status shard_writer_init(struct shard_writer *writer, const char *path)
+enum status shard_writer_init(struct shard_writer *writer, const char *path, enum codec codec)
 {
     enum status status = STATUS_OK;
-    *writer = (struct shard_writer){ .fd = -1, .offset = HEADER_BYTES };
+    *writer = (struct shard_writer){ .fd = -1, .codec = codec, .offset = HEADER_BYTES };
     writer->path = strdup(path);
     if (!writer->path || asprintf(&writer->temporary, "%s.tmp", path) < 0) {
         writer->temporary = NULL;
@@ -87,7 +87,7 @@ enum status shard_writer_commit(struct shard_writer *writer)
     memset(header, 0, HEADER_BYTES);
     memcpy(header, FORMAT_MAGIC, 8);
     put32(header + 8, FORMAT_VERSION);
-    put32(header + 12, CODEC_RGBZ);
+    put32(header + 12, writer->codec);
     put64(header + 16, writer->samples);
     put64(header + 24, writer->offset);
     put32(header + 32, writer->blocks);

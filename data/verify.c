@@ -11,12 +11,15 @@ enum { WARNINGS = 20 };
 
 /* Adds a decoded block's samples to the counts; image sizes must be what the index says. */
 static enum status count_block(const struct dataset *d, const struct shard *shard, uint32_t number,
-                               const struct block *block, int64_t *counts)
+                               const struct block *block, struct block_reader *reader, int64_t *counts)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < block->count; i++) {
         const struct block_sample *s = &block->samples[i];
+        struct view view;
         counts[s->label]++;
+        if (block_window(block, i, (struct box){ 0, 0, s->width, s->height }, reader, &view) != STATUS_OK)
+            FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, number, i, status_message());
         if (d->index.width && (s->width != d->index.width || s->height != d->index.height))
             FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d", shard->path,
                  number, s->width, s->height, d->index.width, d->index.height);
@@ -26,13 +29,13 @@ fail:
 }
 
 static enum status verify_block(const struct dataset *d, const struct shard *shard, uint32_t number, bool deep,
-                                struct shard_reader *reader, struct block *block, int64_t *counts)
+                                struct block_reader *reader, struct block *block, int64_t *counts)
 {
     enum status status = STATUS_OK;
     if (!deep)
         return shard_check_block(shard, number, reader);
     TRY(shard_read_block(shard, number, d->index.classes, reader, block));
-    TRY(count_block(d, shard, number, block, counts));
+    TRY(count_block(d, shard, number, block, reader, counts));
 fail:
     return status;
 }
@@ -40,7 +43,7 @@ fail:
 enum status dataset_verify(const struct dataset *d, bool deep, struct verify_report *report)
 {
     enum status status = STATUS_OK;
-    struct shard_reader reader = { 0 };
+    struct block_reader reader = { 0 };
     struct block block = { 0 };
     struct pack_progress progress = { 0 };
     int64_t samples = 0;
@@ -74,7 +77,7 @@ enum status dataset_verify(const struct dataset *d, bool deep, struct verify_rep
 fail:
     report->seconds = pack_progress_end(&progress);
     free(counts);
-    shard_reader_finish(&reader);
+    block_reader_finish(&reader);
     block_finish(&block);
     return status;
 }

@@ -1,11 +1,13 @@
-/* fuzz_shard.c - any bytes as a shard (first byte 0 of 3), as a shard whose hashes are put right so that
- * table and frames are reached (1), or as a decompressed block (2). What is accepted lies inside its buffers. */
+/* fuzz_shard.c - any bytes as a shard (first byte 0 of 4), as a shard whose hashes are put right so that
+ * table and frames are reached (1), or as the records of an rgbz (2) or jpeg (3) block. What is accepted lies inside
+ * its buffers, and any window of it can be taken. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include <zstd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -18,7 +20,7 @@ enum { CLASSES = 3 };
 /* A small shard, made once. */
 static const char *small_shard(size_t *bytes)
 {
-    static const int sizes[][2] = { { 3, 2 }, { 1, 1 }, { 20, 5 } };
+    static const int sizes[][2] = { { 3, 2 }, { 1, 1 }, { 20, 5 }, { 2, 67 } };
     static char *data;
     static size_t length;
     char folder[64], path[96];
@@ -26,7 +28,7 @@ static const char *small_shard(size_t *bytes)
         make_folder(folder);
         snprintf(path, sizeof path, "%s/set/shard-00000.csz", folder);
         *strrchr(path, '/') = 0;
-        enum status status = make_dataset(path, 5, sizes, 3, 1);
+        enum status status = make_dataset(path, 5, sizes, 4, 1);
         path[strlen(path)] = '/';
         if (status != STATUS_OK || file_read(path, 1 << 20, &data, &length) != STATUS_OK)
             abort();
@@ -39,7 +41,7 @@ static const char *small_shard(size_t *bytes)
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
     size_t bytes = 0;
-    if (index > 2)
+    if (index > 3)
         return 0;
     out[0] = (unsigned char)index;
     if (index < 2) {
@@ -51,10 +53,11 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     }
     for (int i = 0; i < 3; i++) {
         uint8_t pixels[4 * 3 * 3];
-        struct image image = { 1 + i, 3, pixels, sizeof pixels };
         made_pixels(i, 1 + i, 3, pixels);
-        block_append(out + 1 + bytes, i, &image);
-        bytes += block_record_bytes(1 + i, 3);
+        struct block_input input = { i, 1 + i, 3, pixels, pixels, sizeof pixels };
+        enum codec codec = index == 2 ? CODEC_RGBZ : CODEC_JPEG;
+        block_append(out + 1 + bytes, codec, &input);
+        bytes += block_record_bytes(codec, &input);
     }
     return 1 + bytes;
 }
@@ -82,21 +85,46 @@ static void repair(uint8_t *data, size_t bytes)
     free(both);
 }
 
-static void check_block(const struct block *block)
+/* Takes the whole of each sample and a part of it; a sanitizer sees whether it is all there. */
+static void check_block(const struct block *block, struct block_reader *reader)
 {
     for (int i = 0; i < block->count; i++) {
         const struct block_sample *s = &block->samples[i];
-        size_t bytes = (size_t)s->width * s->height * 3;
-        if (s->label < 0 || s->label >= CLASSES || s->offset + bytes > block->pixels_bytes)
-            abort();
-        hash_bytes(block->pixels + s->offset, bytes); /* a sanitizer sees whether it is all there */
+        struct box boxes[] = { { 0, 0, s->width, s->height },
+                               { s->width / 2, s->height / 3, (s->width + 1) / 2, (s->height + 1) / 2 } };
+        if (s->label < 0 || s->label >= CLASSES || (int64_t)s->width * s->height > 1 << 20)
+            return; /* larger ones only cost time */
+        for (int k = 0; k < 2; k++) {
+            struct view view;
+            enum status status = block_window(block, i, boxes[k], reader, &view);
+            if (status != STATUS_OK && status != STATUS_DATA)
+                abort();
+            for (int y = 0; status == STATUS_OK && y < view.height; y++)
+                hash_bytes(view.pixels + (size_t)y * view.stride, (size_t)view.width * 3);
+        }
     }
+}
+
+/* Records, as a block of `count`. */
+static void try_records(const uint8_t *data, size_t bytes, uint32_t count, enum codec codec)
+{
+    struct block block = { 0 };
+    struct block_reader reader = { 0 };
+    size_t bound = ZSTD_compressBound(bytes);
+    if (buffer_grow(&reader.frame, &reader.frame_capacity, bound) != STATUS_OK)
+        abort();
+    size_t length = ZSTD_compress(reader.frame, bound, data, bytes, 1);
+    struct block_facts facts = { codec, length, bytes, count, CLASSES, "fuzz", 0 };
+    if (block_open(&block, &reader, &facts) == STATUS_OK)
+        check_block(&block, &reader);
+    block_finish(&block);
+    block_reader_finish(&reader);
 }
 
 static void try_shard(const uint8_t *data, size_t bytes)
 {
     struct shard shard;
-    struct shard_reader reader = { 0 };
+    struct block_reader reader = { 0 };
     struct block block = { 0 };
     char path[64];
     int fd = memfd_create("shard", MFD_CLOEXEC);
@@ -113,11 +141,11 @@ static void try_shard(const uint8_t *data, size_t bytes)
         if (read == STATUS_OK && block.count != (int)shard.table[b].samples)
             abort();
         if (read == STATUS_OK)
-            check_block(&block);
+            check_block(&block, &reader);
     }
     shard_close(&shard);
     close(fd);
-    shard_reader_finish(&reader);
+    block_reader_finish(&reader);
     block_finish(&block);
 }
 
@@ -130,19 +158,12 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     if (!copy)
         abort();
     memcpy(copy, data + 1, bytes);
-    if (data[0] % 3 == 2) {
-        struct block block = { 0 };
-        for (uint32_t count = 1; count < 5; count++) {
-            memcpy(copy, data + 1, bytes);
-            if (block_decode(&block, copy, bytes, count, CLASSES, "fuzz", 0) == STATUS_OK)
-                check_block(&block);
-        }
-        block_finish(&block);
-    } else {
-        if (data[0] % 3 == 1)
-            repair(copy, bytes);
+    for (uint32_t count = 1; data[0] % 4 > 1 && count < 5; count++)
+        try_records(copy, bytes, count, data[0] % 4 == 2 ? CODEC_RGBZ : CODEC_JPEG);
+    if (data[0] % 4 == 1)
+        repair(copy, bytes);
+    if (data[0] % 4 < 2)
         try_shard(copy, bytes);
-    }
     free(copy);
     return 0;
 }

@@ -1,8 +1,6 @@
 #!/usr/bin/env python3
-"""test_csc_pack.py CSC_PACK: the program from outside - its exit codes, what it writes where, and an
-independent reader of the format, written from data/FORMAT.md."""
-import ctypes
-import ctypes.util
+"""test_csc_pack.py CSC_PACK: the program from outside - its exit codes and what it writes where, read by
+scripts/csz.py, which knows the format from data/FORMAT.md only."""
 import json
 import os
 import random
@@ -15,6 +13,9 @@ import sys
 import tarfile
 import tempfile
 import time
+
+sys.path.insert(0, f"{os.path.dirname(os.path.abspath(__file__))}/../../scripts")
+import csz
 
 PACK = sys.argv[1]
 failures = checks = 0
@@ -38,93 +39,13 @@ def run(*arguments, expect=0, says=None):
     return text
 
 
-# ---- an independent reader ----
-
-def rotate(x, by):
-    return (x << by | x >> 64 - by) & (1 << 64) - 1
-
-
-def xxh64(data):
-    p1, p2, p3, p4, p5 = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63,
-                          0x27D4EB2F165667C5)
-    mask, at = (1 << 64) - 1, 0
-
-    def turn(lane, word):
-        return rotate((lane + word * p2) & mask, 31) * p1 & mask
-
-    if len(data) >= 32:
-        lanes = [(p1 + p2) & mask, p2, 0, -p1 & mask]
-        while at + 32 <= len(data):
-            lanes = [turn(lane, word) for lane, word in zip(lanes, struct.unpack_from("<4Q", data, at))]
-            at += 32
-        h = sum(rotate(lane, by) for lane, by in zip(lanes, (1, 7, 12, 18))) & mask
-        for lane in lanes:
-            h = ((h ^ turn(0, lane)) * p1 + p4) & mask
-    else:
-        h = p5
-    h = (h + len(data)) & mask
-    while at + 8 <= len(data):
-        h = (rotate(h ^ turn(0, struct.unpack_from("<Q", data, at)[0]), 27) * p1 + p4) & mask
-        at += 8
-    if at + 4 <= len(data):
-        h = (rotate(h ^ struct.unpack_from("<I", data, at)[0] * p1 & mask, 23) * p2 + p3) & mask
-        at += 4
-    for byte in data[at:]:
-        h = rotate(h ^ byte * p5 & mask, 11) * p1 & mask
-    h = (h ^ h >> 33) * p2 & mask
-    h = (h ^ h >> 29) * p3 & mask
-    return h ^ h >> 32
-
-
-def decompress(frame, size):
-    library = ctypes.CDLL(ctypes.util.find_library("zstd") or "libzstd.so.1")
-    library.ZSTD_decompress.restype = ctypes.c_size_t
-    library.ZSTD_decompress.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t]
-    out = ctypes.create_string_buffer(size)
-    check(library.ZSTD_decompress(out, size, frame, len(frame)) == size, "zstd gives another size")
-    return out.raw
-
-
-def rgb(payload, width, height):
-    planes = []
-    for p in range(3):
-        plane = bytearray(payload[p * width * height:(p + 1) * width * height])
-        for i in range(width, width * height):
-            plane[i] = (plane[i] + plane[i - width]) & 255
-        planes.append(plane)
-    g, r, b = planes
-    return bytes(v for i in range(width * height) for v in ((r[i] + g[i]) & 255, g[i], (b[i] + g[i]) & 255))
-
-
 def read_dataset(path):
-    """[(label, width, height, pixels)], every hash checked."""
-    text = open(f"{path}/index.json", "rb").read()
-    index = json.loads(text)
-    check(text[-20:-4].decode() == index["hash"] == f"{xxh64(text[:-20]):016x}", path, "hash of the index")
-    samples = []
-    for shard in index["shards"]:
-        data = open(f"{path}/{shard['name']}", "rb").read()
-        magic, version, codec, count, table, blocks = struct.unpack_from("<8sIIQQI", data)
-        check((magic, version, codec) == (b"\x89CSZ\r\n\x1a\n", 1, 1), path, "header")
-        check((len(data), count, blocks) == (shard["bytes"], shard["samples"], shard["blocks"]), path, "sizes")
-        own = struct.unpack_from("<Q", data, 56)[0]
-        check(own == xxh64(data[:56] + bytes(8) + data[table:]) == int(shard["hash"], 16), path, "hash of the table")
-        for b in range(blocks):
-            offset, size, raw_size, first, n, digest = struct.unpack_from("<QIIIIQ", data, table + 32 * b)
-            frame = data[offset:offset + size]
-            check(digest == xxh64(frame), path, "hash of block", b)
-            check(first + sum(s["samples"] for s in index["shards"][:index["shards"].index(shard)]) == len(samples),
-                  path, "first sample of block", b)
-            raw, at = decompress(frame, raw_size), 0
-            for _ in range(n):
-                label, version, width, height, row, rows, payload = struct.unpack_from("<IB3xIIIII", raw, at)
-                check((version, row, rows, payload) == (1, 0, height, 3 * width * height), path, "record")
-                samples.append((label, width, height, rgb(raw[at + 32:at + 32 + payload], width, height)))
-                at += 32 + payload
-            check(at == raw_size, path, "block", b, "ends elsewhere")
-    check(len(samples) == index["samples"] and [sum(s[0] == c for s in samples) for c in range(len(index["classes"]))]
-          == index["counts"], path, "counts")
-    return index, samples
+    """(index, [(label, width, height, pixels)]), every hash checked."""
+    try:
+        return csz.read_dataset(path)
+    except ValueError as error:
+        check(False, path, error)
+        return {}, []
 
 
 # ---- CIFAR ----
@@ -235,7 +156,7 @@ def test_verify(folder):
     data[100] ^= 2
     open(path, "wb").write(data)
     done = subprocess.run([PACK, "verify", out], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    check(done.returncode == 65 and re.search(r"shard-00000.csz: block 0 damaged: expected hash [0-9a-f]{16}, found",
+    check(done.returncode == 65 and re.search(r"shard-00000.csz: block 0 at byte 64 damaged: expected hash [0-9a-f]{16}, found",
                                               done.stderr), done)
     data[100] ^= 2
     open(path, "wb").write(data[:-1])

@@ -54,7 +54,7 @@ enum { FILES = sizeof files / sizeof *files };
 static void check_pixels(const char *set)
 {
     struct dataset *d = NULL;
-    struct shard_reader reader = { 0 };
+    struct block_reader reader = { 0 };
     struct block block = { 0 };
     CHECK(dataset_open(&d, set) == STATUS_OK, "%s", status_message());
     CHECK(d && dataset_samples(d) == FILES && dataset_classes(d) == 3, "samples");
@@ -70,14 +70,17 @@ static void check_pixels(const char *set)
         CHECK(get32((uint8_t *)expected) == (uint32_t)s->width && get32((uint8_t *)expected + 4) == (uint32_t)s->height,
               "%s: %d x %d", files[i], s->width, s->height);
         int most = 0;
-        for (size_t k = 0; k < bytes - 8; k++) {
-            int difference = abs(block.pixels[s->offset + k] - (uint8_t)expected[8 + k]);
+        struct view view = { NULL, 0, 0, 0 };
+        struct box all = { 0, 0, s->width, s->height };
+        CHECK(block_window(&block, place.sample, all, &reader, &view) == STATUS_OK, "%s", status_message());
+        for (size_t k = 0; view.pixels && k < bytes - 8; k++) {
+            int difference = abs(view.pixels[k] - (uint8_t)expected[8 + k]);
             most = difference > most ? difference : most;
         }
         CHECK(most == 0, "%s: off by %d", files[i], most);
         free(expected);
     }
-    shard_reader_finish(&reader);
+    block_reader_finish(&reader);
     block_finish(&block);
     dataset_close(d);
 }

@@ -12,31 +12,41 @@
 
 static char folder[64];
 
-/* rgbz alone, with guard bytes round both buffers. */
+/* rgbz alone: whole images and windows of them, with guard bytes round both buffers. */
 static void check_rgbz(void)
 {
     struct philox stream;
-    enum { GUARD = 16, SIDE = 40, MOST = SIDE * SIDE * 3 };
+    enum { GUARD = 16, SIDE = 140, MOST = SIDE * SIDE * 3 };
     static uint8_t pixels[MOST], planes[MOST + 2 * GUARD], back[MOST + 2 * GUARD];
     philox_init(&stream, 3, PHILOX_DOMAIN_SYNTH, 0);
     for (int n = 0; n < 300; n++) {
         int width = 1 + (int)philox_below(&stream, SIDE), height = 1 + (int)philox_below(&stream, SIDE);
         if (n < 3)
             width = n == 1 ? SIDE : 1, height = n == 2 ? SIDE : 1;
+        int band = 1 + (int)philox_below(&stream, SIDE), x = (int)philox_below(&stream, (uint32_t)width);
+        int columns = 1 + (int)philox_below(&stream, (uint32_t)(width - x));
         size_t bytes = (size_t)width * height * 3;
         for (size_t i = 0; i < bytes; i++)
             pixels[i] = (uint8_t)philox_u32(&stream);
         memset(planes, 0xa5, sizeof planes);
-        memset(back, 0x5a, sizeof back);
-        rgbz_encode(pixels, width, height, planes + GUARD);
-        int touched = 0;
+        rgbz_encode(pixels, width, height, band, planes + GUARD);
+        int touched = 0, wrong = 0;
         for (int i = 0; i < GUARD; i++)
             touched += planes[i] != 0xa5 || planes[GUARD + bytes + i] != 0xa5;
         CHECK(planes[GUARD] == pixels[1], "first green is %d", planes[GUARD]);
-        rgbz_decode(planes + GUARD, width, height, back + GUARD);
-        for (int i = 0; i < GUARD; i++)
-            touched += back[i] != 0x5a || back[GUARD + bytes + i] != 0x5a;
-        CHECK(memcmp(back + GUARD, pixels, bytes) == 0, "%d x %d does not come back", width, height);
+        for (int top = 0; top < height; top += band) {
+            int rows = height - top < band ? height - top : band, from = (int)philox_below(&stream, (uint32_t)rows);
+            int to = from + 1 + (int)philox_below(&stream, (uint32_t)(rows - from));
+            size_t got = (size_t)columns * (to - from) * 3;
+            memset(back, 0x5a, sizeof back);
+            rgbz_decode(planes + GUARD + (size_t)top * width * 3, width, rows, x, columns, from, to, back + GUARD);
+            for (int y = from; y < to; y++)
+                wrong += memcmp(back + GUARD + (size_t)(y - from) * columns * 3,
+                                pixels + ((size_t)(top + y) * width + x) * 3, (size_t)columns * 3) != 0;
+            for (int i = 0; i < GUARD; i++)
+                touched += back[i] != 0x5a || back[GUARD + got + i] != 0x5a;
+        }
+        CHECK(wrong == 0, "%d x %d in bands of %d: %d rows do not come back", width, height, band, wrong);
         CHECK(touched == 0, "%d x %d: guards overwritten", width, height);
     }
 }
@@ -45,7 +55,7 @@ static void check_rgbz(void)
 static void check_content(const char *path, int64_t count, const int (*sizes)[2], int kinds)
 {
     struct dataset *d = NULL;
-    struct shard_reader reader = { 0 };
+    struct block_reader reader = { 0 };
     struct block block = { 0 };
     static uint8_t pixels[1 << 20];
     CHECK(dataset_open(&d, path) == STATUS_OK && dataset_samples(d) == count, "%s", status_message());
@@ -58,10 +68,19 @@ static void check_content(const char *path, int64_t count, const int (*sizes)[2]
         made_pixels(i, size[0], size[1], pixels);
         CHECK(s->label == i % 3 && s->width == size[0] && s->height == size[1], "image %lld: label %d, %d x %d",
               (long long)i, s->label, s->width, s->height);
-        CHECK(memcmp(block.pixels + s->offset, pixels, (size_t)size[0] * size[1] * 3) == 0, "image %lld differs",
-              (long long)i);
+        struct view view;
+        struct box all = { 0, 0, s->width, s->height };
+        CHECK(block_window(&block, place.sample, all, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(memcmp(view.pixels, pixels, (size_t)size[0] * size[1] * 3) == 0, "image %lld differs", (long long)i);
+        struct box part = { s->width / 3, s->height / 4, s->width - s->width / 3, (s->height + 1) / 2 };
+        int wrong = 0;
+        CHECK(block_window(&block, place.sample, part, &reader, &view) == STATUS_OK, "%s", status_message());
+        for (int y = 0; y < part.height; y++)
+            wrong += memcmp(view.pixels + y * view.stride, pixels + ((size_t)(part.y + y) * size[0] + part.x) * 3,
+                            (size_t)part.width * 3) != 0;
+        CHECK(wrong == 0, "image %lld: %d rows of a window differ", (long long)i, wrong);
     }
-    shard_reader_finish(&reader);
+    block_reader_finish(&reader);
     block_finish(&block);
     dataset_close(d);
 }
@@ -106,12 +125,12 @@ static void check_round_trips(void)
 static enum status examine(const char *path)
 {
     struct dataset *d = NULL;
-    struct shard_reader reader = { 0 };
+    struct block_reader reader = { 0 };
     enum status status = dataset_open(&d, path);
     for (int s = 0; status == STATUS_OK && s < d->index.shards; s++)
         for (uint32_t b = 0; status == STATUS_OK && b < d->shards[s].blocks; b++)
             status = shard_check_block(&d->shards[s], b, &reader);
-    shard_reader_finish(&reader);
+    block_reader_finish(&reader);
     dataset_close(d);
     return status;
 }
@@ -215,7 +234,8 @@ static void check_bad_samples(void)
     for (int i = 0; i < 2; i++) { /* and again */
         status_clear();
         CHECK(loader_next(loader, &b) == STATUS_DATA && !b, "damage went unseen");
-        CHECK(strstr(status_message(), "shard-00000.csz: block 1 damaged: expected hash ") &&
+        CHECK(strstr(status_message(), "shard-00000.csz: block 1 at byte ") &&
+              strstr(status_message(), " damaged: expected hash ") &&
               strstr(status_message(), ", found "), "%s", status_message());
     }
     loader_destroy(loader);
