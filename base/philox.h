@@ -28,5 +28,7 @@ double philox_normal(struct philox *stream);                         /* mean 0, 
 #define PHILOX_DOMAIN_INIT    0x30000000u
 #define PHILOX_DOMAIN_SYNTH   0x40000000u
 #define PHILOX_DOMAIN_POWER   0x50000000u
+#define PHILOX_DOMAIN_CORRUPT 0x60000000u
+#define PHILOX_DOMAIN_ATTACK  0x70000000u
 
 #endif

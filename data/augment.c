@@ -119,6 +119,8 @@ enum status augment_sample(const struct augmenter *a, struct augment_scratch *s,
     TRY(buffer_grow(&s->square, &s->square_capacity, (size_t)a->size * a->size * 3));
     if (!a->training || a->kind == AUGMENT_NONE) {
         TRY(plain_square(a, s, image, s->square));
+        if (a->corruption && !a->training)
+            TRY(corrupt(a->corruption, &s->corrupter, s->square, a->size, a->size, id));
         normalise(a, s->square, false, out);
         return STATUS_OK;
     }
@@ -139,6 +141,7 @@ fail:
 void augment_scratch_finish(struct augment_scratch *s)
 {
     resizer_finish(&s->resizer);
+    corrupter_finish(&s->corrupter);
     free(s->square);
     free(s->padded);
     *s = (struct augment_scratch){ 0 };

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/corrupt.h"
 #include "data/loader.h"
 #include "data/resize.h"
 
@@ -16,11 +17,13 @@ struct augmenter {
     int size;              /* S */
     uint64_t seed;
     float table[3][256];   /* (value / 255 - mean) / std */
+    const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init */
 };
 
 /* Scratch, one per thread; zero-initialised. */
 struct augment_scratch {
     struct resizer resizer;
+    struct corrupter corrupter;
     uint8_t *square, *padded;
     size_t square_capacity, padded_capacity;
 };

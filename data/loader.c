@@ -240,6 +240,7 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
     l->supply.skip_bad = config->skip_bad;
     augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,
                    config->mean, config->std);
+    l->supply.augmenter.corruption = config->corruption;
     TRY(cache_init(&l->supply.cache, config->dataset));
     TRY(make_slots(l));
     TRY(start_threads(l));

@@ -8,6 +8,7 @@
 
 #include "base/status.h"
 
+struct corruption; /* data/corrupt.h */
 struct dataset; /* an open directory of shards: data/dataset.h */
 struct loader;
 
@@ -24,6 +25,7 @@ struct loader_config {
                                   image_size * 256 / 224, centre crop; else the whole image resized if need be */
     int image_size;            /* S: batches are (n,S,S,3) */
     double mean[3], std[3];    /* of values in 0..1 */
+    const struct corruption *corruption; /* evaluation: of every image; NULL: none. Must outlive the loader */
     int batch;                 /* samples per step over all ranks */
     int micro_batch;           /* divides batch */
     int rank, ranks;           /* training: this rank does its contiguous share of a step's micro-batches;
