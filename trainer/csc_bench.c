@@ -1,0 +1,139 @@
+/* csc_bench.c - the program csc-bench: chooses the subcommand and holds what all of them need. */
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/bench.h"
+
+static const struct bench_command *const commands[] = { &bench_loader };
+enum { COMMANDS = sizeof commands / sizeof *commands };
+
+enum status bench_option(int argc, char **argv, const struct option *options, int *option)
+{
+    enum status status = STATUS_OK;
+    opterr = 0;
+    *option = getopt_long(argc, argv, ":", options, NULL);
+    if (*option == ':')
+        FAIL(STATUS_USAGE, "%s needs a value; see csc-bench %s --help", argv[optind - 1], argv[0]);
+    if (*option == '?')
+        FAIL(STATUS_USAGE, "unknown option %s; see csc-bench %s --help", argv[optind - 1], argv[0]);
+fail:
+    return status;
+}
+
+enum status bench_integer(const char *option, const char *text, long long low, long long high, long long *value)
+{
+    enum status status = STATUS_OK;
+    char *end;
+    errno = 0;
+    *value = strtoll(text, &end, 10);
+    if (errno || end == text || *end || isspace((unsigned char)*text) || *value < low || *value > high)
+        FAIL(STATUS_USAGE, "%s %s: must be an integer between %lld and %lld", option, text, low, high);
+fail:
+    return status;
+}
+
+enum status bench_number(const char *option, const char *text, double low, double high, double *value)
+{
+    enum status status = STATUS_OK;
+    char *end;
+    errno = 0;
+    *value = strtod(text, &end);
+    if (errno || end == text || *end || !(*value >= low && *value <= high))
+        FAIL(STATUS_USAGE, "%s %s: must be a number between %g and %g", option, text, low, high);
+fail:
+    return status;
+}
+
+static double read_clock(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+double bench_clock(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+double bench_processor(void)
+{
+    return read_clock(CLOCK_PROCESS_CPUTIME_ID);
+}
+
+enum status bench_write_json(json_t *object, const char *path)
+{
+    enum status status = STATUS_OK;
+    char *text = NULL, *line = NULL;
+    if (!path) {
+        json_decref(object);
+        return STATUS_OK;
+    }
+    text = object ? json_dumps(object, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
+    if (!text || asprintf(&line, "%s\n", text) < 0) {
+        line = NULL;
+        FAIL(STATUS_NOMEM, "out of memory for the results");
+    }
+    if (strcmp(path, "-") != 0)
+        TRY(file_write(path, line, strlen(line)));
+    else if (fputs(line, stdout) < 0 || fflush(stdout) != 0)
+        FAIL(STATUS_IO, "standard output: %s", strerror(errno));
+fail:
+    json_decref(object);
+    free(text);
+    free(line);
+    return status;
+}
+
+static void print_help(void)
+{
+    printf("usage: csc-bench SUBCOMMAND ... [options]\n\nMeasures parts of csc-train on this machine.\n\n");
+    for (int i = 0; i < COMMANDS; i++)
+        printf("  csc-bench %-10s %s\n", commands[i]->name, commands[i]->summary);
+    printf("\ncsc-bench SUBCOMMAND --help tells more; --version prints the version.\n"
+           "exit codes: 0 done; 2 usage; 65 bad data; 71 out of memory; 74 I/O\n");
+}
+
+static enum status run(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    const struct bench_command *command = NULL;
+    if (argc < 2)
+        FAIL(STATUS_USAGE, "a subcommand is missing; csc-bench --help lists them");
+    if (!strcmp(argv[1], "--version")) {
+        puts("csc-bench " CSC_VERSION);
+        return STATUS_OK;
+    }
+    if (!strcmp(argv[1], "--help")) {
+        print_help();
+        return STATUS_OK;
+    }
+    for (int i = 0; i < COMMANDS; i++)
+        if (!strcmp(argv[1], commands[i]->name))
+            command = commands[i];
+    if (!command)
+        FAIL(STATUS_USAGE, "'%s' is not a subcommand; csc-bench --help lists them", argv[1]);
+    for (int i = 2; i < argc; i++)
+        if (!strcmp(argv[i], "--help")) {
+            printf("usage: csc-bench %s %s\n\n%s", command->name, command->operands, command->help);
+            return STATUS_OK;
+        }
+    TRY(command->run(argc - 1, argv + 1));
+fail:
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    log_init("csc-bench", 0, 1);
+    enum status status = run(argc, argv);
+    if (status != STATUS_OK)
+        log_failure();
+    return (int)status;
+}
