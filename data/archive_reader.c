@@ -39,8 +39,7 @@ fail:
     return status;
 }
 
-/* A copy of the name as paths inside datasets are compared: no "./" in front, no "/" behind. */
-static char *plain_name(const char *name)
+char *archive_plain_name(const char *name)
 {
     while (name[0] == '/' || (name[0] == '.' && name[1] == '/'))
         name += name[0] == '/' ? 1 : 2;
@@ -64,7 +63,7 @@ enum status archive_reader_next(struct archive_reader *r, struct member *member,
     if (!name)
         FAIL(STATUS_DATA, "%s: a member without a readable name", r->path);
     free(r->name);
-    r->name = plain_name(name);
+    r->name = archive_plain_name(name);
     if (!r->name)
         FAIL(STATUS_NOMEM, "%s: out of memory", r->path);
     r->bytes = archive_entry_size(entry);

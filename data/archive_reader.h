@@ -25,6 +25,8 @@ enum status archive_reader_next(struct archive_reader *reader, struct member *me
 /* The content of the current member into a buffer that grows; more than `limit` bytes is STATUS_DATA. */
 enum status archive_reader_content(struct archive_reader *reader, size_t limit, uint8_t **data, size_t *capacity,
                                    size_t *bytes);
+/* A copy of a member's name as paths are compared here: no "./" or "/" in front, no "/" behind. NULL without memory. */
+char *archive_plain_name(const char *name);
 void archive_reader_close(struct archive_reader *reader); /* NULL is fine */
 
 #endif

@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "data/archive_reader.h"
 #include "data/cifar_names.h"
 
@@ -28,6 +29,7 @@ struct part {
     char *path;    /* for reading and for messages */
     uint8_t *data; /* NULL until read */
     size_t bytes;
+    int64_t records;
 };
 
 struct cifar {
@@ -39,8 +41,7 @@ struct cifar {
     char **names;
     int classes;
     enum role reading;         /* what the source gives */
-    int part;
-    size_t offset;
+    bool archive;              /* all parts are in memory */
 };
 
 static enum role role_of(const struct cifar *c, const char *name, long *number)
@@ -198,6 +199,7 @@ enum status cifar_open(struct cifar **out, const char *path, bool hundred)
         snprintf(inner, sizeof inner, "%s/%s", path, hundred ? "cifar-100-binary" : "cifar-10-batches-bin");
         TRY(scan_folder(c, file_is_folder(inner) ? inner : path));
     } else {
+        c->archive = true;
         TRY(scan_archive(c, path));
     }
     if (c->count)
@@ -213,36 +215,70 @@ fail:
     return status;
 }
 
-static enum status next_record(struct pack_source *source, struct pack_item *item, bool *end)
+/* Records of a part; a file too short for one is an error when it is read, not none. */
+static int64_t records_of(const struct cifar *c, const struct part *part)
+{
+    struct stat info;
+    int64_t bytes = part->data ? (int64_t)part->bytes : stat(part->path, &info) == 0 ? info.st_size : 0;
+    return bytes < c->record ? 1 : bytes / c->record;
+}
+
+/* Sample `index` of the part that is being read; *part NULL if it lies behind the last. Parts before it are freed. */
+static enum status find_record(struct cifar *c, int64_t index, struct part **part, size_t *offset)
+{
+    enum status status = STATUS_OK;
+    *part = NULL;
+    for (int i = 0; i < c->count; i++) {
+        struct part *p = &c->parts[i];
+        if (p->role != c->reading)
+            continue;
+        int64_t records = p->records;
+        if (index < records) {
+            TRY(load_part(c, p));
+            *part = p;
+            *offset = (size_t)index * (size_t)c->record;
+            break;
+        }
+        index -= records;
+        if (!c->archive) {
+            free(p->data);
+            p->data = NULL;
+        }
+    }
+    if (!*part || *offset + (size_t)c->record > (*part)->bytes)
+        FAIL(STATUS_DATA, "%s: changed while it was read", *part ? (*part)->path : "CIFAR");
+fail:
+    return status;
+}
+
+static enum status read_record(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     enum status status = STATUS_OK;
     struct cifar *c = (struct cifar *)source;
-    for (; c->part < c->count; c->part++, c->offset = 0) {
-        struct part *done = &c->parts[c->part];
-        if (done->role != c->reading)
-            continue;
-        if (!done->data || c->offset < done->bytes)
-            break;
-        free(done->data);
-        done->data = NULL;
-    }
-    *end = c->part == c->count;
-    if (*end)
-        return STATUS_OK;
-    struct part *part = &c->parts[c->part];
-    TRY(load_part(c, part));
-    const uint8_t *record = part->data + c->offset;
+    struct part *part;
+    size_t offset = 0;
+    item->label = 0;
+    item->bytes = 0;
+    snprintf(item->name, sizeof item->name, "record %lld", (long long)index);
+    TRY(find_record(c, index, &part, &offset));
+    const uint8_t *record = part->data + offset;
     size_t labels = (size_t)c->record - PLANES;
     TRY(buffer_grow(&item->data, &item->capacity, PLANES));
     item->label = record[labels - 1];
-    snprintf(item->name, sizeof item->name, "%s: record %zu", part->path, c->offset / (size_t)c->record);
+    snprintf(item->name, sizeof item->name, "%s: record %zu", part->path, offset / (size_t)c->record);
     item->bytes = PLANES;
     memcpy(item->data, record + labels, PLANES);
-    c->offset += (size_t)c->record;
     if (item->label >= c->classes)
         FAIL(STATUS_DATA, "%s: label %d, but there are %d classes", item->name, item->label, c->classes);
 fail:
     return status;
+}
+
+static uint64_t record_bytes(const struct pack_source *source, int64_t index)
+{
+    (void)source;
+    (void)index;
+    return PLANES;
 }
 
 static enum status decode_record(const struct pack_source *source, const struct pack_item *item, struct image *image,
@@ -262,18 +298,21 @@ fail:
 struct pack_source *cifar_source(struct cifar *c, bool training)
 {
     int64_t total = 0;
+    char text[64];
+    uint64_t fingerprint = 0;
     c->reading = training ? ROLE_TRAINING : ROLE_TEST;
-    c->part = 0;
-    c->offset = 0;
     for (int i = 0; i < c->count; i++) {
-        const struct part *part = &c->parts[i];
-        struct stat info;
+        struct part *part = &c->parts[i];
         if (part->role != c->reading)
             continue;
-        int64_t bytes = part->data ? (int64_t)part->bytes : stat(part->path, &info) == 0 ? info.st_size : 0;
-        total += bytes < c->record ? 1 : bytes / c->record; /* a file too short is an error later, not none */
+        part->records = records_of(c, part);
+        total += part->records;
+        snprintf(text, sizeof text, "%016llx %ld %lld", (unsigned long long)fingerprint, part->number,
+                 (long long)part->records);
+        fingerprint = hash_bytes(text, strlen(text));
     }
-    c->source = (struct pack_source){ next_record, decode_record, total, c->classes, c->names };
+    c->source = (struct pack_source){ .read = read_record, .decode = decode_record, .bytes = record_bytes, .total = total,
+                                      .fingerprint = fingerprint, .classes = c->classes, .names = c->names };
     return total ? &c->source : NULL;
 }
 

@@ -1,5 +1,5 @@
-/* dataset_writer.h - a dataset being written: blocks in, shards and at last the index out.
- * Until the index is there, the folder is not a dataset. */
+/* dataset_writer.h - a dataset being written: batches of samples in; shards, a report and at last the index out.
+ * Until the index is there, the folder is not a dataset.  A journal lets a later process go on where one stopped. */
 #ifndef CSC_DATA_DATASET_WRITER_H
 #define CSC_DATA_DATASET_WRITER_H
 
@@ -8,33 +8,56 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/batch.h"
 #include "data/index.h"
-#include "data/shard.h"
+#include "data/journal.h"
+#include "data/pack.h"
+#include "data/shard_writer.h"
+
+/* What is to be written. */
+struct dataset_plan {
+    bool force;           /* replace another dataset, or what is left of another packing */
+    bool keep_journal;    /* for a command that writes several datasets, until all are whole */
+    enum codec codec;
+    int classes;
+    char *const *names;
+    const char *made_by;
+    uint64_t identity;    /* the same input and options, the same identity */
+    uint64_t shard_bytes; /* a shard is full when it has them */
+};
 
 struct dataset_writer {
     char *directory;
     int lock; /* descriptor of the folder, locked */
+    struct dataset_plan plan;
     struct index index;
     struct shard_writer shard;
     bool shard_open;
+    struct journal journal;
+    int64_t next;              /* samples of the input that are in */
+    bool complete;             /* an earlier process had written all of it, index included */
+    int64_t skipped, notes[NOTES];
+    uint64_t bytes, raw_bytes; /* of all frames */
+    char *report;              /* text of report.tsv: samples that were converted or left out */
+    size_t report_bytes, report_capacity;
+    int64_t synced;            /* when, in seconds */
 };
 
 /* STATUS_USAGE if `directory` holds a dataset and force is false. */
 enum status dataset_writer_check(const char *directory, bool force);
 
-/* Makes the folder and removes an interrupted or, with force, an older dataset. Names are copied. */
-enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, bool force,
-                                enum codec codec, int classes, char *const *names, const char *made_by);
+/* Makes the folder and takes up what an interrupted packing of the same identity left: writer->next says how far
+ * it came. STATUS_USAGE if the folder holds a dataset, or another packing's beginning, and plan->force is false. */
+enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, const struct dataset_plan *plan);
 
-/* Counts a sample that the next block holds. */
-void dataset_writer_count(struct dataset_writer *writer, int label, int width, int height);
+/* Appends a batch, whose frames lie one after the other in `data`. */
+enum status dataset_writer_add(struct dataset_writer *writer, const struct batch *batch, const uint8_t *data);
 
-/* Appends a compressed block. */
-enum status dataset_writer_add(struct dataset_writer *writer, const void *frame, uint32_t bytes, uint32_t raw_bytes,
-                               uint32_t samples);
-
-/* Closes the last shard and writes the index. STATUS_DATA if there is no sample. */
+/* Closes the last shard, writes report and index, removes the journal. STATUS_DATA if there is no sample. */
 enum status dataset_writer_commit(struct dataset_writer *writer);
 void dataset_writer_finish(struct dataset_writer *writer);
+
+/* Removes the journal of a dataset that was written with keep_journal. */
+enum status dataset_writer_forget(const char *directory);
 
 #endif

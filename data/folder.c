@@ -1,5 +1,6 @@
-/* folder.c - lists first, so that classes and order are known, then gives the files one by one:
- * from disk by path; from a sorted archive as they come; from any other by way of a spool file. */
+/* folder.c - lists first, so that classes and order are known, then gives the files: from disk by path and from an
+ * uncompressed tar by offset, in any order; from a sorted compressed archive as they come; from any other compressed
+ * one by way of a spool file. */
 #include "data/folder.h"
 
 #include <dirent.h>
@@ -16,20 +17,10 @@
 #include "base/log.h"
 #include "data/archive_reader.h"
 #include "data/decode.h"
-#include "data/listing.h"
+#include "data/exif.h"
+#include "data/folder_internal.h"
 
-#define LIMIT_FILE ((size_t)512 << 20)
 enum { DEPTH = 32 }; /* of folders; a link that points upwards would go on for ever */
-
-struct folder {
-    struct pack_source source; /* first: sources are cast back */
-    char *path, *root;         /* root without slashes at its ends, or "" */
-    struct listing listing;
-    int64_t next;
-    struct archive_reader *reader; /* of a sorted archive */
-    int spool;                     /* descriptor, or -1 */
-    int64_t *offsets;              /* (listing.count + 1): of each file in the spool, by its order in the archive */
-};
 
 /* ---- a folder on disk ---- */
 
@@ -40,7 +31,6 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
     char full[PATH_MAX], child[PATH_MAX];
     DIR *handle = NULL;
     struct stat info;
-    bool taken;
     if (depth > DEPTH)
         FAIL(STATUS_DATA, "%s/%s: folders more than %d deep", base, path, DEPTH);
     snprintf(full, sizeof full, "%s/%s", base, path);
@@ -54,12 +44,12 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
             snprintf(full, sizeof full, "%s/%s", base, child) >= PATH_MAX)
             FAIL(STATUS_IO, "%s/%s: name too long", base, path);
         if (stat(full, &info) != 0)
-            FAIL(STATUS_IO, "%s: %s", full, strerror(errno));
+            info = (struct stat){ .st_size = 0 }; /* a link that leads nowhere: a bad image when it is read */
         if (S_ISDIR(info.st_mode)) {
             TRY(listing_add_folder(l, child));
             TRY(list_disk(l, base, child, depth + 1));
         } else {
-            TRY(listing_add_file(l, child, &taken));
+            TRY(listing_add_file(l, child, 0, (uint64_t)info.st_size));
         }
     }
 fail:
@@ -72,17 +62,21 @@ static enum status next_on_disk(struct folder *f, const struct listed *file, str
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s%s%s/%s", f->path, *f->root ? "/" : "", f->root, file->path);
+    if (snprintf(path, sizeof path, "%s%s%s/%s", f->path, *f->root ? "/" : "", f->root, file->path) >= PATH_MAX)
+        FAIL(STATUS_DATA, "%s: name too long", file->path);
     free(item->data);
     item->data = NULL;
     item->capacity = 0;
+    item->absent = access(path, R_OK) != 0 && (errno == ENOENT || errno == EACCES || errno == ELOOP);
     TRY(file_read(path, LIMIT_FILE, (char **)&item->data, &item->bytes));
     item->capacity = item->bytes;
+    if (item->bytes != file->bytes)
+        FAIL(STATUS_DATA, "%s: its size changed while the folder was packed", file->path);
 fail:
     return status;
 }
 
-/* ---- an archive ---- */
+/* ---- an uncompressed archive ---- */
 
 /* A member's name below the root; NULL if it lies elsewhere, is the root itself, or is hidden. */
 static const char *below_root(const struct folder *f, const char *name)
@@ -94,27 +88,73 @@ static const char *below_root(const struct folder *f, const char *name)
     return listing_wants(name) ? name : NULL;
 }
 
+static enum status add_member(void *context, const struct member *member, uint64_t offset)
+{
+    enum status status = STATUS_OK;
+    struct folder *f = context;
+    const char *name = below_root(f, member->name);
+    if (!name)
+        return STATUS_OK;
+    if (member->kind == MEMBER_OTHER)
+        FAIL(STATUS_DATA, "%s: %s is a link, which cannot be followed here; unpack the archive and pack the folder", f->path,
+             member->name);
+    if (member->kind == MEMBER_FOLDER)
+        TRY(listing_add_folder(&f->listing, name));
+    else
+        TRY(listing_add_file(&f->listing, name, offset, (uint64_t)member->bytes));
+fail:
+    return status;
+}
+
+enum status folder_next_in_file(const struct folder *f, const struct listed *file, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    if (file->bytes > LIMIT_FILE)
+        FAIL(STATUS_DATA, "%s: %s: %llu bytes, more than the %zu that it may have", f->path, file->path,
+             (unsigned long long)file->bytes, LIMIT_FILE);
+    item->bytes = (size_t)file->bytes;
+    TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
+    for (size_t done = 0; done < item->bytes;) {
+        ssize_t got = pread(f->file, item->data + done, item->bytes - done, (off_t)(file->offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            FAIL(STATUS_IO, "reading %s in %s: %s", file->path, f->path, got ? strerror(errno) : "the file ends");
+        done += (size_t)got;
+    }
+fail:
+    return status;
+}
+
+enum status folder_open_tar(struct folder *f, struct tar_range *range, bool *is_tar)
+{
+    enum status status = STATUS_OK;
+    struct stat info;
+    f->file = open(f->path, O_RDONLY | O_CLOEXEC);
+    if (f->file < 0 || fstat(f->file, &info) != 0)
+        FAIL(STATUS_IO, "%s: %s", f->path, strerror(errno));
+    if (!S_ISREG(info.st_mode))
+        FAIL(STATUS_IO, "%s: not a regular file", f->path);
+    *range = (struct tar_range){ f->path, f->file, NULL, 0, (uint64_t)info.st_size };
+    TRY(tar_recognise(range, is_tar));
+fail:
+    return status;
+}
+
+/* ---- a compressed archive ---- */
+
 static enum status list_archive(struct folder *f)
 {
     enum status status = STATUS_OK;
     struct archive_reader *reader = NULL;
     struct member member;
-    bool end = false, taken;
+    bool end = false;
     TRY(archive_reader_open(&reader, f->path));
     for (;;) {
         TRY(archive_reader_next(reader, &member, &end));
         if (end)
             break;
-        const char *name = below_root(f, member.name);
-        if (!name)
-            continue;
-        if (member.kind == MEMBER_OTHER)
-            FAIL(STATUS_DATA, "%s: %s is a link, which cannot be followed here; unpack the archive and pack the folder",
-                 f->path, member.name);
-        if (member.kind == MEMBER_FOLDER)
-            TRY(listing_add_folder(&f->listing, name));
-        else
-            TRY(listing_add_file(&f->listing, name, &taken));
+        TRY(add_member(f, &member, 0));
     }
 fail:
     archive_reader_close(reader);
@@ -144,14 +184,11 @@ static enum status open_spool(struct folder *f, const char *folder)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    f->offsets = calloc((size_t)f->listing.count + 1, sizeof *f->offsets);
-    if (!f->offsets)
-        FAIL(STATUS_NOMEM, "%s: out of memory", f->path);
     TRY(file_make_folders(folder));
     if (snprintf(path, sizeof path, "%s/.spool-XXXXXX", folder) >= PATH_MAX)
         FAIL(STATUS_IO, "%s: name too long", folder);
-    f->spool = mkstemp(path);
-    if (f->spool < 0)
+    f->file = mkstemp(path);
+    if (f->file < 0)
         FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     unlink(path); /* gone when it is closed, however this process ends */
 fail:
@@ -162,7 +199,7 @@ static enum status write_spool(struct folder *f, const uint8_t *data, size_t byt
 {
     enum status status = STATUS_OK;
     for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = write(f->spool, data + done, bytes - done);
+        ssize_t wrote = write(f->file, data + done, bytes - done);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote < 0)
@@ -173,77 +210,95 @@ fail:
     return status;
 }
 
-/* Copies all files of the archive into the spool. */
+static int compare_orders(const void *a, const void *b)
+{
+    const struct listed *x = *(struct listed *const *)a, *y = *(struct listed *const *)b;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+/* Copies all files of the archive into the spool, where they then have their offsets. */
 static enum status fill_spool(struct folder *f, const char *folder)
 {
     enum status status = STATUS_OK;
     struct archive_reader *reader = NULL;
     struct pack_item item = { .data = NULL };
+    uint64_t offset = 0;
+    struct listed **files = calloc((size_t)f->listing.count, sizeof *files);
+    if (!files)
+        FAIL(STATUS_NOMEM, "%s: out of memory", f->path);
+    for (int64_t i = 0; i < f->listing.count; i++)
+        files[i] = &f->listing.files[i];
+    qsort(files, (size_t)f->listing.count, sizeof *files, compare_orders);
     log_info("%s: its files are not in sorted order; unpacking it into a temporary file first", f->path);
     TRY(open_spool(f, folder));
     TRY(archive_reader_open(&reader, f->path));
     for (int64_t i = 0; i < f->listing.count; i++) {
         TRY(next_file(f, reader, &item));
         TRY(write_spool(f, item.data, item.bytes));
-        f->offsets[i + 1] = f->offsets[i] + (int64_t)item.bytes;
+        files[i]->offset = offset;
+        files[i]->bytes = item.bytes;
+        offset += item.bytes;
     }
 fail:
+    free(files);
     free(item.data);
     archive_reader_close(reader);
     return status;
 }
 
-static enum status next_in_spool(struct folder *f, const struct listed *file, struct pack_item *item)
+/* ---- all ---- */
+
+/* The archive as it comes; samples before `index` are passed over. */
+static enum status next_in_stream(struct folder *f, int64_t index, struct pack_item *item)
 {
     enum status status = STATUS_OK;
-    int64_t offset = f->offsets[file->order];
-    item->bytes = (size_t)(f->offsets[file->order + 1] - offset);
-    TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
-    for (size_t done = 0; done < item->bytes;) {
-        ssize_t got = pread(f->spool, item->data + done, item->bytes - done, (off_t)(offset + (int64_t)done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            FAIL(STATUS_IO, "reading back %s: %s", file->path, got ? strerror(errno) : "file ends");
-        done += (size_t)got;
-    }
+    for (; f->streamed <= index; f->streamed++)
+        TRY(next_file(f, f->reader, item));
 fail:
     return status;
 }
 
-/* ---- both ---- */
-
-static enum status next_image(struct pack_source *source, struct pack_item *item, bool *end)
+enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item)
 {
-    enum status status = STATUS_OK;
     struct folder *f = (struct folder *)source;
-    *end = f->next == f->listing.count;
-    if (*end)
-        return STATUS_OK;
-    const struct listed *file = &f->listing.files[f->next++];
+    const struct listed *file = &f->listing.files[index];
     item->label = file->label;
     snprintf(item->name, sizeof item->name, "%s", file->path);
-    if (f->reader)
-        TRY(next_file(f, f->reader, item));
-    else if (f->spool >= 0)
-        TRY(next_in_spool(f, file, item));
-    else
-        TRY(next_on_disk(f, file, item));
+    return f->reader ? next_in_stream(f, index, item) : f->file >= 0 ? folder_next_in_file(f, file, item) :
+           next_on_disk(f, file, item);
+}
+
+enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
+                          unsigned *notes)
+{
+    enum status status = STATUS_OK;
+    (void)source;
+    TRY(decode_image(item->data, item->bytes, item->name, image, notes));
+    *notes |= (unsigned)exif_turned(item->data, item->bytes) << NOTE_TURNED;
 fail:
     return status;
 }
 
-static enum status decode_item(const struct pack_source *source, const struct pack_item *item, struct image *image,
-                               unsigned *notes)
+uint64_t folder_bytes(const struct pack_source *source, int64_t index)
 {
-    (void)source;
-    return decode_image(item->data, item->bytes, item->name, image, notes);
+    return ((const struct folder *)source)->listing.files[index].bytes;
 }
 
-static enum status prepare_archive(struct folder *f, const char *spool)
+static enum status open_archive(struct folder *f, const char *where, const char *spool)
 {
     enum status status = STATUS_OK;
-    bool sorted = true;
+    struct tar_range range;
+    bool is_tar = false, sorted = true;
+    TRY(folder_open_tar(f, &range, &is_tar));
+    if (is_tar) {
+        TRY(tar_list(&range, add_member, f));
+        TRY(listing_complete(&f->listing, where, *f->root != 0));
+        return STATUS_OK;
+    }
+    close(f->file);
+    f->file = -1;
+    TRY(list_archive(f));
+    TRY(listing_complete(&f->listing, where, *f->root != 0));
     for (int64_t i = 0; i < f->listing.count; i++)
         sorted &= f->listing.files[i].order == i;
     if (sorted)
@@ -254,31 +309,52 @@ fail:
     return status;
 }
 
+enum status folder_create(struct folder **out, const char *path)
+{
+    enum status status = STATUS_OK;
+    struct folder *f = calloc(1, sizeof *f);
+    if (!f)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    f->file = -1;
+    f->path = strdup(path);
+    if (!f->path)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    *out = f;
+    return STATUS_OK;
+fail:
+    folder_close(f);
+    return status;
+}
+
+enum status folder_complete(struct folder *f)
+{
+    enum status status = STATUS_OK;
+    f->source = (struct pack_source){ .read = folder_read, .decode = folder_decode, .bytes = folder_bytes,
+                                      .parallel = !f->reader, .is_files = true, .total = f->listing.count,
+                                      .classes = f->listing.class_count, .names = f->listing.classes };
+    TRY(listing_fingerprint(&f->listing, &f->source.fingerprint));
+fail:
+    return status;
+}
+
 enum status folder_open(struct folder **out, const char *path, const char *root, const char *spool)
 {
     enum status status = STATUS_OK;
     char where[PATH_MAX];
-    struct folder *f = calloc(1, sizeof *f);
-    if (!f)
+    struct folder *f = NULL;
+    TRY(folder_create(&f, path));
+    f->root = archive_plain_name(root ? root : "");
+    if (!f->root)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    f->spool = -1;
-    f->path = strdup(path);
-    for (root = root ? root : ""; *root == '/' || (root[0] == '.' && root[1] == '/'); root++)
-        ;
-    f->root = strdup(root);
-    if (!f->path || !f->root)
-        FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    for (size_t n = strlen(f->root); n && f->root[n - 1] == '/';)
-        f->root[--n] = 0;
     if (snprintf(where, sizeof where, "%s%s%s", path, *f->root ? "/" : "", f->root) >= PATH_MAX)
         FAIL(STATUS_IO, "%s: name too long", path);
-    bool disk = file_is_folder(path);
-    TRY(disk ? list_disk(&f->listing, where, "", 0) : list_archive(f));
-    TRY(listing_complete(&f->listing, where, *f->root != 0));
-    if (!disk)
-        TRY(prepare_archive(f, spool));
-    f->source = (struct pack_source){ next_image, decode_item, f->listing.count, f->listing.class_count,
-                                      f->listing.classes };
+    if (file_is_folder(path)) {
+        TRY(list_disk(&f->listing, where, "", 0));
+        TRY(listing_complete(&f->listing, where, *f->root != 0));
+    } else {
+        TRY(open_archive(f, where, spool));
+    }
+    TRY(folder_complete(f));
     *out = f;
     return STATUS_OK;
 fail:
@@ -296,10 +372,9 @@ void folder_close(struct folder *f)
     if (!f)
         return;
     archive_reader_close(f->reader);
-    if (f->spool >= 0)
-        close(f->spool);
+    if (f->file >= 0)
+        close(f->file);
     listing_finish(&f->listing);
-    free(f->offsets);
     free(f->path);
     free(f->root);
     free(f);

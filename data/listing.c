@@ -1,9 +1,12 @@
 /* listing.c - collects paths, finds the classes among them, sorts both bytewise. */
 #include "data/listing.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 
 bool listing_wants(const char *path)
@@ -43,15 +46,9 @@ enum status listing_add_folder(struct listing *l, const char *path)
     return add_class(l, path);
 }
 
-enum status listing_add_file(struct listing *l, const char *path, bool *taken)
+enum status listing_add_entry(struct listing *l, const char *path, uint64_t offset, uint64_t bytes)
 {
     enum status status = STATUS_OK;
-    *taken = strchr(path, '/') != NULL;
-    if (!*taken) {
-        l->loose++;
-        return STATUS_OK;
-    }
-    TRY(add_class(l, path));
     if ((size_t)l->count == l->capacity) {
         size_t capacity = l->capacity ? 2 * l->capacity : 1024;
         struct listed *grown = realloc(l->files, capacity * sizeof *grown);
@@ -60,10 +57,23 @@ enum status listing_add_file(struct listing *l, const char *path, bool *taken)
         l->files = grown;
         l->capacity = capacity;
     }
-    l->files[l->count] = (struct listed){ .path = strdup(path), .order = l->count };
+    l->files[l->count] = (struct listed){ strdup(path), 0, l->count, offset, bytes };
     if (!l->files[l->count].path)
         FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->count);
     l->count++;
+fail:
+    return status;
+}
+
+enum status listing_add_file(struct listing *l, const char *path, uint64_t offset, uint64_t bytes)
+{
+    enum status status = STATUS_OK;
+    if (!strchr(path, '/')) {
+        l->loose++;
+        return STATUS_OK;
+    }
+    TRY(add_class(l, path));
+    TRY(listing_add_entry(l, path, offset, bytes));
 fail:
     return status;
 }
@@ -149,6 +159,23 @@ enum status listing_complete(struct listing *l, const char *where, bool rooted)
     for (int64_t i = 1; i < l->count; i++)
         if (!strcmp(l->files[i - 1].path, l->files[i].path))
             FAIL(STATUS_DATA, "%s: holds %s twice", where, l->files[i].path);
+fail:
+    return status;
+}
+
+enum status listing_fingerprint(const struct listing *l, uint64_t *fingerprint)
+{
+    enum status status = STATUS_OK;
+    char text[PATH_MAX + 64];
+    *fingerprint = 0;
+    for (int64_t i = 0; i < l->count; i++) {
+        const struct listed *file = &l->files[i];
+        int length = snprintf(text, sizeof text, "%016llx %d %llu %s", (unsigned long long)*fingerprint, file->label,
+                              (unsigned long long)file->bytes, file->path);
+        if (length >= (int)sizeof text)
+            FAIL(STATUS_DATA, "%.64s...: name too long", file->path);
+        *fingerprint = hash_bytes(text, (size_t)length);
+    }
 fail:
     return status;
 }

@@ -1,59 +1,34 @@
-/* pack.c - a ring of jobs, each a run of samples: the caller's thread fills jobs from the source and
- * writes them out in the same order, workers decode, cut into blocks and compress.
- * Where blocks begin depends on the samples only, so the files do not depend on the workers. */
+/* pack.c - a ring of jobs, each a run of samples: the caller's thread hands them out and writes them in the same
+ * order, workers read, decode, cut into blocks and compress.
+ * Where jobs and blocks begin depends on the samples only, so the files do not depend on the workers. */
 #include "data/pack.h"
 
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
+#include "base/hash.h"
 #include "base/log.h"
-#include "data/block.h"
 #include "data/dataset_writer.h"
+#include "data/pack_job.h"
 #include "data/pack_progress.h"
-#include "data/resize.h"
 
 enum {
-    JOB_ITEMS = 63,          /* of CIFAR's images these are three full blocks */
-    JOB_BYTES = 256 << 10,   /* encoded; a job ends when it has more */
-    WARNINGS = 20,           /* bad samples told one by one */
-};
-
-struct frame {
-    size_t offset; /* in job.frames */
-    uint32_t bytes, raw_bytes, samples;
-};
-
-struct result {
-    struct status_record failure; /* code STATUS_OK: a good sample */
-    int width, height;
-    unsigned notes;
-    size_t record_bytes;
-};
-
-enum job_state { JOB_FREE, JOB_READY, JOB_TAKEN, JOB_DONE };
-
-struct job {
-    enum job_state state;
-    int count;
-    struct pack_item items[JOB_ITEMS];
-    struct result results[JOB_ITEMS];
-    uint8_t *raw, *frames;
-    size_t raw_capacity, raw_bytes, frames_capacity, frames_bytes;
-    struct frame frame[JOB_ITEMS];
-    int frame_count;
-    struct status_record failure; /* of the job as a whole: no memory */
+    JOB_BYTES = 256 << 10, /* encoded; a job ends when it has more */
+    WARNINGS = 20,         /* bad samples told one by one; the report has all */
 };
 
 struct packer {
     struct pack_source *source;
-    const struct pack_options *options;
-    enum codec codec;
+    struct pack_options options;
     struct pack_report *report;
     struct dataset_writer writer;
     struct pack_progress progress;
+    int64_t first, next, end;   /* samples of this part; handed out up to next */
+    int64_t told;               /* bad samples */
     pthread_mutex_t mutex;
     pthread_cond_t ready, done; /* a job became ready, done */
     bool stop;
@@ -62,141 +37,25 @@ struct packer {
     pthread_t *workers;
 };
 
-/* What a worker keeps from one image to the next. */
-struct bench {
-    struct image image, resized;
-    struct resizer resizer;
-    ZSTD_CCtx *zstd;
-};
-
-/* Shrinks bench->image as asked; *image is then the one to pack. */
-static enum status shrink(const struct pack_options *o, struct bench *bench, struct image **image, unsigned *notes)
+const char *pack_note_text(enum pack_note note)
 {
-    enum status status = STATUS_OK;
-    int width = bench->image.width, height = bench->image.height, to = o->resize_to;
-    bool by_height = (o->resize == RESIZE_SHORT) == (width > height);
-    *image = &bench->image;
-    if (o->resize == RESIZE_NONE || (by_height ? height : width) <= to)
-        return STATUS_OK;
-    int w = by_height ? resize_other_side(to, height, width) : to;
-    int h = by_height ? to : resize_other_side(to, width, height);
-    TRY(image_resize_buffer(&bench->resized, w, h));
-    TRY(resize_window(&bench->resizer, view_image(&bench->image), w, h, 0, 0, w, h, bench->resized.pixels));
-    *image = &bench->resized;
-    *notes |= 1u << NOTE_RESIZED;
-fail:
-    return status;
-}
-
-/* Decodes item i and appends its record to job->raw. */
-static enum status process_item(struct packer *p, struct job *job, int i, struct bench *bench)
-{
-    enum status status = STATUS_OK;
-    struct result *result = &job->results[i];
-    struct image *image;
-    const struct pack_item *item = &job->items[i];
-    TRY(p->source->decode(p->source, item, &bench->image, &result->notes));
-    TRY(shrink(p->options, bench, &image, &result->notes));
-    struct block_input input = { item->label, image->width, image->height, image->pixels, item->data, item->bytes };
-    size_t bytes = block_record_bytes(p->codec, &input);
-    if (job->raw_bytes + bytes > job->raw_capacity) {
-        size_t capacity = job->raw_bytes + bytes + job->raw_capacity / 2;
-        uint8_t *grown = realloc(job->raw, capacity);
-        if (!grown)
-            FAIL(STATUS_NOMEM, "%s: out of memory for %zu bytes of pixels", job->items[i].name, capacity);
-        job->raw = grown;
-        job->raw_capacity = capacity;
-    }
-    block_append(job->raw + job->raw_bytes, p->codec, &input);
-    job->raw_bytes += bytes;
-    result->record_bytes = bytes;
-    result->width = image->width;
-    result->height = image->height;
-fail:
-    if (status != STATUS_OK)
-        status_save(&result->failure);
-    return status;
-}
-
-static enum status compress_frame(const struct packer *p, struct job *job, struct bench *bench, const uint8_t *raw,
-                                  size_t bytes, uint32_t samples)
-{
-    enum status status = STATUS_OK;
-    size_t bound = block_bound(p->codec, raw, bytes, samples), got;
-    if (job->frames_bytes + bound > job->frames_capacity) {
-        size_t capacity = job->frames_bytes + bound + job->frames_capacity / 2;
-        uint8_t *grown = realloc(job->frames, capacity);
-        if (!grown)
-            FAIL(STATUS_NOMEM, "out of memory for %zu bytes of frames", capacity);
-        job->frames = grown;
-        job->frames_capacity = capacity;
-    }
-    TRY(block_compress(bench->zstd, p->codec, raw, bytes, samples, job->frames + job->frames_bytes, bound, &got));
-    job->frame[job->frame_count++] = (struct frame){ job->frames_bytes, (uint32_t)got, (uint32_t)bytes, samples };
-    job->frames_bytes += got;
-fail:
-    return status;
-}
-
-/* Cuts the records into blocks of about equal size, at most BLOCK_TARGET unless one record is larger. */
-static enum status compress_job(const struct packer *p, struct job *job, struct bench *bench)
-{
-    enum status status = STATUS_OK;
-    size_t blocks = (job->raw_bytes + BLOCK_TARGET - 1) / BLOCK_TARGET;
-    size_t target = blocks ? (job->raw_bytes + blocks - 1) / blocks : 0;
-    size_t begin = 0, bytes = 0;
-    uint32_t samples = 0;
-    for (int i = 0; i < job->count; i++) {
-        size_t record = job->results[i].record_bytes;
-        if (!record)
-            continue;
-        if (samples && bytes + record > target) {
-            TRY(compress_frame(p, job, bench, job->raw + begin, bytes, samples));
-            begin += bytes;
-            bytes = samples = 0;
-        }
-        bytes += record;
-        samples++;
-    }
-    if (samples)
-        TRY(compress_frame(p, job, bench, job->raw + begin, bytes, samples));
-fail:
-    return status;
-}
-
-static void process_job(struct packer *p, struct job *job, struct bench *bench)
-{
-    enum status status = STATUS_OK;
-    memset(job->results, 0, sizeof job->results);
-    job->raw_bytes = job->frames_bytes = 0;
-    job->frame_count = 0;
-    job->failure.code = STATUS_OK;
-    if (!bench->zstd) {
-        bench->zstd = ZSTD_createCCtx();
-        if (!bench->zstd)
-            FAIL(STATUS_NOMEM, "out of memory for zstd");
-    }
-    for (int i = 0; i < job->count; i++) {
-        status = process_item(p, job, i, bench);
-        if (status != STATUS_OK && status != STATUS_DATA)
-            goto fail;
-    }
-    TRY(compress_job(p, job, bench));
-    return;
-fail:
-    (void)status;
-    status_save(&job->failure);
+    static const char *const texts[NOTES] = {
+        "grey", "CMYK", "16 bits a channel", "16-bit grey (values above 255 become white, as in Pillow)", "palette",
+        "transparency dropped", "named as another format than it is", "EXIF rotation not applied, as in torchvision",
+        "made smaller",
+    };
+    return texts[note];
 }
 
 static void *worker_main(void *context)
 {
     struct packer *p = context;
-    struct bench bench = { .zstd = NULL };
+    struct worker worker = { .raw = NULL };
     pthread_mutex_lock(&p->mutex);
     while (!p->stop) {
         struct job *job = NULL;
-        for (int i = 0; i < p->job_count && !job; i++)
-            if (p->jobs[i].state == JOB_READY)
+        for (int i = 0; i < p->job_count; i++)
+            if (p->jobs[i].state == JOB_READY && (!job || p->jobs[i].first < job->first))
                 job = &p->jobs[i];
         if (!job) {
             pthread_cond_wait(&p->ready, &p->mutex);
@@ -204,81 +63,73 @@ static void *worker_main(void *context)
         }
         job->state = JOB_TAKEN;
         pthread_mutex_unlock(&p->mutex);
-        process_job(p, job, &bench);
+        job_process(job, p->source, &p->options, &worker);
         pthread_mutex_lock(&p->mutex);
         job->state = JOB_DONE;
         pthread_cond_signal(&p->done);
     }
     pthread_mutex_unlock(&p->mutex);
-    image_finish(&bench.image);
-    image_finish(&bench.resized);
-    resizer_finish(&bench.resizer);
-    ZSTD_freeCCtx(bench.zstd);
+    worker_finish(&worker);
     return NULL;
 }
 
-/* Takes samples from the source until the job is full; a job without any is the end. */
-static enum status fill_job(struct packer *p, struct job *job, bool *end)
+/* Gives the job its samples: up to the end of their group, or until they are many bytes. */
+static void fill_job(struct packer *p, struct job *job)
 {
-    enum status status = STATUS_OK;
-    size_t bytes = 0;
+    uint64_t bytes = 0;
+    job->first = p->next;
     job->count = 0;
-    while (!*end && job->count < JOB_ITEMS && bytes < JOB_BYTES) {
-        struct pack_item *item = &job->items[job->count];
-        TRY(p->source->next(p->source, item, end));
-        if (*end)
-            break;
-        bytes += item->bytes;
+    do {
+        bytes += p->source->bytes(p->source, p->next);
+        if (!p->source->parallel)
+            job_read(job, job->count, p->source, &job->items[job->count]);
         job->count++;
-    }
-fail:
-    return status;
+        p->next++;
+    } while (p->next < p->end && p->next % GROUP && bytes < JOB_BYTES);
 }
 
-/* Counts the job's samples, tells of bad ones, writes its blocks. */
-static enum status commit_job(struct packer *p, struct job *job)
+/* The first sample of the job that ends the packing, as a failure. */
+static enum status check_job(struct packer *p, const struct job *job)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < job->count; i++) {
-        const struct result *r = &job->results[i];
-        if (r->failure.code != STATUS_OK && !(r->failure.code == STATUS_DATA && p->options->skip_bad))
-            return status_restore(&r->failure);
+        const struct status_record *bad = &job->bad[i];
+        if (bad->code == STATUS_OK || (job->may_skip[i] && p->options.skip_bad))
+            continue;
+        if (job->may_skip[i])
+            FAIL(bad->code, "%s (--bad skip leaves such images out)", bad->message);
+        return status_restore(bad);
     }
     if (job->failure.code != STATUS_OK)
         return status_restore(&job->failure);
-    for (int i = 0; i < job->count; i++) {
-        const struct result *r = &job->results[i];
-        if (r->failure.code != STATUS_OK) {
-            if (++p->report->skipped <= WARNINGS)
-                log_warn("skipped: %s", r->failure.message);
-            continue;
-        }
-        dataset_writer_count(&p->writer, job->items[i].label, r->width, r->height);
-        p->report->samples++;
-        for (int n = 0; n < NOTES; n++)
-            p->report->notes[n] += r->notes >> n & 1;
-    }
-    for (int i = 0; i < job->frame_count; i++) {
-        const struct frame *f = &job->frame[i];
-        TRY(dataset_writer_add(&p->writer, job->frames + f->offset, f->bytes, f->raw_bytes, f->samples));
-        p->report->bytes += f->bytes;
-        p->report->raw_bytes += f->raw_bytes;
-    }
-    pack_progress_step(&p->progress, p->report->samples + p->report->skipped, p->report->bytes);
 fail:
     return status;
 }
 
-/* Fills and commits jobs in ring order until the source ends. */
+/* Tells of the job's bad samples, writes its blocks. */
+static enum status commit_job(struct packer *p, struct job *job)
+{
+    enum status status = STATUS_OK;
+    struct batch batch = { job->first + job->count, job->count, job->frame_count, job->samples, job->frame };
+    TRY(check_job(p, job));
+    TRY(dataset_writer_add(&p->writer, &batch, job->frames));
+    for (int i = 0; i < job->count; i++)
+        if (job->bad[i].code != STATUS_OK && ++p->told <= WARNINGS)
+            log_warn("left out: %s", job->bad[i].message);
+    pack_progress_step(&p->progress, batch.next - p->first, p->writer.bytes);
+fail:
+    return status;
+}
+
+/* Fills and commits jobs in ring order until all samples are in. */
 static enum status run_jobs(struct packer *p)
 {
     enum status status = STATUS_OK;
-    bool end = false;
     int64_t filled = 0, committed = 0;
-    while (!end || committed < filled) {
-        if (!end && filled - committed < p->job_count) {
+    while (p->next < p->end || committed < filled) {
+        if (p->next < p->end && filled - committed < p->job_count) {
             struct job *job = &p->jobs[filled % p->job_count];
-            TRY(fill_job(p, job, &end));
+            fill_job(p, job);
             pthread_mutex_lock(&p->mutex);
             job->state = JOB_READY;
             pthread_cond_signal(&p->ready);
@@ -303,7 +154,7 @@ static enum status start_workers(struct packer *p)
 {
     enum status status = STATUS_OK;
     sigset_t all, before;
-    int wanted = p->options->workers < 1 ? 1 : p->options->workers;
+    int wanted = p->options.workers < 1 ? 1 : p->options.workers;
     p->job_count = 2 * wanted + 2;
     p->jobs = calloc((size_t)p->job_count, sizeof *p->jobs);
     p->workers = calloc((size_t)wanted, sizeof *p->workers);
@@ -329,12 +180,8 @@ static void packer_finish(struct packer *p)
     pthread_mutex_unlock(&p->mutex);
     for (int i = 0; i < p->worker_count; i++)
         pthread_join(p->workers[i], NULL);
-    for (int j = 0; p->jobs && j < p->job_count; j++) {
-        for (int i = 0; i < JOB_ITEMS; i++)
-            free(p->jobs[j].items[i].data);
-        free(p->jobs[j].raw);
-        free(p->jobs[j].frames);
-    }
+    for (int j = 0; p->jobs && j < p->job_count; j++)
+        job_finish(&p->jobs[j]);
     free(p->jobs);
     free(p->workers);
     dataset_writer_finish(&p->writer);
@@ -343,26 +190,113 @@ static void packer_finish(struct packer *p)
     pthread_cond_destroy(&p->done);
 }
 
+enum status pack_range(const struct pack_options *o, int64_t total, int64_t *first, int64_t *end)
+{
+    enum status status = STATUS_OK;
+    int64_t groups = (total + GROUP - 1) / GROUP;
+    *first = 0;
+    *end = total;
+    if (!o->parts)
+        return STATUS_OK;
+    *first = groups * (o->part - 1) / o->parts * GROUP;
+    *end = o->part == o->parts ? total : groups * o->part / o->parts * GROUP;
+    if (*first >= *end)
+        FAIL(STATUS_USAGE, "--part %d/%d: %lld images are too few for so many parts", o->part, o->parts, (long long)total);
+fail:
+    return status;
+}
+
+/* XXH64 of everything that the bytes of the whole dataset depend on. */
+static enum status identify(const struct packer *p, uint64_t *identity)
+{
+    enum status status = STATUS_OK;
+    const struct pack_options *o = &p->options;
+    char *text = NULL;
+    int length = asprintf(&text, "%s\ncodec %d\nresize %d %d\nshard %llu\nzstd %u\nsamples %lld %016llx\n", o->made_by, o->codec,
+                          o->resize, o->resize_to, (unsigned long long)o->shard_bytes, ZSTD_versionNumber(),
+                          (long long)p->source->total, (unsigned long long)p->source->fingerprint);
+    if (length < 0)
+        FAIL(STATUS_NOMEM, "out of memory");
+    *identity = hash_bytes(text, (size_t)length);
+    free(text);
+fail:
+    return status;
+}
+
+static enum status open_writer(struct packer *p, const char *directory)
+{
+    enum status status = STATUS_OK;
+    const struct pack_options *o = &p->options;
+    struct dataset_plan plan = { o->force, o->keep_journal, o->codec, p->source->classes, p->source->names, o->made_by, 0,
+                                 o->shard_bytes };
+    char *made_by = NULL;
+    TRY(identify(p, &plan.identity));
+    TRY(pack_range(o, p->source->total, &p->first, &p->end));
+    if (o->parts) {
+        if (asprintf(&made_by, "%s --part %d/%d of %016llx", o->made_by, o->part, o->parts,
+                     (unsigned long long)plan.identity) < 0) {
+            made_by = NULL;
+            FAIL(STATUS_NOMEM, "out of memory");
+        }
+        plan.made_by = made_by;
+        plan.identity = hash_bytes(made_by, strlen(made_by));
+    }
+    TRY(dataset_writer_init(&p->writer, directory, &plan));
+    p->next = p->writer.next > p->first ? p->writer.next : p->first;
+    if (p->next > p->end)
+        FAIL(STATUS_DATA, "%s: its journal says that %lld of %lld images are packed; --force starts over", directory,
+             (long long)p->next, (long long)p->end);
+    if (p->writer.complete)
+        log_info("%s: was complete already", directory);
+    else if (p->next > p->first)
+        log_info("%s: going on where it was interrupted, behind image %lld of %lld", directory,
+                 (long long)(p->next - p->first), (long long)(p->end - p->first));
+    p->report->resumed_at = p->next - p->first;
+    pack_progress_start(&p->progress, directory, p->end - p->first);
+    p->progress.before = p->next - p->first;
+fail:
+    free(made_by);
+    return status;
+}
+
+static void fill_report(struct packer *p)
+{
+    struct pack_report *r = p->report;
+    const struct dataset_writer *w = &p->writer;
+    r->skipped = w->skipped;
+    r->samples = 0;
+    for (int c = 0; c < w->index.classes; c++)
+        r->samples += w->index.counts[c];
+    memcpy(r->notes, w->notes, sizeof r->notes);
+    r->bytes = w->bytes;
+    r->raw_bytes = w->raw_bytes;
+}
+
 enum status pack_dataset(struct pack_source *source, const char *directory, const struct pack_options *options,
                          struct pack_report *report)
 {
     enum status status = STATUS_OK;
-    struct packer p = { .source = source, .options = options, .codec = options->codec ? options->codec : CODEC_RGBZ,
-                        .report = report };
+    struct packer p = { .source = source, .options = *options, .report = report };
+    p.options.codec = options->codec ? options->codec : CODEC_RGBZ;
+    p.options.shard_bytes = options->shard_bytes ? options->shard_bytes : SHARD_TARGET;
     *report = (struct pack_report){ 0 };
     pthread_mutex_init(&p.mutex, NULL);
     pthread_cond_init(&p.ready, NULL);
     pthread_cond_init(&p.done, NULL);
-    TRY(dataset_writer_init(&p.writer, directory, options->force, p.codec, source->classes, source->names,
-                            options->made_by));
+    if (p.options.codec == CODEC_JPEG && !source->is_files)
+        FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
+    TRY(open_writer(&p, directory));
     TRY(start_workers(&p));
-    pack_progress_start(&p.progress, directory, source->total);
     TRY(run_jobs(&p));
+    fill_report(&p);
     TRY(dataset_writer_commit(&p.writer));
 fail:
+    if (status == STATUS_IO && p.writer.next > p.first)
+        status_report(status, __FILE__, __LINE__, "%s; what is packed is kept, and the same command goes on from there",
+                      status_message());
     report->seconds = pack_progress_end(&p.progress);
-    if (report->skipped > WARNINGS)
-        log_warn("%lld more bad samples skipped", (long long)report->skipped - WARNINGS);
+    if (p.told > WARNINGS)
+        log_warn("%lld more images left out; %s/report.tsv lists them", (long long)p.told - WARNINGS, directory);
     packer_finish(&p);
     return status;
 }

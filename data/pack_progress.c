@@ -37,19 +37,20 @@ void pack_progress_step(struct pack_progress *p, int64_t done, uint64_t bytes)
         return;
     p->shown = time;
     char of[64] = "", left[64] = "";
-    if (p->total > 0) {
-        double seconds = elapsed * (double)(p->total - done) / (double)done;
+    double rate = (double)(done - p->before) / elapsed;
+    if (p->total > 0 && rate > 0) {
+        double seconds = (double)(p->total - done) / rate;
         snprintf(of, sizeof of, " of %lld", (long long)p->total);
         snprintf(left, sizeof left, ", %d:%02d:%02d left", (int)(seconds / 3600), (int)(seconds / 60) % 60,
                  (int)seconds % 60);
     }
     if (!p->terminal) {
-        log_info("%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, (double)done / elapsed,
+        log_info("%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, rate,
                  (double)bytes / 1e6, left);
         return;
     }
     fprintf(stderr, "\r\x1b[K%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of,
-            (double)done / elapsed, (double)bytes / 1e6, left);
+            rate, (double)bytes / 1e6, left);
     fflush(stderr);
     p->open = true;
 }

@@ -7,7 +7,8 @@
 
 struct pack_progress {
     const char *what;
-    int64_t total; /* 0: unknown */
+    int64_t total;  /* 0: unknown */
+    int64_t before; /* done by an earlier process: not counted in the rate */
     double started, shown;
     bool terminal, open; /* a line is standing on the terminal */
 };

@@ -46,23 +46,4 @@ enum status shard_read_block(const struct shard *shard, uint32_t block, int clas
 /* "shard-00000.csz": the only form of a shard's name. */
 bool shard_name_ok(const char *name);
 
-/* A shard being written: create, add blocks, commit. Until then it lies under `path`.tmp. */
-struct shard_writer {
-    char *path, *temporary;
-    int fd;
-    enum codec codec;
-    uint64_t offset; /* bytes so far */
-    uint64_t samples;
-    uint32_t blocks, capacity;
-    uint8_t *table;  /* (blocks, ENTRY_BYTES) */
-    uint64_t hash;   /* valid after commit */
-};
-enum status shard_writer_init(struct shard_writer *writer, const char *path, enum codec codec);
-/* Appends a block, as block_compress made it of raw_bytes of records. */
-enum status shard_writer_add(struct shard_writer *writer, const void *frame, uint32_t bytes, uint32_t raw_bytes,
-                             uint32_t samples);
-/* Writes table and header, fsyncs, renames. */
-enum status shard_writer_commit(struct shard_writer *writer);
-void shard_writer_finish(struct shard_writer *writer); /* removes what was not committed */
-
 #endif

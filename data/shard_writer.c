@@ -1,4 +1,6 @@
 /* shard_writer.c - writes a shard under a temporary name and renames it when it is whole. */
+#include "data/shard_writer.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -6,8 +8,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/hash.h"
-#include "data/shard.h"
 
 static enum status write_all(const struct shard_writer *writer, const void *data, size_t bytes, uint64_t offset)
 {
@@ -24,21 +26,36 @@ fail:
     return status;
 }
 
-enum status shard_writer_init(struct shard_writer *writer, const char *path, enum codec codec)
+static enum status open_file(struct shard_writer *writer, const char *path, enum codec codec, int flags)
 {
     enum status status = STATUS_OK;
-    *writer = (struct shard_writer){ .fd = -1, .codec = codec, .offset = HEADER_BYTES };
+    *writer = (struct shard_writer){ .fd = -1, .offset = HEADER_BYTES, .codec = codec };
     writer->path = strdup(path);
     if (!writer->path || asprintf(&writer->temporary, "%s.tmp", path) < 0) {
         writer->temporary = NULL;
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     }
-    writer->fd = open(writer->temporary, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (writer->fd < 0)
+    if (!(flags & O_CREAT) && !file_exists(writer->temporary) && file_exists(path) &&
+        rename(path, writer->temporary) != 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    writer->fd = open(writer->temporary, O_RDWR | O_CLOEXEC | flags, 0666);
+    if (writer->fd < 0 && (errno != ENOENT || flags))
         FAIL(STATUS_IO, "%s: %s", writer->temporary, strerror(errno));
     return STATUS_OK;
 fail:
     shard_writer_finish(writer);
+    return status;
+}
+
+enum status shard_writer_init(struct shard_writer *writer, const char *path, enum codec codec)
+{
+    return open_file(writer, path, codec, O_CREAT | O_TRUNC);
+}
+
+enum status shard_writer_reopen(struct shard_writer *writer, const char *path, enum codec codec, bool *found)
+{
+    enum status status = open_file(writer, path, codec, 0);
+    *found = status == STATUS_OK && writer->fd >= 0;
     return status;
 }
 
@@ -56,23 +73,61 @@ fail:
     return status;
 }
 
-enum status shard_writer_add(struct shard_writer *writer, const void *frame, uint32_t bytes, uint32_t raw_bytes,
-                             uint32_t samples)
+static enum status add_entry(struct shard_writer *writer, const struct shard_frame *frame)
 {
     enum status status = STATUS_OK;
     if (writer->blocks == writer->capacity)
         TRY(grow_table(writer));
-    TRY(write_all(writer, frame, bytes, writer->offset));
     uint8_t *entry = writer->table + HEADER_BYTES + (size_t)writer->blocks * ENTRY_BYTES;
     put64(entry, writer->offset);
-    put32(entry + 8, bytes);
-    put32(entry + 12, raw_bytes);
+    put32(entry + 8, frame->bytes);
+    put32(entry + 12, frame->raw_bytes);
     put32(entry + 16, (uint32_t)writer->samples);
-    put32(entry + 20, samples);
-    put64(entry + 24, hash_bytes(frame, bytes));
-    writer->offset += bytes;
-    writer->samples += samples;
+    put32(entry + 20, frame->samples);
+    put64(entry + 24, frame->hash);
+    writer->offset += frame->bytes;
+    writer->samples += frame->samples;
     writer->blocks++;
+fail:
+    return status;
+}
+
+enum status shard_writer_recover(struct shard_writer *writer, const struct shard_frame *frame, bool *good)
+{
+    enum status status = STATUS_OK;
+    ssize_t got = 0;
+    uint8_t *data = malloc(frame->bytes ? frame->bytes : 1);
+    if (!data)
+        FAIL(STATUS_NOMEM, "%s: out of memory", writer->path);
+    for (size_t done = 0; done < frame->bytes; done += (size_t)got) {
+        got = pread(writer->fd, data + done, frame->bytes - done, (off_t)(writer->offset + done));
+        if (got < 0 && errno == EINTR)
+            got = 0;
+        else if (got <= 0)
+            break;
+    }
+    *good = (got > 0 || !frame->bytes) && hash_bytes(data, frame->bytes) == frame->hash;
+    if (*good)
+        TRY(add_entry(writer, frame));
+fail:
+    free(data);
+    return status;
+}
+
+enum status shard_writer_add(struct shard_writer *writer, const void *data, const struct shard_frame *frame)
+{
+    enum status status = STATUS_OK;
+    TRY(write_all(writer, data, frame->bytes, writer->offset));
+    TRY(add_entry(writer, frame));
+fail:
+    return status;
+}
+
+enum status shard_writer_sync(struct shard_writer *writer)
+{
+    enum status status = STATUS_OK;
+    if (fdatasync(writer->fd) != 0)
+        FAIL(STATUS_IO, "%s: %s", writer->temporary, strerror(errno));
 fail:
     return status;
 }
@@ -96,14 +151,12 @@ enum status shard_writer_commit(struct shard_writer *writer)
     TRY(write_all(writer, header + HEADER_BYTES, table_bytes, writer->offset));
     TRY(write_all(writer, header, HEADER_BYTES, 0));
     writer->offset += table_bytes;
-    if (fsync(writer->fd) != 0)
+    if (ftruncate(writer->fd, (off_t)writer->offset) != 0 || fsync(writer->fd) != 0)
         FAIL(STATUS_IO, "%s: %s", writer->temporary, strerror(errno));
     int closed = close(writer->fd);
     writer->fd = -1;
     if (closed != 0 || rename(writer->temporary, writer->path) != 0)
         FAIL(STATUS_IO, "%s: %s", writer->path, strerror(errno));
-    free(writer->temporary);
-    writer->temporary = NULL;
 fail:
     return status;
 }
@@ -112,8 +165,6 @@ void shard_writer_finish(struct shard_writer *writer)
 {
     if (writer->fd >= 0 && writer->path)
         close(writer->fd);
-    if (writer->temporary)
-        unlink(writer->temporary);
     free(writer->temporary);
     free(writer->path);
     free(writer->table);

@@ -28,7 +28,7 @@ struct synth {
     struct synth_config config;
     float *atoms;              /* (classes, SYNTH_ATOMS, 3, K, K) */
     char **names;
-    int64_t base, count, next; /* of the set being given */
+    int64_t base;              /* number of the first image of the set being given */
 };
 
 /* White noise blurred by a Gaussian: (K, K). */
@@ -145,17 +145,21 @@ static int label_of(const struct synth *s, int64_t number)
     return label;
 }
 
-static enum status next_image(struct pack_source *source, struct pack_item *item, bool *end)
+static enum status read_image(struct pack_source *source, int64_t index, struct pack_item *item)
 {
-    struct synth *s = (struct synth *)source;
-    *end = s->next == s->count;
-    if (*end)
-        return STATUS_OK;
-    item->index = s->base + s->next++;
+    const struct synth *s = (const struct synth *)source;
+    item->index = s->base + index; /* over both sets */
     item->label = label_of(s, item->index);
     item->bytes = 0;
     snprintf(item->name, sizeof item->name, "image %lld", (long long)item->index);
     return STATUS_OK;
+}
+
+static uint64_t image_bytes(const struct pack_source *source, int64_t index)
+{
+    const struct synth *s = (const struct synth *)source;
+    (void)index;
+    return (uint64_t)s->config.size * s->config.size * 3;
 }
 
 static enum status decode_image(const struct pack_source *source, const struct pack_item *item, struct image *image,
@@ -203,9 +207,9 @@ struct pack_source *synth_source(struct synth *s, bool training)
 {
     int64_t other = s->config.images / 5 > 0 ? s->config.images / 5 : 1;
     s->base = training ? 0 : s->config.images;
-    s->count = training ? s->config.images : other;
-    s->next = 0;
-    s->source = (struct pack_source){ next_image, decode_image, s->count, s->config.classes, s->names };
+    s->source = (struct pack_source){ .read = read_image, .decode = decode_image, .bytes = image_bytes, .parallel = true,
+                                      .total = training ? s->config.images : other, .fingerprint = (uint64_t)training,
+                                      .classes = s->config.classes, .names = s->names };
     return &s->source;
 }
 

@@ -1,28 +1,21 @@
 /* csc_pack.c - csc-pack: builds and checks sharded datasets.
- * One function per subcommand, and one table that finds them and holds their help. */
+ * The command line: one table finds the subcommands and holds their help. */
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
-#include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/affinity.h"
-#include "base/file.h"
 #include "base/log.h"
-#include "data/cifar.h"
-#include "data/dataset_internal.h"
-#include "data/dataset_writer.h"
-#include "data/folder.h"
-#include "data/pack.h"
-#include "data/synth.h"
-#include "data/verify.h"
+#include "data/index.h"
+#include "trainer/pack_command.h"
 
 enum flag {
     FLAG_HELP = 256, FLAG_FORCE, FLAG_WORKERS, FLAG_BAD, FLAG_RESIZE, FLAG_ROOT, FLAG_IMAGES, FLAG_CLASSES,
-    FLAG_SIZE, FLAG_NOISE, FLAG_SEED, FLAG_DEEP, FLAG_JSON, FLAG_CODEC,
+    FLAG_SIZE, FLAG_NOISE, FLAG_SEED, FLAG_DEEP, FLAG_JSON, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB, FLAG_SYNSETS,
 };
 
 static const struct option long_options[] = {
@@ -33,222 +26,57 @@ static const struct option long_options[] = {
     { "size", required_argument, NULL, FLAG_SIZE },   { "noise", required_argument, NULL, FLAG_NOISE },
     { "seed", required_argument, NULL, FLAG_SEED },   { "deep", no_argument, NULL, FLAG_DEEP },
     { "json", required_argument, NULL, FLAG_JSON },   { "codec", required_argument, NULL, FLAG_CODEC },
+    { "part", required_argument, NULL, FLAG_PART },   { "shard-mb", required_argument, NULL, FLAG_SHARD_MB },
+    { "synsets", required_argument, NULL, FLAG_SYNSETS },
     { NULL, 0, NULL, 0 },
-};
-
-struct arguments {
-    const struct subcommand *subcommand;
-    char **operands;
-    struct pack_options pack;
-    struct synth_config synth;
-    const char *root, *json;
-    bool deep, help;
 };
 
 struct subcommand {
     const char *name, *operand_names;
-    int operands;
-    enum flag accepts[8]; /* 0 ends it */
+    int least, most;       /* operands */
+    enum flag accepts[12]; /* 0 ends it */
     enum status (*run)(const struct arguments *arguments);
     const char *help;
 };
 
-/* ---- packing ---- */
-
-static void say_notes(const struct pack_report *r)
-{
-    static const char *const texts[NOTES] = {
-        "grey", "CMYK", "16 bits a channel", "16-bit grey (values above 255 become white, as in Pillow)", "palette",
-        "transparency dropped", "named as another format than they are", "made smaller",
-    };
-    for (int n = 0; n < NOTES; n++)
-        if (r->notes[n])
-            log_info("  %lld images: %s", (long long)r->notes[n], texts[n]);
-    if (r->skipped)
-        log_info("  %lld bad images skipped", (long long)r->skipped);
-}
-
-/* Packs one dataset and says what became of it. */
-static enum status pack_one(struct pack_source *source, const char *directory, const struct pack_options *options)
-{
-    enum status status = STATUS_OK;
-    struct pack_report r;
-    TRY(pack_dataset(source, directory, options, &r));
-    log_info("%s: %lld images of %d classes, %.1f MB (%.0f%% of the pixels), %.1f s", directory, (long long)r.samples,
-             source->classes, (double)r.bytes / 1e6, 100.0 * (double)r.bytes / (double)r.raw_bytes, r.seconds);
-    say_notes(&r);
-fail:
-    return status;
-}
-
-/* OUT/train and OUT/val; neither may be a dataset yet. */
-static enum status output_folders(const struct arguments *a, const char *out, char train[PATH_MAX], char val[PATH_MAX])
-{
-    enum status status = STATUS_OK;
-    if (strlen(out) > PATH_MAX - 64)
-        FAIL(STATUS_USAGE, "%s: name too long", out);
-    snprintf(train, PATH_MAX, "%s/train", out);
-    snprintf(val, PATH_MAX, "%s/val", out);
-    TRY(dataset_writer_check(train, a->pack.force));
-    TRY(dataset_writer_check(val, a->pack.force));
-fail:
-    return status;
-}
-
-static enum status run_cifar(const struct arguments *a)
-{
-    enum status status = STATUS_OK;
-    char folders[2][PATH_MAX];
-    struct cifar *cifar = NULL;
-    struct pack_options options = a->pack;
-    bool hundred = !strcmp(a->subcommand->name, "cifar100");
-    options.made_by = hundred ? "csc-pack " CSC_VERSION " cifar100" : "csc-pack " CSC_VERSION " cifar10";
-    TRY(output_folders(a, a->operands[1], folders[0], folders[1]));
-    TRY(cifar_open(&cifar, a->operands[0], hundred));
-    for (int i = 0; i < 2; i++) {
-        struct pack_source *source = cifar_source(cifar, i == 0);
-        if (source)
-            TRY(pack_one(source, folders[i], &options));
-    }
-fail:
-    cifar_close(cifar);
-    return status;
-}
-
-static enum status run_synth(const struct arguments *a)
-{
-    enum status status = STATUS_OK;
-    char folders[2][PATH_MAX], truth[PATH_MAX], made_by[256];
-    struct synth *synth = NULL;
-    struct pack_options options = a->pack;
-    const struct synth_config *c = &a->synth;
-    snprintf(made_by, sizeof made_by, "csc-pack %s synth --images %lld --classes %d --size %d --noise %g --seed %llu",
-             CSC_VERSION, (long long)c->images, c->classes, c->size, c->noise, (unsigned long long)c->seed);
-    options.made_by = made_by;
-    TRY(output_folders(a, a->operands[0], folders[0], folders[1]));
-    TRY(synth_create(&synth, c));
-    TRY(file_make_folders(a->operands[0]));
-    snprintf(truth, sizeof truth, "%s/truth.safetensors", a->operands[0]);
-    TRY(synth_write_truth(synth, truth));
-    for (int i = 0; i < 2; i++)
-        TRY(pack_one(synth_source(synth, i == 0), folders[i], &options));
-fail:
-    synth_destroy(synth);
-    return status;
-}
-
-static enum status run_imagefolder(const struct arguments *a)
-{
-    enum status status = STATUS_OK;
-    struct folder *folder = NULL;
-    struct pack_options options = a->pack;
-    options.made_by = "csc-pack " CSC_VERSION " imagefolder";
-    TRY(dataset_writer_check(a->operands[1], a->pack.force));
-    TRY(folder_open(&folder, a->operands[0], a->root, a->operands[1]));
-    TRY(pack_one(folder_source(folder), a->operands[1], &options));
-fail:
-    folder_close(folder);
-    return status;
-}
-
-/* ---- looking at a dataset ---- */
-
-static enum status run_verify(const struct arguments *a)
-{
-    enum status status = STATUS_OK;
-    struct dataset *dataset = NULL;
-    struct verify_report r;
-    TRY(dataset_open(&dataset, a->operands[0]));
-    TRY(dataset_verify(dataset, a->deep, &r));
-    log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0],
-             (long long)dataset_samples(dataset), (long long)r.blocks, (double)r.bytes / 1e6,
-             a->deep ? " and every image" : "", r.seconds);
-fail:
-    dataset_close(dataset);
-    return status;
-}
-
-static uint64_t shard_bytes(const struct dataset *d)
-{
-    uint64_t bytes = 0;
-    for (int i = 0; i < d->index.shards; i++)
-        bytes += d->index.shard[i].bytes;
-    return bytes;
-}
-
-static enum status write_info_json(const struct dataset *d, const char *path)
-{
-    enum status status = STATUS_OK;
-    char *text = NULL;
-    json_t *names = json_array(), *counts = json_array();
-    for (int i = 0; i < d->index.classes; i++) {
-        json_array_append_new(names, json_string(d->index.names[i]));
-        json_array_append_new(counts, json_integer(d->index.counts[i]));
-    }
-    json_t *object = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:I,s:I,s:I,s:s,s:o,s:o}", "codec", "rgbz", "made_by",
-                               d->index.made_by, "samples", (json_int_t)d->index.samples, "width", d->index.width,
-                               "height", d->index.height, "shards", d->index.shards, "blocks",
-                               (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d), "decoded_bytes",
-                               (json_int_t)d->raw_bytes, "fingerprint", d->index.hash, "classes", names, "counts", counts);
-    text = object ? json_dumps(object, JSON_INDENT(1)) : NULL;
-    if (!text)
-        FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    TRY(file_write(path, text, strlen(text)));
-fail:
-    free(text);
-    json_decref(object);
-    return status;
-}
-
-static enum status run_info(const struct arguments *a)
-{
-    enum status status = STATUS_OK;
-    enum { SHOWN = 20 };
-    struct dataset *d = NULL;
-    TRY(dataset_open(&d, a->operands[0]));
-    char size[48] = "sizes differ";
-    if (d->index.width)
-        snprintf(size, sizeof size, "%d x %d pixels", d->index.width, d->index.height);
-    log_info("%s: %lld images, %s, %d classes", a->operands[0], (long long)d->index.samples, size, d->index.classes);
-    log_info("  codec rgbz, %d shards, %lld blocks, %.1f MB (decoded %.1f MB)", d->index.shards,
-             (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6, (double)d->raw_bytes / 1e6);
-    log_info("  made by %s, fingerprint %s", d->index.made_by, d->index.hash);
-    for (int i = 0; i < d->index.classes && i < SHOWN; i++)
-        log_info("  %5d  %-24s %lld", i, d->index.names[i], (long long)d->index.counts[i]);
-    if (d->index.classes > SHOWN)
-        log_info("  ... and %d more classes (--json has them all)", d->index.classes - SHOWN);
-    if (a->json)
-        TRY(write_info_json(d, a->json));
-fail:
-    dataset_close(d);
-    return status;
-}
-
-/* ---- the command line ---- */
-
-#define PACK_OPTIONS                                                                            \
-    "  --force               replace the dataset that OUT holds\n"                               \
-    "  --workers N           threads that decode and compress (default: one per core)\n"         \
-    "  --codec rgbz          how pixels are stored; lossless\n"
+#define PACK_OPTIONS                                                                              \
+    "  --workers N           threads that read, decode and compress (default: one per core)\n"     \
+    "  --part K/N            pack the K-th of N parts; csc-pack merge joins them\n"                 \
+    "  --shard-mb N          begin a new shard after N MiB (default 512)\n"                         \
+    "  --force               replace the dataset, or another packing's beginning, that OUT holds\n" \
+    "\nAn interrupted packing goes on when the same command is given again.\n"
+#define IMAGE_OPTIONS                                                                             \
+    "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz)\n" \
+    "  --resize short:N      make the short side N pixels, never larger than it is\n"               \
+    "  --resize longest:N    the same with the longest side\n"                                      \
+    "  --bad stop|skip       at an image that cannot be read (default stop)\n"
+#define PACK_FLAGS FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB
 
 static const struct subcommand subcommands[] = {
-    { "cifar10", "SRC OUT", 2, { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC }, run_cifar,
+    { "cifar10", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-10 into OUT/train and OUT/val. SRC is the folder of its binary files\n"
       "(data_batch_1.bin, ..., test_batch.bin), or of cifar-10-batches-bin/, or the .tar.gz.\n"
       "Of the two datasets, those are written whose files are there.\n\n" PACK_OPTIONS },
-    { "cifar100", "SRC OUT", 2, { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC }, run_cifar,
+    { "cifar100", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
       "its binary files (train.bin, test.bin), or of cifar-100-binary/, or the .tar.gz.\n\n" PACK_OPTIONS },
-    { "imagefolder", "DIR|TAR OUT", 2,
-      { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE }, run_imagefolder,
+    { "imagefolder", "DIR|TAR OUT", 2, 2, { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE }, run_imagefolder,
       "Packs a folder of class folders of JPEG and PNG files, or a .tar, .tar.gz or .tar.zst of one,\n"
       "into the dataset OUT. Classes are the folders' names, sorted; files are sorted by path. Images\n"
-      "become 8-bit RGB as Pillow's convert(\"RGB\") makes them.\n\n"
+      "become 8-bit RGB as Pillow's convert(\"RGB\") makes them; OUT/report.tsv lists those that were\n"
+      "something else, and those left out.\n\n"
       "  --root NAME           take the class folders inside folder NAME, such as train\n"
-      "  --bad stop|skip       at an image that cannot be read (default stop)\n"
-      "  --resize short:N      make the short side N pixels, never larger than it is\n"
-      "  --resize longest:N    the same with the longest side\n" PACK_OPTIONS },
-    { "synth", "OUT", 1, { FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_IMAGES, FLAG_CLASSES, FLAG_SIZE, FLAG_NOISE, FLAG_SEED },
+      IMAGE_OPTIONS PACK_OPTIONS },
+    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4, { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS }, run_imagenet,
+      "Packs ImageNet's own archives into OUT/train and OUT/val without unpacking them: TRAIN.tar\n"
+      "(ILSVRC2012_img_train.tar) holds a tar for each class; VAL.tar holds the validation images.\n"
+      "A line of LABELS is the class (n01751748) of the image in that place when sorted by name, or an\n"
+      "image's name and its class, as in LOC_val_solution.csv. OUT/report.tsv lists the images that\n"
+      "were not 8-bit RGB, and those left out.\n\n"
+      "  --synsets FILE        if LABELS has ILSVRC's numbers: lines of number and class, as in\n"
+      "                        map_clsloc.txt\n"
+      IMAGE_OPTIONS PACK_OPTIONS },
+    { "synth", "OUT", 1, 1, { PACK_FLAGS, FLAG_IMAGES, FLAG_CLASSES, FLAG_SIZE, FLAG_NOISE, FLAG_SEED },
       run_synth,
       "Makes images composed from class-specific convolutional dictionaries: OUT/train with N\n"
       "images, OUT/val with N/5 others of the same dictionaries, and the dictionaries themselves\n"
@@ -258,10 +86,10 @@ static const struct subcommand subcommands[] = {
       "  --size N              side of the images in pixels (default 32)\n"
       "  --noise X             standard deviation of the noise, of values in 0..1 (default 0.1)\n"
       "  --seed N              the same seed makes the same files (default 1)\n" PACK_OPTIONS },
-    { "verify", "DIR", 1, { FLAG_DEEP }, run_verify,
+    { "verify", "DIR", 1, 1, { FLAG_DEEP }, run_verify,
       "Compares every hash of a dataset; names every damaged block and exits with 65 if there is one.\n\n"
       "  --deep                decode every image too\n" },
-    { "info", "DIR", 1, { FLAG_JSON }, run_info,
+    { "info", "DIR", 1, 1, { FLAG_JSON }, run_info,
       "Says what a dataset holds.\n\n"
       "  --json FILE           write it to FILE, all classes included\n" },
 };
@@ -319,6 +147,18 @@ fail:
     return status;
 }
 
+/* "K/N": part K of N, from 1. */
+static enum status parse_part(const char *text, struct pack_options *pack)
+{
+    enum status status = STATUS_OK;
+    char rest;
+    if (sscanf(text, "%d/%d%c", &pack->part, &pack->parts, &rest) != 2 || pack->part < 1 || pack->part > pack->parts ||
+        pack->parts > 10000)
+        FAIL(STATUS_USAGE, "--part %s: must be K/N with 1 <= K <= N <= 10000", text);
+fail:
+    return status;
+}
+
 static enum status parse_flag(struct arguments *a, int flag, const char *name, const char *text)
 {
     enum status status = STATUS_OK;
@@ -328,7 +168,10 @@ static enum status parse_flag(struct arguments *a, int flag, const char *name, c
     case FLAG_DEEP: a->deep = true; break;
     case FLAG_ROOT: a->root = text; break;
     case FLAG_JSON: a->json = text; break;
-    case FLAG_RESIZE: TRY(parse_resize(text, &a->pack)); break;
+    case FLAG_RESIZE: TRY(parse_resize(text, &a->pack)); a->resize = text; break;
+    case FLAG_PART: TRY(parse_part(text, &a->pack)); break;
+    case FLAG_SYNSETS: a->synsets = text; break;
+    case FLAG_SHARD_MB: TRY(parse_integer(name, text, 1, 1 << 20, &value)); a->pack.shard_bytes = (uint64_t)value << 20; break;
     case FLAG_NOISE: TRY(parse_number(name, text, &a->synth.noise)); break;
     case FLAG_WORKERS: TRY(parse_integer(name, text, 1, 1024, &value)); a->pack.workers = (int)value; break;
     case FLAG_IMAGES: TRY(parse_integer(name, text, 1, 1LL << 32, &value)); a->synth.images = value; break;
@@ -341,8 +184,8 @@ static enum status parse_flag(struct arguments *a, int flag, const char *name, c
         a->pack.skip_bad = !strcmp(text, "skip");
         break;
     case FLAG_CODEC:
-        if (strcmp(text, "rgbz"))
-            FAIL(STATUS_USAGE, "--codec %s: this version writes rgbz", text);
+        if (!codec_parse(text, &a->pack.codec))
+            FAIL(STATUS_USAGE, "--codec %s: must be rgbz or jpeg", text);
         break;
     }
 fail:
@@ -358,10 +201,9 @@ static bool accepts(const struct subcommand *s, int flag)
 }
 
 /* argv[0] is the subcommand. */
-static enum status parse_arguments(struct arguments *a, int argc, char **argv)
+static enum status parse_arguments(struct arguments *a, const struct subcommand *s, int argc, char **argv)
 {
     enum status status = STATUS_OK;
-    const struct subcommand *s = a->subcommand;
     int index = 0;
     opterr = 0;
     for (int flag; (flag = getopt_long(argc, argv, ":", long_options, &index)) != -1;) {
@@ -376,8 +218,10 @@ static enum status parse_arguments(struct arguments *a, int argc, char **argv)
                  s->name);
         TRY(parse_flag(a, flag, long_options[index].name, optarg));
     }
+    a->name = s->name;
     a->operands = argv + optind;
-    if (argc - optind != s->operands)
+    a->operand_count = argc - optind;
+    if (a->operand_count < s->least || a->operand_count > s->most)
         FAIL(STATUS_USAGE, "usage: csc-pack %s %s [options]; csc-pack %s --help tells more", s->name, s->operand_names,
              s->name);
 fail:
@@ -391,6 +235,7 @@ static enum status run(int argc, char **argv)
         .pack = { .workers = affinity_cores() },
         .synth = { .images = 5000, .classes = 10, .size = 32, .noise = 0.1, .seed = 1 },
     };
+    const struct subcommand *subcommand = NULL;
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-pack --help lists them");
     if (!strcmp(argv[1], "--version")) {
@@ -403,14 +248,14 @@ static enum status run(int argc, char **argv)
     }
     for (int i = 0; i < SUBCOMMANDS; i++)
         if (!strcmp(argv[1], subcommands[i].name))
-            a.subcommand = &subcommands[i];
-    if (!a.subcommand)
+            subcommand = &subcommands[i];
+    if (!subcommand)
         FAIL(STATUS_USAGE, "'%s' is not a subcommand; csc-pack --help lists them", argv[1]);
-    TRY(parse_arguments(&a, argc - 1, argv + 1));
+    TRY(parse_arguments(&a, subcommand, argc - 1, argv + 1));
     if (a.help)
-        print_help(a.subcommand);
+        print_help(subcommand);
     else
-        TRY(a.subcommand->run(&a));
+        TRY(subcommand->run(&a));
 fail:
     return status;
 }

@@ -10,10 +10,9 @@
 #include "base/philox.h"
 #include "data/pack.h"
 
-/* A source of `count` random images; image i is (sizes[i % kinds]), labelled i % classes. */
+/* A source of random images; image i is (sizes[i % kinds]), labelled i % classes. */
 struct made {
     struct pack_source source; /* first */
-    int64_t count, next;
     const int (*sizes)[2];     /* width, height */
     int kinds;
 };
@@ -27,16 +26,18 @@ static inline void made_pixels(int64_t index, int width, int height, uint8_t *pi
         pixels[i] = (uint8_t)(i % 7 ? base + i / 5 : philox_u32(&stream));
 }
 
-static inline enum status made_next(struct pack_source *source, struct pack_item *item, bool *end)
+static inline enum status made_read(struct pack_source *source, int64_t index, struct pack_item *item)
 {
-    struct made *m = (struct made *)source;
-    *end = m->next == m->count;
-    if (*end)
-        return STATUS_OK;
-    item->index = m->next++;
-    item->label = (int)(item->index % source->classes);
-    snprintf(item->name, sizeof item->name, "made %lld", (long long)item->index);
+    item->label = (int)(index % source->classes);
+    snprintf(item->name, sizeof item->name, "made %lld", (long long)index);
     return STATUS_OK;
+}
+
+static inline uint64_t made_bytes(const struct pack_source *source, int64_t index)
+{
+    const struct made *m = (const struct made *)source;
+    const int *size = m->sizes[index % m->kinds];
+    return (uint64_t)size[0] * size[1] * 3;
 }
 
 static inline enum status made_decode(const struct pack_source *source, const struct pack_item *item,
@@ -55,7 +56,8 @@ static inline enum status make_dataset(const char *directory, int64_t count, con
                                        int workers)
 {
     static char *names[] = { "zero", "one", "two" };
-    struct made made = { { made_next, made_decode, count, 3, names }, count, 0, sizes, kinds };
+    struct made made = { { .read = made_read, .decode = made_decode, .bytes = made_bytes, .parallel = true, .total = count,
+                           .classes = 3, .names = names }, sizes, kinds };
     struct pack_options options = { .workers = workers, .made_by = "a test" };
     struct pack_report report;
     return pack_dataset(&made.source, directory, &options, &report);

@@ -178,8 +178,10 @@ def test_usage(folder):
     for option, value in (("--images", "0"), ("--images", "1x"), ("--classes", "1"), ("--size", "5000"),
                           ("--noise", "nan"), ("--noise", "-1"), ("--seed", "-1"), ("--workers", "0")):
         run("synth", f"{folder}/never", option, value, expect=2, says=option)
-    for option, value in (("--bad", "ignore"), ("--resize", "short"), ("--resize", "short:0"), ("--codec", "jpeg")):
+    for option, value in (("--bad", "ignore"), ("--resize", "short"), ("--resize", "short:0"), ("--codec", "webp"),
+                          ("--part", "0/2"), ("--part", "3/2"), ("--part", "1"), ("--shard-mb", "0")):
         run("imagefolder", "a", f"{folder}/never", option, value, expect=2, says=option)
+    run("synth", f"{folder}/never", "--codec", "jpeg", expect=2, says="made of pixels")
     check(not os.path.exists(f"{folder}/never"), "a usage error wrote something")
     check(re.fullmatch(r"csc-pack \d+\.\d+\.\d+\n", run("--version")), "--version")
     listed = re.findall(r"^  csc-pack (\w+) ", run("--help"), re.M)
@@ -190,21 +192,22 @@ def test_usage(folder):
 
 
 def test_killed(folder):
-    """A packing killed half-way is no dataset, and the next one starts over."""
+    """A packing killed half-way is no dataset, and another one does not take its place unasked."""
     out = f"{folder}/killed"
     arguments = [PACK, "synth", out, "--images", "200000", "--size", "64", "--workers", "1"]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
     for _ in range(1000):
         time.sleep(0.01)
-        if os.path.isdir(f"{out}/train") and any(
-                n.endswith(".tmp") and os.path.getsize(f"{out}/train/{n}") > 100000 for n in os.listdir(f"{out}/train")):
+        journal = f"{out}/train/packing.journal"
+        if os.path.exists(journal) and os.path.getsize(journal) > 5000:
             break
     process.send_signal(signal.SIGKILL)
     check(process.wait() == -signal.SIGKILL, "ended before it could be killed")
     left = os.listdir(f"{out}/train")
     check("index.json" not in left and any(n.endswith(".tmp") for n in left), left)
     run("info", f"{out}/train", expect=74, says="no index.json")
-    run("synth", out, "--images", "20", "--size", "8")
+    run("synth", out, "--images", "20", "--size", "8", expect=2, says="beginning of another packing.*--force")
+    run("synth", out, "--images", "20", "--size", "8", "--force")
     check(sorted(os.listdir(f"{out}/train")) == ["index.json", "shard-00000.csz"], os.listdir(f"{out}/train"))
     run("verify", f"{out}/train", "--deep")
 

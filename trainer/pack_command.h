@@ -1,0 +1,32 @@
+/* pack_command.h - csc-pack's subcommands and what its command line gives them. */
+#ifndef CSC_TRAINER_PACK_COMMAND_H
+#define CSC_TRAINER_PACK_COMMAND_H
+
+#include <stdbool.h>
+
+#include "base/status.h"
+#include "data/pack.h"
+#include "data/synth.h"
+
+struct arguments {
+    const char *name;    /* of the subcommand */
+    char **operands;
+    int operand_count;
+    struct pack_options pack;
+    struct synth_config synth;
+    const char *resize;  /* as given, or NULL */
+    const char *root, *json, *synsets;
+    bool deep, estimate, help;
+};
+
+/* pack_make.c: these write datasets. */
+enum status run_cifar(const struct arguments *arguments);
+enum status run_imagefolder(const struct arguments *arguments);
+enum status run_imagenet(const struct arguments *arguments);
+enum status run_synth(const struct arguments *arguments);
+
+/* pack_look.c: these look at one. */
+enum status run_verify(const struct arguments *arguments);
+enum status run_info(const struct arguments *arguments);
+
+#endif

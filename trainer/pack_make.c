@@ -1,0 +1,168 @@
+/* pack_make.c - the subcommands of csc-pack that write datasets. */
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/cifar.h"
+#include "data/dataset_writer.h"
+#include "data/folder.h"
+#include "data/imagenet.h"
+#include "trainer/pack_command.h"
+
+enum { MADE_BY = 320 };
+
+static void say_report(const char *directory, const struct pack_source *source, const struct pack_report *r)
+{
+    log_info("%s: %lld images of %d classes, %.1f MB (%.0f%% of the pixels), %.1f s", directory, (long long)r->samples,
+             source->classes, (double)r->bytes / 1e6, 100.0 * (double)r->bytes / (double)r->raw_bytes, r->seconds);
+    for (int n = 0; n < NOTES; n++)
+        if (r->notes[n])
+            log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
+    if (r->skipped)
+        log_info("  %lld images left out", (long long)r->skipped);
+}
+
+/* Packs one dataset and says what became of it. */
+static enum status pack_one(struct pack_source *source, const char *directory, const struct pack_options *options)
+{
+    enum status status = STATUS_OK;
+    struct pack_report r;
+    TRY(pack_dataset(source, directory, options, &r));
+    say_report(directory, source, &r);
+fail:
+    return status;
+}
+
+/* "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256": what the bytes depend on besides the input. */
+static void describe(const struct arguments *a, const char *what, char made_by[MADE_BY])
+{
+    const struct pack_options *o = &a->pack;
+    int length = snprintf(made_by, MADE_BY, "csc-pack %s %s", CSC_VERSION, what);
+    if (o->codec == CODEC_JPEG)
+        length += snprintf(made_by + length, MADE_BY - length, " --codec jpeg");
+    if (a->resize)
+        length += snprintf(made_by + length, MADE_BY - length, " --resize %.32s", a->resize);
+    if (o->shard_bytes)
+        snprintf(made_by + length, MADE_BY - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
+}
+
+/* OUT/train and OUT/val; neither may be a dataset yet. */
+static enum status output_folders(const struct arguments *a, const char *out, char folders[2][PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    if (strlen(out) > PATH_MAX - 64)
+        FAIL(STATUS_USAGE, "%s: name too long", out);
+    for (int i = 0; i < 2; i++) {
+        snprintf(folders[i], PATH_MAX, "%s/%s", out, i ? "val" : "train");
+        TRY(dataset_writer_check(folders[i], a->pack.force));
+    }
+fail:
+    return status;
+}
+
+/* Once both datasets are whole. */
+static enum status forget(char folders[2][PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < 2; i++)
+        if (file_is_folder(folders[i]))
+            TRY(dataset_writer_forget(folders[i]));
+fail:
+    return status;
+}
+
+enum status run_cifar(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char folders[2][PATH_MAX], made_by[MADE_BY];
+    struct cifar *cifar = NULL;
+    struct pack_options options = a->pack;
+    bool hundred = !strcmp(a->name, "cifar100");
+    describe(a, hundred ? "cifar100" : "cifar10", made_by);
+    options.made_by = made_by;
+    options.keep_journal = true;
+    TRY(output_folders(a, a->operands[1], folders));
+    TRY(cifar_open(&cifar, a->operands[0], hundred));
+    for (int i = 0; i < 2; i++) {
+        struct pack_source *source = cifar_source(cifar, i == 0);
+        if (source)
+            TRY(pack_one(source, folders[i], &options));
+    }
+    TRY(forget(folders));
+fail:
+    cifar_close(cifar);
+    return status;
+}
+
+enum status run_synth(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char folders[2][PATH_MAX], truth[PATH_MAX], what[MADE_BY / 2], made_by[MADE_BY];
+    struct synth *synth = NULL;
+    struct pack_options options = a->pack;
+    const struct synth_config *c = &a->synth;
+    snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu", (long long)c->images,
+             c->classes, c->size, c->noise, (unsigned long long)c->seed);
+    describe(a, what, made_by);
+    options.made_by = made_by;
+    options.keep_journal = true;
+    if (options.codec == CODEC_JPEG) /* before anything is written */
+        FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
+    TRY(output_folders(a, a->operands[0], folders));
+    TRY(synth_create(&synth, c));
+    TRY(file_make_folders(a->operands[0]));
+    snprintf(truth, sizeof truth, "%s/truth.safetensors", a->operands[0]);
+    TRY(synth_write_truth(synth, truth));
+    for (int i = 0; i < 2; i++)
+        TRY(pack_one(synth_source(synth, i == 0), folders[i], &options));
+    TRY(forget(folders));
+fail:
+    synth_destroy(synth);
+    return status;
+}
+
+enum status run_imagefolder(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char made_by[MADE_BY];
+    struct folder *folder = NULL;
+    struct pack_options options = a->pack;
+    describe(a, "imagefolder", made_by);
+    options.made_by = made_by;
+    TRY(dataset_writer_check(a->operands[1], a->pack.force));
+    TRY(folder_open(&folder, a->operands[0], a->root, a->operands[1]));
+    TRY(pack_one(folder_source(folder), a->operands[1], &options));
+fail:
+    folder_close(folder);
+    return status;
+}
+
+enum status run_imagenet(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char folders[2][PATH_MAX], made_by[MADE_BY];
+    struct folder *train = NULL, *val = NULL;
+    struct pack_options options = a->pack;
+    bool both = a->operand_count == 4;
+    if (a->operand_count == 3)
+        FAIL(STATUS_USAGE, "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
+             a->operands[1]);
+    describe(a, "imagenet", made_by);
+    options.made_by = made_by;
+    options.keep_journal = true;
+    TRY(output_folders(a, a->operands[a->operand_count - 1], folders));
+    TRY(imagenet_open_train(&train, a->operands[0]));
+    struct pack_source *source = folder_source(train);
+    if (both) /* before the long work, so that a wrong label file is told at once */
+        TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, source->classes, source->names));
+    TRY(pack_one(source, folders[0], &options));
+    if (both)
+        TRY(pack_one(folder_source(val), folders[1], &options));
+    TRY(forget(folders));
+fail:
+    folder_close(train);
+    folder_close(val);
+    return status;
+}
