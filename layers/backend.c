@@ -49,13 +49,24 @@ fail:
     return status;
 }
 
-enum status device_open(struct device **device, const char *kind, int threads)
+size_t precision_bytes(enum precision precision)
+{
+    return precision == PRECISION_BF16 ? 2 : sizeof(float);
+}
+
+const char *precision_name(enum precision precision)
+{
+    static const char *const names[] = { "fp32", "tf32", "bf16" };
+    return names[precision];
+}
+
+enum status device_open(struct device **device, const char *kind, enum precision precision, int threads)
 {
     enum status status = STATUS_OK;
     if (strcmp(kind, "ref") == 0)
-        TRY(ref_open(device, threads));
+        TRY(ref_open(device, precision, threads));
     else if (strcmp(kind, "cpu") == 0)
-        TRY(cpu_open(device, threads));
+        TRY(cpu_open(device, precision, threads));
     else
         FAIL(STATUS_USAGE, "device.kind: this build has no backend '%s' (it has: cpu)", kind);
 fail:

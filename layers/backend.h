@@ -2,6 +2,8 @@
  * `ref` fills the whole table plainly; a faster backend starts from a copy of it and overwrites what it
  * does better, so every slot is always callable. The model is written once against this table.
  * All tensors are dense NHWC in the device's memory; every operation is queued or done in call order.
+ * Activations and their gradients are `void *`: float, or bf16 on a device of that precision. Weights, their
+ * gradients, statistics, the classifier and the loss are float always.
  * Wherever `accumulate` or += stands, the destination is read first. */
 #ifndef CSC_LAYERS_BACKEND_H
 #define CSC_LAYERS_BACKEND_H
@@ -16,6 +18,11 @@
 struct device;
 struct tuned;
 
+/* What convolutions compute with: TF32 keeps fp32 in memory; BF16 has activations in bf16 and sums in fp32. */
+enum precision { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
+size_t precision_bytes(enum precision precision); /* of one element of an activation */
+const char *precision_name(enum precision precision);
+
 /* A convolution A^T: input (N,H,W,C), weights (D,k,k,C), output (N,H',W',D); its adjoint A maps back. */
 struct conv_shape {
     int n, h, w, c;
@@ -23,7 +30,7 @@ struct conv_shape {
 };
 int conv_out_h(const struct conv_shape *shape);
 int conv_out_w(const struct conv_shape *shape);
-size_t conv_in_count(const struct conv_shape *shape);      /* floats in the input */
+size_t conv_in_count(const struct conv_shape *shape);      /* elements of the input */
 size_t conv_out_count(const struct conv_shape *shape);
 size_t conv_weight_count(const struct conv_shape *shape);
 /* STATUS_USAGE unless sizes are positive and the kernel fits the padded input. */
@@ -35,6 +42,7 @@ enum conv_use { CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4 };
 struct conv {
     struct device *device;
     struct conv_shape shape;
+    enum precision precision;
     unsigned uses;
     size_t scratch; /* bytes of shared scratch that its calls need */
 };
@@ -47,15 +55,15 @@ enum epilogue_kind { EPILOGUE_LINEAR, EPILOGUE_SHRINK, EPILOGUE_MASK };
 struct epilogue {
     enum epilogue_kind kind;
     float alpha, beta;
-    const float *add;
+    const void *add;
     float nu, threshold;
     bool nonnegative;
-    const float *mask;
+    const void *mask;
 };
 
 /* One term alpha * (weight gradient of input x and output gradient d). */
 struct gradient_term {
-    const float *x, *d;
+    const void *x, *d;
     float alpha;
 };
 
@@ -85,46 +93,53 @@ struct backend {
     void (*zero)(struct device *device, void *data, size_t bytes);
     void (*close)(struct device *device);
 
+    /* Between the host's floats and activations of the device's precision. */
+    void (*upload)(struct device *device, void *to, const float *from, size_t count);
+    void (*download)(struct device *device, float *to, const void *from, size_t count);
+
     /* Convolution. create plans; place takes its persistent memory; load follows every change of the
-     * weights. In conv_gradient dw += sum of terms. */
-    enum status (*conv_create)(struct device *device, const struct conv_shape *shape, unsigned uses,
-                               struct conv **conv);
+     * weights. In conv_gradient dw += sum of terms. precision is the device's, or PRECISION_FP32 on any device. */
+    enum status (*conv_create)(struct device *device, const struct conv_shape *shape, enum precision precision,
+                               unsigned uses, struct conv **conv);
     void (*conv_destroy)(struct conv *conv);
     void (*conv_place)(struct conv *conv, struct arena *arena);
     enum status (*conv_load)(struct conv *conv, const float *weights, void *scratch);
-    enum status (*conv_forward)(struct conv *conv, const float *in, float *out, const struct epilogue *epilogue,
+    enum status (*conv_forward)(struct conv *conv, const void *in, void *out, const struct epilogue *epilogue,
                                 void *scratch);
-    enum status (*conv_adjoint)(struct conv *conv, const float *in, float *out, const struct epilogue *epilogue,
+    enum status (*conv_adjoint)(struct conv *conv, const void *in, void *out, const struct epilogue *epilogue,
                                 void *scratch);
     enum status (*conv_gradient)(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
                                  void *scratch);
 
-    /* Elementwise over count floats. mask: out = nu * (in where mask != 0). lincomb: out = a x + b y. */
-    void (*mask)(struct device *device, const float *in, const float *mask, float nu, float *out, size_t count);
+    /* Elementwise over count activations. mask: out = nu * (in where mask != 0). blend: out = a x + b y. */
+    void (*mask)(struct device *device, const void *in, const void *mask, float nu, void *out, size_t count);
+    void (*blend)(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count);
+    double (*correlate)(struct device *device, const void *x, const void *y, size_t count); /* sum of x y */
+    /* The same over floats, whatever the precision. */
     void (*lincomb)(struct device *device, float a, const float *x, float b, const float *y, float *out,
                     size_t count);
     double (*dot)(struct device *device, const float *x, const float *y, size_t count);
 
     /* Batch norm. forward saves mean and inverse_std (C each) and adds the batch's mean and unbiased
      * variance to moments[0..C-1], moments[C..2C-1]. */
-    void (*norm_forward)(struct device *device, const struct norm_shape *shape, const float *x,
-                         const float *gamma, const float *beta, const float *add, float *y, float *saved,
+    void (*norm_forward)(struct device *device, const struct norm_shape *shape, const void *x,
+                         const float *gamma, const float *beta, const void *add, void *y, float *saved,
                          float *moments);
-    void (*norm_inference)(struct device *device, const struct norm_shape *shape, const float *x,
-                           const float *gamma, const float *beta, const float *running, const float *add,
-                           float *y);
+    void (*norm_inference)(struct device *device, const struct norm_shape *shape, const void *x,
+                           const float *gamma, const float *beta, const float *running, const void *add,
+                           void *y);
     /* dy is overwritten by dx. dadd (may be NULL) gets or accumulates the gradient of add; dgamma, dbeta +=. */
-    void (*norm_backward)(struct device *device, const struct norm_shape *shape, const float *x, const float *y,
-                          float *dy, const float *gamma, const float *saved, float *dadd, bool accumulate,
+    void (*norm_backward)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
+                          void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
                           float *dgamma, float *dbeta);
 
-    void (*max_forward)(struct device *device, const struct pool_shape *shape, const float *x, float *y,
+    void (*max_forward)(struct device *device, const struct pool_shape *shape, const void *x, void *y,
                         int32_t *winner); /* winner: h * W + w of each maximum, first one on a tie */
-    void (*max_backward)(struct device *device, const struct pool_shape *shape, const float *dy,
-                         const int32_t *winner, float *dx, bool accumulate);
-    /* Mean over H and W: x (N,H,W,C) -> y (N,C). */
-    void (*mean_forward)(struct device *device, int n, int hw, int c, const float *x, float *y);
-    void (*mean_backward)(struct device *device, int n, int hw, int c, const float *dy, float *dx);
+    void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy,
+                         const int32_t *winner, void *dx, bool accumulate);
+    /* Mean over H and W: activations x (N,H,W,C) -> floats y (N,C). From here to the loss all is float. */
+    void (*mean_forward)(struct device *device, int n, int hw, int c, const void *x, float *y);
+    void (*mean_backward)(struct device *device, int n, int hw, int c, const float *dy, void *dx);
     /* y (N,K) = x (N,C) w^T + b, w (K,C). dw, db +=. */
     void (*linear_forward)(struct device *device, int n, int c, int k, const float *x, const float *w,
                            const float *b, float *y);
@@ -144,12 +159,13 @@ struct backend {
 /* A backend embeds this first. */
 struct device {
     const struct backend *ops;
+    enum precision precision;
     int threads;         /* OpenMP threads of this rank */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 
-/* "ref", "cpu". threads >= 1. STATUS_USAGE if this build or machine lacks it. */
-enum status device_open(struct device **device, const char *kind, int threads);
+/* "ref", "cpu". threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
+enum status device_open(struct device **device, const char *kind, enum precision precision, int threads);
 void device_close(struct device *device); /* NULL is fine */
 
 #endif

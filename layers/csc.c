@@ -16,17 +16,17 @@
 
 static size_t code_bytes(const struct csc *csc)
 {
-    return conv_out_count(&csc->shape) * sizeof(float);
+    return conv_out_count(&csc->shape) * precision_bytes(csc->device->precision);
 }
 
 static size_t image_bytes(const struct csc *csc)
 {
-    return conv_in_count(&csc->shape) * sizeof(float);
+    return conv_in_count(&csc->shape) * precision_bytes(csc->device->precision);
 }
 
 /* Iterates that only the forward pass needs rotate through scratch: codes of the last two iterations. */
 struct forward_scratch {
-    float *z[2], *y, *r;
+    void *z[2], *y, *r;
 };
 
 static bool keeps_all(const struct csc *csc)
@@ -47,8 +47,8 @@ static struct forward_scratch take_forward(const struct csc *csc, struct arena *
 }
 
 struct backward_scratch {
-    float *code[3]; /* unrolled: gy, carry; implicit: solution, direction, operator times direction */
-    float *q, *sum; /* images */
+    void *code[3]; /* unrolled: gy, carry; implicit: solution, direction, operator times direction */
+    void *q, *sum; /* images */
 };
 
 static struct backward_scratch take_backward(const struct csc *csc, struct arena *arena)
@@ -107,8 +107,8 @@ enum status csc_create(struct csc **out, struct device *device, const struct con
     if (!csc->momenta || !csc->z || !csc->y || !csc->r)
         FAIL(STATUS_NOMEM, "out of memory for a CSC-layer");
     fill_momenta(csc->momenta, config->steps);
-    TRY(device->ops->conv_create(device, shape, CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0),
-                                 &csc->conv));
+    TRY(device->ops->conv_create(device, shape, device->precision,
+                                 CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0), &csc->conv));
     csc->scratch = scratch_bytes(csc);
     *out = csc;
     csc = NULL;
@@ -170,7 +170,7 @@ static void rotate(struct csc *csc, const struct forward_scratch *s)
         csc->y[1] = csc->z[0];
 }
 
-static struct epilogue shrinkage(const struct csc *csc, float eta, const float *y)
+static struct epilogue shrinkage(const struct csc *csc, float eta, const void *y)
 {
     float nu = 1 / (1 + csc->config.mu * eta);
     return (struct epilogue){ .kind = EPILOGUE_SHRINK, .alpha = eta, .beta = 1, .add = y, .nu = nu,
@@ -178,7 +178,7 @@ static struct epilogue shrinkage(const struct csc *csc, float eta, const float *
                               .nonnegative = csc->config.nonnegative };
 }
 
-enum status csc_forward(struct csc *csc, const float *x, float eta, float *z, void *scratch)
+enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
@@ -190,9 +190,10 @@ enum status csc_forward(struct csc *csc, const float *x, float eta, float *z, vo
     struct epilogue first = shrinkage(csc, eta, NULL);
     TRY(ops->conv_forward(csc->conv, x, last == 0 ? z : csc->z[0], &first, scratch));
     for (int k = 1; k <= last; k++) {
-        float m = csc->momenta[k], *y = csc->y[k];
+        float m = csc->momenta[k];
+        void *y = csc->y[k];
         if (k > 1)
-            ops->lincomb(csc->device, 1 + m, csc->z[k - 1], -m, csc->z[k - 2], y, conv_out_count(&csc->shape));
+            ops->blend(csc->device, 1 + m, csc->z[k - 1], -m, csc->z[k - 2], y, conv_out_count(&csc->shape));
         struct epilogue residual = { .alpha = -1, .beta = 1, .add = x };
         struct epilogue next = shrinkage(csc, eta, y);
         TRY(ops->conv_adjoint(csc->conv, y, csc->r[k], &residual, scratch));
@@ -203,7 +204,7 @@ fail:
 }
 
 /* dx = [dx +] add + eta A d; add may be NULL. */
-static enum status finish_dx(struct csc *csc, const float *d, float eta, const float *add, float *dx, bool accumulate,
+static enum status finish_dx(struct csc *csc, const void *d, float eta, const void *add, void *dx, bool accumulate,
                              void *scratch)
 {
     enum status status = STATUS_OK;
@@ -211,65 +212,65 @@ static enum status finish_dx(struct csc *csc, const float *d, float eta, const f
     struct epilogue e = { .alpha = eta, .beta = 1, .add = accumulate ? dx : add };
     TRY(ops->conv_adjoint(csc->conv, d, dx, &e, scratch));
     if (accumulate && add)
-        ops->lincomb(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
+        ops->blend(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
 fail:
     return status;
 }
 
 /* The last iteration alone, y constant: dw = wg(r, eta d) - wg(q, y), dx = q. */
-static enum status backward_one_step(struct csc *csc, float eta, const float *z, float *d, float *dx, bool accumulate,
+static enum status backward_one_step(struct csc *csc, float eta, const void *z, void *d, void *dx, bool accumulate,
                                      float *dw, struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     struct epilogue scaled = { .alpha = eta };
     float nu = 1 / (1 + csc->config.mu * eta);
-    float *q = dx && !accumulate ? dx : s->q;
+    void *q = dx && !accumulate ? dx : s->q;
     ops->mask(csc->device, d, z, nu, d, conv_out_count(&csc->shape));
     TRY(ops->conv_adjoint(csc->conv, d, q, &scaled, scratch));
     const struct gradient_term terms[] = { { csc->kept_r, d, eta }, { q, csc->kept_y, -1 } };
     TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx && accumulate)
-        ops->lincomb(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
+        ops->blend(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
 fail:
     return status;
 }
 
 /* Iterations last .. 1 of more than two: leaves g_0 in g and the sum of the q_k in s->sum. */
-static enum status unroll_long(struct csc *csc, float eta, float nu, float *g, float *dw, struct backward_scratch *s,
+static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, float *dw, struct backward_scratch *s,
                                void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     size_t codes = conv_out_count(&csc->shape), pixels = conv_in_count(&csc->shape);
-    float *gy = s->code[0], *carry = s->code[1];
+    void *gy = s->code[0], *carry = s->code[1];
     int last = csc->config.steps - 1;
     for (int k = last; k >= 1; k--) {
         struct epilogue scaled = { .alpha = eta }, rest = { .alpha = -1, .beta = 1, .add = g };
         float m = csc->momenta[k];
         TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &scaled, scratch));
-        const float *q = k == last ? s->sum : s->q;
+        const void *q = k == last ? s->sum : s->q;
         const struct gradient_term terms[] = { { csc->r[k], g, eta }, { q, csc->y[k], -1 } };
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
         TRY(ops->conv_forward(csc->conv, q, gy, &rest, scratch));
         if (k < last)
-            ops->lincomb(csc->device, 1, s->sum, 1, s->q, s->sum, pixels);
-        ops->lincomb(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
+            ops->blend(csc->device, 1, s->sum, 1, s->q, s->sum, pixels);
+        ops->blend(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
         if (k > 1)
-            ops->lincomb(csc->device, -m, gy, 0, gy, carry, codes);
+            ops->blend(csc->device, -m, gy, 0, gy, carry, codes);
         ops->mask(csc->device, g, csc->z[k - 1], nu, g, codes);
     }
 fail:
     return status;
 }
 
-static enum status backward_unrolled(struct csc *csc, const float *x, float eta, const float *z, float *g, float *dx,
+static enum status backward_unrolled(struct csc *csc, const void *x, float eta, const void *z, void *g, void *dx,
                                      bool accumulate, float *dw, struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     float nu = 1 / (1 + csc->config.mu * eta);
-    const float *sum = NULL, *d = g;
+    const void *sum = NULL, *d = g;
     ops->mask(csc->device, g, z, nu, g, conv_out_count(&csc->shape));
     if (csc->config.steps == 2) { /* all three weight gradients in one call */
         struct epilogue scaled = { .alpha = eta };
@@ -296,29 +297,29 @@ fail:
 }
 
 /* Solves (A^T A + mu) h = g on the support of z by conjugate gradients; g is used up. */
-static enum status solve_on_support(struct csc *csc, const float *z, float *g, float *h, struct backward_scratch *s,
+static enum status solve_on_support(struct csc *csc, const void *z, void *g, void *h, struct backward_scratch *s,
                                     void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     size_t count = conv_out_count(&csc->shape);
-    float *p = s->code[1], *product = s->code[2];
+    void *p = s->code[1], *product = s->code[2];
     struct epilogue plain = { .alpha = 1 };
     struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = 1, .beta = csc->config.mu, .add = p, .nu = 1, .mask = z };
-    double norm = ops->dot(csc->device, g, g, count), stop = norm * CG_TOLERANCE * CG_TOLERANCE;
-    ops->zero(csc->device, h, count * sizeof *h);
-    ops->lincomb(csc->device, 1, g, 0, g, p, count);
+    double norm = ops->correlate(csc->device, g, g, count), stop = norm * CG_TOLERANCE * CG_TOLERANCE;
+    ops->zero(csc->device, h, code_bytes(csc));
+    ops->blend(csc->device, 1, g, 0, g, p, count);
     for (int i = 0; i < CG_ITERATIONS && norm > stop; i++) {
         TRY(ops->conv_adjoint(csc->conv, p, s->q, &plain, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, product, &masked, scratch));
-        double curvature = ops->dot(csc->device, p, product, count);
+        double curvature = ops->correlate(csc->device, p, product, count);
         if (!(curvature > 0))
             break;
         float step = (float)(norm / curvature);
-        ops->lincomb(csc->device, 1, h, step, p, h, count);
-        ops->lincomb(csc->device, 1, g, -step, product, g, count);
-        double next = ops->dot(csc->device, g, g, count);
-        ops->lincomb(csc->device, 1, g, (float)(next / norm), p, p, count);
+        ops->blend(csc->device, 1, h, step, p, h, count);
+        ops->blend(csc->device, 1, g, -step, product, g, count);
+        double next = ops->correlate(csc->device, g, g, count);
+        ops->blend(csc->device, 1, g, (float)(next / norm), p, p, count);
         norm = next;
     }
 fail:
@@ -326,12 +327,12 @@ fail:
 }
 
 /* At a fixed point A_S^T (x - A z) - mu z = lambda: with h from above, dx = A h, dw = wg(x - A z, h) - wg(A h, z). */
-static enum status backward_implicit(struct csc *csc, const float *x, const float *z, float *g, float *dx,
+static enum status backward_implicit(struct csc *csc, const void *x, const void *z, void *g, void *dx,
                                      bool accumulate, float *dw, struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
-    float *h = s->code[0], *residual = s->sum;
+    void *h = s->code[0], *residual = s->sum;
     struct epilogue plain = { .alpha = 1 }, rest = { .alpha = -1, .beta = 1, .add = x };
     ops->mask(csc->device, g, z, 1, g, conv_out_count(&csc->shape));
     TRY(solve_on_support(csc, z, g, h, s, scratch));
@@ -340,12 +341,12 @@ static enum status backward_implicit(struct csc *csc, const float *x, const floa
     const struct gradient_term terms[] = { { residual, h, 1 }, { s->q, z, -1 } };
     TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx)
-        ops->lincomb(csc->device, 1, s->q, accumulate ? 1 : 0, accumulate ? dx : s->q, dx, conv_in_count(&csc->shape));
+        ops->blend(csc->device, 1, s->q, accumulate ? 1 : 0, accumulate ? dx : s->q, dx, conv_in_count(&csc->shape));
 fail:
     return status;
 }
 
-enum status csc_backward(struct csc *csc, const float *x, float eta, const float *z, float *dz, float *dx,
+enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, void *dx,
                          bool accumulate, float *dw, void *scratch)
 {
     struct arena arena = behind_conv(csc, scratch);

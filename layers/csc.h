@@ -28,8 +28,8 @@ struct csc {
     bool training;    /* keeps what backward needs */
     struct conv *conv;
     float *momenta;   /* (steps), of the extrapolation before iteration k */
-    float **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
-    float *kept_y, *kept_r; /* CSC_ONE_STEP */
+    void **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
+    void *kept_y, *kept_r; /* CSC_ONE_STEP */
     size_t scratch;   /* bytes of shared scratch that its calls need */
 };
 
@@ -42,11 +42,11 @@ void csc_place(struct csc *csc, struct arena *arena);
 enum status csc_load(struct csc *csc, const float *weights, void *scratch);
 
 /* z (N,H',W',D), the last iterate. */
-enum status csc_forward(struct csc *csc, const float *x, float eta, float *z, void *scratch);
+enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch);
 
 /* After csc_forward with the same x, eta, z. dz is overwritten. dx may be NULL (first layer), else it gets
  * or accumulates the gradient of x; dw (D,k,k,C) accumulates. eta is a constant. */
-enum status csc_backward(struct csc *csc, const float *x, float eta, const float *z, float *dz, float *dx,
+enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, void *dx,
                          bool accumulate, float *dw, void *scratch);
 
 /* How well z codes x; needs no backward state and costs two convolutions. */
@@ -55,10 +55,10 @@ struct csc_diagnostics {
     double residual; /* |x - A z|^2 / |x|^2 over the batch */
     double gap;      /* duality gap / (1/2 |x|^2), mean over images; 0 at the optimum */
 };
-enum status csc_diagnose(struct csc *csc, const float *x, const float *z, struct csc_diagnostics *out, void *scratch);
+enum status csc_diagnose(struct csc *csc, const void *x, const void *z, struct csc_diagnostics *out, void *scratch);
 
 /* The step size of a layer at its input size: eta = 0.9 / lambda_max(A^T A), by power iteration on one
- * image with zero padding counted. */
+ * image with zero padding counted; in fp32 on every device. */
 struct csc_power {
     struct device *device;
     struct conv_shape shape; /* n = 1 */

@@ -21,7 +21,7 @@ enum status csc_power_create(struct csc_power **out, struct device *device, cons
     power->device = device;
     power->shape = *shape;
     power->shape.n = 1;
-    TRY(device->ops->conv_create(device, &power->shape, CONV_FORWARD | CONV_ADJOINT, &power->conv));
+    TRY(device->ops->conv_create(device, &power->shape, PRECISION_FP32, CONV_FORWARD | CONV_ADJOINT, &power->conv));
     *out = power;
     power = NULL;
 fail:
@@ -190,23 +190,24 @@ static double duality_gap(const struct csc_config *config, const struct sums *s)
     return primal - (scale * s->xr - 0.5 * scale * scale * s->r2);
 }
 
-enum status csc_diagnose(struct csc *csc, const float *x, const float *z, struct csc_diagnostics *out, void *scratch)
+enum status csc_diagnose(struct csc *csc, const void *x, const void *z, struct csc_diagnostics *out, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     size_t images = conv_in_count(&csc->shape), codes = conv_out_count(&csc->shape), n = csc->shape.n;
     struct arena arena = { .memory = scratch, .size = csc->scratch };
     arena_take(&arena, csc->conv->scratch);
-    float *r = arena_take(&arena, (images + codes) * sizeof(float)), *c = r + images;
+    size_t bytes = precision_bytes(csc->device->precision);
+    char *r = arena_take(&arena, (images + codes) * bytes), *c = r + images * bytes;
     float *host = malloc(2 * (images + codes) * sizeof *host);
     if (!host)
         FAIL(STATUS_NOMEM, "out of memory for diagnostics");
     struct epilogue residual = { .alpha = -1, .beta = 1, .add = x }, plain = { .alpha = 1 };
     TRY(ops->conv_adjoint(csc->conv, z, r, &residual, scratch));
     TRY(ops->conv_forward(csc->conv, r, c, &plain, scratch));
-    ops->copy_out(csc->device, host, r, (images + codes) * sizeof *host);
-    ops->copy_out(csc->device, host + images + codes, x, images * sizeof *host);
-    ops->copy_out(csc->device, host + 2 * images + codes, z, codes * sizeof *host);
+    ops->download(csc->device, host, r, images + codes);
+    ops->download(csc->device, host + images + codes, x, images);
+    ops->download(csc->device, host + 2 * images + codes, z, codes);
     double x2 = 0, r2 = 0, gap = 0, nonzeros = 0;
     for (size_t i = 0; i < n; i++) {
         struct sums s = sum_image(&csc->config, host + images + codes + i * (images / n), host + i * (images / n),

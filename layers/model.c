@@ -23,7 +23,7 @@ struct builder {
 static int add_edge(struct builder *b, int h, int w, int c)
 {
     struct model *m = b->model;
-    m->edges[m->edges_count] = (struct edge){ h, w, c };
+    m->edges[m->edges_count] = (struct edge){ .h = h, .w = w, .c = c };
     return m->edges_count++;
 }
 
@@ -155,9 +155,11 @@ static void add_head(struct builder *b, int x)
     struct node *mean = add_node(b, NODE_MEAN, "mean", x);
     mean->conv = (struct conv_shape){ .h = e.h, .w = e.w, .c = e.c };
     mean->out = add_edge(b, 1, 1, e.c);
+    m->edges[mean->out].floats = true;
     struct node *linear = add_node(b, NODE_LINEAR, "linear", mean->out);
     linear->conv = (struct conv_shape){ .c = e.c, .d = m->config.classes };
     linear->out = add_edge(b, 1, 1, m->config.classes);
+    m->edges[linear->out].floats = true;
     add_param(b, linear, ".weight", PARAM_LINEAR_WEIGHT, 2, m->config.classes, e.c, 1);
     add_param(b, linear, ".bias", PARAM_LINEAR_BIAS, 1, m->config.classes, 1, 1);
 }

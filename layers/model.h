@@ -47,7 +47,11 @@ struct node {
 
 int node_params(const struct node *node); /* how many parameters it has */
 
-struct edge { int h, w, c; }; /* per image */
+/* Per image. From the mean on, and so in every gradient there, all is float; before it, activations. */
+struct edge {
+    int h, w, c;
+    bool floats;
+};
 
 struct model {
     struct device *device;

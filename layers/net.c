@@ -28,7 +28,7 @@ struct net {
     int n, count;            /* batch, samples of the last upload */
     bool training;
     struct op *ops;          /* (nodes) */
-    float **value, **grad;   /* (edges); grad of edge 0 is NULL */
+    void **value, **grad;    /* (edges); grad of edge 0 is NULL */
     int *value_slot, *grad_slot;
     struct slots values, grads;
     int32_t *labels;         /* device */
@@ -50,6 +50,12 @@ static size_t edge_count(const struct net *net, int edge)
 {
     const struct edge *e = &net->model->edges[edge];
     return (size_t)net->n * e->h * e->w * e->c;
+}
+
+static size_t edge_bytes(const struct net *net, int edge)
+{
+    bool floats = net->model->edges[edge].floats;
+    return edge_count(net, edge) * (floats ? sizeof(float) : precision_bytes(net->model->device->precision));
 }
 
 static struct conv_shape sized(const struct net *net, const struct node *node)
@@ -90,10 +96,10 @@ static void plan_values(struct net *net)
     const struct model *m = net->model;
     for (int e = 0; e < m->edges_count; e++)
         net->value_slot[e] = -1;
-    net->value_slot[0] = acquire(&net->values, edge_count(net, 0) * sizeof(float));
+    net->value_slot[0] = acquire(&net->values, edge_bytes(net, 0));
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
-        net->value_slot[node->out] = acquire(&net->values, edge_count(net, node->out) * sizeof(float));
+        net->value_slot[node->out] = acquire(&net->values, edge_bytes(net, node->out));
         if (net->training)
             continue;
         for (int e = 0; e < node->out; e++) { /* whatever nobody reads any more */
@@ -112,14 +118,14 @@ static void plan_grads(struct net *net)
     for (int e = 0; e < m->edges_count; e++)
         net->grad_slot[e] = -1;
     int last = m->nodes[m->nodes_count - 1].out;
-    net->grad_slot[last] = acquire(&net->grads, edge_count(net, last) * sizeof(float));
+    net->grad_slot[last] = acquire(&net->grads, edge_bytes(net, last));
     for (int i = m->nodes_count - 1; i >= 0; i--) {
         const struct node *node = &m->nodes[i];
         struct op *op = &net->ops[i];
         if (node->add >= 0) {
             op->add_accumulates = net->grad_slot[node->add] >= 0;
             if (!op->add_accumulates)
-                net->grad_slot[node->add] = acquire(&net->grads, edge_count(net, node->add) * sizeof(float));
+                net->grad_slot[node->add] = acquire(&net->grads, edge_bytes(net, node->add));
         }
         if (node->kind == NODE_NORM) { /* in place: a norm is its input's only consumer */
             net->grad_slot[node->in] = net->grad_slot[node->out];
@@ -128,7 +134,7 @@ static void plan_grads(struct net *net)
         if (node->in != 0) {
             op->in_accumulates = net->grad_slot[node->in] >= 0;
             if (!op->in_accumulates)
-                net->grad_slot[node->in] = acquire(&net->grads, edge_count(net, node->in) * sizeof(float));
+                net->grad_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
         }
         release(&net->grads, net->grad_slot[node->out]);
     }
@@ -142,17 +148,17 @@ static enum status create_op(struct net *net, int i)
     struct conv_shape shape = sized(net, node);
     unsigned uses = CONV_FORWARD | (net->training ? CONV_GRADIENT | (node->in ? CONV_ADJOINT : 0) : 0);
     if (node->kind == NODE_CONV)
-        TRY(device->ops->conv_create(device, &shape, uses, &net->ops[i].conv));
+        TRY(device->ops->conv_create(device, &shape, device->precision, uses, &net->ops[i].conv));
     if (node->kind == NODE_CSC)
         TRY(csc_create(&net->ops[i].csc, device, &shape, &net->model->config.csc, net->training));
 fail:
     return status;
 }
 
-static void place_slots(struct slots *slots, const int *slot_of, float **pointers, int edges, struct arena *arena)
+static void place_slots(struct slots *slots, const int *slot_of, void **pointers, int edges, struct arena *arena)
 {
     for (int s = 0; s < slots->count; s++) {
-        float *memory = arena_take(arena, slots->bytes[s]);
+        void *memory = arena_take(arena, slots->bytes[s]);
         for (int e = 0; e < edges; e++)
             if (slot_of[e] == s)
                 pointers[e] = memory;
@@ -292,7 +298,7 @@ enum status net_upload(struct net *net, const float *images, const int32_t *labe
     struct device *device = net->model->device;
     int32_t none = -1;
     net->count = count;
-    device->ops->copy_in(device, net->value[0], images, edge_count(net, 0) / net->n * count * sizeof(float));
+    device->ops->upload(device, net->value[0], images, edge_count(net, 0) / net->n * count);
     device->ops->copy_in(device, net->labels, labels, count * sizeof *labels);
     for (int i = count; i < net->n; i++)
         device->ops->copy_in(device, net->labels + i, &none, sizeof none);
@@ -305,7 +311,7 @@ static void forward_norm(struct net *net, int i, float *moments)
     const struct node *node = &m->nodes[i];
     const struct edge *e = &m->edges[node->out];
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
-    const float *add = node->add >= 0 ? net->value[node->add] : NULL;
+    const void *add = node->add >= 0 ? net->value[node->add] : NULL;
     if (moments)
         m->device->ops->norm_forward(m->device, &shape, net->value[node->in], param_of(net, node, 0),
                                      param_of(net, node, 1), add, net->value[node->out], net->ops[i].saved,
@@ -328,8 +334,8 @@ static enum status forward_node(struct net *net, int i, float *moments)
     const struct model *m = net->model;
     const struct node *node = &m->nodes[i];
     const struct backend *ops = m->device->ops;
-    const float *in = net->value[node->in];
-    float *out = net->value[node->out];
+    const void *in = net->value[node->in];
+    void *out = net->value[node->out];
     struct epilogue plain = { .alpha = 1 };
     struct pool_shape pool = pool_of(net, node);
     switch (node->kind) {
@@ -409,7 +415,7 @@ static enum status backward_conv(struct net *net, int i, float *dw)
     const struct node *node = &net->model->nodes[i];
     const struct backend *ops = net->model->device->ops;
     struct op *op = &net->ops[i];
-    float *dx = net->grad[node->in];
+    void *dx = net->grad[node->in];
     struct gradient_term term = { net->value[node->in], net->grad[node->out], 1 };
     struct epilogue e = { .alpha = 1, .beta = 1, .add = op->in_accumulates ? dx : NULL };
     TRY(ops->conv_gradient(op->conv, &term, 1, dw, net->scratch));
@@ -426,7 +432,7 @@ static enum status backward_node(struct net *net, int i, float *grads)
     const struct node *node = &m->nodes[i];
     const struct backend *ops = m->device->ops;
     struct op *op = &net->ops[i];
-    float *dy = net->grad[node->out], *dx = net->grad[node->in];
+    void *dy = net->grad[node->out], *dx = net->grad[node->in];
     float *dw = node->param >= 0 ? grads + m->params[node->param].offset : NULL;
     struct pool_shape pool = pool_of(net, node);
     switch (node->kind) {

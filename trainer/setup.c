@@ -32,11 +32,15 @@ fail:
 enum status setup_device(struct device **device, const struct config *config)
 {
     enum status status = STATUS_OK;
+    static const enum precision precisions[] = {
+        [CONFIG_PRECISION_AUTO] = PRECISION_FP32,
+        [CONFIG_FP32] = PRECISION_FP32,
+        [CONFIG_TF32] = PRECISION_TF32,
+        [CONFIG_BF16] = PRECISION_BF16,
+    };
     if (config->device.kind == CONFIG_DEVICE_CUDA)
         FAIL(STATUS_USAGE, "device.kind: this build has no CUDA; use cpu");
-    if (config->device.precision != CONFIG_FP32 && config->device.precision != CONFIG_PRECISION_AUTO)
-        FAIL(STATUS_USAGE, "device.precision: the CPU backend of this build has fp32 only");
-    TRY(device_open(device, "cpu", config->device.threads));
+    TRY(device_open(device, "cpu", precisions[config->device.precision], config->device.threads));
 fail:
     return status;
 }

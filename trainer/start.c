@@ -69,7 +69,8 @@ static enum status record_start(struct training *t, const char *resumed)
                           METRIC_TEXT("time", started)));
     else
         TRY(metrics_write(t->metrics, "start", METRIC_INT("ranks", t->comm->size),
-                          METRIC_TEXT("device", t->device->ops->name), METRIC_TEXT("precision", "fp32"),
+                          METRIC_TEXT("device", t->device->ops->name),
+                          METRIC_TEXT("precision", precision_name(t->device->precision)),
                           METRIC_INT("params", (int64_t)t->model->parameters), METRIC_TEXT("arch", arch),
                           METRIC_INT("threads", t->device->threads), METRIC_INT("workers", t->config->data.workers),
                           METRIC_INT("batch", t->config->train.batch),

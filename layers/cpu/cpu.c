@@ -5,6 +5,9 @@
 
 #include <stdlib.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -35,6 +38,7 @@ struct cpu_conv {
     struct conv base;
     struct dn_conv *dn[KINDS];
     void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
+    bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
 };
 
 static const unsigned use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
@@ -52,27 +56,44 @@ static void conv_destroy(struct conv *conv)
     free(c);
 }
 
-/* Scratch: oneDNN's own, then a result that cannot go to its destination at once, or weight gradients:
- * the sum and one term, packed, and the sum unpacked. */
-static size_t scratch_bytes(const struct cpu_conv *c)
+/* Where the parts of a call's scratch begin: oneDNN's own first, then each as long as its bytes say. */
+struct parts {
+    size_t in, code;           /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
+    size_t result;             /* float, where it cannot go to its destination at once */
+    size_t sum, term, plain;   /* GRADIENT: packed sum and one term of it, the sum unpacked */
+    size_t weights;            /* while loading: rounded to bf16 */
+    size_t bytes;              /* of all */
+};
+
+static size_t take(struct parts *p, size_t bytes)
 {
-    const struct conv_shape *s = &c->base.shape;
-    size_t most = 0;
-    for (int kind = 0; kind < KINDS; kind++) {
-        if (!c->dn[kind])
-            continue;
-        size_t extra = kind == DN_FORWARD   ? conv_out_count(s) * sizeof(float)
-                       : kind == DN_ADJOINT ? conv_in_count(s) * sizeof(float)
-                                            : 2 * rounded(dn_packed_bytes(c->dn[kind])) +
-                                                  conv_weight_count(s) * sizeof(float);
-        size_t bytes = rounded(dn_scratch_bytes(c->dn[kind])) + rounded(extra);
-        most = bytes > most ? bytes : most;
-    }
-    return most;
+    size_t at = p->bytes;
+    p->bytes += rounded(bytes);
+    return at;
 }
 
-static enum status conv_create(struct device *device, const struct conv_shape *shape, unsigned uses,
-                               struct conv **conv)
+static struct parts parts_of(const struct cpu_conv *c, enum dn_kind kind)
+{
+    const struct conv_shape *s = &c->base.shape;
+    struct parts p = { .bytes = rounded(dn_scratch_bytes(c->dn[kind])) };
+    size_t images = conv_in_count(s) * sizeof(float), codes = conv_out_count(s) * sizeof(float);
+    p.in = take(&p, !c->emulated || kind == DN_ADJOINT ? 0 : images);
+    p.code = take(&p, !c->emulated || kind == DN_FORWARD ? 0 : codes);
+    if (kind == DN_GRADIENT) {
+        p.sum = take(&p, dn_packed_bytes(c->dn[kind]));
+        p.term = take(&p, dn_packed_bytes(c->dn[kind]));
+        p.plain = take(&p, conv_weight_count(s) * sizeof(float));
+    } else {
+        p.result = take(&p, kind == DN_FORWARD ? codes : images);
+        p.weights = rounded(dn_scratch_bytes(c->dn[kind]));
+        size_t loading = p.weights + (c->emulated ? conv_weight_count(s) * sizeof(float) : 0);
+        p.bytes = p.bytes > loading ? p.bytes : loading;
+    }
+    return p;
+}
+
+static enum status conv_create(struct device *device, const struct conv_shape *shape, enum precision precision,
+                               unsigned uses, struct conv **conv)
 {
     enum status status = STATUS_OK;
     struct cpu_conv *c = NULL;
@@ -80,11 +101,15 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
-    c->base = (struct conv){ .device = device, .shape = *shape, .uses = uses };
-    for (int kind = 0; kind < KINDS; kind++)
-        if (uses & use_of[kind])
-            TRY(dn_conv_create(&c->dn[kind], kind, shape));
-    c->base.scratch = scratch_bytes(c);
+    c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
+    c->emulated = precision == PRECISION_BF16;
+    for (int kind = 0; kind < KINDS; kind++) {
+        if (!(uses & use_of[kind]))
+            continue;
+        TRY(dn_conv_create(&c->dn[kind], kind, shape));
+        size_t bytes = parts_of(c, kind).bytes;
+        c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
+    }
     cpu_partials(device, shape->d);
     *conv = &c->base;
     c = NULL;
@@ -105,9 +130,18 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
 {
     enum status status = STATUS_OK;
     struct cpu_conv *c = (struct cpu_conv *)conv;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++)
-        if (c->dn[kind])
-            TRY(dn_pack(c->dn[kind], weights, c->packed[kind], scratch));
+    const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++) {
+        if (!c->dn[kind])
+            continue;
+        const float *from = weights;
+        if (c->emulated) {
+            float *rounded_weights = (float *)((char *)scratch + parts_of(c, kind).weights);
+            kernels->round(weights, rounded_weights, conv_weight_count(&conv->shape));
+            from = rounded_weights;
+        }
+        TRY(dn_pack(c->dn[kind], from, c->packed[kind], scratch));
+    }
 fail:
     return status;
 }
@@ -117,29 +151,48 @@ static bool plain(const struct epilogue *e)
     return e->kind == EPILOGUE_LINEAR && e->alpha == 1 && !e->add;
 }
 
-static enum status run(struct cpu_conv *c, enum dn_kind kind, const float *in, float *out, size_t count,
-                       const struct epilogue *e, char *scratch)
+/* The operand as oneDNN reads it: itself, or widened into scratch. */
+static const void *operand(const struct cpu_conv *c, const void *data, size_t count, char *scratch, size_t at)
+{
+    if (!c->emulated)
+        return data;
+    ((struct cpu_device *)c->base.device)->kernels->widen(data, (float *)(scratch + at), count);
+    return scratch + at;
+}
+
+static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, void *out, const struct epilogue *e,
+                       char *scratch)
 {
     enum status status = STATUS_OK;
-    struct cpu_device *cpu = (struct cpu_device *)c->base.device;
-    float *result = e->add == out || e->mask == out ? (float *)(scratch + rounded(dn_scratch_bytes(c->dn[kind]))) : out;
+    const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
+    size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
+    bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
+    struct parts p = parts_of(c, kind);
+    float *result = floats && e->add != out && e->mask != out ? out : (float *)(scratch + p.result);
+    in = operand(c, in, forward ? images : codes, scratch, forward ? p.in : p.code);
     TRY(dn_run(c->dn[kind], in, c->packed[kind], result, scratch));
-    if (!plain(e))
-        cpu->kernels->epilogue(e, result, out, count);
+    if (!floats || !plain(e))
+        kernels->epilogue[c->base.precision](e, result, out, forward ? codes : images);
 fail:
     return status;
 }
 
-static enum status conv_forward(struct conv *conv, const float *in, float *out, const struct epilogue *e,
-                                void *scratch)
+static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    return run((struct cpu_conv *)conv, DN_FORWARD, in, out, conv_out_count(&conv->shape), e, scratch);
+    return run((struct cpu_conv *)conv, DN_FORWARD, in, out, e, scratch);
 }
 
-static enum status conv_adjoint(struct conv *conv, const float *in, float *out, const struct epilogue *e,
-                                void *scratch)
+static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    return run((struct cpu_conv *)conv, DN_ADJOINT, in, out, conv_in_count(&conv->shape), e, scratch);
+    return run((struct cpu_conv *)conv, DN_ADJOINT, in, out, e, scratch);
+}
+
+static enum status run_term(struct cpu_conv *c, const struct gradient_term *term, const struct parts *p, void *packed,
+                            char *scratch)
+{
+    const void *x = operand(c, term->x, conv_in_count(&c->base.shape), scratch, p->in);
+    const void *d = operand(c, term->d, conv_out_count(&c->base.shape), scratch, p->code);
+    return dn_run_gradient(c->dn[DN_GRADIENT], x, d, packed, scratch);
 }
 
 static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
@@ -149,22 +202,22 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct cpu_conv *c = (struct cpu_conv *)conv;
     struct dn_conv *dn = c->dn[DN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
-    size_t packed = rounded(dn_packed_bytes(dn));
-    char *sum = (char *)scratch + rounded(dn_scratch_bytes(dn)), *term = sum + packed, *unpacked = term + packed;
+    struct parts p = parts_of(c, DN_GRADIENT);
+    float *sum = (float *)((char *)scratch + p.sum), *term = (float *)((char *)scratch + p.term);
+    float *unpacked = (float *)((char *)scratch + p.plain);
     while (count > 0 && terms->alpha == 0) { /* the first term's factor is the unit below */
         terms++;
         count--;
     }
     if (count == 0)
         return STATUS_OK;
-    TRY(dn_run_gradient(dn, terms[0].x, terms[0].d, sum, scratch));
+    TRY(run_term(c, &terms[0], &p, sum, scratch));
     for (int t = 1; t < count; t++) {
-        TRY(dn_run_gradient(dn, terms[t].x, terms[t].d, term, scratch));
-        kernels->add_scaled((float *)sum, terms[t].alpha / terms[0].alpha, (float *)term,
-                            dn_packed_bytes(dn) / sizeof(float));
+        TRY(run_term(c, &terms[t], &p, term, scratch));
+        kernels->add_scaled(sum, terms[t].alpha / terms[0].alpha, term, dn_packed_bytes(dn) / sizeof(float));
     }
-    TRY(dn_unpack(dn, sum, (float *)unpacked, scratch));
-    kernels->add_scaled(dw, terms[0].alpha, (float *)unpacked, conv_weight_count(&conv->shape));
+    TRY(dn_unpack(dn, sum, unpacked, scratch));
+    kernels->add_scaled(dw, terms[0].alpha, unpacked, conv_weight_count(&conv->shape));
 fail:
     return status;
 }
@@ -192,7 +245,8 @@ int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
     return count;
 }
 
-enum status cpu_open_with(struct device **device, int threads, const struct kernels *kernels)
+enum status cpu_open_with(struct device **device, enum precision precision, int threads,
+                          const struct kernels *kernels)
 {
     enum status status = STATUS_OK;
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
@@ -208,7 +262,7 @@ enum status cpu_open_with(struct device **device, int threads, const struct kern
     cpu->table = ref_backend;
     cpu->table.name = "cpu";
     cpu->table.close = close_device;
-    cpu->kernels->fill_table(&cpu->table);
+    cpu->kernels->fill_table(&cpu->table, precision);
 #ifdef CSC_HAVE_ONEDNN
     cpu->table.conv_create = conv_create;
     cpu->table.conv_destroy = conv_destroy;
@@ -220,15 +274,37 @@ enum status cpu_open_with(struct device **device, int threads, const struct kern
 #else
     log_warn("built without oneDNN: convolutions are the plain reference ones, and very slow");
 #endif
-    cpu->base = (struct device){ .ops = &cpu->table, .threads = threads };
+    cpu->base = (struct device){ .ops = &cpu->table, .precision = precision, .threads = threads };
     *device = &cpu->base;
 fail:
     return status;
 }
 
-enum status cpu_open(struct device **device, int threads)
+/* Whether bf16 is worth it: the processor multiplies it, and the system saves AMX's or AVX-512's registers. */
+static bool multiplies_bf16(void)
 {
+#if defined(__x86_64__)
+    unsigned a, b, c, d;
+    if (!__builtin_cpu_supports("avx512bw"))
+        return false;
+    bool avx512_bf16 = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+    bool amx_bf16 = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 22);
+    return avx512_bf16 || amx_bf16;
+#else
+    return false;
+#endif
+}
+
+enum status cpu_open(struct device **device, enum precision precision, int threads)
+{
+    enum status status = STATUS_OK;
     const struct kernels *sets[CPU_KERNEL_SETS];
     cpu_kernel_sets(sets);
-    return cpu_open_with(device, threads, sets[0]);
+    if (precision == PRECISION_TF32)
+        FAIL(STATUS_USAGE, "device.precision: tf32 exists on cuda only; use fp32");
+    if (precision == PRECISION_BF16 && !multiplies_bf16())
+        FAIL(STATUS_USAGE, "device.precision: this processor has no bf16 instructions (avx512_bf16 or amx_bf16); use fp32");
+    TRY(cpu_open_with(device, precision, threads, sets[0]));
+fail:
+    return status;
 }

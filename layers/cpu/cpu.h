@@ -4,7 +4,8 @@
 
 #include "layers/backend.h"
 
-enum status cpu_open(struct device **device, int threads);
+/* STATUS_USAGE for bf16 on a machine without instructions for it, and for tf32. */
+enum status cpu_open(struct device **device, enum precision precision, int threads);
 
 struct cpu_device {
     struct device base;
@@ -22,10 +23,12 @@ double *cpu_partials(struct device *device, int channels);
 /* What kernels.c offers; it is compiled once per instruction set. */
 struct kernels {
     const char *name;
-    /* out = f(alpha conv + beta add), see struct epilogue; conv may be out */
-    void (*epilogue)(const struct epilogue *e, const float *conv, float *out, size_t count);
+    /* out = f(alpha conv + beta add), see struct epilogue; conv may be out. By the precision of out, add, mask. */
+    void (*epilogue[PRECISION_BF16 + 1])(const struct epilogue *e, const float *conv, void *out, size_t count);
+    void (*widen)(const void *bf16, float *to, size_t count);
+    void (*round)(const float *from, float *to, size_t count); /* to the nearest bf16 */
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
-    void (*fill_table)(struct backend *table);
+    void (*fill_table)(struct backend *table, enum precision precision);
 };
 extern const struct kernels kernels_base;
 #if defined(__x86_64__)
@@ -35,6 +38,7 @@ extern const struct kernels kernels_v3, kernels_v4; /* AVX2 + FMA, AVX-512 */
 /* The kernel sets that this machine can run, best first; cpu_open takes sets[0]. */
 enum { CPU_KERNEL_SETS = 3 };
 int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS]);
-enum status cpu_open_with(struct device **device, int threads, const struct kernels *kernels);
+/* For tests: bf16 works on any machine, but only those with the instructions are fast. */
+enum status cpu_open_with(struct device **device, enum precision precision, int threads, const struct kernels *kernels);
 
 #endif

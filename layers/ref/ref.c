@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layers/element.h"
+
 static enum status host_allocate(struct device *device, struct arena *arena)
 {
     (void)device;
@@ -29,11 +31,38 @@ static void zero(struct device *device, void *data, size_t bytes)
     memset(data, 0, bytes);
 }
 
-static void mask(struct device *device, const float *in, const float *by, float nu, float *out, size_t count)
+static void upload(struct device *device, void *to, const float *from, size_t count)
 {
-    (void)device;
     for (size_t i = 0; i < count; i++)
-        out[i] = by[i] != 0 ? nu * in[i] : 0;
+        element_store(device->precision, to, i, from[i]);
+}
+
+static void download(struct device *device, float *to, const void *from, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = element_load(device->precision, from, i);
+}
+
+static void mask(struct device *device, const void *in, const void *by, float nu, void *out, size_t count)
+{
+    enum precision p = device->precision;
+    for (size_t i = 0; i < count; i++)
+        element_store(p, out, i, element_load(p, by, i) != 0 ? nu * element_load(p, in, i) : 0);
+}
+
+static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
+{
+    enum precision p = device->precision;
+    for (size_t i = 0; i < count; i++)
+        element_store(p, out, i, (float)((double)a * element_load(p, x, i) + (double)b * element_load(p, y, i)));
+}
+
+static double correlate(struct device *device, const void *x, const void *y, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)element_load(device->precision, x, i) * element_load(device->precision, y, i);
+    return sum;
 }
 
 static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
@@ -52,9 +81,9 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum;
 }
 
-static void max_forward(struct device *device, const struct pool_shape *s, const float *x, float *y, int32_t *winner)
+static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
 {
-    (void)device;
+    enum precision p = device->precision;
     int oh = (s->h + 2 * s->pad - s->k) / s->stride + 1, ow = (s->w + 2 * s->pad - s->k) / s->stride + 1;
     for (size_t o = 0; o < (size_t)s->n * oh * ow * s->c; o++) {
         int c = (int)(o % s->c), j = (int)(o / s->c % ow), i = (int)(o / s->c / ow % oh);
@@ -65,45 +94,49 @@ static void max_forward(struct device *device, const struct pool_shape *s, const
             for (int b = j * s->stride - s->pad; b < j * s->stride - s->pad + s->k; b++) {
                 if (a < 0 || a >= s->h || b < 0 || b >= s->w)
                     continue;
-                float v = x[((n * s->h + a) * s->w + b) * s->c + c];
+                float v = element_load(p, x, ((n * s->h + a) * s->w + b) * s->c + c);
                 if (at < 0 || v > best) {
                     best = v;
                     at = a * s->w + b;
                 }
             }
-        y[o] = best;
+        element_store(p, y, o, best);
         winner[o] = at;
     }
 }
 
-static void max_backward(struct device *device, const struct pool_shape *s, const float *dy, const int32_t *winner,
-                         float *dx, bool accumulate)
+static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
+                         void *dx, bool accumulate)
 {
-    (void)device;
+    enum precision p = device->precision;
     int oh = (s->h + 2 * s->pad - s->k) / s->stride + 1, ow = (s->w + 2 * s->pad - s->k) / s->stride + 1;
     size_t image = (size_t)s->h * s->w * s->c, outputs = (size_t)oh * ow * s->c;
-    if (!accumulate)
-        memset(dx, 0, s->n * image * sizeof *dx);
+    float *sums = calloc(s->n * image, sizeof *sums);
+    if (!sums)
+        abort(); /* the plain backend serves tests */
     for (size_t o = 0; o < s->n * outputs; o++)
-        dx[o / outputs * image + (size_t)winner[o] * s->c + o % s->c] += dy[o];
+        sums[o / outputs * image + (size_t)winner[o] * s->c + o % s->c] += element_load(p, dy, o);
+    for (size_t i = 0; i < s->n * image; i++)
+        element_store(p, dx, i, (accumulate ? element_load(p, dx, i) : 0) + sums[i]);
+    free(sums);
 }
 
-static void mean_forward(struct device *device, int n, int hw, int c, const float *x, float *y)
+static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)
 {
-    (void)device;
+    enum precision p = device->precision;
     for (int i = 0; i < n * c; i++) {
         double sum = 0;
-        for (int p = 0; p < hw; p++)
-            sum += x[((size_t)(i / c) * hw + p) * c + i % c];
+        for (int at = 0; at < hw; at++)
+            sum += element_load(p, x, ((size_t)(i / c) * hw + at) * c + i % c);
         y[i] = (float)(sum / hw);
     }
 }
 
-static void mean_backward(struct device *device, int n, int hw, int c, const float *dy, float *dx)
+static void mean_backward(struct device *device, int n, int hw, int c, const float *dy, void *dx)
 {
-    (void)device;
+    enum precision p = device->precision;
     for (size_t i = 0; i < (size_t)n * hw * c; i++)
-        dx[i] = dy[i / c / hw * c + i % c] / (float)hw;
+        element_store(p, dx, i, dy[i / c / hw * c + i % c] / (float)hw);
 }
 
 static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
@@ -191,11 +224,12 @@ static void close_device(struct device *device)
 const struct backend ref_backend = {
     .name = "ref",
     .arena_allocate = host_allocate, .arena_finish = host_finish,
-    .copy_in = copy, .copy_out = copy, .zero = zero, .close = close_device,
+    .copy_in = copy, .copy_out = copy, .zero = zero, .upload = upload, .download = download,
+    .close = close_device,
     .conv_create = ref_conv_create, .conv_destroy = ref_conv_destroy, .conv_place = ref_conv_place,
     .conv_load = ref_conv_load, .conv_forward = ref_conv_forward, .conv_adjoint = ref_conv_adjoint,
     .conv_gradient = ref_conv_gradient,
-    .mask = mask, .lincomb = lincomb, .dot = dot,
+    .mask = mask, .blend = blend, .correlate = correlate, .lincomb = lincomb, .dot = dot,
     .norm_forward = ref_norm_forward, .norm_inference = ref_norm_inference, .norm_backward = ref_norm_backward,
     .max_forward = max_forward, .max_backward = max_backward,
     .mean_forward = mean_forward, .mean_backward = mean_backward,
@@ -203,13 +237,16 @@ const struct backend ref_backend = {
     .cross_entropy = cross_entropy, .sgd = sgd, .normalize_rows = normalize_rows,
 };
 
-enum status ref_open(struct device **device, int threads)
+enum status ref_open(struct device **device, enum precision precision, int threads)
 {
     enum status status = STATUS_OK;
-    struct device *d = calloc(1, sizeof *d);
+    struct device *d = NULL;
+    if (precision == PRECISION_TF32)
+        FAIL(STATUS_USAGE, "device.precision: tf32 exists on cuda only");
+    d = calloc(1, sizeof *d);
     if (!d)
         FAIL(STATUS_NOMEM, "out of memory");
-    *d = (struct device){ .ops = &ref_backend, .threads = threads };
+    *d = (struct device){ .ops = &ref_backend, .precision = precision, .threads = threads };
     *device = d;
 fail:
     return status;

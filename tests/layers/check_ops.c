@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "layers/cpu/cpu.h"
+#include "layers/element.h"
 #include "tests/check.h"
 #include "tests/layers/ops.h"
 
@@ -20,6 +21,7 @@ struct options {
     uint64_t seed;
     int rounds, threads;
     bool bench;
+    enum precision precision; /* of a bench */
     char **names; /* of the operations; NULL: all */
 };
 
@@ -60,9 +62,19 @@ float random_factor(struct task *task)
 
 /* ---- operands ---- */
 
-static size_t bytes_of(const struct operand *o)
+static enum precision precision_of(const struct task *task)
 {
-    return o->count * sizeof(float);
+    return task->device[TESTED]->precision;
+}
+
+static size_t bytes_of(const struct task *task, const struct operand *o)
+{
+    return o->count * (o->kind == ACTIVATIONS ? precision_bytes(precision_of(task)) : sizeof(float));
+}
+
+static size_t words_of(const struct task *task, const struct operand *o)
+{
+    return (bytes_of(task, o) + sizeof(uint32_t) - 1) / sizeof(uint32_t);
 }
 
 void *task_data(const struct task *task, int operand, int side)
@@ -75,16 +87,16 @@ int first_side(const struct task *task)
     return task->timed ? TESTED : REF;
 }
 
-/* Memory for `count` words between guards, holding host's or, if that is NULL, more guard words. */
-static struct arena guarded(struct device *device, const void *host, size_t count)
+/* Memory for `count` words between guards; they begin with `filled` bytes of host, and are guard words too behind them. */
+static struct arena guarded(struct device *device, const void *host, size_t filled, size_t count)
 {
     struct arena arena = { 0 };
     size_t bytes = (count + 2 * GUARD) * sizeof(uint32_t);
     uint32_t *words = malloc(bytes);
     for (size_t i = 0; i < count + 2 * GUARD; i++)
         words[i] = GUARD_WORD;
-    if (host)
-        memcpy(words + GUARD, host, count * sizeof *words);
+    if (filled)
+        memcpy(words + GUARD, host, filled);
     arena_take(&arena, bytes);
     must(device->ops->arena_allocate(device, &arena));
     device->ops->copy_in(device, arena.memory, words, bytes);
@@ -97,40 +109,55 @@ void *task_memory(struct task *task, const char *name, int side, size_t bytes)
     assert(task->hiddens < MOST_HIDDEN);
     struct hidden *h = &task->hidden[task->hiddens++];
     size_t words = (bytes + sizeof(uint32_t) - 1) / sizeof(uint32_t);
-    *h = (struct hidden){ name, side, words * sizeof(uint32_t), guarded(task->device[side], NULL, words) };
+    *h = (struct hidden){ name, side, words * sizeof(uint32_t), guarded(task->device[side], NULL, 0, words) };
     return (uint32_t *)h->arena.memory + GUARD;
 }
 
-int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written, bool whole)
+int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written,
+                 enum operand_kind kind)
 {
     assert(task->operands < MOST_OPERANDS);
     struct operand *o = &task->operand[task->operands];
-    *o = (struct operand){ .name = name, .count = count, .written = written, .whole = whole };
-    o->host = malloc(bytes_of(o) + sizeof *o->host);
-    memcpy(o->host, host, bytes_of(o));
+    *o = (struct operand){ .name = name, .count = count, .written = written, .kind = kind };
+    o->host = malloc(count * sizeof(float) + 1);
+    if (kind == ACTIVATIONS)
+        for (size_t i = 0; i < count; i++)
+            element_store(precision_of(task), o->host, i, ((const float *)host)[i]);
+    else
+        memcpy(o->host, host, count * sizeof(float));
     for (int side = first_side(task); side < SIDES; side++)
-        o->arena[side] = guarded(task->device[side], host, count);
+        o->arena[side] = guarded(task->device[side], o->host, bytes_of(task, o), words_of(task, o));
     return task->operands++;
 }
 
-static int random_operand(struct task *task, const char *name, size_t count, bool written)
+static int random_operand(struct task *task, const char *name, size_t count, bool written, enum operand_kind kind)
 {
     float *host = malloc(count * sizeof *host + sizeof *host);
     for (size_t i = 0; i < count; i++)
         host[i] = random_value(task);
-    int index = task_operand(task, name, host, count, written, false);
+    int index = task_operand(task, name, host, count, written, kind);
     free(host);
     return index;
 }
 
 int task_input(struct task *task, const char *name, size_t count)
 {
-    return random_operand(task, name, count, false);
+    return random_operand(task, name, count, false, FLOATS);
 }
 
 int task_output(struct task *task, const char *name, size_t count)
 {
-    return random_operand(task, name, count, true);
+    return random_operand(task, name, count, true, FLOATS);
+}
+
+int task_activations(struct task *task, const char *name, size_t count)
+{
+    return random_operand(task, name, count, false, ACTIVATIONS);
+}
+
+int task_result(struct task *task, const char *name, size_t count)
+{
+    return random_operand(task, name, count, true, ACTIVATIONS);
 }
 
 void task_say(struct task *task, const char *format, ...)
@@ -168,13 +195,23 @@ static void compare_whole(const struct task *task, const struct operand *o, cons
           o->name);
 }
 
-static void compare_real(const struct task *task, const struct operand *o, const float *a, const float *b, double *worst)
+static double tolerance_of(const struct task *task)
 {
+    return task->exact ? 0 : task->op->tolerance + (precision_of(task) == PRECISION_BF16 ? task->op->roundings : 0);
+}
+
+/* A bf16 result may fall to the other side of a rounding: one unit in the last place is no error. */
+static void compare_real(const struct task *task, const struct operand *o, const void *a, const void *b, double *worst)
+{
+    enum precision precision = o->kind == ACTIVATIONS ? precision_of(task) : PRECISION_FP32;
+    bool rounded = precision == PRECISION_BF16 && !task->exact;
     double squares = 0, most = 0;
     size_t at = 0;
     for (size_t i = 0; i < o->count; i++) {
-        double difference = fabs((double)a[i] - b[i]);
-        squares += (double)a[i] * a[i];
+        double x = element_load(precision, a, i), difference = fabs(x - element_load(precision, b, i));
+        squares += x * x;
+        if (rounded && difference <= 0x1p-7 * fabs(x))
+            difference = 0;
         if (!(difference <= most)) {
             most = difference;
             at = i;
@@ -182,9 +219,10 @@ static void compare_real(const struct task *task, const struct operand *o, const
     }
     double scale = fmax(sqrt(squares / (o->count ? (double)o->count : 1)), o->scale);
     double error = most == 0 ? 0 : most / scale; /* NaN stays one */
-    double tolerance = task->exact ? 0 : task->op->tolerance;
+    double tolerance = tolerance_of(task);
     CHECK(error <= tolerance, "%s %s: %s[%zu] is %.9g, should be %.9g: %.2g of the root mean square, at most %.2g%s",
-          task->op->name, task->what, o->name, at, b[at], a[at], error, tolerance, task->exact ? " (exact draw)" : "");
+          task->op->name, task->what, o->name, at, element_load(precision, b, at), element_load(precision, a, at),
+          error, tolerance, task->exact ? " (exact draw)" : "");
     if (error > *worst)
         *worst = error;
 }
@@ -193,15 +231,19 @@ static void compare(struct task *task, double *worst)
 {
     for (int i = 0; i < task->operands; i++) {
         struct operand *o = &task->operand[i];
-        uint32_t *a = fetch(task, o->name, REF, &o->arena[REF], o->count);
-        uint32_t *b = fetch(task, o->name, TESTED, &o->arena[TESTED], o->count);
+        size_t bytes = bytes_of(task, o);
+        uint32_t *a = fetch(task, o->name, REF, &o->arena[REF], words_of(task, o));
+        uint32_t *b = fetch(task, o->name, TESTED, &o->arena[TESTED], words_of(task, o));
         if (!o->written)
-            CHECK(!memcmp(a, o->host, bytes_of(o)) && !memcmp(b, o->host, bytes_of(o)), "%s %s: input %s was changed",
+            CHECK(!memcmp(a, o->host, bytes) && !memcmp(b, o->host, bytes), "%s %s: input %s was changed",
                   task->op->name, task->what, o->name);
-        else if (o->whole)
+        else if (o->kind == WHOLE)
             compare_whole(task, o, (int32_t *)a, (int32_t *)b);
         else
-            compare_real(task, o, (float *)a, (float *)b, worst);
+            compare_real(task, o, a, b, worst);
+        if (bytes % sizeof *a) /* half a word of guard behind an odd number of bf16 */
+            CHECK(a[bytes / sizeof *a] >> 16 == GUARD_WORD >> 16 && b[bytes / sizeof *b] >> 16 == GUARD_WORD >> 16,
+                  "%s %s: the element behind %s was overwritten", task->op->name, task->what, o->name);
         free(a);
         free(b);
     }
@@ -232,7 +274,7 @@ static void finish(struct task *task)
 
 static void check_op(const struct op *op, struct device *ref, struct device *tested, const struct options *options)
 {
-    double worst = 0;
+    double worst = 0, tolerance = 0;
     int runs = 0;
     for (int draw = 0; draw < op->draws * options->rounds; draw++)
         for (int exact = 0; exact <= op->exact; exact++) {
@@ -243,11 +285,12 @@ static void check_op(const struct op *op, struct device *ref, struct device *tes
                 op->run(&task, REF);
                 op->run(&task, TESTED);
                 compare(&task, &worst);
+                tolerance = fmax(tolerance, tolerance_of(&task));
                 runs++;
             }
             finish(&task);
         }
-    printf("  %-18s %4d runs, worst error %.2g of %.2g\n", op->name, runs, worst, op->tolerance);
+    printf("  %-18s %4d runs, worst error %.2g of %.2g\n", op->name, runs, worst, tolerance);
     CHECK(runs > 0, "%s: no draw was run", op->name);
 }
 
@@ -305,16 +348,35 @@ static const char usage[] =
     "  --seed=N      of the random shapes and values (default 1)\n"
     "  --rounds=N    times as many draws (default 1)\n"
     "  --threads=N   default: 1, 2 and 3 in turn; with --bench 2\n"
-    "  --bench       time instead of check\n";
+    "  --bench       time instead of check\n"
+    "  --bf16        with --bench: in bf16 (checks are in both precisions)\n";
+
+/* Each set of kernels in each precision against the plain backend of that precision. */
+static void run_all(const struct options *options)
+{
+    const struct kernels *sets[CPU_KERNEL_SETS];
+    int kernels = options->bench ? (cpu_kernel_sets(sets), 1) : cpu_kernel_sets(sets);
+    for (int run = 0; run < (options->bench ? 1 : 2 * kernels); run++) {
+        const struct kernels *set = sets[run / 2];
+        enum precision precision = options->bench ? options->precision : run % 2 ? PRECISION_BF16 : PRECISION_FP32;
+        int threads = options->threads ? options->threads : options->bench ? 2 : (run / 2 + 1) % 3 + 1;
+        struct device *ref = NULL, *tested = NULL;
+        must(device_open(&ref, "ref", precision, 1));
+        must(cpu_open_with(&tested, precision, threads, set));
+        printf("%s, %s, kernels %s, %d threads\n", tested->ops->name, precision_name(precision), set->name, threads);
+        all_ops(ref, tested, options);
+        device_close(tested);
+        device_close(ref);
+    }
+}
 
 int main(int count, char **arguments)
 {
     static const struct option longs[] = { { "seed", required_argument, NULL, 's' }, { "rounds", required_argument, NULL, 'r' },
                                            { "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
+                                           { "bf16", no_argument, NULL, 'B' },
                                            { "help", no_argument, NULL, 'h' }, { 0 } };
     struct options options = { .seed = 1, .rounds = 1 };
-    const struct kernels *sets[CPU_KERNEL_SETS];
-    struct device *ref = NULL, *tested = NULL;
     for (int o; (o = getopt_long(count, arguments, "", longs, NULL)) != -1;)
         if (o == 's')
             options.seed = strtoull(optarg, NULL, 0);
@@ -324,21 +386,14 @@ int main(int count, char **arguments)
             options.threads = atoi(optarg);
         else if (o == 'b')
             options.bench = true;
+        else if (o == 'B')
+            options.precision = PRECISION_BF16;
         else {
             fputs(usage, o == 'h' ? stdout : stderr);
             return o == 'h' ? 0 : 2;
         }
     options.names = arguments + optind;
     printf("seed %" PRIu64 "\n", options.seed);
-    must(device_open(&ref, "ref", 1));
-    int kernels = cpu_kernel_sets(sets);
-    for (int i = 0; i < (options.bench ? 1 : kernels); i++) {
-        int threads = options.threads ? options.threads : options.bench ? 2 : (i + 1) % 3 + 1;
-        must(cpu_open_with(&tested, threads, sets[i]));
-        printf("%s, kernels %s, %d threads\n", tested->ops->name, sets[i]->name, threads);
-        all_ops(ref, tested, &options);
-        device_close(tested);
-    }
-    device_close(ref);
+    run_all(&options);
     return check_done("ops");
 }

@@ -9,11 +9,14 @@
 enum { REF, TESTED, SIDES };
 enum { MOST_OPERANDS = 10, MOST_HIDDEN = 6, MOST_NUMBERS = 8 };
 
+/* Activations have the element type of the device's precision. */
+enum operand_kind { FLOATS, WHOLE /* int32, compared exactly */, ACTIVATIONS };
+
 struct operand {
     const char *name;
-    size_t count;              /* floats or int32 */
-    bool whole;                /* int32: compared exactly */
-    float *host;               /* as filled; an operand that the operation must not change still equals it */
+    size_t count;
+    enum operand_kind kind;
+    void *host;                /* as filled; an operand that the operation must not change still equals it */
     bool written;
     double scale;              /* the size of what cancels in it, where that is above its own; 0 if not said */
     struct arena arena[SIDES]; /* guard, data, guard */
@@ -61,6 +64,7 @@ struct op {
     bool (*plan)(struct task *task, int draw, const int *fixed);
     void (*run)(struct task *task, int side);
     double tolerance; /* of max |difference| / root mean square of the plain result */
+    double roundings; /* more than that in bf16: several roundings of one activation */
     int draws;
     bool exact; /* has draws without rounding */
     int bench[7][MOST_NUMBERS];
@@ -71,8 +75,11 @@ extern const struct op conv_ops[], norm_ops[], small_ops[]; /* each ends with a 
 /* New operands of the task, the same values on both sides. An input must not change. */
 int task_input(struct task *task, const char *name, size_t count);
 int task_output(struct task *task, const char *name, size_t count);
-/* host holds count values of 4 bytes. */
-int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written, bool whole);
+int task_activations(struct task *task, const char *name, size_t count);
+int task_result(struct task *task, const char *name, size_t count); /* activations, written */
+/* host holds count floats or int32; activations are rounded. */
+int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written,
+                 enum operand_kind kind);
 /* Guarded memory of one side, filled with NaN; bytes is rounded up to whole words. */
 void *task_memory(struct task *task, const char *name, int side, size_t bytes);
 void *task_data(const struct task *task, int operand, int side);

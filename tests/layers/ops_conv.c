@@ -60,7 +60,7 @@ static void create(struct task *task, int draw, const int *fixed, enum conv_use 
     for (int side = first_side(task); side < SIDES; side++) {
         struct device *device = task->device[side];
         struct arena arena = { 0 };
-        must(task, device->ops->conv_create(device, s, use, &task->conv[side]));
+        must(task, device->ops->conv_create(device, s, device->precision, use, &task->conv[side]));
         device->ops->conv_place(task->conv[side], &arena);
         arena = (struct arena){ .memory = task_memory(task, "packed weights", side, arena.used), .size = arena.used };
         device->ops->conv_place(task->conv[side], &arena);
@@ -98,18 +98,18 @@ static bool plan_run(struct task *task, int draw, const int *fixed, bool adjoint
     const char *adds[] = { "", " + add", " + itself" };
     task_say(task, ", %s%s%s", kinds[task->epilogue.kind], adds[add],
              task->epilogue.kind == EPILOGUE_SHRINK && !task->epilogue.nonnegative ? ", two-sided" : "");
-    task_input(task, "input", adjoint ? codes : images);
-    task_output(task, "output", result);
+    task_activations(task, "input", adjoint ? codes : images);
+    task_result(task, "output", result);
     task->add = add != 0;
     if (add == 1)
-        task_input(task, "add", result);
+        task_activations(task, "add", result);
     else if (task->epilogue.kind == EPILOGUE_MASK)
         task_input(task, "nothing", 0); /* so that the mask keeps its number */
     if (task->epilogue.kind == EPILOGUE_MASK) {
         float *mask = calloc(result, sizeof *mask);
         for (size_t i = 0; i < result; i++)
             mask[i] = random_bool(task) ? random_value(task) : 0;
-        task_operand(task, "mask", mask, result, false, false);
+        task_operand(task, "mask", mask, result, false, ACTIVATIONS);
         free(mask);
     }
     task->accumulate = add == 2;
@@ -161,8 +161,8 @@ static bool plan_gradient(struct task *task, int draw, const int *fixed)
     task_say(task, ", %d terms", task->terms);
     task_output(task, "dw", conv_weight_count(&task->conv_shape));
     for (int t = 0; t < task->terms; t++) {
-        task_input(task, "x", images);
-        task_input(task, "d", codes);
+        task_activations(task, "x", images);
+        task_activations(task, "d", codes);
         task->alpha[t] = random_factor(task);
     }
     if (!task->timed && random_in(task, 0, 7) == 0) /* a term that does not count */
@@ -187,8 +187,8 @@ static void run_gradient(struct task *task, int side)
                 { 64, 32, 32, 64, 128, 1, 2, 0 } }
 
 const struct op conv_ops[] = {
-    { "conv_forward", plan_forward, run_forward, 3e-5, 108, true, BENCH },
-    { "conv_adjoint", plan_adjoint, run_adjoint, 3e-5, 108, true, BENCH },
-    { "conv_gradient", plan_gradient, run_gradient, 1e-5, 108, true, BENCH },
+    { "conv_forward", plan_forward, run_forward, 3e-5, 0, 108, true, BENCH },
+    { "conv_adjoint", plan_adjoint, run_adjoint, 3e-5, 0, 108, true, BENCH },
+    { "conv_gradient", plan_gradient, run_gradient, 1e-5, 0, 108, true, BENCH },
     { 0 },
 };

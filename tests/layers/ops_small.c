@@ -25,10 +25,10 @@ static bool plan_mask(struct task *task, int draw, const int *fixed)
         mask[i] = random_bool(task) ? random_value(task) : random_bool(task) ? 0.0f : -0.0f;
     task->accumulate = random_bool(task); /* in place */
     task->alpha[0] = random_factor(task);
-    task_operand(task, "mask", mask, count, false, false);
+    task_operand(task, "mask", mask, count, false, ACTIVATIONS);
     free(mask);
-    task_output(task, "out", count);
-    task_input(task, "in", task->accumulate ? 0 : count);
+    task_result(task, "out", count);
+    task_activations(task, "in", task->accumulate ? 0 : count);
     task->traffic = 12.0 * (double)count;
     return true;
 }
@@ -59,6 +59,71 @@ static void run_lincomb(struct task *task, int side)
     float *x = task_data(task, A, side), *y = task_data(task, B, side), *out = task_data(task, C, side);
     task->device[side]->ops->lincomb(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
                                      task->k == 2 ? out : task->k == 3 ? x : y, out, task->operand[C].count);
+}
+
+/* The same of activations. */
+static bool plan_blend(struct task *task, int draw, const int *fixed)
+{
+    size_t count = plan_count(task, fixed);
+    task->k = fixed ? 0 : draw % 4;
+    task->alpha[0] = random_factor(task);
+    task->alpha[1] = random_factor(task);
+    task_activations(task, "x", count);
+    task_activations(task, "y", count);
+    task->operand[task_result(task, "out", count)].scale = 1;
+    task->traffic = 12.0 * (double)count;
+    return true;
+}
+
+static void run_blend(struct task *task, int side)
+{
+    void *x = task_data(task, A, side), *y = task_data(task, B, side), *out = task_data(task, C, side);
+    task->device[side]->ops->blend(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
+                                   task->k == 2 ? out : task->k == 3 ? x : y, out, task->operand[C].count);
+}
+
+static bool plan_correlate(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    size_t count = plan_count(task, fixed);
+    task_activations(task, "x", count);
+    task_activations(task, "y", count);
+    task->traffic = 8.0 * (double)count;
+    return true;
+}
+
+static void run_correlate(struct task *task, int side)
+{
+    struct device *device = task->device[side];
+    void *x = task_data(task, A, side), *y = task_data(task, B, side);
+    size_t count = task->operand[A].count;
+    task->result[side] = device->ops->correlate(device, x, x, count);
+    if (!task->timed)
+        task->result[side] += 0.25 * device->ops->correlate(device, x, y, count);
+}
+
+/* To activations and back: in bf16 each float is rounded once. */
+static bool plan_upload(struct task *task, int draw, const int *fixed)
+{
+    (void)draw;
+    size_t count = plan_count(task, fixed);
+    task_input(task, "host", count);
+    task_result(task, "activations", count);
+    task_output(task, "back", count);
+    task->traffic = 16.0 * (double)count;
+    return true;
+}
+
+static void run_upload(struct task *task, int side)
+{
+    struct device *device = task->device[side];
+    size_t count = task->operand[A].count;
+    float *host = malloc(count * sizeof *host);
+    device->ops->copy_out(device, host, task_data(task, A, side), count * sizeof *host);
+    device->ops->upload(device, task_data(task, B, side), host, count);
+    device->ops->download(device, host, task_data(task, B, side), count);
+    device->ops->copy_in(device, task_data(task, C, side), host, count * sizeof *host);
+    free(host);
 }
 
 static bool plan_dot(struct task *task, int draw, const int *fixed)
@@ -156,8 +221,8 @@ static bool plan_loss(struct task *task, int draw, const int *fixed)
         labels[i] = random_in(task, 0, 4) ? random_in(task, 0, task->k - 1) : -1;
     for (int i = 0; i < task->n * task->k; i++) /* some rows with logits that overflow a plain exponential */
         logits[i] = (i / task->k % 3 == 2 ? 200.0f : 2.0f) * random_value(task);
-    task_operand(task, "logits", logits, (size_t)task->n * task->k, false, false);
-    task_operand(task, "labels", labels, task->n, false, true);
+    task_operand(task, "logits", logits, (size_t)task->n * task->k, false, FLOATS);
+    task_operand(task, "labels", labels, task->n, false, WHOLE);
     task_output(task, "losses", task->n);
     task_output(task, "dlogits", task->add ? (size_t)task->n * task->k : 0);
     task_say(task, "%d images, %d classes, smoothing %g", task->n, task->k, task->alpha[0]);
@@ -193,7 +258,7 @@ static bool plan_sgd(struct task *task, int draw, const int *fixed)
         v[i] = random_value(task);
     task->operand[task_output(task, "w", count)].scale = 1;
     task_input(task, "g", count);
-    task->operand[task_operand(task, "v", v, count, true, false)].scale = 1;
+    task->operand[task_operand(task, "v", v, count, true, FLOATS)].scale = 1;
     free(v);
     task->traffic = 20.0 * (double)count;
     return true;
@@ -220,7 +285,7 @@ static bool plan_rows(struct task *task, int draw, const int *fixed)
     task->n = rows;
     task->k = length;
     task_say(task, "%d rows of %d", rows, length);
-    task_operand(task, "w", w, (size_t)rows * length, true, false);
+    task_operand(task, "w", w, (size_t)rows * length, true, FLOATS);
     free(w);
     task->traffic = 12.0 * rows * length;
     return true;
@@ -232,13 +297,16 @@ static void run_rows(struct task *task, int side)
 }
 
 const struct op small_ops[] = {
-    { "mask", plan_mask, run_mask, 1e-6, 60, true, { { 4194304 } } },
-    { "lincomb", plan_lincomb, run_lincomb, 1e-6, 60, true, { { 4194304 } } },
-    { "dot", plan_dot, run_dot, 1e-12, 60, false, { { 4194304 } } },
-    { "linear_forward", plan_linear_forward, run_linear_forward, 5e-6, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
-    { "linear_backward", plan_linear_backward, run_linear_backward, 5e-6, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
-    { "cross_entropy", plan_loss, run_loss, 5e-6, 60, false, { { 64, 10 }, { 64, 1000 } } },
-    { "sgd", plan_sgd, run_sgd, 1e-6, 64, true, { { 4194304 } } },
-    { "normalize_rows", plan_rows, run_rows, 2e-6, 60, false, { { 512, 4608 } } },
+    { "mask", plan_mask, run_mask, 1e-6, 0, 60, true, { { 4194304 } } },
+    { "blend", plan_blend, run_blend, 1e-6, 0, 60, true, { { 4194304 } } },
+    { "correlate", plan_correlate, run_correlate, 1e-12, 0, 60, false, { { 4194304 } } },
+    { "upload", plan_upload, run_upload, 0, 0, 60, true, { { 4194304 } } },
+    { "lincomb", plan_lincomb, run_lincomb, 1e-6, 0, 60, true, { { 4194304 } } },
+    { "dot", plan_dot, run_dot, 1e-12, 0, 60, false, { { 4194304 } } },
+    { "linear_forward", plan_linear_forward, run_linear_forward, 5e-6, 0, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
+    { "linear_backward", plan_linear_backward, run_linear_backward, 5e-6, 0, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
+    { "cross_entropy", plan_loss, run_loss, 5e-6, 0, 60, false, { { 64, 10 }, { 64, 1000 } } },
+    { "sgd", plan_sgd, run_sgd, 1e-6, 0, 64, true, { { 4194304 } } },
+    { "normalize_rows", plan_rows, run_rows, 2e-6, 0, 60, false, { { 512, 4608 } } },
     { 0 },
 };

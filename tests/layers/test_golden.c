@@ -132,7 +132,7 @@ int main(int count, char **arguments)
         snprintf(why, sizeof why, "no %s", path);
         return check_skip(why);
     }
-    rig_must(device_open(&device, arguments[1], 2));
+    rig_must(device_open(&device, arguments[1], PRECISION_FP32, 2));
     for (size_t i = 0; i < json_array_size(file.cases); i++) {
         struct golden c = read_case(&file, json_array_get(file.cases, i));
         check_case(device, &c);

@@ -22,7 +22,7 @@ class Failures(RunTest):
         self.says(self.train(config, "--wrong", code=2), "--wrong")
         self.says(self.train(config, "train.lr=fast", code=2), "train.lr")
         self.says(self.train(config, "device.kind=cuda", code=2), "device.kind")
-        self.says(self.train(config, "device.precision=bf16", code=2), "device.precision")
+        self.says(self.train(config, "device.precision=tf32", code=2), "device.precision")
         self.says(self.train(config, "log.tensorboard=true", code=2), "log.tensorboard")
         self.says(self.train(config, "data.cache=/tmp", code=2), "data.cache")
         self.says(self.train(config, "model.classes=3", code=2), "classes")

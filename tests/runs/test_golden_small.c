@@ -184,7 +184,7 @@ static enum status build(struct golden *g, const char *backend)
     struct optimizer_config optimizer = { .momentum = (float)number_of(g, "momentum"), .decay_norm_and_bias = true,
                                           .weight_decay = (float)number_of(g, "weight_decay"),
                                           .nesterov = is_true(g, "nesterov") };
-    TRY(device_open(&g->device, backend, 1));
+    TRY(device_open(&g->device, backend, PRECISION_FP32, 1));
     TRY(model_create(&g->model, g->device, &model));
     TRY(model_allocate(g->model));
     TRY(net_create(&g->net, g->model, (int)number_of(g, "batch"), true));

@@ -110,7 +110,7 @@ static enum status build(struct golden *g, const char *backend)
     enum status status = STATUS_OK;
     struct model_config model = setup_model_config(&g->config);
     struct optimizer_config optimizer = setup_optimizer_config(&g->config);
-    TRY(device_open(&g->device, backend, 2));
+    TRY(device_open(&g->device, backend, PRECISION_FP32, 2));
     TRY(model_create(&g->model, g->device, &model));
     TRY(model_allocate(g->model));
     TRY(net_create(&g->net, g->model, g->batch, true));
