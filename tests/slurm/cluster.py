@@ -1,5 +1,6 @@
 """A SLURM cluster for a test: munged, slurmctld and one slurmd per host of hosts.py, without systemd or cgroups."""
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -19,7 +20,7 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd-%n.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd-%n.log
-TmpFS={folder}
+TmpFS={folder}/tmp-%n
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -77,6 +78,11 @@ class Cluster(Hosts):
            f"--seed-file={at}.seed")
 
     def start_slurmd(self, name):
+        """With empty folders: SLURM's PMIx does not start where a killed step of the same number left its socket."""
+        for place in ("spool", "tmp"):
+            folder = os.path.join(self.folder, f"{place}-{name}")
+            shutil.rmtree(folder, ignore_errors=True)
+            os.mkdir(folder)
         subprocess.run(self.command(name, "slurmd", "-N", name, "-f", self.conf), check=True, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
 

@@ -28,7 +28,7 @@ EOS
 cat >"$folder/scontrol" <<'EOS'
 #!/bin/bash
 if [ "$1" = --oneliner ]; then
-    echo "JobId=42 JobName=net Requeue=1 JobState=$STATE Reason=None"
+    echo "JobId=42 JobName=net Requeue=1 $STATE RunTime=00:01:00"
     exit 0
 fi
 [ ! -e "$FOLDER/busy" ] || { rm "$FOLDER/busy"; exit 1; }
@@ -53,7 +53,11 @@ check() {
 
 # run NAME BATCH-FILE CODE SIGNAL JOB-STATE: exit code, requeued and cancelled are left in files and $got.
 run() {
-    CODE=$3 WAIT=0 STATE=$5
+    CODE=$3 WAIT=0 STATE="JobState=${5%% *} Reason=None Restarts=0"
+    case $5 in
+    *TimeLimit) STATE=${STATE/None/TimeLimit} ;;
+    *requeued) STATE=${STATE/%0/1} ;;
+    esac
     [ "$4" = no ] || WAIT=1
     rm -f "$folder"/{requeued,cancelled,calls,ready}
     bash "$scripts/$2" net.yaml train.lr=0.2 >"$folder/out" 2>&1 &
@@ -77,9 +81,10 @@ bad data|nodes.sbatch|65|no|RUNNING|65
 stopped by itself|nodes.sbatch|75|no|RUNNING|0 requeue 42 
 time limit|one-node.sbatch|75|USR1|RUNNING|0 requeue 42 
 preempted in time of grace|one-node.sbatch|75|TERM|RUNNING|0 requeue 42 
-time is up|one-node.sbatch|75|TERM|TIMEOUT|0 requeue 42 
-requeued by the operator|one-node.sbatch|75|TERM|PENDING|0  
-cancelled|one-node.sbatch|75|TERM|CANCELLED|75  
+time is up|one-node.sbatch|75|TERM|COMPLETING TimeLimit|0 requeue 42 
+requeued by the operator|one-node.sbatch|75|TERM|COMPLETING requeued|0  
+cancelled|one-node.sbatch|75|TERM|COMPLETING|75  
+time is up, seen late|one-node.sbatch|75|TERM|TIMEOUT TimeLimit|0 requeue 42 
 asked before csc-train was ready|nodes.sbatch|138|USR1|RUNNING|0 requeue 42 
 asked before mpirun was ready|nodes.sbatch|244|USR1|RUNNING|0 requeue 42 
 not finite when asked to stop|nodes.sbatch|87|USR1|RUNNING|87  
@@ -110,7 +115,7 @@ run "lost 2.5" nodes.sbatch 69 no RUNNING
 check "lost 2.5" "$got" "69  "
 check "record of lost ranks" "$(grep -c 'exit code 69, newest checkpoint step-00000002$' csc-slurm-42.lost)" 5
 
-CODE=0 WAIT=0 STATE=RUNNING bash "$scripts/csc-slurm" --launch 'env LAUNCHED=yes' net.yaml >/dev/null
+CODE=0 WAIT=0 bash "$scripts/csc-slurm" --launch 'env LAUNCHED=yes' net.yaml >/dev/null
 check "--launch" "$(tail -n 1 calls)" "net.yaml --resume=auto"
 env -u SLURM_JOB_ID bash "$scripts/csc-slurm" net.yaml >/dev/null 2>&1
 check "outside a job" $? 2
