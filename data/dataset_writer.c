@@ -133,7 +133,7 @@ static enum status report_line(struct dataset_writer *w, const struct batch_samp
     char *line = w->report + w->report_bytes, *end = line;
     for (const char *c = s->name; *c; c++)
         *end++ = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
-    char *words = stpcpy(end, *s->reason ? "\tleft out: " : "\tconverted: ");
+    char *words = stpcpy(end, *s->reason ? "\tleft out: " : w->plan.codec == CODEC_JPEG ? "\tkept: " : "\tconverted: ");
     end = stpcpy(words, s->reason);
     for (int n = 0; n < NOTES && !*s->reason; n++)
         if (n != NOTE_RESIZED && s->notes >> n & 1)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -263,6 +264,7 @@ fail:
 int main(int argc, char **argv)
 {
     log_init("csc-pack", 0, 1);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error of write, with its line */
     enum status status = run(argc, argv);
     if (status != STATUS_OK)
         log_failure();
