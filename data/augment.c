@@ -1,5 +1,5 @@
 /* augment.c - CIFAR's crop and flip, ImageNet's random-resized-crop, evaluation's resize and centre crop.
- * All work on bytes and end in one table look-up per value, so the floats are those of
+ * All work on bytes and end in one normalisation per value, so the floats are those of
  * (value / 255 - mean) / std, rounded once. */
 #include "data/augment.h"
 
@@ -11,80 +11,58 @@
 
 enum { CIFAR_PAD = 4, CROP_TRIES = 10 };
 
+/* Splits (v / 255 - mean) / std = v a + b into parts whose larger sum is exact in single precision: a and b on a grid of
+ * 2^-21, so that results below 8 in size have 24 bits. The rest is below 2^-13 and its rounding does not show. */
+static void make_normaliser(struct normaliser *n, const double mean[3], const double std[3])
+{
+    for (int k = 0; k < 24; k++) {
+        double a = 1 / (255 * std[k % 3]), b = -mean[k % 3] / std[k % 3], grid = 1 << 21;
+        n->high[k] = (float)(nearbyint(a * grid) / grid);
+        n->base[k] = (float)(nearbyint(b * grid) / grid);
+        n->low[k] = (float)(a - n->high[k]);
+        n->rest[k] = (float)(b - n->base[k]);
+    }
+}
+
 void augmenter_init(struct augmenter *a, enum augment kind, bool training, int size, uint64_t seed,
                     const double mean[3], const double std[3])
 {
-    *a = (struct augmenter){ .kind = kind, .training = training, .size = size, .seed = seed };
-    for (int c = 0; c < 3; c++)
-        for (int v = 0; v < 256; v++)
+    *a = (struct augmenter){ .kind = kind, .training = training, .size = size, .seed = seed, .exact = true,
+                             .kernels = pixel_kernels() };
+    make_normaliser(&a->normaliser, mean, std);
+    for (int v = 0; v < 256; v++) {
+        uint8_t pixels[8 * 3];
+        float out[8 * 3];
+        memset(pixels, v, sizeof pixels);
+        a->kernels->normalise(&a->normaliser, pixels, 8, out);
+        for (int c = 0; c < 3; c++)
             a->table[c][v] = (float)((v / 255.0 - mean[c]) / std[c]);
+        for (int k = 0; k < 24; k++)
+            a->exact &= out[k] == a->table[k % 3][v];
+    }
 }
 
-/* square (S,S,3) -> out, mirrored if flip. */
-static void normalise(const struct augmenter *a, const uint8_t *square, bool flip, float *restrict out)
+/* One row of S pixels. */
+static void normalise(const struct augmenter *a, const uint8_t *in, float *out)
 {
-    int size = a->size;
-    for (int y = 0; y < size; y++) {
-        const uint8_t *in = square + ((size_t)y * size + (flip ? size - 1 : 0)) * 3;
-        int step = flip ? -3 : 3;
-        for (int x = 0; x < size; x++, in += step, out += 3) {
-            out[0] = a->table[0][in[0]];
-            out[1] = a->table[1][in[1]];
-            out[2] = a->table[2][in[2]];
-        }
+    if (a->exact) {
+        a->kernels->normalise(&a->normaliser, in, a->size, out);
+        return;
     }
+    for (int x = 0; x < a->size; x++, in += 3, out += 3)
+        for (int c = 0; c < 3; c++)
+            out[c] = a->table[c][in[c]];
 }
 
 /* Short side to `side`, then the centre S x S, as torchvision's Resize and CenterCrop round. */
-static enum status resize_and_center(const struct augmenter *a, struct augment_scratch *s, struct view view, int side,
-                                     uint8_t *out)
+static struct resize resize_and_center(const struct augmenter *a, int width, int height)
 {
-    bool wide = view.width > view.height;
-    int width = wide ? resize_other_side(side, view.height, view.width) : side;
-    int height = wide ? side : resize_other_side(side, view.width, view.height);
-    int x = (int)lrint((width - a->size) / 2.0), y = (int)lrint((height - a->size) / 2.0);
-    return resize_window(&s->resizer, view, width, height, x, y, a->size, a->size, out);
-}
-
-/* The image as evaluation sees it. */
-static enum status plain_square(const struct augmenter *a, struct augment_scratch *s, struct view view, uint8_t *out)
-{
-    int side = a->size;
-    if (a->kind == AUGMENT_IMAGENET)
-        side = (int)lrint(a->size * 256.0 / 224.0);
-    return resize_and_center(a, s, view, side, out);
-}
-
-/* The plain square, shifted by up to 4 pixels each way; zeros come in from outside. */
-static enum status shifted_square(const struct augmenter *a, struct augment_scratch *s, struct view view,
-                                  struct philox *stream, uint8_t *out)
-{
-    enum status status = STATUS_OK;
-    int size = a->size;
-    size_t row = (size_t)size * 3;
-    int dy = (int)philox_below(stream, 2 * CIFAR_PAD + 1) - CIFAR_PAD;
-    int dx = (int)philox_below(stream, 2 * CIFAR_PAD + 1) - CIFAR_PAD;
-    if (view.width != size || view.height != size) {
-        TRY(buffer_grow(&s->padded, &s->padded_capacity, row * size));
-        TRY(plain_square(a, s, view, s->padded));
-        view = (struct view){ s->padded, row, size, size };
-    }
-    int left = dx < 0 ? -dx : 0, right = dx > 0 ? dx : 0; /* columns of zeros on either side */
-    left = left > size ? size : left;
-    right = right > size ? size : right;
-    int kept = size - left - right;
-    for (int y = 0; y < size; y++, out += row) {
-        int from = y + dy;
-        if (from < 0 || from >= size || kept <= 0) {
-            memset(out, 0, row);
-            continue;
-        }
-        memset(out, 0, (size_t)left * 3);
-        memcpy(out + (size_t)left * 3, view.pixels + from * view.stride + (size_t)right * 3, (size_t)kept * 3);
-        memset(out + (size_t)(left + kept) * 3, 0, (size_t)right * 3);
-    }
-fail:
-    return status;
+    int side = a->kind == AUGMENT_IMAGENET ? (int)lrint(a->size * 256.0 / 224.0) : a->size;
+    bool wide = width > height;
+    int w = wide ? resize_other_side(side, height, width) : side;
+    int h = wide ? side : resize_other_side(side, width, height);
+    int x = (int)lrint((w - a->size) / 2.0), y = (int)lrint((h - a->size) / 2.0);
+    return (struct resize){ width, height, w, h, { x, y, a->size, a->size }, false };
 }
 
 struct box random_crop_box(struct philox *stream, int width, int height)
@@ -110,39 +88,71 @@ struct box random_crop_box(struct philox *stream, int width, int height)
     return (struct box){ (width - w) / 2, (height - h) / 2, w, h };
 }
 
-enum status augment_sample(const struct augmenter *a, struct augment_scratch *s, struct view image, int64_t epoch,
-                           uint64_t id, float *out)
+struct augment_plan augment_plan(const struct augmenter *a, int width, int height, int64_t epoch, uint64_t id)
+{
+    struct augment_plan p = { .crop = { 0, 0, width, height } };
+    bool draws = a->training && a->kind != AUGMENT_NONE;
+    struct philox stream;
+    philox_init(&stream, a->seed, PHILOX_DOMAIN_AUGMENT | ((uint32_t)epoch & 0x0fffffffu), id);
+    if (draws && a->kind == AUGMENT_IMAGENET) {
+        p.crop = random_crop_box(&stream, width, height);
+        p.resize = (struct resize){ p.crop.width, p.crop.height, a->size, a->size, { 0, 0, a->size, a->size }, false };
+    } else if (draws) {
+        p.dy = (int)philox_below(&stream, 2 * CIFAR_PAD + 1) - CIFAR_PAD;
+        p.dx = (int)philox_below(&stream, 2 * CIFAR_PAD + 1) - CIFAR_PAD;
+        p.resize = resize_and_center(a, width, height);
+    } else {
+        p.resize = resize_and_center(a, width, height);
+    }
+    p.flip = draws && (philox_u32(&stream) & 1);
+    p.resize.mirror = p.flip && !p.dx && !p.dy;
+    struct box need = resize_needs(&p.resize);
+    p.need = (struct box){ p.crop.x + need.x, p.crop.y + need.y, need.width, need.height };
+    return p;
+}
+
+enum status augment_begin(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p,
+                          struct view view)
 {
     enum status status = STATUS_OK;
-    bool flip = false;
-    struct philox stream;
-    TRY(buffer_grow(&s->square, &s->square_capacity, (size_t)a->size * a->size * 3));
-    if (!a->training || a->kind == AUGMENT_NONE) {
-        TRY(plain_square(a, s, image, s->square));
-        if (a->corruption && !a->training)
-            TRY(corrupt(a->corruption, &s->corrupter, s->square, a->size, a->size, id));
-        normalise(a, s->square, false, out);
-        return STATUS_OK;
+    struct resize z = p->resize;
+    if (view.width != p->need.width || view.height != p->need.height) { /* all of a crop, at a smaller scale */
+        z.in_width = view.width;
+        z.in_height = view.height;
     }
-    philox_init(&stream, a->seed, PHILOX_DOMAIN_AUGMENT | ((uint32_t)epoch & 0x0fffffffu), id);
-    if (a->kind == AUGMENT_CIFAR) {
-        TRY(shifted_square(a, s, image, &stream, s->square));
-    } else {
-        struct box b = random_crop_box(&stream, image.width, image.height);
-        TRY(resize_window(&s->resizer, view_crop(image, b.x, b.y, b.width, b.height), a->size, a->size, 0, 0, a->size,
-                          a->size, s->square));
-    }
-    flip = philox_u32(&stream) & 1;
-    normalise(a, s->square, flip, out);
+    s->resizer.kernels = a->kernels;
+    TRY(buffer_grow(&s->line, &s->line_capacity, (size_t)a->size * 3));
+    TRY(resize_begin(&s->resizer, &z, view));
 fail:
     return status;
+}
+
+/* Row y of the shifted and mirrored square. */
+static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, int y)
+{
+    int from = y + p->dy, size = a->size;
+    memset(s->line, 0, (size_t)size * 3);
+    if (from < 0 || from >= size)
+        return s->line;
+    const uint8_t *in = resize_row(&s->resizer, from);
+    for (int x = 0; x < size; x++) {
+        int at = (p->flip ? size - 1 - x : x) + p->dx;
+        if (at >= 0 && at < size)
+            memcpy(s->line + 3 * x, in + 3 * at, 3);
+    }
+    return s->line;
+}
+
+void augment_end(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, float *out)
+{
+    bool shift = p->dx || p->dy;
+    for (int y = 0; y < a->size; y++)
+        normalise(a, shift ? shifted_row(a, s, p, y) : resize_row(&s->resizer, y), out + (size_t)y * a->size * 3);
 }
 
 void augment_scratch_finish(struct augment_scratch *s)
 {
     resizer_finish(&s->resizer);
-    corrupter_finish(&s->corrupter);
-    free(s->square);
-    free(s->padded);
+    free(s->line);
     *s = (struct augment_scratch){ 0 };
 }

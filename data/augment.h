@@ -1,5 +1,5 @@
-/* augment.h - from a decoded image to the (S,S,3) floats of a batch: crop, resize, flip, normalise.
- * Draws are a function of (seed, epoch, sample id). */
+/* augment.h - from an image to the (S,S,3) floats of a batch: crop, resize, flip, normalise.
+ * A plan says which pixels are needed, before anything is decoded; draws are a function of (seed, epoch, sample id). */
 #ifndef CSC_DATA_AUGMENT_H
 #define CSC_DATA_AUGMENT_H
 
@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include "base/status.h"
-#include "data/corrupt.h"
 #include "data/loader.h"
 #include "data/resize.h"
 
@@ -17,23 +16,40 @@ struct augmenter {
     int size;              /* S */
     uint64_t seed;
     float table[3][256];   /* (value / 255 - mean) / std */
-    const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init */
+    struct normaliser normaliser;
+    bool exact;            /* the normaliser gives the table's values, all of them */
+    const struct pixel_kernels *kernels;
+};
+
+/* What one sample becomes. */
+struct augment_plan {
+    struct box crop;       /* of the image: what resizing takes for its input */
+    struct resize resize;  /* of the crop, to (S,S) */
+    int dx, dy;            /* then shifted left and up, zeros coming in */
+    bool flip;             /* then mirrored */
+    struct box need;       /* of the image: the pixels that must be decoded */
 };
 
 /* Scratch, one per thread; zero-initialised. */
 struct augment_scratch {
     struct resizer resizer;
-    struct corrupter corrupter;
-    uint8_t *square, *padded;
-    size_t square_capacity, padded_capacity;
+    uint8_t *line;         /* one row, shifted and mirrored */
+    size_t line_capacity;
 };
 
 void augmenter_init(struct augmenter *augmenter, enum augment kind, bool training, int size, uint64_t seed,
                     const double mean[3], const double std[3]);
 
-/* out (S,S,3) from an image, as drawn for (epoch, id). STATUS_NOMEM. */
-enum status augment_sample(const struct augmenter *augmenter, struct augment_scratch *scratch, struct view image,
-                           int64_t epoch, uint64_t id, float *out);
+/* The plan of sample `id`, an image of this size, in an epoch. */
+struct augment_plan augment_plan(const struct augmenter *augmenter, int width, int height, int64_t epoch, uint64_t id);
+
+/* Carries it out in two steps: view holds plan->need, or the same decoded at a smaller scale, and must stay until the
+ * second one, which fills out (S,S,3). STATUS_NOMEM. */
+enum status augment_begin(const struct augmenter *augmenter, struct augment_scratch *scratch,
+                          const struct augment_plan *plan, struct view view);
+void augment_end(const struct augmenter *augmenter, struct augment_scratch *scratch, const struct augment_plan *plan,
+                 float *out);
+
 void augment_scratch_finish(struct augment_scratch *scratch);
 
 /* The box of a random-resized-crop, as torchvision's RandomResizedCrop(scale=(0.08, 1), ratio=(3/4, 4/3)) chooses it. */

@@ -95,7 +95,7 @@ static enum status shrink(const struct pack_options *o, struct worker *w, struct
     int wide = by_height ? resize_other_side(to, height, width) : to;
     int high = by_height ? to : resize_other_side(to, width, height);
     TRY(image_resize_buffer(&w->resized, wide, high));
-    TRY(resize_window(&w->resizer, view_image(&w->image), wide, high, 0, 0, wide, high, w->resized.pixels));
+    TRY(resize_image(&w->resizer, view_image(&w->image), wide, high, w->resized.pixels));
     *image = &w->resized;
 fail:
     return status;

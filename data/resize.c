@@ -7,147 +7,126 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PRECISION = 22 };
-
-/* gcc picks the widest version the machine has; sanitizers cannot follow that */
-#if defined __x86_64__ && defined __GNUC__ && !defined __clang__ && !defined __SANITIZE_ADDRESS__ && \
-    !defined __SANITIZE_THREAD__
-#define WIDEST __attribute__((target_clones("avx2", "default")))
-#else
-#define WIDEST
-#endif
-
-/* Output pixel i is the sum over t < count of weight[i * taps + t] * input[first + t]. */
-struct axis {
-    int *first, *count; /* (n) */
-    int32_t *weight;    /* (n, taps) */
-    int taps;
-};
-
 int resize_other_side(int to, int side, int other)
 {
     int result = (int)((int64_t)to * other / side);
     return result < 1 ? 1 : result;
 }
 
+/* The inputs [*low, *high) that output i of an axis takes, and the middle of them. */
+static double reach(int in, int out, int i, int *low, int *high)
+{
+    double scale = (double)in / out, support = fmax(scale, 1), center = (i + 0.5) * scale;
+    *low = (int)(center - support + 0.5);
+    *high = (int)(center + support + 0.5);
+    *low = *low < 0 ? 0 : *low;
+    *high = *high > in ? in : *high;
+    return center;
+}
+
+struct box resize_needs(const struct resize *r)
+{
+    int left, right, top, bottom, unused;
+    if (r->in_width == r->width && r->in_height == r->height)
+        return r->window;
+    reach(r->in_width, r->width, r->window.x, &left, &unused);
+    reach(r->in_width, r->width, r->window.x + r->window.width - 1, &unused, &right);
+    reach(r->in_height, r->height, r->window.y, &top, &unused);
+    reach(r->in_height, r->height, r->window.y + r->window.height - 1, &unused, &bottom);
+    return (struct box){ left, top, right - left, bottom - top };
+}
+
 static int axis_taps(int in, int out)
 {
     double scale = fmax((double)in / out, 1);
-    return (int)ceil(scale) * 2 + 1;
+    return ((int)ceil(scale) * 2 + 2) / 2 * 2; /* even */
 }
 
-/* Fills the weights of outputs [from, from + n) of an axis resized from `in` to `out`. */
-static void axis_weights(struct axis *axis, int in, int out, int from, int n)
+/* Carves an axis of n outputs from memory; returns what lies behind it. */
+static int32_t *axis_carve(struct axis *axis, int in, int out, int n, int32_t *memory)
 {
-    double scale = (double)in / out, support = fmax(scale, 1), inverse = 1 / support;
-    for (int i = 0; i < n; i++) {
-        double center = (from + i + 0.5) * scale, sum = 0;
-        int low = (int)(center - support + 0.5), high = (int)(center + support + 0.5);
-        low = low < 0 ? 0 : low;
-        high = high > in ? in : high;
-        int32_t *weight = axis->weight + (size_t)i * axis->taps;
+    axis->n = n;
+    axis->taps = axis_taps(in, out);
+    axis->first = memory;
+    axis->count = memory + n;
+    axis->weight = memory + 2 * n;
+    return axis->weight + (size_t)n * axis->taps;
+}
+
+static size_t axis_words(int in, int out, int n)
+{
+    return (size_t)n * (2 + axis_taps(in, out));
+}
+
+/* Fills the weights of outputs from, from + 1, ..., or the other way round; inputs are counted from `base`. */
+static void axis_fill(struct axis *axis, int in, int out, int from, int base, bool mirror)
+{
+    double inverse = 1 / fmax((double)in / out, 1);
+    for (int k = 0; k < axis->n; k++) {
+        int low, high;
+        double sum = 0, center = reach(in, out, mirror ? from + axis->n - 1 - k : from + k, &low, &high);
+        int32_t *weight = axis->weight + (size_t)k * axis->taps;
         for (int t = low; t < high; t++)
             sum += fmax(1 - fabs((t - center + 0.5) * inverse), 0);
-        for (int t = low; t < high; t++) {
-            double w = fmax(1 - fabs((t - center + 0.5) * inverse), 0);
-            weight[t - low] = (int32_t)(0.5 + (sum != 0 ? w / sum : w) * (1 << PRECISION));
+        for (int t = 0; t < axis->taps; t++) {
+            double w = t < high - low ? fmax(1 - fabs((low + t - center + 0.5) * inverse), 0) : 0;
+            weight[t] = (int32_t)(0.5 * (w > 0) + (sum != 0 ? w / sum : w) * (1 << RESIZE_PRECISION));
         }
-        axis->first[i] = low;
-        axis->count[i] = high - low;
+        axis->first[k] = low - base;
+        axis->count[k] = high - low;
     }
 }
 
-static uint8_t clip(int32_t sum)
-{
-    int32_t value = sum >> PRECISION;
-    return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
-}
-
-/* Rows of the view, resized along x: out (view.height, n, 3). */
-WIDEST static void pass_columns(struct view view, const struct axis *axis, int n, uint8_t *restrict out)
-{
-    for (int y = 0; y < view.height; y++) {
-        const uint8_t *row = view.pixels + y * view.stride;
-        for (int i = 0; i < n; i++, out += 3) {
-            const int32_t *weight = axis->weight + (size_t)i * axis->taps;
-            const uint8_t *in = row + (size_t)axis->first[i] * 3;
-            int32_t r = 1 << (PRECISION - 1), g = r, b = r;
-            for (int t = 0; t < axis->count[i]; t++, in += 3) {
-                r += in[0] * weight[t];
-                g += in[1] * weight[t];
-                b += in[2] * weight[t];
-            }
-            out[0] = clip(r);
-            out[1] = clip(g);
-            out[2] = clip(b);
-        }
-    }
-}
-
-/* Columns of in (rows, bytes), whose row 0 is the axis's input `base`: out (n, bytes). */
-WIDEST static void pass_rows(const uint8_t *restrict in, size_t bytes, int base, const struct axis *axis, int n,
-                             uint8_t *restrict out)
-{
-    enum { STRIP = 256 };
-    int32_t sums[STRIP];
-    for (int i = 0; i < n; i++, out += bytes) {
-        const int32_t *weight = axis->weight + (size_t)i * axis->taps;
-        for (size_t x = 0; x < bytes; x += STRIP) {
-            int width = bytes - x < STRIP ? (int)(bytes - x) : STRIP;
-            for (int k = 0; k < STRIP; k++)
-                sums[k] = 1 << (PRECISION - 1);
-            for (int t = 0; t < axis->count[i]; t++) {
-                const uint8_t *row = in + (size_t)(axis->first[i] - base + t) * bytes + x;
-                for (int k = 0; k < width; k++)
-                    sums[k] += row[k] * weight[t];
-            }
-            for (int k = 0; k < width; k++)
-                out[x + k] = clip(sums[k]);
-        }
-    }
-}
-
-/* Carves two axes of nx and ny outputs from the resizer's memory. */
-static enum status make_axes(struct resizer *r, struct axis axes[2], const int in[2], const int out[2],
-                             const int from[2], const int n[2])
+enum status resize_begin(struct resizer *r, const struct resize *z, struct view view)
 {
     enum status status = STATUS_OK;
-    size_t words = 0;
-    for (int a = 0; a < 2; a++) {
-        axes[a].taps = axis_taps(in[a], out[a]);
-        words += (size_t)n[a] * (2 + axes[a].taps);
-    }
-    TRY(buffer_grow(&r->weights, &r->weights_capacity, words * sizeof(int32_t)));
-    int32_t *memory = (int32_t *)r->weights;
-    for (int a = 0; a < 2; a++) {
-        axes[a].first = memory;
-        axes[a].count = memory + n[a];
-        axes[a].weight = memory + 2 * n[a];
-        memory += (size_t)n[a] * (2 + axes[a].taps);
-        axis_weights(&axes[a], in[a], out[a], from[a], n[a]);
-    }
+    struct axis horizontal;
+    struct box need = resize_needs(z);
+    int columns = z->window.width, rows = z->window.height;
+    if (!r->kernels)
+        r->kernels = pixel_kernels();
+    r->now = *z;
+    r->view = view;
+    TRY(buffer_grow(&r->line, &r->line_capacity, (size_t)columns * 3));
+    if (z->in_width == z->width && z->in_height == z->height)
+        return STATUS_OK;
+    TRY(buffer_grow(&r->weights, &r->weights_capacity,
+                    (axis_words(z->in_width, z->width, columns) + axis_words(z->in_height, z->height, rows)) *
+                        sizeof(int32_t)));
+    TRY(buffer_grow(&r->rows, &r->rows_capacity, (size_t)need.height * columns * 3));
+    int32_t *rest = axis_carve(&horizontal, z->in_width, z->width, columns, (int32_t *)r->weights);
+    axis_carve(&r->vertical, z->in_height, z->height, rows, rest);
+    axis_fill(&horizontal, z->in_width, z->width, z->window.x, need.x, z->mirror);
+    axis_fill(&r->vertical, z->in_height, z->height, z->window.y, need.y, false);
+    r->kernels->columns(view, &horizontal, r->rows);
 fail:
     return status;
 }
 
-enum status resize_window(struct resizer *r, struct view view, int width, int height, int x, int y, int columns,
-                          int rows, uint8_t *out)
+const uint8_t *resize_row(struct resizer *r, int i)
+{
+    size_t bytes = (size_t)r->now.window.width * 3;
+    if (r->now.in_width == r->now.width && r->now.in_height == r->now.height) {
+        const uint8_t *in = r->view.pixels + i * r->view.stride;
+        if (!r->now.mirror)
+            return in;
+        for (int x = 0; x < r->now.window.width; x++)
+            memcpy(r->line + 3 * x, in + bytes - 3 * (x + 1), 3);
+        return r->line;
+    }
+    const struct axis *axis = &r->vertical;
+    r->kernels->row(r->rows + (size_t)axis->first[i] * bytes, bytes, axis->weight + (size_t)i * axis->taps,
+                    axis->count[i], r->line);
+    return r->line;
+}
+
+enum status resize_image(struct resizer *r, struct view view, int width, int height, uint8_t *out)
 {
     enum status status = STATUS_OK;
-    struct axis axes[2];
-    if (width == view.width && height == view.height) {
-        for (int i = 0; i < rows; i++)
-            memcpy(out + (size_t)i * columns * 3, view.pixels + (y + i) * view.stride + (size_t)x * 3,
-                   (size_t)columns * 3);
-        return STATUS_OK;
-    }
-    TRY(make_axes(r, axes, (int[]){ view.width, view.height }, (int[]){ width, height }, (int[]){ x, y },
-                  (int[]){ columns, rows }));
-    int low = axes[1].first[0], high = axes[1].first[rows - 1] + axes[1].count[rows - 1];
-    size_t bytes = (size_t)columns * 3;
-    TRY(buffer_grow(&r->rows, &r->rows_capacity, (size_t)(high - low) * bytes));
-    pass_columns(view_crop(view, 0, low, view.width, high - low), &axes[0], columns, r->rows);
-    pass_rows(r->rows, bytes, low, &axes[1], rows, out);
+    struct resize z = { view.width, view.height, width, height, { 0, 0, width, height }, false };
+    TRY(resize_begin(r, &z, view));
+    for (int i = 0; i < height; i++)
+        memcpy(out + (size_t)i * width * 3, resize_row(r, i), (size_t)width * 3);
 fail:
     return status;
 }
@@ -155,6 +134,7 @@ fail:
 void resizer_finish(struct resizer *r)
 {
     free(r->rows);
+    free(r->line);
     free(r->weights);
     *r = (struct resizer){ 0 };
 }
