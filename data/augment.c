@@ -90,7 +90,7 @@ struct box random_crop_box(struct philox *stream, int width, int height)
 
 struct augment_plan augment_plan(const struct augmenter *a, int width, int height, int64_t epoch, uint64_t id)
 {
-    struct augment_plan p = { .crop = { 0, 0, width, height } };
+    struct augment_plan p = { .crop = { 0, 0, width, height }, .id = id };
     bool draws = a->training && a->kind != AUGMENT_NONE;
     struct philox stream;
     philox_init(&stream, a->seed, PHILOX_DOMAIN_AUGMENT | ((uint32_t)epoch & 0x0fffffffu), id);
@@ -143,16 +143,36 @@ static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scra
     return s->line;
 }
 
-void augment_end(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, float *out)
+/* The square, corrupted. */
+static enum status corrupted(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, float *out)
+{
+    enum status status = STATUS_OK;
+    size_t row = (size_t)a->size * 3;
+    TRY(buffer_grow(&s->square, &s->square_capacity, row * a->size));
+    for (int y = 0; y < a->size; y++)
+        memcpy(s->square + y * row, resize_row(&s->resizer, y), row);
+    TRY(corrupt(a->corruption, &s->corrupter, s->square, a->size, a->size, p->id));
+    for (int y = 0; y < a->size; y++)
+        normalise(a, s->square + y * row, out + y * row);
+fail:
+    return status;
+}
+
+enum status augment_end(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, float *out)
 {
     bool shift = p->dx || p->dy;
+    if (a->corruption && !a->training)
+        return corrupted(a, s, p, out);
     for (int y = 0; y < a->size; y++)
         normalise(a, shift ? shifted_row(a, s, p, y) : resize_row(&s->resizer, y), out + (size_t)y * a->size * 3);
+    return STATUS_OK;
 }
 
 void augment_scratch_finish(struct augment_scratch *s)
 {
     resizer_finish(&s->resizer);
+    corrupter_finish(&s->corrupter);
     free(s->line);
+    free(s->square);
     *s = (struct augment_scratch){ 0 };
 }

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/corrupt.h"
 #include "data/loader.h"
 #include "data/resize.h"
 
@@ -19,6 +20,7 @@ struct augmenter {
     struct normaliser normaliser;
     bool exact;            /* the normaliser gives the table's values, all of them */
     const struct pixel_kernels *kernels;
+    const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init */
 };
 
 /* What one sample becomes. */
@@ -28,13 +30,15 @@ struct augment_plan {
     int dx, dy;            /* then shifted left and up, zeros coming in */
     bool flip;             /* then mirrored */
     struct box need;       /* of the image: the pixels that must be decoded */
+    uint64_t id;
 };
 
 /* Scratch, one per thread; zero-initialised. */
 struct augment_scratch {
     struct resizer resizer;
-    uint8_t *line;         /* one row, shifted and mirrored */
-    size_t line_capacity;
+    struct corrupter corrupter;
+    uint8_t *line, *square; /* one row, shifted and mirrored; all of them */
+    size_t line_capacity, square_capacity;
 };
 
 void augmenter_init(struct augmenter *augmenter, enum augment kind, bool training, int size, uint64_t seed,
@@ -44,11 +48,11 @@ void augmenter_init(struct augmenter *augmenter, enum augment kind, bool trainin
 struct augment_plan augment_plan(const struct augmenter *augmenter, int width, int height, int64_t epoch, uint64_t id);
 
 /* Carries it out in two steps: view holds plan->need, or the same decoded at a smaller scale, and must stay until the
- * second one, which fills out (S,S,3). STATUS_NOMEM. */
+ * second one, which fills out (S,S,3). STATUS_NOMEM; augment_end also what corrupt returns. */
 enum status augment_begin(const struct augmenter *augmenter, struct augment_scratch *scratch,
                           const struct augment_plan *plan, struct view view);
-void augment_end(const struct augmenter *augmenter, struct augment_scratch *scratch, const struct augment_plan *plan,
-                 float *out);
+enum status augment_end(const struct augmenter *augmenter, struct augment_scratch *scratch,
+                        const struct augment_plan *plan, float *out);
 
 void augment_scratch_finish(struct augment_scratch *scratch);
 

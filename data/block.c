@@ -3,6 +3,7 @@
  * payload bytes u32, 0 u32, payload. */
 #include "data/block.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
@@ -199,6 +200,8 @@ enum status block_open(struct block *block, struct block_reader *r, const struct
     enum status status = STATUS_OK;
     block->count = 0;
     block->codec = f->codec;
+    block->name = f->name;
+    block->number = f->number;
     if (!r->zstd)
         r->zstd = ZSTD_createDCtx();
     if (!r->zstd)
@@ -227,7 +230,7 @@ static enum status get_band(const struct block *block, const struct block_sample
         return STATUS_OK;
     TRY(buffer_grow(&r->band, &r->band_capacity, bytes));
     TRY(decompress(r, r->band, bytes, block->data + block->frames[b], block->frames[b + 1] - block->frames[b],
-                   "a band of rows", (uint32_t)b));
+                   block->name, block->number));
     *planes = r->band;
 fail:
     return status;
@@ -251,22 +254,37 @@ fail:
     return status;
 }
 
-enum status block_window(const struct block *block, int sample, struct box box, struct block_reader *r,
-                         struct view *view)
+/* A JPEG's window, or a whole PNG and a view of it. */
+static enum status file_window(const struct block *block, int sample, struct box box, int shrink,
+                               struct block_reader *r, struct view *view)
 {
     enum status status = STATUS_OK;
     const struct block_sample *s = &block->samples[sample];
-    if (block->codec == CODEC_RGBZ) {
-        TRY(rgbz_window(block, s, box, r));
-        *view = view_image(&r->image);
-        return STATUS_OK;
-    }
+    const uint8_t *file = block->data + s->offset;
+    char name[512];
     unsigned notes = 0;
-    TRY(decode_image(block->data + s->offset, s->bytes, "image", &r->image, &notes));
+    snprintf(name, sizeof name, "%s: block %u, sample %d", block->name, block->number, sample);
+    if (decode_is_jpeg(file, s->bytes)) {
+        struct jpeg_window window = { s->width, s->height, box, shrink };
+        return decode_jpeg_window(file, s->bytes, name, &window, &r->image, view);
+    }
+    TRY(decode_image(file, s->bytes, name, &r->image, &notes));
     if (r->image.width != s->width || r->image.height != s->height)
-        FAIL(STATUS_DATA, "image of %d x %d, but its record says %d x %d", r->image.width, r->image.height, s->width,
-             s->height);
+        FAIL(STATUS_DATA, "%s: image of %d x %d, but its record says %d x %d", name, r->image.width, r->image.height,
+             s->width, s->height);
     *view = view_crop(view_image(&r->image), box.x, box.y, box.width, box.height);
+fail:
+    return status;
+}
+
+enum status block_window(const struct block *block, int sample, struct box box, int shrink, struct block_reader *r,
+                         struct view *view)
+{
+    enum status status = STATUS_OK;
+    if (block->codec == CODEC_JPEG)
+        return file_window(block, sample, box, shrink, r, view);
+    TRY(rgbz_window(block, &block->samples[sample], box, r));
+    *view = view_image(&r->image);
 fail:
     return status;
 }

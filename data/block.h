@@ -53,6 +53,8 @@ struct block {
     int count;
     struct block_sample *samples; /* (count) */
     uint8_t *data;                /* the records; banded: the frames as they lie in the file */
+    const char *name;             /* of the shard; and the block's number: for messages */
+    uint32_t number;
     bool banded;                  /* one sample, each band a frame */
     size_t *frames;               /* banded: where each band's frame begins in data, and where the last one ends */
     size_t samples_capacity, data_capacity, frames_capacity; /* bytes */
@@ -65,6 +67,8 @@ struct block_reader {
     uint8_t *band;        /* one band, decompressed */
     struct image image;   /* what block_window returned */
     size_t frame_capacity, band_capacity;
+    double read_s;        /* spent on reading and hashing */
+    int64_t read_bytes, rereads;
 };
 void block_reader_finish(struct block_reader *reader);
 
@@ -74,7 +78,7 @@ struct block_facts {
     size_t bytes, raw_bytes;
     uint32_t samples;
     int classes;          /* labels must be below */
-    const char *name;     /* of the shard, and the block's number: for messages */
+    const char *name;     /* of the shard, which outlives the block, and the block's number: for messages */
     uint32_t number;
 };
 
@@ -83,8 +87,9 @@ struct block_facts {
 enum status block_open(struct block *block, struct block_reader *reader, const struct block_facts *facts);
 
 /* The pixels of a box of a sample, which must lie inside it: (box.height, box.width, 3), owned by the reader and
- * valid until its next use. Only the bands and columns that it needs are decoded. STATUS_DATA, STATUS_NOMEM. */
-enum status block_window(const struct block *block, int sample, struct box box, struct block_reader *reader,
+ * valid until its next use. Only the bands, rows and columns that it needs are decoded. With shrink 2, 4 or 8 a JPEG is
+ * decoded at that fraction of its size, which is not exact; others ignore it. STATUS_DATA, STATUS_NOMEM. */
+enum status block_window(const struct block *block, int sample, struct box box, int shrink, struct block_reader *reader,
                          struct view *view);
 void block_finish(struct block *block);
 

@@ -22,11 +22,16 @@ static bool ends_in(const char *name, const char *ending)
     return n >= e && !strcasecmp(name + n - e, ending);
 }
 
+bool decode_is_jpeg(const uint8_t *data, size_t bytes)
+{
+    return bytes >= 3 && !memcmp(data, "\xff\xd8\xff", 3);
+}
+
 enum status decode_image(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes)
 {
     enum status status = STATUS_OK;
     bool named_jpeg = ends_in(name, ".jpg") || ends_in(name, ".jpeg"), named_png = ends_in(name, ".png");
-    if (bytes >= 3 && !memcmp(data, "\xff\xd8\xff", 3)) {
+    if (decode_is_jpeg(data, bytes)) {
         TRY(decode_jpeg(data, bytes, name, image, notes));
         *notes |= (unsigned)named_png << NOTE_MISNAMED;
     } else if (bytes >= 8 && !memcmp(data, "\x89PNG\r\n\x1a\n", 8)) {

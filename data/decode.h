@@ -2,6 +2,7 @@
 #ifndef CSC_DATA_DECODE_H
 #define CSC_DATA_DECODE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,6 +12,21 @@
 /* Decodes what the first bytes say it is, whatever `name` ends in. Sets bits 1 << enum pack_note in *notes.
  * Any fault of the file, truncation included, is STATUS_DATA with `name` in its message. */
 enum status decode_image(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes);
+
+/* A part of a JPEG. */
+struct jpeg_window {
+    int width, height; /* of the whole image: what its header must say */
+    struct box box;    /* inside it */
+    int shrink;        /* 1, or 2, 4, 8: decoded at a fraction of the size by smaller transforms, which is not exact */
+};
+
+/* Decodes only what the box needs. *view, in the image's memory, is the box; with shrink 1 it equals that part of
+ * decode_jpeg's image, else it is the box divided by shrink, rounded outwards. STATUS_DATA, STATUS_NOMEM. */
+enum status decode_jpeg_window(const uint8_t *data, size_t bytes, const char *name, const struct jpeg_window *window,
+                               struct image *image, struct view *view);
+
+/* True if the first bytes are those of a JPEG. */
+bool decode_is_jpeg(const uint8_t *data, size_t bytes);
 
 enum status decode_jpeg(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes);
 enum status decode_png(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes);

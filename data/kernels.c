@@ -2,6 +2,7 @@
  * The plain loops serve every set; with AVX2 the ones that compilers do not vectorise are written out. */
 #include "data/kernels.h"
 
+#include <stdbool.h>
 #include <string.h>
 #ifdef __AVX2__
 #include <immintrin.h>

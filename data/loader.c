@@ -8,8 +8,8 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "data/loader_worker.h"
 
 enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
@@ -20,9 +20,10 @@ struct slot {
     float *images;
     int32_t *labels;
     uint64_t *ids;
+    int64_t number;       /* of the micro-batch, from the last seek */
     int64_t position;     /* of its first sample in the epoch */
     int taken, filled;    /* samples handed to workers, finished */
-    int skipped;
+    struct loader_work work;
     int failed_at;        /* the first sample that could not be had, or -1 */
     struct status_record failure;
 };
@@ -49,36 +50,44 @@ struct loader {
     struct loader_stats stats;
 };
 
-static double now(void)
+/* What micro-batch `at` of this rank is, counted from the first of epoch 0 or of the evaluation; its first position. */
+static int64_t describe(const struct loader *l, int64_t at, struct micro_batch *b)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    const struct loader_config *c = &l->config;
+    *b = (struct micro_batch){ .count = c->micro_batch };
+    if (!c->training) {
+        b->index = (int)(c->rank + at * c->ranks);
+        int64_t position = (int64_t)b->index * c->micro_batch;
+        if (l->samples - position < c->micro_batch)
+            b->count = (int)(l->samples - position);
+        return position;
+    }
+    int64_t step = at / l->per_step;
+    b->epoch = step / l->steps;
+    b->step = step % l->steps;
+    b->index = (int)(at % l->per_step) + c->rank * l->per_step;
+    return b->step * c->batch + (int64_t)b->index * c->micro_batch;
+}
+
+static void begin_order(const struct loader *l, int64_t epoch, struct order *order)
+{
+    const struct loader_config *c = &l->config;
+    order_init(order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window, c->seed, epoch);
 }
 
 /* Says what micro-batch `number` is and makes its slot ready to be filled. */
 static void begin_slot(struct loader *l, int64_t number)
 {
-    const struct loader_config *c = &l->config;
     struct slot *slot = &l->slots[number % l->slot_count];
     struct micro_batch *b = &slot->batch;
-    int64_t at = l->start + number;
-    *b = (struct micro_batch){ slot->images, slot->labels, slot->ids, c->micro_batch, 0, 0, 0 };
-    if (c->training) {
-        int64_t step = at / l->per_step;
-        b->epoch = step / l->steps;
-        b->step = step % l->steps;
-        b->index = (int)(at % l->per_step) + c->rank * l->per_step;
-        slot->position = b->step * c->batch + (int64_t)b->index * c->micro_batch;
-    } else {
-        b->index = (int)(c->rank + at * c->ranks);
-        slot->position = (int64_t)b->index * c->micro_batch;
-        if (l->samples - slot->position < c->micro_batch)
-            b->count = (int)(l->samples - slot->position);
-    }
-    order_init(&slot->order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window,
-               c->seed, b->epoch);
-    slot->taken = slot->filled = slot->skipped = 0;
+    slot->number = number;
+    slot->position = describe(l, l->start + number, b);
+    b->images = slot->images;
+    b->labels = slot->labels;
+    b->ids = slot->ids;
+    begin_order(l, b->epoch, &slot->order);
+    slot->taken = slot->filled = 0;
+    slot->work = (struct loader_work){ 0 };
     slot->failed_at = -1;
 }
 
@@ -98,22 +107,47 @@ static struct slot *find_work(struct loader *l)
     return &l->slots[l->begun++ % l->slot_count];
 }
 
+/* Tells storage of the same samples of the micro-batch that will take this slot next. */
+static void advise_chunk(const struct loader *l, const struct supplier *w, int64_t at, int from, int count)
+{
+    struct micro_batch b;
+    struct order order;
+    if (!l->config.training && at >= l->batches)
+        return;
+    int64_t position = describe(l, at, &b);
+    begin_order(l, b.epoch, &order);
+    for (int i = from; i < from + count && i < b.count; i++)
+        supply_advise(&l->supply, w, order_at(&order, (uint64_t)(position + i)));
+}
+
 /* Fills samples [from, from + count) of a slot; no lock is held. At a failure, *failed_at is that sample. */
-static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot *slot, int from, int count,
-                              int *failed_at, int *skips)
+static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot *slot, int64_t at, int from, int count,
+                              int *failed_at)
 {
     enum status status = STATUS_OK;
     size_t values = (size_t)l->config.image_size * l->config.image_size * 3;
+    advise_chunk(l, w, at + l->slot_count, from, count);
     for (int i = from; i < from + count; i++) {
-        bool skipped = false;
         *failed_at = i;
         slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
         TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], slot->images + (size_t)i * values,
-                          &slot->labels[i], &skipped));
-        *skips += skipped;
+                          &slot->labels[i]));
     }
 fail:
     return status;
+}
+
+static void add_work(struct loader_work *to, const struct loader_work *w)
+{
+    to->read_s += w->read_s;
+    to->decode_s += w->decode_s;
+    to->resize_s += w->resize_s;
+    to->copy_s += w->copy_s;
+    to->read_bytes += w->read_bytes;
+    to->blocks += w->blocks;
+    to->samples += w->samples;
+    to->skipped += w->skipped;
+    to->rereads += w->rereads;
 }
 
 static void *worker_main(void *context)
@@ -127,18 +161,20 @@ static void *worker_main(void *context)
             pthread_cond_wait(&l->work, &l->mutex);
             continue;
         }
-        int from = slot->taken, left = slot->batch.count - from, failed_at, skipped = 0;
+        int from = slot->taken, left = slot->batch.count - from, failed_at;
         int count = left < l->chunk ? left : l->chunk;
+        int64_t at = l->start + slot->number;
         slot->taken += count;
         l->active++;
         pthread_mutex_unlock(&l->mutex);
-        enum status status = fill_chunk(l, &supplier, slot, from, count, &failed_at, &skipped);
+        supplier.work = (struct loader_work){ 0 };
+        enum status status = fill_chunk(l, &supplier, slot, at, from, count, &failed_at);
         pthread_mutex_lock(&l->mutex);
         if (status != STATUS_OK && (slot->failed_at < 0 || failed_at < slot->failed_at)) {
             slot->failed_at = failed_at;
             status_save(&slot->failure);
         }
-        slot->skipped += skipped;
+        add_work(&slot->work, &supplier.work);
         slot->filled += count;
         l->active--;
         if (slot->filled == slot->batch.count || l->paused)
@@ -238,6 +274,7 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
     }
     l->supply.dataset = config->dataset;
     l->supply.skip_bad = config->skip_bad;
+    l->supply.scaled_jpeg = config->scaled_jpeg;
     augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,
                    config->mean, config->std);
     l->supply.augmenter.corruption = config->corruption;
@@ -313,14 +350,14 @@ enum status loader_next(struct loader *l, const struct micro_batch **batch)
         return STATUS_OK;
     }
     struct slot *slot = &l->slots[l->next % l->slot_count];
-    double began = now();
+    double began = clock_seconds();
     while (l->next >= l->begun || slot->filled < slot->batch.count)
         pthread_cond_wait(&l->progress, &l->mutex);
-    l->stats.waited_s += now() - began;
+    l->stats.waited_s += clock_seconds() - began;
     if (slot->failed_at >= 0) {
         status = status_restore(&slot->failure); /* and again, should it be asked for again */
     } else {
-        l->stats.skipped += slot->skipped;
+        add_work(&l->stats.work, &slot->work);
         l->held = true;
         l->next++;
         *batch = &slot->batch;

@@ -33,6 +33,8 @@ struct loader_config {
     int workers, prefetch;     /* threads >= 1; micro-batches ready ahead >= 1 */
     bool skip_bad;             /* data.bad_sample: a damaged sample is replaced by the next good one, with a
                                   warning and counted; else STATUS_DATA */
+    bool scaled_jpeg;          /* training with AUGMENT_IMAGENET: decode JPEGs at a fraction of their size where the crop
+                                  allows; faster, not exact */
 };
 
 /* One micro-batch, owned by the loader. */
@@ -58,10 +60,20 @@ enum status loader_seek(struct loader *loader, int64_t epoch, int64_t step);
  * Evaluation: *batch is NULL when this rank's share is done. */
 enum status loader_next(struct loader *loader, const struct micro_batch **batch);
 
-/* Seconds loader_next has waited, samples skipped as damaged; since creation. */
+/* Of the micro-batches given out since creation. Seconds of work are summed over the workers, so they may exceed
+ * the time that passed. */
+struct loader_work {
+    double read_s;    /* from storage or the page cache, and hashing */
+    double decode_s;  /* decompression, pixels */
+    double resize_s;  /* along the rows */
+    double copy_s;    /* along the columns, flip, normalisation: into the batch */
+    int64_t read_bytes, blocks; /* blocks read; others were still there */
+    int64_t samples, skipped;   /* skipped as damaged */
+    int64_t rereads;            /* blocks that had to be read twice */
+};
 struct loader_stats {
-    double waited_s;
-    int64_t skipped;
+    double waited_s;  /* by the caller in loader_next */
+    struct loader_work work;
 };
 void loader_stats(const struct loader *loader, struct loader_stats *stats);
 

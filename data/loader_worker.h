@@ -12,7 +12,7 @@ struct supply {
     const struct dataset *dataset;
     struct augmenter augmenter;
     struct cache cache;
-    bool skip_bad;
+    bool skip_bad, scaled_jpeg;
 };
 
 /* What one worker keeps; zero-initialised but for last = -1. */
@@ -21,12 +21,17 @@ struct supplier {
     struct augment_scratch scratch;
     struct block block; /* the block it read last, if the cache did not take it */
     int64_t last;       /* its number, or -1 */
+    double read_s;      /* per block, smoothed: whether storage is slow enough to be asked in advance */
+    struct loader_work work;
 };
+
+/* Asks storage for a sample that will be wanted, unless reads come from memory anyway. */
+void supply_advise(const struct supply *supply, const struct supplier *supplier, uint64_t id);
 void supplier_finish(struct supplier *supplier);
 
 /* Sample *id, or the next good one if it is damaged and may be skipped, to out (S,S,3) and *label; *id is
- * then the sample that was taken, *skipped is set if it is another. STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
+ * then the sample that was taken. STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
 enum status supply_sample(struct supply *supply, struct supplier *supplier, int64_t epoch, uint64_t *id, float *out,
-                          int32_t *label, bool *skipped);
+                          int32_t *label);
 
 #endif

@@ -10,7 +10,9 @@
 #include <unistd.h>
 #include <zstd.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 
 bool shard_name_ok(const char *name)
 {
@@ -151,11 +153,11 @@ void shard_close(struct shard *shard)
     *shard = (struct shard){ .fd = -1 };
 }
 
-enum status shard_check_block(const struct shard *shard, uint32_t block, struct block_reader *reader)
+/* One attempt at a block. */
+static enum status try_block(const struct shard *shard, uint32_t block, struct block_reader *reader)
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
-    TRY(buffer_grow(&reader->frame, &reader->frame_capacity, e->bytes));
     TRY(read_at(shard, reader->frame, e->bytes, e->offset));
     uint64_t found = hash_bytes(reader->frame, e->bytes);
     if (found != e->hash)
@@ -163,6 +165,33 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
              (unsigned long long)e->offset, (unsigned long long)e->hash, (unsigned long long)found);
 fail:
     return status;
+}
+
+enum status shard_check_block(const struct shard *shard, uint32_t block, struct block_reader *reader)
+{
+    enum status status = STATUS_OK;
+    const struct shard_entry *e = &shard->table[block];
+    double began = clock_seconds();
+    TRY(buffer_grow(&reader->frame, &reader->frame_capacity, e->bytes));
+    status = try_block(shard, block, reader);
+    if (status == STATUS_DATA) { /* once more, from storage: the page cache or a cable may be to blame */
+        reader->rereads++;
+        posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_DONTNEED);
+        TRY(try_block(shard, block, reader));
+        log_warn("%s: block %u at byte %llu was damaged when read first, sound when read again", shard->path, block,
+                 (unsigned long long)e->offset);
+        status_clear();
+    }
+    reader->read_bytes += e->bytes;
+    reader->read_s += clock_seconds() - began;
+fail:
+    return status;
+}
+
+void shard_advise(const struct shard *shard, uint32_t block)
+{
+    const struct shard_entry *e = &shard->table[block];
+    posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_WILLNEED);
 }
 
 enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,

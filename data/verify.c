@@ -18,8 +18,7 @@ static enum status count_block(const struct dataset *d, const struct shard *shar
         const struct block_sample *s = &block->samples[i];
         struct view view;
         counts[s->label]++;
-        if (block_window(block, i, (struct box){ 0, 0, s->width, s->height }, reader, &view) != STATUS_OK)
-            FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, number, i, status_message());
+        TRY(block_window(block, i, (struct box){ 0, 0, s->width, s->height }, 1, reader, &view));
         if (d->index.width && (s->width != d->index.width || s->height != d->index.height))
             FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d", shard->path,
                  number, s->width, s->height, d->index.width, d->index.height);

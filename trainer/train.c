@@ -56,7 +56,7 @@ static enum status report_interval(struct training *t)
                           METRIC_INT("step", t->step), METRIC_NUMBER("loss", n.loss), METRIC_NUMBER("lr", n.lr),
                           METRIC_NUMBER("img_s", n.img_s), METRIC_NUMBER("data_wait", n.data_wait),
                           METRIC_NUMBER("comm_wait", i->exposed_s / seconds),
-                          METRIC_INT("skipped_samples", stats.skipped)));
+                          METRIC_INT("skipped_samples", stats.work.skipped)));
         progress_report(t->progress, t->step, &n);
     }
     training_start_interval(t);

@@ -96,7 +96,7 @@ static void check_block(const struct block *block, struct block_reader *reader)
             return; /* larger ones only cost time */
         for (int k = 0; k < 2; k++) {
             struct view view;
-            enum status status = block_window(block, i, boxes[k], reader, &view);
+            enum status status = block_window(block, i, boxes[k], 1, reader, &view);
             if (status != STATUS_OK && status != STATUS_DATA)
                 abort();
             for (int y = 0; status == STATUS_OK && y < view.height; y++)

@@ -70,11 +70,11 @@ static void check_content(const char *path, int64_t count, const int (*sizes)[2]
               (long long)i, s->label, s->width, s->height);
         struct view view;
         struct box all = { 0, 0, s->width, s->height };
-        CHECK(block_window(&block, place.sample, all, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_window(&block, place.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         CHECK(memcmp(view.pixels, pixels, (size_t)size[0] * size[1] * 3) == 0, "image %lld differs", (long long)i);
         struct box part = { s->width / 3, s->height / 4, s->width - s->width / 3, (s->height + 1) / 2 };
         int wrong = 0;
-        CHECK(block_window(&block, place.sample, part, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_window(&block, place.sample, part, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         for (int y = 0; y < part.height; y++)
             wrong += memcmp(view.pixels + y * view.stride, pixels + ((size_t)(part.y + y) * size[0] + part.x) * 3,
                             (size_t)part.width * 3) != 0;
@@ -250,7 +250,7 @@ static void check_bad_samples(void)
         }
     }
     loader_stats(loader, &stats);
-    CHECK(stats.skipped == hit.samples, "%lld skipped", (long long)stats.skipped);
+    CHECK(stats.work.skipped == hit.samples, "%lld skipped", (long long)stats.work.skipped);
     loader_destroy(loader);
     struct verify_report report;
     CHECK(dataset_verify(d, false, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4, "%lld of %lld",
