@@ -69,6 +69,13 @@ void log_warn(const char *format, ...)
     fprintf(stderr, "%s: warning: %s\n", who, text);
 }
 
+void log_alarm(const char *line)
+{
+    char who[160];
+    prefix(who, sizeof who);
+    fprintf(stderr, "%s: error: %s\n", who, line);
+}
+
 void log_failure(void)
 {
     char who[160];

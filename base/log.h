@@ -16,6 +16,9 @@ void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The calling thread's status record as the one line of a failed program. */
 void log_failure(void);
 
+/* An error line from a thread beside the one that works, which may hang: no progress bar steps aside. */
+void log_alarm(const char *line);
+
 /* Called around every line, so that a progress bar can step aside; NULL removes it. */
 void log_on_line(void (*before)(void *context), void *context);
 

@@ -154,6 +154,7 @@ static void *worker_main(void *context)
 {
     struct loader *l = context;
     struct supplier supplier = { .last = -1 };
+    pthread_setname_np(pthread_self(), "csc-loader");
     pthread_mutex_lock(&l->mutex);
     while (!l->stop) {
         struct slot *slot = l->paused ? NULL : find_work(l);

@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "comm/comm.h"
+#include "comm/watch.h"
 #include "data/dataset.h"
 #include "trainer/checkpoint.h"
 #include "trainer/config.h"
@@ -33,7 +34,8 @@ static const char usage[] =
     "\n"
     "SIGUSR1, SIGTERM and SIGINT ask for a checkpoint and a stop at the end of the step.\n"
     "exit codes: 0 done; 2 usage or configuration; 65 bad data; 69 a peer was lost; 70 internal error;\n"
-    "  71 out of memory; 74 I/O; 75 stopped with a checkpoint, run again with --resume=auto; 87 non-finite loss\n";
+    "  71 out of memory; 74 I/O; 75 stopped with a checkpoint, run again with --resume=auto;\n"
+    "  86 a rank hung (comm.timeout_s); 87 non-finite loss\n";
 
 struct arguments {
     const char *config, *list;
@@ -158,6 +160,7 @@ int main(int argc, char **argv)
     struct arguments arguments = { 0 };
     struct config config = { 0 };
     struct comm *comm = NULL;
+    struct watch *watch = NULL;
     bool done = false, agreed = true;
     log_init("csc-train", 0, 1);
     TRY(comm_create(&comm));
@@ -171,14 +174,18 @@ int main(int argc, char **argv)
     TRY(load_config(&config, comm, &arguments));
     if (arguments.print_config)
         TRY(comm_agree(comm, print_config(&config, comm)));
-    else
-        TRY(train(&config, comm, &arguments.train, &agreed));
+    if (arguments.print_config)
+        goto fail;
+    TRY(watch_start(&watch, comm, &(struct watch_options){ .timeout_s = config.comm.timeout_s }));
+    arguments.train.watch = watch;
+    TRY(train(&config, comm, &arguments.train, &agreed));
 fail:
     config_finish(&config);
-    if (status != STATUS_OK && status != STATUS_STOPPED && (!agreed || comm_speaks(comm)))
+    if (status != STATUS_OK && status != STATUS_STOPPED && (agreed ? comm_speaks(comm) : watch_failed(watch, status)))
         log_failure();
     if (!agreed && status != STATUS_OK && comm->size > 1)
         comm->ops->abort(comm, status); /* the others wait for this rank in a step */
+    watch_stop(watch);
     comm_destroy(comm);
     return status;
 }

@@ -54,6 +54,7 @@ static enum status own_share(struct net *net, int n, int classes, struct loader 
         FAIL(STATUS_NOMEM, "out of memory for an evaluation");
     TRY(loader_seek(loader, 0, 0));
     for (;;) {
+        watch_at(options->watch, WATCH_EVALUATING, options->step);
         TRY(loader_next(loader, &batch));
         int used = batch ? within_limit(batch, options->limit) : 0;
         if (used == 0)
@@ -79,8 +80,11 @@ enum status evaluate(struct net *net, int n, const struct model *model, struct l
 {
     enum status status = STATUS_OK;
     double sums[SUMS] = { 0 }, start = now();
-    TRY(comm_agree(comm, own_share(net, n, model->config.classes, loader, options, sums)));
+    status = own_share(net, n, model->config.classes, loader, options, sums);
+    watch_waits(options->watch, true);
+    TRY(comm_agree(comm, status));
     TRY(comm->ops->sum_f64(comm, sums, SUMS, true));
+    watch_waits(options->watch, false);
     double images = sums[IMAGES] > 0 ? sums[IMAGES] : 1;
     *out = (struct evaluation){ .loss = sums[LOSS] / images, .top1 = sums[TOP1] / images,
                                 .top5 = sums[TOP5] / images, .images = (int64_t)sums[IMAGES],

@@ -3,6 +3,7 @@
 #define CSC_TRAINER_EVALUATE_H
 
 #include "comm/comm.h"
+#include "comm/watch.h"
 #include "data/loader.h"
 #include "layers/net.h"
 #include "trainer/progress.h"
@@ -20,6 +21,8 @@ struct evaluate_options {
     float *logits;      /* (images, K) in data order, on rank 0 of one; or NULL */
     struct csc_diagnostics *diagnostics; /* (csc_count), of the first batch; or NULL */
     struct progress *progress;           /* or NULL */
+    struct watch *watch;                 /* told of every batch; or NULL */
+    int64_t step;                        /* for the watch */
 };
 
 /* Collective. The loader is rewound first; its micro-batch must not exceed the net's n. */

@@ -31,7 +31,9 @@ static enum status micro_batch(struct training *t, float *sums, bool first_of_st
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
     double loss;
+    watch_at(t->options.watch, WATCH_LOADING, t->step + 1);
     TRY(loader_next(t->loader, &batch));
+    watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
     TRY(net_upload(t->net, batch->images, batch->labels, batch->count));
     TRY(net_forward(t->net, sums));
     if (first_of_step)
@@ -135,12 +137,15 @@ enum status training_step(struct training *t)
     double exposed = 0;
     bool skip;
     const struct backend *ops = t->device->ops;
+    watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
     TRY(model_advance_step_sizes(t->model, t->config->csc.power_iterations));
     ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
     TRY(accumulate(t, t->share, t->sums, 0, true));
+    watch_at(t->options.watch, WATCH_EXCHANGING, t->step + 1);
     if (t->config->run.deterministic && t->share % 2 == 0)
         TRY(push_all(t));
     TRY(bucket_wait(t->buckets, t->micro_batches, &exposed));
+    watch_at(t->options.watch, WATCH_UPDATING, t->step + 1);
     ops->copy_out(t->device, head, t->sums, sizeof head);
     t->stop = head[SUM_STOP] > 0;
     t->checkpoint_due = head[SUM_CHECKPOINT] > 0;

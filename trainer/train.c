@@ -23,7 +23,9 @@ double training_clock(void)
 
 enum status training_agree(struct training *t, enum status mine)
 {
+    watch_waits(t->options.watch, true);
     enum status all = comm_agree(t->comm, mine);
+    watch_waits(t->options.watch, false);
     if (all != STATUS_OK)
         *t->agreed = true;
     return all;
@@ -82,7 +84,8 @@ static void swap_averages(struct training *t)
 static enum status run_evaluation(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct evaluate_options options = { .total = dataset_samples(t->val_set), .progress = t->progress };
+    struct evaluate_options options = { .total = dataset_samples(t->val_set), .progress = t->progress,
+                                        .watch = t->options.watch, .step = t->step };
     bool averaged = t->ema_weights != NULL;
     double before = training_clock();
     if (averaged) {
@@ -121,6 +124,7 @@ static enum status run_checkpoint(struct training *t)
     enum status status = STATUS_OK, mine = STATUS_OK;
     char path[PATH_MAX] = "";
     double before = training_clock();
+    watch_at(t->options.watch, WATCH_SAVING, t->step);
     TRY(training_save(t, path));
     t->checkpoint_step = t->step;
     t->checkpoint_s = training_clock();

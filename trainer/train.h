@@ -6,12 +6,14 @@
 #include <stdint.h>
 
 #include "comm/comm.h"
+#include "comm/watch.h"
 #include "trainer/config.h"
 
 struct train_options {
     const char *resume;   /* NULL, "auto" or a checkpoint */
     int64_t stop_after;   /* optimizer steps of this invocation; 0: all */
     bool dry_run;         /* check and report, write nothing */
+    struct watch *watch;  /* told where this rank is; or NULL */
 };
 
 /* Collective. config is resolved here. STATUS_STOPPED after a checkpoint on request. *agreed: a failure is known to all

@@ -78,6 +78,37 @@ class RunTest(unittest.TestCase):
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done
 
+    def start(self, run, *arguments, ranks=1):
+        """A job under way, its output in pipes."""
+        return subprocess.Popen(self.command(self.config(run), *arguments, ranks=ranks), stdout=subprocess.PIPE,
+                                stderr=subprocess.PIPE, text=True)
+
+    def ranks_of(self, launcher):
+        """The processes of mpirun's ranks, by rank."""
+        out = {}
+        with open(f"/proc/{launcher}/task/{launcher}/children") as f:
+            for child in f.read().split():
+                with open(f"/proc/{child}/environ") as g:
+                    found = [v for v in g.read().split("\0") if v.startswith("OMPI_COMM_WORLD_RANK=")]
+                if found:
+                    out[int(found[0].split("=")[1])] = int(child)
+        return out
+
+    def last_step(self, run):
+        try:
+            return max([0] + list(self.losses(run)))
+        except (OSError, ValueError):
+            return 0
+
+    def wait_for_step(self, job, run, step):
+        for _ in range(12000):
+            if self.last_step(run) >= step:
+                return
+            if job.poll() is not None:
+                self.fail("ended early: " + "".join(job.communicate()))
+            time.sleep(0.01)
+        self.fail(f"step {step} was not reached")
+
     def metrics(self, run, event=None):
         with open(self.path(run, "metrics.jsonl")) as f:
             lines = [json.loads(line) for line in f]
