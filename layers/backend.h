@@ -68,6 +68,7 @@ struct gradient_term {
 };
 
 /* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */
+#define NORM_EPSILON 1e-5 /* of the variance, as in the published networks */
 struct norm_shape {
     size_t rows; /* N*H*W */
     int c;

@@ -3,6 +3,7 @@
  * backward to its producer's. An inference net shares slots between activations likewise. */
 #include "layers/net.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -367,6 +368,16 @@ enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics)
     }
 fail:
     return status;
+}
+
+void net_value(const struct net *net, int edge, float *host)
+{
+    assert(net->training);
+    struct device *device = net->model->device;
+    if (net->model->edges[edge].floats)
+        device->ops->copy_out(device, host, net->value[edge], edge_count(net, edge) * sizeof *host);
+    else
+        device->ops->download(device, host, net->value[edge], edge_count(net, edge));
 }
 
 enum status net_forward(struct net *net, float *sums)

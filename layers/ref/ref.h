@@ -25,6 +25,4 @@ void ref_norm_backward(struct device *device, const struct norm_shape *shape, co
                        void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
                        float *dgamma, float *dbeta);
 
-#define NORM_EPSILON 1e-5 /* as the published networks */
-
 #endif

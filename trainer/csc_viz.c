@@ -1,0 +1,258 @@
+/* csc_viz.c - the program csc-viz: what a trained network has learnt and what its layers keep, as pictures and a report. */
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/setup.h"
+#include "trainer/viz.h"
+
+static const char usage[] =
+    "usage: csc-viz CHECKPOINT|RUN --data DIR --out DIR [options]\n"
+    "\n"
+    "Shows a checkpoint (of a run directory: the best one) on images of a dataset: its atoms, images beside\n"
+    "what comes back of them from its layers, how sparse and how good its codes are, and its training curves.\n"
+    "Writes OUT/report.html, which holds everything it shows, and the pictures beside it as PNG.\n"
+    "\n"
+    "options:\n"
+    "  --data DIR        a dataset made by csc-pack (required)\n"
+    "  --out DIR         where to write; it is made if need be (required)\n"
+    "  --images N        images shown (default 8)\n"
+    "  --limit N         images measured, from the first on (default 64)\n"
+    "  --layer NAME      a layer to come back from, as layer2.0.conv1; may be given again (default: the first\n"
+    "                    and the last of each stage)\n"
+    "  --noise SIGMA     standard deviation of the noise in the noisy images, of values in 0..1 (default 0.1)\n"
+    "  --steps N         FISTA steps instead of the run's; 20 and more restore amplitudes\n"
+    "  --lambda VALUE    instead of the run's lambda\n"
+    "  --truth FILE      truth.safetensors of csc-pack synth: count the true atoms that the first layer found\n"
+    "  --json FILE       write the numbers as JSON (- for standard output)\n"
+    "  --threads N       threads (default: the cores this process may use)\n"
+    "  --help, --version\n"
+    "\n"
+    "exit codes: 0 done; 2 usage; 65 bad data; 71 out of memory; 74 I/O\n";
+
+enum { DATA = 256, OUT, IMAGES, LIMIT, LAYER, NOISE, STEPS, LAMBDA, TRUTH, JSON, THREADS, HELP, VERSION };
+
+static const struct option options[] = {
+    { "data", required_argument, NULL, DATA },     { "out", required_argument, NULL, OUT },
+    { "images", required_argument, NULL, IMAGES }, { "limit", required_argument, NULL, LIMIT },
+    { "layer", required_argument, NULL, LAYER },   { "noise", required_argument, NULL, NOISE },
+    { "steps", required_argument, NULL, STEPS },   { "lambda", required_argument, NULL, LAMBDA },
+    { "truth", required_argument, NULL, TRUTH },   { "json", required_argument, NULL, JSON },
+    { "threads", required_argument, NULL, THREADS }, { "help", no_argument, NULL, HELP },
+    { "version", no_argument, NULL, VERSION },     { 0 },
+};
+
+static enum status parse_count(const char *option, const char *text, int64_t most, int64_t *out)
+{
+    enum status status = STATUS_OK;
+    char *rest;
+    *out = strtoll(text, &rest, 10);
+    if (!*text || *rest || *out < 1 || *out > most)
+        FAIL(STATUS_USAGE, "--%s=%s: a number between 1 and %lld is needed", option, text, (long long)most);
+fail:
+    return status;
+}
+
+static enum status parse_option(struct viz_arguments *a, int option, const char *value)
+{
+    enum status status = STATUS_OK;
+    int64_t count;
+    char *rest;
+    switch (option) {
+    case DATA: a->data = value; break;
+    case OUT: a->out = value; break;
+    case TRUTH: a->truth = value; break;
+    case JSON: a->json = value; break;
+    case STEPS: snprintf(a->steps, sizeof a->steps, "csc.steps=%s", value); break;
+    case LAMBDA: snprintf(a->lambda, sizeof a->lambda, "csc.lambda=%s", value); break;
+    case THREADS: snprintf(a->threads, sizeof a->threads, "device.threads=%s", value); break;
+    case IMAGES:
+        TRY(parse_count("images", value, 64, &count));
+        a->images = (int)count;
+        break;
+    case LIMIT: TRY(parse_count("limit", value, INT64_MAX, &a->limit)); break;
+    case LAYER:
+        if (a->layers_count == VIZ_LAYERS)
+            FAIL(STATUS_USAGE, "--layer: at most %d of them", VIZ_LAYERS);
+        a->layers[a->layers_count++] = value;
+        break;
+    case NOISE:
+        a->noise = strtod(value, &rest);
+        if (!*value || *rest || !(a->noise >= 0 && a->noise <= 10))
+            FAIL(STATUS_USAGE, "--noise=%s: a number between 0 and 10 is needed", value);
+        break;
+    }
+fail:
+    return status;
+}
+
+static enum status parse_arguments(int argc, char **argv, struct viz_arguments *a, bool *done)
+{
+    enum status status = STATUS_OK;
+    int option;
+    *a = (struct viz_arguments){ .images = 8, .limit = 64, .noise = 0.1 };
+    opterr = 0;
+    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
+        switch (option) {
+        case HELP:
+        case VERSION:
+            fputs(option == HELP ? usage : "csc-viz " CSC_VERSION "\n", stdout);
+            *done = true;
+            return STATUS_OK;
+        case ':': FAIL(STATUS_USAGE, "%s needs a value; see csc-viz --help", argv[optind - 1]);
+        case '?': FAIL(STATUS_USAGE, "unknown option %s; see csc-viz --help", argv[optind - 1]);
+        default: TRY(parse_option(a, option, optarg));
+        }
+    if (optind + 1 != argc)
+        FAIL(STATUS_USAGE, "one checkpoint or run directory is needed; see csc-viz --help");
+    if (!a->data || !a->out)
+        FAIL(STATUS_USAGE, "--data and --out are needed; see csc-viz --help");
+    a->path = argv[optind];
+fail:
+    return status;
+}
+
+/* ---- preparation ---- */
+
+static void add_layer(struct viz *v, int node)
+{
+    for (int i = 0; i < v->layers_count; i++)
+        if (v->layers[i] == node)
+            return;
+    v->layers[v->layers_count++] = node;
+}
+
+/* The layers asked for, or the first and the last of each stage; shortcuts are not on the way down. */
+static enum status choose_layers(struct viz *v)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = v->trained.model;
+    while (m->nodes[v->first].in != 0)
+        v->first++;
+    for (int i = 0; i < v->a.layers_count; i++) {
+        int node = explain_node(m, v->a.layers[i]);
+        if (node < 0)
+            FAIL(STATUS_USAGE, "--layer=%s: this network has no such convolution or CSC-layer", v->a.layers[i]);
+        add_layer(v, node);
+    }
+    if (v->layers_count)
+        return status;
+    add_layer(v, v->first);
+    for (char stage = '1'; stage <= '4'; stage++) {
+        int last = -1;
+        for (int i = 0; i < m->nodes_count; i++) {
+            const struct node *node = &m->nodes[i];
+            bool conv = node->kind == NODE_CONV || node->kind == NODE_CSC;
+            if (conv && strncmp(node->name, "layer", 5) == 0 && node->name[5] == stage && !strstr(node->name, "shortcut"))
+                last = i;
+        }
+        if (last >= 0)
+            add_layer(v, last);
+    }
+fail:
+    return status;
+}
+
+static enum status open_loader(struct viz *v, const struct comm *comm)
+{
+    struct loader_config config = setup_loader_config(&v->trained.config, v->trained.dataset, false, comm);
+    config.batch = config.micro_batch = v->n;
+    return loader_create(&v->loader, &config);
+}
+
+static enum status prepare(struct viz *v, const struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    char *overrides[2];
+    int count = 0;
+    if (comm->size > 1)
+        FAIL(STATUS_USAGE, "csc-viz is one process, not %d ranks", comm->size);
+    if (v->a.steps[0])
+        overrides[count++] = v->a.steps;
+    if (v->a.lambda[0])
+        overrides[count++] = v->a.lambda;
+    TRY(trained_open(&v->trained, v->a.path, v->a.data, overrides, count, v->a.threads, setup_cores(comm)));
+    int64_t samples = dataset_samples(v->trained.dataset);
+    v->n = v->a.images = (int)(v->a.images < samples ? v->a.images : samples);
+    v->size = v->trained.config.data.image_size;
+    TRY(choose_layers(v));
+    TRY(file_make_folders(v->a.out));
+    TRY(net_create(&v->net, v->trained.model, v->n, true));
+    TRY(net_allocate(v->net));
+    TRY(explain_create(&v->explain, v->net, v->trained.model, v->n, v->trained.device->threads));
+    TRY(open_loader(v, comm));
+    size_t floats = (size_t)v->n * v->size * v->size * 3;
+    v->noisy = malloc(floats * sizeof *v->noisy);
+    v->back = malloc(floats * sizeof *v->back);
+    v->diagnostics = calloc(v->trained.model->csc_count + 1, sizeof *v->diagnostics);
+    if (!v->noisy || !v->back || !v->diagnostics)
+        FAIL(STATUS_NOMEM, "out of memory for the images");
+fail:
+    return status;
+}
+
+static void print_result(const struct viz *v)
+{
+    const struct model *m = v->trained.model;
+    printf("%s, step %lld, %d FISTA steps, lambda %g; %lld images\n", v->trained.checkpoint->path,
+           (long long)v->trained.checkpoint->state.step, v->trained.config.csc.steps, v->trained.config.csc.lambda,
+           (long long)v->measured);
+    for (int i = 0; i < m->csc_count; i++)
+        printf("  %-26s %5.1f%% of codes non-zero, residual %5.1f%%, duality gap %.3f\n", model_csc_name(m, i),
+               100 * v->diagnostics[i].nonzeros, 100 * v->diagnostics[i].residual, v->diagnostics[i].gap);
+    for (int i = 0; i < v->layers_count; i++)
+        printf("  back from %-16s PSNR %.2f dB\n", m->nodes[v->layers[i]].name, v->psnr[i]);
+    for (int i = 0; i < VIZ_LEVELS; i++)
+        printf("  noise %.2f: image %.2f dB, A z %.2f dB, scaled %.2f dB\n", v->levels[i].sigma, v->levels[i].input,
+               v->levels[i].plain, v->levels[i].fitted);
+    if (v->recovery.atoms)
+        printf("  true atoms found by %s: %d of %d (mean cosine %.3f, best %.3f)\n", m->nodes[v->first].name, v->recovery.found,
+               v->recovery.atoms, v->recovery.mean, v->recovery.best);
+    printf("%s/report.html: %d pictures\n", v->a.out, v->pictures_count);
+}
+
+static void finish(struct viz *v)
+{
+    loader_destroy(v->loader);
+    explain_destroy(v->explain);
+    net_destroy(v->net);
+    trained_finish(&v->trained);
+    for (int i = 0; i < v->pictures_count; i++)
+        free(v->pictures[i].png);
+    free(v->pictures);
+    free(v->noisy);
+    free(v->back);
+    free(v->diagnostics);
+}
+
+int main(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct comm *comm = NULL;
+    struct viz v = { 0 };
+    bool done = false;
+    log_init("csc-viz", 0, 1);
+    TRY(parse_arguments(argc, argv, &v.a, &done));
+    if (done)
+        goto fail;
+    TRY(comm_create(&comm));
+    TRY(prepare(&v, comm));
+    TRY(viz_measure(&v));
+    if (v.a.truth)
+        TRY(viz_compare_truth(&v));
+    TRY(viz_draw(&v));
+    TRY(viz_write_report(&v));
+    if (!v.a.json || strcmp(v.a.json, "-") != 0)
+        print_result(&v);
+    if (v.a.json)
+        TRY(viz_write_json(&v));
+fail:
+    if (status != STATUS_OK && comm_speaks(comm))
+        log_failure();
+    finish(&v);
+    comm_destroy(comm);
+    return status;
+}

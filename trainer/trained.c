@@ -1,0 +1,100 @@
+/* trained.c - from a checkpoint to a model with its weights. */
+#include "trainer/trained.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "trainer/setup.h"
+
+enum { MOST_OVERRIDES = 16 };
+
+/* The run's configuration, with what belongs to this machine decided anew. */
+static enum status read_config(struct trained *t, const char *path, char *const *overrides, int count, const char *threads, int cores)
+{
+    enum status status = STATUS_OK;
+    char found[PATH_MAX];
+    char all_threads[64] = "device.threads=auto";
+    char *all[MOST_OVERRIDES] = { all_threads, "data.workers=auto", "device.kind=cpu", "device.precision=fp32" };
+    int own = 4;
+    if (own + count > MOST_OVERRIDES)
+        FAIL(STATUS_BUG, "%d overrides", count);
+    if (threads[0])
+        snprintf(all_threads, sizeof all_threads, "%s", threads);
+    memcpy(all + own, overrides, count * sizeof *overrides);
+    TRY(checkpoint_locate(path, found));
+    TRY(checkpoint_open(&t->checkpoint, found));
+    TRY(config_parse(&t->config, t->checkpoint->path, t->checkpoint->config, strlen(t->checkpoint->config), all, own + count));
+    TRY(config_resolve(&t->config, &(struct config_facts){ .classes = t->config.model.classes, .ranks = 1, .cores = cores }));
+fail:
+    return status;
+}
+
+/* Averages lie in optimizer.safetensors as ema.NAME. */
+static enum status find_average(const struct trained *t, const char *name, size_t count, const float **data)
+{
+    enum status status = STATUS_OK;
+    char full[112];
+    snprintf(full, sizeof full, "ema.%s", name);
+    const struct safetensor *tensor = safetensors_find(t->checkpoint->optimizer, full);
+    if (!tensor || tensor->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(tensor) != count)
+        FAIL(STATUS_DATA, "%s/optimizer.safetensors: tensor '%s' is missing or of another shape", t->checkpoint->path, full);
+    *data = tensor->data;
+fail:
+    return status;
+}
+
+static enum status load_averages(struct trained *t)
+{
+    enum status status = STATUS_OK;
+    struct model *m = t->model;
+    const float *data;
+    if (t->config.train.ema == 0)
+        return STATUS_OK;
+    for (int i = 0; i < m->params_count; i++) {
+        TRY(find_average(t, m->params[i].name, m->params[i].count, &data));
+        TRY(model_set(m, m->weights, i, data));
+    }
+    for (int i = 0; i < model_running_tensors(m); i++) {
+        char name[80];
+        size_t offset;
+        int channels;
+        model_running_tensor(m, i, name, &offset, &channels);
+        TRY(find_average(t, name, channels, &data));
+        m->device->ops->copy_in(m->device, m->running + offset, data, channels * sizeof *data);
+    }
+    t->averaged = true;
+fail:
+    return status;
+}
+
+enum status trained_open(struct trained *t, const char *path, const char *data, char *const *overrides, int count,
+                         const char *threads, int cores)
+{
+    enum status status = STATUS_OK;
+    *t = (struct trained){ 0 };
+    TRY(read_config(t, path, overrides, count, threads, cores));
+    TRY(setup_device(&t->device, &t->config));
+    TRY(dataset_open(&t->dataset, data));
+    TRY(setup_check_dataset(&t->config, t->dataset, data));
+    struct model_config config = setup_model_config(&t->config);
+    TRY(model_create(&t->model, t->device, &config));
+    TRY(model_allocate(t->model));
+    TRY(setup_load_weights(t->model, t->checkpoint->model, t->checkpoint->path));
+    TRY(load_averages(t));
+    model_normalize(t->model);
+    TRY(model_converge_step_sizes(t->model));
+    return status;
+fail:
+    trained_finish(t);
+    return status;
+}
+
+void trained_finish(struct trained *t)
+{
+    model_destroy(t->model);
+    device_close(t->device);
+    dataset_close(t->dataset);
+    checkpoint_close(t->checkpoint);
+    config_finish(&t->config);
+    *t = (struct trained){ 0 };
+}
