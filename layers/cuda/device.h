@@ -24,9 +24,9 @@ const struct queue *cuda_queue(struct device *device);
 /* The same for activations of the convolution's precision. */
 struct queue cuda_conv_queue(const struct conv *conv);
 
-/* Writes a convolution's result through its epilogue, with sums for a batch norm. */
-void cuda_epilogue(const struct conv *conv, const struct epilogue *epilogue, const void *result, void *out, size_t rows,
-                   int c);
+/* Writes a convolution's result (rows, c) through its epilogue, with sums for a batch norm. */
+void cuda_epilogue(const struct conv *conv, const struct epilogue *epilogue, enum element type, const void *result,
+                   void *out, size_t rows, int c);
 
 /* Elementwise operations, batch norm, pooling, classifier, loss and optimizer. */
 void cuda_fill_table(struct backend *table);

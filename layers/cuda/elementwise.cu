@@ -139,6 +139,7 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
  * that follows. bf16: reads 2 to 6 and writes 2 1/8 bytes, 6 flops an element; 85% of the bandwidth. */
 struct finish {
     struct epilogue e;
+    enum element result;
     const void *conv;
     void *out;
     uint8_t *bits;   /* only with 8 channels a thread */
@@ -155,7 +156,7 @@ DEVICE void finish(const struct finish *a, enum element type, int width)
         sum[k] = square[k] = 0;
     for (size_t row = first_row(&a->s); c < a->s.c && row < a->s.rows; row += row_step(&a->s)) {
         size_t i = row * a->s.c + c;
-        load(a->conv, i, type, width, v);
+        load(a->conv, i, a->result, width, v);
         apply_epilogue(&a->e, a->bits, i, type, width, v);
         for (int k = 0; k < width; k++) {
             sum[k] += v[k];
@@ -175,13 +176,13 @@ DEVICE void finish(const struct finish *a, enum element type, int width)
 }
 KERNELS(finish, finish)
 
-int kernel_epilogue(const struct queue *q, const struct epilogue *e, const void *conv, void *out, size_t rows, int c,
-                    uint8_t *bits, bool statistics)
+int kernel_epilogue(const struct queue *q, const struct epilogue *e, enum element result, const void *conv, void *out,
+                    size_t rows, int c, uint8_t *bits, bool statistics)
 {
     bool wide = aligned16(conv) && aligned16(out) && aligned16(e->add) && (e->kind != EPILOGUE_MASK || aligned16(e->mask));
     int width = column_width(c, wide);
     struct column_grid grid = column_grid(rows, c, width, statistics ? 8 : 4);
-    struct finish a = { *e, conv, out, width == WIDE ? bits : NULL, statistics ? (float *)q->partials : NULL, grid.s };
+    struct finish a = { *e, result, conv, out, width == WIDE ? bits : NULL, statistics ? (float *)q->partials : NULL, grid.s };
     RUN_TYPED(finish, q->type, width, grid.x, grid.y, q, a);
     return statistics ? grid.x : 0;
 }

@@ -9,6 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "layers/element.h"
+
 struct emulated_index { unsigned x, y; };
 extern struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 
@@ -55,18 +57,9 @@ static inline float bits_as_float(uint32_t bits)
     return v;
 }
 
-static inline uint32_t emulate_bf16(float v)
-{
-    uint32_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    if (v != v)
-        return 0x7fff;
-    return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
 static inline uint32_t bf16_pair(float low, float high)
 {
-    return emulate_bf16(low) | emulate_bf16(high) << 16;
+    return bf16_from_float(low) | (uint32_t)bf16_from_float(high) << 16;
 }
 
 #endif

@@ -64,6 +64,7 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
 struct unfolding {
     struct fold f;
     struct epilogue e;
+    enum element result;
     const void *from;
     void *to;
 };
@@ -82,16 +83,16 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     for (int k = 0; k < width; k++)
         v[k] = 0;
     if (I < b->h && J < b->w)
-        load(a->from, ((n * b->h + I) * b->w + J) * b->c + place * s->c + c, type, width, v);
+        load(a->from, ((n * b->h + I) * b->w + J) * b->c + place * s->c + c, a->result, width, v);
     apply_epilogue(&a->e, NULL, t * width, type, width, v);
     store(a->to, t * width, type, width, v);
 }
 KERNELS(unfold_image, unfolding)
 
-void kernel_unfold_image(const struct queue *q, const struct fold *fold, const void *folded, const struct epilogue *e,
-                         void *image)
+void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
+                         const struct epilogue *e, void *image)
 {
-    struct unfolding a = { *fold, *e, folded, image };
+    struct unfolding a = { *fold, *e, result, folded, image };
     const struct conv_shape *s = &fold->shape;
     bool wide = aligned16(folded) && aligned16(image) && aligned16(e->add) &&
                 (e->kind != EPILOGUE_MASK || aligned16(e->mask));

@@ -28,11 +28,11 @@ struct queue {
 void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count);
 void kernel_from_activation(const struct queue *q, const void *from, float *to, size_t count);
 
-/* out (rows, c) = f(alpha conv + beta add), see struct epilogue. bits, where not NULL, (rows * c) bits, is
+/* out (rows, c) = f(alpha conv + beta add), see struct epilogue; `result` is conv's type. bits, where not NULL, (rows * c) bits, is
  * written by SHRINK (1: the code is not 0) and read by MASK instead of epilogue->mask. statistics: leaves the
  * sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
-int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, const void *conv, void *out, size_t rows,
-                    int c, uint8_t *bits, bool statistics);
+int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum element result, const void *conv,
+                    void *out, size_t rows, int c, uint8_t *bits, bool statistics);
 void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu, void *out,
                  size_t count);
 /* out = a x + b y; y is not read where b is 0. */
@@ -93,7 +93,7 @@ struct fold {
 struct fold kernel_fold_shape(const struct conv_shape *shape);
 void kernel_fold_image(const struct queue *q, const struct fold *fold, const void *image, void *folded);
 /* image = f(alpha unfolded + beta add): the adjoint of folding, with the epilogue of conv_adjoint. */
-void kernel_unfold_image(const struct queue *q, const struct fold *fold, const void *folded,
+void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
                          const struct epilogue *epilogue, void *image);
 /* Weights of any layer to activations; fold->shape may be a plain one. */
 void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);

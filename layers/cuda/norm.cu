@@ -69,8 +69,9 @@ struct joined {
     const void *origin; /* forward: the first row of x; NULL: sums are from 0 */
     float *saved;       /* (2, c): written forward, read backward */
     float *moments;     /* forward; NULL: backward */
-    const float *gamma;
-    float *dgamma, *dbeta, *abk;
+    const float *gamma, *beta;
+    float *dgamma, *dbeta;
+    float *factors;     /* (3, c): a, b, k; forward: scale and shift */
 };
 
 DEVICE void joined(const struct joined *a, enum element type, int width)
@@ -99,7 +100,10 @@ DEVICE void joined(const struct joined *a, enum element type, int width)
         double offset = sum / rows, mean = origin + offset, deviations = product - rows * offset * offset;
         double variance = deviations > 0 ? deviations / rows : 0;
         a->saved[c] = (float)mean;
-        a->saved[a->c + c] = (float)(1 / sqrt(variance + NORM_EPSILON));
+        double inverse = 1 / sqrt(variance + NORM_EPSILON);
+        a->saved[a->c + c] = (float)inverse;
+        a->factors[c] = (float)(a->gamma[c] * inverse);
+        a->factors[a->c + c] = (float)(a->beta[c] - (mean - (float)mean) * inverse * a->gamma[c]); /* the mean's rest */
         a->moments[c] += (float)mean;
         a->moments[a->c + c] += (float)(variance * rows / (rows > 1 ? rows - 1 : 1));
     } else {
@@ -107,9 +111,9 @@ DEVICE void joined(const struct joined *a, enum element type, int width)
         product *= inverse;
         a->dgamma[c] += (float)product;
         a->dbeta[c] += (float)sum;
-        a->abk[c] = (float)(a->gamma[c] * inverse);
-        a->abk[a->c + c] = (float)(-inverse * product / rows);
-        a->abk[2 * a->c + c] = (float)(-sum / rows);
+        a->factors[c] = (float)(a->gamma[c] * inverse);
+        a->factors[a->c + c] = (float)(-inverse * product / rows);
+        a->factors[2 * a->c + c] = (float)(-sum / rows);
     }
 }
 KERNELS(joined, joined)
@@ -133,8 +137,9 @@ static void run_joined(const struct queue *q, const struct joined *a)
 struct affine {
     const void *x, *add;
     void *y;
-    const float *gamma, *beta, *mean, *spread; /* inverse deviation, or variance */
-    bool variance, relu;
+    const float *gamma, *beta, *mean;
+    const float *variance; /* NULL: gamma is the scale and beta the shift */
+    bool relu;
     struct columns s;
 };
 
@@ -145,9 +150,10 @@ DEVICE void affine(const struct affine *a, enum element type, int width)
     if (c >= a->s.c)
         return;
     for (int k = 0; k < width; k++) {
-        float spread = a->spread[c + k];
         mean[k] = a->mean[c + k];
-        scale[k] = a->gamma[c + k] * (a->variance ? (float)(1 / sqrt((double)spread + NORM_EPSILON)) : spread);
+        scale[k] = a->gamma[c + k];
+        if (a->variance)
+            scale[k] = (float)(scale[k] / sqrt((double)a->variance[c + k] + NORM_EPSILON));
         shift[k] = a->beta[c + k];
     }
     for (size_t row = first_row(&a->s); row < a->s.rows; row += row_step(&a->s)) {
@@ -180,9 +186,10 @@ static void run_affine(const struct queue *q, const struct norm_shape *shape, st
 void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                          const float *beta, const void *add, void *y, float *saved, float *moments, int parts)
 {
+    float *factors = coefficients(q);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, saved, moments,
-                        gamma, NULL, NULL, NULL };
-    struct affine a = { x, add, y, gamma, beta, saved, saved + shape->c, false, false, { 0, 0, 0 } };
+                        gamma, beta, NULL, NULL, factors };
+    struct affine a = { x, add, y, factors, factors + shape->c, saved, NULL, false, { 0, 0, 0 } };
     if (parts == 0) {
         struct sums s = { x, NULL, NULL, NULL, NULL, { 0, 0, 0 } };
         j.parts = run_sums(q, shape, &s);
@@ -195,7 +202,7 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
 void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                            const float *beta, const float *running, const void *add, void *y)
 {
-    struct affine a = { x, add, y, gamma, beta, running, running + shape->c, true, false, { 0, 0, 0 } };
+    struct affine a = { x, add, y, gamma, beta, running, running + shape->c, false, { 0, 0, 0 } };
     run_affine(q, shape, &a);
 }
 
@@ -254,7 +261,7 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     struct sums s = { x, gate, dy, saved, NULL, { 0, 0, 0 } };
     int parts = run_sums(q, shape, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
-                        gamma, dgamma, dbeta, coefficients(q) };
+                        gamma, NULL, dgamma, dbeta, coefficients(q) };
     struct back a = { x, gate, dy, dadd, saved, coefficients(q), accumulate, grid.s };
     run_joined(q, &j);
     RUN_TYPED(back, q->type, width, grid.x, grid.y, q, a);

@@ -19,11 +19,12 @@ struct queue cuda_conv_queue(const struct conv *conv)
     return q;
 }
 
-void cuda_epilogue(const struct conv *conv, const struct epilogue *e, const void *result, void *out, size_t rows, int c)
+void cuda_epilogue(const struct conv *conv, const struct epilogue *e, enum element type, const void *result, void *out,
+                   size_t rows, int c)
 {
     struct queue q = cuda_conv_queue(conv);
     bool code = e->kind == EPILOGUE_SHRINK;
-    int parts = kernel_epilogue(&q, e, result, out, rows, c, NULL, code);
+    int parts = kernel_epilogue(&q, e, type, result, out, rows, c, NULL, code);
     if (code) {
         of(conv->device)->summed = out;
         of(conv->device)->parts = parts;
