@@ -30,5 +30,6 @@ double philox_normal(struct philox *stream);                         /* mean 0, 
 #define PHILOX_DOMAIN_POWER   0x50000000u
 #define PHILOX_DOMAIN_CORRUPT 0x60000000u
 #define PHILOX_DOMAIN_ATTACK  0x70000000u
+#define PHILOX_DOMAIN_FLIP    0x80000000u
 
 #endif

@@ -88,6 +88,15 @@ struct box random_crop_box(struct philox *stream, int width, int height)
     return (struct box){ (width - w) / 2, (height - h) / 2, w, h };
 }
 
+/* Sides alternate from epoch to epoch, and the first is drawn: in two epochs an image is seen once each way, which teaches
+ * more than two independent draws, half of which repeat (Jordan 2024, arXiv:2404.00498). */
+static bool mirrored(const struct augmenter *a, int64_t epoch, uint64_t id)
+{
+    struct philox stream;
+    philox_init(&stream, a->seed, PHILOX_DOMAIN_FLIP, id);
+    return (philox_u32(&stream) ^ (uint32_t)epoch) & 1;
+}
+
 struct augment_plan augment_plan(const struct augmenter *a, int width, int height, int64_t epoch, uint64_t id)
 {
     struct augment_plan p = { .crop = { 0, 0, width, height }, .id = id };
@@ -104,7 +113,7 @@ struct augment_plan augment_plan(const struct augmenter *a, int width, int heigh
     } else {
         p.resize = resize_and_center(a, width, height);
     }
-    p.flip = draws && (philox_u32(&stream) & 1);
+    p.flip = draws && mirrored(a, epoch, id);
     p.resize.mirror = p.flip && !p.dx && !p.dy;
     struct box need = resize_needs(&p.resize);
     p.need = (struct box){ p.crop.x + need.x, p.crop.y + need.y, need.width, need.height };

@@ -1,5 +1,6 @@
 /* augment.h - from an image to the (S,S,3) floats of a batch: crop, resize, flip, normalise.
- * A plan says which pixels are needed, before anything is decoded; draws are a function of (seed, epoch, sample id). */
+ * A plan says which pixels are needed, before anything is decoded; draws are a function of (seed, epoch, sample id),
+ * the side of a flip of (seed, sample id): it alternates. */
 #ifndef CSC_DATA_AUGMENT_H
 #define CSC_DATA_AUGMENT_H
 

@@ -2,6 +2,7 @@
 #include <float.h>
 
 #include "base/hash.h"
+#include "data/augment.h"
 #include "data/dataset.h"
 #include "data/loader.h"
 #include "tests/check.h"
@@ -204,6 +205,28 @@ static void check_crops(struct dataset *dataset)
     loader_destroy(loader);
 }
 
+/* Images are mirrored in every second epoch, half of them in the even ones; evaluation mirrors none. */
+static void check_flips(void)
+{
+    enum { IMAGES = 2000 };
+    const double mean[3] = { 0, 0, 0 }, std[3] = { 1, 1, 1 };
+    struct augmenter training = { 0 }, evaluation = { 0 };
+    int even = 0, wrong = 0;
+    augmenter_init(&training, AUGMENT_CIFAR, true, 32, 5, mean, std);
+    augmenter_init(&evaluation, AUGMENT_CIFAR, false, 32, 5, mean, std);
+    for (uint64_t id = 0; id < IMAGES; id++) {
+        bool sides[4];
+        for (int epoch = 0; epoch < 4; epoch++) {
+            sides[epoch] = augment_plan(&training, 32, 32, epoch, id).flip;
+            wrong += augment_plan(&evaluation, 32, 32, epoch, id).flip;
+        }
+        wrong += sides[0] == sides[1] || sides[0] != sides[2] || sides[1] != sides[3];
+        even += sides[0];
+    }
+    CHECK(wrong == 0, "%d images do not alternate", wrong);
+    CHECK(even > IMAGES * 2 / 5 && even < IMAGES * 3 / 5, "%d of %d mirrored first", even, IMAGES);
+}
+
 static void check_refusals(struct dataset *dataset)
 {
     struct loader *loader = NULL;
@@ -268,6 +291,7 @@ int main(void)
         check_evaluation(l, 4, 64);
         check_pixels(s);
         check_crops(s);
+        check_flips();
         check_refusals(s);
         check_shutdown(s);
     }
