@@ -370,14 +370,15 @@ fail:
     return status;
 }
 
-void net_value(const struct net *net, int edge, float *host)
+void net_value(const struct net *net, int edge, int count, float *host)
 {
-    assert(net->training);
     struct device *device = net->model->device;
+    size_t elements = edge_count(net, edge) / net->n * count;
+    assert(net->training && count <= net->n);
     if (net->model->edges[edge].floats)
-        device->ops->copy_out(device, host, net->value[edge], edge_count(net, edge) * sizeof *host);
+        device->ops->copy_out(device, host, net->value[edge], elements * sizeof *host);
     else
-        device->ops->download(device, host, net->value[edge], edge_count(net, edge));
+        device->ops->download(device, host, net->value[edge], elements);
 }
 
 enum status net_forward(struct net *net, float *sums)

@@ -27,9 +27,9 @@ enum status net_upload(struct net *net, const float *images, const int32_t *labe
 /* With running statistics and the present step sizes. diagnostics: (csc_count) of this batch, or NULL. */
 enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
 
-/* The activations of an edge (n,h,w,c) after net_infer or net_forward, on the host. Of a training net only: an inference net
- * gives their memory to later layers. */
-void net_value(const struct net *net, int edge, float *host);
+/* The activations of an edge (count,h,w,c), of the first images, after net_infer or net_forward, on the host. Of a training net
+ * only: an inference net gives their memory to later layers. */
+void net_value(const struct net *net, int edge, int count, float *host);
 
 /* With batch statistics, adding their moments to sums (device). */
 enum status net_forward(struct net *net, float *sums);

@@ -125,7 +125,7 @@ static void add_layer(struct viz *v, int node)
     v->layers[v->layers_count++] = node;
 }
 
-/* The layers asked for, or the first and the last of each stage; shortcuts are not on the way down. */
+/* The layers asked for, or the usual ones. */
 static enum status choose_layers(struct viz *v)
 {
     enum status status = STATUS_OK;
@@ -140,18 +140,7 @@ static enum status choose_layers(struct viz *v)
     }
     if (v->layers_count)
         return status;
-    add_layer(v, v->first);
-    for (char stage = '1'; stage <= '4'; stage++) {
-        int last = -1;
-        for (int i = 0; i < m->nodes_count; i++) {
-            const struct node *node = &m->nodes[i];
-            bool conv = node->kind == NODE_CONV || node->kind == NODE_CSC;
-            if (conv && strncmp(node->name, "layer", 5) == 0 && node->name[5] == stage && !strstr(node->name, "shortcut"))
-                last = i;
-        }
-        if (last >= 0)
-            add_layer(v, last);
-    }
+    v->layers_count = explain_usual_nodes(m, v->layers);
 fail:
     return status;
 }

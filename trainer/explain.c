@@ -85,6 +85,31 @@ int explain_node(const struct model *model, const char *name)
     return -1;
 }
 
+/* The last convolution of stage '1' .. '4' on the way down, so not a shortcut's; -1 if none. */
+static int stage_end(const struct model *model, char stage)
+{
+    int last = -1;
+    for (int i = 0; i < model->nodes_count; i++) {
+        const struct node *node = &model->nodes[i];
+        bool conv = node->kind == NODE_CONV || node->kind == NODE_CSC;
+        if (conv && strncmp(node->name, "layer", 5) == 0 && node->name[5] == stage && !strstr(node->name, "shortcut"))
+            last = i;
+    }
+    return last;
+}
+
+int explain_usual_nodes(const struct model *model, int nodes[EXPLAIN_USUAL])
+{
+    int count = 1;
+    nodes[0] = 0;
+    while (model->nodes[nodes[0]].in != 0)
+        nodes[0]++;
+    for (char stage = '1'; stage <= '4'; stage++)
+        if (stage_end(model, stage) >= 0)
+            nodes[count++] = stage_end(model, stage);
+    return count;
+}
+
 /* ---- undoing ---- */
 
 /* The adjoint of node i's convolution with the weights as they are now. */
@@ -148,9 +173,9 @@ static enum status undo_conv(struct explain *e, int i, bool fitted)
     swap(e);
     if (!fitted)
         return status;
-    net_value(e->net, node->out, e->recorded);
+    net_value(e->net, node->out, e->n, e->recorded);
     TRY(e->device->ops->conv_adjoint(plan->conv, e->recorded, e->rebuilt, &plain, plan->scratch));
-    net_value(e->net, node->in, e->recorded);
+    net_value(e->net, node->in, e->n, e->recorded);
     fit(e, node->in);
 fail:
     return status;
@@ -170,7 +195,7 @@ static enum status undo_norm(struct explain *e, const struct node *node)
     ops->copy_out(m->device, beta, m->weights + m->params[node->param + 1].offset, c * sizeof *beta);
     ops->copy_out(m->device, running, m->running + node->running, 2 * c * sizeof *running);
     if (node->add >= 0)
-        net_value(e->net, node->add, e->recorded);
+        net_value(e->net, node->add, e->n, e->recorded);
     for (size_t r = 0; r < rows; r++)
         for (int j = 0; j < c; j++) {
             float *v = &e->estimate[r * c + j], add = node->add >= 0 ? e->recorded[r * c + j] : 0;
@@ -217,7 +242,7 @@ enum status explain_pixels(struct explain *e, int node, float *pixels)
 {
     enum status status = STATUS_OK;
     const struct model *m = e->model;
-    net_value(e->net, m->nodes[node].out, e->estimate);
+    net_value(e->net, m->nodes[node].out, e->n, e->estimate);
     for (int i = node;; i = producer(m, m->nodes[i].in)) {
         const struct node *at = &m->nodes[i];
         if (at->kind == NODE_NORM)
@@ -240,7 +265,7 @@ enum status explain_plain(struct explain *e, int node, float *pixels)
     const struct node *at = &e->model->nodes[node];
     if (at->in != 0)
         FAIL(STATUS_BUG, "%s does not see the image", at->name);
-    net_value(e->net, at->out, e->estimate);
+    net_value(e->net, at->out, e->n, e->estimate);
     TRY(undo_conv(e, node, false));
     memcpy(pixels, e->estimate, image_floats(e, 0) * e->n * sizeof *pixels);
 fail:

@@ -15,12 +15,16 @@
 
 struct explain;
 
-/* For a training net of n images (an inference net does not keep its activations), which must outlive it. */
+/* For the first n images of a training net (an inference net does not keep its activations), which must outlive it. */
 enum status explain_create(struct explain **explain, struct net *net, const struct model *model, int n, int threads);
 void explain_destroy(struct explain *explain); /* NULL is fine */
 
 /* Index of the node of the convolution or CSC-layer `name`, -1 if there is none. */
 int explain_node(const struct model *model, const char *name);
+
+/* The first convolution and the last of each stage; how many. */
+enum { EXPLAIN_USUAL = 5 };
+int explain_usual_nodes(const struct model *model, int nodes[EXPLAIN_USUAL]);
 
 /* After net_infer: from the output of `node` to pixels (n,S,S,3), normalised as the network's input. */
 enum status explain_pixels(struct explain *explain, int node, float *pixels);

@@ -1,4 +1,4 @@
-/* picture.c - tiles, grids and PNG (by libpng). */
+/* picture.c - tiles, strips and PNG (by libpng). */
 #include "trainer/picture.h"
 
 #include <math.h>
@@ -99,18 +99,22 @@ fail:
     return status;
 }
 
-enum status picture_grid(struct image *picture, const struct image *images, int count, int columns)
+enum status picture_strip(struct image *picture, const float *normalized, int count, int size, const double mean[3],
+                          const double std[3])
 {
     enum status status = STATUS_OK;
     enum { GAP = 2 };
-    int w = images[0].width, h = images[0].height, rows = (count + columns - 1) / columns;
-    TRY(image_resize_buffer(picture, columns * (w + GAP) - GAP, rows * (h + GAP) - GAP));
+    struct image one = { 0 };
+    TRY(image_resize_buffer(picture, count * (size + GAP) - GAP, size));
     clear(picture);
-    for (int i = 0; i < count; i++)
-        for (int y = 0; y < h; y++)
-            memcpy(picture->pixels + ((size_t)(i / columns * (h + GAP) + y) * picture->width + i % columns * (w + GAP)) * 3,
-                   images[i].pixels + (size_t)y * w * 3, (size_t)w * 3);
+    for (int i = 0; i < count; i++) {
+        TRY(picture_pixels(&one, normalized + (size_t)i * size * size * 3, size, mean, std));
+        for (int y = 0; y < size; y++)
+            memcpy(picture->pixels + ((size_t)y * picture->width + i * (size + GAP)) * 3, one.pixels + (size_t)y * size * 3,
+                   (size_t)size * 3);
+    }
 fail:
+    image_finish(&one);
     return status;
 }
 

@@ -13,8 +13,9 @@ enum status picture_atoms(struct image *picture, const float *w, int d, int c, i
 /* Normalised pixels (size,size,3) back to bytes, clipped. */
 enum status picture_pixels(struct image *picture, const float *normalized, int size, const double mean[3], const double std[3]);
 
-/* Images of one size in a grid of `columns`, row by row, with a margin. */
-enum status picture_grid(struct image *picture, const struct image *images, int count, int columns);
+/* Such images (count,size,size,3) side by side. */
+enum status picture_strip(struct image *picture, const float *normalized, int count, int size, const double mean[3],
+                          const double std[3]);
 
 /* Whole multiples of its pixels, so that the longer side comes near `pixels` but not above it. In place. */
 enum status picture_enlarge(struct image *picture, int pixels);

@@ -19,10 +19,8 @@ int setup_cores(const struct comm *comm)
 enum status setup_check_supported(const struct config *c)
 {
     enum status status = STATUS_OK;
-    if (c->log.tensorboard)
-        FAIL(STATUS_USAGE, "log.tensorboard: this version writes metrics.jsonl only; set it to false");
-    if (c->log.pictures_every_epochs > 0)
-        FAIL(STATUS_USAGE, "log.pictures_every_epochs: this version draws no pictures; set it to 0");
+    if (c->log.pictures_every_epochs > 0 && !c->log.tensorboard)
+        FAIL(STATUS_USAGE, "log.pictures_every_epochs: pictures go into TensorBoard's event files; set log.tensorboard to true");
     if (c->data.cache)
         FAIL(STATUS_USAGE, "data.cache: this version reads datasets in place; set it to none");
 fail:

@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/checkpoint.h"
+#include "trainer/observe.h"
 #include "trainer/setup.h"
 #include "trainer/training.h"
 
@@ -136,6 +137,8 @@ enum status training_begin(struct training *t)
         status = record_start(t, resumes ? t->resumed->path : NULL);
         if (status == STATUS_OK)
             status = progress_create(&t->progress, t->step, t->total_steps, t->steps_per_epoch);
+        if (status == STATUS_OK)
+            status = observer_create(&t->observer, t);
     }
     TRY(training_agree(t, status));
     checkpoint_close(t->resumed);

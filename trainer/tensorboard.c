@@ -16,14 +16,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD = 12, TAIL = 4, MAX_SAME_SECOND = 1000 }; /* bytes around a message; files begun within a second */
+enum { CRC_BYTES = 4, MAX_SAME_SECOND = 1000 }; /* files begun within a second */
 
 struct tensorboard {
     int fd;
     char path[PATH_MAX];
 };
 
-uint32_t tensorboard_crc32c(const void *data, size_t bytes)
+/* Castagnoli's, as in iSCSI. */
+static uint32_t crc32c(const void *data, size_t bytes)
 {
     uint32_t table[256], crc = ~0u;
     for (uint32_t i = 0; i < 256; i++) {
@@ -108,7 +109,7 @@ static void put_message(struct message *m, int field, struct message *inner)
 
 static uint32_t masked(const void *data, size_t bytes)
 {
-    uint32_t crc = tensorboard_crc32c(data, bytes);
+    uint32_t crc = crc32c(data, bytes);
     return (crc >> 15 | crc << 17) + 0xa282ead8u;
 }
 
@@ -149,9 +150,9 @@ static enum status write_event(struct tensorboard *t, int64_t step, int field, s
     put_message(&event, field, inner);
     put_little(&record, event.bytes, 8);
     if (!record.failed)
-        put_little(&record, masked(record.data, 8), TAIL);
+        put_little(&record, masked(record.data, 8), CRC_BYTES);
     put(&record, event.data, event.bytes);
-    put_little(&record, masked(event.data, event.bytes), TAIL);
+    put_little(&record, masked(event.data, event.bytes), CRC_BYTES);
     if (event.failed || record.failed)
         FAIL(STATUS_NOMEM, "%s: out of memory", t->path);
     TRY(write_record(t, &record));

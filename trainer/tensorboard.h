@@ -21,6 +21,4 @@ enum status tensorboard_scalar(struct tensorboard *tensorboard, const char *tag,
 enum status tensorboard_picture(struct tensorboard *tensorboard, const char *tag, int64_t step, const void *png, size_t bytes,
                                 int width, int height);
 
-uint32_t tensorboard_crc32c(const void *data, size_t bytes); /* Castagnoli's, unmasked */
-
 #endif

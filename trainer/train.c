@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "trainer/checkpoint.h"
+#include "trainer/observe.h"
 #include "trainer/setup.h"
 #include "trainer/stop.h"
 #include "trainer/training.h"
@@ -59,6 +60,7 @@ static enum status report_interval(struct training *t)
                           METRIC_NUMBER("img_s", n.img_s), METRIC_NUMBER("data_wait", n.data_wait),
                           METRIC_NUMBER("comm_wait", i->exposed_s / seconds),
                           METRIC_INT("skipped_samples", stats.work.skipped)));
+        TRY(observer_step(t->observer, t->step, &n));
         progress_report(t->progress, t->step, &n);
     }
     training_start_interval(t);
@@ -111,6 +113,7 @@ static enum status run_evaluation(struct training *t)
                           METRIC_INT("step", t->step), METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
                           METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
                           METRIC_NUMBER("seconds", e->seconds)));
+        TRY(observer_evaluation(t->observer, t->step, e));
         log_info("step %lld: evaluation on %lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
                  (long long)e->images, 100 * e->top1, 100 * e->top5, e->loss,
                  t->best_step == t->step ? " (best so far)" : "");
@@ -160,6 +163,14 @@ static bool every(int64_t count, int64_t interval)
     return interval > 0 && count % interval == 0;
 }
 
+static enum status run_pictures(struct training *t)
+{
+    double before = training_clock();
+    enum status status = training_agree(t, observer_pictures(t->observer, t));
+    t->interval.start_s += training_clock() - before;
+    return status;
+}
+
 /* What is due after a step: a line, an evaluation, a checkpoint. */
 static enum status after_step(struct training *t)
 {
@@ -173,6 +184,8 @@ static enum status after_step(struct training *t)
         TRY(report_interval(t));
     if (t->val_set && epoch_ends && every(epochs, c->eval.every_epochs))
         TRY(run_evaluation(t));
+    if (epoch_ends && every(epochs, c->log.pictures_every_epochs))
+        TRY(run_pictures(t));
     if (every(t->step, c->checkpoint.every_steps) || (epoch_ends && every(epochs, c->checkpoint.every_epochs)) ||
         t->checkpoint_due)
         if (t->step < t->total_steps) /* the last one is the end's */
@@ -227,6 +240,7 @@ fail:
 static void finish(struct training *t)
 {
     progress_destroy(t->progress);
+    observer_destroy(t->observer);
     buckets_destroy(t->buckets);
     loader_destroy(t->loader);
     loader_destroy(t->val_loader);

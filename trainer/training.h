@@ -60,6 +60,7 @@ struct training {
     struct run *run;              /* rank 0 */
     struct metrics *metrics;      /* rank 0 */
     struct progress *progress;    /* rank 0 */
+    struct observer *observer;    /* rank 0, or NULL */
 
     int micro_batches, share;     /* of a step: all, this rank's */
     int64_t steps_per_epoch, total_steps;

@@ -55,19 +55,11 @@ fail:
 static enum status draw_strip(struct viz *v, const float *pixels, const char *file, const char *title)
 {
     enum status status = STATUS_OK;
-    size_t per_image = (size_t)v->size * v->size * 3;
-    struct image strip = { 0 }, *images = calloc((size_t)v->a.images, sizeof *images);
-    if (!images)
-        FAIL(STATUS_NOMEM, "out of memory for the pictures");
-    for (int i = 0; i < v->a.images; i++)
-        TRY(picture_pixels(&images[i], pixels + i * per_image, v->size, v->trained.config.data.mean, v->trained.config.data.std));
-    TRY(picture_grid(&strip, images, v->a.images, v->a.images));
+    struct image strip = { 0 };
+    TRY(picture_strip(&strip, pixels, v->n, v->size, v->trained.config.data.mean, v->trained.config.data.std));
     TRY(picture_enlarge(&strip, STRIP_PIXELS));
     TRY(add_picture(v, &strip, file, title));
 fail:
-    for (int i = 0; images && i < v->a.images; i++)
-        image_finish(&images[i]);
-    free(images);
     image_finish(&strip);
     return status;
 }
