@@ -229,7 +229,8 @@ static enum status backward_one_step(struct csc *csc, float eta, const void *z, 
     ops->mask(csc->device, d, z, nu, d, conv_out_count(&csc->shape));
     TRY(ops->conv_adjoint(csc->conv, d, q, &scaled, scratch));
     const struct gradient_term terms[] = { { csc->kept_r, d, eta }, { q, csc->kept_y, -1 } };
-    TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
+    if (dw)
+        TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx && accumulate)
         ops->blend(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
 fail:
@@ -251,7 +252,8 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
         TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &scaled, scratch));
         const void *q = k == last ? s->sum : s->q;
         const struct gradient_term terms[] = { { csc->r[k], g, eta }, { q, csc->y[k], -1 } };
-        TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
+        if (dw)
+            TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
         TRY(ops->conv_forward(csc->conv, q, gy, &rest, scratch));
         if (k < last)
             ops->blend(csc->device, 1, s->sum, 1, s->q, s->sum, pixels);
@@ -279,7 +281,8 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
         TRY(ops->conv_adjoint(csc->conv, g, s->q, &scaled, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, s->code[0], &masked, scratch));
         const struct gradient_term terms[] = { { x, s->code[0], eta }, { csc->r[1], g, eta }, { s->q, csc->z[0], -1 } };
-        TRY(ops->conv_gradient(csc->conv, terms, 3, dw, scratch));
+        if (dw)
+            TRY(ops->conv_gradient(csc->conv, terms, 3, dw, scratch));
         sum = s->q;
         d = s->code[0];
     } else {
@@ -288,7 +291,8 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
             sum = s->sum;
         }
         const struct gradient_term term = { x, g, eta };
-        TRY(ops->conv_gradient(csc->conv, &term, 1, dw, scratch));
+        if (dw)
+            TRY(ops->conv_gradient(csc->conv, &term, 1, dw, scratch));
     }
     if (dx)
         TRY(finish_dx(csc, d, eta, sum, dx, accumulate, scratch));
@@ -339,7 +343,8 @@ static enum status backward_implicit(struct csc *csc, const void *x, const void 
     TRY(ops->conv_adjoint(csc->conv, h, s->q, &plain, scratch));
     TRY(ops->conv_adjoint(csc->conv, z, residual, &rest, scratch));
     const struct gradient_term terms[] = { { residual, h, 1 }, { s->q, z, -1 } };
-    TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
+    if (dw)
+        TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx)
         ops->blend(csc->device, 1, s->q, accumulate ? 1 : 0, accumulate ? dx : s->q, dx, conv_in_count(&csc->shape));
 fail:

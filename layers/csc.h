@@ -45,7 +45,7 @@ enum status csc_load(struct csc *csc, const float *weights, void *scratch);
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch);
 
 /* After csc_forward with the same x, eta, z. dz is overwritten. dx may be NULL (first layer), else it gets
- * or accumulates the gradient of x; dw (D,k,k,C) accumulates. eta is a constant. */
+ * or accumulates the gradient of x; dw (D,k,k,C) accumulates, or is NULL. eta is a constant. */
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, void *dx,
                          bool accumulate, float *dw, void *scratch);
 

@@ -1,45 +1,12 @@
 /* net.c - runs a model's nodes over activations (N,h,w,c), one buffer per edge.
  * A training net keeps every activation; gradients of edges share slots, each held from its first consumer's
  * backward to its producer's. An inference net shares slots between activations likewise. */
-#include "layers/net.h"
+#include "layers/net_internal.h"
 
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* What a node needs besides its edges. */
-struct op {
-    struct conv *conv;
-    struct csc *csc;
-    float *saved;            /* norm: mean, inverse standard deviation */
-    int32_t *winner;         /* max pool */
-    bool in_accumulates;     /* another consumer of `in` comes later in the network, so its gradient is there already */
-    bool add_accumulates;
-};
-
-struct slots { /* sizes in bytes of buffers that several edges use in turn */
-    size_t *bytes;
-    bool *busy;
-    int count;
-};
-
-struct net {
-    struct model *model;
-    int n, count;            /* batch, samples of the last upload */
-    bool training;
-    struct op *ops;          /* (nodes) */
-    void **value, **grad;    /* (edges); grad of edge 0 is NULL */
-    int *value_slot, *grad_slot;
-    struct slots values, grads;
-    int32_t *labels;         /* device */
-    float *losses;           /* device (N) */
-    float *host_losses;      /* host (N) */
-    void *scratch;
-    struct arena arena;
-    size_t bytes;
-    uint64_t version;        /* of the weights that the plans hold */
-};
 
 struct net_sums net_sums(const struct model *model)
 {
@@ -132,7 +99,7 @@ static void plan_grads(struct net *net)
             net->grad_slot[node->in] = net->grad_slot[node->out];
             continue;
         }
-        if (node->in != 0) {
+        if (node->in != 0 || net->use == NET_INPUT_GRADIENT) {
             op->in_accumulates = net->grad_slot[node->in] >= 0;
             if (!op->in_accumulates)
                 net->grad_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
@@ -147,7 +114,9 @@ static enum status create_op(struct net *net, int i)
     const struct node *node = &net->model->nodes[i];
     struct device *device = net->model->device;
     struct conv_shape shape = sized(net, node);
-    unsigned uses = CONV_FORWARD | (net->training ? CONV_GRADIENT | (node->in ? CONV_ADJOINT : 0) : 0);
+    unsigned uses = CONV_FORWARD | (net->use == NET_TRAINING ? CONV_GRADIENT : 0);
+    if (net->training && (node->in || net->use == NET_INPUT_GRADIENT))
+        uses |= CONV_ADJOINT;
     if (node->kind == NODE_CONV)
         TRY(device->ops->conv_create(device, &shape, device->precision, uses, &net->ops[i].conv));
     if (node->kind == NODE_CSC)
@@ -188,6 +157,10 @@ static void place(struct net *net)
     }
     net->labels = arena_take(&net->arena, net->n * sizeof *net->labels);
     net->losses = arena_take(&net->arena, net->n * sizeof *net->losses);
+    if (net->use == NET_INPUT_GRADIENT) {
+        const struct conv_shape *linear = &m->nodes[m->nodes_count - 1].conv;
+        net->linear_grads = arena_take(&net->arena, ((size_t)linear->c + 1) * linear->d * sizeof(float));
+    }
     net->scratch = arena_take(&net->arena, scratch);
 }
 
@@ -209,19 +182,19 @@ static bool allocate_tables(struct net *net)
            net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
 }
 
-enum status net_create(struct net **out, struct model *model, int n, bool training)
+enum status net_create(struct net **out, struct model *model, int n, enum net_use use)
 {
     enum status status = STATUS_OK;
     struct net *net = calloc(1, sizeof *net);
     if (!net)
         FAIL(STATUS_NOMEM, "out of memory for the network");
-    *net = (struct net){ .model = model, .n = n, .training = training };
+    *net = (struct net){ .model = model, .n = n, .use = use, .training = use != NET_INFERENCE };
     if (!allocate_tables(net))
         FAIL(STATUS_NOMEM, "out of memory for the network");
     for (int i = 0; i < model->nodes_count; i++)
         TRY(create_op(net, i));
     plan_values(net);
-    if (training)
+    if (net->training)
         plan_grads(net);
     place(net);
     net->bytes = net->arena.used;
@@ -256,6 +229,7 @@ void net_destroy(struct net *net)
             backend->conv_destroy(net->ops[i].conv);
         csc_destroy(net->ops[i].csc);
     }
+    net_finish_lambda(net);
     backend->arena_finish(net->model->device, &net->arena);
     free(net->ops);
     free(net->value);
@@ -329,7 +303,7 @@ static struct pool_shape pool_of(const struct net *net, const struct node *node)
                                 .k = node->conv.k, .stride = node->conv.stride, .pad = node->conv.pad };
 }
 
-static enum status forward_node(struct net *net, int i, float *moments)
+static enum status forward_node(struct net *net, int i, float *moments, struct csc_diagnostics *diagnostics)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
@@ -341,7 +315,7 @@ static enum status forward_node(struct net *net, int i, float *moments)
     struct pool_shape pool = pool_of(net, node);
     switch (node->kind) {
     case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
-    case NODE_CSC: TRY(csc_forward(net->ops[i].csc, in, m->eta[node->csc], out, net->scratch)); break;
+    case NODE_CSC: TRY(net_forward_csc(net, i, diagnostics)); break;
     case NODE_NORM: forward_norm(net, i, moments); break;
     case NODE_MAX: ops->max_forward(m->device, &pool, in, out, net->ops[i].winner); break;
     case NODE_MEAN: ops->mean_forward(m->device, net->n, pool.h * pool.w, pool.c, in, out); break;
@@ -359,13 +333,8 @@ enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics)
     enum status status = STATUS_OK;
     const struct model *m = net->model;
     TRY(load_weights(net));
-    for (int i = 0; i < m->nodes_count; i++) {
-        const struct node *node = &m->nodes[i];
-        TRY(forward_node(net, i, NULL));
-        if (diagnostics && node->kind == NODE_CSC)
-            TRY(csc_diagnose(net->ops[i].csc, net->value[node->in], net->value[node->out], &diagnostics[node->csc],
-                             net->scratch));
-    }
+    for (int i = 0; i < m->nodes_count; i++)
+        TRY(forward_node(net, i, NULL, diagnostics));
 fail:
     return status;
 }
@@ -386,12 +355,12 @@ enum status net_forward(struct net *net, float *sums)
     enum status status = STATUS_OK;
     TRY(load_weights(net));
     for (int i = 0; i < net->model->nodes_count; i++)
-        TRY(forward_node(net, i, sums + NET_SUMS_MOMENTS));
+        TRY(forward_node(net, i, sums + NET_SUMS_MOMENTS, NULL));
 fail:
     return status;
 }
 
-static int logits_edge(const struct net *net)
+int net_logits_edge(const struct net *net)
 {
     return net->model->nodes[net->model->nodes_count - 1].out;
 }
@@ -400,7 +369,7 @@ enum status net_losses(struct net *net, float smoothing, float *losses, float *l
 {
     struct device *device = net->model->device;
     int classes = net->model->config.classes;
-    float *out = net->value[logits_edge(net)];
+    float *out = net->value[net_logits_edge(net)];
     device->ops->cross_entropy(device, net->n, classes, out, net->labels, smoothing, 1, net->losses, NULL);
     device->ops->copy_out(device, losses, net->losses, net->count * sizeof *losses);
     if (logits)
@@ -430,14 +399,15 @@ static enum status backward_conv(struct net *net, int i, float *dw)
     void *dx = net->grad[node->in];
     struct gradient_term term = { net->value[node->in], net->grad[node->out], 1 };
     struct epilogue e = { .alpha = 1, .beta = 1, .add = op->in_accumulates ? dx : NULL };
-    TRY(ops->conv_gradient(op->conv, &term, 1, dw, net->scratch));
+    if (dw)
+        TRY(ops->conv_gradient(op->conv, &term, 1, dw, net->scratch));
     if (dx)
         TRY(ops->conv_adjoint(op->conv, net->grad[node->out], dx, &e, net->scratch));
 fail:
     return status;
 }
 
-static enum status backward_node(struct net *net, int i, float *grads)
+enum status net_backward_node(struct net *net, int i, float *grads)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
@@ -445,7 +415,8 @@ static enum status backward_node(struct net *net, int i, float *grads)
     const struct backend *ops = m->device->ops;
     struct op *op = &net->ops[i];
     void *dy = net->grad[node->out], *dx = net->grad[node->in];
-    float *dw = node->param >= 0 ? grads + m->params[node->param].offset : NULL;
+    float *dw = grads && node->param >= 0 ? grads + m->params[node->param].offset : NULL;
+    float *db = grads && node->kind == NODE_LINEAR ? grads + m->params[node->param + 1].offset : NULL;
     struct pool_shape pool = pool_of(net, node);
     switch (node->kind) {
     case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
@@ -453,12 +424,18 @@ static enum status backward_node(struct net *net, int i, float *grads)
         TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, dx,
                          op->in_accumulates, dw, net->scratch));
         break;
-    case NODE_NORM: backward_norm(net, i, grads); break;
+    case NODE_NORM:
+        if (grads)
+            backward_norm(net, i, grads);
+        else
+            net_backward_frozen_norm(net, i);
+        break;
     case NODE_MAX: ops->max_backward(m->device, &pool, dy, op->winner, dx, op->in_accumulates); break;
     case NODE_MEAN: ops->mean_backward(m->device, net->n, pool.h * pool.w, pool.c, dy, dx); break;
     case NODE_LINEAR:
         ops->linear_backward(m->device, net->n, node->conv.c, node->conv.d, net->value[node->in],
-                             param_of(net, node, 0), dy, dx, dw, grads + m->params[node->param + 1].offset);
+                             param_of(net, node, 0), dy, dx, dw ? dw : net->linear_grads,
+                             db ? db : net->linear_grads + (size_t)node->conv.c * node->conv.d);
         break;
     }
 fail:
@@ -469,7 +446,7 @@ fail:
 static void backward_loss(struct net *net, float smoothing, float *sums, double *loss)
 {
     struct device *device = net->model->device;
-    int logits = logits_edge(net);
+    int logits = net_logits_edge(net);
     float head;
     double sum = 0;
     device->ops->cross_entropy(device, net->n, net->model->config.classes, net->value[logits], net->labels, smoothing,
@@ -492,7 +469,7 @@ enum status net_backward(struct net *net, float smoothing, float *sums, double *
     if (ready)
         TRY(ready(context, 0));
     for (int i = m->nodes_count - 1; i >= 0; i--) {
-        TRY(backward_node(net, i, grads));
+        TRY(net_backward_node(net, i, grads));
         for (int p = node_params(&m->nodes[i]) - 1; ready && p >= 0; p--)
             TRY(ready(context, m->params_count - (m->nodes[i].param + p)));
     }

@@ -15,8 +15,14 @@ struct net_sums {
 struct net_sums net_sums(const struct model *model);
 #define NET_SUMS_MOMENTS 16 /* floats: where the moments begin */
 
-/* Plans for n images; net_bytes tells what net_allocate will take. training: also backward. */
-enum status net_create(struct net **net, struct model *model, int n, bool training);
+enum net_use {
+    NET_INFERENCE,
+    NET_TRAINING,       /* net_forward and net_backward */
+    NET_INPUT_GRADIENT, /* net_infer and net_backward_input */
+};
+
+/* Plans for n images; net_bytes tells what net_allocate will take. */
+enum status net_create(struct net **net, struct model *model, int n, enum net_use use);
 enum status net_allocate(struct net *net);
 size_t net_bytes(const struct net *net);
 void net_destroy(struct net *net); /* NULL is fine */
@@ -43,5 +49,14 @@ typedef enum status net_ready(void *context, int ready);
 /* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). loss (host): this
  * batch's mean loss, so that the caller can tell a non-finite one. ready may be NULL. */
 enum status net_backward(struct net *net, float smoothing, float *sums, double *loss, net_ready *ready, void *context);
+
+/* Lambda of CSC-layer `csc` from the next net_infer on: (n) of the batch's images, host, each >= 0; NULL: the model's own.
+ * The step size depends on the dictionary alone, so it stays valid. STATUS_NOMEM. */
+enum status net_set_lambda(struct net *net, int csc, const float *lambda);
+
+/* After net_infer of a net for NET_INPUT_GRADIENT: from dlogits (count,K) the gradient of the images (count,S,S,3), weights
+ * and running statistics being constants; all on the host. dlambda (count): the derivative by each image's lambda, over
+ * all layers that net_set_lambda has set; or NULL. */
+enum status net_backward_input(struct net *net, const float *dlogits, float *dimages, double *dlambda);
 
 #endif

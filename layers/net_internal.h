@@ -1,0 +1,55 @@
+/* net_internal.h - what net.c (planning, forward, backward) and net_input.c (lambda by image, gradient of the image) share. */
+#ifndef CSC_LAYERS_NET_INTERNAL_H
+#define CSC_LAYERS_NET_INTERNAL_H
+
+#include "layers/net.h"
+
+/* What a node needs besides its edges. */
+struct op {
+    struct conv *conv;
+    struct csc *csc;
+    float *saved;            /* norm: mean, inverse standard deviation */
+    int32_t *winner;         /* max pool */
+    bool in_accumulates;     /* another consumer of `in` comes later in the network, so its gradient is there already */
+    bool add_accumulates;
+    float *lambda;           /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
+    bool scaled;             /* lambda differs between images: the input is scaled instead, see net_input.c */
+};
+
+struct slots { /* sizes in bytes of buffers that several edges use in turn */
+    size_t *bytes;
+    bool *busy;
+    int count;
+};
+
+struct net {
+    struct model *model;
+    int n, count;            /* batch, samples of the last upload */
+    enum net_use use;
+    bool training;           /* keeps what a backward pass needs */
+    struct op *ops;          /* (nodes) */
+    void **value, **grad;    /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
+    int *value_slot, *grad_slot;
+    struct slots values, grads;
+    int32_t *labels;         /* device */
+    float *losses;           /* device (N) */
+    float *host_losses;      /* host (N) */
+    void *scratch;
+    float *linear_grads;     /* device: where NET_INPUT_GRADIENT lets the classifier's gradients go */
+    void *scaled;            /* device: the largest input of a CSC-layer, once a lambda differs between images */
+    struct arena arena, scaled_arena;
+    size_t bytes;
+    uint64_t version;        /* of the weights that the plans hold */
+};
+
+/* net.c. grads NULL: weights and statistics are constants. */
+enum status net_backward_node(struct net *net, int i, float *grads);
+int net_logits_edge(const struct net *net);
+
+/* net_input.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */
+enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics);
+/* Batch norm with running statistics, backwards. */
+void net_backward_frozen_norm(struct net *net, int i);
+void net_finish_lambda(struct net *net);
+
+#endif
