@@ -87,12 +87,6 @@ static const struct subcommand subcommands[] = {
       "  --size N              side of the images in pixels (default 32)\n"
       "  --noise X             standard deviation of the noise, of values in 0..1 (default 0.1)\n"
       "  --seed N              the same seed makes the same files (default 1)\n" PACK_OPTIONS },
-    { "merge", "PART... OUT", 2, 10001, { FLAG_FORCE }, run_merge,
-      "Joins all parts of a packing (--part K/N) into OUT: the dataset that packing in one would have\n"
-      "given, byte for byte, if every part was packed by the same version of csc-pack and zstd. PARTs\n"
-      "that hold train and val give OUT/train and OUT/val. Every block's hash is compared on the way.\n"
-      "The parts stay. An interrupted merging goes on when the same command is given again.\n\n"
-      "  --force               replace the dataset that OUT holds\n" },
     { "verify", "DIR", 1, 1, { FLAG_DEEP }, run_verify,
       "Compares every hash of a dataset; names every damaged block and exits with 65 if there is one.\n\n"
       "  --deep                decode every image too\n" },

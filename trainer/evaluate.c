@@ -14,23 +14,21 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* How many classes score at least as high as the label; ties count against it, so a constant net is not right. */
-static int rank_of(const float *logits, int classes, int label)
-{
-    int rank = 0;
-    for (int k = 0; k < classes; k++)
-        rank += k != label && !(logits[k] < logits[label]);
-    return rank;
-}
-
 static void count(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
-                  double sums[SUMS])
+                  const struct evaluate_options *options, double sums[SUMS])
 {
     for (int i = 0; i < used; i++) {
-        int rank = rank_of(logits + (size_t)i * classes, classes, batch->labels[i]);
-        sums[LOSS] += losses[i];
+        const float *row = logits + (size_t)i * classes;
+        int rank = tally_rank(row, classes, batch->labels[i]);
+        sums[LOSS] += tally_quantum(losses[i]);
         sums[TOP1] += rank < 1;
         sums[TOP5] += rank < 5;
+        if (options->tally)
+            tally_add(options->tally, row, batch->labels[i]);
+        if (options->logits)
+            memcpy(options->logits + batch->ids[i] * classes, row, classes * sizeof *row);
+        if (options->labels)
+            options->labels[batch->ids[i]] = batch->labels[i];
     }
     sums[IMAGES] += used;
 }
@@ -43,7 +41,7 @@ static int within_limit(const struct micro_batch *batch, int64_t limit)
     return first >= limit ? 0 : (int)(limit - first);
 }
 
-static enum status own_share(struct net *net, int n, int classes, struct loader *loader,
+static enum status own_share(struct net *net, int n, int classes, const struct image_source *source,
                              const struct evaluate_options *options, double sums[SUMS])
 {
     enum status status = STATUS_OK;
@@ -52,21 +50,21 @@ static enum status own_share(struct net *net, int n, int classes, struct loader 
     float *losses = malloc(n * sizeof *losses), *logits = malloc((size_t)n * classes * sizeof *logits);
     if (!losses || !logits)
         FAIL(STATUS_NOMEM, "out of memory for an evaluation");
-    TRY(loader_seek(loader, 0, 0));
     for (;;) {
         watch_at(options->watch, WATCH_EVALUATING, options->step);
-        TRY(loader_next(loader, &batch));
+        TRY(source->next(source->context, &batch));
         int used = batch ? within_limit(batch, options->limit) : 0;
         if (used == 0)
             break;
+        if (options->adaptive)
+            TRY(adaptive_apply(options->adaptive, net, batch->images, used));
         TRY(net_upload(net, batch->images, batch->labels, used));
         TRY(net_infer(net, diagnostics));
         TRY(net_losses(net, 0, losses, logits));
-        count(batch, used, losses, logits, classes, sums);
-        if (options->logits)
-            memcpy(options->logits + batch->ids[0] * classes, logits, (size_t)used * classes * sizeof *logits);
+        count(batch, used, losses, logits, classes, options, sums);
         if (options->progress)
-            progress_phase(options->progress, "evaluating", (int64_t)batch->ids[0] + used, options->total);
+            progress_phase(options->progress, options->phase ? options->phase : "evaluating",
+                           (int64_t)batch->ids[0] + used, options->total);
         diagnostics = NULL;
     }
 fail:
@@ -75,20 +73,43 @@ fail:
     return status;
 }
 
+enum status evaluate_source(struct net *net, int n, const struct model *model, const struct image_source *source,
+                            struct comm *comm, const struct evaluate_options *options, struct evaluation *out)
+{
+    enum status status = STATUS_OK;
+    double sums[SUMS] = { 0 }, start = now();
+    status = own_share(net, n, model->config.classes, source, options, sums);
+    watch_waits(options->watch, true);
+    TRY(comm_agree(comm, status));
+    TRY(comm->ops->sum_f64(comm, sums, SUMS, true));
+    if (options->tally)
+        TRY(tally_sum(options->tally, comm));
+    watch_waits(options->watch, false);
+    double images = sums[IMAGES] > 0 ? sums[IMAGES] : 1;
+    *out = (struct evaluation){ .loss = sums[LOSS] * TALLY_UNIT / images, .top1 = sums[TOP1] / images,
+                                .top5 = sums[TOP5] / images, .images = (int64_t)sums[IMAGES],
+                                .seconds = now() - start };
+fail:
+    return status;
+}
+
+static enum status next_of_loader(void *context, const struct micro_batch **batch)
+{
+    return loader_next(context, batch);
+}
+
+struct image_source evaluate_loader(struct loader *loader)
+{
+    return (struct image_source){ next_of_loader, loader };
+}
+
 enum status evaluate(struct net *net, int n, const struct model *model, struct loader *loader, struct comm *comm,
                      const struct evaluate_options *options, struct evaluation *out)
 {
     enum status status = STATUS_OK;
-    double sums[SUMS] = { 0 }, start = now();
-    status = own_share(net, n, model->config.classes, loader, options, sums);
-    watch_waits(options->watch, true);
-    TRY(comm_agree(comm, status));
-    TRY(comm->ops->sum_f64(comm, sums, SUMS, true));
-    watch_waits(options->watch, false);
-    double images = sums[IMAGES] > 0 ? sums[IMAGES] : 1;
-    *out = (struct evaluation){ .loss = sums[LOSS] / images, .top1 = sums[TOP1] / images,
-                                .top5 = sums[TOP5] / images, .images = (int64_t)sums[IMAGES],
-                                .seconds = now() - start };
+    struct image_source source = evaluate_loader(loader);
+    TRY(comm_agree(comm, loader_seek(loader, 0, 0)));
+    TRY(evaluate_source(net, n, model, &source, comm, options, out));
 fail:
     return status;
 }

@@ -6,8 +6,11 @@
 #include "comm/watch.h"
 #include "data/loader.h"
 #include "layers/net.h"
+#include "trainer/adaptive.h"
 #include "trainer/progress.h"
+#include "trainer/tally.h"
 
+/* Sums are exact, so all but the time is the same for any number of ranks. */
 struct evaluation {
     double loss;        /* mean cross-entropy without smoothing */
     double top1, top5;  /* shares; top5 is 1 with five classes or fewer */
@@ -15,17 +18,33 @@ struct evaluation {
     double seconds;
 };
 
+/* Where images come from: this rank's micro-batches in data order; *batch is NULL at their end. A source starts at its
+ * first one. */
+struct image_source {
+    enum status (*next)(void *context, const struct micro_batch **batch);
+    void *context;
+};
+struct image_source evaluate_loader(struct loader *loader);
+
 struct evaluate_options {
     int64_t limit;      /* images, in data order; 0: all */
     int64_t total;      /* images of the dataset, for progress */
     float *logits;      /* (images, K) in data order, on rank 0 of one; or NULL */
+    int64_t *labels;    /* (images) likewise */
+    struct tally *tally; /* adds to it; or NULL */
     struct csc_diagnostics *diagnostics; /* (csc_count), of the first batch; or NULL */
+    struct adaptive *adaptive;           /* lambda by image; or NULL: as the net has it */
     struct progress *progress;           /* or NULL */
     struct watch *watch;                 /* told of every batch; or NULL */
     int64_t step;                        /* for the watch */
+    const char *phase;                   /* what progress calls it; NULL: "evaluating" */
 };
 
-/* Collective. The loader is rewound first; its micro-batch must not exceed the net's n. */
+/* Collective. n: the net's. */
+enum status evaluate_source(struct net *net, int n, const struct model *model, const struct image_source *source,
+                            struct comm *comm, const struct evaluate_options *options, struct evaluation *out);
+
+/* The same from a loader, which is rewound first; its micro-batch must not exceed n. */
 enum status evaluate(struct net *net, int n, const struct model *model, struct loader *loader, struct comm *comm,
                      const struct evaluate_options *options, struct evaluation *out);
 

@@ -24,7 +24,6 @@ enum status run_cifar(const struct arguments *arguments);
 enum status run_imagefolder(const struct arguments *arguments);
 enum status run_imagenet(const struct arguments *arguments);
 enum status run_synth(const struct arguments *arguments);
-enum status run_merge(const struct arguments *arguments);
 
 /* pack_look.c: these look at one. */
 enum status run_verify(const struct arguments *arguments);

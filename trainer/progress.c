@@ -18,6 +18,7 @@
 
 enum { BAR = 24, MAX_TEXT = 512 };
 static const double redraw_s = 0.2;
+static const double phase_line_s = 30;
 
 struct progress {
     bool terminal;
@@ -27,6 +28,8 @@ struct progress {
     bool has_numbers;
     double began, last_drawn; /* seconds; began: when the first step of this invocation was done */
     int64_t began_step;
+    double phase_began, phase_told; /* seconds: of the phase under way */
+    int64_t phase_first, phase_done; /* of its total when it began, and now */
 };
 
 static double seconds(void)
@@ -68,17 +71,20 @@ static __attribute__((format(printf, 2, 3))) void add(char text[MAX_TEXT], const
 
 /* Time left at the pace of this invocation, evaluations and checkpoints included; its first step, which may tune, is not
  * counted. */
-static void add_eta(const struct progress *progress, char text[MAX_TEXT])
+static void add_left(double left, char text[MAX_TEXT])
 {
-    int64_t done = progress->step - progress->began_step;
-    if (done < 1)
-        return;
-    double left = (seconds() - progress->began) / (double)done * (double)(progress->total - progress->step);
     long long s = (long long)fmin(left, 1e9);
     if (s >= 86400)
         add(text, "  ETA %lldd %lld:%02lld:%02lld", s / 86400, s / 3600 % 24, s / 60 % 60, s % 60);
     else
         add(text, "  ETA %lld:%02lld:%02lld", s / 3600, s / 60 % 60, s % 60);
+}
+
+static void add_eta(const struct progress *progress, char text[MAX_TEXT])
+{
+    int64_t done = progress->step - progress->began_step;
+    if (done >= 1)
+        add_left((seconds() - progress->began) / (double)done * (double)(progress->total - progress->step), text);
 }
 
 static void add_numbers(const struct progress *progress, char text[MAX_TEXT])
@@ -183,9 +189,25 @@ void progress_report(struct progress *progress, int64_t step, const struct progr
 void progress_phase(struct progress *progress, const char *phase, int64_t done, int64_t total)
 {
     char text[MAX_TEXT] = "";
-    if (!progress->terminal || (done != total && done != 0 && seconds() - progress->last_drawn < redraw_s))
+    double now = seconds();
+    if (done <= progress->phase_done || progress->phase_began == 0) { /* another one */
+        progress->phase_began = progress->phase_told = now;
+        progress->phase_first = done;
+    }
+    progress->phase_done = done;
+    if (progress->terminal ? done != total && done != 0 && now - progress->last_drawn < redraw_s
+                           : done == total || now - progress->phase_told < phase_line_s)
         return;
     add(text, "%s", phase);
-    add_bar(text, done, total);
-    draw(progress, text);
+    if (progress->terminal)
+        add_bar(text, done, total);
+    else
+        add(text, " %lld/%lld", (long long)done, (long long)total);
+    if (done > progress->phase_first && total > 0)
+        add_left((now - progress->phase_began) / (double)(done - progress->phase_first) * (double)(total - done), text);
+    progress->phase_told = now;
+    if (progress->terminal)
+        draw(progress, text);
+    else
+        log_info("%s", text);
 }

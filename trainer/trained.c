@@ -74,8 +74,10 @@ enum status trained_open(struct trained *t, const char *path, const char *data, 
     *t = (struct trained){ 0 };
     TRY(read_config(t, path, overrides, count, threads, cores));
     TRY(setup_device(&t->device, &t->config));
-    TRY(dataset_open(&t->dataset, data));
-    TRY(setup_check_dataset(&t->config, t->dataset, data));
+    if (data) {
+        TRY(dataset_open(&t->dataset, data));
+        TRY(setup_check_dataset(&t->config, t->dataset, data));
+    }
     struct model_config config = setup_model_config(&t->config);
     TRY(model_create(&t->model, t->device, &config));
     TRY(model_allocate(t->model));

@@ -16,7 +16,7 @@ struct trained {
     bool averaged;          /* its weights are the run's averages */
 };
 
-/* path: a checkpoint, or a run: its best. data: a dataset. overrides: of the run's configuration, as on a command line, but not
+/* path: a checkpoint, or a run: its best. data: a dataset, or NULL for none. overrides: of the run's configuration, as on a command line, but not
  * of what belongs to the machine. threads: "device.threads=4", or "" for one per core.
  * Weights are the averages where the run kept them; step sizes are converged. On failure *trained is finished. */
 enum status trained_open(struct trained *trained, const char *path, const char *data, char *const *overrides, int count,
