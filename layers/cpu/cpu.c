@@ -1,6 +1,7 @@
 /* cpu.c - the CPU backend's device and its convolutions.
- * A convolution is a oneDNN primitive followed by one fused pass over its result (struct epilogue); weight
- * gradients are summed in the packed layout and unpacked once. Without oneDNN the plain convolutions serve. */
+ * A convolution is our own by Winograd's transform where that fits, with the epilogue as each tile is stored; else a
+ * oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed layout and
+ * unpacked once. Without oneDNN the plain convolutions serve. */
 #include "layers/cpu/cpu.h"
 
 #include <stdlib.h>
@@ -37,11 +38,20 @@ enum { KINDS = 3 }; /* enum dn_kind */
 struct cpu_conv {
     struct conv base;
     struct dn_conv *dn[KINDS];
+    const struct winograd_kernels *winograd; /* instead of all three, or NULL */
     void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
     bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
 };
 
 static const unsigned use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
+static const enum winograd_use winograd_use_of[KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT, WINOGRAD_GRADIENT };
+
+/* A single image is a power iteration's: its weights would be transformed for two uses only. */
+bool winograd_fits(const struct conv_shape *s)
+{
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= 64 && s->d >= 64 && s->c % 32 == 0 &&
+           s->d % 32 == 0;
+}
 
 static size_t rounded(size_t bytes)
 {
@@ -103,11 +113,14 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
     c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
     c->emulated = precision == PRECISION_BF16;
+    if (precision == PRECISION_FP32 && winograd_fits(shape))
+        c->winograd = ((struct cpu_device *)device)->kernels->winograd;
     for (int kind = 0; kind < KINDS; kind++) {
         if (!(uses & use_of[kind]))
             continue;
-        TRY(dn_conv_create(&c->dn[kind], kind, shape));
-        size_t bytes = parts_of(c, kind).bytes;
+        if (!c->winograd)
+            TRY(dn_conv_create(&c->dn[kind], kind, shape));
+        size_t bytes = c->winograd ? c->winograd->scratch_bytes(shape, winograd_use_of[kind]) : parts_of(c, kind).bytes;
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
     }
     cpu_partials(device, shape->d);
@@ -122,8 +135,9 @@ static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cpu_conv *c = (struct cpu_conv *)conv;
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++)
-        if (c->dn[kind])
-            c->packed[kind] = arena_take(arena, dn_packed_bytes(c->dn[kind]));
+        if (conv->uses & use_of[kind])
+            c->packed[kind] = arena_take(arena, c->winograd ? c->winograd->packed_bytes(&conv->shape)
+                                                            : dn_packed_bytes(c->dn[kind]));
 }
 
 static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
@@ -132,8 +146,12 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     struct cpu_conv *c = (struct cpu_conv *)conv;
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++) {
-        if (!c->dn[kind])
+        if (!(conv->uses & use_of[kind]))
             continue;
+        if (c->winograd) {
+            c->winograd->pack(&conv->shape, winograd_use_of[kind], weights, c->packed[kind], scratch);
+            continue;
+        }
         const float *from = weights;
         if (c->emulated) {
             float *rounded_weights = (float *)((char *)scratch + parts_of(c, kind).weights);
@@ -167,6 +185,10 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
     size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
     bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
+    if (c->winograd) {
+        c->winograd->run(&c->base.shape, winograd_use_of[kind], in, c->packed[kind], out, e, scratch);
+        return STATUS_OK;
+    }
     struct parts p = parts_of(c, kind);
     float *result = floats && e->add != out && e->mask != out ? out : (float *)(scratch + p.result);
     in = operand(c, in, forward ? images : codes, scratch, forward ? p.in : p.code);
@@ -202,6 +224,10 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct cpu_conv *c = (struct cpu_conv *)conv;
     struct dn_conv *dn = c->dn[DN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
+    if (c->winograd) {
+        c->winograd->gradient(&conv->shape, terms, count, dw, scratch);
+        return STATUS_OK;
+    }
     struct parts p = parts_of(c, DN_GRADIENT);
     float *sum = (float *)((char *)scratch + p.sum), *term = (float *)((char *)scratch + p.term);
     float *unpacked = (float *)((char *)scratch + p.plain);

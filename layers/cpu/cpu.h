@@ -2,7 +2,7 @@
 #ifndef CSC_LAYERS_CPU_CPU_H
 #define CSC_LAYERS_CPU_CPU_H
 
-#include "layers/backend.h"
+#include "layers/cpu/winograd.h"
 
 /* STATUS_USAGE for bf16 on a machine without instructions for it, and for tf32. */
 enum status cpu_open(struct device **device, enum precision precision, int threads);
@@ -28,6 +28,7 @@ struct kernels {
     void (*widen)(const void *bf16, float *to, size_t count);
     void (*round)(const float *from, float *to, size_t count); /* to the nearest bf16 */
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
+    const struct winograd_kernels *winograd;
     void (*fill_table)(struct backend *table, enum precision precision);
 };
 extern const struct kernels kernels_base;

@@ -178,5 +178,6 @@ const struct kernels KERNELS = {
     .widen = widen,
     .round = round_to_bf16,
     .add_scaled = add_scaled,
+    .winograd = &WINOGRAD,
     .fill_table = fill_table,
 };

@@ -197,7 +197,8 @@ static void compare_whole(const struct task *task, const struct operand *o, cons
 
 static double tolerance_of(const struct task *task)
 {
-    return task->exact ? 0 : task->op->tolerance + (precision_of(task) == PRECISION_BF16 ? task->op->roundings : 0);
+    double tolerance = task->op->tolerance + (precision_of(task) == PRECISION_BF16 ? task->op->roundings : 0);
+    return task->exact ? 0 : tolerance * (task->slack > 0 ? task->slack : 1);
 }
 
 /* A bf16 result may fall to the other side of a rounding: one unit in the last place is no error. */

@@ -41,6 +41,7 @@ struct task {
     int operands;
     struct hidden hidden[MOST_HIDDEN];
     int hiddens;
+    double slack; /* times its tolerance, for shapes that are computed in a less exact way; 0 is 1 */
     double work, traffic; /* flops, bytes of one run */
 
     /* what the operations are planned with */

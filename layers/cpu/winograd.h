@@ -1,0 +1,35 @@
+/* winograd.h - fp32 convolutions of 3x3 and stride 1 by Winograd's F(4x4, 3x3): a quarter of the multiplications.
+ * Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016. Results are off by a few 1e-6 of
+ * their size, some ten times a direct sum's rounding. */
+#ifndef CSC_LAYERS_CPU_WINOGRAD_H
+#define CSC_LAYERS_CPU_WINOGRAD_H
+
+#include "layers/backend.h"
+
+enum winograd_use { WINOGRAD_FORWARD, WINOGRAD_ADJOINT, WINOGRAD_GRADIENT };
+
+/* Compiled once per instruction set. shape is the convolution's; an adjoint is one with C and D exchanged. */
+struct winograd_kernels {
+    /* Bytes of packed weights, and of the scratch of pack and run, or of gradient. */
+    size_t (*packed_bytes)(const struct conv_shape *shape);
+    size_t (*scratch_bytes)(const struct conv_shape *shape, enum winograd_use use);
+    /* Weights (D,3,3,C) for WINOGRAD_FORWARD or WINOGRAD_ADJOINT. */
+    void (*pack)(const struct conv_shape *shape, enum winograd_use use, const float *weights, float *packed,
+                 void *scratch);
+    /* out = f(alpha conv + beta add), see struct epilogue; add and mask may be out. */
+    void (*run)(const struct conv_shape *shape, enum winograd_use use, const float *in, const float *packed, float *out,
+                const struct epilogue *e, void *scratch);
+    /* dw (D,3,3,C) += the terms, summed before they are transformed back. The same bits for any number of threads. */
+    void (*gradient)(const struct conv_shape *shape, const struct gradient_term *terms, int count, float *dw,
+                     void *scratch);
+};
+
+/* Kernel 3x3, stride 1, channels in multiples of 32 and from 64 on: below, the transforms cost what is saved. */
+bool winograd_fits(const struct conv_shape *shape);
+
+extern const struct winograd_kernels winograd_base;
+#if defined(__x86_64__)
+extern const struct winograd_kernels winograd_v3, winograd_v4;
+#endif
+
+#endif
