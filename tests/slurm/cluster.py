@@ -37,6 +37,7 @@ SlurmdTimeout=10
 SlurmctldTimeout=120
 MessageTimeout=30
 InactiveLimit=0
+MinJobAge=86400
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 SlurmctldParameters=preempt_send_user_signal
@@ -120,6 +121,10 @@ class Cluster(Hosts):
             if word.startswith(field + "="):
                 return word[len(field) + 1:]
         return None
+
+    def queued(self, job):
+        """What of a job or an array is waiting, running or completing."""
+        return subprocess.run(["squeue", "-h", "-j", job], capture_output=True, text=True).stdout
 
     def kill_node(self, name):
         """As if its power had gone: nothing on it lives on, nothing answers."""
