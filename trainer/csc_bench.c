@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "trainer/bench.h"
 
-static const struct bench_command *const commands[] = { &bench_loader };
+static const struct bench_command *const commands[] = { &bench_loader, &bench_scale };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 enum status bench_option(int argc, char **argv, const struct option *options, int *option)

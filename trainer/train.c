@@ -289,3 +289,8 @@ fail:
     finish(&t);
     return status;
 }
+
+void training_finish(struct training *t)
+{
+    finish(t);
+}

@@ -97,6 +97,8 @@ enum status training_begin(struct training *t); /* the state to start from, on a
 /* train.c: the clock and sums of an interval between two log lines. */
 void training_start_interval(struct training *t);
 
+void training_finish(struct training *t);       /* zeros are fine */
+
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);
 
