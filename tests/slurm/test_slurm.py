@@ -24,7 +24,7 @@ ROOT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
 BATCH_FILES = os.path.join(ROOT, "scripts", "slurm")
 STEPS = 200
 EXTRA = [f"train.steps={STEPS}", "run.deterministic=true", "checkpoint.every_epochs=0",
-         "checkpoint.every_steps=10", "checkpoint.keep=2"]
+         "checkpoint.every_steps=10", "checkpoint.keep=2", "comm.timeout_s=7200"]
 MPIRUN = "mpirun --bind-to none --oversubscribe"
 SLOW = int(os.environ.get("SLOW", 600))
 
