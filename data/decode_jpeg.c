@@ -15,7 +15,7 @@
 
 enum {
     SCANS = 500, /* of a progressive file; more are an attack on the reader's time */
-    MARGIN = 16, /* pixels decoded around a window: the neighbours that upsampling may look at */
+    MARGIN = 2, /* pixels decoded around a window: the neighbours that upsampling may look at */
 };
 
 /* All state lives here, so that nothing is lost in a longjmp. */
