@@ -37,6 +37,7 @@ enum status dataset_open(struct dataset **out, const char *directory)
     struct dataset *d = calloc(1, sizeof *d);
     if (!d)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    d->cache.lock = -1;
     d->directory = strdup(directory);
     if (!d->directory)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
@@ -63,10 +64,23 @@ fail:
     return status;
 }
 
+enum status dataset_use_cache(struct dataset *d, const char *directory, uint64_t limit)
+{
+    enum status status = STATUS_OK;
+    TRY(local_cache_open(&d->cache, directory, limit, &d->index));
+    for (int i = 0; i < d->index.shards; i++) {
+        d->shards[i].cache = &d->cache;
+        d->shards[i].number = i;
+    }
+fail:
+    return status;
+}
+
 void dataset_close(struct dataset *d)
 {
     if (!d)
         return;
+    local_cache_close(&d->cache);
     for (int i = 0; d->shards && i < d->index.shards; i++)
         shard_close(&d->shards[i]);
     index_finish(&d->index);

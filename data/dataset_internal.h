@@ -4,6 +4,7 @@
 
 #include "data/dataset.h"
 #include "data/index.h"
+#include "data/local_cache.h"
 #include "data/shard.h"
 
 struct dataset {
@@ -12,7 +13,8 @@ struct dataset {
     struct shard *shards;  /* (index.shards) */
     int64_t *first_sample; /* (index.shards + 1): positions in the dataset */
     int64_t *first_block;  /* (index.shards + 1) */
-    uint64_t raw_bytes;    /* decoded size of all blocks */
+    uint64_t raw_bytes;    /* decompressed size of all blocks */
+    struct local_cache cache;
 };
 
 struct place {

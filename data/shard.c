@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "data/local_cache.h"
 
 bool shard_name_ok(const char *name)
 {
@@ -153,7 +154,7 @@ void shard_close(struct shard *shard)
     *shard = (struct shard){ .fd = -1 };
 }
 
-/* One attempt at a block. */
+/* One attempt at a block of the shard itself. */
 static enum status try_block(const struct shard *shard, uint32_t block, struct block_reader *reader)
 {
     enum status status = STATUS_OK;
@@ -173,7 +174,9 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     const struct shard_entry *e = &shard->table[block];
     double began = clock_seconds();
     TRY(buffer_grow(&reader->frame, &reader->frame_capacity, e->bytes));
-    status = try_block(shard, block, reader);
+    bool cached = shard->cache && local_cache_get(shard->cache, shard->number, e->offset, e->bytes, e->hash, reader->frame);
+    if (!cached)
+        status = try_block(shard, block, reader);
     if (status == STATUS_DATA) { /* once more, from storage: the page cache or a cable may be to blame */
         reader->rereads++;
         posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_DONTNEED);
@@ -182,6 +185,9 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
                  (unsigned long long)e->offset);
         status_clear();
     }
+    TRY(status);
+    if (shard->cache && !cached)
+        local_cache_put(shard->cache, shard->number, e->offset, e->bytes, reader->frame);
     reader->read_bytes += e->bytes;
     reader->read_s += clock_seconds() - began;
 fail:

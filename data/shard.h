@@ -10,6 +10,8 @@
 #include "data/block.h"
 #include "data/format.h"
 
+struct local_cache;
+
 /* One row of a shard's table. */
 struct shard_entry {
     uint64_t offset;    /* of the frame in the file */
@@ -30,6 +32,8 @@ struct shard {
     uint64_t hash;      /* XXH64 of header and table: what the index knows of the shard */
     uint32_t blocks;
     struct shard_entry *table;
+    struct local_cache *cache; /* the dataset's, or NULL; this shard is number `number` there */
+    int number;
 };
 
 /* Reads and checks header and table. STATUS_IO if it cannot be read, STATUS_DATA if damaged. */

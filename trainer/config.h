@@ -28,7 +28,7 @@ enum config_schedule { CONFIG_CONSTANT, CONFIG_STEP, CONFIG_COSINE, CONFIG_ONECY
 enum config_device { CONFIG_DEVICE_AUTO, CONFIG_DEVICE_CPU, CONFIG_DEVICE_CUDA };
 enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_FP32, CONFIG_TF32, CONFIG_BF16 };
 
-enum { CONFIG_KEYS = 66 }; /* rows of the table */
+enum { CONFIG_KEYS = 67 }; /* rows of the table */
 
 /* Where a value came from: neither line nor override is the default. */
 struct config_where {
@@ -73,6 +73,7 @@ struct config {
         int prefetch;       /* micro-batches ahead */
         double mean[3], std[3]; /* of values in 0..1; mean[0], std[0] < 0: by stem */
         enum config_policy bad_sample;
+        bool scaled_jpeg;   /* training decodes JPEGs at a fraction of their size where the crop allows; not exact */
         char *cache;        /* directory or NULL */
         double cache_gb;
     } data;

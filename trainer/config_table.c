@@ -54,6 +54,7 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(data.mean), .type = CONFIG_TRIPLE, .high = 1, AUTO, .unset = -1, MATHEMATICS },
     { KEY(data.std), .type = CONFIG_TRIPLE, .high = 1, .above = true, AUTO, .unset = -1, MATHEMATICS },
     { KEY(data.bad_sample), CHOICE("stop", "skip"), DEFAULT("stop") },
+    { KEY(data.scaled_jpeg), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
     { KEY(data.cache), .type = CONFIG_TEXT, NONE },
     { KEY(data.cache_gb), AT_LEAST(0), DEFAULT("0") },
 

@@ -15,9 +15,14 @@ static enum status open_data(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
+    uint64_t limit = c->data.cache_gb < 1e9 ? (uint64_t)(c->data.cache_gb * 1e9) : UINT64_MAX;
     TRY(dataset_open(&t->train_set, c->data.train));
     if (c->data.val)
         TRY(dataset_open(&t->val_set, c->data.val));
+    if (c->data.cache && !t->options.dry_run)
+        TRY(dataset_use_cache(t->train_set, c->data.cache, limit));
+    if (c->data.cache && !t->options.dry_run && t->val_set)
+        TRY(dataset_use_cache(t->val_set, c->data.cache, limit));
 fail:
     return status;
 }

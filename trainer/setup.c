@@ -21,8 +21,8 @@ enum status setup_check_supported(const struct config *c)
     enum status status = STATUS_OK;
     if (c->log.pictures_every_epochs > 0 && !c->log.tensorboard)
         FAIL(STATUS_USAGE, "log.pictures_every_epochs: pictures go into TensorBoard's event files; set log.tensorboard to true");
-    if (c->data.cache)
-        FAIL(STATUS_USAGE, "data.cache: this version reads datasets in place; set it to none");
+    if (c->data.cache && !(c->data.cache_gb > 0))
+        FAIL(STATUS_USAGE, "data.cache: data.cache_gb must say how much %s may hold", c->data.cache);
 fail:
     return status;
 }
@@ -102,6 +102,7 @@ struct loader_config setup_loader_config(const struct config *c, struct dataset 
         .workers = c->data.workers,
         .prefetch = c->data.prefetch,
         .skip_bad = c->data.bad_sample == CONFIG_SKIP,
+        .scaled_jpeg = training && c->data.scaled_jpeg,
     };
     for (int i = 0; i < 3; i++) {
         l.mean[i] = c->data.mean[i];

@@ -36,35 +36,78 @@ enum status training_agree(struct training *t, enum status mine)
 
 void training_start_interval(struct training *t)
 {
-    struct loader_stats stats;
-    loader_stats(t->loader, &stats);
-    t->interval = (struct interval){ .start_s = training_clock(), .waited_s = stats.waited_s };
+    t->interval = (struct interval){ .start_s = training_clock() };
+    loader_stats(t->loader, &t->interval.data);
 }
 
+/* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
+enum { DATA_WAIT, DATA_READ, DATA_DECODE, DATA_RESIZE, DATA_COPY, DATA_SKIPPED, DATA_NUMBERS };
+
+static void data_numbers(const struct interval *i, const struct loader_stats *now, double seconds, double n[DATA_NUMBERS])
+{
+    const struct loader_work *a = &i->data.work, *b = &now->work;
+    n[DATA_WAIT] = (now->waited_s - i->data.waited_s) / seconds;
+    n[DATA_READ] = (b->read_s - a->read_s) / seconds;
+    n[DATA_DECODE] = (b->decode_s - a->decode_s) / seconds;
+    n[DATA_RESIZE] = (b->resize_s - a->resize_s) / seconds;
+    n[DATA_COPY] = (b->copy_s - a->copy_s) / seconds;
+    n[DATA_SKIPPED] = (double)b->skipped; /* since the start of this call */
+}
+
+/* One line; `data` is (ranks, DATA_NUMBERS). */
+static enum status write_step(struct training *t, const struct progress_numbers *n, double comm_wait, const double *data)
+{
+    static const char *const names[] = { "rank_wait", "rank_read", "rank_decode", "rank_resize", "rank_copy" };
+    enum status status = STATUS_OK;
+    int ranks = t->comm->size;
+    int64_t skipped = 0;
+    double *columns = calloc((size_t)ranks * DATA_SKIPPED, sizeof *columns);
+    if (!columns)
+        FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", ranks);
+    for (int r = 0; r < ranks; r++) {
+        skipped += (int64_t)data[r * DATA_NUMBERS + DATA_SKIPPED];
+        for (int k = 0; k < DATA_SKIPPED; k++)
+            columns[k * ranks + r] = data[r * DATA_NUMBERS + k];
+    }
+    TRY(metrics_write(t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
+                      METRIC_INT("step", t->step), METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr),
+                      METRIC_NUMBER("img_s", n->img_s), METRIC_NUMBER("data_wait", n->data_wait),
+                      METRIC_NUMBER("comm_wait", comm_wait), METRIC_INT("skipped_samples", skipped),
+                      METRIC_NUMBERS(names[0], columns, ranks), METRIC_NUMBERS(names[1], columns + ranks, ranks),
+                      METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
+                      METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
+                      METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks)));
+    TRY(observer_step(t->observer, t->step, n));
+    progress_report(t->progress, t->step, n);
+fail:
+    free(columns);
+    return status;
+}
+
+/* Collective. */
 static enum status report_interval(struct training *t)
 {
     enum status status = STATUS_OK;
     struct loader_stats stats;
     loader_stats(t->loader, &stats);
     struct interval *i = &t->interval;
-    double seconds = fmax(training_clock() - i->start_s, 1e-9);
+    double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[DATA_NUMBERS], *all = NULL;
+    data_numbers(i, &stats, seconds, mine);
     struct progress_numbers n = {
         .loss = i->steps ? i->loss / (double)i->steps : NAN,
         .lr = schedule_lr(&t->schedule, t->step - 1),
         .img_s = (double)i->steps * t->config->train.batch / seconds,
-        .data_wait = (stats.waited_s - i->waited_s) / seconds,
+        .data_wait = mine[DATA_WAIT],
     };
-    if (t->comm->rank == 0) {
-        TRY(metrics_write(t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
-                          METRIC_INT("step", t->step), METRIC_NUMBER("loss", n.loss), METRIC_NUMBER("lr", n.lr),
-                          METRIC_NUMBER("img_s", n.img_s), METRIC_NUMBER("data_wait", n.data_wait),
-                          METRIC_NUMBER("comm_wait", i->exposed_s / seconds),
-                          METRIC_INT("skipped_samples", stats.work.skipped)));
-        TRY(observer_step(t->observer, t->step, &n));
-        progress_report(t->progress, t->step, &n);
-    }
+    all = calloc((size_t)t->comm->size, sizeof mine);
+    if (!all)
+        FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", t->comm->size);
+    TRY(t->comm->ops->gather(t->comm, mine, sizeof mine, all));
+    if (t->comm->rank == 0)
+        TRY(write_step(t, &n, i->exposed_s / seconds, all));
     training_start_interval(t);
 fail:
+    free(all);
     return status;
 }
 

@@ -24,7 +24,8 @@ enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2 };
 struct interval {
     double loss;
     int64_t steps;
-    double start_s, waited_s, exposed_s;
+    double start_s, exposed_s;
+    struct loader_stats data; /* at its start */
 };
 
 /* A micro-batch whose loss was not finite, for the message. */

@@ -27,7 +27,7 @@ class Failures(RunTest):
         self.says(self.train(config, "device.kind=cuda", code=2), "device.kind")
         self.says(self.train(config, "device.precision=tf32", code=2), "device.precision")
         self.says(self.train(config, "log.pictures_every_epochs=1", code=2), "log.tensorboard")
-        self.says(self.train(config, "data.cache=/tmp", code=2), "data.cache")
+        self.says(self.train(config, "data.cache=/tmp", code=2), "data.cache_gb")
         self.says(self.train(config, "model.classes=3", code=2), "classes")
         self.says(self.train(config, "train.batch=192", "train.micro_batch=192", code=2), "train.batch")
         self.says(self.train(config, "model.layers=[layer0.0, layer0.0]", code=2), "layer0.0")
