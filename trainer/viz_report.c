@@ -18,7 +18,7 @@ static const char head[] =
     "h1{font-size:1.5em;margin:.3em 0;overflow-wrap:anywhere}h2{font-size:1.2em;margin:1.6em 0 .4em}p{margin:.5em 0}\n"
     "figure{margin:.8em 0}figcaption{font-size:.95em;margin-bottom:.2em}\n"
     "img{max-width:100%;height:auto;image-rendering:pixelated;display:block}\n"
-    ".wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
+    ".wide{overflow-x:auto}.wide img{min-width:640px}.wide figcaption{position:sticky;left:0;width:fit-content}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
     "th,td{padding:3px 10px 3px 0;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}\n"
     "th:first-child,td:first-child{text-align:left}th{font-weight:600;white-space:normal;vertical-align:bottom}\n"
     ".charts,.atoms{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:12px}\n"
@@ -163,7 +163,9 @@ enum status viz_write_report(const struct viz *v)
     put_title(out, v);
     fputs("<h2>Images, and what comes back of them</h2>\n<p>Every layer is undone in turn, from its output down to the pixels: "
           "dictionaries by their adjoint, batch norms by their inverse.</p>\n", out);
+    fputs("<div class='wide'>\n", out);
     put_pictures(out, v, false);
+    fputs("</div>\n", out);
     put_denoising(out, v);
     put_layers(out, v);
     if (v->recovery.atoms)

@@ -5,7 +5,6 @@ import os
 import shutil
 import struct
 import subprocess
-import unittest
 import zlib
 from html.parser import HTMLParser
 

@@ -2,7 +2,6 @@
 by a small reader of the format here, and by TensorBoard's own where it is installed."""
 import os
 import struct
-import unittest
 import zlib
 
 import runs

@@ -1,11 +1,10 @@
 """scripts/csc_torch.py against the programs: the same logits from the same checkpoint, weights both ways, ONNX.
 
-usage: test_csc_torch.py BUILD_DIR [--all] [--images FILE --limit N --width W --tolerance T] [unittest arguments]
+usage: test_csc_torch.py BUILD_DIR [--all] [--images FILE --limit N --width W --steps N] [unittest arguments]
 
 FILE is in CIFAR-10's binary format, for images other than the ones made here. Exit code 77 where PyTorch is missing.
 """
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -31,6 +30,7 @@ parser.add_argument("--all", action="store_true", help="every network")
 parser.add_argument("--images")
 parser.add_argument("--limit", type=int, default=24)
 parser.add_argument("--width", type=int, default=4)
+parser.add_argument("--steps", type=int, help="train for so many steps instead of setting up live weights")
 parser.add_argument("--tolerance", type=float, default=1e-4)
 OPTIONS, REST = parser.parse_known_args()
 TRAIN = os.path.join(OPTIONS.build, "trainer", "csc-train")
@@ -98,6 +98,8 @@ class Torch(unittest.TestCase):
 
     def awake(self, name, *settings):
         """A run from weights whose batch norms fit the images, or deep networks would give all images the same logits."""
+        if OPTIONS.steps:
+            return self.train(name, *settings, steps=OPTIONS.steps)
         net = csc_torch.load(self.train(name, *settings, steps=1))
         torch.manual_seed(1)
         for module in net.modules():
@@ -119,7 +121,7 @@ class Torch(unittest.TestCase):
 
     def assert_same(self, got, want, what):
         error, largest = float((got - want).abs().max()), float(want.abs().max())
-        self.assertGreater(float(want.std(dim=0).max()), 100 * OPTIONS.tolerance, f"{what}: all images look the same to it")
+        self.assertGreater(float(want.std(dim=0).max()), 10 * OPTIONS.tolerance, f"{what}: all images look the same to it")
         print(f"{what}: {len(got)} images, logits differ by {error:.1e} at most, of {largest:.2f}")
         self.assertLess(error, OPTIONS.tolerance * max(1, largest), what)
 
