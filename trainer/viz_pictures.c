@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "trainer/viz.h"
 
-enum { STRIP_PIXELS = 1024, ATOM_PIXELS = 640 };
+enum { STRIP_PIXELS = 1024, ATOM_PIXELS = 640, FULL_AMPLITUDES = 20 /* FISTA steps */ };
 
 /* Writes the picture as FILE and keeps it for the report. */
 static enum status add_picture(struct viz *v, const struct image *image, const char *file, const char *title)
@@ -73,8 +73,10 @@ static enum status draw_noisy(struct viz *v, const struct micro_batch *batch)
     TRY(net_infer(v->net, NULL));
     snprintf(title, sizeof title, "with Gaussian noise of standard deviation %.3g", v->a.noise);
     TRY(draw_strip(v, v->noisy, "noisy.png", title));
-    TRY(explain_pixels(v->explain, v->first, v->back));
-    snprintf(title, sizeof title, "the noisy images, denoised: back from %s", v->trained.model->nodes[v->first].name);
+    bool whole = v->trained.config.csc.steps >= FULL_AMPLITUDES; /* then scaling to the noisy image would bring noise back */
+    TRY(whole ? explain_plain(v->explain, v->first, v->back) : explain_pixels(v->explain, v->first, v->back));
+    snprintf(title, sizeof title, "the noisy images, denoised: back from %s%s", v->trained.model->nodes[v->first].name,
+             whole ? "" : ", scaled");
     TRY(draw_strip(v, v->back, "denoised.png", title));
 fail:
     return status;
