@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -40,4 +41,13 @@ void affinity_warn(int threads, int workers, int local_ranks)
     if (idle && crowded)
         log_warn("bound to %d of this machine's %d cores, with %d compute threads and %d data workers: start mpirun "
                  "with --bind-to none (srun: --cpu-bind=none)", cores, machine, threads, workers);
+}
+
+void affinity_wait_calmly(char **argv)
+{
+    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME"))
+        return;
+    setenv("GOMP_SPINCOUNT", "1000", 1);
+    setenv("KMP_BLOCKTIME", "0", 1);
+    execv("/proc/self/exe", argv); /* where that fails, the program just goes on */
 }

@@ -10,4 +10,10 @@ int affinity_cores(void);
  * local_ranks: ranks on this host. */
 void affinity_warn(int threads, int workers, int local_ranks);
 
+/* To be called first in main. OpenMP's threads wait for each other by spinning, up to milliseconds, which on cores that
+ * others need too makes steps many times slower. Its run-time reads how long from the environment before main: where
+ * nothing is set there (OMP_WAIT_POLICY, GOMP_SPINCOUNT, KMP_BLOCKTIME), this sets some ten microseconds and starts the
+ * program again in this process. */
+void affinity_wait_calmly(char **argv);
+
 #endif

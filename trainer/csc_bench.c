@@ -6,11 +6,12 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/affinity.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/bench.h"
 
-static const struct bench_command *const commands[] = { &bench_loader, &bench_scale };
+static const struct bench_command *const commands[] = { &bench_layers, &bench_step, &bench_loader, &bench_scale };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 enum status bench_option(int argc, char **argv, const struct option *options, int *option)
@@ -131,6 +132,7 @@ fail:
 
 int main(int argc, char **argv)
 {
+    affinity_wait_calmly(argv);
     log_init("csc-bench", 0, 1);
     enum status status = run(argc, argv);
     if (status != STATUS_OK)

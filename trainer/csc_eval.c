@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/affinity.h"
 #include "base/log.h"
 #include "trainer/eval.h"
 #include "trainer/setup.h"
@@ -131,6 +132,7 @@ int main(int argc, char **argv)
     enum status status = STATUS_OK;
     struct eval e = { 0 };
     bool done = false;
+    affinity_wait_calmly(argv);
     log_init("csc-eval", 0, 1);
     TRY(comm_create(&e.comm));
     log_init("csc-eval", e.comm->rank, e.comm->size);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/affinity.h"
 #include "base/log.h"
 #include "comm/comm.h"
 #include "comm/watch.h"
@@ -162,6 +163,7 @@ int main(int argc, char **argv)
     struct comm *comm = NULL;
     struct watch *watch = NULL;
     bool done = false, agreed = true;
+    affinity_wait_calmly(argv);
     log_init("csc-train", 0, 1);
     TRY(comm_create(&comm));
     log_init("csc-train", comm->rank, comm->size);

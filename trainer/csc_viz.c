@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/affinity.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/setup.h"
@@ -223,6 +224,7 @@ int main(int argc, char **argv)
     struct comm *comm = NULL;
     struct viz v = { 0 };
     bool done = false;
+    affinity_wait_calmly(argv);
     log_init("csc-viz", 0, 1);
     TRY(parse_arguments(argc, argv, &v.a, &done));
     if (done)

@@ -1,0 +1,405 @@
+/* bench_step.c - csc-bench step and layers: training steps of a network on random images, whole or operation by
+ * operation, and its convolutions alone. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/affinity.h"
+#include "base/log.h"
+#include "base/philox.h"
+#include "layers/net.h"
+#include "trainer/bench.h"
+#include "trainer/bench_trace.h"
+
+#define NETWORK_HELP                                                                                  \
+    "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"   \
+    "  --width N           channels of the first layer (default 64)\n"                                \
+    "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n" \
+    "  --batch N           images in a batch (default 64)\n"                                          \
+    "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                        \
+    "  --precision NAME    fp32 or bf16 (default fp32)\n"                                             \
+    "  --threads N         default: the cores this process may use\n"
+
+static const char step_help[] =
+    "Trains a network on random images: forward, loss, backward, optimizer, projection, power iteration,\n"
+    "as csc-train does on one rank, without data. Prints the median step.\n\n" NETWORK_HELP
+    "  --steps N           timed steps (default 5), after two to warm up\n"
+    "  --trace             also every operation with its time, its share, GFLOP/s, GB/s and share of the\n"
+    "                      speed that a large matrix product, or a copy, reaches here\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+static const char layers_help[] =
+    "Times the convolutions of a network, each shape once: forward, adjoint (the gradient of its input),\n"
+    "gradient (of its weights). GFLOP/s are those of a direct sum, so that Winograd's may pass the peak.\n\n" NETWORK_HELP
+    "  --steps N           runs of each (default 5), after one to warm up\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+struct arguments {
+    const char *arch, *json;
+    int width, size, batch, threads, steps;
+    enum csc_backward backward;
+    enum precision precision;
+    bool trace;
+};
+
+enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, PRECISION, THREADS, STEPS, TRACE, JSON };
+
+static const struct option options[] = {
+    { "arch", required_argument, NULL, ARCH },           { "width", required_argument, NULL, WIDTH },
+    { "size", required_argument, NULL, SIZE },           { "batch", required_argument, NULL, BATCH },
+    { "backward", required_argument, NULL, BACKWARD },   { "precision", required_argument, NULL, PRECISION },
+    { "threads", required_argument, NULL, THREADS },     { "steps", required_argument, NULL, STEPS },
+    { "trace", no_argument, NULL, TRACE },               { "json", required_argument, NULL, JSON },
+    { 0 },
+};
+
+static enum status choose(const char *option, const char *text, const char *const *names, int *value)
+{
+    enum status status = STATUS_OK;
+    for (*value = 0; names[*value]; ++*value)
+        if (!strcmp(text, names[*value]))
+            return STATUS_OK;
+    FAIL(STATUS_USAGE, "%s %s: no such choice; --help lists them", option, text);
+fail:
+    return status;
+}
+
+static enum status parse(int argc, char **argv, struct arguments *a)
+{
+    static const char *const backwards[] = { "unrolled", "one-step", "implicit", NULL };
+    static const char *const precisions[] = { "fp32", "tf32", "bf16", NULL };
+    enum status status = STATUS_OK;
+    long long n = 0;
+    int option, choice = 0;
+    *a = (struct arguments){ .arch = "sdnet18-all", .width = 64, .size = 32, .batch = 64, .threads = affinity_cores(),
+                             .steps = 5 };
+    for (;;) {
+        TRY(bench_option(argc, argv, options, &option));
+        if (option == -1)
+            break;
+        switch (option) {
+        case ARCH: a->arch = optarg; break;
+        case WIDTH: TRY(bench_integer("--width", optarg, 4, 4096, &n)); a->width = (int)n; break;
+        case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); a->size = (int)n; break;
+        case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); a->batch = (int)n; break;
+        case BACKWARD: TRY(choose("--backward", optarg, backwards, &choice)); a->backward = choice; break;
+        case PRECISION: TRY(choose("--precision", optarg, precisions, &choice)); a->precision = choice; break;
+        case THREADS: TRY(bench_integer("--threads", optarg, 1, 1024, &n)); a->threads = (int)n; break;
+        case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
+        case TRACE: a->trace = true; break;
+        case JSON: a->json = optarg; break;
+        }
+    }
+    if (optind != argc)
+        FAIL(STATUS_USAGE, "%s is not an option; see csc-bench %s --help", argv[optind], argv[0]);
+fail:
+    return status;
+}
+
+/* ---- a network and what a step of it needs ---- */
+
+struct bench {
+    struct device *device;
+    struct model *model;
+    struct net *net;
+    struct arena arena;
+    float *sums, *velocity; /* device */
+    float *images;          /* host */
+    int32_t *labels;
+    size_t count;           /* of sums */
+};
+
+static enum status network_of(const struct arguments *a, struct model_config *config)
+{
+    static const char *const archs[] = { "resnet18", "resnet34", "resnet50", "sdnet18", "sdnet34", "sdnet50",
+                                         "sdnet18-all", "sdnet34-all", "sdnet50-all", NULL };
+    static const int depths[] = { 18, 34, 50 };
+    enum status status = STATUS_OK;
+    int arch;
+    TRY(choose("--arch", a->arch, archs, &arch));
+    *config = (struct model_config){ .depth = depths[arch % 3], .sparse_stem = arch >= 3, .all = arch >= 6,
+                                     .imagenet_stem = a->size > 64, .shortcut = true, .width = a->width,
+                                     .classes = a->size > 64 ? 1000 : 10, .image_size = a->size, .seed = 1,
+                                     .csc = { .steps = 2, .lambda = 0.1f, .nonnegative = true,
+                                              .backward = a->backward } };
+fail:
+    return status;
+}
+
+static void place(struct bench *b)
+{
+    b->sums = arena_take(&b->arena, b->count * sizeof *b->sums);
+    b->velocity = arena_take(&b->arena, b->model->count * sizeof *b->velocity);
+}
+
+static enum status fill_images(struct bench *b, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct philox stream;
+    size_t count = (size_t)a->batch * a->size * a->size * 3;
+    b->images = malloc(count * sizeof *b->images);
+    b->labels = malloc(a->batch * sizeof *b->labels);
+    if (!b->images || !b->labels)
+        FAIL(STATUS_NOMEM, "out of memory for the images");
+    philox_init(&stream, 1, PHILOX_DOMAIN_INIT, 0);
+    for (size_t i = 0; i < count; i++)
+        b->images[i] = (float)philox_normal(&stream);
+    for (int i = 0; i < a->batch; i++)
+        b->labels[i] = (int32_t)philox_below(&stream, (uint32_t)b->model->config.classes);
+fail:
+    return status;
+}
+
+static enum status open_bench(struct bench *b, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct model_config config;
+    TRY(network_of(a, &config));
+    TRY(device_open(&b->device, "cpu", a->precision, a->threads));
+    TRY(model_create(&b->model, b->device, &config));
+    TRY(model_allocate(b->model));
+    TRY(net_create(&b->net, b->model, a->batch, NET_TRAINING));
+    TRY(net_allocate(b->net));
+    b->count = net_sums(b->model).count;
+    place(b);
+    TRY(b->device->ops->arena_allocate(b->device, &b->arena));
+    place(b);
+    TRY(model_init(b->model, 1));
+    for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
+        TRY(csc_power_start(b->model->power[i], 1, (uint64_t)i));
+    TRY(fill_images(b, a));
+fail:
+    return status;
+}
+
+static void close_bench(struct bench *b)
+{
+    if (b->device)
+        b->device->ops->arena_finish(b->device, &b->arena);
+    net_destroy(b->net);
+    model_destroy(b->model);
+    device_close(b->device);
+    free(b->images);
+    free(b->labels);
+}
+
+/* As csc-train's with SGD on one rank and one micro-batch. */
+static enum status step(struct bench *b, int batch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = b->device->ops;
+    const struct sgd sgd = { .lr = 1e-3f, .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true };
+    struct net_sums layout = net_sums(b->model);
+    double loss;
+    TRY(model_advance_step_sizes(b->model, 2));
+    ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
+    TRY(net_upload(b->net, b->images, b->labels, batch));
+    TRY(net_forward(b->net, b->sums));
+    TRY(net_backward(b->net, 0, b->sums, &loss, NULL, NULL));
+    if (!isfinite(loss))
+        FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
+    ops->sgd(b->device, &sgd, b->model->weights, b->sums + layout.head, b->velocity, b->model->count);
+    model_normalize(b->model);
+fail:
+    return status;
+}
+
+/* ---- csc-bench step ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
+
+static double peak_memory_mb(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024.0;
+}
+
+static enum status add_trace(struct bench *b, const struct arguments *a, double total, json_t *report)
+{
+    enum status status = STATUS_OK;
+    struct trace_peaks peaks;
+    int count;
+    double traced = 0, convolutions = 0;
+    json_t *list = json_array();
+    const struct trace_line *lines = trace_lines(&count);
+    trace_stop(b->device);
+    TRY(trace_measure_peaks(b->device, &peaks));
+    trace_print_head();
+    for (int i = 0; i < count; i++) {
+        trace_print(&lines[i], a->steps, total, &peaks);
+        json_array_append_new(list, trace_json(&lines[i], a->steps, total, &peaks));
+        traced += lines[i].seconds;
+        convolutions += lines[i].flops > 0 ? lines[i].seconds : 0;
+    }
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%\n", 1e-9 * peaks.flops,
+           1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total));
+    json_object_set_new(report, "peak_gflop_s", json_real(1e-9 * peaks.flops));
+    json_object_set_new(report, "peak_gb_s", json_real(1e-9 * peaks.bytes));
+    json_object_set_new(report, "convolutions_share", json_real(convolutions / total));
+    json_object_set(report, "operations", list);
+fail:
+    json_decref(list);
+    return status;
+}
+
+static enum status time_steps(struct bench *b, const struct arguments *a, double *seconds, double *processor)
+{
+    enum status status = STATUS_OK;
+    for (int i = -2; i < a->steps; i++) {
+        if (i == 0 && a->trace)
+            trace_start(b->device);
+        if (i == 0)
+            *processor = bench_processor();
+        double began = bench_clock();
+        TRY(step(b, a->batch));
+        if (i >= 0)
+            seconds[i] = bench_clock() - began;
+    }
+    *processor = (bench_processor() - *processor) / a->steps;
+fail:
+    return status;
+}
+
+static enum status run_step(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct arguments a;
+    struct bench b = { 0 };
+    double *seconds = NULL, processor = 0, total = 0;
+    json_t *report = NULL;
+    TRY(parse(argc, argv, &a));
+    seconds = calloc(a.steps, sizeof *seconds);
+    if (!seconds)
+        FAIL(STATUS_NOMEM, "out of memory");
+    TRY(open_bench(&b, &a));
+    TRY(time_steps(&b, &a, seconds, &processor));
+    for (int i = 0; i < a.steps; i++)
+        total += seconds[i];
+    double memory = peak_memory_mb();
+    qsort(seconds, a.steps, sizeof *seconds, ascending);
+    double median = seconds[a.steps / 2];
+    log_info("%s, width %d, %d images of %d pixels, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
+             "%.1f ms of processor time; %.0f MB at most",
+             a.arch, a.width, a.batch, a.size, precision_name(a.precision), a.threads, a.batch / median, 1e3 * median,
+             1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
+    report = json_pack("{s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f}", "arch", a.arch, "width", a.width, "size",
+                       a.size, "batch", a.batch, "precision", precision_name(a.precision), "threads", a.threads,
+                       "steps", a.steps, "img_s", a.batch / median, "ms", 1e3 * median, "least_ms", 1e3 * seconds[0],
+                       "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory);
+    if (a.trace)
+        TRY(add_trace(&b, &a, total, report));
+    TRY(bench_write_json(json_incref(report), a.json));
+fail:
+    json_decref(report);
+    close_bench(&b);
+    free(seconds);
+    return status;
+}
+
+/* ---- csc-bench layers ---- */
+
+/* All three directions of one convolution, `runs` times after one to warm up. */
+static enum status time_conv(struct device *device, const struct conv_shape *shape, int runs)
+{
+    enum status status = STATUS_OK;
+    struct conv *conv = NULL;
+    struct arena arena = { 0 };
+    void *image = NULL, *code = NULL, *scratch = NULL;
+    float *weights = NULL, *gradient = NULL;
+    const struct epilogue plain = { .alpha = 1 };
+    TRY(device->ops->conv_create(device, shape, device->precision, CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT, &conv));
+    for (int pass = 0; pass < 2; pass++) {
+        device->ops->conv_place(conv, &arena);
+        image = arena_take(&arena, conv_in_count(shape) * sizeof(float));
+        code = arena_take(&arena, conv_out_count(shape) * sizeof(float));
+        weights = arena_take(&arena, conv_weight_count(shape) * sizeof(float));
+        gradient = arena_take(&arena, conv_weight_count(shape) * sizeof(float));
+        scratch = arena_take(&arena, conv->scratch);
+        if (pass == 0)
+            TRY(device->ops->arena_allocate(device, &arena));
+    }
+    for (int i = 0; i <= runs; i++) {
+        const struct gradient_term term = { image, code, 1 };
+        if (i == 1)
+            trace_start(device);
+        TRY(device->ops->conv_load(conv, weights, scratch));
+        TRY(device->ops->conv_forward(conv, image, code, &plain, scratch));
+        TRY(device->ops->conv_adjoint(conv, code, image, &plain, scratch));
+        TRY(device->ops->conv_gradient(conv, &term, 1, gradient, scratch));
+    }
+    trace_stop(device);
+fail:
+    if (conv)
+        device->ops->conv_destroy(conv);
+    device->ops->arena_finish(device, &arena);
+    return status;
+}
+
+static bool met_before(const struct model *m, int node)
+{
+    for (int i = 0; i < node; i++)
+        if ((m->nodes[i].kind == NODE_CONV || m->nodes[i].kind == NODE_CSC) &&
+            !memcmp(&m->nodes[i].conv, &m->nodes[node].conv, sizeof m->nodes[i].conv))
+            return true;
+    return false;
+}
+
+static enum status time_layers(struct device *device, const struct model *m, const struct arguments *a, json_t *list)
+{
+    enum status status = STATUS_OK;
+    struct trace_peaks peaks;
+    TRY(trace_measure_peaks(device, &peaks));
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s\n", 1e-9 * peaks.flops, 1e-9 * peaks.bytes);
+    trace_print_head();
+    for (int i = 0; i < m->nodes_count; i++) {
+        struct conv_shape shape = m->nodes[i].conv;
+        if ((m->nodes[i].kind != NODE_CONV && m->nodes[i].kind != NODE_CSC) || met_before(m, i))
+            continue;
+        shape.n = a->batch;
+        TRY(time_conv(device, &shape, a->steps));
+        int count;
+        double total = 0;
+        const struct trace_line *lines = trace_lines(&count);
+        for (int l = 0; l < count; l++)
+            total += lines[l].seconds;
+        for (int l = 0; l < count; l++) {
+            trace_print(&lines[l], a->steps, total, &peaks);
+            json_array_append_new(list, trace_json(&lines[l], a->steps, total, &peaks));
+        }
+    }
+fail:
+    return status;
+}
+
+static enum status run_layers(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct arguments a;
+    struct model_config config;
+    struct device *device = NULL;
+    struct model *model = NULL;
+    json_t *list = json_array();
+    TRY(parse(argc, argv, &a));
+    TRY(network_of(&a, &config));
+    TRY(device_open(&device, "cpu", a.precision, a.threads));
+    TRY(model_create(&model, device, &config));
+    TRY(time_layers(device, model, &a, list));
+    TRY(bench_write_json(json_incref(list), a.json));
+fail:
+    json_decref(list);
+    model_destroy(model);
+    device_close(device);
+    return status;
+}
+
+const struct bench_command bench_step = { "step", "[options]", "training steps of a network on random images", step_help,
+                                          run_step };
+const struct bench_command bench_layers = { "layers", "[options]", "a network's convolutions", layers_help, run_layers };
