@@ -12,6 +12,7 @@
 #include "layers/cpu/cpu.h"
 #include "layers/element.h"
 #include "tests/check.h"
+#include "tests/layers/emulated.h"
 #include "tests/layers/ops.h"
 
 enum { GUARD = 16 }; /* words, one line of cache */
@@ -22,6 +23,7 @@ struct options {
     int rounds, threads;
     bool bench;
     enum precision precision; /* of a bench */
+    const char *device; /* NULL: the CPU's, with each of its kernel sets */
     char **names; /* of the operations; NULL: all */
 };
 
@@ -350,12 +352,35 @@ static const char usage[] =
     "  --rounds=N    times as many draws (default 1)\n"
     "  --threads=N   default: 1, 2 and 3 in turn; with --bench 2\n"
     "  --bench       time instead of check\n"
-    "  --bf16        with --bench: in bf16 (checks are in both precisions)\n";
+    "  --bf16        with --bench: in bf16 (checks are in both precisions)\n"
+    "  --device=NAME instead of the CPU: cuda, or emulated (its kernels on the host)\n";
+
+/* Another device in each precision against the plain backend of that precision. */
+static void run_device(const struct options *options)
+{
+    static const enum precision precisions[] = { PRECISION_FP32, PRECISION_TF32, PRECISION_BF16 };
+    for (int run = 0; run < (options->bench ? 1 : 3); run++) {
+        enum precision precision = options->bench ? options->precision : precisions[run];
+        if (precision == PRECISION_TF32 && strcmp(options->device, "emulated") == 0)
+            continue; /* its convolutions have none */
+        struct device *ref = NULL, *tested = NULL;
+        must(device_open(&ref, "ref", precision == PRECISION_BF16 ? precision : PRECISION_FP32, 1));
+        must(any_device_open(&tested, options->device, precision, 1));
+        printf("%s, %s\n", tested->ops->name, precision_name(precision));
+        all_ops(ref, tested, options);
+        device_close(tested);
+        device_close(ref);
+    }
+}
 
 /* Each set of kernels in each precision against the plain backend of that precision. */
 static void run_all(const struct options *options)
 {
     const struct kernels *sets[CPU_KERNEL_SETS];
+    if (options->device) {
+        run_device(options);
+        return;
+    }
     int kernels = options->bench ? (cpu_kernel_sets(sets), 1) : cpu_kernel_sets(sets);
     for (int run = 0; run < (options->bench ? 1 : 2 * kernels); run++) {
         const struct kernels *set = sets[run / 2];
@@ -375,7 +400,7 @@ int main(int count, char **arguments)
 {
     static const struct option longs[] = { { "seed", required_argument, NULL, 's' }, { "rounds", required_argument, NULL, 'r' },
                                            { "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
-                                           { "bf16", no_argument, NULL, 'B' },
+                                           { "bf16", no_argument, NULL, 'B' }, { "device", required_argument, NULL, 'd' },
                                            { "help", no_argument, NULL, 'h' }, { 0 } };
     struct options options = { .seed = 1, .rounds = 1 };
     for (int o; (o = getopt_long(count, arguments, "", longs, NULL)) != -1;)
@@ -387,6 +412,8 @@ int main(int count, char **arguments)
             options.threads = atoi(optarg);
         else if (o == 'b')
             options.bench = true;
+        else if (o == 'd')
+            options.device = optarg;
         else if (o == 'B')
             options.precision = PRECISION_BF16;
         else {

@@ -214,6 +214,17 @@ static void run_max_forward(struct task *task, int side)
 }
 
 /* Any pixel may have won: several windows share one. */
+/* Some pixel of output element o's window. */
+static int32_t random_winner(struct task *task, size_t o)
+{
+    const struct pool_shape *s = &task->pool;
+    int oh = (s->h + 2 * s->pad - s->k) / s->stride + 1, ow = (s->w + 2 * s->pad - s->k) / s->stride + 1;
+    int top = (int)(o / s->c / ow % oh) * s->stride - s->pad, left = (int)(o / s->c % ow) * s->stride - s->pad;
+    int row = random_in(task, top > 0 ? top : 0, (top + s->k < s->h ? top + s->k : s->h) - 1);
+    int column = random_in(task, left > 0 ? left : 0, (left + s->k < s->w ? left + s->k : s->w) - 1);
+    return row * s->w + column;
+}
+
 static bool plan_max_backward(struct task *task, int draw, const int *fixed)
 {
     (void)draw;
@@ -222,7 +233,11 @@ static bool plan_max_backward(struct task *task, int draw, const int *fixed)
     task_say(task, "%s", task->accumulate ? " accumulated" : "");
     task_activations(task, "dy", pool_out(task));
     task_result(task, "dx", pool_in(task));
-    whole_operand(task, "winner", pool_out(task), false, 0, task->pool.h * task->pool.w - 1);
+    int32_t *winner = malloc(pool_out(task) * sizeof *winner);
+    for (size_t o = 0; o < pool_out(task); o++)
+        winner[o] = random_winner(task, o);
+    task_operand(task, "winner", winner, pool_out(task), false, WHOLE);
+    free(winner);
     task->traffic = 4.0 * (double)(pool_in(task) + 2 * pool_out(task));
     return true;
 }

@@ -1,4 +1,5 @@
 /* ops_small.c - draws of the elementwise operations, the linear layer, the loss and the optimizer. */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -224,7 +225,8 @@ static bool plan_loss(struct task *task, int draw, const int *fixed)
     task_operand(task, "logits", logits, (size_t)task->n * task->k, false, FLOATS);
     task_operand(task, "labels", labels, task->n, false, WHOLE);
     task_output(task, "losses", task->n);
-    task_output(task, "dlogits", task->add ? (size_t)task->n * task->k : 0);
+    int dlogits = task_output(task, "dlogits", task->add ? (size_t)task->n * task->k : 0);
+    task->operand[dlogits].scale = task->alpha[1] / sqrt(task->k); /* probability less target: one class leaves nothing */
     task_say(task, "%d images, %d classes, smoothing %g", task->n, task->k, task->alpha[0]);
     free(labels);
     free(logits);

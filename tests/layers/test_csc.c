@@ -4,6 +4,7 @@
 #include <inttypes.h>
 
 #include "base/philox.h"
+#include "tests/layers/emulated.h"
 #include "tests/layers/rig.h"
 #include "tests/layers/truth.h"
 
@@ -396,7 +397,7 @@ int main(int count, char **arguments)
     if (count == 3)
         seed = strtoull(arguments[2], NULL, 0);
     printf("seed %" PRIu64 "\n", seed);
-    rig_must(device_open(&device, arguments[1], PRECISION_FP32, 2));
+    rig_must(any_device_open(&device, arguments[1], PRECISION_FP32, 2));
     check_adjoint(device);
     check_gradients(device);
     check_variants(device);

@@ -2,6 +2,7 @@
  * gradients and lambda_max of every case of a file, within 1e-5. The step size of an automatic case is not
  * taken from the file, but follows from the lambda_max found. */
 #include "tests/layers/golden_file.h"
+#include "tests/layers/emulated.h"
 #include "tests/layers/rig.h"
 
 #define TOLERANCE 1e-5
@@ -132,7 +133,7 @@ int main(int count, char **arguments)
         snprintf(why, sizeof why, "no %s", path);
         return check_skip(why);
     }
-    rig_must(device_open(&device, arguments[1], PRECISION_FP32, 2));
+    rig_must(any_device_open(&device, arguments[1], PRECISION_FP32, 2));
     for (size_t i = 0; i < json_array_size(file.cases); i++) {
         struct golden c = read_case(&file, json_array_get(file.cases, i));
         check_case(device, &c);

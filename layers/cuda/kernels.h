@@ -1,0 +1,119 @@
+/* kernels.h - the CUDA backend's own kernels, as functions that queue them. Pointers are device memory.
+ * Every kernel passes over its memory once and sums in a fixed order, so that bits repeat. */
+#ifndef CSC_LAYERS_CUDA_KERNELS_H
+#define CSC_LAYERS_CUDA_KERNELS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layers/backend.h"
+
+enum element { F32, BF16 }; /* of activations */
+
+/* Where kernels are queued, and memory for their partial sums. */
+struct queue {
+    void *stream;      /* cudaStream_t */
+    enum element type; /* of `void *` operands */
+    void *partials;    /* device, KERNELS_PARTIAL_BYTES */
+};
+#define KERNELS_MOST_BLOCKS 1024
+#define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MOST_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
+
+/* Between floats and activations. */
+void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count);
+void kernel_from_activation(const struct queue *q, const void *from, float *to, size_t count);
+
+/* out (rows, c) = f(alpha conv + beta add), see struct epilogue; `result` is conv's type. bits, where not NULL, (rows * c) bits, is
+ * written by SHRINK (1: the code is not 0) and read by MASK instead of epilogue->mask. statistics: leaves the
+ * sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
+int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum element result, const void *conv,
+                    void *out, size_t rows, int c, uint8_t *bits, bool statistics);
+void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu, void *out,
+                 size_t count);
+/* out = a x + b y; y is not read where b is 0. */
+void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
+void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
+
+/* result (device) = sum of x y, in double. `type` of both. */
+void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result);
+
+/* One power iteration's end: code (codes) = A^T v, image (pixels) = A code, both floats. Then
+ * lambda_max = |code|^2 / |v|^2, v = image / |image|, eta = 0.9 / lambda_max; all stay on the device. */
+void kernel_power(const struct queue *q, const float *code, size_t codes, const float *image, size_t pixels, float *v,
+                  double *lambda_max, float *eta);
+
+/* Batch norm, see struct backend. parts: what kernel_epilogue left, or 0: sums are made here. */
+void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
+                         const float *beta, const void *add, void *y, float *saved, float *moments, int parts);
+void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
+                           const float *beta, const float *running, const void *add, void *y);
+void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
+                          const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                          float *dbeta);
+
+void kernel_max_forward(const struct queue *q, const struct pool_shape *shape, const void *x, void *y, int32_t *winner);
+void kernel_max_backward(const struct queue *q, const struct pool_shape *shape, const void *dy, const int32_t *winner,
+                         void *dx, bool accumulate);
+void kernel_mean_forward(const struct queue *q, int n, int hw, int c, const void *x, float *y);
+void kernel_mean_backward(const struct queue *q, int n, int hw, int c, const float *dy, void *dx);
+
+void kernel_linear_forward(const struct queue *q, int n, int c, int k, const float *x, const float *w, const float *b,
+                           float *y);
+void kernel_linear_backward(const struct queue *q, int n, int c, int k, const float *x, const float *w,
+                            const float *dy, float *dx, float *dw, float *db);
+void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
+                          float smoothing, float scale, float *losses, float *dlogits);
+
+void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v, size_t count);
+void kernel_normalize_rows(const struct queue *q, float *w, int rows, size_t length);
+
+/* SGD of many tensors, with atoms projected to unit norm, in one launch: a block takes a row. */
+struct sgd_row {
+    size_t offset; /* in w, g and v */
+    int length;    /* floats; of an atom all of it, else any part of a tensor */
+    bool atom;     /* projected */
+    float decay;   /* instead of sgd->weight_decay */
+};
+#define SGD_ROW_MOST 4608 /* length up to which an atom is read once */
+void kernel_sgd_rows(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
+                     const struct sgd_row *rows, int count); /* rows: device */
+
+/* Folding turns a strided convolution, or one whose channels are no multiple of 8, into one of stride 1 without
+ * padding over blocks of s x s pixels: image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"),
+ *     k" = ceil(k / s)   H" = H' - 1 + k"   C" = s s C, rounded up to 8 with zeros. */
+struct fold {
+    struct conv_shape shape;  /* of the plain convolution */
+    struct conv_shape folded; /* stride 1, pad 0 */
+};
+struct fold kernel_fold_shape(const struct conv_shape *shape);
+void kernel_fold_image(const struct queue *q, const struct fold *fold, const void *image, void *folded);
+/* image = f(alpha unfolded + beta add): the adjoint of folding, with the epilogue of conv_adjoint. */
+void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
+                         const struct epilogue *epilogue, void *image);
+/* Weights of any layer to activations; fold->shape may be a plain one. */
+void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);
+/* dw += alpha unfolded. */
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha, float *dw);
+
+/* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
+struct image_cut {
+    size_t offset;       /* bytes, of RGB pixels (height, width, 3) */
+    int width, height;
+    int left, top, right, bottom; /* the crop, right and bottom excluded */
+    bool flip;
+};
+/* Crops, resizes to size x size with an antialiased triangle filter as Pillow's BILINEAR, mirrors, normalises:
+ * out (count, size, size, 3) activations = (v / 255 - mean) / std. cuts: device. */
+void kernel_prepare_images(const struct queue *q, const uint8_t *pixels, const struct image_cut *cuts, int count,
+                           int size, const float mean[3], const float std[3], void *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,10 @@
+/* emulated.h - a device whose operations are the CUDA backend's kernels, run on the host. */
+#ifndef CSC_TESTS_LAYERS_EMULATED_H
+#define CSC_TESTS_LAYERS_EMULATED_H
+
+#include "layers/backend.h"
+
+/* As device_open, and "emulated" where the build has it. */
+enum status any_device_open(struct device **device, const char *kind, enum precision precision, int threads);
+
+#endif

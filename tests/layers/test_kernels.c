@@ -1,0 +1,246 @@
+/* test_kernels.c - what the CUDA backend's kernels do beyond the table of operations: masks as bits, sums left for
+ * a batch norm, SGD of many tensors with atoms projected, a power iteration that stays on the device, images from
+ * bytes. Each against its definition in double, on odd sizes, aligned and not. Runs on the host, emulated. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/philox.h"
+#include "layers/cuda/kernels.h"
+#include "layers/element.h"
+#include "tests/check.h"
+
+static struct philox stream;
+
+static enum precision precision_of(const struct queue *q)
+{
+    return q->type == BF16 ? PRECISION_BF16 : PRECISION_FP32;
+}
+
+static float *random_floats(size_t count)
+{
+    float *v = malloc(count * sizeof *v + sizeof *v);
+    for (size_t i = 0; i < count; i++)
+        v[i] = (float)philox_normal(&stream);
+    return v;
+}
+
+/* Random activations at an address that is `shift` elements beyond a multiple of 64 bytes. */
+struct activations {
+    char *memory;
+    void *data;
+};
+
+static struct activations activations(const struct queue *q, size_t count, int shift)
+{
+    size_t bytes = precision_bytes(precision_of(q));
+    struct activations a = { .memory = aligned_alloc(64, (count + 64) * sizeof(float) / 64 * 64 + 64) };
+    a.data = a.memory + shift * bytes;
+    for (size_t i = 0; i < count; i++)
+        element_store(precision_of(q), a.data, i, (float)philox_normal(&stream));
+    return a;
+}
+
+static double at(const struct queue *q, const struct activations *a, size_t i)
+{
+    return element_load(precision_of(q), a->data, i);
+}
+
+static double rounding(const struct queue *q)
+{
+    return q->type == BF16 ? 0x1p-8 : 1e-6;
+}
+
+/* ---- shrinkage: code, bits and sums in one pass; the mask's bits read again ---- */
+
+static void check_shrink(struct queue *q, size_t rows, int c, int shift, bool nonnegative)
+{
+    size_t count = rows * c, wrong = 0, wrong_bits = 0, wrong_masks = 0;
+    struct activations conv = activations(q, count, shift), add = activations(q, count, shift);
+    struct activations code = activations(q, count, shift), back = activations(q, count, shift);
+    uint8_t *bits = calloc(count / 8 + 1, 1);
+    struct epilogue e = { .kind = EPILOGUE_SHRINK, .alpha = 0.7f, .beta = 1, .add = add.data, .nu = 0.8f,
+                          .threshold = 0.4f, .nonnegative = nonnegative };
+    bool has_bits = c % 8 == 0 && shift == 0;
+    int parts = kernel_epilogue(q, &e, q->type, conv.data, code.data, rows, c, bits, true);
+    double *sums = calloc(2 * c, sizeof *sums);
+    for (size_t i = 0; i < count; i++) {
+        double v = 0.8 * (0.7f * at(q, &conv, i) + at(q, &add, i)), size = fmax(fabs(v) - 0.4f, 0);
+        double expected = v >= 0 ? size : nonnegative ? 0 : -size, got = at(q, &code, i);
+        wrong += !(fabs(got - expected) <= rounding(q) * fabs(expected) + 1e-6);
+        if (has_bits)
+            wrong_bits += (bits[i / 8] >> i % 8 & 1) != (got != 0);
+        sums[i % c] += got;
+        sums[c + i % c] += got * got;
+    }
+    CHECK(wrong == 0, "%zu of %zu codes (rows %zu, c %d, shift %d)", wrong, count, rows, c, shift);
+    CHECK(wrong_bits == 0, "%zu bits (rows %zu, c %d)", wrong_bits, rows, c);
+    for (int i = 0; i < 2 * c; i++) {
+        double got = 0;
+        for (int p = 0; p < parts; p++)
+            got += ((float *)q->partials)[(size_t)p * 2 * c + i];
+        CHECK(fabs(got - sums[i]) <= (q->type == BF16 ? 8e-3 : 1e-5) * ((double)rows + 1 + sums[c + i % c]),
+              "sum %d of %d channels, %zu rows: %g, should be %g", i, c, rows, got, sums[i]);
+    }
+    if (has_bits) {
+        struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -1, .beta = 1, .add = add.data, .nu = 0.5f };
+        kernel_epilogue(q, &masked, q->type, conv.data, back.data, rows, c, bits, false);
+        for (size_t i = 0; i < count; i++) {
+            double expected = at(q, &code, i) != 0 ? 0.5 * (at(q, &add, i) - at(q, &conv, i)) : 0;
+            wrong_masks += !(fabs(at(q, &back, i) - expected) <= rounding(q) * fabs(expected) + 1e-6);
+        }
+        kernel_mask(q, conv.data, NULL, bits, 2, back.data, count);
+        for (size_t i = 0; i < count; i++)
+            wrong_masks += at(q, &back, i) != (at(q, &code, i) != 0 ? 2 * at(q, &conv, i) : 0);
+    }
+    CHECK(wrong_masks == 0, "%zu values masked by bits (rows %zu, c %d)", wrong_masks, rows, c);
+    free(conv.memory);
+    free(add.memory);
+    free(code.memory);
+    free(back.memory);
+    free(bits);
+    free(sums);
+}
+
+static void test_shrink(struct queue *q)
+{
+    static const int channels[] = { 1, 3, 8, 17, 64, 264 };
+    static const size_t rows[] = { 1, 7, 130, 700 };
+    for (int i = 0; i < 6; i++)
+        for (int j = 0; j < 4; j++)
+            for (int shift = 0; shift < 2; shift++)
+                check_shrink(q, rows[j], channels[i], shift, (i + j) % 2);
+}
+
+/* ---- SGD of many tensors ---- */
+
+static void test_sgd_rows(struct queue *q)
+{
+    enum { ROWS = 5 };
+    static const int lengths[ROWS] = { 27, 576, 1000, SGD_ROW_MOST + 31, 1 };
+    struct sgd_row rows[ROWS];
+    size_t count = 0;
+    for (int i = 0; i < ROWS; i++) {
+        rows[i] = (struct sgd_row){ count, lengths[i], i != 2, i % 2 ? 0.01f : 0 };
+        count += lengths[i] + i; /* gaps must stay */
+    }
+    for (int first = 0; first < 2; first++) {
+        struct sgd sgd = { .lr = 0.1f, .momentum = 0.9f, .nesterov = !first, .first = first };
+        float *w = random_floats(count), *g = random_floats(count), *v = random_floats(count);
+        float *new_w = malloc(count * sizeof *w), *new_v = malloc(count * sizeof *v);
+        memcpy(new_w, w, count * sizeof *w);
+        memcpy(new_v, v, count * sizeof *v);
+        kernel_sgd_rows(q, &sgd, new_w, g, new_v, rows, ROWS);
+        for (int r = 0; r < ROWS; r++) {
+            double square = 0, worst = 0;
+            for (int pass = 0; pass < 2; pass++)
+                for (size_t i = rows[r].offset; i < rows[r].offset + rows[r].length; i++) {
+                    double step = g[i] + (double)rows[r].decay * w[i], speed = first ? step : (double)sgd.momentum * v[i] + step;
+                    double next = w[i] - (double)sgd.lr * (sgd.nesterov ? step + (double)sgd.momentum * speed : speed);
+                    square += pass ? 0 : next * next;
+                    if (pass)
+                        worst = fmax(worst, fmax(fabs(new_v[i] - speed),
+                                                 fabs(new_w[i] - (rows[r].atom ? next / sqrt(square) : next))));
+                }
+            CHECK(worst < 3e-6, "row %d of %d: %g", r, rows[r].length, worst);
+        }
+        for (int r = 1; r < ROWS; r++) /* between the rows */
+            for (size_t i = rows[r - 1].offset + rows[r - 1].length; i < rows[r].offset; i++)
+                CHECK(new_w[i] == w[i] && new_v[i] == v[i], "element %zu belongs to no row", i);
+        free(w);
+        free(g);
+        free(v);
+        free(new_w);
+        free(new_v);
+    }
+}
+
+/* ---- power iteration ---- */
+
+static double square_of(const float *v, size_t count)
+{
+    double sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)v[i] * v[i];
+    return sum;
+}
+
+static void test_power(struct queue *q)
+{
+    static const size_t codes[] = { 1, 100, 4099 }, pixels[] = { 3, 75, 3072 };
+    for (int t = 0; t < 3; t++) {
+        float *code = random_floats(codes[t]), *image = random_floats(pixels[t]), *v = random_floats(pixels[t]), eta;
+        double lambda, expected = square_of(code, codes[t]) / square_of(v, pixels[t]), worst = 0;
+        kernel_power(q, code, codes[t], image, pixels[t], v, &lambda, &eta);
+        for (size_t i = 0; i < pixels[t]; i++)
+            worst = fmax(worst, fabs(v[i] - image[i] / sqrt(square_of(image, pixels[t]))));
+        CHECK(fabs(lambda / expected - 1) < 1e-12, "lambda_max %.17g, should be %.17g", lambda, expected);
+        CHECK(fabs(eta - 0.9 / expected) <= 1e-7 * eta && worst < 1e-6, "eta %g, vector off by %g", eta, worst);
+        free(code);
+        free(image);
+        free(v);
+    }
+}
+
+/* ---- images ---- */
+
+static double filter(double distance)
+{
+    return fmax(1 - fabs(distance), 0);
+}
+
+/* Pillow's rule: weights of the triangle over the source pixels within its support, normalised. */
+static double resized(const uint8_t *pixels, const struct image_cut *cut, int size, int y, int x, int colour)
+{
+    double across = (double)(cut->right - cut->left) / size, down = (double)(cut->bottom - cut->top) / size;
+    double sum = 0, weights = 0;
+    for (int i = cut->top; i < cut->bottom; i++)
+        for (int j = cut->left; j < cut->right; j++) {
+            double w = filter((i - cut->top + 0.5 - (y + 0.5) * down) / fmax(down, 1)) *
+                       filter((j - cut->left + 0.5 - (x + 0.5) * across) / fmax(across, 1));
+            sum += w * pixels[cut->offset + ((size_t)i * cut->width + j) * 3 + colour];
+            weights += w;
+        }
+    return sum / weights;
+}
+
+static void test_images(struct queue *q)
+{
+    enum { COUNT = 3, SIZE = 9 };
+    static const float mean[] = { 0.485f, 0.456f, 0.406f }, std[] = { 0.229f, 0.224f, 0.225f };
+    struct image_cut cuts[COUNT] = {
+        { 0, 20, 31, 0, 0, 20, 31, false },              /* reduced */
+        { 20 * 31 * 3, 7, 5, 1, 0, 6, 4, true },         /* enlarged, mirrored */
+        { (20 * 31 + 7 * 5) * 3, 12, 12, 2, 3, 11, 12, true }, /* as it is, mirrored */
+    };
+    size_t bytes = (20 * 31 + 7 * 5 + 12 * 12) * 3, wrong = 0;
+    uint8_t *pixels = malloc(bytes);
+    struct activations out = activations(q, COUNT * SIZE * SIZE * 3, 0);
+    for (size_t i = 0; i < bytes; i++)
+        pixels[i] = (uint8_t)philox_u32(&stream);
+    kernel_prepare_images(q, pixels, cuts, COUNT, SIZE, mean, std, out.data);
+    for (int i = 0; i < COUNT * SIZE * SIZE * 3; i++) {
+        int n = i / 3 / SIZE / SIZE, x = i / 3 % SIZE, y = i / 3 / SIZE % SIZE, colour = i % 3;
+        double v = resized(pixels, &cuts[n], SIZE, y, cuts[n].flip ? SIZE - 1 - x : x, colour);
+        double expected = (v / 255 - mean[colour]) / std[colour];
+        wrong += !(fabs(at(q, &out, i) - expected) <= rounding(q) * fabs(expected) + 1e-5);
+    }
+    CHECK(wrong == 0, "%zu of %d values", wrong, COUNT * SIZE * SIZE * 3);
+    free(pixels);
+    free(out.memory);
+}
+
+int main(void)
+{
+    struct queue q = { .partials = aligned_alloc(64, KERNELS_PARTIAL_BYTES) };
+    philox_init(&stream, 6, 0x7e57, 0);
+    for (int type = F32; type <= BF16; type++) {
+        q.type = type;
+        test_shrink(&q);
+        test_images(&q);
+    }
+    test_sgd_rows(&q);
+    test_power(&q);
+    free(q.partials);
+    return check_done("kernels");
+}
