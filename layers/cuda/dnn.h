@@ -1,0 +1,51 @@
+/* dnn.h - one convolution and what follows it as a cuDNN graph. cuDNN 9's backend descriptors, as few as that takes.
+ * Tensors are NHWC; A^T is cuDNN's forward convolution, A its backward-data, the weight gradient its backward-filter. */
+#ifndef CSC_LAYERS_CUDA_DNN_H
+#define CSC_LAYERS_CUDA_DNN_H
+
+#include <cudnn_graph.h>
+
+#include "layers/backend.h"
+
+enum dnn_kind { DNN_FORWARD, DNN_ADJOINT, DNN_GRADIENT };
+
+/* What is fused behind the convolution, c being its result in fp32 and a, n, t numbers in device memory:
+ *   PLAIN c    SCALE a c    ADD a c + add    SHRINK max(n a c - t, 0)    SHRINK_ADD max(n (a c + add) - t, 0)
+ *   MASK_ADD n (a c + add) where mask > 0, else 0 */
+enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_TAILS };
+
+struct dnn_spec {
+    enum dnn_kind kind;
+    enum dnn_tail tail;
+    struct conv_shape shape;
+    enum precision precision;
+    bool float_result; /* of a gradient in bf16: fp32 instead of bf16 */
+};
+/* "cudnn.91900.forward.shrink.8x32x32x64.64.3.1.1.bf16" */
+void dnn_spec_key(const struct dnn_spec *spec, char key[128]);
+
+struct dnn_plan {
+    cudnnBackendDescriptor_t plan;
+    size_t workspace;         /* bytes */
+    struct dnn_graph *graph;  /* owned */
+};
+
+/* Memory on the device; what the kind or tail does not use may be NULL. */
+struct dnn_operands {
+    const void *image, *code, *weights; /* the result among them is written */
+    const void *add, *mask;
+    const float *numbers;               /* a, n, t */
+};
+
+/* Builds cuDNN's `choice`-th proposal (0: the one that its heuristics rank first) for this graph among those that
+ * keep the precision, repeat bits and need at most `most` bytes of workspace. properties: of a device that is not
+ * there, for planning without one; NULL: handle's. *plan is NULL where there is no such proposal: not an error. */
+enum status dnn_plan_create(struct dnn_plan **plan, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
+                            const struct dnn_spec *spec, int choice, size_t most);
+void dnn_plan_destroy(struct dnn_plan *plan); /* NULL is fine */
+
+/* Queued on the handle's stream. */
+enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *operands,
+                    void *workspace);
+
+#endif
