@@ -6,6 +6,7 @@
 
 #include "comm/internal.h"
 #include "comm/launch.h"
+#include "comm/nccl.h"
 
 size_t comm_chunk = (size_t)1 << 30;
 
@@ -21,6 +22,16 @@ enum status comm_create(struct comm **comm)
 #endif
     return comm_self_create(comm);
 }
+
+#ifndef CSC_HAVE_NCCL
+enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, void *memory, size_t bytes,
+                             double timeout_s)
+{
+    (void)comm, (void)stream, (void)memory, (void)bytes, (void)timeout_s;
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL, so %d ranks cannot sum gradients on "
+                         "GPUs: use one, or build with -Dnccl=enabled", ranks->size);
+}
+#endif
 
 void comm_destroy(struct comm *comm)
 {

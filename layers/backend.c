@@ -1,9 +1,13 @@
 /* backend.c - shapes of convolutions and the choice of a device. */
 #include "layers/backend.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "layers/cpu/cpu.h"
+#ifdef CSC_HAVE_CUDA
+#include "layers/cuda/cuda.h"
+#endif
 #include "layers/ref/ref.h"
 
 static int out_size(int size, const struct conv_shape *s)
@@ -60,17 +64,51 @@ const char *precision_name(enum precision precision)
     return names[precision];
 }
 
+#ifdef CSC_HAVE_CUDA
+#define BACKENDS "cpu, cuda"
+#else
+#define BACKENDS "cpu"
+#endif
+
 enum status device_open(struct device **device, const char *kind, enum precision precision, int threads)
 {
     enum status status = STATUS_OK;
+#ifdef CSC_HAVE_CUDA
+    int index = 0, length = 0;
+#endif
     if (strcmp(kind, "ref") == 0)
         TRY(ref_open(device, precision, threads));
     else if (strcmp(kind, "cpu") == 0)
         TRY(cpu_open(device, precision, threads));
+#ifdef CSC_HAVE_CUDA
+    else if (sscanf(kind, "cuda:%d%n", &index, &length) == 1 && !kind[length])
+        TRY(cuda_open(device, index, precision, threads));
+    else if (strcmp(kind, "cuda") == 0)
+        TRY(cuda_open(device, 0, precision, threads));
+#endif
     else
-        FAIL(STATUS_USAGE, "device.kind: this build has no backend '%s' (it has: cpu)", kind);
+        FAIL(STATUS_USAGE, "device.kind: this build has no backend '%s' (it has: %s)", kind, BACKENDS);
 fail:
     return status;
+}
+
+bool device_has_cuda(void)
+{
+#ifdef CSC_HAVE_CUDA
+    return true;
+#else
+    return false;
+#endif
+}
+
+enum status device_check_cuda(int index)
+{
+#ifdef CSC_HAVE_CUDA
+    return cuda_check(index);
+#else
+    (void)index;
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no CUDA");
+#endif
 }
 
 void device_close(struct device *device)

@@ -93,6 +93,9 @@ struct backend {
     void (*copy_out)(struct device *device, void *to, const void *from, size_t bytes);
     void (*zero)(struct device *device, void *data, size_t bytes);
     void (*close)(struct device *device);
+    /* The queue of a device whose memory is not the host's (a cudaStream_t), for a communicator that orders its own
+     * work after it. The slot is NULL where memory is the host's. */
+    void *(*stream)(struct device *device);
 
     /* Between the host's floats and activations of the device's precision. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
@@ -165,8 +168,10 @@ struct device {
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 
-/* "ref", "cpu". threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
+/* "ref", "cpu", "cuda" (the first GPU) or "cuda:1" (the second). threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
 enum status device_open(struct device **device, const char *kind, enum precision precision, int threads);
 void device_close(struct device *device); /* NULL is fine */
+bool device_has_cuda(void); /* this build, whatever the machine */
+enum status device_check_cuda(int index); /* STATUS_USAGE, saying why, unless GPU `index` can be used */
 
 #endif

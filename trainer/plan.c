@@ -63,7 +63,8 @@ fail:
 
 enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset)
 {
-    struct config_facts facts = { .ranks = comm->size, .cores = setup_cores(comm) };
+    struct config_facts facts = { .ranks = comm->size, .cores = setup_cores(comm),
+                                  .cuda = setup_finds_gpu(config, comm->local_rank) };
     if (dataset) {
         facts.classes = dataset_classes(dataset);
         facts.image_size = dataset_image_size(dataset);
@@ -77,7 +78,7 @@ enum status training_plan(struct training *t)
     /* in this order: configuration, device, data; then what of the configuration the data decides */
     TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
     TRY(training_agree(t, setup_check_supported(t->config)));
-    TRY(training_agree(t, setup_device(&t->device, t->config)));
+    TRY(training_agree(t, setup_device(&t->device, t->config, t->comm->local_rank)));
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
     TRY(training_agree(t, check_data(t)));
@@ -135,12 +136,20 @@ static enum status create_buckets(struct training *t)
     enum status status = STATUS_OK;
     int count = t->model->params_count + 1;
     double mb = t->config->comm.bucket_mb > 0 ? t->config->comm.bucket_mb : 25;
+    struct comm *sums = t->comm;
     size_t *offsets = calloc(count, sizeof *offsets);
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
+    if (t->device->ops->stream && t->comm->size > 1) {
+        if (t->config->run.deterministic)
+            FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
+        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->sums,
+                             t->layout.count * sizeof *t->sums, t->config->comm.timeout_s));
+        sums = t->device_comm;
+    }
     for (int i = 1; i < count; i++)
         offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
-    TRY(buckets_create(&t->buckets, t->comm, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
+    TRY(buckets_create(&t->buckets, sums, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
                        t->config->comm.grad_dtype, t->config->run.deterministic));
 fail:
     free(offsets);

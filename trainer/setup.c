@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/affinity.h"
+#include "base/log.h"
 
 int setup_cores(const struct comm *comm)
 {
@@ -27,18 +28,36 @@ fail:
     return status;
 }
 
-enum status setup_device(struct device **device, const struct config *config)
+bool setup_finds_gpu(const struct config *config, int local_rank)
+{
+    static bool said;
+    if (config->device.kind != CONFIG_DEVICE_AUTO || !device_has_cuda())
+        return false;
+    if (device_check_cuda(local_rank) == STATUS_OK)
+        return true;
+    if (!said)
+        log_info("device.kind is auto: the CPU, since %s", status_message());
+    said = true;
+    status_clear();
+    return false;
+}
+
+enum status setup_device(struct device **device, const struct config *config, int local_rank)
 {
     enum status status = STATUS_OK;
+    char kind[32] = "cpu";
     static const enum precision precisions[] = {
         [CONFIG_PRECISION_AUTO] = PRECISION_FP32,
         [CONFIG_FP32] = PRECISION_FP32,
         [CONFIG_TF32] = PRECISION_TF32,
         [CONFIG_BF16] = PRECISION_BF16,
     };
-    if (config->device.kind == CONFIG_DEVICE_CUDA)
-        FAIL(STATUS_USAGE, "device.kind: this build has no CUDA; use cpu");
-    TRY(device_open(device, "cpu", precisions[config->device.precision], config->device.threads));
+    if (config->device.kind == CONFIG_DEVICE_CUDA) {
+        if (device_check_cuda(local_rank) != STATUS_OK)
+            FAIL(STATUS_USAGE, "device.kind: %s; use cpu", status_message());
+        snprintf(kind, sizeof kind, "cuda:%d", local_rank);
+    }
+    TRY(device_open(device, kind, precisions[config->device.precision], config->device.threads));
 fail:
     return status;
 }

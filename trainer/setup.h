@@ -15,7 +15,10 @@ int setup_cores(const struct comm *comm);
 /* STATUS_USAGE for keys of the configuration that are known but not served yet. */
 enum status setup_check_supported(const struct config *config);
 
-enum status setup_device(struct device **device, const struct config *config);
+/* local_rank: among the ranks of this host, which take its GPUs in turn. `auto` is a GPU where this build and machine
+ * have one, and says so if not. */
+bool setup_finds_gpu(const struct config *config, int local_rank); /* for device.kind auto: config_facts.cuda */
+enum status setup_device(struct device **device, const struct config *config, int local_rank);
 
 /* config must be resolved; its strings are used until the model is created. */
 struct model_config setup_model_config(const struct config *config);

@@ -144,7 +144,9 @@ enum status training_step(struct training *t)
     watch_at(t->options.watch, WATCH_EXCHANGING, t->step + 1);
     if (t->config->run.deterministic && t->share % 2 == 0)
         TRY(push_all(t));
-    TRY(bucket_wait(t->buckets, t->micro_batches, &exposed));
+    TRY(bucket_wait(t->buckets, ops->stream ? 1 : t->micro_batches, &exposed));
+    if (ops->stream) /* the sums are not in the host's memory */
+        ops->lincomb(t->device, 1 / (float)t->micro_batches, t->sums, 0, t->sums, t->sums, t->layout.count);
     watch_at(t->options.watch, WATCH_UPDATING, t->step + 1);
     ops->copy_out(t->device, head, t->sums, sizeof head);
     t->stop = head[SUM_STOP] > 0;

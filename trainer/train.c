@@ -285,6 +285,7 @@ static void finish(struct training *t)
     progress_destroy(t->progress);
     observer_destroy(t->observer);
     buckets_destroy(t->buckets);
+    comm_destroy(t->device_comm);
     loader_destroy(t->loader);
     loader_destroy(t->val_loader);
     optimizer_destroy(t->optimizer);

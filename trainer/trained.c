@@ -73,7 +73,7 @@ enum status trained_open(struct trained *t, const char *path, const char *data, 
     enum status status = STATUS_OK;
     *t = (struct trained){ 0 };
     TRY(read_config(t, path, overrides, count, threads, cores));
-    TRY(setup_device(&t->device, &t->config));
+    TRY(setup_device(&t->device, &t->config, 0));
     if (data) {
         TRY(dataset_open(&t->dataset, data));
         TRY(setup_check_dataset(&t->config, t->dataset, data));

@@ -4,6 +4,7 @@
 
 #include "base/tuned.h"
 #include "comm/bucket.h"
+#include "comm/nccl.h"
 #include "data/loader.h"
 #include "layers/net.h"
 #include "trainer/checkpoint.h"
@@ -49,6 +50,7 @@ struct training {
     struct optimizer *optimizer;
     struct loader *loader, *val_loader;
     struct buckets *buckets;
+    struct comm *device_comm;     /* of several GPUs, for the buckets; NULL without */
     struct schedule schedule;
 
     struct net_sums layout;

@@ -203,7 +203,8 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
         return;
     v = through(g, spec, CUDNN_POINTWISE_MUL, v, number(g, N), NULL);
     if (kind == DNN_MASK_ADD) {
-        through(g, spec, CUDNN_POINTWISE_RELU_BWD, v, result_tensor(g, spec, MASK, stored(spec)), result);
+        cudnnBackendDescriptor_t size = through(g, spec, CUDNN_POINTWISE_ABS, result_tensor(g, spec, MASK, stored(spec)), NULL, NULL);
+        through(g, spec, CUDNN_POINTWISE_RELU_BWD, v, size, result);
         return;
     }
     v = through(g, spec, CUDNN_POINTWISE_SUB, v, number(g, T), NULL);

@@ -133,6 +133,24 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
                   q, a);
 }
 
+/* Three numbers: the launch's latency. */
+struct numbers {
+    float *to, a, b, c;
+};
+
+DEVICE void numbers(const struct numbers *n)
+{
+    if (threadIdx.x == 0 && blockIdx.x == 0)
+        n->to[0] = n->a, n->to[1] = n->b, n->to[2] = n->c;
+}
+KERNEL(write_numbers, numbers, numbers(&a))
+
+void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
+{
+    struct numbers n = { to, a, b, c };
+    RUN(write_numbers, 1, 1, q, n);
+}
+
 /* ---- epilogue of a convolution ---- */
 
 /* out = f(alpha conv + beta add), and, of the code that is written, bits and per-channel sums for the batch norm

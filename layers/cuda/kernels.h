@@ -39,6 +39,9 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
 
+/* to[0..2] = a, b, c: for graphs that read their factors from memory. */
+void kernel_numbers(const struct queue *q, float *to, float a, float b, float c);
+
 /* result (device) = sum of x y, in double. `type` of both. */
 void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result);
 

@@ -421,6 +421,8 @@ int main(int count, char **arguments)
             return o == 'h' ? 0 : 2;
         }
     options.names = arguments + optind;
+    if (options.device && any_device_missing(options.device))
+        return check_skip(any_device_missing(options.device));
     printf("seed %" PRIu64 "\n", options.seed);
     run_all(&options);
     return check_done("ops");

@@ -209,6 +209,11 @@ fail:
 }
 #endif
 
+const char *any_device_missing(const char *kind)
+{
+    return strncmp(kind, "cuda", 4) == 0 && device_check_cuda(0) != STATUS_OK ? status_message() : NULL;
+}
+
 enum status any_device_open(struct device **device, const char *kind, enum precision precision, int threads)
 {
 #ifdef CSC_HAVE_EMULATION

@@ -397,6 +397,8 @@ int main(int count, char **arguments)
     if (count == 3)
         seed = strtoull(arguments[2], NULL, 0);
     printf("seed %" PRIu64 "\n", seed);
+    if (any_device_missing(arguments[1]))
+        return check_skip(any_device_missing(arguments[1]));
     rig_must(any_device_open(&device, arguments[1], PRECISION_FP32, 2));
     check_adjoint(device);
     check_gradients(device);

@@ -133,6 +133,8 @@ int main(int count, char **arguments)
         snprintf(why, sizeof why, "no %s", path);
         return check_skip(why);
     }
+    if (any_device_missing(arguments[1]))
+        return check_skip(any_device_missing(arguments[1]));
     rig_must(any_device_open(&device, arguments[1], PRECISION_FP32, 2));
     for (size_t i = 0; i < json_array_size(file.cases); i++) {
         struct golden c = read_case(&file, json_array_get(file.cases, i));

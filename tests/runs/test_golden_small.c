@@ -412,6 +412,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: test-golden-small BACKEND FILE.json...\n");
         return 2;
     }
+    if (strcmp(argv[1], "cuda") == 0 && device_check_cuda(0) != STATUS_OK)
+        return check_skip(status_message());
     for (int i = 2; i < argc; i++)
         run_case(argv[i], argv[1]);
     return check_done("golden-small");

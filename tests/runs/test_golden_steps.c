@@ -279,6 +279,10 @@ static int run_folder(const char *root, const char *backend)
 int main(int argc, char **argv)
 {
     int cases = 0;
+    if (argc < 2)
+        return 2;
+    if (strcmp(argv[1], "cuda") == 0 && device_check_cuda(0) != STATUS_OK)
+        return check_skip(status_message());
     for (int i = 2; i < argc; i++)
         cases += run_folder(argv[i], argv[1]);
     if (!cases)

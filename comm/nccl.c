@@ -1,0 +1,339 @@
+/* nccl.c - NCCL without blocking calls: whatever a peer does, this rank looks at NCCL's asynchronous error and at the
+ * clock, and ends with one line. A failed communicator is aborted, which also ends its kernels on the GPU. */
+#include "comm/nccl.h"
+
+#include <cuda_runtime_api.h>
+#include <nccl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "comm/nccl_cast.h"
+
+enum { MOST_REQUESTS = 256, BUS_ID = 32 };
+
+struct comm_request {
+    bool busy;
+    float *data;
+    size_t count;
+    cudaEvent_t done;
+};
+
+struct nccl_comm {
+    struct comm base;
+    struct comm *ranks;
+    cudaStream_t compute, own;
+    cudaEvent_t ready;
+    ncclComm_t nccl;
+    void *registered;        /* handle */
+    uint16_t *packed;        /* device: bf16 copies of `packed_count` values */
+    size_t packed_count;
+    double timeout_s;
+    struct comm_request requests[MOST_REQUESTS];
+};
+
+static struct nccl_comm *of(struct comm *comm)
+{
+    return (struct nccl_comm *)comm;
+}
+
+static enum status lost(const char *call, const char *why, const char *file, int line)
+{
+    return status_report(STATUS_LOST, file, line, "%s: %s: a rank, its GPU or the network was lost", call, why);
+}
+
+#define TRY_CUDA(call)                                                              \
+    do {                                                                            \
+        cudaError_t error_ = (call);                                                \
+        if (error_ != cudaSuccess) {                                                \
+            status = lost(#call, cudaGetErrorString(error_), __FILE__, __LINE__);   \
+            goto fail;                                                              \
+        }                                                                           \
+    } while (0)
+
+/* Calls on a non-blocking communicator may say that they are still at it. */
+#define TRY_NCCL(comm, call)                                                        \
+    do {                                                                            \
+        ncclResult_t error_ = (call);                                               \
+        if (error_ == ncclInProgress)                                               \
+            error_ = settle(comm);                                                  \
+        if (error_ != ncclSuccess) {                                                \
+            status = lost(#call, reason(comm, error_), __FILE__, __LINE__);         \
+            goto fail;                                                              \
+        }                                                                           \
+    } while (0)
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void nap(void)
+{
+    const struct timespec moment = { .tv_nsec = 20000 };
+    nanosleep(&moment, NULL);
+}
+
+static const char *reason(const struct nccl_comm *c, ncclResult_t error)
+{
+    const char *detail = ncclGetLastError(c->nccl);
+    if (error == ncclInProgress)
+        return "no answer within comm.timeout_s";
+    return detail && *detail ? detail : ncclGetErrorString(error);
+}
+
+/* Until the communicator has done what it was asked; ncclInProgress if that takes too long. */
+static ncclResult_t settle(const struct nccl_comm *c)
+{
+    ncclResult_t state = ncclInProgress;
+    double end = now() + c->timeout_s;
+    while (now() < end) {
+        ncclResult_t asked = ncclCommGetAsyncError(c->nccl, &state);
+        if (asked != ncclSuccess)
+            return asked;
+        if (state != ncclInProgress)
+            return state;
+        nap();
+    }
+    return ncclInProgress;
+}
+
+/* ---- sums ---- */
+
+static enum status reserve(struct nccl_comm *c, size_t count)
+{
+    enum status status = STATUS_OK;
+    if (count <= c->packed_count)
+        return STATUS_OK;
+    TRY_CUDA(cudaFree(c->packed));
+    c->packed = NULL;
+    c->packed_count = 0;
+    TRY_CUDA(cudaMalloc((void **)&c->packed, count * sizeof *c->packed));
+    c->packed_count = count;
+fail:
+    return status;
+}
+
+static enum status nccl_start_sum(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
+                                  struct comm_request **request)
+{
+    enum status status = STATUS_OK;
+    struct nccl_comm *c = of(comm);
+    struct comm_request *r = NULL;
+    if (ordered)
+        FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
+    for (int i = 0; i < MOST_REQUESTS && !r; i++)
+        if (!c->requests[i].busy)
+            r = &c->requests[i];
+    if (!r)
+        FAIL(STATUS_BUG, "more than %d sums under way", MOST_REQUESTS);
+    if (!r->done)
+        TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
+    TRY_CUDA(cudaEventRecord(c->ready, c->compute));
+    TRY_CUDA(cudaStreamWaitEvent(c->own, c->ready, 0));
+    if (wire == COMM_BF16) { /* the copy is shared: sums follow each other on one stream */
+        TRY(reserve(c, count));
+        TRY_CUDA(nccl_narrow(data, c->packed, count, c->own));
+        TRY_NCCL(c, ncclAllReduce(c->packed, c->packed, count, ncclBfloat16, ncclSum, c->nccl, c->own));
+        TRY_CUDA(nccl_widen(c->packed, data, count, c->own));
+    } else {
+        TRY_NCCL(c, ncclAllReduce(data, data, count, ncclFloat32, ncclSum, c->nccl, c->own));
+    }
+    TRY_CUDA(cudaEventRecord(r->done, c->own));
+    r->busy = true;
+    *request = r;
+fail:
+    return status;
+}
+
+static enum status nccl_progress(struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    struct nccl_comm *c = of(comm);
+    ncclResult_t state = ncclSuccess;
+    TRY_NCCL(c, ncclCommGetAsyncError(c->nccl, &state));
+    if (state != ncclSuccess && state != ncclInProgress)
+        TRY_NCCL(c, state);
+fail:
+    return status;
+}
+
+/* Waits on the host, so that a lost peer is noticed here and not in some later copy that would never end. */
+static enum status nccl_wait(struct comm *comm, struct comm_request *request)
+{
+    enum status status = STATUS_OK;
+    struct nccl_comm *c = of(comm);
+    double end = now() + c->timeout_s;
+    cudaError_t state;
+    while ((state = cudaEventQuery(request->done)) == cudaErrorNotReady) {
+        TRY(nccl_progress(comm));
+        if (now() > end)
+            FAIL(STATUS_LOST, "rank %d waited %g s for a sum over the ranks' GPUs: a rank hangs or was lost",
+                 comm->rank, c->timeout_s);
+        nap();
+    }
+    TRY_CUDA(state);
+    TRY_CUDA(cudaStreamWaitEvent(c->compute, request->done, 0));
+    request->busy = false;
+fail:
+    if (status != STATUS_OK && c->nccl) { /* ends the kernels that wait on the GPU */
+        ncclCommAbort(c->nccl);
+        c->nccl = NULL;
+    }
+    return status;
+}
+
+static enum status nccl_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered)
+{
+    enum status status = STATUS_OK;
+    struct comm_request *request;
+    TRY(nccl_start_sum(comm, data, count, wire, ordered, &request));
+    TRY(nccl_wait(comm, request));
+fail:
+    return status;
+}
+
+/* ---- all else: the ranks' own ---- */
+
+static enum status nccl_broadcast(struct comm *comm, void *data, size_t bytes, int root)
+{
+    return of(comm)->ranks->ops->broadcast(of(comm)->ranks, data, bytes, root);
+}
+
+static enum status nccl_sum_f64(struct comm *comm, double *data, size_t count, bool ordered)
+{
+    return of(comm)->ranks->ops->sum_f64(of(comm)->ranks, data, count, ordered);
+}
+
+static enum status nccl_max_i64(struct comm *comm, int64_t *data, size_t count)
+{
+    return of(comm)->ranks->ops->max_i64(of(comm)->ranks, data, count);
+}
+
+static enum status nccl_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+{
+    return of(comm)->ranks->ops->gather(of(comm)->ranks, data, bytes, out);
+}
+
+static enum status nccl_barrier(struct comm *comm)
+{
+    return of(comm)->ranks->ops->barrier(of(comm)->ranks);
+}
+
+static void __attribute__((noreturn)) nccl_abort(struct comm *comm, int exit_code)
+{
+    if (of(comm)->nccl)
+        ncclCommAbort(of(comm)->nccl);
+    of(comm)->ranks->ops->abort(of(comm)->ranks, exit_code);
+}
+
+static void nccl_destroy(struct comm *comm)
+{
+    struct nccl_comm *c = of(comm);
+    if (c->nccl && c->registered)
+        ncclCommDeregister(c->nccl, c->registered);
+    if (c->nccl && ncclCommFinalize(c->nccl) == ncclInProgress)
+        settle(c);
+    if (c->nccl)
+        ncclCommDestroy(c->nccl);
+    for (int i = 0; i < MOST_REQUESTS; i++)
+        if (c->requests[i].done)
+            cudaEventDestroy(c->requests[i].done);
+    if (c->ready)
+        cudaEventDestroy(c->ready);
+    if (c->own)
+        cudaStreamDestroy(c->own);
+    cudaFree(c->packed);
+    free(c);
+}
+
+static const struct comm_ops nccl_ops = {
+    .name = "nccl",
+    .broadcast = nccl_broadcast,
+    .sum_f32 = nccl_sum_f32,
+    .sum_f64 = nccl_sum_f64,
+    .start_sum_f32 = nccl_start_sum,
+    .progress = nccl_progress,
+    .wait = nccl_wait,
+    .max_i64 = nccl_max_i64,
+    .gather = nccl_gather,
+    .barrier = nccl_barrier,
+    .abort = nccl_abort,
+    .destroy = nccl_destroy,
+};
+
+/* ---- start ---- */
+
+struct place {
+    int64_t host; /* the lowest rank of the host */
+    char bus[BUS_ID];
+};
+
+/* NCCL would say so too, but neither which ranks nor what to do. */
+static enum status check_own_gpu(struct comm *ranks)
+{
+    enum status status = STATUS_OK;
+    struct place mine = { .host = ranks->rank - ranks->local_rank };
+    struct place *all = calloc(ranks->size, sizeof *all);
+    int device = 0;
+    if (!all)
+        FAIL(STATUS_NOMEM, "out of memory for %d ranks' GPUs", ranks->size);
+    TRY_CUDA(cudaGetDevice(&device));
+    TRY_CUDA(cudaDeviceGetPCIBusId(mine.bus, BUS_ID, device));
+    TRY(ranks->ops->gather(ranks, &mine, sizeof mine, all));
+    for (int a = 0; a < ranks->size; a++)
+        for (int b = a + 1; b < ranks->size; b++)
+            if (all[a].host == all[b].host && strncmp(all[a].bus, all[b].bus, BUS_ID) == 0)
+                FAIL(STATUS_USAGE, "ranks %d and %d share GPU %.*s: start as many ranks on a host as it has GPUs", a, b,
+                     BUS_ID, all[a].bus);
+fail:
+    free(all);
+    return status;
+}
+
+static enum status connect_ranks(struct nccl_comm *c)
+{
+    enum status status = STATUS_OK;
+    struct { ncclUniqueId id; ncclResult_t error; } first = { .error = ncclSuccess };
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    if (c->base.rank == 0)
+        first.error = ncclGetUniqueId(&first.id);
+    TRY(c->ranks->ops->broadcast(c->ranks, &first, sizeof first, 0));
+    if (first.error != ncclSuccess)
+        FAIL(STATUS_LOST, "ncclGetUniqueId on rank 0: %s", ncclGetErrorString(first.error));
+    TRY_NCCL(c, ncclCommInitRankConfig(&c->nccl, c->base.size, first.id, c->base.rank, &config));
+fail:
+    return status;
+}
+
+enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, void *memory, size_t bytes,
+                             double timeout_s)
+{
+    enum status status = STATUS_OK;
+    struct nccl_comm *c = calloc(1, sizeof *c);
+    if (!c)
+        FAIL(STATUS_NOMEM, "out of memory");
+    c->base = *ranks;
+    c->base.ops = &nccl_ops;
+    c->ranks = ranks;
+    c->compute = stream;
+    c->timeout_s = timeout_s;
+    TRY(check_own_gpu(ranks));
+    TRY_CUDA(cudaStreamCreateWithFlags(&c->own, cudaStreamNonBlocking));
+    TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
+    TRY(connect_ranks(c));
+    TRY_NCCL(c, ncclCommRegister(c->nccl, memory, bytes, &c->registered));
+    *comm = &c->base;
+    c = NULL;
+fail:
+    if (c && c->nccl) {
+        ncclCommAbort(c->nccl);
+        c->nccl = NULL;
+    }
+    if (c)
+        nccl_destroy(&c->base);
+    return status;
+}

@@ -1,0 +1,20 @@
+/* nccl_cast.h - gradients to and from bf16 on the GPU, for the wire. count values; returns the launch's error. */
+#ifndef CSC_COMM_NCCL_CAST_H
+#define CSC_COMM_NCCL_CAST_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include <cuda_runtime_api.h>
+#include <stddef.h>
+#include <stdint.h>
+
+cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream);
+cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,243 @@
+/* conv.c - convolutions of the CUDA backend: a cuDNN plan with the epilogue fused where cuDNN can, else the plain
+ * convolution and one own pass. Inputs whose channels are no multiple of 8 are folded (kernels.h). */
+#include <stdlib.h>
+
+#include "layers/cuda/gpu.h"
+
+struct cuda_conv {
+    struct conv base;
+    bool folds;
+    struct fold fold;          /* fold.folded: what cuDNN computes */
+    void *weights;             /* activations, of the folded shape */
+    float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
+    float written[2][DNN_TAILS][3]; /* what is there now */
+    size_t result_at, gradient_at;  /* in scratch, behind the folded image */
+};
+
+static struct gpu *gpu_of(const struct conv *conv)
+{
+    return (struct gpu *)conv->device;
+}
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + 255) / 256 * 256;
+}
+
+static void conv_destroy(struct conv *conv)
+{
+    free(conv);
+}
+
+/* Plans what is called most; the fused ones are built when they are first called. */
+static enum status make_plans(struct cuda_conv *c)
+{
+    enum status status = STATUS_OK;
+    static const unsigned use_of[] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
+    for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
+        struct dnn_spec spec = { .kind = kind, .shape = c->fold.folded, .precision = c->base.precision, .float_result = true };
+        struct dnn_plan *plan = NULL;
+        if (!(c->base.uses & use_of[kind]))
+            continue;
+        TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
+        if (!plan)
+            FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
+                 kind == DNN_FORWARD ? "forward" : kind == DNN_ADJOINT ? "backward-data" : "backward-filter", spec.shape.n,
+                 spec.shape.h, spec.shape.w, spec.shape.c, spec.shape.d, spec.shape.k, spec.shape.k, spec.shape.stride,
+                 precision_name(spec.precision));
+    }
+fail:
+    return status;
+}
+
+static enum status conv_create(struct device *device, const struct conv_shape *shape, enum precision precision,
+                               unsigned uses, struct conv **conv)
+{
+    enum status status = STATUS_OK;
+    struct cuda_conv *c = NULL;
+    TRY(conv_shape_check(shape));
+    c = calloc(1, sizeof *c);
+    if (!c)
+        FAIL(STATUS_NOMEM, "out of memory for a convolution");
+    c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
+    c->fold = kernel_fold_shape(shape);
+    c->folds = shape->c % 8 != 0;
+    if (!c->folds)
+        c->fold.folded = *shape;
+    const struct conv_shape *s = &c->fold.folded;
+    size_t bytes = precision_bytes(precision), in = conv_in_count(s) * bytes, out = conv_out_count(s) * bytes;
+    c->result_at = c->folds ? rounded(in) : 0;
+    c->gradient_at = c->result_at + (in > out ? rounded(in) : rounded(out));
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? conv_weight_count(s) * sizeof(float) : 0);
+    TRY(make_plans(c));
+    *conv = &c->base;
+    c = NULL;
+fail:
+    free(c);
+    return status;
+}
+
+static void conv_place(struct conv *conv, struct arena *arena)
+{
+    struct cuda_conv *c = (struct cuda_conv *)conv;
+    c->weights = arena_take(arena, conv_weight_count(&c->fold.folded) * precision_bytes(conv->precision));
+    c->numbers = arena_take(arena, sizeof c->written);
+}
+
+static enum status failed_before(const struct conv *conv)
+{
+    return status_restore(&gpu_of(conv)->failure);
+}
+
+static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
+{
+    struct cuda_conv *c = (struct cuda_conv *)conv;
+    struct queue q = cuda_conv_queue(conv);
+    (void)scratch;
+    if (gpu_of(conv)->failure.code != STATUS_OK)
+        return failed_before(conv);
+    if (c->folds)
+        kernel_fold_weights(&q, &c->fold, weights, c->weights);
+    else
+        kernel_to_activation(&q, weights, c->weights, conv_weight_count(&conv->shape));
+    return STATUS_OK;
+}
+
+/* The fused form of an epilogue; DNN_TAILS: there is none. */
+static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
+{
+    if (e->add && (e->beta != 1 || e->add == out))
+        return DNN_TAILS;
+    if (e->kind == EPILOGUE_LINEAR)
+        return e->add ? DNN_ADD : e->alpha == 1 ? DNN_PLAIN : DNN_SCALE;
+    if (e->kind == EPILOGUE_SHRINK)
+        return !e->nonnegative ? DNN_TAILS : e->add ? DNN_SHRINK_ADD : DNN_SHRINK;
+    return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
+}
+
+/* The factors that a fused tail reads; written again only when they have changed. */
+static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_kind kind, enum dnn_tail tail,
+                                const struct epilogue *e)
+{
+    float *to = c->numbers + (kind * DNN_TAILS + tail) * 3, *was = c->written[kind][tail];
+    float nu = tail >= DNN_SHRINK ? e->nu : 1, threshold = e->kind == EPILOGUE_SHRINK ? e->threshold : 0;
+    if (was[0] != e->alpha || was[1] != nu || was[2] != threshold) {
+        kernel_numbers(q, to, e->alpha, nu, threshold);
+        was[0] = e->alpha, was[1] = nu, was[2] = threshold;
+    }
+    return to;
+}
+
+/* image and code of the folded shape; the result, `to`, is one of them. */
+static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, struct dnn_operands *operands,
+                       bool *done)
+{
+    enum status status = STATUS_OK;
+    struct gpu *gpu = gpu_of(&c->base);
+    const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
+                                   .float_result = true };
+    struct dnn_plan *plan;
+    TRY(gpu_plan(gpu, &spec, &plan));
+    *done = plan != NULL;
+    operands->weights = operands->weights ? operands->weights : c->weights;
+    if (plan)
+        TRY(dnn_run(plan, gpu->dnn, operands, gpu->workspace));
+fail:
+    return status;
+}
+
+/* A convolution whose result has the plain layout: fused, or plain and then the epilogue. */
+static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void *in, void *out, const struct epilogue *e,
+                            char *scratch)
+{
+    enum status status = STATUS_OK;
+    struct queue q = cuda_conv_queue(&c->base);
+    enum dnn_tail tail = tail_of(e, out);
+    const struct conv_shape *s = &c->fold.folded;
+    size_t count = kind == DNN_FORWARD ? conv_out_count(s) : conv_in_count(s);
+    int channels = kind == DNN_FORWARD ? s->d : s->c;
+    bool done = false;
+    if (tail != DNN_TAILS) {
+        struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
+                                      .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL };
+        if (tail != DNN_PLAIN)
+            fused.numbers = numbers_for(c, &q, kind, tail, e);
+        TRY(run(c, kind, tail, &fused, &done));
+    }
+    if (!done) {
+        void *result = scratch + c->result_at;
+        struct dnn_operands plain = { .image = kind == DNN_FORWARD ? in : result,
+                                      .code = kind == DNN_FORWARD ? result : in };
+        TRY(run(c, kind, DNN_PLAIN, &plain, &done));
+        cuda_epilogue(&c->base, e, q.type, result, out, count / channels, channels);
+    }
+fail:
+    return status;
+}
+
+static const void *folded(struct cuda_conv *c, const struct queue *q, const void *in, void *scratch)
+{
+    if (!c->folds)
+        return in;
+    kernel_fold_image(q, &c->fold, in, scratch);
+    return scratch;
+}
+
+static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    struct cuda_conv *c = (struct cuda_conv *)conv;
+    struct queue q = cuda_conv_queue(conv);
+    if (gpu_of(conv)->failure.code != STATUS_OK)
+        return failed_before(conv);
+    return run_with(c, DNN_FORWARD, folded(c, &q, in, scratch), out, e, scratch);
+}
+
+static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    enum status status = STATUS_OK;
+    struct cuda_conv *c = (struct cuda_conv *)conv;
+    struct queue q = cuda_conv_queue(conv);
+    bool done;
+    if (gpu_of(conv)->failure.code != STATUS_OK)
+        return failed_before(conv);
+    if (!c->folds)
+        return run_with(c, DNN_ADJOINT, in, out, e, scratch);
+    struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
+    TRY(run(c, DNN_ADJOINT, DNN_PLAIN, &plain, &done));
+    kernel_unfold_image(&q, &c->fold, q.type, plain.image, e, out);
+fail:
+    return status;
+}
+
+static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw, void *scratch)
+{
+    enum status status = STATUS_OK;
+    struct cuda_conv *c = (struct cuda_conv *)conv;
+    struct queue q = cuda_conv_queue(conv);
+    float *gradient = (float *)((char *)scratch + c->gradient_at);
+    bool done;
+    if (gpu_of(conv)->failure.code != STATUS_OK)
+        return failed_before(conv);
+    for (int t = 0; t < count; t++) {
+        struct dnn_operands operands = { .image = folded(c, &q, terms[t].x, scratch), .code = terms[t].d,
+                                         .weights = gradient };
+        TRY(run(c, DNN_GRADIENT, DNN_PLAIN, &operands, &done));
+        if (c->folds)
+            kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, dw);
+        else
+            kernel_lincomb(&q, 1, dw, terms[t].alpha, gradient, dw, conv_weight_count(&conv->shape));
+    }
+fail:
+    return status;
+}
+
+void gpu_fill_conv(struct backend *table)
+{
+    table->conv_create = conv_create;
+    table->conv_destroy = conv_destroy;
+    table->conv_place = conv_place;
+    table->conv_load = conv_load;
+    table->conv_forward = conv_forward;
+    table->conv_adjoint = conv_adjoint;
+    table->conv_gradient = conv_gradient;
+}

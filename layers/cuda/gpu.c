@@ -1,0 +1,318 @@
+/* gpu.c - the CUDA device: memory, copies, plans of convolutions. One stream; nothing waits but copies to the host. */
+#include "layers/cuda/gpu.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/tuned.h"
+#include "layers/cuda/cuda.h"
+
+enum { LEAST_CAPABILITY = 8, TRIED = 4, TIMED = 5 }; /* plans tried, runs of each */
+
+static struct gpu *of(struct device *device)
+{
+    return (struct gpu *)device;
+}
+
+void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line)
+{
+    if (error == cudaSuccess || gpu->failure.code != STATUS_OK)
+        return;
+    status_report(STATUS_LOST, file, line, "the GPU failed: %s", cudaGetErrorString(error));
+    status_save(&gpu->failure);
+}
+
+/* ---- memory ---- */
+
+static enum status arena_on_gpu(struct device *device, struct arena *arena)
+{
+    enum status status = STATUS_OK;
+    size_t there = 0, all = 0;
+    cudaError_t error = cudaMalloc((void **)&arena->memory, arena->used ? arena->used : 1);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        cudaMemGetInfo(&there, &all);
+        FAIL(STATUS_NOMEM, "the GPU has %.1f of %.1f GB free, but %.1f are needed: lower train.micro_batch", 1e-9 * there,
+             1e-9 * all, 1e-9 * arena->used);
+    }
+    if (error == cudaSuccess)
+        error = cudaMemsetAsync(arena->memory, 0, arena->used, of(device)->stream);
+    if (error != cudaSuccess)
+        FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(error));
+    arena->size = arena->used;
+    arena->used = 0;
+    return STATUS_OK;
+fail:
+    arena->memory = NULL;
+    return status;
+}
+
+static void arena_off_gpu(struct device *device, struct arena *arena)
+{
+    if (arena->memory)
+        GPU_CHECK(of(device), cudaFree(arena->memory));
+    *arena = (struct arena){ 0 };
+}
+
+static void copy_in(struct device *device, void *to, const void *from, size_t bytes)
+{
+    cuda_queue(device);
+    GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, of(device)->stream));
+}
+
+static void copy_out(struct device *device, void *to, const void *from, size_t bytes)
+{
+    GPU_CHECK(of(device), cudaGetLastError()); /* of launches */
+    GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(device)->stream));
+    GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
+    if (of(device)->failure.code != STATUS_OK)
+        memset(to, 0xff, bytes); /* NaN: nobody mistakes it for a result */
+}
+
+static void zero(struct device *device, void *data, size_t bytes)
+{
+    cuda_queue(device);
+    GPU_CHECK(of(device), cudaMemsetAsync(data, 0, bytes, of(device)->stream));
+}
+
+void *cuda_staging(struct cuda_device *device, size_t bytes)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    if (bytes <= device->staging_bytes)
+        return device->staging;
+    GPU_CHECK(gpu, cudaFree(device->staging)); /* waits for its users */
+    device->staging = NULL;
+    device->staging_bytes = 0;
+    cudaError_t error = cudaMalloc(&device->staging, bytes);
+    GPU_CHECK(gpu, error);
+    device->staging_bytes = error == cudaSuccess ? bytes : 0;
+    return device->staging;
+}
+
+/* ---- plans ---- */
+
+struct trial {
+    void *image, *code, *weights;
+    cudaEvent_t start, end;
+};
+
+static enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
+{
+    enum status status = STATUS_OK;
+    const struct conv_shape *s = &spec->shape;
+    size_t bytes = precision_bytes(spec->precision);
+    if (cudaMalloc(&trial->image, conv_in_count(s) * bytes) != cudaSuccess ||
+        cudaMalloc(&trial->code, conv_out_count(s) * bytes) != cudaSuccess ||
+        cudaMalloc(&trial->weights, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
+        cudaMemset(trial->image, 0, conv_in_count(s) * bytes) != cudaSuccess ||
+        cudaMemset(trial->code, 0, conv_out_count(s) * bytes) != cudaSuccess ||
+        cudaMemset(trial->weights, 0, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
+        cudaEventCreate(&trial->start) != cudaSuccess || cudaEventCreate(&trial->end) != cudaSuccess)
+        FAIL(STATUS_NOMEM, "the GPU has no memory to measure a convolution: %s", cudaGetErrorString(cudaGetLastError()));
+fail:
+    return status;
+}
+
+static void trial_finish(struct trial *trial)
+{
+    cudaFree(trial->image);
+    cudaFree(trial->code);
+    cudaFree(trial->weights);
+    if (trial->start)
+        cudaEventDestroy(trial->start);
+    if (trial->end)
+        cudaEventDestroy(trial->end);
+}
+
+/* The least of some runs, in milliseconds. */
+static enum status time_plan(struct gpu *gpu, const struct dnn_plan *plan, struct trial *trial, float *least)
+{
+    enum status status = STATUS_OK;
+    const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights };
+    *least = INFINITY;
+    for (int i = 0; i <= TIMED; i++) { /* the first one warms up */
+        float ms = INFINITY;
+        cudaError_t error = cudaEventRecord(trial->start, gpu->stream);
+        TRY(dnn_run(plan, gpu->dnn, &operands, gpu->workspace));
+        if (error == cudaSuccess)
+            error = cudaEventRecord(trial->end, gpu->stream);
+        if (error == cudaSuccess)
+            error = cudaEventSynchronize(trial->end);
+        if (error == cudaSuccess)
+            error = cudaEventElapsedTime(&ms, trial->start, trial->end);
+        if (error != cudaSuccess)
+            FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(error));
+        if (i > 0)
+            *least = ms < *least ? ms : *least;
+    }
+fail:
+    return status;
+}
+
+static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, const char *key, struct dnn_plan **best)
+{
+    enum status status = STATUS_OK;
+    struct trial trial = { 0 };
+    struct dnn_plan *plan = NULL;
+    float best_ms = INFINITY, ms;
+    int chosen = 0;
+    char text[16];
+    TRY(trial_init(&trial, spec));
+    for (int choice = 0; choice < TRIED; choice++) {
+        TRY(dnn_plan_create(&plan, gpu->dnn, NULL, spec, choice, GPU_WORKSPACE));
+        if (!plan)
+            break;
+        TRY(time_plan(gpu, plan, &trial, &ms));
+        if (ms < best_ms) {
+            struct dnn_plan *slower = *best;
+            *best = plan;
+            plan = slower;
+            best_ms = ms;
+            chosen = choice;
+        }
+        dnn_plan_destroy(plan);
+        plan = NULL;
+    }
+    if (*best) {
+        snprintf(text, sizeof text, "%d", chosen);
+        TRY(tuned_set(gpu->base.base.tuned, key, text));
+    }
+fail:
+    dnn_plan_destroy(plan);
+    trial_finish(&trial);
+    return status;
+}
+
+enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan)
+{
+    enum status status = STATUS_OK;
+    struct tuned *tuned = gpu->base.base.tuned;
+    struct gpu_plan entry = { .plan = NULL };
+    double choice = 0;
+    dnn_spec_key(spec, entry.key);
+    for (int i = 0; i < gpu->plan_count; i++)
+        if (strcmp(gpu->plans[i].key, entry.key) == 0) {
+            *plan = gpu->plans[i].plan;
+            return STATUS_OK;
+        }
+    if (gpu->plan_count == GPU_MOST_PLANS)
+        FAIL(STATUS_BUG, "more than %d plans of convolutions", GPU_MOST_PLANS);
+    if (spec->tail == DNN_PLAIN && tuned && !tuned_number(tuned, entry.key, &choice))
+        TRY(fastest_plan(gpu, spec, entry.key, &entry.plan));
+    else
+        TRY(dnn_plan_create(&entry.plan, gpu->dnn, NULL, spec, (int)choice, GPU_WORKSPACE));
+    *plan = entry.plan;
+    gpu->plans[gpu->plan_count++] = entry;
+fail:
+    return status;
+}
+
+/* ---- device ---- */
+
+static void *stream(struct device *device)
+{
+    return of(device)->stream;
+}
+
+static void close_device(struct device *device)
+{
+    struct gpu *gpu = of(device);
+    for (int i = 0; gpu->plans && i < gpu->plan_count; i++)
+        dnn_plan_destroy(gpu->plans[i].plan);
+    free(gpu->plans);
+    if (gpu->dnn)
+        cudnnDestroy(gpu->dnn);
+    cudaFree(gpu->workspace);
+    cudaFree(gpu->base.queue.partials);
+    cudaFree(gpu->base.result);
+    cudaFree(gpu->base.staging);
+    if (gpu->stream)
+        cudaStreamDestroy(gpu->stream);
+    free(gpu);
+}
+
+/* "13.0" of 13000 */
+static void version_text(int version, char text[16])
+{
+    snprintf(text, 16, "%d.%d", version / 1000, version % 1000 / 10);
+}
+
+enum status cuda_check(int index)
+{
+    enum status status = STATUS_OK;
+    int count = 0, major = 0, minor = 0, driver = 0, runtime = 0;
+    char has[16], needs[16];
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0 &&
+        cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
+        version_text(driver, has);
+        version_text(runtime, needs);
+        FAIL(STATUS_USAGE, "the driver knows CUDA %s, this build needs %s: update it", has, needs);
+    }
+    if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice || count == 0)
+        FAIL(STATUS_USAGE, "this machine has no GPU with a driver for CUDA");
+    if (error != cudaSuccess)
+        FAIL(STATUS_USAGE, "the GPU cannot be used: %s", cudaGetErrorString(error));
+    if (index >= count)
+        FAIL(STATUS_USAGE, "rank %d of this host has no GPU of its own, there are %d: start as many ranks as "
+             "GPUs", index, count);
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) != cudaSuccess || major < LEAST_CAPABILITY)
+        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", index,
+             major, minor, LEAST_CAPABILITY);
+fail:
+    return status;
+}
+
+static enum status start(struct gpu *gpu, int index)
+{
+    enum status status = STATUS_OK;
+    cudaError_t error = cudaSetDevice(index);
+    if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking);
+    if (error == cudaSuccess)
+        error = cudaMalloc(&gpu->workspace, GPU_WORKSPACE);
+    if (error == cudaSuccess)
+        error = cudaMalloc(&gpu->base.queue.partials, KERNELS_PARTIAL_BYTES);
+    if (error == cudaSuccess)
+        error = cudaMalloc((void **)&gpu->base.result, sizeof *gpu->base.result);
+    if (error != cudaSuccess)
+        FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE,
+             "GPU %d cannot be used: %s", index, cudaGetErrorString(error));
+    cudnnStatus_t dnn = cudnnCreate(&gpu->dnn);
+    if (dnn == CUDNN_STATUS_SUCCESS)
+        dnn = cudnnSetStream(gpu->dnn, gpu->stream);
+    if (dnn != CUDNN_STATUS_SUCCESS)
+        FAIL(STATUS_USAGE, "cuDNN cannot be used: %s", cudnnGetErrorString(dnn));
+fail:
+    return status;
+}
+
+enum status cuda_open(struct device **device, int index, enum precision precision, int threads)
+{
+    enum status status = STATUS_OK;
+    struct gpu *gpu = NULL;
+    TRY(cuda_check(index));
+    gpu = calloc(1, sizeof *gpu);
+    if (!gpu || !(gpu->plans = calloc(GPU_MOST_PLANS, sizeof *gpu->plans)))
+        FAIL(STATUS_NOMEM, "out of memory");
+    TRY(start(gpu, index));
+    struct backend *table = &gpu->base.table;
+    *table = (struct backend){ .name = "cuda", .arena_allocate = arena_on_gpu, .arena_finish = arena_off_gpu,
+                               .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .close = close_device,
+                               .stream = stream };
+    cuda_fill_table(table);
+    gpu_fill_conv(table);
+    gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
+    gpu->base.queue.stream = gpu->stream;
+    gpu->base.queue.type = precision == PRECISION_BF16 ? BF16 : F32;
+    *device = &gpu->base.base;
+    gpu = NULL;
+fail:
+    if (gpu)
+        close_device(&gpu->base.base);
+    return status;
+}
+

@@ -1,0 +1,37 @@
+/* gpu.h - the GPU behind the table: stream, cuDNN, plans. Only for layers/cuda. */
+#ifndef CSC_LAYERS_CUDA_GPU_H
+#define CSC_LAYERS_CUDA_GPU_H
+
+#include <cuda_runtime_api.h>
+
+#include "layers/cuda/device.h"
+#include "layers/cuda/dnn.h"
+
+enum { GPU_MOST_PLANS = 1024 };
+#define GPU_WORKSPACE ((size_t)256 << 20) /* bytes that a convolution's plan may use */
+
+struct gpu {
+    struct cuda_device base;
+    cudaStream_t stream;
+    cudnnHandle_t dnn;
+    void *workspace;
+    /* Operations without a status leave their first failure here; the next convolution returns it. */
+    struct status_record failure;
+    struct gpu_plan { /* shared by all convolutions of a shape */
+        char key[128];
+        struct dnn_plan *plan; /* NULL: cuDNN has none */
+    } *plans;
+    int plan_count;
+};
+
+/* Remembers the first failure. */
+void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line);
+#define GPU_CHECK(gpu, call) gpu_check(gpu, call, __FILE__, __LINE__)
+
+/* The plan for this graph: by measured time for a plain convolution (recorded in device->tuned, and taken from there),
+ * else cuDNN's first. *plan is NULL if cuDNN has none. */
+enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan);
+
+void gpu_fill_conv(struct backend *table); /* conv.c */
+
+#endif
