@@ -6,7 +6,7 @@
 
 #include "comm/internal.h"
 #include "comm/launch.h"
-#include "comm/nccl.h"
+#include "comm/nccl_comm.h"
 
 size_t comm_chunk = (size_t)1 << 30;
 

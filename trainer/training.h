@@ -4,7 +4,7 @@
 
 #include "base/tuned.h"
 #include "comm/bucket.h"
-#include "comm/nccl.h"
+#include "comm/nccl_comm.h"
 #include "data/loader.h"
 #include "layers/net.h"
 #include "trainer/checkpoint.h"

@@ -1,6 +1,6 @@
-/* nccl.h - gradients in GPU memory summed over the ranks by NCCL, beside a communicator of the ranks for all else. */
-#ifndef CSC_COMM_NCCL_H
-#define CSC_COMM_NCCL_H
+/* nccl_comm.h - gradients in GPU memory summed over the ranks by NCCL, beside a communicator of the ranks for all else. */
+#ifndef CSC_COMM_NCCL_COMM_H
+#define CSC_COMM_NCCL_COMM_H
 
 #include "comm/comm.h"
 
