@@ -21,6 +21,7 @@ static enum status open_run(struct training *t)
     char path[PATH_MAX];
     TRY(run_open(&t->run, t->config->run.dir));
     TRY(checkpoint_clean(run_directory(t->run)));
+    TRY(checkpoint_writer_create(&t->writer, run_directory(t->run), t->config->checkpoint.keep));
     TRY(checkpoint_resume(run_directory(t->run), t->options.resume, path));
     if (!path[0])
         goto fail;

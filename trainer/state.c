@@ -12,9 +12,18 @@
 
 /* ---- lists of named host copies ---- */
 
+/* Filled again for every checkpoint, in the same order: from the second one on nothing is allocated. */
 struct tensors {
     struct safetensor *list;
     int count, room;
+    int filled; /* this time */
+};
+
+/* A copy of all that a checkpoint holds, which the writer reads while training goes on. */
+struct snapshot {
+    struct tensors model, optimizer;
+    struct checkpoint_state state;
+    char *config;
 };
 
 static void free_tensors(struct tensors *t)
@@ -32,6 +41,10 @@ static enum status add_tensor(struct tensors *t, const char *prefix, const char 
                               float **data)
 {
     enum status status = STATUS_OK;
+    if (t->filled < t->count) {
+        *data = (float *)t->list[t->filled++].data;
+        return STATUS_OK;
+    }
     if (t->count == t->room) {
         int room = t->room ? 2 * t->room : 64;
         struct safetensor *list = realloc(t->list, room * sizeof *list);
@@ -54,6 +67,7 @@ static enum status add_tensor(struct tensors *t, const char *prefix, const char 
     tensor.name = full;
     tensor.data = *data;
     t->list[t->count++] = tensor;
+    t->filled = t->count;
 fail:
     return status;
 }
@@ -168,50 +182,70 @@ fail:
 
 /* ---- save ---- */
 
-static enum status write_now(struct training *t, char path[])
+static void forget_texts(struct snapshot *s)
+{
+    json_decref(s->state.extra);
+    s->state.extra = NULL;
+    free(s->config);
+    s->config = NULL;
+}
+
+static enum status copy_state(struct training *t, struct snapshot *s)
 {
     enum status status = STATUS_OK;
-    struct tensors model = { 0 }, optimizer = { 0 };
-    char *config = NULL;
-    const struct optimizer *o = t->optimizer;
-    struct checkpoint_state state = {
+    forget_texts(s);
+    s->state = (struct checkpoint_state){
         .step = t->step, .epoch = t->step / t->steps_per_epoch, .epoch_step = t->step % t->steps_per_epoch,
         .seed = t->config->run.seed, .ranks = t->comm->size,
         .seconds = t->trained_before_s + training_clock() - t->started_s,
         .top1 = t->eval_step == t->step ? t->top1 : NAN, .best_top1 = t->best_top1, .best_step = t->best_step,
     };
-    snprintf(state.train, sizeof state.train, "%s", dataset_fingerprint(t->train_set));
+    snprintf(s->state.train, sizeof s->state.train, "%s", dataset_fingerprint(t->train_set));
     if (t->val_set)
-        snprintf(state.val, sizeof state.val, "%s", dataset_fingerprint(t->val_set));
-    state.extra = json_pack("{s:b, s:i, s:i, s:o*}", "momentum_started", !o->first, "threads", t->device->threads,
-                            "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned));
-    if (!state.extra || !json_object_get(state.extra, "tuned"))
+        snprintf(s->state.val, sizeof s->state.val, "%s", dataset_fingerprint(t->val_set));
+    s->state.extra = json_pack("{s:b, s:i, s:i, s:o*}", "momentum_started", !t->optimizer->first, "threads",
+                               t->device->threads, "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned));
+    if (!s->state.extra || !json_object_get(s->state.extra, "tuned"))
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
-    TRY(add_flat(&model, t->model, "", t->model->weights, t->model->running));
-    TRY(add_flat(&optimizer, t->model, "momentum.", o->velocity, NULL));
-    if (o->ema_weights)
-        TRY(add_flat(&optimizer, t->model, "ema.", o->ema_weights, o->ema_running));
-    TRY(add_power(&optimizer, t->model));
-    TRY(config_print(t->config, &config));
-    struct checkpoint_contents contents = {
-        .model = model.list, .model_count = model.count, .optimizer = optimizer.list,
-        .optimizer_count = optimizer.count, .state = &state, .config = config,
-    };
-    TRY(checkpoint_write(run_directory(t->run), &contents, path));
+    TRY(config_print(t->config, &s->config));
 fail:
-    free(config);
-    json_decref(state.extra);
-    free_tensors(&model);
-    free_tensors(&optimizer);
     return status;
 }
 
-enum status training_save(struct training *t, char path[])
+enum status training_save(struct training *t)
 {
-    enum status mine = STATUS_OK;
-    if (t->comm->rank == 0)
-        mine = write_now(t, path);
-    return training_agree(t, mine);
+    enum status status = STATUS_OK;
+    const struct optimizer *o = t->optimizer;
+    if (!t->snapshot)
+        t->snapshot = calloc(1, sizeof *t->snapshot);
+    struct snapshot *s = t->snapshot;
+    if (!s)
+        FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
+    s->model.filled = s->optimizer.filled = 0;
+    TRY(copy_state(t, s));
+    TRY(add_flat(&s->model, t->model, "", t->model->weights, t->model->running));
+    TRY(add_flat(&s->optimizer, t->model, "momentum.", o->velocity, NULL));
+    if (o->ema_weights)
+        TRY(add_flat(&s->optimizer, t->model, "ema.", o->ema_weights, o->ema_running));
+    TRY(add_power(&s->optimizer, t->model));
+    struct checkpoint_contents contents = {
+        .model = s->model.list, .model_count = s->model.count, .optimizer = s->optimizer.list,
+        .optimizer_count = s->optimizer.count, .state = &s->state, .config = s->config,
+    };
+    checkpoint_writer_start(t->writer, &contents);
+fail:
+    return status;
+}
+
+void training_free_snapshot(struct training *t)
+{
+    if (!t->snapshot)
+        return;
+    forget_texts(t->snapshot);
+    free_tensors(&t->snapshot->model);
+    free_tensors(&t->snapshot->optimizer);
+    free(t->snapshot);
+    t->snapshot = NULL;
 }
 
 /* ---- restore, on rank 0 ---- */

@@ -160,6 +160,7 @@ enum status training_step(struct training *t)
         t->interval.steps++;
     }
     t->interval.exposed_s += exposed;
+    t->interval.taken++;
     t->step++;
 fail:
     return status;

@@ -34,14 +34,28 @@ enum status training_agree(struct training *t, enum status mine)
 
 /* ---- reports ---- */
 
+/* Training goes on where a line cannot be written, as on a full disk: the operator is told, once. */
+static enum status record(struct training *t, enum status written)
+{
+    if (written == STATUS_IO && !t->metrics_fail)
+        log_warn("%s: lines are lost until it can be written again", status_message());
+    t->metrics_fail = written == STATUS_IO;
+    return written == STATUS_IO ? STATUS_OK : written;
+}
+
 void training_start_interval(struct training *t)
 {
     t->interval = (struct interval){ .start_s = training_clock() };
     loader_stats(t->loader, &t->interval.data);
 }
 
+static double per_step(const struct interval *i)
+{
+    return (double)(i->taken ? i->taken : 1);
+}
+
 /* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
-enum { DATA_WAIT, DATA_READ, DATA_DECODE, DATA_RESIZE, DATA_COPY, DATA_SKIPPED, DATA_NUMBERS };
+enum { DATA_WAIT, DATA_READ, DATA_DECODE, DATA_RESIZE, DATA_COPY, DATA_SKIPPED, DATA_BUSY, DATA_NUMBERS };
 
 static void data_numbers(const struct interval *i, const struct loader_stats *now, double seconds, double n[DATA_NUMBERS])
 {
@@ -52,32 +66,50 @@ static void data_numbers(const struct interval *i, const struct loader_stats *no
     n[DATA_RESIZE] = (b->resize_s - a->resize_s) / seconds;
     n[DATA_COPY] = (b->copy_s - a->copy_s) / seconds;
     n[DATA_SKIPPED] = (double)b->skipped; /* since the start of this call */
+    n[DATA_BUSY] = fmax(seconds - i->exposed_s, 0) / per_step(i); /* seconds a step that it did not wait for others */
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
 }
 
 /* One line; `data` is (ranks, DATA_NUMBERS). */
-static enum status write_step(struct training *t, const struct progress_numbers *n, double comm_wait, const double *data)
+static enum status write_step(struct training *t, const struct progress_numbers *n, double seconds, const double *data)
 {
     static const char *const names[] = { "rank_wait", "rank_read", "rank_decode", "rank_resize", "rank_copy" };
     enum status status = STATUS_OK;
     int ranks = t->comm->size;
     int64_t skipped = 0;
-    double *columns = calloc((size_t)ranks * DATA_SKIPPED, sizeof *columns);
+    int slowest = 0;
+    double slowest_s, *busy, *columns = calloc((size_t)ranks * (DATA_SKIPPED + 1), sizeof *columns);
     if (!columns)
         FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", ranks);
+    busy = columns + ranks * DATA_SKIPPED;
     for (int r = 0; r < ranks; r++) {
         skipped += (int64_t)data[r * DATA_NUMBERS + DATA_SKIPPED];
         for (int k = 0; k < DATA_SKIPPED; k++)
             columns[k * ranks + r] = data[r * DATA_NUMBERS + k];
+        busy[r] = data[r * DATA_NUMBERS + DATA_BUSY];
+        slowest = busy[r] > busy[slowest] ? r : slowest;
     }
-    TRY(metrics_write(t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
+    slowest_s = busy[slowest];
+    qsort(busy, (size_t)ranks, sizeof *busy, ascending);
+    double exposed = t->interval.exposed_s;
+    TRY(record(t, metrics_write(
+                      t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
                       METRIC_INT("step", t->step), METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr),
                       METRIC_NUMBER("img_s", n->img_s), METRIC_NUMBER("data_wait", n->data_wait),
-                      METRIC_NUMBER("comm_wait", comm_wait), METRIC_INT("skipped_samples", skipped),
+                      METRIC_NUMBER("comm_wait", exposed / seconds),
+                      METRIC_NUMBER("comm_exposed_s", exposed / per_step(&t->interval)),
+                      METRIC_INT("slowest_rank", slowest), METRIC_NUMBER("slowest_s", slowest_s),
+                      METRIC_NUMBER("median_s", busy[ranks / 2]), METRIC_INT("skipped_samples", skipped),
                       METRIC_NUMBERS(names[0], columns, ranks), METRIC_NUMBERS(names[1], columns + ranks, ranks),
                       METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
                       METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
-                      METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks)));
-    TRY(observer_step(t->observer, t->step, n));
+                      METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
+    TRY(record(t, observer_step(t->observer, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
     free(columns);
@@ -102,9 +134,11 @@ static enum status report_interval(struct training *t)
     all = calloc((size_t)t->comm->size, sizeof mine);
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", t->comm->size);
+    watch_waits(t->options.watch, true);
     TRY(t->comm->ops->gather(t->comm, mine, sizeof mine, all));
+    watch_waits(t->options.watch, false);
     if (t->comm->rank == 0)
-        TRY(write_step(t, &n, i->exposed_s / seconds, all));
+        TRY(write_step(t, &n, seconds, all));
     training_start_interval(t);
 fail:
     free(all);
@@ -152,11 +186,11 @@ static enum status run_evaluation(struct training *t)
     }
     if (t->comm->rank == 0) {
         const struct evaluation *e = &t->last_eval;
-        TRY(metrics_write(t->metrics, "eval", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
+        TRY(record(t, metrics_write(t->metrics, "eval", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
                           METRIC_INT("step", t->step), METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
                           METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
-                          METRIC_NUMBER("seconds", e->seconds)));
-        TRY(observer_evaluation(t->observer, t->step, e));
+                          METRIC_NUMBER("seconds", e->seconds))));
+        TRY(record(t, observer_evaluation(t->observer, t->step, e)));
         log_info("step %lld: evaluation on %lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
                  (long long)e->images, 100 * e->top1, 100 * e->top5, e->loss,
                  t->best_step == t->step ? " (best so far)" : "");
@@ -165,40 +199,82 @@ fail:
     return status;
 }
 
-static enum status run_checkpoint(struct training *t)
+/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. Rank 0. */
+static enum status take_result(struct training *t, bool wait, enum status *written)
 {
-    enum status status = STATUS_OK, mine = STATUS_OK;
-    char path[PATH_MAX] = "";
-    double before = training_clock();
-    watch_at(t->options.watch, WATCH_SAVING, t->step);
-    TRY(training_save(t, path));
-    t->checkpoint_step = t->step;
-    t->checkpoint_s = training_clock();
-    t->interval.start_s += t->checkpoint_s - before;
-    if (t->comm->rank == 0) {
-        mine = metrics_write(t->metrics, "checkpoint", METRIC_INT("step", t->step), METRIC_TEXT("path", path),
-                             METRIC_NUMBER("seconds", t->checkpoint_s - before));
-        if (mine == STATUS_OK)
-            mine = checkpoint_retain(run_directory(t->run), t->config->checkpoint.keep);
+    enum status status = STATUS_OK;
+    struct checkpoint_result r;
+    *written = STATUS_OK;
+    if (!checkpoint_writer_result(t->writer, wait, &r))
+        return STATUS_OK;
+    *written = status_restore(&r.record);
+    if (*written != STATUS_OK) {
+        t->checkpoint_step = -1;
+        return STATUS_OK;
     }
-    TRY(training_agree(t, mine));
+    TRY(record(t, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step), METRIC_TEXT("path", r.path),
+                                METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
 fail:
     return status;
 }
 
-/* A checkpoint in mid-run that cannot be written is not the end: the operator is told, the last good one stays. */
-static enum status try_checkpoint(struct training *t)
+/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays. */
+static enum status look_after_checkpoint(struct training *t, bool wait)
 {
-    enum status status = run_checkpoint(t);
-    if (status != STATUS_IO)
-        return status;
-    if (comm_speaks(t->comm))
-        log_warn("no checkpoint at step %lld: %s; training goes on from the last good one", (long long)t->step,
+    enum status status = STATUS_OK, written;
+    TRY(take_result(t, wait, &written));
+    if (written != STATUS_OK) {
+        log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)t->step,
                  status_message());
-    status_clear();
-    *t->agreed = false;
-    t->checkpoint_s = training_clock();
-    return STATUS_OK;
+        status_clear();
+    }
+fail:
+    return status;
+}
+
+/* Rank 0 copies the state and goes on; if the last write is not done yet, it waits for that first. */
+static enum status begin_checkpoint(struct training *t)
+{
+    enum status status = STATUS_OK;
+    double before = training_clock();
+    t->checkpoint_step = t->step;
+    t->checkpoint_s = before;
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    watch_at(t->options.watch, WATCH_SAVING, t->step);
+    TRY(look_after_checkpoint(t, true));
+    t->checkpoint_step = t->step;
+    status = training_save(t);
+    t->paused_s = training_clock() - before;
+    t->interval.start_s += t->paused_s;
+    if (status == STATUS_NOMEM) {
+        t->checkpoint_step = -1;
+        log_warn("no checkpoint at step %lld: %s; training goes on", (long long)t->step, status_message());
+        status_clear();
+        status = STATUS_OK;
+    }
+fail:
+    return status;
+}
+
+/* At the end there must be one of this very step. */
+static enum status last_checkpoint(struct training *t)
+{
+    enum status status = STATUS_OK, written;
+    watch_at(t->options.watch, WATCH_SAVING, t->step);
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    TRY(look_after_checkpoint(t, true));
+    if (t->checkpoint_step == t->step)
+        return STATUS_OK;
+    double before = training_clock();
+    t->checkpoint_step = t->step;
+    TRY(training_save(t));
+    t->paused_s = training_clock() - before;
+    TRY(take_result(t, true, &written));
+    status = written;
+fail:
+    return status;
 }
 
 static bool every(int64_t count, int64_t interval)
@@ -232,7 +308,9 @@ static enum status after_step(struct training *t)
     if (every(t->step, c->checkpoint.every_steps) || (epoch_ends && every(epochs, c->checkpoint.every_epochs)) ||
         t->checkpoint_due)
         if (t->step < t->total_steps) /* the last one is the end's */
-            TRY(try_checkpoint(t));
+            TRY(begin_checkpoint(t));
+    if (t->comm->rank == 0)
+        TRY(look_after_checkpoint(t, false));
 fail:
     return status;
 }
@@ -244,17 +322,16 @@ static enum status end(struct training *t, bool stopped)
     enum status status = STATUS_OK;
     if (t->val_set && t->eval_step != t->step && !stopped)
         TRY(run_evaluation(t));
-    if (t->checkpoint_step != t->step)
-        TRY(run_checkpoint(t));
+    TRY(training_agree(t, last_checkpoint(t)));
     if (t->comm->rank != 0)
         return STATUS_OK;
     progress_destroy(t->progress);
     t->progress = NULL;
     double seconds = t->trained_before_s + training_clock() - t->started_s;
-    TRY(metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+    TRY(record(t, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
                       METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
                       METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
-                      METRIC_NUMBER("seconds", seconds)));
+                      METRIC_NUMBER("seconds", seconds))));
     if (stopped)
         log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
                  (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
@@ -282,6 +359,8 @@ fail:
 
 static void finish(struct training *t)
 {
+    checkpoint_writer_destroy(t->writer);
+    training_free_snapshot(t);
     progress_destroy(t->progress);
     observer_destroy(t->observer);
     buckets_destroy(t->buckets);
@@ -330,6 +409,8 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
         }
     }
 fail:
+    if (status != STATUS_OK && !*agreed && watch_failed(options->watch, status))
+        log_failure(); /* first of all: the other ranks wait */
     finish(&t);
     return status;
 }

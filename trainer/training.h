@@ -7,7 +7,7 @@
 #include "comm/nccl_comm.h"
 #include "data/loader.h"
 #include "layers/net.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint_writer.h"
 #include "trainer/evaluate.h"
 #include "trainer/metrics.h"
 #include "trainer/optimizer.h"
@@ -24,7 +24,7 @@ enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2 };
 /* What an interval between two log lines has added up. */
 struct interval {
     double loss;
-    int64_t steps;
+    int64_t steps, taken; /* whose gradient was used; all */
     double start_s, exposed_s;
     struct loader_stats data; /* at its start */
 };
@@ -61,7 +61,10 @@ struct training {
     struct tuned *tuned;          /* choices by measurement, the same on all ranks */
     struct checkpoint *resumed;   /* rank 0, until the first step: what the run goes on from */
     struct run *run;              /* rank 0 */
+    struct checkpoint_writer *writer; /* rank 0 */
+    struct snapshot *snapshot;    /* rank 0: what it writes from */
     struct metrics *metrics;      /* rank 0 */
+    bool metrics_fail;            /* the last line could not be written; this was said */
     struct progress *progress;    /* rank 0 */
     struct observer *observer;    /* rank 0, or NULL */
 
@@ -70,7 +73,9 @@ struct training {
     int64_t step, first_step;     /* done; done before this invocation */
     int64_t checkpoint_step, eval_step; /* last ones, -1 if none */
     int skipped_in_row;
-    double started_s, trained_before_s, checkpoint_s; /* clock of the last checkpoint */
+    double started_s, trained_before_s;
+    double checkpoint_s;          /* clock of the last checkpoint */
+    double paused_s;              /* how long training stood still for it */
     double top1, best_top1;       /* NAN if none */
     int64_t best_step;
     struct evaluation last_eval;
@@ -105,8 +110,9 @@ void training_finish(struct training *t);       /* zeros are fine */
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);
 
-/* state.c: checkpoints. */
-enum status training_save(struct training *t, char path[]);
+/* state.c: checkpoints. training_save copies the state and begins to write it; rank 0, with no write under way. */
+enum status training_save(struct training *t);
+void training_free_snapshot(struct training *t);
 enum status training_recall_tuned(struct training *t);    /* from t->resumed, rank 0 */
 enum status training_share_tuned(struct training *t);     /* rank 0's choices to all; collective */
 enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
