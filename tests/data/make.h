@@ -8,6 +8,8 @@
 #include <unistd.h>
 
 #include "base/philox.h"
+#include "data/decode.h"
+#include "data/encode_jpeg.h"
 #include "data/pack.h"
 
 /* A source of random images; image i is (sizes[i % kinds]), labelled i % classes. */
@@ -50,6 +52,38 @@ static inline enum status made_decode(const struct pack_source *source, const st
     if (status == STATUS_OK)
         made_pixels(item->index, size[0], size[1], image->pixels);
     return status;
+}
+
+/* The same images as JPEG files. */
+static inline enum status made_read_file(struct pack_source *source, int64_t index, struct pack_item *item)
+{
+    struct image image = { 0 };
+    struct pack_item numbered = { .index = index };
+    unsigned notes = 0;
+    enum status status = made_read(source, index, item);
+    if (status == STATUS_OK)
+        status = made_decode(source, &numbered, &image, &notes);
+    if (status == STATUS_OK)
+        status = encode_jpeg(&image, item->name, &item->data, &item->capacity, &item->bytes);
+    image_finish(&image);
+    return status;
+}
+
+static inline enum status made_decode_file(const struct pack_source *source, const struct pack_item *item,
+                                           struct image *image, unsigned *notes)
+{
+    (void)source;
+    return decode_image(item->data, item->bytes, item->name, image, notes);
+}
+
+static inline enum status make_jpeg_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds)
+{
+    static char *names[] = { "zero", "one", "two" };
+    struct made made = { { .read = made_read_file, .decode = made_decode_file, .bytes = made_bytes, .parallel = true,
+                           .is_files = true, .total = count, .classes = 3, .names = names }, sizes, kinds };
+    struct pack_options options = { .workers = 2, .codec = CODEC_JPEG, .made_by = "a test" };
+    struct pack_report report;
+    return pack_dataset(&made.source, directory, &options, &report);
 }
 
 static inline enum status make_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds,

@@ -251,6 +251,7 @@ static void check_bad_samples(void)
     }
     loader_stats(loader, &stats);
     CHECK(stats.work.skipped == hit.samples, "%lld skipped", (long long)stats.work.skipped);
+    CHECK(stats.work.rereads >= 1, "the damaged block was not read again");
     loader_destroy(loader);
     struct verify_report report;
     CHECK(dataset_verify(d, false, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4, "%lld of %lld",

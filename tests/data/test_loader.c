@@ -1,4 +1,5 @@
-/* test_loader.c - the same batches whatever the ranks, workers and seeks; each image once where that is said. */
+/* test_loader.c [WORKERS] - the same batches whatever the ranks, workers and seeks; each image once where that is said.
+ * With an argument, every number of workers up to it instead of a few. */
 #include <float.h>
 
 #include "base/hash.h"
@@ -14,7 +15,7 @@ static struct loader_config base_config(struct dataset *dataset)
 {
     return (struct loader_config){
         .dataset = dataset, .training = true, .seed = 7, .shuffle = SHUFFLE_FULL, .window = 50, .augment = AUGMENT_CIFAR,
-        .image_size = 32, .mean = { 0.5f, 0.4f, 0.3f }, .std = { 0.2f, 0.25f, 0.3f }, .batch = 48, .micro_batch = 12,
+        .image_size = 32, .mean = { 0.5f, 0.4f, 0.3f }, .std = { 0.2f, 0.25f, 0.3f }, .batch = 48, .micro_batch = 4,
         .ranks = 1, .workers = 1, .prefetch = 2,
     };
 }
@@ -30,7 +31,8 @@ static uint64_t digest(const struct micro_batch *b, int size)
     return hash_bytes(parts, sizeof parts);
 }
 
-enum { MICROS = 4, STEPS = 9 }; /* per step; followed over two epochs of 4 steps and one step more */
+static int most_workers = 8, worker_step = 3;
+enum { MICROS = 12, STEPS = 9 }; /* per step; followed over two epochs of 4 steps and one step more */
 
 /* Fills table[step][micro] as all ranks together see it, from (epoch, step) on. */
 static void collect(struct loader_config config, int ranks, int workers, int64_t from, uint64_t table[STEPS][MICROS])
@@ -68,8 +70,8 @@ static void check_same(struct dataset *dataset, enum shuffle shuffle, enum augme
     collect(config, 1, 1, 0, expected);
     CHECK(expected[0][0] != expected[4][0] || (shuffle == SHUFFLE_NONE && augment == AUGMENT_NONE),
           "epochs do not differ");
-    for (int ranks = 1; ranks <= 4; ranks *= 2)
-        for (int workers = 1; workers <= 4; workers *= 2)
+    for (int ranks = 1; ranks <= 4; ranks++)
+        for (int workers = 1 + ranks % worker_step; workers <= most_workers; workers += worker_step)
             for (int64_t from = 0; from < STEPS; from += 3) {
                 uint64_t got[STEPS][MICROS] = { 0 };
                 collect(config, ranks, workers, from, got);
@@ -175,7 +177,7 @@ static void check_crops(struct dataset *dataset)
         config.std[c] = 1;
     }
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
-    for (int n = 0; n < 60; n++) {
+    for (int n = 0; n < 180; n++) {
         const struct micro_batch *b = NULL;
         CHECK(loader_next(loader, &b) == STATUS_OK && b, "%s", status_message());
         for (int i = 0; i < b->count; i++, all++) {
@@ -231,8 +233,8 @@ static void check_refusals(struct dataset *dataset)
 {
     struct loader *loader = NULL;
     struct loader_config config = base_config(dataset);
-    config.ranks = 3;
-    CHECK(loader_create(&loader, &config) == STATUS_USAGE && !loader, "4 micro-batches on 3 ranks");
+    config.ranks = 5;
+    CHECK(loader_create(&loader, &config) == STATUS_USAGE && !loader, "12 micro-batches on 5 ranks");
     config = base_config(dataset);
     config.micro_batch = 7;
     CHECK(loader_create(&loader, &config) == STATUS_USAGE && !loader, "48 in sevens");
@@ -265,24 +267,33 @@ static void check_shutdown(struct dataset *dataset)
     loader_destroy(NULL);
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     static const int same[][2] = { { 32, 32 } };
-    static const int mixed[][2] = { { 1, 1 }, { 90, 61 }, { 17, 40 }, { 200, 3 }, { 33, 33 } };
-    struct dataset *s = NULL, *l = NULL;
+    static const int mixed[][2] = { { 1, 1 }, { 90, 61 }, { 17, 140 }, { 200, 3 }, { 33, 33 } };
+    char files[96];
+    struct dataset *s = NULL, *l = NULL, *j = NULL;
+    if (count > 1) {
+        most_workers = atoi(arguments[1]);
+        worker_step = 1;
+    }
     make_folder(folder);
     snprintf(small, sizeof small, "%s/small", folder);
     snprintf(large, sizeof large, "%s/large", folder);
     CHECK(make_dataset(small, 211, same, 1, 2) == STATUS_OK, "%s", status_message());
     CHECK(make_dataset(large, 205, mixed, 5, 2) == STATUS_OK, "%s", status_message());
+    snprintf(files, sizeof files, "%s/files", folder);
+    CHECK(make_jpeg_dataset(files, 205, mixed, 5) == STATUS_OK && dataset_open(&j, files) == STATUS_OK, "%s", status_message());
     CHECK(dataset_open(&s, small) == STATUS_OK && dataset_open(&l, large) == STATUS_OK, "%s", status_message());
-    if (s && l) {
+    if (s && l && j) {
         CHECK(dataset_image_size(s) == 32 && dataset_image_size(l) == 0 && dataset_samples(s) == 211, "sizes");
         check_same(s, SHUFFLE_FULL, AUGMENT_CIFAR, 32);
         check_same(s, SHUFFLE_WINDOW, AUGMENT_NONE, 32);
         check_same(s, SHUFFLE_NONE, AUGMENT_NONE, 32);
         check_same(l, SHUFFLE_FULL, AUGMENT_IMAGENET, 23);
-        check_same(l, SHUFFLE_FULL, AUGMENT_CIFAR, 20);
+        check_same(l, SHUFFLE_WINDOW, AUGMENT_CIFAR, 20);
+        check_same(j, SHUFFLE_FULL, AUGMENT_IMAGENET, 23);
+        check_same(j, SHUFFLE_WINDOW, AUGMENT_IMAGENET, 23);
         for (int i = 0; i < 3; i++)
             check_epoch(s, (enum shuffle[]){ SHUFFLE_NONE, SHUFFLE_FULL, SHUFFLE_WINDOW }[i]);
         for (int ranks = 1; ranks <= 3; ranks++)
@@ -297,6 +308,7 @@ int main(void)
     }
     dataset_close(s);
     dataset_close(l);
+    dataset_close(j);
     remove_folder(folder);
     return check_done("loader");
 }
