@@ -100,14 +100,14 @@ static void row_plain(const uint8_t *restrict in, size_t bytes, size_t from, con
     }
 }
 
-static void normalise(const struct normaliser *restrict n, const uint8_t *restrict in, int pixels, float *restrict out)
+/* Values [done, 3 pixels), where done is a multiple of 24. */
+static void normalise_plain(const struct normaliser *restrict n, const uint8_t *restrict in, int pixels, size_t done,
+                            float *restrict out)
 {
-    size_t values = (size_t)pixels * 3, done = 0;
-    for (; done + 24 <= values; done += 24)
-        for (int k = 0; k < 24; k++)
-            out[done + k] = (in[done + k] * n->high[k] + n->base[k]) + (in[done + k] * n->low[k] + n->rest[k]);
-    for (int k = 0; done < values; done++, k++)
+    for (size_t values = (size_t)pixels * 3; done < values; done++) {
+        int k = (int)(done % 24);
         out[done] = (in[done] * n->high[k] + n->base[k]) + (in[done] * n->low[k] + n->rest[k]);
+    }
 }
 
 #ifdef __AVX2__
@@ -206,51 +206,103 @@ static void decode(const uint8_t *planes, int width, int rows, int x, int column
     }
 }
 
-/* Two rows at a time, one in each half of a vector; per step two input pixels of each. A weight of 22 bits is taken
- * as two of 11, which 16-bit multiplications take exactly. */
-static void columns_pair(const uint8_t *const rows[2], const struct axis *axis, int i, uint8_t *const out[2], bool last)
+/* 8 bytes of one row and of another, one in each half. */
+static __m256i load_pair(const uint8_t *a, const uint8_t *b)
 {
-    const __m256i order = _mm256_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1, /**/
-                                           0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1);
-    const int32_t *weight = axis->weight + (size_t)i * axis->taps;
-    size_t at = (size_t)axis->first[i] * 3;
-    __m256i high = _mm256_setzero_si256(), low = _mm256_set1_epi32(ROUND);
-    for (int t = 0; t < axis->count[i]; t += 2, at += 6) {
-        __m256i pixels = _mm256_inserti128_si256(
-            _mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)(rows[0] + at))),
-            _mm_loadl_epi64((const __m128i *)(rows[1] + at)), 1);
-        pixels = _mm256_shuffle_epi8(pixels, order); /* words r0 r1 g0 g1 b0 b1 0 0 of each row */
-        __m256i w0 = _mm256_set1_epi32(weight[t]), w1 = _mm256_set1_epi32(weight[t + 1]);
-        __m256i top = _mm256_or_si256(_mm256_srli_epi32(w0, 11), _mm256_slli_epi32(_mm256_srli_epi32(w1, 11), 16));
-        __m256i mask = _mm256_set1_epi32(2047);
-        __m256i rest = _mm256_or_si256(_mm256_and_si256(w0, mask), _mm256_slli_epi32(_mm256_and_si256(w1, mask), 16));
-        high = _mm256_add_epi32(high, _mm256_madd_epi16(pixels, top));
-        low = _mm256_add_epi32(low, _mm256_madd_epi16(pixels, rest));
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)a)),
+                                   _mm_loadl_epi64((const __m128i *)b), 1);
+}
+
+static __m256i load_long_pair(const uint8_t *a, const uint8_t *b)
+{
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)a)),
+                                   _mm_loadu_si128((const __m128i *)b), 1);
+}
+
+struct sums {
+    __m256i high[2], low[2];
+};
+
+/* Adds two input pixels of four rows: `order` makes words r0 r1 g0 g1 b0 b1 0 0 of them. A weight of 22 bits is taken as
+ * two of 11, which 16-bit multiplications take exactly. */
+static inline void add_pixels(struct sums *s, const __m256i pixels[2], __m256i order, const int32_t split[2])
+{
+    __m256i top = _mm256_set1_epi32(split[0]), rest = _mm256_set1_epi32(split[1]);
+    for (int k = 0; k < 2; k++) {
+        __m256i words = _mm256_shuffle_epi8(pixels[k], order);
+        s->high[k] = _mm256_add_epi32(s->high[k], _mm256_madd_epi16(words, top));
+        s->low[k] = _mm256_add_epi32(s->low[k], _mm256_madd_epi16(words, rest));
     }
-    __m256i sum = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high, 11), low), RESIZE_PRECISION);
-    sum = _mm256_packs_epi32(sum, sum);
-    sum = _mm256_packus_epi16(sum, sum);
-    uint32_t values[2] = { (uint32_t)_mm256_extract_epi32(sum, 0), (uint32_t)_mm256_extract_epi32(sum, 4) };
+}
+
+/* Stores of constant size: with a variable one they would be loops over bytes. */
+static inline void put_pixel(uint8_t *out, int value, int size)
+{
+    if (size == 3)
+        memcpy(out, &value, 3);
+    else
+        memcpy(out, &value, 4);
+}
+
+/* Pixel i of four rows; each is written with one byte more, which the next pixel overwrites, but for the last. */
+static inline void finish_pixels(const struct sums *s, int i, uint8_t *const out[4], bool last)
+{
+    __m256i sum[2];
     for (int k = 0; k < 2; k++)
-        memcpy(out[k] + 3 * (size_t)i, &values[k], last ? 3 : 4); /* the fourth byte is overwritten by the next pixel */
+        sum[k] = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(s->high[k], 11), s->low[k]), RESIZE_PRECISION);
+    __m256i bytes = _mm256_packs_epi32(sum[0], sum[1]);
+    bytes = _mm256_packus_epi16(bytes, bytes); /* rows 0 and 2 in one half, 1 and 3 in the other */
+    __m128i even = _mm256_castsi256_si128(bytes), odd = _mm256_extracti128_si256(bytes, 1);
+    int size = last ? 3 : 4;
+    put_pixel(out[0] + 3 * (size_t)i, _mm_cvtsi128_si32(even), size);
+    put_pixel(out[1] + 3 * (size_t)i, _mm_cvtsi128_si32(odd), size);
+    put_pixel(out[2] + 3 * (size_t)i, _mm_extract_epi32(even, 1), size);
+    put_pixel(out[3] + 3 * (size_t)i, _mm_extract_epi32(odd, 1), size);
+}
+
+/* Four rows of `width` input pixels, none read beyond its end. */
+static void columns_quad(const uint8_t *const rows[4], const struct axis *axis, int width, uint8_t *const out[4])
+{
+    const __m256i first = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
+    const __m256i second = _mm256_broadcastsi128_si256(
+        _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
+    const __m256i zero = _mm256_setzero_si256(), round = _mm256_set1_epi32(ROUND);
+    for (int i = 0; i < axis->n; i++) {
+        const int32_t *split = axis->split + (size_t)i * axis->taps;
+        size_t at = (size_t)axis->first[i] * 3, end = (size_t)width * 3;
+        int taps = axis->count[i];
+        struct sums s = { { zero, zero }, { round, round } };
+        if (taps <= 4 && axis->taps >= 4 && at + 16 <= end) {
+            __m256i pixels[2] = { load_long_pair(rows[0] + at, rows[1] + at), load_long_pair(rows[2] + at, rows[3] + at) };
+            add_pixels(&s, pixels, first, split);
+            add_pixels(&s, pixels, second, split + 2);
+        } else if (at + (size_t)(taps + 1) / 2 * 6 + 2 <= end) {
+            for (int t = 0; t < taps; t += 2, at += 6) {
+                __m256i pixels[2] = { load_pair(rows[0] + at, rows[1] + at), load_pair(rows[2] + at, rows[3] + at) };
+                add_pixels(&s, pixels, first, split + t);
+            }
+        } else {
+            for (int k = 0; k < 4; k++)
+                column_plain(rows[k], axis, i, out[k] + 3 * (size_t)i);
+            continue;
+        }
+        finish_pixels(&s, i, out, i == axis->n - 1);
+    }
 }
 
 static void columns(struct view view, const struct axis *axis, uint8_t *out)
 {
     size_t stride = (size_t)axis->n * 3;
-    for (int y = 0; y < view.height; y += 2) {
-        int next = y + 1 < view.height ? 1 : 0; /* the last of an odd number is done twice */
-        const uint8_t *rows[2] = { view.pixels + y * view.stride, view.pixels + (y + next) * view.stride };
-        uint8_t *to[2] = { out + y * stride, out + (y + next) * stride };
-        for (int i = 0; i < axis->n; i++) {
-            int read = (axis->first[i] + (axis->count[i] + 1) / 2 * 2) * 3 + 2; /* columns_pair loads 8 bytes of 6 */
-            if (read <= view.width * 3) {
-                columns_pair(rows, axis, i, to, i == axis->n - 1);
-            } else {
-                column_plain(rows[0], axis, i, to[0] + 3 * (size_t)i);
-                column_plain(rows[1], axis, i, to[1] + 3 * (size_t)i);
-            }
+    for (int y = 0; y < view.height; y += 4) {
+        const uint8_t *rows[4];
+        uint8_t *to[4];
+        for (int k = 0; k < 4; k++) {
+            int at = y + k < view.height ? y + k : view.height - 1; /* the last row may be done several times */
+            rows[k] = view.pixels + at * view.stride;
+            to[k] = out + at * stride;
         }
+        columns_quad(rows, axis, view.width, to);
     }
 }
 
@@ -278,6 +330,19 @@ static void row(const uint8_t *in, size_t bytes, const int32_t *weight, int taps
     row_plain(in, bytes, x, weight, taps, out);
 }
 
+static void normalise(const struct normaliser *n, const uint8_t *in, int pixels, float *out)
+{
+    size_t values = (size_t)pixels * 3, done = 0;
+    for (; done + 24 <= values; done += 24)
+        for (int k = 0; k < 24; k += 8) {
+            __m256 v = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(in + done + k))));
+            __m256 exact = _mm256_fmadd_ps(v, _mm256_loadu_ps(n->high + k), _mm256_loadu_ps(n->base + k));
+            __m256 rest = _mm256_fmadd_ps(v, _mm256_loadu_ps(n->low + k), _mm256_loadu_ps(n->rest + k));
+            _mm256_storeu_ps(out + done + k, _mm256_add_ps(exact, rest));
+        }
+    normalise_plain(n, in, pixels, done, out);
+}
+
 #else
 static void encode(const uint8_t *pixels, int width, int rows, uint8_t *planes)
 {
@@ -299,6 +364,11 @@ static void columns(struct view view, const struct axis *axis, uint8_t *out)
 static void row(const uint8_t *in, size_t bytes, const int32_t *weight, int taps, uint8_t *out)
 {
     row_plain(in, bytes, 0, weight, taps, out);
+}
+
+static void normalise(const struct normaliser *n, const uint8_t *in, int pixels, float *out)
+{
+    normalise_plain(n, in, pixels, 0, out);
 }
 #endif
 

@@ -14,6 +14,7 @@ struct axis {
     int n;               /* outputs */
     int *first, *count;  /* (n) */
     int32_t *weight;     /* (n, taps); 0 from count[i] on */
+    int32_t *split;      /* (n, taps): of each two weights their upper 11 bits, as 16-bit halves, then their lower 11 */
     int taps;            /* even */
 };
 

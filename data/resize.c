@@ -50,12 +50,13 @@ static int32_t *axis_carve(struct axis *axis, int in, int out, int n, int32_t *m
     axis->first = memory;
     axis->count = memory + n;
     axis->weight = memory + 2 * n;
-    return axis->weight + (size_t)n * axis->taps;
+    axis->split = axis->weight + (size_t)n * axis->taps;
+    return axis->split + (size_t)n * axis->taps;
 }
 
 static size_t axis_words(int in, int out, int n)
 {
-    return (size_t)n * (2 + axis_taps(in, out));
+    return (size_t)n * (2 + 2 * axis_taps(in, out));
 }
 
 /* Fills the weights of outputs from, from + 1, ..., or the other way round; inputs are counted from `base`. */
@@ -71,6 +72,11 @@ static void axis_fill(struct axis *axis, int in, int out, int from, int base, bo
         for (int t = 0; t < axis->taps; t++) {
             double w = t < high - low ? fmax(1 - fabs((low + t - center + 0.5) * inverse), 0) : 0;
             weight[t] = (int32_t)(0.5 * (w > 0) + (sum != 0 ? w / sum : w) * (1 << RESIZE_PRECISION));
+        }
+        for (int t = 0; t < axis->taps; t += 2) {
+            int32_t *split = axis->split + (size_t)k * axis->taps + t;
+            split[0] = weight[t] >> 11 | (weight[t + 1] >> 11) << 16;
+            split[1] = (weight[t] & 2047) | (weight[t + 1] & 2047) << 16;
         }
         axis->first[k] = low - base;
         axis->count[k] = high - low;
