@@ -124,6 +124,11 @@ struct backend {
                     size_t count);
     double (*dot)(struct device *device, const float *x, const float *y, size_t count);
 
+    /* The end of a power iteration: with code = A^T v and image = A code, v = image / |image|; returns lambda_max =
+     * |code|^2 / |v|^2 of the v before if `wanted`, else 0 without waiting for it. NULL: made of dot and lincomb. */
+    double (*power)(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
+                    bool wanted);
+
     /* Batch norm. forward saves mean and inverse_std (C each) and adds the batch's mean and unbiased
      * variance to moments[0..C-1], moments[C..2C-1]. */
     void (*norm_forward)(struct device *device, const struct norm_shape *shape, const void *x,

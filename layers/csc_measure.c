@@ -72,14 +72,21 @@ fail:
     return status;
 }
 
-/* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. */
-static enum status iterate(struct csc_power *power, void *scratch)
+/* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. A device need not be waited for
+ * where the quotient is not wanted. */
+static enum status iterate(struct csc_power *power, bool wanted, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = power->device->ops;
     struct epilogue plain = { .alpha = 1 };
     size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
     TRY(ops->conv_forward(power->conv, power->vector, power->code, &plain, scratch));
+    if (ops->power) {
+        TRY(ops->conv_adjoint(power->conv, power->code, power->image, &plain, scratch));
+        double lambda_max = ops->power(power->device, power->code, codes, power->image, count, power->vector, wanted);
+        power->lambda_max = wanted ? lambda_max : power->lambda_max;
+        return STATUS_OK;
+    }
     power->lambda_max = ops->dot(power->device, power->code, power->code, codes) /
                         ops->dot(power->device, power->vector, power->vector, count);
     TRY(ops->conv_adjoint(power->conv, power->code, power->image, &plain, scratch));
@@ -98,7 +105,7 @@ enum status csc_power_advance(struct csc_power *power, const float *weights, int
     enum status status = STATUS_OK;
     TRY(power->device->ops->conv_load(power->conv, weights, scratch));
     for (int i = 0; i < iterations; i++)
-        TRY(iterate(power, scratch));
+        TRY(iterate(power, i == iterations - 1, scratch));
     set_eta(power);
 fail:
     return status;
@@ -141,7 +148,7 @@ enum status csc_power_converge(struct csc_power *power, const float *weights, vo
     for (int i = 0; i < SWEEP_MOST && calm < SWEEP_CALM && power->lambda_max > 0; i++) {
         double before = power->lambda_max;
         TRY(sweep(power, degree, before * (1 - 4.0 / degree / degree), scratch));
-        TRY(iterate(power, scratch));
+        TRY(iterate(power, true, scratch));
         calm = degree >= SWEEP_DEGREE / 2 && power->lambda_max - before < SWEEP_RISE * before ? calm + 1 : 0;
         degree = degree < SWEEP_DEGREE ? 2 * degree : degree;
     }

@@ -5,13 +5,15 @@
 #include "layers/backend.h"
 #include "layers/cuda/kernels.h"
 
+enum { CUDA_RESULTS = 2 };
+
 struct cuda_device {
     struct device base;
     struct backend table;
     struct queue queue;
     void *staging;         /* device: floats on their way to or from activations; grows with the largest transfer */
     size_t staging_bytes;
-    double *result;        /* device: one sum */
+    double *result;        /* device: CUDA_RESULTS sums */
     /* The convolution that wrote `summed` left its per-channel sums in queue.partials, in `parts` parts. Any other
      * operation forgets that: they are there for a batch norm that follows at once. */
     const void *summed;

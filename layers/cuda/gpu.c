@@ -277,7 +277,7 @@ static enum status start(struct gpu *gpu, int index)
     if (error == cudaSuccess)
         error = cudaMalloc(&gpu->base.queue.partials, KERNELS_PARTIAL_BYTES);
     if (error == cudaSuccess)
-        error = cudaMalloc((void **)&gpu->base.result, sizeof *gpu->base.result);
+        error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULTS * sizeof *gpu->base.result);
     if (error != cudaSuccess)
         FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE,
              "GPU %d cannot be used: %s", index, cudaGetErrorString(error));

@@ -94,6 +94,16 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum_of(device, F32, x, y, count);
 }
 
+static double power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
+                    bool wanted)
+{
+    double *result = of(device)->result, lambda_max = 0;
+    kernel_power(cuda_queue(device), code, codes, image, pixels, v, result, (float *)(result + 1));
+    if (wanted)
+        device->ops->copy_out(device, &lambda_max, result, sizeof lambda_max);
+    return lambda_max;
+}
+
 static void norm_forward(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
                          const float *beta, const void *add, void *y, float *saved, float *moments)
 {
@@ -172,6 +182,7 @@ void cuda_fill_table(struct backend *table)
     table->correlate = correlate;
     table->lincomb = lincomb;
     table->dot = dot;
+    table->power = power;
     table->norm_forward = norm_forward;
     table->norm_inference = norm_inference;
     table->norm_backward = norm_backward;

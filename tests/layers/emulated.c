@@ -197,7 +197,7 @@ static enum status emulated_open(struct device **device, enum precision precisio
     d->base = (struct device){ .ops = &d->table, .precision = precision, .threads = 1 };
     d->queue.type = precision == PRECISION_BF16 ? BF16 : F32;
     d->queue.partials = malloc(KERNELS_PARTIAL_BYTES);
-    d->result = malloc(sizeof *d->result);
+    d->result = malloc(CUDA_RESULTS * sizeof *d->result);
     if (!d->queue.partials || !d->result)
         FAIL(STATUS_NOMEM, "out of memory");
     *device = &d->base;

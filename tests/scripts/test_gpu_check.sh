@@ -1,0 +1,40 @@
+#!/bin/sh
+# test_gpu_check.sh GPU-CHECK - without a GPU it says so and exits 77; with a stand-in for nvidia-smi and for the
+# programs, its report holds every part that was asked for, with its outcome.
+check=$1
+folder=$(mktemp -d) || exit 1
+trap 'rm -rf "$folder"' EXIT
+fail() {
+    echo "FAILED: $*"
+    exit 1
+}
+mkdir "$folder/none" "$folder/bin" "$folder/golden" "$folder/path"
+for tool in bash sh readlink dirname nvidia-smi head; do # a PATH without nvidia-smi
+    [ $tool = nvidia-smi ] || ln -s "$(command -v $tool)" "$folder/none/$tool"
+done
+out=$(PATH=$folder/none "$check" --report="$folder/report" ops)
+code=$?
+[ $code = 77 ] || fail "without a GPU: exit code $code, not 77"
+echo "$out" | grep -q 'there is no GPU' || fail "without a GPU: '$out'"
+"$check" nonsense >/dev/null 2>&1
+[ $? = 2 ] || fail "an unknown part is accepted"
+
+cp "$check" "$folder/gpu-check"
+printf '#!/bin/sh\necho Test GPU\n' >"$folder/path/nvidia-smi"
+printf '#!/bin/sh\necho "all \\"well\\""\n' >"$folder/bin/check_ops"
+printf '#!/bin/sh\nexit 1\n' >"$folder/bin/test-golden"
+cp "$folder/bin/check_ops" "$folder/bin/test-csc"
+cp "$folder/bin/check_ops" "$folder/bin/csc-train"
+chmod +x "$folder"/bin/* "$folder/path/nvidia-smi"
+touch "$folder/libcudnn.so.9"
+PATH=$folder/path:$PATH "$folder/gpu-check" --report="$folder/report" --lib="$folder" ops golden train-sdnet18 >"$folder/out"
+code=$?
+[ $code = 1 ] || fail "a failed part: exit code $code, not 1: $(cat "$folder/out")"
+for expected in '"part":"ops","outcome":"passed"' '"part":"golden","outcome":"failed"' \
+    '"part":"train-sdnet18","outcome":"skipped"' '"gpu":"Test GPU"' '"last_line":"all \"well\""'; do
+    grep -qF "$expected" "$folder/report/report.json" || fail "no $expected in $(cat "$folder/report/report.json")"
+done
+if command -v python3 >/dev/null; then
+    python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$folder/report/report.json" || fail "report.json is no JSON"
+fi
+grep -q 'golden: failed' "$folder/report/report.txt" || fail "report.txt: $(cat "$folder/report/report.txt")"
