@@ -197,9 +197,12 @@ static void compare_whole(const struct task *task, const struct operand *o, cons
           o->name);
 }
 
+/* In tf32 the operands of a convolution are rounded to 11 bits: 4e-4 of a product's size, and its worst of thousands. */
 static double tolerance_of(const struct task *task)
 {
     double tolerance = task->op->tolerance + (precision_of(task) == PRECISION_BF16 ? task->op->roundings : 0);
+    if (task->conv[TESTED] && task->conv[TESTED]->precision == PRECISION_TF32)
+        tolerance += 3e-3;
     return task->exact ? 0 : tolerance * (task->slack > 0 ? task->slack : 1);
 }
 
