@@ -95,6 +95,7 @@ enum status batch_parse(struct batch *b, const uint8_t *record, size_t bytes, in
 {
     enum status status = STATUS_OK;
     uint64_t in_frames = 0, good = 0;
+    bool odd = false;
     *b = (struct batch){ .next = 0 };
     if (bytes < HEAD)
         FAIL(STATUS_DATA, "a record of %zu bytes", bytes);
@@ -110,13 +111,14 @@ enum status batch_parse(struct batch *b, const uint8_t *record, size_t bytes, in
     for (b->frame_count = 0; (uint64_t)b->frame_count < frames; b->frame_count++, in += FRAME) {
         b->frames[b->frame_count] = (struct shard_frame){ get32(in), get32(in + 4), get32(in + 8), get64(in + 16) };
         in_frames += get32(in + 8);
+        odd |= get32(in + 12) != 0;
     }
     for (b->count = 0; (uint64_t)b->count < count; b->count++, in += SAMPLE) {
         TRY(parse_sample(&b->samples[b->count], in, classes, &text, end));
         good += !*b->samples[b->count].reason;
     }
-    if (text != end || in_frames != good)
-        FAIL(STATUS_DATA, "a record whose frames hold %llu samples instead of %llu", (unsigned long long)in_frames,
+    if (odd || text != end || in_frames != good)
+        FAIL(STATUS_DATA, "a damaged record, or one whose frames hold %llu samples instead of %llu", (unsigned long long)in_frames,
              (unsigned long long)good);
 fail:
     if (status != STATUS_OK)

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "data/dataset_internal.h"
 
 /* Opens shard i and compares it with what the index says of it. */
@@ -32,8 +31,6 @@ fail:
 enum status dataset_open(struct dataset **out, const char *directory)
 {
     enum status status = STATUS_OK;
-    char path[PATH_MAX], *text = NULL;
-    size_t bytes;
     struct dataset *d = calloc(1, sizeof *d);
     if (!d)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
@@ -41,14 +38,7 @@ enum status dataset_open(struct dataset **out, const char *directory)
     d->directory = strdup(directory);
     if (!d->directory)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
-    if (!file_is_folder(directory))
-        FAIL(STATUS_IO, "%s: no such dataset (not a folder)", directory);
-    if (snprintf(path, sizeof path, "%s/index.json", directory) >= PATH_MAX - 16)
-        FAIL(STATUS_IO, "%s: name too long", directory);
-    if (!file_exists(path))
-        FAIL(STATUS_IO, "%s: no index.json here: not a dataset, or its packing was interrupted", directory);
-    TRY(file_read(path, LIMIT_INDEX_BYTES, &text, &bytes));
-    TRY(index_parse(&d->index, text, bytes, path));
+    TRY(index_read(&d->index, directory));
     d->shards = calloc((size_t)d->index.shards, sizeof *d->shards);
     d->first_sample = calloc((size_t)d->index.shards + 1, sizeof *d->first_sample);
     d->first_block = calloc((size_t)d->index.shards + 1, sizeof *d->first_block);
@@ -59,7 +49,6 @@ enum status dataset_open(struct dataset **out, const char *directory)
     *out = d;
     d = NULL;
 fail:
-    free(text);
     dataset_close(d);
     return status;
 }

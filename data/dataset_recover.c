@@ -16,6 +16,13 @@
 
 #define LIMIT_JOURNAL ((size_t)8 << 30)
 
+/* Whether a name is one that only a killed process leaves: file_write's and the spool's. */
+static bool is_left_over(const char *name)
+{
+    return !strncmp(name, "index.json.tmp-", 15) || !strncmp(name, REPORT_NAME ".tmp-", sizeof REPORT_NAME - 1 + 5) ||
+           !strncmp(name, ".spool-", 7);
+}
+
 enum status dataset_remove(const char *directory, int first)
 {
     enum status status = STATUS_OK;
@@ -34,13 +41,12 @@ enum status dataset_remove(const char *directory, int first)
     for (struct dirent *entry; (entry = readdir(folder));) {
         char name[32];
         size_t length = strlen(entry->d_name);
-        if (length >= sizeof name)
-            continue;
-        strcpy(name, entry->d_name);
-        if (length > 4 && !strcmp(name + length - 4, ".tmp"))
+        snprintf(name, sizeof name, "%s", entry->d_name);
+        if (length > 4 && length < sizeof name && !strcmp(name + length - 4, ".tmp"))
             name[length - 4] = 0;
+        bool ours = length < sizeof name && shard_name_ok(name) && atoi(name + 6) >= first;
         dataset_writer_path(directory, entry->d_name, path);
-        if (shard_name_ok(name) && atoi(name + 6) >= first && unlink(path) != 0)
+        if ((ours || is_left_over(entry->d_name)) && unlink(path) != 0)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     }
 fail:

@@ -35,13 +35,23 @@ static bool holds(const char *directory, const char *name)
     return dataset_writer_path(directory, name, path) && file_exists(path);
 }
 
+bool dataset_writer_holds_index(const char *directory)
+{
+    return holds(directory, "index.json");
+}
+
+bool dataset_writer_holds_journal(const char *directory)
+{
+    return holds(directory, JOURNAL_NAME);
+}
+
 enum status dataset_writer_check(const char *directory, bool force)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     if (!dataset_writer_path(directory, "index.json", path))
         FAIL(STATUS_USAGE, "%s: name too long", directory);
-    if (!force && holds(directory, "index.json") && !holds(directory, JOURNAL_NAME))
+    if (!force && dataset_writer_holds_index(directory) && !dataset_writer_holds_journal(directory))
         FAIL(STATUS_USAGE, "%s: holds a dataset already; choose another folder, or replace it with --force", directory);
 fail:
     return status;

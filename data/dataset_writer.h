@@ -46,6 +46,9 @@ struct dataset_writer {
 /* STATUS_USAGE if `directory` holds a dataset and force is false. */
 enum status dataset_writer_check(const char *directory, bool force);
 
+bool dataset_writer_holds_index(const char *directory);
+bool dataset_writer_holds_journal(const char *directory);
+
 /* Makes the folder and takes up what an interrupted packing of the same identity left: writer->next says how far
  * it came. STATUS_USAGE if the folder holds a dataset, or another packing's beginning, and plan->force is false. */
 enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, const struct dataset_plan *plan);

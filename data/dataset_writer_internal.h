@@ -27,7 +27,7 @@ void dataset_writer_count_shard(struct dataset_writer *writer, uint64_t bytes, u
  * *found: whether there was any work to take up; if not, the folder is as it was. */
 enum status dataset_recover(struct dataset_writer *writer, bool *found);
 
-/* Removes index, journal, report, shards and unfinished shards from number `first` on. */
+/* Removes index, shards from number `first` on and what killed processes leave; if first is 0, journal and report too. */
 enum status dataset_remove(const char *directory, int first);
 
 #endif

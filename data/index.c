@@ -4,9 +4,12 @@
 #include "data/index.h"
 
 #include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "data/shard.h"
 
@@ -194,6 +197,25 @@ fail:
     json_decref(object);
     if (status != STATUS_OK)
         index_finish(index);
+    return status;
+}
+
+enum status index_read(struct index *index, const char *directory)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], *text = NULL;
+    size_t bytes;
+    *index = (struct index){ 0 };
+    if (!file_is_folder(directory))
+        FAIL(STATUS_IO, "%s: no such dataset (not a folder)", directory);
+    if (snprintf(path, sizeof path, "%s/index.json", directory) >= PATH_MAX - 16)
+        FAIL(STATUS_IO, "%s: name too long", directory);
+    if (!file_exists(path))
+        FAIL(STATUS_IO, "%s: no index.json here: not a dataset, or its packing was interrupted", directory);
+    TRY(file_read(path, LIMIT_INDEX_BYTES, &text, &bytes));
+    TRY(index_parse(index, text, bytes, path));
+fail:
+    free(text);
     return status;
 }
 

@@ -35,6 +35,9 @@ bool codec_parse(const char *name, enum codec *codec);
 /* Parses the text of an index.json; `name` is for messages. STATUS_DATA, STATUS_NOMEM. */
 enum status index_parse(struct index *index, const char *text, size_t bytes, const char *name);
 
+/* Reads and parses directory/index.json. STATUS_IO if it is not there. */
+enum status index_read(struct index *index, const char *directory);
+
 /* The text of an index, hash included; the caller frees it. Sets index->hash. */
 enum status index_print(struct index *index, char **text, size_t *bytes);
 

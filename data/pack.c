@@ -16,10 +16,7 @@
 #include "data/pack_job.h"
 #include "data/pack_progress.h"
 
-enum {
-    JOB_BYTES = 256 << 10, /* encoded; a job ends when it has more */
-    WARNINGS = 20,         /* bad samples told one by one; the report has all */
-};
+enum { WARNINGS = 20 }; /* bad samples told one by one; the report has all */
 
 struct packer {
     struct pack_source *source;
@@ -73,19 +70,14 @@ static void *worker_main(void *context)
     return NULL;
 }
 
-/* Gives the job its samples: up to the end of their group, or until they are many bytes. */
+/* Gives the job its samples. */
 static void fill_job(struct packer *p, struct job *job)
 {
-    uint64_t bytes = 0;
     job->first = p->next;
-    job->count = 0;
-    do {
-        bytes += p->source->bytes(p->source, p->next);
-        if (!p->source->parallel)
-            job_read(job, job->count, p->source, &job->items[job->count]);
-        job->count++;
-        p->next++;
-    } while (p->next < p->end && p->next % GROUP && bytes < JOB_BYTES);
+    job->count = job_length(p->source, p->next, p->end);
+    for (int i = 0; i < job->count && !p->source->parallel; i++)
+        job_read(job, i, p->source, &job->items[i]);
+    p->next += job->count;
 }
 
 /* The first sample of the job that ends the packing, as a failure. */

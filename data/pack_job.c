@@ -9,12 +9,25 @@
 #include "data/block.h"
 #include "data/encode_jpeg.h"
 
+enum { JOB_BYTES = 256 << 10 }; /* encoded; a job ends when it has more */
+
 /* Messages and report lines must not steer a terminal. */
 static void make_plain(char *text)
 {
     for (unsigned char *c = (unsigned char *)text; *c; c++)
         if (*c < ' ' || *c == 127)
             *c = '?';
+}
+
+/* Up to the end of the group, or until they are many bytes. */
+int job_length(const struct pack_source *source, int64_t first, int64_t end)
+{
+    uint64_t bytes = 0;
+    int count = 0;
+    do
+        bytes += source->bytes(source, first + count++);
+    while (first + count < end && (first + count) % GROUP && bytes < JOB_BYTES);
+    return count;
 }
 
 void job_read(struct job *job, int i, struct pack_source *source, struct pack_item *item)

@@ -43,6 +43,9 @@ struct worker {
     size_t file_capacity;
 };
 
+/* How many samples the job has that begins at sample `first`, of those before `end`. */
+int job_length(const struct pack_source *source, int64_t first, int64_t end);
+
 /* Reads sample i of the job into item; what fails is noted in the job. */
 void job_read(struct job *job, int i, struct pack_source *source, struct pack_item *item);
 

@@ -17,6 +17,7 @@
 enum flag {
     FLAG_HELP = 256, FLAG_FORCE, FLAG_WORKERS, FLAG_BAD, FLAG_RESIZE, FLAG_ROOT, FLAG_IMAGES, FLAG_CLASSES,
     FLAG_SIZE, FLAG_NOISE, FLAG_SEED, FLAG_DEEP, FLAG_JSON, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB, FLAG_SYNSETS,
+    FLAG_ESTIMATE, FLAG_FROM, FLAG_DROP,
 };
 
 static const struct option long_options[] = {
@@ -28,7 +29,8 @@ static const struct option long_options[] = {
     { "seed", required_argument, NULL, FLAG_SEED },   { "deep", no_argument, NULL, FLAG_DEEP },
     { "json", required_argument, NULL, FLAG_JSON },   { "codec", required_argument, NULL, FLAG_CODEC },
     { "part", required_argument, NULL, FLAG_PART },   { "shard-mb", required_argument, NULL, FLAG_SHARD_MB },
-    { "synsets", required_argument, NULL, FLAG_SYNSETS },
+    { "synsets", required_argument, NULL, FLAG_SYNSETS }, { "estimate", no_argument, NULL, FLAG_ESTIMATE },
+    { "from", required_argument, NULL, FLAG_FROM },   { "drop", no_argument, NULL, FLAG_DROP },
     { NULL, 0, NULL, 0 },
 };
 
@@ -50,7 +52,8 @@ struct subcommand {
     "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz)\n" \
     "  --resize short:N      make the short side N pixels, never larger than it is\n"               \
     "  --resize longest:N    the same with the longest side\n"                                      \
-    "  --bad stop|skip       at an image that cannot be read (default stop)\n"
+    "  --bad stop|skip       at an image that cannot be read (default stop)\n"                       \
+    "  --estimate            write nothing; print size and cost of each codec from a sample\n"
 #define PACK_FLAGS FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB
 
 static const struct subcommand subcommands[] = {
@@ -61,14 +64,14 @@ static const struct subcommand subcommands[] = {
     { "cifar100", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
       "its binary files (train.bin, test.bin), or of cifar-100-binary/, or the .tar.gz.\n\n" PACK_OPTIONS },
-    { "imagefolder", "DIR|TAR OUT", 2, 2, { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE }, run_imagefolder,
+    { "imagefolder", "DIR|TAR OUT", 2, 2, { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE, FLAG_ESTIMATE }, run_imagefolder,
       "Packs a folder of class folders of JPEG and PNG files, or a .tar, .tar.gz or .tar.zst of one,\n"
       "into the dataset OUT. Classes are the folders' names, sorted; files are sorted by path. Images\n"
       "become 8-bit RGB as Pillow's convert(\"RGB\") makes them; OUT/report.tsv lists those that were\n"
       "something else, and those left out.\n\n"
       "  --root NAME           take the class folders inside folder NAME, such as train\n"
       IMAGE_OPTIONS PACK_OPTIONS },
-    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4, { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS }, run_imagenet,
+    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4, { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS, FLAG_ESTIMATE }, run_imagenet,
       "Packs ImageNet's own archives into OUT/train and OUT/val without unpacking them: TRAIN.tar\n"
       "(ILSVRC2012_img_train.tar) holds a tar for each class; VAL.tar holds the validation images.\n"
       "A line of LABELS is the class (n01751748) of the image in that place when sorted by name, or an\n"
@@ -87,9 +90,26 @@ static const struct subcommand subcommands[] = {
       "  --size N              side of the images in pixels (default 32)\n"
       "  --noise X             standard deviation of the noise, of values in 0..1 (default 0.1)\n"
       "  --seed N              the same seed makes the same files (default 1)\n" PACK_OPTIONS },
-    { "verify", "DIR", 1, 1, { FLAG_DEEP }, run_verify,
-      "Compares every hash of a dataset; names every damaged block and exits with 65 if there is one.\n\n"
-      "  --deep                decode every image too\n" },
+    { "merge", "PART... OUT", 2, 10001, { FLAG_FORCE }, run_merge,
+      "Joins all parts of a packing (--part K/N) into OUT: the dataset that packing in one would have\n"
+      "given, byte for byte, if every part was packed by the same version of csc-pack and zstd. PARTs\n"
+      "that hold train and val give OUT/train and OUT/val. Every block's hash is compared on the way.\n"
+      "The parts stay. An interrupted merging goes on when the same command is given again.\n\n"
+      "  --force               replace the dataset that OUT holds\n" },
+    { "verify", "DIR", 1, 1, { FLAG_DEEP, FLAG_WORKERS }, run_verify,
+      "Compares every hash of a dataset; names every damaged block and shard and exits with 65 if there is\n"
+      "one, with 74 if a shard cannot be opened.\n\n"
+      "  --deep                decode every image too\n"
+      "  --workers N           threads, each with a shard at a time (default: one per core)\n" },
+    { "repair", "DIR", 1, 1, { FLAG_FROM, FLAG_DROP }, run_repair,
+      "Mends damaged blocks and shards in place. What is restored is as it was, byte for byte.\n\n"
+      "  --from DIR2           take them from a dataset that holds the same blocks: a copy, or the input\n"
+      "                        packed again with the same options, all of it or the part in question\n"
+      "  --drop                leave out what remains damaged: another dataset, with another fingerprint\n" },
+    { "bench", "DIR", 1, 1, { FLAG_RESIZE }, run_bench,
+      "Measures packing on the images of a dataset: size, time to pack and time to decode a random crop\n"
+      "with each codec, and how fast the dataset is read.\n\n"
+      "  --resize short:N|longest:N  make the images smaller first\n" },
     { "info", "DIR", 1, 1, { FLAG_JSON }, run_info,
       "Says what a dataset holds.\n\n"
       "  --json FILE           write it to FILE, all classes included\n" },
@@ -167,6 +187,9 @@ static enum status parse_flag(struct arguments *a, int flag, const char *name, c
     switch (flag) {
     case FLAG_FORCE: a->pack.force = true; break;
     case FLAG_DEEP: a->deep = true; break;
+    case FLAG_ESTIMATE: a->estimate = true; break;
+    case FLAG_DROP: a->drop = true; break;
+    case FLAG_FROM: a->from = text; break;
     case FLAG_ROOT: a->root = text; break;
     case FLAG_JSON: a->json = text; break;
     case FLAG_RESIZE: TRY(parse_resize(text, &a->pack)); a->resize = text; break;

@@ -15,8 +15,8 @@ struct arguments {
     struct pack_options pack;
     struct synth_config synth;
     const char *resize;  /* as given, or NULL */
-    const char *root, *json, *synsets;
-    bool deep, estimate, help;
+    const char *root, *json, *synsets, *from;
+    bool deep, drop, estimate, help;
 };
 
 /* pack_make.c: these write datasets. */
@@ -24,9 +24,14 @@ enum status run_cifar(const struct arguments *arguments);
 enum status run_imagefolder(const struct arguments *arguments);
 enum status run_imagenet(const struct arguments *arguments);
 enum status run_synth(const struct arguments *arguments);
+enum status run_merge(const struct arguments *arguments);
 
 /* pack_look.c: these look at one. */
 enum status run_verify(const struct arguments *arguments);
 enum status run_info(const struct arguments *arguments);
+enum status run_repair(const struct arguments *arguments);
+enum status run_bench(const struct arguments *arguments);
+/* What packing the source with each codec would give, from a sample of it. */
+enum status say_estimate(struct pack_source *source, const struct pack_options *options);
 
 #endif

@@ -7,20 +7,77 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/dataset_internal.h"
+#include "data/dataset_source.h"
+#include "data/estimate.h"
+#include "data/repair.h"
 #include "data/verify.h"
 #include "trainer/pack_command.h"
+
+enum { ESTIMATED = 128, BENCHED = 256 }; /* images looked at */
 
 enum status run_verify(const struct arguments *a)
 {
     enum status status = STATUS_OK;
-    struct dataset *dataset = NULL;
     struct verify_report r;
-    TRY(dataset_open(&dataset, a->operands[0]));
-    TRY(dataset_verify(dataset, a->deep, &r));
-    log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0],
-             (long long)dataset_samples(dataset), (long long)r.blocks, (double)r.bytes / 1e6,
-             a->deep ? " and every image" : "", r.seconds);
+    TRY(dataset_verify(a->operands[0], a->deep, a->pack.workers, &r));
+    log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0], (long long)r.samples,
+             (long long)r.blocks, (double)r.bytes / 1e6, a->deep ? " and every image" : "", r.seconds);
 fail:
+    return status;
+}
+
+enum status run_repair(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct repair_report r;
+    if (!a->from && !a->drop)
+        FAIL(STATUS_USAGE, "give --from DIR, a dataset that holds the damaged blocks, or --drop, or both");
+    TRY(dataset_repair(a->operands[0], a->from, a->drop, &r));
+    log_info("%s: %lld blocks were damaged, %lld of them and %d shards restored", a->operands[0], (long long)r.damaged,
+             (long long)r.restored, r.shards_restored);
+    if (r.lost_samples)
+        log_info("  %lld images dropped: another dataset now, with another fingerprint", (long long)r.lost_samples);
+fail:
+    return status;
+}
+
+/* What packing with each codec costs and gives. */
+static void say_estimates(const struct pack_source *source, const struct estimate e[2])
+{
+    log_info("from %lld of %lld images, one thread:", (long long)(e[0].images + e[0].bad), (long long)source->total);
+    if (e[0].bad)
+        log_info("  %lld of them cannot be read", (long long)e[0].bad);
+    log_info("  codec  bytes an image        total   packing an image   decoding a random crop");
+    for (int i = 0; i < 2; i++)
+        if (e[i].images)
+            log_info("  %s   %14.0f  %8.2f GB   %13.3f ms   %19.3f ms", i ? "jpeg" : "rgbz", e[i].bytes, e[i].total / 1e9,
+                     1e3 * e[i].pack_s, 1e3 * e[i].crop_s);
+}
+
+enum status say_estimate(struct pack_source *source, const struct pack_options *options)
+{
+    enum status status = STATUS_OK;
+    struct estimate e[2];
+    TRY(estimate_source(source, options, ESTIMATED, e));
+    say_estimates(source, e);
+fail:
+    return status;
+}
+
+enum status run_bench(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct dataset *dataset = NULL;
+    struct dataset_source source = { .number = -1 };
+    struct estimate e[2];
+    TRY(dataset_open(&dataset, a->operands[0]));
+    dataset_source_init(&source, dataset);
+    TRY(estimate_source(&source.source, &a->pack, BENCHED, e));
+    say_estimates(&source.source, e);
+    log_info("  reading and hashing: %.0f MB/s", source.reader.read_s > 0 ?
+             (double)source.reader.read_bytes / 1e6 / source.reader.read_s : 0);
+fail:
+    dataset_source_finish(&source);
     dataset_close(dataset);
     return status;
 }
@@ -42,7 +99,7 @@ static enum status write_info_json(const struct dataset *d, const char *path)
         json_array_append_new(names, json_string(d->index.names[i]));
         json_array_append_new(counts, json_integer(d->index.counts[i]));
     }
-    json_t *object = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:I,s:I,s:I,s:s,s:o,s:o}", "codec", "rgbz", "made_by",
+    json_t *object = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:I,s:I,s:I,s:s,s:o,s:o}", "codec", codec_name(d->index.codec), "made_by",
                                d->index.made_by, "samples", (json_int_t)d->index.samples, "width", d->index.width,
                                "height", d->index.height, "shards", d->index.shards, "blocks",
                                (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d), "decoded_bytes",

@@ -1,6 +1,7 @@
 /* pack_make.c - the subcommands of csc-pack that write datasets. */
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -9,14 +10,18 @@
 #include "data/dataset_writer.h"
 #include "data/folder.h"
 #include "data/imagenet.h"
+#include "data/merge.h"
 #include "trainer/pack_command.h"
 
 enum { MADE_BY = 320 };
 
-static void say_report(const char *directory, const struct pack_source *source, const struct pack_report *r)
+static void say_report(const char *directory, const char *classes, enum codec codec, const struct pack_report *r)
 {
-    log_info("%s: %lld images of %d classes, %.1f MB (%.0f%% of the pixels), %.1f s", directory, (long long)r->samples,
-             source->classes, (double)r->bytes / 1e6, 100.0 * (double)r->bytes / (double)r->raw_bytes, r->seconds);
+    char share[48] = "";
+    if (codec != CODEC_JPEG)
+        snprintf(share, sizeof share, " (%.0f%% of the pixels)", 100.0 * (double)r->bytes / (double)r->raw_bytes);
+    log_info("%s: %lld images%s, %.1f MB%s, %.1f s", directory, (long long)r->samples, classes, (double)r->bytes / 1e6, share,
+             r->seconds);
     for (int n = 0; n < NOTES; n++)
         if (r->notes[n])
             log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
@@ -24,13 +29,18 @@ static void say_report(const char *directory, const struct pack_source *source, 
         log_info("  %lld images left out", (long long)r->skipped);
 }
 
-/* Packs one dataset and says what became of it. */
-static enum status pack_one(struct pack_source *source, const char *directory, const struct pack_options *options)
+/* Packs one dataset and says what became of it, or only what would. */
+static enum status pack_one(const struct arguments *a, struct pack_source *source, const char *directory,
+                            const struct pack_options *options)
 {
     enum status status = STATUS_OK;
+    if (a->estimate)
+        return say_estimate(source, options);
     struct pack_report r;
+    char classes[40];
     TRY(pack_dataset(source, directory, options, &r));
-    say_report(directory, source, &r);
+    snprintf(classes, sizeof classes, " of %d classes", source->classes);
+    say_report(directory, classes, options->codec, &r);
 fail:
     return status;
 }
@@ -48,27 +58,39 @@ static void describe(const struct arguments *a, const char *what, char made_by[M
         snprintf(made_by + length, MADE_BY - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
 }
 
-/* OUT/train and OUT/val; neither may be a dataset yet. */
-static enum status output_folders(const struct arguments *a, const char *out, char folders[2][PATH_MAX])
+/* Once both datasets are whole; csc-pack merge needs the journals of parts. */
+static enum status forget(const struct arguments *a, char folders[2][PATH_MAX])
 {
     enum status status = STATUS_OK;
-    if (strlen(out) > PATH_MAX - 64)
-        FAIL(STATUS_USAGE, "%s: name too long", out);
-    for (int i = 0; i < 2; i++) {
-        snprintf(folders[i], PATH_MAX, "%s/%s", out, i ? "val" : "train");
-        TRY(dataset_writer_check(folders[i], a->pack.force));
-    }
+    if (a->pack.parts || a->estimate)
+        return STATUS_OK;
+    for (int i = 0; i < 2; i++)
+        if (file_is_folder(folders[i]))
+            TRY(dataset_writer_forget(folders[i]));
 fail:
     return status;
 }
 
-/* Once both datasets are whole. */
-static enum status forget(char folders[2][PATH_MAX])
+/* OUT/train and OUT/val; neither may be a dataset yet. *done: an earlier process was killed while it removed the
+ * journals of two whole datasets, so that nothing is left to do. */
+static enum status output_folders(const struct arguments *a, const char *out, char folders[2][PATH_MAX], bool *done)
 {
     enum status status = STATUS_OK;
-    for (int i = 0; i < 2; i++)
-        if (file_is_folder(folders[i]))
-            TRY(dataset_writer_forget(folders[i]));
+    int whole = 0, journals = 0;
+    if (strlen(out) > PATH_MAX - 64)
+        FAIL(STATUS_USAGE, "%s: name too long", out);
+    for (int i = 0; i < 2; i++) {
+        snprintf(folders[i], PATH_MAX, "%s/%s", out, i ? "val" : "train");
+        whole += dataset_writer_holds_index(folders[i]);
+        journals += dataset_writer_holds_journal(folders[i]);
+    }
+    *done = whole == 2 && journals == 1;
+    for (int i = 0; i < 2 && !*done; i++)
+        TRY(dataset_writer_check(folders[i], a->pack.force));
+    if (*done) {
+        TRY(forget(a, folders));
+        log_info("%s: was complete already", out);
+    }
 fail:
     return status;
 }
@@ -79,18 +101,20 @@ enum status run_cifar(const struct arguments *a)
     char folders[2][PATH_MAX], made_by[MADE_BY];
     struct cifar *cifar = NULL;
     struct pack_options options = a->pack;
-    bool hundred = !strcmp(a->name, "cifar100");
+    bool done, hundred = !strcmp(a->name, "cifar100");
     describe(a, hundred ? "cifar100" : "cifar10", made_by);
     options.made_by = made_by;
     options.keep_journal = true;
-    TRY(output_folders(a, a->operands[1], folders));
+    TRY(output_folders(a, a->operands[1], folders, &done));
+    if (done)
+        return STATUS_OK;
     TRY(cifar_open(&cifar, a->operands[0], hundred));
     for (int i = 0; i < 2; i++) {
         struct pack_source *source = cifar_source(cifar, i == 0);
         if (source)
-            TRY(pack_one(source, folders[i], &options));
+            TRY(pack_one(a, source, folders[i], &options));
     }
-    TRY(forget(folders));
+    TRY(forget(a, folders));
 fail:
     cifar_close(cifar);
     return status;
@@ -103,6 +127,7 @@ enum status run_synth(const struct arguments *a)
     struct synth *synth = NULL;
     struct pack_options options = a->pack;
     const struct synth_config *c = &a->synth;
+    bool done;
     snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu", (long long)c->images,
              c->classes, c->size, c->noise, (unsigned long long)c->seed);
     describe(a, what, made_by);
@@ -110,14 +135,16 @@ enum status run_synth(const struct arguments *a)
     options.keep_journal = true;
     if (options.codec == CODEC_JPEG) /* before anything is written */
         FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
-    TRY(output_folders(a, a->operands[0], folders));
+    TRY(output_folders(a, a->operands[0], folders, &done));
+    if (done)
+        return STATUS_OK;
     TRY(synth_create(&synth, c));
     TRY(file_make_folders(a->operands[0]));
     snprintf(truth, sizeof truth, "%s/truth.safetensors", a->operands[0]);
     TRY(synth_write_truth(synth, truth));
     for (int i = 0; i < 2; i++)
-        TRY(pack_one(synth_source(synth, i == 0), folders[i], &options));
-    TRY(forget(folders));
+        TRY(pack_one(a, synth_source(synth, i == 0), folders[i], &options));
+    TRY(forget(a, folders));
 fail:
     synth_destroy(synth);
     return status;
@@ -131,9 +158,10 @@ enum status run_imagefolder(const struct arguments *a)
     struct pack_options options = a->pack;
     describe(a, "imagefolder", made_by);
     options.made_by = made_by;
+    options.keep_journal = a->pack.parts != 0;
     TRY(dataset_writer_check(a->operands[1], a->pack.force));
     TRY(folder_open(&folder, a->operands[0], a->root, a->operands[1]));
-    TRY(pack_one(folder_source(folder), a->operands[1], &options));
+    TRY(pack_one(a, folder_source(folder), a->operands[1], &options));
 fail:
     folder_close(folder);
     return status;
@@ -145,24 +173,73 @@ enum status run_imagenet(const struct arguments *a)
     char folders[2][PATH_MAX], made_by[MADE_BY];
     struct folder *train = NULL, *val = NULL;
     struct pack_options options = a->pack;
-    bool both = a->operand_count == 4;
+    bool done, both = a->operand_count == 4;
+    int64_t first, end;
     if (a->operand_count == 3)
         FAIL(STATUS_USAGE, "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
              a->operands[1]);
     describe(a, "imagenet", made_by);
     options.made_by = made_by;
     options.keep_journal = true;
-    TRY(output_folders(a, a->operands[a->operand_count - 1], folders));
+    TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
+    if (done)
+        return STATUS_OK;
     TRY(imagenet_open_train(&train, a->operands[0]));
     struct pack_source *source = folder_source(train);
     if (both) /* before the long work, so that a wrong label file is told at once */
         TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, source->classes, source->names));
-    TRY(pack_one(source, folders[0], &options));
     if (both)
-        TRY(pack_one(folder_source(val), folders[1], &options));
-    TRY(forget(folders));
+        TRY(pack_range(&options, folder_source(val)->total, &first, &end));
+    TRY(pack_one(a, source, folders[0], &options));
+    if (both && !a->estimate)
+        TRY(pack_one(a, folder_source(val), folders[1], &options));
+    TRY(forget(a, folders));
 fail:
     folder_close(train);
     folder_close(val);
+    return status;
+}
+
+/* Merges the parts as they are, or those below a folder of this name in each. */
+static enum status merge_below(const struct arguments *a, const char *below, bool keep_journal)
+{
+    enum status status = STATUS_OK;
+    struct pack_report r;
+    struct pack_options options = a->pack;
+    int count = a->operand_count;
+    char **folders = calloc((size_t)count, sizeof *folders);
+    if (!folders)
+        FAIL(STATUS_NOMEM, "out of memory");
+    options.keep_journal = keep_journal;
+    for (int i = 0; i < count; i++)
+        if (asprintf(&folders[i], "%s%s", a->operands[i], below) < 0) {
+            folders[i] = NULL;
+            FAIL(STATUS_NOMEM, "out of memory");
+        }
+    TRY(merge_parts(folders, count - 1, folders[count - 1], &options, &r));
+    say_report(folders[count - 1], "", CODEC_JPEG, &r);
+fail:
+    for (int i = 0; folders && i < count; i++)
+        free(folders[i]);
+    free(folders);
+    return status;
+}
+
+enum status run_merge(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    static const char *const below[] = { "/train", "/val" };
+    char folders[2][PATH_MAX], path[PATH_MAX];
+    bool done, has[2];
+    for (int i = 0; i < 2; i++)
+        has[i] = snprintf(path, sizeof path, "%s%s", a->operands[0], below[i]) < PATH_MAX && dataset_writer_holds_index(path);
+    if (!has[0] && !has[1])
+        return merge_below(a, "", false);
+    TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
+    for (int i = 0; i < 2 && !done; i++)
+        if (has[i])
+            TRY(merge_below(a, below[i], true));
+    TRY(forget(a, folders));
+fail:
     return status;
 }

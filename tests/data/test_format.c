@@ -254,7 +254,7 @@ static void check_bad_samples(void)
     CHECK(stats.work.rereads >= 1, "the damaged block was not read again");
     loader_destroy(loader);
     struct verify_report report;
-    CHECK(dataset_verify(d, false, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4, "%lld of %lld",
+    CHECK(dataset_verify(set, false, 2, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4, "%lld of %lld",
           (long long)report.damaged, (long long)report.blocks);
     dataset_close(d);
     free(data);

@@ -43,14 +43,20 @@ def kill_once(folder, out, most):
     return process.returncode != 0
 
 
+def unfinished(out):
+    """Whether the same command has something to do: it may also be killed after its last deed."""
+    files = snapshot(out)
+    return not {"train/index.json", "val/index.json"} <= set(files) or any(n.endswith("packing.journal") for n in files)
+
+
 def test_kills(folder, expected, seconds):
     kills, sets, most = 0, 0, seconds / 3
     while kills < KILLS:
         out, here = f"{folder}/killed-{sets}", 0
-        while kills < KILLS and kill_once(folder, out, most):
+        while kills < KILLS and unfinished(out) and kill_once(folder, out, most):
             kills += 1
             here += 1
-        if kills == KILLS:
+        if unfinished(out):
             run(PACK, *command(folder, out))
         check(not made.differences(snapshot(out), expected), "after", here, "kills:", made.differences(snapshot(out), expected))
         shutil.rmtree(out)
@@ -150,12 +156,35 @@ def test_other(folder):
     run(PACK, "verify", f"{out}/train")
 
 
+def test_parts(folder, expected):
+    """Packed in parts and merged: the same bytes."""
+    for count in (2, 3):
+        parts = [f"{folder}/part-{count}-{k}" for k in range(1, count + 1)]
+        for k, part in enumerate(parts):
+            run(PACK, *command(folder, part, "--part", f"{k + 1}/{count}", "--workers", str(k + 1)))
+        run(PACK, "verify", f"{parts[0]}/train")
+        out = f"{folder}/merged-{count}"
+        run(PACK, "merge", *parts[:-1], out, expect=2, says=f"part {count}/{count} is missing")
+        run(PACK, "merge", parts[0], *parts[:-1], out, expect=2, says="are the same part")
+        process = subprocess.Popen([PACK, "merge", *rng.sample(parts, count), out], stdout=subprocess.DEVNULL)
+        time.sleep(rng.uniform(0, 0.2))
+        process.kill()
+        process.communicate()
+        if unfinished(out):
+            run(PACK, "merge", *rng.sample(parts, count), out)
+        check(not made.differences(snapshot(out), expected), count, "parts:", made.differences(snapshot(out), expected))
+        run(PACK, "merge", *parts, out, expect=2, says="holds a dataset already")
+    run(PACK, "merge", f"{folder}/part-2-1", f"{folder}/part-3-2", f"{folder}/never", expect=2, says="not parts of one packing")
+    run(PACK, "merge", f"{folder}/whole", f"{folder}/never", expect=2, says="was not packed with --part")
+    run(PACK, *command(folder, f"{folder}/never", "--part", "1/1000"), expect=2, says="too few for so many parts")
+
+
 def main():
     folder = tempfile.mkdtemp(prefix="csc-resume-")
     try:
-        made.imagenet(f"{folder}/in", 4, 90, 90, size=100, seed=SEED)
+        made.imagenet(f"{folder}/in", 4, 80, 150, size=100, seed=SEED)
         begin = time.monotonic()
-        run(PACK, *command(folder, f"{folder}/whole", "--workers", "2"), says="360 images")
+        run(PACK, *command(folder, f"{folder}/whole", "--workers", "2"), says="320 images")
         seconds = time.monotonic() - begin
         expected = snapshot(f"{folder}/whole")
         check(sum(n.endswith(".csz") for n in expected) > 6, "too few shards", list(expected))
@@ -165,6 +194,7 @@ def main():
         test_kills(folder, expected, seconds)
         test_damage(folder, expected)
         test_full(folder, expected)
+        test_parts(folder, expected)
         test_other(folder)
     finally:
         shutil.rmtree(folder)
