@@ -11,6 +11,7 @@ struct cuda_conv {
     void *weights;             /* activations, of the folded shape */
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
+    bool rounded_gradient;     /* cuDNN gives it in bf16 only */
     size_t result_at, gradient_at;  /* in scratch, behind the folded image */
 };
 
@@ -40,6 +41,11 @@ static enum status make_plans(struct cuda_conv *c)
         if (!(c->base.uses & use_of[kind]))
             continue;
         TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
+        if (!plan && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
+            spec.float_result = false;
+            c->rounded_gradient = true;
+            TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
+        }
         if (!plan)
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
                  kind == DNN_FORWARD ? "forward" : kind == DNN_ADJOINT ? "backward-data" : "backward-filter", spec.shape.n,
@@ -68,7 +74,7 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     size_t bytes = precision_bytes(precision), in = conv_in_count(s) * bytes, out = conv_out_count(s) * bytes;
     c->result_at = c->folds ? rounded(in) : 0;
     c->gradient_at = c->result_at + (in > out ? rounded(in) : rounded(out));
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? conv_weight_count(s) * sizeof(float) : 0);
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
     TRY(make_plans(c));
     *conv = &c->base;
     c = NULL;
@@ -135,7 +141,7 @@ static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail ta
     enum status status = STATUS_OK;
     struct gpu *gpu = gpu_of(&c->base);
     const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
-                                   .float_result = true };
+                                   .float_result = !c->rounded_gradient };
     struct dnn_plan *plan;
     TRY(gpu_plan(gpu, &spec, &plan));
     *done = plan != NULL;
@@ -214,14 +220,18 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
     struct queue q = cuda_conv_queue(conv);
+    size_t weights = conv_weight_count(&c->fold.folded);
     float *gradient = (float *)((char *)scratch + c->gradient_at);
+    void *as_given = c->rounded_gradient ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
     bool done;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     for (int t = 0; t < count; t++) {
         struct dnn_operands operands = { .image = folded(c, &q, terms[t].x, scratch), .code = terms[t].d,
-                                         .weights = gradient };
+                                         .weights = as_given };
         TRY(run(c, DNN_GRADIENT, DNN_PLAIN, &operands, &done));
+        if (c->rounded_gradient)
+            kernel_from_activation(&q, as_given, gradient, weights);
         if (c->folds)
             kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, dw);
         else

@@ -378,6 +378,7 @@ void dnn_spec_key(const struct dnn_spec *spec, char key[128])
     static const char *const kinds[] = { "forward", "adjoint", "gradient" };
     static const char *const tails[] = { "plain", "scale", "add", "shrink", "shrink-add", "mask-add" };
     const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d.%d.%d.%s", cudnnGetVersion(), kinds[spec->kind],
-             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, s->stride, s->pad, precision_name(spec->precision));
+    snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
+             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, s->stride, s->pad, precision_name(spec->precision),
+             spec->kind == DNN_GRADIENT && spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
 }
