@@ -244,8 +244,9 @@ static inline void put_pixel(uint8_t *out, int value, int size)
         memcpy(out, &value, 4);
 }
 
-/* Pixel i of four rows; each is written with one byte more, which the next pixel overwrites, but for the last. */
-static inline void finish_pixels(const struct sums *s, int i, uint8_t *const out[4], bool last)
+/* A pixel of four rows, `stride` bytes apart; each is written with one byte more, which the next pixel overwrites, but
+ * for the last. */
+static inline void finish_pixels(const struct sums *s, uint8_t *out, size_t stride, bool last)
 {
     __m256i sum[2];
     for (int k = 0; k < 2; k++)
@@ -254,55 +255,54 @@ static inline void finish_pixels(const struct sums *s, int i, uint8_t *const out
     bytes = _mm256_packus_epi16(bytes, bytes); /* rows 0 and 2 in one half, 1 and 3 in the other */
     __m128i even = _mm256_castsi256_si128(bytes), odd = _mm256_extracti128_si256(bytes, 1);
     int size = last ? 3 : 4;
-    put_pixel(out[0] + 3 * (size_t)i, _mm_cvtsi128_si32(even), size);
-    put_pixel(out[1] + 3 * (size_t)i, _mm_cvtsi128_si32(odd), size);
-    put_pixel(out[2] + 3 * (size_t)i, _mm_extract_epi32(even, 1), size);
-    put_pixel(out[3] + 3 * (size_t)i, _mm_extract_epi32(odd, 1), size);
+    put_pixel(out, _mm_cvtsi128_si32(even), size);
+    put_pixel(out + stride, _mm_cvtsi128_si32(odd), size);
+    put_pixel(out + 2 * stride, _mm_extract_epi32(even, 1), size);
+    put_pixel(out + 3 * stride, _mm_extract_epi32(odd, 1), size);
 }
 
 /* Four rows of `width` input pixels, none read beyond its end. */
-static void columns_quad(const uint8_t *const rows[4], const struct axis *axis, int width, uint8_t *const out[4])
+static void columns_quad(const uint8_t *rows, size_t stride, const struct axis *axis, int width, uint8_t *out)
 {
     const __m256i first = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
     const __m256i second = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(6, -1, 9, -1, 7, -1, 10, -1, 8, -1, 11, -1, -1, -1, -1, -1));
     const __m256i zero = _mm256_setzero_si256(), round = _mm256_set1_epi32(ROUND);
-    for (int i = 0; i < axis->n; i++) {
-        const int32_t *split = axis->split + (size_t)i * axis->taps;
-        size_t at = (size_t)axis->first[i] * 3, end = (size_t)width * 3;
+    const int32_t *split = axis->split;
+    size_t end = (size_t)width * 3, out_stride = (size_t)axis->n * 3;
+    for (int i = 0; i < axis->n; i++, split += axis->taps, out += 3) {
+        size_t at = (size_t)axis->first[i] * 3;
+        const uint8_t *in = rows + at;
         int taps = axis->count[i];
         struct sums s = { { zero, zero }, { round, round } };
         if (taps <= 4 && axis->taps >= 4 && at + 16 <= end) {
-            __m256i pixels[2] = { load_long_pair(rows[0] + at, rows[1] + at), load_long_pair(rows[2] + at, rows[3] + at) };
+            __m256i pixels[2] = { load_long_pair(in, in + stride), load_long_pair(in + 2 * stride, in + 3 * stride) };
             add_pixels(&s, pixels, first, split);
             add_pixels(&s, pixels, second, split + 2);
         } else if (at + (size_t)(taps + 1) / 2 * 6 + 2 <= end) {
-            for (int t = 0; t < taps; t += 2, at += 6) {
-                __m256i pixels[2] = { load_pair(rows[0] + at, rows[1] + at), load_pair(rows[2] + at, rows[3] + at) };
+            for (int t = 0; t < taps; t += 2, in += 6) {
+                __m256i pixels[2] = { load_pair(in, in + stride), load_pair(in + 2 * stride, in + 3 * stride) };
                 add_pixels(&s, pixels, first, split + t);
             }
         } else {
             for (int k = 0; k < 4; k++)
-                column_plain(rows[k], axis, i, out[k] + 3 * (size_t)i);
+                column_plain(rows + k * stride, axis, i, out + k * out_stride);
             continue;
         }
-        finish_pixels(&s, i, out, i == axis->n - 1);
+        finish_pixels(&s, out, out_stride, i == axis->n - 1);
     }
 }
 
 static void columns(struct view view, const struct axis *axis, uint8_t *out)
 {
     size_t stride = (size_t)axis->n * 3;
-    for (int y = 0; y < view.height; y += 4) {
-        const uint8_t *rows[4];
-        uint8_t *to[4];
-        for (int k = 0; k < 4; k++) {
-            int at = y + k < view.height ? y + k : view.height - 1; /* the last row may be done several times */
-            rows[k] = view.pixels + at * view.stride;
-            to[k] = out + at * stride;
-        }
-        columns_quad(rows, axis, view.width, to);
+    for (int y = 0; y < view.height && view.height < 4; y++)
+        for (int i = 0; i < axis->n; i++)
+            column_plain(view.pixels + y * view.stride, axis, i, out + y * stride + 3 * (size_t)i);
+    for (int y = 0; y < view.height && view.height >= 4; y += 4) {
+        int from = y + 4 <= view.height ? y : view.height - 4; /* the last ones overlap */
+        columns_quad(view.pixels + from * view.stride, view.stride, axis, view.width, out + from * stride);
     }
 }
 
