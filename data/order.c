@@ -1,6 +1,8 @@
 /* order.c - Feistel permutation with cycle walking, whole or in windows. */
 #include "data/order.h"
 
+#include <stdlib.h>
+
 #include "base/philox.h"
 
 enum { RUNS_PER_WINDOW = 64 };
@@ -72,4 +74,35 @@ uint64_t order_at(const struct order *o, uint64_t position)
     if (place < runs * o->run)
         sample = feistel_permute(&o->runs, place / o->run) * o->run + place % o->run;
     return (sample + o->rotation) % o->n; /* so that the tail behind the last run is another one each epoch */
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+struct order_quality order_measure(const struct order *o, uint64_t batch, uint64_t most)
+{
+    uint64_t batches = o->n / batch, step = batches * batch > most && most >= batch ? batches / (most / batch) : 1;
+    double moved = 0, met = 0, seen = 0, looked = 0;
+    uint64_t *ids = batch ? malloc(batch * sizeof *ids) : NULL;
+    struct order_quality q = { 1, 1 };
+    if (!ids || o->n < 2 || !batches)
+        goto end;
+    for (uint64_t b = 0; b < batches; b += step, looked++) {
+        for (uint64_t i = 0; i < batch; i++, seen++) {
+            ids[i] = order_at(o, b * batch + i);
+            moved += ids[i] > b * batch + i ? (double)(ids[i] - b * batch - i) : (double)(b * batch + i - ids[i]);
+        }
+        qsort(ids, batch, sizeof *ids, compare);
+        for (uint64_t i = 1; i < batch; i++)
+            met += ids[i] == ids[i - 1] + 1;
+    }
+    double n = (double)o->n, expected = looked * (double)batch * ((double)batch - 1) / n; /* neighbours that meet by chance */
+    q.displacement = moved / seen / (n / 3);
+    q.separation = met > expected ? expected / met : 1;
+end:
+    free(ids);
+    return q;
 }

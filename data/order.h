@@ -35,4 +35,11 @@ void order_init(struct order *order, enum shuffle shuffle, uint64_t n, uint64_t 
 /* The sample at a position of the epoch. */
 uint64_t order_at(const struct order *order, uint64_t position);
 
+/* How well an order mixes the set, 1 being a random permutation: how far samples move, and how seldom two samples that
+ * are neighbours in the set meet in one batch (of `batch` samples). Measured on at most `most` positions. */
+struct order_quality {
+    double displacement, separation;
+};
+struct order_quality order_measure(const struct order *order, uint64_t batch, uint64_t most);
+
 #endif

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "data/dataset_internal.h"
 #include "data/loader.h"
+#include "data/order.h"
 #include "trainer/bench.h"
 
 static const char help[] =
@@ -41,6 +42,7 @@ struct arguments {
 struct result {
     int64_t images;
     double seconds, processor, waited;
+    struct loader_work work; /* of the images counted */
 };
 
 enum { WORKERS = 256, SIZE, AUGMENT, SHUFFLE, WINDOW, BATCH, PREFETCH, CONSUME, COLD, SECONDS, SEED, JSON };
@@ -143,20 +145,61 @@ static enum status drain(struct loader *loader, const struct arguments *a, struc
     r->processor = bench_processor() - processor;
     loader_stats(loader, &after);
     r->waited = after.waited_s - before.waited_s;
+    r->work = after.work;
+    r->work.read_s -= before.work.read_s;
+    r->work.decode_s -= before.work.decode_s;
+    r->work.resize_s -= before.work.resize_s;
+    r->work.copy_s -= before.work.copy_s;
+    r->work.read_bytes -= before.work.read_bytes;
+    r->work.samples -= before.work.samples;
 fail:
     return status;
 }
 
+/* What to change to get more: the consumer, or the largest part of the workers' time. */
+static const char *bottleneck(const struct arguments *a, const struct result *r)
+{
+    const struct loader_work *w = &r->work;
+    double rate = (double)r->images / r->seconds;
+    if (a->consume > 0 && rate > .99 * a->consume && r->waited < .01 * r->seconds)
+        return "the consumer";
+    double rest = fmax(w->decode_s, fmax(w->resize_s, w->copy_s));
+    if (w->read_s > rest)
+        return "reading";
+    return w->decode_s == rest ? "decoding" : w->resize_s == rest ? "resizing" : "copying";
+}
+
+static json_t *to_json(const struct arguments *a, const struct result *r, const struct order_quality *q)
+{
+    const struct loader_work *w = &r->work;
+    double images = w->samples ? (double)w->samples : 1;
+    return json_pack("{s:s,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:{s:f,s:f,s:f,s:f},s:f,s:{s:f,s:f}}", "dataset", a->directory,
+                     "workers", a->loader.workers, "images", (json_int_t)r->images, "seconds", r->seconds, "img_s",
+                     (double)r->images / r->seconds, "img_s_core", (double)r->images / r->processor, "data_wait",
+                     r->waited / r->seconds, "consume", a->consume, "bottleneck", bottleneck(a, r), "microseconds", "read",
+                     1e6 * w->read_s / images, "decode", 1e6 * w->decode_s / images, "resize", 1e6 * w->resize_s / images,
+                     "copy", 1e6 * w->copy_s / images, "read_bytes", (double)w->read_bytes / images, "shuffle",
+                     "displacement", q->displacement, "separation", q->separation);
+}
+
 static enum status report(const struct arguments *a, const struct result *r)
 {
-    double rate = (double)r->images / r->seconds, core = (double)r->images / r->processor;
-    double wait = r->waited / r->seconds;
+    const struct loader_work *w = &r->work;
+    const struct loader_config *l = &a->loader;
+    double images = w->samples ? (double)w->samples : 1, us = 1e6 / images;
+    struct order order;
+    order_init(&order, l->shuffle, (uint64_t)dataset_samples(l->dataset), (uint64_t)l->window, l->seed, 0);
+    struct order_quality q = order_measure(&order, (uint64_t)l->batch, 1 << 20);
     log_info("%s: %.0f images/s with %d workers; %.0f per second of processor time; waited %.2f%% of the time",
-             a->directory, rate, a->loader.workers, core, 100 * wait);
-    return bench_write_json(json_pack("{s:s,s:i,s:I,s:f,s:f,s:f,s:f,s:f}", "dataset", a->directory, "workers",
-                                      a->loader.workers, "images", (json_int_t)r->images, "seconds", r->seconds,
-                                      "img_s", rate, "img_s_core", core, "data_wait", wait, "consume", a->consume),
-                            a->json);
+             a->directory, (double)r->images / r->seconds, l->workers, (double)r->images / r->processor,
+             100 * r->waited / r->seconds);
+    log_info("  per image: read %.0f us (%.1f kB), decode %.0f us, resize %.0f us, copy %.0f us; bottleneck: %s",
+             us * w->read_s, (double)w->read_bytes / images / 1e3, us * w->decode_s, us * w->resize_s, us * w->copy_s,
+             bottleneck(a, r));
+    if (l->shuffle != SHUFFLE_FULL)
+        log_info("  order, against 1 for a random one: distance moved %.2f, neighbours kept apart %.3f", q.displacement,
+                 q.separation);
+    return bench_write_json(to_json(a, r, &q), a->json);
 }
 
 static enum status run(int argc, char **argv)

@@ -62,6 +62,28 @@ static void check_stretches(void)
     }
 }
 
+/* A full shuffle measures as random, no shuffle as none, and windows lie between: better the larger they are. */
+static void check_quality(void)
+{
+    enum { N = 200000, BATCH = 256 };
+    static const struct { enum shuffle shuffle; uint64_t window; double low, high, separation; } cases[] = {
+        { SHUFFLE_FULL, 0, .97, 1.03, .8 }, { SHUFFLE_WINDOW, N, .9, 1.1, .8 }, { SHUFFLE_WINDOW, 65536, .8, 1.2, .2 },
+        { SHUFFLE_WINDOW, 4096, .7, 1.3, .01 },
+    };
+    struct order order;
+    double before = 2;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        order_init(&order, cases[i].shuffle, N, cases[i].window, 3, 1);
+        struct order_quality q = order_measure(&order, BATCH, N);
+        CHECK(q.displacement > cases[i].low && q.displacement < cases[i].high, "case %zu: displacement %g", i, q.displacement);
+        CHECK(q.separation > cases[i].separation && q.separation <= before + .1, "case %zu: separation %g", i, q.separation);
+        before = q.separation;
+    }
+    order_init(&order, SHUFFLE_NONE, N, 0, 3, 1);
+    struct order_quality none = order_measure(&order, BATCH, N);
+    CHECK(none.displacement == 0 && none.separation < .01, "unshuffled: %g, %g", none.displacement, none.separation);
+}
+
 int main(void)
 {
     for (uint64_t n = 1; n < 300; n++)
@@ -81,5 +103,6 @@ int main(void)
     check_uniform(37);
     check_uniform(64);
     check_stretches();
+    check_quality();
     return check_done("order");
 }
