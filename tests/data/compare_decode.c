@@ -1,6 +1,7 @@
-/* compare_decode.c PILLOW_SCRIPT TAR SHORT256 ORIGINAL JPEG [ROUNDS] - processor time from stored image to a normalised
+/* compare_decode.c PILLOW_COMMAND TAR SHORT256 ORIGINAL JPEG [ROUNDS] - processor time from stored image to a normalised
  * random-resized-crop of 224 pixels, in one thread, page cache warm, over all images of a tar and three datasets of it.
  * Each round times every way once, one after the other; the table gives each way's median and the median of its ratios. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,14 +84,15 @@ static double time_set(struct supply *supply, struct supplier *worker, int round
     return processor() - began;
 }
 
-static double time_pillow(const char *script, const char *tar)
+/* NAN if it cannot be had. */
+static double time_pillow(const char *python, const char *tar)
 {
     char command[1024];
-    double seconds = 0;
-    snprintf(command, sizeof command, "python3 '%s' '%s'", script, tar);
-    FILE *pipe = popen(command, "r");
+    double seconds = NAN;
+    snprintf(command, sizeof command, "%s '%s'", python, tar);
+    FILE *pipe = *python ? popen(command, "r") : NULL;
     if (!pipe || fscanf(pipe, "%lf", &seconds) != 1)
-        seconds = 0;
+        seconds = NAN;
     if (pipe)
         pclose(pipe);
     return seconds;
@@ -126,7 +128,7 @@ int main(int count, char **arguments)
     struct augmenter plain, wide;
     struct augment_scratch scratch[2] = { { .line = NULL }, { .line = NULL } };
     if (count < 6)
-        die("usage: compare_decode PILLOW_SCRIPT TAR SHORT256 ORIGINAL JPEG [ROUNDS]");
+        die("usage: compare_decode PILLOW_COMMAND TAR SHORT256 ORIGINAL JPEG [ROUNDS]");
     int rounds = count > 6 ? atoi(arguments[6]) : 5, kernels = pixel_kernel_sets(sets);
     rounds = rounds < 1 ? 1 : rounds > MOST_ROUNDS ? MOST_ROUNDS : rounds;
     augmenter_init(&wide, AUGMENT_IMAGENET, true, SIZE, 1, mean, std);

@@ -17,4 +17,6 @@ with tempfile.TemporaryDirectory(prefix="csc-compare-") as folder:
         subprocess.run([PACK, "imagefolder", TAR, f"{folder}/{name}", "--root", "train", *options], check=True,
                        stdout=subprocess.DEVNULL)
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "compare_pillow.py")
-    sys.exit(subprocess.run([COMPARE, script, TAR, *(f"{folder}/{name}" for name in sets), *sys.argv[4:]]).returncode)
+    pythons = [python for python in (sys.executable, "/usr/bin/python3")
+               if subprocess.run([python, "-c", "import PIL, numpy"], stderr=subprocess.DEVNULL).returncode == 0]
+    sys.exit(subprocess.run([COMPARE, f"'{pythons[0]}' '{script}'" if pythons else "", TAR, *(f"{folder}/{name}" for name in sets), *sys.argv[4:]]).returncode)
