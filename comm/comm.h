@@ -40,6 +40,7 @@ struct comm {
     int rank, size;             /* of the job */
     int local_rank, local_size; /* among the ranks that share this host's memory */
     bool quiet;                 /* the last comm_agree chose another rank's failure */
+    char library[64];           /* such as "Open MPI v4.1.4"; "" if there is none */
 };
 
 /* MPI if built in and this process was started by a launcher, else one process. Fails with STATUS_USAGE

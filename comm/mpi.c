@@ -207,6 +207,7 @@ enum status comm_mpi_create(struct comm **out)
     TRY_MPI(MPI_Type_commit, &mpi->bf16);
     TRY_MPI(MPI_Op_create, sum_bf16, 1, &mpi->bf16_sum);
     TRY(read_places(mpi));
+    library_name(mpi->base.library);
     mpi->mine = malloc(MPI_PIECE * sizeof(double));
     mpi->theirs = malloc(MPI_PIECE * sizeof(double));
     if (!mpi->mine || !mpi->theirs)

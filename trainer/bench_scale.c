@@ -141,6 +141,7 @@ static enum status prepare(struct lab *lab, struct config *config, const struct 
     TRY(training_plan(t));
     TRY(training_plan_nets(t));
     TRY(training_agree(t, training_allocate(t)));
+    TRY(training_create_buckets(t));
     TRY(training_agree(t, model_init(t->model, config->run.seed)));
     optimizer_start_ema(t->optimizer);
     TRY(training_agree(t, model_converge_step_sizes(t->model)));

@@ -82,6 +82,7 @@ enum status training_plan(struct training *t)
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
     TRY(training_agree(t, check_data(t)));
+    TRY(training_compare(t));
     TRY(training_agree(t, tuned_create(&t->tuned)));
     affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
 fail:
@@ -131,11 +132,11 @@ size_t training_checkpoint_bytes(const struct training *t)
 }
 
 /* plan of the buckets: the head first, then the parameters, last one first */
-static enum status create_buckets(struct training *t)
+enum status training_create_buckets(struct training *t)
 {
     enum status status = STATUS_OK;
     int count = t->model->params_count + 1;
-    double mb = t->config->comm.bucket_mb > 0 ? t->config->comm.bucket_mb : 25;
+    double mb;
     struct comm *sums = t->comm;
     size_t *offsets = calloc(count, sizeof *offsets);
     if (!offsets)
@@ -147,6 +148,7 @@ static enum status create_buckets(struct training *t)
                              t->layout.count * sizeof *t->sums, t->config->comm.timeout_s));
         sums = t->device_comm;
     }
+    TRY(training_bucket_mb(t, sums, &mb));
     for (int i = 1; i < count; i++)
         offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
     TRY(buckets_create(&t->buckets, sums, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
@@ -168,7 +170,6 @@ enum status training_allocate(struct training *t)
     place(t);
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     place(t);
-    TRY(create_buckets(t));
     struct loader_config loader = setup_loader_config(t->config, t->train_set, true, t->comm);
     TRY(loader_create(&t->loader, &loader));
     if (t->val_set) {

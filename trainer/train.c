@@ -400,6 +400,7 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
             training_report_plan(&t);
     } else {
         TRY(training_agree(&t, training_allocate(&t)));
+        TRY(training_create_buckets(&t));
         TRY(training_begin(&t));
         TRY(run_steps(&t, &stopped));
         TRY(end(&t, stopped));

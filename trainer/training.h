@@ -93,6 +93,7 @@ enum status training_agree(struct training *t, enum status mine);
 enum status training_plan(struct training *t);
 enum status training_plan_nets(struct training *t);
 enum status training_allocate(struct training *t);
+enum status training_create_buckets(struct training *t); /* collective */
 size_t training_bytes(const struct training *t);       /* of device memory */
 size_t training_checkpoint_bytes(const struct training *t);
 void training_report_plan(const struct training *t);    /* --dry-run */
@@ -106,6 +107,12 @@ enum status training_begin(struct training *t); /* the state to start from, on a
 void training_start_interval(struct training *t);
 
 void training_finish(struct training *t);       /* zeros are fine */
+
+/* compare.c: that all ranks have the same program, libraries, configuration and data; collective. */
+enum status training_compare(struct training *t);
+
+/* tune.c: the size of the gradient buckets, configured, kept or measured on `comm`; collective. */
+enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb);
 
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);

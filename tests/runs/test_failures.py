@@ -9,7 +9,7 @@ import time
 import unittest
 
 import runs
-from runs import CONFIG, RunTest, mpirun
+from runs import CONFIG, TRAIN, RunTest, mpirun
 
 
 class Failures(RunTest):
@@ -84,6 +84,39 @@ class Failures(RunTest):
             os.truncate(self.checkpoint("run", step), 100)
         self.says(self.train(config, "--resume=auto", *extra, code=65), "checkpoint")
         self.train("--list-checkpoints", self.path("run"), code=65)
+
+    def test_full_disk(self):
+        """On a disk that fills up training goes on, says so, and the last good checkpoint stays; with room again it recovers."""
+        disk = self.path("disk")
+        os.makedirs(disk)
+        config = self.config("run")
+        with open(config, "w") as f:
+            f.write(CONFIG.replace("RUN", os.path.join(disk, "run")).replace("DATA", self.data))
+        script = f"""
+            cd {disk} && mount -t tmpfs -o size=3m csc . && cd {disk} || exit 77
+            {TRAIN} {config} train.steps=10000000 eval.every_epochs=0 checkpoint.every_epochs=0 checkpoint.every_steps=50 \\
+                checkpoint.keep=2 >/dev/null 2>{self.path("errors")} &
+            newest() {{ ls run/checkpoints | grep ^step | tail -1; }}
+            until [ -e run/checkpoints/step-00000100 ]; do sleep 0.02; kill -0 $! || exit 1; done
+            dd if=/dev/zero of=fill bs=4k 2>/dev/null
+            until grep -q "no checkpoint at step" {self.path("errors")}; do sleep 0.05; kill -0 $! || exit 2; done
+            {TRAIN} --list-checkpoints run || exit 3
+            last=$(newest)
+            rm fill
+            until [ "$(newest)" != "$last" ]; do sleep 0.05; kill -0 $! || exit 4; done
+            kill -USR1 $!
+            wait $!
+            [ $? = 75 ] || exit 5
+            {TRAIN} --list-checkpoints run"""
+        unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+        done = subprocess.run([*unshare, "sh", "-c", script], capture_output=True, text=True, timeout=300)
+        if done.returncode == 77 or "unshare" in done.stderr:
+            self.skipTest("no tmpfs can be mounted here: " + done.stderr.strip())
+        with open(self.path("errors")) as f:
+            errors = f.read()
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr + errors)
+        self.assertIn("the last good checkpoint stays", errors)
+        self.assertIn("No space left on device", errors)
 
     def test_damaged_data(self):
         bad = self.path("bad")

@@ -1,6 +1,7 @@
 /* test_checkpoint.c - what is written opens again; damage in any file is found and an older checkpoint taken; retention
  * keeps what it must; a full disk and a killed writer leave the older ones whole. */
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -149,6 +150,58 @@ static void check_damage(void)
     struct checkpoint *checkpoint;
     CHECK(checkpoint_open(&checkpoint, renamed) == STATUS_DATA && strstr(status_message(), "holds step 10"), "%s",
           status_message());
+}
+
+/* The file's bytes; the caller frees them. */
+static unsigned char *whole_file(const char *path, size_t *bytes)
+{
+    struct stat info;
+    unsigned char *data = stat(path, &info) == 0 ? malloc((size_t)info.st_size + 1) : NULL;
+    FILE *file = fopen(path, "rb");
+    if (!data || !file || fread(data, 1, (size_t)info.st_size, file) != (size_t)info.st_size)
+        abort();
+    fclose(file);
+    *bytes = (size_t)info.st_size;
+    return data;
+}
+
+/* Every byte of every file changed in each of its bits in turn, and every length that is shorter: all are found. Of each
+ * file a few are taken through the scan, which falls back to the older checkpoint. */
+static void check_every_byte(void)
+{
+    char path[PATH_MAX];
+    int flips = 0, cuts = 0, missed = 0;
+    new_run("every-byte");
+    write_step(10, 0.1);
+    write_step(20, 0.2);
+    for (int i = 0; i < 5; i++) {
+        const char *file = in_step(20, names[i]);
+        char name[PATH_MAX];
+        size_t bytes;
+        snprintf(name, sizeof name, "%s", file);
+        unsigned char *good = whole_file(name, &bytes);
+        for (size_t at = 0; at < 2 * bytes; at++) { /* flips, then cuts */
+            bool cut = at >= bytes;
+            int fd = open(name, O_RDWR | (cut ? O_TRUNC : 0));
+            for (int bit = 0; bit < (cut ? 1 : at % 16 ? 4 : 8); bit++) {
+                unsigned char byte = good[at % bytes] ^ (unsigned char)(1 << (bit + at) % 8);
+                if (cut ? pwrite(fd, good, at - bytes, 0) != (ssize_t)(at - bytes) : pwrite(fd, &byte, 1, (off_t)at) != 1)
+                    abort();
+                enum status status = checkpoint_verify(step_path(20));
+                missed += status != STATUS_DATA || !strstr(status_message(), names[i]);
+                *(cut ? &cuts : &flips) += 1;
+            }
+            if (at % (bytes / 2) == 1)
+                CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i], path);
+            if (pwrite(fd, good, bytes, 0) != (ssize_t)bytes)
+                abort();
+            close(fd);
+        }
+        free(good);
+        CHECK(checkpoint_verify(step_path(20)) == STATUS_OK, "%s", status_message());
+    }
+    printf("%d flips and %d cuts, %d missed\n", flips, cuts, missed);
+    CHECK(flips >= 5000 && cuts >= 1500 && missed == 0, "%d flips, %d cuts, %d missed", flips, cuts, missed);
 }
 
 static void check_resume(void)
@@ -360,6 +413,7 @@ int main(void)
     folder_make();
     check_contents();
     check_damage();
+    check_every_byte();
     check_resume();
     check_locate();
     check_retention();
