@@ -16,7 +16,7 @@ struct bench_command {
     enum status (*run)(int argc, char **argv);
 };
 
-extern const struct bench_command bench_layers, bench_loader, bench_scale, bench_step;
+extern const struct bench_command bench_allreduce, bench_layers, bench_loader, bench_scale, bench_step;
 
 /* The next option as getopt_long gives it (its `val`), or -1; STATUS_USAGE for an unknown one or a missing value. */
 enum status bench_option(int argc, char **argv, const struct option *options, int *option);

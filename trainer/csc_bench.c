@@ -11,7 +11,9 @@
 #include "base/log.h"
 #include "trainer/bench.h"
 
-static const struct bench_command *const commands[] = { &bench_layers, &bench_step, &bench_loader, &bench_scale };
+static const struct bench_command *const commands[] = {
+    &bench_layers, &bench_step, &bench_loader, &bench_allreduce, &bench_scale,
+};
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
 enum status bench_option(int argc, char **argv, const struct option *options, int *option)
