@@ -16,7 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 import runs  # noqa: E402
 
 STEPS = 60
-TIMEOUT = 10  # comm.timeout_s
+TIMEOUT = 30  # comm.timeout_s: nobody is starved for so long
 SLOW = 600    # seconds that only a machine in trouble needs
 AGENT = """#!/bin/sh
 # In the place of ssh: AGENT HOST COMMAND
