@@ -357,7 +357,7 @@ fail:
     return status;
 }
 
-static void finish(struct training *t)
+void training_finish(struct training *t)
 {
     checkpoint_writer_destroy(t->writer);
     training_free_snapshot(t);
@@ -412,11 +412,6 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
 fail:
     if (status != STATUS_OK && !*agreed && watch_failed(options->watch, status))
         log_failure(); /* first of all: the other ranks wait */
-    finish(&t);
+    training_finish(&t);
     return status;
-}
-
-void training_finish(struct training *t)
-{
-    finish(t);
 }
