@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "data/decode.h"
+#include "data/exif.h"
 #include "data/format.h"
 #include "tests/trainer/fuzz.h"
 
@@ -83,6 +84,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
     struct image image = { 0 };
     unsigned notes = 0;
+    exif_turned(data, size);
     enum status status = decode_image(data, size, "fuzz", &image, &notes);
     if (status != STATUS_OK && status != STATUS_DATA && status != STATUS_NOMEM)
         abort();
