@@ -127,7 +127,8 @@ class Kills(RunTest):
                 print(f"{kills} kills, step {self.last_step('parts')}", flush=True)
         print(f"{kills} kills in {self.last_step('parts')} steps", flush=True)
         self.assertGreaterEqual(kills, 1)
-        self.train(parts, "--resume=auto", f"train.steps={steps}", *self.EXTRA, ranks=2)
+        subprocess.run(self.command(parts, "--resume=auto", f"train.steps={steps}", *self.EXTRA, ranks=2), check=True,
+                       stdout=subprocess.DEVNULL, timeout=600 + 10 * KILLS)
         for name in ("model.safetensors", "optimizer.safetensors"):
             self.assert_same_file(self.checkpoint("whole", steps, name), self.checkpoint("parts", steps, name))
         self.assertEqual(self.losses("whole"), self.losses("parts"))
