@@ -1,4 +1,5 @@
 /* test_format.c - what goes in comes out, and no byte can change unseen. */
+#include <limits.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
@@ -284,11 +285,78 @@ static void check_all_bad(void)
     free(data);
 }
 
-int main(void)
+/* Whether one changed byte of a shard would reach a batch: the block that holds it, as a loader reads it. */
+static bool reaches_a_batch(const char *set, int shard, size_t offset, struct block_reader *reader)
+{
+    struct dataset *d = NULL;
+    enum status status = dataset_open(&d, set); /* checks index, headers and tables */
+    for (uint32_t b = 0; status == STATUS_OK && shard >= 0 && b < d->shards[shard].blocks; b++) {
+        const struct shard_entry *e = &d->shards[shard].table[b];
+        if (offset >= e->offset && offset < e->offset + e->bytes)
+            status = shard_check_block(&d->shards[shard], b, reader);
+    }
+    dataset_close(d);
+    return status != STATUS_DATA;
+}
+
+/* Random changes of single bytes, and truncations, of a file of a large set. shard: its number, -1: the index. */
+static void check_positions(const char *set, const char *name, int shard, int changes, int cuts)
+{
+    struct block_reader reader = { 0 };
+    struct philox stream;
+    char path[PATH_MAX], *data;
+    size_t bytes;
+    int unseen = 0;
+    snprintf(path, sizeof path, "%s/%s", set, name);
+    read_whole(path, &data, &bytes);
+    philox_init(&stream, 7, PHILOX_DOMAIN_SYNTH, (uint64_t)(shard + 1));
+    for (int i = 0; i < changes; i++) {
+        size_t at = (size_t)(philox_uniform(&stream) * (double)bytes);
+        poke(path, at, (char)(data[at] ^ (1 + (int)philox_below(&stream, 255))));
+        unseen += reaches_a_batch(set, shard, at, &reader);
+        poke(path, at, data[at]);
+    }
+    CHECK(unseen == 0, "%s: %d of %d changes went unseen", name, unseen, changes);
+    for (int i = unseen = 0; i < cuts; i++) { /* shorter and shorter */
+        CHECK(truncate(path, (off_t)((double)bytes * (cuts - 1 - i) / cuts)) == 0, "truncate %s", path);
+        unseen += reaches_a_batch(set, shard, bytes, &reader);
+    }
+    CHECK(unseen == 0, "%s: %d of %d truncations went unseen", name, unseen, cuts);
+    overwrite(path, data, bytes);
+    block_reader_finish(&reader);
+    free(data);
+}
+
+/* The same for a packed set, which is left as it was: changes in proportion to the files' sizes. */
+static void check_large(const char *set, int changes)
+{
+    struct dataset *d = NULL;
+    uint64_t bytes = 0;
+    CHECK(dataset_open(&d, set) == STATUS_OK, "%s", status_message());
+    if (!d)
+        return;
+    for (int s = 0; s < d->index.shards; s++)
+        bytes += d->index.shard[s].bytes;
+    check_positions(set, "index.json", -1, changes / 10, 100);
+    for (int s = 0; s < d->index.shards; s++) {
+        char name[32];
+        snprintf(name, sizeof name, "shard-%05d.csz", s);
+        check_positions(set, name, s, (int)(changes * (double)d->index.shard[s].bytes / (double)bytes) + 1, 30);
+    }
+    CHECK(examine(set) == STATUS_OK, "%s", status_message());
+    dataset_close(d);
+}
+
+/* test-data-format [SET CHANGES]: a set of the test's own, or changes of single bytes of this one. */
+int main(int argc, char **argv)
 {
     static const int tiny[][2] = { { 2, 2 }, { 3, 1 } };
     char set[96];
     log_init("test", 0, 1);
+    if (argc == 3) {
+        check_large(argv[1], atoi(argv[2]));
+        return check_done("format");
+    }
     make_folder(folder);
     check_rgbz();
     check_round_trips();

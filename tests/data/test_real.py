@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""test_real.py CSC_PACK SHARED: packs the photographs and the CIFAR-10 archive of SHARED/data, where they are."""
+"""test_real.py CSC_PACK TEST_FORMAT SHARED: packs the photographs and the CIFAR-10 archive of SHARED/data, where they are;
+TEST_FORMAT tries 10,000 changes of single bytes of the packed photographs, in both codecs."""
 import json
 import os
 import subprocess
 import sys
 import tempfile
 
-PACK, SHARED = sys.argv[1], os.environ.get("CSC_SHARED", sys.argv[2])
+PACK, FORMAT, SHARED = sys.argv[1], sys.argv[2], os.environ.get("CSC_SHARED", sys.argv[3])
 PHOTOS = f"{SHARED}/data/imagenet-sample/imagenet-sample-240.tar"
 CIFAR = f"{SHARED}/data/cifar10/cifar10-test.tar.zst"
 if not (os.path.exists(PHOTOS) and os.path.exists(CIFAR)):
@@ -33,6 +34,9 @@ with tempfile.TemporaryDirectory(prefix="csc-real-") as out:
     assert whole["bytes"] < 0.6 * whole["decoded_bytes"], whole
     said = run("imagefolder", PHOTOS, f"{out}/small", "--root", "train", "--resize", "short:256")
     assert "made smaller" in said and info(f"{out}/small", out)["bytes"] < 0.6 * whole["bytes"], said
+    for codec in "rgbz", "jpeg":
+        run("imagefolder", PHOTOS, f"{out}/{codec}", "--root", "train", "--codec", codec, "--shard-mb", "16")
+        subprocess.run([FORMAT, f"{out}/{codec}", "10000"], check=True)
     run("imagefolder", CIFAR, f"{out}/cifar", "--root", "test")
     run("verify", f"{out}/cifar", "--deep")
     cifar = info(f"{out}/cifar", out)
