@@ -8,6 +8,7 @@
 
 struct mpi_comm {
     struct comm base;
+    bool under_mpirun;
     MPI_Comm world;              /* our own copy of MPI_COMM_WORLD, errors returned */
     MPI_Datatype bf16;           /* two bytes */
     MPI_Op bf16_sum;
