@@ -25,6 +25,9 @@ enum status bench_option(int argc, char **argv, const struct option *options, in
 enum status bench_integer(const char *option, const char *text, long long low, long long high, long long *value);
 enum status bench_number(const char *option, const char *text, double low, double high, double *value);
 
+/* value: the place of text among names, which NULL ends; STATUS_USAGE names the option. */
+enum status bench_choice(const char *option, const char *text, const char *const *names, int *value);
+
 double bench_clock(void);     /* seconds, monotonic */
 double bench_processor(void); /* processor time of all threads of this process, in seconds */
 

@@ -57,17 +57,6 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status choose(const char *option, const char *text, const char *const *names, int *value)
-{
-    enum status status = STATUS_OK;
-    for (*value = 0; names[*value]; ++*value)
-        if (!strcmp(text, names[*value]))
-            return STATUS_OK;
-    FAIL(STATUS_USAGE, "%s %s: no such choice; see csc-bench loader --help", option, text);
-fail:
-    return status;
-}
-
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     static const char *const augments[] = { "none", "cifar", "imagenet", NULL };
@@ -83,8 +72,8 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         switch (option) {
         case WORKERS: TRY(bench_integer("--workers", optarg, 1, 1024, &n)); l->workers = (int)n; break;
         case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); l->image_size = (int)n; break;
-        case AUGMENT: TRY(choose("--augment", optarg, augments, &a->augment)); break;
-        case SHUFFLE: TRY(choose("--shuffle", optarg, shuffles, &choice)); l->shuffle = choice; break;
+        case AUGMENT: TRY(bench_choice("--augment", optarg, augments, &a->augment)); break;
+        case SHUFFLE: TRY(bench_choice("--shuffle", optarg, shuffles, &choice)); l->shuffle = choice; break;
         case WINDOW: TRY(bench_integer("--window", optarg, 1, 1LL << 40, &n)); l->window = n; break;
         case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); l->batch = (int)n; break;
         case PREFETCH: TRY(bench_integer("--prefetch", optarg, 1, 1024, &n)); l->prefetch = (int)n; break;

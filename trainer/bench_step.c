@@ -57,17 +57,6 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status choose(const char *option, const char *text, const char *const *names, int *value)
-{
-    enum status status = STATUS_OK;
-    for (*value = 0; names[*value]; ++*value)
-        if (!strcmp(text, names[*value]))
-            return STATUS_OK;
-    FAIL(STATUS_USAGE, "%s %s: no such choice; --help lists them", option, text);
-fail:
-    return status;
-}
-
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     static const char *const backwards[] = { "unrolled", "one-step", "implicit", NULL };
@@ -86,8 +75,8 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         case WIDTH: TRY(bench_integer("--width", optarg, 4, 4096, &n)); a->width = (int)n; break;
         case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); a->size = (int)n; break;
         case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); a->batch = (int)n; break;
-        case BACKWARD: TRY(choose("--backward", optarg, backwards, &choice)); a->backward = choice; break;
-        case PRECISION: TRY(choose("--precision", optarg, precisions, &choice)); a->precision = choice; break;
+        case BACKWARD: TRY(bench_choice("--backward", optarg, backwards, &choice)); a->backward = choice; break;
+        case PRECISION: TRY(bench_choice("--precision", optarg, precisions, &choice)); a->precision = choice; break;
         case THREADS: TRY(bench_integer("--threads", optarg, 1, 1024, &n)); a->threads = (int)n; break;
         case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
         case TRACE: a->trace = true; break;
@@ -120,7 +109,7 @@ static enum status network_of(const struct arguments *a, struct model_config *co
     static const int depths[] = { 18, 34, 50 };
     enum status status = STATUS_OK;
     int arch;
-    TRY(choose("--arch", a->arch, archs, &arch));
+    TRY(bench_choice("--arch", a->arch, archs, &arch));
     *config = (struct model_config){ .depth = depths[arch % 3], .sparse_stem = arch >= 3, .all = arch >= 6,
                                      .imagenet_stem = a->size > 64, .shortcut = true, .width = a->width,
                                      .classes = a->size > 64 ? 1000 : 10, .image_size = a->size, .seed = 1,

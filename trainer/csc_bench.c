@@ -70,6 +70,17 @@ double bench_processor(void)
     return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
+enum status bench_choice(const char *option, const char *text, const char *const *names, int *value)
+{
+    enum status status = STATUS_OK;
+    for (*value = 0; names[*value]; ++*value)
+        if (!strcmp(text, names[*value]))
+            return STATUS_OK;
+    FAIL(STATUS_USAGE, "%s %s: no such choice; --help lists them", option, text);
+fail:
+    return status;
+}
+
 enum status bench_write_json(json_t *object, const char *path)
 {
     enum status status = STATUS_OK;
