@@ -14,7 +14,9 @@
 enum {
     RECORD_VERSION = 2,
     PLANES = 3,
-    RGBZ_LEVEL = 1, RGBZ_MIN_MATCH = 7, RGBZ_HASH_LOG = 8, /* short matches in residuals are chance: 12% slower */
+    RGBZ_LEVEL = 1, RGBZ_MIN_MATCH = 7, RGBZ_HASH_LOG = 6, /* short matches in residuals are chance: few are looked for */
+    LONG_MATCH = 16, LONG_HASH_LOG = 14, NO_SHORT_MATCH = 100000, HUFFMAN = 1,
+    WORTH_PERCENT = 105, /* short matches take a seventh of the decoder's time, so they have to save more than this */
     JPEG_LEVEL = -5, /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
 };
 
@@ -52,10 +54,13 @@ static uint32_t bands_apart(enum codec codec, const uint8_t *raw, uint32_t sampl
     return codec == CODEC_RGBZ && samples == 1 && height > BAND_ROWS ? (height + BAND_ROWS - 1) / BAND_ROWS : 0;
 }
 
+/* The last band is there twice, until its smaller form is known. */
 size_t block_bound(enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples)
 {
     enum { FRAME_EXTRA = 512 }; /* more than the headers of a small frame and its blocks */
-    return ZSTD_compressBound(bytes) + FRAME_EXTRA * ((size_t)bands_apart(codec, raw, samples) + 1);
+    uint32_t bands = bands_apart(codec, raw, samples);
+    size_t again = bands ? ZSTD_compressBound((size_t)get32(raw + 8) * 3 * BAND_ROWS) + FRAME_EXTRA : 0;
+    return ZSTD_compressBound(bytes) + FRAME_EXTRA * ((size_t)bands + 1) + again;
 }
 
 /* One frame of `parts` equal parts, each in zstd blocks of its own: planes differ in their statistics. */
@@ -79,25 +84,67 @@ fail:
     return status;
 }
 
+/* How the frames from here on are compressed: rgbz with short matches or with long ones alone. */
+static enum status set_parameters(ZSTD_CCtx *zstd, enum codec codec, bool short_matches)
+{
+    enum status status = STATUS_OK;
+    const struct { ZSTD_cParameter name; int value; bool on; } parameters[] = {
+        { ZSTD_c_compressionLevel, codec == CODEC_RGBZ ? RGBZ_LEVEL : JPEG_LEVEL, true },
+        { ZSTD_c_minMatch, RGBZ_MIN_MATCH, codec == CODEC_RGBZ },
+        { ZSTD_c_hashLog, RGBZ_HASH_LOG, codec == CODEC_RGBZ },
+        { ZSTD_c_targetLength, NO_SHORT_MATCH, !short_matches }, /* of this strategy, steps between trials */
+        { ZSTD_c_experimentalParam5, HUFFMAN, !short_matches },  /* literals; such steps would leave them raw */
+        { ZSTD_c_enableLongDistanceMatching, 1, !short_matches },
+        { ZSTD_c_ldmMinMatch, LONG_MATCH, !short_matches },
+        { ZSTD_c_ldmHashLog, LONG_HASH_LOG, !short_matches },
+        { ZSTD_c_ldmHashRateLog, 0, !short_matches },
+    };
+    ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+        size_t code = parameters[i].on ? ZSTD_CCtx_setParameter(zstd, parameters[i].name, parameters[i].value) : 0;
+        if (ZSTD_isError(code))
+            FAIL(STATUS_BUG, "zstd: %s", ZSTD_getErrorName(code));
+    }
+fail:
+    return status;
+}
+
+/* Both ways; the short matches stay if they make the frame that much smaller. */
+static enum status compress_band(ZSTD_CCtx *zstd, const uint8_t *raw, size_t bytes, uint8_t *out, size_t capacity,
+                                 size_t *written)
+{
+    enum status status = STATUS_OK;
+    size_t end[2];
+    TRY(set_parameters(zstd, CODEC_RGBZ, true));
+    end[0] = *written;
+    TRY(compress_frame(zstd, raw, bytes, PLANES, out, capacity, &end[0]));
+    TRY(set_parameters(zstd, CODEC_RGBZ, false));
+    end[1] = end[0];
+    TRY(compress_frame(zstd, raw, bytes, PLANES, out, capacity, &end[1]));
+    size_t with = end[0] - *written, without = end[1] - end[0];
+    if (without * 100 <= with * WORTH_PERCENT) {
+        memmove(out + *written, out + end[0], without);
+        end[0] = *written + without;
+    }
+    *written = end[0];
+fail:
+    return status;
+}
+
 enum status block_compress(ZSTD_CCtx *zstd, enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples,
                            uint8_t *out, size_t capacity, size_t *written)
 {
     enum status status = STATUS_OK;
     uint32_t bands = bands_apart(codec, raw, samples);
     *written = 0;
-    ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
-    ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, codec == CODEC_RGBZ ? RGBZ_LEVEL : JPEG_LEVEL);
-    if (codec == CODEC_RGBZ) {
-        ZSTD_CCtx_setParameter(zstd, ZSTD_c_minMatch, RGBZ_MIN_MATCH);
-        ZSTD_CCtx_setParameter(zstd, ZSTD_c_hashLog, RGBZ_HASH_LOG);
-    }
+    TRY(set_parameters(zstd, codec, true));
     if (!bands)
         return compress_frame(zstd, raw, bytes, 1, out, capacity, written);
     TRY(compress_frame(zstd, raw, RECORD_BYTES, 1, out, capacity, written));
     size_t row = (size_t)get32(raw + 8) * 3, at = RECORD_BYTES;
     for (uint32_t b = 0; b < bands; b++) {
         size_t most = row * BAND_ROWS, length = bytes - at < most ? bytes - at : most;
-        TRY(compress_frame(zstd, raw + at, length, PLANES, out, capacity, written));
+        TRY(compress_band(zstd, raw + at, length, out, capacity, written));
         at += length;
     }
 fail:

@@ -82,13 +82,12 @@ static void column_plain(const uint8_t *row, const struct axis *axis, int i, uin
     out[2] = clip(b);
 }
 
-/* Bytes [from, bytes) of one output row. */
-static void row_plain(const uint8_t *restrict in, size_t bytes, size_t from, const int32_t *weight, int taps,
-                      uint8_t *restrict out)
+/* One output row. */
+static void row_plain(const uint8_t *restrict in, size_t bytes, const int32_t *weight, int taps, uint8_t *restrict out)
 {
     enum { STRIP = 256 };
     int32_t sums[STRIP];
-    for (size_t x = from; x < bytes; x += STRIP) {
+    for (size_t x = 0; x < bytes; x += STRIP) {
         int width = bytes - x < STRIP ? (int)(bytes - x) : STRIP;
         for (int k = 0; k < width; k++)
             sums[k] = ROUND;
@@ -306,28 +305,59 @@ static void columns(struct view view, const struct axis *axis, uint8_t *out)
     }
 }
 
-static void row16(const uint8_t *in, size_t bytes, const int32_t *weight, int taps, uint8_t *out)
+/* 32 bytes, two taps at a time by weights split as in add_pixels; of an odd number, the last one has a weight of 0 beside.
+ * Unpacking and packing both stay in halves of 16 bytes, so that the order comes out right. */
+static inline void row32(const uint8_t *in, const uint8_t *last, size_t bytes, const int32_t *split, int pairs, uint8_t *out)
 {
-    __m256i sum[2] = { _mm256_set1_epi32(ROUND), _mm256_set1_epi32(ROUND) };
-    for (int t = 0; t < taps; t++, in += bytes) {
-        __m256i w = _mm256_set1_epi32(weight[t]);
-        for (int k = 0; k < 2; k++) {
-            __m256i v = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)(in + 8 * k)));
-            sum[k] = _mm256_add_epi32(sum[k], _mm256_mullo_epi32(v, w));
+    const __m256i zero = _mm256_setzero_si256(), round = _mm256_set1_epi32(ROUND);
+    __m256i high[4] = { zero, zero, zero, zero }, low[4] = { round, round, round, round };
+    for (int t = 0; t < pairs; t++, in += 2 * bytes, split += 2) {
+        __m256i top = _mm256_set1_epi32(split[0]), rest = _mm256_set1_epi32(split[1]);
+        __m256i a = _mm256_loadu_si256((const __m256i *)in);
+        __m256i b = _mm256_loadu_si256((const __m256i *)(t + 1 < pairs ? in + bytes : last));
+        __m256i left = _mm256_unpacklo_epi8(a, b), right = _mm256_unpackhi_epi8(a, b);
+        __m256i words[4] = { _mm256_unpacklo_epi8(left, zero), _mm256_unpackhi_epi8(left, zero),
+                             _mm256_unpacklo_epi8(right, zero), _mm256_unpackhi_epi8(right, zero) };
+        for (int k = 0; k < 4; k++) {
+            high[k] = _mm256_add_epi32(high[k], _mm256_madd_epi16(words[k], top));
+            low[k] = _mm256_add_epi32(low[k], _mm256_madd_epi16(words[k], rest));
         }
     }
-    __m256i words = _mm256_packs_epi32(_mm256_srai_epi32(sum[0], RESIZE_PRECISION),
-                                       _mm256_srai_epi32(sum[1], RESIZE_PRECISION));
-    words = _mm256_permute4x64_epi64(words, 0xd8);
-    _mm_storeu_si128((__m128i *)out, _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1)));
+    for (int k = 0; k < 4; k++)
+        low[k] = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high[k], 11), low[k]), RESIZE_PRECISION);
+    _mm256_storeu_si256((__m256i *)out, _mm256_packus_epi16(_mm256_packs_epi32(low[0], low[1]),
+                                                             _mm256_packs_epi32(low[2], low[3])));
 }
 
-static void row(const uint8_t *in, size_t bytes, const int32_t *weight, int taps, uint8_t *out)
+static inline void row_pairs(const uint8_t *in, size_t bytes, const int32_t *split, int taps, int pairs, uint8_t *out)
 {
-    size_t x = 0;
-    for (; x + 16 <= bytes; x += 16)
-        row16(in + x, bytes, weight, taps, out + x);
-    row_plain(in, bytes, x, weight, taps, out);
+    const uint8_t *last = in + (size_t)(taps - 1) * bytes;
+    for (size_t x = 0; x < bytes; x += 32) {
+        if (x > bytes - 32)
+            x = bytes - 32; /* the last ones overlap */
+        row32(in + x, last + x, bytes, split, pairs, out + x);
+    }
+}
+
+static void row(const uint8_t *in, size_t bytes, const struct axis *axis, int i, uint8_t *out)
+{
+    const int32_t *split = axis->split + (size_t)i * axis->taps;
+    int taps = axis->count[i];
+    in += (size_t)axis->first[i] * bytes;
+    if (bytes < 32) {
+        row_plain(in, bytes, axis->weight + (size_t)i * axis->taps, taps, out);
+        return;
+    }
+    switch ((taps + 1) / 2) { /* so that the usual ones are compiled without a loop */
+    case 1:
+        row_pairs(in, bytes, split, taps, 1, out);
+        break;
+    case 2:
+        row_pairs(in, bytes, split, taps, 2, out);
+        break;
+    default:
+        row_pairs(in, bytes, split, taps, (taps + 1) / 2, out);
+    }
 }
 
 static void normalise(const struct normaliser *n, const uint8_t *in, int pixels, float *out)
@@ -361,9 +391,9 @@ static void columns(struct view view, const struct axis *axis, uint8_t *out)
             column_plain(view.pixels + y * view.stride, axis, i, out);
 }
 
-static void row(const uint8_t *in, size_t bytes, const int32_t *weight, int taps, uint8_t *out)
+static void row(const uint8_t *in, size_t bytes, const struct axis *axis, int i, uint8_t *out)
 {
-    row_plain(in, bytes, 0, weight, taps, out);
+    row_plain(in + (size_t)axis->first[i] * bytes, bytes, axis->weight + (size_t)i * axis->taps, axis->count[i], out);
 }
 
 static void normalise(const struct normaliser *n, const uint8_t *in, int pixels, float *out)

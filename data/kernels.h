@@ -32,8 +32,8 @@ struct pixel_kernels {
     void (*decode)(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels);
     /* the view's rows resized along x: out (view.height, axis->n, 3) */
     void (*columns)(struct view view, const struct axis *axis, uint8_t *out);
-    /* one row of a resize along y: `bytes` sums over `taps` rows of that many bytes each, at in */
-    void (*row)(const uint8_t *in, size_t bytes, const int32_t *weight, int taps, uint8_t *out);
+    /* output row i of a resize along y, whose input rows of so many bytes each begin at in */
+    void (*row)(const uint8_t *in, size_t bytes, const struct axis *axis, int i, uint8_t *out);
     /* in (pixels, 3) -> out (pixels, 3) */
     void (*normalise)(const struct normaliser *normaliser, const uint8_t *in, int pixels, float *out);
 };

@@ -59,6 +59,12 @@ static size_t axis_words(int in, int out, int n)
     return (size_t)n * (2 + 2 * axis_taps(in, out));
 }
 
+static double triangle(double x)
+{
+    double w = 1 - fabs(x);
+    return w > 0 ? w : 0;
+}
+
 /* Fills the weights of outputs from, from + 1, ..., or the other way round; inputs are counted from `base`. */
 static void axis_fill(struct axis *axis, int in, int out, int from, int base, bool mirror)
 {
@@ -68,9 +74,9 @@ static void axis_fill(struct axis *axis, int in, int out, int from, int base, bo
         double sum = 0, center = reach(in, out, mirror ? from + axis->n - 1 - k : from + k, &low, &high);
         int32_t *weight = axis->weight + (size_t)k * axis->taps;
         for (int t = low; t < high; t++)
-            sum += fmax(1 - fabs((t - center + 0.5) * inverse), 0);
+            sum += triangle((t - center + 0.5) * inverse);
         for (int t = 0; t < axis->taps; t++) {
-            double w = t < high - low ? fmax(1 - fabs((low + t - center + 0.5) * inverse), 0) : 0;
+            double w = t < high - low ? triangle((low + t - center + 0.5) * inverse) : 0;
             weight[t] = (int32_t)(0.5 * (w > 0) + (sum != 0 ? w / sum : w) * (1 << RESIZE_PRECISION));
         }
         for (int t = 0; t < axis->taps; t += 2) {
@@ -120,9 +126,7 @@ const uint8_t *resize_row(struct resizer *r, int i)
             memcpy(r->line + 3 * x, in + bytes - 3 * (x + 1), 3);
         return r->line;
     }
-    const struct axis *axis = &r->vertical;
-    r->kernels->row(r->rows + (size_t)axis->first[i] * bytes, bytes, axis->weight + (size_t)i * axis->taps,
-                    axis->count[i], r->line);
+    r->kernels->row(r->rows, bytes, &r->vertical, i, r->line);
     return r->line;
 }
 
