@@ -170,6 +170,7 @@ struct device {
     const struct backend *ops;
     enum precision precision;
     int threads;         /* OpenMP threads of this rank */
+    char library[32];    /* that computes for it, as loaded: "oneDNN 3.2.0"; "" if none */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 

@@ -7,12 +7,13 @@
 #include "data/dataset.h"
 #include "trainer/training.h"
 
-enum { PROGRAM, MPI_LIBRARY, CONFIGURATION, TRAIN, VAL, ITEMS };
+enum { PROGRAM, MPI_LIBRARY, DEVICE_LIBRARY, CONFIGURATION, TRAIN, VAL, ITEMS };
 static const struct {
     const char *name, *advice;
 } items[ITEMS] = {
     [PROGRAM] = { "program", "install one version on all nodes" },
     [MPI_LIBRARY] = { "MPI library", "use one MPI on all nodes" },
+    [DEVICE_LIBRARY] = { "device's library", "install one version on all nodes" },
     [CONFIGURATION] = { "configuration", "install one version on all nodes" },
     [TRAIN] = { "data.train", "all nodes must see the same dataset" },
     [VAL] = { "data.val", "all nodes must see the same dataset" },
@@ -29,6 +30,7 @@ static enum status fill(const struct training *t, struct card *card)
     *card = (struct card){ 0 };
     snprintf(card->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
     snprintf(card->items[MPI_LIBRARY], 80, "%s", t->comm->library);
+    snprintf(card->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
     struct config config = *t->config; /* its texts are only read */
     config.device.threads = config.data.workers = 0; /* nodes may differ in their cores */
     TRY(config_print(&config, &text));

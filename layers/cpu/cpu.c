@@ -301,6 +301,9 @@ enum status cpu_open_with(struct device **device, enum precision precision, int 
     log_warn("built without oneDNN: convolutions are the plain reference ones, and very slow");
 #endif
     cpu->base = (struct device){ .ops = &cpu->table, .precision = precision, .threads = threads };
+#ifdef CSC_HAVE_ONEDNN
+    dn_version(cpu->base.library);
+#endif
     *device = &cpu->base;
 fail:
     return status;

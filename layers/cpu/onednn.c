@@ -6,6 +6,7 @@
 #include "layers/cpu/onednn.h"
 
 #include <dnnl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,6 +50,12 @@ static const char *status_name(dnnl_status_t status)
     case dnnl_runtime_error: return "run-time error";
     default: return "an error";
     }
+}
+
+void dn_version(char text[32])
+{
+    const dnnl_version_t *v = dnnl_version();
+    snprintf(text, 32, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
 }
 
 static enum status start(void)

@@ -10,6 +10,8 @@ enum dn_kind { DN_FORWARD, DN_ADJOINT, DN_GRADIENT };
 
 struct dn_conv;
 
+void dn_version(char text[32]); /* of the library that is loaded, not of the header */
+
 enum status dn_conv_create(struct dn_conv **conv, enum dn_kind kind, const struct conv_shape *shape);
 void dn_conv_destroy(struct dn_conv *conv); /* NULL is fine */
 const char *dn_conv_implementation(const struct dn_conv *conv);

@@ -306,6 +306,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     cuda_fill_table(table);
     gpu_fill_conv(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
+    snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());
     gpu->base.queue.stream = gpu->stream;
     gpu->base.queue.type = precision == PRECISION_BF16 ? BF16 : F32;
     *device = &gpu->base.base;

@@ -8,6 +8,8 @@ import unittest
 import runs
 from runs import CONFIG, TRAIN, RunTest, mpirun
 
+OTHER_ONEDNN = os.path.join(runs.BUILD, "tests", "runs", "csc-train-other-onednn")
+
 
 class Failures(RunTest):
     def says(self, done, *words):
@@ -157,6 +159,15 @@ class Failures(RunTest):
         for arguments, code in ((["train.lr=fast"], 2), (["data.train=/nonexistent"], 74), (["train.lr=1e30"], 87)):
             done = self.train(self.config("run"), *arguments, ranks=4, code=code)
             self.says(done, "rank")
+
+    @unittest.skipUnless(mpirun() and os.path.exists(OTHER_ONEDNN), "built without MPI or oneDNN")
+    def test_another_onednn_on_one_rank(self):
+        config, front = self.config("run"), runs.launch(2)
+        ranks = [TRAIN, config, ":", "-np", "1", OTHER_ONEDNN, config]
+        done = subprocess.run([*front[:front.index("-np")], *front[front.index("--oversubscribe"):], "-np", "1", *ranks],
+                              capture_output=True, text=True, timeout=120)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.says(done, "rank 1", "'oneDNN 1.96.7' here", "on rank 0: install one version")
 
     @unittest.skipUnless(mpirun(), "no mpirun")
     def test_one_rank_fails_in_its_loader(self):
