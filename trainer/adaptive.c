@@ -1,4 +1,4 @@
-/* adaptive.c - a copy of the first CSC-layer, at the training lambda, measures each image.
+/* adaptive.c - a copy of the first CSC-layer, at the training lambda and with the rule's steps, measures each image.
  *   r = x - A z(x)    R = |r|^2 / d    dR/dx = 2/d (r - J^T A^T r),  J = dz/dx: the layer's own backward pass
  *   x, r (N,H,W,C)    z (N,H',W',D)    d = H W C */
 #include "trainer/adaptive.h"
@@ -54,6 +54,7 @@ static enum status create_layer(struct adaptive *a)
     struct conv_shape shape = a->node->conv;
     shape.n = a->n;
     config.lambda = (float)a->rule.training_lambda;
+    config.steps = a->rule.steps;
     config.backward = CSC_UNROLLED;
     TRY(csc_create(&a->csc, a->model->device, &shape, &config, a->gradient));
     place(a);

@@ -77,7 +77,9 @@ static enum status prepare_lambda(struct eval *e)
         FAIL(STATUS_USAGE, "%s: this network has no CSC-layer, so no lambda", e->trained.checkpoint->path);
     if (adaptive)
         TRY(lambda_rule_read(e->trained.checkpoint->path, &e->rule));
-    e->rule.line.training_lambda = e->config->csc.lambda; /* the rule was fitted with these weights, so with it */
+    else
+        e->rule.line.steps = e->config->csc.steps > ADAPTIVE_STEPS ? e->config->csc.steps : ADAPTIVE_STEPS;
+    e->rule.line.training_lambda = e->config->csc.lambda; /* a rule that is read was fitted with these weights, so with it */
     if (adaptive || e->a.fit)
         TRY(adaptive_create(&e->adaptive, e->model, e->config->eval.batch, &e->rule.line, e->layers, false));
 fail:

@@ -1,7 +1,7 @@
 /* eval_fit.c - the protocol of --fit-lambda: training images at eleven levels of Gaussian noise (none, and standard deviations
  * .02 to .20 of values in 0..1), each evaluated at 14 lambdas, 1 to 14 times that of training (0.1 to 1.4). For every level the
- * mean residual at the training lambda and the lambda of the highest accuracy (of the lowest loss, on a tie) make a point; the
- * rule is the line through the points. */
+ * mean residual at the training lambda and the lambda of the highest accuracy (of the lowest loss, on a tie) make a point. The
+ * rule is the line that leaves clean images at the training lambda and passes nearest to the points of the noisy ones. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -136,7 +136,7 @@ enum status eval_fit(struct eval *e)
     enum status status = STATUS_OK;
     struct fit f = { .e = e, .unit = e->config->csc.lambda > 0 ? e->config->csc.lambda : LAMBDA_IF_ZERO };
     char path[PATH_MAX];
-    e->rule = (struct lambda_rule){ .images = e->images };
+    e->rule = (struct lambda_rule){ .line = e->rule.line, .images = e->images };
     TRY(comm_agree(e->comm, start(&f)));
     snprintf(e->rule.data, sizeof e->rule.data, "%s", dataset_fingerprint(e->trained.dataset));
     for (int i = 0; i < LEVELS; i++) {
@@ -147,7 +147,7 @@ enum status eval_fit(struct eval *e)
         TRY(e->comm->ops->sum_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
         e->rule.point[e->rule.points++] = find_best(&f, &level, noise.a);
     }
-    TRY(lambda_rule_fit(&e->rule, e->config->csc.lambda, nth_lambda(&f, LAMBDAS - 1).value));
+    TRY(lambda_rule_fit(&e->rule, nth_lambda(&f, LAMBDAS - 1).value));
     if (e->comm->rank == 0)
         status = lambda_rule_write(e->trained.checkpoint->path, &e->rule);
     TRY(comm_agree(e->comm, status));

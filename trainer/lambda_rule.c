@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 
-enum { VERSION = 1, BYTES_MOST = 65536 };
+enum { VERSION = 2, STEPS_MOST = 1000, BYTES_MOST = 65536 };
 
 void lambda_rule_path(const char *checkpoint, char path[PATH_MAX])
 {
@@ -40,8 +40,8 @@ enum status lambda_rule_print(const struct lambda_rule *r, char **text)
     for (int i = 0; i < r->points; i++)
         json_array_append_new(points, json_pack("{s:f, s:f, s:f, s:f}", "sigma", r->point[i].sigma, "residual",
                                                 r->point[i].residual, "best", r->point[i].best, "top1", r->point[i].top1));
-    root = json_pack("{s:i, s:s, s:f, s:f, s:f, s:f, s:f, s:s, s:I, s:o}", "version", VERSION, "weights", r->weights,
-                     "training_lambda", l->training_lambda, "intercept", l->intercept, "slope", l->slope, "low", l->low,
+    root = json_pack("{s:i, s:s, s:f, s:i, s:f, s:f, s:f, s:f, s:s, s:I, s:o}", "version", VERSION, "weights", r->weights,
+                     "training_lambda", l->training_lambda, "steps", l->steps, "intercept", l->intercept, "slope", l->slope, "low", l->low,
                      "high", l->high, "data", r->data, "images", (json_int_t)r->images, "points", points);
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : NULL;
     if (!*text)
@@ -59,7 +59,7 @@ static bool is_hash(const char *text)
 static bool finite_rule(const struct adaptive_rule *l)
 {
     return isfinite(l->intercept) && isfinite(l->slope) && l->training_lambda >= 0 && l->low >= 0 && l->high >= l->low &&
-           l->high < 1e6 && l->training_lambda < 1e6;
+           l->high < 1e6 && l->training_lambda < 1e6 && l->steps >= 1 && l->steps <= STEPS_MOST;
 }
 
 static bool take_points(const json_t *points, struct lambda_rule *r)
@@ -90,8 +90,8 @@ enum status lambda_rule_parse(const char *text, size_t bytes, const char *name, 
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
     if (!root)
         FAIL(STATUS_DATA, "%s:%d:%d: %s", name, error.line, error.column, error.text);
-    if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:F, s:F, s:F, s:F, s:F, s:s, s:I, s:o !}", "version", &version,
-                       "weights", &weights, "training_lambda", &l->training_lambda, "intercept", &l->intercept, "slope",
+    if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:F, s:i, s:F, s:F, s:F, s:F, s:s, s:I, s:o !}", "version", &version,
+                       "weights", &weights, "training_lambda", &l->training_lambda, "steps", &l->steps, "intercept", &l->intercept, "slope",
                        &l->slope, "low", &l->low, "high", &l->high, "data", &data, "images", &images, "points",
                        &points) != 0)
         FAIL(STATUS_DATA, "%s: %s", name, error.text);
@@ -140,23 +140,22 @@ fail:
     return status;
 }
 
-enum status lambda_rule_fit(struct lambda_rule *r, double training_lambda, double largest)
+enum status lambda_rule_fit(struct lambda_rule *r, double largest)
 {
     enum status status = STATUS_OK;
-    double n = r->points, x = 0, y = 0, xx = 0, xy = 0;
-    for (int i = 0; i < r->points; i++) {
-        x += r->point[i].residual / n;
-        y += r->point[i].best / n;
+    struct adaptive_rule *l = &r->line;
+    double clean = r->point[0].residual, xx = 0, xy = 0;
+    for (int i = 1; i < r->points; i++) {
+        double x = r->point[i].residual - clean;
+        xx += x * x;
+        xy += x * (r->point[i].best - l->training_lambda);
     }
-    for (int i = 0; i < r->points; i++) {
-        xx += (r->point[i].residual - x) * (r->point[i].residual - x);
-        xy += (r->point[i].residual - x) * (r->point[i].best - y);
-    }
-    if (r->points < 2 || !(xx > 0))
+    if (!(xx > 0))
         FAIL(STATUS_DATA, "a line for lambda needs images of at least two different residuals");
-    double slope = xy / xx;
-    r->line = (struct adaptive_rule){ .training_lambda = training_lambda, .slope = slope, .intercept = y - slope * x,
-                                      .low = training_lambda, .high = fmax(largest, training_lambda) };
+    l->slope = xy / xx;
+    l->intercept = l->training_lambda - l->slope * clean;
+    l->low = l->training_lambda;
+    l->high = fmax(largest, l->training_lambda);
 fail:
     return status;
 }

@@ -35,7 +35,8 @@ enum status lambda_rule_read(const char *checkpoint, struct lambda_rule *rule);
 enum status lambda_rule_parse(const char *text, size_t bytes, const char *name, struct lambda_rule *rule);
 enum status lambda_rule_print(const struct lambda_rule *rule, char **text); /* the caller frees it */
 
-/* Least squares through the points, clamped to between the training lambda and the largest lambda tried. */
-enum status lambda_rule_fit(struct lambda_rule *rule, double training_lambda, double largest);
+/* Least squares among the lines that give images with the first point's residual, clean ones, the training lambda; clamped to
+ * between it and the largest lambda tried. In: the points, and in rule->line how their residuals were measured. STATUS_DATA. */
+enum status lambda_rule_fit(struct lambda_rule *rule, double largest);
 
 #endif

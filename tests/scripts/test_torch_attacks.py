@@ -128,18 +128,21 @@ class Attacks(unittest.TestCase):
         self.assertLess(got["attacks"][2]["top1"], got["top1"])  # it does something
 
     def test_adaptive_logits(self):
-        """lambda(x) written anew: the residual at the training lambda, a line, a clamp, a threshold for each image."""
+        """lambda(x) written anew: the residual of the code solved at the training lambda, a line, a clamp, a threshold for each
+        image."""
         layer = self.net.layer0[0]
-        trained = layer.lam
+        trained, own_steps = layer.lam, layer.steps
         x = self.net.normalized(self.pixels)
+        layer.steps = 20
         with torch.no_grad():
             residual = layer.residual(x, layer(x)).square().mean(dim=(1, 2, 3))
+        layer.steps = own_steps
         low, high = float(residual.min()), float(residual.max())
         slope = 1.5 / (high - low)
-        line = {"intercept": 0.05 - slope * low, "slope": slope, "low": 0.2, "high": 1.2, "training_lambda": trained}
+        line = {"intercept": 0.05 - slope * low, "slope": slope, "low": 0.2, "high": 1.2, "training_lambda": trained, "steps": 20}
         weights = self.weights_hash()
         with open(self.checkpoint.rstrip("/") + ".lambda.json", "w") as file:
-            json.dump(dict(line, version=1, weights=weights, data="", images=1, points=[]), file)
+            json.dump(dict(line, version=2, weights=weights, data="", images=1, points=[]), file)
         self.evaluate("--lambda", "adaptive", "--logits", self.path("logits"))
         got = csc_torch.read_safetensors(self.path("logits"))["logits"]
         layer.lam = (line["intercept"] + slope * residual).clamp(0.2, 1.2)

@@ -5,7 +5,7 @@
 #include "tests/check.h"
 #include "trainer/adaptive.h"
 
-enum { N = 3, SIDE = 8, VALUES = SIDE * SIDE * 3 };
+enum { N = 3, SIDE = 8, VALUES = SIDE * SIDE * 3, STEPS = 12 };
 
 static void must(enum status status)
 {
@@ -15,11 +15,11 @@ static void must(enum status status)
     exit(1);
 }
 
-static struct model *make_model(struct device *device, bool sparse)
+static struct model *make_model(struct device *device, bool sparse, int steps)
 {
     struct model *m;
     struct model_config config = { .depth = 18, .sparse_stem = sparse, .shortcut = true, .width = 8, .classes = 4, .image_size = SIDE,
-                                   .csc = { .steps = 2, .lambda = 0.1f, .nonnegative = true } };
+                                   .csc = { .steps = steps, .lambda = 0.1f, .nonnegative = true } };
     must(model_create(&m, device, &config));
     must(model_allocate(m));
     must(model_init(m, 2));
@@ -28,7 +28,8 @@ static struct model *make_model(struct device *device, bool sparse)
     return m;
 }
 
-/* csc_diagnose gives |r|^2 / |x|^2 over a batch: of one image at a time it is ours times d / |x|^2. */
+/* m: a network whose own layers take as many steps as the rule's. csc_diagnose gives |r|^2 / |x|^2 over a batch: of one image
+ * at a time it is ours times d / |x|^2. */
 static void check_residual(struct adaptive *a, struct model *m, const float *images)
 {
     struct net *net;
@@ -86,29 +87,31 @@ int main(void)
     struct net *net;
     struct philox stream;
     float images[N * VALUES];
-    const struct adaptive_rule rule = { .training_lambda = 0.1, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 10 };
-    const struct adaptive_rule capped = { .training_lambda = 0.1, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 0.02 };
+    const struct adaptive_rule rule = { .training_lambda = 0.1, .steps = STEPS, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 10 };
+    const struct adaptive_rule capped = { .training_lambda = 0.1, .steps = 2, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 0.02 };
     must(device_open(&device, "cpu", PRECISION_FP32, 1));
-    struct model *m = make_model(device, true), *plain = make_model(device, false);
+    struct model *m = make_model(device, true, 2), *solver = make_model(device, true, STEPS), *plain = make_model(device, false, 2);
     philox_init(&stream, 4, 1, 0);
     for (int i = 0; i < N * VALUES; i++)
         images[i] = (float)philox_normal(&stream) * (1 + i / VALUES);
     must(net_create(&net, m, N, NET_INPUT_GRADIENT));
     must(net_allocate(net));
     must(adaptive_create(&a, m, N, &rule, NULL, true));
-    check_residual(a, m, images);
+    check_residual(a, solver, images);
     check_gradient(a, net, images, &rule);
     must(adaptive_apply(a, net, images, 2));
     CHECK(adaptive_lambdas(a)[0] > rule.low && adaptive_lambdas(a)[0] < adaptive_lambdas(a)[1], "louder images, larger lambdas: %g %g",
           adaptive_lambdas(a)[0], adaptive_lambdas(a)[1]);
     adaptive_destroy(a);
     must(adaptive_create(&a, m, N, &capped, NULL, true));
+    check_residual(a, m, images);
     check_gradient(a, net, images, &capped); /* 0 everywhere */
     CHECK(adaptive_lambdas(a)[2] == (float)capped.high, "clamped");
     adaptive_destroy(a);
     CHECK(adaptive_create(&a, plain, N, &rule, NULL, false) == STATUS_USAGE, "a network without a CSC stem");
     net_destroy(net);
     model_destroy(m);
+    model_destroy(solver);
     model_destroy(plain);
     device_close(device);
     return check_done("adaptive");

@@ -45,7 +45,8 @@ static void test_tally(void)
 
 static struct lambda_rule some_rule(void)
 {
-    struct lambda_rule r = { .points = 3, .images = 100, .weights = "0123456789abcdef" };
+    struct lambda_rule r = { .points = 3, .images = 100, .weights = "0123456789abcdef",
+                             .line = { .training_lambda = .1, .steps = 20 } };
     for (int i = 0; i < 3; i++)
         r.point[i] = (struct lambda_point){ .sigma = .1 * i, .residual = .5 + i, .best = .2 + .3 * i, .top1 = .5 };
     return r;
@@ -54,13 +55,14 @@ static struct lambda_rule some_rule(void)
 static void test_fit(void)
 {
     struct lambda_rule r = some_rule(), flat = some_rule();
-    CHECK(lambda_rule_fit(&r, 0.1, 1.4) == STATUS_OK, "%s", status_message());
-    CHECK(near(r.line.slope, .3, 1e-12) && near(r.line.intercept, .05, 1e-12), "%g %g", r.line.slope, r.line.intercept);
-    CHECK(near(adaptive_lambda(&r.line, 1), .35, 1e-12), "inside");
+    CHECK(lambda_rule_fit(&r, 1.4) == STATUS_OK, "%s", status_message());
+    /* best - .1 is .4 and .7 where the residual is 1 and 2 above that of the clean: slope (.4 + 1.4) / 5 */
+    CHECK(near(r.line.slope, .36, 1e-12) && near(adaptive_lambda(&r.line, .5), .1, 1e-12), "%g %g", r.line.slope, r.line.intercept);
+    CHECK(near(adaptive_lambda(&r.line, 1), .28, 1e-12) && r.line.steps == 20, "inside");
     CHECK(adaptive_lambda(&r.line, 0) == 0.1 && adaptive_lambda(&r.line, 100) == 1.4, "clamped");
     for (int i = 0; i < 3; i++)
         flat.point[i].residual = 1;
-    CHECK(lambda_rule_fit(&flat, 0.1, 1.4) == STATUS_DATA, "a line through one residual");
+    CHECK(lambda_rule_fit(&flat, 1.4) == STATUS_DATA, "a line through one residual");
 }
 
 /* A file beside a checkpoint: written, read, bound to the weights. */
@@ -71,7 +73,7 @@ static void test_rule_file(void)
     CHECK(mkdtemp(folder) != NULL, "mkdtemp");
     snprintf(path, sizeof path, "%s/step-00000001", folder);
     snprintf(weights, sizeof weights, "%s/model.safetensors", path);
-    CHECK(lambda_rule_fit(&r, 0.1, 1.4) == STATUS_OK && file_make_folders(path) == STATUS_OK, "%s", status_message());
+    CHECK(lambda_rule_fit(&r, 1.4) == STATUS_OK && file_make_folders(path) == STATUS_OK, "%s", status_message());
     CHECK(file_write(weights, "weights", 7) == STATUS_OK, "%s", status_message());
     CHECK(lambda_rule_read(path, &back) == STATUS_USAGE, "a rule that is not there");
     CHECK(lambda_rule_write(path, &r) == STATUS_OK, "%s", status_message());
@@ -89,10 +91,10 @@ static void test_rule_text(void)
 {
     struct lambda_rule r = some_rule(), back;
     char *text = NULL;
-    CHECK(lambda_rule_fit(&r, 0.1, 1.4) == STATUS_OK && lambda_rule_print(&r, &text) == STATUS_OK, "%s", status_message());
+    CHECK(lambda_rule_fit(&r, 1.4) == STATUS_OK && lambda_rule_print(&r, &text) == STATUS_OK, "%s", status_message());
     CHECK(lambda_rule_parse(text, strlen(text), "rule", &back) == STATUS_OK, "%s", status_message());
     const struct { const char *from, *to; } edits[] = {
-        { "\"version\": 1", "\"version\": 2" }, { "\"version\": 1", "\"other\": 1" }, { "0123456789abcdef", "0123456789abcdeg" },
+        { "\"version\": 2", "\"version\": 1" }, { "\"version\": 2", "\"other\": 2" }, { "\"steps\": 20", "\"steps\": 0" }, { "0123456789abcdef", "0123456789abcdeg" },
         { "\"low\": 0.1", "\"low\": 9.1" }, { "\"images\": 100", "\"images\": -1" }, { "\"sigma\"", "\"sigmb\"" },
     };
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
