@@ -148,6 +148,7 @@ class Eval(RunTest):
         self.assertEqual(len(rule["points"]), 11)
         residuals = [p["residual"] for p in rule["points"]]
         self.assertLess(residuals[0], residuals[-1])  # noise is not coded
+        self.assertAlmostEqual(rule["intercept"] + rule["slope"] * residuals[0], 0.1)  # clean images keep lambda
         adaptive = self.evaluate("--lambda", "adaptive", "--corruption", "gaussian_noise:5")
         self.assertEqual([r["lambda"] for r in adaptive["results"]], ["adaptive"] * 2)
         # a level line is that lambda for every image

@@ -1,9 +1,9 @@
 """csc-eval's adaptive lambda and attacks against the same in PyTorch, on the same weights (scripts/csc_torch.py).
 
-usage: test_torch_attacks.py BUILD_DIR [--run RUN --images FILE --data DIR --limit N --steps N] [unittest arguments]
+usage: test_torch_attacks.py BUILD_DIR [--run RUN --images FILE --data DIR --limit N --steps N --queries N] [unittest arguments]
 
-FILE is in CIFAR-10's binary format, DIR the dataset of it; without them a small network is trained on images made here. Exit
-code 77 where PyTorch is missing.
+PGD is written anew here; APGD and Square are torchattacks' where it is installed. FILE is in CIFAR-10's binary format, DIR the
+dataset of it; without them a small network is trained on images made here. Exit code 77 where PyTorch is missing.
 """
 import argparse
 import json
@@ -31,12 +31,15 @@ parser.add_argument("--run")
 parser.add_argument("--images")
 parser.add_argument("--data")
 parser.add_argument("--limit", type=int, default=100)
-parser.add_argument("--steps", type=int, default=10)
+parser.add_argument("--steps", type=int, default=10, help="of PGD and APGD")
+parser.add_argument("--queries", type=int, default=100, help="of Square")
+parser.add_argument("--square-batch", type=int, default=10, help="images that share torchattacks' squares")
 OPTIONS, REST = parser.parse_known_args()
 TRAIN = os.path.join(OPTIONS.build, "trainer", "csc-train")
 EVAL = os.path.join(OPTIONS.build, "trainer", "csc-eval")
 PACK = os.path.join(OPTIONS.build, "data", "csc-pack")
 EPS = [0.5, 1, 2]  # 255ths
+SLACK = 5.01  # images that may differ by the luck of the draw, where they are few
 
 
 def make_images(path, count, seed):
@@ -114,18 +117,49 @@ class Attacks(unittest.TestCase):
             hits = sum(int((self.net(x).argmax(1) == y).sum()) for x, y in zip(pixels.split(100), self.labels.split(100)))
         return hits / len(pixels)
 
-    def test_pgd(self):
-        torch.manual_seed(1)
-        specs = [word for eps in EPS for word in ("--attack", f"pgd:eps={eps}/255,step={eps / 4}/255,steps={OPTIONS.steps}")]
+    def compare(self, name, spec, attack, most, batch=100):
+        """csc-eval's accuracy under `spec` against that under attack(pixels, labels, eps), at each eps."""
+        specs = [word for eps in EPS for word in ("--attack", spec.format(eps=f"{eps}/255", step=f"{eps / 4}/255"))]
         got = self.evaluate(*specs, "--no-checks")
         self.assertAlmostEqual(got["top1"], self.accuracy(self.pixels), delta=1.01 / len(self.pixels))
-        for eps, attack in zip(EPS, got["attacks"]):
-            pairs = zip(self.pixels.split(100), self.labels.split(100))
-            theirs = self.accuracy(torch.cat([pgd(self.net, x, y, eps / 255, OPTIONS.steps, eps / 4 / 255) for x, y in pairs]))
-            print(f"PGD-{OPTIONS.steps}, eps {eps}/255, {len(self.pixels)} images: csc-eval {100 * attack['top1']:.2f}%, "
-                  f"PyTorch {100 * theirs:.2f}% (clean {100 * got['top1']:.2f}%)")
-            self.assertAlmostEqual(attack["top1"], theirs, delta=max(0.01, 3.01 / len(self.pixels)))
+        for eps, ours in zip(EPS, got["attacks"]):
+            pairs = zip(self.pixels.split(batch), self.labels.split(batch))
+            theirs = self.accuracy(torch.cat([attack(x, y, eps / 255) for x, y in pairs]))
+            print(f"{name}, eps {eps}/255, {len(self.pixels)} images: csc-eval {100 * ours['top1']:.2f}%, "
+                  f"PyTorch {100 * theirs:.2f}% (clean {100 * got['top1']:.2f}%)", flush=True)
+            self.assertAlmostEqual(ours["top1"], theirs, delta=max(most, SLACK / len(self.pixels)))
         self.assertLess(got["attacks"][2]["top1"], got["top1"])  # it does something
+
+    def test_pgd(self):
+        torch.manual_seed(1)
+        steps = OPTIONS.steps
+        self.compare(f"PGD-{steps}", f"pgd:eps={{eps}},step={{step}},steps={steps}",
+                     lambda x, y, eps: pgd(self.net, x, y, eps, steps, eps / 4), 0.01)
+
+    def compare_public(self, name, spec, make, batch=100):
+        """make(torchattacks, eps): its attack."""
+        try:
+            import torchattacks
+        except ImportError as error:
+            self.skipTest(str(error))
+        self.compare(name, spec, lambda x, y, eps: make(torchattacks, eps)(x, y), 0.02, batch)
+
+    def test_apgd_ce(self):
+        steps = OPTIONS.steps
+        self.compare_public(f"APGD-CE, {steps} steps", f"apgd-ce:eps={{eps}},steps={steps}",
+                            lambda public, eps: public.APGD(self.net, eps=eps, steps=steps, loss="ce"))
+
+    def test_apgd_t(self):
+        steps = OPTIONS.steps
+        self.compare_public(f"APGD-T, {steps} steps", f"apgd-t:eps={{eps}},steps={steps}",
+                            lambda public, eps: public.APGDT(self.net, eps=eps, steps=steps, n_classes=10))
+
+    def test_square(self):
+        """Few images at a time: torchattacks draws one row of squares for a whole batch, so its luck is shared."""
+        queries = OPTIONS.queries
+        self.compare_public(f"Square, {queries} queries", f"square:eps={{eps}},queries={queries}",
+                            lambda public, eps: public.Square(self.net, eps=eps, n_queries=queries),
+                            OPTIONS.square_batch)
 
     def test_adaptive_logits(self):
         """lambda(x) written anew: the residual of the code solved at the training lambda, a line, a clamp, a threshold for each
