@@ -5,7 +5,7 @@
 #include "tests/check.h"
 #include "trainer/adaptive.h"
 
-enum { N = 3, SIDE = 8, VALUES = SIDE * SIDE * 3, STEPS = 12 };
+enum { N = 11 /* more than it takes at a time */, SIDE = 8, VALUES = SIDE * SIDE * 3, STEPS = 12 };
 
 static void must(enum status status)
 {
@@ -55,7 +55,7 @@ static void check_gradient(struct adaptive *a, struct net *net, const float *ima
 {
     enum { TRIES = 5 };
     static float gradient[N * VALUES], moved[N * VALUES];
-    const double h = 1e-3, ones[N] = { 1, 1, -2 };
+    const double h = 1e-3, ones[N] = { 1, 1, -2, 1, 0, 1, 1, 3, 1, 1, -1 };
     memset(gradient, 0, sizeof gradient);
     must(adaptive_apply(a, net, images, N));
     must(adaptive_backward(a, ones, N, gradient));
@@ -93,7 +93,7 @@ int main(void)
     struct model *m = make_model(device, true, 2), *solver = make_model(device, true, STEPS), *plain = make_model(device, false, 2);
     philox_init(&stream, 4, 1, 0);
     for (int i = 0; i < N * VALUES; i++)
-        images[i] = (float)philox_normal(&stream) * (1 + i / VALUES);
+        images[i] = (float)philox_normal(&stream) * (1 + i / VALUES % 3);
     must(net_create(&net, m, N, NET_INPUT_GRADIENT));
     must(net_allocate(net));
     must(adaptive_create(&a, m, N, &rule, NULL, true));
