@@ -1,5 +1,5 @@
 /* adaptive.c - a copy of the first CSC-layer, at the training lambda and with the rule's steps, measures each image.
- *   r = x - A z(x)    R = |r|^2 / d    dR/dx = 2/d (r - J^T A^T r),  J = dz/dx: the layer's own backward pass
+ *   r = x - A z(x)    R = |r| / sqrt(d)    dR/dx = (r - J^T A^T r) / (d R),  J = dz/dx: the layer's own backward pass
  *   x, r (N,H,W,C)    z (N,H',W',D)    d = H W C
  * For gradients it keeps every iterate, so then it takes a few images at a time, and codes them once more on the way back. */
 #include "trainer/adaptive.h"
@@ -151,7 +151,7 @@ enum status adaptive_residuals(struct adaptive *a, const float *images, int coun
             double sum = 0;
             for (size_t j = 0; j < d; j++)
                 sum += (double)a->host[i * d + j] * a->host[i * d + j];
-            residuals[first + i] = sum / (double)d;
+            residuals[first + i] = sqrt(sum / (double)d);
         }
     }
 fail:
@@ -204,8 +204,8 @@ enum status adaptive_backward(struct adaptive *a, const double *dlambda, int cou
             TRY(code_part(a, a->images + first * d, first, here));
         TRY(part_gradient(a, here));
         for (int i = first; i < first + here; i++) {
-            double raw = rule->intercept + rule->slope * a->residual[i];
-            double scale = raw > rule->low && raw < rule->high ? 2 * rule->slope * dlambda[i] / (double)d : 0;
+            double R = a->residual[i], raw = rule->intercept + rule->slope * R;
+            double scale = R > 0 && raw > rule->low && raw < rule->high ? rule->slope * dlambda[i] / ((double)d * R) : 0;
             for (size_t j = 0; j < d; j++)
                 dimages[i * d + j] += (float)(scale * a->host[(i - first) * d + j]);
         }

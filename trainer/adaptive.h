@@ -1,7 +1,8 @@
 /* adaptive.h - lambda chosen per image, without labels or a known level of noise: a line from the residual of the first
  * CSC-layer at the training lambda,
- *     lambda(x) = clamp(intercept + slope R(x), low, high),   R(x) = |x - A z(x)|^2 / values in x
- * of the normalised image x. z(x) is solved with more steps than the network takes: what two steps leave behind is mostly
+ *     lambda(x) = clamp(intercept + slope R(x), low, high),   R(x) = |x - A z(x)| / sqrt(values in x)
+ * of the normalised image x: a root mean square, as the best lambda grows with the standard deviation of noise, not with its
+ * variance. z(x) is solved with more steps than the network takes: what two steps leave behind is mostly
  * amplitude that they had no time to restore, and as large for a bright clean image as for a noisy one; what twenty leave is
  * what the dictionary cannot code. The rule is fitted on training images (trainer/eval_fit.c) and then frozen. */
 #ifndef CSC_TRAINER_ADAPTIVE_H

@@ -17,7 +17,7 @@ struct lambda_rule {
     int points;                 /* levels of noise that the line was fitted to */
     struct lambda_point {
         double sigma;           /* of the noise, of values in 0..1 */
-        double residual;        /* mean over the images */
+        double residual;        /* root mean square of x - A z, mean over the images */
         double best;            /* lambda */
         double top1;            /* there */
     } point[LAMBDA_RULE_POINTS];

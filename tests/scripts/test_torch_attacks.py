@@ -169,7 +169,7 @@ class Attacks(unittest.TestCase):
         x = self.net.normalized(self.pixels)
         layer.steps = 20
         with torch.no_grad():
-            residual = layer.residual(x, layer(x)).square().mean(dim=(1, 2, 3))
+            residual = layer.residual(x, layer(x)).square().mean(dim=(1, 2, 3)).sqrt()
         layer.steps = own_steps
         low, high = float(residual.min()), float(residual.max())
         slope = 1.5 / (high - low)

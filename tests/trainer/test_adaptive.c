@@ -29,7 +29,7 @@ static struct model *make_model(struct device *device, bool sparse, int steps)
 }
 
 /* m: a network whose own layers take as many steps as the rule's. csc_diagnose gives |r|^2 / |x|^2 over a batch: of one image
- * at a time it is ours times d / |x|^2. */
+ * at a time it is ours squared times d / |x|^2. */
 static void check_residual(struct adaptive *a, struct model *m, const float *images)
 {
     struct net *net;
@@ -45,8 +45,8 @@ static void check_residual(struct adaptive *a, struct model *m, const float *ima
             x2 += (double)images[i * VALUES + j] * images[i * VALUES + j];
         must(net_upload(net, images + i * VALUES, &label, 1));
         must(net_infer(net, &d));
-        CHECK(fabs(d.residual * x2 / VALUES - residuals[i]) < 1e-4 * residuals[i], "image %d: %.7g, the layer says %.7g", i,
-              residuals[i], d.residual * x2 / VALUES);
+        double want = sqrt(d.residual * x2 / VALUES);
+        CHECK(fabs(want - residuals[i]) < 1e-4 * want, "image %d: %.7g, the layer says %.7g", i, residuals[i], want);
     }
     net_destroy(net);
 }
