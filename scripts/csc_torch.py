@@ -376,7 +376,10 @@ def load(path, averaged=True, converge=True):
     path = find_checkpoint(path)
     net = Net(**net_config(read_config(os.path.join(path, "config.yaml"))))
     weights = read_safetensors(os.path.join(path, "model.safetensors"))
-    others = read_safetensors(os.path.join(path, "optimizer.safetensors"))
+    others = {}
+    for name in sorted(os.listdir(path)):
+        if re.fullmatch(r"optimizer(-\d{5}-of-\d{5})?\.safetensors", name):
+            others.update(read_safetensors(os.path.join(path, name)))
     averages = {name: others[f"ema.{name}"] for name in weights if f"ema.{name}" in others}
     load_weights(net, averages if averaged and averages else weights, path)
     if not converge:

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "trainer/checkpoint_files.h"
 
 enum { MAX_CONFIG = 1 << 20 };
@@ -47,18 +48,73 @@ fail:
     return status;
 }
 
-static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
+/* Where the checkpoint of a step grows; made if it is not there yet. */
+static enum status fresh_folder(char fresh[PATH_MAX], const char *run, int64_t step, uint64_t token)
+{
+    enum status status = STATUS_OK;
+    char name[16], hidden[48], digits[17], folder[PATH_MAX];
+    checkpoint_name(name, step);
+    hash_text(token, digits);
+    snprintf(hidden, sizeof hidden, ".tmp-%s-%s", name, digits);
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_join(fresh, folder, hidden));
+    TRY(file_make_folders(fresh));
+fail:
+    return status;
+}
+
+static enum status write_tensors(const char *folder, const char *name, const struct safetensor *tensors, int count)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    TRY(checkpoint_join(path, folder, CHECKPOINT_MODEL));
-    TRY(safetensors_write(path, contents->model, contents->model_count));
-    TRY(checkpoint_join(path, folder, CHECKPOINT_OPTIMIZER));
-    TRY(safetensors_write(path, contents->optimizer, contents->optimizer_count));
+    TRY(checkpoint_join(path, folder, name));
+    TRY(safetensors_write(path, tensors, count));
+fail:
+    return status;
+}
+
+enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_sum *sum)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX], path[PATH_MAX], name[CHECKPOINT_NAME];
+    TRY(fresh_folder(folder, run, part->step, part->token));
+    checkpoint_part_name(name, part->index, part->parts);
+    TRY(write_tensors(folder, name, part->tensors, part->count));
+    TRY(checkpoint_join(path, folder, name));
+    TRY(hash_file(path, &sum->hash, &sum->bytes));
+fail:
+    return status;
+}
+
+/* All but MANIFEST and what others write. */
+static enum status write_own(const char *folder, const struct checkpoint_contents *contents)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], name[CHECKPOINT_NAME];
+    TRY(write_tensors(folder, CHECKPOINT_MODEL, contents->model, contents->model_count));
+    checkpoint_part_name(name, 0, 1);
+    if (!contents->parts)
+        TRY(write_tensors(folder, name, contents->optimizer, contents->optimizer_count));
     TRY(checkpoint_write_state(folder, contents->state));
     TRY(checkpoint_join(path, folder, CHECKPOINT_CONFIG));
     TRY(file_write(path, contents->config, strlen(contents->config)));
-    TRY(checkpoint_write_manifest(folder));
+fail:
+    return status;
+}
+
+static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
+{
+    enum status status = write_own(folder, contents);
+    struct checkpoint_sum sums[CHECKPOINT_PARTS];
+    if (contents->parts) { /* waited for after a failure too: the folder is not removed under their hands */
+        struct status_record own;
+        status_save(&own);
+        own.code = status;
+        enum status others = contents->await_parts(contents->context, sums);
+        status = status == STATUS_OK ? others : status_restore(&own);
+    }
+    TRY(status);
+    TRY(checkpoint_write_manifest(folder, sums, contents->parts));
     TRY(file_sync_folder(folder));
 fail:
     return status;
@@ -101,20 +157,14 @@ enum status checkpoint_write(const char *run, const struct checkpoint_contents *
 {
     enum status status = STATUS_OK;
     struct status_record record;
-    char folder[PATH_MAX], fresh[PATH_MAX] = "", name[16], hidden[48];
+    char folder[PATH_MAX], fresh[PATH_MAX] = "", name[16];
     int64_t step = contents->state->step;
     if (step < 0 || step > CHECKPOINT_LAST_STEP)
         FAIL(STATUS_BUG, "step %lld has no name", (long long)step);
     checkpoint_name(name, step);
-    snprintf(hidden, sizeof hidden, ".tmp-%s-%ld", name, (long)getpid());
     TRY(checkpoint_join(folder, run, "checkpoints"));
-    TRY(file_make_folders(folder));
     TRY(checkpoint_join(path, folder, name));
-    TRY(checkpoint_join(fresh, folder, hidden));
-    if (file_is_folder(fresh))
-        TRY(checkpoint_remove(fresh));
-    if (mkdir(fresh, 0777) != 0)
-        FAIL(STATUS_IO, "%s: %s", fresh, strerror(errno));
+    TRY(fresh_folder(fresh, run, step, contents->token));
     TRY(write_files(fresh, contents));
     TRY(put_in_place(fresh, path));
     TRY(file_sync_folder(folder));
@@ -130,8 +180,9 @@ fail:
 enum status checkpoint_open(struct checkpoint **out, const char *path)
 {
     enum status status = STATUS_OK;
-    char file[PATH_MAX];
+    char file[PATH_MAX], name[CHECKPOINT_NAME];
     size_t bytes;
+    struct checkpoint_manifest manifest;
     struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
     if (!checkpoint)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
@@ -139,8 +190,12 @@ enum status checkpoint_open(struct checkpoint **out, const char *path)
     TRY(checkpoint_examine(path, &checkpoint->state));
     TRY(checkpoint_join(file, path, CHECKPOINT_MODEL));
     TRY(safetensors_open(&checkpoint->model, file));
-    TRY(checkpoint_join(file, path, CHECKPOINT_OPTIMIZER));
-    TRY(safetensors_open(&checkpoint->optimizer, file));
+    TRY(checkpoint_read_manifest(path, &manifest));
+    for (; checkpoint->parts < manifest.parts; checkpoint->parts++) {
+        checkpoint_part_name(name, checkpoint->parts, manifest.parts);
+        TRY(checkpoint_join(file, path, name));
+        TRY(safetensors_open(&checkpoint->optimizer[checkpoint->parts], file));
+    }
     TRY(checkpoint_join(file, path, CHECKPOINT_CONFIG));
     TRY(file_read(file, MAX_CONFIG, &checkpoint->config, &bytes));
     *out = checkpoint;
@@ -155,8 +210,17 @@ void checkpoint_close(struct checkpoint *checkpoint)
     if (!checkpoint)
         return;
     safetensors_close(checkpoint->model);
-    safetensors_close(checkpoint->optimizer);
+    for (int i = 0; i < checkpoint->parts; i++)
+        safetensors_close(checkpoint->optimizer[i]);
     json_decref(checkpoint->state.extra);
     free(checkpoint->config);
     free(checkpoint);
+}
+
+const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name)
+{
+    const struct safetensor *found = NULL;
+    for (int i = 0; i < checkpoint->parts && !found; i++)
+        found = safetensors_find(checkpoint->optimizer[i], name);
+    return found;
 }

@@ -1,6 +1,7 @@
 /* checkpoint.h - RUN/checkpoints/step-00001234/: model.safetensors, optimizer.safetensors, state.json, config.yaml
- * and MANIFEST, which holds the size and XXH64 of each and, last, its own.
- * Only the holder of the run's lock (trainer/run.h) writes, retains or cleans. */
+ * and MANIFEST, which holds the size and XXH64 of each and, last, its own. A large optimizer state is written by several
+ * processes at once, as optimizer-00001-of-00003.safetensors and so on.
+ * Only the holder of the run's lock (trainer/run.h) writes, retains or cleans; others add parts before it gives the name. */
 #ifndef CSC_TRAINER_CHECKPOINT_H
 #define CSC_TRAINER_CHECKPOINT_H
 
@@ -13,6 +14,7 @@
 #include "trainer/safetensors.h"
 
 #define CHECKPOINT_LAST_STEP 99999999 /* a step has eight digits */
+enum { CHECKPOINT_PARTS = 16 };       /* of the optimizer state, at most */
 
 /* state.json */
 struct checkpoint_state {
@@ -29,6 +31,10 @@ struct checkpoint_state {
     json_t *extra;          /* an object of the caller's own (tuned choices), or NULL; owned when read */
 };
 
+struct checkpoint_sum {
+    uint64_t hash, bytes;   /* XXH64 of a file, and its length */
+};
+
 struct checkpoint_contents {
     const struct safetensor *model;
     int model_count;
@@ -36,7 +42,25 @@ struct checkpoint_contents {
     int optimizer_count;
     const struct checkpoint_state *state;
     const char *config;     /* YAML, as config_print gives it */
+    uint64_t token;         /* part of the hidden name: one for each start of a run, so that an earlier one's processes that
+                             * are slow to die write elsewhere */
+    int parts;              /* 0: the optimizer state is above. Else others write it, see checkpoint_write_part: */
+    enum status (*await_parts)(void *context, struct checkpoint_sum *sums); /* until no one writes any more; (parts) */
+    void *context;
 };
+
+/* Part `index` of `parts` of the optimizer state. */
+struct checkpoint_part {
+    int64_t step;
+    uint64_t token;         /* as the contents have them */
+    int index, parts;
+    const struct safetensor *tensors;
+    int count;
+};
+
+/* Writes a part, fsynced, into the hidden folder in which the checkpoint grows, beside or before checkpoint_write, which may
+ * run in another process. STATUS_IO. */
+enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_sum *sum);
 
 /* Writes step-%08lld of contents->state->step and gives its path: under a name starting .tmp-, every file fsynced,
  * renamed, parent fsynced. A directory of that step which exists already is replaced. On failure (STATUS_IO: disk full)
@@ -49,7 +73,8 @@ enum status checkpoint_verify(const char *checkpoint);
 /* An open checkpoint. */
 struct checkpoint {
     char path[PATH_MAX];
-    struct safetensors *model, *optimizer;
+    struct safetensors *model, *optimizer[CHECKPOINT_PARTS];
+    int parts;
     struct checkpoint_state state;
     char *config;
 };
@@ -57,6 +82,9 @@ struct checkpoint {
 /* Verifies, then reads. */
 enum status checkpoint_open(struct checkpoint **checkpoint, const char *path);
 void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
+
+/* A tensor of the optimizer state, in whichever part; NULL if absent. */
+const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name);
 
 /* The newest checkpoint of a run that verifies; path "" if the run has none. A warning says why a newer one was passed
  * over; STATUS_DATA if there are some but none is valid. */

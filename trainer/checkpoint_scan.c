@@ -289,7 +289,7 @@ fail:
 }
 
 /* A hidden folder left by a writer that died. One that holds what stood in a checkpoint's place (its name ends in -old)
- * goes back if the place is empty; all else goes. */
+ * goes back if the place is empty; all else goes, unless another process of the dead job still adds to it: next time, then. */
 static enum status clean_one(const char *folder, const char *name)
 {
     enum status status = STATUS_OK;
@@ -304,8 +304,11 @@ static enum status clean_one(const char *folder, const char *name)
         log_info("put %s back in its place", place);
         return status;
     }
-    TRY(checkpoint_remove(path));
-    log_info("removed %s, which was never finished", path);
+    if (checkpoint_remove(path) == STATUS_OK)
+        log_info("removed %s, which was never finished", path);
+    else
+        log_warn("%s", status_message());
+    status_clear();
 fail:
     return status;
 }
@@ -337,19 +340,20 @@ fail:
 /* Bytes of a checkpoint's files and the time of its manifest. */
 static void measure(const char *folder, int64_t *bytes, char date[32])
 {
-    char path[PATH_MAX];
     struct stat info;
     struct tm when;
+    DIR *list = opendir(folder);
     *bytes = 0;
     strcpy(date, "-");
-    for (int i = 0; i < CHECKPOINT_FILES; i++)
-        if (checkpoint_join(path, folder, checkpoint_files[i]) == STATUS_OK && stat(path, &info) == 0)
-            *bytes += info.st_size;
-    if (checkpoint_join(path, folder, CHECKPOINT_MANIFEST) == STATUS_OK && stat(path, &info) == 0) {
+    for (struct dirent *entry; list && (entry = readdir(list));) {
+        if (fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode))
+            continue;
         *bytes += info.st_size;
-        if (localtime_r(&info.st_mtime, &when))
+        if (strcmp(entry->d_name, CHECKPOINT_MANIFEST) == 0 && localtime_r(&info.st_mtime, &when))
             strftime(date, 32, "%Y-%m-%d %H:%M:%S", &when);
     }
+    if (list)
+        closedir(list);
 }
 
 static enum status print_row(const char *run, int64_t step, bool best, bool *good)

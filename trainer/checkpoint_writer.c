@@ -15,7 +15,12 @@ struct checkpoint_writer {
     pthread_cond_t wake, written;
     enum { IDLE, WRITING, WRITTEN } state;
     bool ending;
+    bool whole;                 /* contents are written, else part */
     struct checkpoint_contents contents;
+    struct checkpoint_part part;
+    bool parts_known;           /* with contents.parts: */
+    struct status_record parts_outcome;
+    struct checkpoint_sum parts_sums[CHECKPOINT_PARTS];
     struct checkpoint_result result;
 };
 
@@ -26,16 +31,39 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static enum status await_parts(void *context, struct checkpoint_sum *sums)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_writer *w = context;
+    pthread_mutex_lock(&w->mutex);
+    while (!w->parts_known && !w->ending)
+        pthread_cond_wait(&w->wake, &w->mutex);
+    if (!w->parts_known)
+        FAIL(STATUS_STOPPED, "the run ended before all parts were written");
+    memcpy(sums, w->parts_sums, sizeof w->parts_sums);
+    TRY(status_restore(&w->parts_outcome));
+fail:
+    pthread_mutex_unlock(&w->mutex);
+    return status;
+}
+
 /* A checkpoint that was written counts, even if old ones cannot be cleared away: the next write tries again. */
+static enum status write_whole(struct checkpoint_writer *w)
+{
+    enum status status = STATUS_OK;
+    w->result.step = w->contents.state->step;
+    TRY(checkpoint_write(w->run, &w->contents, w->result.path));
+    TRY(checkpoint_retain(w->run, w->keep));
+fail:
+    return status;
+}
+
 static void write_one(struct checkpoint_writer *w)
 {
     struct checkpoint_result *r = &w->result;
     double start = now();
     status_clear();
-    r->step = w->contents.state->step;
-    enum status status = checkpoint_write(w->run, &w->contents, r->path);
-    if (status == STATUS_OK)
-        status = checkpoint_retain(w->run, w->keep);
+    enum status status = w->whole ? write_whole(w) : checkpoint_write_part(w->run, &w->part, &r->sum);
     status_save(&r->record);
     r->record.code = status;
     r->seconds = now() - start;
@@ -84,13 +112,49 @@ enum status checkpoint_writer_create(struct checkpoint_writer **out, const char 
     return STATUS_OK;
 }
 
-void checkpoint_writer_start(struct checkpoint_writer *w, const struct checkpoint_contents *contents)
+/* The thread is idle: what it will read is free to be set. */
+static void start(struct checkpoint_writer *w)
 {
     pthread_mutex_lock(&w->mutex);
-    w->contents = *contents;
     w->state = WRITING;
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->mutex);
+}
+
+void checkpoint_writer_start(struct checkpoint_writer *w, const struct checkpoint_contents *contents)
+{
+    w->whole = true;
+    w->contents = *contents;
+    w->contents.await_parts = await_parts;
+    w->contents.context = w;
+    w->parts_known = false;
+    start(w);
+}
+
+void checkpoint_writer_start_part(struct checkpoint_writer *w, const struct checkpoint_part *part)
+{
+    w->whole = false;
+    w->part = *part;
+    start(w);
+}
+
+void checkpoint_writer_parts(struct checkpoint_writer *w, const struct status_record *outcome,
+                             const struct checkpoint_sum *sums)
+{
+    pthread_mutex_lock(&w->mutex);
+    w->parts_known = true;
+    w->parts_outcome = *outcome;
+    memcpy(w->parts_sums, sums, sizeof w->parts_sums);
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->mutex);
+}
+
+bool checkpoint_writer_busy(struct checkpoint_writer *w)
+{
+    pthread_mutex_lock(&w->mutex);
+    bool busy = w->state == WRITING;
+    pthread_mutex_unlock(&w->mutex);
+    return busy;
 }
 
 bool checkpoint_writer_result(struct checkpoint_writer *w, bool wait, struct checkpoint_result *result)

@@ -20,7 +20,7 @@ static enum status push(void *context, int ready)
 static void raise_flags(struct training *t, float *sums)
 {
     const struct config *c = t->config;
-    float flags[2] = { stop_requested(), 0 };
+    float flags[SUM_HEAD - SUM_STOP] = { stop_requested(), 0, training_writes_part(t) };
     flags[1] = t->comm->rank == 0 && c->checkpoint.every_minutes > 0 &&
                training_clock() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
     t->device->ops->copy_in(t->device, sums + SUM_STOP, flags, sizeof flags);
@@ -133,7 +133,7 @@ static void update(struct training *t, double norm)
 enum status training_step(struct training *t)
 {
     enum status status = STATUS_OK;
-    float head[3];
+    float head[SUM_HEAD];
     double exposed = 0;
     bool skip;
     const struct backend *ops = t->device->ops;
@@ -151,6 +151,7 @@ enum status training_step(struct training *t)
     ops->copy_out(t->device, head, t->sums, sizeof head);
     t->stop = head[SUM_STOP] > 0;
     t->checkpoint_due = head[SUM_CHECKPOINT] > 0;
+    t->parts_writing = head[SUM_PARTS] > 0;
     float *grads = t->sums + t->layout.head;
     double norm = sqrt(ops->dot(t->device, grads, grads, t->model->count));
     TRY(judge(t, head[SUM_LOSS], norm, &skip));

@@ -218,10 +218,14 @@ fail:
     return status;
 }
 
-/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays. */
+/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays. Collective. */
 static enum status look_after_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
+    if (t->parts_open && (wait || !t->parts_writing))
+        TRY(training_join_parts(t));
+    if (t->comm->rank != 0)
+        return STATUS_OK;
     TRY(take_result(t, wait, &written));
     if (written != STATUS_OK) {
         log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)t->step,
@@ -232,16 +236,15 @@ fail:
     return status;
 }
 
-/* Rank 0 copies the state and goes on; if the last write is not done yet, it waits for that first. */
+/* Who writes copies the state and goes on; if the last write is not done yet, it waits for that first. */
 static enum status begin_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK;
     double before = training_clock();
     t->checkpoint_step = t->step;
     t->checkpoint_s = before;
-    if (t->comm->rank != 0)
-        return STATUS_OK;
-    watch_at(t->options.watch, WATCH_SAVING, t->step);
+    if (t->comm->rank == 0 || t->parts)
+        watch_at(t->options.watch, WATCH_SAVING, t->step);
     TRY(look_after_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_save(t);
@@ -249,7 +252,8 @@ static enum status begin_checkpoint(struct training *t)
     t->interval.start_s += t->paused_s;
     if (status == STATUS_NOMEM) {
         t->checkpoint_step = -1;
-        log_warn("no checkpoint at step %lld: %s; training goes on", (long long)t->step, status_message());
+        if (t->comm->rank == 0)
+            log_warn("no checkpoint at step %lld: %s; training goes on", (long long)t->step, status_message());
         status_clear();
         status = STATUS_OK;
     }
@@ -257,22 +261,27 @@ fail:
     return status;
 }
 
-/* At the end there must be one of this very step. */
+/* At the end there must be one of this very step. Collective. */
 static enum status last_checkpoint(struct training *t)
 {
-    enum status status = STATUS_OK, written;
+    enum status status = STATUS_OK, written = STATUS_OK;
     watch_at(t->options.watch, WATCH_SAVING, t->step);
-    if (t->comm->rank != 0)
-        return STATUS_OK;
     TRY(look_after_checkpoint(t, true));
-    if (t->checkpoint_step == t->step)
+    bool there = t->checkpoint_step == t->step; /* rank 0 knows */
+    watch_waits(t->options.watch, true);
+    TRY(t->comm->ops->broadcast(t->comm, &there, sizeof there, 0));
+    watch_waits(t->options.watch, false);
+    if (there)
         return STATUS_OK;
     double before = training_clock();
     t->checkpoint_step = t->step;
-    TRY(training_save(t));
+    written = training_save(t);
     t->paused_s = training_clock() - before;
-    TRY(take_result(t, true, &written));
-    status = written;
+    if (t->parts_open)
+        TRY(training_join_parts(t));
+    if (written == STATUS_OK && t->comm->rank == 0)
+        TRY(take_result(t, true, &written));
+    TRY(training_agree(t, written));
 fail:
     return status;
 }
@@ -309,8 +318,7 @@ static enum status after_step(struct training *t)
         t->checkpoint_due)
         if (t->step < t->total_steps) /* the last one is the end's */
             TRY(begin_checkpoint(t));
-    if (t->comm->rank == 0)
-        TRY(look_after_checkpoint(t, false));
+    TRY(look_after_checkpoint(t, false));
 fail:
     return status;
 }
@@ -322,7 +330,7 @@ static enum status end(struct training *t, bool stopped)
     enum status status = STATUS_OK;
     if (t->val_set && t->eval_step != t->step && !stopped)
         TRY(run_evaluation(t));
-    TRY(training_agree(t, last_checkpoint(t)));
+    TRY(last_checkpoint(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
     progress_destroy(t->progress);

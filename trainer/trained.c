@@ -29,15 +29,15 @@ fail:
     return status;
 }
 
-/* Averages lie in optimizer.safetensors as ema.NAME. */
+/* Averages lie in the optimizer state as ema.NAME. */
 static enum status find_average(const struct trained *t, const char *name, size_t count, const float **data)
 {
     enum status status = STATUS_OK;
     char full[112];
     snprintf(full, sizeof full, "ema.%s", name);
-    const struct safetensor *tensor = safetensors_find(t->checkpoint->optimizer, full);
+    const struct safetensor *tensor = checkpoint_find(t->checkpoint, full);
     if (!tensor || tensor->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(tensor) != count)
-        FAIL(STATUS_DATA, "%s/optimizer.safetensors: tensor '%s' is missing or of another shape", t->checkpoint->path, full);
+        FAIL(STATUS_DATA, "%s: tensor '%s' of the optimizer state is missing or of another shape", t->checkpoint->path, full);
     *data = tensor->data;
 fail:
     return status;

@@ -1,4 +1,4 @@
-/* training.h - the parts of a run, shared by train.c, step.c, state.c and plan.c; not for others. */
+/* training.h - the parts of a run, shared by train.c, step.c, save.c, state.c and plan.c; not for others. */
 #ifndef CSC_TRAINER_TRAINING_H
 #define CSC_TRAINER_TRAINING_H
 
@@ -19,7 +19,7 @@
 enum { TREE_LEVELS = 32 };
 
 /* Places in the head of the summed vector, beside the loss. */
-enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2 };
+enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2, SUM_PARTS = 3, SUM_HEAD = 4 };
 
 /* What an interval between two log lines has added up. */
 struct interval {
@@ -61,8 +61,12 @@ struct training {
     struct tuned *tuned;          /* choices by measurement, the same on all ranks */
     struct checkpoint *resumed;   /* rank 0, until the first step: what the run goes on from */
     struct run *run;              /* rank 0 */
-    struct checkpoint_writer *writer; /* rank 0 */
-    struct snapshot *snapshot;    /* rank 0: what it writes from */
+    struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
+    struct snapshot *snapshot;    /* what it writes from */
+    uint64_t token;               /* of this start, the same on all ranks */
+    int parts, part;              /* of the optimizer state, written by other ranks than 0: all (0: rank 0 writes it); this rank's, or -1 */
+    bool parts_open;              /* of the last checkpoint: not joined yet. The same on all ranks */
+    bool parts_writing;           /* some rank was still writing one, as all agreed in the last step */
     struct metrics *metrics;      /* rank 0 */
     bool metrics_fail;            /* the last line could not be written; this was said */
     struct progress *progress;    /* rank 0 */
@@ -117,9 +121,17 @@ enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);
 
-/* state.c: checkpoints. training_save copies the state and begins to write it; rank 0, with no write under way. */
+/* save.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests lower it. */
+extern size_t checkpoint_part_bytes;
+enum status training_plan_parts(struct training *t); /* collective; the run's directory must be open */
+/* Copies the state and begins to write it, with no write under way. STATUS_NOMEM: nothing has begun. Collective if t->parts. */
 enum status training_save(struct training *t);
+bool training_writes_part(const struct training *t);
+/* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_open; collective. */
+enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
+
+/* state.c */
 enum status training_recall_tuned(struct training *t);    /* from t->resumed, rank 0 */
 enum status training_share_tuned(struct training *t);     /* rank 0's choices to all; collective */
 enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */

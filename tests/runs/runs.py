@@ -16,6 +16,7 @@ from array import array
 
 BUILD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build"
 TRAIN = os.path.join(BUILD, "trainer", "csc-train")
+PARTS = os.path.join(BUILD, "tests", "runs", "csc-train-parts")  # writes even a small optimizer state in parts
 EVAL = os.path.join(BUILD, "trainer", "csc-eval")
 PACK = os.path.join(BUILD, "data", "csc-pack")
 SHARED = os.environ.get("CSC_SHARED", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared"))
@@ -49,6 +50,8 @@ def launch(ranks):
 class RunTest(unittest.TestCase):
     """A scratch folder with a synthetic dataset of 160 and 32 images of 16x16 pixels."""
 
+    program = TRAIN
+
     @classmethod
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="csc-runs-")
@@ -72,7 +75,7 @@ class RunTest(unittest.TestCase):
         return path
 
     def command(self, config, *arguments, ranks=1):
-        return launch(ranks) + [TRAIN, config, *arguments]
+        return launch(ranks) + [self.program, config, *arguments]
 
     def train(self, config, *arguments, ranks=1, code=0):
         done = subprocess.run(self.command(config, *arguments, ranks=ranks), capture_output=True, text=True, timeout=300)
@@ -121,6 +124,14 @@ class RunTest(unittest.TestCase):
 
     def checkpoint(self, run, step, name="model.safetensors"):
         return self.path(run, "checkpoints", "step-%08d" % step, name)
+
+    def optimizer(self, run, step):
+        """The optimizer state of a checkpoint, whatever the number of its files."""
+        out = {}
+        for name in sorted(os.listdir(self.checkpoint(run, step, ""))):
+            if name.startswith("optimizer"):
+                out.update(read_safetensors(self.checkpoint(run, step, name)))
+        return out
 
     def assert_same_file(self, a, b):
         with open(a, "rb") as f, open(b, "rb") as g:

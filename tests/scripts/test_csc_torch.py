@@ -153,6 +153,14 @@ class Torch(unittest.TestCase):
         for (name, layer), other in zip(net.csc_layers().items(), converged.csc_layers().values()):
             self.assertEqual(list(layer.eta_at.values()), [float(stored["eta." + name])])
             self.assertAlmostEqual(list(other.eta_at.values())[0] / float(stored["eta." + name]), 1, delta=0.1)
+        os.remove(os.path.join(checkpoint, "optimizer.safetensors"))  # the same state as several ranks write it
+        for i in (0, 1):
+            part = {name: tensor for name, tensor in stored.items() if name.startswith("eta.") == (i == 1)}
+            csc_torch.write_safetensors(os.path.join(checkpoint, f"optimizer-0000{i + 1}-of-00002.safetensors"), part)
+        again = csc_torch.load(run, converge=False)
+        with torch.no_grad():
+            again(self.pixels[:2])
+        self.assertEqual([l.eta_at for l in again.csc_layers().values()], [l.eta_at for l in net.csc_layers().values()])
 
     def test_gradient_reaches_the_pixels(self):
         """Against one-sided differences, in double precision."""

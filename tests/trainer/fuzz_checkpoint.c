@@ -15,21 +15,27 @@ static const char lines[] =
     "csc-train checkpoint 1\n"
     "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer.safetensors\n"
     "0000000000000000 9999999999999999999 state.json\nef46db3751d8e999 1 config.yaml\n";
+static const char part_lines[] =
+    "csc-train checkpoint 1\n"
+    "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer-00001-of-00002.safetensors\n"
+    "0123456789abcdef 7 optimizer-00002-of-00002.safetensors\n"
+    "0000000000000000 9999999999999999999 state.json\nef46db3751d8e999 1 config.yaml\n";
 
-/* lines, and their hash as the last one. */
-static const char *manifest(void)
+/* Lines, and their hash as the last one. */
+static const char *manifest(bool in_parts)
 {
-    static char text[1024];
+    static char text[2][1024];
+    const char *before = in_parts ? part_lines : lines;
     char digits[17];
-    hash_text(hash_bytes(lines, strlen(lines)), digits);
-    snprintf(text, sizeof text, "%s%s MANIFEST\n", lines, digits);
-    return text;
+    hash_text(hash_bytes(before, strlen(before)), digits);
+    snprintf(text[in_parts], sizeof text[0], "%s%s MANIFEST\n", before, digits);
+    return text[in_parts];
 }
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
-    const char *const seeds[] = { state, manifest(), "{}", "csc-train checkpoint 1\n" };
-    if (index >= 4 || strlen(seeds[index]) >= capacity)
+    const char *const seeds[] = { state, manifest(false), "{}", manifest(true), "", "csc-train checkpoint 1\n" };
+    if (index >= 6 || strlen(seeds[index]) >= capacity)
         return 0;
     out[0] = (unsigned char)(index % 2);
     memcpy(out + 1, seeds[index], strlen(seeds[index]));
@@ -38,13 +44,15 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 
 static void fuzz_manifest(const char *text)
 {
-    struct checkpoint_expected expected[CHECKPOINT_FILES];
+    struct checkpoint_manifest read;
     char digits[17];
-    if (!checkpoint_parse_manifest(text, expected)) {
-        if (strcmp(text, manifest()) == 0)
+    if (!checkpoint_parse_manifest(text, &read)) {
+        if (strcmp(text, manifest(false)) == 0 || strcmp(text, manifest(true)) == 0)
             abort();
         return;
     }
+    if (read.parts < 1 || read.parts > CHECKPOINT_PARTS)
+        abort();
     const char *last = strstr(text, "config.yaml\n") + 12;
     hash_text(hash_bytes(text, (size_t)(last - text)), digits);
     if (strncmp(last, digits, 16) != 0 || strcmp(last + 16, " MANIFEST\n") != 0)

@@ -1,4 +1,4 @@
-/* test_checkpoint.c - what is written opens again; damage in any file is found and an older checkpoint taken; retention
+/* test_checkpoint.c - what is written opens again, in one file or in parts; damage in any file is found and an older checkpoint taken; retention
  * keeps what it must; a full disk and a killed writer leave the older ones whole. */
 #include <dirent.h>
 #include <fcntl.h>
@@ -36,6 +36,31 @@ static const char *in_step(int64_t step, const char *name)
     return out;
 }
 
+static int parts;     /* of the optimizer state, written as by other processes; 0: one file */
+static int part_lost; /* the one that fails; -1: none */
+
+/* Part i is "momentum.I": i + 1 floats of value i. */
+static enum status await_parts(void *context, struct checkpoint_sum *sums)
+{
+    enum status status = STATUS_OK;
+    const struct checkpoint_contents *contents = context;
+    for (int i = parts - 1; i >= 0; i--) {
+        float data[CHECKPOINT_PARTS];
+        char name[32];
+        for (int k = 0; k <= i; k++)
+            data[k] = (float)i;
+        snprintf(name, sizeof name, "momentum.%d", i);
+        struct safetensor tensor = { name, SAFETENSORS_F32, 1, { i + 1 }, data };
+        struct checkpoint_part part = { .step = contents->state->step, .token = contents->token, .index = i, .parts = parts,
+                                        .tensors = &tensor, .count = 1 };
+        TRY(checkpoint_write_part(run, &part, &sums[i]));
+        if (i == part_lost)
+            FAIL(STATUS_IO, "part %d is lost", i);
+    }
+fail:
+    return status;
+}
+
 /* A checkpoint whose weights tell its step and `version`. */
 static enum status write_version(int64_t step, double top1, float version)
 {
@@ -48,7 +73,9 @@ static enum status write_version(int64_t step, double top1, float version)
     json_t *extra = json_pack("{s{si}}", "tuned", "bucket", 7);
     struct checkpoint_state state = { .step = step, .epoch = 2, .epoch_step = 5, .seed = INT64_MAX, .ranks = 2, .seconds = 0.1,
                                       .top1 = top1, .best_top1 = NAN, .train = "0123456789abcdef", .extra = extra };
-    struct checkpoint_contents contents = { &model, 1, &optimizer, 1, &state, "model:\n  arch: sdnet18\n" };
+    struct checkpoint_contents contents = { .model = &model, .model_count = 1, .optimizer = &optimizer, .optimizer_count = 1,
+                                            .state = &state, .config = "model:\n  arch: sdnet18\n", .token = (uint64_t)getpid(),
+                                            .parts = parts, .await_parts = await_parts, .context = &contents };
     enum status status = checkpoint_write(run, &contents, path);
     if (status == STATUS_OK)
         CHECK(strcmp(path, step_path(step)) == 0, "%s", path);
@@ -101,7 +128,7 @@ static void check_contents(void)
     CHECK(strcmp(checkpoint->config, "model:\n  arch: sdnet18\n") == 0, "%s", checkpoint->config);
     const struct safetensor *weight = safetensors_find(checkpoint->model, "linear.weight");
     CHECK(weight && weight->shape[1] == 16 && ((const float *)weight->data)[255] == 390, "model");
-    CHECK(safetensors_find(checkpoint->optimizer, "momentum.linear.weight") != NULL, "optimizer");
+    CHECK(checkpoint_find(checkpoint, "momentum.linear.weight") && checkpoint->parts == 1, "optimizer");
     checkpoint_close(checkpoint);
 
     CHECK(write_version(390, 0.6, 0.25f) == STATUS_OK, "%s", status_message()); /* the same step again */
@@ -109,6 +136,41 @@ static void check_contents(void)
     file_flip(in_step(390, names[0]), -1);
     CHECK(write_version(390, 0.6, 0.5f) == STATUS_OK && first_weight(390) == 390.5f, "a damaged one is replaced");
     CHECK(write_version(100000000, 0, 0) == STATUS_BUG, "nine digits");
+}
+
+/* As many parts as can be, or a few: they come back, each is vouched for, and without one there is no checkpoint. */
+static void check_parts(void)
+{
+    char path[PATH_MAX], name[64];
+    new_run("parts");
+    write_step(1, 0.1);
+    for (parts = 1; parts <= CHECKPOINT_PARTS; parts += 5) {
+        struct checkpoint *checkpoint = NULL;
+        write_step(parts + 1, 0.2);
+        CHECK(checkpoint_open(&checkpoint, step_path(parts + 1)) == STATUS_OK, "%s", status_message());
+        for (int i = 0; checkpoint && i < parts; i++) {
+            snprintf(name, sizeof name, "momentum.%d", i);
+            const struct safetensor *tensor = checkpoint_find(checkpoint, name);
+            CHECK(tensor && tensor->shape[0] == i + 1 && ((const float *)tensor->data)[i] == (float)i, "%d of %d", i, parts);
+        }
+        CHECK(checkpoint && !checkpoint_find(checkpoint, "momentum"), "what is not there");
+        checkpoint_close(checkpoint);
+        snprintf(name, sizeof name, "optimizer-%05d-of-%05d.safetensors", parts, parts);
+        const char *file = in_step(parts + 1, parts == 1 ? names[1] : name);
+        CHECK(path_exists(file), "%s", file);
+        file_flip(file, -1);
+        CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_DATA && strstr(status_message(), "XXH64"), "%s", status_message());
+        CHECK(write_version(parts + 1, 0, 0.5f) == STATUS_OK && first_weight(parts + 1) == (float)parts + 1.5f, "replaced");
+        unlink(file);
+        CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_IO, "%s", status_message());
+        for (part_lost = 0; part_lost < parts; part_lost += 4) {
+            CHECK(write_version(parts + 1, 0, 0) == STATUS_IO && strstr(status_message(), "is lost"), "%s", status_message());
+            CHECK(first_weight(1) == 1 && count_hidden() == 0, "nothing is left of it");
+        }
+        part_lost = -1;
+        CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(1)) == 0, "%s", path);
+    }
+    parts = 0;
 }
 
 static void check_damage(void)
@@ -411,7 +473,9 @@ static void check_list(void)
 int main(void)
 {
     folder_make();
+    part_lost = -1;
     check_contents();
+    check_parts();
     check_damage();
     check_every_byte();
     check_resume();
