@@ -27,7 +27,7 @@ SEED = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 30)
 
 @unittest.skipUnless(mpirun(), "no mpirun")
 class Kills(RunTest):
-    RANKS = 2
+    RANKS, STEPS = 2, 25  # steps for each kill
     EXTRA = ["eval.every_epochs=0", "checkpoint.every_epochs=0", "checkpoint.every_steps=2", "checkpoint.keep=2"]
 
     def leftovers(self):
@@ -115,10 +115,10 @@ class Kills(RunTest):
         dice = random.Random(SEED)
         print(f"seed {SEED}, {KILLS} kills", flush=True)
         self.scratch = tempfile.mkdtemp(dir=self.folder)
-        steps = 25 * KILLS
+        steps = self.STEPS * KILLS
         whole, parts = self.config("whole"), self.config("parts")
-        subprocess.run(self.command(whole, f"train.steps={steps}", "eval.every_epochs=0", "checkpoint.every_epochs=0", ranks=self.RANKS),
-                       check=True, stdout=subprocess.DEVNULL, timeout=600 + 10 * KILLS)
+        subprocess.run(self.command(whole, f"train.steps={steps}", "eval.every_epochs=0", "checkpoint.every_epochs=0",
+                                    ranks=self.RANKS), check=True, stdout=subprocess.DEVNULL, timeout=600 + 10 * KILLS)
         kills = 0
         while kills < KILLS:
             if self.disturbed(dice, parts, steps):
@@ -141,7 +141,7 @@ class Kills(RunTest):
 
 
 class KillsOfParts(Kills):
-    RANKS = 4
+    RANKS, STEPS = 4, 12
     program = PARTS
 
 

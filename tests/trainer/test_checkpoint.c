@@ -354,6 +354,10 @@ static void check_clean(void)
     CHECK(count_hidden() == 2 && checkpoint_clean(run) == STATUS_OK, "%s", status_message());
     expect_steps("what was set aside is put back, the unfinished one goes", "12");
     CHECK(first_weight(2) == 2, "whole");
+    snprintf(path, sizeof path, "%.3000s/checkpoints/.tmp-step-00000003-78", run);
+    mkdir(path, 0777);
+    mkdir(strcat(path, "/cannot-go"), 0777);
+    CHECK(checkpoint_clean(run) == STATUS_OK && count_hidden() == 1, "what cannot go is no obstacle: %s", status_message());
 }
 
 /* A resume from an older step leaves the later ones behind, whole and under another name. */
