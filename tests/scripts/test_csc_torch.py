@@ -1,6 +1,6 @@
 """scripts/csc_torch.py against the programs: the same logits from the same checkpoint, weights both ways, ONNX.
 
-usage: test_csc_torch.py BUILD_DIR [--all] [--images FILE --limit N --width W --steps N] [unittest arguments]
+usage: test_csc_torch.py BUILD_DIR [--all] [--exact] [--images FILE --limit N --width W --steps N] [unittest arguments]
 
 FILE is in CIFAR-10's binary format, for images other than the ones made here. Exit code 77 where PyTorch is missing.
 """
@@ -28,6 +28,7 @@ import csc_torch  # noqa: E402
 parser = argparse.ArgumentParser()
 parser.add_argument("build")
 parser.add_argument("--all", action="store_true", help="every network")
+parser.add_argument("--exact", action="store_true", help="compare with double precision too")
 parser.add_argument("--images")
 parser.add_argument("--limit", type=int, default=24)
 parser.add_argument("--width", type=int, default=4)
@@ -141,7 +142,8 @@ class Torch(unittest.TestCase):
                 net = csc_torch.load(run)
                 self.assertEqual(want["labels"].tolist(), self.labels.tolist())
                 self.assert_same(csc_torch.all_logits(net, self.pixels), want["logits"], " ".join(case))
-                self.assert_exact(net, want["logits"], " ".join(case))
+                if OPTIONS.exact:
+                    self.assert_exact(net, want["logits"], " ".join(case))
 
     def test_stored_step_sizes(self):
         run = self.train("etas", "model.arch=sdnet18-all")
