@@ -38,7 +38,7 @@ enum { KINDS = 3 }; /* enum dn_kind */
 struct cpu_conv {
     struct conv base;
     struct dn_conv *dn[KINDS];
-    const struct winograd_kernels *winograd; /* instead of all three, or NULL */
+    const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
     void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
     bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
 };
@@ -46,11 +46,13 @@ struct cpu_conv {
 static const unsigned use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
 static const enum winograd_use winograd_use_of[KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT, WINOGRAD_GRADIENT };
 
-/* A single image is a power iteration's: its weights would be transformed for two uses only. */
-bool winograd_fits(const struct conv_shape *s)
+/* A single image is a power iteration's: its weights would be transformed for two uses only. Codes next to their
+ * threshold should not feel the transforms' rounding for little gain, gradients may. */
+bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_shape *s, enum winograd_use use)
 {
-    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= 64 && s->d >= 64 && s->c % 32 == 0 &&
-           s->d % 32 == 0;
+    int least = use == WINOGRAD_GRADIENT ? 16 : 32;
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= least && s->d >= least &&
+           s->c % kernels->panel == 0 && s->d % kernels->panel == 0;
 }
 
 static size_t rounded(size_t bytes)
@@ -113,14 +115,16 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
     c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
     c->emulated = precision == PRECISION_BF16;
-    if (precision == PRECISION_FP32 && winograd_fits(shape))
-        c->winograd = ((struct cpu_device *)device)->kernels->winograd;
+    const struct winograd_kernels *winograd = ((struct cpu_device *)device)->kernels->winograd;
     for (int kind = 0; kind < KINDS; kind++) {
         if (!(uses & use_of[kind]))
             continue;
-        if (!c->winograd)
+        if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
+            c->winograd[kind] = winograd;
+        else
             TRY(dn_conv_create(&c->dn[kind], kind, shape));
-        size_t bytes = c->winograd ? c->winograd->scratch_bytes(shape, winograd_use_of[kind]) : parts_of(c, kind).bytes;
+        size_t bytes = c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
+                                   : parts_of(c, kind).bytes;
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
     }
     cpu_partials(device, shape->d);
@@ -136,8 +140,8 @@ static void conv_place(struct conv *conv, struct arena *arena)
     struct cpu_conv *c = (struct cpu_conv *)conv;
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++)
         if (conv->uses & use_of[kind])
-            c->packed[kind] = arena_take(arena, c->winograd ? c->winograd->packed_bytes(&conv->shape)
-                                                            : dn_packed_bytes(c->dn[kind]));
+            c->packed[kind] = arena_take(arena, c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
+                                                                  : dn_packed_bytes(c->dn[kind]));
 }
 
 static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
@@ -148,8 +152,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++) {
         if (!(conv->uses & use_of[kind]))
             continue;
-        if (c->winograd) {
-            c->winograd->pack(&conv->shape, winograd_use_of[kind], weights, c->packed[kind], scratch);
+        if (c->winograd[kind]) {
+            c->winograd[kind]->pack(&conv->shape, winograd_use_of[kind], weights, c->packed[kind], scratch);
             continue;
         }
         const float *from = weights;
@@ -185,8 +189,9 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
     size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
     bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
-    if (c->winograd) {
-        c->winograd->run(&c->base.shape, winograd_use_of[kind], in, c->packed[kind], out, e, scratch);
+    if (c->winograd[kind]) {
+        c->winograd[kind]->run(&c->base.shape, winograd_use_of[kind], in, c->packed[kind], out, e,
+                               c->base.device->threads, scratch);
         return STATUS_OK;
     }
     struct parts p = parts_of(c, kind);
@@ -224,8 +229,8 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct cpu_conv *c = (struct cpu_conv *)conv;
     struct dn_conv *dn = c->dn[DN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
-    if (c->winograd) {
-        c->winograd->gradient(&conv->shape, terms, count, dw, scratch);
+    if (c->winograd[DN_GRADIENT]) {
+        c->winograd[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
         return STATUS_OK;
     }
     struct parts p = parts_of(c, DN_GRADIENT);

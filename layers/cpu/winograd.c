@@ -1,11 +1,12 @@
 /* winograd.c - F(4x4, 3x3) on NHWC floats, compiled once per instruction set (WINOGRAD names the table).
- * A tile is 6x6 pixels of the input that give 4x4 of the output. With B, G, A of the points 0, +-1, +-2, infinity:
+ * A tile is 6x6 pixels of the input that give 4x4 of the output. With B, G, A of the points 0, +-2/3, +-3/2, infinity,
+ * which round 2.4 times less than the usual 0, +-1, +-2, infinity:
  *   output     Y = A^T [ (G g G^T) . (B^T d B) ] A           summed over channels where the dot is
  *   gradient   dg = G^T [ sum over tiles (A dY A^T) . (B^T d B) ] G
  * so that each of the 36 places of a tile is a matrix product over many tiles:
  *   V (36, tiles, C) = B^T d B     U (36, C, D) = G g G^T     M (36, tiles, D) = V U
- * Tiles go through in blocks whose V and M stay in the last cache; threads share a block's tiles, then its 36
- * products, so that no sum depends on their number. Here c and d are the channels of input and output as run sees them. */
+ * Tiles go through in blocks whose V and M stay in the threads' own caches; threads share a block's tiles, then its 36
+ * products. Sums run over tiles in their order, so that they depend neither on blocks nor on threads. Here c and d are the channels of input and output as run sees them. */
 #include "layers/cpu/winograd.h"
 
 #include <string.h>
@@ -20,10 +21,19 @@ enum { WIDTH = 4, ROWS = 4, GRADIENT_ROWS = 4 };
 enum {
     IN = 6, OUT = 4, PLACES = IN * IN,
     PANEL = 2 * WIDTH,     /* columns of a product held in registers */
-    ROW_PAD = 16,          /* floats behind a row, so that rows do not fall into the same set of the cache */
+    LINE = 16,             /* floats of a cache line: put behind long rows, and behind places, so that the many that are */
+    LONG_ROW = 256,        /* written or read together do not fall into the same sets of the cache */
     TILE_MULTIPLE = 12,    /* of ROWS */
-    BLOCK_BYTES = 6 << 20, /* of V and M */
+    BLOCK_BYTES = 384 << 10, /* of V and M, for each thread */
 };
+
+/* The points' absolute values, whose product is 1, their squares, and what the kernel's transform divides by. */
+#define A (2.0f / 3)
+#define B (3.0f / 2)
+#define A2 (4.0f / 9)
+#define B2 (9.0f / 4)
+#define NEAR (-81.0f / 130) /* 1 / (2 A2 (A2 - B2)) */
+#define FAR (8.0f / 65)     /* 1 / (2 B2 (B2 - A2)) */
 
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
@@ -51,7 +61,7 @@ struct run {
     size_t v_place, m_place;  /* and from place to place */
 };
 
-static struct run run_of(const struct conv_shape *s, enum winograd_use use)
+static struct run run_of(const struct conv_shape *s, enum winograd_use use, int threads)
 {
     struct run r = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .d = s->d, .pad = s->pad };
     if (use == WINOGRAD_ADJOINT)
@@ -61,14 +71,14 @@ static struct run run_of(const struct conv_shape *s, enum winograd_use use)
     r.down = (r.oh + OUT - 1) / OUT;
     r.across = (r.ow + OUT - 1) / OUT;
     r.tiles = r.n * r.down * r.across;
-    r.v_row = (size_t)r.c + ROW_PAD;
-    r.m_row = (size_t)r.d + ROW_PAD;
-    size_t bytes = PLACES * (r.v_row + r.m_row) * sizeof(float), most = BLOCK_BYTES / bytes;
+    r.v_row = (size_t)r.c + (r.c < LONG_ROW ? 0 : LINE);
+    r.m_row = (size_t)r.d + (r.d < LONG_ROW ? 0 : LINE);
+    size_t bytes = PLACES * (r.v_row + r.m_row) * sizeof(float), most = (size_t)threads * BLOCK_BYTES / bytes;
     size_t rounded = ((size_t)r.tiles + TILE_MULTIPLE - 1) / TILE_MULTIPLE * TILE_MULTIPLE;
     most = most < 4 * TILE_MULTIPLE ? 4 * TILE_MULTIPLE : most / TILE_MULTIPLE * TILE_MULTIPLE;
     r.block = (int)(most < rounded ? most : rounded);
-    r.v_place = r.block * r.v_row;
-    r.m_place = r.block * r.m_row;
+    r.v_place = r.block * r.v_row + LINE;
+    r.m_place = r.block * r.m_row + LINE;
     return r;
 }
 
@@ -77,9 +87,9 @@ static size_t packed_bytes(const struct conv_shape *s)
     return (size_t)PLACES * s->c * s->d * sizeof(float);
 }
 
-static size_t scratch_bytes(const struct conv_shape *s, enum winograd_use use)
+static size_t scratch_bytes(const struct conv_shape *s, enum winograd_use use, int threads)
 {
-    struct run r = run_of(s, use);
+    struct run r = run_of(s, use, threads);
     size_t blocks = PLACES * (r.v_place + r.m_place) * sizeof(float), transposed = conv_weight_count(s) * sizeof(float);
     if (use == WINOGRAD_GRADIENT)
         return blocks + packed_bytes(s);
@@ -91,13 +101,13 @@ static size_t scratch_bytes(const struct conv_shape *s, enum winograd_use use)
 static inline void input_line(const vec *d, int step, vec *v, int v_step)
 {
     vec d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step], d5 = d[5 * step];
-    vec even = d4 - 4 * d2, odd = d3 - 4 * d1, far_even = d4 - d2, far_odd = 2 * (d3 - d1);
-    v[0] = 4 * d0 - 5 * d2 + d4;
+    vec even = d4 - B2 * d2, odd = A * d3 - A * B2 * d1, far_even = d4 - A2 * d2, far_odd = B * d3 - A2 * B * d1;
+    v[0] = d0 - (A2 + B2) * d2 + d4;
     v[v_step] = even + odd;
     v[2 * v_step] = even - odd;
     v[3 * v_step] = far_even + far_odd;
     v[4 * v_step] = far_even - far_odd;
-    v[5 * v_step] = 4 * d1 - 5 * d3 + d5;
+    v[5 * v_step] = d1 - (A2 + B2) * d3 + d5;
 }
 
 static inline void output_line(const vec *m, int step, vec *y, int y_step)
@@ -105,16 +115,16 @@ static inline void output_line(const vec *m, int step, vec *y, int y_step)
     vec sum = m[step] + m[2 * step], difference = m[step] - m[2 * step];
     vec far_sum = m[3 * step] + m[4 * step], far_difference = m[3 * step] - m[4 * step];
     y[0] = m[0] + sum + far_sum;
-    y[y_step] = difference + 2 * far_difference;
-    y[2 * y_step] = sum + 4 * far_sum;
-    y[3 * y_step] = difference + 8 * far_difference + m[5 * step];
+    y[y_step] = A * difference + B * far_difference;
+    y[2 * y_step] = A2 * sum + B2 * far_sum;
+    y[3 * y_step] = A * A2 * difference + B * B2 * far_difference + m[5 * step];
 }
 
 /* A: the transpose of output_line. */
 static inline void spread_line(const vec *y, int step, vec *m, int m_step)
 {
     vec y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
-    vec even = y0 + y2, odd = y1 + y3, far_even = y0 + 4 * y2, far_odd = 2 * y1 + 8 * y3;
+    vec even = y0 + A2 * y2, odd = A * y1 + A * A2 * y3, far_even = y0 + B2 * y2, far_odd = B * y1 + B * B2 * y3;
     m[0] = y0;
     m[m_step] = even + odd;
     m[2 * m_step] = even - odd;
@@ -126,23 +136,23 @@ static inline void spread_line(const vec *y, int step, vec *m, int m_step)
 static inline void kernel_line(const vec *g, int step, vec *u, int u_step)
 {
     vec g0 = g[0], g1 = g[step], g2 = g[2 * step];
-    vec outer = g0 + g2, far = g0 + 4 * g2;
-    u[0] = g0 * (1.0f / 4);
-    u[u_step] = (outer + g1) * (-1.0f / 6);
-    u[2 * u_step] = (outer - g1) * (-1.0f / 6);
-    u[3 * u_step] = (far + 2 * g1) * (1.0f / 24);
-    u[4 * u_step] = (far - 2 * g1) * (1.0f / 24);
+    vec even = NEAR * g0 + NEAR * A2 * g2, odd = NEAR * A * g1, far_even = FAR * g0 + FAR * B2 * g2, far_odd = FAR * B * g1;
+    u[0] = g0;
+    u[u_step] = even + odd;
+    u[2 * u_step] = even - odd;
+    u[3 * u_step] = far_even + far_odd;
+    u[4 * u_step] = far_even - far_odd;
     u[5 * u_step] = g2;
 }
 
 /* G^T: the transpose of kernel_line. */
 static inline void gather_line(const vec *u, int step, vec *g, int g_step)
 {
-    vec sum = (u[step] + u[2 * step]) * (-1.0f / 6), difference = (u[step] - u[2 * step]) * (-1.0f / 6);
-    vec far_sum = (u[3 * step] + u[4 * step]) * (1.0f / 24), far_difference = (u[3 * step] - u[4 * step]) * (1.0f / 12);
-    g[0] = u[0] * (1.0f / 4) + sum + far_sum;
-    g[g_step] = difference + far_difference;
-    g[2 * g_step] = sum + 4 * far_sum + u[5 * step];
+    vec sum = u[step] + u[2 * step], difference = u[step] - u[2 * step];
+    vec far_sum = u[3 * step] + u[4 * step], far_difference = u[3 * step] - u[4 * step];
+    g[0] = u[0] + NEAR * sum + FAR * far_sum;
+    g[g_step] = NEAR * A * difference + FAR * B * far_difference;
+    g[2 * g_step] = NEAR * A2 * sum + FAR * B2 * far_sum + u[5 * step];
 }
 
 /* ---- tiles ---- */
@@ -305,7 +315,7 @@ static void transpose(const float *from, int d, int rest, float *to)
  * reversed, for an adjoint one. */
 static void pack(const struct conv_shape *s, enum winograd_use use, const float *weights, float *packed, void *scratch)
 {
-    struct run r = run_of(s, use);
+    struct run r = run_of(s, use, 1);
     bool adjoint = use == WINOGRAD_ADJOINT;
     size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d;      /* floats from one of r.c to the next */
     size_t tap = adjoint ? (size_t)s->c : (size_t)s->c * s->d;
@@ -330,9 +340,9 @@ static void pack(const struct conv_shape *s, enum winograd_use use, const float 
 }
 
 static void run(const struct conv_shape *s, enum winograd_use use, const float *in, const float *packed, float *out,
-                const struct epilogue *epilogue, void *scratch)
+                const struct epilogue *epilogue, int threads, void *scratch)
 {
-    struct run r = run_of(s, use);
+    struct run r = run_of(s, use, threads);
     struct epilogue e = *epilogue;
     float *v = scratch, *m = v + PLACES * r.v_place;
     int panels = r.d / PANEL;
@@ -380,9 +390,10 @@ static void gather(const struct run *r, const float *sums, float *dw)
         }
 }
 
-static void gradient(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, void *scratch)
+static void gradient(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
+                     void *scratch)
 {
-    struct run r = run_of(s, WINOGRAD_GRADIENT);
+    struct run r = run_of(s, WINOGRAD_GRADIENT, threads);
     float *v = scratch, *m = v + PLACES * r.v_place, *sums = m + PLACES * r.m_place;
     int groups = r.d / GRADIENT_ROWS;
 #pragma omp parallel
@@ -408,6 +419,7 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
 }
 
 const struct winograd_kernels WINOGRAD = {
+    .panel = PANEL,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,
     .pack = pack,
