@@ -40,7 +40,7 @@ static enum status await_parts(void *context, struct checkpoint_sum *sums)
         pthread_cond_wait(&w->wake, &w->mutex);
     if (!w->parts_known)
         FAIL(STATUS_STOPPED, "the run ended before all parts were written");
-    memcpy(sums, w->parts_sums, sizeof w->parts_sums);
+    memcpy(sums, w->parts_sums, (size_t)w->contents.parts * sizeof *sums);
     TRY(status_restore(&w->parts_outcome));
 fail:
     pthread_mutex_unlock(&w->mutex);
@@ -144,7 +144,7 @@ void checkpoint_writer_parts(struct checkpoint_writer *w, const struct status_re
     pthread_mutex_lock(&w->mutex);
     w->parts_known = true;
     w->parts_outcome = *outcome;
-    memcpy(w->parts_sums, sums, sizeof w->parts_sums);
+    memcpy(w->parts_sums, sums, (size_t)w->contents.parts * sizeof *sums);
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->mutex);
 }

@@ -8,7 +8,7 @@
 
 #include "tests/check.h"
 #include "tests/trainer/folder.h"
-#include "trainer/checkpoint.h"
+#include "trainer/checkpoint_writer.h"
 
 static const char *const names[] = { "model.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "MANIFEST" };
 static char run[PATH_MAX];
@@ -383,6 +383,40 @@ static void check_set_aside(void)
     CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
 }
 
+/* Two writers as on two ranks, the second one of a part: the checkpoint gets its name once the part is known to be there, not if
+ * it is not, and an end without an answer is none either. */
+static void check_writers(void)
+{
+    struct checkpoint_writer *whole = NULL, *other = NULL;
+    struct checkpoint_result result = { 0 }, part_result;
+    float data[4] = { 1, 2, 3, 4 };
+    struct safetensor tensor = { "linear.weight", SAFETENSORS_F32, 1, { 4 }, data };
+    struct checkpoint_state state = { .ranks = 2, .top1 = NAN, .best_top1 = NAN };
+    struct checkpoint_contents contents = { .model = &tensor, .model_count = 1, .state = &state, .config = "", .token = 7, .parts = 1 };
+    struct checkpoint_part part = { .token = 7, .parts = 1, .tensors = &tensor, .count = 1 };
+    const struct status_record outcomes[] = { { .code = STATUS_OK }, { .code = STATUS_IO, .message = "rank 1 failed" } };
+    new_run("writers");
+    CHECK(checkpoint_writer_create(&whole, run, 5) == STATUS_OK && checkpoint_writer_create(&other, run, 5) == STATUS_OK, "%s",
+          status_message());
+    for (int i = 0; i < 3; i++) { /* there, lost, no answer */
+        part.step = state.step = i + 1;
+        checkpoint_writer_start(whole, &contents);
+        checkpoint_writer_start_part(other, &part);
+        CHECK(checkpoint_writer_result(other, true, &part_result) && part_result.record.code == STATUS_OK, "%s",
+              part_result.record.message);
+        CHECK(!checkpoint_writer_busy(other) && checkpoint_writer_busy(whole) && !path_exists(step_path(i + 1)), "waits for parts");
+        if (i == 2)
+            break;
+        checkpoint_writer_parts(whole, &outcomes[i], &part_result.sum);
+        CHECK(checkpoint_writer_result(whole, true, &result) && result.record.code == outcomes[i].code && result.step == i + 1, "%s",
+              result.record.message);
+    }
+    checkpoint_writer_destroy(whole);
+    checkpoint_writer_destroy(other);
+    expect_steps("the one with its part", "1");
+    CHECK(checkpoint_verify(step_path(1)) == STATUS_OK, "%s", status_message());
+}
+
 /* A limit on a file's size stands for a full disk. */
 static void check_full_disk(void)
 {
@@ -487,6 +521,7 @@ int main(void)
     check_retention();
     check_clean();
     check_set_aside();
+    check_writers();
     check_full_disk();
     check_killed_writer();
     check_list();
