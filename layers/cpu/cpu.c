@@ -50,7 +50,7 @@ static const enum winograd_use winograd_use_of[KINDS] = { WINOGRAD_FORWARD, WINO
  * threshold should not feel the transforms' rounding for little gain, gradients may. */
 bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_shape *s, enum winograd_use use)
 {
-    int least = use == WINOGRAD_GRADIENT ? 16 : 32;
+    int least = use == WINOGRAD_GRADIENT ? 16 : 64;
     return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= least && s->d >= least &&
            s->c % kernels->panel == 0 && s->d % kernels->panel == 0;
 }
