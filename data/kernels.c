@@ -307,7 +307,8 @@ static void columns(struct view view, const struct axis *axis, uint8_t *out)
 
 /* 32 bytes, two taps at a time by weights split as in add_pixels; of an odd number, the last one has a weight of 0 beside.
  * Unpacking and packing both stay in halves of 16 bytes, so that the order comes out right. */
-static inline void row32(const uint8_t *in, const uint8_t *last, size_t bytes, const int32_t *split, int pairs, uint8_t *out)
+static inline void row32(const uint8_t *in, const uint8_t *last, size_t bytes, const int32_t *split, int pairs,
+                         uint8_t *out)
 {
     const __m256i zero = _mm256_setzero_si256(), round = _mm256_set1_epi32(ROUND);
     __m256i high[4] = { zero, zero, zero, zero }, low[4] = { round, round, round, round };

@@ -77,7 +77,8 @@ enum status adaptive_create(struct adaptive **out, struct model *model, int n, c
     struct adaptive *a = calloc(1, sizeof *a);
     if (!a)
         FAIL(STATUS_NOMEM, "out of memory for the adaptive lambda");
-    *a = (struct adaptive){ .model = model, .rule = *rule, .node = &model->nodes[0], .n = n, .part = gradient && n > FEW ? FEW : n, .gradient = gradient,
+    *a = (struct adaptive){ .model = model, .rule = *rule, .node = &model->nodes[0], .n = n,
+                            .part = gradient && n > FEW ? FEW : n, .gradient = gradient,
                             .version = UINT64_MAX };
     if (a->node->kind != NODE_CSC)
         FAIL(STATUS_USAGE, "an adaptive lambda needs a network whose stem, layer0.0, is a CSC-layer");

@@ -41,8 +41,8 @@ enum status lambda_rule_print(const struct lambda_rule *r, char **text)
         json_array_append_new(points, json_pack("{s:f, s:f, s:f, s:f}", "sigma", r->point[i].sigma, "residual",
                                                 r->point[i].residual, "best", r->point[i].best, "top1", r->point[i].top1));
     root = json_pack("{s:i, s:s, s:f, s:i, s:f, s:f, s:f, s:f, s:s, s:I, s:o}", "version", VERSION, "weights", r->weights,
-                     "training_lambda", l->training_lambda, "steps", l->steps, "intercept", l->intercept, "slope", l->slope, "low", l->low,
-                     "high", l->high, "data", r->data, "images", (json_int_t)r->images, "points", points);
+                     "training_lambda", l->training_lambda, "steps", l->steps, "intercept", l->intercept, "slope", l->slope,
+                     "low", l->low, "high", l->high, "data", r->data, "images", (json_int_t)r->images, "points", points);
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : NULL;
     if (!*text)
         FAIL(STATUS_NOMEM, "out of memory for a rule for lambda");
@@ -91,8 +91,8 @@ enum status lambda_rule_parse(const char *text, size_t bytes, const char *name, 
     if (!root)
         FAIL(STATUS_DATA, "%s:%d:%d: %s", name, error.line, error.column, error.text);
     if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:F, s:i, s:F, s:F, s:F, s:F, s:s, s:I, s:o !}", "version", &version,
-                       "weights", &weights, "training_lambda", &l->training_lambda, "steps", &l->steps, "intercept", &l->intercept, "slope",
-                       &l->slope, "low", &l->low, "high", &l->high, "data", &data, "images", &images, "points",
+                       "weights", &weights, "training_lambda", &l->training_lambda, "steps", &l->steps, "intercept", &l->intercept,
+                       "slope", &l->slope, "low", &l->low, "high", &l->high, "data", &data, "images", &images, "points",
                        &points) != 0)
         FAIL(STATUS_DATA, "%s: %s", name, error.text);
     if (version != VERSION)

@@ -64,7 +64,7 @@ struct training {
     struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
     struct snapshot *snapshot;    /* what it writes from */
     uint64_t token;               /* of this start, the same on all ranks */
-    int parts, part;              /* of the optimizer state, written by other ranks than 0: all (0: rank 0 writes it); this rank's, or -1 */
+    int parts, part;              /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
     bool parts_open;              /* of the last checkpoint: not joined yet. The same on all ranks */
     bool parts_writing;           /* some rank was still writing one, as all agreed in the last step */
     struct metrics *metrics;      /* rank 0 */

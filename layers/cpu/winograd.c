@@ -6,7 +6,8 @@
  * so that each of the 36 places of a tile is a matrix product over many tiles:
  *   V (36, tiles, C) = B^T d B     U (36, C, D) = G g G^T     M (36, tiles, D) = V U
  * Tiles go through in blocks whose V and M stay in the threads' own caches; threads share a block's tiles, then its 36
- * products. Sums run over tiles in their order, so that they depend neither on blocks nor on threads. Here c and d are the channels of input and output as run sees them. */
+ * products. Sums run over tiles in their order, so that they depend neither on blocks nor on threads.
+ * Here c and d are the channels of input and output as run sees them. */
 #include "layers/cpu/winograd.h"
 
 #include <string.h>
