@@ -15,7 +15,7 @@ enum {
     RECORD_VERSION = 2,
     PLANES = 3,
     RGBZ_LEVEL = 1, RGBZ_MIN_MATCH = 7, RGBZ_HASH_LOG = 6, /* short matches in residuals are chance: few are looked for */
-    LONG_MATCH = 16, LONG_HASH_LOG = 14, NO_SHORT_MATCH = 100000, HUFFMAN = 1,
+    LONG_MATCH = 16, LONG_HASH_LOG = 14, LONG_HASH_RATE_LOG = 4, NO_SHORT_MATCH = 100000, HUFFMAN = 1,
     WORTH_PERCENT = 105, /* short matches take a seventh of the decoder's time, so they have to save more than this */
     JPEG_LEVEL = -5, /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
 };
@@ -97,7 +97,7 @@ static enum status set_parameters(ZSTD_CCtx *zstd, enum codec codec, bool short_
         { ZSTD_c_enableLongDistanceMatching, 1, !short_matches },
         { ZSTD_c_ldmMinMatch, LONG_MATCH, !short_matches },
         { ZSTD_c_ldmHashLog, LONG_HASH_LOG, !short_matches },
-        { ZSTD_c_ldmHashRateLog, 0, !short_matches },
+        { ZSTD_c_ldmHashRateLog, LONG_HASH_RATE_LOG, !short_matches },
     };
     ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
     for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
