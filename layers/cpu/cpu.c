@@ -1,13 +1,16 @@
 /* cpu.c - the CPU backend's device and its convolutions.
  * A convolution is our own by Winograd's transform where that fits, with the epilogue as each tile is stored; else a
  * oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed layout and
- * unpacked once. Without oneDNN the plain convolutions serve. */
+ * unpacked once. In bf16 all are our own (bf16.h), or on a processor that multiplies none, for tests, those of rounded
+ * operands. Without oneDNN the plain convolutions serve. */
 #include "layers/cpu/cpu.h"
 
 #include <stdlib.h>
 #include <string.h>
-#if defined(__x86_64__)
+#ifdef CSC_HAVE_BF16
 #include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #endif
 #ifdef _OPENMP
 #include <omp.h>
@@ -39,11 +42,12 @@ struct cpu_conv {
     struct conv base;
     struct dn_conv *dn[KINDS];
     const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
+    const struct bf16_kernels *bf16;                /* for all kinds, or NULL */
     void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
     bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
 };
 
-static const unsigned use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
+static const enum conv_use use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
 static const enum winograd_use winograd_use_of[KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT, WINOGRAD_GRADIENT };
 
 /* A single image is a power iteration's: its weights would be transformed for two uses only. Codes next to their
@@ -114,17 +118,20 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
     c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
-    c->emulated = precision == PRECISION_BF16;
-    const struct winograd_kernels *winograd = ((struct cpu_device *)device)->kernels->winograd;
+    const struct kernels *kernels = ((struct cpu_device *)device)->kernels;
+    const struct winograd_kernels *winograd = kernels->winograd;
+    c->bf16 = precision == PRECISION_BF16 ? kernels->bf16 : NULL;
+    c->emulated = precision == PRECISION_BF16 && !c->bf16;
     for (int kind = 0; kind < KINDS; kind++) {
         if (!(uses & use_of[kind]))
             continue;
         if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
             c->winograd[kind] = winograd;
-        else
+        else if (!c->bf16)
             TRY(dn_conv_create(&c->dn[kind], kind, shape));
-        size_t bytes = c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
-                                   : parts_of(c, kind).bytes;
+        size_t bytes = c->bf16             ? c->bf16->scratch_bytes(shape, use_of[kind], device->threads)
+                       : c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
+                                           : parts_of(c, kind).bytes;
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
     }
     cpu_partials(device, shape->d);
@@ -140,8 +147,9 @@ static void conv_place(struct conv *conv, struct arena *arena)
     struct cpu_conv *c = (struct cpu_conv *)conv;
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++)
         if (conv->uses & use_of[kind])
-            c->packed[kind] = arena_take(arena, c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
-                                                                  : dn_packed_bytes(c->dn[kind]));
+            c->packed[kind] = arena_take(arena, c->bf16 ? c->bf16->packed_bytes(&conv->shape, use_of[kind])
+                                                : c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
+                                                                    : dn_packed_bytes(c->dn[kind]));
 }
 
 static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
@@ -152,6 +160,10 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++) {
         if (!(conv->uses & use_of[kind]))
             continue;
+        if (c->bf16) {
+            c->bf16->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
+            continue;
+        }
         if (c->winograd[kind]) {
             c->winograd[kind]->pack(&conv->shape, winograd_use_of[kind], weights, c->packed[kind], scratch);
             continue;
@@ -189,6 +201,10 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
     size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
     bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
+    if (c->bf16) {
+        c->bf16->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads, scratch);
+        return STATUS_OK;
+    }
     if (c->winograd[kind]) {
         c->winograd[kind]->run(&c->base.shape, winograd_use_of[kind], in, c->packed[kind], out, e,
                                c->base.device->threads, scratch);
@@ -229,6 +245,10 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct cpu_conv *c = (struct cpu_conv *)conv;
     struct dn_conv *dn = c->dn[DN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
+    if (c->bf16) {
+        c->bf16->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+        return STATUS_OK;
+    }
     if (c->winograd[DN_GRADIENT]) {
         c->winograd[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
         return STATUS_OK;
@@ -261,14 +281,38 @@ static void close_device(struct device *device)
     free(cpu);
 }
 
+#ifdef CSC_HAVE_BF16
+static bool multiplies_bf16(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+}
+
+/* Linux lends a process AMX's registers when it asks (linux, Documentation/arch/x86/xstate.rst). */
+static bool multiplies_tiles(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 22) && (d & 1u << 24) &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
+
 int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
 {
     int count = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
+        __builtin_cpu_supports("avx512dq")) {
+#ifdef CSC_HAVE_BF16
+        if (multiplies_bf16() && multiplies_tiles())
+            sets[count++] = &kernels_amx;
+        if (multiplies_bf16())
+            sets[count++] = &kernels_bf16;
+#endif
         sets[count++] = &kernels_v4;
+    }
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
         sets[count++] = &kernels_v3;
 #endif
@@ -314,21 +358,6 @@ fail:
     return status;
 }
 
-/* Whether bf16 is worth it: the processor multiplies it, and the system saves AMX's or AVX-512's registers. */
-static bool multiplies_bf16(void)
-{
-#if defined(__x86_64__)
-    unsigned a, b, c, d;
-    if (!__builtin_cpu_supports("avx512bw"))
-        return false;
-    bool avx512_bf16 = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
-    bool amx_bf16 = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 22);
-    return avx512_bf16 || amx_bf16;
-#else
-    return false;
-#endif
-}
-
 enum status cpu_open(struct device **device, enum precision precision, int threads)
 {
     enum status status = STATUS_OK;
@@ -336,8 +365,9 @@ enum status cpu_open(struct device **device, enum precision precision, int threa
     cpu_kernel_sets(sets);
     if (precision == PRECISION_TF32)
         FAIL(STATUS_USAGE, "device.precision: tf32 exists on cuda only; use fp32");
-    if (precision == PRECISION_BF16 && !multiplies_bf16())
-        FAIL(STATUS_USAGE, "device.precision: this processor has no bf16 instructions (avx512_bf16 or amx_bf16); use fp32");
+    if (precision == PRECISION_BF16 && !sets[0]->bf16)
+        FAIL(STATUS_USAGE, "device.precision: this processor, or the compiler of this program, has no bf16 instructions "
+                           "(avx512_bf16 or amx_bf16); use fp32");
     TRY(cpu_open_with(device, precision, threads, sets[0]));
 fail:
     return status;

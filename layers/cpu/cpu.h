@@ -2,6 +2,7 @@
 #ifndef CSC_LAYERS_CPU_CPU_H
 #define CSC_LAYERS_CPU_CPU_H
 
+#include "layers/cpu/bf16.h"
 #include "layers/cpu/winograd.h"
 
 /* STATUS_USAGE for bf16 on a machine without instructions for it, and for tf32. */
@@ -29,15 +30,19 @@ struct kernels {
     void (*round)(const float *from, float *to, size_t count); /* to the nearest bf16 */
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
     const struct winograd_kernels *winograd;
+    const struct bf16_kernels *bf16; /* NULL: fp32 convolutions of rounded operands serve */
     void (*fill_table)(struct backend *table, enum precision precision);
 };
 extern const struct kernels kernels_base;
 #if defined(__x86_64__)
 extern const struct kernels kernels_v3, kernels_v4; /* AVX2 + FMA, AVX-512 */
+#ifdef CSC_HAVE_BF16
+extern const struct kernels kernels_bf16, kernels_amx; /* AVX-512 with bf16, and with AMX */
+#endif
 #endif
 
 /* The kernel sets that this machine can run, best first; cpu_open takes sets[0]. */
-enum { CPU_KERNEL_SETS = 3 };
+enum { CPU_KERNEL_SETS = 5 };
 int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS]);
 /* For tests: bf16 works on any machine, but only those with the instructions are fast. */
 enum status cpu_open_with(struct device **device, enum precision precision, int threads, const struct kernels *kernels);

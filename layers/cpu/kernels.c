@@ -179,5 +179,8 @@ const struct kernels KERNELS = {
     .round = round_to_bf16,
     .add_scaled = add_scaled,
     .winograd = &WINOGRAD,
+#ifdef BF16
+    .bf16 = &BF16,
+#endif
     .fill_table = fill_table,
 };

@@ -31,7 +31,7 @@ bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_sha
 
 extern const struct winograd_kernels winograd_base;
 #if defined(__x86_64__)
-extern const struct winograd_kernels winograd_v3, winograd_v4;
+extern const struct winograd_kernels winograd_v3, winograd_v4, winograd_bf16, winograd_amx;
 #endif
 
 #endif

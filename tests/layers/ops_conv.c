@@ -25,9 +25,9 @@ static struct conv_shape random_shape(struct task *task, int draw)
     double work;
     do {
         int least = s.k - 2 * s.pad > 1 ? s.k - 2 * s.pad : 1;
-        s.n = random_in(task, 1, 3);
-        s.h = random_in(task, least, 17);
-        s.w = random_in(task, least, 17);
+        s.n = random_in(task, 0, 3) ? random_in(task, 1, 3) : random_in(task, 4, 40); /* bf16 takes 16 or 32 at a time, */
+        s.h = random_in(task, least, random_in(task, 0, 5) ? 17 : 40);               /* and rows in parts */
+        s.w = random_in(task, least, random_in(task, 0, 5) ? 17 : 40);
         s.c = PICK(task, channels);
         s.d = PICK(task, channels);
         work = (double)conv_out_count(&s) * s.k * s.k * s.c;

@@ -1,0 +1,364 @@
+/* bf16.c - convolutions of bf16 by products of 16x16 tiles, compiled once for AMX and once for AVX-512's bf16 (BF16 names
+ * the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped where it
+ * falls outside the image, nothing is padded, and any stride or size is as good as another.
+ *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
+ * Weight gradients are in bf16_gradient.c.
+ * Here c and d are the channels of input and output as run sees them. */
+#include "layers/cpu/bf16_tiles.h"
+
+enum {
+    PACKED_BYTES = 320 << 10,    /* of a thread's part of the input, which stays in its cache beside what streams through; */
+    HEAVY_BYTES = 512 << 10,     /* MOST_BYTES for weights beyond this, which are then read less often */
+};
+
+/* ---- shapes ---- */
+
+/* A convolution as it is run: c channels of `in` to d of `out`. */
+struct run {
+    int n, h, w, c, oh, ow, d;
+    int k, stride, pad;
+    bool adjoint;
+    bool gathered;             /* a packed pixel holds what all taps read: then there is one tap */
+    int width;                 /* of a packed row, in pixels */
+    int steps, panels, taps;   /* of 32 channels in, of 32 out */
+    int rows, ring;            /* of the output at a time, and of the input that those read, packed: row y at y % ring */
+    int groups, group;         /* of sixteen images: all, and at a time */
+    int spans;                 /* parts of an image that threads take */
+};
+
+static size_t packed_row(const struct run *r)
+{
+    return (size_t)r->width * r->steps * TILE;
+}
+
+static struct run run_of(const struct conv_shape *s, enum conv_use use, int threads)
+{
+    struct run r = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
+                     .k = s->k, .stride = s->stride, .pad = s->pad, .adjoint = use == CONV_ADJOINT };
+    if (r.adjoint) {
+        r.h = conv_out_h(s), r.w = conv_out_w(s), r.c = s->d;
+        r.oh = s->h, r.ow = s->w, r.d = s->c;
+    }
+    r.gathered = !r.adjoint && gathers(s);
+    r.taps = r.gathered ? 1 : s->k * s->k;
+    r.steps = up(r.gathered ? s->k * s->k * s->c : r.c, DEPTH);
+    r.panels = up(r.d, 2 * EDGE);
+    r.width = r.gathered ? r.ow : r.w;
+    r.groups = up(r.n, EDGE);
+    size_t weights = (size_t)r.panels * r.taps * r.steps * 2 * TILE * sizeof(bf16);
+    int most = (int)((weights > HEAVY_BYTES ? MOST_BYTES : PACKED_BYTES) / (packed_row(&r) * sizeof(bf16)));
+    int whole = r.gathered ? r.oh : r.h;
+    r.rows = r.oh, r.ring = whole, r.group = 1;
+    if (most >= whole) {
+        r.group = least(up(r.groups, threads), most / whole);
+    } else {
+        r.rows = r.gathered ? most : r.adjoint ? (most - 1) * r.stride - r.k + 1 : (most - r.k) / r.stride + 1;
+        r.rows = r.rows < 1 ? 1 : least(r.rows, r.oh);
+        r.ring = r.gathered ? r.rows : r.adjoint ? (r.rows + r.k - 2) / r.stride + 1 : (r.rows - 1) * r.stride + r.k;
+        r.ring = least(r.ring, whole);
+    }
+    r.spans = up(r.groups, r.group) % threads == 0 ? 1 : least(threads, r.oh);
+    return r;
+}
+
+/* The first row of the input that output row i reads, and the one behind the last, inside the image. */
+static int first_row(const struct run *r, int i)
+{
+    int y = r->gathered ? i : r->adjoint ? i + r->pad - r->k + 1 : i * r->stride - r->pad;
+    return y < 0 ? 0 : r->adjoint ? up(y, r->stride) : y;
+}
+
+static int end_row(const struct run *r, int i)
+{
+    int y = r->gathered ? i : r->adjoint ? (i + r->pad) / r->stride : i * r->stride - r->pad + r->k - 1;
+    return least(y + 1, r->gathered ? r->oh : r->h);
+}
+
+/* The input's row (column) that output row (column) i reads by tap a, or -1. */
+static int source(const struct run *r, int i, int a, int size)
+{
+    int at = r->adjoint ? i + r->pad - a : i * r->stride - r->pad + a;
+    if (r->adjoint) {
+        if (at < 0 || at % r->stride != 0)
+            return -1;
+        at /= r->stride;
+    }
+    return at < size ? at : -1;
+}
+
+/* ---- the input, packed ---- */
+
+static void pack_pixel(const bf16 *from, int c, bf16 *to)
+{
+    for (; c >= DEPTH; c -= DEPTH, from += DEPTH, to += TILE)
+        _mm512_store_si512(to, _mm512_loadu_si512(from));
+    if (c > 0)
+        _mm512_store_si512(to, _mm512_maskz_loadu_epi16(first_of_32(c), from));
+}
+
+/* Rows [top, end) of images [first, first + 16), each (column, step, 16, 32). */
+static void pack_rows(const struct run *r, const struct conv_shape *s, const bf16 *in, int first, int top, int end,
+                      bf16 *packed)
+{
+    int images = least(r->n - first, EDGE);
+    size_t image = (size_t)r->h * r->w * r->c;
+    for (int y = top; y < end; y++)
+        for (int i = 0; i < EDGE; i++) {
+            bf16 *to = packed + y % r->ring * packed_row(r) + i * DEPTH;
+            const bf16 *from = in + (first + i) * image + (size_t)y * r->w * r->c;
+            for (int x = 0; x < r->width; x++, to += (size_t)r->steps * TILE)
+                if (i >= images)
+                    for (int step = 0; step < r->steps; step++)
+                        memset(to + (size_t)step * TILE, 0, DEPTH * sizeof *to);
+                else if (r->gathered)
+                    gather_pixel(s, in + (first + i) * image, y, x, r->steps, to, TILE);
+                else
+                    pack_pixel(from + (size_t)x * r->c, r->c, to);
+        }
+}
+
+/* ---- the weights, packed: (panel, tap, step, 2, 16 pairs, 16 outputs, 2) ---- */
+
+static size_t packed_weights(const struct run *r)
+{
+    return (size_t)r->panels * r->taps * r->steps * 2 * TILE;
+}
+
+static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
+{
+    struct run r = run_of(s, use, 1);
+    return packed_weights(&r) * sizeof(bf16);
+}
+
+/* 32 floats, of which the first `count` are read, as bf16. */
+static __m512i rounded(const float *from, int count)
+{
+    __mmask32 mask = first_of_32(count);
+    __m512 low = _mm512_maskz_loadu_ps((__mmask16)mask, from);
+    __m512 high = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), from + EDGE);
+    return (__m512i)_mm512_cvtne2ps_pbh(high, low);
+}
+
+/* A tile of forward weights: pairs of 32 input channels from `from`, `row` floats from output to output. */
+static void pack_forward(const float *from, size_t row, int outputs, int channels, bf16 *to)
+{
+    __m512i lines[EDGE];
+    for (int i = 0; i < EDGE; i++)
+        lines[i] = i < outputs ? rounded(from + i * row, channels) : _mm512_setzero_si512();
+    transpose(lines);
+    for (int i = 0; i < EDGE; i++)
+        _mm512_store_si512(to + i * DEPTH, lines[i]);
+}
+
+/* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */
+static void pack_adjoint(const float *from, size_t row, int outputs, int channels, bf16 *to)
+{
+    __mmask16 mask = (__mmask16)first_of_32(outputs);
+    for (int i = 0; i < EDGE; i++) {
+        __m512 even = _mm512_setzero_ps(), odd = even;
+        if (2 * i < channels)
+            even = _mm512_maskz_loadu_ps(mask, from + 2 * i * row);
+        if (2 * i + 1 < channels)
+            odd = _mm512_maskz_loadu_ps(mask, from + (2 * i + 1) * row);
+        _mm512_store_si512(to + i * DEPTH, interleave((__m512i)_mm512_cvtne2ps_pbh(odd, even)));
+    }
+}
+
+static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
+{
+    struct run r = run_of(s, use, 1);
+    int taps = s->k * s->k, channels = r.gathered ? taps * s->c : r.c;
+    size_t row = (size_t)taps * s->c; /* of the weights (D,k,k,C) */
+    int tiles = r.panels * r.taps * r.steps * 2;
+#pragma omp parallel for schedule(static)
+    for (int t = 0; t < tiles; t++) {
+        int step = t / 2 % r.steps, tap = t / 2 / r.steps % r.taps, panel = t / 2 / r.steps / r.taps;
+        int d = panel * 2 * EDGE + t % 2 * EDGE, c = step * DEPTH;
+        bf16 *to = (bf16 *)packed + (size_t)t * TILE;
+        if (r.adjoint)
+            pack_adjoint(weights + c * row + (size_t)tap * s->c + d, row, r.d - d, channels - c, to);
+        else
+            pack_forward(weights + d * row + (size_t)tap * s->c + c, row, r.d - d, channels - c, to);
+    }
+}
+
+/* ---- the output ---- */
+
+struct floats {
+    __m512 low, high; /* 32 */
+};
+
+static inline struct floats widen(const bf16 *from, __mmask32 mask)
+{
+    __m512i bits = _mm512_maskz_loadu_epi16(mask, from);
+    __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
+    __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bits, 1));
+    return (struct floats){ _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)),
+                            _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)) };
+}
+
+/* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
+static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
+{
+    const __m512 zero = _mm512_setzero_ps();
+    if (e->kind == EPILOGUE_MASK)
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m, zero, _CMP_NEQ_UQ), v);
+    if (e->kind == EPILOGUE_LINEAR)
+        return v;
+    __m512 threshold = _mm512_set1_ps(e->threshold);
+    if (e->nonnegative) {
+        v = _mm512_sub_ps(v, threshold);
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, zero, _CMP_NLT_UQ), v);
+    }
+    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN));
+    __m512 shrunk = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign)), threshold);
+    __mmask16 kept = _mm512_cmp_ps_mask(shrunk, zero, _CMP_NLE_UQ);
+    return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
+}
+
+/* One pixel of `images` images, 32 channels of each: rows of two results; `at` and `image` in values of the output. */
+static inline void store_pixel(const struct epilogue *e, const float *sums, int images, size_t at, size_t image,
+                               __mmask32 mask, bf16 *out)
+{
+    __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
+    for (int i = 0; i < images; i++, at += image) {
+        struct floats v = { _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * EDGE)),
+                            _mm512_mul_ps(alpha, _mm512_load_ps(sums + RESULT + i * EDGE)) };
+        struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
+        if (e->add) {
+            struct floats add = widen((const bf16 *)e->add + at, mask);
+            v.low = _mm512_fmadd_ps(beta, add.low, v.low);
+            v.high = _mm512_fmadd_ps(beta, add.high, v.high);
+        }
+        if (e->mask)
+            m = widen((const bf16 *)e->mask + at, mask);
+        __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
+        _mm512_mask_storeu_epi16(out + at, mask, line);
+    }
+}
+
+/* ---- whole convolutions ---- */
+
+static size_t part_values(const struct run *r) /* of the input, packed: a thread's */
+{
+    return (size_t)r->group * r->ring * packed_row(r);
+}
+
+/* What two pixels of output row i (columns j and other, or one if they are the same) need for one panel. */
+static int list_taps(const struct run *r, int i, int j, int other, const bf16 *part, const bf16 *weights,
+                     const bf16 *nothing, struct operands *list)
+{
+    int count = 0;
+    size_t tap_values = (size_t)r->steps * 2 * TILE, pixel = (size_t)r->steps * TILE;
+    if (r->gathered) {
+        const bf16 *row = part + i % r->ring * packed_row(r);
+        list[0] = (struct operands){ { row + j * pixel, row + other * pixel }, { weights, weights + TILE } };
+        return 1;
+    }
+    for (int a = 0; a < r->k; a++) {
+        int y = source(r, i, a, r->h);
+        if (y < 0)
+            continue;
+        const bf16 *row = part + y % r->ring * packed_row(r);
+        for (int b = 0; b < r->k; b++) {
+            int x0 = source(r, j, b, r->w), x1 = other == j ? x0 : source(r, other, b, r->w);
+            if (x0 < 0 && x1 < 0)
+                continue;
+            const bf16 *w = weights + (a * r->k + b) * tap_values;
+            list[count++] = (struct operands){ { x0 < 0 ? nothing : row + x0 * pixel, x1 < 0 ? nothing : row + x1 * pixel },
+                                               { w, w + TILE } };
+        }
+    }
+    return count;
+}
+
+/* The pixels of one row, one panel, of sixteen images. */
+static void run_row(const struct run *r, const struct epilogue *e, int first, int i, const bf16 *part, int panel,
+                    const bf16 *weights, const bf16 *nothing, struct operands *list, bf16 *out)
+{
+    float sums[4 * RESULT] __attribute__((aligned(64)));
+    int images = least(r->n - first, EDGE), channels = r->d - panel * 2 * EDGE, phases = r->adjoint ? r->stride : 1;
+    size_t image = (size_t)r->oh * r->ow * r->d, row = first * image + (size_t)i * r->ow * r->d + (size_t)panel * 2 * EDGE;
+    bool two_right = channels > EDGE;
+    if (!two_right)
+        memset(sums, 0, sizeof sums);
+    for (int phase = 0; phase < phases; phase++) /* columns of one phase read the same taps */
+        for (int j = phase; j < r->ow; j += 2 * phases) {
+            int other = j + phases < r->ow ? j + phases : j;
+            int count = list_taps(r, i, j, other, part, weights, nothing, list);
+            for (int from = 0; from == 0 || from < count; from += LIST)
+                sum_products(list + from, least(count - from, LIST), r->steps, 2 * TILE, other != j, two_right, from > 0, sums);
+            store_pixel(e, sums, images, row + (size_t)j * r->d, image, first_of_32(channels), out);
+            if (other != j)
+                store_pixel(e, sums + 2 * RESULT, images, row + (size_t)other * r->d, image, first_of_32(channels), out);
+        }
+}
+
+/* A thread's scratch: packed input, and the taps of two pixels. */
+static size_t thread_bytes(const struct run *r)
+{
+    size_t bytes = part_values(r) * sizeof(bf16) + (size_t)r->k * r->k * sizeof(struct operands);
+    return (bytes + 4095) / 4096 * 4096 + ARENA_ALIGN;
+}
+
+/* Rows [from, to) of `groups` groups of images. */
+static void run_span(const struct run *r, const struct conv_shape *s, const bf16 *in, const bf16 *packed, bf16 *out,
+                     const struct epilogue *e, int group, int groups, int from, int to, const bf16 *nothing, bf16 *part)
+{
+    struct operands *list = (struct operands *)(part + part_values(r));
+    int packed_to = 0;
+    for (int row = from; row < to; row += r->rows) {
+        int end = least(row + r->rows, to), top = first_row(r, row), bottom = end_row(r, end - 1);
+        top = top > packed_to ? top : packed_to;
+        for (int g = 0; g < groups; g++)
+            pack_rows(r, s, in, (group + g) * EDGE, top, bottom, part + g * r->ring * packed_row(r));
+        packed_to = bottom > packed_to ? bottom : packed_to;
+        for (int panel = 0; panel < r->panels; panel++)
+            for (int g = 0; g < groups; g++)
+                for (int i = row; i < end; i++)
+                    run_row(r, e, (group + g) * EDGE, i, part + g * r->ring * packed_row(r), panel,
+                            packed + packed_weights(r) / r->panels * panel, nothing, list, out);
+    }
+}
+
+static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
+                const struct epilogue *epilogue, int threads, void *scratch)
+{
+    struct run r = run_of(s, use, threads);
+    struct epilogue e = *epilogue;
+    bf16 *nothing = scratch; /* zeros */
+    memset(nothing, 0, (size_t)r.steps * TILE * sizeof *nothing);
+    if (e.kind != EPILOGUE_LINEAR) {
+        e.alpha *= e.nu;
+        e.beta *= e.nu;
+    }
+#pragma omp parallel
+    {
+        bf16 *part = nothing + (size_t)r.steps * TILE + (size_t)thread_number() * thread_bytes(&r) / sizeof(bf16);
+        begin_tiles();
+#pragma omp for schedule(static)
+        for (int unit = 0; unit < up(r.groups, r.group) * r.spans; unit++) {
+            int group = unit / r.spans * r.group, span = unit % r.spans;
+            run_span(&r, s, in, packed, out, &e, group, least(r.groups - group, r.group), r.oh * span / r.spans,
+                     r.oh * (span + 1) / r.spans, nothing, part);
+        }
+        end_tiles();
+    }
+}
+
+static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
+{
+    if (use == CONV_GRADIENT)
+        return BF16_GRADIENT_BYTES(s, threads);
+    struct run r = run_of(s, use, threads);
+    return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
+}
+
+const struct bf16_kernels BF16 = {
+    .name = KERNELS_NAME,
+    .packed_bytes = packed_bytes,
+    .scratch_bytes = scratch_bytes,
+    .pack = pack,
+    .run = run,
+    .gradient = BF16_GRADIENT,
+};

@@ -1,0 +1,270 @@
+/* bf16_gradient.c - weight gradients of bf16 activations by products of 16x16 tiles, 32 images at a time:
+ *   dW (32 outputs, 32 channels) = sum over pixels of  D (32 outputs, 32 images) X (32 images, 32 channels)
+ * Compiled as bf16.c is. */
+#include "layers/cpu/bf16_tiles.h"
+
+/* 32 images at a time. x (row, column, c / 16, 16 pairs of images, 16 channels, 2), d (row, column, d / 16, 16 outputs,
+ * 32 images). Sums of a tap and of 32 outputs and 32 channels lie together: a unit (2, 2, 16, 16). */
+struct gradient {
+    int n, h, w, c, oh, ow, d;
+    int k, stride, pad, taps;
+    bool gathered;
+    int width, x_tiles, d_tiles;     /* pixels of a packed row of x; tiles of a pixel */
+    int blocks;                      /* of 32 images */
+    int rows, ring;                  /* of d at a time, and of x that those read: row y at y % ring */
+    int spans;                       /* parts of an image that threads take */
+    int c_panels, d_panels, units;   /* of sums */
+    bool deep;                       /* more weights than pixels: all are packed at once, and units are shared out */
+};
+
+static size_t x_row(const struct gradient *g)
+{
+    return (size_t)g->width * g->x_tiles * TILE;
+}
+
+static size_t d_row(const struct gradient *g)
+{
+    return (size_t)g->ow * g->d_tiles * TILE;
+}
+
+static struct gradient gradient_of(const struct conv_shape *s, int threads)
+{
+    struct gradient g = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
+                          .k = s->k, .stride = s->stride, .pad = s->pad, .taps = s->k * s->k };
+    g.gathered = gathers(s);
+    if (g.gathered) {
+        g.c *= g.taps;
+        g.taps = 1;
+    }
+    g.width = g.gathered ? g.ow : g.w;
+    g.x_tiles = up(g.c, EDGE);
+    g.d_tiles = up(g.d, EDGE);
+    g.blocks = up(g.n, DEPTH);
+    g.c_panels = up(g.x_tiles, 2);
+    g.d_panels = up(g.d_tiles, 2);
+    g.units = g.taps * g.c_panels * g.d_panels;
+    int whole = g.gathered ? g.oh : g.h;
+    g.deep = conv_weight_count(s) * sizeof(float) > conv_in_count(s) * sizeof(bf16);
+    g.rows = g.oh, g.ring = whole, g.spans = 1;
+    if (!g.deep) {
+        size_t row = (g.gathered ? x_row(&g) : x_row(&g) * g.stride) + d_row(&g);
+        int most = (int)(MOST_BYTES / (row * sizeof(bf16))) - (g.gathered ? 0 : up(g.k - g.stride, g.stride));
+        g.rows = least(most < 1 ? 1 : most, g.oh);
+        g.ring = least(g.gathered ? g.rows : (g.rows - 1) * g.stride + g.k, whole);
+        g.spans = g.blocks % threads == 0 ? 1 : least(threads, g.oh);
+    }
+    return g;
+}
+
+/* Two images' 16 channels in turn. */
+static inline __m512i pair(const bf16 *a, const bf16 *b, __mmask16 mask)
+{
+    __m512i both = _mm512_castsi256_si512(a ? _mm256_maskz_loadu_epi16(mask, a) : _mm256_setzero_si256());
+    return interleave(_mm512_inserti64x4(both, b ? _mm256_maskz_loadu_epi16(mask, b) : _mm256_setzero_si256(), 1));
+}
+
+/* Rows [top, end) of x, images first, first + 1, ... */
+static void pack_x(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int top, int end,
+                   bf16 *packed)
+{
+    size_t image = (size_t)g->h * g->w * s->c;
+    bf16 taps[2][MOST_GATHERED];
+    for (int y = top; y < end; y++)
+        for (int i = 0; i < EDGE; i++) {
+            int n = first + 2 * i;
+            bf16 *to = packed + y % g->ring * x_row(g) + i * DEPTH;
+            const bf16 *from = x + n * image + (size_t)y * g->w * s->c;
+            for (int column = 0; column < g->width; column++)
+                for (int tile = 0; tile < g->x_tiles; tile++, to += TILE) {
+                    const bf16 *at = from + (size_t)column * g->c + tile * EDGE;
+                    size_t next = image;
+                    if (g->gathered) {
+                        for (int k = 0; tile == 0 && k < 2; k++)
+                            if (n + k < g->n)
+                                gather_pixel(s, x + (n + k) * image, y, column, up(g->x_tiles, 2), taps[k], DEPTH);
+                        at = taps[0] + tile * EDGE;
+                        next = (size_t)(taps[1] - taps[0]);
+                    }
+                    __mmask16 mask = (__mmask16)first_of_32(g->c - tile * EDGE);
+                    _mm512_store_si512(to, pair(n < g->n ? at : NULL, n + 1 < g->n ? at + next : NULL, mask));
+                }
+        }
+}
+
+/* Rows [top, top + count) of d, transposed. */
+static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed)
+{
+    size_t image = (size_t)g->oh * g->ow * g->d;
+    for (int pixel = 0; pixel < count * g->ow; pixel++)
+        for (int tile = 0; tile < g->d_tiles; tile++, packed += TILE) {
+            const bf16 *from = d + first * image + ((size_t)top * g->ow + pixel) * g->d + tile * EDGE;
+            __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
+            __m512i lines[EDGE];
+            for (int i = 0; i < EDGE; i++, from += 2 * image)
+                lines[i] = pair(first + 2 * i < g->n ? from : NULL, first + 2 * i + 1 < g->n ? from + image : NULL, mask);
+            transpose(lines);
+            for (int i = 0; i < EDGE; i++)
+                _mm512_store_si512(packed + i * DEPTH, lines[i]);
+        }
+}
+
+struct unit {
+    int tap, d, c; /* d and c in tiles */
+};
+
+static struct unit unit_at(const struct gradient *g, int index)
+{
+    return (struct unit){ index % g->taps, index / g->taps / g->c_panels * 2, index / g->taps % g->c_panels * 2 };
+}
+
+/* One unit's sums over rows [from, to) of one block of images; d begins with row `from`. */
+static void sum_unit(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
+                     float *sums)
+{
+    struct operands list[LIST];
+    int count = 0, a = u.tap / g->k, b = u.tap % g->k;
+    bool two_d = u.d + 1 < g->d_tiles, two_c = u.c + 1 < g->x_tiles;
+    for (int i = from; i < to; i++) {
+        int y = g->gathered ? i : i * g->stride - g->pad + a;
+        if (!g->gathered && (y < 0 || y >= g->h))
+            continue;
+        for (int j = 0; j < g->ow; j++) {
+            int column = g->gathered ? j : j * g->stride - g->pad + b;
+            if (!g->gathered && (column < 0 || column >= g->w))
+                continue;
+            const bf16 *left = d + (i - from) * d_row(g) + ((size_t)j * g->d_tiles + u.d) * TILE;
+            const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)column * g->x_tiles + u.c) * TILE;
+            list[count++] = (struct operands){ { left, left + TILE }, { right, right + TILE } };
+            if (count == LIST) {
+                sum_products(list, count, 1, 0, two_d, two_c, add, sums);
+                add = true;
+                count = 0;
+            }
+        }
+    }
+    if (count > 0 || !add)
+        sum_products(list, count, 1, 0, two_d, two_c, add, sums);
+}
+
+/* dw += alpha times the unit's sums, `parts` of them, `step` floats apart. */
+static void add_unit(const struct gradient *g, struct unit u, float alpha, const float *sums, int parts, size_t step,
+                     float *dw)
+{
+    for (int tile = 0; tile < 4; tile++) {
+        int d = (u.d + tile / 2) * EDGE, c = (u.c + tile % 2) * EDGE;
+        __mmask16 mask = (__mmask16)first_of_32(g->c - c);
+        for (int row = 0; row < EDGE && d + row < g->d && c < g->c; row++) {
+            const float *from = sums + tile * RESULT + row * EDGE;
+            float *to = dw + ((size_t)(d + row) * g->taps + u.tap) * g->c + c;
+            __m512 sum = _mm512_load_ps(from);
+            for (int p = 1; p < parts; p++)
+                sum = _mm512_add_ps(sum, _mm512_load_ps(from + p * step));
+            _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(_mm512_set1_ps(alpha), sum, _mm512_maskz_loadu_ps(mask, to)));
+        }
+    }
+}
+
+/* Packed x and d behind one another. */
+static size_t block_values(const struct gradient *g)
+{
+    return g->ring * x_row(g) + g->rows * d_row(g);
+}
+
+static size_t sum_floats(const struct gradient *g)
+{
+    return (size_t)g->units * 4 * RESULT;
+}
+
+/* Terms that all have one factor, all packed: a thread sums its units over them. */
+static void gradient_deep(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
+                          float *dw, bf16 *blocks)
+{
+    int all = count * g->blocks;
+#pragma omp for schedule(static)
+    for (int i = 0; i < 2 * all; i++) {
+        const struct gradient_term *term = &terms[i / 2 / g->blocks];
+        int first = i / 2 % g->blocks * DEPTH;
+        bf16 *x = blocks + i / 2 * block_values(g);
+        if (i % 2 == 0)
+            pack_x(g, s, term->x, first, 0, g->ring, x);
+        else
+            pack_d(g, term->d, first, 0, g->rows, x + g->ring * x_row(g));
+    }
+#pragma omp for schedule(static)
+    for (int unit = 0; unit < g->units; unit++) {
+        float sums[4 * RESULT] __attribute__((aligned(64)));
+        struct unit u = unit_at(g, unit);
+        for (int i = 0; i < all; i++) {
+            const bf16 *x = blocks + i * block_values(g);
+            sum_unit(g, u, 0, g->oh, x, x + g->ring * x_row(g), i > 0, sums);
+        }
+        add_unit(g, u, terms->alpha, sums, 1, 0, dw);
+    }
+}
+
+/* Adds rows [from, to) of one term and block to all units. */
+static void sum_span(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *term, int first,
+                     int from, int to, bf16 *x, float *sums)
+{
+    bf16 *d = x + g->ring * x_row(g);
+    int packed_to = 0, whole = g->gathered ? g->oh : g->h;
+    for (int row = from; row < to; row += g->rows) {
+        int end = least(row + g->rows, to), top = g->gathered ? row : row * g->stride - g->pad;
+        int bottom = least(g->gathered ? end : (end - 1) * g->stride - g->pad + g->k, whole);
+        pack_x(g, s, term->x, first, top > packed_to ? top : packed_to, bottom, x);
+        packed_to = bottom > packed_to ? bottom : packed_to;
+        pack_d(g, term->d, first, row, end - row, d);
+        for (int unit = 0; unit < g->units; unit++)
+            sum_unit(g, unit_at(g, unit), row, end, x, d, true, sums + (size_t)unit * 4 * RESULT);
+    }
+}
+
+/* The same by threads that each sum all units over their own rows. `sums` are the threads' one after another. */
+static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
+                          float *dw, int threads, bf16 *blocks, float *sums)
+{
+    float *own = sums + thread_number() * sum_floats(g);
+    int spans = g->blocks * g->spans;
+    memset(own, 0, sum_floats(g) * sizeof *own);
+#pragma omp for schedule(static)
+    for (int i = 0; i < count * spans; i++) {
+        int span = i % g->spans;
+        sum_span(g, s, &terms[i / spans], i % spans / g->spans * DEPTH, g->oh * span / g->spans, g->oh * (span + 1) / g->spans,
+                 blocks + thread_number() * block_values(g), own);
+    }
+#pragma omp for schedule(static)
+    for (int unit = 0; unit < g->units; unit++)
+        add_unit(g, unit_at(g, unit), terms->alpha, sums + (size_t)unit * 4 * RESULT, threads, sum_floats(g), dw);
+}
+
+enum { MOST_TERMS = 3 }; /* packed at once */
+
+void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
+                     void *scratch)
+{
+    struct gradient g = gradient_of(s, threads);
+    float *sums = scratch;
+    bf16 *blocks = (bf16 *)(sums + (g.deep ? 0 : threads * sum_floats(&g)));
+#pragma omp parallel
+    {
+        begin_tiles();
+        for (int from = 0, to; from < count; from = to) {
+            for (to = from + 1; to < count && terms[to].alpha == terms[from].alpha && to - from < MOST_TERMS; to++)
+                continue;
+            if (terms[from].alpha == 0)
+                continue;
+            if (g.deep)
+                gradient_deep(&g, s, terms + from, to - from, dw, blocks);
+            else
+                gradient_wide(&g, s, terms + from, to - from, dw, threads, blocks, sums);
+        }
+        end_tiles();
+    }
+}
+
+size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads)
+{
+    struct gradient g = gradient_of(s, threads);
+    size_t blocks = g.deep ? (size_t)MOST_TERMS * g.blocks : (size_t)threads;
+    return blocks * block_values(&g) * sizeof(bf16) + (g.deep ? 0 : threads * sum_floats(&g) * sizeof(float));
+}

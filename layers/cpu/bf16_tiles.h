@@ -1,0 +1,241 @@
+/* bf16_tiles.h - what bf16.c and bf16_gradient.c share: products of tiles, by AMX or AVX-512 as this is compiled.
+ * Left operands are tiles of 16 rows of 32 values, right ones of 16 rows of 16 pairs, each pair two values that are summed. */
+#ifndef CSC_LAYERS_CPU_BF16_TILES_H
+#define CSC_LAYERS_CPU_BF16_TILES_H
+
+#include <immintrin.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "layers/cpu/bf16.h"
+#include "layers/element.h"
+
+enum {
+    EDGE = 16,                   /* rows of a tile, and columns of a result */
+    DEPTH = 32,                  /* values that one product of tiles sums */
+    TILE = EDGE * DEPTH,         /* values in an operand's tile */
+    RESULT = EDGE * EDGE,        /* and in a result's */
+    FEW_CHANNELS = 8,            /* up to here all taps of a pixel are one row of channels, */
+    MOST_GATHERED = 512,         /* if so many values are enough */
+    LIST = 64,                   /* products summed without storing */
+    MOST_BYTES = 768 << 10,      /* of packed operands that stay in a thread's own cache */
+};
+
+static inline int thread_number(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+static inline int up(int count, int multiple)
+{
+    return (count + multiple - 1) / multiple;
+}
+
+static inline int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+/* bf16_gradient.c's part of the table. */
+void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
+                   void *scratch);
+size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
+
+/* ---- products of tiles ---- */
+
+/* Left tiles a[0], a[1] and right tiles b[0], b[1], of which the second ones may be unused. */
+struct operands {
+    const bf16 *a[2], *b[2];
+};
+
+#ifdef __AMX_BF16__
+/* All eight registers hold 16 rows of 64 bytes. In memory, since gcc does not see that loading reads all of it. */
+static const struct {
+    uint8_t palette, start, reserved[14];
+    uint16_t bytes_per_row[16];
+    uint8_t rows[16];
+} tile_registers = { 1, 0, { 0 }, { 64, 64, 64, 64, 64, 64, 64, 64 }, { EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE } };
+
+static inline void begin_tiles(void)
+{
+    _tile_loadconfig(&tile_registers);
+}
+
+static inline void end_tiles(void)
+{
+    _tile_release();
+}
+
+/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, b_step values apart on the right */
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t b_step,
+                                                           bool two_left, bool two_right, bool add, float *sums)
+{
+    __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
+    if (add) {
+        _tile_loadd(0, sums, 64);
+        if (two_right)
+            _tile_loadd(1, sums + RESULT, 64);
+        if (two_left)
+            _tile_loadd(2, sums + 2 * RESULT, 64);
+        if (two_left && two_right)
+            _tile_loadd(3, sums + 3 * RESULT, 64);
+    } else {
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (int i = 0; i < count; i++) {
+        struct operands o = list[i];
+        for (int s = 0; s < steps; s++) {
+            _tile_loadd(4, o.a[0] + (size_t)s * TILE, 64);
+            _tile_loadd(6, o.b[0] + s * b_step, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            if (two_right) {
+                _tile_loadd(7, o.b[1] + s * b_step, 64);
+                _tile_dpbf16ps(1, 4, 7);
+            }
+            if (two_left) {
+                _tile_loadd(5, o.a[1] + (size_t)s * TILE, 64);
+                _tile_dpbf16ps(2, 5, 6);
+                if (two_right)
+                    _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+    }
+    _tile_stored(0, sums, 64);
+    if (two_right)
+        _tile_stored(1, sums + RESULT, 64);
+    if (two_left)
+        _tile_stored(2, sums + 2 * RESULT, 64);
+    if (two_left && two_right)
+        _tile_stored(3, sums + 3 * RESULT, 64);
+}
+#else
+static inline void begin_tiles(void)
+{
+}
+
+static inline void end_tiles(void)
+{
+}
+
+static inline __attribute__((always_inline)) void multiply_one(const struct operands *list, int count, int steps,
+                                                               size_t b_step, int left, int right, bool add, float *sums)
+{
+    __m512 s[EDGE];
+#pragma GCC unroll 16
+    for (int row = 0; row < EDGE; row++)
+        s[row] = add ? _mm512_loadu_ps(sums + row * EDGE) : _mm512_setzero_ps();
+    for (int i = 0; i < count; i++)
+        for (int step = 0; step < steps; step++) {
+            const bf16 *a = list[i].a[left] + (size_t)step * TILE, *b = list[i].b[right] + step * b_step;
+            for (int pair = 0; pair < EDGE; pair++) {
+                __m512bh columns = (__m512bh)_mm512_loadu_si512(b + pair * DEPTH);
+#pragma GCC unroll 16
+                for (int row = 0; row < EDGE; row++) {
+                    int factors;
+                    memcpy(&factors, a + row * DEPTH + 2 * pair, sizeof factors);
+                    s[row] = _mm512_dpbf16_ps(s[row], (__m512bh)_mm512_set1_epi32(factors), columns);
+                }
+            }
+        }
+#pragma GCC unroll 16
+    for (int row = 0; row < EDGE; row++)
+        _mm512_storeu_ps(sums + row * EDGE, s[row]);
+}
+
+static inline void multiply(const struct operands *list, int count, int steps, size_t b_step, bool two_left, bool two_right,
+                            bool add, float *sums)
+{
+    for (int left = 0; left <= two_left; left++)
+        for (int right = 0; right <= two_right; right++)
+            multiply_one(list, count, steps, b_step, left, right, add, sums + (2 * left + right) * RESULT);
+}
+#endif
+
+static inline void sum_products(const struct operands *list, int count, int steps, size_t b_step, bool two_left, bool two_right,
+                         bool add, float *sums)
+{
+    if (two_left && two_right)
+        multiply(list, count, steps, b_step, true, true, add, sums);
+    else if (two_left)
+        multiply(list, count, steps, b_step, true, false, add, sums);
+    else if (two_right)
+        multiply(list, count, steps, b_step, false, true, add, sums);
+    else
+        multiply(list, count, steps, b_step, false, false, add, sums);
+}
+
+/* ---- packing ---- */
+
+static inline __mmask32 first_of_32(int count)
+{
+    return count >= 32 ? 0xffffffff : count <= 0 ? 0 : (1u << count) - 1;
+}
+
+/* One pixel's channels into its row of the tiles. */
+static inline bool gathers(const struct conv_shape *s)
+{
+    return s->k > 1 && s->c <= FEW_CHANNELS && s->k * s->k * s->c <= MOST_GATHERED;
+}
+
+/* What all taps of output pixel (i, j) read, (k,k,C) in a row of `steps` tiles, `tile` values apart. */
+static inline void gather_pixel(const struct conv_shape *s, const bf16 *image, int i, int j, int steps, bf16 *to, size_t tile)
+{
+    bf16 taps[MOST_GATHERED];
+    memset(taps, 0, (size_t)steps * DEPTH * sizeof *taps);
+    int left = j * s->stride - s->pad, from = left < 0 ? -left : 0, end = s->w - left < s->k ? s->w - left : s->k;
+    for (int a = 0; a < s->k && end > from; a++) {
+        int y = i * s->stride - s->pad + a;
+        if (y >= 0 && y < s->h)
+            memcpy(taps + ((size_t)a * s->k + from) * s->c, image + ((size_t)y * s->w + left + from) * s->c,
+                   (size_t)(end - from) * s->c * sizeof *taps);
+    }
+    for (int step = 0; step < steps; step++)
+        memcpy(to + step * tile, taps + step * DEPTH, DEPTH * sizeof *taps);
+}
+
+/* 16 rows of 16 32-bit values, transposed. */
+static inline void transpose(__m512i r[EDGE])
+{
+    __m512i t[EDGE];
+    for (int i = 0; i < EDGE; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < EDGE; i += 4) {
+        r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+        r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+        r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+        r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        t[i] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0x88);
+        t[i + 4] = _mm512_shuffle_i32x4(r[i], r[i + 4], 0xdd);
+        t[i + 8] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0x88);
+        t[i + 12] = _mm512_shuffle_i32x4(r[i + 8], r[i + 12], 0xdd);
+    }
+    for (int i = 0; i < 4; i++) {
+        r[i] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0x88);
+        r[i + 4] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0x88);
+        r[i + 8] = _mm512_shuffle_i32x4(t[i], t[i + 8], 0xdd);
+        r[i + 12] = _mm512_shuffle_i32x4(t[i + 4], t[i + 12], 0xdd);
+    }
+}
+
+/* The values of two lines of 16 in turn. */
+static inline __m512i interleave(__m512i both)
+{
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, both);
+}
+
+#endif
