@@ -43,6 +43,8 @@ struct cpu_conv {
     struct dn_conv *dn[KINDS];
     const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
     const struct bf16_kernels *bf16;                /* for all kinds, or NULL */
+    bool lone;                                      /* one image and its weights as they are: no gradient */
+    const float *weights;                           /* those */
     void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
     bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
 };
@@ -88,10 +90,17 @@ static size_t take(struct parts *p, size_t bytes)
     return at;
 }
 
+/* Scratch of what multiplies, ahead of ours. */
+static size_t library_bytes(const struct cpu_conv *c, enum dn_kind kind)
+{
+    const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
+    return c->lone ? kernels->lone->scratch_bytes(&c->base.shape) : dn_scratch_bytes(c->dn[kind]);
+}
+
 static struct parts parts_of(const struct cpu_conv *c, enum dn_kind kind)
 {
     const struct conv_shape *s = &c->base.shape;
-    struct parts p = { .bytes = rounded(dn_scratch_bytes(c->dn[kind])) };
+    struct parts p = { .bytes = rounded(library_bytes(c, kind)) };
     size_t images = conv_in_count(s) * sizeof(float), codes = conv_out_count(s) * sizeof(float);
     p.in = take(&p, !c->emulated || kind == DN_ADJOINT ? 0 : images);
     p.code = take(&p, !c->emulated || kind == DN_FORWARD ? 0 : codes);
@@ -101,7 +110,7 @@ static struct parts parts_of(const struct cpu_conv *c, enum dn_kind kind)
         p.plain = take(&p, conv_weight_count(s) * sizeof(float));
     } else {
         p.result = take(&p, kind == DN_FORWARD ? codes : images);
-        p.weights = rounded(dn_scratch_bytes(c->dn[kind]));
+        p.weights = rounded(library_bytes(c, kind));
         size_t loading = p.weights + (c->emulated ? conv_weight_count(s) * sizeof(float) : 0);
         p.bytes = p.bytes > loading ? p.bytes : loading;
     }
@@ -122,12 +131,13 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     const struct winograd_kernels *winograd = kernels->winograd;
     c->bf16 = precision == PRECISION_BF16 ? kernels->bf16 : NULL;
     c->emulated = precision == PRECISION_BF16 && !c->bf16;
+    c->lone = precision == PRECISION_FP32 && !(uses & CONV_GRADIENT) && kernels->lone->fits(shape);
     for (int kind = 0; kind < KINDS; kind++) {
         if (!(uses & use_of[kind]))
             continue;
         if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
             c->winograd[kind] = winograd;
-        else if (!c->bf16)
+        else if (!c->bf16 && !c->lone)
             TRY(dn_conv_create(&c->dn[kind], kind, shape));
         size_t bytes = c->bf16             ? c->bf16->scratch_bytes(shape, use_of[kind], device->threads)
                        : c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
@@ -145,7 +155,7 @@ fail:
 static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cpu_conv *c = (struct cpu_conv *)conv;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++)
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++)
         if (conv->uses & use_of[kind])
             c->packed[kind] = arena_take(arena, c->bf16 ? c->bf16->packed_bytes(&conv->shape, use_of[kind])
                                                 : c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
@@ -157,7 +167,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     enum status status = STATUS_OK;
     struct cpu_conv *c = (struct cpu_conv *)conv;
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT; kind++) {
+    c->weights = weights;
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++) {
         if (!(conv->uses & use_of[kind]))
             continue;
         if (c->bf16) {
@@ -213,7 +224,10 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     struct parts p = parts_of(c, kind);
     float *result = floats && e->add != out && e->mask != out ? out : (float *)(scratch + p.result);
     in = operand(c, in, forward ? images : codes, scratch, forward ? p.in : p.code);
-    TRY(dn_run(c->dn[kind], in, c->packed[kind], result, scratch));
+    if (c->lone)
+        (forward ? kernels->lone->forward : kernels->lone->adjoint)(&c->base.shape, c->weights, in, result, scratch);
+    else
+        TRY(dn_run(c->dn[kind], in, c->packed[kind], result, scratch));
     if (!floats || !plain(e))
         kernels->epilogue[c->base.precision](e, result, out, forward ? codes : images);
 fail:

@@ -3,6 +3,7 @@
 #define CSC_LAYERS_CPU_CPU_H
 
 #include "layers/cpu/bf16.h"
+#include "layers/cpu/lone.h"
 #include "layers/cpu/winograd.h"
 
 /* STATUS_USAGE for bf16 on a machine without instructions for it, and for tf32. */
@@ -30,6 +31,7 @@ struct kernels {
     void (*round)(const float *from, float *to, size_t count); /* to the nearest bf16 */
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
     const struct winograd_kernels *winograd;
+    const struct lone_kernels *lone;
     const struct bf16_kernels *bf16; /* NULL: fp32 convolutions of rounded operands serve */
     void (*fill_table)(struct backend *table, enum precision precision);
 };

@@ -179,6 +179,7 @@ const struct kernels KERNELS = {
     .round = round_to_bf16,
     .add_scaled = add_scaled,
     .winograd = &WINOGRAD,
+    .lone = &LONE,
 #ifdef BF16
     .bf16 = &BF16,
 #endif

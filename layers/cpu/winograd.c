@@ -11,6 +11,9 @@
 #include "layers/cpu/winograd.h"
 
 #include <string.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 enum { WIDTH = 16, ROWS = 12, GRADIENT_ROWS = 8 }; /* floats in a vector; rows of a product held in registers */
@@ -26,6 +29,7 @@ enum {
     LONG_ROW = 256,        /* written or read together do not fall into the same sets of the cache */
     TILE_MULTIPLE = 12,    /* of ROWS */
     BLOCK_BYTES = 384 << 10, /* of V and M, for each thread */
+    STREAM_BYTES = 4 << 20,  /* of U: as much does not stay in the caches until it is read */
 };
 
 /* The points' absolute values, whose product is 1, their squares, and what the kernel's transform divides by. */
@@ -49,6 +53,25 @@ static inline vec load(const float *p)
 static inline void store(float *p, vec v)
 {
     memcpy(p, &v, sizeof v);
+}
+
+/* Past the caches, to an aligned place: for what is not read before they have held other things. */
+static inline void stream(float *p, vec v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_ps(p, (__m512)v);
+#elif defined(__AVX__)
+    _mm256_stream_ps(p, (__m256)v);
+#else
+    store(p, v);
+#endif
+}
+
+static void end_stream(void)
+{
+#ifdef __AVX__
+    _mm_sfence();
+#endif
 }
 
 /* ---- shapes ---- */
@@ -324,20 +347,28 @@ static void pack(const struct conv_shape *s, enum winograd_use use, const float 
         transpose(weights, s->d, 9 * s->c, scratch);
         weights = scratch;
     }
-#pragma omp parallel for schedule(static) collapse(2)
-    for (int d = 0; d < r.d; d += WIDTH)
-        for (int c = 0; c < r.c; c++) {
-            vec taps[9], half[IN * 3], done[PLACES];
-            float *to = packed + ((size_t)(d / PANEL) * r.c + c) * PANEL + d % PANEL;
-            for (int t = 0; t < 9; t++)
-                taps[t] = load(weights + c * channel + (adjoint ? 8 - t : t) * tap + d);
-            for (int j = 0; j < 3; j++)
-                kernel_line(taps + j, 3, half + j, 3);
-            for (int i = 0; i < IN; i++)
-                kernel_line(half + i * 3, 1, done + i * IN, 1);
-            for (int p = 0; p < PLACES; p++)
-                store(to + (size_t)p * r.c * r.d, done[p]);
-        }
+    bool streams = packed_bytes(s) > STREAM_BYTES;
+#pragma omp parallel
+    {
+#pragma omp for schedule(static) collapse(2) nowait
+        for (int d = 0; d < r.d; d += WIDTH)
+            for (int c = 0; c < r.c; c++) {
+                vec taps[9], half[IN * 3], done[PLACES];
+                float *to = packed + ((size_t)(d / PANEL) * r.c + c) * PANEL + d % PANEL;
+                for (int t = 0; t < 9; t++)
+                    taps[t] = load(weights + c * channel + (adjoint ? 8 - t : t) * tap + d);
+                for (int j = 0; j < 3; j++)
+                    kernel_line(taps + j, 3, half + j, 3);
+                for (int i = 0; i < IN; i++)
+                    kernel_line(half + i * 3, 1, done + i * IN, 1);
+                for (int p = 0; p < PLACES; p++)
+                    if (streams)
+                        stream(to + (size_t)p * r.c * r.d, done[p]);
+                    else
+                        store(to + (size_t)p * r.c * r.d, done[p]);
+            }
+        end_stream();
+    }
 }
 
 static void run(const struct conv_shape *s, enum winograd_use use, const float *in, const float *packed, float *out,
