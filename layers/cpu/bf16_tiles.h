@@ -186,20 +186,25 @@ static inline bool gathers(const struct conv_shape *s)
     return s->k > 1 && s->c <= FEW_CHANNELS && s->k * s->k * s->c <= MOST_GATHERED;
 }
 
-/* What all taps of output pixel (i, j) read, (k,k,C) in a row of `steps` tiles, `tile` values apart. */
+/* What all taps of output pixel (i, j) read, (k,k,C) in a row of `steps` tiles, `tile` values apart. A row of taps is
+ * loaded under the mask of those inside the image: the others are not touched. */
 static inline void gather_pixel(const struct conv_shape *s, const bf16 *image, int i, int j, int steps, bf16 *to, size_t tile)
 {
-    bf16 taps[MOST_GATHERED];
-    memset(taps, 0, (size_t)steps * DEPTH * sizeof *taps);
-    int left = j * s->stride - s->pad, from = left < 0 ? -left : 0, end = s->w - left < s->k ? s->w - left : s->k;
-    for (int a = 0; a < s->k && end > from; a++) {
-        int y = i * s->stride - s->pad + a;
-        if (y >= 0 && y < s->h)
-            memcpy(taps + ((size_t)a * s->k + from) * s->c, image + ((size_t)y * s->w + left + from) * s->c,
-                   (size_t)(end - from) * s->c * sizeof *taps);
+    int left = j * s->stride - s->pad, top = i * s->stride - s->pad, row = s->k * s->c;
+    int from = left < 0 ? -left : 0, end = least(s->w - left, s->k);
+    int first = top < 0 ? -top : 0, last = least(s->h - top, s->k);
+    for (int step = 0; step < steps; step++) {
+        __m512i values = _mm512_setzero_si512();
+        for (int a = first; a < last; a++) {
+            int low = a * row + from * s->c - step * DEPTH, high = a * row + end * s->c - step * DEPTH;
+            if (high <= 0 || low >= DEPTH || low >= high)
+                continue;
+            __mmask32 mask = first_of_32(high) & ~first_of_32(low);
+            const bf16 *at = image + ((ptrdiff_t)(top + a) * s->w + left) * s->c - (a * row - step * DEPTH);
+            values = _mm512_mask_loadu_epi16(values, mask, at);
+        }
+        _mm512_storeu_si512(to + step * tile, values);
     }
-    for (int step = 0; step < steps; step++)
-        memcpy(to + step * tile, taps + step * DEPTH, DEPTH * sizeof *taps);
 }
 
 /* 16 rows of 16 32-bit values, transposed. */
