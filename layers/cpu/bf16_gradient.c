@@ -221,7 +221,7 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
 
 /* The same by threads that each sum all units over their own rows. `sums` are the threads' one after another. */
 static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
-                          float *dw, int threads, bf16 *blocks, float *sums)
+                          float *dw, bf16 *blocks, float *sums)
 {
     float *own = sums + thread_number() * sum_floats(g);
     int spans = g->blocks * g->spans;
@@ -234,7 +234,7 @@ static void gradient_wide(const struct gradient *g, const struct conv_shape *s, 
     }
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++)
-        add_unit(g, unit_at(g, unit), terms->alpha, sums + (size_t)unit * 4 * RESULT, threads, sum_floats(g), dw);
+        add_unit(g, unit_at(g, unit), terms->alpha, sums + (size_t)unit * 4 * RESULT, thread_count(), sum_floats(g), dw);
 }
 
 enum { MOST_TERMS = 3 }; /* packed at once */
@@ -256,7 +256,7 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
             if (g.deep)
                 gradient_deep(&g, s, terms + from, to - from, dw, blocks);
             else
-                gradient_wide(&g, s, terms + from, to - from, dw, threads, blocks, sums);
+                gradient_wide(&g, s, terms + from, to - from, dw, blocks, sums);
         }
         end_tiles();
     }

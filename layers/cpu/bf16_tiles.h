@@ -32,6 +32,15 @@ static inline int thread_number(void)
 #endif
 }
 
+static inline int thread_count(void)
+{
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
 static inline int up(int count, int multiple)
 {
     return (count + multiple - 1) / multiple;
