@@ -12,6 +12,7 @@ struct plan {
     struct conv *conv;
     struct arena arena;
     void *scratch;
+    float *weights; /* the model's, copied: the convolution may read them where they are */
 };
 
 struct explain {
@@ -65,6 +66,7 @@ void explain_destroy(struct explain *e)
             e->device->ops->conv_destroy(plan->conv);
         if (plan->arena.memory)
             e->device->ops->arena_finish(e->device, &plan->arena);
+        free(plan->weights);
     }
     device_close(e->device);
     free(e->plans);
@@ -122,11 +124,11 @@ static enum status load_plan(struct explain *e, int i, struct plan **out)
     const struct backend *ops = e->device->ops;
     struct plan *plan = &e->plans[i];
     struct conv_shape shape = node->conv;
-    float *weights = malloc(w->count * sizeof *weights);
-    if (!weights)
-        FAIL(STATUS_NOMEM, "out of memory for reconstructions");
     shape.n = e->n;
     if (!plan->conv) {
+        plan->weights = malloc(w->count * sizeof *plan->weights);
+        if (!plan->weights)
+            FAIL(STATUS_NOMEM, "out of memory for reconstructions");
         TRY(ops->conv_create(e->device, &shape, PRECISION_FP32, CONV_ADJOINT, &plan->conv));
         ops->conv_place(plan->conv, &plan->arena);
         arena_take(&plan->arena, plan->conv->scratch);
@@ -134,11 +136,10 @@ static enum status load_plan(struct explain *e, int i, struct plan **out)
         ops->conv_place(plan->conv, &plan->arena);
         plan->scratch = arena_take(&plan->arena, plan->conv->scratch);
     }
-    m->device->ops->copy_out(m->device, weights, m->weights + w->offset, w->count * sizeof *weights);
-    TRY(ops->conv_load(plan->conv, weights, plan->scratch));
+    m->device->ops->copy_out(m->device, plan->weights, m->weights + w->offset, w->count * sizeof *plan->weights);
+    TRY(ops->conv_load(plan->conv, plan->weights, plan->scratch));
     *out = plan;
 fail:
-    free(weights);
     return status;
 }
 

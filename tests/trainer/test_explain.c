@@ -10,7 +10,9 @@
 #include "trainer/explain.h"
 #include "trainer/picture.h"
 
-enum { N = 2, MOST = 1 << 16 };
+enum { MOST = 1 << 16 };
+
+static int n = 2; /* images */
 
 struct rig {
     struct device *device;
@@ -49,19 +51,19 @@ static void stir(struct model *m)
 
 static bool start(struct rig *r, const struct model_config *config)
 {
-    int32_t labels[N] = { 0 };
+    int32_t labels[2] = { 0 };
     struct philox stream;
     if (device_open(&r->device, "cpu", PRECISION_FP32, 1) != STATUS_OK || model_create(&r->model, r->device, config) != STATUS_OK ||
         model_allocate(r->model) != STATUS_OK || model_init(r->model, 3) != STATUS_OK)
         return false;
     stir(r->model);
-    if (model_converge_step_sizes(r->model) != STATUS_OK || net_create(&r->net, r->model, N, true) != STATUS_OK ||
-        net_allocate(r->net) != STATUS_OK || explain_create(&r->explain, r->net, r->model, N, 1) != STATUS_OK)
+    if (model_converge_step_sizes(r->model) != STATUS_OK || net_create(&r->net, r->model, n, true) != STATUS_OK ||
+        net_allocate(r->net) != STATUS_OK || explain_create(&r->explain, r->net, r->model, n, 1) != STATUS_OK)
         return false;
     philox_init(&stream, 7, 1, 1);
-    for (int i = 0; i < N * config->image_size * config->image_size * 3; i++)
+    for (int i = 0; i < n * config->image_size * config->image_size * 3; i++)
         r->images[i] = (float)philox_normal(&stream);
-    return net_upload(r->net, r->images, labels, N) == STATUS_OK && net_infer(r->net, NULL) == STATUS_OK;
+    return net_upload(r->net, r->images, labels, n) == STATUS_OK && net_infer(r->net, NULL) == STATUS_OK;
 }
 
 static void finish(struct rig *r)
@@ -74,13 +76,13 @@ static void finish(struct rig *r)
 
 static size_t elements(const struct model *m, int edge)
 {
-    return (size_t)N * m->edges[edge].h * m->edges[edge].w * m->edges[edge].c;
+    return (size_t)n * m->edges[edge].h * m->edges[edge].w * m->edges[edge].c;
 }
 
 static void recorded(const struct rig *r, int edge, double *out)
 {
     static float host[MOST];
-    net_value(r->net, edge, N, host);
+    net_value(r->net, edge, n, host);
     for (size_t i = 0; i < elements(r->model, edge); i++)
         out[i] = host[i];
 }
@@ -90,15 +92,15 @@ static void undo_conv(const struct rig *r, const struct node *node, double *v)
     static double w[MOST], z[MOST], az[MOST], x[MOST], out[MOST];
     const float *weights = r->model->weights + r->model->params[node->param].offset;
     struct conv_shape shape = node->conv;
-    shape.n = N;
-    size_t in = elements(r->model, node->in), per = in / N;
+    shape.n = n;
+    size_t in = elements(r->model, node->in), per = in / n;
     for (size_t i = 0; i < conv_weight_count(&shape); i++)
         w[i] = weights[i];
     recorded(r, node->out, z);
     recorded(r, node->in, x);
     truth_synthesis(&shape, z, w, az);
     truth_synthesis(&shape, v, w, out);
-    for (int i = 0; i < N; i++) {
+    for (int i = 0; i < n; i++) {
         double up = 0, down = 0;
         for (size_t j = i * per; j < (i + 1) * per; j++) {
             up += x[j] * az[j];
@@ -129,15 +131,15 @@ static void undo_max(const struct rig *r, const struct node *node, double *v)
 {
     static double out[MOST];
     struct edge in = r->model->edges[node->in], from = r->model->edges[node->out];
-    for (int n = 0; n < N; n++)
+    for (int i = 0; i < n; i++)
         for (int y = 0; y < in.h; y++)
             for (int x = 0; x < in.w; x++)
                 for (int c = 0; c < in.c; c++) {
                     double least = INFINITY;
                     for (int p = 0; p < from.h * from.w; p++) /* 3x3 windows, stride 2, padding 1 */
                         if (abs(p / from.w * 2 - y) <= 1 && abs(p % from.w * 2 - x) <= 1)
-                            least = fmin(least, v[((size_t)n * from.h * from.w + p) * from.c + c]);
-                    out[((n * in.h + y) * in.w + x) * in.c + c] = least;
+                            least = fmin(least, v[((size_t)i * from.h * from.w + p) * from.c + c]);
+                    out[((i * in.h + y) * in.w + x) * in.c + c] = least;
                 }
     memcpy(v, out, elements(r->model, node->in) * sizeof *v);
 }
@@ -195,6 +197,11 @@ static void check_networks(void)
     check_network(&all, (const char *[]){ "layer0.0", "layer1.layers.0.conv2", "layer2.layers.0.conv2", "layer2.layers.1.conv1" }, 4);
     check_network(&plain, (const char *[]){ "layer0.0", "layer1.1.conv2", "layer2.0.conv1" }, 3);
     check_network(&deep, (const char *[]){ "layer0.0", "layer1.1.conv3" }, 2);
+    struct model_config wide = all; /* for one image deep weights are read as they are, each time */
+    wide.width = 16;
+    n = 1;
+    check_network(&wide, (const char *[]){ "layer3.layers.0.conv2", "layer1.layers.0.conv2" }, 2);
+    n = 2;
 }
 
 /* Width 64 makes the stem's dictionary rich enough for any image: many steps at a small lambda bring it back whole. */
@@ -208,7 +215,7 @@ static void check_many_steps(void)
     CHECK(start(&r, &config), "%s", status_message());
     CHECK(explain_plain(r.explain, explain_node(r.model, "layer0.0"), back) == STATUS_OK, "%s", status_message());
     double error = 0, size = 0;
-    for (int i = 0; i < N * 6 * 6 * 3; i++) {
+    for (int i = 0; i < n * 6 * 6 * 3; i++) {
         error += (back[i] - r.images[i]) * (back[i] - r.images[i]);
         size += r.images[i] * r.images[i];
     }
