@@ -102,7 +102,8 @@ struct backend {
     void (*download)(struct device *device, float *to, const void *from, size_t count);
 
     /* Convolution. create plans; place takes its persistent memory; load follows every change of the
-     * weights, which stay where they are until the next load. In conv_gradient dw += sum of terms. precision is the device's, or PRECISION_FP32 on any device. */
+     * weights, which stay where they are, unchanged, until the next load or the convolution's last use.
+     * In conv_gradient dw += sum of terms. precision is the device's, or PRECISION_FP32 on any device. */
     enum status (*conv_create)(struct device *device, const struct conv_shape *shape, enum precision precision,
                                unsigned uses, struct conv **conv);
     void (*conv_destroy)(struct conv *conv);

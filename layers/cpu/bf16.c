@@ -88,6 +88,7 @@ static int source(const struct run *r, int i, int a, int size)
 
 /* ---- the input, packed ---- */
 
+/* One pixel's channels into its row of the tiles. */
 static void pack_pixel(const bf16 *from, int c, bf16 *to)
 {
     for (; c >= DEPTH; c -= DEPTH, from += DEPTH, to += TILE)
@@ -355,7 +356,6 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 }
 
 const struct bf16_kernels BF16 = {
-    .name = KERNELS_NAME,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,
     .pack = pack,

@@ -8,7 +8,6 @@
 /* Compiled once per instruction set. shape is the convolution's, whatever the use; `threads` is the number that OpenMP
  * will use, the same in all calls for a convolution. Activations are bf16, weights and their gradient fp32. */
 struct bf16_kernels {
-    const char *name;
     /* Bytes of packed weights, for CONV_FORWARD or CONV_ADJOINT, and of the scratch of run or gradient. */
     size_t (*packed_bytes)(const struct conv_shape *shape, enum conv_use use);
     size_t (*scratch_bytes)(const struct conv_shape *shape, enum conv_use use, int threads);

@@ -240,7 +240,7 @@ static void gradient_wide(const struct gradient *g, const struct conv_shape *s, 
 enum { MOST_TERMS = 3 }; /* packed at once */
 
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
-                     void *scratch)
+                   void *scratch)
 {
     struct gradient g = gradient_of(s, threads);
     float *sums = scratch;

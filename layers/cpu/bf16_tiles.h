@@ -5,11 +5,9 @@
 
 #include <immintrin.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 #include "layers/cpu/bf16.h"
+#include "layers/cpu/threads.h"
 #include "layers/element.h"
 
 enum {
@@ -22,24 +20,6 @@ enum {
     LIST = 64,                   /* products summed without storing */
     MOST_BYTES = 768 << 10,      /* of packed operands that stay in a thread's own cache */
 };
-
-static inline int thread_number(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static inline int thread_count(void)
-{
-#ifdef _OPENMP
-    return omp_get_num_threads();
-#else
-    return 1;
-#endif
-}
 
 static inline int up(int count, int multiple)
 {
@@ -169,8 +149,8 @@ static inline void multiply(const struct operands *list, int count, int steps, s
 }
 #endif
 
-static inline void sum_products(const struct operands *list, int count, int steps, size_t b_step, bool two_left, bool two_right,
-                         bool add, float *sums)
+static inline void sum_products(const struct operands *list, int count, int steps, size_t b_step, bool two_left,
+                                bool two_right, bool add, float *sums)
 {
     if (two_left && two_right)
         multiply(list, count, steps, b_step, true, true, add, sums);
@@ -189,7 +169,7 @@ static inline __mmask32 first_of_32(int count)
     return count >= 32 ? 0xffffffff : count <= 0 ? 0 : (1u << count) - 1;
 }
 
-/* One pixel's channels into its row of the tiles. */
+/* Whether x is packed with all taps of a pixel in one row of channels. */
 static inline bool gathers(const struct conv_shape *s)
 {
     return s->k > 1 && s->c <= FEW_CHANNELS && s->k * s->k * s->c <= MOST_GATHERED;

@@ -342,6 +342,10 @@ enum status cpu_open_with(struct device **device, enum precision precision, int 
     if (!cpu)
         FAIL(STATUS_NOMEM, "out of memory");
 #ifdef _OPENMP
+    if (threads > omp_get_thread_limit()) { /* oneDNN would wait for the others for ever */
+        log_warn("OMP_THREAD_LIMIT allows %d of %d threads", omp_get_thread_limit(), threads);
+        threads = omp_get_thread_limit();
+    }
     omp_set_dynamic(0);
     omp_set_num_threads(threads);
 #else

@@ -3,33 +3,12 @@
  * activations are in activations.h. */
 #include <math.h>
 #include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-
 #include "layers/cpu/cpu.h"
+#include "layers/cpu/threads.h"
 #include "layers/element.h"
 #include "layers/ref/ref.h"
 
 #define MAX_THREADS 1024
-
-static int thread_number(void)
-{
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-
-static int thread_count(void)
-{
-#ifdef _OPENMP
-    return omp_get_num_threads();
-#else
-    return 1;
-#endif
-}
 
 /* This thread's part [*from, *to) of 0..count, in multiples of `grain`. */
 static void share(size_t count, size_t grain, size_t *from, size_t *to)

@@ -4,32 +4,13 @@
 
 #include <string.h>
 
-#if defined(__AVX512F__)
-enum { WIDTH = 16 }; /* floats in a vector */
-#elif defined(__AVX__)
-enum { WIDTH = 8 };
-#else
-enum { WIDTH = 4 };
-#endif
+#include "layers/cpu/vector.h"
+
 enum {
     PIXELS = 6, ATOMS = 2, /* whose sums a forward pass holds in registers */
     ROWS = 4,              /* atoms that an adjoint pass adds to a sum at once */
     LARGER = 8,            /* weights than pixels: else packing pays */
 };
-
-typedef float vec __attribute__((vector_size(4 * WIDTH)));
-
-static inline vec load(const float *p)
-{
-    vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline void store(float *p, vec v)
-{
-    memcpy(p, &v, sizeof v);
-}
 
 static bool fits(const struct conv_shape *s)
 {

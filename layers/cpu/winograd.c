@@ -15,12 +15,14 @@
 #include <immintrin.h>
 #endif
 
+#include "layers/cpu/vector.h"
+
 #if defined(__AVX512F__)
-enum { WIDTH = 16, ROWS = 12, GRADIENT_ROWS = 8 }; /* floats in a vector; rows of a product held in registers */
+enum { ROWS = 12, GRADIENT_ROWS = 8 }; /* of a product, held in registers */
 #elif defined(__AVX__)
-enum { WIDTH = 8, ROWS = 6, GRADIENT_ROWS = 4 };
+enum { ROWS = 6, GRADIENT_ROWS = 4 };
 #else
-enum { WIDTH = 4, ROWS = 4, GRADIENT_ROWS = 4 };
+enum { ROWS = 4, GRADIENT_ROWS = 4 };
 #endif
 enum {
     IN = 6, OUT = 4, PLACES = IN * IN,
@@ -40,20 +42,7 @@ enum {
 #define NEAR (-81.0f / 130) /* 1 / (2 A2 (A2 - B2)) */
 #define FAR (8.0f / 65)     /* 1 / (2 B2 (B2 - A2)) */
 
-typedef float vec __attribute__((vector_size(4 * WIDTH)));
 typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
-
-static inline vec load(const float *p)
-{
-    vec v;
-    memcpy(&v, p, sizeof v);
-    return v;
-}
-
-static inline void store(float *p, vec v)
-{
-    memcpy(p, &v, sizeof v);
-}
 
 /* Past the caches, to an aligned place: for what is not read before they have held other things. */
 static inline void stream(float *p, vec v)

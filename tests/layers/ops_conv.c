@@ -55,6 +55,18 @@ static struct conv_shape random_winograd(struct task *task)
     return s;
 }
 
+/* One image under weights far larger than it, which are read as they are; in one of four draws weights so many that Winograd's
+ * go past the caches. */
+static struct conv_shape random_deep(struct task *task, bool many)
+{
+    struct conv_shape s = { .k = 3, .n = many ? 2 : 1, .stride = many ? 1 : random_in(task, 1, 2), .pad = random_in(task, 0, 1) };
+    s.h = random_in(task, 3, many ? 4 : 5);
+    s.w = random_in(task, 3, many ? 4 : 5);
+    s.c = many ? 192 : 16 * random_in(task, 2, 6);
+    s.d = many ? 192 : 4 * random_in(task, 16, 33);
+    return s;
+}
+
 /* Its transforms round, whatever the values. */
 static bool exact_shape(const struct conv_shape *s)
 {
@@ -68,7 +80,9 @@ static bool create(struct task *task, int draw, const int *fixed, enum conv_use 
     if (fixed)
         *s = (struct conv_shape){ fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6], fixed[7] };
     else
-        *s = draw % 9 == 8 ? random_winograd(task) : random_shape(task, draw - draw / 9);
+        *s = draw % 18 == 8    ? random_winograd(task)
+             : draw % 18 == 17 ? random_deep(task, draw / 18 % 4 == 0)
+                               : random_shape(task, draw - draw / 9);
     task_say(task, "%dx%dx%dx%d, %d atoms of %dx%d, stride %d, pad %d", s->n, s->h, s->w, s->c, s->d, s->k, s->k,
              s->stride, s->pad);
     task->work = 2.0 * (double)conv_out_count(s) * s->k * s->k * s->c;
