@@ -100,30 +100,16 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void scale(float *data, size_t count, double factor)
-{
-    for (size_t i = 0; i < count; i++)
-        data[i] = (float)(data[i] * factor);
-}
-
-enum status bucket_wait(struct buckets *b, double divisor, double *exposed_s)
+enum status bucket_wait(struct buckets *b, double *exposed_s)
 {
     enum status status = STATUS_OK;
-    double waited = 0;
+    double start = now();
     assert(b->pushed == b->parameters);
-    for (int i = 0; i < b->count; i++) {
-        struct bucket *bucket = &b->list[i];
-        if (b->comm->size > 1) {
-            double start = now();
-            TRY(b->comm->ops->wait(b->comm, bucket->request));
-            waited += now() - start;
-        }
-        if (divisor != 1)
-            scale(b->gradients + bucket->begin, bucket->end - bucket->begin, 1 / divisor);
-    }
+    for (int i = 0; b->comm->size > 1 && i < b->count; i++)
+        TRY(b->comm->ops->wait(b->comm, b->list[i].request));
     b->pushed = b->started = 0;
     if (exposed_s)
-        *exposed_s = waited;
+        *exposed_s = b->comm->size > 1 ? now() - start : 0;
 fail:
     return status;
 }

@@ -1,4 +1,4 @@
-/* bucket.h - gradients averaged over ranks while the backward pass goes on.
+/* bucket.h - gradients summed over ranks while the backward pass goes on.
  * Parameters lie one after another in one flat gradient buffer, in the order in which the backward pass
  * finishes them, so that a bucket is a contiguous range. */
 #ifndef CSC_COMM_BUCKET_H
@@ -22,8 +22,8 @@ int buckets_count(const struct buckets *buckets);
 enum status bucket_push(struct buckets *buckets, int parameter);
 
 /* All parameters must have been pushed: a rank that fails in between must end the job (ops->abort), since
- * the others wait for it here. Waits for all and divides by `divisor`; afterwards the next step may push again. exposed_s, if not NULL,
+ * the others wait for it here. Waits for all; afterwards the next step may push again. exposed_s, if not NULL,
  * gets the seconds spent waiting. */
-enum status bucket_wait(struct buckets *buckets, double divisor, double *exposed_s);
+enum status bucket_wait(struct buckets *buckets, double *exposed_s);
 
 #endif

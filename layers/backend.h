@@ -79,8 +79,16 @@ struct pool_shape { int n, h, w, c, k, stride, pad; }; /* max pooling; outputs a
 
 struct sgd {
     float lr, momentum, weight_decay;
+    float scale; /* of g, first: 1 / number of summed micro-batches, or less where the gradient is clipped */
     bool nesterov;
     bool first; /* the momentum buffer is still empty: v = g, as PyTorch does */
+};
+/* A run of weights that are updated alike. */
+struct sgd_row {
+    size_t offset; /* in w, g and v */
+    int length;    /* floats; of an atom all of it */
+    bool atom;     /* projected to unit Euclidean norm; a norm below 1e-12 counts as 1e-12 */
+    bool decays;
 };
 
 struct backend {
@@ -160,8 +168,10 @@ struct backend {
     void (*cross_entropy)(struct device *device, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *dlogits);
 
-    /* Optimizer, as torch.optim.SGD: g += decay w; v = momentum v + g; w -= lr (nesterov ? g + momentum v : v). */
-    void (*sgd)(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v, size_t count);
+    /* Optimizer, as torch.optim.SGD: g = scale g + decay w; v = momentum v + g; w -= lr (nesterov ? g + momentum v : v);
+     * then atoms are projected. rows: `count` of them in the device's memory; no float belongs to two. */
+    void (*sgd)(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count);
     /* Every row (atom) of w (rows, length) to unit Euclidean norm; a norm below 1e-12 counts as 1e-12. */
     void (*normalize_rows)(struct device *device, float *w, int rows, size_t length);
 };

@@ -12,6 +12,7 @@
 #include "layers/net.h"
 #include "trainer/bench.h"
 #include "trainer/bench_trace.h"
+#include "trainer/optimizer.h"
 
 #define NETWORK_HELP                                                                                  \
     "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"   \
@@ -96,7 +97,8 @@ struct bench {
     struct model *model;
     struct net *net;
     struct arena arena;
-    float *sums, *velocity; /* device */
+    float *sums;            /* device */
+    struct optimizer *optimizer;
     float *images;          /* host */
     int32_t *labels;
     size_t count;           /* of sums */
@@ -122,7 +124,6 @@ fail:
 static void place(struct bench *b)
 {
     b->sums = arena_take(&b->arena, b->count * sizeof *b->sums);
-    b->velocity = arena_take(&b->arena, b->model->count * sizeof *b->velocity);
 }
 
 static enum status fill_images(struct bench *b, const struct arguments *a)
@@ -147,6 +148,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct model_config config;
+    const struct optimizer_config sgd = { .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true };
     TRY(network_of(a, &config));
     TRY(device_open(&b->device, "cpu", a->precision, a->threads));
     TRY(model_create(&b->model, b->device, &config));
@@ -157,6 +159,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     place(b);
     TRY(b->device->ops->arena_allocate(b->device, &b->arena));
     place(b);
+    TRY(optimizer_create(&b->optimizer, b->model, &sgd));
     TRY(model_init(b->model, 1));
     for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
         TRY(csc_power_start(b->model->power[i], 1, (uint64_t)i));
@@ -167,6 +170,7 @@ fail:
 
 static void close_bench(struct bench *b)
 {
+    optimizer_destroy(b->optimizer);
     if (b->device)
         b->device->ops->arena_finish(b->device, &b->arena);
     net_destroy(b->net);
@@ -181,7 +185,6 @@ static enum status step(struct bench *b, int batch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = b->device->ops;
-    const struct sgd sgd = { .lr = 1e-3f, .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true };
     struct net_sums layout = net_sums(b->model);
     double loss;
     TRY(model_advance_step_sizes(b->model, 2));
@@ -191,8 +194,7 @@ static enum status step(struct bench *b, int batch)
     TRY(net_backward(b->net, 0, b->sums, &loss, NULL, NULL));
     if (!isfinite(loss))
         FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
-    ops->sgd(b->device, &sgd, b->model->weights, b->sums + layout.head, b->velocity, b->model->count);
-    model_normalize(b->model);
+    optimizer_step(b->optimizer, b->sums + layout.head, 1, 1e-3f);
 fail:
     return status;
 }

@@ -208,9 +208,13 @@ static void cross_entropy(struct device *device, int n, int k, const float *logi
          own->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, dlogits), "%dx%d", n, k);
 }
 
-static void sgd(struct device *device, const struct sgd *s, float *w, const float *g, float *v, size_t count)
+static void sgd(struct device *device, const struct sgd *s, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count)
 {
-    PASS("sgd", 0, 5 * count, own->sgd(device, s, w, g, v, count), "%zu", count);
+    size_t floats = 0;
+    for (int r = 0; r < count; r++)
+        floats += (size_t)rows[r].length;
+    PASS("sgd", 0, 5 * floats, own->sgd(device, s, w, g, v, rows, count), "%d rows, %zu", count, floats);
 }
 
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)

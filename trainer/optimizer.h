@@ -17,6 +17,8 @@ struct optimizer {
     struct optimizer_config config;
     struct arena arena;            /* device memory */
     float *velocity;               /* (model->count) */
+    struct sgd_row *rows;          /* device; the parameters', in their order */
+    int *row_ends;                 /* host (params_count): rows up to and with this parameter */
     float *ema_weights, *ema_running; /* NULL if off */
     bool first;                    /* velocity is still empty */
 };
@@ -28,7 +30,7 @@ void optimizer_destroy(struct optimizer *optimizer); /* NULL is fine */
 /* The averages start at the model's present weights. */
 void optimizer_start_ema(struct optimizer *optimizer);
 
-/* grads: flat, (model->count), may be scaled in place. Advances weights, projects atoms, averages. */
-void optimizer_step(struct optimizer *optimizer, float *grads, float lr);
+/* grads: flat, (model->count), counted `scale` times. Advances weights, projects atoms, averages. */
+void optimizer_step(struct optimizer *optimizer, const float *grads, float scale, float lr);
 
 #endif

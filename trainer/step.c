@@ -118,16 +118,14 @@ fail:
     return status;
 }
 
-static void update(struct training *t, double norm)
+/* mean: 1 / micro-batches, norm: of their mean gradient. */
+static void update(struct training *t, double mean, double norm)
 {
     const struct config *c = t->config;
-    const struct backend *ops = t->device->ops;
-    float *grads = t->sums + t->layout.head;
-    if (c->train.clip > 0 && norm > c->train.clip)
-        ops->lincomb(t->device, (float)(c->train.clip / (norm + 1e-6)), grads, 0, grads, grads, t->model->count);
-    ops->lincomb(t->device, 0.9f, t->model->running, 0.1f, t->sums + NET_SUMS_MOMENTS, t->model->running,
-                 t->model->running_count);
-    optimizer_step(t->optimizer, grads, (float)schedule_lr(&t->schedule, t->step));
+    double scale = c->train.clip > 0 && norm > c->train.clip ? mean * (c->train.clip / (norm + 1e-6)) : mean;
+    t->device->ops->lincomb(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + NET_SUMS_MOMENTS,
+                            t->model->running, t->model->running_count);
+    optimizer_step(t->optimizer, t->sums + t->layout.head, (float)scale, (float)schedule_lr(&t->schedule, t->step));
 }
 
 enum status training_step(struct training *t)
@@ -144,20 +142,19 @@ enum status training_step(struct training *t)
     watch_at(t->options.watch, WATCH_EXCHANGING, t->step + 1);
     if (t->config->run.deterministic && t->share % 2 == 0)
         TRY(push_all(t));
-    TRY(bucket_wait(t->buckets, ops->stream ? 1 : t->micro_batches, &exposed));
-    if (ops->stream) /* the sums are not in the host's memory */
-        ops->lincomb(t->device, 1 / (float)t->micro_batches, t->sums, 0, t->sums, t->sums, t->layout.count);
+    TRY(bucket_wait(t->buckets, &exposed));
     watch_at(t->options.watch, WATCH_UPDATING, t->step + 1);
     ops->copy_out(t->device, head, t->sums, sizeof head);
     t->stop = head[SUM_STOP] > 0;
     t->checkpoint_due = head[SUM_CHECKPOINT] > 0;
     t->parts_writing = head[SUM_PARTS] > 0;
     float *grads = t->sums + t->layout.head;
-    double norm = sqrt(ops->dot(t->device, grads, grads, t->model->count));
-    TRY(judge(t, head[SUM_LOSS], norm, &skip));
+    double mean = 1.0 / t->micro_batches, loss = mean * head[SUM_LOSS];
+    double norm = mean * sqrt(ops->dot(t->device, grads, grads, t->model->count));
+    TRY(judge(t, loss, norm, &skip));
     if (!skip) {
-        update(t, norm);
-        t->interval.loss += head[SUM_LOSS];
+        update(t, mean, norm);
+        t->interval.loss += loss;
         t->interval.steps++;
     }
     t->interval.exposed_s += exposed;

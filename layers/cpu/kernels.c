@@ -78,29 +78,45 @@ static void add_scaled(float *to, float alpha, const float *from, size_t count)
         to[i] += alpha * from[i];
 }
 
-static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v, size_t count)
+static void normalize_row(float *row, size_t length)
 {
-    (void)device;
-    float lr = sgd->lr, momentum = sgd->first ? 0 : sgd->momentum, decay = sgd->weight_decay;
-    float from_step = sgd->nesterov ? 1 : 0, from_v = sgd->nesterov ? sgd->momentum : 1;
-#pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < count; i++) {
-        float step = g[i] + decay * w[i];
-        v[i] = momentum * v[i] + step;
-        w[i] -= lr * (from_step * step + from_v * v[i]);
-    }
+    double norm = sqrt(correlate_range_fp32(row, row, length));
+    float scale = (float)(1 / (norm > 1e-12 ? norm : 1e-12));
+    for (size_t i = 0; i < length; i++)
+        row[i] *= scale;
 }
 
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)
 {
     (void)device;
 #pragma omp parallel for schedule(static)
-    for (int r = 0; r < rows; r++) {
-        float *row = w + r * length;
-        double norm = sqrt(correlate_range_fp32(row, row, length));
-        float scale = (float)(1 / (norm > 1e-12 ? norm : 1e-12));
-        for (size_t i = 0; i < length; i++)
-            row[i] *= scale;
+    for (int r = 0; r < rows; r++)
+        normalize_row(w + r * length, length);
+}
+
+static void sgd_row(const struct sgd *sgd, float *restrict w, const float *restrict g, float *restrict v, int length,
+                    float decay)
+{
+    float lr = sgd->lr, momentum = sgd->first ? 0 : sgd->momentum, scale = sgd->scale;
+    float from_step = sgd->nesterov ? 1 : 0, from_v = sgd->nesterov ? sgd->momentum : 1;
+    for (int i = 0; i < length; i++) {
+        float step = scale * g[i] + decay * w[i];
+        v[i] = momentum * v[i] + step;
+        w[i] -= lr * (from_step * step + from_v * v[i]);
+    }
+}
+
+/* A row's weights are in the cache when they are projected. */
+static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count)
+{
+    (void)device;
+#pragma omp parallel for schedule(static)
+    for (int r = 0; r < count; r++) {
+        size_t at = rows[r].offset;
+        sgd_row(sgd, w + at, g + at, v + at, rows[r].length, rows[r].decays ? sgd->weight_decay : 0);
+        if (rows[r].atom)
+            normalize_row(w + at, rows[r].length);
     }
 }
 

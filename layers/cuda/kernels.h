@@ -72,19 +72,12 @@ void kernel_linear_backward(const struct queue *q, int n, int c, int k, const fl
 void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *dlogits);
 
-void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v, size_t count);
 void kernel_normalize_rows(const struct queue *q, float *w, int rows, size_t length);
 
-/* SGD of many tensors, with atoms projected to unit norm, in one launch: a block takes a row. */
-struct sgd_row {
-    size_t offset; /* in w, g and v */
-    int length;    /* floats; of an atom all of it, else any part of a tensor */
-    bool atom;     /* projected */
-    float decay;   /* instead of sgd->weight_decay */
-};
-#define SGD_ROW_MOST 4608 /* length up to which an atom is read once */
-void kernel_sgd_rows(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
-                     const struct sgd_row *rows, int count); /* rows: device */
+/* In one launch, a block per row; rows: device. */
+#define KERNELS_ATOM_MOST 4608 /* length up to which an atom is read once */
+void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count);
 
 /* Folding turns a strided convolution, or one whose channels are no multiple of 8, into one of stride 1 without
  * padding over blocks of s x s pixels: image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"),

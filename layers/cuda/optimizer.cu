@@ -1,51 +1,16 @@
 /* optimizer.cu - SGD as torch.optim.SGD, and atoms to unit norm. */
 #include "layers/cuda/kernel.h"
 
-struct update {
-    struct sgd sgd;
-    float *w, *v;
-    const float *g;
-    size_t count;
-};
-
 /* The new weight; *v is replaced. */
 DEVICE float step_one(const struct sgd *sgd, float decay, float w, float g, float *v)
 {
-    float step = g + decay * w;
+    float step = sgd->scale * g + decay * w;
     *v = sgd->first ? step : sgd->momentum * *v + step;
     return w - sgd->lr * (sgd->nesterov ? step + sgd->momentum * *v : *v);
 }
 
-/* 12 bytes read, 8 written, 6 flops an element; 90% of the bandwidth. */
-DEVICE void update(const struct update *a, int width)
-{
-    float w[WIDE], g[WIDE], v[WIDE];
-    size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * WIDE;
-    if (i >= a->count)
-        return;
-    load_flat(a->w, i, a->count, F32, width, w);
-    load_flat(a->g, i, a->count, F32, width, g);
-    load_flat(a->v, i, a->count, F32, width, v);
-    for (int k = 0; k < WIDE; k++)
-        w[k] = step_one(&a->sgd, a->sgd.weight_decay, w[k], g[k], &v[k]);
-    store_flat(a->w, i, a->count, F32, width, w);
-    store_flat(a->v, i, a->count, F32, width, v);
-}
-KERNEL(update_1, update, update(&a, 1))
-KERNEL(update_8, update, update(&a, WIDE))
-
-void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v, size_t count)
-{
-    struct update a = { *sgd, w, v, g, count };
-    size_t blocks = blocks_for((count + WIDE - 1) / WIDE);
-    if (count > 0 && aligned16(w) && aligned16(g) && aligned16(v))
-        RUN(update_8, blocks, 1, q, a);
-    else if (count > 0)
-        RUN(update_1, blocks, 1, q, a);
-}
-
-/* The same for many tensors at once, and atoms are projected before they are written: a block per row, new atoms
- * wait in shared memory for their norm. 20 bytes, 8 flops an element; 80% of the bandwidth. */
+/* All tensors at once, and atoms are projected before they are written: a block per row, new atoms wait in shared
+ * memory for their norm. 20 bytes, 9 flops an element; 80% of the bandwidth. */
 struct row_update {
     struct sgd sgd;
     float *w, *v;
@@ -56,14 +21,15 @@ struct row_update {
 DEVICE void update_row(const struct row_update *a)
 {
     SHARED(double, sums, THREADS / WARP + 1);
-    SHARED(float, atom, SGD_ROW_MOST);
+    SHARED(float, atom, KERNELS_ATOM_MOST);
     const struct sgd_row row = a->rows[blockIdx.x];
     float *w = a->w + row.offset, *v = a->v + row.offset;
     const float *g = a->g + row.offset;
-    bool waits = row.atom && row.length <= SGD_ROW_MOST;
+    bool waits = row.atom && row.length <= KERNELS_ATOM_MOST;
     double square = 0;
+    float decay = row.decays ? a->sgd.weight_decay : 0;
     for (int i = threadIdx.x; i < row.length; i += THREADS) {
-        float speed = v[i], next = step_one(&a->sgd, row.decay, w[i], g[i], &speed);
+        float speed = v[i], next = step_one(&a->sgd, decay, w[i], g[i], &speed);
         v[i] = speed;
         if (waits)
             atom[i] = next;
@@ -83,8 +49,8 @@ DEVICE void update_row(const struct row_update *a)
 }
 KERNEL(update_rows, row_update, update_row(&a))
 
-void kernel_sgd_rows(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
-                     const struct sgd_row *rows, int count)
+void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count)
 {
     struct row_update a = { *sgd, w, v, g, rows };
     if (count > 0)

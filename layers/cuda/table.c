@@ -163,9 +163,10 @@ static void cross_entropy(struct device *device, int n, int k, const float *logi
     kernel_cross_entropy(cuda_queue(device), n, k, logits, labels, smoothing, scale, losses, dlogits);
 }
 
-static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v, size_t count)
+static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count)
 {
-    kernel_sgd(cuda_queue(device), sgd, w, g, v, count);
+    kernel_sgd(cuda_queue(device), sgd, w, g, v, rows, count);
 }
 
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)

@@ -196,16 +196,6 @@ static void cross_entropy(struct device *device, int n, int k, const float *logi
     }
 }
 
-static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v, size_t count)
-{
-    (void)device;
-    for (size_t i = 0; i < count; i++) {
-        float step = g[i] + sgd->weight_decay * w[i];
-        v[i] = sgd->first ? step : sgd->momentum * v[i] + step;
-        w[i] -= sgd->lr * (sgd->nesterov ? step + sgd->momentum * v[i] : v[i]);
-    }
-}
-
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)
 {
     for (int r = 0; r < rows; r++) {
@@ -213,6 +203,21 @@ static void normalize_rows(struct device *device, float *w, int rows, size_t len
         double norm = fmax(sqrt(dot(device, row, row, length)), 1e-12);
         for (size_t i = 0; i < length; i++)
             row[i] = (float)(row[i] / norm);
+    }
+}
+
+static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count)
+{
+    for (int r = 0; r < count; r++) {
+        float decay = rows[r].decays ? sgd->weight_decay : 0;
+        for (size_t i = rows[r].offset; i < rows[r].offset + (size_t)rows[r].length; i++) {
+            float step = sgd->scale * g[i] + decay * w[i];
+            v[i] = sgd->first ? step : sgd->momentum * v[i] + step;
+            w[i] -= sgd->lr * (sgd->nesterov ? step + sgd->momentum * v[i] : v[i]);
+        }
+        if (rows[r].atom)
+            normalize_rows(device, w + rows[r].offset, 1, rows[r].length);
     }
 }
 

@@ -243,33 +243,58 @@ static void run_loss(struct task *task, int side)
 
 /* ---- optimizer ---- */
 
-enum { SW, SG, SV };
+enum { SW, SG, SV, SR };
+enum { MOST_ROWS = 6 };
 
-/* All combinations of nesterov, first, momentum and decay come up in turn. */
+/* Rows with gaps between them, which must stay: fixed are their number and length, all of them atoms. */
+static int draw_rows(struct task *task, const int *fixed, struct sgd_row *rows)
+{
+    static const int lengths[] = { 1, 3, 9, 27, 147, 576, 1000, 4608, 4639 };
+    int count = fixed ? fixed[0] : random_in(task, 1, MOST_ROWS);
+    size_t at = 0;
+    for (int i = 0; i < count; i++) {
+        rows[i] = (struct sgd_row){ .offset = at, .length = fixed ? fixed[1] : PICK(task, lengths),
+                                    .atom = !task->exact && (fixed || random_bool(task)),
+                                    .decays = fixed || random_bool(task) };
+        at += rows[i].length + (fixed ? 0 : random_in(task, 0, 3));
+    }
+    return count;
+}
+
+/* All combinations of nesterov, first, momentum and decay come up in turn. Atoms are long enough not to vanish. */
 static bool plan_sgd(struct task *task, int draw, const int *fixed)
 {
-    size_t count = plan_count(task, fixed);
+    struct sgd_row *rows = calloc(fixed ? fixed[0] : MOST_ROWS, sizeof *rows);
+    int count = draw_rows(task, fixed, rows);
+    size_t floats = rows[count - 1].offset + rows[count - 1].length;
+    float *w = malloc(floats * sizeof *w), *v = malloc(floats * sizeof *v);
     task->sgd = (struct sgd){ .lr = 0.125f, .momentum = draw & 4 ? 0 : 0.5f, .weight_decay = draw & 8 ? 0 : 0.25f,
-                              .nesterov = draw & 1, .first = draw & 2 };
+                              .scale = random_factor(task), .nesterov = draw & 1, .first = draw & 2 };
     if (!task->exact && task->sgd.momentum != 0)
         task->sgd.momentum = 0.9f;
-    task_say(task, ", nesterov %d, first %d, momentum %g, decay %g", task->sgd.nesterov, task->sgd.first,
-             task->sgd.momentum, task->sgd.weight_decay);
-    float *v = malloc(count * sizeof *v);
-    for (size_t i = 0; i < count; i++)
+    task_say(task, "%d rows, the first of %d floats%s, %s, nesterov %d, first %d, momentum %g, decay %g, scale %g", count,
+             rows[0].length, rows[0].atom ? ", an atom" : "", rows[0].decays ? "decays" : "no decay", task->sgd.nesterov,
+             task->sgd.first, task->sgd.momentum, task->sgd.weight_decay, task->sgd.scale);
+    for (size_t i = 0; i < floats; i++) {
         v[i] = random_value(task);
-    task->operand[task_output(task, "w", count)].scale = 1;
-    task_input(task, "g", count);
-    task->operand[task_operand(task, "v", v, count, true, FLOATS)].scale = 1;
+        w[i] = task->exact ? random_value(task) : 4 + random_value(task);
+    }
+    task->n = count;
+    task->operand[task_operand(task, "w", w, floats, true, FLOATS)].scale = 1;
+    task_input(task, "g", floats);
+    task->operand[task_operand(task, "v", v, floats, true, FLOATS)].scale = 1;
+    task_operand(task, "rows", rows, count * sizeof *rows / sizeof(int32_t), false, WHOLE);
+    free(rows);
+    free(w);
     free(v);
-    task->traffic = 20.0 * (double)count;
+    task->traffic = 20.0 * (double)floats;
     return true;
 }
 
 static void run_sgd(struct task *task, int side)
 {
     task->device[side]->ops->sgd(task->device[side], &task->sgd, task_data(task, SW, side), task_data(task, SG, side),
-                                 task_data(task, SV, side), task->operand[SW].count);
+                                 task_data(task, SV, side), task_data(task, SR, side), task->n);
 }
 
 static bool plan_rows(struct task *task, int draw, const int *fixed)
@@ -308,7 +333,7 @@ const struct op small_ops[] = {
     { "linear_forward", plan_linear_forward, run_linear_forward, 5e-6, 0, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
     { "linear_backward", plan_linear_backward, run_linear_backward, 5e-6, 0, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
     { "cross_entropy", plan_loss, run_loss, 5e-6, 0, 60, false, { { 64, 10 }, { 64, 1000 } } },
-    { "sgd", plan_sgd, run_sgd, 1e-6, 0, 64, true, { { 4194304 } } },
+    { "sgd", plan_sgd, run_sgd, 2e-6, 0, 64, true, { { 1024, 4608 } } },
     { "normalize_rows", plan_rows, run_rows, 2e-6, 0, 60, false, { { 512, 4608 } } },
     { 0 },
 };

@@ -88,7 +88,8 @@ static void train(struct run *r, const struct data *data)
 {
     const struct backend *ops = r->device->ops;
     for (int step = 0; step < STEPS; step++) {
-        const struct sgd sgd = { .lr = 0.02f, .momentum = 0.9f, .first = step == 0 };
+        const struct sgd sgd = { .lr = 0.02f, .momentum = 0.9f, .scale = 1, .first = step == 0 };
+        const struct sgd_row all = { .length = (int)r->model->count, .decays = true };
         must(model_advance_step_sizes(r->model, 2));
         ops->zero(r->device, r->sums, r->count * sizeof(float));
         must(net_upload(r->net, data->images, data->labels, data->count));
@@ -96,7 +97,7 @@ static void train(struct run *r, const struct data *data)
         must(net_backward(r->net, 0, r->sums, &r->losses[step], NULL, NULL));
         if (step == 0)
             ops->copy_out(r->device, r->gradient, r->sums + r->head, r->model->count * sizeof(float));
-        ops->sgd(r->device, &sgd, r->model->weights, r->sums + r->head, r->velocity, r->model->count);
+        ops->sgd(r->device, &sgd, r->model->weights, r->sums + r->head, r->velocity, &all, 1);
         model_normalize(r->model);
     }
 }

@@ -112,49 +112,6 @@ static void test_shrink(struct queue *q)
                 check_shrink(q, rows[j], channels[i], shift, (i + j) % 2);
 }
 
-/* ---- SGD of many tensors ---- */
-
-static void test_sgd_rows(struct queue *q)
-{
-    enum { ROWS = 5 };
-    static const int lengths[ROWS] = { 27, 576, 1000, SGD_ROW_MOST + 31, 1 };
-    struct sgd_row rows[ROWS];
-    size_t count = 0;
-    for (int i = 0; i < ROWS; i++) {
-        rows[i] = (struct sgd_row){ count, lengths[i], i != 2, i % 2 ? 0.01f : 0 };
-        count += lengths[i] + i; /* gaps must stay */
-    }
-    for (int first = 0; first < 2; first++) {
-        struct sgd sgd = { .lr = 0.1f, .momentum = 0.9f, .nesterov = !first, .first = first };
-        float *w = random_floats(count), *g = random_floats(count), *v = random_floats(count);
-        float *new_w = malloc(count * sizeof *w), *new_v = malloc(count * sizeof *v);
-        memcpy(new_w, w, count * sizeof *w);
-        memcpy(new_v, v, count * sizeof *v);
-        kernel_sgd_rows(q, &sgd, new_w, g, new_v, rows, ROWS);
-        for (int r = 0; r < ROWS; r++) {
-            double square = 0, worst = 0;
-            for (int pass = 0; pass < 2; pass++)
-                for (size_t i = rows[r].offset; i < rows[r].offset + rows[r].length; i++) {
-                    double step = g[i] + (double)rows[r].decay * w[i], speed = first ? step : (double)sgd.momentum * v[i] + step;
-                    double next = w[i] - (double)sgd.lr * (sgd.nesterov ? step + (double)sgd.momentum * speed : speed);
-                    square += pass ? 0 : next * next;
-                    if (pass)
-                        worst = fmax(worst, fmax(fabs(new_v[i] - speed),
-                                                 fabs(new_w[i] - (rows[r].atom ? next / sqrt(square) : next))));
-                }
-            CHECK(worst < 3e-6, "row %d of %d: %g", r, rows[r].length, worst);
-        }
-        for (int r = 1; r < ROWS; r++) /* between the rows */
-            for (size_t i = rows[r - 1].offset + rows[r - 1].length; i < rows[r].offset; i++)
-                CHECK(new_w[i] == w[i] && new_v[i] == v[i], "element %zu belongs to no row", i);
-        free(w);
-        free(g);
-        free(v);
-        free(new_w);
-        free(new_v);
-    }
-}
-
 /* ---- power iteration ---- */
 
 static double square_of(const float *v, size_t count)
@@ -239,7 +196,6 @@ int main(void)
         test_shrink(&q);
         test_images(&q);
     }
-    test_sgd_rows(&q);
     test_power(&q);
     free(q.partials);
     return check_done("kernels");

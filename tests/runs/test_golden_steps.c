@@ -210,7 +210,7 @@ static enum status step(struct golden *g)
     TRY(compare_file(g, "grads.safetensors", NULL, grads, false, &g->gradient_error));
     g->device->ops->lincomb(g->device, 0.9f, g->model->running, 0.1f, g->sums + NET_SUMS_MOMENTS, g->model->running,
                             g->model->running_count);
-    optimizer_step(g->optimizer, grads, (float)number_of(g, "lr"));
+    optimizer_step(g->optimizer, grads, 1, (float)number_of(g, "lr"));
     TRY(compare_file(g, "after.safetensors", "init.safetensors", g->model->weights, true, &g->change_error));
 fail:
     free(logits);
