@@ -355,7 +355,15 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
     return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
 }
 
-const struct bf16_kernels BF16 = {
+static bool fits(const struct conv_shape *s, enum conv_use use)
+{
+    (void)s;
+    (void)use;
+    return true;
+}
+
+const struct own_kernels BF16 = {
+    .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,
     .pack = pack,

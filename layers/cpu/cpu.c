@@ -1,6 +1,6 @@
 /* cpu.c - the CPU backend's device and its convolutions.
- * A convolution is our own by Winograd's transform where that fits, with the epilogue as each tile is stored; else a
- * oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed layout and
+ * A convolution is our own where one fits (Winograd's transform, or few.h), with the epilogue as each tile is stored;
+ * else a oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed layout and
  * unpacked once. In bf16 all are our own (bf16.h), or on a processor that multiplies none, for tests, those of rounded
  * operands. Without oneDNN the plain convolutions serve. */
 #include "layers/cpu/cpu.h"
@@ -42,7 +42,7 @@ struct cpu_conv {
     struct conv base;
     struct dn_conv *dn[KINDS];
     const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
-    const struct bf16_kernels *bf16;                /* for all kinds, or NULL */
+    const struct own_kernels *own[KINDS];           /* the same */
     bool lone;                                      /* one image and its weights as they are: no gradient */
     const float *weights;                           /* those */
     void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
@@ -129,17 +129,19 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
     const struct kernels *kernels = ((struct cpu_device *)device)->kernels;
     const struct winograd_kernels *winograd = kernels->winograd;
-    c->bf16 = precision == PRECISION_BF16 ? kernels->bf16 : NULL;
-    c->emulated = precision == PRECISION_BF16 && !c->bf16;
+    const struct own_kernels *own = precision == PRECISION_BF16 ? kernels->bf16 : kernels->few;
+    c->emulated = precision == PRECISION_BF16 && !own;
     c->lone = precision == PRECISION_FP32 && !(uses & CONV_GRADIENT) && kernels->lone->fits(shape);
     for (int kind = 0; kind < KINDS; kind++) {
         if (!(uses & use_of[kind]))
             continue;
         if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
             c->winograd[kind] = winograd;
-        else if (!c->bf16 && !c->lone)
+        else if (own && !c->lone && own->fits(shape, use_of[kind]))
+            c->own[kind] = own;
+        else if (!c->lone)
             TRY(dn_conv_create(&c->dn[kind], kind, shape));
-        size_t bytes = c->bf16             ? c->bf16->scratch_bytes(shape, use_of[kind], device->threads)
+        size_t bytes = c->own[kind]        ? own->scratch_bytes(shape, use_of[kind], device->threads)
                        : c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
                                            : parts_of(c, kind).bytes;
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
@@ -157,7 +159,7 @@ static void conv_place(struct conv *conv, struct arena *arena)
     struct cpu_conv *c = (struct cpu_conv *)conv;
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++)
         if (conv->uses & use_of[kind])
-            c->packed[kind] = arena_take(arena, c->bf16 ? c->bf16->packed_bytes(&conv->shape, use_of[kind])
+            c->packed[kind] = arena_take(arena, c->own[kind] ? c->own[kind]->packed_bytes(&conv->shape, use_of[kind])
                                                 : c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
                                                                     : dn_packed_bytes(c->dn[kind]));
 }
@@ -171,8 +173,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++) {
         if (!(conv->uses & use_of[kind]))
             continue;
-        if (c->bf16) {
-            c->bf16->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
+        if (c->own[kind]) {
+            c->own[kind]->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
             continue;
         }
         if (c->winograd[kind]) {
@@ -212,8 +214,8 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
     size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
     bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
-    if (c->bf16) {
-        c->bf16->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads, scratch);
+    if (c->own[kind]) {
+        c->own[kind]->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads, scratch);
         return STATUS_OK;
     }
     if (c->winograd[kind]) {
@@ -259,8 +261,8 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct cpu_conv *c = (struct cpu_conv *)conv;
     struct dn_conv *dn = c->dn[DN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
-    if (c->bf16) {
-        c->bf16->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+    if (c->own[DN_GRADIENT]) {
+        c->own[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
         return STATUS_OK;
     }
     if (c->winograd[DN_GRADIENT]) {

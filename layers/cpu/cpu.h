@@ -3,6 +3,7 @@
 #define CSC_LAYERS_CPU_CPU_H
 
 #include "layers/cpu/bf16.h"
+#include "layers/cpu/few.h"
 #include "layers/cpu/lone.h"
 #include "layers/cpu/winograd.h"
 
@@ -32,7 +33,8 @@ struct kernels {
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
     const struct winograd_kernels *winograd;
     const struct lone_kernels *lone;
-    const struct bf16_kernels *bf16; /* NULL: fp32 convolutions of rounded operands serve */
+    const struct own_kernels *few;
+    const struct own_kernels *bf16; /* NULL: fp32 convolutions of rounded operands serve */
     void (*fill_table)(struct backend *table, enum precision precision);
 };
 extern const struct kernels kernels_base;

@@ -175,6 +175,7 @@ const struct kernels KERNELS = {
     .add_scaled = add_scaled,
     .winograd = &WINOGRAD,
     .lone = &LONE,
+    .few = &FEW,
 #ifdef BF16
     .bf16 = &BF16,
 #endif

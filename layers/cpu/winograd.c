@@ -15,6 +15,7 @@
 #include <immintrin.h>
 #endif
 
+#include "layers/cpu/finish.h"
 #include "layers/cpu/vector.h"
 
 #if defined(__AVX512F__)
@@ -41,8 +42,6 @@ enum {
 #define B2 (9.0f / 4)
 #define NEAR (-81.0f / 130) /* 1 / (2 A2 (A2 - B2)) */
 #define FAR (8.0f / 65)     /* 1 / (2 B2 (B2 - A2)) */
-
-typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
 
 /* Past the caches, to an aligned place: for what is not read before they have held other things. */
 static inline void stream(float *p, vec v)
@@ -222,25 +221,6 @@ static void spread_tile(const struct run *r, const float *dy, float alpha, int i
     }
 }
 
-/* f(alpha v + beta add) at float `at` of the output; factors hold nu already unless linear. */
-static inline vec finish(const struct epilogue *e, vec v, size_t at)
-{
-    v = e->alpha * v;
-    if (e->add)
-        v += e->beta * load((const float *)e->add + at);
-    if (e->kind == EPILOGUE_MASK)
-        return (vec)((ivec)v & (load((const float *)e->mask + at) != 0));
-    if (e->kind == EPILOGUE_LINEAR)
-        return v;
-    if (e->nonnegative) {
-        v -= e->threshold;
-        return (vec)((ivec)v & ~(v < 0)); /* NaN passes */
-    }
-    ivec sign = (ivec)v & INT32_MIN;
-    vec shrunk = (vec)((ivec)v ^ sign) - e->threshold;
-    return (vec)(((ivec)shrunk | sign) & ~(shrunk <= 0));
-}
-
 static void output_tile(const struct run *r, const float *m, const struct epilogue *e, int index, float *out)
 {
     struct tile t = tile_at(r, index);
@@ -364,13 +344,9 @@ static void run(const struct conv_shape *s, enum winograd_use use, const float *
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
     struct run r = run_of(s, use, threads);
-    struct epilogue e = *epilogue;
+    struct epilogue e = with_nu(epilogue);
     float *v = scratch, *m = v + PLACES * r.v_place;
     int panels = r.d / PANEL;
-    if (e.kind != EPILOGUE_LINEAR) {
-        e.alpha *= e.nu;
-        e.beta *= e.nu;
-    }
 #pragma omp parallel
     for (int from = 0; from < r.tiles; from += r.block) {
         int count = r.tiles - from < r.block ? r.tiles - from : r.block;

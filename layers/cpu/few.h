@@ -1,0 +1,13 @@
+/* few.h - the adjoint of fp32 convolutions whose images have few channels, as a stem's have. */
+#ifndef CSC_LAYERS_CPU_FEW_H
+#define CSC_LAYERS_CPU_FEW_H
+
+#include "layers/cpu/own.h"
+
+/* Only CONV_ADJOINT. The same bits for any number of threads. */
+extern const struct own_kernels few_base;
+#if defined(__x86_64__)
+extern const struct own_kernels few_v3, few_v4, few_bf16, few_amx;
+#endif
+
+#endif
