@@ -18,8 +18,8 @@ struct run {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
-    bool gathered;             /* a packed pixel holds what all taps read: then there is one tap */
-    int width;                 /* of a packed row, in pixels */
+    enum gather gather;        /* not of adjoints */
+    int width, channels;       /* of a packed row, in pixels; of those */
     int steps, panels, taps;   /* of 32 channels in, of 32 out */
     int rows, ring;            /* of the output at a time, and of the input that those read, packed: row y at y % ring */
     int groups, group;         /* of sixteen images: all, and at a time */
@@ -39,22 +39,24 @@ static struct run run_of(const struct conv_shape *s, enum conv_use use, int thre
         r.h = conv_out_h(s), r.w = conv_out_w(s), r.c = s->d;
         r.oh = s->h, r.ow = s->w, r.d = s->c;
     }
-    r.gathered = !r.adjoint && gathers(s);
-    r.taps = r.gathered ? 1 : s->k * s->k;
-    r.steps = up(r.gathered ? s->k * s->k * s->c : r.c, DEPTH);
+    r.gather = r.adjoint ? GATHER_NONE : gather_of(s);
+    r.taps = r.gather == GATHER_ALL ? 1 : r.gather == GATHER_ROW ? s->k : s->k * s->k;
+    r.channels = r.c * s->k * s->k / r.taps;
+    r.steps = up(r.channels, DEPTH);
     r.panels = up(r.d, 2 * EDGE);
-    r.width = r.gathered ? r.ow : r.w;
+    r.width = r.gather == GATHER_NONE ? r.w : r.ow;
     r.groups = up(r.n, EDGE);
     size_t weights = (size_t)r.panels * r.taps * r.steps * 2 * TILE * sizeof(bf16);
     int most = (int)((weights > HEAVY_BYTES ? MOST_BYTES : PACKED_BYTES) / (packed_row(&r) * sizeof(bf16)));
-    int whole = r.gathered ? r.oh : r.h;
+    bool all = r.gather == GATHER_ALL;
+    int whole = all ? r.oh : r.h;
     r.rows = r.oh, r.ring = whole, r.group = 1;
     if (most >= whole) {
         r.group = least(up(r.groups, threads), most / whole);
     } else {
-        r.rows = r.gathered ? most : r.adjoint ? (most - 1) * r.stride - r.k + 1 : (most - r.k) / r.stride + 1;
+        r.rows = all ? most : r.adjoint ? (most - 1) * r.stride - r.k + 1 : (most - r.k) / r.stride + 1;
         r.rows = r.rows < 1 ? 1 : least(r.rows, r.oh);
-        r.ring = r.gathered ? r.rows : r.adjoint ? (r.rows + r.k - 2) / r.stride + 1 : (r.rows - 1) * r.stride + r.k;
+        r.ring = all ? r.rows : r.adjoint ? (r.rows + r.k - 2) / r.stride + 1 : (r.rows - 1) * r.stride + r.k;
         r.ring = least(r.ring, whole);
     }
     r.spans = up(r.groups, r.group) % threads == 0 ? 1 : least(threads, r.oh);
@@ -64,14 +66,14 @@ static struct run run_of(const struct conv_shape *s, enum conv_use use, int thre
 /* The first row of the input that output row i reads, and the one behind the last, inside the image. */
 static int first_row(const struct run *r, int i)
 {
-    int y = r->gathered ? i : r->adjoint ? i + r->pad - r->k + 1 : i * r->stride - r->pad;
+    int y = r->gather == GATHER_ALL ? i : r->adjoint ? i + r->pad - r->k + 1 : i * r->stride - r->pad;
     return y < 0 ? 0 : r->adjoint ? up(y, r->stride) : y;
 }
 
 static int end_row(const struct run *r, int i)
 {
-    int y = r->gathered ? i : r->adjoint ? (i + r->pad) / r->stride : i * r->stride - r->pad + r->k - 1;
-    return least(y + 1, r->gathered ? r->oh : r->h);
+    int y = r->gather == GATHER_ALL ? i : r->adjoint ? (i + r->pad) / r->stride : i * r->stride - r->pad + r->k - 1;
+    return least(y + 1, r->gather == GATHER_ALL ? r->oh : r->h);
 }
 
 /* The input's row (column) that output row (column) i reads by tap a, or -1. */
@@ -97,24 +99,36 @@ static void pack_pixel(const bf16 *from, int c, bf16 *to)
         _mm512_store_si512(to, _mm512_maskz_loadu_epi16(first_of_32(c), from));
 }
 
+/* What the taps of one row of the kernel read for output column j. */
+static void gather_row(const struct run *r, const struct conv_shape *s, const bf16 *row, int j, bf16 *to)
+{
+    int left = j * s->stride - s->pad;
+    struct inside in = inside_row(s, left);
+    for (int step = 0; step < r->steps; step++)
+        _mm512_store_si512(to + (size_t)step * TILE,
+                           _mm512_maskz_loadu_epi16(mask_from(in, step * DEPTH), row + left * s->c + step * DEPTH));
+}
+
 /* Rows [top, end) of images [first, first + 16), each (column, step, 16, 32). */
 static void pack_rows(const struct run *r, const struct conv_shape *s, const bf16 *in, int first, int top, int end,
                       bf16 *packed)
 {
     int images = least(r->n - first, EDGE);
-    size_t image = (size_t)r->h * r->w * r->c;
+    size_t image = (size_t)r->h * r->w * r->c, row = (size_t)r->w * r->c;
+    in += first * image;
     for (int y = top; y < end; y++)
-        for (int i = 0; i < EDGE; i++) {
-            bf16 *to = packed + y % r->ring * packed_row(r) + i * DEPTH;
-            const bf16 *from = in + (first + i) * image + (size_t)y * r->w * r->c;
-            for (int x = 0; x < r->width; x++, to += (size_t)r->steps * TILE)
-                if (i >= images)
-                    for (int step = 0; step < r->steps; step++)
-                        memset(to + (size_t)step * TILE, 0, DEPTH * sizeof *to);
-                else if (r->gathered)
-                    gather_pixel(s, in + (first + i) * image, y, x, r->steps, to, TILE);
+        for (int x = 0; x < r->width; x++) {
+            bf16 *to = packed + y % r->ring * packed_row(r) + (size_t)x * r->steps * TILE;
+            for (int i = 0; i < images; i++, to += DEPTH)
+                if (r->gather == GATHER_ALL)
+                    _mm512_store_si512(to, gather_all(s, in + i * image, y, x));
+                else if (r->gather == GATHER_ROW)
+                    gather_row(r, s, in + i * image + y * row, x, to);
                 else
-                    pack_pixel(from + (size_t)x * r->c, r->c, to);
+                    pack_pixel(in + i * image + y * row + (size_t)x * r->c, r->c, to);
+            for (int i = images; i < EDGE; i++, to += DEPTH)
+                for (int step = 0; step < r->steps; step++)
+                    _mm512_store_si512(to + (size_t)step * TILE, _mm512_setzero_si512());
         }
 }
 
@@ -168,8 +182,7 @@ static void pack_adjoint(const float *from, size_t row, int outputs, int channel
 static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
 {
     struct run r = run_of(s, use, 1);
-    int taps = s->k * s->k, channels = r.gathered ? taps * s->c : r.c;
-    size_t row = (size_t)taps * s->c; /* of the weights (D,k,k,C) */
+    size_t row = (size_t)s->k * s->k * s->c; /* of the weights (D,k,k,C) */
     int tiles = r.panels * r.taps * r.steps * 2;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < tiles; t++) {
@@ -177,9 +190,9 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
         int d = panel * 2 * EDGE + t % 2 * EDGE, c = step * DEPTH;
         bf16 *to = (bf16 *)packed + (size_t)t * TILE;
         if (r.adjoint)
-            pack_adjoint(weights + c * row + (size_t)tap * s->c + d, row, r.d - d, channels - c, to);
+            pack_adjoint(weights + c * row + (size_t)tap * s->c + d, row, r.d - d, r.channels - c, to);
         else
-            pack_forward(weights + d * row + (size_t)tap * s->c + c, row, r.d - d, channels - c, to);
+            pack_forward(weights + d * row + (size_t)tap * r.channels + c, row, r.d - d, r.channels - c, to);
     }
 }
 
@@ -251,7 +264,7 @@ static int list_taps(const struct run *r, int i, int j, int other, const bf16 *p
 {
     int count = 0;
     size_t tap_values = (size_t)r->steps * 2 * TILE, pixel = (size_t)r->steps * TILE;
-    if (r->gathered) {
+    if (r->gather == GATHER_ALL) {
         const bf16 *row = part + i % r->ring * packed_row(r);
         list[0] = (struct operands){ { row + j * pixel, row + other * pixel }, { weights, weights + TILE } };
         return 1;
@@ -261,6 +274,11 @@ static int list_taps(const struct run *r, int i, int j, int other, const bf16 *p
         if (y < 0)
             continue;
         const bf16 *row = part + y % r->ring * packed_row(r);
+        if (r->gather == GATHER_ROW) {
+            const bf16 *w = weights + a * tap_values;
+            list[count++] = (struct operands){ { row + j * pixel, row + other * pixel }, { w, w + TILE } };
+            continue;
+        }
         for (int b = 0; b < r->k; b++) {
             int x0 = source(r, j, b, r->w), x1 = other == j ? x0 : source(r, other, b, r->w);
             if (x0 < 0 && x1 < 0)

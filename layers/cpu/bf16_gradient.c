@@ -8,7 +8,7 @@
 struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;
-    bool gathered;
+    enum gather gather;
     int width, x_tiles, d_tiles;     /* pixels of a packed row of x; tiles of a pixel */
     int blocks;                      /* of 32 images */
     int rows, ring;                  /* of d at a time, and of x that those read: row y at y % ring */
@@ -31,26 +31,27 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
 {
     struct gradient g = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
                           .k = s->k, .stride = s->stride, .pad = s->pad, .taps = s->k * s->k };
-    g.gathered = gathers(s);
-    if (g.gathered) {
-        g.c *= g.taps;
-        g.taps = 1;
+    g.gather = gather_of(s);
+    if (g.gather != GATHER_NONE) {
+        g.taps = g.gather == GATHER_ALL ? 1 : s->k;
+        g.c *= s->k * s->k / g.taps;
     }
-    g.width = g.gathered ? g.ow : g.w;
+    bool all = g.gather == GATHER_ALL;
+    g.width = g.gather == GATHER_NONE ? g.w : g.ow;
     g.x_tiles = up(g.c, EDGE);
     g.d_tiles = up(g.d, EDGE);
     g.blocks = up(g.n, DEPTH);
     g.c_panels = up(g.x_tiles, 2);
     g.d_panels = up(g.d_tiles, 2);
     g.units = g.taps * g.c_panels * g.d_panels;
-    int whole = g.gathered ? g.oh : g.h;
+    int whole = all ? g.oh : g.h;
     g.deep = conv_weight_count(s) * sizeof(float) > conv_in_count(s) * sizeof(bf16);
     g.rows = g.oh, g.ring = whole, g.spans = 1;
     if (!g.deep) {
-        size_t row = (g.gathered ? x_row(&g) : x_row(&g) * g.stride) + d_row(&g);
-        int most = (int)(MOST_BYTES / (row * sizeof(bf16))) - (g.gathered ? 0 : up(g.k - g.stride, g.stride));
+        size_t row = (all ? x_row(&g) : x_row(&g) * g.stride) + d_row(&g);
+        int most = (int)(MOST_BYTES / (row * sizeof(bf16))) - (all ? 0 : up(g.k - g.stride, g.stride));
         g.rows = least(most < 1 ? 1 : most, g.oh);
-        g.ring = least(g.gathered ? g.rows : (g.rows - 1) * g.stride + g.k, whole);
+        g.ring = least(all ? g.rows : (g.rows - 1) * g.stride + g.k, whole);
         g.spans = g.blocks % threads == 0 ? 1 : least(threads, g.oh);
     }
     return g;
@@ -63,32 +64,37 @@ static inline __m512i pair(const bf16 *a, const bf16 *b, __mmask16 mask)
     return interleave(_mm512_inserti64x4(both, b ? _mm256_maskz_loadu_epi16(mask, b) : _mm256_setzero_si256(), 1));
 }
 
+/* One pixel of images n, n + 1 in turn, a line for each tile. */
+static inline void pack_pair(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int n, int y, int column,
+                             bf16 *to)
+{
+    size_t image = (size_t)g->h * g->w * s->c;
+    const bf16 *at = x + n * image;
+    if (g->gather == GATHER_ALL) {
+        bf16 taps[2][DEPTH];
+        for (int k = 0; k < 2; k++)
+            _mm512_storeu_si512(taps[k], n + k < g->n ? gather_all(s, at + k * image, y, column) : _mm512_setzero_si512());
+        for (int tile = 0; tile < g->x_tiles; tile++)
+            _mm512_store_si512(to + tile * TILE, pair(taps[0] + tile * EDGE, taps[1] + tile * EDGE, 0xffff));
+        return;
+    }
+    int left = g->gather == GATHER_ROW ? column * s->stride - s->pad : column;
+    struct inside in = g->gather == GATHER_ROW ? inside_row(s, left) : (struct inside){ 0, g->c };
+    at += ((ptrdiff_t)y * g->w + left) * s->c;
+    for (int tile = 0; tile < g->x_tiles; tile++, at += EDGE)
+        _mm512_store_si512(to + tile * TILE, pair(n < g->n ? at : NULL, n + 1 < g->n ? at + image : NULL,
+                                                  (__mmask16)mask_from(in, tile * EDGE)));
+}
+
 /* Rows [top, end) of x, images first, first + 1, ... */
 static void pack_x(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int top, int end,
                    bf16 *packed)
 {
-    size_t image = (size_t)g->h * g->w * s->c;
-    bf16 taps[2][MOST_GATHERED];
     for (int y = top; y < end; y++)
-        for (int i = 0; i < EDGE; i++) {
-            int n = first + 2 * i;
-            bf16 *to = packed + y % g->ring * x_row(g) + i * DEPTH;
-            const bf16 *from = x + n * image + (size_t)y * g->w * s->c;
-            for (int column = 0; column < g->width; column++)
-                for (int tile = 0; tile < g->x_tiles; tile++, to += TILE) {
-                    const bf16 *at = from + (size_t)column * g->c + tile * EDGE;
-                    size_t next = image;
-                    if (g->gathered) {
-                        for (int k = 0; tile == 0 && k < 2; k++)
-                            if (n + k < g->n)
-                                gather_pixel(s, x + (n + k) * image, y, column, up(g->x_tiles, 2), taps[k], DEPTH);
-                        at = taps[0] + tile * EDGE;
-                        next = (size_t)(taps[1] - taps[0]);
-                    }
-                    __mmask16 mask = (__mmask16)first_of_32(g->c - tile * EDGE);
-                    _mm512_store_si512(to, pair(n < g->n ? at : NULL, n + 1 < g->n ? at + next : NULL, mask));
-                }
-        }
+        for (int column = 0; column < g->width; column++)
+            for (int i = 0; i < EDGE; i++)
+                pack_pair(g, s, x, first + 2 * i, y, column,
+                          packed + y % g->ring * x_row(g) + (size_t)column * g->x_tiles * TILE + i * DEPTH);
 }
 
 /* Rows [top, top + count) of d, transposed. */
@@ -122,15 +128,15 @@ static void sum_unit(const struct gradient *g, struct unit u, int from, int to, 
                      float *sums)
 {
     struct operands list[LIST];
-    int count = 0, a = u.tap / g->k, b = u.tap % g->k;
+    int count = 0, across = g->gather == GATHER_NONE ? g->k : 1, a = u.tap / across, b = u.tap % across;
     bool two_d = u.d + 1 < g->d_tiles, two_c = u.c + 1 < g->x_tiles;
     for (int i = from; i < to; i++) {
-        int y = g->gathered ? i : i * g->stride - g->pad + a;
-        if (!g->gathered && (y < 0 || y >= g->h))
+        int y = g->gather == GATHER_ALL ? i : i * g->stride - g->pad + a;
+        if (g->gather != GATHER_ALL && (y < 0 || y >= g->h))
             continue;
         for (int j = 0; j < g->ow; j++) {
-            int column = g->gathered ? j : j * g->stride - g->pad + b;
-            if (!g->gathered && (column < 0 || column >= g->w))
+            int column = g->gather != GATHER_NONE ? j : j * g->stride - g->pad + b;
+            if (g->gather == GATHER_NONE && (column < 0 || column >= g->w))
                 continue;
             const bf16 *left = d + (i - from) * d_row(g) + ((size_t)j * g->d_tiles + u.d) * TILE;
             const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)column * g->x_tiles + u.c) * TILE;
@@ -207,10 +213,10 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
                      int from, int to, bf16 *x, float *sums)
 {
     bf16 *d = x + g->ring * x_row(g);
-    int packed_to = 0, whole = g->gathered ? g->oh : g->h;
+    int packed_to = 0, whole = g->gather == GATHER_ALL ? g->oh : g->h;
     for (int row = from; row < to; row += g->rows) {
-        int end = least(row + g->rows, to), top = g->gathered ? row : row * g->stride - g->pad;
-        int bottom = least(g->gathered ? end : (end - 1) * g->stride - g->pad + g->k, whole);
+        int end = least(row + g->rows, to), top = g->gather == GATHER_ALL ? row : row * g->stride - g->pad;
+        int bottom = least(g->gather == GATHER_ALL ? end : (end - 1) * g->stride - g->pad + g->k, whole);
         pack_x(g, s, term->x, first, top > packed_to ? top : packed_to, bottom, x);
         packed_to = bottom > packed_to ? bottom : packed_to;
         pack_d(g, term->d, first, row, end - row, d);

@@ -15,7 +15,7 @@ enum {
     DEPTH = 32,                  /* values that one product of tiles sums */
     TILE = EDGE * DEPTH,         /* values in an operand's tile */
     RESULT = EDGE * EDGE,        /* and in a result's */
-    FEW_CHANNELS = 8,            /* up to here all taps of a pixel are one row of channels, */
+    FEW_CHANNELS = 8,            /* up to here several taps of a pixel are packed as one row of channels, */
     MOST_GATHERED = 512,         /* if so many values are enough */
     LIST = 64,                   /* products summed without storing */
     MOST_BYTES = 768 << 10,      /* of packed operands that stay in a thread's own cache */
@@ -169,31 +169,43 @@ static inline __mmask32 first_of_32(int count)
     return count >= 32 ? 0xffffffff : count <= 0 ? 0 : (1u << count) - 1;
 }
 
-/* Whether x is packed with all taps of a pixel in one row of channels. */
-static inline bool gathers(const struct conv_shape *s)
+/* Which taps of an output pixel x holds in one row of channels: one; those of one row of the kernel, so that a packed row of
+ * x serves several rows of output; or all, where they fit one product. */
+enum gather { GATHER_NONE, GATHER_ROW, GATHER_ALL };
+
+static inline enum gather gather_of(const struct conv_shape *s)
 {
-    return s->k > 1 && s->c <= FEW_CHANNELS && s->k * s->k * s->c <= MOST_GATHERED;
+    if (s->k == 1 || s->c > FEW_CHANNELS || s->k * s->c > MOST_GATHERED)
+        return GATHER_NONE;
+    return s->k * s->k * s->c <= DEPTH ? GATHER_ALL : GATHER_ROW;
 }
 
-/* What all taps of output pixel (i, j) read, (k,k,C) in a row of `steps` tiles, `tile` values apart. A row of taps is
- * loaded under the mask of those inside the image: the others are not touched. */
-static inline void gather_pixel(const struct conv_shape *s, const bf16 *image, int i, int j, int steps, bf16 *to, size_t tile)
+/* Of `count` values from column `left` on, c a column: the first one inside the image, and the one behind the last. */
+struct inside {
+    int low, high;
+};
+
+static inline struct inside inside_row(const struct conv_shape *s, int left)
+{
+    return (struct inside){ left < 0 ? -left * s->c : 0, least(s->w - left, s->k) * s->c };
+}
+
+static inline __mmask32 mask_from(struct inside in, int at)
+{
+    return first_of_32(in.high - at) & ~first_of_32(in.low - at);
+}
+
+/* What all taps of output pixel (i, j) read, (k,k,C). A row of taps is loaded under the mask of those inside the image: the
+ * others are not touched. */
+static inline __m512i gather_all(const struct conv_shape *s, const bf16 *image, int i, int j)
 {
     int left = j * s->stride - s->pad, top = i * s->stride - s->pad, row = s->k * s->c;
-    int from = left < 0 ? -left : 0, end = least(s->w - left, s->k);
     int first = top < 0 ? -top : 0, last = least(s->h - top, s->k);
-    for (int step = 0; step < steps; step++) {
-        __m512i values = _mm512_setzero_si512();
-        for (int a = first; a < last; a++) {
-            int low = a * row + from * s->c - step * DEPTH, high = a * row + end * s->c - step * DEPTH;
-            if (high <= 0 || low >= DEPTH || low >= high)
-                continue;
-            __mmask32 mask = first_of_32(high) & ~first_of_32(low);
-            const bf16 *at = image + ((ptrdiff_t)(top + a) * s->w + left) * s->c - (a * row - step * DEPTH);
-            values = _mm512_mask_loadu_epi16(values, mask, at);
-        }
-        _mm512_storeu_si512(to + step * tile, values);
-    }
+    struct inside in = inside_row(s, left);
+    __m512i values = _mm512_setzero_si512();
+    for (int a = first; a < last && in.low < in.high; a++)
+        values = _mm512_mask_loadu_epi16(values, mask_from(in, -a * row), image + ((ptrdiff_t)(top + a) * s->w + left) * s->c - a * row);
+    return values;
 }
 
 /* 16 rows of 16 32-bit values, transposed. */

@@ -13,10 +13,9 @@ enum { PIXELS = 6 };
 #endif
 enum { PANEL = 2 * WIDTH, FEW_CHANNELS = 8 }; /* columns of a product */
 
-/* A single image is a power iteration's: its weights would be packed for two uses only. */
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
-    return use == CONV_ADJOINT && s->n > 1 && s->c <= FEW_CHANNELS;
+    return use == CONV_ADJOINT && s->c <= FEW_CHANNELS;
 }
 
 static int columns_of(const struct conv_shape *s)
@@ -134,35 +133,43 @@ static void finish_row(const struct epilogue *e, const float *sums, int count, s
     }
 }
 
-/* Adds one row's products of taps (a, .) to a row of the image, `row` being its column 0. */
+/* Adds one row's products of taps (a, .) to a row of the image, `row` being its column 0. Neighbours add to the same floats,
+ * so columns are taken that far apart: what was just written is not read at once. */
 static void add_taps(const struct conv_shape *s, const float *products, int a, float *row)
 {
-    int span = s->k * s->c, step = panels_of(s) * PANEL;
-    float *to = row - (ptrdiff_t)s->pad * s->c;
-    const float *from = products + a * span;
-    for (int column = 0; column < conv_out_w(s); column++, from += step, to += (size_t)s->stride * s->c)
-        for (int i = 0; i < span; i++)
-            to[i] += from[i];
+    int w = conv_out_w(s), span = s->k * s->c, apart = (s->k + s->stride - 1) / s->stride;
+    size_t step = (size_t)panels_of(s) * PANEL;
+    for (int first = 0; first < apart; first++)
+        for (int column = first; column < w; column += apart) {
+            const float *from = products + column * step + a * span;
+            float *to = row + ((ptrdiff_t)column * s->stride - s->pad) * s->c;
+            for (int i = 0; i < span; i++)
+                to[i] += from[i];
+        }
 }
 
-static void run_image(const struct conv_shape *s, int image, const float *in, const float *packed, const struct epilogue *e,
-                      float *scratch, float *out)
+/* Rows [from, to) of an image. */
+static void run_rows(const struct conv_shape *s, int image, int from, int to, const float *in, const float *packed,
+                     const struct epilogue *e, float *scratch, float *out)
 {
     float *products = scratch, *rows = scratch + product_row(s);
-    int h = conv_out_h(s), margin = s->k * s->c, done = 0; /* rows of the image */
+    int first = from + s->pad - s->k + 1, margin = s->k * s->c, done = from;
+    first = first < 0 ? 0 : (first + s->stride - 1) / s->stride;
+    int last = (to - 1 + s->pad) / s->stride; /* row of codes that reaches these */
+    last = last < conv_out_h(s) ? last : conv_out_h(s) - 1;
     memset(rows, 0, s->k * image_row(s) * sizeof *rows);
-    for (int y = 0; y <= h; y++) {
-        int top = y * s->stride - s->pad, final = y < h && top < s->h ? top : s->h;
+    for (int y = first; y <= last + 1; y++) {
+        int top = y * s->stride - s->pad, final = y <= last && top < to ? top : to;
         for (; done < final; done++) { /* the codes to come do not reach it */
             float *row = rows + done % s->k * image_row(s);
             finish_row(e, row + margin, s->w * s->c, ((size_t)image * s->h + done) * s->w * s->c, out);
             memset(row, 0, image_row(s) * sizeof *row);
         }
-        if (y == h)
+        if (y > last)
             break;
-        multiply_row(s, in + ((size_t)image * h + y) * conv_out_w(s) * s->d, packed, products);
+        multiply_row(s, in + ((size_t)image * conv_out_h(s) + y) * conv_out_w(s) * s->d, packed, products);
         for (int a = 0; a < s->k; a++)
-            if (top + a >= 0 && top + a < s->h)
+            if (top + a >= from && top + a < to)
                 add_taps(s, products, a, rows + (top + a) % s->k * image_row(s) + margin);
     }
 }
@@ -171,11 +178,14 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
     struct epilogue e = with_nu(epilogue);
+    int spans = s->n % threads == 0 ? 1 : threads < s->h ? threads : s->h; /* of an image */
     (void)use;
-    (void)threads;
 #pragma omp parallel for schedule(static)
-    for (int image = 0; image < s->n; image++)
-        run_image(s, image, in, packed, &e, (float *)scratch + thread_number() * thread_floats(s), out);
+    for (int unit = 0; unit < s->n * spans; unit++) {
+        int span = unit % spans;
+        run_rows(s, unit / spans, s->h * span / spans, s->h * (span + 1) / spans, in, packed, &e,
+                 (float *)scratch + thread_number() * thread_floats(s), out);
+    }
 }
 
 const struct own_kernels FEW = {
