@@ -1,16 +1,19 @@
 /* bf16_gradient.c - weight gradients of bf16 activations by products of 16x16 tiles, 32 images at a time:
  *   dW (32 outputs, 32 channels) = sum over pixels of  D (32 outputs, 32 images) X (32 images, 32 channels)
- * Compiled as bf16.c is. */
+ * Of up to 16 images two columns of the output go through together, so that a product is full: what stands here for a pair of
+ * images is then an image at a column of the output and at the next one. Compiled as bf16.c is. */
 #include "layers/cpu/bf16_tiles.h"
 
 /* 32 images at a time. x (row, column, c / 16, 16 pairs of images, 16 channels, 2), d (row, column, d / 16, 16 outputs,
- * 32 images). Sums of a tap and of 32 outputs and 32 channels lie together: a unit (2, 2, 16, 16). */
+ * 16 pairs of images). Sums of a tap and of 32 outputs and 32 channels lie together: a unit (2, 2, 16, 16). */
 struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;
     enum gather gather;
-    int width, x_tiles, d_tiles;     /* pixels of a packed row of x; tiles of a pixel */
-    int blocks;                      /* of 32 images */
+    bool columns;                    /* pairs are of columns: of x, packed from column -stride on, those a stride apart */
+    int width, across;               /* pixels of a packed row of x, and of d */
+    int x_tiles, d_tiles;            /* tiles of a pixel */
+    int blocks, images;              /* all, and of a block */
     int rows, ring;                  /* of d at a time, and of x that those read: row y at y % ring */
     int spans;                       /* parts of an image that threads take */
     int c_panels, d_panels, units;   /* of sums */
@@ -24,7 +27,7 @@ static size_t x_row(const struct gradient *g)
 
 static size_t d_row(const struct gradient *g)
 {
-    return (size_t)g->ow * g->d_tiles * TILE;
+    return (size_t)g->across * g->d_tiles * TILE;
 }
 
 static struct gradient gradient_of(const struct conv_shape *s, int threads)
@@ -37,10 +40,13 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
         g.c *= s->k * s->k / g.taps;
     }
     bool all = g.gather == GATHER_ALL;
-    g.width = g.gather == GATHER_NONE ? g.w : g.ow;
+    g.columns = g.n <= EDGE && g.ow > 1;
+    g.across = g.columns ? up(g.ow, 2) : g.ow;
+    g.width = g.gather != GATHER_NONE ? g.across : g.columns ? g.w + g.stride : g.w;
     g.x_tiles = up(g.c, EDGE);
     g.d_tiles = up(g.d, EDGE);
-    g.blocks = up(g.n, DEPTH);
+    g.images = g.columns ? EDGE : DEPTH;
+    g.blocks = up(g.n, g.images);
     g.c_panels = up(g.x_tiles, 2);
     g.d_panels = up(g.d_tiles, 2);
     g.units = g.taps * g.c_panels * g.d_panels;
@@ -57,33 +63,57 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
     return g;
 }
 
-/* Two images' 16 channels in turn. */
-static inline __m512i pair(const bf16 *a, const bf16 *b, __mmask16 mask)
+/* 16 values each of a and b, in turn. */
+static inline __m512i pair(const bf16 *a, __mmask16 a_mask, const bf16 *b, __mmask16 b_mask)
 {
-    __m512i both = _mm512_castsi256_si512(a ? _mm256_maskz_loadu_epi16(mask, a) : _mm256_setzero_si256());
-    return interleave(_mm512_inserti64x4(both, b ? _mm256_maskz_loadu_epi16(mask, b) : _mm256_setzero_si256(), 1));
+    __m512i both = _mm512_castsi256_si512(a ? _mm256_maskz_loadu_epi16(a_mask, a) : _mm256_setzero_si256());
+    return interleave(_mm512_inserti64x4(both, b ? _mm256_maskz_loadu_epi16(b_mask, b) : _mm256_setzero_si256(), 1));
 }
 
-/* One pixel of images n, n + 1 in turn, a line for each tile. */
-static inline void pack_pair(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int n, int y, int column,
-                             bf16 *to)
+/* What one of a pair holds of x: values at `at`, those inside the image; at is NULL outside. */
+struct values {
+    const bf16 *at;
+    struct inside in;
+};
+
+/* Of image n; column is x's, or with gathered taps the output's. */
+static inline struct values values_of(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int n, int y,
+                                      int column)
 {
-    size_t image = (size_t)g->h * g->w * s->c;
-    const bf16 *at = x + n * image;
-    if (g->gather == GATHER_ALL) {
-        bf16 taps[2][DEPTH];
-        for (int k = 0; k < 2; k++)
-            _mm512_storeu_si512(taps[k], n + k < g->n ? gather_all(s, at + k * image, y, column) : _mm512_setzero_si512());
-        for (int tile = 0; tile < g->x_tiles; tile++)
-            _mm512_store_si512(to + tile * TILE, pair(taps[0] + tile * EDGE, taps[1] + tile * EDGE, 0xffff));
-        return;
+    bool rows = g->gather == GATHER_ROW;
+    int left = rows ? column * s->stride - s->pad : column;
+    if (n >= g->n || column < 0 || column >= (rows ? g->ow : g->w))
+        return (struct values){ 0 };
+    return (struct values){ x + (((ptrdiff_t)n * g->h + y) * g->w + left) * s->c,
+                            rows ? inside_row(s, left) : (struct inside){ 0, g->c } };
+}
+
+/* The line of pair i at column `at` of a packed row of x, one for each tile. */
+static inline void pack_line(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int i, int y,
+                             int at, bf16 *to)
+{
+    bool all = g->gather == GATHER_ALL;
+    int n[2] = { first + 2 * i, first + 2 * i + 1 }, column[2] = { at, at };
+    if (g->columns) {
+        n[0] = n[1] = first + i;
+        column[0] = g->gather == GATHER_NONE ? at - g->stride : 2 * at;
+        column[1] = g->gather == GATHER_NONE ? at : 2 * at + 1;
     }
-    int left = g->gather == GATHER_ROW ? column * s->stride - s->pad : column;
-    struct inside in = g->gather == GATHER_ROW ? inside_row(s, left) : (struct inside){ 0, g->c };
-    at += ((ptrdiff_t)y * g->w + left) * s->c;
-    for (int tile = 0; tile < g->x_tiles; tile++, at += EDGE)
-        _mm512_store_si512(to + tile * TILE, pair(n < g->n ? at : NULL, n + 1 < g->n ? at + image : NULL,
-                                                  (__mmask16)mask_from(in, tile * EDGE)));
+    struct values v[2];
+    bf16 taps[2][DEPTH];
+    for (int k = 0; k < 2; k++)
+        if (all) {
+            _mm512_storeu_si512(taps[k], n[k] < g->n && column[k] < g->ow
+                                             ? gather_all(s, x + (size_t)n[k] * g->h * g->w * s->c, y, column[k])
+                                             : _mm512_setzero_si512());
+            v[k] = (struct values){ taps[k], { 0, DEPTH } };
+        } else {
+            v[k] = values_of(g, s, x, n[k], y, column[k]);
+        }
+    for (int tile = 0; tile < g->x_tiles; tile++)
+        _mm512_store_si512(to + tile * TILE,
+                           pair(v[0].at ? v[0].at + tile * EDGE : NULL, (__mmask16)mask_from(v[0].in, tile * EDGE),
+                                v[1].at ? v[1].at + tile * EDGE : NULL, (__mmask16)mask_from(v[1].in, tile * EDGE)));
 }
 
 /* Rows [top, end) of x, images first, first + 1, ... */
@@ -91,27 +121,33 @@ static void pack_x(const struct gradient *g, const struct conv_shape *s, const b
                    bf16 *packed)
 {
     for (int y = top; y < end; y++)
-        for (int column = 0; column < g->width; column++)
+        for (int at = 0; at < g->width; at++)
             for (int i = 0; i < EDGE; i++)
-                pack_pair(g, s, x, first + 2 * i, y, column,
-                          packed + y % g->ring * x_row(g) + (size_t)column * g->x_tiles * TILE + i * DEPTH);
+                pack_line(g, s, x, first, i, y, at,
+                          packed + y % g->ring * x_row(g) + (size_t)at * g->x_tiles * TILE + i * DEPTH);
 }
 
 /* Rows [top, top + count) of d, transposed. */
 static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed)
 {
     size_t image = (size_t)g->oh * g->ow * g->d;
-    for (int pixel = 0; pixel < count * g->ow; pixel++)
-        for (int tile = 0; tile < g->d_tiles; tile++, packed += TILE) {
-            const bf16 *from = d + first * image + ((size_t)top * g->ow + pixel) * g->d + tile * EDGE;
-            __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
-            __m512i lines[EDGE];
-            for (int i = 0; i < EDGE; i++, from += 2 * image)
-                lines[i] = pair(first + 2 * i < g->n ? from : NULL, first + 2 * i + 1 < g->n ? from + image : NULL, mask);
-            transpose(lines);
-            for (int i = 0; i < EDGE; i++)
-                _mm512_store_si512(packed + i * DEPTH, lines[i]);
-        }
+    for (int row = top; row < top + count; row++)
+        for (int at = 0; at < g->across; at++)
+            for (int tile = 0; tile < g->d_tiles; tile++, packed += TILE) {
+                int column = g->columns ? 2 * at : at;
+                const bf16 *from = d + first * image + ((size_t)row * g->ow + column) * g->d + tile * EDGE;
+                __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
+                __m512i lines[EDGE];
+                for (int i = 0; i < EDGE; i++) {
+                    int n = first + (g->columns ? i : 2 * i);
+                    bool other = g->columns ? n < g->n && column + 1 < g->ow : n + 1 < g->n;
+                    lines[i] = pair(n < g->n ? from : NULL, mask, other ? from + (g->columns ? (size_t)g->d : image) : NULL, mask);
+                    from += g->columns ? image : 2 * image;
+                }
+                transpose(lines);
+                for (int i = 0; i < EDGE; i++)
+                    _mm512_store_si512(packed + i * DEPTH, lines[i]);
+            }
 }
 
 struct unit {
@@ -134,9 +170,10 @@ static void sum_unit(const struct gradient *g, struct unit u, int from, int to, 
         int y = g->gather == GATHER_ALL ? i : i * g->stride - g->pad + a;
         if (g->gather != GATHER_ALL && (y < 0 || y >= g->h))
             continue;
-        for (int j = 0; j < g->ow; j++) {
-            int column = g->gather != GATHER_NONE ? j : j * g->stride - g->pad + b;
-            if (g->gather == GATHER_NONE && (column < 0 || column >= g->w))
+        for (int j = 0; j < g->across; j++) {
+            int column = g->gather != GATHER_NONE ? j : g->columns ? (2 * j + 1) * g->stride - g->pad + b
+                                                                   : j * g->stride - g->pad + b;
+            if (column < 0 || column >= g->width)
                 continue;
             const bf16 *left = d + (i - from) * d_row(g) + ((size_t)j * g->d_tiles + u.d) * TILE;
             const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)column * g->x_tiles + u.c) * TILE;
@@ -189,7 +226,7 @@ static void gradient_deep(const struct gradient *g, const struct conv_shape *s, 
 #pragma omp for schedule(static)
     for (int i = 0; i < 2 * all; i++) {
         const struct gradient_term *term = &terms[i / 2 / g->blocks];
-        int first = i / 2 % g->blocks * DEPTH;
+        int first = i / 2 % g->blocks * g->images;
         bf16 *x = blocks + i / 2 * block_values(g);
         if (i % 2 == 0)
             pack_x(g, s, term->x, first, 0, g->ring, x);
@@ -235,7 +272,7 @@ static void gradient_wide(const struct gradient *g, const struct conv_shape *s, 
 #pragma omp for schedule(static)
     for (int i = 0; i < count * spans; i++) {
         int span = i % g->spans;
-        sum_span(g, s, &terms[i / spans], i % spans / g->spans * DEPTH, g->oh * span / g->spans, g->oh * (span + 1) / g->spans,
+        sum_span(g, s, &terms[i / spans], i % spans / g->spans * g->images, g->oh * span / g->spans, g->oh * (span + 1) / g->spans,
                  blocks + thread_number() * block_values(g), own);
     }
 #pragma omp for schedule(static)
