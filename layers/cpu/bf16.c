@@ -2,7 +2,7 @@
  * the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped where it
  * falls outside the image, nothing is padded, and any stride or size is as good as another.
  *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
- * Weight gradients are in bf16_gradient.c.
+ * Weight gradients are in bf16_gradient.c, adjoints towards few channels in bf16_few.c.
  * Here c and d are the channels of input and output as run sees them. */
 #include "layers/cpu/bf16_tiles.h"
 
@@ -141,6 +141,8 @@ static size_t packed_weights(const struct run *r)
 
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
 {
+    if (FEW_BF16.fits(s, use))
+        return FEW_BF16.packed_bytes(s, use);
     struct run r = run_of(s, use, 1);
     return packed_weights(&r) * sizeof(bf16);
 }
@@ -165,22 +167,12 @@ static void pack_forward(const float *from, size_t row, int outputs, int channel
         _mm512_store_si512(to + i * DEPTH, lines[i]);
 }
 
-/* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */
-static void pack_adjoint(const float *from, size_t row, int outputs, int channels, bf16 *to)
-{
-    __mmask16 mask = (__mmask16)first_of_32(outputs);
-    for (int i = 0; i < EDGE; i++) {
-        __m512 even = _mm512_setzero_ps(), odd = even;
-        if (2 * i < channels)
-            even = _mm512_maskz_loadu_ps(mask, from + 2 * i * row);
-        if (2 * i + 1 < channels)
-            odd = _mm512_maskz_loadu_ps(mask, from + (2 * i + 1) * row);
-        _mm512_store_si512(to + i * DEPTH, interleave((__m512i)_mm512_cvtne2ps_pbh(odd, even)));
-    }
-}
-
 static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
 {
+    if (FEW_BF16.fits(s, use)) {
+        FEW_BF16.pack(s, use, weights, packed);
+        return;
+    }
     struct run r = run_of(s, use, 1);
     size_t row = (size_t)s->k * s->k * s->c; /* of the weights (D,k,k,C) */
     int tiles = r.panels * r.taps * r.steps * 2;
@@ -197,38 +189,6 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
 }
 
 /* ---- the output ---- */
-
-struct floats {
-    __m512 low, high; /* 32 */
-};
-
-static inline struct floats widen(const bf16 *from, __mmask32 mask)
-{
-    __m512i bits = _mm512_maskz_loadu_epi16(mask, from);
-    __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
-    __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bits, 1));
-    return (struct floats){ _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)),
-                            _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)) };
-}
-
-/* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
-static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
-{
-    const __m512 zero = _mm512_setzero_ps();
-    if (e->kind == EPILOGUE_MASK)
-        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m, zero, _CMP_NEQ_UQ), v);
-    if (e->kind == EPILOGUE_LINEAR)
-        return v;
-    __m512 threshold = _mm512_set1_ps(e->threshold);
-    if (e->nonnegative) {
-        v = _mm512_sub_ps(v, threshold);
-        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, zero, _CMP_NLT_UQ), v);
-    }
-    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN));
-    __m512 shrunk = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign)), threshold);
-    __mmask16 kept = _mm512_cmp_ps_mask(shrunk, zero, _CMP_NLE_UQ);
-    return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
-}
 
 /* One pixel of `images` images, 32 channels of each: rows of two results; `at` and `image` in values of the output. */
 static inline void store_pixel(const struct epilogue *e, const float *sums, int images, size_t at, size_t image,
@@ -343,6 +303,10 @@ static void run_span(const struct run *r, const struct conv_shape *s, const bf16
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
+    if (FEW_BF16.fits(s, use)) {
+        FEW_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
+        return;
+    }
     struct run r = run_of(s, use, threads);
     struct epilogue e = *epilogue;
     bf16 *nothing = scratch; /* zeros */
@@ -369,6 +333,8 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 {
     if (use == CONV_GRADIENT)
         return BF16_GRADIENT_BYTES(s, threads);
+    if (FEW_BF16.fits(s, use))
+        return FEW_BF16.scratch_bytes(s, use, threads);
     struct run r = run_of(s, use, threads);
     return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
 }

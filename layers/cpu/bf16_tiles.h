@@ -1,4 +1,4 @@
-/* bf16_tiles.h - what bf16.c and bf16_gradient.c share: products of tiles, by AMX or AVX-512 as this is compiled.
+/* bf16_tiles.h - what the bf16*.c share: products of tiles, by AMX or AVX-512 as this is compiled.
  * Left operands are tiles of 16 rows of 32 values, right ones of 16 rows of 16 pairs, each pair two values that are summed. */
 #ifndef CSC_LAYERS_CPU_BF16_TILES_H
 #define CSC_LAYERS_CPU_BF16_TILES_H
@@ -35,6 +35,8 @@ static inline int least(int a, int b)
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
+
+extern const struct own_kernels FEW_BF16; /* bf16_few.c's */
 
 /* ---- products of tiles ---- */
 
@@ -242,6 +244,54 @@ static inline __m512i interleave(__m512i both)
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
                                            20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return _mm512_permutexvar_epi16(order, both);
+}
+
+/* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */
+static inline void pack_adjoint(const float *from, size_t row, int outputs, int channels, bf16 *to)
+{
+    __mmask16 mask = (__mmask16)first_of_32(outputs);
+    for (int i = 0; i < EDGE; i++) {
+        __m512 even = _mm512_setzero_ps(), odd = even;
+        if (2 * i < channels)
+            even = _mm512_maskz_loadu_ps(mask, from + 2 * i * row);
+        if (2 * i + 1 < channels)
+            odd = _mm512_maskz_loadu_ps(mask, from + (2 * i + 1) * row);
+        _mm512_store_si512(to + i * DEPTH, interleave((__m512i)_mm512_cvtne2ps_pbh(odd, even)));
+    }
+}
+
+/* ---- epilogues ---- */
+
+struct floats {
+    __m512 low, high; /* 32 */
+};
+
+static inline struct floats widen(const bf16 *from, __mmask32 mask)
+{
+    __m512i bits = _mm512_maskz_loadu_epi16(mask, from);
+    __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
+    __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bits, 1));
+    return (struct floats){ _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)),
+                            _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)) };
+}
+
+/* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
+static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
+{
+    const __m512 zero = _mm512_setzero_ps();
+    if (e->kind == EPILOGUE_MASK)
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m, zero, _CMP_NEQ_UQ), v);
+    if (e->kind == EPILOGUE_LINEAR)
+        return v;
+    __m512 threshold = _mm512_set1_ps(e->threshold);
+    if (e->nonnegative) {
+        v = _mm512_sub_ps(v, threshold);
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, zero, _CMP_NLT_UQ), v);
+    }
+    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN));
+    __m512 shrunk = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign)), threshold);
+    __mmask16 kept = _mm512_cmp_ps_mask(shrunk, zero, _CMP_NLE_UQ);
+    return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
 }
 
 #endif

@@ -5,8 +5,6 @@
 #include "layers/backend.h"
 #include "layers/cpu/vector.h"
 
-typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
-
 /* Its factors hold nu where finish() expects that. */
 static inline struct epilogue with_nu(const struct epilogue *e)
 {

@@ -2,6 +2,7 @@
 #ifndef CSC_LAYERS_CPU_VECTOR_H
 #define CSC_LAYERS_CPU_VECTOR_H
 
+#include <stdint.h>
 #include <string.h>
 
 #if defined(__AVX512F__)
@@ -13,6 +14,7 @@ enum { WIDTH = 4 };
 #endif
 
 typedef float vec __attribute__((vector_size(4 * WIDTH)));
+typedef int32_t ivec __attribute__((vector_size(4 * WIDTH)));
 
 static inline vec load(const float *p)
 {
