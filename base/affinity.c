@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <sched.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -31,6 +33,52 @@ int affinity_cores(void)
             break;
     }
     return machine_cores();
+}
+
+struct core {
+    int package, core, cpu;
+};
+
+static int topology(int cpu, const char *what)
+{
+    char path[96];
+    int value = 0;
+    snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/%s", cpu, what);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    if (fscanf(file, "%d", &value) != 1)
+        value = 0;
+    fclose(file);
+    return value;
+}
+
+static int by_place(const void *left, const void *right)
+{
+    const struct core *a = left, *b = right;
+    return a->package != b->package ? a->package - b->package : a->core != b->core ? a->core - b->core : a->cpu - b->cpu;
+}
+
+int affinity_pin(int part, int parts, int threads)
+{
+    struct core cores[CPU_SETSIZE];
+    cpu_set_t mask;
+    int count = 0;
+    const char *bind = getenv("OMP_PROC_BIND");
+    if ((bind && strcasecmp(bind, "false") == 0) || sched_getaffinity(0, sizeof mask, &mask) != 0 ||
+        CPU_COUNT(&mask) < machine_cores() || CPU_COUNT(&mask) < parts)
+        return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET(cpu, &mask))
+            cores[count++] = (struct core){ topology(cpu, "physical_package_id"), topology(cpu, "core_id"), cpu };
+    int first = (int)((long)count * part / parts), last = (int)((long)count * (part + 1) / parts);
+    if (last - first < threads || last - first < 2) /* a single core has no room for data workers */
+        return 0;
+    qsort(cores, count, sizeof *cores, by_place);
+    CPU_ZERO(&mask);
+    for (int i = first; i < last; i++)
+        CPU_SET(cores[i].cpu, &mask);
+    return sched_setaffinity(0, sizeof mask, &mask) == 0 ? last - first : 0;
 }
 
 void affinity_warn(int threads, int workers, int local_ranks)

@@ -10,6 +10,11 @@ int affinity_cores(void);
  * local_ranks: ranks on this host. */
 void affinity_warn(int threads, int workers, int local_ranks);
 
+/* Where this process may use all cores of the machine: keeps the calling thread, and the threads that it will start, to
+ * share `part` of `parts`, at least `threads` and two cores; cores of one package and hardware threads of one core stay together.
+ * Returns how many those are; 0 if it left things as they were, as it does where OMP_PROC_BIND is false. */
+int affinity_pin(int part, int parts, int threads);
+
 /* To be called first in main. OpenMP's threads wait for each other by spinning, up to milliseconds, which on cores that
  * others need too makes steps many times slower. Its run-time reads how long from the environment before main: where
  * nothing is set there (OMP_WAIT_POLICY, GOMP_SPINCOUNT, KMP_BLOCKTIME), this sets some ten microseconds and starts the

@@ -13,6 +13,8 @@ static enum status open_trained(struct eval *e)
 {
     enum status status = STATUS_OK;
     char *overrides[2] = { "csc.backward=unrolled", e->a.batch };
+    if (!e->a.threads[0])
+        setup_pin(e->comm, setup_cores(e->comm));
     TRY(trained_open(&e->trained, e->a.checkpoint, e->a.suite ? NULL : e->a.data, overrides, e->a.batch[0] ? 2 : 1,
                      e->a.threads, setup_cores(e->comm)));
     e->config = &e->trained.config;

@@ -78,6 +78,8 @@ enum status training_plan(struct training *t)
     /* in this order: configuration, device, data; then what of the configuration the data decides */
     TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
     TRY(training_agree(t, setup_check_supported(t->config)));
+    if (t->config->device.kind != CONFIG_DEVICE_CUDA)
+        setup_pin(t->comm, t->config->device.threads);
     TRY(training_agree(t, setup_device(&t->device, t->config, t->comm->local_rank)));
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));

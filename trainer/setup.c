@@ -17,6 +17,12 @@ int setup_cores(const struct comm *comm)
     return cores > 0 ? cores : 1;
 }
 
+void setup_pin(const struct comm *comm, int threads)
+{
+    if (comm->local_size > 1)
+        affinity_pin(comm->local_rank, comm->local_size, threads);
+}
+
 enum status setup_check_supported(const struct config *c)
 {
     enum status status = STATUS_OK;

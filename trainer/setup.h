@@ -11,6 +11,8 @@
 
 /* Cores that this rank has to itself: its affinity mask, shared out if ranks of this host share it. */
 int setup_cores(const struct comm *comm);
+/* Ranks that compute on this host's unbound cores each keep to their share of them. */
+void setup_pin(const struct comm *comm, int threads);
 
 /* STATUS_USAGE for keys of the configuration that are known but not served yet. */
 enum status setup_check_supported(const struct config *config);

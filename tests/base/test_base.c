@@ -1,7 +1,11 @@
-/* test_base.c - status, arena, Philox, hash and files. */
+/* test_base.c - affinity, status, arena, Philox, hash and files. */
+#include <sched.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/affinity.h"
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/hash.h"
@@ -137,8 +141,31 @@ static void check_tuned(void)
     tuned_destroy(copy);
 }
 
+/* The halves of the cores, in processes of their own: together they are all of them. */
+static void check_affinity(void)
+{
+    int cores = affinity_cores(), sum = 0;
+    bool whole = cores == sysconf(_SC_NPROCESSORS_ONLN) && cores < 500;
+    for (int part = 0; part < 3; part++) {
+        int status = 0;
+        pid_t child = fork();
+        if (child == 0) {
+            if (part == 2)
+                setenv("OMP_PROC_BIND", "FALSE", 1);
+            int pinned = affinity_pin(part % 2, 2, 1);
+            _exit(affinity_pin(0, 1, cores + 1) != 0 || (pinned && pinned != affinity_cores()) ? 255 : pinned);
+        }
+        waitpid(child, &status, 0);
+        CHECK(WIFEXITED(status) && WEXITSTATUS(status) != 255, "part %d: status %d", part, status);
+        CHECK(part < 2 || WEXITSTATUS(status) == 0, "OMP_PROC_BIND is not obeyed");
+        sum += part < 2 ? WEXITSTATUS(status) : 0;
+    }
+    CHECK(sum == (whole && cores >= 4 ? cores : 0), "halves of %d and both %d cores", cores, sum);
+}
+
 int main(void)
 {
+    check_affinity();
     check_status();
     check_philox();
     check_arena();
