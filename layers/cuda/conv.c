@@ -11,8 +11,8 @@ struct cuda_conv {
     void *weights;             /* activations, of the folded shape */
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
-    bool rounded_gradient;     /* cuDNN gives it in bf16 only */
-    size_t result_at, gradient_at;  /* in scratch, behind the folded image */
+    bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
+    size_t result_at, gradient_at;  /* in scratch, behind the folded image; the result in fp32 */
 };
 
 static struct gpu *gpu_of(const struct conv *conv)
@@ -36,14 +36,15 @@ static enum status make_plans(struct cuda_conv *c)
     enum status status = STATUS_OK;
     static const unsigned use_of[] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
     for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
-        struct dnn_spec spec = { .kind = kind, .shape = c->fold.folded, .precision = c->base.precision, .float_result = true };
+        struct dnn_spec spec = { .kind = kind, .shape = c->fold.folded, .precision = c->base.precision,
+                                 .float_result = kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16 };
         struct dnn_plan *plan = NULL;
         if (!(c->base.uses & use_of[kind]))
             continue;
         TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
         if (!plan && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
             spec.float_result = false;
-            c->rounded_gradient = true;
+            c->rounded[kind] = true;
             TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
         }
         if (!plan)
@@ -71,9 +72,9 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     if (!c->folds)
         c->fold.folded = *shape;
     const struct conv_shape *s = &c->fold.folded;
-    size_t bytes = precision_bytes(precision), in = conv_in_count(s) * bytes, out = conv_out_count(s) * bytes;
-    c->result_at = c->folds ? rounded(in) : 0;
-    c->gradient_at = c->result_at + (in > out ? rounded(in) : rounded(out));
+    size_t in = conv_in_count(s), out = conv_out_count(s);
+    c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;
+    c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
     c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
     TRY(make_plans(c));
     *conv = &c->base;
@@ -134,20 +135,36 @@ static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum
     return to;
 }
 
-/* image and code of the folded shape; the result, `to`, is one of them. */
-static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, struct dnn_operands *operands,
-                       bool *done)
+/* image and code of the folded shape; the result is one of them, or weights. *done: whether cuDNN has a plan for it. */
+static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
+                       struct dnn_operands *operands, bool *done)
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = gpu_of(&c->base);
     const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
-                                   .float_result = !c->rounded_gradient };
+                                   .float_result = float_result && c->base.precision == PRECISION_BF16 };
     struct dnn_plan *plan;
     TRY(gpu_plan(gpu, &spec, &plan));
     *done = plan != NULL;
     operands->weights = operands->weights ? operands->weights : c->weights;
     if (plan)
         TRY(dnn_run(plan, gpu->dnn, operands, gpu->workspace));
+fail:
+    return status;
+}
+
+/* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. */
+static enum status run_plain(struct cuda_conv *c, enum dnn_kind kind, struct dnn_operands *operands, enum element *type)
+{
+    enum status status = STATUS_OK;
+    bool done = false;
+    if (!c->rounded[kind])
+        TRY(run(c, kind, DNN_PLAIN, true, operands, &done));
+    if (!done) {
+        c->rounded[kind] = true;
+        TRY(run(c, kind, DNN_PLAIN, false, operands, &done));
+    }
+    *type = !c->rounded[kind] || c->base.precision != PRECISION_BF16 ? F32 : BF16;
 fail:
     return status;
 }
@@ -168,14 +185,15 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
                                       .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL };
         if (tail != DNN_PLAIN)
             fused.numbers = numbers_for(c, &q, kind, tail, e);
-        TRY(run(c, kind, tail, &fused, &done));
+        TRY(run(c, kind, tail, false, &fused, &done));
     }
     if (!done) {
+        enum element type;
         void *result = scratch + c->result_at;
         struct dnn_operands plain = { .image = kind == DNN_FORWARD ? in : result,
                                       .code = kind == DNN_FORWARD ? result : in };
-        TRY(run(c, kind, DNN_PLAIN, &plain, &done));
-        cuda_epilogue(&c->base, e, q.type, result, out, count / channels, channels);
+        TRY(run_plain(c, kind, &plain, &type));
+        cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
     }
 fail:
     return status;
@@ -203,14 +221,14 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
     struct queue q = cuda_conv_queue(conv);
-    bool done;
+    enum element type;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     if (!c->folds)
         return run_with(c, DNN_ADJOINT, in, out, e, scratch);
     struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
-    TRY(run(c, DNN_ADJOINT, DNN_PLAIN, &plain, &done));
-    kernel_unfold_image(&q, &c->fold, q.type, plain.image, e, out);
+    TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
+    kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
 fail:
     return status;
 }
@@ -222,15 +240,15 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct queue q = cuda_conv_queue(conv);
     size_t weights = conv_weight_count(&c->fold.folded);
     float *gradient = (float *)((char *)scratch + c->gradient_at);
-    void *as_given = c->rounded_gradient ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
-    bool done;
+    bool as_bf16 = c->rounded[DNN_GRADIENT], done;
+    void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     for (int t = 0; t < count; t++) {
         struct dnn_operands operands = { .image = folded(c, &q, terms[t].x, scratch), .code = terms[t].d,
                                          .weights = as_given };
-        TRY(run(c, DNN_GRADIENT, DNN_PLAIN, &operands, &done));
-        if (c->rounded_gradient)
+        TRY(run(c, DNN_GRADIENT, DNN_PLAIN, !as_bf16, &operands, &done));
+        if (as_bf16)
             kernel_from_activation(&q, as_given, gradient, weights);
         if (c->folds)
             kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, dw);

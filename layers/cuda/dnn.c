@@ -216,9 +216,10 @@ static void build(struct dnn_graph *g, const struct dnn_spec *spec)
     const struct conv_shape *s = &spec->shape;
     bool fused = spec->tail != DNN_PLAIN;
     cudnnDataType_t type = stored(spec);
-    cudnnDataType_t gradient = spec->kind == DNN_GRADIENT && spec->float_result ? CUDNN_DATA_FLOAT : type;
-    cudnnBackendDescriptor_t weights = tensor(g, WEIGHTS, gradient, s->d, s->c, s->k, s->k);
-    cudnnBackendDescriptor_t image = image_tensor(g, spec, IMAGE, type), code = code_tensor(g, spec, CODE, type);
+    cudnnDataType_t result_type = spec->float_result ? CUDNN_DATA_FLOAT : type;
+    cudnnBackendDescriptor_t weights = tensor(g, WEIGHTS, spec->kind == DNN_GRADIENT ? result_type : type, s->d, s->c, s->k, s->k);
+    cudnnBackendDescriptor_t image = image_tensor(g, spec, IMAGE, spec->kind == DNN_ADJOINT ? result_type : type);
+    cudnnBackendDescriptor_t code = code_tensor(g, spec, CODE, spec->kind == DNN_FORWARD ? result_type : type);
     cudnnBackendDescriptor_t result = spec->kind == DNN_FORWARD ? code : image;
     cudnnBackendDescriptor_t sums = fused ? between(g, spec) : result;
     convolution(g, spec, spec->kind == DNN_ADJOINT ? sums : image, spec->kind == DNN_FORWARD ? sums : code, weights);
@@ -380,5 +381,5 @@ void dnn_spec_key(const struct dnn_spec *spec, char key[128])
     const struct conv_shape *s = &spec->shape;
     snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
              tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, s->stride, s->pad, precision_name(spec->precision),
-             spec->kind == DNN_GRADIENT && spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
+             spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
 }

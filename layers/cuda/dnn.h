@@ -19,7 +19,7 @@ struct dnn_spec {
     enum dnn_tail tail;
     struct conv_shape shape;
     enum precision precision;
-    bool float_result; /* of a gradient in bf16: fp32 instead of bf16 */
+    bool float_result; /* of a gradient or of a plain convolution in bf16: fp32 instead of bf16 */
 };
 /* "cudnn.91900.forward.shrink.8x32x32x64.64.3.1.1.bf16" */
 void dnn_spec_key(const struct dnn_spec *spec, char key[128]);

@@ -102,7 +102,7 @@ static enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
 {
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
-    size_t bytes = precision_bytes(spec->precision);
+    size_t bytes = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
     if (cudaMalloc(&trial->image, conv_in_count(s) * bytes) != cudaSuccess ||
         cudaMalloc(&trial->code, conv_out_count(s) * bytes) != cudaSuccess ||
         cudaMalloc(&trial->weights, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
@@ -197,8 +197,14 @@ enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_pl
             *plan = gpu->plans[i].plan;
             return STATUS_OK;
         }
-    if (gpu->plan_count == GPU_MOST_PLANS)
-        FAIL(STATUS_BUG, "more than %d plans of convolutions", GPU_MOST_PLANS);
+    if (gpu->plan_count == gpu->plan_room) {
+        int room = gpu->plan_room ? 2 * gpu->plan_room : 64;
+        struct gpu_plan *plans = realloc(gpu->plans, (size_t)room * sizeof *plans);
+        if (!plans)
+            FAIL(STATUS_NOMEM, "out of memory for plans of convolutions");
+        gpu->plans = plans;
+        gpu->plan_room = room;
+    }
     if (spec->tail == DNN_PLAIN && tuned && !tuned_number(tuned, entry.key, &choice))
         TRY(fastest_plan(gpu, spec, entry.key, &entry.plan));
     else
@@ -219,7 +225,7 @@ static void *stream(struct device *device)
 static void close_device(struct device *device)
 {
     struct gpu *gpu = of(device);
-    for (int i = 0; gpu->plans && i < gpu->plan_count; i++)
+    for (int i = 0; i < gpu->plan_count; i++)
         dnn_plan_destroy(gpu->plans[i].plan);
     free(gpu->plans);
     if (gpu->dnn)
@@ -296,7 +302,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     struct gpu *gpu = NULL;
     TRY(cuda_check(index));
     gpu = calloc(1, sizeof *gpu);
-    if (!gpu || !(gpu->plans = calloc(GPU_MOST_PLANS, sizeof *gpu->plans)))
+    if (!gpu)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(start(gpu, index));
     struct backend *table = &gpu->base.table;

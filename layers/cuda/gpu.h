@@ -7,7 +7,6 @@
 #include "layers/cuda/device.h"
 #include "layers/cuda/dnn.h"
 
-enum { GPU_MOST_PLANS = 1024 };
 #define GPU_WORKSPACE ((size_t)256 << 20) /* bytes that a convolution's plan may use */
 
 struct gpu {
@@ -21,7 +20,7 @@ struct gpu {
         char key[128];
         struct dnn_plan *plan; /* NULL: cuDNN has none */
     } *plans;
-    int plan_count;
+    int plan_count, plan_room;
 };
 
 /* Remembers the first failure. */

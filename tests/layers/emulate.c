@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <ucontext.h>
 
+#include "tests/layers/fake_cuda.h"
+
 enum { MOST_THREADS = 1024, MOST_SHARED = 16, LANES = 32, STACK = 128 * 1024 };
 
 enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
@@ -189,9 +191,11 @@ void emulate_launch(emulated_kernel *kernel, const void *arguments, unsigned thr
     running_arguments = arguments;
     blockDim = (struct emulated_index){ threads, 1 };
     gridDim = (struct emulated_index){ (unsigned)blocks_x, (unsigned)blocks_y };
+    fake_cuda_open();
     for (size_t i = 0; i < blocks_x * blocks_y; i++) {
         size_t b = backwards ? blocks_x * blocks_y - 1 - i : i;
         blockIdx = (struct emulated_index){ (unsigned)(b % blocks_x), (unsigned)(b / blocks_x) };
         run_block();
     }
+    fake_cuda_close();
 }

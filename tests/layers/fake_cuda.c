@@ -1,0 +1,221 @@
+/* fake_cuda.c - CUDA's run-time without a GPU: every call is done at once. New memory is NaN, behind each allocation lies a
+ * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. */
+#include "tests/layers/fake_cuda.h"
+
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { MOST_ALLOCATIONS = 256 };
+#define DEVICE_BYTES ((size_t)4 << 30)
+#define FILLED_BYTES ((size_t)64 << 20) /* larger ones stay as the kernel gives them */
+
+static struct allocation {
+    char *memory;
+    size_t bytes, pages; /* asked for; in bytes, without the guard */
+} allocations[MOST_ALLOCATIONS];
+static int allocation_count, open_count;
+static size_t used;
+
+struct fake_stream { bool alive; };
+struct fake_event { bool recorded; };
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+static void protect(int how)
+{
+    for (int i = 0; i < allocation_count; i++)
+        if (mprotect(allocations[i].memory, allocations[i].pages, how) != 0)
+            abort();
+}
+
+void fake_cuda_open(void)
+{
+    if (open_count++ == 0)
+        protect(PROT_READ | PROT_WRITE);
+}
+
+void fake_cuda_close(void)
+{
+    if (--open_count == 0)
+        protect(PROT_NONE);
+}
+
+static struct allocation *find(const void *memory)
+{
+    for (int i = 0; i < allocation_count; i++)
+        if ((const char *)memory >= allocations[i].memory && (const char *)memory < allocations[i].memory + allocations[i].pages)
+            return &allocations[i];
+    return NULL;
+}
+
+bool fake_cuda_owns(const void *memory, size_t bytes)
+{
+    const struct allocation *a = find(memory);
+    return a && (const char *)memory + bytes <= a->memory + a->bytes;
+}
+
+int fake_cuda_allocations(void)
+{
+    return allocation_count;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes)
+{
+    size_t pages = whole_pages(bytes);
+    if (used + pages > DEVICE_BYTES || allocation_count == MOST_ALLOCATIONS)
+        return cudaErrorMemoryAllocation;
+    char *at = mmap(NULL, pages + whole_pages(1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return cudaErrorMemoryAllocation;
+    used += pages;
+    allocations[allocation_count++] = (struct allocation){ at, bytes, pages };
+    fake_cuda_open();
+    if (pages <= FILLED_BYTES)
+        memset(at, 0xff, pages);
+    fake_cuda_close();
+    *memory = at;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    struct allocation *a = memory ? find(memory) : NULL;
+    if (!memory)
+        return cudaSuccess;
+    if (!a || a->memory != memory)
+        return cudaErrorInvalidValue;
+    munmap(a->memory, a->pages + whole_pages(1));
+    used -= a->pages;
+    *a = allocations[--allocation_count];
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *there, size_t *all)
+{
+    *all = DEVICE_BYTES;
+    *there = DEVICE_BYTES - used;
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemset(void *to, int value, size_t bytes)
+{
+    if (bytes > 0 && !fake_cuda_owns(to, bytes))
+        return cudaErrorInvalidValue;
+    fake_cuda_open();
+    memset(to, value, bytes);
+    fake_cuda_close();
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+    return stream && stream->alive ? cudaMemset(to, value, bytes) : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    const void *device = kind == cudaMemcpyHostToDevice ? to : from, *host = kind == cudaMemcpyHostToDevice ? from : to;
+    if (!stream || !stream->alive || (bytes > 0 && (!fake_cuda_owns(device, bytes) || find(host))))
+        return cudaErrorInvalidValue;
+    fake_cuda_open();
+    memcpy(to, from, bytes);
+    fake_cuda_close();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    (void)flags;
+    *stream = malloc(sizeof **stream);
+    if (!*stream)
+        return cudaErrorMemoryAllocation;
+    (*stream)->alive = true;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    free(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    *event = calloc(1, sizeof **event);
+    return *event ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    event->recorded = true;
+    return cudaStreamSynchronize(stream);
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    return event->recorded ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
+{
+    *ms = 1;
+    return start->recorded && end->recorded ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorInvalidValue ? "invalid argument" : "fine";
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    *count = 1;
+    return cudaSuccess;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
+{
+    *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
+    return cudaSetDevice(device);
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}

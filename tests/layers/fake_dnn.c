@@ -1,0 +1,201 @@
+/* fake_dnn.c - what cuDNN's graphs of dnn.h compute, by the plain convolutions: in fp32 over operands of the plan's
+ * precision, rounded once when the result is stored. Masked adjoints have no plan, so that conv.c does without them. */
+#include <cudnn_graph.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "layers/cuda/dnn.h"
+#include "layers/element.h"
+#include "layers/ref/ref.h"
+#include "tests/layers/fake_cuda.h"
+
+enum { PROPOSALS = 2 };
+
+struct fake_cudnn { cudaStream_t stream; };
+
+/* Of a plan; its own memory is the host's. */
+struct dnn_graph {
+    struct dnn_spec spec;
+    struct conv *plain;
+    void *packed, *scratch;
+    float *image, *code, *weights;
+};
+
+size_t cudnnGetVersion(void)
+{
+    return 91900;
+}
+
+const char *cudnnGetErrorString(cudnnStatus_t status)
+{
+    return status == CUDNN_STATUS_SUCCESS ? "success" : "not initialized";
+}
+
+cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
+{
+    *handle = calloc(1, sizeof **handle);
+    return *handle ? CUDNN_STATUS_SUCCESS : CUDNN_STATUS_NOT_INITIALIZED;
+}
+
+cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream)
+{
+    handle->stream = stream;
+    return CUDNN_STATUS_SUCCESS;
+}
+
+cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
+{
+    free(handle);
+    return CUDNN_STATUS_SUCCESS;
+}
+
+static bool has_plan(const struct dnn_spec *s, int choice)
+{
+    return choice < PROPOSALS && (s->kind != DNN_ADJOINT || s->tail != DNN_MASK_ADD);
+}
+
+enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
+                            const struct dnn_spec *spec, int choice, size_t most)
+{
+    enum status status = STATUS_OK;
+    static const unsigned uses[] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
+    struct arena measure = { 0 };
+    struct dnn_plan *plan = calloc(1, sizeof *plan);
+    struct dnn_graph *g = calloc(1, sizeof *g);
+    (void)properties;
+    (void)most;
+    *out = NULL;
+    if (!plan || !g)
+        FAIL(STATUS_NOMEM, "out of memory");
+    if (!handle || !handle->stream || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->tail != DNN_PLAIN) || spec->shape.c % 8 != 0)
+        FAIL(STATUS_BUG, "cuDNN is not asked like that");
+    if (!has_plan(spec, choice))
+        goto fail;
+    g->spec = *spec;
+    TRY(ref_conv_create(NULL, &spec->shape, PRECISION_FP32, uses[spec->kind], &g->plain));
+    ref_conv_place(g->plain, &measure);
+    g->packed = aligned_alloc(ARENA_ALIGN, measure.used + ARENA_ALIGN);
+    g->scratch = malloc(g->plain->scratch + 1);
+    g->image = malloc(conv_in_count(&spec->shape) * sizeof *g->image);
+    g->code = malloc(conv_out_count(&spec->shape) * sizeof *g->code);
+    g->weights = malloc(conv_weight_count(&spec->shape) * sizeof *g->weights);
+    if (!g->packed || !g->scratch || !g->image || !g->code || !g->weights)
+        FAIL(STATUS_NOMEM, "out of memory");
+    measure = (struct arena){ .memory = g->packed, .size = measure.used };
+    ref_conv_place(g->plain, &measure);
+    plan->graph = g;
+    *out = plan;
+    return STATUS_OK;
+fail:
+    if (plan)
+        plan->graph = g;
+    dnn_plan_destroy(plan);
+    return status;
+}
+
+void dnn_plan_destroy(struct dnn_plan *plan)
+{
+    struct dnn_graph *g = plan ? plan->graph : NULL;
+    if (g) {
+        ref_conv_destroy(g->plain);
+        free(g->packed);
+        free(g->scratch);
+        free(g->image);
+        free(g->code);
+        free(g->weights);
+        free(g);
+    }
+    free(plan);
+}
+
+static void read_floats(enum precision precision, const void *from, float *to, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] = element_load(precision, from, i);
+}
+
+/* See enum dnn_tail. */
+static float tail(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
+{
+    const float *number = o->numbers; /* a, n, t */
+    bool adds = s->tail == DNN_ADD || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
+    if (s->tail == DNN_PLAIN)
+        return v;
+    v *= number[0];
+    if (adds)
+        v += element_load(s->precision, o->add, i);
+    if (s->tail == DNN_SCALE || s->tail == DNN_ADD)
+        return v;
+    v *= number[1];
+    if (s->tail == DNN_MASK_ADD)
+        return element_load(s->precision, o->mask, i) != 0 ? v : 0;
+    v -= number[2];
+    return v > 0 ? v : 0;
+}
+
+static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
+{
+    enum status status = STATUS_OK;
+    const struct dnn_spec *s = &g->spec;
+    const struct epilogue plain = { .alpha = 1 };
+    size_t images = conv_in_count(&s->shape), codes = conv_out_count(&s->shape), weights = conv_weight_count(&s->shape);
+    if (s->kind != DNN_ADJOINT)
+        read_floats(s->precision, o->image, g->image, images);
+    if (s->kind != DNN_FORWARD)
+        read_floats(s->precision, o->code, g->code, codes);
+    if (s->kind == DNN_GRADIENT) {
+        const struct gradient_term term = { g->image, g->code, 1 };
+        memset(g->weights, 0, weights * sizeof *g->weights);
+        TRY(ref_conv_gradient(g->plain, &term, 1, g->weights, g->scratch));
+        for (size_t i = 0; i < weights; i++)
+            element_store(s->float_result ? PRECISION_FP32 : s->precision, (void *)o->weights, i, g->weights[i]);
+        return STATUS_OK;
+    }
+    read_floats(s->precision, o->weights, g->weights, weights);
+    TRY(ref_conv_load(g->plain, g->weights, g->scratch));
+    if (s->kind == DNN_FORWARD)
+        TRY(ref_conv_forward(g->plain, g->image, g->code, &plain, g->scratch));
+    else
+        TRY(ref_conv_adjoint(g->plain, g->code, g->image, &plain, g->scratch));
+    const float *sums = s->kind == DNN_FORWARD ? g->code : g->image;
+    void *result = (void *)(s->kind == DNN_FORWARD ? o->code : o->image);
+    for (size_t i = 0; i < (s->kind == DNN_FORWARD ? codes : images); i++)
+        element_store(s->float_result ? PRECISION_FP32 : s->precision, result, i, tail(s, o, sums[i], i));
+fail:
+    return status;
+}
+
+/* A tensor of the graph lies on the device, aligned as its descriptor says. */
+static bool fine(const void *memory, size_t bytes, size_t alignment)
+{
+    return fake_cuda_owns(memory, bytes) && (uintptr_t)memory % alignment == 0;
+}
+
+enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
+{
+    enum status status = STATUS_OK;
+    const struct dnn_spec *s = &plan->graph->spec;
+    size_t bytes = precision_bytes(s->precision), result_bytes = s->float_result ? sizeof(float) : bytes;
+    size_t result = (s->kind == DNN_FORWARD ? conv_out_count(&s->shape) : conv_in_count(&s->shape)) * bytes;
+    bool adds = s->tail == DNN_ADD || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
+    if (!handle || !fake_cuda_owns(workspace, 1) || !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
+        !fine(o->code, conv_out_count(&s->shape) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
+        !fine(o->weights, conv_weight_count(&s->shape) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
+        (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
+        (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
+        FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
+    fake_cuda_open();
+    status = compute(plan->graph, o);
+    fake_cuda_close();
+fail:
+    return status;
+}
+
+void dnn_spec_key(const struct dnn_spec *spec, char key[128])
+{
+    const struct conv_shape *s = &spec->shape;
+    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->tail, s->n, s->h, s->w, s->c, s->d, s->k,
+             s->stride, s->pad, spec->precision, spec->float_result);
+}
