@@ -7,7 +7,7 @@ enum { BLOCK = 2 * EDGE }; /* pixels at a time */
 
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
-    return use == CONV_ADJOINT && s->k > 1 && s->c <= MOST_FEW;
+    return use == CONV_ADJOINT && s->k > 1 && s->c <= MOST_FEW && s->d >= DEPTH;
 }
 
 static int columns_of(const struct conv_shape *s)

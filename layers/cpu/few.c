@@ -12,9 +12,10 @@ enum { PIXELS = 6 };
 #endif
 enum { PANEL = 2 * WIDTH, BLOCK = 24 }; /* columns of a product, and pixels at a time */
 
+/* With fewer atoms the additions would outweigh the products. */
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
-    return use == CONV_ADJOINT && s->c <= MOST_FEW;
+    return use == CONV_ADJOINT && s->c <= MOST_FEW && s->d >= 32;
 }
 
 static int columns_of(const struct conv_shape *s)
