@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,10 +139,14 @@ class Kills(RunTest):
         whole, parts = self.config("whole"), self.config("parts")
         subprocess.run(self.command(whole, f"train.steps={steps}", "eval.every_epochs=0", "checkpoint.every_epochs=0",
                                     ranks=self.RANKS), check=True, stdout=subprocess.DEVNULL, timeout=600 + 10 * KILLS)
-        kills = 0
+        kills, again = 0, 5
         while kills < KILLS:
-            if self.disturbed(dice, parts, steps):
-                break  # sooner than thought: what is left to do was done
+            if self.disturbed(dice, parts, steps):  # sooner than thought: what was left to do is done
+                if kills or not again:
+                    break
+                again -= 1
+                shutil.rmtree(self.path("parts"))
+                continue
             kills += 1
             self.check_damage()
             if kills % 10 == 0:
