@@ -165,7 +165,8 @@ class Eval(RunTest):
     def test_attacks(self):
         specs = ["pgd:eps=0,steps=1", "pgd:eps=1/255,steps=5", "pgd:eps=8/255", "pgd:norm=l2,eps=1,steps=10",
                  "apgd-ce:eps=8/255,steps=15", "apgd-t:eps=8/255,steps=8", "square:eps=8/255,queries=60"]
-        got = self.evaluate(*(a for s in specs for a in ("--attack", s)), "--no-checks", "--limit", "24")
+        got = self.evaluate(*(a for s in specs for a in ("--attack", s)), "--no-checks", "--limit", "24",
+                            data="train")  # learnt by heart, so that there is something to take
         top1 = [a["top1"] for a in got["attacks"]]
         self.assertEqual(top1[0], got["top1"])  # a ball of radius 0
         self.assertLessEqual(top1[2], top1[1])
@@ -176,7 +177,7 @@ class Eval(RunTest):
         got = self.evaluate("--attack", "pgd:eps=8/255,steps=4,step=4/255", "--limit", "8")
         self.assertIsInstance(got["warnings"], list)
         # a step of no size is a masked gradient if there ever was one: more queries beat it, and unbounded eps does nothing
-        weak = self.evaluate("--attack", "pgd:eps=16/255,steps=1,step=0", "--limit", "24")
+        weak = self.evaluate("--attack", "pgd:eps=16/255,steps=1,step=0", "--limit", "24", data="train")
         self.assertTrue(any("masked gradients" in w for w in weak["warnings"]), weak["warnings"])
 
     def test_usage(self):
