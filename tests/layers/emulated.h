@@ -4,9 +4,9 @@
 
 #include "layers/backend.h"
 
-/* As device_open, and "emulated" where the build has it. */
 /* NULL, or why a test of this kind cannot run here: print it and exit 77. */
 const char *any_device_missing(const char *kind);
+/* As device_open, and "emulated" where the build has it. */
 enum status any_device_open(struct device **device, const char *kind, enum precision precision, int threads);
 
 #endif

@@ -1,4 +1,4 @@
-/* fake_cuda.c - CUDA's run-time without a GPU: every call is done at once. New memory is NaN, behind each allocation lies a
+/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once. New memory is NaN, behind each allocation lies a
  * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. */
 #include "tests/layers/fake_cuda.h"
 
@@ -20,8 +20,9 @@ static struct allocation {
 static int allocation_count, open_count;
 static size_t used;
 
-struct fake_stream { bool alive; };
-struct fake_event { bool recorded; };
+struct fake_stream { bool alive, stuck; };
+struct fake_event { bool recorded, stuck; };
+static int current;
 
 static size_t whole_pages(size_t bytes)
 {
@@ -137,13 +138,24 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     *stream = malloc(sizeof **stream);
     if (!*stream)
         return cudaErrorMemoryAllocation;
-    (*stream)->alive = true;
+    **stream = (struct fake_stream){ .alive = true };
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    (void)flags;
+    return event->recorded && !event->stuck ? cudaStreamSynchronize(stream) : cudaErrorInvalidValue;
+}
+
+void fake_cuda_stick(cudaStream_t stream, bool stuck)
+{
+    stream->stuck = stuck;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -158,9 +170,19 @@ cudaError_t cudaEventCreate(cudaEvent_t *event)
     return *event ? cudaSuccess : cudaErrorMemoryAllocation;
 }
 
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    return flags == cudaEventDisableTiming ? cudaEventCreate(event) : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    return event->recorded && event->stuck ? cudaErrorNotReady : cudaEventSynchronize(event);
+}
+
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    event->recorded = true;
+    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck };
     return cudaStreamSynchronize(stream);
 }
 
@@ -188,24 +210,47 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorInvalidValue ? "invalid argument" : "fine";
+    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" : "fine";
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
-    *count = 1;
-    return cudaSuccess;
+    const char *gpus = getenv("CSC_FAKE_GPUS");
+    *count = gpus ? atoi(gpus) : 1;
+    return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+static cudaError_t there_is(int device)
+{
+    int count;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    return error != cudaSuccess ? error : device >= 0 && device < count ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-    return device == 0 ? cudaSuccess : cudaErrorInvalidValue;
+    cudaError_t error = there_is(device);
+    current = error == cudaSuccess ? device : current;
+    return error;
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = current;
+    return cudaSuccess;
+}
+
+/* CSC_FAKE_SHARED_GPU: all are the same one, as where a scheduler shows every rank only that. */
+cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
+{
+    snprintf(id, (size_t)length, "0000:%02x:00.0", getenv("CSC_FAKE_SHARED_GPU") ? 1 : device + 1);
+    return there_is(device);
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
 {
     *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
-    return cudaSetDevice(device);
+    return there_is(device);
 }
 
 cudaError_t cudaDriverGetVersion(int *version)

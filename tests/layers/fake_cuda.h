@@ -12,6 +12,10 @@ void fake_cuda_close(void);
 /* Whether all of it lies in one allocation that has not been freed. */
 bool fake_cuda_owns(const void *memory, size_t bytes);
 
+struct fake_stream;
+/* Events recorded on a stuck stream never come to pass. */
+void fake_cuda_stick(struct fake_stream *stream, bool stuck);
+
 /* Allocations that have not been freed. */
 int fake_cuda_allocations(void);
 

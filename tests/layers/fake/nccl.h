@@ -1,0 +1,28 @@
+/* nccl.h - as much of NCCL as comm/nccl.c asks for, served by fake_nccl.c over MPI. */
+#ifndef CSC_TESTS_FAKE_NCCL_H
+#define CSC_TESTS_FAKE_NCCL_H
+
+#include <cuda_runtime_api.h>
+
+typedef enum { ncclSuccess, ncclInvalidArgument, ncclInvalidUsage, ncclRemoteError, ncclInProgress } ncclResult_t;
+typedef enum { ncclFloat32, ncclBfloat16 } ncclDataType_t;
+typedef enum { ncclSum } ncclRedOp_t;
+typedef struct { char internal[128]; } ncclUniqueId;
+typedef struct { int blocking; } ncclConfig_t;
+#define NCCL_CONFIG_INITIALIZER { .blocking = 1 }
+typedef struct fake_nccl *ncclComm_t;
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id);
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config);
+ncclResult_t ncclCommRegister(ncclComm_t comm, void *memory, size_t bytes, void **handle);
+ncclResult_t ncclCommDeregister(ncclComm_t comm, void *handle);
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                           cudaStream_t stream);
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error);
+ncclResult_t ncclCommFinalize(ncclComm_t comm);
+ncclResult_t ncclCommDestroy(ncclComm_t comm);
+ncclResult_t ncclCommAbort(ncclComm_t comm);
+const char *ncclGetErrorString(ncclResult_t error);
+const char *ncclGetLastError(ncclComm_t comm);
+
+#endif

@@ -1,0 +1,174 @@
+/* fake_nccl.c - NCCL over MPI and the memory of fake_cuda.c. Each call of a communicator that does not block is under way for
+ * a few questions after its end. CSC_FAKE_NCCL makes a sum go wrong: "error@N", the Nth finds that a rank was lost; "hang@N",
+ * it never ends; "start", no communicator comes about. */
+#include <mpi.h>
+#include <nccl.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/status.h"
+#include "comm/nccl_cast.h"
+#include "layers/element.h"
+#include "tests/layers/fake_cuda.h"
+
+enum { QUESTIONS = 3 }; /* until a call has ended */
+
+struct fake_nccl {
+    MPI_Comm ranks;
+    int asked; /* since the last call */
+    long sums;
+    bool lost, hangs;
+    void *registered;
+    size_t registered_bytes;
+    cudaStream_t stuck;
+};
+
+static bool told(const char *what, long n)
+{
+    const char *text = getenv("CSC_FAKE_NCCL");
+    size_t length = strlen(what);
+    return text && strncmp(text, what, length) == 0 && (text[length] == '\0' || strtol(text + length + 1, NULL, 10) == n);
+}
+
+static ncclResult_t under_way(ncclComm_t comm)
+{
+    comm->asked = 0;
+    return ncclInProgress;
+}
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
+{
+    memset(id, 7, sizeof *id);
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config)
+{
+    int mpi_ranks, mpi_rank;
+    MPI_Comm_size(MPI_COMM_WORLD, &mpi_ranks);
+    MPI_Comm_rank(MPI_COMM_WORLD, &mpi_rank);
+    if (ranks != mpi_ranks || rank != mpi_rank || config->blocking || id.internal[0] != 7)
+        return ncclInvalidArgument;
+    *comm = calloc(1, sizeof **comm);
+    if (!*comm)
+        return ncclInvalidUsage;
+    MPI_Comm_dup(MPI_COMM_WORLD, &(*comm)->ranks);
+    (*comm)->hangs = told("start", 0);
+    return under_way(*comm);
+}
+
+ncclResult_t ncclCommRegister(ncclComm_t comm, void *memory, size_t bytes, void **handle)
+{
+    if (!fake_cuda_owns(memory, bytes) || comm->registered)
+        return ncclInvalidArgument;
+    comm->registered = *handle = memory;
+    comm->registered_bytes = bytes;
+    return under_way(comm);
+}
+
+ncclResult_t ncclCommDeregister(ncclComm_t comm, void *handle)
+{
+    if (handle != comm->registered)
+        return ncclInvalidArgument;
+    comm->registered = NULL;
+    return ncclSuccess;
+}
+
+static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type)
+{
+    (void)type;
+    for (int i = 0; i < *count; i++)
+        ((bf16 *)inout)[i] = bf16_from_float(bf16_to_float(((bf16 *)in)[i]) + bf16_to_float(((bf16 *)inout)[i]));
+}
+
+static void sum(ncclComm_t comm, void *data, size_t count, ncclDataType_t type)
+{
+    MPI_Op op = MPI_SUM;
+    if (type == ncclBfloat16)
+        MPI_Op_create(sum_bf16, 1, &op);
+    MPI_Allreduce(MPI_IN_PLACE, data, (int)count, type == ncclFloat32 ? MPI_FLOAT : MPI_UINT16_T, op, comm->ranks);
+    if (type == ncclBfloat16)
+        MPI_Op_free(&op);
+}
+
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                           cudaStream_t stream)
+{
+    size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(bf16));
+    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || comm->asked < QUESTIONS)
+        return ncclInvalidArgument; /* also where the call before it was not waited for */
+    comm->sums++;
+    if (told("error", comm->sums) || told("hang", comm->sums)) {
+        comm->lost = told("error", comm->sums);
+        comm->stuck = stream;
+        fake_cuda_stick(stream, true);
+        return under_way(comm);
+    }
+    fake_cuda_open();
+    sum(comm, to, count, type);
+    fake_cuda_close();
+    return under_way(comm);
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
+{
+    *error = comm->hangs || comm->asked++ < QUESTIONS ? ncclInProgress : comm->lost ? ncclRemoteError : ncclSuccess;
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t comm)
+{
+    return under_way(comm);
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm)
+{
+    if (comm->stuck)
+        fake_cuda_stick(comm->stuck, false);
+    free(comm); /* not MPI's part: peers may be gone */
+    return ncclSuccess;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm)
+{
+    if (comm->asked < QUESTIONS || comm->registered)
+        return ncclInvalidUsage;
+    MPI_Comm_free(&comm->ranks);
+    free(comm);
+    return ncclSuccess;
+}
+
+const char *ncclGetErrorString(ncclResult_t error)
+{
+    return error == ncclRemoteError ? "remote process exited or there was a network error" : "invalid argument";
+}
+
+const char *ncclGetLastError(ncclComm_t comm)
+{
+    return comm && comm->lost ? "socket closed by a peer of the fake NCCL" : "";
+}
+
+/* ---- comm/nccl_cast.cu ---- */
+
+cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
+{
+    if (!fake_cuda_owns(from, count * sizeof *from) || !fake_cuda_owns(to, count * sizeof *to))
+        return cudaErrorInvalidValue;
+    fake_cuda_open();
+    for (size_t i = 0; i < count; i++)
+        to[i] = bf16_from_float(from[i]);
+    fake_cuda_close();
+    return cudaStreamSynchronize(stream);
+}
+
+cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
+{
+    if (!fake_cuda_owns(from, count * sizeof *from) || !fake_cuda_owns(to, count * sizeof *to))
+        return cudaErrorInvalidValue;
+    fake_cuda_open();
+    for (size_t i = 0; i < count; i++)
+        to[i] = bf16_to_float(from[i]);
+    fake_cuda_close();
+    return cudaStreamSynchronize(stream);
+}

@@ -1,0 +1,90 @@
+"""Whole runs on emulated GPUs: the trainer over the CUDA backend and NCCL's communicator, with device memory closed to the host.
+
+usage: test_emulated.py BUILD_DIR [unittest arguments]
+"""
+import os
+import unittest
+
+import runs
+from runs import RunTest, main, mpirun, relative_error
+
+EMULATED = os.path.join(runs.BUILD, "tests", "runs", "csc-train-emulated")
+CONFIG = """
+run: {dir: RUN, log_every: 1}
+model: {arch: sdnet18, width: 8}
+data: {train: DATA/train, val: DATA/val, augment: cifar, workers: 1}
+train: {steps: 3, batch: 8, micro_batch: 4, lr: 0.05, momentum: 0.9, nesterov: true, weight_decay: 5e-4, ema: 0.9}
+device: {kind: KIND, precision: fp32, threads: 1}
+eval: {batch: 32}
+comm: {timeout_s: 20}
+checkpoint: {keep: 20, every_steps: 1}
+"""
+
+
+class Emulated(RunTest):
+    program = EMULATED
+
+    def run_on(self, kind, run, *arguments, ranks=1, code=0, **environment):
+        os.environ.update(environment)
+        try:
+            self.program = runs.TRAIN if kind == "cpu" else EMULATED
+            return self.train(self.config(run, CONFIG.replace("KIND", kind)), *arguments, ranks=ranks, code=code)
+        finally:
+            for name in environment:
+                del os.environ[name]
+
+    def test_as_on_the_cpu(self):
+        for arch, steps in (("sdnet18", 3), ("sdnet18-all", 1)):  # -all: later steps depend on how codes at a threshold round
+            for kind in ("cpu", "cuda"):
+                self.run_on(kind, kind, f"model.arch={arch}", f"train.steps={steps}")
+            want, got = self.losses("cpu"), self.losses("cuda")
+            self.assertEqual(list(got), list(range(1, steps + 1)))
+            for step, loss in want.items():
+                self.assertAlmostEqual(got[step], loss, delta=1e-5)
+            self.assertLess(relative_error(self.optimizer("cuda", 1), self.optimizer("cpu", 1)), 1e-4)
+            self.assertEqual([m["images"] for m in self.metrics("cuda", "eval")], [32])
+
+    def test_bf16(self):
+        self.run_on("cpu", "cpu", "train.steps=1")
+        self.run_on("cuda", "cuda", "train.steps=1", "device.precision=bf16")
+        self.assertAlmostEqual(self.losses("cuda")[1], self.losses("cpu")[1], delta=0.02)
+
+    def test_resume(self):
+        config = self.config("whole", CONFIG.replace("KIND", "cuda"))
+        self.train(config)
+        config = self.config("halves", CONFIG.replace("KIND", "cuda"))
+        self.train(config, "--stop-after=1", code=75)
+        self.train(config, "--resume=auto")
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            self.assert_same_file(self.checkpoint("whole", 3, name), self.checkpoint("halves", 3, name))
+
+    @unittest.skipUnless(mpirun(), "no MPI")
+    def test_two_gpus(self):
+        self.run_on("cuda", "one")
+        self.run_on("cuda", "two", ranks=2, CSC_FAKE_GPUS="2")
+        self.run_on("cuda", "bf16", "comm.grad_dtype=bf16", ranks=2, CSC_FAKE_GPUS="2")
+        one, two, bf16 = self.losses("one"), self.losses("two"), self.losses("bf16")
+        self.assertAlmostEqual(two[1], one[1], delta=1e-6)
+        self.assertAlmostEqual(bf16[1], one[1], delta=1e-2)
+        for other, tolerance in (("two", 1e-5), ("bf16", 1e-2)):
+            self.assertLess(relative_error(self.optimizer(other, 1), self.optimizer("one", 1)), tolerance)
+
+    @unittest.skipUnless(mpirun(), "no MPI")
+    def test_failures(self):
+        for environment, arguments, code, words in (
+                ({"CSC_FAKE_GPUS": "1"}, [], 2, ["rank 1 of this host has no GPU of its own", "start as many ranks as GPUs"]),
+                ({"CSC_FAKE_SHARED_GPU": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0"]),
+                ({}, ["run.deterministic=true"], 2, ["run.deterministic", "use one GPU, or the CPU"]),
+                ({"CSC_FAKE_NCCL": "error@4"}, [], 69, ["socket closed by a peer of the fake NCCL"]),
+                ({"CSC_FAKE_NCCL": "hang@4"}, ["comm.timeout_s=3"], 69, ["waited 3 s", "a rank hangs or was lost"]),
+                ({"CSC_FAKE_NCCL": "start"}, ["comm.timeout_s=3"], 69, ["no answer within comm.timeout_s"])):
+            with self.subTest(environment=environment, arguments=arguments):
+                done = self.run_on("cuda", "fails", *arguments, ranks=2, code=code, **{"CSC_FAKE_GPUS": "2", **environment})
+                for word in words:
+                    self.assertIn(word, done.stderr)
+                said = [line for line in done.stderr.splitlines() if line.startswith("csc-train:") and "warning" not in line]
+                self.assertEqual(len(said), 1, done.stderr)
+
+
+if __name__ == "__main__":
+    main()
