@@ -211,12 +211,23 @@ fail:
     return status;
 }
 
+static size_t slot_bytes(const struct loader_config *c)
+{
+    size_t values = (size_t)c->micro_batch * c->image_size * c->image_size * 3;
+    return (values * sizeof(float) + 63) / 64 * 64;
+}
+
+float *loader_memory(const struct loader *l, int i, size_t *bytes)
+{
+    *bytes = slot_bytes(&l->config);
+    return i < l->slot_count ? l->slots[i].images : NULL;
+}
+
 static enum status make_slots(struct loader *l)
 {
     enum status status = STATUS_OK;
     const struct loader_config *c = &l->config;
-    size_t n = (size_t)c->micro_batch, values = n * c->image_size * c->image_size * 3;
-    size_t bytes = (values * sizeof(float) + 63) / 64 * 64;
+    size_t n = (size_t)c->micro_batch, bytes = slot_bytes(c);
     l->slot_count = c->prefetch + 1;
     l->slots = calloc((size_t)l->slot_count, sizeof *l->slots);
     if (!l->slots)

@@ -4,6 +4,7 @@
 #define CSC_DATA_LOADER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -49,6 +50,10 @@ struct micro_batch {
 
 enum status loader_create(struct loader **loader, const struct loader_config *config);
 void loader_destroy(struct loader *loader); /* stops its threads; NULL is fine */
+
+/* The memory of all images of micro-batch i of those that exist at once, for a device that wants to know it; NULL behind the
+ * last. */
+float *loader_memory(const struct loader *loader, int i, size_t *bytes);
 
 /* Optimizer steps in an epoch: samples / batch, the partial last one dropped. */
 int64_t loader_steps_per_epoch(const struct loader *loader);

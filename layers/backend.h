@@ -105,7 +105,14 @@ struct backend {
      * work after it. The slot is NULL where memory is the host's. */
     void *(*stream)(struct device *device);
 
-    /* Between the host's floats and activations of the device's precision. */
+    /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
+     * computed, and the upload from there that follows, of as many, finds it done. `from` must stay as it is until that
+     * returns; one may be under way. Memory that pin has made known is copied faster, and only so. */
+    enum status (*pin)(struct device *device, void *memory, size_t bytes);
+    void (*unpin)(struct device *device, void *memory);
+    void (*stage)(struct device *device, const float *from, size_t count);
+
+    /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
     void (*download)(struct device *device, float *to, const void *from, size_t count);
 
@@ -133,10 +140,10 @@ struct backend {
                     size_t count);
     double (*dot)(struct device *device, const float *x, const float *y, size_t count);
 
-    /* The end of a power iteration: with code = A^T v and image = A code, v = image / |image|; returns lambda_max =
-     * |code|^2 / |v|^2 of the v before if `wanted`, else 0 without waiting for it. NULL: made of dot and lincomb. */
-    double (*power)(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                    bool wanted);
+    /* The end of a power iteration: with code = A^T v and image = A code, v = image / |image|; quotient (device) =
+     * |code|^2 / |v|^2 of the v before. NULL: made of dot and lincomb. */
+    void (*power)(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
+                  double *quotient);
 
     /* Batch norm. forward saves mean and inverse_std (C each) and adds the batch's mean and unbiased
      * variance to moments[0..C-1], moments[C..2C-1]. */
@@ -164,9 +171,10 @@ struct backend {
     void (*linear_backward)(struct device *device, int n, int c, int k, const float *x, const float *w,
                             const float *dy, float *dx, float *dw, float *db);
     /* Softmax cross-entropy with label smoothing e: target (1-e) at the label + e/K everywhere.
-     * losses (N) per sample; dlogits (may be NULL) = scale * gradient of their sum; labels below 0 are ignored. */
+     * losses (N) per sample; mean (may be NULL): their mean; dlogits (may be NULL) = scale * gradient of their sum. Labels
+     * below 0 are ignored: loss and gradient 0, not counted. */
     void (*cross_entropy)(struct device *device, int n, int k, const float *logits, const int32_t *labels,
-                          float smoothing, float scale, float *losses, float *dlogits);
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits);
 
     /* Optimizer, as torch.optim.SGD: g = scale g + decay w; v = momentum v + g; w -= lr (nesterov ? g + momentum v : v);
      * then atoms are projected. rows: `count` of them in the device's memory; no float belongs to two. */

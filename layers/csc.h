@@ -66,16 +66,20 @@ struct csc_power {
     float *vector;           /* (H,W,C), unit norm */
     float *image, *code;     /* (H,W,C), (H',W',D) */
     float *next;             /* (H,W,C), for convergence */
+    double *quotient;        /* device: lambda_max as it was computed there */
     double lambda_max;
     float eta;
 };
 enum status csc_power_create(struct csc_power **power, struct device *device, const struct conv_shape *shape);
 void csc_power_destroy(struct csc_power *power);
-void csc_power_place(struct csc_power *power, struct arena *arena);
+/* quotient: 8 bytes of device memory. */
+void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient);
 /* A random start: the same on every rank. */
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
-/* `iterations` more from the last vector, with the weights as they are now. */
+/* `iterations` more from the last vector, with the weights as they are now; queued only. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
+/* lambda_max and eta of `count` layers, whose quotients lie one after another: one wait for all of them. */
+void csc_power_settle(struct csc_power *const *powers, int count);
 /* From the last vector until lambda_max is within a relative error of 1e-5, by Chebyshev's polynomials. */
 enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch);
 

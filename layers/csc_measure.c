@@ -36,8 +36,9 @@ void csc_power_destroy(struct csc_power *power)
     free(power);
 }
 
-void csc_power_place(struct csc_power *power, struct arena *arena)
+void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient)
 {
+    power->quotient = quotient;
     power->device->ops->conv_place(power->conv, arena);
     power->vector = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
@@ -72,9 +73,8 @@ fail:
     return status;
 }
 
-/* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. A device need not be waited for
- * where the quotient is not wanted. */
-static enum status iterate(struct csc_power *power, bool wanted, void *scratch)
+/* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. */
+static enum status iterate(struct csc_power *power, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = power->device->ops;
@@ -83,8 +83,7 @@ static enum status iterate(struct csc_power *power, bool wanted, void *scratch)
     TRY(ops->conv_forward(power->conv, power->vector, power->code, &plain, scratch));
     if (ops->power) {
         TRY(ops->conv_adjoint(power->conv, power->code, power->image, &plain, scratch));
-        double lambda_max = ops->power(power->device, power->code, codes, power->image, count, power->vector, wanted);
-        power->lambda_max = wanted ? lambda_max : power->lambda_max;
+        ops->power(power->device, power->code, codes, power->image, count, power->vector, power->quotient);
         return STATUS_OK;
     }
     power->lambda_max = ops->dot(power->device, power->code, power->code, codes) /
@@ -95,9 +94,20 @@ fail:
     return status;
 }
 
-static void set_eta(struct csc_power *power)
+void csc_power_settle(struct csc_power *const *powers, int count)
 {
-    power->eta = (float)(STEP_SAFETY / fmax(power->lambda_max, 1e-30));
+    enum { AT_ONCE = 64 };
+    double there[AT_ONCE];
+    for (int done = 0; done < count; done++) {
+        struct csc_power *power = powers[done];
+        const struct backend *ops = power->device->ops;
+        int left = count - done;
+        if (ops->power && done % AT_ONCE == 0)
+            ops->copy_out(power->device, there, power->quotient, (left < AT_ONCE ? left : AT_ONCE) * sizeof *there);
+        if (ops->power)
+            power->lambda_max = there[done % AT_ONCE];
+        power->eta = (float)(STEP_SAFETY / fmax(power->lambda_max, 1e-30));
+    }
 }
 
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch)
@@ -105,8 +115,7 @@ enum status csc_power_advance(struct csc_power *power, const float *weights, int
     enum status status = STATUS_OK;
     TRY(power->device->ops->conv_load(power->conv, weights, scratch));
     for (int i = 0; i < iterations; i++)
-        TRY(iterate(power, i == iterations - 1, scratch));
-    set_eta(power);
+        TRY(iterate(power, scratch));
 fail:
     return status;
 }
@@ -145,14 +154,15 @@ enum status csc_power_converge(struct csc_power *power, const float *weights, vo
     enum status status = STATUS_OK;
     int degree = SWEEP_START, calm = 0;
     TRY(csc_power_advance(power, weights, SWEEP_START, scratch));
+    csc_power_settle(&power, 1);
     for (int i = 0; i < SWEEP_MOST && calm < SWEEP_CALM && power->lambda_max > 0; i++) {
         double before = power->lambda_max;
         TRY(sweep(power, degree, before * (1 - 4.0 / degree / degree), scratch));
-        TRY(iterate(power, true, scratch));
+        TRY(iterate(power, scratch));
+        csc_power_settle(&power, 1);
         calm = degree >= SWEEP_DEGREE / 2 && power->lambda_max - before < SWEEP_RISE * before ? calm + 1 : 0;
         degree = degree < SWEEP_DEGREE ? 2 * degree : degree;
     }
-    set_eta(power);
 fail:
     return status;
 }

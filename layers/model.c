@@ -236,8 +236,9 @@ static void place(struct model *m)
     size_t scratch = 0;
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
+    double *quotients = arena_take(&m->arena, m->csc_count * sizeof *quotients);
     for (int i = 0; m->power && i < m->csc_count; i++) {
-        csc_power_place(m->power[i], &m->arena);
+        csc_power_place(m->power[i], &m->arena, quotients ? quotients + i : NULL);
         scratch = m->power[i]->conv->scratch > scratch ? m->power[i]->conv->scratch : scratch;
     }
     m->scratch = arena_take(&m->arena, scratch);
@@ -444,8 +445,11 @@ static enum status each_power(struct model *m, int iterations)
             TRY(csc_power_start(power, m->config.seed, (uint64_t)node->csc));
             TRY(csc_power_converge(power, w, m->scratch));
         }
-        m->eta[node->csc] = power->eta;
     }
+    if (m->power)
+        csc_power_settle(m->power, m->csc_count);
+    for (int i = 0; m->power && i < m->csc_count; i++)
+        m->eta[i] = m->power[i]->eta;
 fail:
     return status;
 }

@@ -157,6 +157,7 @@ static void place(struct net *net)
     }
     net->labels = arena_take(&net->arena, net->n * sizeof *net->labels);
     net->losses = arena_take(&net->arena, net->n * sizeof *net->losses);
+    net->loss = arena_take(&net->arena, sizeof *net->loss);
     if (net->use == NET_INPUT_GRADIENT) {
         const struct conv_shape *linear = &m->nodes[m->nodes_count - 1].conv;
         net->linear_grads = arena_take(&net->arena, ((size_t)linear->c + 1) * linear->d * sizeof(float));
@@ -172,13 +173,12 @@ static bool allocate_tables(struct net *net)
     net->grad = calloc(edges, sizeof *net->grad);
     net->value_slot = calloc(edges, sizeof *net->value_slot);
     net->grad_slot = calloc(edges, sizeof *net->grad_slot);
-    net->host_losses = calloc(net->n, sizeof *net->host_losses);
     struct slots *both[] = { &net->values, &net->grads };
     for (int i = 0; i < 2; i++) {
         both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
         both[i]->busy = calloc(edges, sizeof *both[i]->busy);
     }
-    return net->ops && net->value && net->grad && net->value_slot && net->grad_slot && net->host_losses &&
+    return net->ops && net->value && net->grad && net->value_slot && net->grad_slot &&
            net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
 }
 
@@ -236,7 +236,6 @@ void net_destroy(struct net *net)
     free(net->grad);
     free(net->value_slot);
     free(net->grad_slot);
-    free(net->host_losses);
     free(net->values.bytes);
     free(net->values.busy);
     free(net->grads.bytes);
@@ -268,12 +267,17 @@ fail:
     return status;
 }
 
+size_t net_image_floats(const struct net *net)
+{
+    return edge_count(net, 0) / net->n;
+}
+
 enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count)
 {
     struct device *device = net->model->device;
     int32_t none = -1;
     net->count = count;
-    device->ops->upload(device, net->value[0], images, edge_count(net, 0) / net->n * count);
+    device->ops->upload(device, net->value[0], images, net_image_floats(net) * count);
     device->ops->copy_in(device, net->labels, labels, count * sizeof *labels);
     for (int i = count; i < net->n; i++)
         device->ops->copy_in(device, net->labels + i, &none, sizeof none);
@@ -370,7 +374,7 @@ enum status net_losses(struct net *net, float smoothing, float *losses, float *l
     struct device *device = net->model->device;
     int classes = net->model->config.classes;
     float *out = net->value[net_logits_edge(net)];
-    device->ops->cross_entropy(device, net->n, classes, out, net->labels, smoothing, 1, net->losses, NULL);
+    device->ops->cross_entropy(device, net->n, classes, out, net->labels, smoothing, 1, net->losses, NULL, NULL);
     device->ops->copy_out(device, losses, net->losses, net->count * sizeof *losses);
     if (logits)
         device->ops->copy_out(device, logits, out, (size_t)net->count * classes * sizeof *logits);
@@ -443,29 +447,33 @@ fail:
 }
 
 /* Mean loss and its gradient at the logits; the loss joins the head of sums. */
-static void backward_loss(struct net *net, float smoothing, float *sums, double *loss)
+static void backward_loss(struct net *net, float smoothing, float *sums)
 {
     struct device *device = net->model->device;
     int logits = net_logits_edge(net);
-    float head;
-    double sum = 0;
     device->ops->cross_entropy(device, net->n, net->model->config.classes, net->value[logits], net->labels, smoothing,
-                               1 / (float)net->count, net->losses, net->grad[logits]);
-    device->ops->copy_out(device, net->host_losses, net->losses, net->n * sizeof *net->host_losses);
-    for (int i = 0; i < net->count; i++)
-        sum += net->host_losses[i];
-    *loss = sum / net->count;
-    device->ops->copy_out(device, &head, sums, sizeof head);
-    head += (float)*loss;
-    device->ops->copy_in(device, sums, &head, sizeof head);
+                               1 / (float)net->count, net->losses, net->loss, net->grad[logits]);
+    device->ops->lincomb(device, 1, sums, 1, net->loss, sums, 1);
 }
 
-enum status net_backward(struct net *net, float smoothing, float *sums, double *loss, net_ready *ready, void *context)
+const float *net_device_loss(const struct net *net)
+{
+    return net->loss;
+}
+
+double net_loss(const struct net *net)
+{
+    float loss;
+    net->model->device->ops->copy_out(net->model->device, &loss, net->loss, sizeof loss);
+    return loss;
+}
+
+enum status net_backward(struct net *net, float smoothing, float *sums, net_ready *ready, void *context)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
     float *grads = sums + net_sums(m).head;
-    backward_loss(net, smoothing, sums, loss);
+    backward_loss(net, smoothing, sums);
     if (ready)
         TRY(ready(context, 0));
     for (int i = m->nodes_count - 1; i >= 0; i--) {

@@ -27,6 +27,8 @@ enum status net_allocate(struct net *net);
 size_t net_bytes(const struct net *net);
 void net_destroy(struct net *net); /* NULL is fine */
 
+size_t net_image_floats(const struct net *net); /* of one image: S * S * 3 */
+
 /* images: host, (count,S,S,3); rows beyond count repeat what was there before and are ignored. */
 enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count);
 
@@ -46,9 +48,12 @@ enum status net_losses(struct net *net, float smoothing, float *losses, float *l
 /* Called when parameter `ready` (0: the head, 1: the last parameter ... params_count: the first) is final. */
 typedef enum status net_ready(void *context, int ready);
 
-/* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). loss (host): this
- * batch's mean loss, so that the caller can tell a non-finite one. ready may be NULL. */
-enum status net_backward(struct net *net, float smoothing, float *sums, double *loss, net_ready *ready, void *context);
+/* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). ready may be NULL. */
+enum status net_backward(struct net *net, float smoothing, float *sums, net_ready *ready, void *context);
+
+/* The mean loss of the last net_backward: on the device, and on the host once it is there. */
+const float *net_device_loss(const struct net *net);
+double net_loss(const struct net *net);
 
 /* Lambda of CSC-layer `csc` from the next net_infer on: (n) of the batch's images, host, each >= 0; NULL: the model's own.
  * The step size depends on the dictionary alone, so it stays valid. STATUS_NOMEM. */

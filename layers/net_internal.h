@@ -33,7 +33,7 @@ struct net {
     struct slots values, grads;
     int32_t *labels;         /* device */
     float *losses;           /* device (N) */
-    float *host_losses;      /* host (N) */
+    float *loss;             /* device: their mean */
     void *scratch;
     float *linear_grads;     /* device: where NET_INPUT_GRADIENT lets the classifier's gradients go */
     void *scaled;            /* device: the largest input of a CSC-layer, once a lambda differs between images */

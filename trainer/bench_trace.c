@@ -202,10 +202,10 @@ static void linear_backward(struct device *device, int n, int c, int k, const fl
 }
 
 static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
-                          float smoothing, float scale, float *losses, float *dlogits)
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits)
 {
     PASS("cross_entropy", 0, 2 * (size_t)n * k,
-         own->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, dlogits), "%dx%d", n, k);
+         own->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, mean, dlogits), "%dx%d", n, k);
 }
 
 static void sgd(struct device *device, const struct sgd *s, float *w, const float *g, float *v,

@@ -111,6 +111,7 @@ static void place(struct training *t)
 {
     size_t bytes = t->layout.count * sizeof(float);
     t->sums = arena_take(&t->arena, bytes);
+    t->losses = arena_take(&t->arena, t->share * sizeof *t->losses);
     for (int level = 0, count = t->share; t->config->run.deterministic && count % 2 == 0; level++, count /= 2)
         t->tree[level] = arena_take(&t->arena, bytes);
     if (t->config->train.ema > 0)
@@ -174,6 +175,10 @@ enum status training_allocate(struct training *t)
     place(t);
     struct loader_config loader = setup_loader_config(t->config, t->train_set, true, t->comm);
     TRY(loader_create(&t->loader, &loader));
+    training_pin(t);
+    t->taken = calloc(t->share, sizeof *t->taken);
+    if (!t->taken)
+        FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->share);
     if (t->val_set) {
         loader = setup_loader_config(t->config, t->val_set, false, t->comm);
         TRY(loader_create(&t->val_loader, &loader));

@@ -2,6 +2,7 @@
  *
  *     loader_next -> upload -> forward -> loss -> backward (-> bucket_push) -> bucket_wait -> optimizer
  *
+ * On a device with a queue nothing is waited for before the gradient's norm; the next micro-batch is copied meanwhile.
  * The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
 #include <math.h>
 #include <stdio.h>
@@ -26,24 +27,70 @@ static void raise_flags(struct training *t, float *sums)
     t->device->ops->copy_in(t->device, sums + SUM_STOP, flags, sizeof flags);
 }
 
+void training_pin(struct training *t)
+{
+    const struct backend *ops = t->device->ops;
+    size_t bytes;
+    float *memory;
+    for (int i = 0; ops->pin && (memory = loader_memory(t->loader, i, &bytes)); i++)
+        if (ops->pin(t->device, memory, bytes) != STATUS_OK) {
+            log_warn("rank %d: %s; copies to the GPU will be slower", t->comm->rank, status_message());
+            status_clear();
+            return;
+        }
+}
+
+void training_unpin(struct training *t)
+{
+    size_t bytes;
+    float *memory;
+    if (!t->device || !t->loader || !t->device->ops->unpin)
+        return;
+    for (int i = 0; (memory = loader_memory(t->loader, i, &bytes)); i++)
+        t->device->ops->unpin(t->device, memory);
+}
+
+/* What is known of a micro-batch once its memory is the loader's again. */
+static void remember(struct training *t, const struct micro_batch *batch)
+{
+    struct taken_batch *taken = &t->taken[t->taken_count];
+    const float *loss = net_device_loss(t->net);
+    taken->count = batch->count;
+    for (int i = 0; i < NAMED_IDS && i < batch->count; i++)
+        taken->ids[i] = batch->ids[i];
+    t->device->ops->lincomb(t->device, 1, loss, 0, loss, t->losses + t->taken_count, 1);
+    t->taken_count++;
+}
+
+/* The next micro-batch; its images set out for a device that can be computing meanwhile. */
+static enum status fetch(struct training *t)
+{
+    enum status status = STATUS_OK;
+    TRY(loader_next(t->loader, &t->ahead));
+    if (t->device->ops->stage)
+        t->device->ops->stage(t->device, t->ahead->images, net_image_floats(t->net) * t->ahead->count);
+fail:
+    return status;
+}
+
 static enum status micro_batch(struct training *t, float *sums, bool first_of_step, bool sends)
 {
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
-    double loss;
     watch_at(t->options.watch, WATCH_LOADING, t->step + 1);
-    TRY(loader_next(t->loader, &batch));
+    if (!t->ahead)
+        TRY(fetch(t));
+    batch = t->ahead;
+    t->ahead = NULL;
     watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
     TRY(net_upload(t->net, batch->images, batch->labels, batch->count));
     TRY(net_forward(t->net, sums));
     if (first_of_step)
         raise_flags(t, sums);
-    TRY(net_backward(t->net, (float)t->config->train.label_smoothing, sums, &loss, sends ? push : NULL, t->buckets));
-    if (!isfinite(loss) && !t->bad.seen) {
-        t->bad = (struct bad_batch){ .seen = true, .loss = loss, .count = batch->count };
-        for (int i = 0; i < 8 && i < batch->count; i++)
-            t->bad.ids[i] = batch->ids[i];
-    }
+    TRY(net_backward(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, t->buckets));
+    remember(t, batch);
+    if (t->device->ops->stage && (t->taken_count < t->share || t->step + 1 < t->total_steps))
+        TRY(fetch(t));
 fail:
     return status;
 }
@@ -78,6 +125,26 @@ fail:
     return status;
 }
 
+/* STATUS_NONFINITE, naming it, if a micro-batch of this rank had a loss that is not finite. */
+static enum status find_bad_batch(struct training *t)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < t->taken_count; i++) {
+        const struct taken_batch *taken = &t->taken[i];
+        char ids[200] = "";
+        float loss;
+        t->device->ops->copy_out(t->device, &loss, t->losses + i, sizeof loss);
+        for (int k = 0, used = 0; k < NAMED_IDS && k < taken->count; k++)
+            used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)taken->ids[k]);
+        if (!isfinite(loss))
+            FAIL(STATUS_NONFINITE, "step %lld: the loss is %g on rank %d (samples%s%s); nothing was saved: lower train.lr, or "
+                 "set train.on_nonfinite: skip", (long long)t->step + 1, loss, t->comm->rank, ids,
+                 taken->count > NAMED_IDS ? " ..." : "");
+    }
+fail:
+    return status;
+}
+
 /* Whether the step is to be left out; STATUS_NONFINITE if the run is to end. The same on all ranks. */
 static enum status judge(struct training *t, double loss, double norm, bool *skip)
 {
@@ -87,16 +154,8 @@ static enum status judge(struct training *t, double loss, double norm, bool *ski
         t->skipped_in_row = 0;
         return STATUS_OK;
     }
-    char ids[200] = "";
-    for (int i = 0, used = 0; i < 8 && i < t->bad.count; i++)
-        used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)t->bad.ids[i]);
-    enum status mine = STATUS_OK;
-    if (t->bad.seen)
-        mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
-                             "step %lld: the loss is %g on rank %d (samples%s%s); nothing was saved: lower train.lr, or "
-                             "set train.on_nonfinite: skip", (long long)t->step + 1, t->bad.loss, t->comm->rank, ids,
-                             t->bad.count > 8 ? " ..." : "");
-    else if (isfinite(loss))
+    enum status mine = find_bad_batch(t);
+    if (mine == STATUS_OK && isfinite(loss))
         mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
                              "step %lld: the gradient is not finite (loss %g); nothing was saved: lower train.lr, or set "
                              "train.on_nonfinite: skip", (long long)t->step + 1, loss);
@@ -112,7 +171,6 @@ static enum status judge(struct training *t, double loss, double norm, bool *ski
         log_warn("step %lld: loss %g, gradient norm %g: step left out (%d in a row)", (long long)t->step + 1, loss, norm,
                  t->skipped_in_row);
     status_clear();
-    t->bad = (struct bad_batch){ 0 };
     *skip = true;
 fail:
     return status;
@@ -135,6 +193,7 @@ enum status training_step(struct training *t)
     double exposed = 0;
     bool skip;
     const struct backend *ops = t->device->ops;
+    t->taken_count = 0;
     watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
     TRY(model_advance_step_sizes(t->model, t->config->csc.power_iterations));
     ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);

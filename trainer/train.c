@@ -373,6 +373,8 @@ void training_finish(struct training *t)
     observer_destroy(t->observer);
     buckets_destroy(t->buckets);
     comm_destroy(t->device_comm);
+    training_unpin(t);
+    free(t->taken);
     loader_destroy(t->loader);
     loader_destroy(t->val_loader);
     optimizer_destroy(t->optimizer);

@@ -29,12 +29,12 @@ struct interval {
     struct loader_stats data; /* at its start */
 };
 
-/* A micro-batch whose loss was not finite, for the message. */
-struct bad_batch {
-    bool seen;
-    double loss;
+enum { NAMED_IDS = 8 };
+
+/* A micro-batch of the step, for the message if its loss is not finite. */
+struct taken_batch {
     int count;
-    uint64_t ids[8];
+    uint64_t ids[NAMED_IDS];
 };
 
 struct training {
@@ -56,6 +56,7 @@ struct training {
     struct net_sums layout;
     struct arena arena;           /* device: sums, tree, weights for the evaluation of averages */
     float *sums, *tree[TREE_LEVELS];
+    float *losses;                /* (share): of the step's micro-batches */
     float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */
 
     struct tuned *tuned;          /* choices by measurement, the same on all ranks */
@@ -84,7 +85,9 @@ struct training {
     int64_t best_step;
     struct evaluation last_eval;
     struct interval interval;
-    struct bad_batch bad;
+    struct taken_batch *taken;    /* (share), host: of the step so far, */
+    int taken_count;
+    const struct micro_batch *ahead; /* the next one, on its way to the device already; or NULL */
     bool stop, checkpoint_due;    /* as all ranks agreed in the last step */
 };
 
@@ -120,6 +123,9 @@ enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb
 
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);
+/* Makes the loader's memory known to a device that copies from it, or forgets it. */
+void training_pin(struct training *t);
+void training_unpin(struct training *t);
 
 /* save.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests lower it. */
 extern size_t checkpoint_part_bytes;

@@ -33,6 +33,11 @@ void cuda_epilogue(const struct conv *conv, const struct epilogue *epilogue, enu
 /* Elementwise operations, batch norm, pooling, classifier, loss and optimizer. */
 void cuda_fill_table(struct backend *table);
 
+/* What `stage` copied from there, on the device and ready for what is queued next; NULL if it did not. The host's is free
+ * then. Done: its user has been queued. */
+const float *cuda_staged(struct cuda_device *device, const float *from, size_t count);
+void cuda_staged_done(struct cuda_device *device);
+
 /* Grows staging to `bytes`; the device's own way to take memory. NULL if there is none. */
 void *cuda_staging(struct cuda_device *device, size_t bytes);
 

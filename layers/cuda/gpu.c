@@ -1,4 +1,5 @@
-/* gpu.c - the CUDA device: memory, copies, plans of convolutions. One stream; nothing waits but copies to the host. */
+/* gpu.c - the CUDA device: memory, copies, plans of convolutions. One stream, and one for batches that come ahead; the host
+ * waits for copies back only, and for a batch's arrival before its memory is somebody else's. */
 #include "layers/cuda/gpu.h"
 
 #include <math.h>
@@ -89,6 +90,68 @@ void *cuda_staging(struct cuda_device *device, size_t bytes)
     GPU_CHECK(gpu, error);
     device->staging_bytes = error == cudaSuccess ? bytes : 0;
     return device->staging;
+}
+
+static enum status pin(struct device *device, void *memory, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterDefault);
+    (void)device;
+    if (error != cudaSuccess) {
+        cudaGetLastError();
+        FAIL(STATUS_NOMEM, "%.1f MB of memory cannot be locked for the GPU: %s", 1e-6 * bytes, cudaGetErrorString(error));
+    }
+fail:
+    return status;
+}
+
+static void unpin(struct device *device, void *memory)
+{
+    struct gpu *gpu = of(device);
+    GPU_CHECK(gpu, cudaStreamSynchronize(gpu->copies));
+    if (cudaHostUnregister(memory) != cudaSuccess) /* it was not pinned */
+        cudaGetLastError();
+}
+
+static void stage(struct device *device, const float *from, size_t count)
+{
+    struct gpu *gpu = of(device);
+    struct ahead *ahead = &gpu->ahead;
+    ahead->from = NULL;
+    if (count > ahead->room) {
+        GPU_CHECK(gpu, cudaFree(ahead->memory)); /* waits for its users */
+        ahead->memory = NULL;
+        ahead->room = 0;
+        cudaError_t error = cudaMalloc((void **)&ahead->memory, count * sizeof *from);
+        GPU_CHECK(gpu, error);
+        if (error != cudaSuccess)
+            return;
+        ahead->room = count;
+        GPU_CHECK(gpu, cudaEventRecord(ahead->used, gpu->stream));
+    }
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copies, ahead->used, 0));
+    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, count * sizeof *from, cudaMemcpyHostToDevice, gpu->copies));
+    GPU_CHECK(gpu, cudaEventRecord(ahead->there, gpu->copies));
+    ahead->from = from;
+    ahead->count = count;
+}
+
+const float *cuda_staged(struct cuda_device *device, const float *from, size_t count)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    struct ahead *ahead = &gpu->ahead;
+    if (ahead->from != from || ahead->count != count)
+        return NULL;
+    ahead->from = NULL;
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, ahead->there, 0));
+    GPU_CHECK(gpu, cudaEventSynchronize(ahead->there));
+    return ahead->memory;
+}
+
+void cuda_staged_done(struct cuda_device *device)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    GPU_CHECK(gpu, cudaEventRecord(gpu->ahead.used, gpu->stream));
 }
 
 /* ---- plans ---- */
@@ -234,6 +297,13 @@ static void close_device(struct device *device)
     cudaFree(gpu->base.queue.partials);
     cudaFree(gpu->base.result);
     cudaFree(gpu->base.staging);
+    cudaFree(gpu->ahead.memory);
+    if (gpu->ahead.there)
+        cudaEventDestroy(gpu->ahead.there);
+    if (gpu->ahead.used)
+        cudaEventDestroy(gpu->ahead.used);
+    if (gpu->copies)
+        cudaStreamDestroy(gpu->copies);
     if (gpu->stream)
         cudaStreamDestroy(gpu->stream);
     free(gpu);
@@ -279,6 +349,12 @@ static enum status start(struct gpu *gpu, int index)
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking);
     if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&gpu->copies, cudaStreamNonBlocking);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&gpu->ahead.there, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&gpu->ahead.used, cudaEventDisableTiming);
+    if (error == cudaSuccess)
         error = cudaMalloc(&gpu->workspace, GPU_WORKSPACE);
     if (error == cudaSuccess)
         error = cudaMalloc(&gpu->base.queue.partials, KERNELS_PARTIAL_BYTES);
@@ -308,7 +384,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     struct backend *table = &gpu->base.table;
     *table = (struct backend){ .name = "cuda", .arena_allocate = arena_on_gpu, .arena_finish = arena_off_gpu,
                                .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .close = close_device,
-                               .stream = stream };
+                               .stream = stream, .pin = pin, .unpin = unpin, .stage = stage };
     cuda_fill_table(table);
     gpu_fill_conv(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };

@@ -1,4 +1,4 @@
-/* gpu.h - the GPU behind the table: stream, cuDNN, plans. Only for layers/cuda. */
+/* gpu.h - the GPU behind the table: streams, cuDNN, plans. Only for layers/cuda. */
 #ifndef CSC_LAYERS_CUDA_GPU_H
 #define CSC_LAYERS_CUDA_GPU_H
 
@@ -11,7 +11,14 @@
 
 struct gpu {
     struct cuda_device base;
-    cudaStream_t stream;
+    cudaStream_t stream, copies; /* of kernels; of batches that come ahead */
+    struct ahead {
+        float *memory;             /* device */
+        size_t room;               /* floats */
+        const float *from;         /* host: what lies there or is on its way; NULL: nothing */
+        size_t count;
+        cudaEvent_t there, used;   /* it has arrived; memory may be written again */
+    } ahead;
     cudnnHandle_t dnn;
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */

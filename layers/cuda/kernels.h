@@ -70,7 +70,7 @@ void kernel_linear_forward(const struct queue *q, int n, int c, int k, const flo
 void kernel_linear_backward(const struct queue *q, int n, int c, int k, const float *x, const float *w,
                             const float *dy, float *dx, float *dw, float *db);
 void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
-                          float smoothing, float scale, float *losses, float *dlogits);
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits);
 
 void kernel_normalize_rows(const struct queue *q, float *w, int rows, size_t length);
 

@@ -35,6 +35,12 @@ static void upload(struct device *device, void *to, const float *from, size_t co
 {
     const struct queue *q = cuda_queue(device);
     size_t bytes = count * sizeof *from;
+    const float *staged = cuda_staged(of(device), from, count);
+    if (staged) {
+        kernel_to_activation(q, staged, to, count);
+        cuda_staged_done(of(device));
+        return;
+    }
     if (q->type == F32) {
         device->ops->copy_in(device, to, from, bytes);
         return;
@@ -94,14 +100,10 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum_of(device, F32, x, y, count);
 }
 
-static double power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                    bool wanted)
+static void power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
+                  double *quotient)
 {
-    double *result = of(device)->result, lambda_max = 0;
-    kernel_power(cuda_queue(device), code, codes, image, pixels, v, result, (float *)(result + 1));
-    if (wanted)
-        device->ops->copy_out(device, &lambda_max, result, sizeof lambda_max);
-    return lambda_max;
+    kernel_power(cuda_queue(device), code, codes, image, pixels, v, quotient, (float *)(of(device)->result + 1));
 }
 
 static void norm_forward(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
@@ -158,9 +160,9 @@ static void linear_backward(struct device *device, int n, int c, int k, const fl
 }
 
 static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
-                          float smoothing, float scale, float *losses, float *dlogits)
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits)
 {
-    kernel_cross_entropy(cuda_queue(device), n, k, logits, labels, smoothing, scale, losses, dlogits);
+    kernel_cross_entropy(cuda_queue(device), n, k, logits, labels, smoothing, scale, losses, mean, dlogits);
 }
 
 static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,

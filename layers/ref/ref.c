@@ -173,27 +173,33 @@ static void linear_backward(struct device *device, int n, int c, int k, const fl
 }
 
 static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
-                          float smoothing, float scale, float *losses, float *dlogits)
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits)
 {
+    double total = 0;
+    int counted = 0;
     (void)device;
     for (int i = 0; i < n; i++) {
         const float *row = logits + (size_t)i * k;
-        double top = row[0], sum = 0, mean = 0;
+        double top = row[0], sum = 0, middle = 0;
         losses[i] = 0;
         for (int j = 1; j < k; j++)
             top = fmax(top, row[j]);
         for (int j = 0; j < k; j++) {
             sum += exp(row[j] - top);
-            mean += row[j] / (double)k;
+            middle += row[j] / (double)k;
         }
         double log_sum = top + log(sum);
         if (labels[i] >= 0)
-            losses[i] = (float)((1 - smoothing) * (log_sum - row[labels[i]]) + smoothing * (log_sum - mean));
+            losses[i] = (float)((1 - smoothing) * (log_sum - row[labels[i]]) + smoothing * (log_sum - middle));
+        total += losses[i];
+        counted += labels[i] >= 0;
         for (int j = 0; dlogits && j < k; j++) {
             double target = (j == labels[i] ? 1 - smoothing : 0) + smoothing / (double)k;
             dlogits[(size_t)i * k + j] = labels[i] < 0 ? 0 : (float)(scale * (exp(row[j] - log_sum) - target));
         }
     }
+    if (mean)
+        *mean = (float)(total / (counted > 0 ? counted : 1));
 }
 
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)

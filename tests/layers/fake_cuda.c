@@ -1,4 +1,5 @@
-/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once. New memory is NaN, behind each allocation lies a
+/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once, but for copies from
+ * locked memory: those are done when somebody waits for them, as late as a GPU might. New memory is NaN, behind each allocation lies a
  * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. */
 #include "tests/layers/fake_cuda.h"
 
@@ -20,8 +21,17 @@ static struct allocation {
 static int allocation_count, open_count;
 static size_t used;
 
-struct fake_stream { bool alive, stuck; };
-struct fake_event { bool recorded, stuck; };
+enum { MOST_LOCKED = 64, MOST_LATE = 8 };
+struct fake_stream {
+    bool alive, stuck;
+    struct late { void *to; const void *from; size_t bytes; } late[MOST_LATE];
+    int late_count;
+};
+struct fake_event {
+    bool recorded, stuck;
+    cudaStream_t stream;
+};
+static struct { char *memory; size_t bytes; } locked[MOST_LOCKED];
 static int current;
 
 static size_t whole_pages(size_t bytes)
@@ -121,11 +131,57 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     return stream && stream->alive ? cudaMemset(to, value, bytes) : cudaErrorInvalidValue;
 }
 
+static bool is_locked(const void *memory, size_t bytes)
+{
+    const char *m = memory;
+    for (int i = 0; i < MOST_LOCKED; i++)
+        if (locked[i].memory && m >= locked[i].memory && m + bytes <= locked[i].memory + locked[i].bytes)
+            return true;
+    return false;
+}
+
+cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags)
+{
+    if (flags != cudaHostRegisterDefault || find(memory) || is_locked(memory, 1))
+        return cudaErrorInvalidValue;
+    for (int i = 0; i < MOST_LOCKED; i++)
+        if (!locked[i].memory) {
+            locked[i].memory = memory;
+            locked[i].bytes = bytes;
+            return cudaSuccess;
+        }
+    return cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaHostUnregister(void *memory)
+{
+    for (int i = 0; i < MOST_LOCKED; i++)
+        if (locked[i].memory == memory) {
+            locked[i].memory = NULL;
+            return cudaSuccess;
+        }
+    return cudaErrorInvalidValue;
+}
+
+static void do_late(cudaStream_t stream)
+{
+    fake_cuda_open();
+    for (int i = 0; i < stream->late_count; i++)
+        memcpy(stream->late[i].to, stream->late[i].from, stream->late[i].bytes);
+    stream->late_count = 0;
+    fake_cuda_close();
+}
+
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
 {
     const void *device = kind == cudaMemcpyHostToDevice ? to : from, *host = kind == cudaMemcpyHostToDevice ? from : to;
     if (!stream || !stream->alive || (bytes > 0 && (!fake_cuda_owns(device, bytes) || find(host))))
         return cudaErrorInvalidValue;
+    if (kind == cudaMemcpyHostToDevice && is_locked(from, bytes) && stream->late_count < MOST_LATE) {
+        stream->late[stream->late_count++] = (struct late){ to, from, bytes };
+        return cudaSuccess;
+    }
+    do_late(stream);
     fake_cuda_open();
     memcpy(to, from, bytes);
     fake_cuda_close();
@@ -144,13 +200,20 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
 
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
+    if (!stream || !stream->alive)
+        return cudaErrorInvalidValue;
+    do_late(stream);
+    return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     (void)flags;
-    return event->recorded && !event->stuck ? cudaStreamSynchronize(stream) : cudaErrorInvalidValue;
+    if (event->recorded && event->stuck)
+        return cudaErrorInvalidValue;
+    if (event->recorded)
+        do_late(event->stream);
+    return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 void fake_cuda_stick(cudaStream_t stream, bool stuck)
@@ -182,12 +245,14 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck };
-    return cudaStreamSynchronize(stream);
+    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream };
+    return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (event->recorded)
+        do_late(event->stream);
     return event->recorded ? cudaSuccess : cudaErrorInvalidValue;
 }
 

@@ -205,7 +205,7 @@ static void run_linear_backward(struct task *task, int side)
 
 /* ---- loss ---- */
 
-enum { LOGITS, LABELS, LOSSES, DLOGITS };
+enum { LOGITS, LABELS, LOSSES, MEAN_LOSS, DLOGITS };
 
 static bool plan_loss(struct task *task, int draw, const int *fixed)
 {
@@ -225,6 +225,7 @@ static bool plan_loss(struct task *task, int draw, const int *fixed)
     task_operand(task, "logits", logits, (size_t)task->n * task->k, false, FLOATS);
     task_operand(task, "labels", labels, task->n, false, WHOLE);
     task_output(task, "losses", task->n);
+    task_output(task, "mean", 1);
     int dlogits = task_output(task, "dlogits", task->add ? (size_t)task->n * task->k : 0);
     task->operand[dlogits].scale = task->alpha[1] / sqrt(task->k); /* probability less target: one class leaves nothing */
     task_say(task, "%d images, %d classes, smoothing %g", task->n, task->k, task->alpha[0]);
@@ -237,7 +238,7 @@ static void run_loss(struct task *task, int side)
 {
     task->device[side]->ops->cross_entropy(task->device[side], task->n, task->k, task_data(task, LOGITS, side),
                                            task_data(task, LABELS, side), task->alpha[0], task->alpha[1],
-                                           task_data(task, LOSSES, side),
+                                           task_data(task, LOSSES, side), task_data(task, MEAN_LOSS, side),
                                            task->add ? task_data(task, DLOGITS, side) : NULL);
 }
 

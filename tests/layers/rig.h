@@ -32,7 +32,7 @@ static inline void rig_place(struct rig *r)
 {
     struct arena *a = &r->arena;
     csc_place(r->csc, a);
-    csc_power_place(r->power, a);
+    csc_power_place(r->power, a, arena_take(a, sizeof(double)));
     r->x = arena_take(a, r->images * sizeof(float));
     r->dx = arena_take(a, r->images * sizeof(float));
     r->w = arena_take(a, r->weights * sizeof(float));
