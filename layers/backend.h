@@ -45,6 +45,7 @@ struct conv {
     enum precision precision;
     unsigned uses;
     size_t scratch; /* bytes of shared scratch that its calls need */
+    const char *how; /* its last call was done, for a trace; NULL: in one way only */
 };
 
 /* What happens to a convolution's result before it is stored:
@@ -102,8 +103,9 @@ struct backend {
     void (*zero)(struct device *device, void *data, size_t bytes);
     void (*close)(struct device *device);
     /* The queue of a device whose memory is not the host's (a cudaStream_t), for a communicator that orders its own
-     * work after it. The slot is NULL where memory is the host's. */
+     * work after it, and a wait until all in it is done. NULL where memory is the host's. */
     void *(*stream)(struct device *device);
+    void (*wait)(struct device *device);
 
     /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
      * computed, and the upload from there that follows, of as many, finds it done. `from` must stay as it is until that

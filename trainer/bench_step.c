@@ -20,7 +20,8 @@
     "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n" \
     "  --batch N           images in a batch (default 64)\n"                                          \
     "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                        \
-    "  --precision NAME    fp32 or bf16 (default fp32)\n"                                             \
+    "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                \
+    "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                             \
     "  --threads N         default: the cores this process may use\n"
 
 static const char step_help[] =
@@ -40,20 +41,21 @@ static const char layers_help[] =
     "  --help              this text\n";
 
 struct arguments {
-    const char *arch, *json;
+    const char *arch, *json, *device;
     int width, size, batch, threads, steps;
     enum csc_backward backward;
     enum precision precision;
     bool trace;
 };
 
-enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, PRECISION, THREADS, STEPS, TRACE, JSON };
+enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, JSON };
 
 static const struct option options[] = {
     { "arch", required_argument, NULL, ARCH },           { "width", required_argument, NULL, WIDTH },
     { "size", required_argument, NULL, SIZE },           { "batch", required_argument, NULL, BATCH },
     { "backward", required_argument, NULL, BACKWARD },   { "precision", required_argument, NULL, PRECISION },
     { "threads", required_argument, NULL, THREADS },     { "steps", required_argument, NULL, STEPS },
+    { "device", required_argument, NULL, DEVICE },
     { "trace", no_argument, NULL, TRACE },               { "json", required_argument, NULL, JSON },
     { 0 },
 };
@@ -61,11 +63,12 @@ static const struct option options[] = {
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     static const char *const backwards[] = { "unrolled", "one-step", "implicit", NULL };
+    static const char *const devices[] = { "cpu", "cuda", NULL };
     static const char *const precisions[] = { "fp32", "tf32", "bf16", NULL };
     enum status status = STATUS_OK;
     long long n = 0;
     int option, choice = 0;
-    *a = (struct arguments){ .arch = "sdnet18-all", .width = 64, .size = 32, .batch = 64, .threads = affinity_cores(),
+    *a = (struct arguments){ .arch = "sdnet18-all", .device = "cpu", .width = 64, .size = 32, .batch = 64, .threads = affinity_cores(),
                              .steps = 5 };
     for (;;) {
         TRY(bench_option(argc, argv, options, &option));
@@ -77,6 +80,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); a->size = (int)n; break;
         case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); a->batch = (int)n; break;
         case BACKWARD: TRY(bench_choice("--backward", optarg, backwards, &choice)); a->backward = choice; break;
+        case DEVICE: TRY(bench_choice("--device", optarg, devices, &choice)); a->device = devices[choice]; break;
         case PRECISION: TRY(bench_choice("--precision", optarg, precisions, &choice)); a->precision = choice; break;
         case THREADS: TRY(bench_integer("--threads", optarg, 1, 1024, &n)); a->threads = (int)n; break;
         case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
@@ -102,6 +106,7 @@ struct bench {
     float *images;          /* host */
     int32_t *labels;
     size_t count;           /* of sums */
+    bool staged;            /* the next step's images are on their way */
 };
 
 static enum status network_of(const struct arguments *a, struct model_config *config)
@@ -126,12 +131,17 @@ static void place(struct bench *b)
     b->sums = arena_take(&b->arena, b->count * sizeof *b->sums);
 }
 
+static size_t image_bytes(const struct arguments *a)
+{
+    return (size_t)a->batch * a->size * a->size * 3 * sizeof(float);
+}
+
 static enum status fill_images(struct bench *b, const struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct philox stream;
-    size_t count = (size_t)a->batch * a->size * a->size * 3;
-    b->images = malloc(count * sizeof *b->images);
+    size_t count = image_bytes(a) / sizeof *b->images;
+    b->images = malloc(image_bytes(a));
     b->labels = malloc(a->batch * sizeof *b->labels);
     if (!b->images || !b->labels)
         FAIL(STATUS_NOMEM, "out of memory for the images");
@@ -150,7 +160,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     struct model_config config;
     const struct optimizer_config sgd = { .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true };
     TRY(network_of(a, &config));
-    TRY(device_open(&b->device, "cpu", a->precision, a->threads));
+    TRY(device_open(&b->device, a->device, a->precision, a->threads));
     TRY(model_create(&b->model, b->device, &config));
     TRY(model_allocate(b->model));
     TRY(net_create(&b->net, b->model, a->batch, NET_TRAINING));
@@ -164,6 +174,8 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
         TRY(csc_power_start(b->model->power[i], 1, (uint64_t)i));
     TRY(fill_images(b, a));
+    if (b->device->ops->pin)
+        TRY(b->device->ops->pin(b->device, b->images, image_bytes(a)));
 fail:
     return status;
 }
@@ -171,6 +183,8 @@ fail:
 static void close_bench(struct bench *b)
 {
     optimizer_destroy(b->optimizer);
+    if (b->device && b->device->ops->unpin && b->images)
+        b->device->ops->unpin(b->device, b->images);
     if (b->device)
         b->device->ops->arena_finish(b->device, &b->arena);
     net_destroy(b->net);
@@ -188,9 +202,14 @@ static enum status step(struct bench *b, int batch)
     struct net_sums layout = net_sums(b->model);
     TRY(model_advance_step_sizes(b->model, 2));
     ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
+    if (ops->stage && !b->staged)
+        ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
     TRY(net_upload(b->net, b->images, b->labels, batch));
     TRY(net_forward(b->net, b->sums));
     TRY(net_backward(b->net, 0, b->sums, NULL, NULL));
+    b->staged = ops->stage != NULL;
+    if (b->staged)
+        ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
     if (!isfinite(net_loss(b->net)))
         FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
     optimizer_step(b->optimizer, b->sums + layout.head, 1, 1e-3f);
@@ -250,6 +269,8 @@ static enum status time_steps(struct bench *b, const struct arguments *a, double
             *processor = bench_processor();
         double began = bench_clock();
         TRY(step(b, a->batch));
+        if (b->device->ops->wait)
+            b->device->ops->wait(b->device);
         if (i >= 0)
             seconds[i] = bench_clock() - began;
     }
@@ -276,11 +297,12 @@ static enum status run_step(int argc, char **argv)
     double memory = peak_memory_mb();
     qsort(seconds, a.steps, sizeof *seconds, ascending);
     double median = seconds[a.steps / 2];
-    log_info("%s, width %d, %d images of %d pixels, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
+    log_info("%s, width %d, %d images of %d pixels, %s, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
              "%.1f ms of processor time; %.0f MB at most",
-             a.arch, a.width, a.batch, a.size, precision_name(a.precision), a.threads, a.batch / median, 1e3 * median,
+             a.arch, a.width, a.batch, a.size, b.device->ops->name, precision_name(a.precision), a.threads, a.batch / median, 1e3 * median,
              1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
-    report = json_pack("{s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f}", "arch", a.arch, "width", a.width, "size",
+    report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f}", "arch", a.arch, "device", a.device,
+                       "width", a.width, "size",
                        a.size, "batch", a.batch, "precision", precision_name(a.precision), "threads", a.threads,
                        "steps", a.steps, "img_s", a.batch / median, "ms", 1e3 * median, "least_ms", 1e3 * seconds[0],
                        "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory);
@@ -379,7 +401,7 @@ static enum status run_layers(int argc, char **argv)
     json_t *list = json_array();
     TRY(parse(argc, argv, &a));
     TRY(network_of(&a, &config));
-    TRY(device_open(&device, "cpu", a.precision, a.threads));
+    TRY(device_open(&device, a.device, a.precision, a.threads));
     TRY(model_create(&model, device, &config));
     TRY(time_layers(device, model, &a, list));
     TRY(bench_write_json(json_incref(list), a.json));

@@ -1,5 +1,5 @@
 /* bench_trace.c - a table of operations that calls the device's own and takes the time of each.
- * The CPU's operations are done when they return, so that their times add up to a step's. */
+ * The CPU's operations are done when they return, a GPU's are waited for one by one: their times add up to a step's. */
 #include "trainer/bench_trace.h"
 
 #include <math.h>
@@ -17,6 +17,14 @@ static struct backend table;
 static size_t element;            /* bytes of an activation */
 static struct trace_line lines[MOST_LINES];
 static int lines_count;
+
+/* Seconds at which all that was asked of the device was done. */
+static double done(struct device *device)
+{
+    if (own->wait)
+        own->wait(device);
+    return bench_clock();
+}
 
 static void add(double seconds, double flops, double bytes, const char *name, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
@@ -54,7 +62,8 @@ static void add_conv(const struct conv *conv, const char *name, double seconds, 
 {
     const struct conv_shape *s = &conv->shape;
     double bytes = elements * (double)precision_bytes(conv->precision) + 4.0 * (double)conv_weight_count(s);
-    add(seconds, flops, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d", s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride);
+    add(seconds, flops, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride,
+        conv->how ? ", " : "", conv->how ? conv->how : "");
 }
 
 /* How many operands of the result's size an epilogue reads. */
@@ -67,7 +76,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
 {
     double began = bench_clock();
     enum status status = own->conv_load(conv, weights, scratch);
-    add_conv(conv, "conv_load", bench_clock() - began, 0, 0);
+    conv->how = NULL;
+    add_conv(conv, "conv_load", done(conv->device) - began, 0, 0);
     return status;
 }
 
@@ -75,7 +85,7 @@ static enum status conv_forward(struct conv *conv, const void *in, void *out, co
 {
     double began = bench_clock();
     enum status status = own->conv_forward(conv, in, out, e, scratch);
-    add_conv(conv, "conv_forward", bench_clock() - began, conv_flops(&conv->shape),
+    add_conv(conv, "conv_forward", done(conv->device) - began, conv_flops(&conv->shape),
              (double)conv_in_count(&conv->shape) + (1 + operands(e)) * (double)conv_out_count(&conv->shape));
     return status;
 }
@@ -84,7 +94,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
 {
     double began = bench_clock();
     enum status status = own->conv_adjoint(conv, in, out, e, scratch);
-    add_conv(conv, "conv_adjoint", bench_clock() - began, conv_flops(&conv->shape),
+    add_conv(conv, "conv_adjoint", done(conv->device) - began, conv_flops(&conv->shape),
              (double)conv_out_count(&conv->shape) + (1 + operands(e)) * (double)conv_in_count(&conv->shape));
     return status;
 }
@@ -95,7 +105,7 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     double began = bench_clock();
     enum status status = own->conv_gradient(conv, terms, count, dw, scratch);
     add_conv(conv, count == 1 ? "conv_gradient" : count == 2 ? "conv_gradient of 2" : "conv_gradient of 3",
-             bench_clock() - began, count * conv_flops(&conv->shape),
+             done(conv->device) - began, count * conv_flops(&conv->shape),
              count * (double)(conv_in_count(&conv->shape) + conv_out_count(&conv->shape)));
     return status;
 }
@@ -105,11 +115,17 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
 #define PASS(name, elements, floats, call, ...)                                                    \
     double began = bench_clock();                                                                  \
     call;                                                                                          \
-    add(bench_clock() - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
+    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
 
 static void upload(struct device *device, void *to, const float *from, size_t count)
 {
     PASS("upload", count, count, own->upload(device, to, from, count), "%zu", count);
+}
+
+static void power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
+                  double *quotient)
+{
+    PASS("power", 0, codes + 3 * pixels, own->power(device, code, codes, image, pixels, v, quotient), "%zu", codes);
 }
 
 static void zero(struct device *device, void *data, size_t bytes)
@@ -212,8 +228,11 @@ static void sgd(struct device *device, const struct sgd *s, float *w, const floa
                 const struct sgd_row *rows, int count)
 {
     size_t floats = 0;
-    for (int r = 0; r < count; r++)
-        floats += (size_t)rows[r].length;
+    struct sgd_row row;
+    for (int r = 0; r < count; r++) {
+        own->copy_out(device, &row, rows + r, sizeof row);
+        floats += (size_t)row.length;
+    }
     PASS("sgd", 0, 5 * floats, own->sgd(device, s, w, g, v, rows, count), "%d rows, %zu", count, floats);
 }
 
@@ -233,6 +252,7 @@ void trace_start(struct device *device)
     table.conv_adjoint = conv_adjoint;
     table.conv_gradient = conv_gradient;
     table.upload = upload;
+    table.power = own->power ? power : NULL;
     table.zero = zero;
     table.mask = mask;
     table.blend = blend;
@@ -304,6 +324,8 @@ static enum status peak_product(struct device *device, double *flops)
     for (int i = 0; i <= PEAK_RUNS; i++) {
         double began = bench_clock();
         TRY(device->ops->conv_forward(conv, in, out, &plain, scratch));
+        if (device->ops->wait)
+            device->ops->wait(device);
         least = fmin(least, bench_clock() - began);
     }
     *flops = conv_flops(&s) / least;
@@ -325,6 +347,8 @@ static enum status peak_copy(struct device *device, double *bytes)
     for (int i = 0; i <= PEAK_RUNS; i++) {
         double began = bench_clock();
         device->ops->lincomb(device, 1, from, 0, from, from + COPY_FLOATS, COPY_FLOATS);
+        if (device->ops->wait)
+            device->ops->wait(device);
         least = fmin(least, bench_clock() - began);
     }
     *bytes = 2.0 * COPY_FLOATS * sizeof(float) / least;
@@ -352,13 +376,13 @@ static double of_peak(const struct trace_line *l, const struct trace_peaks *peak
 
 void trace_print_head(void)
 {
-    printf("%-18s %-36s %6s %9s %7s %8s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s", "GB/s",
+    printf("%-18s %-48s %6s %9s %7s %8s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s", "GB/s",
            "of peak");
 }
 
 void trace_print(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
 {
-    printf("%-18s %-36s %6.1f %9.3f %6.2f%% %8.1f %7.2f %7.1f%%\n", l->name, l->shape, (double)l->calls / per,
+    printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %7.2f %7.1f%%\n", l->name, l->shape, (double)l->calls / per,
            1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds, 1e-9 * l->bytes / l->seconds,
            100 * of_peak(l, peaks));
 }

@@ -8,7 +8,7 @@
 
 /* One operation on one shape. */
 struct trace_line {
-    char name[32], shape[64];
+    char name[32], shape[80];
     long calls;
     double seconds, flops, bytes; /* of all calls; flops of a direct sum, bytes read and written at least */
 };

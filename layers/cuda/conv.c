@@ -186,6 +186,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
         if (tail != DNN_PLAIN)
             fused.numbers = numbers_for(c, &q, kind, tail, e);
         TRY(run(c, kind, tail, false, &fused, &done));
+        c->base.how = "one pass";
     }
     if (!done) {
         enum element type;
@@ -194,6 +195,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
                                       .code = kind == DNN_FORWARD ? result : in };
         TRY(run_plain(c, kind, &plain, &type));
         cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
+        c->base.how = "own pass after";
     }
 fail:
     return status;
@@ -229,6 +231,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
+    conv->how = "unfolded after";
 fail:
     return status;
 }
@@ -244,6 +247,7 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
+    conv->how = c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
     for (int t = 0; t < count; t++) {
         struct dnn_operands operands = { .image = folded(c, &q, terms[t].x, scratch), .code = terms[t].d,
                                          .weights = as_given };

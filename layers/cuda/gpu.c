@@ -285,6 +285,11 @@ static void *stream(struct device *device)
     return of(device)->stream;
 }
 
+static void wait(struct device *device)
+{
+    GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
+}
+
 static void close_device(struct device *device)
 {
     struct gpu *gpu = of(device);
@@ -384,7 +389,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     struct backend *table = &gpu->base.table;
     *table = (struct backend){ .name = "cuda", .arena_allocate = arena_on_gpu, .arena_finish = arena_off_gpu,
                                .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .close = close_device,
-                               .stream = stream, .pin = pin, .unpin = unpin, .stage = stage };
+                               .stream = stream, .wait = wait, .pin = pin, .unpin = unpin, .stage = stage };
     cuda_fill_table(table);
     gpu_fill_conv(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };

@@ -2,13 +2,17 @@
 
 usage: test_emulated.py BUILD_DIR [unittest arguments]
 """
+import collections
+import json
 import os
+import subprocess
 import unittest
 
 import runs
 from runs import RunTest, main, mpirun, relative_error
 
 EMULATED = os.path.join(runs.BUILD, "tests", "runs", "csc-train-emulated")
+BENCH = os.path.join(runs.BUILD, "tests", "runs", "csc-bench-emulated")
 CONFIG = """
 run: {dir: RUN, log_every: 1}
 model: {arch: sdnet18, width: 8}
@@ -57,6 +61,26 @@ class Emulated(RunTest):
         self.train(config, "--resume=auto")
         for name in ("model.safetensors", "optimizer.safetensors"):
             self.assert_same_file(self.checkpoint("whole", 3, name), self.checkpoint("halves", 3, name))
+
+    def test_trace(self):
+        """Per CSC-layer, steps of FISTA apart: three convolutions forward, three in the backward pass (without the image's
+        gradient two), and all weight gradients in one call."""
+        out = self.path("trace.json")
+        subprocess.run([BENCH, "step", "--device", "cuda", "--arch", "sdnet18-all", "--width", "8", "--size", "16", "--batch", "4",
+                        "--steps", "1", "--trace", "--json", out], check=True, stdout=subprocess.DEVNULL, timeout=200)
+        with open(out) as f:
+            lines = json.load(f)["operations"]
+        calls = collections.Counter()
+        for line in lines:
+            if line["shape"].startswith("4x"):  # the power iterations' are of one image
+                calls[line["operation"]] += line["calls"]
+        layers, shortcuts = 17, 3
+        self.assertEqual(calls["conv_gradient of 3"], layers)
+        self.assertEqual(calls["conv_forward"], 3 * layers + shortcuts)
+        self.assertEqual(calls["conv_adjoint"], 3 * layers - 1 + shortcuts)
+        self.assertEqual(sum(line["calls"] for line in lines if line["operation"] == "mask"), layers)
+        self.assertTrue(any("one pass" in line["shape"] for line in lines))
+        self.assertGreater(sum(line["share"] for line in lines), 0.5)
 
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_two_gpus(self):
