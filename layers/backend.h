@@ -74,6 +74,7 @@ struct norm_shape {
     size_t rows; /* N*H*W */
     int c;
     bool relu;
+    float code_nu; /* norm_backward only. Not 0: x is a code, and dx is then nu dx where x != 0, else 0 */
 };
 
 struct pool_shape { int n, h, w, c, k, stride, pad; }; /* max pooling; outputs as for a convolution */

@@ -218,15 +218,13 @@ fail:
 }
 
 /* The last iteration alone, y constant: dw = wg(r, eta d) - wg(q, y), dx = q. */
-static enum status backward_one_step(struct csc *csc, float eta, const void *z, void *d, void *dx, bool accumulate,
-                                     float *dw, struct backward_scratch *s, void *scratch)
+static enum status backward_one_step(struct csc *csc, float eta, void *d, void *dx, bool accumulate, float *dw,
+                                     struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     struct epilogue scaled = { .alpha = eta };
-    float nu = 1 / (1 + csc->config.mu * eta);
     void *q = dx && !accumulate ? dx : s->q;
-    ops->mask(csc->device, d, z, nu, d, conv_out_count(&csc->shape));
     TRY(ops->conv_adjoint(csc->conv, d, q, &scaled, scratch));
     const struct gradient_term terms[] = { { csc->kept_r, d, eta }, { q, csc->kept_y, -1 } };
     if (dw)
@@ -266,14 +264,13 @@ fail:
     return status;
 }
 
-static enum status backward_unrolled(struct csc *csc, const void *x, float eta, const void *z, void *g, void *dx,
-                                     bool accumulate, float *dw, struct backward_scratch *s, void *scratch)
+static enum status backward_unrolled(struct csc *csc, const void *x, float eta, void *g, void *dx, bool accumulate,
+                                     float *dw, struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     float nu = 1 / (1 + csc->config.mu * eta);
     const void *sum = NULL, *d = g;
-    ops->mask(csc->device, g, z, nu, g, conv_out_count(&csc->shape));
     if (csc->config.steps == 2) { /* all three weight gradients in one call */
         struct epilogue scaled = { .alpha = eta };
         struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -1, .beta = 1, .add = g, .nu = nu,
@@ -338,7 +335,6 @@ static enum status backward_implicit(struct csc *csc, const void *x, const void 
     const struct backend *ops = csc->device->ops;
     void *h = s->code[0], *residual = s->sum;
     struct epilogue plain = { .alpha = 1 }, rest = { .alpha = -1, .beta = 1, .add = x };
-    ops->mask(csc->device, g, z, 1, g, conv_out_count(&csc->shape));
     TRY(solve_on_support(csc, z, g, h, s, scratch));
     TRY(ops->conv_adjoint(csc->conv, h, s->q, &plain, scratch));
     TRY(ops->conv_adjoint(csc->conv, z, residual, &rest, scratch));
@@ -351,14 +347,21 @@ fail:
     return status;
 }
 
-enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, void *dx,
+float csc_mask_factor(const struct csc *csc, float eta)
+{
+    return csc->config.backward == CSC_IMPLICIT ? 1 : 1 / (1 + csc->config.mu * eta);
+}
+
+enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
                          bool accumulate, float *dw, void *scratch)
 {
     struct arena arena = behind_conv(csc, scratch);
     struct backward_scratch s = take_backward(csc, &arena);
+    if (!masked)
+        csc->device->ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), dz, conv_out_count(&csc->shape));
     if (csc->config.backward == CSC_IMPLICIT)
         return backward_implicit(csc, x, z, dz, dx, accumulate, dw, &s, scratch);
     if (csc->config.backward == CSC_ONE_STEP && csc->config.steps > 1)
-        return backward_one_step(csc, eta, z, dz, dx, accumulate, dw, &s, scratch);
-    return backward_unrolled(csc, x, eta, z, dz, dx, accumulate, dw, &s, scratch);
+        return backward_one_step(csc, eta, dz, dx, accumulate, dw, &s, scratch);
+    return backward_unrolled(csc, x, eta, dz, dx, accumulate, dw, &s, scratch);
 }

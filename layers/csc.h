@@ -44,10 +44,13 @@ enum status csc_load(struct csc *csc, const float *weights, void *scratch);
 /* z (N,H',W',D), the last iterate. */
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch);
 
-/* After csc_forward with the same x, eta, z. dz is overwritten. dx may be NULL (first layer), else it gets
- * or accumulates the gradient of x; dw (D,k,k,C) accumulates, or is NULL. eta is a constant. */
-enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, void *dx,
+/* After csc_forward with the same x, eta, z. dz is overwritten; masked: it is 0 where z is, and csc_mask_factor times the
+ * gradient elsewhere, already. dx may be NULL (first layer), else it gets or accumulates the gradient of x; dw (D,k,k,C)
+ * accumulates, or is NULL. eta is a constant. */
+enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
                          bool accumulate, float *dw, void *scratch);
+
+float csc_mask_factor(const struct csc *csc, float eta);
 
 /* How well z codes x; needs no backward state and costs two convolutions. */
 struct csc_diagnostics {

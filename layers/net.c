@@ -125,6 +125,25 @@ fail:
     return status;
 }
 
+/* Which norms can mask the gradient of a code: those that nobody shares it with. */
+static void find_codes(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int i = 0; i < m->nodes_count; i++) {
+        int users = 0, from = -1;
+        net->ops[i].code = -1;
+        for (int k = 0; k < m->nodes_count && m->nodes[i].kind == NODE_NORM; k++) {
+            users += (m->nodes[k].in == m->nodes[i].in) + (m->nodes[k].add == m->nodes[i].in);
+            if (m->nodes[k].kind == NODE_CSC && m->nodes[k].out == m->nodes[i].in)
+                from = k;
+        }
+        if (users == 1 && from >= 0) {
+            net->ops[i].code = from;
+            net->ops[from].masked = true;
+        }
+    }
+}
+
 static void place_slots(struct slots *slots, const int *slot_of, void **pointers, int edges, struct arena *arena)
 {
     for (int s = 0; s < slots->count; s++) {
@@ -193,6 +212,7 @@ enum status net_create(struct net **out, struct model *model, int n, enum net_us
         FAIL(STATUS_NOMEM, "out of memory for the network");
     for (int i = 0; i < model->nodes_count; i++)
         TRY(create_op(net, i));
+    find_codes(net);
     plan_values(net);
     if (net->training)
         plan_grads(net);
@@ -388,6 +408,9 @@ static void backward_norm(struct net *net, int i, float *grads)
     const struct edge *e = &m->edges[node->out];
     const struct param *weight = &m->params[node->param];
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
+    int code = net->ops[i].code;
+    if (code >= 0)
+        shape.code_nu = csc_mask_factor(net->ops[code].csc, m->eta[m->nodes[code].csc]);
     m->device->ops->norm_backward(m->device, &shape, net->value[node->in], net->value[node->out],
                                   net->grad[node->out], m->weights + weight->offset, net->ops[i].saved,
                                   node->add >= 0 ? net->grad[node->add] : NULL, net->ops[i].add_accumulates,
@@ -425,7 +448,7 @@ enum status net_backward_node(struct net *net, int i, float *grads)
     switch (node->kind) {
     case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
     case NODE_CSC:
-        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, dx,
+        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, grads && op->masked, dx,
                          op->in_accumulates, dw, net->scratch));
         break;
     case NODE_NORM:

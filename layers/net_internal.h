@@ -13,6 +13,8 @@ struct op {
     bool in_accumulates;     /* another consumer of `in` comes later in the network, so its gradient is there already */
     bool add_accumulates;
     float *lambda;           /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
+    int code;                /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
+    bool masked;             /* csc: such a norm masks its gradient */
     bool scaled;             /* lambda differs between images: the input is scaled instead, see net_input.c */
 };
 

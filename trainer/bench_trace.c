@@ -175,8 +175,8 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
                           float *dbeta)
 {
     PASS("norm_backward", s->rows * s->c * (5 + (s->relu ? 2 : 0) + (dadd ? 1 + accumulate : 0)), 0,
-         own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s",
-         s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "");
+         own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
+         s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
 }
 
 static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)

@@ -287,12 +287,13 @@ static void NAME(backward_tile)(bool relu, const ELEMENT *x, const ELEMENT *y, c
     }
 }
 
-/* dy = a (g + b (x - mean) + k) per channel; dadd gets g. */
+/* dy = a (g + b (x - mean) + k) per channel, of a code nu times that where x is not 0; dadd gets g. */
 static void NAME(backward_rows)(const struct norm_shape *shape, const ELEMENT *x, const ELEMENT *y, ELEMENT *dy,
                                 const float *mean, const float *abk, ELEMENT *dadd, bool accumulate, size_t from,
                                 size_t to)
 {
     int channels = shape->c;
+    float nu = shape->code_nu;
     const float *a = abk, *b = abk + channels, *k = abk + 2 * channels;
     for (size_t r = from; r < to; r++) {
         size_t at = r * channels;
@@ -304,8 +305,14 @@ static void NAME(backward_rows)(const struct norm_shape *shape, const ELEMENT *x
                 dadd[at + c] = STORE(LOAD(dadd[at + c]) + LOAD(dy[at + c]));
         else if (dadd)
             memcpy(dadd + at, dy + at, channels * sizeof *dadd);
-        for (int c = 0; c < channels; c++)
-            dy[at + c] = STORE(a[c] * (LOAD(dy[at + c]) + b[c] * (LOAD(x[at + c]) - mean[c]) + k[c]));
+        if (nu != 0)
+            for (int c = 0; c < channels; c++) {
+                float v = LOAD(x[at + c]), dx = nu * (a[c] * (LOAD(dy[at + c]) + b[c] * (v - mean[c]) + k[c]));
+                dy[at + c] = STORE(v != 0 ? dx : 0);
+            }
+        else
+            for (int c = 0; c < channels; c++)
+                dy[at + c] = STORE(a[c] * (LOAD(dy[at + c]) + b[c] * (LOAD(x[at + c]) - mean[c]) + k[c]));
     }
 }
 

@@ -66,7 +66,10 @@ void ref_norm_backward(struct device *device, const struct norm_shape *shape, co
         for (size_t i = c; i < count; i += channels) {
             double g = shape->relu && element_load(p, y, i) <= 0 ? 0 : element_load(p, dy, i);
             double centred = (element_load(p, x, i) - mean) * inverse;
-            element_store(p, dy, i, (float)(gamma[c] * inverse * (g - sum / rows - centred * product / rows)));
+            double dx = gamma[c] * inverse * (g - sum / rows - centred * product / rows);
+            if (shape->code_nu != 0)
+                dx = element_load(p, x, i) != 0 ? shape->code_nu * dx : 0;
+            element_store(p, dy, i, (float)dx);
         }
         dgamma[c] += (float)product;
         dbeta[c] += (float)sum;

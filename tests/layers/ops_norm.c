@@ -106,12 +106,16 @@ static void run_inference(struct task *task, int side)
 /* saved is that of x; y has zeros where ReLU cut. */
 static bool plan_backward(struct task *task, int draw, const int *fixed)
 {
+    static const float factors[] = { 0, 1, 0.75f };
     (void)draw;
     plan_norm(task, fixed);
     int channels = task->norm.c;
     size_t rows = task->norm.rows, count = rows * channels;
     float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
     float *saved = malloc(2 * channels * sizeof *saved);
+    task->norm.code_nu = fixed ? 0 : PICK(task, factors);
+    for (size_t i = 0; i < count && task->norm.code_nu != 0; i++)
+        x[i] = random_bool(task) ? x[i] : 0;
     for (int c = 0; c < channels; c++) {
         double mean = 0, variance = 0;
         for (size_t r = 0; r < rows; r++)
@@ -134,7 +138,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     for (int c = 0; c < channels && rows < 4; c++) /* few rows leave next to nothing of g / deviation */
         task->operand[BDY].scale = fmax(task->operand[BDY].scale, saved[channels + c]);
     task->operand[BDGAMMA].scale = task->operand[BDBETA].scale = 0.5 * sqrt((double)rows);
-    task_say(task, "%s", task->add && task->accumulate ? " accumulated" : "");
+    task_say(task, "%s%s", task->add && task->accumulate ? " accumulated" : "", task->norm.code_nu != 0 ? ", of a code" : "");
     task->traffic *= 5 + (task->norm.relu ? 2 : 0) + (task->add ? 1 : 0); /* dy twice read, once written; x twice */
     free(x);
     free(y);

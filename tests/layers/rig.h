@@ -113,7 +113,7 @@ static inline void rig_backward(struct rig *r, const float *dz, float eta)
 {
     rig_in(r, r->dz, dz, r->codes);
     r->device->ops->zero(r->device, r->dw, r->weights * sizeof(float));
-    rig_must(csc_backward(r->csc, r->x, eta, r->z, r->dz, r->dx, false, r->dw, r->scratch));
+    rig_must(csc_backward(r->csc, r->x, eta, r->z, r->dz, false, r->dx, false, r->dw, r->scratch));
     rig_check_guard(r);
     rig_spoil(r);
 }

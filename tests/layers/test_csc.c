@@ -230,7 +230,7 @@ static void check_accumulation(struct rig *r, const struct gradient_case *c, con
     rig_in(r, r->dz, p->fdz, r->codes);
     rig_in(r, r->dx, base, r->images);
     rig_in(r, r->dw, base + r->images, r->weights);
-    rig_must(csc_backward(r->csc, r->x, (float)eta, r->z, r->dz, r->dx, true, r->dw, r->scratch));
+    rig_must(csc_backward(r->csc, r->x, (float)eta, r->z, r->dz, false, r->dx, true, r->dw, r->scratch));
     rig_check_guard(r);
     rig_spoil(r);
     compare(r, c->name, "accumulated dx", r->dx, sum, r->images, 1e-6);
@@ -265,7 +265,7 @@ static void check_variants(struct device *device)
         check_accumulation(&r, c, &p, dx, dw);
         rig_in(&again, again.dz, p.fdz, r.codes);
         device->ops->zero(device, again.dw, r.weights * sizeof(float));
-        rig_must(csc_backward(again.csc, again.x, eta, again.z, again.dz, NULL, false, again.dw, again.scratch));
+        rig_must(csc_backward(again.csc, again.x, eta, again.z, again.dz, false, NULL, false, again.dw, again.scratch));
         float *dw3 = rig_out(&again, again.dw, r.weights);
         same(c->name, "dw without dx", dw, dw3, r.weights);
         rig_finish(&r);

@@ -78,7 +78,7 @@ class Emulated(RunTest):
         self.assertEqual(calls["conv_gradient of 3"], layers)
         self.assertEqual(calls["conv_forward"], 3 * layers + shortcuts)
         self.assertEqual(calls["conv_adjoint"], 3 * layers - 1 + shortcuts)
-        self.assertEqual(sum(line["calls"] for line in lines if line["operation"] == "mask"), layers)
+        self.assertEqual([line for line in lines if line["operation"] == "mask"], [])  # batch norm's backward pass does it
         self.assertTrue(any("one pass" in line["shape"] for line in lines))
         self.assertGreater(sum(line["share"] for line in lines), 0.5)
 
