@@ -9,6 +9,7 @@
 #include "base/affinity.h"
 #include "base/log.h"
 #include "base/philox.h"
+#include "base/tuned.h"
 #include "layers/net.h"
 #include "trainer/bench.h"
 #include "trainer/bench_trace.h"
@@ -103,6 +104,7 @@ struct bench {
     struct arena arena;
     float *sums;            /* device */
     struct optimizer *optimizer;
+    struct tuned *tuned;
     float *images;          /* host */
     int32_t *labels;
     size_t count;           /* of sums */
@@ -161,6 +163,8 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     const struct optimizer_config sgd = { .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true };
     TRY(network_of(a, &config));
     TRY(device_open(&b->device, a->device, a->precision, a->threads));
+    TRY(tuned_create(&b->tuned));
+    b->device->tuned = b->tuned;
     TRY(model_create(&b->model, b->device, &config));
     TRY(model_allocate(b->model));
     TRY(net_create(&b->net, b->model, a->batch, NET_TRAINING));
@@ -190,6 +194,7 @@ static void close_bench(struct bench *b)
     net_destroy(b->net);
     model_destroy(b->model);
     device_close(b->device);
+    tuned_destroy(b->tuned);
     free(b->images);
     free(b->labels);
 }

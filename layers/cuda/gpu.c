@@ -1,16 +1,14 @@
-/* gpu.c - the CUDA device: memory, copies, plans of convolutions. One stream, and one for batches that come ahead; the host
+/* gpu.c - the CUDA device: memory and copies. One stream, and one for batches that come ahead; the host
  * waits for copies back only, and for a batch's arrival before its memory is somebody else's. */
 #include "layers/cuda/gpu.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/tuned.h"
 #include "layers/cuda/cuda.h"
 
-enum { LEAST_CAPABILITY = 8, TRIED = 4, TIMED = 5 }; /* plans tried, runs of each */
+enum { LEAST_CAPABILITY = 8 };
 
 static struct gpu *of(struct device *device)
 {
@@ -154,130 +152,6 @@ void cuda_staged_done(struct cuda_device *device)
     GPU_CHECK(gpu, cudaEventRecord(gpu->ahead.used, gpu->stream));
 }
 
-/* ---- plans ---- */
-
-struct trial {
-    void *image, *code, *weights;
-    cudaEvent_t start, end;
-};
-
-static enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
-{
-    enum status status = STATUS_OK;
-    const struct conv_shape *s = &spec->shape;
-    size_t bytes = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
-    if (cudaMalloc(&trial->image, conv_in_count(s) * bytes) != cudaSuccess ||
-        cudaMalloc(&trial->code, conv_out_count(s) * bytes) != cudaSuccess ||
-        cudaMalloc(&trial->weights, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
-        cudaMemset(trial->image, 0, conv_in_count(s) * bytes) != cudaSuccess ||
-        cudaMemset(trial->code, 0, conv_out_count(s) * bytes) != cudaSuccess ||
-        cudaMemset(trial->weights, 0, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
-        cudaEventCreate(&trial->start) != cudaSuccess || cudaEventCreate(&trial->end) != cudaSuccess)
-        FAIL(STATUS_NOMEM, "the GPU has no memory to measure a convolution: %s", cudaGetErrorString(cudaGetLastError()));
-fail:
-    return status;
-}
-
-static void trial_finish(struct trial *trial)
-{
-    cudaFree(trial->image);
-    cudaFree(trial->code);
-    cudaFree(trial->weights);
-    if (trial->start)
-        cudaEventDestroy(trial->start);
-    if (trial->end)
-        cudaEventDestroy(trial->end);
-}
-
-/* The least of some runs, in milliseconds. */
-static enum status time_plan(struct gpu *gpu, const struct dnn_plan *plan, struct trial *trial, float *least)
-{
-    enum status status = STATUS_OK;
-    const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights };
-    *least = INFINITY;
-    for (int i = 0; i <= TIMED; i++) { /* the first one warms up */
-        float ms = INFINITY;
-        cudaError_t error = cudaEventRecord(trial->start, gpu->stream);
-        TRY(dnn_run(plan, gpu->dnn, &operands, gpu->workspace));
-        if (error == cudaSuccess)
-            error = cudaEventRecord(trial->end, gpu->stream);
-        if (error == cudaSuccess)
-            error = cudaEventSynchronize(trial->end);
-        if (error == cudaSuccess)
-            error = cudaEventElapsedTime(&ms, trial->start, trial->end);
-        if (error != cudaSuccess)
-            FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(error));
-        if (i > 0)
-            *least = ms < *least ? ms : *least;
-    }
-fail:
-    return status;
-}
-
-static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, const char *key, struct dnn_plan **best)
-{
-    enum status status = STATUS_OK;
-    struct trial trial = { 0 };
-    struct dnn_plan *plan = NULL;
-    float best_ms = INFINITY, ms;
-    int chosen = 0;
-    char text[16];
-    TRY(trial_init(&trial, spec));
-    for (int choice = 0; choice < TRIED; choice++) {
-        TRY(dnn_plan_create(&plan, gpu->dnn, NULL, spec, choice, GPU_WORKSPACE));
-        if (!plan)
-            break;
-        TRY(time_plan(gpu, plan, &trial, &ms));
-        if (ms < best_ms) {
-            struct dnn_plan *slower = *best;
-            *best = plan;
-            plan = slower;
-            best_ms = ms;
-            chosen = choice;
-        }
-        dnn_plan_destroy(plan);
-        plan = NULL;
-    }
-    if (*best) {
-        snprintf(text, sizeof text, "%d", chosen);
-        TRY(tuned_set(gpu->base.base.tuned, key, text));
-    }
-fail:
-    dnn_plan_destroy(plan);
-    trial_finish(&trial);
-    return status;
-}
-
-enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan)
-{
-    enum status status = STATUS_OK;
-    struct tuned *tuned = gpu->base.base.tuned;
-    struct gpu_plan entry = { .plan = NULL };
-    double choice = 0;
-    dnn_spec_key(spec, entry.key);
-    for (int i = 0; i < gpu->plan_count; i++)
-        if (strcmp(gpu->plans[i].key, entry.key) == 0) {
-            *plan = gpu->plans[i].plan;
-            return STATUS_OK;
-        }
-    if (gpu->plan_count == gpu->plan_room) {
-        int room = gpu->plan_room ? 2 * gpu->plan_room : 64;
-        struct gpu_plan *plans = realloc(gpu->plans, (size_t)room * sizeof *plans);
-        if (!plans)
-            FAIL(STATUS_NOMEM, "out of memory for plans of convolutions");
-        gpu->plans = plans;
-        gpu->plan_room = room;
-    }
-    if (spec->tail == DNN_PLAIN && tuned && !tuned_number(tuned, entry.key, &choice))
-        TRY(fastest_plan(gpu, spec, entry.key, &entry.plan));
-    else
-        TRY(dnn_plan_create(&entry.plan, gpu->dnn, NULL, spec, (int)choice, GPU_WORKSPACE));
-    *plan = entry.plan;
-    gpu->plans[gpu->plan_count++] = entry;
-fail:
-    return status;
-}
-
 /* ---- device ---- */
 
 static void *stream(struct device *device)
@@ -293,9 +167,7 @@ static void wait(struct device *device)
 static void close_device(struct device *device)
 {
     struct gpu *gpu = of(device);
-    for (int i = 0; i < gpu->plan_count; i++)
-        dnn_plan_destroy(gpu->plans[i].plan);
-    free(gpu->plans);
+    gpu_finish_plans(gpu);
     if (gpu->dnn)
         cudnnDestroy(gpu->dnn);
     cudaFree(gpu->workspace);
@@ -393,6 +265,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     cuda_fill_table(table);
     gpu_fill_conv(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
+    TRY(gpu_init_plans(gpu, index));
     snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());
     gpu->base.queue.stream = gpu->stream;
     gpu->base.queue.type = precision == PRECISION_BF16 ? BF16 : F32;

@@ -28,14 +28,22 @@ struct gpu {
         struct dnn_plan *plan; /* NULL: cuDNN has none */
     } *plans;
     int plan_count, plan_room;
+    struct tuned *known;       /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
+    char known_path[512];
+    bool learnt;               /* more than the file has */
 };
 
 /* Remembers the first failure. */
 void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line);
 #define GPU_CHECK(gpu, call) gpu_check(gpu, call, __FILE__, __LINE__)
 
-/* The plan for this graph: by measured time for a plain convolution (recorded in device->tuned, and taken from there),
- * else cuDNN's first. *plan is NULL if cuDNN has none. */
+/* plans.c. Reads what is known of this GPU; a damaged file is a warning. */
+enum status gpu_init_plans(struct gpu *gpu, int index);
+/* Writes what has been learnt; destroys all plans. */
+void gpu_finish_plans(struct gpu *gpu);
+
+/* The plan for this graph: by measured time for a plain convolution (recorded in device->tuned and the machine's file, and
+ * taken from there), else cuDNN's first. *plan is NULL if cuDNN has none. */
 enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan);
 
 void gpu_fill_conv(struct backend *table); /* conv.c */

@@ -318,6 +318,12 @@ cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, in
     return there_is(device);
 }
 
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    snprintf(properties->name, sizeof properties->name, "Fake GPU/1");
+    return there_is(device);
+}
+
 cudaError_t cudaDriverGetVersion(int *version)
 {
     *version = 13000;

@@ -28,14 +28,20 @@ checkpoint: {keep: 20, every_steps: 1}
 class Emulated(RunTest):
     program = EMULATED
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        os.environ["XDG_CACHE_HOME"] = os.path.join(cls.folder, "cache")  # where plans are kept
+
     def run_on(self, kind, run, *arguments, ranks=1, code=0, **environment):
+        before = dict(os.environ)
         os.environ.update(environment)
         try:
             self.program = runs.TRAIN if kind == "cpu" else EMULATED
             return self.train(self.config(run, CONFIG.replace("KIND", kind)), *arguments, ranks=ranks, code=code)
         finally:
-            for name in environment:
-                del os.environ[name]
+            os.environ.clear()
+            os.environ.update(before)
 
     def test_as_on_the_cpu(self):
         for arch, steps in (("sdnet18", 3), ("sdnet18-all", 1)):  # -all: later steps depend on how codes at a threshold round
@@ -81,6 +87,28 @@ class Emulated(RunTest):
         self.assertEqual([line for line in lines if line["operation"] == "mask"], [])  # batch norm's backward pass does it
         self.assertTrue(any("one pass" in line["shape"] for line in lines))
         self.assertGreater(sum(line["share"] for line in lines), 0.5)
+
+    def test_plans_are_kept(self):
+        """Measured once for a kind of GPU; another run takes them over, and one damaged file is no obstacle."""
+        cache = self.path("kept")
+        kept = os.path.join(cache, "csc-train", "plans-Fake-GPU-1-cudnn91900.txt")
+        self.run_on("cuda", "first", "train.steps=1", XDG_CACHE_HOME=cache)
+        with open(kept) as f:
+            text = f.read()
+        self.assertIn("=", text)
+        with open(kept, "w") as f:  # all of them the second one
+            f.write("".join(line.split("=")[0] + "=1\n" for line in text.splitlines()))
+        self.run_on("cuda", "second", "train.steps=1", XDG_CACHE_HOME=cache)
+        with open(self.checkpoint("second", 1, "state.json")) as f:
+            tuned = json.load(f)["extra"]["tuned"]
+        for line in text.splitlines():
+            self.assertEqual(tuned[line.split("=")[0]], "1")
+        with open(kept, "w") as f:
+            f.write("no plan at all\n")
+        done = self.run_on("cuda", "third", "train.steps=1", XDG_CACHE_HOME=cache)
+        self.assertIn("written anew", done.stderr)
+        with open(kept) as f:
+            self.assertEqual(f.read(), text)
 
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_two_gpus(self):
