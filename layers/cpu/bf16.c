@@ -2,7 +2,7 @@
  * the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped where it
  * falls outside the image, nothing is padded, and any stride or size is as good as another.
  *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
- * Weight gradients are in bf16_gradient.c, adjoints towards few channels in bf16_few.c.
+ * Weight gradients are in bf16_gradient.c, adjoints towards few channels in bf16_few.c, large images of few in bf16_rows.c.
  * Here c and d are the channels of input and output as run sees them. */
 #include "layers/cpu/bf16_tiles.h"
 
@@ -188,29 +188,6 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
     }
 }
 
-/* ---- the output ---- */
-
-/* One pixel of `images` images, 32 channels of each: rows of two results; `at` and `image` in values of the output. */
-static inline void store_pixel(const struct epilogue *e, const float *sums, int images, size_t at, size_t image,
-                               __mmask32 mask, bf16 *out)
-{
-    __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
-    for (int i = 0; i < images; i++, at += image) {
-        struct floats v = { _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * EDGE)),
-                            _mm512_mul_ps(alpha, _mm512_load_ps(sums + RESULT + i * EDGE)) };
-        struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        if (e->add) {
-            struct floats add = widen((const bf16 *)e->add + at, mask);
-            v.low = _mm512_fmadd_ps(beta, add.low, v.low);
-            v.high = _mm512_fmadd_ps(beta, add.high, v.high);
-        }
-        if (e->mask)
-            m = widen((const bf16 *)e->mask + at, mask);
-        __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
-        _mm512_mask_storeu_epi16(out + at, mask, line);
-    }
-}
-
 /* ---- whole convolutions ---- */
 
 static size_t part_values(const struct run *r) /* of the input, packed: a thread's */
@@ -266,10 +243,10 @@ static void run_row(const struct run *r, const struct epilogue *e, int first, in
             int other = j + phases < r->ow ? j + phases : j;
             int count = list_taps(r, i, j, other, part, weights, nothing, list);
             for (int from = 0; from == 0 || from < count; from += LIST)
-                sum_products(list + from, least(count - from, LIST), r->steps, 2 * TILE, other != j, two_right, from > 0, sums);
-            store_pixel(e, sums, images, row + (size_t)j * r->d, image, first_of_32(channels), out);
+                sum_products(list + from, least(count - from, LIST), r->steps, DEPTH, 2 * TILE, other != j, two_right, from > 0, sums);
+            store_pixels(e, sums, images, row + (size_t)j * r->d, image, first_of_32(channels), out);
             if (other != j)
-                store_pixel(e, sums + 2 * RESULT, images, row + (size_t)other * r->d, image, first_of_32(channels), out);
+                store_pixels(e, sums + 2 * RESULT, images, row + (size_t)other * r->d, image, first_of_32(channels), out);
         }
 }
 
@@ -307,6 +284,10 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
         FEW_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
     }
+    if (ROWS_BF16.fits(s, use)) { /* with the weights packed as here */
+        ROWS_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
+        return;
+    }
     struct run r = run_of(s, use, threads);
     struct epilogue e = *epilogue;
     bf16 *nothing = scratch; /* zeros */
@@ -335,6 +316,8 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
         return BF16_GRADIENT_BYTES(s, threads);
     if (FEW_BF16.fits(s, use))
         return FEW_BF16.scratch_bytes(s, use, threads);
+    if (ROWS_BF16.fits(s, use))
+        return ROWS_BF16.scratch_bytes(s, use, threads);
     struct run r = run_of(s, use, threads);
     return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
 }

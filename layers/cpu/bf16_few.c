@@ -85,12 +85,24 @@ static void multiply_block(const struct few_rows *f, size_t row, int column, int
     const struct conv_shape *s = f->shape;
     float sums[4 * RESULT] __attribute__((aligned(64)));
     bf16 *tiles = ((const struct run *)f)->tiles;
+    const bf16 *codes = (const bf16 *)f->in + (row * conv_out_w(s) + column) * s->d;
     int steps = steps_of(s);
-    pack_codes(s, (const bf16 *)f->in + (row * conv_out_w(s) + column) * s->d, count, tiles);
+    bool whole = count == BLOCK && s->d % DEPTH == 0 && steps <= LIST; /* then they are tiles where they are */
+    if (!whole)
+        pack_codes(s, codes, count, tiles);
     for (int panel = 0; panel < panels_of(s); panel++) {
         const bf16 *right = (const bf16 *)f->packed + (size_t)panel * steps * 2 * TILE;
-        struct operands o = { { tiles, tiles + (size_t)steps * TILE }, { right, right + TILE } };
-        sum_products(&o, 1, steps, 2 * TILE, count > EDGE, true, false, sums);
+        struct operands list[LIST];
+        for (int step = 0; whole && step < steps; step++) {
+            const bf16 *a = codes + step * DEPTH, *b = right + (size_t)step * 2 * TILE;
+            list[step] = (struct operands){ { a, a + (size_t)EDGE * s->d }, { b, b + TILE } };
+        }
+        if (whole) {
+            sum_products(list, steps, 1, s->d, 2 * TILE, true, true, false, sums);
+        } else {
+            list[0] = (struct operands){ { tiles, tiles + (size_t)steps * TILE }, { right, right + TILE } };
+            sum_products(list, 1, steps, DEPTH, 2 * TILE, count > EDGE, true, false, sums);
+        }
         for (int p = 0; p < count; p++) {
             const float *from = sums + p / EDGE * 2 * RESULT + p % EDGE * EDGE;
             float *to = products + p * f->step + (size_t)panel * 2 * EDGE;

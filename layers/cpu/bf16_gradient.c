@@ -179,14 +179,14 @@ static void sum_unit(const struct gradient *g, struct unit u, int from, int to, 
             const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)column * g->x_tiles + u.c) * TILE;
             list[count++] = (struct operands){ { left, left + TILE }, { right, right + TILE } };
             if (count == LIST) {
-                sum_products(list, count, 1, 0, two_d, two_c, add, sums);
+                sum_products(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
                 add = true;
                 count = 0;
             }
         }
     }
     if (count > 0 || !add)
-        sum_products(list, count, 1, 0, two_d, two_c, add, sums);
+        sum_products(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
 }
 
 /* dw += alpha times the unit's sums, `parts` of them, `step` floats apart. */

@@ -36,7 +36,7 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 
-extern const struct own_kernels FEW_BF16; /* bf16_few.c's */
+extern const struct own_kernels FEW_BF16, ROWS_BF16; /* bf16_few.c's and bf16_rows.c's */
 
 /* ---- products of tiles ---- */
 
@@ -63,9 +63,10 @@ static inline void end_tiles(void)
     _tile_release();
 }
 
-/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, b_step values apart on the right */
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t b_step,
-                                                           bool two_left, bool two_right, bool add, float *sums)
+/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, b_step values apart on the right; rows on the left
+ * are a_row values apart, which may be less than they hold */
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_row,
+                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums)
 {
     __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
     if (add) {
@@ -85,7 +86,7 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
     for (int i = 0; i < count; i++) {
         struct operands o = list[i];
         for (int s = 0; s < steps; s++) {
-            _tile_loadd(4, o.a[0] + (size_t)s * TILE, 64);
+            _tile_loadd(4, o.a[0] + (size_t)s * TILE, a_row * sizeof(bf16));
             _tile_loadd(6, o.b[0] + s * b_step, 64);
             _tile_dpbf16ps(0, 4, 6);
             if (two_right) {
@@ -93,7 +94,7 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
                 _tile_dpbf16ps(1, 4, 7);
             }
             if (two_left) {
-                _tile_loadd(5, o.a[1] + (size_t)s * TILE, 64);
+                _tile_loadd(5, o.a[1] + (size_t)s * TILE, a_row * sizeof(bf16));
                 _tile_dpbf16ps(2, 5, 6);
                 if (two_right)
                     _tile_dpbf16ps(3, 5, 7);
@@ -118,7 +119,7 @@ static inline void end_tiles(void)
 }
 
 static inline __attribute__((always_inline)) void multiply_one(const struct operands *list, int count, int steps,
-                                                               size_t b_step, int left, int right, bool add, float *sums)
+                                                               size_t a_row, size_t b_step, int left, int right, bool add, float *sums)
 {
     __m512 s[EDGE];
 #pragma GCC unroll 16
@@ -132,7 +133,7 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
 #pragma GCC unroll 16
                 for (int row = 0; row < EDGE; row++) {
                     int factors;
-                    memcpy(&factors, a + row * DEPTH + 2 * pair, sizeof factors);
+                    memcpy(&factors, a + row * a_row + 2 * pair, sizeof factors);
                     s[row] = _mm512_dpbf16_ps(s[row], (__m512bh)_mm512_set1_epi32(factors), columns);
                 }
             }
@@ -142,26 +143,26 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
         _mm512_storeu_ps(sums + row * EDGE, s[row]);
 }
 
-static inline void multiply(const struct operands *list, int count, int steps, size_t b_step, bool two_left, bool two_right,
-                            bool add, float *sums)
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_row,
+                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums)
 {
     for (int left = 0; left <= two_left; left++)
         for (int right = 0; right <= two_right; right++)
-            multiply_one(list, count, steps, b_step, left, right, add, sums + (2 * left + right) * RESULT);
+            multiply_one(list, count, steps, a_row, b_step, left, right, add, sums + (2 * left + right) * RESULT);
 }
 #endif
 
-static inline void sum_products(const struct operands *list, int count, int steps, size_t b_step, bool two_left,
-                                bool two_right, bool add, float *sums)
+static inline __attribute__((always_inline)) void sum_products(const struct operands *list, int count, int steps, size_t a_row,
+                                                               size_t b_step, bool two_left, bool two_right, bool add, float *sums)
 {
     if (two_left && two_right)
-        multiply(list, count, steps, b_step, true, true, add, sums);
+        multiply(list, count, steps, a_row, b_step, true, true, add, sums);
     else if (two_left)
-        multiply(list, count, steps, b_step, true, false, add, sums);
+        multiply(list, count, steps, a_row, b_step, true, false, add, sums);
     else if (two_right)
-        multiply(list, count, steps, b_step, false, true, add, sums);
+        multiply(list, count, steps, a_row, b_step, false, true, add, sums);
     else
-        multiply(list, count, steps, b_step, false, false, add, sums);
+        multiply(list, count, steps, a_row, b_step, false, false, add, sums);
 }
 
 /* ---- packing ---- */
@@ -292,6 +293,28 @@ static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
     __m512 shrunk = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign)), threshold);
     __mmask16 kept = _mm512_cmp_ps_mask(shrunk, zero, _CMP_NLE_UQ);
     return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
+}
+
+/* 32 channels of `count` pixels, rows of two results; the first lies `at` values from the output's start, the others `apart`
+ * from each other. */
+static inline void store_pixels(const struct epilogue *e, const float *sums, int count, size_t at, size_t apart,
+                                __mmask32 mask, bf16 *out)
+{
+    __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
+    for (int i = 0; i < count; i++, at += apart) {
+        struct floats v = { _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * EDGE)),
+                            _mm512_mul_ps(alpha, _mm512_load_ps(sums + RESULT + i * EDGE)) };
+        struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
+        if (e->add) {
+            struct floats add = widen((const bf16 *)e->add + at, mask);
+            v.low = _mm512_fmadd_ps(beta, add.low, v.low);
+            v.high = _mm512_fmadd_ps(beta, add.high, v.high);
+        }
+        if (e->mask)
+            m = widen((const bf16 *)e->mask + at, mask);
+        __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
+        _mm512_mask_storeu_epi16(out + at, mask, line);
+    }
 }
 
 #endif
