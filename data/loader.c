@@ -13,6 +13,7 @@
 #include "data/loader_worker.h"
 
 enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
+enum { PAGE = 4096 };
 
 struct slot {
     struct micro_batch batch;
@@ -211,10 +212,11 @@ fail:
     return status;
 }
 
+/* Whole pages, which a device may lock without its neighbours'. */
 static size_t slot_bytes(const struct loader_config *c)
 {
     size_t values = (size_t)c->micro_batch * c->image_size * c->image_size * 3;
-    return (values * sizeof(float) + 63) / 64 * 64;
+    return (values * sizeof(float) + PAGE - 1) / PAGE * PAGE;
 }
 
 float *loader_memory(const struct loader *l, int i, size_t *bytes)
@@ -234,7 +236,7 @@ static enum status make_slots(struct loader *l)
         FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", l->slot_count);
     for (int i = 0; i < l->slot_count; i++) {
         struct slot *slot = &l->slots[i];
-        slot->images = aligned_alloc(64, bytes);
+        slot->images = aligned_alloc(PAGE, bytes);
         slot->labels = malloc(n * sizeof *slot->labels);
         slot->ids = malloc(n * sizeof *slot->ids);
         if (!slot->images || !slot->labels || !slot->ids)

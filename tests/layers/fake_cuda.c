@@ -4,6 +4,7 @@
 #include "tests/layers/fake_cuda.h"
 
 #include <cuda_runtime_api.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,6 +132,19 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     return stream && stream->alive ? cudaMemset(to, value, bytes) : cudaErrorInvalidValue;
 }
 
+/* CUDA locks whole pages, and none twice. */
+static bool shares_page(const void *memory, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)memory / page;
+    const uintptr_t last = ((uintptr_t)memory + bytes - 1) / page;
+    for (int i = 0; i < MOST_LOCKED; i++) {
+        uintptr_t from = (uintptr_t)locked[i].memory;
+        if (from && first <= (from + locked[i].bytes - 1) / page && last >= from / page)
+            return true;
+    }
+    return false;
+}
+
 static bool is_locked(const void *memory, size_t bytes)
 {
     const char *m = memory;
@@ -142,7 +156,7 @@ static bool is_locked(const void *memory, size_t bytes)
 
 cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags)
 {
-    if (flags != cudaHostRegisterDefault || find(memory) || is_locked(memory, 1))
+    if (flags != cudaHostRegisterDefault || find(memory) || bytes == 0 || shares_page(memory, bytes))
         return cudaErrorInvalidValue;
     for (int i = 0; i < MOST_LOCKED; i++)
         if (!locked[i].memory) {

@@ -46,12 +46,13 @@ class Emulated(RunTest):
     def test_as_on_the_cpu(self):
         for arch, steps in (("sdnet18", 3), ("sdnet18-all", 1)):  # -all: later steps depend on how codes at a threshold round
             for kind in ("cpu", "cuda"):
-                self.run_on(kind, kind, f"model.arch={arch}", f"train.steps={steps}")
+                done = self.run_on(kind, kind, f"model.arch={arch}", f"train.steps={steps}")
             want, got = self.losses("cpu"), self.losses("cuda")
             self.assertEqual(list(got), list(range(1, steps + 1)))
             for step, loss in want.items():
                 self.assertAlmostEqual(got[step], loss, delta=1e-5)
             self.assertLess(relative_error(self.optimizer("cuda", 1), self.optimizer("cpu", 1)), 1e-4)
+            self.assertNotIn("cannot be locked", done.stderr)
             self.assertEqual([m["images"] for m in self.metrics("cuda", "eval")], [32])
 
     def test_bf16(self):
