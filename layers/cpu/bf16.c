@@ -2,7 +2,7 @@
  * the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped where it
  * falls outside the image, nothing is padded, and any stride or size is as good as another.
  *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
- * Weight gradients are in bf16_gradient.c, adjoints towards few channels in bf16_few.c, large images of few in bf16_rows.c.
+ * Weight gradients are in bf16_gradient.c; of few channels in bf16_few.c (adjoints), bf16_rows.c and bf16_rows_gradient.c.
  * Here c and d are the channels of input and output as run sees them. */
 #include "layers/cpu/bf16_tiles.h"
 
@@ -141,6 +141,8 @@ static size_t packed_weights(const struct run *r)
 
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
 {
+    if (use == CONV_ADJOINT && ROWS_BF16.fits(s, use))
+        return ROWS_BF16.packed_bytes(s, use);
     if (FEW_BF16.fits(s, use))
         return FEW_BF16.packed_bytes(s, use);
     struct run r = run_of(s, use, 1);
@@ -169,6 +171,10 @@ static void pack_forward(const float *from, size_t row, int outputs, int channel
 
 static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
 {
+    if (use == CONV_ADJOINT && ROWS_BF16.fits(s, use)) {
+        ROWS_BF16.pack(s, use, weights, packed);
+        return;
+    }
     if (FEW_BF16.fits(s, use)) {
         FEW_BF16.pack(s, use, weights, packed);
         return;
@@ -280,12 +286,12 @@ static void run_span(const struct run *r, const struct conv_shape *s, const bf16
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    if (FEW_BF16.fits(s, use)) {
-        FEW_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
+    if (ROWS_BF16.fits(s, use)) { /* forward with the weights packed as here */
+        ROWS_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
     }
-    if (ROWS_BF16.fits(s, use)) { /* with the weights packed as here */
-        ROWS_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
+    if (FEW_BF16.fits(s, use)) {
+        FEW_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
     }
     struct run r = run_of(s, use, threads);
@@ -314,10 +320,10 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 {
     if (use == CONV_GRADIENT)
         return BF16_GRADIENT_BYTES(s, threads);
-    if (FEW_BF16.fits(s, use))
-        return FEW_BF16.scratch_bytes(s, use, threads);
     if (ROWS_BF16.fits(s, use))
         return ROWS_BF16.scratch_bytes(s, use, threads);
+    if (FEW_BF16.fits(s, use))
+        return FEW_BF16.scratch_bytes(s, use, threads);
     struct run r = run_of(s, use, threads);
     return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
 }

@@ -285,6 +285,10 @@ enum { MOST_TERMS = 3 }; /* packed at once */
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                    void *scratch)
 {
+    if (ROWS_GRADIENT_BF16.fits(s, CONV_GRADIENT)) {
+        ROWS_GRADIENT_BF16.gradient(s, terms, count, dw, threads, scratch);
+        return;
+    }
     struct gradient g = gradient_of(s, threads);
     float *sums = scratch;
     bf16 *blocks = (bf16 *)(sums + (g.deep ? 0 : threads * sum_floats(&g)));
@@ -307,6 +311,8 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
 
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads)
 {
+    if (ROWS_GRADIENT_BF16.fits(s, CONV_GRADIENT))
+        return ROWS_GRADIENT_BF16.scratch_bytes(s, CONV_GRADIENT, threads);
     struct gradient g = gradient_of(s, threads);
     size_t blocks = g.deep ? (size_t)MOST_TERMS * g.blocks : (size_t)threads;
     return blocks * block_values(&g) * sizeof(bf16) + (g.deep ? 0 : threads * sum_floats(&g) * sizeof(float));

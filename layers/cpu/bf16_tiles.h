@@ -36,7 +36,7 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 
-extern const struct own_kernels FEW_BF16, ROWS_BF16; /* bf16_few.c's and bf16_rows.c's */
+extern const struct own_kernels FEW_BF16, ROWS_BF16, ROWS_GRADIENT_BF16; /* bf16_few.c's and so on */
 
 /* ---- products of tiles ---- */
 
@@ -64,9 +64,10 @@ static inline void end_tiles(void)
 }
 
 /* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, b_step values apart on the right; rows on the left
- * are a_row values apart, which may be less than they hold */
+ * are a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each entry */
 static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_row,
-                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums)
+                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums,
+                                                           const bf16 *next, int fetched)
 {
     __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
     if (add) {
@@ -85,6 +86,8 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
     }
     for (int i = 0; i < count; i++) {
         struct operands o = list[i];
+        for (int f = 0; f < fetched; f++, next += DEPTH)
+            _mm_prefetch((const char *)next, _MM_HINT_T1);
         for (int s = 0; s < steps; s++) {
             _tile_loadd(4, o.a[0] + (size_t)s * TILE, a_row * sizeof(bf16));
             _tile_loadd(6, o.b[0] + s * b_step, 64);
@@ -144,25 +147,35 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
 }
 
 static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_row,
-                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums)
+                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums,
+                                                           const bf16 *next, int fetched)
 {
+    for (int i = 0; i < count * fetched; i++)
+        _mm_prefetch((const char *)(next + i * DEPTH), _MM_HINT_T1);
     for (int left = 0; left <= two_left; left++)
         for (int right = 0; right <= two_right; right++)
             multiply_one(list, count, steps, a_row, b_step, left, right, add, sums + (2 * left + right) * RESULT);
 }
 #endif
 
+static inline __attribute__((always_inline)) void sum_and_fetch(const struct operands *list, int count, int steps, size_t a_row,
+                                                                size_t b_step, bool two_left, bool two_right, bool add,
+                                                                float *sums, const bf16 *next, int fetched)
+{
+    if (two_left && two_right)
+        multiply(list, count, steps, a_row, b_step, true, true, add, sums, next, fetched);
+    else if (two_left)
+        multiply(list, count, steps, a_row, b_step, true, false, add, sums, next, fetched);
+    else if (two_right)
+        multiply(list, count, steps, a_row, b_step, false, true, add, sums, next, fetched);
+    else
+        multiply(list, count, steps, a_row, b_step, false, false, add, sums, next, fetched);
+}
+
 static inline __attribute__((always_inline)) void sum_products(const struct operands *list, int count, int steps, size_t a_row,
                                                                size_t b_step, bool two_left, bool two_right, bool add, float *sums)
 {
-    if (two_left && two_right)
-        multiply(list, count, steps, a_row, b_step, true, true, add, sums);
-    else if (two_left)
-        multiply(list, count, steps, a_row, b_step, true, false, add, sums);
-    else if (two_right)
-        multiply(list, count, steps, a_row, b_step, false, true, add, sums);
-    else
-        multiply(list, count, steps, a_row, b_step, false, false, add, sums);
+    sum_and_fetch(list, count, steps, a_row, b_step, two_left, two_right, add, sums, NULL, 0);
 }
 
 /* ---- packing ---- */

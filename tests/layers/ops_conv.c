@@ -67,6 +67,22 @@ static struct conv_shape random_deep(struct task *task, bool many)
     return s;
 }
 
+/* Wide images of few channels, whose rows the CPU loads as they lie. */
+static struct conv_shape random_stem(struct task *task)
+{
+    static const int kernels[] = { 2, 3, 5, 7 }, atoms[] = { 8, 16, 33, 64, 80 };
+    struct conv_shape s;
+    do {
+        s = (struct conv_shape){ .n = random_in(task, 1, 3), .stride = random_in(task, 1, 3), .k = PICK(task, kernels) };
+        s.pad = random_in(task, 0, s.k - 1);
+        s.h = random_in(task, s.k, 12);
+        s.w = random_in(task, s.k, 300);
+        s.c = random_in(task, 1, 5);
+        s.d = PICK(task, atoms);
+    } while ((double)conv_out_count(&s) * s.k * s.k * s.c > MOST_WORK);
+    return s;
+}
+
 /* Its transforms round, whatever the values. */
 static bool exact_shape(const struct conv_shape *s)
 {
@@ -80,9 +96,10 @@ static bool create(struct task *task, int draw, const int *fixed, enum conv_use 
     if (fixed)
         *s = (struct conv_shape){ fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6], fixed[7] };
     else
-        *s = draw % 18 == 8    ? random_winograd(task)
+        *s = draw % 18 == 5    ? random_winograd(task)
+             : draw % 18 == 11 ? random_stem(task)
              : draw % 18 == 17 ? random_deep(task, draw / 18 % 4 == 0)
-                               : random_shape(task, draw - draw / 9);
+                               : random_shape(task, draw - draw / 6);
     task_say(task, "%dx%dx%dx%d, %d atoms of %dx%d, stride %d, pad %d", s->n, s->h, s->w, s->c, s->d, s->k, s->k,
              s->stride, s->pad);
     task->work = 2.0 * (double)conv_out_count(s) * s->k * s->k * s->c;
