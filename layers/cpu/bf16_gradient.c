@@ -4,8 +4,15 @@
  * images is then an image at a column of the output and at the next one. Compiled as bf16.c is. */
 #include "layers/cpu/bf16_tiles.h"
 
-/* 32 images at a time. x (row, column, c / 16, 16 pairs of images, 16 channels, 2), d (row, column, d / 16, 16 outputs,
- * 16 pairs of images). Sums of a tap and of 32 outputs and 32 channels lie together: a unit (2, 2, 16, 16). */
+#ifdef __AMX_BF16__
+enum { HAS_THREE = 1 };
+#else
+enum { HAS_THREE = 0 };
+#endif
+
+/* 32 images at a time. x (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d (row, d / 32, column, 2, 16 outputs,
+ * 16 pairs of images): what one sum reads follows one another. Sums of a tap and of 32 outputs and 32 channels lie together, a unit (2, 2, 16, 16), or with `three`
+ * those of the taps in a row of the kernel and of 32 outputs and 16 channels (2, 3, 16, 16). */
 struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;
@@ -16,18 +23,21 @@ struct gradient {
     int blocks, images;              /* all, and of a block */
     int rows, ring;                  /* of d at a time, and of x that those read: row y at y % ring */
     int spans;                       /* parts of an image that threads take */
+    bool three;
+    int side;                        /* tiles of x side by side: 2, or 1 with `three` */
     int c_panels, d_panels, units;   /* of sums */
+    size_t unit;                     /* floats of one */
     bool deep;                       /* more weights than pixels: all are packed at once, and units are shared out */
 };
 
 static size_t x_row(const struct gradient *g)
 {
-    return (size_t)g->width * g->x_tiles * TILE;
+    return (size_t)g->width * g->c_panels * g->side * TILE;
 }
 
 static size_t d_row(const struct gradient *g)
 {
-    return (size_t)g->across * g->d_tiles * TILE;
+    return (size_t)g->across * g->d_panels * 2 * TILE;
 }
 
 static struct gradient gradient_of(const struct conv_shape *s, int threads)
@@ -47,9 +57,12 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
     g.d_tiles = up(g.d, EDGE);
     g.images = g.columns ? EDGE : DEPTH;
     g.blocks = up(g.n, g.images);
-    g.c_panels = up(g.x_tiles, 2);
+    g.three = HAS_THREE && g.gather == GATHER_NONE && g.k == 3;
+    g.side = g.three ? 1 : 2;
+    g.c_panels = up(g.x_tiles, g.side);
     g.d_panels = up(g.d_tiles, 2);
-    g.units = g.taps * g.c_panels * g.d_panels;
+    g.units = (g.three ? g.k : g.taps) * g.c_panels * g.d_panels;
+    g.unit = (g.three ? 6 : 4) * RESULT;
     int whole = all ? g.oh : g.h;
     g.deep = conv_weight_count(s) * sizeof(float) > conv_in_count(s) * sizeof(bf16);
     g.rows = g.oh, g.ring = whole, g.spans = 1;
@@ -111,9 +124,26 @@ static inline void pack_line(const struct gradient *g, const struct conv_shape *
             v[k] = values_of(g, s, x, n[k], y, column[k]);
         }
     for (int tile = 0; tile < g->x_tiles; tile++)
-        _mm512_store_si512(to + tile * TILE,
+        _mm512_store_si512(to + (tile / g->side * (size_t)g->width * g->side + tile % g->side) * TILE,
                            pair(v[0].at ? v[0].at + tile * EDGE : NULL, (__mmask16)mask_from(v[0].in, tile * EDGE),
                                 v[1].at ? v[1].at + tile * EDGE : NULL, (__mmask16)mask_from(v[1].in, tile * EDGE)));
+}
+
+/* The same without gathered taps, for all of a row: what is read lies in a row, images may be a multiple of a cache's size
+ * apart. */
+static inline void pack_lines(const struct gradient *g, const bf16 *x, int first, int i, int y, bf16 *to)
+{
+    int n[2] = { first + (g->columns ? i : 2 * i), first + (g->columns ? i : 2 * i + 1) }, shift = g->columns ? g->stride : 0;
+    const bf16 *row[2];
+    for (int k = 0; k < 2; k++)
+        row[k] = n[k] < g->n ? x + ((size_t)n[k] * g->h + y) * g->w * g->c : NULL;
+    size_t panel = (size_t)g->width * g->side * TILE, next = g->side == 1 ? panel : TILE;
+    for (int at = 0; at < g->width; at++)
+        for (int c = 0; c < g->c; c += 2 * EDGE) {
+            const bf16 *a = row[0] && at >= shift ? row[0] + (size_t)(at - shift) * g->c + c : NULL;
+            const bf16 *b = row[1] && at < g->w ? row[1] + (size_t)at * g->c + c : NULL;
+            pack_pair(a, b, g->c - c, to + (size_t)c / (2 * EDGE) * (3 - g->side) * panel + (size_t)at * g->side * TILE, next);
+        }
 }
 
 /* Rows [top, end) of x, images first, first + 1, ... */
@@ -121,43 +151,163 @@ static void pack_x(const struct gradient *g, const struct conv_shape *s, const b
                    bf16 *packed)
 {
     for (int y = top; y < end; y++)
-        for (int at = 0; at < g->width; at++)
-            for (int i = 0; i < EDGE; i++)
-                pack_line(g, s, x, first, i, y, at,
-                          packed + y % g->ring * x_row(g) + (size_t)at * g->x_tiles * TILE + i * DEPTH);
+        for (int i = 0; i < EDGE; i++) {
+            bf16 *row = packed + y % g->ring * x_row(g) + i * DEPTH;
+            if (g->gather == GATHER_NONE)
+                pack_lines(g, x, first, i, y, row);
+            for (int at = 0; g->gather != GATHER_NONE && at < g->width; at++)
+                pack_line(g, s, x, first, i, y, at, row + (size_t)at * g->side * TILE);
+        }
+}
+
+/* One row of d of all images, zeros behind it, so far apart that a pixel's are not all in one set of a cache. */
+static size_t staged_row(const struct gradient *g)
+{
+    return (size_t)up((g->ow + 1) * g->d, DEPTH) * DEPTH + DEPTH;
+}
+
+static size_t staged_values(const struct gradient *g)
+{
+    return (g->images + 1) * staged_row(g);
+}
+
+static void stage_row(const struct gradient *g, const bf16 *d, int first, int row, bf16 *staged)
+{
+    size_t values = (size_t)g->ow * g->d;
+    for (int i = 0; i < g->images; i++, staged += staged_row(g)) {
+        size_t some = first + i < g->n ? values : 0;
+        if (some)
+            memcpy(staged, d + ((size_t)(first + i) * g->oh + row) * values, values * sizeof *d);
+        memset(staged + some, 0, (staged_row(g) - some) * sizeof *d);
+    }
 }
 
 /* Rows [top, top + count) of d, transposed. */
-static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed)
+static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed, bf16 *staged)
 {
-    size_t image = (size_t)g->oh * g->ow * g->d;
-    for (int row = top; row < top + count; row++)
+    size_t other = g->columns ? (size_t)g->d : staged_row(g), step = g->columns ? staged_row(g) : 2 * staged_row(g);
+    for (int row = top; row < top + count; row++) {
+        stage_row(g, d, first, row, staged);
         for (int at = 0; at < g->across; at++)
-            for (int tile = 0; tile < g->d_tiles; tile++, packed += TILE) {
-                int column = g->columns ? 2 * at : at;
-                const bf16 *from = d + first * image + ((size_t)row * g->ow + column) * g->d + tile * EDGE;
+            for (int tile = 0; tile < g->d_tiles; tile++) {
+                bf16 *to = packed + (row - top) * d_row(g) + ((tile / 2 * (size_t)g->across + at) * 2 + tile % 2) * TILE;
+                const bf16 *from = staged + (size_t)at * (g->columns ? 2 : 1) * g->d + tile * EDGE;
                 __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
                 __m512i lines[EDGE];
-                for (int i = 0; i < EDGE; i++) {
-                    int n = first + (g->columns ? i : 2 * i);
-                    bool other = g->columns ? n < g->n && column + 1 < g->ow : n + 1 < g->n;
-                    lines[i] = pair(n < g->n ? from : NULL, mask, other ? from + (g->columns ? (size_t)g->d : image) : NULL, mask);
-                    from += g->columns ? image : 2 * image;
-                }
+                for (int i = 0; i < EDGE; i++)
+                    lines[i] = pair(from + i * step, mask, from + i * step + other, mask);
                 transpose(lines);
                 for (int i = 0; i < EDGE; i++)
-                    _mm512_store_si512(packed + i * DEPTH, lines[i]);
+                    _mm512_store_si512(to + i * DEPTH, lines[i]);
             }
+    }
 }
 
 struct unit {
-    int tap, d, c; /* d and c in tiles */
+    int tap, d, c; /* the first one; d and c in tiles */
 };
 
 static struct unit unit_at(const struct gradient *g, int index)
 {
-    return (struct unit){ index % g->taps, index / g->taps / g->c_panels * 2, index / g->taps % g->c_panels * 2 };
+    int taps = g->three ? g->k : g->taps, rest = index / taps;
+    return (struct unit){ index % taps * (g->three ? g->k : 1), rest / g->c_panels * 2, rest % g->c_panels * (g->three ? 1 : 2) };
 }
+
+/* x's packed column that column j of the output reads by the kernel's column b; outside [0, width): none. */
+static int column_of(const struct gradient *g, int j, int b)
+{
+    return g->gather != GATHER_NONE ? j : (g->columns ? 2 * j + 1 : j) * g->stride - g->pad + b;
+}
+
+#ifdef __AMX_BF16__
+/* Registers 0 to 5 (left, 3) += those of one column. Registers are renamed: two do for all operands. */
+static inline __attribute__((always_inline)) void add_column(const bf16 *left, const bf16 *const right[3], bool two_left)
+{
+    _tile_loadd(6, left, 64);
+    _tile_loadd(7, right[0], 64);
+    _tile_dpbf16ps(0, 6, 7);
+    _tile_loadd(7, right[1], 64);
+    _tile_dpbf16ps(1, 6, 7);
+    _tile_loadd(7, right[2], 64);
+    _tile_dpbf16ps(2, 6, 7);
+    if (two_left) {
+        _tile_loadd(6, left + TILE, 64);
+        _tile_dpbf16ps(5, 6, 7);
+        _tile_loadd(7, right[1], 64);
+        _tile_dpbf16ps(4, 6, 7);
+        _tile_loadd(7, right[0], 64);
+        _tile_dpbf16ps(3, 6, 7);
+    }
+}
+
+/* The same of one row of d and of x. What lies on the right at three taps is for the most part what lay there at the column
+ * before, and comes from the nearest cache. */
+static inline __attribute__((always_inline)) void add_row(const struct gradient *g, const bf16 *left, const bf16 *x_row,
+                                                          bool two_left)
+{
+    static const bf16 nothing[TILE] __attribute__((aligned(64)));
+    int step = g->columns ? 2 * g->stride : g->stride;
+    for (int j = 0, column = column_of(g, 0, 0); j < g->across; j++, column += step, left += 2 * TILE) {
+        const bf16 *at = x_row + (ptrdiff_t)column * TILE;
+        if (column >= 0 && column + 2 < g->width) {
+            const bf16 *right[3] = { at, at + TILE, at + 2 * TILE };
+            add_column(left, right, two_left);
+        } else {
+            const bf16 *right[3];
+            for (int b = 0; b < 3; b++)
+                right[b] = column + b >= 0 && column + b < g->width ? at + b * TILE : nothing;
+            add_column(left, right, two_left);
+        }
+    }
+}
+
+static inline __attribute__((always_inline)) void add_rows(const struct gradient *g, struct unit u, int from, int to,
+                                                           const bf16 *x, const bf16 *d, bool add, bool two_left, float *sums)
+{
+    __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    if (add) {
+        _tile_loadd(0, sums, 64);
+        _tile_loadd(1, sums + RESULT, 64);
+        _tile_loadd(2, sums + 2 * RESULT, 64);
+        _tile_loadd(3, sums + 3 * RESULT, 64);
+        _tile_loadd(4, sums + 4 * RESULT, 64);
+        _tile_loadd(5, sums + 5 * RESULT, 64);
+    }
+    for (int i = from; i < to; i++) {
+        int y = i * g->stride - g->pad + u.tap / g->k;
+        if (y >= 0 && y < g->h)
+            add_row(g, d + (i - from) * d_row(g) + (size_t)u.d * g->across * TILE,
+                    x + y % g->ring * x_row(g) + (size_t)u.c * g->width * TILE, two_left);
+    }
+    _tile_stored(0, sums, 64);
+    _tile_stored(1, sums + RESULT, 64);
+    _tile_stored(2, sums + 2 * RESULT, 64);
+    _tile_stored(3, sums + 3 * RESULT, 64);
+    _tile_stored(4, sums + 4 * RESULT, 64);
+    _tile_stored(5, sums + 5 * RESULT, 64);
+}
+
+static void sum_three(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
+                      float *sums)
+{
+    if (u.d + 1 < g->d_tiles)
+        add_rows(g, u, from, to, x, d, add, true, sums);
+    else
+        add_rows(g, u, from, to, x, d, add, false, sums);
+}
+#else
+static void sum_three(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
+                      float *sums)
+{
+    (void)g, (void)u, (void)from, (void)to, (void)x, (void)d, (void)add, (void)sums; /* HAS_THREE is 0 */
+}
+#endif
 
 /* One unit's sums over rows [from, to) of one block of images; d begins with row `from`. */
 static void sum_unit(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
@@ -166,17 +316,20 @@ static void sum_unit(const struct gradient *g, struct unit u, int from, int to, 
     struct operands list[LIST];
     int count = 0, across = g->gather == GATHER_NONE ? g->k : 1, a = u.tap / across, b = u.tap % across;
     bool two_d = u.d + 1 < g->d_tiles, two_c = u.c + 1 < g->x_tiles;
+    if (g->three) {
+        sum_three(g, u, from, to, x, d, add, sums);
+        return;
+    }
     for (int i = from; i < to; i++) {
         int y = g->gather == GATHER_ALL ? i : i * g->stride - g->pad + a;
         if (g->gather != GATHER_ALL && (y < 0 || y >= g->h))
             continue;
         for (int j = 0; j < g->across; j++) {
-            int column = g->gather != GATHER_NONE ? j : g->columns ? (2 * j + 1) * g->stride - g->pad + b
-                                                                   : j * g->stride - g->pad + b;
+            int column = column_of(g, j, b);
             if (column < 0 || column >= g->width)
                 continue;
-            const bf16 *left = d + (i - from) * d_row(g) + ((size_t)j * g->d_tiles + u.d) * TILE;
-            const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)column * g->x_tiles + u.c) * TILE;
+            const bf16 *left = d + (i - from) * d_row(g) + ((size_t)u.d * g->across + 2 * j) * TILE;
+            const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)u.c * g->width + 2 * column) * TILE;
             list[count++] = (struct operands){ { left, left + TILE }, { right, right + TILE } };
             if (count == LIST) {
                 sum_products(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
@@ -193,12 +346,14 @@ static void sum_unit(const struct gradient *g, struct unit u, int from, int to, 
 static void add_unit(const struct gradient *g, struct unit u, float alpha, const float *sums, int parts, size_t step,
                      float *dw)
 {
-    for (int tile = 0; tile < 4; tile++) {
-        int d = (u.d + tile / 2) * EDGE, c = (u.c + tile % 2) * EDGE;
+    int across = g->three ? 3 : 2; /* tiles, of taps or channels */
+    for (int tile = 0; tile < 2 * across; tile++) {
+        int d = (u.d + tile / across) * EDGE, c = (u.c + (g->three ? 0 : tile % across)) * EDGE;
+        int tap = u.tap + (g->three ? tile % across : 0);
         __mmask16 mask = (__mmask16)first_of_32(g->c - c);
         for (int row = 0; row < EDGE && d + row < g->d && c < g->c; row++) {
             const float *from = sums + tile * RESULT + row * EDGE;
-            float *to = dw + ((size_t)(d + row) * g->taps + u.tap) * g->c + c;
+            float *to = dw + ((size_t)(d + row) * g->taps + tap) * g->c + c;
             __m512 sum = _mm512_load_ps(from);
             for (int p = 1; p < parts; p++)
                 sum = _mm512_add_ps(sum, _mm512_load_ps(from + p * step));
@@ -215,12 +370,12 @@ static size_t block_values(const struct gradient *g)
 
 static size_t sum_floats(const struct gradient *g)
 {
-    return (size_t)g->units * 4 * RESULT;
+    return g->units * g->unit;
 }
 
 /* Terms that all have one factor, all packed: a thread sums its units over them. */
 static void gradient_deep(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
-                          float *dw, bf16 *blocks)
+                          float *dw, bf16 *blocks, bf16 *staged)
 {
     int all = count * g->blocks;
 #pragma omp for schedule(static)
@@ -231,11 +386,11 @@ static void gradient_deep(const struct gradient *g, const struct conv_shape *s, 
         if (i % 2 == 0)
             pack_x(g, s, term->x, first, 0, g->ring, x);
         else
-            pack_d(g, term->d, first, 0, g->rows, x + g->ring * x_row(g));
+            pack_d(g, term->d, first, 0, g->rows, x + g->ring * x_row(g), staged);
     }
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++) {
-        float sums[4 * RESULT] __attribute__((aligned(64)));
+        float sums[6 * RESULT] __attribute__((aligned(64)));
         struct unit u = unit_at(g, unit);
         for (int i = 0; i < all; i++) {
             const bf16 *x = blocks + i * block_values(g);
@@ -247,7 +402,7 @@ static void gradient_deep(const struct gradient *g, const struct conv_shape *s, 
 
 /* Adds rows [from, to) of one term and block to all units. */
 static void sum_span(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *term, int first,
-                     int from, int to, bf16 *x, float *sums)
+                     int from, int to, bf16 *x, bf16 *staged, float *sums)
 {
     bf16 *d = x + g->ring * x_row(g);
     int packed_to = 0, whole = g->gather == GATHER_ALL ? g->oh : g->h;
@@ -256,15 +411,15 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
         int bottom = least(g->gather == GATHER_ALL ? end : (end - 1) * g->stride - g->pad + g->k, whole);
         pack_x(g, s, term->x, first, top > packed_to ? top : packed_to, bottom, x);
         packed_to = bottom > packed_to ? bottom : packed_to;
-        pack_d(g, term->d, first, row, end - row, d);
+        pack_d(g, term->d, first, row, end - row, d, staged);
         for (int unit = 0; unit < g->units; unit++)
-            sum_unit(g, unit_at(g, unit), row, end, x, d, true, sums + (size_t)unit * 4 * RESULT);
+            sum_unit(g, unit_at(g, unit), row, end, x, d, true, sums + unit * g->unit);
     }
 }
 
 /* The same by threads that each sum all units over their own rows. `sums` are the threads' one after another. */
 static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
-                          float *dw, bf16 *blocks, float *sums)
+                          float *dw, bf16 *blocks, bf16 *staged, float *sums)
 {
     float *own = sums + thread_number() * sum_floats(g);
     int spans = g->blocks * g->spans;
@@ -273,14 +428,19 @@ static void gradient_wide(const struct gradient *g, const struct conv_shape *s, 
     for (int i = 0; i < count * spans; i++) {
         int span = i % g->spans;
         sum_span(g, s, &terms[i / spans], i % spans / g->spans * g->images, g->oh * span / g->spans, g->oh * (span + 1) / g->spans,
-                 blocks + thread_number() * block_values(g), own);
+                 blocks + thread_number() * block_values(g), staged, own);
     }
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++)
-        add_unit(g, unit_at(g, unit), terms->alpha, sums + (size_t)unit * 4 * RESULT, thread_count(), sum_floats(g), dw);
+        add_unit(g, unit_at(g, unit), terms->alpha, sums + unit * g->unit, thread_count(), sum_floats(g), dw);
 }
 
 enum { MOST_TERMS = 3 }; /* packed at once */
+
+static size_t block_count(const struct gradient *g, int threads)
+{
+    return g->deep ? (size_t)MOST_TERMS * g->blocks : (size_t)threads;
+}
 
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                    void *scratch)
@@ -294,6 +454,7 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
     bf16 *blocks = (bf16 *)(sums + (g.deep ? 0 : threads * sum_floats(&g)));
 #pragma omp parallel
     {
+        bf16 *staged = blocks + block_count(&g, threads) * block_values(&g) + thread_number() * staged_values(&g);
         begin_tiles();
         for (int from = 0, to; from < count; from = to) {
             for (to = from + 1; to < count && terms[to].alpha == terms[from].alpha && to - from < MOST_TERMS; to++)
@@ -301,9 +462,9 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
             if (terms[from].alpha == 0)
                 continue;
             if (g.deep)
-                gradient_deep(&g, s, terms + from, to - from, dw, blocks);
+                gradient_deep(&g, s, terms + from, to - from, dw, blocks, staged);
             else
-                gradient_wide(&g, s, terms + from, to - from, dw, blocks, sums);
+                gradient_wide(&g, s, terms + from, to - from, dw, blocks, staged, sums);
         }
         end_tiles();
     }
@@ -314,6 +475,6 @@ size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads)
     if (ROWS_GRADIENT_BF16.fits(s, CONV_GRADIENT))
         return ROWS_GRADIENT_BF16.scratch_bytes(s, CONV_GRADIENT, threads);
     struct gradient g = gradient_of(s, threads);
-    size_t blocks = g.deep ? (size_t)MOST_TERMS * g.blocks : (size_t)threads;
-    return blocks * block_values(&g) * sizeof(bf16) + (g.deep ? 0 : threads * sum_floats(&g) * sizeof(float));
+    return (block_count(&g, threads) * block_values(&g) + threads * staged_values(&g)) * sizeof(bf16) +
+           (g.deep ? 0 : threads * sum_floats(&g) * sizeof(float));
 }

@@ -113,19 +113,6 @@ static void pack_lines(const struct conv_shape *s, const struct lines *l, const 
     }
 }
 
-/* 32 atoms of two pixels, of which the second one may lie behind the last (NULL), as a line of two tiles. */
-static inline void pack_pair(const bf16 *first, const bf16 *second, int atoms, bf16 *to)
-{
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
-                                         35, 3, 34, 2, 33, 1, 32, 0);
-    __mmask32 mask = first_of_32(atoms);
-    __m512i a = _mm512_maskz_loadu_epi16(mask, first);
-    __m512i b = second ? _mm512_maskz_loadu_epi16(mask, second) : _mm512_setzero_si512();
-    _mm512_store_si512(to, _mm512_permutex2var_epi16(a, low, b));
-    if (atoms > EDGE)
-        _mm512_store_si512(to + TILE, _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(EDGE)), b));
-}
-
 /* Rows of codes as right operands: (row, step, tile of atoms, 16 pairs of pixels, 16 atoms, 2); those behind the last pixel
  * stay 0. */
 static void pack_codes(const struct conv_shape *s, const struct lines *l, const bf16 *codes, int rows, bf16 *to)
@@ -136,7 +123,7 @@ static void pack_codes(const struct conv_shape *s, const struct lines *l, const 
             bf16 *line = to + ((size_t)(row * l->steps + j / DEPTH) * l->right * EDGE + j % DEPTH / 2) * DEPTH;
             const bf16 *from = codes + (size_t)j * s->d;
             for (int d = 0; d < s->d; d += 2 * EDGE, line += 2 * TILE)
-                pack_pair(from + d, j + 1 < w ? from + s->d + d : NULL, s->d - d, line);
+                pack_pair(from + d, j + 1 < w ? from + s->d + d : NULL, s->d - d, line, TILE);
         }
 }
 

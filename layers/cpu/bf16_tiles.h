@@ -260,6 +260,19 @@ static inline __m512i interleave(__m512i both)
     return _mm512_permutexvar_epi16(order, both);
 }
 
+/* 32 values each of a and b in turn, in two lines `apart` values apart; of each the first `count`. NULL: zeros. */
+static inline void pack_pair(const bf16 *a, const bf16 *b, int count, bf16 *to, size_t apart)
+{
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+                                         35, 3, 34, 2, 33, 1, 32, 0);
+    __mmask32 mask = first_of_32(count);
+    __m512i first = a ? _mm512_maskz_loadu_epi16(mask, a) : _mm512_setzero_si512();
+    __m512i second = b ? _mm512_maskz_loadu_epi16(mask, b) : _mm512_setzero_si512();
+    _mm512_store_si512(to, _mm512_permutex2var_epi16(first, low, second));
+    if (count > EDGE)
+        _mm512_store_si512(to + apart, _mm512_permutex2var_epi16(first, _mm512_add_epi16(low, _mm512_set1_epi16(EDGE)), second));
+}
+
 /* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */
 static inline void pack_adjoint(const float *from, size_t row, int outputs, int channels, bf16 *to)
 {
