@@ -2,7 +2,8 @@
  * the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped where it
  * falls outside the image, nothing is padded, and any stride or size is as good as another.
  *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
- * Weight gradients are in bf16_gradient.c; of few channels in bf16_few.c (adjoints), bf16_rows.c and bf16_rows_gradient.c.
+ * Weight gradients are in bf16_gradient.c; few channels' in bf16_few.c (adjoints), bf16_rows.c and
+ * bf16_rows_gradient.c, wide images' in bf16_wide.c.
  * Here c and d are the channels of input and output as run sees them. */
 #include "layers/cpu/bf16_tiles.h"
 
@@ -139,12 +140,16 @@ static size_t packed_weights(const struct run *r)
     return (size_t)r->panels * r->taps * r->steps * 2 * TILE;
 }
 
+/* Adjoints towards few channels pack them otherwise. */
+static const struct own_kernels *packs(const struct conv_shape *s, enum conv_use use)
+{
+    return use != CONV_ADJOINT ? NULL : ROWS_BF16.fits(s, use) ? &ROWS_BF16 : FEW_BF16.fits(s, use) ? &FEW_BF16 : NULL;
+}
+
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
 {
-    if (use == CONV_ADJOINT && ROWS_BF16.fits(s, use))
-        return ROWS_BF16.packed_bytes(s, use);
-    if (FEW_BF16.fits(s, use))
-        return FEW_BF16.packed_bytes(s, use);
+    if (packs(s, use))
+        return packs(s, use)->packed_bytes(s, use);
     struct run r = run_of(s, use, 1);
     return packed_weights(&r) * sizeof(bf16);
 }
@@ -171,12 +176,8 @@ static void pack_forward(const float *from, size_t row, int outputs, int channel
 
 static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
 {
-    if (use == CONV_ADJOINT && ROWS_BF16.fits(s, use)) {
-        ROWS_BF16.pack(s, use, weights, packed);
-        return;
-    }
-    if (FEW_BF16.fits(s, use)) {
-        FEW_BF16.pack(s, use, weights, packed);
+    if (packs(s, use)) {
+        packs(s, use)->pack(s, use, weights, packed);
         return;
     }
     struct run r = run_of(s, use, 1);
@@ -234,25 +235,39 @@ static int list_taps(const struct run *r, int i, int j, int other, const bf16 *p
     return count;
 }
 
+/* What one thread works with. */
+struct part {
+    const struct epilogue *epilogue;
+    const bf16 *nothing;       /* zeros, a pixel's channels */
+    bf16 *packed;              /* of the input */
+    struct operands *list;
+    bf16 *out;
+    struct pending pending;
+    float (*sums)[4 * RESULT]; /* of what is pending, and of what is summed meanwhile */
+};
+
 /* The pixels of one row, one panel, of sixteen images. */
-static void run_row(const struct run *r, const struct epilogue *e, int first, int i, const bf16 *part, int panel,
-                    const bf16 *weights, const bf16 *nothing, struct operands *list, bf16 *out)
+static void run_row(const struct run *r, struct part *p, int first, int i, const bf16 *packed, int panel, const bf16 *weights)
 {
-    float sums[4 * RESULT] __attribute__((aligned(64)));
     int images = least(r->n - first, EDGE), channels = r->d - panel * 2 * EDGE, phases = r->adjoint ? r->stride : 1;
     size_t image = (size_t)r->oh * r->ow * r->d, row = first * image + (size_t)i * r->ow * r->d + (size_t)panel * 2 * EDGE;
     bool two_right = channels > EDGE;
-    if (!two_right)
-        memset(sums, 0, sizeof sums);
     for (int phase = 0; phase < phases; phase++) /* columns of one phase read the same taps */
         for (int j = phase; j < r->ow; j += 2 * phases) {
             int other = j + phases < r->ow ? j + phases : j;
-            int count = list_taps(r, i, j, other, part, weights, nothing, list);
+            int count = list_taps(r, i, j, other, packed, weights, p->nothing, p->list);
+            int stored = count > 0 ? up(2 * EDGE, count * r->steps) : 0;
+            float *sums = p->sums[p->pending.sums == p->sums[0]];
+            if (!two_right)
+                memset(sums, 0, 4 * RESULT * sizeof *sums);
             for (int from = 0; from == 0 || from < count; from += LIST)
-                sum_products(list + from, least(count - from, LIST), r->steps, DEPTH, 2 * TILE, other != j, two_right, from > 0, sums);
-            store_pixels(e, sums, images, row + (size_t)j * r->d, image, first_of_32(channels), out);
-            if (other != j)
-                store_pixels(e, sums + 2 * RESULT, images, row + (size_t)other * r->d, image, first_of_32(channels), out);
+                sum_meanwhile(p->list + from, least(count - from, LIST), r->steps, TILE, DEPTH, 2 * TILE, other != j, two_right,
+                              from > 0, sums, NULL, 0, &p->pending, stored);
+            store_rest(&p->pending);
+            p->pending = (struct pending){ .epilogue = p->epilogue, .out = p->out, .sums = sums,
+                                           .count = { images, other != j ? images : 0 },
+                                           .at = { row + (size_t)j * r->d, row + (size_t)other * r->d },
+                                           .apart = image, .mask = first_of_32(channels) };
         }
 }
 
@@ -264,39 +279,41 @@ static size_t thread_bytes(const struct run *r)
 }
 
 /* Rows [from, to) of `groups` groups of images. */
-static void run_span(const struct run *r, const struct conv_shape *s, const bf16 *in, const bf16 *packed, bf16 *out,
-                     const struct epilogue *e, int group, int groups, int from, int to, const bf16 *nothing, bf16 *part)
+static void run_span(const struct run *r, const struct conv_shape *s, struct part *p, const bf16 *in, const bf16 *weights,
+                     int group, int groups, int from, int to)
 {
-    struct operands *list = (struct operands *)(part + part_values(r));
     int packed_to = 0;
     for (int row = from; row < to; row += r->rows) {
         int end = least(row + r->rows, to), top = first_row(r, row), bottom = end_row(r, end - 1);
         top = top > packed_to ? top : packed_to;
         for (int g = 0; g < groups; g++)
-            pack_rows(r, s, in, (group + g) * EDGE, top, bottom, part + g * r->ring * packed_row(r));
+            pack_rows(r, s, in, (group + g) * EDGE, top, bottom, p->packed + g * r->ring * packed_row(r));
         packed_to = bottom > packed_to ? bottom : packed_to;
         for (int panel = 0; panel < r->panels; panel++)
             for (int g = 0; g < groups; g++)
                 for (int i = row; i < end; i++)
-                    run_row(r, e, (group + g) * EDGE, i, part + g * r->ring * packed_row(r), panel,
-                            packed + packed_weights(r) / r->panels * panel, nothing, list, out);
+                    run_row(r, p, (group + g) * EDGE, i, p->packed + g * r->ring * packed_row(r), panel,
+                            weights + packed_weights(r) / r->panels * panel);
     }
+}
+
+/* Those that take some shapes better. */
+static const struct own_kernels *better(const struct conv_shape *s, enum conv_use use)
+{
+    return ROWS_BF16.fits(s, use) ? &ROWS_BF16 : FEW_BF16.fits(s, use) ? &FEW_BF16 : WIDE_BF16.fits(s, use) ? &WIDE_BF16 : NULL;
 }
 
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    if (ROWS_BF16.fits(s, use)) { /* forward with the weights packed as here */
-        ROWS_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
-        return;
-    }
-    if (FEW_BF16.fits(s, use)) {
-        FEW_BF16.run(s, use, in, packed, out, epilogue, threads, scratch);
+    const struct own_kernels *other = better(s, use);
+    if (other) {
+        other->run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
     }
     struct run r = run_of(s, use, threads);
     struct epilogue e = *epilogue;
-    bf16 *nothing = scratch; /* zeros */
+    bf16 *nothing = scratch;
     memset(nothing, 0, (size_t)r.steps * TILE * sizeof *nothing);
     if (e.kind != EPILOGUE_LINEAR) {
         e.alpha *= e.nu;
@@ -304,14 +321,18 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 #pragma omp parallel
     {
-        bf16 *part = nothing + (size_t)r.steps * TILE + (size_t)thread_number() * thread_bytes(&r) / sizeof(bf16);
+        float sums[2][4 * RESULT] __attribute__((aligned(64)));
+        struct part p = { .epilogue = &e, .nothing = nothing, .out = out, .pending = { .next = 2 * EDGE }, .sums = sums };
+        p.packed = nothing + (size_t)r.steps * TILE + (size_t)thread_number() * thread_bytes(&r) / sizeof(bf16);
+        p.list = (struct operands *)(p.packed + part_values(&r));
         begin_tiles();
 #pragma omp for schedule(static)
         for (int unit = 0; unit < up(r.groups, r.group) * r.spans; unit++) {
             int group = unit / r.spans * r.group, span = unit % r.spans;
-            run_span(&r, s, in, packed, out, &e, group, least(r.groups - group, r.group), r.oh * span / r.spans,
-                     r.oh * (span + 1) / r.spans, nothing, part);
+            run_span(&r, s, &p, in, packed, group, least(r.groups - group, r.group), r.oh * span / r.spans,
+                     r.oh * (span + 1) / r.spans);
         }
+        store_rest(&p.pending);
         end_tiles();
     }
 }
@@ -320,10 +341,8 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 {
     if (use == CONV_GRADIENT)
         return BF16_GRADIENT_BYTES(s, threads);
-    if (ROWS_BF16.fits(s, use))
-        return ROWS_BF16.scratch_bytes(s, use, threads);
-    if (FEW_BF16.fits(s, use))
-        return FEW_BF16.scratch_bytes(s, use, threads);
+    if (better(s, use))
+        return better(s, use)->scratch_bytes(s, use, threads);
     struct run r = run_of(s, use, threads);
     return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
 }

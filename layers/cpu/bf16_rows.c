@@ -105,7 +105,7 @@ static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w
         for (int i = 0; i < w->steps; i++, a += DEPTH, b += TILE) {
             list[count++] = (struct operands){ { a, a + EDGE * step }, { b, b + (reach == REACH_BOTH ? w->steps * TILE : 0) } };
             if (count == LIST) {
-                sum_and_fetch(list, count, 1, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED);
+                sum_meanwhile(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED, NULL, 0);
                 next += count * FETCHED * DEPTH;
                 add = true;
                 count = 0;
@@ -113,7 +113,7 @@ static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w
         }
     }
     if (count > 0 || !add)
-        sum_and_fetch(list, count, 1, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED);
+        sum_meanwhile(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED, NULL, 0);
     return next + count * FETCHED * DEPTH;
 }
 

@@ -147,7 +147,7 @@ static void sum_block(const struct conv_shape *s, const struct lines *l, int row
                     const bf16 *b = z + ((size_t)(row * l->steps + step) * l->right + right) * TILE;
                     list[count++] = (struct operands){ { a, a + EDGE * l->length }, { b, b + TILE } };
                     if (count == LIST || (row == rows - 1 && step == l->steps - 1)) {
-                        sum_and_fetch(list, count, 1, l->length, 0, two_left, two_right, true, sums, next, fetched);
+                        sum_meanwhile(list, count, 1, 0, l->length, 0, two_left, two_right, true, sums, next, fetched, NULL, 0);
                         next += count * fetched * DEPTH;
                         count = 0;
                     }

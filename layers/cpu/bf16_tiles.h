@@ -36,7 +36,100 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 
-extern const struct own_kernels FEW_BF16, ROWS_BF16, ROWS_GRADIENT_BF16; /* bf16_few.c's and so on */
+extern const struct own_kernels FEW_BF16, ROWS_BF16, ROWS_GRADIENT_BF16, WIDE_BF16; /* bf16_few.c's and so on */
+
+static inline __mmask32 first_of_32(int count)
+{
+    return count >= 32 ? 0xffffffff : count <= 0 ? 0 : (1u << count) - 1;
+}
+
+/* ---- epilogues ---- */
+
+struct floats {
+    __m512 low, high; /* 32 */
+};
+
+static inline struct floats widen(const bf16 *from, __mmask32 mask)
+{
+    __m512i bits = _mm512_maskz_loadu_epi16(mask, from);
+    __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
+    __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bits, 1));
+    return (struct floats){ _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)),
+                            _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)) };
+}
+
+/* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
+static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
+{
+    const __m512 zero = _mm512_setzero_ps();
+    if (e->kind == EPILOGUE_MASK)
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m, zero, _CMP_NEQ_UQ), v);
+    if (e->kind == EPILOGUE_LINEAR)
+        return v;
+    __m512 threshold = _mm512_set1_ps(e->threshold);
+    if (e->nonnegative) {
+        v = _mm512_sub_ps(v, threshold);
+        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, zero, _CMP_NLT_UQ), v);
+    }
+    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN));
+    __m512 shrunk = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign)), threshold);
+    __mmask16 kept = _mm512_cmp_ps_mask(shrunk, zero, _CMP_NLE_UQ);
+    return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
+}
+
+/* 32 channels of pixels whose sums are known: two runs of up to 16 rows of two results, left to be stored a pixel at a time
+ * while the next ones are summed. */
+struct pending {
+    const struct epilogue *epilogue;
+    bf16 *out;
+    const float *sums;  /* (run, 2, 16, 16) */
+    int next, count[2]; /* the pixel whose turn it is, of 32; pixels of each run */
+    size_t at[2];       /* of a run's first one, in values from the output's start, */
+    size_t apart;       /* and from each to the next */
+    __mmask32 mask;     /* of channels */
+};
+
+static inline __attribute__((always_inline)) void store_pixel(const struct epilogue *e, const float *sums, size_t at,
+                                                              __mmask32 mask, bf16 *out)
+{
+    __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
+    struct floats v = { _mm512_mul_ps(alpha, _mm512_load_ps(sums)), _mm512_mul_ps(alpha, _mm512_load_ps(sums + RESULT)) };
+    struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
+    if (e->add) {
+        struct floats add = widen((const bf16 *)e->add + at, mask);
+        v.low = _mm512_fmadd_ps(beta, add.low, v.low);
+        v.high = _mm512_fmadd_ps(beta, add.high, v.high);
+    }
+    if (e->mask)
+        m = widen((const bf16 *)e->mask + at, mask);
+    __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
+    _mm512_mask_storeu_epi16(out + at, mask, line);
+}
+
+static inline __attribute__((always_inline)) void store_next(struct pending *p)
+{
+    int run = p->next / EDGE, i = p->next % EDGE;
+    if (run > 1)
+        return;
+    p->next++;
+    if (i < p->count[run])
+        store_pixel(p->epilogue, p->sums + run * 2 * RESULT + i * EDGE, p->at[run] + i * p->apart, p->mask, p->out);
+}
+
+static inline void store_rest(struct pending *p)
+{
+    while (p->next < 2 * EDGE)
+        store_next(p);
+}
+
+/* 32 channels of `count` pixels, rows of two results; the first lies `at` values from the output's start, the others `apart`
+ * from each other. */
+static inline void store_pixels(const struct epilogue *e, const float *sums, int count, size_t at, size_t apart,
+                                __mmask32 mask, bf16 *out)
+{
+    for (int i = 0; i < count; i++)
+        store_pixel(e, sums + i * EDGE, at + i * apart, mask, out);
+}
 
 /* ---- products of tiles ---- */
 
@@ -63,11 +156,13 @@ static inline void end_tiles(void)
     _tile_release();
 }
 
-/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, b_step values apart on the right; rows on the left
- * are a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each entry */
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_row,
-                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums,
-                                                           const bf16 *next, int fetched)
+/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, a_step and b_step values apart; rows on the left are
+ * a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each entry, and `stored`
+ * pixels of what is pending at each step. */
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_step,
+                                                           size_t a_row, size_t b_step, bool two_left, bool two_right, bool add, float *sums,
+                                                           const bf16 *next, int fetched, struct pending *pending,
+                                                           int stored)
 {
     __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
     if (add) {
@@ -89,7 +184,7 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
         for (int f = 0; f < fetched; f++, next += DEPTH)
             _mm_prefetch((const char *)next, _MM_HINT_T1);
         for (int s = 0; s < steps; s++) {
-            _tile_loadd(4, o.a[0] + (size_t)s * TILE, a_row * sizeof(bf16));
+            _tile_loadd(4, o.a[0] + s * a_step, a_row * sizeof(bf16));
             _tile_loadd(6, o.b[0] + s * b_step, 64);
             _tile_dpbf16ps(0, 4, 6);
             if (two_right) {
@@ -97,11 +192,13 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
                 _tile_dpbf16ps(1, 4, 7);
             }
             if (two_left) {
-                _tile_loadd(5, o.a[1] + (size_t)s * TILE, a_row * sizeof(bf16));
+                _tile_loadd(5, o.a[1] + s * a_step, a_row * sizeof(bf16));
                 _tile_dpbf16ps(2, 5, 6);
                 if (two_right)
                     _tile_dpbf16ps(3, 5, 7);
             }
+            for (int p = 0; pending && p < stored; p++)
+                store_next(pending);
         }
     }
     _tile_stored(0, sums, 64);
@@ -122,7 +219,7 @@ static inline void end_tiles(void)
 }
 
 static inline __attribute__((always_inline)) void multiply_one(const struct operands *list, int count, int steps,
-                                                               size_t a_row, size_t b_step, int left, int right, bool add, float *sums)
+                                                               size_t a_step, size_t a_row, size_t b_step, int left, int right, bool add, float *sums)
 {
     __m512 s[EDGE];
 #pragma GCC unroll 16
@@ -130,7 +227,7 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
         s[row] = add ? _mm512_loadu_ps(sums + row * EDGE) : _mm512_setzero_ps();
     for (int i = 0; i < count; i++)
         for (int step = 0; step < steps; step++) {
-            const bf16 *a = list[i].a[left] + (size_t)step * TILE, *b = list[i].b[right] + step * b_step;
+            const bf16 *a = list[i].a[left] + step * a_step, *b = list[i].b[right] + step * b_step;
             for (int pair = 0; pair < EDGE; pair++) {
                 __m512bh columns = (__m512bh)_mm512_loadu_si512(b + pair * DEPTH);
 #pragma GCC unroll 16
@@ -146,44 +243,51 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
         _mm512_storeu_ps(sums + row * EDGE, s[row]);
 }
 
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_row,
-                                                           size_t b_step, bool two_left, bool two_right, bool add, float *sums,
-                                                           const bf16 *next, int fetched)
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_step,
+                                                           size_t a_row, size_t b_step, bool two_left, bool two_right, bool add, float *sums,
+                                                           const bf16 *next, int fetched, struct pending *pending,
+                                                           int stored)
 {
+    for (int i = 0; pending && i < count * steps * stored; i++)
+        store_next(pending);
     for (int i = 0; i < count * fetched; i++)
         _mm_prefetch((const char *)(next + i * DEPTH), _MM_HINT_T1);
     for (int left = 0; left <= two_left; left++)
         for (int right = 0; right <= two_right; right++)
-            multiply_one(list, count, steps, a_row, b_step, left, right, add, sums + (2 * left + right) * RESULT);
+            multiply_one(list, count, steps, a_step, a_row, b_step, left, right, add, sums + (2 * left + right) * RESULT);
 }
 #endif
 
-static inline __attribute__((always_inline)) void sum_and_fetch(const struct operands *list, int count, int steps, size_t a_row,
-                                                                size_t b_step, bool two_left, bool two_right, bool add,
-                                                                float *sums, const bf16 *next, int fetched)
+static inline __attribute__((always_inline)) void sum_meanwhile(const struct operands *list, int count, int steps, size_t a_step,
+                                                                size_t a_row, size_t b_step, bool two_left, bool two_right,
+                                                                bool add, float *sums, const bf16 *next, int fetched,
+                                                                struct pending *pending, int stored)
 {
     if (two_left && two_right)
-        multiply(list, count, steps, a_row, b_step, true, true, add, sums, next, fetched);
+        multiply(list, count, steps, a_step, a_row, b_step, true, true, add, sums, next, fetched, pending, stored);
     else if (two_left)
-        multiply(list, count, steps, a_row, b_step, true, false, add, sums, next, fetched);
+        multiply(list, count, steps, a_step, a_row, b_step, true, false, add, sums, next, fetched, pending, stored);
     else if (two_right)
-        multiply(list, count, steps, a_row, b_step, false, true, add, sums, next, fetched);
+        multiply(list, count, steps, a_step, a_row, b_step, false, true, add, sums, next, fetched, pending, stored);
     else
-        multiply(list, count, steps, a_row, b_step, false, false, add, sums, next, fetched);
+        multiply(list, count, steps, a_step, a_row, b_step, false, false, add, sums, next, fetched, pending, stored);
 }
 
+static inline __attribute__((always_inline)) void sum_steps(const struct operands *list, int count, int steps, size_t a_step,
+                                                            size_t a_row, size_t b_step, bool two_left, bool two_right, bool add,
+                                                            float *sums)
+{
+    sum_meanwhile(list, count, steps, a_step, a_row, b_step, two_left, two_right, add, sums, NULL, 0, NULL, 0);
+}
+
+/* Of packed tiles. */
 static inline __attribute__((always_inline)) void sum_products(const struct operands *list, int count, int steps, size_t a_row,
                                                                size_t b_step, bool two_left, bool two_right, bool add, float *sums)
 {
-    sum_and_fetch(list, count, steps, a_row, b_step, two_left, two_right, add, sums, NULL, 0);
+    sum_steps(list, count, steps, TILE, a_row, b_step, two_left, two_right, add, sums);
 }
 
 /* ---- packing ---- */
-
-static inline __mmask32 first_of_32(int count)
-{
-    return count >= 32 ? 0xffffffff : count <= 0 ? 0 : (1u << count) - 1;
-}
 
 /* Which taps of an output pixel x holds in one row of channels: one; those of one row of the kernel, so that a packed row of
  * x serves several rows of output; or all, where they fit one product. */
@@ -284,62 +388,6 @@ static inline void pack_adjoint(const float *from, size_t row, int outputs, int 
         if (2 * i + 1 < channels)
             odd = _mm512_maskz_loadu_ps(mask, from + (2 * i + 1) * row);
         _mm512_store_si512(to + i * DEPTH, interleave((__m512i)_mm512_cvtne2ps_pbh(odd, even)));
-    }
-}
-
-/* ---- epilogues ---- */
-
-struct floats {
-    __m512 low, high; /* 32 */
-};
-
-static inline struct floats widen(const bf16 *from, __mmask32 mask)
-{
-    __m512i bits = _mm512_maskz_loadu_epi16(mask, from);
-    __m512i low = _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bits));
-    __m512i high = _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bits, 1));
-    return (struct floats){ _mm512_castsi512_ps(_mm512_slli_epi32(low, 16)),
-                            _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)) };
-}
-
-/* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
-static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
-{
-    const __m512 zero = _mm512_setzero_ps();
-    if (e->kind == EPILOGUE_MASK)
-        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(m, zero, _CMP_NEQ_UQ), v);
-    if (e->kind == EPILOGUE_LINEAR)
-        return v;
-    __m512 threshold = _mm512_set1_ps(e->threshold);
-    if (e->nonnegative) {
-        v = _mm512_sub_ps(v, threshold);
-        return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(v, zero, _CMP_NLT_UQ), v);
-    }
-    __m512i sign = _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(INT32_MIN));
-    __m512 shrunk = _mm512_sub_ps(_mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), sign)), threshold);
-    __mmask16 kept = _mm512_cmp_ps_mask(shrunk, zero, _CMP_NLE_UQ);
-    return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
-}
-
-/* 32 channels of `count` pixels, rows of two results; the first lies `at` values from the output's start, the others `apart`
- * from each other. */
-static inline void store_pixels(const struct epilogue *e, const float *sums, int count, size_t at, size_t apart,
-                                __mmask32 mask, bf16 *out)
-{
-    __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
-    for (int i = 0; i < count; i++, at += apart) {
-        struct floats v = { _mm512_mul_ps(alpha, _mm512_load_ps(sums + i * EDGE)),
-                            _mm512_mul_ps(alpha, _mm512_load_ps(sums + RESULT + i * EDGE)) };
-        struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        if (e->add) {
-            struct floats add = widen((const bf16 *)e->add + at, mask);
-            v.low = _mm512_fmadd_ps(beta, add.low, v.low);
-            v.high = _mm512_fmadd_ps(beta, add.high, v.high);
-        }
-        if (e->mask)
-            m = widen((const bf16 *)e->mask + at, mask);
-        __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
-        _mm512_mask_storeu_epi16(out + at, mask, line);
     }
 }
 
