@@ -49,6 +49,17 @@ static void combine(double *partials, int channels, int used)
 
 /* ---- weights ---- */
 
+static void zero(struct device *device, void *data, size_t bytes)
+{
+    (void)device;
+#pragma omp parallel
+    {
+        size_t from, to;
+        share(bytes, 4096, &from, &to);
+        memset((char *)data + from, 0, to - from);
+    }
+}
+
 static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
     blend_fp32(device, a, x, b, y, out, count);
@@ -159,6 +170,7 @@ static void fill_table(struct backend *table, enum precision precision)
         fill_activations_bf16(table);
     else
         fill_activations_fp32(table);
+    table->zero = zero;
     table->lincomb = lincomb;
     table->dot = dot;
     table->linear_forward = linear_forward;

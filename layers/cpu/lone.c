@@ -4,12 +4,18 @@
 
 #include <string.h>
 
+#include "layers/cpu/threads.h"
 #include "layers/cpu/vector.h"
 
 enum {
-    PIXELS = 6, ATOMS = 2, /* whose sums a forward pass holds in registers */
-    ROWS = 4,              /* atoms that an adjoint pass adds to a sum at once */
-    LARGER = 8,            /* weights than pixels: else packing pays */
+#if defined(__AVX512F__)
+    PIXELS = 6, ATOMS = 4, /* whose sums a forward pass holds in registers */
+#else
+    PIXELS = 6, ATOMS = 2,
+#endif
+    ROWS = 8,                /* atoms that an adjoint pass adds to a sum at once */
+    LARGER = 8,              /* weights than pixels: else packing pays */
+    SUMMED_BYTES = 32 << 10, /* of an image that stay in the nearest cache */
 };
 
 static bool fits(const struct conv_shape *s)
@@ -63,6 +69,7 @@ static inline void dot_products(const float *weights, size_t atom, int taps, int
 #pragma GCC unroll 8
             for (int p = 0; p < PIXELS; p++) {
                 vec x = load(read[p] + i);
+#pragma GCC unroll 4
                 for (int a = 0; a < ATOMS; a++)
                     s[p][a] += w[a] * x;
             }
@@ -105,16 +112,19 @@ static inline void spread(const float *weights, size_t atom, const float *code, 
     for (int i = 0; i < count; i++) {
         const float *factors = code + (size_t)pairs[i].code * d;
         float *to = image + (size_t)pairs[i].pixel * c;
-        vec sum = load(to);
-        for (int r = 0; r < ROWS; r++)
-            sum += factors[r] * w[r];
-        store(to, sum);
+        vec first = load(to), second = { 0 };
+#pragma GCC unroll 8
+        for (int r = 0; r < ROWS; r += 2) {
+            first += factors[r] * w[r];
+            second += factors[r + 1] * w[r + 1];
+        }
+        store(to, first + second);
     }
 }
 
 static void adjoint(const struct conv_shape *s, const float *weights, const float *code, float *image, void *scratch)
 {
-    int taps = s->k * s->k, pixels = conv_out_h(s) * conv_out_w(s);
+    int taps = s->k * s->k, pixels = conv_out_h(s) * conv_out_w(s), pixels_in = s->h * s->w;
     size_t atom = (size_t)taps * s->c;
     struct pair *pairs = scratch; /* (tap, pixels), of which so many are used: */
     int *counts = (int *)(pairs + (size_t)taps * pixels);
@@ -126,11 +136,13 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
                 pairs[(size_t)t * pixels + counts[t]++] = (struct pair){ from, at };
         }
     }
-    enum { SHARE = 4 * WIDTH }; /* channels that a thread takes at a time */
-#pragma omp parallel for schedule(static)
-    for (int from = 0; from < s->c; from += SHARE) {
-        int to = from + SHARE < s->c ? from + SHARE : s->c;
-        for (int p = 0; p < s->h * s->w; p++)
+    int vectors = s->c / WIDTH, most = (int)(SUMMED_BYTES / ((size_t)pixels_in * WIDTH * sizeof(float)));
+    most = most < 1 ? 1 : most;
+#pragma omp parallel
+    for (int at = vectors * thread_number() / thread_count(), end = vectors * (thread_number() + 1) / thread_count(); at < end;
+         at += most) {
+        int from = at * WIDTH, to = (at + most < end ? at + most : end) * WIDTH;
+        for (int p = 0; p < pixels_in; p++)
             memset(image + (size_t)p * s->c + from, 0, (size_t)(to - from) * sizeof *image);
         for (int d = 0; d < s->d; d += ROWS)
             for (int t = 0; t < taps; t++)
