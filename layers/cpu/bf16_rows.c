@@ -178,11 +178,10 @@ static size_t row_values(const struct conv_shape *s)
     return ((image > read ? image : read) + 2 * DEPTH) / DEPTH * DEPTH;
 }
 
-/* Output row i of one image, from rows y % k of the ring. */
+/* Output row i of one image, from rows y % k of the ring, but for what stays pending; `sums` are for that and for the next. */
 static void run_row(const struct conv_shape *s, const struct epilogue *e, int i, const bf16 *ring, const bf16 *weights,
-                    size_t at, bf16 *out)
+                    size_t at, bf16 *out, struct pending *pending, float sums[2][4 * RESULT])
 {
-    float sums[4 * RESULT] __attribute__((aligned(64)));
     struct operands list[LIST];
     int columns = conv_out_w(s);
     size_t step = (size_t)s->stride * s->c, panel_values = (size_t)s->k * 2 * TILE;
@@ -198,19 +197,22 @@ static void run_row(const struct conv_shape *s, const struct epilogue *e, int i,
                 const bf16 *w = weights + d / (2 * EDGE) * panel_values + (size_t)a * 2 * TILE;
                 list[count++] = (struct operands){ { from, from + EDGE * step }, { w, w + TILE } };
             }
+            float *here = sums[pending->sums == sums[0]];
             if (!two_right)
-                memset(sums, 0, sizeof sums);
-            sum_products(list, count, 1, step, 2 * TILE, two_left, two_right, false, sums);
-            size_t to = at + (size_t)j * s->d + d;
-            store_pixels(e, sums, least(there, EDGE), to, s->d, first_of_32(s->d - d), out);
-            if (two_left)
-                store_pixels(e, sums + 2 * RESULT, there - EDGE, to + (size_t)EDGE * s->d, s->d, first_of_32(s->d - d), out);
+                memset(here, 0, 4 * RESULT * sizeof *here);
+            sum_meanwhile(list, count, 1, 0, step, 2 * TILE, two_left, two_right, false, here, NULL, 0, pending,
+                          count > 0 ? up(2 * EDGE, count) : 0);
+            store_rest(pending);
+            *pending = (struct pending){ .epilogue = e, .out = out, .sums = here, .apart = s->d, .mask = first_of_32(s->d - d),
+                                         .count = { least(there, EDGE), two_left ? there - EDGE : 0 } };
+            pending->at[0] = at + (size_t)j * s->d + d;
+            pending->at[1] = pending->at[0] + (size_t)EDGE * s->d;
         }
 }
 
 /* Output rows [from, to) of image n. */
 static void run_span(const struct conv_shape *s, const struct epilogue *e, int n, int from, int to, const bf16 *in,
-                     const bf16 *weights, bf16 *ring, bf16 *out)
+                     const bf16 *weights, bf16 *ring, bf16 *out, struct pending *pending, float sums[2][4 * RESULT])
 {
     size_t row = (size_t)s->w * s->c, result = (size_t)conv_out_w(s) * s->d;
     int loaded = from * s->stride - s->pad; /* up to here */
@@ -220,7 +222,7 @@ static void run_span(const struct conv_shape *s, const struct epilogue *e, int n
         loaded = loaded < first ? first : loaded; /* with strides above k */
         for (; loaded < end; loaded++)
             memcpy(ring + loaded % s->k * row_values(s) + s->pad * s->c, in + ((size_t)n * s->h + loaded) * row, row * sizeof *in);
-        run_row(s, e, i, ring, weights, ((size_t)n * conv_out_h(s) + i) * result, out);
+        run_row(s, e, i, ring, weights, ((size_t)n * conv_out_h(s) + i) * result, out, pending, sums);
     }
 }
 
@@ -254,6 +256,8 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 #pragma omp parallel
     {
+        float sums[2][4 * RESULT] __attribute__((aligned(64)));
+        struct pending pending = { .next = 2 * EDGE };
         bf16 *ring = (bf16 *)((char *)scratch + thread_number() * ring_bytes(s, use));
         memset(ring, 0, ring_bytes(s, use));
         begin_tiles();
@@ -261,10 +265,11 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
         for (int unit = 0; unit < s->n * spans; unit++) {
             int n = unit / spans, from = rows * (unit % spans) / spans, to = rows * (unit % spans + 1) / spans;
             if (use == CONV_FORWARD)
-                run_span(s, &e, n, from, to, in, packed, ring, out);
+                run_span(s, &e, n, from, to, in, packed, ring, out, &pending, sums);
             else
                 run_adjoint(s, &e, n, from, to, in, packed, ring, out);
         }
+        store_rest(&pending);
         end_tiles();
     }
 }

@@ -290,14 +290,14 @@ static inline __attribute__((always_inline)) void sum_products(const struct oper
 /* ---- packing ---- */
 
 /* Which taps of an output pixel x holds in one row of channels: one; those of one row of the kernel, so that a packed row of
- * x serves several rows of output; or all, where they fit one product. */
+ * x serves several rows of output; or all, where they fit one product and rows are too short for bf16_rows.c. */
 enum gather { GATHER_NONE, GATHER_ROW, GATHER_ALL };
 
 static inline enum gather gather_of(const struct conv_shape *s)
 {
     if (s->k == 1 || s->c > FEW_CHANNELS || s->k * s->c > MOST_GATHERED)
         return GATHER_NONE;
-    return s->k * s->k * s->c <= DEPTH ? GATHER_ALL : GATHER_ROW;
+    return s->k * s->k * s->c <= DEPTH && conv_out_w(s) < EDGE ? GATHER_ALL : GATHER_ROW;
 }
 
 /* Of `count` values from column `left` on, c a column: the first one inside the image, and the one behind the last. */

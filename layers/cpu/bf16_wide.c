@@ -6,6 +6,8 @@
  * Compiled as bf16.c is; WIDE_BF16 names the table. */
 #include "layers/cpu/bf16_tiles.h"
 
+enum { FETCHED = 4 }; /* cache lines at each tap */
+
 /* A convolution as it is run: c channels of `in` to d of `out`. */
 struct wide {
     int h, w, c, oh, ow, d;
@@ -70,6 +72,7 @@ struct part {
     struct operands *list;
     size_t image; /* the output's, in values */
     bf16 *out;
+    const bf16 *next; /* rows of the input to come, fetched meanwhile */
     struct pending pending;
     float (*sums)[4 * RESULT]; /* of what is pending, and of what is summed meanwhile */
 };
@@ -126,7 +129,8 @@ static void run_pair(const struct wide *v, struct part *p, int phase, int i, int
             memset(sums, 0, 4 * RESULT * sizeof *sums);
         for (int from = 0; from < count; from += LIST)
             sum_meanwhile(p->list + from, least(count - from, LIST), v->steps, DEPTH, (size_t)v->step * v->c, 2 * TILE, two,
-                          two_right, from > 0, sums, NULL, 0, &p->pending, stored);
+                          two_right, from > 0, sums, p->next, FETCHED, &p->pending, stored);
+        p->next += count * FETCHED * DEPTH;
         store_rest(&p->pending);
         next.sums = sums;
         next.mask = first_of_32(channels);
@@ -152,6 +156,7 @@ static void run_rows(const struct wide *v, struct part *p, const bf16 *in, int f
         loaded = loaded < top ? top : loaded;
         for (; loaded < least(end, v->h); loaded++)
             memcpy(p->ring + loaded % v->ring * v->row + (size_t)v->lead * v->c, in + loaded * row, row * sizeof *in);
+        p->next = in + loaded * row;
         for (int phase_row = 0; phase_row < v->phases && i + phase_row < to; phase_row++)
             for (int phase = 0; phase < least(v->phases, v->ow); phase++)
                 for (int g = 0; g < v->groups; g += 2) {
