@@ -117,12 +117,12 @@ static void sgd_row(const struct sgd *sgd, float *restrict w, const float *restr
     }
 }
 
-/* A row's weights are in the cache when they are projected. */
+/* A row's weights are in the cache when they are projected. Rows differ in length. */
 static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
                 const struct sgd_row *rows, int count)
 {
     (void)device;
-#pragma omp parallel for schedule(static)
+#pragma omp parallel for schedule(dynamic, 8)
     for (int r = 0; r < count; r++) {
         size_t at = rows[r].offset;
         sgd_row(sgd, w + at, g + at, v + at, rows[r].length, rows[r].decays ? sgd->weight_decay : 0);
