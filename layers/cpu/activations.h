@@ -144,32 +144,38 @@ static double NAME(correlate)(struct device *device, const void *x, const void *
 
 /* ---- batch norm: x (rows, C) ---- */
 
-/* Adds to sums[c], squares[c] the sums of (x - origin) and its square over rows [from, to). */
+/* Adds to sums[c], squares[c] the sums of (x - origin) and its square over rows [from, to), at most BLOCK of them. */
 static void NAME(moment_tile)(const ELEMENT *x, const ELEMENT *origin, size_t from, size_t to, int channels, int width,
                               double *sums, double *squares)
 {
-    for (size_t block = from; block < to; block += BLOCK) {
-        size_t end = block + BLOCK < to ? block + BLOCK : to;
-        float s[TILE] = { 0 }, q[TILE] = { 0 };
-        if (width == TILE)
-            for (size_t r = block; r < end; r++)
-                for (int c = 0; c < TILE; c++) {
-                    float v = LOAD(x[r * channels + c]) - LOAD(origin[c]);
-                    s[c] += v;
-                    q[c] += v * v;
-                }
-        else
-            for (size_t r = block; r < end; r++)
-                for (int c = 0; c < width; c++) {
-                    float v = LOAD(x[r * channels + c]) - LOAD(origin[c]);
-                    s[c] += v;
-                    q[c] += v * v;
-                }
-        for (int c = 0; c < width; c++) {
-            sums[c] += s[c];
-            squares[c] += q[c];
-        }
+    float s[TILE] = { 0 }, q[TILE] = { 0 };
+    if (width == TILE)
+        for (size_t r = from; r < to; r++)
+            for (int c = 0; c < TILE; c++) {
+                float v = LOAD(x[r * channels + c]) - LOAD(origin[c]);
+                s[c] += v;
+                q[c] += v * v;
+            }
+    else
+        for (size_t r = from; r < to; r++)
+            for (int c = 0; c < width; c++) {
+                float v = LOAD(x[r * channels + c]) - LOAD(origin[c]);
+                s[c] += v;
+                q[c] += v * v;
+            }
+    for (int c = 0; c < width; c++) {
+        sums[c] += s[c];
+        squares[c] += q[c];
     }
+}
+
+/* Of all channels, a block of rows at a time, which is read once. */
+static void NAME(moments)(const ELEMENT *x, size_t from, size_t to, int channels, double *sums, double *squares)
+{
+    for (size_t block = from; block < to; block += BLOCK)
+        for (int c = 0; c < channels; c += TILE)
+            NAME(moment_tile)(x + c, x + c, block, block + BLOCK < to ? block + BLOCK : to, channels,
+                              channels - c < TILE ? channels - c : TILE, sums + c, squares + c);
 }
 
 /* y = (x - center) scale + shift: not x scale + shift, which cancels where the mean is far from 0. */
@@ -209,9 +215,7 @@ static void NAME(norm_forward)(struct device *device, const struct norm_shape *s
         double *sums = partials + (size_t)thread_number() * CPU_PARTIALS * channels;
         memset(sums, 0, 2 * channels * sizeof *sums);
         share(shape->rows, 1, &from, &to);
-        for (int c = 0; c < channels; c += TILE)
-            NAME(moment_tile)(x + c, x + c, from, to, channels, channels - c < TILE ? channels - c : TILE, sums + c,
-                              sums + channels + c);
+        NAME(moments)(x, from, to, channels, sums, sums + channels);
         if (thread_number() == 0)
             used = thread_count();
 #pragma omp barrier
@@ -249,42 +253,48 @@ static void NAME(norm_inference)(struct device *device, const struct norm_shape 
     }
 }
 
-/* Sums of g and of g (x - mean) over rows, g = dy where y > 0 if there is a ReLU. */
+/* Sums of g and of g (x - mean) over rows [from, to), at most BLOCK of them; g = dy where y > 0 if there is a ReLU. */
 static void NAME(backward_tile)(bool relu, const ELEMENT *x, const ELEMENT *y, const ELEMENT *dy, const float *mean,
                                 size_t from, size_t to, int channels, int width, double *sums, double *products)
 {
-    for (size_t block = from; block < to; block += BLOCK) {
-        size_t end = block + BLOCK < to ? block + BLOCK : to;
-        float s[TILE] = { 0 }, p[TILE] = { 0 };
-        if (width == TILE && relu)
-            for (size_t r = block; r < end; r++)
-                for (int c = 0; c < TILE; c++) {
-                    size_t i = r * channels + c;
-                    float g = LOAD(y[i]) > 0 ? LOAD(dy[i]) : 0;
-                    s[c] += g;
-                    p[c] += g * (LOAD(x[i]) - mean[c]);
-                }
-        else if (width == TILE)
-            for (size_t r = block; r < end; r++)
-                for (int c = 0; c < TILE; c++) {
-                    size_t i = r * channels + c;
-                    float g = LOAD(dy[i]);
-                    s[c] += g;
-                    p[c] += g * (LOAD(x[i]) - mean[c]);
-                }
-        else
-            for (size_t r = block; r < end; r++)
-                for (int c = 0; c < width; c++) {
-                    size_t i = r * channels + c;
-                    float g = relu && LOAD(y[i]) <= 0 ? 0 : LOAD(dy[i]);
-                    s[c] += g;
-                    p[c] += g * (LOAD(x[i]) - mean[c]);
-                }
-        for (int c = 0; c < width; c++) {
-            sums[c] += s[c];
-            products[c] += p[c];
-        }
+    float s[TILE] = { 0 }, p[TILE] = { 0 };
+    if (width == TILE && relu)
+        for (size_t r = from; r < to; r++)
+            for (int c = 0; c < TILE; c++) {
+                size_t i = r * channels + c;
+                float g = LOAD(y[i]) > 0 ? LOAD(dy[i]) : 0;
+                s[c] += g;
+                p[c] += g * (LOAD(x[i]) - mean[c]);
+            }
+    else if (width == TILE)
+        for (size_t r = from; r < to; r++)
+            for (int c = 0; c < TILE; c++) {
+                size_t i = r * channels + c;
+                float g = LOAD(dy[i]);
+                s[c] += g;
+                p[c] += g * (LOAD(x[i]) - mean[c]);
+            }
+    else
+        for (size_t r = from; r < to; r++)
+            for (int c = 0; c < width; c++) {
+                size_t i = r * channels + c;
+                float g = relu && LOAD(y[i]) <= 0 ? 0 : LOAD(dy[i]);
+                s[c] += g;
+                p[c] += g * (LOAD(x[i]) - mean[c]);
+            }
+    for (int c = 0; c < width; c++) {
+        sums[c] += s[c];
+        products[c] += p[c];
     }
+}
+
+static void NAME(backward_sums)(bool relu, const ELEMENT *x, const ELEMENT *y, const ELEMENT *dy, const float *mean, size_t from,
+                                size_t to, int channels, double *sums, double *products)
+{
+    for (size_t block = from; block < to; block += BLOCK)
+        for (int c = 0; c < channels; c += TILE)
+            NAME(backward_tile)(relu, x + c, y + c, dy + c, mean + c, block, block + BLOCK < to ? block + BLOCK : to, channels,
+                                channels - c < TILE ? channels - c : TILE, sums + c, products + c);
 }
 
 /* dy = a (g + b (x - mean) + k) per channel, of a code nu times that where x is not 0; dadd gets g. */
@@ -331,9 +341,7 @@ static void NAME(norm_backward)(struct device *device, const struct norm_shape *
         double *sums = partials + (size_t)thread_number() * CPU_PARTIALS * channels;
         memset(sums, 0, 2 * channels * sizeof *sums);
         share(shape->rows, 1, &from, &to);
-        for (int c = 0; c < channels; c += TILE)
-            NAME(backward_tile)(shape->relu, x + c, y + c, dy + c, saved + c, from, to, channels,
-                                channels - c < TILE ? channels - c : TILE, sums + c, sums + channels + c);
+        NAME(backward_sums)(shape->relu, x, y, dy, saved, from, to, channels, sums, sums + channels);
         if (thread_number() == 0)
             used = thread_count();
 #pragma omp barrier

@@ -185,13 +185,17 @@ static void stage_row(const struct gradient *g, const bf16 *d, int first, int ro
 /* Rows [top, top + count) of d, transposed. */
 static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed, bf16 *staged)
 {
-    size_t other = g->columns ? (size_t)g->d : staged_row(g), step = g->columns ? staged_row(g) : 2 * staged_row(g);
+    bool there = g->deep && !g->columns && first + g->images <= g->n; /* short rows, of which a pixel's are read at once */
+    size_t image = there ? (size_t)g->oh * g->ow * g->d : staged_row(g);
+    size_t other = g->columns ? (size_t)g->d : image, step = g->columns ? image : 2 * image;
     for (int row = top; row < top + count; row++) {
-        stage_row(g, d, first, row, staged);
+        const bf16 *rows = there ? d + first * image + (size_t)row * g->ow * g->d : staged;
+        if (!there)
+            stage_row(g, d, first, row, staged);
         for (int at = 0; at < g->across; at++)
             for (int tile = 0; tile < g->d_tiles; tile++) {
                 bf16 *to = packed + (row - top) * d_row(g) + ((tile / 2 * (size_t)g->across + at) * 2 + tile % 2) * TILE;
-                const bf16 *from = staged + (size_t)at * (g->columns ? 2 : 1) * g->d + tile * EDGE;
+                const bf16 *from = rows + (size_t)at * (g->columns ? 2 : 1) * g->d + tile * EDGE;
                 __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
                 __m512i lines[EDGE];
                 for (int i = 0; i < EDGE; i++)
@@ -373,7 +377,16 @@ static size_t sum_floats(const struct gradient *g)
     return g->units * g->unit;
 }
 
-/* Terms that all have one factor, all packed: a thread sums its units over them. */
+/* What was summed with factor `from`, for one of `to`. */
+static void rescale(float *sums, size_t count, float from, float to)
+{
+    if (from == to)
+        return;
+    for (size_t i = 0; i < count; i++)
+        sums[i] *= from / to;
+}
+
+/* Few terms, all packed: a thread sums its units over them. */
 static void gradient_deep(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
                           float *dw, bf16 *blocks, bf16 *staged)
 {
@@ -390,13 +403,16 @@ static void gradient_deep(const struct gradient *g, const struct conv_shape *s, 
     }
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++) {
-        float sums[6 * RESULT] __attribute__((aligned(64)));
+        float sums[6 * RESULT] __attribute__((aligned(64))), alpha = terms->alpha;
         struct unit u = unit_at(g, unit);
         for (int i = 0; i < all; i++) {
             const bf16 *x = blocks + i * block_values(g);
+            if (i > 0)
+                rescale(sums, g->unit, alpha, terms[i / g->blocks].alpha);
+            alpha = terms[i / g->blocks].alpha;
             sum_unit(g, u, 0, g->oh, x, x + g->ring * x_row(g), i > 0, sums);
         }
-        add_unit(g, u, terms->alpha, sums, 1, 0, dw);
+        add_unit(g, u, alpha, sums, 1, 0, dw);
     }
 }
 
@@ -421,18 +437,22 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
 static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
                           float *dw, bf16 *blocks, bf16 *staged, float *sums)
 {
-    float *own = sums + thread_number() * sum_floats(g);
+    float *own = sums + thread_number() * sum_floats(g), alpha = terms->alpha, last = terms[count - 1].alpha;
     int spans = g->blocks * g->spans;
     memset(own, 0, sum_floats(g) * sizeof *own);
-#pragma omp for schedule(static)
+#pragma omp for schedule(static) nowait
     for (int i = 0; i < count * spans; i++) {
         int span = i % g->spans;
+        rescale(own, sum_floats(g), alpha, terms[i / spans].alpha);
+        alpha = terms[i / spans].alpha;
         sum_span(g, s, &terms[i / spans], i % spans / g->spans * g->images, g->oh * span / g->spans, g->oh * (span + 1) / g->spans,
                  blocks + thread_number() * block_values(g), staged, own);
     }
+    rescale(own, sum_floats(g), alpha, last);
+#pragma omp barrier
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++)
-        add_unit(g, unit_at(g, unit), terms->alpha, sums + unit * g->unit, thread_count(), sum_floats(g), dw);
+        add_unit(g, unit_at(g, unit), last, sums + unit * g->unit, thread_count(), sum_floats(g), dw);
 }
 
 enum { MOST_TERMS = 3 }; /* packed at once */
@@ -456,15 +476,18 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
     {
         bf16 *staged = blocks + block_count(&g, threads) * block_values(&g) + thread_number() * staged_values(&g);
         begin_tiles();
-        for (int from = 0, to; from < count; from = to) {
-            for (to = from + 1; to < count && terms[to].alpha == terms[from].alpha && to - from < MOST_TERMS; to++)
-                continue;
-            if (terms[from].alpha == 0)
+        struct gradient_term some[MOST_TERMS]; /* those that count */
+        int used = 0;
+        for (int t = 0; t < count; t++) {
+            if (terms[t].alpha != 0)
+                some[used++] = terms[t];
+            if (used == 0 || (used < MOST_TERMS && t + 1 < count))
                 continue;
             if (g.deep)
-                gradient_deep(&g, s, terms + from, to - from, dw, blocks, staged);
+                gradient_deep(&g, s, some, used, dw, blocks, staged);
             else
-                gradient_wide(&g, s, terms + from, to - from, dw, blocks, staged, sums);
+                gradient_wide(&g, s, some, used, dw, blocks, staged, sums);
+            used = 0;
         }
         end_tiles();
     }
