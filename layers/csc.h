@@ -66,6 +66,8 @@ struct csc_power {
     struct device *device;
     struct conv_shape shape; /* n = 1 */
     struct conv *conv;
+    struct conv *quick;      /* of activations, which csc_power_advance computes with where bf16 is multiplied faster; or NULL */
+    void *rounded[2], *rounded_code; /* activations (H,W,C) before and after, (H',W',D) */
     float *vector;           /* (H,W,C), unit norm */
     float *image, *code;     /* (H,W,C), (H',W',D) */
     float *next;             /* (H,W,C), for convergence */
@@ -75,11 +77,13 @@ struct csc_power {
 };
 enum status csc_power_create(struct csc_power **power, struct device *device, const struct conv_shape *shape);
 void csc_power_destroy(struct csc_power *power);
+size_t csc_power_scratch(const struct csc_power *power); /* bytes */
 /* quotient: 8 bytes of device memory. */
 void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient);
 /* A random start: the same on every rank. */
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
-/* `iterations` more from the last vector, with the weights as they are now; queued only. */
+/* `iterations` more from the last vector, with the weights as they are now; queued only. In bf16 on the CPU lambda_max is that of
+ * the rounded weights, which the convolutions use. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
 /* lambda_max and eta of `count` layers, whose quotients lie one after another: one wait for all of them. */
 void csc_power_settle(struct csc_power *const *powers, int count);

@@ -12,6 +12,14 @@
 #define SWEEP_CALM 2      /* that many times in a row */
 #define STEP_SAFETY 0.9   /* eta = 0.9 / lambda_max, as published */
 
+/* Where bf16 is multiplied faster than fp32. Rounding and packing weights that are far more than pixels would outweigh it. */
+static bool rounding_pays(const struct csc_power *power)
+{
+    const struct conv_shape *s = &power->shape;
+    return power->device->precision == PRECISION_BF16 && !power->device->ops->stream &&
+           conv_weight_count(s) < 32 * (conv_in_count(s) + conv_out_count(s));
+}
+
 enum status csc_power_create(struct csc_power **out, struct device *device, const struct conv_shape *shape)
 {
     enum status status = STATUS_OK;
@@ -22,6 +30,8 @@ enum status csc_power_create(struct csc_power **out, struct device *device, cons
     power->shape = *shape;
     power->shape.n = 1;
     TRY(device->ops->conv_create(device, &power->shape, PRECISION_FP32, CONV_FORWARD | CONV_ADJOINT, &power->conv));
+    if (rounding_pays(power))
+        TRY(device->ops->conv_create(device, &power->shape, PRECISION_BF16, CONV_FORWARD | CONV_ADJOINT, &power->quick));
     *out = power;
     power = NULL;
 fail:
@@ -33,7 +43,15 @@ void csc_power_destroy(struct csc_power *power)
 {
     if (power && power->conv)
         power->device->ops->conv_destroy(power->conv);
+    if (power && power->quick)
+        power->device->ops->conv_destroy(power->quick);
     free(power);
+}
+
+size_t csc_power_scratch(const struct csc_power *power)
+{
+    size_t bytes = power->conv->scratch, quick = power->quick ? power->quick->scratch : 0;
+    return bytes > quick ? bytes : quick;
 }
 
 void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient)
@@ -44,6 +62,13 @@ void csc_power_place(struct csc_power *power, struct arena *arena, double *quoti
     power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->code = arena_take(arena, conv_out_count(&power->shape) * sizeof(float));
     power->next = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
+    if (!power->quick)
+        return;
+    size_t bytes = precision_bytes(power->device->precision);
+    power->device->ops->conv_place(power->quick, arena);
+    power->rounded[0] = arena_take(arena, conv_in_count(&power->shape) * bytes);
+    power->rounded[1] = arena_take(arena, conv_in_count(&power->shape) * bytes);
+    power->rounded_code = arena_take(arena, conv_out_count(&power->shape) * bytes);
 }
 
 static void normalize(struct csc_power *power, const float *from)
@@ -94,6 +119,25 @@ fail:
     return status;
 }
 
+/* The same with rounded operands. Rounding a vector moves the quotient by its square only. */
+static enum status iterate_rounded(struct csc_power *power, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = power->device->ops;
+    struct epilogue plain = { .alpha = 1 };
+    size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
+    void *vector = power->rounded[0], *image = power->rounded[1], *code = power->rounded_code;
+    ops->upload(power->device, vector, power->vector, count);
+    TRY(ops->conv_forward(power->quick, vector, code, &plain, scratch));
+    power->lambda_max = ops->correlate(power->device, code, code, codes) /
+                        ops->correlate(power->device, vector, vector, count);
+    TRY(ops->conv_adjoint(power->quick, code, image, &plain, scratch));
+    ops->download(power->device, power->image, image, count);
+    normalize(power, power->image);
+fail:
+    return status;
+}
+
 void csc_power_settle(struct csc_power *const *powers, int count)
 {
     enum { AT_ONCE = 64 };
@@ -110,14 +154,19 @@ void csc_power_settle(struct csc_power *const *powers, int count)
     }
 }
 
-enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch)
+static enum status iterate_often(struct csc_power *power, const float *weights, int iterations, bool rounded, void *scratch)
 {
     enum status status = STATUS_OK;
-    TRY(power->device->ops->conv_load(power->conv, weights, scratch));
+    TRY(power->device->ops->conv_load(rounded ? power->quick : power->conv, weights, scratch));
     for (int i = 0; i < iterations; i++)
-        TRY(iterate(power, scratch));
+        TRY(rounded ? iterate_rounded(power, scratch) : iterate(power, scratch));
 fail:
     return status;
+}
+
+enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch)
+{
+    return iterate_often(power, weights, iterations, power->quick != NULL, scratch);
 }
 
 /* vector = T(2 M / bound - 1) vector, normalised, with M = A A^T and T the Chebyshev polynomial of that degree:
@@ -153,7 +202,7 @@ enum status csc_power_converge(struct csc_power *power, const float *weights, vo
 {
     enum status status = STATUS_OK;
     int degree = SWEEP_START, calm = 0;
-    TRY(csc_power_advance(power, weights, SWEEP_START, scratch));
+    TRY(iterate_often(power, weights, SWEEP_START, false, scratch));
     csc_power_settle(&power, 1);
     for (int i = 0; i < SWEEP_MOST && calm < SWEEP_CALM && power->lambda_max > 0; i++) {
         double before = power->lambda_max;

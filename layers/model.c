@@ -239,7 +239,7 @@ static void place(struct model *m)
     double *quotients = arena_take(&m->arena, m->csc_count * sizeof *quotients);
     for (int i = 0; m->power && i < m->csc_count; i++) {
         csc_power_place(m->power[i], &m->arena, quotients ? quotients + i : NULL);
-        scratch = m->power[i]->conv->scratch > scratch ? m->power[i]->conv->scratch : scratch;
+        scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
     }
     m->scratch = arena_take(&m->arena, scratch);
 }

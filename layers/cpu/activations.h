@@ -144,6 +144,15 @@ static double NAME(correlate)(struct device *device, const void *x, const void *
 
 /* ---- batch norm: x (rows, C) ---- */
 
+/* Asks for a block of rows before it is read: a tile reads a line here and there. */
+static void NAME(fetch)(const ELEMENT *x, size_t from, size_t to, int channels)
+{
+    size_t end = from + BLOCK < to ? from + BLOCK : to;
+    const char *line = (const char *)(x + from * channels), *last = (const char *)(x + end * channels);
+    for (; line < last; line += 64)
+        __builtin_prefetch(line);
+}
+
 /* Adds to sums[c], squares[c] the sums of (x - origin) and its square over rows [from, to), at most BLOCK of them. */
 static void NAME(moment_tile)(const ELEMENT *x, const ELEMENT *origin, size_t from, size_t to, int channels, int width,
                               double *sums, double *squares)
@@ -172,10 +181,12 @@ static void NAME(moment_tile)(const ELEMENT *x, const ELEMENT *origin, size_t fr
 /* Of all channels, a block of rows at a time, which is read once. */
 static void NAME(moments)(const ELEMENT *x, size_t from, size_t to, int channels, double *sums, double *squares)
 {
-    for (size_t block = from; block < to; block += BLOCK)
+    for (size_t block = from; block < to; block += BLOCK) {
+        NAME(fetch)(x, block + BLOCK, to, channels);
         for (int c = 0; c < channels; c += TILE)
             NAME(moment_tile)(x + c, x + c, block, block + BLOCK < to ? block + BLOCK : to, channels,
                               channels - c < TILE ? channels - c : TILE, sums + c, squares + c);
+    }
 }
 
 /* y = (x - center) scale + shift: not x scale + shift, which cancels where the mean is far from 0. */
@@ -291,10 +302,15 @@ static void NAME(backward_tile)(bool relu, const ELEMENT *x, const ELEMENT *y, c
 static void NAME(backward_sums)(bool relu, const ELEMENT *x, const ELEMENT *y, const ELEMENT *dy, const float *mean, size_t from,
                                 size_t to, int channels, double *sums, double *products)
 {
-    for (size_t block = from; block < to; block += BLOCK)
+    for (size_t block = from; block < to; block += BLOCK) {
+        NAME(fetch)(x, block + BLOCK, to, channels);
+        NAME(fetch)(dy, block + BLOCK, to, channels);
+        if (relu)
+            NAME(fetch)(y, block + BLOCK, to, channels);
         for (int c = 0; c < channels; c += TILE)
             NAME(backward_tile)(relu, x + c, y + c, dy + c, mean + c, block, block + BLOCK < to ? block + BLOCK : to, channels,
                                 channels - c < TILE ? channels - c : TILE, sums + c, products + c);
+    }
 }
 
 /* dy = a (g + b (x - mean) + k) per channel, of a code nu times that where x is not 0; dadd gets g. */
