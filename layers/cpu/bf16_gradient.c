@@ -138,10 +138,15 @@ static inline void pack_lines(const struct gradient *g, const bf16 *x, int first
     for (int k = 0; k < 2; k++)
         row[k] = n[k] < g->n ? x + ((size_t)n[k] * g->h + y) * g->w * g->c : NULL;
     size_t panel = (size_t)g->width * g->side * TILE, next = g->side == 1 ? panel : TILE;
+    size_t later = (size_t)(g->columns ? 1 : 2) * g->h * g->w * g->c; /* where the next call reads */
     for (int at = 0; at < g->width; at++)
         for (int c = 0; c < g->c; c += 2 * EDGE) {
             const bf16 *a = row[0] && at >= shift ? row[0] + (size_t)(at - shift) * g->c + c : NULL;
             const bf16 *b = row[1] && at < g->w ? row[1] + (size_t)at * g->c + c : NULL;
+            if (a && !g->columns)
+                _mm_prefetch((const char *)(a + later), _MM_HINT_T0);
+            if (b)
+                _mm_prefetch((const char *)(b + later), _MM_HINT_T0);
             pack_pair(a, b, g->c - c, to + (size_t)c / (2 * EDGE) * (3 - g->side) * panel + (size_t)at * g->side * TILE, next);
         }
 }
@@ -176,8 +181,11 @@ static void stage_row(const struct gradient *g, const bf16 *d, int first, int ro
     size_t values = (size_t)g->ow * g->d;
     for (int i = 0; i < g->images; i++, staged += staged_row(g)) {
         size_t some = first + i < g->n ? values : 0;
+        const bf16 *from = d + ((size_t)(first + i) * g->oh + row) * values, *next = from + g->oh * values;
+        for (size_t k = 0; k < some && i + 1 < g->images; k += DEPTH)
+            _mm_prefetch((const char *)(next + k), _MM_HINT_T0);
         if (some)
-            memcpy(staged, d + ((size_t)(first + i) * g->oh + row) * values, values * sizeof *d);
+            memcpy(staged, from, values * sizeof *d);
         memset(staged + some, 0, (staged_row(g) - some) * sizeof *d);
     }
 }
