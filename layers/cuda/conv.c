@@ -12,7 +12,7 @@ struct cuda_conv {
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
     bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
-    size_t result_at, gradient_at;  /* in scratch, behind the folded image; the result in fp32 */
+    size_t result_at, gradient_at;  /* in scratch, both fp32; before them the folded image, before the second all folded images */
 };
 
 static struct gpu *gpu_of(const struct conv *conv)
@@ -57,6 +57,31 @@ fail:
     return status;
 }
 
+/* Of a gradient, as make_plans found that cuDNN has it. */
+static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
+{
+    struct dnn_spec spec = { .kind = DNN_GRADIENT, .shape = c->fold.folded, .precision = c->base.precision,
+                             .float_result = !c->rounded[DNN_GRADIENT] && c->base.precision == PRECISION_BF16 };
+    spec.shape.n *= terms;
+    return spec;
+}
+
+/* cuDNN wants tensors at multiples of 16 bytes. Folded images are stacked as they are folded. */
+static enum status choose_stacks(struct cuda_conv *c)
+{
+    enum status status = STATUS_OK;
+    struct conv *base = &c->base;
+    size_t one = precision_bytes(base->precision), image = conv_in_count(&base->shape) * one;
+    size_t code = conv_out_count(&base->shape) * one;
+    struct dnn_spec spec = gradient_spec(c, 1);
+    if (!(base->uses & CONV_STACKED) || code % 16 != 0 || (!c->folds && image % 16 != 0))
+        return STATUS_OK;
+    TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
+    base->stacks_inputs = base->stacks && !c->folds;
+fail:
+    return status;
+}
+
 static enum status conv_create(struct device *device, const struct conv_shape *shape, enum precision precision,
                                unsigned uses, struct conv **conv)
 {
@@ -74,9 +99,12 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     const struct conv_shape *s = &c->fold.folded;
     size_t in = conv_in_count(s), out = conv_out_count(s);
     c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;
-    c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
     TRY(make_plans(c));
+    TRY(choose_stacks(c));
+    size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
+    c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
+    c->gradient_at = c->gradient_at > stack ? c->gradient_at : rounded(stack);
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
     *conv = &c->base;
     c = NULL;
 fail:
@@ -113,6 +141,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
 /* The fused form of an epilogue; DNN_TAILS: there is none. */
 static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
 {
+    if (e->add && e->add != out && e->beta == -1 && e->kind == EPILOGUE_LINEAR)
+        return DNN_SUBTRACT;
     if (e->add && (e->beta != 1 || e->add == out))
         return DNN_TAILS;
     if (e->kind == EPILOGUE_LINEAR)
@@ -136,21 +166,26 @@ static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum
 }
 
 /* image and code of the folded shape; the result is one of them, or weights. *done: whether cuDNN has a plan for it. */
-static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
-                       struct dnn_operands *operands, bool *done)
+static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, struct dnn_operands *operands, bool *done)
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = gpu_of(&c->base);
-    const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
-                                   .float_result = float_result && c->base.precision == PRECISION_BF16 };
     struct dnn_plan *plan;
-    TRY(gpu_plan(gpu, &spec, &plan));
+    TRY(gpu_plan(gpu, spec, &plan));
     *done = plan != NULL;
     operands->weights = operands->weights ? operands->weights : c->weights;
     if (plan)
         TRY(dnn_run(plan, gpu->dnn, operands, gpu->workspace));
 fail:
     return status;
+}
+
+static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
+                       struct dnn_operands *operands, bool *done)
+{
+    const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
+                                   .float_result = float_result && c->base.precision == PRECISION_BF16 };
+    return run_spec(c, &spec, operands, done);
 }
 
 /* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. */
@@ -236,29 +271,53 @@ fail:
     return status;
 }
 
+static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *terms, int count)
+{
+    const struct conv_shape *s = &c->base.shape;
+    size_t image = conv_in_count(s) * precision_bytes(c->base.precision);
+    size_t code = conv_out_count(s) * precision_bytes(c->base.precision);
+    bool stacked = c->base.stacks && count == CONV_TERMS;
+    for (int t = 1; t < count && stacked; t++)
+        stacked = terms[t].alpha == terms->alpha && (const char *)terms[t].d == (const char *)terms->d + t * code &&
+                  (c->folds || (const char *)terms[t].x == (const char *)terms->x + t * image);
+    return stacked;
+}
+
+/* dw += these terms, which are one, or stacked. */
+static enum status add_gradient(struct cuda_conv *c, const struct gradient_term *terms, int count, float *dw, char *scratch)
+{
+    enum status status = STATUS_OK;
+    struct queue q = cuda_conv_queue(&c->base);
+    size_t weights = conv_weight_count(&c->fold.folded);
+    size_t image = conv_in_count(&c->fold.folded) * precision_bytes(c->base.precision);
+    float *gradient = (float *)(scratch + c->gradient_at);
+    bool as_bf16 = c->rounded[DNN_GRADIENT], done;
+    void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
+    struct dnn_operands operands = { .image = c->folds ? scratch : terms->x, .code = terms->d, .weights = as_given };
+    const struct dnn_spec spec = gradient_spec(c, count);
+    for (int t = 0; t < count && c->folds; t++)
+        kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
+    TRY(run_spec(c, &spec, &operands, &done));
+    if (as_bf16)
+        kernel_from_activation(&q, as_given, gradient, weights);
+    if (c->folds)
+        kernel_unfold_gradient(&q, &c->fold, gradient, terms->alpha, dw);
+    else
+        kernel_lincomb(&q, 1, dw, terms->alpha, gradient, dw, weights);
+fail:
+    return status;
+}
+
 static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw, void *scratch)
 {
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
-    struct queue q = cuda_conv_queue(conv);
-    size_t weights = conv_weight_count(&c->fold.folded);
-    float *gradient = (float *)((char *)scratch + c->gradient_at);
-    bool as_bf16 = c->rounded[DNN_GRADIENT], done;
-    void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
+    bool together = are_stacked(c, terms, count);
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
-    conv->how = c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
-    for (int t = 0; t < count; t++) {
-        struct dnn_operands operands = { .image = folded(c, &q, terms[t].x, scratch), .code = terms[t].d,
-                                         .weights = as_given };
-        TRY(run(c, DNN_GRADIENT, DNN_PLAIN, !as_bf16, &operands, &done));
-        if (as_bf16)
-            kernel_from_activation(&q, as_given, gradient, weights);
-        if (c->folds)
-            kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, dw);
-        else
-            kernel_lincomb(&q, 1, dw, terms[t].alpha, gradient, dw, conv_weight_count(&conv->shape));
-    }
+    conv->how = together ? "one call" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
+    for (int t = 0; t < count; t += together ? count : 1)
+        TRY(add_gradient(c, terms + t, together ? count : 1, dw, scratch));
 fail:
     return status;
 }

@@ -46,6 +46,10 @@ void gpu_finish_plans(struct gpu *gpu);
  * taken from there), else cuDNN's first. *plan is NULL if cuDNN has none. */
 enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan);
 
+/* Whether a gradient's CONV_TERMS terms are faster as one convolution of so many times the batch than as one each; one: of a
+ * term. copies_images: a term's image is copied for that, as its code is. Measured, recorded and taken over as plans are. */
+enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks);
+
 void gpu_fill_conv(struct backend *table); /* conv.c */
 
 #endif

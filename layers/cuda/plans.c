@@ -12,6 +12,7 @@
 #include "layers/cuda/gpu.h"
 
 enum { TRIED = 4, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans tried, runs of each; bytes */
+#define COPIED_MOST ((size_t)32 << 20) /* bytes that move in the time of two short convolutions and passes over dw [estimate] */
 
 struct trial {
     void *image, *code, *weights;
@@ -46,16 +47,38 @@ static void trial_finish(struct trial *trial)
         cudaEventDestroy(trial->end);
 }
 
-/* The least of some runs, in milliseconds. */
-static enum status time_plan(struct gpu *gpu, const struct dnn_plan *plan, struct trial *trial, float *least)
+/* What is timed: a plan `runs` times, and elements that are added to dw after each run, and copied once. */
+struct work {
+    const struct dnn_plan *plan;
+    int runs;
+    size_t added, copied_image, copied_code;
+};
+
+static enum status do_work(struct gpu *gpu, const struct work *work, const struct trial *trial)
 {
     enum status status = STATUS_OK;
     const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights };
+    const struct queue *q = cuda_queue(&gpu->base.base);
+    size_t one = precision_bytes(gpu->base.base.precision);
+    kernel_blend(q, 1, trial->image, 0, trial->image, (char *)trial->image + work->copied_image * one, work->copied_image);
+    kernel_blend(q, 1, trial->code, 0, trial->code, (char *)trial->code + work->copied_code * one, work->copied_code);
+    for (int i = 0; i < work->runs; i++) {
+        TRY(dnn_run(work->plan, gpu->dnn, &operands, gpu->workspace));
+        kernel_lincomb(q, 1, trial->weights, 1, trial->weights, trial->weights, work->added);
+    }
+fail:
+    return status;
+}
+
+/* The least of some times, in milliseconds. */
+static enum status time_work(struct gpu *gpu, const struct work *work, struct trial *trial, float *least)
+{
+    enum status status = STATUS_OK;
     *least = INFINITY;
     for (int i = 0; i <= TIMED; i++) { /* the first one warms up */
         float ms = INFINITY;
         cudaError_t error = cudaEventRecord(trial->start, gpu->stream);
-        TRY(dnn_run(plan, gpu->dnn, &operands, gpu->workspace));
+        TRY(do_work(gpu, work, trial));
         if (error == cudaSuccess)
             error = cudaEventRecord(trial->end, gpu->stream);
         if (error == cudaSuccess)
@@ -71,6 +94,18 @@ fail:
     return status;
 }
 
+static enum status record(struct gpu *gpu, const char *key, int choice)
+{
+    enum status status = STATUS_OK;
+    char text[16];
+    snprintf(text, sizeof text, "%d", choice);
+    TRY(tuned_set(gpu->base.base.tuned, key, text));
+    TRY(tuned_set(gpu->known, key, text));
+    gpu->learnt = true;
+fail:
+    return status;
+}
+
 static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, const char *key, struct dnn_plan **best)
 {
     enum status status = STATUS_OK;
@@ -78,13 +113,13 @@ static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, co
     struct dnn_plan *plan = NULL;
     float best_ms = INFINITY, ms;
     int chosen = 0;
-    char text[16];
     TRY(trial_init(&trial, spec));
     for (int choice = 0; choice < TRIED; choice++) {
         TRY(dnn_plan_create(&plan, gpu->dnn, NULL, spec, choice, GPU_WORKSPACE));
         if (!plan)
             break;
-        TRY(time_plan(gpu, plan, &trial, &ms));
+        const struct work work = { .plan = plan, .runs = 1 };
+        TRY(time_work(gpu, &work, &trial, &ms));
         if (ms < best_ms) {
             struct dnn_plan *slower = *best;
             *best = plan;
@@ -95,12 +130,8 @@ static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, co
         dnn_plan_destroy(plan);
         plan = NULL;
     }
-    if (*best) {
-        snprintf(text, sizeof text, "%d", chosen);
-        TRY(tuned_set(gpu->base.base.tuned, key, text));
-        TRY(tuned_set(gpu->known, key, text));
-        gpu->learnt = true;
-    }
+    if (*best)
+        TRY(record(gpu, key, chosen));
 fail:
     dnn_plan_destroy(plan);
     trial_finish(&trial);
@@ -150,6 +181,69 @@ enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_pl
         TRY(fastest_plan(gpu, spec, entry.key, &entry.plan));
     *plan = entry.plan;
     gpu->plans[gpu->plan_count++] = entry;
+fail:
+    return status;
+}
+
+/* Half the memory stays: what needs more is not tried. */
+static bool has_room(const struct dnn_spec *spec)
+{
+    size_t there = 0, all = 0, needs = (conv_in_count(&spec->shape) + conv_out_count(&spec->shape)) * sizeof(float);
+    return cudaMemGetInfo(&there, &all) == cudaSuccess && needs <= there / 2;
+}
+
+static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, const struct dnn_spec *all, bool copies_images,
+                                  bool *stacks)
+{
+    enum status status = STATUS_OK;
+    struct trial trial = { 0 };
+    struct dnn_plan *single, *stacked;
+    float apart_ms, together_ms;
+    size_t weights = conv_weight_count(&one->shape);
+    TRY(gpu_plan(gpu, one, &single));
+    TRY(gpu_plan(gpu, all, &stacked));
+    if (!single || !stacked)
+        return STATUS_OK;
+    const struct work apart = { .plan = single, .runs = CONV_TERMS, .added = weights };
+    const struct work together = { .plan = stacked, .runs = 1, .added = weights,
+                                   .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
+                                   .copied_code = conv_out_count(&one->shape) };
+    TRY(trial_init(&trial, all));
+    TRY(time_work(gpu, &apart, &trial, &apart_ms));
+    TRY(time_work(gpu, &together, &trial, &together_ms));
+    *stacks = together_ms <= apart_ms;
+fail:
+    trial_finish(&trial);
+    return status;
+}
+
+enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks)
+{
+    enum status status = STATUS_OK;
+    struct dnn_spec all = *one;
+    struct dnn_plan *plan = NULL;
+    char key[128];
+    double choice = 0;
+    bool chosen = true;
+    size_t copied = conv_out_count(&one->shape) + (copies_images ? conv_in_count(&one->shape) : 0);
+    all.shape.n *= CONV_TERMS;
+    dnn_spec_key(&all, key);
+    snprintf(key + strlen(key), sizeof key - strlen(key), ".stacked");
+    if (gpu->base.base.tuned)
+        TRY(choose(gpu, key, &choice, &chosen));
+    else
+        choice = 2 * copied * precision_bytes(one->precision) <= COPIED_MOST;
+    *stacks = false;
+    if (!chosen && !has_room(&all))
+        return STATUS_OK;
+    if (!chosen) {
+        TRY(measure_stacks(gpu, one, &all, copies_images, stacks));
+        TRY(record(gpu, key, *stacks));
+        return STATUS_OK;
+    }
+    if (choice != 0)
+        TRY(gpu_plan(gpu, &all, &plan));
+    *stacks = plan != NULL;
 fail:
     return status;
 }

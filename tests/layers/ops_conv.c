@@ -74,7 +74,7 @@ static bool exact_shape(const struct conv_shape *s)
 }
 
 /* Plans the convolution on both sides and loads random weights; false if this draw is none. */
-static bool create(struct task *task, int draw, const int *fixed, enum conv_use use)
+static bool create(struct task *task, int draw, const int *fixed, unsigned uses)
 {
     struct conv_shape *s = &task->conv_shape;
     if (fixed)
@@ -97,7 +97,7 @@ static bool create(struct task *task, int draw, const int *fixed, enum conv_use 
     for (int side = first_side(task); side < SIDES; side++) {
         struct device *device = task->device[side];
         struct arena arena = { 0 };
-        must(task, device->ops->conv_create(device, s, device->precision, use, &task->conv[side]));
+        must(task, device->ops->conv_create(device, s, device->precision, uses, &task->conv[side]));
         device->ops->conv_place(task->conv[side], &arena);
         arena = (struct arena){ .memory = task_memory(task, "packed weights", side, arena.used), .size = arena.used };
         device->ops->conv_place(task->conv[side], &arena);
@@ -193,13 +193,21 @@ static void run_adjoint(struct task *task, int side)
 
 static bool plan_gradient(struct task *task, int draw, const int *fixed)
 {
-    if (!create(task, draw, fixed, CONV_GRADIENT))
+    if (!create(task, draw, fixed, CONV_GRADIENT | (!fixed && draw % 2 == 1 ? CONV_STACKED : 0)))
         return false;
+    bool stacked = task->conv[TESTED]->stacks;
     size_t images = conv_in_count(&task->conv_shape), codes = conv_out_count(&task->conv_shape);
-    task->terms = task->timed ? 1 : random_in(task, 1, 3);
+    task->terms = task->timed ? 1 : stacked ? CONV_TERMS : random_in(task, 1, 3);
+    task->stacked = stacked;
     task->work *= task->terms;
-    task_say(task, ", %d terms", task->terms);
+    task_say(task, ", %d terms%s", task->terms, stacked ? ", stacked" : "");
     task_output(task, "dw", conv_weight_count(&task->conv_shape));
+    if (stacked) {
+        task_activations(task, "x", CONV_TERMS * images);
+        task_activations(task, "d", CONV_TERMS * codes);
+        task->alpha[0] = random_factor(task);
+        return true;
+    }
     for (int t = 0; t < task->terms; t++) {
         task_activations(task, "x", images);
         task_activations(task, "d", codes);
@@ -213,8 +221,13 @@ static bool plan_gradient(struct task *task, int draw, const int *fixed)
 
 static void run_gradient(struct task *task, int side)
 {
-    struct gradient_term terms[3];
-    for (int t = 0; t < task->terms; t++)
+    struct gradient_term terms[CONV_TERMS];
+    size_t one = precision_bytes(task->device[side]->precision);
+    for (int t = 0; t < task->terms && task->stacked; t++)
+        terms[t] = (struct gradient_term){ (char *)task_data(task, X0, side) + t * one * conv_in_count(&task->conv_shape),
+                                           (char *)task_data(task, D0, side) + t * one * conv_out_count(&task->conv_shape),
+                                           task->alpha[0] };
+    for (int t = 0; t < task->terms && !task->stacked; t++)
         terms[t] = (struct gradient_term){ task_data(task, X0 + 2 * t, side), task_data(task, D0 + 2 * t, side),
                                            task->alpha[t] };
     must(task, task->device[side]->ops->conv_gradient(task->conv[side], terms, task->terms, task_data(task, DW, side),
