@@ -1,9 +1,9 @@
-/* csc_stack.c - a CSC-layer of two steps whose weight gradient's three terms are one convolution of three times the batch: they
- * lie behind one another (csc_place_all), and have no factors, since g is scaled by eta first.
- * q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the mask's pass
- * writes it there, and x is copied: that moves 2 codes and 2 images, beside the 3 and 3 that the convolution reads. It saves
- * two convolutions' starts and ends and two passes over dw: much where images are small, nothing where they are large, so
- * the backend measures it (conv->stacks). */
+/* csc_stack.c - a CSC-layer of two steps whose weight gradient's three terms are one convolution of three times the
+ * batch: they lie behind one another (csc_place_all), and have no factors, since g is scaled by eta first.
+ * q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the
+ * mask's pass writes it there, and x is copied: that moves 2 codes and 2 images, beside the 3 and 3 that the
+ * convolution reads. It saves two convolutions' starts and ends and two passes over dw: much where images are small,
+ * nothing where they are large, so the backend measures it (conv->stacks). */
 #include "layers/csc_stack.h"
 
 static size_t term_bytes(const struct csc *csc, bool image)
@@ -17,7 +17,7 @@ static size_t aligned(size_t bytes)
 }
 
 /* The codes' stacks of all layers, or the images'. What a layer keeps is the first of its codes, and the last of its
- * images: codes lie in the layers' order, images in reverse, so that what later layers keep is where a stack goes on. */
+ * images: codes lie in the layers' order, images in reverse, so that a stack goes on where later layers keep theirs. */
 static void place_row(struct csc *const *layers, int count, struct arena *arena, bool images)
 {
     size_t bytes = 0;
@@ -45,8 +45,8 @@ void csc_place_stacks(struct csc *const *layers, int count, struct arena *arena)
 
 /* Two steps with g scaled by eta, so that all terms have the factor 1:
  *     q = -A g   d = 1[z_0 != 0] nu (g + eta A^T q)   dw += wg(q, z_0) + wg(x, d) + wg(r, g)   dx += A d - q */
-enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked, void *dx,
-                                 bool accumulate, float *dw, void *q, void *scratch)
+enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked,
+                                 void *dx, bool accumulate, float *dw, void *q, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
@@ -54,8 +54,8 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
     void *d = csc->code_stack + bytes, *g = csc->code_stack + 2 * bytes;
     q = csc->image_stack ? csc->image_stack : q;
     struct epilogue negative = { .alpha = -1 };
-    struct epilogue inner = { .kind = EPILOGUE_MASK, .alpha = eta, .beta = 1, .add = g, .nu = csc_mask_factor(csc, eta),
-                              .mask = csc->z[0] };
+    struct epilogue inner = { .kind = EPILOGUE_MASK, .alpha = eta, .beta = 1, .add = g, .mask = csc->z[0],
+                              .nu = csc_mask_factor(csc, eta) };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
     if (masked)
         ops->blend(csc->device, eta, dz, 0, dz, g, codes);

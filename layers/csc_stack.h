@@ -8,7 +8,7 @@
 void csc_place_stacks(struct csc *const *layers, int count, struct arena *arena);
 
 /* As csc_backward; q: memory for an image, used where images are not stacked. */
-enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked, void *dx,
-                                 bool accumulate, float *dw, void *q, void *scratch);
+enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked,
+                                 void *dx, bool accumulate, float *dw, void *q, void *scratch);
 
 #endif

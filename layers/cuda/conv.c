@@ -1,5 +1,6 @@
 /* conv.c - convolutions of the CUDA backend: a cuDNN plan with the epilogue fused where cuDNN can, else the plain
- * convolution and one own pass. Inputs whose channels are no multiple of 8 are folded (kernels.h). */
+ * convolution, by cuBLASLt where that is faster, and one own pass. Inputs whose channels are no multiple of 8 are
+ * folded (kernels.h). */
 #include <stdlib.h>
 
 #include "layers/cuda/gpu.h"
@@ -11,8 +12,9 @@ struct cuda_conv {
     void *weights;             /* activations, of the folded shape */
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
+    bool by_gemm;              /* the last call was cuBLASLt's */
     bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
-    size_t result_at, gradient_at;  /* in scratch, both fp32; before them the folded image, before the second all folded images */
+    size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
 };
 
 static struct gpu *gpu_of(const struct conv *conv)
@@ -38,16 +40,16 @@ static enum status make_plans(struct cuda_conv *c)
     for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
         struct dnn_spec spec = { .kind = kind, .shape = c->fold.folded, .precision = c->base.precision,
                                  .float_result = kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16 };
-        struct dnn_plan *plan = NULL;
+        struct plan plan;
         if (!(c->base.uses & use_of[kind]))
             continue;
         TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
-        if (!plan && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
+        if (!gpu_has(&plan) && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
             spec.float_result = false;
             c->rounded[kind] = true;
             TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
         }
-        if (!plan)
+        if (!gpu_has(&plan))
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
                  kind == DNN_FORWARD ? "forward" : kind == DNN_ADJOINT ? "backward-data" : "backward-filter", spec.shape.n,
                  spec.shape.h, spec.shape.w, spec.shape.c, spec.shape.d, spec.shape.k, spec.shape.k, spec.shape.stride,
@@ -170,12 +172,13 @@ static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, st
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = gpu_of(&c->base);
-    struct dnn_plan *plan;
+    struct plan plan;
     TRY(gpu_plan(gpu, spec, &plan));
-    *done = plan != NULL;
+    *done = gpu_has(&plan);
+    c->by_gemm = plan.gemm != NULL;
     operands->weights = operands->weights ? operands->weights : c->weights;
-    if (plan)
-        TRY(dnn_run(plan, gpu->dnn, operands, gpu->workspace));
+    if (*done)
+        TRY(gpu_run(gpu, &plan, operands));
 fail:
     return status;
 }
@@ -221,7 +224,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
         if (tail != DNN_PLAIN)
             fused.numbers = numbers_for(c, &q, kind, tail, e);
         TRY(run(c, kind, tail, false, &fused, &done));
-        c->base.how = "one pass";
+        c->base.how = c->by_gemm ? "cuBLASLt" : "one pass";
     }
     if (!done) {
         enum element type;
@@ -230,7 +233,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
                                       .code = kind == DNN_FORWARD ? result : in };
         TRY(run_plain(c, kind, &plain, &type));
         cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
-        c->base.how = "own pass after";
+        c->base.how = c->by_gemm ? "cuBLASLt, own pass after" : "own pass after";
     }
 fail:
     return status;
@@ -266,7 +269,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
-    conv->how = "unfolded after";
+    conv->how = c->by_gemm ? "cuBLASLt, unfolded after" : "unfolded after";
 fail:
     return status;
 }
@@ -284,7 +287,8 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
 }
 
 /* dw += these terms, which are one, or stacked. */
-static enum status add_gradient(struct cuda_conv *c, const struct gradient_term *terms, int count, float *dw, char *scratch)
+static enum status add_gradient(struct cuda_conv *c, const struct gradient_term *terms, int count, float *dw,
+                                char *scratch)
 {
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
@@ -308,16 +312,20 @@ fail:
     return status;
 }
 
-static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw, void *scratch)
+static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
+                                 void *scratch)
 {
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
     bool together = are_stacked(c, terms, count);
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
-    conv->how = together ? "one call" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
     for (int t = 0; t < count; t += together ? count : 1)
         TRY(add_gradient(c, terms + t, together ? count : 1, dw, scratch));
+    if (together)
+        conv->how = c->by_gemm ? "cuBLASLt, one call" : "one call";
+    else
+        conv->how = c->by_gemm ? "cuBLASLt" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
 fail:
     return status;
 }
