@@ -36,7 +36,10 @@ size_t conv_weight_count(const struct conv_shape *shape);
 /* STATUS_USAGE unless sizes are positive and the kernel fits the padded input. */
 enum status conv_shape_check(const struct conv_shape *shape);
 
-enum conv_use { CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4 };
+/* STACKED, with GRADIENT: it may be asked for the gradient of CONV_TERMS terms that are stacked: of one alpha, and the
+ * operands of each right behind those of the term before. */
+enum conv_use { CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4, CONV_STACKED = 8 };
+enum { CONV_TERMS = 3 };
 
 /* One planned convolution; a backend embeds this first. */
 struct conv {
@@ -46,6 +49,8 @@ struct conv {
     unsigned uses;
     size_t scratch; /* bytes of shared scratch that its calls need */
     const char *how; /* its last call was done, for a trace; NULL: in one way only */
+    /* With CONV_STACKED: the gradient is faster of terms whose output gradients, and inputs too, are stacked. */
+    bool stacks, stacks_inputs;
 };
 
 /* What happens to a convolution's result before it is stored:

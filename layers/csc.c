@@ -4,12 +4,15 @@
  *   backward   d_k = nu 1[z_k != 0] g_k     q_k = eta A d_k     gy_k = d_k - A^T q_k
  *              dw += wg(r_k, eta d_k) - wg(q_k, y_k)     dx += q_k     (k = 1: wg(x, eta d_1), eta A d_1)
  *              g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k
- * Two steps take 3 convolutions forward, 3 + 3 backward. Indices below count iterations from 0. */
+ * Two steps take 3 convolutions forward, 3 + 3 backward. Indices below count iterations from 0. Where the backend likes
+ * their three wg() stacked, csc_stack.c does the backward pass. */
 #include "layers/csc.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "layers/csc_stack.h"
 
 #define CG_ITERATIONS 50  /* at most; each costs two convolutions */
 #define CG_TOLERANCE 1e-5 /* of the residual's norm */
@@ -54,6 +57,11 @@ struct backward_scratch {
 static struct backward_scratch take_backward(const struct csc *csc, struct arena *arena)
 {
     struct backward_scratch s = { 0 };
+    if (csc->conv->stacks) {
+        if (!csc->conv->stacks_inputs)
+            s.q = arena_take(arena, image_bytes(csc));
+        return s;
+    }
     int codes = csc->config.backward == CSC_IMPLICIT ? 3 : csc->config.steps > 2 ? 2 : 1;
     for (int i = 0; i < codes; i++)
         s.code[i] = arena_take(arena, code_bytes(csc));
@@ -108,7 +116,8 @@ enum status csc_create(struct csc **out, struct device *device, const struct con
         FAIL(STATUS_NOMEM, "out of memory for a CSC-layer");
     fill_momenta(csc->momenta, config->steps);
     TRY(device->ops->conv_create(device, shape, device->precision,
-                                 CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0), &csc->conv));
+                                 CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0) |
+                                     (keeps_all(csc) && config->steps == 2 ? CONV_STACKED : 0), &csc->conv));
     csc->scratch = scratch_bytes(csc);
     *out = csc;
     csc = NULL;
@@ -130,11 +139,16 @@ void csc_destroy(struct csc *csc)
     free(csc);
 }
 
-void csc_place(struct csc *csc, struct arena *arena)
+static void place_kept(struct csc *csc, struct arena *arena)
 {
     int steps = csc->config.steps;
     csc->device->ops->conv_place(csc->conv, arena);
-    if (keeps_all(csc))
+    if (csc->conv->stacks) {
+        csc->z[0] = csc->y[1] = csc->code_stack;
+        csc->r[1] = csc->image_stack ? csc->image_stack + 2 * image_bytes(csc) : NULL;
+        if (!csc->conv->stacks_inputs)
+            csc->r[1] = arena_take(arena, image_bytes(csc));
+    } else if (keeps_all(csc))
         for (int k = 0; k < steps - 1; k++) {
             csc->z[k] = arena_take(arena, code_bytes(csc));
             csc->r[k + 1] = arena_take(arena, image_bytes(csc));
@@ -144,6 +158,18 @@ void csc_place(struct csc *csc, struct arena *arena)
         csc->kept_y = arena_take(arena, code_bytes(csc));
         csc->kept_r = arena_take(arena, image_bytes(csc));
     }
+}
+
+void csc_place_all(struct csc *const *layers, int count, struct arena *arena)
+{
+    csc_place_stacks(layers, count, arena);
+    for (int i = 0; i < count; i++)
+        place_kept(layers[i], arena);
+}
+
+void csc_place(struct csc *csc, struct arena *arena)
+{
+    csc_place_all(&csc, 1, arena);
 }
 
 enum status csc_load(struct csc *csc, const float *weights, void *scratch)
@@ -357,6 +383,8 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
 {
     struct arena arena = behind_conv(csc, scratch);
     struct backward_scratch s = take_backward(csc, &arena);
+    if (csc->conv->stacks)
+        return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
     if (!masked)
         csc->device->ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), dz, conv_out_count(&csc->shape));
     if (csc->config.backward == CSC_IMPLICIT)

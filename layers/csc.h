@@ -30,6 +30,7 @@ struct csc {
     float *momenta;   /* (steps), of the extrapolation before iteration k */
     void **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
     void *kept_y, *kept_r; /* CSC_ONE_STEP */
+    char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_place_all */
     size_t scratch;   /* bytes of shared scratch that its calls need */
 };
 
@@ -38,6 +39,12 @@ enum status csc_create(struct csc **csc, struct device *device, const struct con
 void csc_destroy(struct csc *csc);
 /* Takes what must last from forward to backward: unrolled 2 steps keep one code and one residual. */
 void csc_place(struct csc *csc, struct arena *arena);
+/* The same for all layers of a network, given in the order of their forward passes. Where the backend likes it, the
+ * terms of a weight gradient lie behind one another:
+ *     codes   z_0  d_1  eta g        images   -q  x  r
+ * z_0 and r are kept from the forward pass on; the rest is the backward pass's, and lies over what later layers have
+ * kept: each layer's backward pass comes once for a forward one, in reverse order. */
+void csc_place_all(struct csc *const *layers, int count, struct arena *arena);
 /* Weights (D,k,k,C) have changed. */
 enum status csc_load(struct csc *csc, const float *weights, void *scratch);
 

@@ -121,6 +121,8 @@ static enum status create_op(struct net *net, int i)
         TRY(device->ops->conv_create(device, &shape, device->precision, uses, &net->ops[i].conv));
     if (node->kind == NODE_CSC)
         TRY(csc_create(&net->ops[i].csc, device, &shape, &net->model->config.csc, net->training));
+    if (net->ops[i].csc)
+        net->layers[net->layers_count++] = net->ops[i].csc;
 fail:
     return status;
 }
@@ -160,14 +162,13 @@ static void place(struct net *net)
     size_t scratch = 0;
     place_slots(&net->values, net->value_slot, net->value, m->edges_count, &net->arena);
     place_slots(&net->grads, net->grad_slot, net->grad, m->edges_count, &net->arena);
+    csc_place_all(net->layers, net->layers_count, &net->arena);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
         struct op *op = &net->ops[i];
         size_t needs = op->conv ? op->conv->scratch : op->csc ? op->csc->scratch : 0;
         if (op->conv)
             m->device->ops->conv_place(op->conv, &net->arena);
-        if (op->csc)
-            csc_place(op->csc, &net->arena);
         if (node->kind == NODE_NORM)
             op->saved = arena_take(&net->arena, 2 * m->edges[node->out].c * sizeof(float));
         if (node->kind == NODE_MAX)
@@ -188,6 +189,7 @@ static bool allocate_tables(struct net *net)
 {
     int nodes = net->model->nodes_count, edges = net->model->edges_count;
     net->ops = calloc(nodes, sizeof *net->ops);
+    net->layers = calloc(nodes, sizeof *net->layers);
     net->value = calloc(edges, sizeof *net->value);
     net->grad = calloc(edges, sizeof *net->grad);
     net->value_slot = calloc(edges, sizeof *net->value_slot);
@@ -197,7 +199,7 @@ static bool allocate_tables(struct net *net)
         both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
         both[i]->busy = calloc(edges, sizeof *both[i]->busy);
     }
-    return net->ops && net->value && net->grad && net->value_slot && net->grad_slot &&
+    return net->ops && net->layers && net->value && net->grad && net->value_slot && net->grad_slot &&
            net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
 }
 
@@ -252,6 +254,7 @@ void net_destroy(struct net *net)
     net_finish_lambda(net);
     backend->arena_finish(net->model->device, &net->arena);
     free(net->ops);
+    free(net->layers);
     free(net->value);
     free(net->grad);
     free(net->value_slot);

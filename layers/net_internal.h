@@ -30,6 +30,8 @@ struct net {
     enum net_use use;
     bool training;           /* keeps what a backward pass needs */
     struct op *ops;          /* (nodes) */
+    struct csc **layers;     /* the CSC-layers among them, in their order */
+    int layers_count;
     void **value, **grad;    /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
     int *value_slot, *grad_slot;
     struct slots values, grads;

@@ -1,5 +1,6 @@
 /* conv.c - convolutions of the CUDA backend: a cuDNN plan with the epilogue fused where cuDNN can, else the plain
- * convolution and one own pass. Inputs whose channels are no multiple of 8 are folded (kernels.h). */
+ * convolution, by cuBLASLt where that is faster, and one own pass. Inputs whose channels are no multiple of 8 are
+ * folded (kernels.h). */
 #include <stdlib.h>
 
 #include "layers/cuda/gpu.h"
@@ -11,8 +12,9 @@ struct cuda_conv {
     void *weights;             /* activations, of the folded shape */
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
+    bool by_gemm;              /* the last call was cuBLASLt's */
     bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
-    size_t result_at, gradient_at;  /* in scratch, behind the folded image; the result in fp32 */
+    size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
 };
 
 static struct gpu *gpu_of(const struct conv *conv)
@@ -38,21 +40,46 @@ static enum status make_plans(struct cuda_conv *c)
     for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
         struct dnn_spec spec = { .kind = kind, .shape = c->fold.folded, .precision = c->base.precision,
                                  .float_result = kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16 };
-        struct dnn_plan *plan = NULL;
+        struct plan plan;
         if (!(c->base.uses & use_of[kind]))
             continue;
         TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
-        if (!plan && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
+        if (!gpu_has(&plan) && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
             spec.float_result = false;
             c->rounded[kind] = true;
             TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
         }
-        if (!plan)
+        if (!gpu_has(&plan))
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
                  kind == DNN_FORWARD ? "forward" : kind == DNN_ADJOINT ? "backward-data" : "backward-filter", spec.shape.n,
                  spec.shape.h, spec.shape.w, spec.shape.c, spec.shape.d, spec.shape.k, spec.shape.k, spec.shape.stride,
                  precision_name(spec.precision));
     }
+fail:
+    return status;
+}
+
+/* Of a gradient, as make_plans found that cuDNN has it. */
+static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
+{
+    struct dnn_spec spec = { .kind = DNN_GRADIENT, .shape = c->fold.folded, .precision = c->base.precision,
+                             .float_result = !c->rounded[DNN_GRADIENT] && c->base.precision == PRECISION_BF16 };
+    spec.shape.n *= terms;
+    return spec;
+}
+
+/* cuDNN wants tensors at multiples of 16 bytes. Folded images are stacked as they are folded. */
+static enum status choose_stacks(struct cuda_conv *c)
+{
+    enum status status = STATUS_OK;
+    struct conv *base = &c->base;
+    size_t one = precision_bytes(base->precision), image = conv_in_count(&base->shape) * one;
+    size_t code = conv_out_count(&base->shape) * one;
+    struct dnn_spec spec = gradient_spec(c, 1);
+    if (!(base->uses & CONV_STACKED) || code % 16 != 0 || (!c->folds && image % 16 != 0))
+        return STATUS_OK;
+    TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
+    base->stacks_inputs = base->stacks && !c->folds;
 fail:
     return status;
 }
@@ -74,9 +101,12 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     const struct conv_shape *s = &c->fold.folded;
     size_t in = conv_in_count(s), out = conv_out_count(s);
     c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;
-    c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
     TRY(make_plans(c));
+    TRY(choose_stacks(c));
+    size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
+    c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
+    c->gradient_at = c->gradient_at > stack ? c->gradient_at : rounded(stack);
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
     *conv = &c->base;
     c = NULL;
 fail:
@@ -113,6 +143,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
 /* The fused form of an epilogue; DNN_TAILS: there is none. */
 static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
 {
+    if (e->add && e->add != out && e->beta == -1 && e->kind == EPILOGUE_LINEAR)
+        return DNN_SUBTRACT;
     if (e->add && (e->beta != 1 || e->add == out))
         return DNN_TAILS;
     if (e->kind == EPILOGUE_LINEAR)
@@ -136,21 +168,27 @@ static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum
 }
 
 /* image and code of the folded shape; the result is one of them, or weights. *done: whether cuDNN has a plan for it. */
-static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
-                       struct dnn_operands *operands, bool *done)
+static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, struct dnn_operands *operands, bool *done)
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = gpu_of(&c->base);
-    const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
-                                   .float_result = float_result && c->base.precision == PRECISION_BF16 };
-    struct dnn_plan *plan;
-    TRY(gpu_plan(gpu, &spec, &plan));
-    *done = plan != NULL;
+    struct plan plan;
+    TRY(gpu_plan(gpu, spec, &plan));
+    *done = gpu_has(&plan);
+    c->by_gemm = plan.gemm != NULL;
     operands->weights = operands->weights ? operands->weights : c->weights;
-    if (plan)
-        TRY(dnn_run(plan, gpu->dnn, operands, gpu->workspace));
+    if (*done)
+        TRY(gpu_run(gpu, &plan, operands));
 fail:
     return status;
+}
+
+static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
+                       struct dnn_operands *operands, bool *done)
+{
+    const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
+                                   .float_result = float_result && c->base.precision == PRECISION_BF16 };
+    return run_spec(c, &spec, operands, done);
 }
 
 /* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. */
@@ -186,7 +224,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
         if (tail != DNN_PLAIN)
             fused.numbers = numbers_for(c, &q, kind, tail, e);
         TRY(run(c, kind, tail, false, &fused, &done));
-        c->base.how = "one pass";
+        c->base.how = c->by_gemm ? "cuBLASLt" : "one pass";
     }
     if (!done) {
         enum element type;
@@ -195,7 +233,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
                                       .code = kind == DNN_FORWARD ? result : in };
         TRY(run_plain(c, kind, &plain, &type));
         cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
-        c->base.how = "own pass after";
+        c->base.how = c->by_gemm ? "cuBLASLt, own pass after" : "own pass after";
     }
 fail:
     return status;
@@ -231,34 +269,63 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
-    conv->how = "unfolded after";
+    conv->how = c->by_gemm ? "cuBLASLt, unfolded after" : "unfolded after";
 fail:
     return status;
 }
 
-static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw, void *scratch)
+static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *terms, int count)
+{
+    const struct conv_shape *s = &c->base.shape;
+    size_t image = conv_in_count(s) * precision_bytes(c->base.precision);
+    size_t code = conv_out_count(s) * precision_bytes(c->base.precision);
+    bool stacked = c->base.stacks && count == CONV_TERMS;
+    for (int t = 1; t < count && stacked; t++)
+        stacked = terms[t].alpha == terms->alpha && (const char *)terms[t].d == (const char *)terms->d + t * code &&
+                  (c->folds || (const char *)terms[t].x == (const char *)terms->x + t * image);
+    return stacked;
+}
+
+/* dw += these terms, which are one, or stacked. */
+static enum status add_gradient(struct cuda_conv *c, const struct gradient_term *terms, int count, float *dw,
+                                char *scratch)
+{
+    enum status status = STATUS_OK;
+    struct queue q = cuda_conv_queue(&c->base);
+    size_t weights = conv_weight_count(&c->fold.folded);
+    size_t image = conv_in_count(&c->fold.folded) * precision_bytes(c->base.precision);
+    float *gradient = (float *)(scratch + c->gradient_at);
+    bool as_bf16 = c->rounded[DNN_GRADIENT], done;
+    void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
+    struct dnn_operands operands = { .image = c->folds ? scratch : terms->x, .code = terms->d, .weights = as_given };
+    const struct dnn_spec spec = gradient_spec(c, count);
+    for (int t = 0; t < count && c->folds; t++)
+        kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
+    TRY(run_spec(c, &spec, &operands, &done));
+    if (as_bf16)
+        kernel_from_activation(&q, as_given, gradient, weights);
+    if (c->folds)
+        kernel_unfold_gradient(&q, &c->fold, gradient, terms->alpha, dw);
+    else
+        kernel_lincomb(&q, 1, dw, terms->alpha, gradient, dw, weights);
+fail:
+    return status;
+}
+
+static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
+                                 void *scratch)
 {
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
-    struct queue q = cuda_conv_queue(conv);
-    size_t weights = conv_weight_count(&c->fold.folded);
-    float *gradient = (float *)((char *)scratch + c->gradient_at);
-    bool as_bf16 = c->rounded[DNN_GRADIENT], done;
-    void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
+    bool together = are_stacked(c, terms, count);
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
-    conv->how = c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
-    for (int t = 0; t < count; t++) {
-        struct dnn_operands operands = { .image = folded(c, &q, terms[t].x, scratch), .code = terms[t].d,
-                                         .weights = as_given };
-        TRY(run(c, DNN_GRADIENT, DNN_PLAIN, !as_bf16, &operands, &done));
-        if (as_bf16)
-            kernel_from_activation(&q, as_given, gradient, weights);
-        if (c->folds)
-            kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, dw);
-        else
-            kernel_lincomb(&q, 1, dw, terms[t].alpha, gradient, dw, conv_weight_count(&conv->shape));
-    }
+    for (int t = 0; t < count; t += together ? count : 1)
+        TRY(add_gradient(c, terms + t, together ? count : 1, dw, scratch));
+    if (together)
+        conv->how = c->by_gemm ? "cuBLASLt, one call" : "one call";
+    else
+        conv->how = c->by_gemm ? "cuBLASLt" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
 fail:
     return status;
 }

@@ -1,4 +1,4 @@
-/* cuda.h - the CUDA backend: cuDNN for convolutions, own kernels for the rest. */
+/* cuda.h - the CUDA backend: cuDNN and cuBLASLt for convolutions, own kernels for the rest. */
 #ifndef CSC_LAYERS_CUDA_CUDA_H
 #define CSC_LAYERS_CUDA_CUDA_H
 

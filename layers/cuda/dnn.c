@@ -195,11 +195,13 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
                  cudnnBackendDescriptor_t result)
 {
     enum dnn_tail kind = spec->tail;
-    bool adds = kind == DNN_ADD || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
+    bool adds = kind == DNN_ADD || kind == DNN_SUBTRACT || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
+    bool ends = kind == DNN_ADD || kind == DNN_SUBTRACT;
     cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, A), kind == DNN_SCALE ? result : NULL);
     if (adds)
-        v = through(g, spec, CUDNN_POINTWISE_ADD, v, result_tensor(g, spec, ADD, stored(spec)), kind == DNN_ADD ? result : NULL);
-    if (kind == DNN_SCALE || kind == DNN_ADD)
+        v = through(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
+                    result_tensor(g, spec, ADD, stored(spec)), ends ? result : NULL);
+    if (kind == DNN_SCALE || ends)
         return;
     v = through(g, spec, CUDNN_POINTWISE_MUL, v, number(g, N), NULL);
     if (kind == DNN_MASK_ADD) {
@@ -377,7 +379,7 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     static const char *const kinds[] = { "forward", "adjoint", "gradient" };
-    static const char *const tails[] = { "plain", "scale", "add", "shrink", "shrink-add", "mask-add" };
+    static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
     const struct conv_shape *s = &spec->shape;
     snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
              tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, s->stride, s->pad, precision_name(spec->precision),

@@ -10,9 +10,10 @@
 enum dnn_kind { DNN_FORWARD, DNN_ADJOINT, DNN_GRADIENT };
 
 /* What is fused behind the convolution, c being its result in fp32 and a, n, t numbers in device memory:
- *   PLAIN c    SCALE a c    ADD a c + add    SHRINK max(n a c - t, 0)    SHRINK_ADD max(n (a c + add) - t, 0)
+ *   PLAIN c    SCALE a c    ADD a c + add    SUBTRACT a c - add
+ *   SHRINK max(n a c - t, 0)    SHRINK_ADD max(n (a c + add) - t, 0)
  *   MASK_ADD n (a c + add) where mask is not 0, else 0 */
-enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_TAILS };
+enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SUBTRACT, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_TAILS };
 
 struct dnn_spec {
     enum dnn_kind kind;

@@ -170,6 +170,8 @@ static void close_device(struct device *device)
     gpu_finish_plans(gpu);
     if (gpu->dnn)
         cudnnDestroy(gpu->dnn);
+    if (gpu->gemm)
+        cublasLtDestroy(gpu->gemm);
     cudaFree(gpu->workspace);
     cudaFree(gpu->base.queue.partials);
     cudaFree(gpu->base.result);
@@ -245,6 +247,9 @@ static enum status start(struct gpu *gpu, int index)
         dnn = cudnnSetStream(gpu->dnn, gpu->stream);
     if (dnn != CUDNN_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuDNN cannot be used: %s", cudnnGetErrorString(dnn));
+    cublasStatus_t gemm = cublasLtCreate(&gpu->gemm);
+    if (gemm != CUBLAS_STATUS_SUCCESS)
+        FAIL(STATUS_USAGE, "cuBLASLt cannot be used: %s", cublasLtGetStatusString(gemm));
 fail:
     return status;
 }

@@ -5,9 +5,15 @@
 #include <cuda_runtime_api.h>
 
 #include "layers/cuda/device.h"
-#include "layers/cuda/dnn.h"
+#include "layers/cuda/gemm.h"
 
 #define GPU_WORKSPACE ((size_t)256 << 20) /* bytes that a convolution's plan may use */
+
+/* Of a convolution, by cuDNN or by cuBLASLt; both NULL: neither has one. */
+struct plan {
+    struct dnn_plan *dnn;
+    struct gemm_plan *gemm;
+};
 
 struct gpu {
     struct cuda_device base;
@@ -20,12 +26,13 @@ struct gpu {
         cudaEvent_t there, used;   /* it has arrived; memory may be written again */
     } ahead;
     cudnnHandle_t dnn;
+    cublasLtHandle_t gemm;
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
     struct status_record failure;
     struct gpu_plan { /* shared by all convolutions of a shape */
         char key[128];
-        struct dnn_plan *plan; /* NULL: cuDNN has none */
+        struct plan plan;
     } *plans;
     int plan_count, plan_room;
     struct tuned *known;       /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
@@ -43,8 +50,15 @@ enum status gpu_init_plans(struct gpu *gpu, int index);
 void gpu_finish_plans(struct gpu *gpu);
 
 /* The plan for this graph: by measured time for a plain convolution (recorded in device->tuned and the machine's file, and
- * taken from there), else cuDNN's first. *plan is NULL if cuDNN has none. */
-enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan);
+ * taken from there), else cuDNN's first. Having none is no error. */
+enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan);
+bool gpu_has(const struct plan *plan);
+enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands);
+
+/* Whether a gradient's CONV_TERMS terms are faster as one convolution of so many times the batch than as one each; one:
+ * of a term. copies_images: a term's image is copied for that, as its code is. Measured, recorded and taken over as
+ * plans are; without a table of choices by how much is copied. */
+enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks);
 
 void gpu_fill_conv(struct backend *table); /* conv.c */
 

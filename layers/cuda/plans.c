@@ -1,5 +1,5 @@
-/* plans.c - plans of convolutions: the fastest of those that cuDNN proposes, timed once for a GPU and kept, beside the
- * checkpoint, in a file of this machine's. */
+/* plans.c - plans of convolutions: the fastest of those that cuDNN, and of a pointwise one cuBLASLt too, propose, timed
+ * once for a GPU and kept, beside the checkpoint, in a file of this machine's. */
 #include <ctype.h>
 #include <math.h>
 #include <stdio.h>
@@ -11,7 +11,46 @@
 #include "base/tuned.h"
 #include "layers/cuda/gpu.h"
 
-enum { TRIED = 4, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans tried, runs of each; bytes */
+enum { TRIED = 4, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans of a library that are tried, runs of each; bytes */
+enum { GEMM_FIRST = 16 }; /* a choice from here on is cuBLASLt's, below cuDNN's */
+/* Bytes that move in the time of two short convolutions and passes over dw: an estimate. */
+#define COPIED_MOST ((size_t)32 << 20)
+
+bool gpu_has(const struct plan *plan)
+{
+    return plan->dnn || plan->gemm;
+}
+
+enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands)
+{
+    return plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, gpu->workspace)
+                      : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
+}
+
+static enum status create_plan(struct gpu *gpu, const struct dnn_spec *spec, int choice, struct plan *plan)
+{
+    *plan = (struct plan){ 0 };
+    if (choice < GEMM_FIRST)
+        return dnn_plan_create(&plan->dnn, gpu->dnn, NULL, spec, choice, GPU_WORKSPACE);
+    if (!gemm_fits(spec))
+        return STATUS_OK;
+    return gemm_plan_create(&plan->gemm, gpu->gemm, spec, choice - GEMM_FIRST, GPU_WORKSPACE);
+}
+
+static void destroy_plan(struct plan *plan)
+{
+    dnn_plan_destroy(plan->dnn);
+    gemm_plan_destroy(plan->gemm);
+    *plan = (struct plan){ 0 };
+}
+
+/* "cudnn.91900.forward.plain.8x32x32x64.64.1.1.0.bf16.cublaslt.130000": a choice holds for these versions. */
+static void key_of(const struct dnn_spec *spec, char key[128])
+{
+    dnn_spec_key(spec, key);
+    if (gemm_fits(spec))
+        snprintf(key + strlen(key), 128 - strlen(key), ".cublaslt.%zu", cublasLtGetVersion());
+}
 
 struct trial {
     void *image, *code, *weights;
@@ -46,16 +85,39 @@ static void trial_finish(struct trial *trial)
         cudaEventDestroy(trial->end);
 }
 
-/* The least of some runs, in milliseconds. */
-static enum status time_plan(struct gpu *gpu, const struct dnn_plan *plan, struct trial *trial, float *least)
+/* What is timed: a plan `runs` times, and elements that are added to dw after each run, and copied once. */
+struct work {
+    const struct plan *plan;
+    int runs;
+    size_t added, copied_image, copied_code;
+};
+
+static enum status do_work(struct gpu *gpu, const struct work *work, const struct trial *trial)
 {
     enum status status = STATUS_OK;
     const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights };
+    const struct queue *q = cuda_queue(&gpu->base.base);
+    size_t one = precision_bytes(gpu->base.base.precision);
+    char *image = trial->image, *code = trial->code;
+    kernel_blend(q, 1, image, 0, image, image + work->copied_image * one, work->copied_image);
+    kernel_blend(q, 1, code, 0, code, code + work->copied_code * one, work->copied_code);
+    for (int i = 0; i < work->runs; i++) {
+        TRY(gpu_run(gpu, work->plan, &operands));
+        kernel_lincomb(q, 1, trial->weights, 1, trial->weights, trial->weights, work->added);
+    }
+fail:
+    return status;
+}
+
+/* The least of some times, in milliseconds. */
+static enum status time_work(struct gpu *gpu, const struct work *work, struct trial *trial, float *least)
+{
+    enum status status = STATUS_OK;
     *least = INFINITY;
     for (int i = 0; i <= TIMED; i++) { /* the first one warms up */
         float ms = INFINITY;
         cudaError_t error = cudaEventRecord(trial->start, gpu->stream);
-        TRY(dnn_run(plan, gpu->dnn, &operands, gpu->workspace));
+        TRY(do_work(gpu, work, trial));
         if (error == cudaSuccess)
             error = cudaEventRecord(trial->end, gpu->stream);
         if (error == cudaSuccess)
@@ -71,38 +133,46 @@ fail:
     return status;
 }
 
-static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, const char *key, struct dnn_plan **best)
+static enum status record(struct gpu *gpu, const char *key, int choice)
+{
+    enum status status = STATUS_OK;
+    char text[16];
+    snprintf(text, sizeof text, "%d", choice);
+    TRY(tuned_set(gpu->base.base.tuned, key, text));
+    TRY(tuned_set(gpu->known, key, text));
+    gpu->learnt = true;
+fail:
+    return status;
+}
+
+static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, const char *key, struct plan *best)
 {
     enum status status = STATUS_OK;
     struct trial trial = { 0 };
-    struct dnn_plan *plan = NULL;
+    struct plan plan = { 0 };
+    const struct work work = { .plan = &plan, .runs = 1 };
     float best_ms = INFINITY, ms;
     int chosen = 0;
-    char text[16];
     TRY(trial_init(&trial, spec));
-    for (int choice = 0; choice < TRIED; choice++) {
-        TRY(dnn_plan_create(&plan, gpu->dnn, NULL, spec, choice, GPU_WORKSPACE));
-        if (!plan)
-            break;
-        TRY(time_plan(gpu, plan, &trial, &ms));
+    for (int i = 0; i < 2 * TRIED; i++) {
+        int choice = i < TRIED ? i : GEMM_FIRST + i - TRIED;
+        TRY(create_plan(gpu, spec, choice, &plan));
+        if (!gpu_has(&plan))
+            continue;
+        TRY(time_work(gpu, &work, &trial, &ms));
         if (ms < best_ms) {
-            struct dnn_plan *slower = *best;
+            struct plan slower = *best;
             *best = plan;
             plan = slower;
             best_ms = ms;
             chosen = choice;
         }
-        dnn_plan_destroy(plan);
-        plan = NULL;
+        destroy_plan(&plan);
     }
-    if (*best) {
-        snprintf(text, sizeof text, "%d", chosen);
-        TRY(tuned_set(gpu->base.base.tuned, key, text));
-        TRY(tuned_set(gpu->known, key, text));
-        gpu->learnt = true;
-    }
+    if (gpu_has(best))
+        TRY(record(gpu, key, chosen));
 fail:
-    dnn_plan_destroy(plan);
+    destroy_plan(&plan);
     trial_finish(&trial);
     return status;
 }
@@ -121,14 +191,14 @@ fail:
     return status;
 }
 
-enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_plan **plan)
+enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan)
 {
     enum status status = STATUS_OK;
     struct tuned *tuned = gpu->base.base.tuned;
-    struct gpu_plan entry = { .plan = NULL };
+    struct gpu_plan entry = { .plan = { 0 } };
     double choice = 0;
     bool chosen = true;
-    dnn_spec_key(spec, entry.key);
+    key_of(spec, entry.key);
     for (int i = 0; i < gpu->plan_count; i++)
         if (strcmp(gpu->plans[i].key, entry.key) == 0) {
             *plan = gpu->plans[i].plan;
@@ -145,11 +215,74 @@ enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct dnn_pl
     if (spec->tail == DNN_PLAIN && tuned)
         TRY(choose(gpu, entry.key, &choice, &chosen));
     if (chosen)
-        TRY(dnn_plan_create(&entry.plan, gpu->dnn, NULL, spec, (int)choice, GPU_WORKSPACE));
-    if (!chosen || (!entry.plan && choice != 0)) /* or chosen where there were more */
+        TRY(create_plan(gpu, spec, (int)choice, &entry.plan));
+    if (!chosen || (!gpu_has(&entry.plan) && choice != 0)) /* or chosen where there were more */
         TRY(fastest_plan(gpu, spec, entry.key, &entry.plan));
     *plan = entry.plan;
     gpu->plans[gpu->plan_count++] = entry;
+fail:
+    return status;
+}
+
+/* Half the memory stays: what needs more is not tried. */
+static bool has_room(const struct dnn_spec *spec)
+{
+    size_t there = 0, all = 0, needs = (conv_in_count(&spec->shape) + conv_out_count(&spec->shape)) * sizeof(float);
+    return cudaMemGetInfo(&there, &all) == cudaSuccess && needs <= there / 2;
+}
+
+static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, const struct dnn_spec *all,
+                                  bool copies_images, bool *stacks)
+{
+    enum status status = STATUS_OK;
+    struct trial trial = { 0 };
+    struct plan single, stacked;
+    float apart_ms, together_ms;
+    size_t weights = conv_weight_count(&one->shape);
+    TRY(gpu_plan(gpu, one, &single));
+    TRY(gpu_plan(gpu, all, &stacked));
+    if (!gpu_has(&single) || !gpu_has(&stacked))
+        return STATUS_OK;
+    const struct work apart = { .plan = &single, .runs = CONV_TERMS, .added = weights };
+    const struct work together = { .plan = &stacked, .runs = 1, .added = weights,
+                                   .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
+                                   .copied_code = conv_out_count(&one->shape) };
+    TRY(trial_init(&trial, all));
+    TRY(time_work(gpu, &apart, &trial, &apart_ms));
+    TRY(time_work(gpu, &together, &trial, &together_ms));
+    *stacks = together_ms <= apart_ms;
+fail:
+    trial_finish(&trial);
+    return status;
+}
+
+enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks)
+{
+    enum status status = STATUS_OK;
+    struct dnn_spec all = *one;
+    struct plan plan = { 0 };
+    char key[128];
+    double choice = 0;
+    bool chosen = true;
+    size_t copied = conv_out_count(&one->shape) + (copies_images ? conv_in_count(&one->shape) : 0);
+    all.shape.n *= CONV_TERMS;
+    key_of(&all, key);
+    snprintf(key + strlen(key), sizeof key - strlen(key), ".stacked");
+    if (gpu->base.base.tuned)
+        TRY(choose(gpu, key, &choice, &chosen));
+    else
+        choice = 2 * copied * precision_bytes(one->precision) <= COPIED_MOST;
+    *stacks = false;
+    if (!chosen && !has_room(&all)) /* this run's choice, so that all ranks make it, but not the machine's */
+        return tuned_set(gpu->base.base.tuned, key, "0");
+    if (!chosen) {
+        TRY(measure_stacks(gpu, one, &all, copies_images, stacks));
+        TRY(record(gpu, key, *stacks));
+        return STATUS_OK;
+    }
+    if (choice != 0)
+        TRY(gpu_plan(gpu, &all, &plan));
+    *stacks = gpu_has(&plan);
 fail:
     return status;
 }
@@ -232,6 +365,6 @@ void gpu_finish_plans(struct gpu *gpu)
     status_restore(&before);
     tuned_destroy(gpu->known);
     for (int i = 0; i < gpu->plan_count; i++)
-        dnn_plan_destroy(gpu->plans[i].plan);
+        destroy_plan(&gpu->plans[i].plan);
     free(gpu->plans);
 }

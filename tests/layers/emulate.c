@@ -198,4 +198,5 @@ void emulate_launch(emulated_kernel *kernel, const void *arguments, unsigned thr
         run_block();
     }
     fake_cuda_close();
+    fake_cuda_spend(0.1);
 }

@@ -1,4 +1,5 @@
-/* emulated.c - the emulated device: the CUDA backend over fake_cuda.c and fake_dnn.c, its kernels run on the host. */
+/* emulated.c - the emulated device: the CUDA backend over fake_cuda.c, fake_dnn.c and fake_gemm.c, its kernels run on
+ * the host. */
 #include "tests/layers/emulated.h"
 
 #include <string.h>

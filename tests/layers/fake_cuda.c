@@ -31,9 +31,11 @@ struct fake_stream {
 struct fake_event {
     bool recorded, stuck;
     cudaStream_t stream;
+    double ms;
 };
 static struct { char *memory; size_t bytes; } locked[MOST_LOCKED];
 static int current;
+static double clock_ms;
 
 static size_t whole_pages(size_t bytes)
 {
@@ -72,6 +74,11 @@ bool fake_cuda_owns(const void *memory, size_t bytes)
 {
     const struct allocation *a = find(memory);
     return a && (const char *)memory + bytes <= a->memory + a->bytes;
+}
+
+void fake_cuda_spend(double ms)
+{
+    clock_ms += ms;
 }
 
 int fake_cuda_allocations(void)
@@ -259,7 +266,8 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream };
+    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream,
+                                  .ms = clock_ms };
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -272,7 +280,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 
 cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
 {
-    *ms = 1;
+    *ms = (float)(end->ms - start->ms);
     return start->recorded && end->recorded ? cudaSuccess : cudaErrorInvalidValue;
 }
 

@@ -16,6 +16,9 @@ struct fake_stream;
 /* Events recorded on a stuck stream never come to pass. */
 void fake_cuda_stick(struct fake_stream *stream, bool stuck);
 
+/* The GPU's clock goes on; events take its time. */
+void fake_cuda_spend(double ms);
+
 /* Allocations that have not been freed. */
 int fake_cuda_allocations(void);
 

@@ -120,13 +120,13 @@ static void read_floats(enum precision precision, const void *from, float *to, s
 static float tail(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
 {
     const float *number = o->numbers; /* a, n, t */
-    bool adds = s->tail == DNN_ADD || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
+    bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
     if (s->tail == DNN_PLAIN)
         return v;
     v *= number[0];
     if (adds)
-        v += element_load(s->precision, o->add, i);
-    if (s->tail == DNN_SCALE || s->tail == DNN_ADD)
+        v += (s->tail == DNN_SUBTRACT ? -1 : 1) * element_load(s->precision, o->add, i);
+    if (s->tail == DNN_SCALE || s->tail == DNN_ADD || s->tail == DNN_SUBTRACT)
         return v;
     v *= number[1];
     if (s->tail == DNN_MASK_ADD)
@@ -179,7 +179,7 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     const struct dnn_spec *s = &plan->graph->spec;
     size_t bytes = precision_bytes(s->precision), result_bytes = s->float_result ? sizeof(float) : bytes;
     size_t result = (s->kind == DNN_FORWARD ? conv_out_count(&s->shape) : conv_in_count(&s->shape)) * bytes;
-    bool adds = s->tail == DNN_ADD || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
+    bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
     if (!handle || !fake_cuda_owns(workspace, 1) || !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
         !fine(o->code, conv_out_count(&s->shape) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
         !fine(o->weights, conv_weight_count(&s->shape) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
@@ -189,6 +189,7 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     fake_cuda_open();
     status = compute(plan->graph, o);
     fake_cuda_close();
+    fake_cuda_spend(1);
 fail:
     return status;
 }

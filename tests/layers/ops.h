@@ -48,6 +48,7 @@ struct task {
     struct conv_shape conv_shape;
     struct epilogue epilogue;
     int terms;
+    bool stacked;
     float alpha[3];
     struct conv *conv[SIDES];
     void *scratch[SIDES];

@@ -1,11 +1,13 @@
 /* ops_conv.c - draws of convolutions: every kernel, stride and padding with random channels and sizes,
- * every epilogue, one to three gradient terms. */
+ * every epilogue, one to three gradient terms, apart and stacked. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/tuned.h"
 #include "tests/layers/ops.h"
 
+enum { DRAWS = 130, FIRST_POINTWISE = 122 };
 #define MOST_WORK 4e6 /* multiplications of a checked draw: the plain backend is slow */
 
 enum { IN, OUT, ADD, MASK };       /* operands of forward and adjoint */
@@ -83,6 +85,28 @@ static struct conv_shape random_stem(struct task *task)
     return s;
 }
 
+/* What a GPU may leave to products of matrices. */
+static struct conv_shape random_pointwise(struct task *task)
+{
+    static const int channels[] = { 1, 3, 8, 16, 17, 40, 64 };
+    struct conv_shape s = { .k = 1, .stride = 1, .n = random_in(task, 1, 3) };
+    s.h = random_in(task, 1, 9);
+    s.w = random_in(task, 1, 9);
+    s.c = PICK(task, channels);
+    s.d = PICK(task, channels);
+    return s;
+}
+
+/* A GPU measures which plan is fastest where the choice is to be kept: here for pointwise ones. */
+static struct tuned *choices_for(const struct task *task, const struct device *device)
+{
+    static struct tuned *choices;
+    bool measured = device->ops->stream && task->conv_shape.k == 1 && task->conv_shape.stride == 1;
+    if (measured && !choices && tuned_create(&choices) != STATUS_OK)
+        exit(1);
+    return measured ? choices : NULL;
+}
+
 /* Its transforms round, whatever the values. */
 static bool exact_shape(const struct conv_shape *s)
 {
@@ -90,16 +114,17 @@ static bool exact_shape(const struct conv_shape *s)
 }
 
 /* Plans the convolution on both sides and loads random weights; false if this draw is none. */
-static bool create(struct task *task, int draw, const int *fixed, enum conv_use use)
+static bool create(struct task *task, int draw, const int *fixed, unsigned uses)
 {
     struct conv_shape *s = &task->conv_shape;
     if (fixed)
         *s = (struct conv_shape){ fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6], fixed[7] };
     else
-        *s = draw % 18 == 5    ? random_winograd(task)
-             : draw % 18 == 11 ? random_stem(task)
-             : draw % 18 == 17 ? random_deep(task, draw / 18 % 4 == 0)
-                               : random_shape(task, draw - draw / 6);
+        *s = draw % DRAWS >= FIRST_POINTWISE ? random_pointwise(task)
+             : draw % 18 == 5                ? random_winograd(task)
+             : draw % 18 == 11               ? random_stem(task)
+             : draw % 18 == 17               ? random_deep(task, draw / 18 % 4 == 0)
+                                             : random_shape(task, draw - draw / 6);
     task_say(task, "%dx%dx%dx%d, %d atoms of %dx%d, stride %d, pad %d", s->n, s->h, s->w, s->c, s->d, s->k, s->k,
              s->stride, s->pad);
     task->work = 2.0 * (double)conv_out_count(s) * s->k * s->k * s->c;
@@ -114,7 +139,8 @@ static bool create(struct task *task, int draw, const int *fixed, enum conv_use 
     for (int side = first_side(task); side < SIDES; side++) {
         struct device *device = task->device[side];
         struct arena arena = { 0 };
-        must(task, device->ops->conv_create(device, s, device->precision, use, &task->conv[side]));
+        device->tuned = choices_for(task, device);
+        must(task, device->ops->conv_create(device, s, device->precision, uses, &task->conv[side]));
         device->ops->conv_place(task->conv[side], &arena);
         arena = (struct arena){ .memory = task_memory(task, "packed weights", side, arena.used), .size = arena.used };
         device->ops->conv_place(task->conv[side], &arena);
@@ -210,13 +236,21 @@ static void run_adjoint(struct task *task, int side)
 
 static bool plan_gradient(struct task *task, int draw, const int *fixed)
 {
-    if (!create(task, draw, fixed, CONV_GRADIENT))
+    if (!create(task, draw, fixed, CONV_GRADIENT | (!fixed && draw % 2 == 1 ? CONV_STACKED : 0)))
         return false;
+    bool stacked = task->conv[TESTED]->stacks;
     size_t images = conv_in_count(&task->conv_shape), codes = conv_out_count(&task->conv_shape);
-    task->terms = task->timed ? 1 : random_in(task, 1, 3);
+    task->terms = task->timed ? 1 : stacked ? CONV_TERMS : random_in(task, 1, 3);
+    task->stacked = stacked;
     task->work *= task->terms;
-    task_say(task, ", %d terms", task->terms);
+    task_say(task, ", %d terms%s", task->terms, stacked ? ", stacked" : "");
     task_output(task, "dw", conv_weight_count(&task->conv_shape));
+    if (stacked) {
+        task_activations(task, "x", CONV_TERMS * images);
+        task_activations(task, "d", CONV_TERMS * codes);
+        task->alpha[0] = random_factor(task);
+        return true;
+    }
     for (int t = 0; t < task->terms; t++) {
         task_activations(task, "x", images);
         task_activations(task, "d", codes);
@@ -230,8 +264,13 @@ static bool plan_gradient(struct task *task, int draw, const int *fixed)
 
 static void run_gradient(struct task *task, int side)
 {
-    struct gradient_term terms[3];
-    for (int t = 0; t < task->terms; t++)
+    struct gradient_term terms[CONV_TERMS];
+    size_t images = conv_in_count(&task->conv_shape), codes = conv_out_count(&task->conv_shape);
+    size_t one = precision_bytes(task->device[side]->precision);
+    for (int t = 0; t < task->terms && task->stacked; t++)
+        terms[t] = (struct gradient_term){ (char *)task_data(task, X0, side) + t * one * images,
+                                           (char *)task_data(task, D0, side) + t * one * codes, task->alpha[0] };
+    for (int t = 0; t < task->terms && !task->stacked; t++)
         terms[t] = (struct gradient_term){ task_data(task, X0 + 2 * t, side), task_data(task, D0 + 2 * t, side),
                                            task->alpha[t] };
     must(task, task->device[side]->ops->conv_gradient(task->conv[side], terms, task->terms, task_data(task, DW, side),
@@ -244,8 +283,8 @@ static void run_gradient(struct task *task, int side)
                 { 64, 32, 32, 64, 128, 1, 2, 0 } }
 
 const struct op conv_ops[] = {
-    { "conv_forward", plan_forward, run_forward, 3e-5, 0, 122, true, BENCH },
-    { "conv_adjoint", plan_adjoint, run_adjoint, 3e-5, 0, 122, true, BENCH },
-    { "conv_gradient", plan_gradient, run_gradient, 1e-5, 0, 122, true, BENCH },
+    { "conv_forward", plan_forward, run_forward, 3e-5, 0, DRAWS, true, BENCH },
+    { "conv_adjoint", plan_adjoint, run_adjoint, 3e-5, 0, DRAWS, true, BENCH },
+    { "conv_gradient", plan_gradient, run_gradient, 1e-5, 0, DRAWS, true, BENCH },
     { 0 },
 };

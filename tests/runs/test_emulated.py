@@ -69,20 +69,37 @@ class Emulated(RunTest):
         for name in ("model.safetensors", "optimizer.safetensors"):
             self.assert_same_file(self.checkpoint("whole", 3, name), self.checkpoint("halves", 3, name))
 
+    def trace(self, arch):
+        out = self.path("trace.json")
+        subprocess.run([BENCH, "step", "--device", "cuda", "--arch", arch, "--width", "8", "--size", "16",
+                        "--batch", "4", "--steps", "1", "--trace", "--json", out],
+                       check=True, stdout=subprocess.DEVNULL, timeout=200)
+        with open(out) as f:
+            return json.load(f)["operations"]
+
+    def test_products_of_matrices(self):
+        """Pointwise convolutions of stride 1 with nothing fused are cuBLASLt's where that is faster, as always here."""
+        by_gemm = collections.Counter()
+        for line in self.trace("resnet50"):
+            if "cuBLASLt" in line["shape"]:
+                self.assertIn("1x1/1", line["shape"])
+                by_gemm[line["operation"]] += line["calls"]
+            elif line["operation"] == "conv_gradient":
+                self.assertNotIn("1x1/1", line["shape"])
+        self.assertEqual(set(by_gemm), {"conv_forward", "conv_adjoint", "conv_gradient"})
+
     def test_trace(self):
         """Per CSC-layer, steps of FISTA apart: three convolutions forward, three in the backward pass (without the image's
         gradient two), and all weight gradients in one call."""
-        out = self.path("trace.json")
-        subprocess.run([BENCH, "step", "--device", "cuda", "--arch", "sdnet18-all", "--width", "8", "--size", "16", "--batch", "4",
-                        "--steps", "1", "--trace", "--json", out], check=True, stdout=subprocess.DEVNULL, timeout=200)
-        with open(out) as f:
-            lines = json.load(f)["operations"]
+        lines = self.trace("sdnet18-all")
         calls = collections.Counter()
         for line in lines:
             if line["shape"].startswith("4x"):  # the power iterations' are of one image
                 calls[line["operation"]] += line["calls"]
         layers, shortcuts = 17, 3
         self.assertEqual(calls["conv_gradient of 3"], layers)
+        stacked = [line for line in lines if line["operation"] == "conv_gradient of 3"]
+        self.assertEqual([line["shape"] for line in stacked if "one call" not in line["shape"]], [])  # cuDNN's, too
         self.assertEqual(calls["conv_forward"], 3 * layers + shortcuts)
         self.assertEqual(calls["conv_adjoint"], 3 * layers - 1 + shortcuts)
         self.assertEqual([line for line in lines if line["operation"] == "mask"], [])  # batch norm's backward pass does it

@@ -27,6 +27,13 @@ cp "$folder/bin/check_ops" "$folder/bin/test-csc"
 cp "$folder/bin/check_ops" "$folder/bin/csc-train"
 chmod +x "$folder"/bin/* "$folder/path/nvidia-smi"
 touch "$folder/libcudnn.so.9"
+printf '#!/bin/sh\necho "libcublasLt.so.13 => not found"\n' >"$folder/path/ldd"
+chmod +x "$folder/path/ldd"
+out=$(PATH=$folder/path:$PATH "$folder/gpu-check" --report="$folder/report" --lib="$folder" ops 2>&1)
+code=$?
+[ $code = 2 ] || fail "without cuBLASLt: exit code $code, not 2"
+echo "$out" | grep -q 'libcublasLt.so.13 is in none' || fail "without cuBLASLt: '$out'"
+rm "$folder/path/ldd"
 PATH=$folder/path:$PATH "$folder/gpu-check" --report="$folder/report" --lib="$folder" ops golden train-sdnet18 >"$folder/out"
 code=$?
 [ $code = 1 ] || fail "a failed part: exit code $code, not 1: $(cat "$folder/out")"
