@@ -236,9 +236,10 @@ static void place(struct model *m)
     size_t scratch = 0;
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
-    double *quotients = arena_take(&m->arena, m->csc_count * sizeof *quotients);
+    m->quotients = arena_take(&m->arena, m->csc_count * sizeof *m->quotients);
+    m->numbers = m->device->ops->step_sizes ? arena_take(&m->arena, m->csc_count * STEP_NUMBERS * sizeof *m->numbers) : NULL;
     for (int i = 0; m->power && i < m->csc_count; i++) {
-        csc_power_place(m->power[i], &m->arena, quotients ? quotients + i : NULL);
+        csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = m->power[i]->conv->scratch > scratch ? m->power[i]->conv->scratch : scratch;
     }
     m->scratch = arena_take(&m->arena, scratch);
@@ -273,6 +274,7 @@ enum status model_allocate(struct model *m)
     enum status status = STATUS_OK;
     TRY(m->device->ops->arena_allocate(m->device, &m->arena));
     place(m);
+    model_step_sizes_changed(m);
 fail:
     return status;
 }
@@ -446,22 +448,51 @@ static enum status each_power(struct model *m, int iterations)
             TRY(csc_power_converge(power, w, m->scratch));
         }
     }
-    if (m->power)
-        csc_power_settle(m->power, m->csc_count);
-    for (int i = 0; m->power && i < m->csc_count; i++)
-        m->eta[i] = m->power[i]->eta;
+    m->eta_late = m->power != NULL;
 fail:
     return status;
 }
 
+void model_step_sizes_changed(struct model *m)
+{
+    m->eta_late = false;
+    for (int i = 0; m->numbers && i < m->csc_count; i++) {
+        float numbers[STEP_NUMBERS];
+        csc_step_numbers(&m->config.csc, m->eta[i], numbers);
+        m->device->ops->copy_in(m->device, m->numbers + i * STEP_NUMBERS, numbers, sizeof numbers);
+    }
+}
+
+void model_settle_step_sizes(struct model *m)
+{
+    if (!m->eta_late)
+        return;
+    csc_power_settle(m->power, m->csc_count);
+    for (int i = 0; i < m->csc_count; i++)
+        m->eta[i] = m->power[i]->eta;
+    m->eta_late = false;
+}
+
 enum status model_converge_step_sizes(struct model *m)
 {
-    return each_power(m, 0);
+    enum status status = STATUS_OK;
+    TRY(each_power(m, 0));
+    model_settle_step_sizes(m);
+    model_step_sizes_changed(m);
+fail:
+    return status;
 }
 
 enum status model_advance_step_sizes(struct model *m, int iterations)
 {
-    return each_power(m, iterations);
+    enum status status = STATUS_OK;
+    TRY(each_power(m, iterations));
+    if (m->numbers && m->power)
+        m->device->ops->step_sizes(m->device, m->quotients, m->csc_count, m->config.csc.lambda, m->config.csc.mu, m->numbers);
+    else
+        model_settle_step_sizes(m);
+fail:
+    return status;
 }
 
 const char *model_csc_name(const struct model *m, int csc)

@@ -344,7 +344,7 @@ static enum status time_conv(struct device *device, const struct conv_shape *sha
             TRY(device->ops->arena_allocate(device, &arena));
     }
     for (int i = 0; i <= runs; i++) {
-        const struct gradient_term term = { image, code, 1 };
+        const struct gradient_term term = { image, code, 1, NULL };
         if (i == 1)
             trace_start(device);
         TRY(device->ops->conv_load(conv, weights, scratch));

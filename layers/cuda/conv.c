@@ -116,18 +116,20 @@ static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
     if (e->add && (e->beta != 1 || e->add == out))
         return DNN_TAILS;
     if (e->kind == EPILOGUE_LINEAR)
-        return e->add ? DNN_ADD : e->alpha == 1 ? DNN_PLAIN : DNN_SCALE;
+        return e->add ? DNN_ADD : e->alpha == 1 && !e->numbers ? DNN_PLAIN : DNN_SCALE;
     if (e->kind == EPILOGUE_SHRINK)
         return !e->nonnegative ? DNN_TAILS : e->add ? DNN_SHRINK_ADD : DNN_SHRINK;
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
 }
 
-/* The factors that a fused tail reads; written again only when they have changed. */
+/* The factors that a fused tail reads: the caller's, or own ones, written again only when they have changed. */
 static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_kind kind, enum dnn_tail tail,
                                 const struct epilogue *e)
 {
     float *to = c->numbers + (kind * DNN_TAILS + tail) * 3, *was = c->written[kind][tail];
     float nu = tail >= DNN_SHRINK ? e->nu : 1, threshold = e->kind == EPILOGUE_SHRINK ? e->threshold : 0;
+    if (e->numbers)
+        return e->numbers;
     if (was[0] != e->alpha || was[1] != nu || was[2] != threshold) {
         kernel_numbers(q, to, e->alpha, nu, threshold);
         was[0] = e->alpha, was[1] = nu, was[2] = threshold;
@@ -255,9 +257,9 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
         if (as_bf16)
             kernel_from_activation(&q, as_given, gradient, weights);
         if (c->folds)
-            kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, dw);
+            kernel_unfold_gradient(&q, &c->fold, gradient, terms[t].alpha, terms[t].number, dw);
         else
-            kernel_lincomb(&q, 1, dw, terms[t].alpha, gradient, dw, conv_weight_count(&conv->shape));
+            kernel_add_gradient(&q, gradient, terms[t].alpha, terms[t].number, dw, conv_weight_count(&conv->shape));
     }
 fail:
     return status;

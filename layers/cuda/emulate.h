@@ -57,6 +57,11 @@ static inline float bits_as_float(uint32_t bits)
     return v;
 }
 
+static inline float rounded_product(float a, float b)
+{
+    return a * b;
+}
+
 static inline uint32_t bf16_pair(float low, float high)
 {
     return bf16_from_float(low) | (uint32_t)bf16_from_float(high) << 16;

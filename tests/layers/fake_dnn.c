@@ -146,7 +146,7 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
     if (s->kind != DNN_FORWARD)
         read_floats(s->precision, o->code, g->code, codes);
     if (s->kind == DNN_GRADIENT) {
-        const struct gradient_term term = { g->image, g->code, 1 };
+        const struct gradient_term term = { g->image, g->code, 1, NULL };
         memset(g->weights, 0, weights * sizeof *g->weights);
         TRY(ref_conv_gradient(g->plain, &term, 1, g->weights, g->scratch));
         for (size_t i = 0; i < weights; i++)

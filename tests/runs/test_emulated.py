@@ -69,6 +69,20 @@ class Emulated(RunTest):
         for name in ("model.safetensors", "optimizer.safetensors"):
             self.assert_same_file(self.checkpoint("whole", 3, name), self.checkpoint("halves", 3, name))
 
+    def counts(self, run, *arguments, **environment):
+        """How often the host waited in a run, without evaluation or checkpoints before its end."""
+        path = self.path("counts")
+        self.run_on("cuda", run, "eval.every_epochs=1000", "checkpoint.every_steps=0", "checkpoint.every_epochs=0", *arguments,
+                    CSC_FAKE_COUNTS=path, **environment)
+        with open(path) as f:
+            return {name: int(count) for name, count in (line.split() for line in f)}
+
+    def test_waits(self):
+        """A step waits twice, at its end, for its loss and for the gradient's norm, and once for each batch to arrive."""
+        few, more = self.counts("few", "train.steps=3"), self.counts("more", "train.steps=8")
+        self.assertEqual(more["streams"] - few["streams"], 5 * 2)
+        self.assertEqual(more["events"] - few["events"], 5 * 2)
+
     def test_trace(self):
         """Per CSC-layer, steps of FISTA apart: three convolutions forward, three in the backward pass (without the image's
         gradient two), and all weight gradients in one call."""
