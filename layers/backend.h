@@ -16,6 +16,7 @@
 #include "base/status.h"
 
 struct device;
+struct device_graph;
 struct tuned;
 
 /* What convolutions compute with: TF32 keeps fp32 in memory; BF16 has activations in bf16 and sums in fp32. */
@@ -122,6 +123,15 @@ struct backend {
     void (*unpin)(struct device *device, void *memory);
     void (*stage)(struct device *device, const float *from, size_t count);
 
+    /* What is queued between record and recorded is not done but kept, with the memory and the numbers that it was given, to be
+     * done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then nothing is kept and
+     * nothing has been done, if something was called meanwhile that waits, takes memory, or copies from or to the host; so may
+     * that call. All four are NULL on a device that does not record. */
+    enum status (*record)(struct device *device);
+    enum status (*recorded)(struct device *device, struct device_graph **graph);
+    enum status (*replay)(struct device *device, struct device_graph *graph);
+    void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
+
     /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
     void (*download)(struct device *device, float *to, const void *from, size_t count);
@@ -205,6 +215,7 @@ struct device {
     enum precision precision;
     int threads;         /* OpenMP threads of this rank */
     char library[32];    /* that computes for it, as loaded: "oneDNN 3.2.0"; "" if none */
+    bool call_by_call;   /* recording has failed: tape.h does without */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 

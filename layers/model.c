@@ -251,7 +251,7 @@ enum status model_create(struct model **out, struct device *device, const struct
     struct model *m = calloc(1, sizeof *m);
     if (!m)
         FAIL(STATUS_NOMEM, "out of memory for the network");
-    m->device = device;
+    m->device = m->tape.device = device;
     m->config = *config;
     m->nodes = calloc(MOST_NODES, sizeof *m->nodes);
     m->edges = calloc(MOST_NODES, sizeof *m->edges);
@@ -283,6 +283,7 @@ void model_destroy(struct model *m)
 {
     if (!m)
         return;
+    tape_forget(&m->tape);
     for (int i = 0; m->power && i < m->csc_count; i++)
         csc_power_destroy(m->power[i]);
     m->device->ops->arena_finish(m->device, &m->arena);
@@ -448,7 +449,6 @@ static enum status each_power(struct model *m, int iterations)
             TRY(csc_power_converge(power, w, m->scratch));
         }
     }
-    m->eta_late = m->power != NULL;
 fail:
     return status;
 }
@@ -477,8 +477,26 @@ enum status model_converge_step_sizes(struct model *m)
 {
     enum status status = STATUS_OK;
     TRY(each_power(m, 0));
+    m->eta_late = m->power != NULL;
     model_settle_step_sizes(m);
     model_step_sizes_changed(m);
+fail:
+    return status;
+}
+
+struct advance {
+    struct model *model;
+    int iterations;
+};
+
+static enum status advance(void *context)
+{
+    enum status status = STATUS_OK;
+    const struct advance *a = context;
+    struct model *m = a->model;
+    TRY(each_power(m, a->iterations));
+    if (m->numbers)
+        m->device->ops->step_sizes(m->device, m->quotients, m->csc_count, m->config.csc.lambda, m->config.csc.mu, m->numbers);
 fail:
     return status;
 }
@@ -486,10 +504,14 @@ fail:
 enum status model_advance_step_sizes(struct model *m, int iterations)
 {
     enum status status = STATUS_OK;
-    TRY(each_power(m, iterations));
-    if (m->numbers && m->power)
-        m->device->ops->step_sizes(m->device, m->quotients, m->csc_count, m->config.csc.lambda, m->config.csc.mu, m->numbers);
-    else
+    struct advance a = { m, iterations };
+    const struct tape_key key = { .memory = { m->weights }, .count = iterations };
+    const struct tape_work work = { .queue = advance, .context = &a };
+    if (!m->power)
+        return STATUS_OK;
+    TRY(tape_run(&m->tape, &key, &work));
+    m->eta_late = true;
+    if (!m->numbers)
         model_settle_step_sizes(m);
 fail:
     return status;

@@ -6,6 +6,7 @@
 
 #include "layers/backend.h"
 #include "layers/csc.h"
+#include "layers/tape.h"
 
 struct model_config {
     int depth;              /* 18, 34, 50 */
@@ -74,6 +75,7 @@ struct model {
     bool eta_late;              /* the device has newer ones */
     float *numbers;             /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
     double *quotients;          /* (csc_count) device */
+    struct tape tape;           /* of model_advance_step_sizes */
     void *scratch;
     uint64_t version;           /* changes whenever weights do */
 };

@@ -210,8 +210,7 @@ static enum status step(struct bench *b, int batch)
     if (ops->stage && !b->staged)
         ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
     TRY(net_upload(b->net, b->images, b->labels, batch));
-    TRY(net_forward(b->net, b->sums));
-    TRY(net_backward(b->net, 0, b->sums, NULL, NULL));
+    TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
     b->staged = ops->stage != NULL;
     if (b->staged)
         ops->stage(b->device, b->images, net_image_floats(b->net) * batch);

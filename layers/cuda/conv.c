@@ -11,6 +11,7 @@ struct cuda_conv {
     void *weights;             /* activations, of the folded shape */
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
+    bool kept[2][DNN_TAILS];   /* and must stay: a recording reads it */
     bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
     size_t result_at, gradient_at;  /* in scratch, behind the folded image; the result in fp32 */
 };
@@ -122,7 +123,8 @@ static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
 }
 
-/* The factors that a fused tail reads: the caller's, or own ones, written again only when they have changed. */
+/* The factors that a fused tail reads: the caller's, or own ones, written again only when they have changed. NULL: they must
+ * not change any more. */
 static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_kind kind, enum dnn_tail tail,
                                 const struct epilogue *e)
 {
@@ -130,7 +132,14 @@ static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum
     float nu = tail >= DNN_SHRINK ? e->nu : 1, threshold = e->kind == EPILOGUE_SHRINK ? e->threshold : 0;
     if (e->numbers)
         return e->numbers;
-    if (was[0] != e->alpha || was[1] != nu || was[2] != threshold) {
+    bool same = was[0] == e->alpha && was[1] == nu && was[2] == threshold;
+    if (gpu_of(&c->base)->recording) {
+        c->kept[kind][tail] = true;
+        if (!same)
+            gpu_cannot_record(gpu_of(&c->base), "factors of a convolution that change from call to call");
+    } else if (!same && c->kept[kind][tail]) {
+        return NULL;
+    } else if (!same) {
         kernel_numbers(q, to, e->alpha, nu, threshold);
         was[0] = e->alpha, was[1] = nu, was[2] = threshold;
     }
@@ -182,11 +191,10 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
     size_t count = kind == DNN_FORWARD ? conv_out_count(s) : conv_in_count(s);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
-    if (tail != DNN_TAILS) {
+    const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, kind, tail, e);
+    if (tail != DNN_TAILS && (numbers || tail == DNN_PLAIN)) {
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
-                                      .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL };
-        if (tail != DNN_PLAIN)
-            fused.numbers = numbers_for(c, &q, kind, tail, e);
+                                      .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL, .numbers = numbers };
         TRY(run(c, kind, tail, false, &fused, &done));
         c->base.how = "one pass";
     }

@@ -173,6 +173,20 @@ static bool fine(const void *memory, size_t bytes, size_t alignment)
     return fake_cuda_owns(memory, bytes) && (uintptr_t)memory % alignment == 0;
 }
 
+struct run {
+    struct dnn_graph *graph;
+    struct dnn_operands operands;
+};
+
+static void run(const void *arguments)
+{
+    const struct run *r = arguments;
+    fake_cuda_open();
+    if (compute(r->graph, &r->operands) != STATUS_OK)
+        abort();
+    fake_cuda_close();
+}
+
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
 {
     enum status status = STATUS_OK;
@@ -186,9 +200,9 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
         (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
         (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
-    fake_cuda_open();
-    status = compute(plan->graph, o);
-    fake_cuda_close();
+    const struct run whole = { plan->graph, *o };
+    if (fake_cuda_queue(handle->stream, run, &whole, sizeof whole) != cudaSuccess)
+        FAIL(STATUS_LOST, "cuDNN: execution failed");
 fail:
     return status;
 }
