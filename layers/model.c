@@ -511,6 +511,8 @@ enum status model_advance_step_sizes(struct model *m, int iterations)
         return STATUS_OK;
     TRY(tape_run(&m->tape, &key, &work));
     m->eta_late = true;
+    for (int i = 0; i < m->csc_count; i++)
+        m->eta[i] = NAN; /* nobody takes the one before for it */
     if (!m->numbers)
         model_settle_step_sizes(m);
 fail:
