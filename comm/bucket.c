@@ -93,6 +93,14 @@ fail:
     return status;
 }
 
+bool bucket_ends(const struct buckets *b, int parameter)
+{
+    for (int i = 0; b->comm->size > 1 && i < b->count; i++)
+        if (b->list[i].last == parameter)
+            return true;
+    return false;
+}
+
 static double now(void)
 {
     struct timespec t;

@@ -16,6 +16,7 @@
 #include "base/status.h"
 
 struct device;
+struct device_graph;
 struct tuned;
 
 /* What convolutions compute with: TF32 keeps fp32 in memory; BF16 has activations in bf16 and sums in fp32. */
@@ -65,13 +66,19 @@ struct epilogue {
     float nu, threshold;
     bool nonnegative;
     const void *mask;
+    const float *numbers; /* device, not NULL: alpha, nu and threshold are there and the ones above are not read */
 };
 
 /* One term alpha * (weight gradient of input x and output gradient d). */
 struct gradient_term {
     const void *x, *d;
     float alpha;
+    const float *number; /* device, not NULL: alpha is there */
 };
+
+/* What a CSC-layer's step size makes of its epilogues, where a device computes it: two times alpha, nu and threshold, as
+ * struct epilogue's numbers, { eta, nu, lambda eta nu } and { -1, nu, 0 } with nu = 1 / (1 + mu eta); and eta nu. */
+enum { STEP_NUMBERS = 7 };
 
 /* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */
 #define NORM_EPSILON 1e-5 /* of the variance, as in the published networks */
@@ -80,6 +87,7 @@ struct norm_shape {
     int c;
     bool relu;
     float code_nu; /* norm_backward only. Not 0: x is a code, and dx is then nu dx where x != 0, else 0 */
+    const float *code_number; /* device, not NULL: code_nu is there, and not 0 */
 };
 
 struct pool_shape { int n, h, w, c, k, stride, pad; }; /* max pooling; outputs as for a convolution */
@@ -120,6 +128,15 @@ struct backend {
     void (*unpin)(struct device *device, void *memory);
     void (*stage)(struct device *device, const float *from, size_t count);
 
+    /* What is queued between record and recorded is not done but kept, with the memory and the numbers that it was given, to be
+     * done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then nothing is kept and
+     * nothing has been done, if something was called meanwhile that waits, takes memory, or copies from or to the host; so may
+     * that call. All four are NULL on a device that does not record. */
+    enum status (*record)(struct device *device);
+    enum status (*recorded)(struct device *device, struct device_graph **graph);
+    enum status (*replay)(struct device *device, struct device_graph *graph);
+    void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
+
     /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
     void (*download)(struct device *device, float *to, const void *from, size_t count);
@@ -152,6 +169,11 @@ struct backend {
      * |code|^2 / |v|^2 of the v before. NULL: made of dot and lincomb. */
     void (*power)(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
                   double *quotient);
+
+    /* On a device whose memory is not the host's, else both are NULL, and no operation is ever given numbers in its memory.
+     * step_sizes: STEP_NUMBERS for each of `count` layers (device) of eta = 0.9 / lambda_max (device). mask_by: as mask. */
+    void (*step_sizes)(struct device *device, const double *lambda_max, int count, float lambda, float mu, float *numbers);
+    void (*mask_by)(struct device *device, const void *in, const void *mask, const float *nu, void *out, size_t count);
 
     /* Batch norm. forward saves mean and inverse_std (C each) and adds the batch's mean and unbiased
      * variance to moments[0..C-1], moments[C..2C-1]. */
@@ -198,6 +220,7 @@ struct device {
     enum precision precision;
     int threads;         /* OpenMP threads of this rank */
     char library[32];    /* that computes for it, as loaded: "oneDNN 3.2.0"; "" if none */
+    bool call_by_call;   /* recording has failed: tape.h does without */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 

@@ -196,12 +196,30 @@ static void rotate(struct csc *csc, const struct forward_scratch *s)
         csc->y[1] = csc->z[0];
 }
 
+void csc_step_numbers(const struct csc_config *config, float eta, float numbers[STEP_NUMBERS])
+{
+    float nu = 1 / (1 + config->mu * eta);
+    const float all[STEP_NUMBERS] = { eta, nu, config->lambda * eta * nu, -1, nu, 0, eta * nu };
+    memcpy(numbers, all, sizeof all);
+}
+
 static struct epilogue shrinkage(const struct csc *csc, float eta, const void *y)
 {
     float nu = 1 / (1 + csc->config.mu * eta);
     return (struct epilogue){ .kind = EPILOGUE_SHRINK, .alpha = eta, .beta = 1, .add = y, .nu = nu,
                               .threshold = csc->config.lambda * eta * nu,
-                              .nonnegative = csc->config.nonnegative };
+                              .nonnegative = csc->config.nonnegative, .numbers = csc->numbers };
+}
+
+/* out = eta conv + add */
+static struct epilogue times_eta(const struct csc *csc, float eta, const void *add)
+{
+    return (struct epilogue){ .alpha = eta, .beta = 1, .add = add, .numbers = csc->numbers };
+}
+
+static struct gradient_term term_of(const struct csc *csc, const void *x, const void *d, float eta)
+{
+    return (struct gradient_term){ x, d, eta, csc->numbers };
 }
 
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch)
@@ -235,7 +253,7 @@ static enum status finish_dx(struct csc *csc, const void *d, float eta, const vo
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
-    struct epilogue e = { .alpha = eta, .beta = 1, .add = accumulate ? dx : add };
+    struct epilogue e = times_eta(csc, eta, accumulate ? dx : add);
     TRY(ops->conv_adjoint(csc->conv, d, dx, &e, scratch));
     if (accumulate && add)
         ops->blend(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
@@ -249,16 +267,27 @@ static enum status backward_one_step(struct csc *csc, float eta, void *d, void *
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
-    struct epilogue scaled = { .alpha = eta };
+    struct epilogue scaled = times_eta(csc, eta, NULL);
     void *q = dx && !accumulate ? dx : s->q;
     TRY(ops->conv_adjoint(csc->conv, d, q, &scaled, scratch));
-    const struct gradient_term terms[] = { { csc->kept_r, d, eta }, { q, csc->kept_y, -1 } };
+    const struct gradient_term terms[] = { term_of(csc, csc->kept_r, d, eta), { q, csc->kept_y, -1, NULL } };
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx && accumulate)
         ops->blend(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
 fail:
     return status;
+}
+
+/* g = nu g where z is not 0, else 0; nu as csc_mask_factor */
+static void mask(struct csc *csc, void *g, const void *z, float nu)
+{
+    const struct backend *ops = csc->device->ops;
+    const float *number = csc_mask_number(csc);
+    if (number)
+        ops->mask_by(csc->device, g, z, number, g, conv_out_count(&csc->shape));
+    else
+        ops->mask(csc->device, g, z, nu, g, conv_out_count(&csc->shape));
 }
 
 /* Iterations last .. 1 of more than two: leaves g_0 in g and the sum of the q_k in s->sum. */
@@ -271,11 +300,11 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
     void *gy = s->code[0], *carry = s->code[1];
     int last = csc->config.steps - 1;
     for (int k = last; k >= 1; k--) {
-        struct epilogue scaled = { .alpha = eta }, rest = { .alpha = -1, .beta = 1, .add = g };
+        struct epilogue scaled = times_eta(csc, eta, NULL), rest = { .alpha = -1, .beta = 1, .add = g };
         float m = csc->momenta[k];
         TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &scaled, scratch));
         const void *q = k == last ? s->sum : s->q;
-        const struct gradient_term terms[] = { { csc->r[k], g, eta }, { q, csc->y[k], -1 } };
+        const struct gradient_term terms[] = { term_of(csc, csc->r[k], g, eta), { q, csc->y[k], -1, NULL } };
         if (dw)
             TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
         TRY(ops->conv_forward(csc->conv, q, gy, &rest, scratch));
@@ -284,7 +313,7 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
         ops->blend(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
         if (k > 1)
             ops->blend(csc->device, -m, gy, 0, gy, carry, codes);
-        ops->mask(csc->device, g, csc->z[k - 1], nu, g, codes);
+        mask(csc, g, csc->z[k - 1], nu);
     }
 fail:
     return status;
@@ -298,12 +327,13 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
     float nu = 1 / (1 + csc->config.mu * eta);
     const void *sum = NULL, *d = g;
     if (csc->config.steps == 2) { /* all three weight gradients in one call */
-        struct epilogue scaled = { .alpha = eta };
+        struct epilogue scaled = times_eta(csc, eta, NULL);
         struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -1, .beta = 1, .add = g, .nu = nu,
-                                   .mask = csc->z[0] };
+                                   .mask = csc->z[0], .numbers = csc->numbers ? csc->numbers + 3 : NULL };
         TRY(ops->conv_adjoint(csc->conv, g, s->q, &scaled, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, s->code[0], &masked, scratch));
-        const struct gradient_term terms[] = { { x, s->code[0], eta }, { csc->r[1], g, eta }, { s->q, csc->z[0], -1 } };
+        const struct gradient_term terms[] = { term_of(csc, x, s->code[0], eta), term_of(csc, csc->r[1], g, eta),
+                                               { s->q, csc->z[0], -1, NULL } };
         if (dw)
             TRY(ops->conv_gradient(csc->conv, terms, 3, dw, scratch));
         sum = s->q;
@@ -313,7 +343,7 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
             TRY(unroll_long(csc, eta, nu, g, dw, s, scratch));
             sum = s->sum;
         }
-        const struct gradient_term term = { x, g, eta };
+        const struct gradient_term term = term_of(csc, x, g, eta);
         if (dw)
             TRY(ops->conv_gradient(csc->conv, &term, 1, dw, scratch));
     }
@@ -364,7 +394,7 @@ static enum status backward_implicit(struct csc *csc, const void *x, const void 
     TRY(solve_on_support(csc, z, g, h, s, scratch));
     TRY(ops->conv_adjoint(csc->conv, h, s->q, &plain, scratch));
     TRY(ops->conv_adjoint(csc->conv, z, residual, &rest, scratch));
-    const struct gradient_term terms[] = { { residual, h, 1 }, { s->q, z, -1 } };
+    const struct gradient_term terms[] = { { residual, h, 1, NULL }, { s->q, z, -1, NULL } };
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx)
@@ -378,6 +408,11 @@ float csc_mask_factor(const struct csc *csc, float eta)
     return csc->config.backward == CSC_IMPLICIT ? 1 : 1 / (1 + csc->config.mu * eta);
 }
 
+const float *csc_mask_number(const struct csc *csc)
+{
+    return csc->numbers && csc->config.backward != CSC_IMPLICIT ? csc->numbers + 1 : NULL;
+}
+
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
                          bool accumulate, float *dw, void *scratch)
 {
@@ -386,7 +421,7 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
     if (csc->conv->stacks)
         return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
     if (!masked)
-        csc->device->ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), dz, conv_out_count(&csc->shape));
+        mask(csc, dz, z, csc_mask_factor(csc, eta));
     if (csc->config.backward == CSC_IMPLICIT)
         return backward_implicit(csc, x, z, dz, dx, accumulate, dw, &s, scratch);
     if (csc->config.backward == CSC_ONE_STEP && csc->config.steps > 1)

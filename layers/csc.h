@@ -32,6 +32,7 @@ struct csc {
     void *kept_y, *kept_r; /* CSC_ONE_STEP */
     char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_place_all */
     size_t scratch;   /* bytes of shared scratch that its calls need */
+    const float *numbers; /* device (STEP_NUMBERS), the caller's: read instead of every eta that is given; NULL: there are none */
 };
 
 enum status csc_create(struct csc **csc, struct device *device, const struct conv_shape *shape,
@@ -58,6 +59,10 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
                          bool accumulate, float *dw, void *scratch);
 
 float csc_mask_factor(const struct csc *csc, float eta);
+/* Where the device has it; NULL: it is as above. */
+const float *csc_mask_number(const struct csc *csc);
+/* What backend.h's step_sizes would write, computed here. */
+void csc_step_numbers(const struct csc_config *config, float eta, float numbers[STEP_NUMBERS]);
 
 /* How well z codes x; needs no backward state and costs two convolutions. */
 struct csc_diagnostics {

@@ -55,9 +55,11 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
     q = csc->image_stack ? csc->image_stack : q;
     struct epilogue negative = { .alpha = -1 };
     struct epilogue inner = { .kind = EPILOGUE_MASK, .alpha = eta, .beta = 1, .add = g, .mask = csc->z[0],
-                              .nu = csc_mask_factor(csc, eta) };
+                              .nu = csc_mask_factor(csc, eta), .numbers = csc->numbers };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
-    if (masked)
+    if (csc->numbers)
+        ops->mask_by(csc->device, dz, masked ? dz : z, csc->numbers + (masked ? 0 : 6), g, codes);
+    else if (masked)
         ops->blend(csc->device, eta, dz, 0, dz, g, codes);
     else
         ops->mask(csc->device, dz, z, eta * csc_mask_factor(csc, eta), g, codes);
@@ -68,7 +70,7 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
         ops->blend(csc->device, 1, x, 0, x, copy, pixels);
         x = copy;
     }
-    const struct gradient_term terms[CONV_TERMS] = { { q, csc->z[0], 1 }, { x, d, 1 }, { csc->r[1], g, 1 } };
+    const struct gradient_term terms[CONV_TERMS] = { { q, csc->z[0], 1, NULL }, { x, d, 1, NULL }, { csc->r[1], g, 1, NULL } };
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, CONV_TERMS, dw, scratch));
     if (dx)

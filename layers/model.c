@@ -236,9 +236,10 @@ static void place(struct model *m)
     size_t scratch = 0;
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
-    double *quotients = arena_take(&m->arena, m->csc_count * sizeof *quotients);
+    m->quotients = arena_take(&m->arena, m->csc_count * sizeof *m->quotients);
+    m->numbers = m->device->ops->step_sizes ? arena_take(&m->arena, m->csc_count * STEP_NUMBERS * sizeof *m->numbers) : NULL;
     for (int i = 0; m->power && i < m->csc_count; i++) {
-        csc_power_place(m->power[i], &m->arena, quotients ? quotients + i : NULL);
+        csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
     }
     m->scratch = arena_take(&m->arena, scratch);
@@ -250,7 +251,7 @@ enum status model_create(struct model **out, struct device *device, const struct
     struct model *m = calloc(1, sizeof *m);
     if (!m)
         FAIL(STATUS_NOMEM, "out of memory for the network");
-    m->device = device;
+    m->device = m->tape.device = device;
     m->config = *config;
     m->nodes = calloc(MOST_NODES, sizeof *m->nodes);
     m->edges = calloc(MOST_NODES, sizeof *m->edges);
@@ -273,6 +274,7 @@ enum status model_allocate(struct model *m)
     enum status status = STATUS_OK;
     TRY(m->device->ops->arena_allocate(m->device, &m->arena));
     place(m);
+    model_step_sizes_changed(m);
 fail:
     return status;
 }
@@ -281,6 +283,7 @@ void model_destroy(struct model *m)
 {
     if (!m)
         return;
+    tape_forget(&m->tape);
     for (int i = 0; m->power && i < m->csc_count; i++)
         csc_power_destroy(m->power[i]);
     m->device->ops->arena_finish(m->device, &m->arena);
@@ -446,22 +449,74 @@ static enum status each_power(struct model *m, int iterations)
             TRY(csc_power_converge(power, w, m->scratch));
         }
     }
-    if (m->power)
-        csc_power_settle(m->power, m->csc_count);
-    for (int i = 0; m->power && i < m->csc_count; i++)
-        m->eta[i] = m->power[i]->eta;
 fail:
     return status;
 }
 
+void model_step_sizes_changed(struct model *m)
+{
+    m->eta_late = false;
+    for (int i = 0; m->numbers && i < m->csc_count; i++) {
+        float numbers[STEP_NUMBERS];
+        csc_step_numbers(&m->config.csc, m->eta[i], numbers);
+        m->device->ops->copy_in(m->device, m->numbers + i * STEP_NUMBERS, numbers, sizeof numbers);
+    }
+}
+
+void model_settle_step_sizes(struct model *m)
+{
+    if (!m->eta_late)
+        return;
+    csc_power_settle(m->power, m->csc_count);
+    for (int i = 0; i < m->csc_count; i++)
+        m->eta[i] = m->power[i]->eta;
+    m->eta_late = false;
+}
+
 enum status model_converge_step_sizes(struct model *m)
 {
-    return each_power(m, 0);
+    enum status status = STATUS_OK;
+    TRY(each_power(m, 0));
+    m->eta_late = m->power != NULL;
+    model_settle_step_sizes(m);
+    model_step_sizes_changed(m);
+fail:
+    return status;
+}
+
+struct advance {
+    struct model *model;
+    int iterations;
+};
+
+static enum status advance(void *context)
+{
+    enum status status = STATUS_OK;
+    const struct advance *a = context;
+    struct model *m = a->model;
+    TRY(each_power(m, a->iterations));
+    if (m->numbers)
+        m->device->ops->step_sizes(m->device, m->quotients, m->csc_count, m->config.csc.lambda, m->config.csc.mu, m->numbers);
+fail:
+    return status;
 }
 
 enum status model_advance_step_sizes(struct model *m, int iterations)
 {
-    return each_power(m, iterations);
+    enum status status = STATUS_OK;
+    struct advance a = { m, iterations };
+    const struct tape_key key = { .memory = { m->weights }, .count = iterations };
+    const struct tape_work work = { .queue = advance, .context = &a };
+    if (!m->power)
+        return STATUS_OK;
+    TRY(tape_run(&m->tape, &key, &work));
+    m->eta_late = true;
+    for (int i = 0; i < m->csc_count; i++)
+        m->eta[i] = NAN; /* nobody takes the one before for it */
+    if (!m->numbers)
+        model_settle_step_sizes(m);
+fail:
+    return status;
 }
 
 const char *model_csc_name(const struct model *m, int csc)

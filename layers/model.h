@@ -6,6 +6,7 @@
 
 #include "layers/backend.h"
 #include "layers/csc.h"
+#include "layers/tape.h"
 
 struct model_config {
     int depth;              /* 18, 34, 50 */
@@ -70,7 +71,11 @@ struct model {
     struct arena arena;         /* device memory, bytes in arena.size */
     float *weights, *running;   /* (count), (running_count) */
     struct csc_power **power;   /* (csc_count); NULL if the step size is given */
-    float *eta;                 /* (csc_count), host */
+    float *eta;                 /* (csc_count), host; model_settle_step_sizes first */
+    bool eta_late;              /* the device has newer ones */
+    float *numbers;             /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
+    double *quotients;          /* (csc_count) device */
+    struct tape tape;           /* of model_advance_step_sizes */
     void *scratch;
     uint64_t version;           /* changes whenever weights do */
 };
@@ -97,7 +102,11 @@ void model_running_tensor(const struct model *model, int index, char name[80], s
 
 /* Power iteration of every CSC-layer to convergence, or `iterations` more; a given step size needs neither. */
 enum status model_converge_step_sizes(struct model *model);
-enum status model_advance_step_sizes(struct model *model, int iterations);
+enum status model_advance_step_sizes(struct model *model, int iterations); /* queued only; eta comes to the host late */
+/* Brings eta to the host, if the device has newer ones: a wait. */
+void model_settle_step_sizes(struct model *model);
+/* eta was set on the host. */
+void model_step_sizes_changed(struct model *model);
 const char *model_csc_name(const struct model *model, int csc);
 
 /* How many multiply-adds one image's forward convolutions take. */

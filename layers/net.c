@@ -251,6 +251,7 @@ void net_destroy(struct net *net)
             backend->conv_destroy(net->ops[i].conv);
         csc_destroy(net->ops[i].csc);
     }
+    tape_forget(&net->tape);
     net_finish_lambda(net);
     backend->arena_finish(net->model->device, &net->arena);
     free(net->ops);
@@ -412,8 +413,10 @@ static void backward_norm(struct net *net, int i, float *grads)
     const struct param *weight = &m->params[node->param];
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
     int code = net->ops[i].code;
-    if (code >= 0)
+    if (code >= 0) {
         shape.code_nu = csc_mask_factor(net->ops[code].csc, m->eta[m->nodes[code].csc]);
+        shape.code_number = csc_mask_number(net->ops[code].csc);
+    }
     m->device->ops->norm_backward(m->device, &shape, net->value[node->in], net->value[node->out],
                                   net->grad[node->out], m->weights + weight->offset, net->ops[i].saved,
                                   node->add >= 0 ? net->grad[node->add] : NULL, net->ops[i].add_accumulates,
@@ -427,7 +430,7 @@ static enum status backward_conv(struct net *net, int i, float *dw)
     const struct backend *ops = net->model->device->ops;
     struct op *op = &net->ops[i];
     void *dx = net->grad[node->in];
-    struct gradient_term term = { net->value[node->in], net->grad[node->out], 1 };
+    struct gradient_term term = { net->value[node->in], net->grad[node->out], 1, NULL };
     struct epilogue e = { .alpha = 1, .beta = 1, .add = op->in_accumulates ? dx : NULL };
     if (dw)
         TRY(ops->conv_gradient(op->conv, &term, 1, dw, net->scratch));

@@ -51,6 +51,13 @@ typedef enum status net_ready(void *context, int ready);
 /* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). ready may be NULL. */
 enum status net_backward(struct net *net, float smoothing, float *sums, net_ready *ready, void *context);
 
+/* Whether what leads up to `ready` is to be under way when it is called, as where something then goes on beside the rest. */
+typedef bool net_cuts(void *context, int ready);
+
+/* Forward and backward of what was uploaded. On a device that records, later calls of the same sums, count, smoothing and ready
+ * (given or not) replay it; ready may then be called later than it could, but where cuts (may be NULL) says no. */
+enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_cuts *cuts, void *context);
+
 /* The mean loss of the last net_backward: on the device, and on the host once it is there. */
 const float *net_device_loss(const struct net *net);
 double net_loss(const struct net *net);

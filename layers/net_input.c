@@ -62,6 +62,7 @@ enum status net_set_lambda(struct net *net, int csc, const float *lambda)
     struct op *op = op_of(net, csc);
     float own = net->model->config.csc.lambda;
     op->scaled = false;
+    tape_forget(&net->tape); /* a layer's lambda is among its numbers */
     for (int i = 1; lambda && i < net->n; i++)
         op->scaled = op->scaled || lambda[i] != lambda[0];
     op->csc->config.lambda = op->scaled && own == 0 ? 1 : op->scaled || !lambda ? own : lambda[0];
@@ -87,6 +88,17 @@ static float scale_of(const struct op *op, int i)
     return scale > SCALE_LEAST ? scale : SCALE_LEAST;
 }
 
+/* What the device computed of the step size, unless the layer has a lambda of its own. */
+static void use_step_numbers(struct net *net, int i)
+{
+    struct model *m = net->model;
+    struct csc *csc = net->ops[i].csc;
+    bool own = csc->config.lambda != m->config.csc.lambda;
+    csc->numbers = m->numbers && !own ? m->numbers + m->nodes[i].csc * STEP_NUMBERS : NULL;
+    if (!csc->numbers)
+        model_settle_step_sizes(m);
+}
+
 enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics)
 {
     enum status status = STATUS_OK;
@@ -102,6 +114,7 @@ enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diag
     }
     if (op->scaled)
         x = net->scaled;
+    use_step_numbers(net, i);
     TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
     if (diagnostics) /* shares do not change with the scale */
         TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));

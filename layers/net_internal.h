@@ -3,6 +3,7 @@
 #define CSC_LAYERS_NET_INTERNAL_H
 
 #include "layers/net.h"
+#include "layers/tape.h"
 
 /* What a node needs besides its edges. */
 struct op {
@@ -44,6 +45,8 @@ struct net {
     struct arena arena, scaled_arena;
     size_t bytes;
     uint64_t version;        /* of the weights that the plans hold */
+    struct tape tape;        /* of net_train */
+    bool told;               /* why nothing is recorded */
 };
 
 /* net.c. grads NULL: weights and statistics are constants. */

@@ -210,8 +210,7 @@ static enum status step(struct bench *b, int batch)
     if (ops->stage && !b->staged)
         ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
     TRY(net_upload(b->net, b->images, b->labels, batch));
-    TRY(net_forward(b->net, b->sums));
-    TRY(net_backward(b->net, 0, b->sums, NULL, NULL));
+    TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
     b->staged = ops->stage != NULL;
     if (b->staged)
         ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
@@ -344,7 +343,7 @@ static enum status time_conv(struct device *device, const struct conv_shape *sha
             TRY(device->ops->arena_allocate(device, &arena));
     }
     for (int i = 0; i <= runs; i++) {
-        const struct gradient_term term = { image, code, 1 };
+        const struct gradient_term term = { image, code, 1, NULL };
         if (i == 1)
             trace_start(device);
         TRY(device->ops->conv_load(conv, weights, scratch));

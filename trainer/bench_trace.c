@@ -138,6 +138,11 @@ static void mask(struct device *device, const void *in, const void *by, float nu
     PASS("mask", 3 * count, 0, own->mask(device, in, by, nu, out, count), "%zu", count);
 }
 
+static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
+{
+    PASS("mask", 3 * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu", count);
+}
+
 static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
     PASS("blend", 3 * count, 0, own->blend(device, a, x, b, y, out, count), "%zu", count);
@@ -254,7 +259,9 @@ void trace_start(struct device *device)
     table.upload = upload;
     table.power = own->power ? power : NULL;
     table.zero = zero;
+    table.record = NULL; /* nothing is called when it is replayed */
     table.mask = mask;
+    table.mask_by = own->mask_by ? mask_by : NULL;
     table.blend = blend;
     table.correlate = correlate;
     table.lincomb = lincomb;

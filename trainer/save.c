@@ -112,7 +112,7 @@ fail:
     return status;
 }
 
-static enum status add_power(struct tensors *t, const struct model *m)
+static enum status add_power(struct tensors *t, struct model *m)
 {
     enum status status = STATUS_OK;
     float *data;
@@ -123,8 +123,10 @@ static enum status add_power(struct tensors *t, const struct model *m)
         if (data)
             m->device->ops->copy_out(m->device, data, power->vector, conv_in_count(&power->shape) * sizeof *data);
         TRY(add_tensor(t, "eta.", model_csc_name(m, i), 0, NULL, &data));
-        if (data)
+        if (data) {
+            model_settle_step_sizes(m);
             *data = m->eta[i];
+        }
     }
 fail:
     return status;

@@ -112,6 +112,7 @@ static enum status restore_power(struct model *m, const struct checkpoint *c)
         TRY(take(c, "eta.", model_csc_name(m, i), 1, &data));
         power->eta = m->eta[i] = *data;
     }
+    model_step_sizes_changed(m);
 fail:
     return status;
 }
@@ -212,6 +213,7 @@ enum status training_broadcast(struct training *t)
         TRY(broadcast_floats(t, m->power[i]->vector, conv_in_count(&m->power[i]->shape)));
         m->power[i]->eta = m->eta[i];
     }
+    model_step_sizes_changed(m);
     model_weights_changed(m);
 fail:
     return status;

@@ -2,7 +2,8 @@
  *
  *     loader_next -> upload -> forward -> loss -> backward (-> bucket_push) -> bucket_wait -> optimizer
  *
- * On a device with a queue nothing is waited for before the gradient's norm; the next micro-batch is copied meanwhile.
+ * On a device with a queue nothing is waited for before the loss and the gradient's norm; the next micro-batch is copied
+ * meanwhile. Forward, loss and backward are one call, net_train, which such a device may replay from a recording.
  * The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
 #include <math.h>
 #include <stdio.h>
@@ -15,6 +16,11 @@
 static enum status push(void *context, int ready)
 {
     return bucket_push(context, ready);
+}
+
+static bool ends_bucket(void *context, int ready)
+{
+    return bucket_ends(context, ready);
 }
 
 /* Raises this rank's flags in the head before it is sent. */
@@ -84,10 +90,9 @@ static enum status micro_batch(struct training *t, float *sums, bool first_of_st
     t->ahead = NULL;
     watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
     TRY(net_upload(t->net, batch->images, batch->labels, batch->count));
-    TRY(net_forward(t->net, sums));
     if (first_of_step)
         raise_flags(t, sums);
-    TRY(net_backward(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, t->buckets));
+    TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, ends_bucket, t->buckets));
     remember(t, batch);
     if (t->device->ops->stage && (t->taken_count < t->share || t->step + 1 < t->total_steps))
         TRY(fetch(t));

@@ -12,6 +12,7 @@ struct cuda_conv {
     void *weights;             /* activations, of the folded shape */
     float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
     float written[2][DNN_TAILS][3]; /* what is there now */
+    bool kept[2][DNN_TAILS];   /* and must stay: a recording reads it */
     bool by_gemm;              /* the last call was cuBLASLt's */
     bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
     size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
@@ -148,19 +149,29 @@ static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
     if (e->add && (e->beta != 1 || e->add == out))
         return DNN_TAILS;
     if (e->kind == EPILOGUE_LINEAR)
-        return e->add ? DNN_ADD : e->alpha == 1 ? DNN_PLAIN : DNN_SCALE;
+        return e->add ? DNN_ADD : e->alpha == 1 && !e->numbers ? DNN_PLAIN : DNN_SCALE;
     if (e->kind == EPILOGUE_SHRINK)
         return !e->nonnegative ? DNN_TAILS : e->add ? DNN_SHRINK_ADD : DNN_SHRINK;
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
 }
 
-/* The factors that a fused tail reads; written again only when they have changed. */
+/* The factors that a fused tail reads: the caller's, or own ones, written again only when they have changed. NULL: they must
+ * not change any more. */
 static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_kind kind, enum dnn_tail tail,
                                 const struct epilogue *e)
 {
     float *to = c->numbers + (kind * DNN_TAILS + tail) * 3, *was = c->written[kind][tail];
     float nu = tail >= DNN_SHRINK ? e->nu : 1, threshold = e->kind == EPILOGUE_SHRINK ? e->threshold : 0;
-    if (was[0] != e->alpha || was[1] != nu || was[2] != threshold) {
+    if (e->numbers)
+        return e->numbers;
+    bool same = was[0] == e->alpha && was[1] == nu && was[2] == threshold;
+    if (gpu_of(&c->base)->recording) {
+        c->kept[kind][tail] = true;
+        if (!same)
+            gpu_cannot_record(gpu_of(&c->base), "factors of a convolution that change from call to call");
+    } else if (!same && c->kept[kind][tail]) {
+        return NULL;
+    } else if (!same) {
         kernel_numbers(q, to, e->alpha, nu, threshold);
         was[0] = e->alpha, was[1] = nu, was[2] = threshold;
     }
@@ -218,11 +229,10 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
     size_t count = kind == DNN_FORWARD ? conv_out_count(s) : conv_in_count(s);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
-    if (tail != DNN_TAILS) {
+    const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, kind, tail, e);
+    if (tail != DNN_TAILS && (numbers || tail == DNN_PLAIN)) {
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
-                                      .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL };
-        if (tail != DNN_PLAIN)
-            fused.numbers = numbers_for(c, &q, kind, tail, e);
+                                      .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL, .numbers = numbers };
         TRY(run(c, kind, tail, false, &fused, &done));
         c->base.how = c->by_gemm ? "cuBLASLt" : "one pass";
     }
@@ -281,7 +291,8 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
     size_t code = conv_out_count(s) * precision_bytes(c->base.precision);
     bool stacked = c->base.stacks && count == CONV_TERMS;
     for (int t = 1; t < count && stacked; t++)
-        stacked = terms[t].alpha == terms->alpha && (const char *)terms[t].d == (const char *)terms->d + t * code &&
+        stacked = terms[t].alpha == terms->alpha && terms[t].number == terms->number &&
+                  (const char *)terms[t].d == (const char *)terms->d + t * code &&
                   (c->folds || (const char *)terms[t].x == (const char *)terms->x + t * image);
     return stacked;
 }
@@ -305,9 +316,9 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
     if (as_bf16)
         kernel_from_activation(&q, as_given, gradient, weights);
     if (c->folds)
-        kernel_unfold_gradient(&q, &c->fold, gradient, terms->alpha, dw);
+        kernel_unfold_gradient(&q, &c->fold, gradient, terms->alpha, terms->number, dw);
     else
-        kernel_lincomb(&q, 1, dw, terms->alpha, gradient, dw, weights);
+        kernel_add_gradient(&q, gradient, terms->alpha, terms->number, dw, weights);
 fail:
     return status;
 }

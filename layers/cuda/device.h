@@ -5,7 +5,7 @@
 #include "layers/backend.h"
 #include "layers/cuda/kernels.h"
 
-enum { CUDA_RESULTS = 2 };
+enum { CUDA_RESULTS = 1 };
 
 struct cuda_device {
     struct device base;

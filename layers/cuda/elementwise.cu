@@ -55,6 +55,7 @@ struct combine {
     void *out;
     size_t count;
     float a, b;
+    const float *b_there; /* device, not NULL: b is there */
 };
 
 DEVICE void combine(const struct combine *a, enum element type, int width)
@@ -63,11 +64,12 @@ DEVICE void combine(const struct combine *a, enum element type, int width)
     size_t i = flat_index();
     if (i >= a->count)
         return;
+    float b = a->b_there ? *a->b_there : a->b;
     load_flat(a->x, i, a->count, type, width, x);
-    if (a->b != 0) {
+    if (b != 0) {
         load_flat(a->y, i, a->count, type, width, y);
         for (int k = 0; k < WIDE; k++)
-            x[k] = a->a * x[k] + a->b * y[k];
+            x[k] = a->a * x[k] + b * y[k];
     } else {
         for (int k = 0; k < WIDE; k++)
             x[k] = a->a * x[k];
@@ -85,13 +87,20 @@ static void run_combine(const struct queue *q, enum element type, const struct c
 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
-    struct combine c = { x, y, out, count, a, b };
+    struct combine c = { x, y, out, count, a, b, NULL };
     run_combine(q, q->type, &c);
 }
 
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    struct combine c = { x, y, out, count, a, b };
+    struct combine c = { x, y, out, count, a, b, NULL };
+    run_combine(q, F32, &c);
+}
+
+void kernel_add_gradient(const struct queue *q, const float *gradient, float alpha, const float *alpha_there, float *dw,
+                         size_t count)
+{
+    struct combine c = { dw, gradient, dw, count, 1, alpha, alpha_there };
     run_combine(q, F32, &c);
 }
 
@@ -102,6 +111,7 @@ struct masked {
     void *out;
     size_t count;
     float nu;
+    const float *nu_there; /* device, not NULL: nu is there */
 };
 
 DEVICE void masked(const struct masked *a, enum element type, int width)
@@ -110,6 +120,7 @@ DEVICE void masked(const struct masked *a, enum element type, int width)
     size_t i = flat_index();
     if (i >= a->count)
         return;
+    float nu = a->nu_there ? *a->nu_there : a->nu;
     load_flat(a->in, i, a->count, type, width, v);
     if (a->bits) {
         unsigned byte = a->bits[i / WIDE];
@@ -119,15 +130,15 @@ DEVICE void masked(const struct masked *a, enum element type, int width)
         load_flat(a->mask, i, a->count, type, width, m);
     }
     for (int k = 0; k < WIDE; k++)
-        v[k] = m[k] != 0 ? a->nu * v[k] : 0;
+        v[k] = m[k] != 0 ? nu * v[k] : 0;
     store_flat(a->out, i, a->count, type, width, v);
 }
 KERNELS(masked, masked)
 
-void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu, void *out,
-                 size_t count)
+void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu,
+                 const float *nu_there, void *out, size_t count)
 {
-    struct masked a = { in, mask, bits, out, count, nu };
+    struct masked a = { in, mask, bits, out, count, nu, nu_there };
     if (count > 0)
         RUN_TYPED(masked, q->type, aligned16(in) && aligned16(mask) && aligned16(out) ? WIDE : 1, flat_blocks(count), 1,
                   q, a);
@@ -170,12 +181,13 @@ DEVICE void finish(const struct finish *a, enum element type, int width)
     SHARED(float, shared, WIDE *THREADS);
     int c = column_of(&a->s, width);
     float v[WIDE], sum[WIDE], square[WIDE];
+    const struct epilogue e = with_numbers(&a->e);
     for (int k = 0; k < width; k++)
         sum[k] = square[k] = 0;
     for (size_t row = first_row(&a->s); c < a->s.c && row < a->s.rows; row += row_step(&a->s)) {
         size_t i = row * a->s.c + c;
         load(a->conv, i, a->result, width, v);
-        apply_epilogue(&a->e, a->bits, i, type, width, v);
+        apply_epilogue(&e, a->bits, i, type, width, v);
         for (int k = 0; k < width; k++) {
             sum[k] += v[k];
             square[k] += v[k] * v[k];

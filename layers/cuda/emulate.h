@@ -18,7 +18,9 @@ typedef struct { float x, y, z, w; } __attribute__((aligned(16))) float4;
 typedef struct { uint32_t x, y, z, w; } __attribute__((aligned(16))) uint4;
 
 typedef void emulated_kernel(const void *arguments);
-void emulate_launch(emulated_kernel *kernel, const void *arguments, unsigned threads, size_t blocks_x, size_t blocks_y);
+/* stream: cudaStream_t, which may be being captured; NULL: none, it runs at once. */
+void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads, size_t blocks_x,
+                    size_t blocks_y);
 void emulate_barrier(void);
 void emulate_shared(void *memory, size_t bytes);
 /* v of the lane whose number differs in the bits of `lanes`. */
@@ -33,7 +35,7 @@ double emulate_shuffle(double v, int lanes);
         __VA_ARGS__;                                            \
     }
 #define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
-    ((void)(queue), emulate_launch(kernel, &(arguments), THREADS, blocks_x, blocks_y))
+    emulate_launch((queue)->stream, kernel, &(arguments), sizeof(arguments), THREADS, blocks_x, blocks_y)
 #define SHARED(type, name, count)  \
     static type name[count];       \
     emulate_shared(name, sizeof name)
@@ -55,6 +57,11 @@ static inline float bits_as_float(uint32_t bits)
     float v;
     memcpy(&v, &bits, sizeof v);
     return v;
+}
+
+static inline float rounded_product(float a, float b)
+{
+    return a * b;
 }
 
 static inline uint32_t bf16_pair(float low, float high)

@@ -84,7 +84,8 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
         v[k] = 0;
     if (I < b->h && J < b->w)
         load(a->from, ((n * b->h + I) * b->w + J) * b->c + place * s->c + c, a->result, width, v);
-    apply_epilogue(&a->e, NULL, t * width, type, width, v);
+    const struct epilogue e = with_numbers(&a->e);
+    apply_epilogue(&e, NULL, t * width, type, width, v);
     store(a->to, t * width, type, width, v);
 }
 KERNELS(unfold_image, unfolding)
@@ -130,6 +131,7 @@ struct gradient {
     const float *from;
     float *dw;
     float alpha;
+    const float *alpha_there; /* device, not NULL: alpha is there */
 };
 
 DEVICE void unfold_gradient(const struct gradient *a)
@@ -141,12 +143,14 @@ DEVICE void unfold_gradient(const struct gradient *a)
     int c = (int)(t % s->c), column = (int)(t / s->c % s->k), row = (int)(t / s->c / s->k % s->k);
     int g = (row % s->stride * s->stride + column % s->stride) * s->c + c;
     size_t d = t / s->c / s->k / s->k;
-    a->dw[t] += a->alpha * a->from[((d * b->k + row / s->stride) * b->k + column / s->stride) * b->c + g];
+    float alpha = a->alpha_there ? *a->alpha_there : a->alpha;
+    a->dw[t] += alpha * a->from[((d * b->k + row / s->stride) * b->k + column / s->stride) * b->c + g];
 }
 KERNEL(unfold_gradients, gradient, unfold_gradient(&a))
 
-void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha, float *dw)
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha,
+                            const float *alpha_there, float *dw)
 {
-    struct gradient a = { *fold, folded, dw, alpha };
+    struct gradient a = { *fold, folded, dw, alpha, alpha_there };
     RUN(unfold_gradients, blocks_for(conv_weight_count(&fold->shape)), 1, q, a);
 }

@@ -1,5 +1,6 @@
 /* gpu.c - the CUDA device: memory and copies. One stream, and one for batches that come ahead; the host
- * waits for copies back only, and for a batch's arrival before its memory is somebody else's. */
+ * waits for copies back only, and for a batch's arrival before its memory is somebody else's. While the stream is
+ * recorded (graph.c) there are neither. */
 #include "layers/cuda/gpu.h"
 
 #include <stdio.h>
@@ -19,6 +20,10 @@ void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line)
 {
     if (error == cudaSuccess || gpu->failure.code != STATUS_OK)
         return;
+    if (gpu->recording) { /* what cannot be recorded can still be done */
+        gpu_cannot_record(gpu, cudaGetErrorString(error));
+        return;
+    }
     status_report(STATUS_LOST, file, line, "the GPU failed: %s", cudaGetErrorString(error));
     status_save(&gpu->failure);
 }
@@ -58,11 +63,20 @@ static void arena_off_gpu(struct device *device, struct arena *arena)
 static void copy_in(struct device *device, void *to, const void *from, size_t bytes)
 {
     cuda_queue(device);
+    if (of(device)->recording) { /* the host's memory may be something else by then */
+        gpu_cannot_record(of(device), "a copy from the host");
+        return;
+    }
     GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, of(device)->stream));
 }
 
 static void copy_out(struct device *device, void *to, const void *from, size_t bytes)
 {
+    if (of(device)->recording) {
+        gpu_cannot_record(of(device), "a copy to the host");
+        memset(to, 0xff, bytes);
+        return;
+    }
     GPU_CHECK(of(device), cudaGetLastError()); /* of launches */
     GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(device)->stream));
     GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
@@ -269,6 +283,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
                                .stream = stream, .wait = wait, .pin = pin, .unpin = unpin, .stage = stage };
     cuda_fill_table(table);
     gpu_fill_conv(table);
+    gpu_fill_graph(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
     TRY(gpu_init_plans(gpu, index));
     snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());

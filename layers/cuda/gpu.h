@@ -30,6 +30,8 @@ struct gpu {
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
     struct status_record failure;
+    bool recording;            /* the stream is being captured */
+    const char *unrecordable;  /* why that must fail; NULL: so far it need not */
     struct gpu_plan { /* shared by all convolutions of a shape */
         char key[128];
         struct plan plan;
@@ -61,5 +63,10 @@ enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_o
 enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks);
 
 void gpu_fill_conv(struct backend *table); /* conv.c */
+
+/* graph.c. Nothing where CSC_CUDA_GRAPH is 0. */
+void gpu_fill_graph(struct backend *table);
+/* Makes the recording under way fail, if there is one; why: a literal. */
+void gpu_cannot_record(struct gpu *gpu, const char *why);
 
 #endif

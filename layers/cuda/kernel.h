@@ -41,6 +41,12 @@ DEVICE float bits_as_float(uint32_t bits)
     return __uint_as_float(bits);
 }
 
+/* a b, rounded: never one operation with what is added to it. */
+DEVICE float rounded_product(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+
 /* Rounded to nearest even; `low` comes first in memory. */
 DEVICE uint32_t bf16_pair(float low, float high)
 {
@@ -164,6 +170,18 @@ DEVICE float finish_one(const struct epilogue *e, float v)
     if (shrunk <= 0 || (e->nonnegative && s < 0))
         return 0;
     return s < 0 ? -shrunk : shrunk;
+}
+
+/* With the numbers that are on the device. */
+DEVICE struct epilogue with_numbers(const struct epilogue *e)
+{
+    struct epilogue own = *e;
+    if (e->numbers) {
+        own.alpha = e->numbers[0];
+        own.nu = e->numbers[1];
+        own.threshold = e->numbers[2];
+    }
+    return own;
 }
 
 /* v[0..width), elements i .. of a convolution, to what is stored there. bits: see kernel_epilogue. */

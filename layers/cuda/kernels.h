@@ -33,11 +33,16 @@ void kernel_from_activation(const struct queue *q, const void *from, float *to, 
  * sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
 int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum element result, const void *conv,
                     void *out, size_t rows, int c, uint8_t *bits, bool statistics);
-void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu, void *out,
-                 size_t count);
+/* nu_there, where not NULL, is nu on the device. */
+void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu,
+                 const float *nu_there, void *out, size_t count);
 /* out = a x + b y; y is not read where b is 0. */
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
+
+/* dw += alpha gradient; alpha_there, where not NULL, is alpha on the device. */
+void kernel_add_gradient(const struct queue *q, const float *gradient, float alpha, const float *alpha_there, float *dw,
+                         size_t count);
 
 /* to[0..2] = a, b, c: for graphs that read their factors from memory. */
 void kernel_numbers(const struct queue *q, float *to, float a, float b, float c);
@@ -46,9 +51,11 @@ void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
 void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result);
 
 /* One power iteration's end: code (codes) = A^T v, image (pixels) = A code, both floats. Then
- * lambda_max = |code|^2 / |v|^2, v = image / |image|, eta = 0.9 / lambda_max; all stay on the device. */
+ * lambda_max = |code|^2 / |v|^2, v = image / |image|; all stay on the device. */
 void kernel_power(const struct queue *q, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *lambda_max, float *eta);
+                  double *lambda_max);
+/* numbers (count, STEP_NUMBERS) of eta = 0.9 / lambda_max; bit for bit what csc_step_numbers makes of the same eta. */
+void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu, float *numbers);
 
 /* Batch norm, see struct backend. parts: what kernel_epilogue left, or 0: sums are made here. */
 void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
@@ -93,8 +100,9 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
                          const struct epilogue *epilogue, void *image);
 /* Weights of any layer to activations; fold->shape may be a plain one. */
 void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);
-/* dw += alpha unfolded. */
-void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha, float *dw);
+/* dw += alpha unfolded; alpha_there, where not NULL, is alpha on the device. */
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha,
+                            const float *alpha_there, float *dw);
 
 /* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
 struct image_cut {

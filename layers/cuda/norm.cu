@@ -213,6 +213,7 @@ struct back {
     void *dy, *dadd;
     const float *mean, *abk;
     float nu; /* 0: x is no code */
+    const float *nu_there; /* device, not NULL: nu is there */
     bool accumulate;
     struct columns s;
 };
@@ -223,6 +224,7 @@ DEVICE void back(const struct back *a, enum element type, int width)
     float x[WIDE], g[WIDE], other[WIDE], p[WIDE], q[WIDE], shift[WIDE];
     if (c >= a->s.c)
         return;
+    float nu = a->nu_there ? *a->nu_there : a->nu;
     for (int k = 0; k < width; k++) { /* a b x + (k - b mean) a, but for the cancellation: mean stays apart */
         p[k] = a->abk[c + k];
         q[k] = a->abk[a->s.c + c + k];
@@ -248,7 +250,7 @@ DEVICE void back(const struct back *a, enum element type, int width)
         load(a->x, i, type, width, x);
         for (int k = 0; k < width; k++) {
             g[k] = p[k] * (g[k] + q[k] * (x[k] - a->mean[c + k]) + shift[k]);
-            g[k] = a->nu == 0 ? g[k] : x[k] != 0 ? a->nu * g[k] : 0;
+            g[k] = nu == 0 ? g[k] : x[k] != 0 ? nu * g[k] : 0;
         }
         store(a->dy, i, type, width, g);
     }
@@ -266,7 +268,7 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     int parts = run_sums(q, shape, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
                         gamma, NULL, dgamma, dbeta, coefficients(q) };
-    struct back a = { x, gate, dy, dadd, saved, coefficients(q), shape->code_nu, accumulate, grid.s };
+    struct back a = { x, gate, dy, dadd, saved, coefficients(q), shape->code_nu, shape->code_number, accumulate, grid.s };
     run_joined(q, &j);
     RUN_TYPED(back, q->type, width, grid.x, grid.y, q, a);
 }

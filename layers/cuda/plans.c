@@ -204,6 +204,8 @@ enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *
             *plan = gpu->plans[i].plan;
             return STATUS_OK;
         }
+    if (gpu->recording) /* plans are measured, and cuDNN takes memory for them */
+        FAIL(STATUS_USAGE, "no plan yet for %s", entry.key);
     if (gpu->plan_count == gpu->plan_room) {
         int room = gpu->plan_room ? 2 * gpu->plan_room : 64;
         struct gpu_plan *plans = realloc(gpu->plans, (size_t)room * sizeof *plans);

@@ -58,7 +58,6 @@ struct total {
     int blocks;
     double *result; /* one, or lambda_max */
     double *scale;  /* 1 / |image|; NULL: a single sum */
-    float *eta;
 };
 
 DEVICE double total_of(const double *parts, int blocks, double *sums)
@@ -84,7 +83,6 @@ DEVICE void total(const struct total *a)
     if (threadIdx.x == 0) {
         a->result[0] = first / v;
         a->scale[0] = 1 / fmax(sqrt(image), 1e-30);
-        a->eta[0] = (float)(STEP_SAFETY / fmax(first / v, 1e-30));
     }
 }
 KERNEL(totals, total, total(&a))
@@ -92,7 +90,7 @@ KERNEL(totals, total, total(&a))
 void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result)
 {
     struct products p = { { x, NULL, NULL }, { y, NULL, NULL }, { count, 0, 0 }, (double *)q->partials };
-    struct total t = { p.parts, run_products(q, type, &p, 1), result, NULL, NULL };
+    struct total t = { p.parts, run_products(q, type, &p, 1), result, NULL };
     RUN(totals, 1, 1, q, t);
 }
 
@@ -113,12 +111,40 @@ DEVICE void scaled(const struct scaled *a)
 KERNEL(scaled_all, scaled, scaled(&a))
 
 void kernel_power(const struct queue *q, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *lambda_max, float *eta)
+                  double *lambda_max)
 {
     double *parts = (double *)q->partials, *scale = parts + 3 * MOST_PARTS;
     struct products p = { { code, v, image }, { code, v, image }, { codes, pixels, pixels }, parts };
-    struct total t = { parts, run_products(q, F32, &p, 3), lambda_max, scale, eta };
+    struct total t = { parts, run_products(q, F32, &p, 3), lambda_max, scale };
     struct scaled s = { image, v, scale, pixels };
     RUN(totals, 1, 1, q, t);
     RUN(scaled_all, blocks_for(pixels), 1, q, s);
+}
+
+/* What follows from step sizes: the launch's latency. */
+struct steps {
+    const double *lambda_max;
+    int count;
+    float lambda, mu;
+    float *numbers; /* (count, STEP_NUMBERS) */
+};
+
+DEVICE void steps(const struct steps *a)
+{
+    int i = (int)(blockIdx.x * THREADS + threadIdx.x);
+    if (i >= a->count)
+        return;
+    float eta = (float)(STEP_SAFETY / fmax(a->lambda_max[i], 1e-30)), nu = 1 / (1 + rounded_product(a->mu, eta));
+    float *to = a->numbers + i * STEP_NUMBERS;
+    to[0] = eta, to[1] = nu, to[2] = a->lambda * eta * nu;
+    to[3] = -1, to[4] = nu, to[5] = 0;
+    to[6] = eta * nu;
+}
+KERNEL(step_numbers, steps, steps(&a))
+
+void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu, float *numbers)
+{
+    struct steps s = { lambda_max, count, lambda, mu, numbers };
+    if (count > 0)
+        RUN(step_numbers, blocks_for(count), 1, q, s);
 }

@@ -69,7 +69,12 @@ static void download(struct device *device, float *to, const void *from, size_t 
 
 static void mask(struct device *device, const void *in, const void *by, float nu, void *out, size_t count)
 {
-    kernel_mask(cuda_queue(device), in, by, NULL, nu, out, count);
+    kernel_mask(cuda_queue(device), in, by, NULL, nu, NULL, out, count);
+}
+
+static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
+{
+    kernel_mask(cuda_queue(device), in, by, NULL, 1, nu, out, count);
 }
 
 static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
@@ -103,7 +108,12 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
 static void power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
                   double *quotient)
 {
-    kernel_power(cuda_queue(device), code, codes, image, pixels, v, quotient, (float *)(of(device)->result + 1));
+    kernel_power(cuda_queue(device), code, codes, image, pixels, v, quotient);
+}
+
+static void step_sizes(struct device *device, const double *lambda_max, int count, float lambda, float mu, float *numbers)
+{
+    kernel_step_sizes(cuda_queue(device), lambda_max, count, lambda, mu, numbers);
 }
 
 static void norm_forward(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
@@ -181,11 +191,13 @@ void cuda_fill_table(struct backend *table)
     table->upload = upload;
     table->download = download;
     table->mask = mask;
+    table->mask_by = mask_by;
     table->blend = blend;
     table->correlate = correlate;
     table->lincomb = lincomb;
     table->dot = dot;
     table->power = power;
+    table->step_sizes = step_sizes;
     table->norm_forward = norm_forward;
     table->norm_inference = norm_inference;
     table->norm_backward = norm_backward;

@@ -115,6 +115,17 @@ void *task_memory(struct task *task, const char *name, int side, size_t bytes)
     return (uint32_t *)h->arena.memory + GUARD;
 }
 
+void task_numbers(struct task *task, int draw, const float *factors, int count)
+{
+    struct device *device = task->device[TESTED];
+    if (!device->ops->step_sizes || task->timed || draw / 2 % 2 == 0)
+        return;
+    float *there = task_memory(task, "factors", TESTED, count * sizeof *factors);
+    device->ops->copy_in(device, there, factors, count * sizeof *factors);
+    task->numbers = there;
+    task_say(task, ", factors on the device");
+}
+
 int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written,
                  enum operand_kind kind)
 {

@@ -9,7 +9,8 @@
 
 #include "tests/layers/fake_cuda.h"
 
-enum { MOST_THREADS = 1024, MOST_SHARED = 16, LANES = 32, STACK = 128 * 1024 };
+enum { MOST_THREADS = 1024, MOST_SHARED = 16, LANES = 32, STACK = 128 * 1024,
+       MOST_ARGUMENTS = 4096 }; /* CUDA's limit, in bytes */
 
 enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
 
@@ -181,22 +182,38 @@ static void run_block(void)
     } while (advance());
 }
 
-void emulate_launch(emulated_kernel *kernel, const void *arguments, unsigned threads, size_t blocks_x, size_t blocks_y)
+/* A launch; its arguments lie behind. */
+struct launch {
+    emulated_kernel *kernel;
+    unsigned threads, x, y;
+};
+
+static void run_launch(const void *launch)
 {
-    assert(threads <= MOST_THREADS && threads % LANES == 0);
-    assert(blocks_x >= 1 && blocks_x <= 0x7fffffff && blocks_y >= 1 && blocks_y <= 65535); /* CUDA's limits */
+    const struct launch *l = launch;
+    size_t blocks = (size_t)l->x * l->y;
     backwards = launches++ % 2;
-    thread_count = threads;
-    running = kernel;
-    running_arguments = arguments;
-    blockDim = (struct emulated_index){ threads, 1 };
-    gridDim = (struct emulated_index){ (unsigned)blocks_x, (unsigned)blocks_y };
+    thread_count = l->threads;
+    running = l->kernel;
+    running_arguments = l + 1;
+    blockDim = (struct emulated_index){ l->threads, 1 };
+    gridDim = (struct emulated_index){ l->x, l->y };
     fake_cuda_open();
-    for (size_t i = 0; i < blocks_x * blocks_y; i++) {
-        size_t b = backwards ? blocks_x * blocks_y - 1 - i : i;
-        blockIdx = (struct emulated_index){ (unsigned)(b % blocks_x), (unsigned)(b / blocks_x) };
+    for (size_t i = 0; i < blocks; i++) {
+        size_t b = backwards ? blocks - 1 - i : i;
+        blockIdx = (struct emulated_index){ (unsigned)(b % l->x), (unsigned)(b / l->x) };
         run_block();
     }
     fake_cuda_close();
     fake_cuda_spend(0.1);
+}
+
+void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads, size_t blocks_x,
+                    size_t blocks_y)
+{
+    struct { struct launch launch; char arguments[MOST_ARGUMENTS]; } all = { { kernel, threads, (unsigned)blocks_x, (unsigned)blocks_y }, "" };
+    assert(threads <= MOST_THREADS && threads % LANES == 0 && bytes <= MOST_ARGUMENTS);
+    assert(blocks_x >= 1 && blocks_x <= 0x7fffffff && blocks_y >= 1 && blocks_y <= 65535); /* CUDA's limits */
+    memcpy(all.arguments, arguments, bytes);
+    fake_cuda_queue(stream, run_launch, &all, sizeof all.launch + bytes);
 }

@@ -1,6 +1,7 @@
 /* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once, but for copies from
  * locked memory: those are done when somebody waits for them, as late as a GPU might. New memory is NaN, behind each allocation lies a
- * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. */
+ * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. How often the host waited is written to the
+ * file that CSC_FAKE_COUNTS names, at the end, with the other fake_counts. */
 #include "tests/layers/fake_cuda.h"
 
 #include <cuda_runtime_api.h>
@@ -29,13 +30,25 @@ struct fake_stream {
     int late_count;
 };
 struct fake_event {
-    bool recorded, stuck;
+    bool recorded, stuck, captured;
     cudaStream_t stream;
     double ms;
 };
 static struct { char *memory; size_t bytes; } locked[MOST_LOCKED];
 static int current;
 static double clock_ms;
+struct fake_counts fake_counts;
+static const char *counts_path;
+
+static void write_counts(void)
+{
+    FILE *f = fopen(counts_path, "w");
+    if (f) {
+        fprintf(f, "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\n", fake_counts.streams,
+                fake_counts.events, fake_counts.queued, fake_counts.graphs, fake_counts.sums, fake_counts.behind_graphs);
+        fclose(f);
+    }
+}
 
 static size_t whole_pages(size_t bytes)
 {
@@ -89,6 +102,8 @@ int fake_cuda_allocations(void)
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     size_t pages = whole_pages(bytes);
+    if (fake_graph_captures_any())
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (used + pages > DEVICE_BYTES || allocation_count == MOST_ALLOCATIONS)
         return cudaErrorMemoryAllocation;
     char *at = mmap(NULL, pages + whole_pages(1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -109,6 +124,8 @@ cudaError_t cudaFree(void *memory)
     struct allocation *a = memory ? find(memory) : NULL;
     if (!memory)
         return cudaSuccess;
+    if (fake_graph_captures_any())
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (!a || a->memory != memory)
         return cudaErrorInvalidValue;
     munmap(a->memory, a->pages + whole_pages(1));
@@ -124,19 +141,37 @@ cudaError_t cudaMemGetInfo(size_t *there, size_t *all)
     return cudaSuccess;
 }
 
+struct filling {
+    void *to;
+    int value;
+    size_t bytes;
+};
+
+static void fill(const void *arguments)
+{
+    const struct filling *f = arguments;
+    fake_cuda_open();
+    memset(f->to, f->value, f->bytes);
+    fake_cuda_close();
+}
+
 cudaError_t cudaMemset(void *to, int value, size_t bytes)
 {
+    const struct filling f = { to, value, bytes };
     if (bytes > 0 && !fake_cuda_owns(to, bytes))
         return cudaErrorInvalidValue;
-    fake_cuda_open();
-    memset(to, value, bytes);
-    fake_cuda_close();
+    if (fake_graph_captures_any())
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    fill(&f);
     return cudaSuccess;
 }
 
 cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
 {
-    return stream && stream->alive ? cudaMemset(to, value, bytes) : cudaErrorInvalidValue;
+    const struct filling f = { to, value, bytes };
+    if (!stream || !stream->alive || (bytes > 0 && !fake_cuda_owns(to, bytes)))
+        return cudaErrorInvalidValue;
+    return fake_cuda_queue(stream, fill, &f, sizeof f);
 }
 
 /* CUDA locks whole pages, and none twice. */
@@ -198,6 +233,8 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     const void *device = kind == cudaMemcpyHostToDevice ? to : from, *host = kind == cudaMemcpyHostToDevice ? from : to;
     if (!stream || !stream->alive || (bytes > 0 && (!fake_cuda_owns(device, bytes) || find(host))))
         return cudaErrorInvalidValue;
+    if (fake_graph_captures(stream))
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (kind == cudaMemcpyHostToDevice && is_locked(from, bytes) && stream->late_count < MOST_LATE) {
         stream->late[stream->late_count++] = (struct late){ to, from, bytes };
         return cudaSuccess;
@@ -223,6 +260,17 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (!stream || !stream->alive)
         return cudaErrorInvalidValue;
+    if (fake_graph_captures(stream))
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    fake_counts.streams++;
+    do_late(stream);
+    return cudaSuccess;
+}
+
+cudaError_t fake_cuda_catch_up(cudaStream_t stream)
+{
+    if (!stream || !stream->alive)
+        return cudaErrorInvalidValue;
     do_late(stream);
     return cudaSuccess;
 }
@@ -232,6 +280,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     (void)flags;
     if (event->recorded && event->stuck)
         return cudaErrorInvalidValue;
+    if (event->captured || fake_graph_captures(stream)) /* across the capture's border */
+        return fake_graph_forbids(cudaErrorStreamCaptureIsolation);
     if (event->recorded)
         do_late(event->stream);
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
@@ -261,20 +311,28 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    return event->recorded && event->stuck ? cudaErrorNotReady : cudaEventSynchronize(event);
+    if (!event->recorded || event->stuck)
+        return event->recorded ? cudaErrorNotReady : cudaErrorInvalidValue;
+    if (event->captured)
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    do_late(event->stream);
+    return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream,
-                                  .ms = clock_ms };
+                                  .captured = fake_graph_captures(stream), .ms = clock_ms };
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (event->captured)
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (event->recorded)
         do_late(event->stream);
+    fake_counts.events++;
     return event->recorded ? cudaSuccess : cudaErrorInvalidValue;
 }
 
@@ -297,7 +355,8 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" : "fine";
+    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" :
+           error >= cudaErrorIllegalState ? "operation not permitted when stream is capturing" : "fine";
 }
 
 cudaError_t cudaGetDeviceCount(int *count)
@@ -317,6 +376,10 @@ static cudaError_t there_is(int device)
 cudaError_t cudaSetDevice(int device)
 {
     cudaError_t error = there_is(device);
+    if (!counts_path && getenv("CSC_FAKE_COUNTS")) {
+        counts_path = getenv("CSC_FAKE_COUNTS");
+        atexit(write_counts);
+    }
     current = error == cudaSuccess ? device : current;
     return error;
 }

@@ -2,6 +2,7 @@
 #ifndef CSC_TESTS_LAYERS_FAKE_CUDA_H
 #define CSC_TESTS_LAYERS_FAKE_CUDA_H
 
+#include <cuda_runtime_api.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -12,7 +13,22 @@ void fake_cuda_close(void);
 /* Whether all of it lies in one allocation that has not been freed. */
 bool fake_cuda_owns(const void *memory, size_t bytes);
 
-struct fake_stream;
+/* Work on a stream: done at once, or kept, with a copy of its arguments, where the stream is being captured. */
+typedef void fake_cuda_work(const void *arguments);
+cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const void *arguments, size_t bytes);
+/* The copies that were queued on a stream are done before what comes now. */
+cudaError_t fake_cuda_catch_up(cudaStream_t stream);
+
+/* fake_graph.c. forbids: cudaSuccess, but while a stream is being captured that error, and the capture fails. */
+bool fake_graph_captures(cudaStream_t stream);
+bool fake_graph_captures_any(void);
+cudaError_t fake_graph_forbids(cudaError_t error);
+
+/* What happened so far: waits of the host for all of a stream and for an event, work queued call by call, graphs launched, NCCL's
+ * sums, and how many of them began when the last thing launched was a graph. */
+extern struct fake_counts { long streams, events, queued, graphs, sums, behind_graphs; } fake_counts;
+extern bool fake_last_was_graph;
+
 /* Events recorded on a stuck stream never come to pass. */
 void fake_cuda_stick(struct fake_stream *stream, bool stuck);
 

@@ -146,7 +146,7 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
     if (s->kind != DNN_FORWARD)
         read_floats(s->precision, o->code, g->code, codes);
     if (s->kind == DNN_GRADIENT) {
-        const struct gradient_term term = { g->image, g->code, 1 };
+        const struct gradient_term term = { g->image, g->code, 1, NULL };
         memset(g->weights, 0, weights * sizeof *g->weights);
         TRY(ref_conv_gradient(g->plain, &term, 1, g->weights, g->scratch));
         for (size_t i = 0; i < weights; i++)
@@ -173,6 +173,21 @@ static bool fine(const void *memory, size_t bytes, size_t alignment)
     return fake_cuda_owns(memory, bytes) && (uintptr_t)memory % alignment == 0;
 }
 
+struct run {
+    struct dnn_graph *graph;
+    struct dnn_operands operands;
+};
+
+static void run(const void *arguments)
+{
+    const struct run *r = arguments;
+    fake_cuda_open();
+    if (compute(r->graph, &r->operands) != STATUS_OK)
+        abort();
+    fake_cuda_close();
+    fake_cuda_spend(1);
+}
+
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
 {
     enum status status = STATUS_OK;
@@ -186,10 +201,9 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
         (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
         (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
-    fake_cuda_open();
-    status = compute(plan->graph, o);
-    fake_cuda_close();
-    fake_cuda_spend(1);
+    const struct run whole = { plan->graph, *o };
+    if (fake_cuda_queue(handle->stream, run, &whole, sizeof whole) != cudaSuccess)
+        FAIL(STATUS_LOST, "cuDNN: execution failed");
 fail:
     return status;
 }

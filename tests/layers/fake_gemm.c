@@ -174,6 +174,34 @@ static float at(const void *memory, const struct fake_layout *l, bool transposed
     return element_load(l->type, memory, transposed ? row * l->leading + column : column * l->leading + row);
 }
 
+/* A product whose operands are known to be fine, with copies of its descriptors. */
+struct product {
+    bool transposed[2];
+    struct fake_layout a_layout, b_layout, d_layout;
+    float by, old;
+    const void *a, *b;
+    void *d;
+    uint64_t depth;
+};
+
+static void multiply(const void *arguments)
+{
+    const struct product *p = arguments;
+    fake_cuda_open();
+    for (uint64_t n = 0; n < p->d_layout.columns; n++)
+        for (uint64_t m = 0; m < p->d_layout.rows; m++) {
+            double sum = 0;
+            size_t to = n * (size_t)p->d_layout.leading + m;
+            for (uint64_t k = 0; k < p->depth; k++)
+                sum += (double)at(p->a, &p->a_layout, p->transposed[0], m, k) *
+                       at(p->b, &p->b_layout, p->transposed[1], k, n);
+            element_store(p->d_layout.type, p->d, to,
+                          (float)(p->by * sum + (p->old != 0 ? p->old * element_load(p->d_layout.type, p->d, to) : 0)));
+        }
+    fake_cuda_close();
+    fake_cuda_spend(0.5);
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
                               const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
@@ -188,18 +216,8 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
         proposal > PROPOSALS || workspace_bytes < (proposal - 1) * WORKSPACE ||
         (workspace_bytes > 0 && !fake_cuda_owns(workspace, workspace_bytes)))
         return CUBLAS_STATUS_INVALID_VALUE;
-    fake_cuda_open();
-    for (uint64_t n = 0; n < d_layout->columns; n++)
-        for (uint64_t m = 0; m < d_layout->rows; m++) {
-            double sum = 0;
-            size_t to = n * (size_t)d_layout->leading + m;
-            for (uint64_t k = 0; k < depth; k++)
-                sum += (double)at(a, a_layout, product->transposed[0], m, k) *
-                       at(b, b_layout, product->transposed[1], k, n);
-            element_store(d_layout->type, d, to,
-                          (float)(*by * sum + (*old != 0 ? *old * element_load(d_layout->type, c, to) : 0)));
-        }
-    fake_cuda_close();
-    fake_cuda_spend(0.5);
-    return CUBLAS_STATUS_SUCCESS;
+    const struct product p = { { product->transposed[0], product->transposed[1] }, *a_layout, *b_layout, *d_layout, *by, *old,
+                               a, b, d, depth };
+    return fake_cuda_queue(stream, multiply, &p, sizeof p) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                                           : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -7,7 +7,7 @@
 #include "layers/backend.h"
 
 enum { REF, TESTED, SIDES };
-enum { MOST_OPERANDS = 10, MOST_HIDDEN = 6, MOST_NUMBERS = 8 };
+enum { MOST_OPERANDS = 10, MOST_HIDDEN = 7, MOST_NUMBERS = 8 };
 
 /* Activations have the element type of the device's precision. */
 enum operand_kind { FLOATS, WHOLE /* int32, compared exactly */, ACTIVATIONS };
@@ -50,6 +50,7 @@ struct task {
     int terms;
     bool stacked;
     float alpha[3];
+    const float *numbers; /* in the tested device's memory instead of the host's; NULL: the host's */
     struct conv *conv[SIDES];
     void *scratch[SIDES];
     struct norm_shape norm;
@@ -84,6 +85,8 @@ int task_operand(struct task *task, const char *name, const void *host, size_t c
                  enum operand_kind kind);
 /* Guarded memory of one side, filled with NaN; bytes is rounded up to whole words. */
 void *task_memory(struct task *task, const char *name, int side, size_t bytes);
+/* Every second pair of draws, on a device that computes step sizes itself: `count` factors move to task->numbers. */
+void task_numbers(struct task *task, int draw, const float *factors, int count);
 void *task_data(const struct task *task, int operand, int side);
 void task_say(struct task *task, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

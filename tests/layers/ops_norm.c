@@ -107,13 +107,14 @@ static void run_inference(struct task *task, int side)
 static bool plan_backward(struct task *task, int draw, const int *fixed)
 {
     static const float factors[] = { 0, 1, 0.75f };
-    (void)draw;
     plan_norm(task, fixed);
     int channels = task->norm.c;
     size_t rows = task->norm.rows, count = rows * channels;
     float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
     float *saved = malloc(2 * channels * sizeof *saved);
     task->norm.code_nu = fixed ? 0 : PICK(task, factors);
+    if (task->norm.code_nu != 0)
+        task_numbers(task, draw, &task->norm.code_nu, 1);
     for (size_t i = 0; i < count && task->norm.code_nu != 0; i++)
         x[i] = random_bool(task) ? x[i] : 0;
     for (int c = 0; c < channels; c++) {
@@ -148,7 +149,12 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
 
 static void run_backward(struct task *task, int side)
 {
-    task->device[side]->ops->norm_backward(task->device[side], &task->norm, task_data(task, BX, side),
+    struct norm_shape shape = task->norm;
+    if (side == TESTED && task->numbers) {
+        shape.code_nu = NAN; /* not read */
+        shape.code_number = task->numbers;
+    }
+    task->device[side]->ops->norm_backward(task->device[side], &shape, task_data(task, BX, side),
                                            task_data(task, BY, side), task_data(task, BDY, side),
                                            task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
                                            task->add ? task_data(task, BDADD, side) : NULL, task->accumulate,

@@ -19,13 +19,13 @@ enum { A, B, C, D };
 
 static bool plan_mask(struct task *task, int draw, const int *fixed)
 {
-    (void)draw;
     size_t count = plan_count(task, fixed);
     float *mask = malloc(count * sizeof *mask);
     for (size_t i = 0; i < count; i++)
         mask[i] = random_bool(task) ? random_value(task) : random_bool(task) ? 0.0f : -0.0f;
     task->accumulate = random_bool(task); /* in place */
     task->alpha[0] = random_factor(task);
+    task_numbers(task, draw, task->alpha, 1);
     task_operand(task, "mask", mask, count, false, ACTIVATIONS);
     free(mask);
     task_result(task, "out", count);
@@ -36,9 +36,12 @@ static bool plan_mask(struct task *task, int draw, const int *fixed)
 
 static void run_mask(struct task *task, int side)
 {
-    task->device[side]->ops->mask(task->device[side], task_data(task, task->accumulate ? B : C, side),
-                                  task_data(task, A, side), task->alpha[0], task_data(task, B, side),
-                                  task->operand[B].count);
+    const struct backend *ops = task->device[side]->ops;
+    const void *in = task_data(task, task->accumulate ? B : C, side), *mask = task_data(task, A, side);
+    if (side == TESTED && task->numbers)
+        ops->mask_by(task->device[side], in, mask, task->numbers, task_data(task, B, side), task->operand[B].count);
+    else
+        ops->mask(task->device[side], in, mask, task->alpha[0], task_data(task, B, side), task->operand[B].count);
 }
 
 /* out = a x + b y; out may be x or y, and y may be x. */

@@ -16,6 +16,7 @@ struct rig {
     struct csc_power *power;
     size_t images, codes, weights, scratch_bytes; /* counts of floats; bytes */
     float *x, *w, *z, *dz, *dx, *dw;              /* on the device */
+    float *numbers;                               /* (STEP_NUMBERS) there */
     void *scratch;
     struct arena arena;
 };
@@ -39,6 +40,7 @@ static inline void rig_place(struct rig *r)
     r->dw = arena_take(a, r->weights * sizeof(float));
     r->z = arena_take(a, r->codes * sizeof(float));
     r->dz = arena_take(a, r->codes * sizeof(float));
+    r->numbers = arena_take(a, STEP_NUMBERS * sizeof(float));
     r->scratch = arena_take(a, r->scratch_bytes + RIG_GUARD);
 }
 
@@ -94,6 +96,19 @@ static inline float *rig_out(struct rig *r, const float *from, size_t count)
     float *host = malloc(count * sizeof *host + 1);
     r->device->ops->copy_out(r->device, host, from, count * sizeof *host);
     return host;
+}
+
+/* The layer takes what follows from eta out of the device's memory, on a device that computes it itself; what is then to be
+ * given as eta, which is not read. */
+static inline float rig_use_numbers(struct rig *r, float eta)
+{
+    float numbers[STEP_NUMBERS];
+    if (!r->device->ops->step_sizes)
+        return eta;
+    csc_step_numbers(&r->csc->config, eta, numbers);
+    rig_in(r, r->numbers, numbers, STEP_NUMBERS);
+    r->csc->numbers = r->numbers;
+    return NAN;
 }
 
 /* z of x with weights w. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "layers/csc.h"
 #include "layers/cuda/kernels.h"
 #include "layers/element.h"
 #include "tests/check.h"
@@ -89,7 +90,7 @@ static void check_shrink(struct queue *q, size_t rows, int c, int shift, bool no
             double expected = at(q, &code, i) != 0 ? 0.5 * (at(q, &add, i) - at(q, &conv, i)) : 0;
             wrong_masks += !(fabs(at(q, &back, i) - expected) <= rounding(q) * fabs(expected) + 1e-6);
         }
-        kernel_mask(q, conv.data, NULL, bits, 2, back.data, count);
+        kernel_mask(q, conv.data, NULL, bits, 2, NULL, back.data, count);
         for (size_t i = 0; i < count; i++)
             wrong_masks += at(q, &back, i) != (at(q, &code, i) != 0 ? 2 * at(q, &conv, i) : 0);
     }
@@ -126,16 +127,32 @@ static void test_power(struct queue *q)
 {
     static const size_t codes[] = { 1, 100, 4099 }, pixels[] = { 3, 75, 3072 };
     for (int t = 0; t < 3; t++) {
-        float *code = random_floats(codes[t]), *image = random_floats(pixels[t]), *v = random_floats(pixels[t]), eta;
+        float *code = random_floats(codes[t]), *image = random_floats(pixels[t]), *v = random_floats(pixels[t]);
         double lambda, expected = square_of(code, codes[t]) / square_of(v, pixels[t]), worst = 0;
-        kernel_power(q, code, codes[t], image, pixels[t], v, &lambda, &eta);
+        kernel_power(q, code, codes[t], image, pixels[t], v, &lambda);
         for (size_t i = 0; i < pixels[t]; i++)
             worst = fmax(worst, fabs(v[i] - image[i] / sqrt(square_of(image, pixels[t]))));
         CHECK(fabs(lambda / expected - 1) < 1e-12, "lambda_max %.17g, should be %.17g", lambda, expected);
-        CHECK(fabs(eta - 0.9 / expected) <= 1e-7 * eta && worst < 1e-6, "eta %g, vector off by %g", eta, worst);
+        CHECK(worst < 1e-6, "vector off by %g", worst);
         free(code);
         free(image);
         free(v);
+    }
+}
+
+static void test_step_sizes(struct queue *q)
+{
+    enum { COUNT = 300 };
+    const struct csc_config config = { .lambda = 0.13f, .mu = 0.7f };
+    double lambda_max[COUNT];
+    float numbers[COUNT][STEP_NUMBERS], expected[STEP_NUMBERS];
+    for (int i = 0; i < COUNT; i++)
+        lambda_max[i] = i == 0 ? 0 : 0.01 * i * i;
+    kernel_step_sizes(q, lambda_max, COUNT, config.lambda, config.mu, numbers[0]);
+    for (int i = 0; i < COUNT; i++) {
+        csc_step_numbers(&config, (float)(0.9 / fmax(lambda_max[i], 1e-30)), expected);
+        CHECK(memcmp(numbers[i], expected, sizeof expected) == 0, "lambda_max %g: eta %.9g, should be %.9g", lambda_max[i],
+              numbers[i][0], expected[0]);
     }
 }
 
@@ -197,6 +214,7 @@ int main(void)
         test_images(&q);
     }
     test_power(&q);
+    test_step_sizes(&q);
     free(q.partials);
     return check_done("kernels");
 }

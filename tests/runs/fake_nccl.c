@@ -96,9 +96,12 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
                            cudaStream_t stream)
 {
     size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(bf16));
-    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || comm->asked < QUESTIONS)
+    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || comm->asked < QUESTIONS || fake_graph_captures_any())
         return ncclInvalidArgument; /* also where the call before it was not waited for */
     comm->sums++;
+    fake_counts.sums++;
+    fake_counts.behind_graphs += fake_last_was_graph;
+    fake_last_was_graph = false;
     if (told("error", comm->sums) || told("hang", comm->sums)) {
         comm->lost = told("error", comm->sums);
         comm->stuck = stream;
@@ -151,24 +154,42 @@ const char *ncclGetLastError(ncclComm_t comm)
 
 /* ---- comm/nccl_cast.cu ---- */
 
+struct cast {
+    const void *from;
+    void *to;
+    size_t count;
+};
+
+static void narrow(const void *arguments)
+{
+    const struct cast *c = arguments;
+    fake_cuda_open();
+    for (size_t i = 0; i < c->count; i++)
+        ((uint16_t *)c->to)[i] = bf16_from_float(((const float *)c->from)[i]);
+    fake_cuda_close();
+}
+
+static void widen(const void *arguments)
+{
+    const struct cast *c = arguments;
+    fake_cuda_open();
+    for (size_t i = 0; i < c->count; i++)
+        ((float *)c->to)[i] = bf16_to_float(((const uint16_t *)c->from)[i]);
+    fake_cuda_close();
+}
+
 cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
 {
+    const struct cast c = { from, to, count };
     if (!fake_cuda_owns(from, count * sizeof *from) || !fake_cuda_owns(to, count * sizeof *to))
         return cudaErrorInvalidValue;
-    fake_cuda_open();
-    for (size_t i = 0; i < count; i++)
-        to[i] = bf16_from_float(from[i]);
-    fake_cuda_close();
-    return cudaStreamSynchronize(stream);
+    return fake_cuda_queue(stream, narrow, &c, sizeof c);
 }
 
 cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
 {
+    const struct cast c = { from, to, count };
     if (!fake_cuda_owns(from, count * sizeof *from) || !fake_cuda_owns(to, count * sizeof *to))
         return cudaErrorInvalidValue;
-    fake_cuda_open();
-    for (size_t i = 0; i < count; i++)
-        to[i] = bf16_to_float(from[i]);
-    fake_cuda_close();
-    return cudaStreamSynchronize(stream);
+    return fake_cuda_queue(stream, widen, &c, sizeof c);
 }

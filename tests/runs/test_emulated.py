@@ -88,6 +88,59 @@ class Emulated(RunTest):
                 self.assertNotIn("1x1/1", line["shape"])
         self.assertEqual(set(by_gemm), {"conv_forward", "conv_adjoint", "conv_gradient"})
 
+    def counts(self, run, *arguments, ranks=1, **environment):
+        """How often the host waited, queued or launched a graph in a run without evaluation, or checkpoints before its end."""
+        path = self.path("counts")
+        self.run_on("cuda", run, "eval.every_epochs=1000", "checkpoint.every_steps=0", "checkpoint.every_epochs=0", *arguments,
+                    ranks=ranks, CSC_FAKE_COUNTS=path, **environment)
+        with open(path) as f:
+            return collections.Counter({name: int(count) for name, count in (line.split() for line in f)})
+
+    def per_step(self, *arguments, **environment):
+        """The same for one of the steps that come when all is recorded."""
+        self.counts("plans", *arguments, "train.steps=1", **environment)  # measured once
+        few, more = (self.counts(f"steps{n}", *arguments, f"train.steps={n}", **environment) for n in (4, 6))
+        return {name: (more[name] - few[name]) / 2 for name in more}
+
+    def test_waits(self):
+        """A step waits twice, at its end, for its loss and for the gradient's norm, and once for each batch to arrive. All but its
+        beginning and its end are graphs: one for the power iteration, one for each of two batches."""
+        count = self.per_step()
+        self.assertEqual((count["streams"], count["events"], count["graphs"]), (2, 2, 3))
+        self.assertLess(count["queued"], 20)
+        count = self.per_step(CSC_CUDA_GRAPH="0")
+        self.assertEqual((count["streams"], count["events"], count["graphs"]), (2, 2, 0))
+        self.assertGreater(count["queued"], 500)
+
+    def same_runs(self, first, second, step):
+        for name in ("model.safetensors", "optimizer.safetensors"):
+            self.assert_same_file(self.checkpoint(first, step, name), self.checkpoint(second, step, name))
+        self.assertEqual(self.losses(first), self.losses(second))
+
+    def test_graphs(self):
+        """A run that replays graphs does the same, to the bit, while eta, the learning rate and the batches change."""
+        changing = ["train.steps=6", "csc.mu=0.3", "train.schedule.kind=step", "train.schedule.milestones=[2]",
+                    "train.schedule.gamma=0.5", "eval.every_epochs=1", "checkpoint.every_steps=6"]
+        for arguments in (["train.micro_batch=2"], ["run.deterministic=true", "train.micro_batch=2"],
+                          ["device.precision=bf16"], ["csc.backward=one-step", "csc.steps=3"], ["csc.step_size=0.2"],
+                          ["model.arch=sdnet18-all", "model.layers=[layer0.0]"]):
+            with self.subTest(arguments=arguments):
+                self.run_on("cuda", "calls", *changing, *arguments, CSC_CUDA_GRAPH="0")
+                done = self.run_on("cuda", "graphs", *changing, *arguments)
+                self.same_runs("calls", "graphs", 6)
+                self.assertNotIn("call by call", done.stdout + done.stderr)
+
+    def test_no_graphs(self):
+        """What cannot be recorded is said once, and trains all the same."""
+        changing = ["train.steps=3", "checkpoint.every_steps=3", "train.batch=4", "comm.timeout_s=200"]
+        for arguments, environment, line in ((["csc.backward=implicit"], {}, "csc.backward is implicit"),
+                                             ([], {"CSC_FAKE_GRAPH": "fails"}, "cannot be recorded: CUDA makes no graph")):
+            with self.subTest(line=line):
+                self.run_on("cuda", "calls", *changing, *arguments, CSC_CUDA_GRAPH="0")
+                done = self.run_on("cuda", "graphs", *changing, *arguments, **environment)
+                self.same_runs("calls", "graphs", 3)
+                self.assertEqual((done.stdout + done.stderr).count(line), 1, done.stdout + done.stderr)
+
     def test_trace(self):
         """Per CSC-layer, steps of FISTA apart: three convolutions forward, three in the backward pass (without the image's
         gradient two), and all weight gradients in one call."""
@@ -138,6 +191,23 @@ class Emulated(RunTest):
         self.assertAlmostEqual(bf16[1], one[1], delta=1e-2)
         for other, tolerance in (("two", 1e-5), ("bf16", 1e-2)):
             self.assertLess(relative_error(self.optimizer(other, 1), self.optimizer("one", 1)), tolerance)
+
+    @unittest.skipUnless(mpirun(), "no MPI")
+    def test_two_gpus_graphs(self):
+        """Buckets are sent between the pieces of a graph, as many as there are buckets; the result is the same to the bit."""
+        small = ["comm.bucket_mb=0.02", "train.steps=5", "checkpoint.every_steps=5"]
+        for wire in ("fp32", "bf16"):
+            with self.subTest(wire=wire):
+                arguments = [*small, f"comm.grad_dtype={wire}", "train.micro_batch=2"]
+                self.run_on("cuda", "calls", *arguments, ranks=2, CSC_FAKE_GPUS="2", CSC_CUDA_GRAPH="0")
+                done = self.run_on("cuda", "graphs", *arguments, ranks=2, CSC_FAKE_GPUS="2")
+                self.same_runs("calls", "graphs", 5)
+                self.assertNotIn("call by call", done.stdout + done.stderr)
+        count = self.per_step("comm.bucket_mb=0.02", ranks=2, CSC_FAKE_GPUS="2")
+        self.assertGreater(count["sums"], 5)
+        self.assertEqual(count["behind_graphs"], count["sums"])  # each begins with the piece that completes it
+        self.assertEqual(count["graphs"], count["sums"] + 1)     # and the power iteration
+        self.assertEqual((count["streams"], count["events"]), (2, 1))
 
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_failures(self):

@@ -352,6 +352,47 @@ fail:
 
 /* ---- the step ---- */
 
+static enum status count_ready(void *context, int ready)
+{
+    int *next = context;
+    CHECK(ready == *next, "parameter %d is ready, should be %d", ready, *next);
+    ++*next;
+    return STATUS_OK;
+}
+
+static bool cut_often(void *context, int ready)
+{
+    (void)context;
+    return ready % 3 == 0;
+}
+
+/* A whole pass has the bits of its halves, done call by call, recorded and replayed, in one piece and in many. */
+static enum status compare_passes(struct golden *g)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = g->device->ops;
+    size_t bytes = net_sums(g->model).count * sizeof(float);
+    float *halves = malloc(bytes), *whole = malloc(bytes);
+    int each = ops->record ? 3 : 1;
+    if (!halves || !whole)
+        FAIL(STATUS_NOMEM, "out of memory");
+    ops->copy_out(g->device, halves, g->sums, bytes);
+    for (int i = 0; i < 2 * each; i++) {
+        int next = 0;
+        bool tells = i >= each;
+        ops->zero(g->device, g->sums, bytes);
+        TRY(net_train(g->net, 0, g->sums, tells ? count_ready : NULL, cut_often, &next));
+        ops->copy_out(g->device, whole, g->sums, bytes);
+        CHECK(memcmp(whole, halves, bytes) == 0, "%s: pass %d is another one", g->path, i);
+        CHECK(!tells || next == g->model->params_count + 1, "%s: pass %d told of %d parameters", g->path, i, next);
+    }
+    CHECK(!g->device->call_by_call, "%s: the device cannot record it", g->path);
+fail:
+    free(halves);
+    free(whole);
+    return status;
+}
+
 static enum status step(struct golden *g)
 {
     enum status status = STATUS_OK;
@@ -360,6 +401,7 @@ static enum status step(struct golden *g)
     double loss;
     TRY(net_forward(g->net, g->sums));
     TRY(net_backward(g->net, 0, g->sums, NULL, NULL));
+    TRY(compare_passes(g));
     loss = net_loss(g->net);
     g->loss = fabs(loss / json_number_value(json_object_get(g->json, "loss")) - 1);
     TRY(compare_params(g, "gradients", grads, false, &g->gradients));
