@@ -140,7 +140,8 @@ static void mask(struct device *device, const void *in, const void *by, float nu
 
 static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
 {
-    PASS("mask", 3 * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu", count);
+    bool scales = in == by; /* by a number on the device */
+    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu", count);
 }
 
 static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
