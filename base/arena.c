@@ -2,8 +2,12 @@
 #include "base/arena.h"
 
 #include <assert.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20) /* bytes */
 
 void *arena_take(struct arena *arena, size_t bytes)
 {
@@ -19,9 +23,15 @@ enum status arena_allocate(struct arena *arena)
     enum status status = STATUS_OK;
     assert(!arena->memory);
     size_t size = arena->used ? arena->used : ARENA_ALIGN;
-    void *memory = aligned_alloc(ARENA_ALIGN, size);
+    bool large = size >= 2 * HUGE_PAGE;
+    void *memory = large ? aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE)
+                         : aligned_alloc(ARENA_ALIGN, size);
     if (!memory)
         FAIL(STATUS_NOMEM, "cannot allocate %.1f MB", (double)size / 1e6);
+#ifdef MADV_HUGEPAGE
+    if (large) /* images lie far apart: small pages are looked up all the time. A kernel without them says no, and that is fine */
+        madvise(memory, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+#endif
     memset(memory, 0, size);
     *arena = (struct arena){ .memory = memory, .size = size };
 fail:
