@@ -313,7 +313,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
     struct run r = run_of(s, use, threads);
     struct epilogue e = *epilogue;
-    bf16 *nothing = scratch;
+    bf16 *nothing = scratch; /* zeros */
     memset(nothing, 0, (size_t)r.steps * TILE * sizeof *nothing);
     if (e.kind != EPILOGUE_LINEAR) {
         e.alpha *= e.nu;

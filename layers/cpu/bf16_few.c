@@ -114,22 +114,10 @@ static void multiply_block(const struct few_rows *f, size_t row, int column, int
 
 static void finish_row(const struct few_rows *f, const float *sums, int count, size_t at)
 {
-    const struct epilogue *e = f->epilogue;
-    __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
     for (int i = 0; i < count; i += 2 * EDGE, sums += 2 * EDGE, at += 2 * EDGE) {
         __mmask32 mask = first_of_32(count - i);
-        struct floats v = { _mm512_mul_ps(alpha, _mm512_maskz_loadu_ps((__mmask16)mask, sums)),
-                            _mm512_mul_ps(alpha, _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), sums + EDGE)) };
-        struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
-        if (e->add) {
-            struct floats add = widen((const bf16 *)e->add + at, mask);
-            v.low = _mm512_fmadd_ps(beta, add.low, v.low);
-            v.high = _mm512_fmadd_ps(beta, add.high, v.high);
-        }
-        if (e->mask)
-            m = widen((const bf16 *)e->mask + at, mask);
-        __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
-        _mm512_mask_storeu_epi16((bf16 *)f->out + at, mask, line);
+        store_line(f->epilogue, _mm512_maskz_loadu_ps((__mmask16)mask, sums),
+                   _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), sums + EDGE), at, mask, f->out);
     }
 }
 

@@ -11,8 +11,9 @@ enum { HAS_THREE = 0 };
 #endif
 
 /* 32 images at a time. x (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d (row, d / 32, column, 2, 16 outputs,
- * 16 pairs of images): what one sum reads follows one another. Sums of a tap and of 32 outputs and 32 channels lie together, a unit (2, 2, 16, 16), or with `three`
- * those of the taps in a row of the kernel and of 32 outputs and 16 channels (2, 3, 16, 16). */
+ * 16 pairs of images): what one sum reads follows one another. Sums of a tap and of 32 outputs and 32 channels lie together, a
+ * unit (2, 2, 16, 16). With `three`, x's tiles lie alone (row, c / 16, column, 16, 16, 2), and a unit is of the taps in a row of
+ * the kernel and of 32 outputs and 16 channels (2, 3, 16, 16). */
 struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;

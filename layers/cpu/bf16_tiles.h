@@ -89,11 +89,12 @@ struct pending {
     __mmask32 mask;     /* of channels */
 };
 
-static inline __attribute__((always_inline)) void store_pixel(const struct epilogue *e, const float *sums, size_t at,
-                                                              __mmask32 mask, bf16 *out)
+/* f of 32 values that a convolution summed, those under the mask, at value `at` of the output. */
+static inline __attribute__((always_inline)) void store_line(const struct epilogue *e, __m512 low, __m512 high, size_t at,
+                                                             __mmask32 mask, bf16 *out)
 {
     __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
-    struct floats v = { _mm512_mul_ps(alpha, _mm512_load_ps(sums)), _mm512_mul_ps(alpha, _mm512_load_ps(sums + RESULT)) };
+    struct floats v = { _mm512_mul_ps(alpha, low), _mm512_mul_ps(alpha, high) };
     struct floats m = { _mm512_setzero_ps(), _mm512_setzero_ps() };
     if (e->add) {
         struct floats add = widen((const bf16 *)e->add + at, mask);
@@ -104,6 +105,12 @@ static inline __attribute__((always_inline)) void store_pixel(const struct epilo
         m = widen((const bf16 *)e->mask + at, mask);
     __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
     _mm512_mask_storeu_epi16(out + at, mask, line);
+}
+
+static inline __attribute__((always_inline)) void store_pixel(const struct epilogue *e, const float *sums, size_t at,
+                                                              __mmask32 mask, bf16 *out)
+{
+    store_line(e, _mm512_load_ps(sums), _mm512_load_ps(sums + RESULT), at, mask, out);
 }
 
 static inline __attribute__((always_inline)) void store_next(struct pending *p)
@@ -120,15 +127,6 @@ static inline void store_rest(struct pending *p)
 {
     while (p->next < 2 * EDGE)
         store_next(p);
-}
-
-/* 32 channels of `count` pixels, rows of two results; the first lies `at` values from the output's start, the others `apart`
- * from each other. */
-static inline void store_pixels(const struct epilogue *e, const float *sums, int count, size_t at, size_t apart,
-                                __mmask32 mask, bf16 *out)
-{
-    for (int i = 0; i < count; i++)
-        store_pixel(e, sums + i * EDGE, at + i * apart, mask, out);
 }
 
 /* ---- products of tiles ---- */
