@@ -116,7 +116,7 @@ static enum status create_op(struct net *net, int i)
     struct conv_shape shape = sized(net, node);
     unsigned uses = CONV_FORWARD | (net->use == NET_TRAINING ? CONV_GRADIENT : 0);
     if (net->training && (node->in || net->use == NET_INPUT_GRADIENT))
-        uses |= CONV_ADJOINT;
+        uses |= CONV_ADJOINT | (net->ops[i].in_accumulates ? CONV_ADDING : 0);
     if (node->kind == NODE_CONV)
         TRY(device->ops->conv_create(device, &shape, device->precision, uses, &net->ops[i].conv));
     if (node->kind == NODE_CSC)
@@ -212,12 +212,12 @@ enum status net_create(struct net **out, struct model *model, int n, enum net_us
     *net = (struct net){ .model = model, .n = n, .use = use, .training = use != NET_INFERENCE };
     if (!allocate_tables(net))
         FAIL(STATUS_NOMEM, "out of memory for the network");
+    if (net->training)
+        plan_grads(net);
     for (int i = 0; i < model->nodes_count; i++)
         TRY(create_op(net, i));
     find_codes(net);
     plan_values(net);
-    if (net->training)
-        plan_grads(net);
     place(net);
     net->bytes = net->arena.used;
     *out = net;

@@ -307,12 +307,14 @@ const struct trace_line *trace_lines(int *count)
 
 /* ---- peaks ---- */
 
-enum { PEAK_RUNS = 5, COPY_FLOATS = 1 << 23 };
+/* Sizes double until they keep the device busy for so long, or are the most. */
+enum { PEAK_RUNS = 5, LEAST_CHANNELS = 512, MOST_CHANNELS = 4096, LEAST_COPY = 1 << 23, MOST_COPY = 1 << 27 /* floats */ };
+#define PEAK_SECONDS 5e-4
 
-static enum status peak_product(struct device *device, double *flops)
+static enum status time_product(struct device *device, int channels, double *seconds, double *flops)
 {
     enum status status = STATUS_OK;
-    const struct conv_shape s = { .n = 16, .h = 16, .w = 16, .c = 512, .d = 512, .k = 1, .stride = 1 };
+    const struct conv_shape s = { .n = channels / 32, .h = 16, .w = 16, .c = channels, .d = channels, .k = 1, .stride = 1 };
     const struct epilogue plain = { .alpha = 1 };
     struct conv *conv = NULL;
     struct arena arena = { 0 };
@@ -336,6 +338,7 @@ static enum status peak_product(struct device *device, double *flops)
             device->ops->wait(device);
         least = fmin(least, bench_clock() - began);
     }
+    *seconds = least;
     *flops = conv_flops(&s) / least;
 fail:
     if (conv)
@@ -344,22 +347,23 @@ fail:
     return status;
 }
 
-static enum status peak_copy(struct device *device, double *bytes)
+static enum status time_copy(struct device *device, size_t count, double *seconds, double *bytes)
 {
     enum status status = STATUS_OK;
     struct arena arena = { 0 };
     double least = INFINITY;
-    arena_take(&arena, 2 * COPY_FLOATS * sizeof(float));
+    arena_take(&arena, 2 * count * sizeof(float));
     TRY(device->ops->arena_allocate(device, &arena));
-    float *from = arena_take(&arena, 2 * COPY_FLOATS * sizeof(float));
+    float *from = arena_take(&arena, 2 * count * sizeof(float));
     for (int i = 0; i <= PEAK_RUNS; i++) {
         double began = bench_clock();
-        device->ops->lincomb(device, 1, from, 0, from, from + COPY_FLOATS, COPY_FLOATS);
+        device->ops->lincomb(device, 1, from, 0, from, from + count, count);
         if (device->ops->wait)
             device->ops->wait(device);
         least = fmin(least, bench_clock() - began);
     }
-    *bytes = 2.0 * COPY_FLOATS * sizeof(float) / least;
+    *seconds = least;
+    *bytes = 2.0 * (double)count * sizeof(float) / least;
 fail:
     device->ops->arena_finish(device, &arena);
     return status;
@@ -368,8 +372,12 @@ fail:
 enum status trace_measure_peaks(struct device *device, struct trace_peaks *peaks)
 {
     enum status status = STATUS_OK;
-    TRY(peak_product(device, &peaks->flops));
-    TRY(peak_copy(device, &peaks->bytes));
+    double seconds = 0;
+    for (int channels = LEAST_CHANNELS; channels <= MOST_CHANNELS && seconds < PEAK_SECONDS; channels *= 2)
+        TRY(time_product(device, channels, &seconds, &peaks->flops));
+    seconds = 0;
+    for (size_t count = LEAST_COPY; count <= MOST_COPY && seconds < PEAK_SECONDS; count *= 2)
+        TRY(time_copy(device, count, &seconds, &peaks->bytes));
 fail:
     return status;
 }

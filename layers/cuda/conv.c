@@ -2,19 +2,25 @@
  * convolution, by cuBLASLt where that is faster, and one own pass. Inputs whose channels are no multiple of 8 are
  * folded (kernels.h). */
 #include <stdlib.h>
+#include <string.h>
 
 #include "layers/cuda/gpu.h"
+
+enum { MOST_CALLS = 8, FACTORS = 8 }; /* calls that are planned ahead; factors of fused tails that are kept on the device */
 
 struct cuda_conv {
     struct conv base;
     bool folds;
     struct fold fold;          /* fold.folded: what cuDNN computes */
     void *weights;             /* activations, of the folded shape */
-    float *numbers;            /* device (2, DNN_TAILS, 3): factors of fused tails, forward and adjoint */
-    float written[2][DNN_TAILS][3]; /* what is there now */
-    bool kept[2][DNN_TAILS];   /* and must stay: a recording reads it */
+    float *numbers;            /* device (FACTORS, 3): alpha, nu, threshold of fused tails */
+    struct factors {
+        float written[3];      /* what is there now */
+        bool used, kept;       /* kept: it must stay, a recording reads it */
+    } factors[FACTORS];
+    int next;                  /* that is written */
     bool by_gemm;              /* the last call was cuBLASLt's */
-    bool rounded[3];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
+    bool rounded[2];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
     size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
 };
 
@@ -33,40 +39,55 @@ static void conv_destroy(struct conv *conv)
     free(conv);
 }
 
-/* Plans what is called most; the fused ones are built when they are first called. */
+/* Of a gradient's terms, whose plan may store fp32 or bf16. */
+static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
+{
+    struct dnn_spec spec = { .kind = DNN_GRADIENT, .shape = c->fold.folded, .precision = c->base.precision };
+    spec.shape.n *= terms;
+    return spec;
+}
+
+/* All that will be called, but for what only diagnoses call: a recording finds its plans, and all ranks those of the first. */
+static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
+{
+    static const struct { unsigned uses; enum dnn_kind kind; enum dnn_tail tail; } calls[MOST_CALLS] = {
+        { CONV_FORWARD, DNN_FORWARD, DNN_PLAIN },
+        { CONV_ADJOINT, DNN_ADJOINT, DNN_PLAIN },
+        { CONV_GRADIENT, DNN_GRADIENT, DNN_PLAIN },
+        { CONV_FORWARD | CONV_CODING, DNN_FORWARD, DNN_SHRINK },
+        { CONV_FORWARD | CONV_CODING, DNN_FORWARD, DNN_SHRINK_ADD },
+        { CONV_FORWARD | CONV_CODING | CONV_GRADIENT, DNN_FORWARD, DNN_MASK_ADD },
+        { CONV_ADJOINT | CONV_ADDING, DNN_ADJOINT, DNN_ADD },
+        { CONV_ADJOINT | CONV_CODING | CONV_GRADIENT, DNN_ADJOINT, DNN_SCALE },
+    };
+    int count = 0;
+    for (int i = 0; i < MOST_CALLS; i++) {
+        bool fused = calls[i].kind == DNN_ADJOINT && calls[i].tail != DNN_PLAIN;
+        if ((c->base.uses & calls[i].uses) == calls[i].uses && !(fused && c->folds))
+            specs[count++] = (struct dnn_spec){ .kind = calls[i].kind, .tail = calls[i].tail, .shape = c->fold.folded,
+                                                .precision = c->base.precision };
+    }
+    return count;
+}
+
 static enum status make_plans(struct cuda_conv *c)
 {
     enum status status = STATUS_OK;
-    static const unsigned use_of[] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
-    for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
-        struct dnn_spec spec = { .kind = kind, .shape = c->fold.folded, .precision = c->base.precision,
-                                 .float_result = kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16 };
+    struct dnn_spec specs[MOST_CALLS];
+    int count = list_specs(c, specs);
+    TRY(gpu_plans(gpu_of(&c->base), specs, count));
+    for (int i = 0; i < count; i++) {
+        const struct dnn_spec *spec = &specs[i];
+        const struct conv_shape *s = &spec->shape;
         struct plan plan;
-        if (!(c->base.uses & use_of[kind]))
-            continue;
-        TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
-        if (!gpu_has(&plan) && kind == DNN_GRADIENT && c->base.precision == PRECISION_BF16) {
-            spec.float_result = false;
-            c->rounded[kind] = true;
-            TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
-        }
-        if (!gpu_has(&plan))
+        TRY(gpu_plan(gpu_of(&c->base), spec, &plan));
+        if (!gpu_has(&plan) && spec->tail == DNN_PLAIN)
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
-                 kind == DNN_FORWARD ? "forward" : kind == DNN_ADJOINT ? "backward-data" : "backward-filter", spec.shape.n,
-                 spec.shape.h, spec.shape.w, spec.shape.c, spec.shape.d, spec.shape.k, spec.shape.k, spec.shape.stride,
-                 precision_name(spec.precision));
+                 spec->kind == DNN_FORWARD ? "forward" : spec->kind == DNN_ADJOINT ? "backward-data" : "backward-filter", s->n,
+                 s->h, s->w, s->c, s->d, s->k, s->k, s->stride, precision_name(spec->precision));
     }
 fail:
     return status;
-}
-
-/* Of a gradient, as make_plans found that cuDNN has it. */
-static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
-{
-    struct dnn_spec spec = { .kind = DNN_GRADIENT, .shape = c->fold.folded, .precision = c->base.precision,
-                             .float_result = !c->rounded[DNN_GRADIENT] && c->base.precision == PRECISION_BF16 };
-    spec.shape.n *= terms;
-    return spec;
 }
 
 /* cuDNN wants tensors at multiples of 16 bytes. Folded images are stacked as they are folded. */
@@ -81,6 +102,9 @@ static enum status choose_stacks(struct cuda_conv *c)
         return STATUS_OK;
     TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
     base->stacks_inputs = base->stacks && !c->folds;
+    const struct dnn_spec subtracts = { .kind = DNN_ADJOINT, .tail = DNN_SUBTRACT, .shape = c->fold.folded, .precision = base->precision };
+    if (base->stacks && !c->folds)
+        TRY(gpu_plans(gpu_of(base), &subtracts, 1));
 fail:
     return status;
 }
@@ -119,7 +143,7 @@ static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
     c->weights = arena_take(arena, conv_weight_count(&c->fold.folded) * precision_bytes(conv->precision));
-    c->numbers = arena_take(arena, sizeof c->written);
+    c->numbers = arena_take(arena, FACTORS * 3 * sizeof *c->numbers);
 }
 
 static enum status failed_before(const struct conv *conv)
@@ -146,7 +170,7 @@ static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
 {
     if (e->add && e->add != out && e->beta == -1 && e->kind == EPILOGUE_LINEAR)
         return DNN_SUBTRACT;
-    if (e->add && (e->beta != 1 || e->add == out))
+    if (e->add && (e->beta != 1 || (e->add == out && e->kind != EPILOGUE_LINEAR)))
         return DNN_TAILS;
     if (e->kind == EPILOGUE_LINEAR)
         return e->add ? DNN_ADD : e->alpha == 1 && !e->numbers ? DNN_PLAIN : DNN_SCALE;
@@ -155,27 +179,36 @@ static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
 }
 
-/* The factors that a fused tail reads: the caller's, or own ones, written again only when they have changed. NULL: they must
- * not change any more. */
-static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_kind kind, enum dnn_tail tail,
-                                const struct epilogue *e)
+/* The factors that a fused tail reads: the caller's, or own ones, which are written when they are new. NULL: there is no room
+ * for them. */
+static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_tail tail, const struct epilogue *e)
 {
-    float *to = c->numbers + (kind * DNN_TAILS + tail) * 3, *was = c->written[kind][tail];
-    float nu = tail >= DNN_SHRINK ? e->nu : 1, threshold = e->kind == EPILOGUE_SHRINK ? e->threshold : 0;
+    const float wanted[] = { e->alpha, tail >= DNN_SHRINK ? e->nu : 1, e->kind == EPILOGUE_SHRINK ? e->threshold : 0 };
+    struct gpu *gpu = gpu_of(&c->base);
     if (e->numbers)
         return e->numbers;
-    bool same = was[0] == e->alpha && was[1] == nu && was[2] == threshold;
-    if (gpu_of(&c->base)->recording) {
-        c->kept[kind][tail] = true;
-        if (!same)
-            gpu_cannot_record(gpu_of(&c->base), "factors of a convolution that change from call to call");
-    } else if (!same && c->kept[kind][tail]) {
-        return NULL;
-    } else if (!same) {
-        kernel_numbers(q, to, e->alpha, nu, threshold);
-        was[0] = e->alpha, was[1] = nu, was[2] = threshold;
+    for (int i = 0; i < FACTORS; i++) {
+        struct factors *f = &c->factors[i];
+        if (f->used && memcmp(f->written, wanted, sizeof wanted) == 0) {
+            f->kept |= gpu->recording;
+            return c->numbers + 3 * i;
+        }
     }
-    return to;
+    if (gpu->recording) {
+        gpu_cannot_record(gpu, "factors of a convolution that are new");
+        return c->numbers;
+    }
+    for (int i = 0; i < FACTORS; i++) {
+        int at = (c->next + i) % FACTORS;
+        if (c->factors[at].kept)
+            continue;
+        kernel_numbers(q, c->numbers + 3 * at, wanted[0], wanted[1], wanted[2]);
+        memcpy(c->factors[at].written, wanted, sizeof wanted);
+        c->factors[at].used = true;
+        c->next = (at + 1) % FACTORS;
+        return c->numbers + 3 * at;
+    }
+    return NULL;
 }
 
 /* image and code of the folded shape; the result is one of them, or weights. *done: whether cuDNN has a plan for it. */
@@ -202,11 +235,13 @@ static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail ta
     return run_spec(c, &spec, operands, done);
 }
 
-/* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. */
+/* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. Of a folded
+ * image in bf16, since twice the bytes cost more there than all the rest. */
 static enum status run_plain(struct cuda_conv *c, enum dnn_kind kind, struct dnn_operands *operands, enum element *type)
 {
     enum status status = STATUS_OK;
     bool done = false;
+    c->rounded[kind] |= c->folds && kind == DNN_ADJOINT;
     if (!c->rounded[kind])
         TRY(run(c, kind, DNN_PLAIN, true, operands, &done));
     if (!done) {
@@ -229,7 +264,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
     size_t count = kind == DNN_FORWARD ? conv_out_count(s) : conv_in_count(s);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
-    const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, kind, tail, e);
+    const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, tail, e);
     if (tail != DNN_TAILS && (numbers || tail == DNN_PLAIN)) {
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
                                       .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL, .numbers = numbers };
@@ -306,14 +341,17 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
     size_t weights = conv_weight_count(&c->fold.folded);
     size_t image = conv_in_count(&c->fold.folded) * precision_bytes(c->base.precision);
     float *gradient = (float *)(scratch + c->gradient_at);
-    bool as_bf16 = c->rounded[DNN_GRADIENT], done;
-    void *as_given = as_bf16 ? (char *)gradient + rounded(weights * sizeof(float)) : (void *)gradient;
-    struct dnn_operands operands = { .image = c->folds ? scratch : terms->x, .code = terms->d, .weights = as_given };
+    void *as_given = (char *)gradient + rounded(weights * sizeof(float));
     const struct dnn_spec spec = gradient_spec(c, count);
+    struct plan plan;
+    TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
+    struct dnn_operands operands = { .image = c->folds ? scratch : terms->x, .code = terms->d,
+                                     .weights = plan.float_result ? gradient : as_given };
     for (int t = 0; t < count && c->folds; t++)
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
-    TRY(run_spec(c, &spec, &operands, &done));
-    if (as_bf16)
+    c->by_gemm = plan.gemm != NULL;
+    TRY(gpu_run(gpu_of(&c->base), &plan, &operands));
+    if (!plan.float_result)
         kernel_from_activation(&q, as_given, gradient, weights);
     if (c->folds)
         kernel_unfold_gradient(&q, &c->fold, gradient, terms->alpha, terms->number, dw);

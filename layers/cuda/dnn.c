@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DESCRIPTORS = 96, MOST_OPERATIONS = 8, MOST_PROPOSALS = 16 };
+enum { MOST_DESCRIPTORS = 96, MOST_OPERATIONS = 8 };
 
 /* Names of tensors in a graph. */
 enum uid { IMAGE = 1, CODE, WEIGHTS, ADD, MASK, A, N, T, FIRST_VIRTUAL = 100 };
@@ -87,11 +87,20 @@ static cudnnBackendDescriptor_t code_tensor(struct dnn_graph *g, const struct dn
     return tensor(g, uid, type, s->n, s->d, conv_out_h(s), conv_out_w(s));
 }
 
+static cudnnBackendDescriptor_t weights_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
+                                               cudnnDataType_t type)
+{
+    const struct conv_shape *s = &spec->shape;
+    return tensor(g, uid, type, s->d, s->c, s->k, s->k);
+}
+
 /* A tensor like the convolution's result. */
 static cudnnBackendDescriptor_t result_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
                                               cudnnDataType_t type)
 {
-    return spec->kind == DNN_FORWARD ? code_tensor(g, spec, uid, type) : image_tensor(g, spec, uid, type);
+    return spec->kind == DNN_FORWARD   ? code_tensor(g, spec, uid, type)
+           : spec->kind == DNN_ADJOINT ? image_tensor(g, spec, uid, type)
+                                       : weights_tensor(g, spec, uid, type);
 }
 
 static cudnnBackendDescriptor_t between(struct dnn_graph *g, const struct dnn_spec *spec)
@@ -197,6 +206,10 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
     enum dnn_tail kind = spec->tail;
     bool adds = kind == DNN_ADD || kind == DNN_SUBTRACT || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
     bool ends = kind == DNN_ADD || kind == DNN_SUBTRACT;
+    if (kind == DNN_COPY) {
+        through(g, spec, CUDNN_POINTWISE_IDENTITY, sums, NULL, result);
+        return;
+    }
     cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, A), kind == DNN_SCALE ? result : NULL);
     if (adds)
         v = through(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
@@ -215,20 +228,33 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
 
 static void build(struct dnn_graph *g, const struct dnn_spec *spec)
 {
-    const struct conv_shape *s = &spec->shape;
+    static const enum uid uids[] = { CODE, IMAGE, WEIGHTS };
     bool fused = spec->tail != DNN_PLAIN;
-    cudnnDataType_t type = stored(spec);
-    cudnnDataType_t result_type = spec->float_result ? CUDNN_DATA_FLOAT : type;
-    cudnnBackendDescriptor_t weights = tensor(g, WEIGHTS, spec->kind == DNN_GRADIENT ? result_type : type, s->d, s->c, s->k, s->k);
-    cudnnBackendDescriptor_t image = image_tensor(g, spec, IMAGE, spec->kind == DNN_ADJOINT ? result_type : type);
-    cudnnBackendDescriptor_t code = code_tensor(g, spec, CODE, spec->kind == DNN_FORWARD ? result_type : type);
-    cudnnBackendDescriptor_t result = spec->kind == DNN_FORWARD ? code : image;
+    cudnnDataType_t type = stored(spec), result_type = spec->float_result ? CUDNN_DATA_FLOAT : type;
+    cudnnBackendDescriptor_t result = result_tensor(g, spec, uids[spec->kind], result_type);
     cudnnBackendDescriptor_t sums = fused ? between(g, spec) : result;
-    convolution(g, spec, spec->kind == DNN_ADJOINT ? sums : image, spec->kind == DNN_FORWARD ? sums : code, weights);
+    cudnnBackendDescriptor_t code = spec->kind == DNN_FORWARD ? sums : code_tensor(g, spec, CODE, type);
+    cudnnBackendDescriptor_t image = spec->kind == DNN_ADJOINT ? sums : image_tensor(g, spec, IMAGE, type);
+    cudnnBackendDescriptor_t weights = spec->kind == DNN_GRADIENT ? sums : weights_tensor(g, spec, WEIGHTS, type);
+    convolution(g, spec, image, code, weights);
     if (fused)
         tail(g, spec, sums, result);
     g->graph = make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count, g->operations);
+}
+
+/* The tensors that the graph has, a bit each from IMAGE on: a call names no others. */
+static unsigned tensors_of(const struct dnn_spec *spec)
+{
+    enum dnn_tail tail = spec->tail;
+    bool adds = tail == DNN_ADD || tail == DNN_SUBTRACT || tail == DNN_SHRINK_ADD || tail == DNN_MASK_ADD;
+    bool shrinks = tail == DNN_SHRINK || tail == DNN_SHRINK_ADD;
+    unsigned all = 1u << IMAGE | 1u << CODE | 1u << WEIGHTS;
+    all |= adds ? 1u << ADD : 0;
+    all |= tail == DNN_MASK_ADD ? 1u << MASK : 0;
+    all |= tail != DNN_PLAIN && tail != DNN_COPY ? 1u << A : 0;
+    all |= shrinks || tail == DNN_MASK_ADD ? 1u << N : 0;
+    return all | (shrinks ? 1u << T : 0);
 }
 
 static void graph_destroy(struct dnn_graph *g)
@@ -255,7 +281,8 @@ static bool acceptable(struct dnn_graph *g, cudnnBackendDescriptor_t config, enu
     for (int64_t i = 0; i < count; i++)
         if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC || notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
             notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION || notes[i] == CUDNN_NUMERICAL_NOTE_FFT ||
-            notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD ||
+            notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD || notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 ||
+            notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 || notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13 ||
             (notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && precision == PRECISION_FP32))
             return false;
     return true;
@@ -302,32 +329,63 @@ static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handl
     return plan;
 }
 
-enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                            const struct dnn_spec *spec, int choice, size_t most)
+static struct dnn_graph *graph_create(cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
+                                      const struct dnn_spec *spec)
 {
-    enum status status = STATUS_OK;
-    cudnnBackendDescriptor_t configs[MOST_PROPOSALS];
-    struct dnn_plan *plan = calloc(1, sizeof *plan);
     struct dnn_graph *g = calloc(1, sizeof *g);
-    *out = NULL;
-    if (!plan || !g)
-        FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
+    if (!g)
+        return NULL;
     build(g, spec);
     if (!properties)
         set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
     done(g, g->graph);
-    int count = propose(g, properties, CUDNN_HEUR_MODE_A, configs, MOST_PROPOSALS / 2);
-    count += propose(g, properties, CUDNN_HEUR_MODE_FALLBACK, configs + count, MOST_PROPOSALS / 2);
-    for (int i = 0; i < count && !plan->plan; i++) {
-        if (!acceptable(g, configs[i], spec->precision))
-            continue;
-        cudnnBackendDescriptor_t found = plan_of(g, handle, properties, configs[i], most, &plan->workspace);
-        if (found && choice-- == 0)
-            plan->plan = found;
+    return g;
+}
+
+static int propose_half(struct dnn_graph *g, cudnnBackendDescriptor_t properties, bool ranked,
+                        cudnnBackendDescriptor_t *configs)
+{
+    return propose(g, properties, ranked ? CUDNN_HEUR_MODE_A : CUDNN_HEUR_MODE_FALLBACK, configs, DNN_PROPOSALS / 2);
+}
+
+enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
+                          int *choices, int *count)
+{
+    enum status status = STATUS_OK;
+    cudnnBackendDescriptor_t configs[DNN_PROPOSALS / 2];
+    struct dnn_graph *g = graph_create(handle, properties, spec);
+    *count = 0;
+    if (!g)
+        FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
+    for (int half = 0; half < 2 && *count < most; half++) {
+        int proposed = propose_half(g, properties, half == 0, configs);
+        for (int i = 0; i < proposed && *count < most; i++)
+            if (acceptable(g, configs[i], spec->precision))
+                choices[(*count)++] = half * DNN_PROPOSALS / 2 + i;
     }
+fail:
+    graph_destroy(g);
+    return status;
+}
+
+enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
+                            const struct dnn_spec *spec, int choice, size_t most)
+{
+    enum status status = STATUS_OK;
+    cudnnBackendDescriptor_t configs[DNN_PROPOSALS / 2];
+    struct dnn_plan *plan = calloc(1, sizeof *plan);
+    struct dnn_graph *g = graph_create(handle, properties, spec);
+    bool ranked = choice < DNN_PROPOSALS / 2;
+    *out = NULL;
+    if (!plan || !g)
+        FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
+    int count = propose_half(g, properties, ranked, configs), at = choice % (DNN_PROPOSALS / 2);
+    if (at < count && acceptable(g, configs[at], spec->precision))
+        plan->plan = plan_of(g, handle, properties, configs[at], most, &plan->workspace);
     if (!plan->plan)
         goto fail; /* not an error */
     plan->graph = g;
+    plan->tensors = tensors_of(spec);
     *out = plan;
     return STATUS_OK;
 fail:
@@ -347,12 +405,13 @@ void dnn_plan_destroy(struct dnn_plan *plan)
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
 {
     enum status status = STATUS_OK;
-    const void *all[] = { o->image, o->code, o->weights, o->add, o->mask, o->numbers,
-                          o->numbers ? o->numbers + 1 : NULL, o->numbers ? o->numbers + 2 : NULL };
+    const float *numbers = o->numbers;
+    const void *all[] = { o->image, o->code, o->weights, o->add, o->mask, numbers, numbers ? numbers + 1 : NULL,
+                          numbers ? numbers + 2 : NULL };
     int64_t uids[8], count = 0;
     const void *pointers[8];
     for (int i = 0; i < 8; i++)
-        if (all[i]) {
+        if (plan->tensors >> (IMAGE + i) & 1) {
             uids[count] = IMAGE + i;
             pointers[count++] = all[i];
         }
@@ -379,7 +438,7 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     static const char *const kinds[] = { "forward", "adjoint", "gradient" };
-    static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
+    static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add", "copy" };
     const struct conv_shape *s = &spec->shape;
     snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
              tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, s->stride, s->pad, precision_name(spec->precision),

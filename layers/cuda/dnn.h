@@ -12,15 +12,17 @@ enum dnn_kind { DNN_FORWARD, DNN_ADJOINT, DNN_GRADIENT };
 /* What is fused behind the convolution, c being its result in fp32 and a, n, t numbers in device memory:
  *   PLAIN c    SCALE a c    ADD a c + add    SUBTRACT a c - add
  *   SHRINK max(n a c - t, 0)    SHRINK_ADD max(n (a c + add) - t, 0)
- *   MASK_ADD n (a c + add) where mask is not 0, else 0 */
-enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SUBTRACT, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_TAILS };
+ *   MASK_ADD n (a c + add) where mask is not 0, else 0
+ *   COPY c, but as an operation of its own, so that other engines compute it
+ * add may be where the result goes: each of its elements is read just before it is written. */
+enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SUBTRACT, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_COPY, DNN_TAILS };
 
 struct dnn_spec {
     enum dnn_kind kind;
     enum dnn_tail tail;
     struct conv_shape shape;
     enum precision precision;
-    bool float_result; /* of a gradient or of a plain convolution in bf16: fp32 instead of bf16 */
+    bool float_result; /* of a gradient or a plain convolution in bf16: fp32 instead of bf16 */
 };
 /* "cudnn.91900.forward.shrink.8x32x32x64.64.3.1.1.bf16" */
 void dnn_spec_key(const struct dnn_spec *spec, char key[128]);
@@ -28,6 +30,7 @@ void dnn_spec_key(const struct dnn_spec *spec, char key[128]);
 struct dnn_plan {
     cudnnBackendDescriptor_t plan;
     size_t workspace;         /* bytes */
+    unsigned tensors;         /* that a call names, see dnn.c */
     struct dnn_graph *graph;  /* owned */
 };
 
@@ -38,9 +41,15 @@ struct dnn_operands {
     const float *numbers;               /* a, n, t */
 };
 
-/* Builds cuDNN's `choice`-th proposal (0: the one that its heuristics rank first) for this graph among those that
- * keep the precision, repeat bits and need at most `most` bytes of workspace. properties: of a device that is not
- * there, for planning without one; NULL: handle's. *plan is NULL where there is no such proposal: not an error. */
+enum { DNN_PROPOSALS = 16 }; /* the first half ranked by cuDNN's heuristics, the rest engines that take most graphs */
+
+/* Up to `most` of the proposals that keep the precision and repeat their bits, best first; as numbers below DNN_PROPOSALS. All
+ * of these may turn the graph down after all. properties: of a device that is not there, for planning without one; NULL: handle's.
+ * Several threads may ask, and build, at a time, each with a handle of its own. */
+enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
+                          int *choices, int *count);
+/* Builds one of them. *plan is NULL where there is no such proposal any more, or it needs more than `most` bytes of workspace:
+ * not an error. */
 enum status dnn_plan_create(struct dnn_plan **plan, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
                             const struct dnn_spec *spec, int choice, size_t most);
 void dnn_plan_destroy(struct dnn_plan *plan); /* NULL is fine */

@@ -184,6 +184,9 @@ static void close_device(struct device *device)
     gpu_finish_plans(gpu);
     if (gpu->dnn)
         cudnnDestroy(gpu->dnn);
+    for (int i = 0; i < GPU_BUILDERS; i++)
+        if (gpu->builders[i])
+            cudnnDestroy(gpu->builders[i]);
     if (gpu->gemm)
         cublasLtDestroy(gpu->gemm);
     cudaFree(gpu->workspace);
@@ -239,6 +242,7 @@ static enum status start(struct gpu *gpu, int index)
 {
     enum status status = STATUS_OK;
     cudaError_t error = cudaSetDevice(index);
+    gpu->index = index;
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking);
     if (error == cudaSuccess)

@@ -13,7 +13,10 @@
 struct plan {
     struct dnn_plan *dnn;
     struct gemm_plan *gemm;
+    bool float_result; /* it stores fp32 */
 };
+
+enum { GPU_BUILDERS = 16 }; /* threads that build plans */
 
 struct gpu {
     struct cuda_device base;
@@ -25,7 +28,8 @@ struct gpu {
         size_t count;
         cudaEvent_t there, used;   /* it has arrived; memory may be written again */
     } ahead;
-    cudnnHandle_t dnn;
+    int index;                 /* of the GPU on this host */
+    cudnnHandle_t dnn, builders[GPU_BUILDERS]; /* builders: of threads that build plans; NULL: not yet */
     cublasLtHandle_t gemm;
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
@@ -51,9 +55,11 @@ enum status gpu_init_plans(struct gpu *gpu, int index);
 /* Writes what has been learnt; destroys all plans. */
 void gpu_finish_plans(struct gpu *gpu);
 
-/* The plan for this graph: by measured time for a plain convolution (recorded in device->tuned and the machine's file, and
- * taken from there), else cuDNN's first. Having none is no error. */
+/* The plan for this graph: by measured time (recorded in device->tuned and the machine's file, and taken from there), or
+ * without a table of choices the first one. Having none is no error. Of a gradient in bf16 it may store fp32 or bf16. */
 enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan);
+/* So that gpu_plan finds all of these: built side by side. */
+enum status gpu_plans(struct gpu *gpu, const struct dnn_spec *specs, int count);
 bool gpu_has(const struct plan *plan);
 enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands);
 

@@ -5,16 +5,33 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/tuned.h"
 #include "layers/cuda/gpu.h"
 
-enum { TRIED = 4, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans of a library that are tried, runs of each; bytes */
-enum { GEMM_FIRST = 16 }; /* a choice from here on is cuBLASLt's, below cuDNN's */
+enum { TRIED = 4, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans of a source that are tried, runs of each; bytes */
 /* Bytes that move in the time of two short convolutions and passes over dw: an estimate. */
 #define COPIED_MOST ((size_t)32 << 20)
+
+/* Where plans come from. The last two make a gradient in fp32 of bf16 operands, which cuDNN's quickest engines do not. */
+enum source { CUDNN, CUBLAS, CUDNN_TO_FLOAT, CUDNN_THROUGH_COPY, SOURCES };
+
+/* What is asked of that source for a spec; false: it has no such thing. */
+static bool spec_for(const struct dnn_spec *asked, enum source source, struct dnn_spec *spec)
+{
+    bool gradient = asked->kind == DNN_GRADIENT && asked->precision == PRECISION_BF16;
+    *spec = *asked;
+    if (source == CUDNN)
+        return true;
+    spec->float_result |= gradient;
+    spec->tail = source == CUDNN_THROUGH_COPY ? DNN_COPY : asked->tail;
+    return source == CUBLAS ? gemm_fits(asked) : gradient;
+}
 
 bool gpu_has(const struct plan *plan)
 {
@@ -27,14 +44,19 @@ enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_o
                       : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
 }
 
-static enum status create_plan(struct gpu *gpu, const struct dnn_spec *spec, int choice, struct plan *plan)
+/* choice: of the source's proposals, and the source. */
+static enum status create_plan(struct gpu *gpu, cudnnHandle_t handle, const struct dnn_spec *asked, int choice,
+                               struct plan *plan)
 {
+    enum source source = choice / DNN_PROPOSALS;
+    struct dnn_spec spec;
     *plan = (struct plan){ 0 };
-    if (choice < GEMM_FIRST)
-        return dnn_plan_create(&plan->dnn, gpu->dnn, NULL, spec, choice, GPU_WORKSPACE);
-    if (!gemm_fits(spec))
+    if (choice < 0 || source >= SOURCES || !spec_for(asked, source, &spec))
         return STATUS_OK;
-    return gemm_plan_create(&plan->gemm, gpu->gemm, spec, choice - GEMM_FIRST, GPU_WORKSPACE);
+    plan->float_result = spec.float_result || spec.precision != PRECISION_BF16;
+    choice %= DNN_PROPOSALS;
+    return source == CUBLAS ? gemm_plan_create(&plan->gemm, gpu->gemm, &spec, choice, GPU_WORKSPACE)
+                            : dnn_plan_create(&plan->dnn, handle, NULL, &spec, choice, GPU_WORKSPACE);
 }
 
 static void destroy_plan(struct plan *plan)
@@ -52,8 +74,11 @@ static void key_of(const struct dnn_spec *spec, char key[128])
         snprintf(key + strlen(key), 128 - strlen(key), ".cublaslt.%zu", cublasLtGetVersion());
 }
 
+/* ---- measuring ---- */
+
 struct trial {
-    void *image, *code, *weights;
+    void *image, *code, *weights, *beside; /* beside: what is fused behind reads, as large as the result */
+    float *numbers;
     cudaEvent_t start, end;
 };
 
@@ -61,24 +86,33 @@ static enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
 {
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
-    size_t bytes = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
-    if (cudaMalloc(&trial->image, conv_in_count(s) * bytes) != cudaSuccess ||
-        cudaMalloc(&trial->code, conv_out_count(s) * bytes) != cudaSuccess ||
-        cudaMalloc(&trial->weights, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
-        cudaMemset(trial->image, 0, conv_in_count(s) * bytes) != cudaSuccess ||
-        cudaMemset(trial->code, 0, conv_out_count(s) * bytes) != cudaSuccess ||
-        cudaMemset(trial->weights, 0, conv_weight_count(s) * sizeof(float)) != cudaSuccess ||
-        cudaEventCreate(&trial->start) != cudaSuccess || cudaEventCreate(&trial->end) != cudaSuccess)
-        FAIL(STATUS_NOMEM, "the GPU has no memory to measure a convolution: %s", cudaGetErrorString(cudaGetLastError()));
+    size_t one = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
+    size_t images = conv_in_count(s) * one, codes = conv_out_count(s) * one, weights = conv_weight_count(s) * sizeof(float);
+    size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images, numbers = 3 * sizeof(float);
+    void **memory[] = { &trial->image, &trial->code, &trial->weights, &trial->beside, (void **)&trial->numbers };
+    const size_t bytes[] = { images, codes, weights, beside, numbers };
+    cudaError_t error = cudaEventCreate(&trial->start);
+    if (error == cudaSuccess)
+        error = cudaEventCreate(&trial->end);
+    for (int i = 0; i < 5 && error == cudaSuccess; i++) {
+        error = cudaMalloc(memory[i], bytes[i]);
+        if (error == cudaSuccess)
+            error = cudaMemset(*memory[i], 0, bytes[i]);
+    }
+    if (error != cudaSuccess)
+        FAIL(STATUS_NOMEM, "the GPU has no memory to measure a convolution: %s", cudaGetErrorString(error));
 fail:
     return status;
 }
 
 static void trial_finish(struct trial *trial)
 {
+    cudaGetLastError(); /* of memory that there was not */
     cudaFree(trial->image);
     cudaFree(trial->code);
     cudaFree(trial->weights);
+    cudaFree(trial->beside);
+    cudaFree(trial->numbers);
     if (trial->start)
         cudaEventDestroy(trial->start);
     if (trial->end)
@@ -95,7 +129,8 @@ struct work {
 static enum status do_work(struct gpu *gpu, const struct work *work, const struct trial *trial)
 {
     enum status status = STATUS_OK;
-    const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights };
+    const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights,
+                                           .add = trial->beside, .mask = trial->beside, .numbers = trial->numbers };
     const struct queue *q = cuda_queue(&gpu->base.base);
     size_t one = precision_bytes(gpu->base.base.precision);
     char *image = trial->image, *code = trial->code;
@@ -145,38 +180,6 @@ fail:
     return status;
 }
 
-static enum status fastest_plan(struct gpu *gpu, const struct dnn_spec *spec, const char *key, struct plan *best)
-{
-    enum status status = STATUS_OK;
-    struct trial trial = { 0 };
-    struct plan plan = { 0 };
-    const struct work work = { .plan = &plan, .runs = 1 };
-    float best_ms = INFINITY, ms;
-    int chosen = 0;
-    TRY(trial_init(&trial, spec));
-    for (int i = 0; i < 2 * TRIED; i++) {
-        int choice = i < TRIED ? i : GEMM_FIRST + i - TRIED;
-        TRY(create_plan(gpu, spec, choice, &plan));
-        if (!gpu_has(&plan))
-            continue;
-        TRY(time_work(gpu, &work, &trial, &ms));
-        if (ms < best_ms) {
-            struct plan slower = *best;
-            *best = plan;
-            plan = slower;
-            best_ms = ms;
-            chosen = choice;
-        }
-        destroy_plan(&plan);
-    }
-    if (gpu_has(best))
-        TRY(record(gpu, key, chosen));
-fail:
-    destroy_plan(&plan);
-    trial_finish(&trial);
-    return status;
-}
-
 /* What was measured before on such a GPU counts as measured. */
 static enum status choose(struct gpu *gpu, const char *key, double *choice, bool *chosen)
 {
@@ -191,21 +194,127 @@ fail:
     return status;
 }
 
-enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan)
+/* ---- building ---- */
+
+/* A graph that is to have a plan, and what it may be. */
+struct search {
+    const struct dnn_spec *spec;
+    char key[128];
+    int choices[SOURCES * TRIED], count;
+    struct plan plans[SOURCES * TRIED];
+    bool chosen; /* before: there is one choice only */
+};
+
+/* A handle for each thread that builds, since cuDNN's are one thread's at a time. */
+static enum status builder(struct gpu *gpu, cudnnHandle_t *handle)
 {
     enum status status = STATUS_OK;
-    struct tuned *tuned = gpu->base.base.tuned;
-    struct gpu_plan entry = { .plan = { 0 } };
-    double choice = 0;
-    bool chosen = true;
-    key_of(spec, entry.key);
-    for (int i = 0; i < gpu->plan_count; i++)
-        if (strcmp(gpu->plans[i].key, entry.key) == 0) {
-            *plan = gpu->plans[i].plan;
-            return STATUS_OK;
+#ifdef _OPENMP
+    int thread = omp_get_thread_num();
+#else
+    int thread = 0;
+#endif
+    *handle = gpu->dnn;
+    if (thread == 0)
+        return STATUS_OK;
+    if (!gpu->builders[thread] && (cudaSetDevice(gpu->index) != cudaSuccess ||
+                                   cudnnCreate(&gpu->builders[thread]) != CUDNN_STATUS_SUCCESS))
+        FAIL(STATUS_LOST, "cuDNN does not start in another thread");
+    *handle = gpu->builders[thread];
+fail:
+    return status;
+}
+
+/* What is to be built. With a table of choices some of each source, without one a single plan. */
+static enum status list(struct gpu *gpu, struct search *s)
+{
+    enum status status = STATUS_OK;
+    cudnnHandle_t handle;
+    int most = gpu->base.base.tuned ? TRIED : DNN_PROPOSALS;
+    if (s->chosen)
+        return STATUS_OK;
+    TRY(builder(gpu, &handle));
+    for (enum source source = 0; source < SOURCES && (most == TRIED || s->count == 0); source++) {
+        int choices[DNN_PROPOSALS] = { 0, 1, 2, 3 }, count = TRIED;
+        struct dnn_spec spec;
+        if (!spec_for(s->spec, source, &spec))
+            continue;
+        if (source != CUBLAS)
+            TRY(dnn_proposals(handle, NULL, &spec, most, choices, &count));
+        for (int i = 0; i < count; i++)
+            s->choices[s->count++] = source * DNN_PROPOSALS + choices[i];
+    }
+fail:
+    return status;
+}
+
+static enum status build_one(struct gpu *gpu, struct search *s, int i)
+{
+    enum status status = STATUS_OK;
+    cudnnHandle_t handle;
+    TRY(builder(gpu, &handle));
+    TRY(create_plan(gpu, handle, s->spec, s->choices[i], &s->plans[i]));
+fail:
+    return status;
+}
+
+/* Engines that are compiled when they are asked for take a third of a second each, of one core. */
+static enum status build_all(struct gpu *gpu, struct search *searches, int count)
+{
+    struct status_record failure = { .code = STATUS_OK };
+    int threads = gpu->base.base.threads < GPU_BUILDERS ? gpu->base.base.threads : GPU_BUILDERS;
+    (void)threads;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int i = 0; i < count; i++)
+        if (list(gpu, &searches[i]) != STATUS_OK)
+#pragma omp critical
+            status_save(&failure);
+    if (failure.code != STATUS_OK)
+        return status_restore(&failure);
+    bool measures = gpu->base.base.tuned != NULL;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int i = 0; i < count * SOURCES * TRIED; i++) {
+        struct search *s = &searches[i / (SOURCES * TRIED)];
+        int at = i % (SOURCES * TRIED);
+        enum status status = STATUS_OK;
+        if (measures && at < s->count)
+            status = build_one(gpu, s, at);
+        for (at = 0; !measures && i % (SOURCES * TRIED) == 0 && at < s->count && status == STATUS_OK; at++) {
+            status = build_one(gpu, s, at);
+            s->count = gpu_has(&s->plans[at]) ? at + 1 : s->count;
         }
-    if (gpu->recording) /* plans are measured, and cuDNN takes memory for them */
-        FAIL(STATUS_USAGE, "no plan yet for %s", entry.key);
+        if (status != STATUS_OK)
+#pragma omp critical
+            status_save(&failure);
+    }
+    return failure.code != STATUS_OK ? status_restore(&failure) : STATUS_OK;
+}
+
+/* The fastest of what was built. */
+static enum status measure(struct gpu *gpu, struct search *s, int *best)
+{
+    enum status status = STATUS_OK;
+    struct trial trial = { 0 };
+    float best_ms = INFINITY, ms;
+    TRY(trial_init(&trial, s->spec));
+    for (int i = 0; i < s->count; i++) {
+        const struct work work = { .plan = &s->plans[i], .runs = 1 };
+        if (!gpu_has(work.plan))
+            continue;
+        TRY(time_work(gpu, &work, &trial, &ms));
+        if (ms < best_ms) {
+            best_ms = ms;
+            *best = i;
+        }
+    }
+fail:
+    trial_finish(&trial);
+    return status;
+}
+
+static enum status keep(struct gpu *gpu, const char *key, const struct plan *plan)
+{
+    enum status status = STATUS_OK;
     if (gpu->plan_count == gpu->plan_room) {
         int room = gpu->plan_room ? 2 * gpu->plan_room : 64;
         struct gpu_plan *plans = realloc(gpu->plans, (size_t)room * sizeof *plans);
@@ -214,14 +323,101 @@ enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *
         gpu->plans = plans;
         gpu->plan_room = room;
     }
-    if (spec->tail == DNN_PLAIN && tuned)
-        TRY(choose(gpu, entry.key, &choice, &chosen));
-    if (chosen)
-        TRY(create_plan(gpu, spec, (int)choice, &entry.plan));
-    if (!chosen || (!gpu_has(&entry.plan) && choice != 0)) /* or chosen where there were more */
-        TRY(fastest_plan(gpu, spec, entry.key, &entry.plan));
-    *plan = entry.plan;
-    gpu->plans[gpu->plan_count++] = entry;
+    struct gpu_plan *entry = &gpu->plans[gpu->plan_count++];
+    entry->plan = *plan;
+    memcpy(entry->key, key, sizeof entry->key);
+fail:
+    return status;
+}
+
+static enum status settle(struct gpu *gpu, struct search *s)
+{
+    enum status status = STATUS_OK;
+    int best = -1, built = 0;
+    for (int i = 0; i < s->count; i++) {
+        best = best < 0 && gpu_has(&s->plans[i]) ? i : best;
+        built += gpu_has(&s->plans[i]);
+    }
+    if (best >= 0 && gpu->base.base.tuned && !s->chosen) {
+        if (built > 1)
+            TRY(measure(gpu, s, &best));
+        TRY(record(gpu, s->key, s->choices[best]));
+    }
+    static const struct plan none;
+    TRY(keep(gpu, s->key, best >= 0 ? &s->plans[best] : &none));
+    if (best >= 0)
+        s->plans[best] = none;
+fail:
+    return status;
+}
+
+/* NULL: not there. */
+static const struct plan *find(const struct gpu *gpu, const char *key)
+{
+    for (int i = 0; i < gpu->plan_count; i++)
+        if (strcmp(gpu->plans[i].key, key) == 0)
+            return &gpu->plans[i].plan;
+    return NULL;
+}
+
+static enum status add_searches(struct gpu *gpu, const struct dnn_spec *specs, int count, struct search *searches, int *added)
+{
+    enum status status = STATUS_OK;
+    *added = 0;
+    for (int i = 0; i < count; i++) {
+        struct search *s = &searches[*added];
+        double choice = 0;
+        *s = (struct search){ .spec = &specs[i] };
+        key_of(&specs[i], s->key);
+        if (find(gpu, s->key))
+            continue;
+        if (gpu->base.base.tuned)
+            TRY(choose(gpu, s->key, &choice, &s->chosen));
+        if (s->chosen)
+            s->choices[s->count++] = (int)choice;
+        ++*added;
+    }
+fail:
+    return status;
+}
+
+enum status gpu_plans(struct gpu *gpu, const struct dnn_spec *specs, int count)
+{
+    enum status status = STATUS_OK;
+    int added = 0;
+    struct search *searches = calloc((size_t)count + 1, sizeof *searches);
+    if (!searches)
+        FAIL(STATUS_NOMEM, "out of memory for plans of convolutions");
+    TRY(add_searches(gpu, specs, count, searches, &added));
+    TRY(build_all(gpu, searches, added));
+    for (int i = 0; i < added; i++) {
+        struct search *s = &searches[i];
+        if (s->chosen && !gpu_has(&s->plans[0])) { /* chosen where there was more */
+            s->chosen = false;
+            s->count = 0;
+            TRY(build_all(gpu, s, 1));
+        }
+        TRY(settle(gpu, s));
+    }
+fail:
+    for (int i = 0; searches && i < added; i++)
+        for (int at = 0; at < searches[i].count; at++)
+            destroy_plan(&searches[i].plans[at]);
+    free(searches);
+    return status;
+}
+
+enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan)
+{
+    enum status status = STATUS_OK;
+    char key[128];
+    key_of(spec, key);
+    const struct plan *there = find(gpu, key);
+    if (!there && gpu->recording) /* plans are measured, and cuDNN takes memory for them */
+        FAIL(STATUS_USAGE, "no plan yet for %s", key);
+    if (!there)
+        TRY(gpu_plans(gpu, spec, 1));
+    *plan = *find(gpu, key);
 fail:
     return status;
 }

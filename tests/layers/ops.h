@@ -36,7 +36,9 @@ struct task {
     struct philox *random;
     bool exact; /* small dyadic values: no operation rounds, results must be equal, thresholds and ties are hit */
     bool timed; /* only the tested side */
+    bool emulated; /* the tested device's libraries are the tests' own, and round once */
     char what[200];
+    char failure[256]; /* why the device has no such operation; "": it has */
     struct operand operand[MOST_OPERANDS];
     int operands;
     struct hidden hidden[MOST_HIDDEN];

@@ -140,7 +140,12 @@ static bool create(struct task *task, int draw, const int *fixed, unsigned uses)
         struct device *device = task->device[side];
         struct arena arena = { 0 };
         device->tuned = choices_for(task, device);
-        must(task, device->ops->conv_create(device, s, device->precision, uses, &task->conv[side]));
+        if (device->ops->conv_create(device, s, device->precision, uses, &task->conv[side]) != STATUS_OK) {
+            snprintf(task->failure, sizeof task->failure, "%s", status_message());
+            status_clear();
+            free(weights);
+            return false;
+        }
         device->ops->conv_place(task->conv[side], &arena);
         arena = (struct arena){ .memory = task_memory(task, "packed weights", side, arena.used), .size = arena.used };
         device->ops->conv_place(task->conv[side], &arena);
