@@ -34,15 +34,27 @@ static size_t rounded(size_t bytes)
     return (bytes + 255) / 256 * 256;
 }
 
+/* Elements of the image that cuDNN sees. */
+static size_t image_count(const struct cuda_conv *c)
+{
+    return c->folds ? kernel_fold_count(&c->fold) : conv_in_count(&c->base.shape);
+}
+
 static void conv_destroy(struct conv *conv)
 {
     free(conv);
 }
 
+static struct dnn_spec spec_of(const struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail)
+{
+    return (struct dnn_spec){ .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
+                              .rows = c->folds && c->fold.rows };
+}
+
 /* Of a gradient's terms, whose plan may store fp32 or bf16. */
 static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
 {
-    struct dnn_spec spec = { .kind = DNN_GRADIENT, .shape = c->fold.folded, .precision = c->base.precision };
+    struct dnn_spec spec = spec_of(c, DNN_GRADIENT, DNN_PLAIN);
     spec.shape.n *= terms;
     return spec;
 }
@@ -64,8 +76,7 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
     for (int i = 0; i < MOST_CALLS; i++) {
         bool fused = calls[i].kind == DNN_ADJOINT && calls[i].tail != DNN_PLAIN;
         if ((c->base.uses & calls[i].uses) == calls[i].uses && !(fused && c->folds))
-            specs[count++] = (struct dnn_spec){ .kind = calls[i].kind, .tail = calls[i].tail, .shape = c->fold.folded,
-                                                .precision = c->base.precision };
+            specs[count++] = spec_of(c, calls[i].kind, calls[i].tail);
     }
     return count;
 }
@@ -102,7 +113,7 @@ static enum status choose_stacks(struct cuda_conv *c)
         return STATUS_OK;
     TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
     base->stacks_inputs = base->stacks && !c->folds;
-    const struct dnn_spec subtracts = { .kind = DNN_ADJOINT, .tail = DNN_SUBTRACT, .shape = c->fold.folded, .precision = base->precision };
+    const struct dnn_spec subtracts = spec_of(c, DNN_ADJOINT, DNN_SUBTRACT);
     if (base->stacks && !c->folds)
         TRY(gpu_plans(gpu_of(base), &subtracts, 1));
 fail:
@@ -124,7 +135,7 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     if (!c->folds)
         c->fold.folded = *shape;
     const struct conv_shape *s = &c->fold.folded;
-    size_t in = conv_in_count(s), out = conv_out_count(s);
+    size_t in = image_count(c), out = conv_out_count(s);
     c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;
     TRY(make_plans(c));
     TRY(choose_stacks(c));
@@ -230,8 +241,8 @@ fail:
 static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
                        struct dnn_operands *operands, bool *done)
 {
-    const struct dnn_spec spec = { .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
-                                   .float_result = float_result && c->base.precision == PRECISION_BF16 };
+    struct dnn_spec spec = spec_of(c, kind, tail);
+    spec.float_result = float_result && c->base.precision == PRECISION_BF16;
     return run_spec(c, &spec, operands, done);
 }
 
@@ -261,7 +272,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
     struct queue q = cuda_conv_queue(&c->base);
     enum dnn_tail tail = tail_of(e, out);
     const struct conv_shape *s = &c->fold.folded;
-    size_t count = kind == DNN_FORWARD ? conv_out_count(s) : conv_in_count(s);
+    size_t count = kind == DNN_FORWARD ? conv_out_count(s) : image_count(c);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
     const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, tail, e);
@@ -339,7 +350,7 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
     size_t weights = conv_weight_count(&c->fold.folded);
-    size_t image = conv_in_count(&c->fold.folded) * precision_bytes(c->base.precision);
+    size_t image = image_count(c) * precision_bytes(c->base.precision);
     float *gradient = (float *)(scratch + c->gradient_at);
     void *as_given = (char *)gradient + rounded(weights * sizeof(float));
     const struct dnn_spec spec = gradient_spec(c, count);

@@ -77,7 +77,8 @@ static cudnnBackendDescriptor_t image_tensor(struct dnn_graph *g, const struct d
                                              cudnnDataType_t type)
 {
     const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->n, s->c, s->h, s->w);
+    return spec->rows ? tensor(g, uid, type, s->n, s->k * s->c, s->h, s->w - s->k + 1)
+                      : tensor(g, uid, type, s->n, s->c, s->h, s->w);
 }
 
 static cudnnBackendDescriptor_t code_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
@@ -91,7 +92,7 @@ static cudnnBackendDescriptor_t weights_tensor(struct dnn_graph *g, const struct
                                                cudnnDataType_t type)
 {
     const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->d, s->c, s->k, s->k);
+    return spec->rows ? tensor(g, uid, type, s->d, s->k * s->c, s->k, 1) : tensor(g, uid, type, s->d, s->c, s->k, s->k);
 }
 
 /* A tensor like the convolution's result. */
@@ -394,6 +395,12 @@ fail:
     return status;
 }
 
+size_t dnn_image_count(const struct dnn_spec *spec)
+{
+    const struct conv_shape *s = &spec->shape;
+    return spec->rows ? (size_t)s->n * s->h * (s->w - s->k + 1) * s->k * s->c : conv_in_count(s);
+}
+
 void dnn_plan_destroy(struct dnn_plan *plan)
 {
     if (!plan)
@@ -440,7 +447,7 @@ void dnn_spec_key(const struct dnn_spec *spec, char key[128])
     static const char *const kinds[] = { "forward", "adjoint", "gradient" };
     static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add", "copy" };
     const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
-             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, s->stride, s->pad, precision_name(spec->precision),
+    snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d%s.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
+             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? "r" : "", s->stride, s->pad, precision_name(spec->precision),
              spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
 }

@@ -23,7 +23,11 @@ struct dnn_spec {
     struct conv_shape shape;
     enum precision precision;
     bool float_result; /* of a gradient or a plain convolution in bf16: fp32 instead of bf16 */
+    /* Of stride 1 and without padding: the image is (N, H, W-k+1, k C), each pixel's k from it to the right side by side, whose
+     * sum over all pixels is an adjoint's result; the kernel is one of k x 1. */
+    bool rows;
 };
+size_t dnn_image_count(const struct dnn_spec *spec); /* elements */
 /* "cudnn.91900.forward.shrink.8x32x32x64.64.3.1.1.bf16" */
 void dnn_spec_key(const struct dnn_spec *spec, char key[128]);
 

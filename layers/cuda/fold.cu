@@ -3,6 +3,9 @@
  * of its pixel (u, v). */
 #include "layers/cuda/kernel.h"
 
+/* Channels of a row of the kernel up to which rows pay: cuDNN is three times as slow with 16 channels as with 64. */
+enum { ROWS_MOST = 128 };
+
 static int ceil_div(int a, int b)
 {
     return (a + b - 1) / b;
@@ -18,11 +21,38 @@ struct fold kernel_fold_shape(const struct conv_shape *s)
     fold.folded.c = ceil_div(s->stride * s->stride * s->c, WIDE) * WIDE;
     fold.folded.stride = 1;
     fold.folded.pad = 0;
+    fold.rows = fold.folded.k > 1 && fold.folded.k * fold.folded.c <= ROWS_MOST;
     return fold;
 }
 
-/* A block's channels 8 g .. of folded pixel (I, J): bf16: 2 bytes read, 2 written, no flops; 85% of the bandwidth,
- * 60% with 3 channels, whose reads are single elements. */
+size_t kernel_fold_count(const struct fold *fold)
+{
+    const struct conv_shape *b = &fold->folded;
+    return fold->rows ? (size_t)b->n * b->h * (b->w - b->k + 1) * b->k * b->c : conv_in_count(b);
+}
+
+/* Where channel g of folded pixel (I, J) of image n lies, with rows as the column-th of its row. */
+DEVICE size_t folded_at(const struct fold *f, size_t n, int I, int J, int column, int g)
+{
+    const struct conv_shape *b = &f->folded;
+    if (!f->rows)
+        return ((n * b->h + I) * b->w + J) * b->c + g;
+    return (((n * b->h + I) * (b->w - b->k + 1) + J - column) * b->k + column) * b->c + g;
+}
+
+/* Columns of the rows that pixel J is in: none below 0, none past the last row. */
+DEVICE int first_column(const struct fold *f, int J)
+{
+    int rows = f->folded.w - f->folded.k + 1;
+    return f->rows && J >= rows ? J - rows + 1 : 0;
+}
+DEVICE int last_column(const struct fold *f, int J)
+{
+    return !f->rows ? 0 : J < f->folded.k ? J : f->folded.k - 1;
+}
+
+/* A block's channels 8 g .. of folded pixel (I, J): bf16: 2 bytes read, 2 written, with rows k" times as many, no flops; 85% of
+ * the bandwidth, 60% with 3 channels, whose reads are single elements. */
 struct folding {
     struct fold f;
     const void *from;
@@ -47,7 +77,8 @@ DEVICE void fold_image(const struct folding *a, enum element type, int width)
         if (inside)
             load(a->from, ((n * s->h + y) * s->w + x) * s->c + c, type, width, &v[e]);
     }
-    store(a->to, t * WIDE, type, WIDE, v);
+    for (int column = first_column(&a->f, J); column <= last_column(&a->f, J); column++)
+        store(a->to, folded_at(&a->f, n, I, J, column, g), type, WIDE, v);
 }
 KERNELS(fold_image, folding)
 
@@ -59,46 +90,54 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
               blocks_for((size_t)b->n * b->h * b->w * (b->c / WIDE)), 1, q, a);
 }
 
-/* A pixel's channels from its block, with the adjoint's epilogue. bf16: 2 to 6 bytes read, 2 written, up to 6 flops
- * an element; 80% of the bandwidth. */
+/* Channels 8 g .. of a block to their pixels, with the adjoint's epilogue. bf16: 2 bytes read, with rows k" times as many, up to
+ * 4 of the epilogue, 2 written, up to 6 flops an element; 60% of the bandwidth, since pixels are single elements here. */
 struct unfolding {
     struct fold f;
     struct epilogue e;
     enum element result;
     const void *from;
     void *to;
+    int bh, bw; /* blocks that cover the image: some may lie behind the folded one */
 };
 
 DEVICE void unfold_image(const struct unfolding *a, enum element type, int width)
 {
     const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
-    size_t groups = s->c / width, t = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (t >= groups * s->w * s->h * s->n)
+    size_t groups = b->c / WIDE, t = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    (void)width;
+    if (t >= groups * a->bw * a->bh * s->n)
         return;
-    size_t n = t / groups / s->w / s->h;
-    int c = (int)(t % groups) * width;
-    int x = (int)(t / groups % s->w) + s->pad, y = (int)(t / groups / s->w % s->h) + s->pad;
-    int I = y / s->stride, J = x / s->stride, place = y % s->stride * s->stride + x % s->stride;
-    float v[WIDE];
-    for (int k = 0; k < width; k++)
+    size_t n = t / groups / a->bw / a->bh;
+    int g = (int)(t % groups) * WIDE, J = (int)(t / groups % a->bw), I = (int)(t / groups / a->bw % a->bh);
+    float v[WIDE], part[WIDE];
+    for (int k = 0; k < WIDE; k++)
         v[k] = 0;
-    if (I < b->h && J < b->w)
-        load(a->from, ((n * b->h + I) * b->w + J) * b->c + place * s->c + c, a->result, width, v);
+    for (int column = first_column(&a->f, J); I < b->h && J < b->w && column <= last_column(&a->f, J); column++) {
+        load(a->from, folded_at(&a->f, n, I, J, column, g), a->result, WIDE, part);
+        for (int k = 0; k < WIDE; k++)
+            v[k] += part[k];
+    }
     const struct epilogue e = with_numbers(&a->e);
-    apply_epilogue(&e, NULL, t * width, type, width, v);
-    store(a->to, t * width, type, width, v);
+    for (int k = 0; k < WIDE; k++) {
+        int c = (g + k) % s->c, place = (g + k) / s->c;
+        int y = I * s->stride + place / s->stride - s->pad, x = J * s->stride + place % s->stride - s->pad;
+        if (place >= s->stride * s->stride || y < 0 || y >= s->h || x < 0 || x >= s->w)
+            continue;
+        size_t at = ((n * s->h + y) * s->w + x) * s->c + c;
+        apply_epilogue(&e, NULL, at, type, 1, &v[k]);
+        store(a->to, at, type, 1, &v[k]);
+    }
 }
 KERNELS(unfold_image, unfolding)
 
 void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
                          const struct epilogue *e, void *image)
 {
-    struct unfolding a = { *fold, *e, result, folded, image };
-    const struct conv_shape *s = &fold->shape;
-    bool wide = aligned16(folded) && aligned16(image) && aligned16(e->add) &&
-                (e->kind != EPILOGUE_MASK || aligned16(e->mask));
-    int width = column_width(s->c, wide);
-    RUN_TYPED(unfold_image, q->type, width, blocks_for((size_t)s->n * s->h * s->w * (s->c / width)), 1, q, a);
+    const struct conv_shape *s = &fold->shape, *b = &fold->folded;
+    int bh = ceil_div(s->h + s->pad, s->stride), bw = ceil_div(s->w + s->pad, s->stride);
+    struct unfolding a = { *fold, *e, result, folded, image, bh, bw };
+    RUN_TYPED(unfold_image, q->type, 1, blocks_for((size_t)s->n * bh * bw * (b->c / WIDE)), 1, q, a);
 }
 
 /* Weights: 4 bytes read, 2 written; a few megabytes a step at most, so an element a thread. */

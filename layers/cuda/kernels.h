@@ -88,12 +88,15 @@ void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const fl
 
 /* Folding turns a strided convolution, or one whose channels are no multiple of 8, into one of stride 1 without
  * padding over blocks of s x s pixels: image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"),
- *     k" = ceil(k / s)   H" = H' - 1 + k"   C" = s s C, rounded up to 8 with zeros. */
+ *     k" = ceil(k / s)   H" = H' - 1 + k"   C" = s s C, rounded up to 8 with zeros.
+ * With rows, for few channels, the k" pixels that a row of the kernel meets lie side by side: folded (N,H",W',k" C"). */
 struct fold {
     struct conv_shape shape;  /* of the plain convolution */
-    struct conv_shape folded; /* stride 1, pad 0 */
+    struct conv_shape folded; /* stride 1, pad 0; without rows */
+    bool rows;
 };
 struct fold kernel_fold_shape(const struct conv_shape *shape);
+size_t kernel_fold_count(const struct fold *fold); /* elements of a folded image */
 void kernel_fold_image(const struct queue *q, const struct fold *fold, const void *image, void *folded);
 /* image = f(alpha unfolded + beta add): the adjoint of folding, with the epilogue of conv_adjoint. */
 void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,

@@ -87,7 +87,7 @@ static enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
     size_t one = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
-    size_t images = conv_in_count(s) * one, codes = conv_out_count(s) * one, weights = conv_weight_count(s) * sizeof(float);
+    size_t images = dnn_image_count(spec) * one, codes = conv_out_count(s) * one, weights = conv_weight_count(s) * sizeof(float);
     size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images, numbers = 3 * sizeof(float);
     void **memory[] = { &trial->image, &trial->code, &trial->weights, &trial->beside, (void **)&trial->numbers };
     const size_t bytes[] = { images, codes, weights, beside, numbers };
@@ -425,7 +425,7 @@ fail:
 /* Half the memory stays: what needs more is not tried. */
 static bool has_room(const struct dnn_spec *spec)
 {
-    size_t there = 0, all = 0, needs = (conv_in_count(&spec->shape) + conv_out_count(&spec->shape)) * sizeof(float);
+    size_t there = 0, all = 0, needs = (dnn_image_count(spec) + conv_out_count(&spec->shape)) * sizeof(float);
     return cudaMemGetInfo(&there, &all) == cudaSuccess && needs <= there / 2;
 }
 

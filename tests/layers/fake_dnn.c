@@ -57,6 +57,12 @@ static bool has_plan(const struct dnn_spec *s, int choice)
            (s->kind != DNN_ADJOINT || s->tail != DNN_MASK_ADD);
 }
 
+size_t dnn_image_count(const struct dnn_spec *spec)
+{
+    const struct conv_shape *s = &spec->shape;
+    return spec->rows ? (size_t)s->n * s->h * (s->w - s->k + 1) * s->k * s->c : conv_in_count(s);
+}
+
 enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
                           int *choices, int *count)
 {
@@ -129,6 +135,48 @@ static void read_floats(enum precision precision, const void *from, float *to, s
         to[i] = element_load(precision, from, i);
 }
 
+/* Of a spec with rows: where channel c of pixel (I, J) of image n lies as the column-th of its row; columns from *first on. */
+static size_t in_row(const struct conv_shape *s, size_t n, int I, int J, int c, int column)
+{
+    return (((n * s->h + I) * (s->w - s->k + 1) + J - column) * s->k + column) * s->c + c;
+}
+
+static int columns(const struct conv_shape *s, int J, int *first)
+{
+    int rows = s->w - s->k + 1;
+    *first = J >= rows ? J - rows + 1 : 0;
+    return (J < s->k ? J : s->k - 1) - *first + 1;
+}
+
+/* All copies of a pixel are alike. */
+static enum status read_rows(const struct dnn_spec *spec, const void *from, float *to)
+{
+    enum status status = STATUS_OK;
+    const struct conv_shape *s = &spec->shape;
+    for (size_t i = 0; i < conv_in_count(s); i++) {
+        int c = (int)(i % s->c), J = (int)(i / s->c % s->w), I = (int)(i / s->c / s->w % s->h), first;
+        size_t n = i / s->c / s->w / s->h;
+        int count = columns(s, J, &first);
+        to[i] = element_load(spec->precision, from, in_row(s, n, I, J, c, first));
+        for (int k = 1; k < count; k++)
+            if (element_load(spec->precision, from, in_row(s, n, I, J, c, first + k)) != to[i])
+                FAIL(STATUS_BUG, "copies of a pixel of an image with rows differ");
+    }
+fail:
+    return status;
+}
+
+/* A pixel in one of its columns or another, and zeros, which only the sum tells from what cuDNN makes. */
+static float column_value(const struct dnn_spec *spec, const float *sums, size_t at)
+{
+    const struct conv_shape *s = &spec->shape;
+    int rows = s->w - s->k + 1, c = (int)(at % s->c), column = (int)(at / s->c % s->k), first;
+    int J = (int)(at / s->c / s->k % rows) + column, I = (int)(at / s->c / s->k / rows % s->h);
+    size_t n = at / s->c / s->k / rows / s->h;
+    int count = columns(s, J, &first);
+    return column == first + (I + J + c) % count ? sums[((n * s->h + I) * s->w + J) * s->c + c] : 0;
+}
+
 /* See enum dnn_tail. */
 static float tail(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
 {
@@ -154,7 +202,9 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
     const struct dnn_spec *s = &g->spec;
     const struct epilogue plain = { .alpha = 1 };
     size_t images = conv_in_count(&s->shape), codes = conv_out_count(&s->shape), weights = conv_weight_count(&s->shape);
-    if (s->kind != DNN_ADJOINT)
+    if (s->kind != DNN_ADJOINT && s->rows)
+        TRY(read_rows(s, o->image, g->image));
+    else if (s->kind != DNN_ADJOINT)
         read_floats(s->precision, o->image, g->image, images);
     if (s->kind != DNN_FORWARD)
         read_floats(s->precision, o->code, g->code, codes);
@@ -174,8 +224,10 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
         TRY(ref_conv_adjoint(g->plain, g->code, g->image, &plain, g->scratch));
     const float *sums = s->kind == DNN_FORWARD ? g->code : g->image;
     void *result = (void *)(s->kind == DNN_FORWARD ? o->code : o->image);
-    for (size_t i = 0; i < (s->kind == DNN_FORWARD ? codes : images); i++)
-        element_store(s->float_result ? PRECISION_FP32 : s->precision, result, i, tail(s, o, sums[i], i));
+    for (size_t i = 0; i < (s->kind == DNN_FORWARD ? codes : dnn_image_count(s)); i++) {
+        float v = s->rows && s->kind == DNN_ADJOINT ? column_value(s, sums, i) : tail(s, o, sums[i], i);
+        element_store(s->float_result ? PRECISION_FP32 : s->precision, result, i, v);
+    }
 fail:
     return status;
 }
@@ -208,7 +260,7 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     size_t bytes = precision_bytes(s->precision), result_bytes = s->float_result ? sizeof(float) : bytes;
     size_t result = (s->kind == DNN_FORWARD ? conv_out_count(&s->shape) : conv_in_count(&s->shape)) * bytes;
     bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
-    if (!handle || !fake_cuda_owns(workspace, 1) || !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
+    if (!handle || !fake_cuda_owns(workspace, 1) || !fine(o->image, dnn_image_count(s) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
         !fine(o->code, conv_out_count(&s->shape) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
         !fine(o->weights, conv_weight_count(&s->shape) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
         (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
@@ -224,6 +276,6 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->tail, s->n, s->h, s->w, s->c, s->d, s->k,
-             s->stride, s->pad, spec->precision, spec->float_result);
+    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->tail, s->n, s->h, s->w, s->c, s->d, s->k,
+             s->stride, s->pad, spec->precision, spec->float_result, spec->rows);
 }
