@@ -78,8 +78,8 @@ struct csc_power {
     struct device *device;
     struct conv_shape shape; /* n = 1 */
     struct conv *conv;
-    struct conv *quick;      /* of activations, which csc_power_advance computes with where bf16 is multiplied faster; or NULL */
-    void *rounded[2], *rounded_code; /* activations (H,W,C) before and after, (H',W',D) */
+    struct conv *quick;      /* what csc_power_advance computes with where bf16 or tf32 is multiplied faster; or NULL */
+    void *rounded[2], *rounded_code; /* for bf16: activations (H,W,C) before and after, (H',W',D) */
     float *vector;           /* (H,W,C), unit norm */
     float *image, *code;     /* (H,W,C), (H',W',D) */
     float *next;             /* (H,W,C), for convergence */
@@ -95,7 +95,7 @@ void csc_power_place(struct csc_power *power, struct arena *arena, double *quoti
 /* A random start: the same on every rank. */
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
 /* `iterations` more from the last vector, with the weights as they are now; queued only. In bf16 on the CPU lambda_max is that of
- * the rounded weights, which the convolutions use. */
+ * the rounded weights, which the convolutions use; in bf16 and tf32 on a GPU that of weights rounded to tf32. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
 /* lambda_max and eta of `count` layers, whose quotients lie one after another: one wait for all of them. */
 void csc_power_settle(struct csc_power *const *powers, int count);

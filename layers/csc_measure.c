@@ -12,12 +12,15 @@
 #define SWEEP_CALM 2      /* that many times in a row */
 #define STEP_SAFETY 0.9   /* eta = 0.9 / lambda_max, as published */
 
-/* Where bf16 is multiplied faster than fp32. Rounding and packing weights that are far more than pixels would outweigh it. */
-static bool rounding_pays(const struct csc_power *power)
+/* What a training step multiplies in: a GPU's tensor cores take floats as tf32, unless the network is in fp32; a CPU's bf16,
+ * but rounding and packing weights that are far more than pixels would outweigh that. */
+static enum precision quick_precision(const struct csc_power *power)
 {
     const struct conv_shape *s = &power->shape;
-    return power->device->precision == PRECISION_BF16 && !power->device->ops->stream &&
-           conv_weight_count(s) < 32 * (conv_in_count(s) + conv_out_count(s));
+    if (power->device->ops->stream)
+        return power->device->precision == PRECISION_FP32 ? PRECISION_FP32 : PRECISION_TF32;
+    bool pays = conv_weight_count(s) < 32 * (conv_in_count(s) + conv_out_count(s));
+    return pays ? power->device->precision : PRECISION_FP32;
 }
 
 enum status csc_power_create(struct csc_power **out, struct device *device, const struct conv_shape *shape)
@@ -30,8 +33,8 @@ enum status csc_power_create(struct csc_power **out, struct device *device, cons
     power->shape = *shape;
     power->shape.n = 1;
     TRY(device->ops->conv_create(device, &power->shape, PRECISION_FP32, CONV_FORWARD | CONV_ADJOINT, &power->conv));
-    if (rounding_pays(power))
-        TRY(device->ops->conv_create(device, &power->shape, PRECISION_BF16, CONV_FORWARD | CONV_ADJOINT, &power->quick));
+    if (quick_precision(power) != PRECISION_FP32)
+        TRY(device->ops->conv_create(device, &power->shape, quick_precision(power), CONV_FORWARD | CONV_ADJOINT, &power->quick));
     *out = power;
     power = NULL;
 fail:
@@ -62,10 +65,11 @@ void csc_power_place(struct csc_power *power, struct arena *arena, double *quoti
     power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->code = arena_take(arena, conv_out_count(&power->shape) * sizeof(float));
     power->next = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
-    if (!power->quick)
+    if (power->quick)
+        power->device->ops->conv_place(power->quick, arena);
+    if (!power->quick || power->quick->precision == PRECISION_TF32)
         return;
     size_t bytes = precision_bytes(power->device->precision);
-    power->device->ops->conv_place(power->quick, arena);
     power->rounded[0] = arena_take(arena, conv_in_count(&power->shape) * bytes);
     power->rounded[1] = arena_take(arena, conv_in_count(&power->shape) * bytes);
     power->rounded_code = arena_take(arena, conv_out_count(&power->shape) * bytes);
@@ -99,21 +103,21 @@ fail:
 }
 
 /* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. */
-static enum status iterate(struct csc_power *power, void *scratch)
+static enum status iterate(struct csc_power *power, struct conv *conv, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = power->device->ops;
     struct epilogue plain = { .alpha = 1 };
     size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
-    TRY(ops->conv_forward(power->conv, power->vector, power->code, &plain, scratch));
+    TRY(ops->conv_forward(conv, power->vector, power->code, &plain, scratch));
     if (ops->power) {
-        TRY(ops->conv_adjoint(power->conv, power->code, power->image, &plain, scratch));
+        TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
         ops->power(power->device, power->code, codes, power->image, count, power->vector, power->quotient);
         return STATUS_OK;
     }
     power->lambda_max = ops->dot(power->device, power->code, power->code, codes) /
                         ops->dot(power->device, power->vector, power->vector, count);
-    TRY(ops->conv_adjoint(power->conv, power->code, power->image, &plain, scratch));
+    TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
     normalize(power, power->image);
 fail:
     return status;
@@ -154,12 +158,13 @@ void csc_power_settle(struct csc_power *const *powers, int count)
     }
 }
 
-static enum status iterate_often(struct csc_power *power, const float *weights, int iterations, bool rounded, void *scratch)
+static enum status iterate_often(struct csc_power *power, const float *weights, int iterations, bool quickly, void *scratch)
 {
     enum status status = STATUS_OK;
-    TRY(power->device->ops->conv_load(rounded ? power->quick : power->conv, weights, scratch));
+    struct conv *conv = quickly ? power->quick : power->conv;
+    TRY(power->device->ops->conv_load(conv, weights, scratch));
     for (int i = 0; i < iterations; i++)
-        TRY(rounded ? iterate_rounded(power, scratch) : iterate(power, scratch));
+        TRY(conv->precision == PRECISION_BF16 ? iterate_rounded(power, scratch) : iterate(power, conv, scratch));
 fail:
     return status;
 }
@@ -207,7 +212,7 @@ enum status csc_power_converge(struct csc_power *power, const float *weights, vo
     for (int i = 0; i < SWEEP_MOST && calm < SWEEP_CALM && power->lambda_max > 0; i++) {
         double before = power->lambda_max;
         TRY(sweep(power, degree, before * (1 - 4.0 / degree / degree), scratch));
-        TRY(iterate(power, scratch));
+        TRY(iterate(power, power->conv, scratch));
         csc_power_settle(&power, 1);
         calm = degree >= SWEEP_DEGREE / 2 && power->lambda_max - before < SWEEP_RISE * before ? calm + 1 : 0;
         degree = degree < SWEEP_DEGREE ? 2 * degree : degree;
