@@ -39,8 +39,11 @@ enum status conv_shape_check(const struct conv_shape *shape);
 
 /* STACKED, with GRADIENT: it may be asked for the gradient of CONV_TERMS terms that are stacked: of one alpha, and the
  * operands of each right behind those of the term before. What helps planning: CODING, epilogues of a CSC-layer whose codes are
- * nonnegative; ADDING, the adjoint is added to something. */
-enum conv_use { CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4, CONV_STACKED = 8, CONV_CODING = 16, CONV_ADDING = 32 };
+ * nonnegative; ADDING, the adjoint is added to something. KEEPING, with GRADIENT: an input of a term that was that of one of the
+ * last CONV_TERMS forward calls still is as it was then. */
+enum conv_use {
+    CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4, CONV_STACKED = 8, CONV_CODING = 16, CONV_ADDING = 32, CONV_KEEPING = 64
+};
 enum { CONV_TERMS = 3 };
 
 /* One planned convolution; a backend embeds this first. */

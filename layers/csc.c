@@ -118,7 +118,7 @@ enum status csc_create(struct csc **out, struct device *device, const struct con
     TRY(device->ops->conv_create(device, shape, device->precision,
                                  CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0) |
                                      (config->nonnegative ? CONV_CODING : 0) | (config->steps > 1 ? CONV_ADDING : 0) |
-                                     (keeps_all(csc) && config->steps == 2 ? CONV_STACKED : 0), &csc->conv));
+                                     (keeps_all(csc) && config->steps == 2 ? CONV_STACKED | CONV_KEEPING : 0), &csc->conv));
     csc->scratch = scratch_bytes(csc);
     *out = csc;
     csc = NULL;

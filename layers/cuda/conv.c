@@ -19,6 +19,9 @@ struct cuda_conv {
         bool used, kept;       /* kept: it must stay, a recording reads it */
     } factors[FACTORS];
     int next;                  /* that is written */
+    char *kept;                /* with KEEPING, folded images of the last forward calls; NULL: none */
+    const void *kept_of[CONV_TERMS];
+    int next_kept;
     bool by_gemm;              /* the last call was cuBLASLt's */
     bool rounded[2];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
     size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
@@ -101,6 +104,17 @@ fail:
     return status;
 }
 
+/* Folded images are many times as large as what is folded: written once where they are read twice. */
+static bool keeps(const struct cuda_conv *c)
+{
+    return c->folds && (c->base.uses & CONV_KEEPING);
+}
+
+static size_t folded_bytes(const struct cuda_conv *c)
+{
+    return rounded(image_count(c) * precision_bytes(c->base.precision));
+}
+
 /* cuDNN wants tensors at multiples of 16 bytes. Folded images are stacked as they are folded. */
 static enum status choose_stacks(struct cuda_conv *c)
 {
@@ -109,7 +123,7 @@ static enum status choose_stacks(struct cuda_conv *c)
     size_t one = precision_bytes(base->precision), image = conv_in_count(&base->shape) * one;
     size_t code = conv_out_count(&base->shape) * one;
     struct dnn_spec spec = gradient_spec(c, 1);
-    if (!(base->uses & CONV_STACKED) || code % 16 != 0 || (!c->folds && image % 16 != 0))
+    if (!(base->uses & CONV_STACKED) || keeps(c) || code % 16 != 0 || (!c->folds && image % 16 != 0))
         return STATUS_OK;
     TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
     base->stacks_inputs = base->stacks && !c->folds;
@@ -142,7 +156,7 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
     c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
     c->gradient_at = c->gradient_at > stack ? c->gradient_at : rounded(stack);
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? 2 * rounded(conv_weight_count(s) * sizeof(float)) : 0);
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? rounded(conv_weight_count(s) * sizeof(float)) : 0);
     *conv = &c->base;
     c = NULL;
 fail:
@@ -155,6 +169,8 @@ static void conv_place(struct conv *conv, struct arena *arena)
     struct cuda_conv *c = (struct cuda_conv *)conv;
     c->weights = arena_take(arena, conv_weight_count(&c->fold.folded) * precision_bytes(conv->precision));
     c->numbers = arena_take(arena, FACTORS * 3 * sizeof *c->numbers);
+    if (keeps(c))
+        c->kept = arena_take(arena, CONV_TERMS * folded_bytes(c));
 }
 
 static enum status failed_before(const struct conv *conv)
@@ -295,10 +311,28 @@ fail:
     return status;
 }
 
+/* Of a forward call's image; -1: not kept. */
+static int find_kept(const struct cuda_conv *c, const void *image)
+{
+    for (int i = 0; c->kept && i < CONV_TERMS; i++)
+        if (c->kept_of[i] == image)
+            return i;
+    return -1;
+}
+
 static const void *folded(struct cuda_conv *c, const struct queue *q, const void *in, void *scratch)
 {
     if (!c->folds)
         return in;
+    if (c->kept) {
+        int at = find_kept(c, in);
+        if (at < 0) {
+            at = c->next_kept;
+            c->next_kept = (at + 1) % CONV_TERMS;
+        }
+        c->kept_of[at] = in;
+        scratch = c->kept + at * folded_bytes(c);
+    }
     kernel_fold_image(q, &c->fold, in, scratch);
     return scratch;
 }
@@ -351,23 +385,21 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
     struct queue q = cuda_conv_queue(&c->base);
     size_t weights = conv_weight_count(&c->fold.folded);
     size_t image = image_count(c) * precision_bytes(c->base.precision);
-    float *gradient = (float *)(scratch + c->gradient_at);
-    void *as_given = (char *)gradient + rounded(weights * sizeof(float));
     const struct dnn_spec spec = gradient_spec(c, count);
     struct plan plan;
     TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
-    struct dnn_operands operands = { .image = c->folds ? scratch : terms->x, .code = terms->d,
-                                     .weights = plan.float_result ? gradient : as_given };
-    for (int t = 0; t < count && c->folds; t++)
+    int at = find_kept(c, terms->x);
+    struct dnn_operands operands = { .image = !c->folds ? terms->x : at >= 0 ? c->kept + at * folded_bytes(c) : scratch,
+                                     .code = terms->d, .weights = scratch + c->gradient_at };
+    for (int t = 0; t < count && c->folds && at < 0; t++)
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
     c->by_gemm = plan.gemm != NULL;
     TRY(gpu_run(gpu_of(&c->base), &plan, &operands));
-    if (!plan.float_result)
-        kernel_from_activation(&q, as_given, gradient, weights);
+    enum element type = plan.float_result ? F32 : BF16;
     if (c->folds)
-        kernel_unfold_gradient(&q, &c->fold, gradient, terms->alpha, terms->number, dw);
+        kernel_unfold_gradient(&q, &c->fold, type, operands.weights, terms->alpha, terms->number, dw);
     else
-        kernel_add_gradient(&q, gradient, terms->alpha, terms->number, dw, weights);
+        kernel_add_gradient(&q, type, operands.weights, terms->alpha, terms->number, dw, weights);
 fail:
     return status;
 }

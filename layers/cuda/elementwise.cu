@@ -56,6 +56,7 @@ struct combine {
     size_t count;
     float a, b;
     const float *b_there; /* device, not NULL: b is there */
+    enum element y_type;
 };
 
 DEVICE void combine(const struct combine *a, enum element type, int width)
@@ -67,7 +68,7 @@ DEVICE void combine(const struct combine *a, enum element type, int width)
     float b = a->b_there ? *a->b_there : a->b;
     load_flat(a->x, i, a->count, type, width, x);
     if (b != 0) {
-        load_flat(a->y, i, a->count, type, width, y);
+        load_flat(a->y, i, a->count, a->y_type, width, y);
         for (int k = 0; k < WIDE; k++)
             x[k] = a->a * x[k] + b * y[k];
     } else {
@@ -87,20 +88,20 @@ static void run_combine(const struct queue *q, enum element type, const struct c
 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
-    struct combine c = { x, y, out, count, a, b, NULL };
+    struct combine c = { x, y, out, count, a, b, NULL, q->type };
     run_combine(q, q->type, &c);
 }
 
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    struct combine c = { x, y, out, count, a, b, NULL };
+    struct combine c = { x, y, out, count, a, b, NULL, F32 };
     run_combine(q, F32, &c);
 }
 
-void kernel_add_gradient(const struct queue *q, const float *gradient, float alpha, const float *alpha_there, float *dw,
-                         size_t count)
+void kernel_add_gradient(const struct queue *q, enum element type, const void *gradient, float alpha, const float *alpha_there,
+                         float *dw, size_t count)
 {
-    struct combine c = { dw, gradient, dw, count, 1, alpha, alpha_there };
+    struct combine c = { dw, gradient, dw, count, 1, alpha, alpha_there, type };
     run_combine(q, F32, &c);
 }
 

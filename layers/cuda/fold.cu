@@ -167,7 +167,8 @@ void kernel_fold_weights(const struct queue *q, const struct fold *fold, const f
 /* 8 bytes read, 4 written an element; a few megabytes a step at most. */
 struct gradient {
     struct fold f;
-    const float *from;
+    enum element type;
+    const void *from;
     float *dw;
     float alpha;
     const float *alpha_there; /* device, not NULL: alpha is there */
@@ -183,13 +184,15 @@ DEVICE void unfold_gradient(const struct gradient *a)
     int g = (row % s->stride * s->stride + column % s->stride) * s->c + c;
     size_t d = t / s->c / s->k / s->k;
     float alpha = a->alpha_there ? *a->alpha_there : a->alpha;
-    a->dw[t] += alpha * a->from[((d * b->k + row / s->stride) * b->k + column / s->stride) * b->c + g];
+    float v;
+    load(a->from, ((d * b->k + row / s->stride) * b->k + column / s->stride) * b->c + g, a->type, 1, &v);
+    a->dw[t] += alpha * v;
 }
 KERNEL(unfold_gradients, gradient, unfold_gradient(&a))
 
-void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha,
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
                             const float *alpha_there, float *dw)
 {
-    struct gradient a = { *fold, folded, dw, alpha, alpha_there };
+    struct gradient a = { *fold, type, folded, dw, alpha, alpha_there };
     RUN(unfold_gradients, blocks_for(conv_weight_count(&fold->shape)), 1, q, a);
 }

@@ -40,9 +40,9 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
 
-/* dw += alpha gradient; alpha_there, where not NULL, is alpha on the device. */
-void kernel_add_gradient(const struct queue *q, const float *gradient, float alpha, const float *alpha_there, float *dw,
-                         size_t count);
+/* dw += alpha gradient, of `type`; alpha_there, where not NULL, is alpha on the device. */
+void kernel_add_gradient(const struct queue *q, enum element type, const void *gradient, float alpha, const float *alpha_there,
+                         float *dw, size_t count);
 
 /* to[0..2] = a, b, c: for graphs that read their factors from memory. */
 void kernel_numbers(const struct queue *q, float *to, float a, float b, float c);
@@ -103,8 +103,8 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
                          const struct epilogue *epilogue, void *image);
 /* Weights of any layer to activations; fold->shape may be a plain one. */
 void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);
-/* dw += alpha unfolded; alpha_there, where not NULL, is alpha on the device. */
-void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, const float *folded, float alpha,
+/* dw += alpha unfolded, of `type`; alpha_there, where not NULL, is alpha on the device. */
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
                             const float *alpha_there, float *dw);
 
 /* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
