@@ -207,10 +207,6 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
     enum dnn_tail kind = spec->tail;
     bool adds = kind == DNN_ADD || kind == DNN_SUBTRACT || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
     bool ends = kind == DNN_ADD || kind == DNN_SUBTRACT;
-    if (kind == DNN_COPY) {
-        through(g, spec, CUDNN_POINTWISE_IDENTITY, sums, NULL, result);
-        return;
-    }
     cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, A), kind == DNN_SCALE ? result : NULL);
     if (adds)
         v = through(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
@@ -253,7 +249,7 @@ static unsigned tensors_of(const struct dnn_spec *spec)
     unsigned all = 1u << IMAGE | 1u << CODE | 1u << WEIGHTS;
     all |= adds ? 1u << ADD : 0;
     all |= tail == DNN_MASK_ADD ? 1u << MASK : 0;
-    all |= tail != DNN_PLAIN && tail != DNN_COPY ? 1u << A : 0;
+    all |= tail != DNN_PLAIN ? 1u << A : 0;
     all |= shrinks || tail == DNN_MASK_ADD ? 1u << N : 0;
     return all | (shrinks ? 1u << T : 0);
 }
@@ -445,7 +441,7 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     static const char *const kinds[] = { "forward", "adjoint", "gradient" };
-    static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add", "copy" };
+    static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
     const struct conv_shape *s = &spec->shape;
     snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d%s.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
              tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? "r" : "", s->stride, s->pad, precision_name(spec->precision),

@@ -13,9 +13,8 @@ enum dnn_kind { DNN_FORWARD, DNN_ADJOINT, DNN_GRADIENT };
  *   PLAIN c    SCALE a c    ADD a c + add    SUBTRACT a c - add
  *   SHRINK max(n a c - t, 0)    SHRINK_ADD max(n (a c + add) - t, 0)
  *   MASK_ADD n (a c + add) where mask is not 0, else 0
- *   COPY c, but as an operation of its own, so that other engines compute it
  * add may be where the result goes: each of its elements is read just before it is written. */
-enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SUBTRACT, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_COPY, DNN_TAILS };
+enum dnn_tail { DNN_PLAIN, DNN_SCALE, DNN_ADD, DNN_SUBTRACT, DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD, DNN_TAILS };
 
 struct dnn_spec {
     enum dnn_kind kind;

@@ -14,23 +14,20 @@
 #include "base/tuned.h"
 #include "layers/cuda/gpu.h"
 
-enum { TRIED = 4, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans of a source that are tried, runs of each; bytes */
+enum { TRIED = 8, TIMED = 5, FILE_MOST = 1 << 20 }; /* plans of a source that are tried, runs of each; bytes */
 /* Bytes that move in the time of two short convolutions and passes over dw: an estimate. */
 #define COPIED_MOST ((size_t)32 << 20)
 
-/* Where plans come from. The last two make a gradient in fp32 of bf16 operands, which cuDNN's quickest engines do not. */
-enum source { CUDNN, CUBLAS, CUDNN_TO_FLOAT, CUDNN_THROUGH_COPY, SOURCES };
+/* Where plans come from. */
+enum source { CUDNN, CUBLAS, SOURCES };
 
-/* What is asked of that source for a spec; false: it has no such thing. */
+/* What is asked of that source for a spec; false: it has no such thing. A gradient in bf16 is stored as bf16 by cuDNN, whose
+ * quick engines store nothing else, and as fp32 by cuBLASLt. */
 static bool spec_for(const struct dnn_spec *asked, enum source source, struct dnn_spec *spec)
 {
-    bool gradient = asked->kind == DNN_GRADIENT && asked->precision == PRECISION_BF16;
     *spec = *asked;
-    if (source == CUDNN)
-        return true;
-    spec->float_result |= gradient;
-    spec->tail = source == CUDNN_THROUGH_COPY ? DNN_COPY : asked->tail;
-    return source == CUBLAS ? gemm_fits(asked) : gradient;
+    spec->float_result |= source == CUBLAS && asked->kind == DNN_GRADIENT && asked->precision == PRECISION_BF16;
+    return source == CUDNN || gemm_fits(asked);
 }
 
 bool gpu_has(const struct plan *plan)
@@ -235,7 +232,7 @@ static enum status list(struct gpu *gpu, struct search *s)
         return STATUS_OK;
     TRY(builder(gpu, &handle));
     for (enum source source = 0; source < SOURCES && (most == TRIED || s->count == 0); source++) {
-        int choices[DNN_PROPOSALS] = { 0, 1, 2, 3 }, count = TRIED;
+        int choices[DNN_PROPOSALS] = { 0, 1, 2, 3, 4, 5, 6, 7 }, count = TRIED;
         struct dnn_spec spec;
         if (!spec_for(s->spec, source, &spec))
             continue;

@@ -1,5 +1,5 @@
 /* fake_dnn.c - what cuDNN's graphs of dnn.h compute, by the plain convolutions: in fp32 over operands of the plan's
- * precision, rounded once when the result is stored. Masked adjoints and copies have no plan, so that conv.c does without them. */
+ * precision, rounded once when the result is stored. Masked adjoints have no plan, so that conv.c does without them. */
 #include <cudnn_graph.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -53,7 +53,7 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 
 static bool has_plan(const struct dnn_spec *s, int choice)
 {
-    return choice < (s->tail == DNN_PLAIN ? PROPOSALS : 1) && s->tail != DNN_COPY &&
+    return choice < (s->tail == DNN_PLAIN ? PROPOSALS : 1) &&
            (s->kind != DNN_ADJOINT || s->tail != DNN_MASK_ADD);
 }
 
@@ -88,7 +88,7 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     *out = NULL;
     if (!plan || !g)
         FAIL(STATUS_NOMEM, "out of memory");
-    if (!handle || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->tail != DNN_PLAIN && spec->tail != DNN_COPY) || spec->shape.c % 8 != 0)
+    if (!handle || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->tail != DNN_PLAIN) || spec->shape.c % 8 != 0)
         FAIL(STATUS_BUG, "cuDNN is not asked like that");
     if (!has_plan(spec, choice))
         goto fail;
@@ -182,7 +182,7 @@ static float tail(const struct dnn_spec *s, const struct dnn_operands *o, float 
 {
     const float *number = o->numbers; /* a, n, t */
     bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
-    if (s->tail == DNN_PLAIN || s->tail == DNN_COPY)
+    if (s->tail == DNN_PLAIN)
         return v;
     v *= number[0];
     if (adds)
@@ -264,7 +264,7 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
         !fine(o->code, conv_out_count(&s->shape) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
         !fine(o->weights, conv_weight_count(&s->shape) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
         (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
-        (s->tail != DNN_PLAIN && s->tail != DNN_COPY && !fine(o->numbers, 3 * sizeof(float), 4)))
+        (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
     const struct run whole = { plan->graph, *o };
     if (fake_cuda_queue(handle->stream, run, &whole, sizeof whole) != cudaSuccess)
