@@ -86,6 +86,7 @@ enum { STEP_NUMBERS = 7 };
 
 /* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */
 #define NORM_EPSILON 1e-5 /* of the variance, as in the published networks */
+enum { NORM_SAVED = 4 };   /* floats a channel that norm_forward leaves to norm_backward */
 struct norm_shape {
     size_t rows; /* N*H*W */
     int c;
@@ -179,15 +180,16 @@ struct backend {
     void (*step_sizes)(struct device *device, const double *lambda_max, int count, float lambda, float mu, float *numbers);
     void (*mask_by)(struct device *device, const void *in, const void *mask, const float *nu, void *out, size_t count);
 
-    /* Batch norm. forward saves mean and inverse_std (C each) and adds the batch's mean and unbiased
-     * variance to moments[0..C-1], moments[C..2C-1]. */
+    /* Batch norm. forward saves mean, inverse_std, scale and shift (C each), y = (x - mean) scale + shift before add
+     * and ReLU, and adds the batch's mean and unbiased variance to moments[0..C-1], moments[C..2C-1]. */
     void (*norm_forward)(struct device *device, const struct norm_shape *shape, const void *x,
                          const float *gamma, const float *beta, const void *add, void *y, float *saved,
                          float *moments);
     void (*norm_inference)(struct device *device, const struct norm_shape *shape, const void *x,
                            const float *gamma, const float *beta, const float *running, const void *add,
                            void *y);
-    /* dy is overwritten by dx. dadd (may be NULL) gets or accumulates the gradient of add; dgamma, dbeta +=. */
+    /* x, y, gamma and saved are forward's. dy is overwritten by dx. dadd (NULL if nothing was added) gets or accumulates the
+     * gradient of add; dgamma, dbeta +=. */
     void (*norm_backward)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
                           void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
                           float *dgamma, float *dbeta);

@@ -170,7 +170,7 @@ static void place(struct net *net)
         if (op->conv)
             m->device->ops->conv_place(op->conv, &net->arena);
         if (node->kind == NODE_NORM)
-            op->saved = arena_take(&net->arena, 2 * m->edges[node->out].c * sizeof(float));
+            op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
         if (node->kind == NODE_MAX)
             op->winner = arena_take(&net->arena, edge_count(net, node->out) * sizeof(int32_t));
         scratch = needs > scratch ? needs : scratch;

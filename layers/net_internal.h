@@ -9,7 +9,7 @@
 struct op {
     struct conv *conv;
     struct csc *csc;
-    float *saved;            /* norm: mean, inverse standard deviation */
+    float *saved;            /* norm: what its forward pass saves */
     int32_t *winner;         /* max pool */
     bool in_accumulates;     /* another consumer of `in` comes later in the network, so its gradient is there already */
     bool add_accumulates;

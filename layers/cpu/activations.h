@@ -219,7 +219,7 @@ static void NAME(norm_forward)(struct device *device, const struct norm_shape *s
     const ELEMENT *x = x_;
     int channels = shape->c, used = 1;
     double *partials = cpu_partials(device, channels), rows = (double)shape->rows;
-    float *scale = (float *)(partials + 2 * channels), *shift = scale + channels;
+    float *scale = saved + 2 * channels, *shift = scale + channels;
 #pragma omp parallel num_threads(device->threads)
     {
         size_t from, to;

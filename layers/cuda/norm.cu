@@ -10,11 +10,20 @@ static float *coefficients(const struct queue *q) /* (3, C) */
     return (float *)q->partials + (size_t)KERNELS_MOST_BLOCKS * 2 * 256;
 }
 
-/* Sums per channel: forward of x - origin and its square, backward of g and g (x - mean), where g is dy where
- * y > 0 if there is a ReLU. bf16: 2 bytes forward, 4 to 6 backward, 3 to 4 flops an element; 90%. */
+/* Forward and, where a ReLU shut this off, backward, which must find the same sign: so no compiler is free to leave out
+ * the rounding between product and sum in one of them. */
+DEVICE float normalized(float centred, float scale, float shift)
+{
+    return rounded_product(centred, scale) + shift;
+}
+
+/* Sums per channel: forward of x - origin and its square, backward of g and g (x - mean), where g is dy, but 0 where a
+ * ReLU was shut. bf16: 2 bytes forward, 4 (by x), 6 (by y) or 8 (g written) backward, 3 to 7 flops an element; 90%. */
 struct sums {
-    const void *x, *y, *dy; /* y NULL: no ReLU; dy NULL: forward */
+    const void *x, *y, *dy; /* y, not NULL: tells where the ReLU was open; dy NULL: forward */
     const float *mean;      /* backward */
+    const float *affine;    /* (2, c), not NULL: scale and shift, by which x tells where the ReLU was open */
+    void *g;                /* not NULL: g goes there, for the next pass */
     float *partials;        /* (blocks, 2, c) */
     struct columns s;
 };
@@ -23,9 +32,13 @@ DEVICE void sums(const struct sums *a, enum element type, int width)
 {
     SHARED(float, shared, WIDE *THREADS);
     int c = column_of(&a->s, width);
-    float x[WIDE], g[WIDE], other[WIDE], origin[WIDE], sum[WIDE], product[WIDE];
+    float x[WIDE], g[WIDE], other[WIDE], origin[WIDE], scale[WIDE], shift[WIDE], sum[WIDE], product[WIDE];
     for (int k = 0; k < width; k++)
-        sum[k] = product[k] = origin[k] = 0;
+        sum[k] = product[k] = origin[k] = scale[k] = shift[k] = 0;
+    for (int k = 0; k < width && c < a->s.c && a->affine; k++) {
+        scale[k] = a->affine[c + k];
+        shift[k] = a->affine[a->s.c + c + k];
+    }
     if (c < a->s.c && a->dy)
         for (int k = 0; k < width; k++)
             origin[k] = a->mean[c + k];
@@ -36,11 +49,16 @@ DEVICE void sums(const struct sums *a, enum element type, int width)
         load(a->x, i, type, width, x);
         if (a->dy) {
             load(a->dy, i, type, width, g);
-            if (a->y) {
+            if (a->affine) {
+                for (int k = 0; k < width; k++)
+                    g[k] = normalized(x[k] - origin[k], scale[k], shift[k]) > 0 ? g[k] : 0;
+            } else if (a->y) {
                 load(a->y, i, type, width, other);
                 for (int k = 0; k < width; k++)
                     g[k] = other[k] > 0 ? g[k] : 0;
             }
+            if (a->g)
+                store(a->g, i, type, width, g);
         } else {
             for (int k = 0; k < width; k++)
                 g[k] = x[k] - origin[k];
@@ -67,11 +85,11 @@ struct joined {
     int parts, c;
     size_t rows;
     const void *origin; /* forward: the first row of x; NULL: sums are from 0 */
-    float *saved;       /* (2, c): written forward, read backward */
+    float *saved;       /* (NORM_SAVED, c): written forward, read backward */
     float *moments;     /* forward; NULL: backward */
     const float *gamma, *beta;
     float *dgamma, *dbeta;
-    float *factors;     /* (3, c): a, b, k; forward: scale and shift */
+    float *factors;     /* (3, c), backward: a, b, k */
 };
 
 DEVICE void joined(const struct joined *a, enum element type, int width)
@@ -102,8 +120,8 @@ DEVICE void joined(const struct joined *a, enum element type, int width)
         a->saved[c] = (float)mean;
         double inverse = 1 / sqrt(variance + NORM_EPSILON);
         a->saved[a->c + c] = (float)inverse;
-        a->factors[c] = (float)(a->gamma[c] * inverse);
-        a->factors[a->c + c] = (float)(a->beta[c] - (mean - (float)mean) * inverse * a->gamma[c]); /* the mean's rest */
+        a->saved[2 * a->c + c] = (float)(a->gamma[c] * inverse);
+        a->saved[3 * a->c + c] = (float)(a->beta[c] - (mean - (float)mean) * inverse * a->gamma[c]); /* the mean's rest */
         a->moments[c] += (float)mean;
         a->moments[a->c + c] += (float)(variance * rows / (rows > 1 ? rows - 1 : 1));
     } else {
@@ -120,7 +138,7 @@ KERNELS(joined, joined)
 
 static int run_sums(const struct queue *q, const struct norm_shape *shape, struct sums *a)
 {
-    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy));
+    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->g));
     struct column_grid grid = column_grid(shape->rows, shape->c, width, 16);
     a->partials = (float *)q->partials;
     a->s = grid.s;
@@ -160,7 +178,7 @@ DEVICE void affine(const struct affine *a, enum element type, int width)
         size_t i = row * a->s.c + c;
         load(a->x, i, type, width, v);
         for (int k = 0; k < width; k++)
-            v[k] = (v[k] - mean[k]) * scale[k] + shift[k];
+            v[k] = normalized(v[k] - mean[k], scale[k], shift[k]);
         if (a->add) {
             load(a->add, i, type, width, other);
             for (int k = 0; k < width; k++)
@@ -186,12 +204,11 @@ static void run_affine(const struct queue *q, const struct norm_shape *shape, st
 void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                          const float *beta, const void *add, void *y, float *saved, float *moments, int parts)
 {
-    float *factors = coefficients(q);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, saved, moments,
-                        gamma, beta, NULL, NULL, factors };
-    struct affine a = { x, add, y, factors, factors + shape->c, saved, NULL, false, { 0, 0, 0 } };
+                        gamma, beta, NULL, NULL, NULL };
+    struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false, { 0, 0, 0 } };
     if (parts == 0) {
-        struct sums s = { x, NULL, NULL, NULL, NULL, { 0, 0, 0 } };
+        struct sums s = { x, NULL, NULL, NULL, NULL, NULL, NULL, { 0, 0, 0 } };
         j.parts = run_sums(q, shape, &s);
         j.origin = x;
     }
@@ -206,12 +223,13 @@ void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape
     run_affine(q, shape, &a);
 }
 
-/* dy = a (g + b (x - mean) + k), of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 to 12 bytes, 5 flops an
- * element; 90%. */
+/* dy = a (g + b (x - mean) + k), of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more, dadd 2
+ * or 4 more, 5 to 7 flops an element; 90%. */
 struct back {
-    const void *x, *y;
+    const void *x, *y; /* as of sums */
+    const void *g;     /* dy, or what sums wrote, then with neither y nor dadd here */
     void *dy, *dadd;
-    const float *mean, *abk;
+    const float *mean, *affine, *abk;
     float nu; /* 0: x is no code */
     const float *nu_there; /* device, not NULL: nu is there */
     bool accumulate;
@@ -221,19 +239,26 @@ struct back {
 DEVICE void back(const struct back *a, enum element type, int width)
 {
     int c = column_of(&a->s, width);
-    float x[WIDE], g[WIDE], other[WIDE], p[WIDE], q[WIDE], shift[WIDE];
+    float x[WIDE], g[WIDE], other[WIDE], p[WIDE], q[WIDE], r[WIDE], mean[WIDE], scale[WIDE], shift[WIDE];
     if (c >= a->s.c)
         return;
     float nu = a->nu_there ? *a->nu_there : a->nu;
     for (int k = 0; k < width; k++) { /* a b x + (k - b mean) a, but for the cancellation: mean stays apart */
         p[k] = a->abk[c + k];
         q[k] = a->abk[a->s.c + c + k];
-        shift[k] = a->abk[2 * a->s.c + c + k];
+        r[k] = a->abk[2 * a->s.c + c + k];
+        mean[k] = a->mean[c + k];
+        scale[k] = a->affine ? a->affine[c + k] : 0;
+        shift[k] = a->affine ? a->affine[a->s.c + c + k] : 1;
     }
     for (size_t row = first_row(&a->s); row < a->s.rows; row += row_step(&a->s)) {
         size_t i = row * a->s.c + c;
-        load(a->dy, i, type, width, g);
-        if (a->y) {
+        load(a->g, i, type, width, g);
+        load(a->x, i, type, width, x);
+        if (a->affine) {
+            for (int k = 0; k < width; k++)
+                g[k] = normalized(x[k] - mean[k], scale[k], shift[k]) > 0 ? g[k] : 0;
+        } else if (a->y) {
             load(a->y, i, type, width, other);
             for (int k = 0; k < width; k++)
                 g[k] = other[k] > 0 ? g[k] : 0;
@@ -247,9 +272,8 @@ DEVICE void back(const struct back *a, enum element type, int width)
                 other[k] += g[k];
             store(a->dadd, i, type, width, other);
         }
-        load(a->x, i, type, width, x);
         for (int k = 0; k < width; k++) {
-            g[k] = p[k] * (g[k] + q[k] * (x[k] - a->mean[c + k]) + shift[k]);
+            g[k] = p[k] * (g[k] + q[k] * (x[k] - mean[k]) + r[k]);
             g[k] = nu == 0 ? g[k] : x[k] != 0 ? nu * g[k] : 0;
         }
         store(a->dy, i, type, width, g);
@@ -261,14 +285,18 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
                           const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
                           float *dbeta)
 {
-    const void *gate = shape->relu ? y : NULL;
+    /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.) */
+    const float *affine = shape->relu && !dadd ? saved + 2 * shape->c : NULL;
+    const void *gate = shape->relu && dadd ? y : NULL;
+    void *masked = gate && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
     int width = column_width(shape->c, aligned16(x) && aligned16(gate) && aligned16(dy) && aligned16(dadd));
     struct column_grid grid = column_grid(shape->rows, shape->c, width, 4);
-    struct sums s = { x, gate, dy, saved, NULL, { 0, 0, 0 } };
+    struct sums s = { x, gate, dy, saved, affine, masked, NULL, { 0, 0, 0 } };
     int parts = run_sums(q, shape, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
                         gamma, NULL, dgamma, dbeta, coefficients(q) };
-    struct back a = { x, gate, dy, dadd, saved, coefficients(q), shape->code_nu, shape->code_number, accumulate, grid.s };
+    struct back a = { x, masked ? NULL : gate, masked ? masked : dy, dy, masked ? NULL : dadd, saved, affine,
+                      coefficients(q), shape->code_nu, shape->code_number, accumulate, grid.s };
     run_joined(q, &j);
     RUN_TYPED(back, q->type, width, grid.x, grid.y, q, a);
 }

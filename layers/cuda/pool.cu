@@ -1,8 +1,13 @@
-/* pool.cu - max pooling, mean over an image. A thread takes some channels of one pixel. */
+/* pool.cu - max pooling, mean over an image. */
 #include "layers/cuda/kernel.h"
 
-/* Forward: bf16: 2 bytes an input and 6 (value and winner) an output element, k^2 comparisons; 80%: inputs that
- * windows share come from the cache. Backward as a gather, without atomics: the same bytes. */
+enum { PATCH = 2 }; /* backward, a thread's pixels down and across */
+
+/* A thread takes some channels of one output pixel, backward of PATCH x PATCH input pixels, whose windows it reads once
+ * for all of them: a gather, without atomics. Images are blockIdx.y, so that no index needs division in 64 bits.
+ * bf16: 2 bytes an input and 6 (value and winner) an output element, 3.5 for each input element if the stride is 2;
+ * forward k^2 comparisons an output element, backward, k = 3, 4 an input element; 80%: what windows or patches share comes
+ * from the cache. */
 struct maximum {
     struct pool_shape s;
     const void *from;
@@ -12,63 +17,122 @@ struct maximum {
     bool accumulate;
 };
 
+/* winner[0..width), 16 bytes at a time where width allows. */
+DEVICE void load_winners(const int32_t *winner, int width, int32_t *v)
+{
+    if (width == 1) {
+        v[0] = winner[0];
+    } else {
+        uint4 a = ((const uint4 *)winner)[0], b = ((const uint4 *)winner)[1];
+        v[0] = (int32_t)a.x, v[1] = (int32_t)a.y, v[2] = (int32_t)a.z, v[3] = (int32_t)a.w;
+        v[4] = (int32_t)b.x, v[5] = (int32_t)b.y, v[6] = (int32_t)b.z, v[7] = (int32_t)b.w;
+    }
+}
+
+DEVICE void store_winners(int32_t *winner, int width, const int32_t *v)
+{
+    if (width == 1) {
+        winner[0] = v[0];
+    } else {
+        uint4 a, b;
+        a.x = (uint32_t)v[0], a.y = (uint32_t)v[1], a.z = (uint32_t)v[2], a.w = (uint32_t)v[3];
+        b.x = (uint32_t)v[4], b.y = (uint32_t)v[5], b.z = (uint32_t)v[6], b.w = (uint32_t)v[7];
+        ((uint4 *)winner)[0] = a;
+        ((uint4 *)winner)[1] = b;
+    }
+}
+
+/* v, or the nearest of 0 .. size - 1. */
+DEVICE int clamped(int v, int size)
+{
+    return v < 0 ? 0 : v < size ? v : size - 1;
+}
+
+/* A pixel beyond the edge is taken for the nearest one inside, which the window has, too: so it never wins over the first
+ * one, and all k x k loads are free to run at once. */
+DEVICE void best_of_window(const struct maximum *a, size_t image, int top, int left, int k, int c, enum element type,
+                           int width, float *best, int32_t *at)
+{
+    const struct pool_shape *s = &a->s;
+    float v[WIDE];
+    for (int dy = 0; dy < k; dy++)
+        for (int dx = 0; dx < k; dx++) {
+            int pixel = clamped(top + dy, s->h) * s->w + clamped(left + dx, s->w);
+            load(a->from, (image + pixel) * s->c + c, type, width, v);
+            for (int i = 0; i < width; i++)
+                if ((dy == 0 && dx == 0) || v[i] > best[i]) {
+                    best[i] = v[i];
+                    at[i] = pixel;
+                }
+        }
+}
+
 DEVICE void forward_max(const struct maximum *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
-    size_t groups = s->c / width, t = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (t >= groups * a->ow * a->oh * s->n)
+    unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, pixel = t / groups;
+    if (pixel >= (unsigned)a->oh * a->ow)
         return;
-    size_t n = t / groups / a->ow / a->oh;
-    int c = (int)(t % groups) * width, j = (int)(t / groups % a->ow), i = (int)(t / groups / a->ow % a->oh);
+    int c = (int)(t % groups) * width, i = (int)(pixel / a->ow), j = (int)(pixel % a->ow);
     int top = i * s->stride - s->pad, left = j * s->stride - s->pad;
-    float best[WIDE], v[WIDE];
-    int32_t at[WIDE];
-    for (int k = 0; k < width; k++)
-        at[k] = -1, best[k] = 0;
-    for (int y = top < 0 ? 0 : top; y < top + s->k && y < s->h; y++)
-        for (int x = left < 0 ? 0 : left; x < left + s->k && x < s->w; x++) {
-            load(a->from, ((n * s->h + y) * s->w + x) * s->c + c, type, width, v);
-            for (int k = 0; k < width; k++)
-                if (at[k] < 0 || v[k] > best[k]) {
-                    best[k] = v[k];
-                    at[k] = y * s->w + x;
-                }
-        }
-    size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
-    store(a->to, out, type, width, best);
-    for (int k = 0; k < width; k++)
-        a->winner[out + k] = at[k];
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
+        float best[WIDE];
+        int32_t at[WIDE];
+        for (int k = 0; k < width; k++)
+            at[k] = -1, best[k] = 0;
+        size_t out = (n * a->oh * a->ow + pixel) * s->c + c;
+        if (s->k == 3) /* known to the compiler, which then loads ahead */
+            best_of_window(a, n * s->h * s->w, top, left, 3, c, type, width, best, at);
+        else
+            best_of_window(a, n * s->h * s->w, top, left, s->k, c, type, width, best, at);
+        store(a->to, out, type, width, best);
+        store_winners(a->winner + out, width, at);
+    }
 }
 KERNELS(forward_max, maximum)
+
+/* The first window that reaches row or column v, or 0. */
+DEVICE int first_window(const struct pool_shape *s, int v)
+{
+    int beyond = v + s->pad - s->k; /* the row before a window that starts after it ends */
+    return beyond < 0 ? 0 : beyond / s->stride + 1;
+}
 
 DEVICE void backward_max(const struct maximum *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
-    size_t groups = s->c / width, t = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    if (t >= groups * s->w * s->h * s->n)
+    unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, patch = t / groups;
+    unsigned across = (s->w + PATCH - 1) / PATCH, down = (s->h + PATCH - 1) / PATCH;
+    if (patch >= across * down)
         return;
-    size_t n = t / groups / s->w / s->h;
-    int c = (int)(t % groups) * width, x = (int)(t / groups % s->w), y = (int)(t / groups / s->w % s->h);
-    int from_i = (y + s->pad - s->k + s->stride) / s->stride, from_j = (x + s->pad - s->k + s->stride) / s->stride;
-    if (y + s->pad < s->k)
-        from_i = 0;
-    if (x + s->pad < s->k)
-        from_j = 0;
-    float sum[WIDE], v[WIDE];
-    size_t in = ((n * s->h + y) * s->w + x) * s->c + c;
-    for (int k = 0; k < width; k++)
-        sum[k] = 0;
-    if (a->accumulate)
-        load(a->to, in, type, width, sum);
-    for (int i = from_i; i < a->oh && i * s->stride - s->pad <= y; i++)
-        for (int j = from_j; j < a->ow && j * s->stride - s->pad <= x; j++) {
-            size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
-            load(a->from, out, type, width, v);
+    int c = (int)(t % groups) * width, x = (int)(patch % across) * PATCH, y = (int)(patch / across) * PATCH;
+    int from_i = first_window(s, y), to_i = clamped((y + PATCH - 1 + s->pad) / s->stride, a->oh);
+    int from_j = first_window(s, x), to_j = clamped((x + PATCH - 1 + s->pad) / s->stride, a->ow);
+    int pixel = y * s->w + x;
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
+        float sum[PATCH * PATCH][WIDE], v[WIDE];
+        int32_t winner[WIDE];
+        size_t in = (n * s->h * s->w + pixel) * s->c + c;
+        for (int p = 0; p < PATCH * PATCH; p++) {
             for (int k = 0; k < width; k++)
-                if (a->winner[out + k] == y * s->w + x)
-                    sum[k] += v[k];
+                sum[p][k] = 0;
+            if (a->accumulate && y + p / PATCH < s->h && x + p % PATCH < s->w)
+                load(a->to, in + ((size_t)(p / PATCH) * s->w + p % PATCH) * s->c, type, width, sum[p]);
         }
-    store(a->to, in, type, width, sum);
+        for (int i = from_i; i <= to_i; i++)
+            for (int j = from_j; j <= to_j; j++) {
+                size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
+                load(a->from, out, type, width, v);
+                load_winners(a->winner + out, width, winner);
+                for (int p = 0; p < PATCH * PATCH; p++)
+                    for (int k = 0; k < width; k++)
+                        if (winner[k] == pixel + p / PATCH * s->w + p % PATCH)
+                            sum[p][k] += v[k];
+            }
+        for (int p = 0; p < PATCH * PATCH; p++)
+            if (y + p / PATCH < s->h && x + p % PATCH < s->w)
+                store(a->to, in + ((size_t)(p / PATCH) * s->w + p % PATCH) * s->c, type, width, sum[p]);
+    }
 }
 KERNELS(backward_max, maximum)
 
@@ -80,19 +144,26 @@ static struct maximum maximum(const struct pool_shape *s, const void *from, void
     return a;
 }
 
+/* A grid has at most 65535 rows of blocks. */
+static int image_blocks(int n)
+{
+    return n < 65535 ? n : 65535;
+}
+
 void kernel_max_forward(const struct queue *q, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
 {
     struct maximum a = maximum(s, x, y, winner, false);
-    int width = column_width(s->c, aligned16(x) && aligned16(y));
-    RUN_TYPED(forward_max, q->type, width, blocks_for((size_t)s->n * a.oh * a.ow * (s->c / width)), 1, q, a);
+    int width = column_width(s->c, aligned16(x) && aligned16(y) && aligned16(winner));
+    RUN_TYPED(forward_max, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
 }
 
 void kernel_max_backward(const struct queue *q, const struct pool_shape *s, const void *dy, const int32_t *winner,
                          void *dx, bool accumulate)
 {
     struct maximum a = maximum(s, dy, dx, winner, accumulate);
-    int width = column_width(s->c, aligned16(dy) && aligned16(dx));
-    RUN_TYPED(backward_max, q->type, width, blocks_for((size_t)s->n * s->h * s->w * (s->c / width)), 1, q, a);
+    int width = column_width(s->c, aligned16(dy) && aligned16(dx) && aligned16(winner));
+    size_t patches = (size_t)((s->h + PATCH - 1) / PATCH) * ((s->w + PATCH - 1) / PATCH);
+    RUN_TYPED(backward_max, q->type, width, blocks_for(patches * (s->c / width)), image_blocks(s->n), q, a);
 }
 
 /* Mean over an image, and its reverse: bf16: 2 bytes, 1 flop an element; 80% of the bandwidth for many images. A

@@ -23,6 +23,8 @@ void ref_norm_forward(struct device *device, const struct norm_shape *shape, con
         double inverse = 1 / sqrt(variance / (double)rows + NORM_EPSILON);
         saved[c] = (float)mean;
         saved[channels + c] = (float)inverse;
+        saved[2 * channels + c] = (float)(gamma[c] * inverse);
+        saved[3 * channels + c] = (float)(beta[c] - (mean - (float)mean) * inverse * gamma[c]);
         moments[c] += (float)mean;
         moments[channels + c] += (float)(variance / (rows > 1 ? (double)rows - 1 : 1));
         for (size_t i = c; i < rows * channels; i += channels) {

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "layers/element.h"
 #include "tests/layers/ops.h"
 
 /* ---- batch norm: x (rows, C) ---- */
@@ -60,7 +61,7 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     channel_input(task, "beta", 0);
     task_activations(task, "add", task->add ? count : 0);
     task_result(task, "y", count);
-    task_output(task, "saved", 2 * task->norm.c);
+    task_output(task, "saved", NORM_SAVED * task->norm.c);
     task_output(task, "moments", 2 * task->norm.c);
     task->traffic *= task->add ? 4 : 3;
     return true;
@@ -103,7 +104,7 @@ static void run_inference(struct task *task, int side)
                                             task_data(task, Y, side));
 }
 
-/* saved is that of x; y has zeros where ReLU cut. */
+/* saved is that of x; y has zeros where ReLU cut, which without add x and saved say, too. */
 static bool plan_backward(struct task *task, int draw, const int *fixed)
 {
     static const float factors[] = { 0, 1, 0.75f };
@@ -111,7 +112,8 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     int channels = task->norm.c;
     size_t rows = task->norm.rows, count = rows * channels;
     float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
-    float *saved = malloc(2 * channels * sizeof *saved);
+    float *saved = malloc(NORM_SAVED * channels * sizeof *saved), *gamma = malloc(channels * sizeof *gamma);
+    float *scale = saved + 2 * channels, *shift = scale + channels;
     task->norm.code_nu = fixed ? 0 : PICK(task, factors);
     if (task->norm.code_nu != 0)
         task_numbers(task, draw, &task->norm.code_nu, 1);
@@ -125,13 +127,19 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
             variance += pow(x[r * channels + c] - mean, 2) / (double)rows;
         saved[c] = (float)mean;
         saved[channels + c] = (float)(1 / sqrt(variance + 1e-5));
+        gamma[c] = 1 + 0.5f * random_value(task);
+        scale[c] = gamma[c] * saved[channels + c];
+        shift[c] = 0.5f * random_value(task);
     }
-    for (size_t i = 0; i < count; i++)
-        y[i] = fmaxf(random_value(task), 0);
     task_operand(task, "x", x, count, false, ACTIVATIONS);
+    for (size_t i = 0; i < count; i++) {
+        float centred = element_load(task->device[TESTED]->precision, task->operand[BX].host, i) - saved[i % channels];
+        float v = centred * scale[i % channels] + shift[i % channels];
+        y[i] = fmaxf(task->add ? random_value(task) : v, 0);
+    }
     task_operand(task, "y", y, count, false, ACTIVATIONS);
-    channel_input(task, "gamma", 1);
-    task_operand(task, "saved", saved, 2 * channels, false, FLOATS);
+    task_operand(task, "gamma", gamma, channels, false, FLOATS);
+    task_operand(task, "saved", saved, NORM_SAVED * channels, false, FLOATS);
     task_result(task, "dy", count);
     task_result(task, "dadd", task->add ? count : 0);
     task_output(task, "dgamma", channels);
@@ -144,6 +152,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     free(x);
     free(y);
     free(saved);
+    free(gamma);
     return true;
 }
 
