@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { MOST_PROPOSALS = 8, ALIGNMENT = 16 /* bytes, of every operand */ };
+enum { MOST_PROPOSALS = 8 };
 
 /* to (m, n) = a (m, k) b (k, n), column-major, a and b as they are or transposed. */
 struct gemm_plan {
@@ -53,13 +53,13 @@ static cublasStatus_t describe(struct gemm_plan *p, const struct dnn_spec *spec)
 }
 
 /* Parts of a sum are added up apart and in fp32, in a fixed order. */
-static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t most)
+static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t most, uint32_t alignment)
 {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
-    const uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, alignment = ALIGNMENT;
+    const uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     const uint64_t bytes = most;
     cublasStatus_t error = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                                 &bytes, sizeof bytes);
@@ -72,7 +72,7 @@ static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t most)
 }
 
 /* False where there is no such proposal. */
-static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, size_t most)
+static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, size_t most, uint32_t alignment)
 {
     cublasLtMatmulHeuristicResult_t results[MOST_PROPOSALS];
     cublasLtMatmulPreference_t preference = NULL;
@@ -80,7 +80,7 @@ static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, si
     bool found = false;
     if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
         return false;
-    if (prefer(preference, most) == CUBLAS_STATUS_SUCCESS &&
+    if (prefer(preference, most, alignment) == CUBLAS_STATUS_SUCCESS &&
         cublasLtMatmulAlgoGetHeuristic(handle, p->product, p->a, p->b, p->to, p->to, preference, MOST_PROPOSALS,
                                        results, &count) != CUBLAS_STATUS_SUCCESS)
         count = 0;
@@ -96,7 +96,7 @@ static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, si
 }
 
 enum status gemm_plan_create(struct gemm_plan **out, cublasLtHandle_t handle, const struct dnn_spec *spec, int choice,
-                             size_t most)
+                             size_t most, int alignment)
 {
     enum status status = STATUS_OK;
     struct gemm_plan *p = calloc(1, sizeof *p);
@@ -104,7 +104,7 @@ enum status gemm_plan_create(struct gemm_plan **out, cublasLtHandle_t handle, co
     if (!p)
         FAIL(STATUS_NOMEM, "out of memory for a plan of matrices");
     p->kind = spec->kind;
-    if (describe(p, spec) != CUBLAS_STATUS_SUCCESS || !propose(p, handle, choice, most))
+    if (describe(p, spec) != CUBLAS_STATUS_SUCCESS || !propose(p, handle, choice, most, (uint32_t)alignment))
         goto fail; /* not an error */
     *out = p;
     return STATUS_OK;
@@ -127,13 +127,13 @@ void gemm_plan_destroy(struct gemm_plan *p)
 }
 
 enum status gemm_run(const struct gemm_plan *p, cublasLtHandle_t handle, cudaStream_t stream,
-                     const struct dnn_operands *o, void *workspace)
+                     const struct dnn_operands *o, float beta, void *workspace)
 {
     enum status status = STATUS_OK;
-    const float one = 1, zero = 0;
+    const float one = 1;
     const void *a = p->kind == DNN_GRADIENT ? o->image : o->weights, *b = p->kind == DNN_FORWARD ? o->image : o->code;
     void *to = (void *)(p->kind == DNN_FORWARD ? o->code : p->kind == DNN_ADJOINT ? o->image : o->weights);
-    cublasStatus_t error = cublasLtMatmul(handle, p->product, &one, a, p->a, b, p->b, &zero, to, p->to, to, p->to,
+    cublasStatus_t error = cublasLtMatmul(handle, p->product, &one, a, p->a, b, p->b, &beta, to, p->to, to, p->to,
                                           &p->algorithm, workspace, p->workspace, stream);
     if (error != CUBLAS_STATUS_SUCCESS)
         FAIL(STATUS_LOST, "cuBLASLt: %s", cublasLtGetStatusString(error));

@@ -15,13 +15,13 @@ struct gemm_plan;
 bool gemm_fits(const struct dnn_spec *spec);
 
 /* cuBLASLt's `choice`-th proposal (0: the one that its heuristics rank first) among those that need at most `most`
- * bytes of workspace and repeat bits. *plan is NULL where there is none: not an error. */
+ * bytes of workspace and repeat bits. alignment: bytes, of every operand. *plan is NULL where there is none: not an error. */
 enum status gemm_plan_create(struct gemm_plan **plan, cublasLtHandle_t handle, const struct dnn_spec *spec, int choice,
-                             size_t most);
+                             size_t most, int alignment);
 void gemm_plan_destroy(struct gemm_plan *plan); /* NULL is fine */
 
-/* Queued on the stream. workspace: `most` bytes. */
+/* result = product + beta result, queued on the stream. workspace: `most` bytes. */
 enum status gemm_run(const struct gemm_plan *plan, cublasLtHandle_t handle, cudaStream_t stream,
-                     const struct dnn_operands *operands, void *workspace);
+                     const struct dnn_operands *operands, float beta, void *workspace);
 
 #endif

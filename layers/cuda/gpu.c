@@ -187,6 +187,8 @@ static void close_device(struct device *device)
     for (int i = 0; i < GPU_BUILDERS; i++)
         if (gpu->builders[i])
             cudnnDestroy(gpu->builders[i]);
+    for (int i = 0; i < GPU_LINEARS; i++)
+        gpu_forget_linear(&gpu->linear[i]);
     if (gpu->gemm)
         cublasLtDestroy(gpu->gemm);
     cudaFree(gpu->workspace);
@@ -287,6 +289,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
                                .stream = stream, .wait = wait, .pin = pin, .unpin = unpin, .stage = stage };
     cuda_fill_table(table);
     gpu_fill_conv(table);
+    gpu_fill_linear(table);
     gpu_fill_graph(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
     TRY(gpu_init_plans(gpu, index));

@@ -16,7 +16,13 @@ struct plan {
     bool float_result; /* it stores fp32 */
 };
 
-enum { GPU_BUILDERS = 16 }; /* threads that build plans */
+enum { GPU_BUILDERS = 16, GPU_LINEARS = 4 }; /* threads that build plans; shapes of classifiers whose plans are kept */
+
+/* By enum dnn_kind; NULL: none. */
+struct linear_plans {
+    int n, c, k;
+    struct gemm_plan *plans[3];
+};
 
 struct gpu {
     struct cuda_device base;
@@ -31,6 +37,8 @@ struct gpu {
     int index;                 /* of the GPU on this host */
     cudnnHandle_t dnn, builders[GPU_BUILDERS]; /* builders: of threads that build plans; NULL: not yet */
     cublasLtHandle_t gemm;
+    struct linear_plans linear[GPU_LINEARS];
+    int next_linear;
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
     struct status_record failure;
@@ -69,6 +77,10 @@ enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_o
 enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks);
 
 void gpu_fill_conv(struct backend *table); /* conv.c */
+
+/* linear.c */
+void gpu_fill_linear(struct backend *table);
+void gpu_forget_linear(struct linear_plans *plans);
 
 /* graph.c. Nothing where CSC_CUDA_GRAPH is 0. */
 void gpu_fill_graph(struct backend *table);

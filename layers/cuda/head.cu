@@ -30,22 +30,17 @@ DEVICE void forward_linear(const struct linear *a)
 }
 KERNEL(forward_linear_all, linear, forward_linear(&a))
 
-/* dw += dy^T x and db += dy^T 1: a thread per weight, x read coalesced. Bound by the cache. */
+/* dw += dy^T x: a thread per weight, x read coalesced. Bound by the cache. */
 DEVICE void weight_gradient(const struct linear *a)
 {
     size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (at >= (size_t)a->k * a->c)
         return;
     int k = (int)(at / a->c), c = (int)(at % a->c);
-    float sum = 0, bias = 0;
-    for (int i = 0; i < a->n; i++) {
-        float dy = a->dy[(size_t)i * a->k + k];
-        sum += dy * a->x[(size_t)i * a->c + c];
-        bias += dy;
-    }
+    float sum = 0;
+    for (int i = 0; i < a->n; i++)
+        sum += a->dy[(size_t)i * a->k + k] * a->x[(size_t)i * a->c + c];
     a->dw[at] += sum;
-    if (c == 0)
-        a->db[k] += bias;
 }
 KERNEL(weight_gradient_all, linear, weight_gradient(&a))
 
@@ -62,6 +57,35 @@ DEVICE void input_gradient(const struct linear *a)
 }
 KERNEL(input_gradient_all, linear, input_gradient(&a))
 
+/* y = b in every row: 4 bytes an element. */
+DEVICE void spread_bias(const struct linear *a)
+{
+    size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (at < (size_t)a->n * a->k)
+        a->y[at] = a->b[at % a->k];
+}
+KERNEL(spread_bias_all, linear, spread_bias(&a))
+
+/* db += dy^T 1: a block takes COLUMNS of them, its threads' rows are joined in a fixed order. 4 bytes, 1 flop an element. */
+enum { COLUMNS = 32, ROWS = THREADS / COLUMNS };
+
+DEVICE void bias_gradient(const struct linear *a)
+{
+    SHARED(float, shared, THREADS);
+    int k = (int)blockIdx.x * COLUMNS + threadIdx.x % COLUMNS, row = threadIdx.x / COLUMNS;
+    float sum = 0;
+    for (int i = row; k < a->k && i < a->n; i += ROWS)
+        sum += a->dy[(size_t)i * a->k + k];
+    shared[threadIdx.x] = sum;
+    __syncthreads();
+    if (row > 0 || k >= a->k)
+        return;
+    for (int i = 1; i < ROWS; i++)
+        sum += shared[i * COLUMNS + threadIdx.x];
+    a->db[k] += sum;
+}
+KERNEL(bias_gradient_all, linear, bias_gradient(&a))
+
 void kernel_linear_forward(const struct queue *q, int n, int c, int k, const float *x, const float *w, const float *b,
                            float *y)
 {
@@ -69,12 +93,28 @@ void kernel_linear_forward(const struct queue *q, int n, int c, int k, const flo
     RUN(forward_linear_all, blocks_for((size_t)n * k * WARP), 1, q, a);
 }
 
-void kernel_linear_backward(const struct queue *q, int n, int c, int k, const float *x, const float *w,
-                            const float *dy, float *dx, float *dw, float *db)
+void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy, float *dx)
 {
-    struct linear a = { n, c, k, x, w, NULL, dy, NULL, dx, dw, db };
-    RUN(weight_gradient_all, blocks_for((size_t)k * c), 1, q, a);
+    struct linear a = { n, c, k, NULL, w, NULL, dy, NULL, dx, NULL, NULL };
     RUN(input_gradient_all, blocks_for((size_t)n * c), 1, q, a);
+}
+
+void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy, float *dw)
+{
+    struct linear a = { n, c, k, x, NULL, NULL, dy, NULL, NULL, dw, NULL };
+    RUN(weight_gradient_all, blocks_for((size_t)k * c), 1, q, a);
+}
+
+void kernel_spread_bias(const struct queue *q, int n, int k, const float *b, float *y)
+{
+    struct linear a = { n, 0, k, NULL, NULL, b, NULL, y, NULL, NULL, NULL };
+    RUN(spread_bias_all, blocks_for((size_t)n * k), 1, q, a);
+}
+
+void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, float *db)
+{
+    struct linear a = { n, 0, k, NULL, NULL, NULL, dy, NULL, NULL, NULL, db };
+    RUN(bias_gradient_all, (k + COLUMNS - 1) / COLUMNS, 1, q, a);
 }
 
 /* Softmax cross-entropy with label smoothing: a warp per image; 4 bytes read thrice, twice from the cache, and 4

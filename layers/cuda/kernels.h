@@ -74,8 +74,10 @@ void kernel_mean_backward(const struct queue *q, int n, int hw, int c, const flo
 
 void kernel_linear_forward(const struct queue *q, int n, int c, int k, const float *x, const float *w, const float *b,
                            float *y);
-void kernel_linear_backward(const struct queue *q, int n, int c, int k, const float *x, const float *w,
-                            const float *dy, float *dx, float *dw, float *db);
+void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy, float *dx);
+void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy, float *dw);
+void kernel_spread_bias(const struct queue *q, int n, int k, const float *b, float *y);
+void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, float *db);
 void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *mean, float *dlogits);
 

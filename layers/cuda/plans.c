@@ -37,7 +37,7 @@ bool gpu_has(const struct plan *plan)
 
 enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands)
 {
-    return plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, gpu->workspace)
+    return plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, 0, gpu->workspace)
                       : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
 }
 
@@ -52,7 +52,7 @@ static enum status create_plan(struct gpu *gpu, cudnnHandle_t handle, const stru
         return STATUS_OK;
     plan->float_result = spec.float_result || spec.precision != PRECISION_BF16;
     choice %= DNN_PROPOSALS;
-    return source == CUBLAS ? gemm_plan_create(&plan->gemm, gpu->gemm, &spec, choice, GPU_WORKSPACE)
+    return source == CUBLAS ? gemm_plan_create(&plan->gemm, gpu->gemm, &spec, choice, GPU_WORKSPACE, 16)
                             : dnn_plan_create(&plan->dnn, handle, NULL, &spec, choice, GPU_WORKSPACE);
 }
 

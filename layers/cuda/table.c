@@ -157,18 +157,6 @@ static void mean_backward(struct device *device, int n, int hw, int c, const flo
     kernel_mean_backward(cuda_queue(device), n, hw, c, dy, dx);
 }
 
-static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
-                           float *y)
-{
-    kernel_linear_forward(cuda_queue(device), n, c, k, x, w, b, y);
-}
-
-static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
-                            float *dx, float *dw, float *db)
-{
-    kernel_linear_backward(cuda_queue(device), n, c, k, x, w, dy, dx, dw, db);
-}
-
 static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *mean, float *dlogits)
 {
@@ -205,8 +193,6 @@ void cuda_fill_table(struct backend *table)
     table->max_backward = max_backward;
     table->mean_forward = mean_forward;
     table->mean_backward = mean_backward;
-    table->linear_forward = linear_forward;
-    table->linear_backward = linear_backward;
     table->cross_entropy = cross_entropy;
     table->sgd = sgd;
     table->normalize_rows = normalize_rows;

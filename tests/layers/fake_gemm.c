@@ -149,7 +149,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (!handle || c != d || !matches(product, a, b, d, &depth) ||
         preference->scheme & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < PROPOSALS && i < room; i++) {
+    for (int i = 0; i < PROPOSALS && i < room && d->rows > 1 && d->columns > 1 && depth > 1; i++) { /* none of vectors */
         results[i] = (cublasLtMatmulHeuristicResult_t){ .workspaceSize = (size_t)i * WORKSPACE,
                                                         .state = i * WORKSPACE <= (int64_t)preference->workspace
                                                                      ? CUBLAS_STATUS_SUCCESS
