@@ -148,6 +148,9 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     c->folds = shape->c % 8 != 0;
     if (!c->folds)
         c->fold.folded = *shape;
+    else if (c->fold.folded.c > KERNELS_FOLDED_MOST)
+        FAIL(STATUS_USAGE, "a GPU takes up to %d channels that are no multiple of 8, with stride %d: not %d",
+             KERNELS_FOLDED_MOST / (shape->stride * shape->stride), shape->stride, shape->c);
     const struct conv_shape *s = &c->fold.folded;
     size_t in = image_count(c), out = conv_out_count(s);
     c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;

@@ -90,27 +90,23 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
               blocks_for((size_t)b->n * b->h * b->w * (b->c / WIDE)), 1, q, a);
 }
 
-/* Channels 8 g .. of a block to their pixels, with the adjoint's epilogue. bf16: 2 bytes read, with rows k" times as many, up to
- * 4 of the epilogue, 2 written, up to 6 flops an element; 60% of the bandwidth, since pixels are single elements here. */
+/* Blocks of pixels to the image, with the adjoint's epilogue: a CUDA block takes `across` of a row, gathers them in shared
+ * memory, and goes along the rows of the image. bf16: 2 bytes read, with rows k" times as many, up to 4 of the epilogue, 2 written,
+ * up to 6 flops an element; 75% of the bandwidth, since pixels are single elements here. */
 struct unfolding {
     struct fold f;
     struct epilogue e;
     enum element result;
     const void *from;
     void *to;
-    int bh, bw; /* blocks that cover the image: some may lie behind the folded one */
+    int bh;            /* rows of blocks that cover the image: some may lie behind the folded one */
+    int across, tiles; /* blocks that a CUDA block takes; of those in a row */
 };
 
-DEVICE void unfold_image(const struct unfolding *a, enum element type, int width)
+DEVICE void gather_block(const struct unfolding *a, size_t n, int I, int J, int g, float *v)
 {
-    const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
-    size_t groups = b->c / WIDE, t = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    (void)width;
-    if (t >= groups * a->bw * a->bh * s->n)
-        return;
-    size_t n = t / groups / a->bw / a->bh;
-    int g = (int)(t % groups) * WIDE, J = (int)(t / groups % a->bw), I = (int)(t / groups / a->bw % a->bh);
-    float v[WIDE], part[WIDE];
+    const struct conv_shape *b = &a->f.folded;
+    float part[WIDE];
     for (int k = 0; k < WIDE; k++)
         v[k] = 0;
     for (int column = first_column(&a->f, J); I < b->h && J < b->w && column <= last_column(&a->f, J); column++) {
@@ -118,15 +114,36 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
         for (int k = 0; k < WIDE; k++)
             v[k] += part[k];
     }
+}
+
+DEVICE void unfold_image(const struct unfolding *a, enum element type, int width)
+{
+    SHARED(float, shared, WIDE *THREADS);
+    const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
+    int groups = b->c / WIDE, tile = (int)(blockIdx.x % a->tiles), I = (int)(blockIdx.x / a->tiles % a->bh);
+    size_t n = blockIdx.x / a->tiles / a->bh;
+    int J = tile * a->across + (int)threadIdx.x / groups, g = (int)threadIdx.x % groups * WIDE;
+    float v[WIDE];
+    (void)width;
+    if ((int)threadIdx.x < a->across * groups) {
+        gather_block(a, n, I, J, g, v);
+        for (int k = 0; k < WIDE; k++)
+            shared[(threadIdx.x / groups) * b->c + g + k] = v[k];
+    }
+    __syncthreads();
     const struct epilogue e = with_numbers(&a->e);
-    for (int k = 0; k < WIDE; k++) {
-        int c = (g + k) % s->c, place = (g + k) / s->c;
-        int y = I * s->stride + place / s->stride - s->pad, x = J * s->stride + place % s->stride - s->pad;
-        if (place >= s->stride * s->stride || y < 0 || y >= s->h || x < 0 || x >= s->w)
-            continue;
-        size_t at = ((n * s->h + y) * s->w + x) * s->c + c;
-        apply_epilogue(&e, NULL, at, type, 1, &v[k]);
-        store(a->to, at, type, 1, &v[k]);
+    int row = s->stride * s->c; /* elements of a block in a row of the image */
+    int first = (tile * a->across * s->stride - s->pad) * s->c;
+    for (int u = 0; u < s->stride; u++) {
+        int y = I * s->stride + u - s->pad;
+        for (int i = threadIdx.x; y >= 0 && y < s->h && i < a->across * row; i += THREADS) {
+            if (first + i < 0 || first + i >= s->w * s->c)
+                continue;
+            size_t at = (n * s->h + y) * s->w * s->c + first + i;
+            float pixel = shared[i / row * b->c + u * row + i % row];
+            apply_epilogue(&e, NULL, at, type, 1, &pixel);
+            store(a->to, at, type, 1, &pixel);
+        }
     }
 }
 KERNELS(unfold_image, unfolding)
@@ -134,10 +151,11 @@ KERNELS(unfold_image, unfolding)
 void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
                          const struct epilogue *e, void *image)
 {
-    const struct conv_shape *s = &fold->shape, *b = &fold->folded;
+    const struct conv_shape *s = &fold->shape;
     int bh = ceil_div(s->h + s->pad, s->stride), bw = ceil_div(s->w + s->pad, s->stride);
-    struct unfolding a = { *fold, *e, result, folded, image, bh, bw };
-    RUN_TYPED(unfold_image, q->type, 1, blocks_for((size_t)s->n * bh * bw * (b->c / WIDE)), 1, q, a);
+    int across = THREADS / (fold->folded.c / WIDE), tiles = ceil_div(bw, across);
+    struct unfolding a = { *fold, *e, result, folded, image, bh, across, tiles };
+    RUN_TYPED(unfold_image, q->type, 1, (size_t)s->n * bh * tiles, 1, q, a);
 }
 
 /* Weights: 4 bytes read, 2 written; a few megabytes a step at most, so an element a thread. */

@@ -92,6 +92,7 @@ void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const fl
  * padding over blocks of s x s pixels: image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"),
  *     k" = ceil(k / s)   H" = H' - 1 + k"   C" = s s C, rounded up to 8 with zeros.
  * With rows, for few channels, the k" pixels that a row of the kernel meets lie side by side: folded (N,H",W',k" C"). */
+#define KERNELS_FOLDED_MOST 2048 /* C" */
 struct fold {
     struct conv_shape shape;  /* of the plain convolution */
     struct conv_shape folded; /* stride 1, pad 0; without rows */
