@@ -43,6 +43,8 @@ enum status conv_shape_check(const struct conv_shape *shape);
 enum conv_use { CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4, CONV_STACKED = 8, CONV_CODING = 16, CONV_ADDING = 32 };
 enum { CONV_TERMS = 3 };
 
+enum { DEVICE_LANES = 4 };
+
 /* One planned convolution; a backend embeds this first. */
 struct conv {
     struct device *device;
@@ -137,6 +139,15 @@ struct backend {
     enum status (*recorded)(struct device *device, struct device_graph **graph);
     enum status (*replay)(struct device *device, struct device_graph *graph);
     void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
+
+    /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i < DEVICE_LANES,
+     * up to the next lane or join. Every lane comes after all that was queued before fork, and before all that follows join, which
+     * is queued as ever; join comes even where something failed. Between fork and join nothing is called that waits, takes memory,
+     * or copies from or to the host, and no two lanes share scratch or a convolution. All three are NULL on a device that does one
+     * thing at a time. */
+    void (*fork)(struct device *device);
+    void (*lane)(struct device *device, int i);
+    void (*join)(struct device *device);
 
     /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
