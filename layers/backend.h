@@ -46,6 +46,8 @@ enum conv_use {
 };
 enum { CONV_TERMS = 3 };
 
+enum { DEVICE_LANES = 4 };
+
 /* One planned convolution; a backend embeds this first. */
 struct conv {
     struct device *device;
@@ -141,6 +143,15 @@ struct backend {
     enum status (*recorded)(struct device *device, struct device_graph **graph);
     enum status (*replay)(struct device *device, struct device_graph *graph);
     void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
+
+    /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i < DEVICE_LANES,
+     * up to the next lane or join. Every lane comes after all that was queued before fork, and before all that follows join, which
+     * is queued as ever; join comes even where something failed. Between fork and join nothing is called that waits, takes memory,
+     * or copies from or to the host, and no two lanes share scratch or a convolution. All three are NULL on a device that does one
+     * thing at a time. */
+    void (*fork)(struct device *device);
+    void (*lane)(struct device *device, int i);
+    void (*join)(struct device *device);
 
     /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);

@@ -242,7 +242,8 @@ static void place(struct model *m)
         csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
     }
-    m->scratch = arena_take(&m->arena, scratch);
+    m->lane_scratch = (scratch + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    m->scratch = arena_take(&m->arena, m->lane_scratch * (m->device->ops->fork ? DEVICE_LANES : 1));
 }
 
 enum status model_create(struct model **out, struct device *device, const struct model_config *config)
@@ -433,23 +434,33 @@ void model_running_tensor(const struct model *m, int index, char name[80], size_
 
 /* ---- step sizes ---- */
 
+/* In lanes, since one image leaves a GPU idle; convergence waits for results. */
 static enum status each_power(struct model *m, int iterations)
 {
     enum status status = STATUS_OK;
+    const struct backend *ops = m->device->ops;
+    bool lanes = ops->fork && iterations > 0;
+    if (lanes)
+        ops->fork(m->device);
     for (int i = 0; m->power && i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
         if (node->kind != NODE_CSC)
             continue;
         struct csc_power *power = m->power[node->csc];
         const float *w = m->weights + m->params[node->param].offset;
+        int lane = lanes ? node->csc % DEVICE_LANES : 0;
+        if (lanes)
+            ops->lane(m->device, lane);
         if (iterations > 0)
-            TRY(csc_power_advance(power, w, iterations, m->scratch));
+            TRY(csc_power_advance(power, w, iterations, m->scratch + (size_t)lane * m->lane_scratch));
         else {
             TRY(csc_power_start(power, m->config.seed, (uint64_t)node->csc));
             TRY(csc_power_converge(power, w, m->scratch));
         }
     }
 fail:
+    if (lanes)
+        ops->join(m->device);
     return status;
 }
 

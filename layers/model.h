@@ -76,7 +76,8 @@ struct model {
     float *numbers;             /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
     double *quotients;          /* (csc_count) device */
     struct tape tape;           /* of model_advance_step_sizes */
-    void *scratch;
+    char *scratch;              /* lane_scratch bytes for each of the device's lanes */
+    size_t lane_scratch;
     uint64_t version;           /* changes whenever weights do */
 };
 

@@ -261,6 +261,7 @@ void trace_start(struct device *device)
     table.power = own->power ? power : NULL;
     table.zero = zero;
     table.record = NULL; /* nothing is called when it is replayed */
+    table.fork = NULL;   /* one operation after another */
     table.mask = mask;
     table.mask_by = own->mask_by ? mask_by : NULL;
     table.blend = blend;

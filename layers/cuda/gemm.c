@@ -126,6 +126,11 @@ void gemm_plan_destroy(struct gemm_plan *p)
     free(p);
 }
 
+size_t gemm_workspace(const struct gemm_plan *p)
+{
+    return p->workspace;
+}
+
 enum status gemm_run(const struct gemm_plan *p, cublasLtHandle_t handle, cudaStream_t stream,
                      const struct dnn_operands *o, float beta, void *workspace)
 {

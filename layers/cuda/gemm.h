@@ -19,8 +19,9 @@ bool gemm_fits(const struct dnn_spec *spec);
 enum status gemm_plan_create(struct gemm_plan **plan, cublasLtHandle_t handle, const struct dnn_spec *spec, int choice,
                              size_t most, int alignment);
 void gemm_plan_destroy(struct gemm_plan *plan); /* NULL is fine */
+size_t gemm_workspace(const struct gemm_plan *plan); /* bytes */
 
-/* result = product + beta result, queued on the stream. workspace: `most` bytes. */
+/* result = product + beta result, queued on the stream. workspace: as many bytes as gemm_workspace says. */
 enum status gemm_run(const struct gemm_plan *plan, cublasLtHandle_t handle, cudaStream_t stream,
                      const struct dnn_operands *operands, float beta, void *workspace);
 

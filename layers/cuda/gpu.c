@@ -1,4 +1,4 @@
-/* gpu.c - the CUDA device: memory and copies. One stream, and one for batches that come ahead; the host
+/* gpu.c - the CUDA device: memory and copies. One stream (several in lanes.c), and one for batches that come ahead; the host
  * waits for copies back only, and for a batch's arrival before its memory is somebody else's. While the stream is
  * recorded (graph.c) there are neither. */
 #include "layers/cuda/gpu.h"
@@ -182,8 +182,7 @@ static void close_device(struct device *device)
 {
     struct gpu *gpu = of(device);
     gpu_finish_plans(gpu);
-    if (gpu->dnn)
-        cudnnDestroy(gpu->dnn);
+    gpu_finish_lanes(gpu);
     for (int i = 0; i < GPU_BUILDERS; i++)
         if (gpu->builders[i])
             cudnnDestroy(gpu->builders[i]);
@@ -191,8 +190,6 @@ static void close_device(struct device *device)
         gpu_forget_linear(&gpu->linear[i]);
     if (gpu->gemm)
         cublasLtDestroy(gpu->gemm);
-    cudaFree(gpu->workspace);
-    cudaFree(gpu->base.queue.partials);
     cudaFree(gpu->base.result);
     cudaFree(gpu->base.staging);
     cudaFree(gpu->ahead.memory);
@@ -202,8 +199,6 @@ static void close_device(struct device *device)
         cudaEventDestroy(gpu->ahead.used);
     if (gpu->copies)
         cudaStreamDestroy(gpu->copies);
-    if (gpu->stream)
-        cudaStreamDestroy(gpu->stream);
     free(gpu);
 }
 
@@ -246,7 +241,7 @@ static enum status start(struct gpu *gpu, int index)
     cudaError_t error = cudaSetDevice(index);
     gpu->index = index;
     if (error == cudaSuccess)
-        error = cudaStreamCreateWithFlags(&gpu->stream, cudaStreamNonBlocking);
+        error = gpu_allocate_lanes(gpu);
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&gpu->copies, cudaStreamNonBlocking);
     if (error == cudaSuccess)
@@ -254,22 +249,22 @@ static enum status start(struct gpu *gpu, int index)
     if (error == cudaSuccess)
         error = cudaEventCreateWithFlags(&gpu->ahead.used, cudaEventDisableTiming);
     if (error == cudaSuccess)
-        error = cudaMalloc(&gpu->workspace, GPU_WORKSPACE);
-    if (error == cudaSuccess)
-        error = cudaMalloc(&gpu->base.queue.partials, KERNELS_PARTIAL_BYTES);
-    if (error == cudaSuccess)
         error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULTS * sizeof *gpu->base.result);
     if (error != cudaSuccess)
         FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE,
              "GPU %d cannot be used: %s", index, cudaGetErrorString(error));
-    cudnnStatus_t dnn = cudnnCreate(&gpu->dnn);
-    if (dnn == CUDNN_STATUS_SUCCESS)
-        dnn = cudnnSetStream(gpu->dnn, gpu->stream);
+    cudnnStatus_t dnn = CUDNN_STATUS_SUCCESS;
+    for (int i = 0; i < DEVICE_LANES && dnn == CUDNN_STATUS_SUCCESS; i++) {
+        dnn = cudnnCreate(&gpu->lanes[i].dnn);
+        if (dnn == CUDNN_STATUS_SUCCESS)
+            dnn = cudnnSetStream(gpu->lanes[i].dnn, gpu->lanes[i].stream);
+    }
     if (dnn != CUDNN_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuDNN cannot be used: %s", cudnnGetErrorString(dnn));
     cublasStatus_t gemm = cublasLtCreate(&gpu->gemm);
     if (gemm != CUBLAS_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuBLASLt cannot be used: %s", cublasLtGetStatusString(gemm));
+    gpu_use_lane(gpu, 0);
 fail:
     return status;
 }
@@ -291,10 +286,10 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     gpu_fill_conv(table);
     gpu_fill_linear(table);
     gpu_fill_graph(table);
+    gpu_fill_lanes(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
     TRY(gpu_init_plans(gpu, index));
     snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());
-    gpu->base.queue.stream = gpu->stream;
     gpu->base.queue.type = precision == PRECISION_BF16 ? BF16 : F32;
     *device = &gpu->base.base;
     gpu = NULL;

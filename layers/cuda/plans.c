@@ -37,8 +37,15 @@ bool gpu_has(const struct plan *plan)
 
 enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands)
 {
-    return plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, 0, gpu->workspace)
-                      : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
+    enum status status;
+    int lane = gpu->lane;
+    if ((plan->gemm ? gemm_workspace(plan->gemm) : plan->dnn->workspace) > gpu->lanes[lane].workspace_bytes)
+        gpu_move_to_lane(gpu, 0); /* which has enough for all */
+    status = plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, 0, gpu->workspace)
+                        : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
+    if (gpu->lane != lane)
+        gpu_move_to_lane(gpu, lane);
+    return status;
 }
 
 /* choice: of the source's proposals, and the source. */

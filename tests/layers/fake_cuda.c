@@ -14,7 +14,7 @@
 
 enum { MOST_ALLOCATIONS = 256 };
 #define DEVICE_BYTES ((size_t)4 << 30)
-#define FILLED_BYTES ((size_t)64 << 20) /* larger ones stay as the kernel gives them */
+#define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
 
 static struct allocation {
     char *memory;
@@ -30,8 +30,9 @@ struct fake_stream {
     int late_count;
 };
 struct fake_event {
-    bool recorded, stuck, captured;
+    bool recorded, stuck;
     cudaStream_t stream;
+    struct fake_mark mark;
     double ms;
 };
 static struct { char *memory; size_t bytes; } locked[MOST_LOCKED];
@@ -283,8 +284,8 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     (void)flags;
     if (event->recorded && event->stuck)
         return cudaErrorInvalidValue;
-    if (event->captured || fake_graph_captures(stream)) /* across the capture's border */
-        return fake_graph_forbids(cudaErrorStreamCaptureIsolation);
+    if (event->mark.capture || fake_graph_captures(stream))
+        return fake_graph_follow(stream, &event->mark);
     if (event->recorded)
         do_late(event->stream);
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
@@ -316,7 +317,7 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 {
     if (!event->recorded || event->stuck)
         return event->recorded ? cudaErrorNotReady : cudaErrorInvalidValue;
-    if (event->captured)
+    if (event->mark.capture)
         return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     do_late(event->stream);
     return cudaSuccess;
@@ -325,13 +326,14 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream,
-                                  .captured = fake_graph_captures(stream), .ms = clock_ms };
+                                  .ms = clock_ms };
+    fake_graph_mark(stream, &event->mark);
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    if (event->captured)
+    if (event->mark.capture)
         return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (event->recorded)
         do_late(event->stream);

@@ -19,6 +19,15 @@ cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const voi
 /* The copies that were queued on a stream are done before what comes now. */
 cudaError_t fake_cuda_catch_up(cudaStream_t stream);
 
+/* How far a captured stream had come in each stream of its capture; capture 0: it was not captured. */
+enum { FAKE_CAPTURED = 8 };
+struct fake_mark {
+    int capture, seen[FAKE_CAPTURED];
+};
+void fake_graph_mark(cudaStream_t stream, struct fake_mark *mark);
+/* The stream comes after what is marked, and into the capture with it. */
+cudaError_t fake_graph_follow(cudaStream_t stream, const struct fake_mark *mark);
+
 /* fake_graph.c. forbids: cudaSuccess, but while a stream is being captured that error, and the capture fails. */
 bool fake_graph_captures(cudaStream_t stream);
 bool fake_graph_captures_any(void);

@@ -1,6 +1,8 @@
 /* fake_graph.c - CUDA's graphs over fake_cuda.c. While a stream is captured, what is queued on it is kept, with a copy of its
  * arguments, and not done; a call that would have to wait, takes memory or copies from or to the host is refused and spoils the
- * capture, as does an event that leaves or enters it. One stream at a time. */
+ * capture, as does an event that leaves or enters it, or work on a stream that is not captured. One capture at a time, of a stream
+ * and of those that wait for events of it: they must be waited for in their turn before it ends. A graph's streams take turns, as
+ * far as events let them, so that memory shared by what runs side by side shows. */
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +12,7 @@
 struct kept {
     fake_cuda_work *work;
     void *arguments; /* owned */
+    int stream, before[FAKE_CAPTURED]; /* in the capture; how much of each stream comes before it */
 };
 
 struct fake_graph {
@@ -20,24 +23,63 @@ struct fake_graph {
 bool fake_last_was_graph;
 
 static struct {
-    cudaStream_t stream; /* NULL: none is being captured */
+    int number;          /* of captures so far */
+    cudaStream_t streams[FAKE_CAPTURED]; /* the first began it */
+    int count;           /* of them; 0: none is being captured */
+    int seen[FAKE_CAPTURED][FAKE_CAPTURED]; /* [i][j]: of what happened on stream j, what comes before the next thing on stream i */
     struct fake_graph *graph;
     cudaError_t spoilt;
 } capture;
 
+/* -1: it is not captured. */
+static int index_of(cudaStream_t stream)
+{
+    for (int i = 0; i < capture.count; i++)
+        if (capture.streams[i] == stream)
+            return i;
+    return -1;
+}
+
 bool fake_graph_captures(cudaStream_t stream)
 {
-    return stream && capture.stream == stream;
+    return index_of(stream) >= 0;
 }
 
 bool fake_graph_captures_any(void)
 {
-    return capture.stream != NULL;
+    return capture.count > 0;
+}
+
+void fake_graph_mark(cudaStream_t stream, struct fake_mark *mark)
+{
+    int at = index_of(stream);
+    *mark = (struct fake_mark){ 0 };
+    if (at < 0)
+        return;
+    mark->capture = capture.number;
+    memcpy(mark->seen, capture.seen[at], sizeof mark->seen);
+}
+
+cudaError_t fake_graph_follow(cudaStream_t stream, const struct fake_mark *mark)
+{
+    int at = index_of(stream);
+    if (capture.count == 0 || mark->capture != capture.number || (at < 0 && capture.count == FAKE_CAPTURED))
+        return fake_graph_forbids(cudaErrorStreamCaptureIsolation); /* across the capture's border */
+    if (capture.spoilt != cudaSuccess)
+        return capture.spoilt;
+    if (at < 0) {
+        at = capture.count++;
+        capture.streams[at] = stream;
+        capture.seen[at][at] = 1;
+    }
+    for (int i = 0; i < FAKE_CAPTURED; i++)
+        capture.seen[at][i] = mark->seen[i] > capture.seen[at][i] ? mark->seen[i] : capture.seen[at][i];
+    return cudaSuccess;
 }
 
 cudaError_t fake_graph_forbids(cudaError_t error)
 {
-    if (!capture.stream)
+    if (capture.count == 0)
         return cudaSuccess;
     capture.spoilt = cudaErrorStreamCaptureInvalidated;
     return error;
@@ -46,7 +88,9 @@ cudaError_t fake_graph_forbids(cudaError_t error)
 cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const void *arguments, size_t bytes)
 {
     struct fake_graph *g = capture.graph;
-    if (!fake_graph_captures(stream)) {
+    int at = index_of(stream);
+    if (at < 0) {
+        fake_graph_forbids(cudaErrorStreamCaptureIsolation);
         fake_counts.queued++;
         fake_last_was_graph = false;
         work(arguments);
@@ -62,7 +106,9 @@ cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const voi
     if (!g->list || !copy)
         abort();
     memcpy(copy, arguments, bytes);
-    g->list[g->count++] = (struct kept){ work, copy };
+    g->list[g->count] = (struct kept){ .work = work, .arguments = copy, .stream = at };
+    memcpy(g->list[g->count++].before, capture.seen[at], sizeof capture.seen[at]);
+    capture.seen[at][at]++;
     return cudaSuccess;
 }
 
@@ -70,22 +116,28 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
 {
     if (!stream || mode != cudaStreamCaptureModeThreadLocal)
         return cudaErrorInvalidValue;
-    if (capture.stream)
+    if (capture.count > 0)
         return cudaErrorIllegalState;
     capture.graph = calloc(1, sizeof *capture.graph);
     if (!capture.graph)
         return cudaErrorMemoryAllocation;
-    capture.stream = stream;
+    memset(capture.seen, 0, sizeof capture.seen);
+    capture.number++;
+    capture.streams[0] = stream;
+    capture.count = 1;
     capture.spoilt = cudaSuccess;
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
-    if (!fake_graph_captures(stream))
+    if (index_of(stream) != 0)
         return cudaErrorIllegalState;
+    for (int i = 1; i < capture.count; i++)
+        if (capture.seen[0][i] < capture.seen[i][i] && capture.spoilt == cudaSuccess)
+            capture.spoilt = cudaErrorStreamCaptureUnjoined;
     *graph = capture.graph;
-    capture.stream = NULL;
+    capture.count = 0;
     if (capture.spoilt != cudaSuccess) {
         cudaGraphDestroy(*graph);
         *graph = NULL;
@@ -131,6 +183,32 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
     return cudaGraphDestroy(exec);
 }
 
+static bool ready(const struct kept *kept, const int *done)
+{
+    for (int i = 0; i < FAKE_CAPTURED; i++)
+        if (done[i] < kept->before[i])
+            return false;
+    return true;
+}
+
+static void run_in_turns(const struct fake_graph *g)
+{
+    size_t at[FAKE_CAPTURED] = { 0 }, left = g->count;
+    int done[FAKE_CAPTURED] = { 0 };
+    for (int s = 1; s < FAKE_CAPTURED; s++)
+        done[s] = 1; /* that it was taken in */
+    for (int s = 0; left > 0; s = (s + 1) % FAKE_CAPTURED) {
+        while (at[s] < g->count && g->list[at[s]].stream != s)
+            at[s]++;
+        if (at[s] == g->count || !ready(&g->list[at[s]], done))
+            continue;
+        g->list[at[s]].work(g->list[at[s]].arguments);
+        at[s]++;
+        done[s]++;
+        left--;
+    }
+}
+
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
     cudaError_t error = fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
@@ -140,7 +218,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         return error;
     fake_counts.graphs++;
     fake_last_was_graph = true;
-    for (size_t i = 0; i < exec->count; i++)
-        exec->list[i].work(exec->list[i].arguments);
+    run_in_turns(exec);
     return cudaSuccess;
 }

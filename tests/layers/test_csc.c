@@ -1,6 +1,7 @@
 /* test_csc.c - the mathematics of the CSC-layer: A and A^T are adjoint; codes and gradients of every mode agree
  * with a double-precision layer and its central differences, away from the kink of the shrinkage; runs repeat to
- * the bit; lambda_max agrees with dense eigenvalues; the duality gap bounds what is left to the optimum. */
+ * the bit; lambda_max agrees with dense eigenvalues, and does not depend on what is computed beside it; the duality gap bounds what
+ * is left to the optimum. */
 #include <inttypes.h>
 
 #include "base/philox.h"
@@ -336,6 +337,69 @@ static void check_power(struct device *device)
     }
 }
 
+/* ---- layers side by side ---- */
+
+enum { BESIDE = DEVICE_LANES + 2 };
+
+static void advance_in_lanes(struct device *device, struct rig *rigs)
+{
+    device->ops->fork(device);
+    for (int i = 0; i < BESIDE; i++) {
+        device->ops->lane(device, i % DEVICE_LANES);
+        rig_must(csc_power_advance(rigs[i].power, rigs[i].w, 2, rigs[i].scratch));
+    }
+    device->ops->join(device);
+}
+
+/* Queued in lanes, and recorded there and replayed, against one after another. Half the layers have many atoms. */
+static void check_lanes(struct device *device)
+{
+    const struct backend *ops = device->ops;
+    struct csc_config config = { .steps = 1 };
+    struct device_graph *graph = NULL;
+    struct rig alone[BESIDE], beside[BESIDE];
+    if (!ops->fork)
+        return;
+    for (int i = 0; i < BESIDE; i++) {
+        struct conv_shape s = { 1, 6 + i, 5, i % 3 ? 3 : 8, i % 2 ? 32 : 5, i == 2 ? 1 : 3, 1, i == 2 ? 0 : 1 };
+        double *w = malloc(conv_weight_count(&s) * sizeof *w);
+        fill_atoms(w, &s);
+        float *fw = floats(w, conv_weight_count(&s));
+        for (int j = 0; j < 2; j++) {
+            struct rig *r = j ? &beside[i] : &alone[i];
+            rig_init(r, device, &s, &config, false);
+            rig_in(r, r->w, fw, r->weights);
+            rig_must(csc_power_start(r->power, 5, (uint64_t)i));
+        }
+        rig_must(csc_power_advance(alone[i].power, alone[i].w, 4, alone[i].scratch));
+        free(w);
+        free(fw);
+    }
+    advance_in_lanes(device, beside);
+    if (ops->record) {
+        rig_must(ops->record(device));
+        advance_in_lanes(device, beside);
+        rig_must(ops->recorded(device, &graph));
+        rig_must(ops->replay(device, graph));
+        ops->forget(device, graph);
+    } else
+        advance_in_lanes(device, beside);
+    for (int i = 0; i < BESIDE; i++) {
+        struct rig *a = &alone[i], *b = &beside[i];
+        float *v = rig_out(a, a->power->vector, a->images), *v2 = rig_out(b, b->power->vector, a->images);
+        csc_power_settle(&a->power, 1);
+        csc_power_settle(&b->power, 1);
+        same("power iteration", "alone and beside others", v, v2, a->images);
+        CHECK(a->power->lambda_max == b->power->lambda_max, "lambda_max depends on other layers");
+        rig_spoil(a);
+        rig_spoil(b);
+        rig_finish(a);
+        rig_finish(b);
+        free(v);
+        free(v2);
+    }
+}
+
 /* ---- diagnostics ---- */
 
 static void check_diagnostics(struct device *device, bool nonnegative, float mu)
@@ -408,6 +472,7 @@ int main(int count, char **arguments)
     check_gradients(device);
     check_variants(device);
     check_power(device);
+    check_lanes(device);
     for (int mode = 0; mode < 4; mode++)
         check_diagnostics(device, mode & 1, mode & 2 ? 0.5f : 0);
     device_close(device);

@@ -15,6 +15,7 @@ typedef enum {
     cudaErrorStreamCaptureUnsupported,
     cudaErrorStreamCaptureInvalidated,
     cudaErrorStreamCaptureIsolation,
+    cudaErrorStreamCaptureUnjoined,
 } cudaError_t;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor };
