@@ -136,10 +136,12 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     int first = (tile * a->across * s->stride - s->pad) * s->c;
     for (int u = 0; u < s->stride; u++) {
         int y = I * s->stride + u - s->pad;
-        for (int i = threadIdx.x; y >= 0 && y < s->h && i < a->across * row; i += THREADS) {
-            if (first + i < 0 || first + i >= s->w * s->c)
-                continue;
-            size_t at = (n * s->h + y) * s->w * s->c + first + i;
+        int from = first < 0 ? -first : 0, to = s->w * s->c - first; /* within the image */
+        size_t line = (n * s->h + y) * s->w * s->c + first;
+        if (y < 0 || y >= s->h)
+            continue;
+        for (int i = from + (int)threadIdx.x; i < to && i < a->across * row; i += THREADS) {
+            size_t at = line + i;
             float pixel = shared[i / row * b->c + u * row + i % row];
             apply_epilogue(&e, NULL, at, type, 1, &pixel);
             store(a->to, at, type, 1, &pixel);
