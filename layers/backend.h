@@ -83,7 +83,7 @@ struct gradient_term {
 };
 
 /* What a CSC-layer's step size makes of its epilogues, where a device computes it: two times alpha, nu and threshold, as
- * struct epilogue's numbers, { eta, nu, lambda eta nu } and { -1, nu, 0 } with nu = 1 / (1 + mu eta); and eta nu. */
+ * struct epilogue's numbers, { eta, nu, lambda eta nu } and { -eta, nu, 0 } with nu = 1 / (1 + mu eta); and eta nu. */
 enum { STEP_NUMBERS = 7 };
 
 /* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */

@@ -1,9 +1,10 @@
 /* csc.c - convolutional sparse coding layer: FISTA forward, its reverse, one-step and implicit gradients.
  * With y_1 = z_1 and y_k = z_k-1 + m_k (z_k-1 - z_k-2), S the shrinkage with nu = 1 / (1 + mu eta):
  *   forward    z_1 = S(eta A^T x)     r_k = x - A y_k     z_k = S(y_k + eta A^T r_k)
- *   backward   d_k = nu 1[z_k != 0] g_k     q_k = eta A d_k     gy_k = d_k - A^T q_k
- *              dw += wg(r_k, eta d_k) - wg(q_k, y_k)     dx += q_k     (k = 1: wg(x, eta d_1), eta A d_1)
+ *   backward   d_k = nu 1[z_k != 0] g_k     q_k = A d_k     gy_k = d_k - eta A^T q_k
+ *              dw += wg(r_k, d_k) - wg(q_k, y_k)     dx += q_k     (k = 1: wg(x, d_1), A d_1)
  *              g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k
+ * where g, d and gy are eta times the gradients of codes: g is masked anyway, and the adjoints then need no factor.
  * Two steps take 3 convolutions forward, 3 + 3 backward. Indices below count iterations from 0. Where the backend likes
  * their three wg() stacked, csc_stack.c does the backward pass. */
 #include "layers/csc.h"
@@ -200,7 +201,7 @@ static void rotate(struct csc *csc, const struct forward_scratch *s)
 void csc_step_numbers(const struct csc_config *config, float eta, float numbers[STEP_NUMBERS])
 {
     float nu = 1 / (1 + config->mu * eta);
-    const float all[STEP_NUMBERS] = { eta, nu, config->lambda * eta * nu, -1, nu, 0, eta * nu };
+    const float all[STEP_NUMBERS] = { eta, nu, config->lambda * eta * nu, -eta, nu, 0, eta * nu };
     memcpy(numbers, all, sizeof all);
 }
 
@@ -210,17 +211,6 @@ static struct epilogue shrinkage(const struct csc *csc, float eta, const void *y
     return (struct epilogue){ .kind = EPILOGUE_SHRINK, .alpha = eta, .beta = 1, .add = y, .nu = nu,
                               .threshold = csc->config.lambda * eta * nu,
                               .nonnegative = csc->config.nonnegative, .numbers = csc->numbers };
-}
-
-/* out = eta conv + add */
-static struct epilogue times_eta(const struct csc *csc, float eta, const void *add)
-{
-    return (struct epilogue){ .alpha = eta, .beta = 1, .add = add, .numbers = csc->numbers };
-}
-
-static struct gradient_term term_of(const struct csc *csc, const void *x, const void *d, float eta)
-{
-    return (struct gradient_term){ x, d, eta, csc->numbers };
 }
 
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch)
@@ -248,13 +238,12 @@ fail:
     return status;
 }
 
-/* dx = [dx +] add + eta A d; add may be NULL. */
-static enum status finish_dx(struct csc *csc, const void *d, float eta, const void *add, void *dx, bool accumulate,
-                             void *scratch)
+/* dx = [dx +] add + A d; add may be NULL. */
+static enum status finish_dx(struct csc *csc, const void *d, const void *add, void *dx, bool accumulate, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
-    struct epilogue e = times_eta(csc, eta, accumulate ? dx : add);
+    struct epilogue e = { .alpha = 1, .beta = 1, .add = accumulate ? dx : add };
     TRY(ops->conv_adjoint(csc->conv, d, dx, &e, scratch));
     if (accumulate && add)
         ops->blend(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
@@ -262,16 +251,16 @@ fail:
     return status;
 }
 
-/* The last iteration alone, y constant: dw = wg(r, eta d) - wg(q, y), dx = q. */
-static enum status backward_one_step(struct csc *csc, float eta, void *d, void *dx, bool accumulate, float *dw,
+/* The last iteration alone, y constant: dw = wg(r, d) - wg(q, y), dx = q. */
+static enum status backward_one_step(struct csc *csc, void *d, void *dx, bool accumulate, float *dw,
                                      struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
-    struct epilogue scaled = times_eta(csc, eta, NULL);
+    const struct epilogue plain = { .alpha = 1 };
     void *q = dx && !accumulate ? dx : s->q;
-    TRY(ops->conv_adjoint(csc->conv, d, q, &scaled, scratch));
-    const struct gradient_term terms[] = { term_of(csc, csc->kept_r, d, eta), { q, csc->kept_y, -1, NULL } };
+    TRY(ops->conv_adjoint(csc->conv, d, q, &plain, scratch));
+    const struct gradient_term terms[] = { { csc->kept_r, d, 1, NULL }, { q, csc->kept_y, -1, NULL } };
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx && accumulate)
@@ -280,15 +269,14 @@ fail:
     return status;
 }
 
-/* g = nu g where z is not 0, else 0; nu as csc_mask_factor */
-static void mask(struct csc *csc, void *g, const void *z, float nu)
+/* g = factor g where z is not 0, else 0; number: the factor where the device has it, or NULL */
+static void mask(struct csc *csc, void *g, const void *z, float factor, const float *number)
 {
     const struct backend *ops = csc->device->ops;
-    const float *number = csc_mask_number(csc);
     if (number)
         ops->mask_by(csc->device, g, z, number, g, conv_out_count(&csc->shape));
     else
-        ops->mask(csc->device, g, z, nu, g, conv_out_count(&csc->shape));
+        ops->mask(csc->device, g, z, factor, g, conv_out_count(&csc->shape));
 }
 
 /* Iterations last .. 1 of more than two: leaves g_0 in g and the sum of the q_k in s->sum. */
@@ -298,14 +286,16 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     size_t codes = conv_out_count(&csc->shape), pixels = conv_in_count(&csc->shape);
+    const float *numbers = csc->numbers ? csc->numbers + 3 : NULL;
+    const struct epilogue plain = { .alpha = 1 };
     void *gy = s->code[0], *carry = s->code[1];
     int last = csc->config.steps - 1;
     for (int k = last; k >= 1; k--) {
-        struct epilogue scaled = times_eta(csc, eta, NULL), rest = { .alpha = -1, .beta = 1, .add = g };
+        struct epilogue rest = { .alpha = -eta, .beta = 1, .add = g, .nu = 1, .numbers = numbers };
         float m = csc->momenta[k];
-        TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &scaled, scratch));
+        TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &plain, scratch));
         const void *q = k == last ? s->sum : s->q;
-        const struct gradient_term terms[] = { term_of(csc, csc->r[k], g, eta), { q, csc->y[k], -1, NULL } };
+        const struct gradient_term terms[] = { { csc->r[k], g, 1, NULL }, { q, csc->y[k], -1, NULL } };
         if (dw)
             TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
         TRY(ops->conv_forward(csc->conv, q, gy, &rest, scratch));
@@ -314,7 +304,7 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
         ops->blend(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
         if (k > 1)
             ops->blend(csc->device, -m, gy, 0, gy, carry, codes);
-        mask(csc, g, csc->z[k - 1], nu);
+        mask(csc, g, csc->z[k - 1], nu, csc->numbers ? csc->numbers + 1 : NULL);
     }
 fail:
     return status;
@@ -328,12 +318,12 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
     float nu = 1 / (1 + csc->config.mu * eta);
     const void *sum = NULL, *d = g;
     if (csc->config.steps == 2) { /* all three weight gradients in one call */
-        struct epilogue scaled = times_eta(csc, eta, NULL);
-        struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -1, .beta = 1, .add = g, .nu = nu,
+        const struct epilogue plain = { .alpha = 1 };
+        struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -eta, .beta = 1, .add = g, .nu = nu,
                                    .mask = csc->z[0], .numbers = csc->numbers ? csc->numbers + 3 : NULL };
-        TRY(ops->conv_adjoint(csc->conv, g, s->q, &scaled, scratch));
+        TRY(ops->conv_adjoint(csc->conv, g, s->q, &plain, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, s->code[0], &masked, scratch));
-        const struct gradient_term terms[] = { term_of(csc, x, s->code[0], eta), term_of(csc, csc->r[1], g, eta),
+        const struct gradient_term terms[] = { { x, s->code[0], 1, NULL }, { csc->r[1], g, 1, NULL },
                                                { s->q, csc->z[0], -1, NULL } };
         if (dw)
             TRY(ops->conv_gradient(csc->conv, terms, 3, dw, scratch));
@@ -344,12 +334,12 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
             TRY(unroll_long(csc, eta, nu, g, dw, s, scratch));
             sum = s->sum;
         }
-        const struct gradient_term term = term_of(csc, x, g, eta);
+        const struct gradient_term term = { x, g, 1, NULL };
         if (dw)
             TRY(ops->conv_gradient(csc->conv, &term, 1, dw, scratch));
     }
     if (dx)
-        TRY(finish_dx(csc, d, eta, sum, dx, accumulate, scratch));
+        TRY(finish_dx(csc, d, sum, dx, accumulate, scratch));
 fail:
     return status;
 }
@@ -406,12 +396,13 @@ fail:
 
 float csc_mask_factor(const struct csc *csc, float eta)
 {
-    return csc->config.backward == CSC_IMPLICIT ? 1 : 1 / (1 + csc->config.mu * eta);
+    float nu = 1 / (1 + csc->config.mu * eta);
+    return csc->config.backward == CSC_IMPLICIT ? 1 : eta * nu;
 }
 
 const float *csc_mask_number(const struct csc *csc)
 {
-    return csc->numbers && csc->config.backward != CSC_IMPLICIT ? csc->numbers + 1 : NULL;
+    return csc->numbers && csc->config.backward != CSC_IMPLICIT ? csc->numbers + 6 : NULL;
 }
 
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
@@ -422,10 +413,10 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
     if (csc->conv->stacks)
         return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
     if (!masked)
-        mask(csc, dz, z, csc_mask_factor(csc, eta));
+        mask(csc, dz, z, csc_mask_factor(csc, eta), csc_mask_number(csc));
     if (csc->config.backward == CSC_IMPLICIT)
         return backward_implicit(csc, x, z, dz, dx, accumulate, dw, &s, scratch);
     if (csc->config.backward == CSC_ONE_STEP && csc->config.steps > 1)
-        return backward_one_step(csc, eta, dz, dx, accumulate, dw, &s, scratch);
+        return backward_one_step(csc, dz, dx, accumulate, dw, &s, scratch);
     return backward_unrolled(csc, x, eta, dz, dx, accumulate, dw, &s, scratch);
 }

@@ -58,7 +58,7 @@ enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
                          bool accumulate, float *dw, void *scratch);
 
-float csc_mask_factor(const struct csc *csc, float eta);
+float csc_mask_factor(const struct csc *csc, float eta); /* eta nu; 1 for the implicit gradient */
 /* Where the device has it; NULL: it is as above. */
 const float *csc_mask_number(const struct csc *csc);
 /* What backend.h's step_sizes would write, computed here. */

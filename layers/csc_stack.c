@@ -1,5 +1,5 @@
 /* csc_stack.c - a CSC-layer of two steps whose weight gradient's three terms are one convolution of three times the
- * batch: they lie behind one another (csc_place_all), and have no factors, since g is scaled by eta first.
+ * batch: they lie behind one another (csc_place_all), and have no factors: a minus would need one, so q has it here.
  * q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the
  * mask's pass writes it there, and x is copied: that moves 2 codes and 2 images, beside the 3 and 3 that the
  * convolution reads. It saves two convolutions' starts and ends and two passes over dw: much where images are small,
@@ -43,7 +43,7 @@ void csc_place_stacks(struct csc *const *layers, int count, struct arena *arena)
     place_row(layers, count, arena, true);
 }
 
-/* Two steps with g scaled by eta, so that all terms have the factor 1:
+/* Two steps, g being eta times the gradient of the code, and all terms with the factor 1:
  *     q = -A g   d = 1[z_0 != 0] nu (g + eta A^T q)   dw += wg(q, z_0) + wg(x, d) + wg(r, g)   dx += A d - q */
 enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked,
                                  void *dx, bool accumulate, float *dw, void *q, void *scratch)
@@ -55,14 +55,14 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
     q = csc->image_stack ? csc->image_stack : q;
     struct epilogue negative = { .alpha = -1 };
     struct epilogue inner = { .kind = EPILOGUE_MASK, .alpha = eta, .beta = 1, .add = g, .mask = csc->z[0],
-                              .nu = csc_mask_factor(csc, eta), .numbers = csc->numbers };
+                              .nu = 1 / (1 + csc->config.mu * eta), .numbers = csc->numbers };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
-    if (csc->numbers)
-        ops->mask_by(csc->device, dz, masked ? dz : z, csc->numbers + (masked ? 0 : 6), g, codes);
-    else if (masked)
-        ops->blend(csc->device, eta, dz, 0, dz, g, codes);
+    if (masked)
+        ops->blend(csc->device, 1, dz, 0, dz, g, codes);
+    else if (csc->numbers)
+        ops->mask_by(csc->device, dz, z, csc_mask_number(csc), g, codes);
     else
-        ops->mask(csc->device, dz, z, eta * csc_mask_factor(csc, eta), g, codes);
+        ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), g, codes);
     TRY(ops->conv_adjoint(csc->conv, g, q, &negative, scratch));
     TRY(ops->conv_forward(csc->conv, q, d, &inner, scratch));
     if (dw && csc->image_stack) {

@@ -6,7 +6,7 @@
 
 #include "layers/cuda/gpu.h"
 
-enum { MOST_CALLS = 8, FACTORS = 8 }; /* calls that are planned ahead; factors of fused tails that are kept on the device */
+enum { MOST_CALLS = 7, FACTORS = 8 }; /* calls that are planned ahead; factors of fused tails that are kept on the device */
 
 struct cuda_conv {
     struct conv base;
@@ -73,7 +73,6 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
         { CONV_FORWARD | CONV_CODING, DNN_FORWARD, DNN_SHRINK_ADD },
         { CONV_FORWARD | CONV_CODING | CONV_GRADIENT, DNN_FORWARD, DNN_MASK_ADD },
         { CONV_ADJOINT | CONV_ADDING, DNN_ADJOINT, DNN_ADD },
-        { CONV_ADJOINT | CONV_CODING | CONV_GRADIENT, DNN_ADJOINT, DNN_SCALE },
     };
     int count = 0;
     for (int i = 0; i < MOST_CALLS; i++) {
@@ -127,9 +126,9 @@ static enum status choose_stacks(struct cuda_conv *c)
         return STATUS_OK;
     TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
     base->stacks_inputs = base->stacks && !c->folds;
-    const struct dnn_spec subtracts = spec_of(c, DNN_ADJOINT, DNN_SUBTRACT);
+    const struct dnn_spec used[] = { spec_of(c, DNN_ADJOINT, DNN_SCALE), spec_of(c, DNN_ADJOINT, DNN_SUBTRACT) };
     if (base->stacks && !c->folds)
-        TRY(gpu_plans(gpu_of(base), &subtracts, 1));
+        TRY(gpu_plans(gpu_of(base), used, 2));
 fail:
     return status;
 }

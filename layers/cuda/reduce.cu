@@ -137,7 +137,7 @@ DEVICE void steps(const struct steps *a)
     float eta = (float)(STEP_SAFETY / fmax(a->lambda_max[i], 1e-30)), nu = 1 / (1 + rounded_product(a->mu, eta));
     float *to = a->numbers + i * STEP_NUMBERS;
     to[0] = eta, to[1] = nu, to[2] = a->lambda * eta * nu;
-    to[3] = -1, to[4] = nu, to[5] = 0;
+    to[3] = -eta, to[4] = nu, to[5] = 0;
     to[6] = eta * nu;
 }
 KERNEL(step_numbers, steps, steps(&a))
