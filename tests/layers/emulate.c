@@ -1,7 +1,9 @@
 /* emulate.c - blocks of threads as fibers, see layers/cuda/emulate.h. */
+#undef _FORTIFY_SOURCE /* which takes a jump to another stack for a mistake */
 #include "layers/cuda/emulate.h"
 
 #include <assert.h>
+#include <setjmp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +16,25 @@ enum { MOST_THREADS = 1024, MOST_SHARED = 16, LANES = 32, STACK = 128 * 1024,
 
 enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
 
+/* swapcontext asks the kernel for the signal mask each time: it only makes a fiber's first step, but for AddressSanitizer, which
+ * must be told of every one. */
+#if defined(__SANITIZE_ADDRESS__)
+#define JUMPS 0
+#elif !defined(__has_feature)
+#define JUMPS 1
+#else
+#define JUMPS !__has_feature(address_sanitizer)
+#endif
+
+struct context {
+    ucontext_t begun;
+    jmp_buf left;
+    bool waits; /* there */
+};
+
 /* A fiber runs one thread after another to its end; a thread that waits keeps the fiber that it is on. */
 struct fiber {
-    ucontext_t context;
+    struct context context;
     bool started;
 };
 
@@ -31,7 +49,7 @@ static int idle_count;
 
 struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 
-static ucontext_t scheduler;
+static struct context scheduler;
 static struct fiber *on; /* the fiber that runs */
 static emulated_kernel *running;
 static const void *running_arguments;
@@ -46,11 +64,23 @@ static unsigned in_order(unsigned i)
     return backwards ? thread_count - 1 - i : i;
 }
 
+static void leave(struct context *from, struct context *to)
+{
+    if (!JUMPS) {
+        swapcontext(&from->begun, &to->begun);
+    } else if (_setjmp(from->left) == 0) {
+        from->waits = true;
+        if (to->waits)
+            _longjmp(to->left, 1);
+        setcontext(&to->begun);
+    }
+}
+
 static void wait_as(enum state state)
 {
     struct fiber *mine = on;
     threads_of_block[threadIdx.x].state = state;
-    swapcontext(&mine->context, &scheduler);
+    leave(&mine->context, &scheduler);
 }
 
 static void fiber_main(void)
@@ -65,14 +95,14 @@ static void fiber_main(void)
         }
         struct fiber *mine = on;
         idle[idle_count++] = mine;
-        swapcontext(&mine->context, &scheduler);
+        leave(&mine->context, &scheduler);
     }
 }
 
 static void resume(struct fiber *fiber)
 {
     on = fiber;
-    swapcontext(&scheduler, &fiber->context);
+    leave(&scheduler, &fiber->context);
 }
 
 void emulate_barrier(void)
@@ -103,14 +133,14 @@ void emulate_shared(void *memory, size_t bytes)
 static void make_fiber(struct fiber *f)
 {
     char *stack = malloc(STACK);
-    if (!stack || getcontext(&f->context) != 0) {
+    if (!stack || getcontext(&f->context.begun) != 0) {
         fprintf(stderr, "emulate: out of memory for threads\n");
         abort();
     }
-    f->context.uc_stack.ss_sp = stack; /* for as long as the program runs */
-    f->context.uc_stack.ss_size = STACK;
-    f->context.uc_link = NULL;
-    makecontext(&f->context, fiber_main, 0);
+    f->context.begun.uc_stack.ss_sp = stack; /* for as long as the program runs */
+    f->context.begun.uc_stack.ss_size = STACK;
+    f->context.begun.uc_link = NULL;
+    makecontext(&f->context.begun, fiber_main, 0);
     f->started = true;
 }
 

@@ -15,10 +15,12 @@
 enum { MOST_ALLOCATIONS = 256 };
 #define DEVICE_BYTES ((size_t)4 << 30)
 #define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
+#define HUGE_PAGE ((size_t)2 << 20)
 
 static struct allocation {
     char *memory;
     size_t bytes, pages; /* asked for; in bytes, without the guard */
+    char *region;        /* holds them at its end */
 } allocations[MOST_ALLOCATIONS];
 static int allocation_count, open_count;
 static size_t used;
@@ -57,10 +59,33 @@ static size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
+/* Opening and closing takes time by the page: all but small allocations lie in huge ones. */
+static size_t region_bytes(size_t pages)
+{
+    return pages < HUGE_PAGE / 8 ? pages : (pages + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+/* Closed, with a guard behind it; NULL: none. */
+static char *new_region(size_t pages)
+{
+    size_t bytes = region_bytes(pages), room = bytes + HUGE_PAGE + whole_pages(1);
+    char *mapped = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED)
+        return NULL;
+    size_t before = (HUGE_PAGE - (uintptr_t)mapped % HUGE_PAGE) % HUGE_PAGE;
+    char *region = mapped + before;
+    if (before > 0)
+        munmap(mapped, before);
+    munmap(region + bytes + whole_pages(1), HUGE_PAGE - before);
+    if (bytes >= HUGE_PAGE)
+        madvise(region, bytes, MADV_HUGEPAGE);
+    return region;
+}
+
 static void protect(int how)
 {
     for (int i = 0; i < allocation_count; i++)
-        if (mprotect(allocations[i].memory, allocations[i].pages, how) != 0)
+        if (mprotect(allocations[i].region, region_bytes(allocations[i].pages), how) != 0)
             abort();
 }
 
@@ -107,11 +132,12 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
         return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (used + pages > DEVICE_BYTES || allocation_count == MOST_ALLOCATIONS)
         return cudaErrorMemoryAllocation;
-    char *at = mmap(NULL, pages + whole_pages(1), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (at == MAP_FAILED)
+    char *region = new_region(pages);
+    if (!region)
         return cudaErrorMemoryAllocation;
+    char *at = region + region_bytes(pages) - pages;
     used += pages;
-    allocations[allocation_count++] = (struct allocation){ at, bytes, pages };
+    allocations[allocation_count++] = (struct allocation){ at, bytes, pages, region };
     fake_cuda_open();
     if (pages <= FILLED_BYTES)
         memset(at, 0xff, pages);
@@ -129,7 +155,7 @@ cudaError_t cudaFree(void *memory)
         return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
     if (!a || a->memory != memory)
         return cudaErrorInvalidValue;
-    munmap(a->memory, a->pages + whole_pages(1));
+    munmap(a->region, region_bytes(a->pages) + whole_pages(1));
     used -= a->pages;
     *a = allocations[--allocation_count];
     return cudaSuccess;
