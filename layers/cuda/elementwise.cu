@@ -167,6 +167,8 @@ void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
 
 /* out = f(alpha conv + beta add), and, of the code that is written, bits and per-channel sums for the batch norm
  * that follows. bf16: reads 2 to 6 and writes 2 1/8 bytes, 6 flops an element; 85% of the bandwidth. */
+enum { AT_ONCE = 4 };
+
 struct finish {
     struct epilogue e;
     enum element result;
@@ -205,14 +207,14 @@ DEVICE void finish(const struct finish *a, enum element type, int width)
         to[a->s.c] = square[k];
     }
 }
-KERNELS(finish, finish)
+KERNELS_AT_ONCE(AT_ONCE, finish, finish)
 
 int kernel_epilogue(const struct queue *q, const struct epilogue *e, enum element result, const void *conv, void *out,
                     size_t rows, int c, uint8_t *bits, bool statistics)
 {
     bool wide = aligned16(conv) && aligned16(out) && aligned16(e->add) && (e->kind != EPILOGUE_MASK || aligned16(e->mask));
     int width = column_width(c, wide);
-    struct column_grid grid = column_grid(rows, c, width, statistics ? 8 : 4);
+    struct column_grid grid = column_grid(q, rows, c, width, 1, AT_ONCE, statistics);
     struct finish a = { *e, result, conv, out, width == WIDE ? bits : NULL, statistics ? (float *)q->partials : NULL, grid.s };
     RUN_TYPED(finish, q->type, width, grid.x, grid.y, q, a);
     return statistics ? grid.x : 0;

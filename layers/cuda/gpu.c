@@ -235,6 +235,12 @@ fail:
     return status;
 }
 
+static int multiprocessors(int index)
+{
+    int count = 0;
+    return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index) == cudaSuccess && count > 0 ? count : 1;
+}
+
 static enum status start(struct gpu *gpu, int index)
 {
     enum status status = STATUS_OK;
@@ -291,6 +297,7 @@ enum status cuda_open(struct device **device, int index, enum precision precisio
     TRY(gpu_init_plans(gpu, index));
     snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());
     gpu->base.queue.type = precision == PRECISION_BF16 ? BF16 : F32;
+    gpu->base.queue.multiprocessors = multiprocessors(index);
     *device = &gpu->base.base;
     gpu = NULL;
 fail:

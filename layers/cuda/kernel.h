@@ -17,11 +17,12 @@ enum { THREADS = 256, WARP = 32, WIDE = 8 };
 #include <cuda_runtime.h>
 
 #define DEVICE static __device__ __forceinline__
-#define KERNEL(name, arguments, ...)                                                                  \
-    static __global__ void __launch_bounds__(THREADS) name(const __grid_constant__ struct arguments a) \
-    {                                                                                                 \
-        __VA_ARGS__;                                                                                  \
+#define KERNEL_AT_ONCE(at_once, name, arguments, ...)                                                          \
+    static __global__ void __launch_bounds__(THREADS, at_once) name(const __grid_constant__ struct arguments a) \
+    {                                                                                                          \
+        __VA_ARGS__;                                                                                           \
     }
+#define KERNEL(name, arguments, ...) KERNEL_AT_ONCE(1, name, arguments, __VA_ARGS__)
 #define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
     kernel<<<dim3((unsigned)(blocks_x), (unsigned)(blocks_y)), THREADS, 0, (cudaStream_t)(queue)->stream>>>(arguments)
 #define SHARED(type, name, count) __shared__ type name[count]
@@ -58,11 +59,13 @@ DEVICE uint32_t bf16_pair(float low, float high)
 #include "layers/cuda/emulate.h"
 #endif
 
-#define KERNELS(body, arguments)                       \
-    KERNEL(body##_f1, arguments, body(&a, F32, 1))     \
-    KERNEL(body##_f8, arguments, body(&a, F32, WIDE))  \
-    KERNEL(body##_b1, arguments, body(&a, BF16, 1))    \
-    KERNEL(body##_b8, arguments, body(&a, BF16, WIDE))
+/* at_once: blocks that a multiprocessor has registers for, at least. */
+#define KERNELS_AT_ONCE(at_once, body, arguments)                       \
+    KERNEL_AT_ONCE(at_once, body##_f1, arguments, body(&a, F32, 1))     \
+    KERNEL_AT_ONCE(at_once, body##_f8, arguments, body(&a, F32, WIDE))  \
+    KERNEL_AT_ONCE(at_once, body##_b1, arguments, body(&a, BF16, 1))    \
+    KERNEL_AT_ONCE(at_once, body##_b8, arguments, body(&a, BF16, WIDE))
+#define KERNELS(body, arguments) KERNELS_AT_ONCE(1, body, arguments)
 
 #define RUN_TYPED(body, type, width, blocks_x, blocks_y, queue, arguments) \
     do {                                                                   \
@@ -81,25 +84,50 @@ DEVICE float bf16_as_float(uint16_t v)
     return bits_as_float((uint32_t)v << 16);
 }
 
+/* `width` elements as they lie in memory: several are fetched before the first is unpacked, so that enough is under way. */
+struct packed {
+    uint4 bits;       /* of bf16 */
+    float4 low, high; /* of float */
+};
+
+DEVICE struct packed fetch(const void *from, size_t i, enum element type, int width)
+{
+    struct packed p;
+    if (type == F32 && width == 1)
+        p.low.x = ((const float *)from)[i];
+    else if (type == F32)
+        p.low = *(const float4 *)((const float *)from + i), p.high = *(const float4 *)((const float *)from + i + 4);
+    else if (width == 1)
+        p.bits.x = ((const uint16_t *)from)[i];
+    else
+        p.bits = *(const uint4 *)((const uint16_t *)from + i);
+    return p;
+}
+
+DEVICE void unpack(const struct packed *p, enum element type, int width, float *v)
+{
+    if (type == F32)
+        v[0] = p->low.x;
+    else
+        v[0] = bits_as_float(p->bits.x << 16);
+    if (width == 1)
+        return;
+    if (type == F32) {
+        v[1] = p->low.y, v[2] = p->low.z, v[3] = p->low.w;
+        v[4] = p->high.x, v[5] = p->high.y, v[6] = p->high.z, v[7] = p->high.w;
+    } else {
+        v[1] = bits_as_float(p->bits.x & 0xffff0000u);
+        v[2] = bits_as_float(p->bits.y << 16), v[3] = bits_as_float(p->bits.y & 0xffff0000u);
+        v[4] = bits_as_float(p->bits.z << 16), v[5] = bits_as_float(p->bits.z & 0xffff0000u);
+        v[6] = bits_as_float(p->bits.w << 16), v[7] = bits_as_float(p->bits.w & 0xffff0000u);
+    }
+}
+
 /* v[0..width) = elements i .. i + width of an activation. */
 DEVICE void load(const void *from, size_t i, enum element type, int width, float *v)
 {
-    if (type == F32 && width == 1) {
-        v[0] = ((const float *)from)[i];
-    } else if (type == F32) {
-        const float4 *p = (const float4 *)((const float *)from + i);
-        float4 a = p[0], b = p[1];
-        v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w;
-        v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
-    } else if (width == 1) {
-        v[0] = bf16_as_float(((const uint16_t *)from)[i]);
-    } else {
-        uint4 a = *(const uint4 *)((const uint16_t *)from + i);
-        v[0] = bits_as_float(a.x << 16), v[1] = bits_as_float(a.x & 0xffff0000u);
-        v[2] = bits_as_float(a.y << 16), v[3] = bits_as_float(a.y & 0xffff0000u);
-        v[4] = bits_as_float(a.z << 16), v[5] = bits_as_float(a.z & 0xffff0000u);
-        v[6] = bits_as_float(a.w << 16), v[7] = bits_as_float(a.w & 0xffff0000u);
-    }
+    struct packed p = fetch(from, i, type, width);
+    unpack(&p, type, width, v);
 }
 
 DEVICE void store(void *to, size_t i, enum element type, int width, const float *v)
@@ -238,6 +266,26 @@ DEVICE size_t row_step(const struct columns *s)
     return (size_t)gridDim.x * (THREADS / s->across);
 }
 
+/* How many rows of a type to fetch at once: floats take twice the registers. */
+DEVICE int ahead_of(int rows, enum element type)
+{
+    return type == F32 && rows > 1 ? rows / 2 : rows;
+}
+
+/* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row is there is
+ * not fetched ahead. */
+DEVICE void fetch_rows(const struct columns *s, const void *from, size_t row, int many, int c, enum element type, int width,
+                       struct packed *p)
+{
+    for (int r = 0; r < many; r++)
+        p[r] = fetch(from, (row + r * row_step(s)) * s->c + c, type, width);
+}
+
+DEVICE bool rows_there(const struct columns *s, size_t row, int many)
+{
+    return row + (many - 1) * row_step(s) < s->rows;
+}
+
 /* Sums over a column's threads, in shared memory: v[width] of each -> of the first. */
 DEVICE void column_sum(const struct columns *s, int width, float *v, float *shared)
 {
@@ -277,16 +325,27 @@ struct column_grid {
     int x, y; /* blocks */
 };
 
-/* rows_each: about how many rows a thread takes; blocks bound the partial sums. */
-static inline struct column_grid column_grid(size_t rows, int c, int width, int rows_each)
+/* A thread fetches `ahead` rows at a time, a multiprocessor runs `at_once` blocks. With sums all blocks run at once, each leaving
+ * a partial sum; else there are enough for the last ones to matter little, unless each would have too few rows. */
+static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int ahead, int at_once,
+                                             bool sums)
 {
+    enum { ROWS_MOST = 16 };
     int groups = (c + width - 1) / width, across = 1;
     while (across < groups && across < WARP)
         across *= 2;
-    size_t down = (size_t)(THREADS / across) * rows_each, x = (rows + down - 1) / down;
-    int y = (groups + across - 1) / across;
-    size_t most = KERNELS_MOST_BLOCKS / y > 1 ? KERNELS_MOST_BLOCKS / y : 1;
-    struct column_grid grid = { { rows, c, across }, (int)(x < most ? x : most), y };
+    int y = (groups + across - 1) / across, wave = q->multiprocessors * at_once;
+    size_t lanes = THREADS / across, most = wave > y ? wave / y : 1, each = rows / (lanes * most);
+    if (each > ROWS_MOST)
+        each = ROWS_MOST;
+    if (each < (size_t)ahead)
+        each = ahead;
+    size_t x = (rows + lanes * each - 1) / (lanes * each), parts = KERNELS_MOST_BLOCKS / y > 1 ? KERNELS_MOST_BLOCKS / y : 1;
+    if (sums && x > most)
+        x = most;
+    if (sums && x > parts)
+        x = parts;
+    struct column_grid grid = { { rows, c, across }, (int)x, y };
     return grid;
 }
 

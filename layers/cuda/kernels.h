@@ -20,6 +20,7 @@ struct queue {
     void *stream;      /* cudaStream_t */
     enum element type; /* of `void *` operands */
     void *partials;    /* device, KERNELS_PARTIAL_BYTES */
+    int multiprocessors; /* of the device */
 };
 #define KERNELS_MOST_BLOCKS 1024
 #define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MOST_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))

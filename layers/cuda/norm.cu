@@ -3,9 +3,11 @@
 #include "layers/cuda/kernel.h"
 #include "layers/ref/ref.h" /* NORM_EPSILON */
 
-enum { CHANNELS = 32, JOINED = THREADS / CHANNELS }; /* joining: a block's channels, and threads for each */
+enum { AHEAD = 4, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
+enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 3, BACK_AT_ONCE = 3 }; /* blocks of a multiprocessor */
+enum { CHANNELS = 8 };              /* joining: a block's channels; as many threads of a warp as come to each */
 
-static float *coefficients(const struct queue *q) /* (3, C) */
+static float *coefficients(const struct queue *q) /* (2, C) */
 {
     return (float *)q->partials + (size_t)KERNELS_MOST_BLOCKS * 2 * 256;
 }
@@ -17,69 +19,156 @@ DEVICE float normalized(float centred, float scale, float shift)
     return rounded_product(centred, scale) + shift;
 }
 
-/* Sums per channel: forward of x - origin and its square, backward of g and g (x - mean), where g is dy, but 0 where a
- * ReLU was shut. bf16: 2 bytes forward, 4 (by x), 6 (by y) or 8 (g written) backward, 3 to 7 flops an element; 90%. */
+#define GATED_KERNELS(at_once, by_y_at_once, body, arguments)                                            \
+    DEVICE void body##_open(const struct arguments *a, enum element type, int width) \
+    {                                                                               \
+        body(a, type, width, OPEN);                                              \
+    }                                                                               \
+    DEVICE void body##_by_x(const struct arguments *a, enum element type, int width) \
+    {                                                                               \
+        body(a, type, width, BY_X);                                                 \
+    }                                                                               \
+    DEVICE void body##_by_y(const struct arguments *a, enum element type, int width) \
+    {                                                                               \
+        body(a, type, width, BY_Y);                                                 \
+    }                                                                               \
+    KERNELS_AT_ONCE(at_once, body##_open, arguments)                                              \
+    KERNELS_AT_ONCE(at_once, body##_by_x, arguments)                                                 \
+    KERNELS_AT_ONCE(by_y_at_once, body##_by_y, arguments)
+
+#define RUN_GATED(body, gate, type, width, blocks_x, blocks_y, queue, arguments)         \
+    do {                                                                                 \
+        if ((gate) == OPEN)                                                           \
+            RUN_TYPED(body##_open, type, width, blocks_x, blocks_y, queue, arguments); \
+        else if ((gate) == BY_X)                                                         \
+            RUN_TYPED(body##_by_x, type, width, blocks_x, blocks_y, queue, arguments);   \
+        else                                                                             \
+            RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);   \
+    } while (0)
+
+/* A block's sums to its part of partials (blocks, 2, c). */
+DEVICE void leave_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials, float *shared)
+{
+    column_sum(s, width, sum, shared);
+    column_sum(s, width, product, shared);
+    for (int k = 0; k < width && c < s->c && threadIdx.x < (unsigned)s->across; k++) {
+        float *to = partials + (size_t)blockIdx.x * 2 * s->c + c + k;
+        to[0] = sum[k];
+        to[s->c] = product[k];
+    }
+}
+
+/* Sums per channel of x - origin, the first row, and its square. bf16: 2 bytes, 3 flops an element; 90%. */
+struct moments {
+    const void *x;
+    float *partials; /* (blocks, 2, c) */
+    struct columns s;
+};
+
+DEVICE size_t add_moments(const struct moments *a, size_t row, int many, int c, enum element type, int width, const float *origin,
+                          float *sum, float *square)
+{
+    struct packed x[AHEAD];
+    float v[WIDE];
+    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    for (int r = 0; r < many; r++) {
+        unpack(&x[r], type, width, v);
+        for (int k = 0; k < width; k++) {
+            float centred = v[k] - origin[k];
+            sum[k] += centred;
+            square[k] += centred * centred;
+        }
+    }
+    return row + many * row_step(&a->s);
+}
+
+DEVICE void moments(const struct moments *a, enum element type, int width)
+{
+    SHARED(float, shared, WIDE *THREADS);
+    const int ahead = ahead_of(AHEAD, type);
+    int c = column_of(&a->s, width);
+    size_t row = c < a->s.c ? first_row(&a->s) : a->s.rows;
+    float origin[WIDE], sum[WIDE], square[WIDE];
+    for (int k = 0; k < width; k++)
+        origin[k] = sum[k] = square[k] = 0;
+    if (c < a->s.c)
+        load(a->x, c, type, width, origin);
+    while (rows_there(&a->s, row, ahead))
+        row = add_moments(a, row, ahead, c, type, width, origin, sum, square);
+    while (row < a->s.rows)
+        row = add_moments(a, row, 1, c, type, width, origin, sum, square);
+    leave_sums(&a->s, c, width, sum, square, a->partials, shared);
+}
+KERNELS_AT_ONCE(MOMENTS_AT_ONCE, moments, moments)
+
+/* What tells where a ReLU was open, so that g = dy, not 0. BY_Y: with add; without ReLU y is NULL. */
+enum gate { OPEN, BY_X, BY_Y };
+
+/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes or 8 (g written), 5 to 7 flops an element; 90%. */
 struct sums {
-    const void *x, *y, *dy; /* y, not NULL: tells where the ReLU was open; dy NULL: forward */
-    const float *mean;      /* backward */
-    const float *affine;    /* (2, c), not NULL: scale and shift, by which x tells where the ReLU was open */
-    void *g;                /* not NULL: g goes there, for the next pass */
+    const void *x, *y, *dy;
+    const float *saved;     /* (NORM_SAVED, c) */
+    void *g;                /* BY_Y, not NULL: g goes there, for the next pass */
     float *partials;        /* (blocks, 2, c) */
     struct columns s;
 };
 
-DEVICE void sums(const struct sums *a, enum element type, int width)
+/* What a thread keeps of its channels. */
+struct sums_kept {
+    float mean[WIDE], scale[WIDE], shift[WIDE], sum[WIDE], product[WIDE];
+};
+
+DEVICE size_t add_sums(const struct sums *a, size_t row, int many, int c, enum element type, int width, enum gate gate,
+                       struct sums_kept *kept)
+{
+    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], y[AHEAD_BACK] = { 0 };
+    float v[WIDE], g[WIDE], other[WIDE];
+    bool shuts = gate == BY_Y && a->y;
+    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    fetch_rows(&a->s, a->dy, row, many, c, type, width, dy);
+    if (shuts)
+        fetch_rows(&a->s, a->y, row, many, c, type, width, y);
+    for (int r = 0; r < many; r++) {
+        unpack(&x[r], type, width, v);
+        unpack(&dy[r], type, width, g);
+        unpack(&y[r], type, width, other);
+        for (int k = 0; k < width; k++) {
+            v[k] -= kept->mean[k];
+            if (gate == BY_X)
+                g[k] = normalized(v[k], kept->scale[k], kept->shift[k]) > 0 ? g[k] : 0;
+            if (shuts)
+                g[k] = other[k] > 0 ? g[k] : 0;
+            kept->sum[k] += g[k];
+            kept->product[k] += g[k] * v[k];
+        }
+        if (gate == BY_Y && a->g)
+            store(a->g, (row + r * row_step(&a->s)) * a->s.c + c, type, width, g);
+    }
+    return row + many * row_step(&a->s);
+}
+
+DEVICE void sums(const struct sums *a, enum element type, int width, enum gate gate)
 {
     SHARED(float, shared, WIDE *THREADS);
+    const int ahead = ahead_of(AHEAD_BACK, type);
     int c = column_of(&a->s, width);
-    float x[WIDE], g[WIDE], other[WIDE], origin[WIDE], scale[WIDE], shift[WIDE], sum[WIDE], product[WIDE];
-    for (int k = 0; k < width; k++)
-        sum[k] = product[k] = origin[k] = scale[k] = shift[k] = 0;
-    for (int k = 0; k < width && c < a->s.c && a->affine; k++) {
-        scale[k] = a->affine[c + k];
-        shift[k] = a->affine[a->s.c + c + k];
+    size_t row = c < a->s.c ? first_row(&a->s) : a->s.rows;
+    struct sums_kept kept = { 0 };
+    if (c < a->s.c) {
+        load(a->saved, c, F32, width, kept.mean);
+        load(a->saved, 2 * a->s.c + c, F32, width, kept.scale);
+        load(a->saved, 3 * a->s.c + c, F32, width, kept.shift);
     }
-    if (c < a->s.c && a->dy)
-        for (int k = 0; k < width; k++)
-            origin[k] = a->mean[c + k];
-    else if (c < a->s.c)
-        load(a->x, c, type, width, origin);
-    for (size_t row = first_row(&a->s); c < a->s.c && row < a->s.rows; row += row_step(&a->s)) {
-        size_t i = row * a->s.c + c;
-        load(a->x, i, type, width, x);
-        if (a->dy) {
-            load(a->dy, i, type, width, g);
-            if (a->affine) {
-                for (int k = 0; k < width; k++)
-                    g[k] = normalized(x[k] - origin[k], scale[k], shift[k]) > 0 ? g[k] : 0;
-            } else if (a->y) {
-                load(a->y, i, type, width, other);
-                for (int k = 0; k < width; k++)
-                    g[k] = other[k] > 0 ? g[k] : 0;
-            }
-            if (a->g)
-                store(a->g, i, type, width, g);
-        } else {
-            for (int k = 0; k < width; k++)
-                g[k] = x[k] - origin[k];
-        }
-        for (int k = 0; k < width; k++) {
-            sum[k] += g[k];
-            product[k] += g[k] * (x[k] - origin[k]);
-        }
-    }
-    column_sum(&a->s, width, sum, shared);
-    column_sum(&a->s, width, product, shared);
-    for (int k = 0; k < width && c < a->s.c && threadIdx.x < (unsigned)a->s.across; k++) {
-        float *to = a->partials + (size_t)blockIdx.x * 2 * a->s.c + c + k;
-        to[0] = sum[k];
-        to[a->s.c] = product[k];
-    }
+    while (rows_there(&a->s, row, ahead))
+        row = add_sums(a, row, ahead, c, type, width, gate, &kept);
+    while (row < a->s.rows)
+        row = add_sums(a, row, 1, c, type, width, gate, &kept);
+    leave_sums(&a->s, c, width, kept.sum, kept.product, a->partials, shared);
 }
-KERNELS(sums, sums)
+GATED_KERNELS(SUMS_AT_ONCE, SUMS_AT_ONCE, sums, sums)
 
 /* Joins partial sums: a few kilobytes. Forward: mean, inverse standard deviation, moments. Backward: gradients of
- * gamma and beta, and a, b, k of the next pass, dx = a (g + b (x - mean) + k). */
+ * gamma and beta, and b, k of the next pass, dx = scale g + b (x - mean) + k. */
 struct joined {
     const float *partials;
     int parts, c;
@@ -89,27 +178,33 @@ struct joined {
     float *moments;     /* forward; NULL: backward */
     const float *gamma, *beta;
     float *dgamma, *dbeta;
-    float *factors;     /* (3, c), backward: a, b, k */
+    float *factors;     /* (2, c), backward: b, k */
 };
 
 DEVICE void joined(const struct joined *a, enum element type, int width)
 {
-    SHARED(double, shared, 2 * THREADS);
-    int channel = threadIdx.x % CHANNELS, lane = threadIdx.x / CHANNELS, c = (int)blockIdx.x * CHANNELS + channel;
+    SHARED(double, shared, 2 * THREADS / WARP * CHANNELS);
+    int channel = threadIdx.x % CHANNELS, warp = threadIdx.x / WARP, c = (int)blockIdx.x * CHANNELS + channel;
     double sum = 0, product = 0, rows = (double)a->rows;
     (void)width;
-    for (int part = lane; c < a->c && part < a->parts; part += JOINED) {
+    for (int part = threadIdx.x / CHANNELS; c < a->c && part < a->parts; part += THREADS / CHANNELS) {
         sum += a->partials[(size_t)part * 2 * a->c + c];
         product += a->partials[(size_t)part * 2 * a->c + a->c + c];
     }
-    shared[threadIdx.x] = sum;
-    shared[THREADS + threadIdx.x] = product;
+    for (int lanes = CHANNELS; lanes < WARP; lanes *= 2) {
+        sum += shuffle_xor_double(sum, lanes);
+        product += shuffle_xor_double(product, lanes);
+    }
+    if (threadIdx.x % WARP < CHANNELS) {
+        shared[warp * CHANNELS + channel] = sum;
+        shared[(THREADS / WARP + warp) * CHANNELS + channel] = product;
+    }
     __syncthreads();
-    if (lane > 0 || c >= a->c)
+    if (threadIdx.x >= CHANNELS || c >= a->c)
         return;
-    for (int i = 1; i < JOINED; i++) {
-        sum += shared[i * CHANNELS + channel];
-        product += shared[THREADS + i * CHANNELS + channel];
+    for (int w = 1; w < THREADS / WARP; w++) {
+        sum += shared[w * CHANNELS + channel];
+        product += shared[(THREADS / WARP + w) * CHANNELS + channel];
     }
     if (a->moments) {
         float origin = 0;
@@ -129,20 +224,29 @@ DEVICE void joined(const struct joined *a, enum element type, int width)
         product *= inverse;
         a->dgamma[c] += (float)product;
         a->dbeta[c] += (float)sum;
-        a->factors[c] = (float)(a->gamma[c] * inverse);
-        a->factors[a->c + c] = (float)(-inverse * product / rows);
-        a->factors[2 * a->c + c] = (float)(-sum / rows);
+        a->factors[c] = (float)(-a->gamma[c] * inverse * inverse * product / rows);
+        a->factors[a->c + c] = (float)(-a->gamma[c] * inverse * sum / rows);
     }
 }
 KERNELS(joined, joined)
 
-static int run_sums(const struct queue *q, const struct norm_shape *shape, struct sums *a)
+static int run_moments(const struct queue *q, const struct norm_shape *shape, const void *x)
 {
-    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->g));
-    struct column_grid grid = column_grid(shape->rows, shape->c, width, 16);
+    int width = column_width(shape->c, aligned16(x));
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD, MOMENTS_AT_ONCE, true);
+    struct moments a = { x, (float *)q->partials, grid.s };
+    RUN_TYPED(moments, q->type, width, grid.x, grid.y, q, a);
+    return grid.x;
+}
+
+static int run_sums(const struct queue *q, const struct norm_shape *shape, enum gate gate, struct sums *a)
+{
+    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->g) &&
+                                       aligned16(a->saved));
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, SUMS_AT_ONCE, true);
     a->partials = (float *)q->partials;
     a->s = grid.s;
-    RUN_TYPED(sums, q->type, width, grid.x, grid.y, q, *a);
+    RUN_GATED(sums, gate, q->type, width, grid.x, grid.y, q, *a);
     return grid.x;
 }
 
@@ -161,41 +265,55 @@ struct affine {
     struct columns s;
 };
 
-DEVICE void affine(const struct affine *a, enum element type, int width)
+DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, enum element type, int width, const float *mean,
+                           const float *scale, const float *shift)
 {
-    int c = column_of(&a->s, width);
-    float v[WIDE], other[WIDE], mean[WIDE], scale[WIDE], shift[WIDE];
-    if (c >= a->s.c)
-        return;
-    for (int k = 0; k < width; k++) {
-        mean[k] = a->mean[c + k];
-        scale[k] = a->gamma[c + k];
-        if (a->variance)
-            scale[k] = (float)(scale[k] / sqrt((double)a->variance[c + k] + NORM_EPSILON));
-        shift[k] = a->beta[c + k];
-    }
-    for (size_t row = first_row(&a->s); row < a->s.rows; row += row_step(&a->s)) {
-        size_t i = row * a->s.c + c;
-        load(a->x, i, type, width, v);
+    struct packed x[AHEAD], add[AHEAD] = { 0 };
+    float v[WIDE], other[WIDE];
+    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    if (a->add)
+        fetch_rows(&a->s, a->add, row, many, c, type, width, add);
+    for (int r = 0; r < many; r++) {
+        unpack(&x[r], type, width, v);
         for (int k = 0; k < width; k++)
             v[k] = normalized(v[k] - mean[k], scale[k], shift[k]);
         if (a->add) {
-            load(a->add, i, type, width, other);
+            unpack(&add[r], type, width, other);
             for (int k = 0; k < width; k++)
                 v[k] += other[k];
         }
-        if (a->relu)
-            for (int k = 0; k < width; k++)
-                v[k] = v[k] < 0 ? 0 : v[k]; /* NaN stays */
-        store(a->y, i, type, width, v);
+        for (int k = 0; k < width && a->relu; k++)
+            v[k] = v[k] < 0 ? 0 : v[k]; /* NaN stays */
+        store(a->y, (row + r * row_step(&a->s)) * a->s.c + c, type, width, v);
     }
+    return row + many * row_step(&a->s);
 }
-KERNELS(affine, affine)
+
+DEVICE void affine(const struct affine *a, enum element type, int width)
+{
+    const int ahead = ahead_of(AHEAD, type);
+    int c = column_of(&a->s, width);
+    size_t row = first_row(&a->s);
+    float mean[WIDE], scale[WIDE], shift[WIDE];
+    if (c >= a->s.c)
+        return;
+    load(a->mean, c, F32, width, mean);
+    load(a->gamma, c, F32, width, scale);
+    load(a->beta, c, F32, width, shift);
+    for (int k = 0; k < width && a->variance; k++)
+        scale[k] = (float)(scale[k] / sqrt((double)a->variance[c + k] + NORM_EPSILON));
+    while (rows_there(&a->s, row, ahead))
+        row = write_affine(a, row, ahead, c, type, width, mean, scale, shift);
+    while (row < a->s.rows)
+        row = write_affine(a, row, 1, c, type, width, mean, scale, shift);
+}
+KERNELS_AT_ONCE(AFFINE_AT_ONCE, affine, affine)
 
 static void run_affine(const struct queue *q, const struct norm_shape *shape, struct affine *a)
 {
-    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->add));
-    struct column_grid grid = column_grid(shape->rows, shape->c, width, 4);
+    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->add) && aligned16(a->mean) &&
+                                       aligned16(a->gamma) && aligned16(a->beta));
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD, AFFINE_AT_ONCE, false);
     a->s = grid.s;
     a->relu = shape->relu;
     RUN_TYPED(affine, q->type, width, grid.x, grid.y, q, *a);
@@ -208,8 +326,7 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
                         gamma, beta, NULL, NULL, NULL };
     struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false, { 0, 0, 0 } };
     if (parts == 0) {
-        struct sums s = { x, NULL, NULL, NULL, NULL, NULL, NULL, { 0, 0, 0 } };
-        j.parts = run_sums(q, shape, &s);
+        j.parts = run_moments(q, shape, x);
         j.origin = x;
     }
     run_joined(q, &j);
@@ -223,80 +340,100 @@ void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape
     run_affine(q, shape, &a);
 }
 
-/* dy = a (g + b (x - mean) + k), of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more, dadd 2
+/* dy = scale g + b (x - mean) + k, of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more, dadd 2
  * or 4 more, 5 to 7 flops an element; 90%. */
 struct back {
     const void *x, *y; /* as of sums */
-    const void *g;     /* dy, or what sums wrote, then with neither y nor dadd here */
-    void *dy, *dadd;
-    const float *mean, *affine, *abk;
+    const void *g;     /* dy, or what sums wrote, then OPEN */
+    void *dy, *dadd;   /* dadd: BY_Y */
+    const float *saved, *factors;
     float nu; /* 0: x is no code */
     const float *nu_there; /* device, not NULL: nu is there */
-    bool accumulate;
+    bool accumulate;   /* to dadd */
     struct columns s;
 };
 
-DEVICE void back(const struct back *a, enum element type, int width)
+/* What a thread keeps of its channels. */
+struct back_kept {
+    float mean[WIDE], scale[WIDE], shift[WIDE], b[WIDE], k[WIDE], nu;
+};
+
+DEVICE size_t write_back(const struct back *a, size_t row, int many, int c, enum element type, int width, enum gate gate,
+                         const struct back_kept *kept)
 {
-    int c = column_of(&a->s, width);
-    float x[WIDE], g[WIDE], other[WIDE], p[WIDE], q[WIDE], r[WIDE], mean[WIDE], scale[WIDE], shift[WIDE];
-    if (c >= a->s.c)
-        return;
-    float nu = a->nu_there ? *a->nu_there : a->nu;
-    for (int k = 0; k < width; k++) { /* a b x + (k - b mean) a, but for the cancellation: mean stays apart */
-        p[k] = a->abk[c + k];
-        q[k] = a->abk[a->s.c + c + k];
-        r[k] = a->abk[2 * a->s.c + c + k];
-        mean[k] = a->mean[c + k];
-        scale[k] = a->affine ? a->affine[c + k] : 0;
-        shift[k] = a->affine ? a->affine[a->s.c + c + k] : 1;
-    }
-    for (size_t row = first_row(&a->s); row < a->s.rows; row += row_step(&a->s)) {
-        size_t i = row * a->s.c + c;
-        load(a->g, i, type, width, g);
-        load(a->x, i, type, width, x);
-        if (a->affine) {
-            for (int k = 0; k < width; k++)
-                g[k] = normalized(x[k] - mean[k], scale[k], shift[k]) > 0 ? g[k] : 0;
-        } else if (a->y) {
-            load(a->y, i, type, width, other);
+    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], y[AHEAD_BACK] = { 0 }, dadd[AHEAD_BACK] = { 0 };
+    float v[WIDE], g[WIDE], other[WIDE];
+    bool shuts = gate == BY_Y && a->y;
+    fetch_rows(&a->s, a->g, row, many, c, type, width, dy);
+    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    if (shuts)
+        fetch_rows(&a->s, a->y, row, many, c, type, width, y);
+    if (gate == BY_Y && a->accumulate)
+        fetch_rows(&a->s, a->dadd, row, many, c, type, width, dadd);
+    for (int r = 0; r < many; r++) {
+        size_t i = (row + r * row_step(&a->s)) * a->s.c + c;
+        unpack(&dy[r], type, width, g);
+        if (shuts) {
+            unpack(&y[r], type, width, other);
             for (int k = 0; k < width; k++)
                 g[k] = other[k] > 0 ? g[k] : 0;
         }
-        if (a->dadd) {
-            for (int k = 0; k < width; k++)
-                other[k] = 0;
-            if (a->accumulate)
-                load(a->dadd, i, type, width, other);
+        if (gate == BY_Y) {
+            unpack(&dadd[r], type, width, other);
             for (int k = 0; k < width; k++)
                 other[k] += g[k];
             store(a->dadd, i, type, width, other);
         }
+        unpack(&x[r], type, width, v);
         for (int k = 0; k < width; k++) {
-            g[k] = p[k] * (g[k] + q[k] * (x[k] - mean[k]) + r[k]);
-            g[k] = nu == 0 ? g[k] : x[k] != 0 ? nu * g[k] : 0;
+            float centred = v[k] - kept->mean[k];
+            if (gate == BY_X)
+                g[k] = normalized(centred, kept->scale[k], kept->shift[k]) > 0 ? g[k] : 0;
+            g[k] = kept->scale[k] * g[k] + kept->b[k] * centred + kept->k[k];
+            g[k] = kept->nu == 0 ? g[k] : v[k] != 0 ? kept->nu * g[k] : 0;
         }
         store(a->dy, i, type, width, g);
     }
+    return row + many * row_step(&a->s);
 }
-KERNELS(back, back)
+
+DEVICE void back(const struct back *a, enum element type, int width, enum gate gate)
+{
+    const int ahead = ahead_of(AHEAD_BACK, type);
+    int c = column_of(&a->s, width);
+    size_t row = first_row(&a->s);
+    struct back_kept kept;
+    if (c >= a->s.c)
+        return;
+    kept.nu = a->nu_there ? *a->nu_there : a->nu;
+    load(a->saved, c, F32, width, kept.mean); /* not joined with k, where it would cancel */
+    load(a->saved, 2 * a->s.c + c, F32, width, kept.scale);
+    load(a->saved, 3 * a->s.c + c, F32, width, kept.shift);
+    load(a->factors, c, F32, width, kept.b);
+    load(a->factors, a->s.c + c, F32, width, kept.k);
+    while (rows_there(&a->s, row, ahead))
+        row = write_back(a, row, ahead, c, type, width, gate, &kept);
+    while (row < a->s.rows)
+        row = write_back(a, row, 1, c, type, width, gate, &kept);
+}
+GATED_KERNELS(BACK_AT_ONCE, 2, back, back)
 
 void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
                           const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
                           float *dbeta)
 {
     /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.) */
-    const float *affine = shape->relu && !dadd ? saved + 2 * shape->c : NULL;
-    const void *gate = shape->relu && dadd ? y : NULL;
-    void *masked = gate && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
-    int width = column_width(shape->c, aligned16(x) && aligned16(gate) && aligned16(dy) && aligned16(dadd));
-    struct column_grid grid = column_grid(shape->rows, shape->c, width, 4);
-    struct sums s = { x, gate, dy, saved, affine, masked, NULL, { 0, 0, 0 } };
-    int parts = run_sums(q, shape, &s);
+    enum gate gate = dadd ? BY_Y : shape->relu ? BY_X : OPEN;
+    const void *shuts = dadd && shape->relu ? y : NULL;
+    void *masked = shuts && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
+    int width = column_width(shape->c, aligned16(x) && aligned16(shuts) && aligned16(dy) && aligned16(dadd) && aligned16(saved));
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, BACK_AT_ONCE, false);
+    struct sums s = { x, shuts, dy, saved, masked, NULL, { 0, 0, 0 } };
+    int parts = run_sums(q, shape, gate, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
                         gamma, NULL, dgamma, dbeta, coefficients(q) };
-    struct back a = { x, masked ? NULL : gate, masked ? masked : dy, dy, masked ? NULL : dadd, saved, affine,
-                      coefficients(q), shape->code_nu, shape->code_number, accumulate, grid.s };
+    struct back a = { x, shuts, masked ? masked : dy, dy, dadd, saved, coefficients(q), shape->code_nu, shape->code_number,
+                      dadd && accumulate, grid.s };
     run_joined(q, &j);
-    RUN_TYPED(back, q->type, width, grid.x, grid.y, q, a);
+    RUN_GATED(back, masked ? OPEN : gate, q->type, width, grid.x, grid.y, q, a);
 }

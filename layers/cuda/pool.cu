@@ -215,7 +215,7 @@ KERNELS(backward_mean, mean)
 void kernel_mean_forward(const struct queue *q, int n, int hw, int c, const void *x, float *y)
 {
     int width = column_width(c, aligned16(x));
-    struct column_grid grid = column_grid(hw, c, width, 1);
+    struct column_grid grid = column_grid(q, hw, c, width, 1, 1, false);
     struct mean a = { x, y, hw, c, grid.s.across };
     RUN_TYPED(forward_mean, q->type, width, n, grid.y, q, a);
 }
@@ -223,7 +223,7 @@ void kernel_mean_forward(const struct queue *q, int n, int hw, int c, const void
 void kernel_mean_backward(const struct queue *q, int n, int hw, int c, const float *dy, void *dx)
 {
     int width = column_width(c, aligned16(dx));
-    struct column_grid grid = column_grid(hw, c, width, 1);
+    struct column_grid grid = column_grid(q, hw, c, width, 1, 1, false);
     struct mean a = { dy, dx, hw, c, grid.s.across };
     RUN_TYPED(backward_mean, q->type, width, n, grid.y, q, a);
 }

@@ -206,7 +206,7 @@ static void test_images(struct queue *q)
 
 int main(void)
 {
-    struct queue q = { .partials = aligned_alloc(64, KERNELS_PARTIAL_BYTES) };
+    struct queue q = { .partials = aligned_alloc(64, KERNELS_PARTIAL_BYTES), .multiprocessors = 2 };
     philox_init(&stream, 6, 0x7e57, 0);
     for (int type = F32; type <= BF16; type++) {
         q.type = type;
