@@ -40,7 +40,12 @@ static size_t rounded(size_t bytes)
 /* Elements of the image that cuDNN sees. */
 static size_t image_count(const struct cuda_conv *c)
 {
-    return c->folds ? kernel_fold_count(&c->fold) : conv_in_count(&c->base.shape);
+    return conv_in_count(&c->fold.folded);
+}
+
+static size_t weight_count(const struct cuda_conv *c)
+{
+    return c->folds ? kernel_fold_weight_count(&c->fold) : conv_weight_count(&c->base.shape);
 }
 
 static void conv_destroy(struct conv *conv)
@@ -97,7 +102,7 @@ static enum status make_plans(struct cuda_conv *c)
         if (!gpu_has(&plan) && spec->tail == DNN_PLAIN)
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
                  spec->kind == DNN_FORWARD ? "forward" : spec->kind == DNN_ADJOINT ? "backward-data" : "backward-filter", s->n,
-                 s->h, s->w, s->c, s->d, s->k, s->k, s->stride, precision_name(spec->precision));
+                 s->h, s->w, s->c, s->d, s->k, spec->rows ? 1 : s->k, s->stride, precision_name(spec->precision));
     }
 fail:
     return status;
@@ -147,18 +152,14 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     c->folds = shape->c % 8 != 0;
     if (!c->folds)
         c->fold.folded = *shape;
-    else if (c->fold.folded.c > KERNELS_FOLDED_MOST)
-        FAIL(STATUS_USAGE, "a GPU takes up to %d channels that are no multiple of 8, with stride %d: not %d",
-             KERNELS_FOLDED_MOST / (shape->stride * shape->stride), shape->stride, shape->c);
-    const struct conv_shape *s = &c->fold.folded;
-    size_t in = image_count(c), out = conv_out_count(s);
+    size_t in = image_count(c), out = conv_out_count(shape);
     c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;
     TRY(make_plans(c));
     TRY(choose_stacks(c));
     size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
     c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
     c->gradient_at = c->gradient_at > stack ? c->gradient_at : rounded(stack);
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? rounded(conv_weight_count(s) * sizeof(float)) : 0);
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? rounded(weight_count(c) * sizeof(float)) : 0);
     *conv = &c->base;
     c = NULL;
 fail:
@@ -169,7 +170,7 @@ fail:
 static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
-    c->weights = arena_take(arena, conv_weight_count(&c->fold.folded) * precision_bytes(conv->precision));
+    c->weights = arena_take(arena, weight_count(c) * precision_bytes(conv->precision));
     c->numbers = arena_take(arena, FACTORS * 3 * sizeof *c->numbers);
     if (keeps(c))
         c->kept = arena_take(arena, CONV_TERMS * folded_bytes(c));
@@ -290,7 +291,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
     struct queue q = cuda_conv_queue(&c->base);
     enum dnn_tail tail = tail_of(e, out);
     const struct conv_shape *s = &c->fold.folded;
-    size_t count = kind == DNN_FORWARD ? conv_out_count(s) : image_count(c);
+    size_t count = kind == DNN_FORWARD ? conv_out_count(&c->base.shape) : image_count(c);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
     const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, tail, e);
@@ -385,7 +386,7 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
 {
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
-    size_t weights = conv_weight_count(&c->fold.folded);
+    size_t weights = weight_count(c);
     size_t image = image_count(c) * precision_bytes(c->base.precision);
     const struct dnn_spec spec = gradient_spec(c, count);
     struct plan plan;

@@ -77,22 +77,21 @@ static cudnnBackendDescriptor_t image_tensor(struct dnn_graph *g, const struct d
                                              cudnnDataType_t type)
 {
     const struct conv_shape *s = &spec->shape;
-    return spec->rows ? tensor(g, uid, type, s->n, s->k * s->c, s->h, s->w - s->k + 1)
-                      : tensor(g, uid, type, s->n, s->c, s->h, s->w);
+    return tensor(g, uid, type, s->n, s->c, s->h, s->w);
 }
 
 static cudnnBackendDescriptor_t code_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
                                             cudnnDataType_t type)
 {
     const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->n, s->d, conv_out_h(s), conv_out_w(s));
+    return tensor(g, uid, type, s->n, s->d, conv_out_h(s), dnn_code_w(spec));
 }
 
 static cudnnBackendDescriptor_t weights_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
                                                cudnnDataType_t type)
 {
     const struct conv_shape *s = &spec->shape;
-    return spec->rows ? tensor(g, uid, type, s->d, s->k * s->c, s->k, 1) : tensor(g, uid, type, s->d, s->c, s->k, s->k);
+    return tensor(g, uid, type, s->d, s->c, s->k, spec->rows ? 1 : s->k);
 }
 
 /* A tensor like the convolution's result. */
@@ -389,12 +388,6 @@ fail:
     graph_destroy(g);
     free(plan);
     return status;
-}
-
-size_t dnn_image_count(const struct dnn_spec *spec)
-{
-    const struct conv_shape *s = &spec->shape;
-    return spec->rows ? (size_t)s->n * s->h * (s->w - s->k + 1) * s->k * s->c : conv_in_count(s);
 }
 
 void dnn_plan_destroy(struct dnn_plan *plan)

@@ -22,11 +22,20 @@ struct dnn_spec {
     struct conv_shape shape;
     enum precision precision;
     bool float_result; /* of a gradient or a plain convolution in bf16: fp32 instead of bf16 */
-    /* Of stride 1 and without padding: the image is (N, H, W-k+1, k C), each pixel's k from it to the right side by side, whose
-     * sum over all pixels is an adjoint's result; the kernel is one of k x 1. */
-    bool rows;
+    bool rows; /* of stride 1 and without padding: the kernel is k x 1, codes are as wide as the image */
 };
-size_t dnn_image_count(const struct dnn_spec *spec); /* elements */
+static inline int dnn_code_w(const struct dnn_spec *spec)
+{
+    return spec->rows ? spec->shape.w : conv_out_w(&spec->shape);
+}
+static inline size_t dnn_code_count(const struct dnn_spec *spec)
+{
+    return (size_t)spec->shape.n * conv_out_h(&spec->shape) * dnn_code_w(spec) * spec->shape.d;
+}
+static inline size_t dnn_weight_count(const struct dnn_spec *spec)
+{
+    return conv_weight_count(&spec->shape) / (spec->rows ? spec->shape.k : 1);
+}
 /* "cudnn.91900.forward.shrink.8x32x32x64.64.3.1.1.bf16" */
 void dnn_spec_key(const struct dnn_spec *spec, char key[128]);
 

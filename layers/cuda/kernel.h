@@ -315,6 +315,12 @@ static inline size_t blocks_for(size_t threads)
     return (threads + THREADS - 1) / THREADS;
 }
 
+/* A grid has at most 65535 rows of blocks. */
+static inline int image_blocks(int n)
+{
+    return n < 65535 ? n : 65535;
+}
+
 static inline int column_width(int c, int aligned)
 {
     return c % WIDE == 0 && aligned ? WIDE : 1;

@@ -89,18 +89,19 @@ void kernel_normalize_rows(const struct queue *q, float *w, int rows, size_t len
 void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
                 const struct sgd_row *rows, int count);
 
-/* Folding turns a strided convolution, or one whose channels are no multiple of 8, into one of stride 1 without
- * padding over blocks of s x s pixels: image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"),
- *     k" = ceil(k / s)   H" = H' - 1 + k"   C" = s s C, rounded up to 8 with zeros.
- * With rows, for few channels, the k" pixels that a row of the kernel meets lie side by side: folded (N,H",W',k" C"). */
-#define KERNELS_FOLDED_MOST 2048 /* C" */
+/* Folding turns a convolution whose channels are no multiple of 8 into one of stride 1 without padding:
+ * image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"), of blocks of s x s pixels:
+ *     k" = ceil(k / s)   H" = H' - 1 + k"   W" = W' - 1 + k"   C" = s s C, rounded up to 8 with zeros.
+ * With rows, for few channels, of s lines of k" s pixels, all that the kernel meets there: weights (D,k",1,C"),
+ *     W" = W'   C" = s k" s C, rounded up. */
 struct fold {
     struct conv_shape shape;  /* of the plain convolution */
-    struct conv_shape folded; /* stride 1, pad 0; without rows */
+    struct conv_shape folded; /* stride 1, pad 0; with rows its kernel is k" x 1 */
     bool rows;
+    int span;                 /* pixels of a line */
 };
 struct fold kernel_fold_shape(const struct conv_shape *shape);
-size_t kernel_fold_count(const struct fold *fold); /* elements of a folded image */
+size_t kernel_fold_weight_count(const struct fold *fold);
 void kernel_fold_image(const struct queue *q, const struct fold *fold, const void *image, void *folded);
 /* image = f(alpha unfolded + beta add): the adjoint of folding, with the epilogue of conv_adjoint. */
 void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,

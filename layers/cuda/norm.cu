@@ -3,8 +3,8 @@
 #include "layers/cuda/kernel.h"
 #include "layers/ref/ref.h" /* NORM_EPSILON */
 
-enum { AHEAD = 4, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
-enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 3, BACK_AT_ONCE = 3 }; /* blocks of a multiprocessor */
+enum { AHEAD = 4, AHEAD_AFFINE = 2, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
+enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3 }; /* blocks of a multiprocessor */
 enum { CHANNELS = 8 };              /* joining: a block's channels; as many threads of a warp as come to each */
 
 static float *coefficients(const struct queue *q) /* (2, C) */
@@ -268,7 +268,7 @@ struct affine {
 DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, enum element type, int width, const float *mean,
                            const float *scale, const float *shift)
 {
-    struct packed x[AHEAD], add[AHEAD] = { 0 };
+    struct packed x[AHEAD_AFFINE], add[AHEAD_AFFINE] = { 0 };
     float v[WIDE], other[WIDE];
     fetch_rows(&a->s, a->x, row, many, c, type, width, x);
     if (a->add)
@@ -291,7 +291,7 @@ DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, 
 
 DEVICE void affine(const struct affine *a, enum element type, int width)
 {
-    const int ahead = ahead_of(AHEAD, type);
+    const int ahead = ahead_of(AHEAD_AFFINE, type);
     int c = column_of(&a->s, width);
     size_t row = first_row(&a->s);
     float mean[WIDE], scale[WIDE], shift[WIDE];
@@ -313,7 +313,7 @@ static void run_affine(const struct queue *q, const struct norm_shape *shape, st
 {
     int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->add) && aligned16(a->mean) &&
                                        aligned16(a->gamma) && aligned16(a->beta));
-    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD, AFFINE_AT_ONCE, false);
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_AFFINE, AFFINE_AT_ONCE, false);
     a->s = grid.s;
     a->relu = shape->relu;
     RUN_TYPED(affine, q->type, width, grid.x, grid.y, q, *a);

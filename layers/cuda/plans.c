@@ -91,7 +91,7 @@ static enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
     size_t one = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
-    size_t images = dnn_image_count(spec) * one, codes = conv_out_count(s) * one, weights = conv_weight_count(s) * sizeof(float);
+    size_t images = conv_in_count(s) * one, codes = dnn_code_count(spec) * one, weights = dnn_weight_count(spec) * sizeof(float);
     size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images, numbers = 3 * sizeof(float);
     void **memory[] = { &trial->image, &trial->code, &trial->weights, &trial->beside, (void **)&trial->numbers };
     const size_t bytes[] = { images, codes, weights, beside, numbers };
@@ -429,7 +429,7 @@ fail:
 /* Half the memory stays: what needs more is not tried. */
 static bool has_room(const struct dnn_spec *spec)
 {
-    size_t there = 0, all = 0, needs = (dnn_image_count(spec) + conv_out_count(&spec->shape)) * sizeof(float);
+    size_t there = 0, all = 0, needs = (conv_in_count(&spec->shape) + dnn_code_count(spec)) * sizeof(float);
     return cudaMemGetInfo(&there, &all) == cudaSuccess && needs <= there / 2;
 }
 
@@ -440,7 +440,7 @@ static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, c
     struct trial trial = { 0 };
     struct plan single, stacked;
     float apart_ms, together_ms;
-    size_t weights = conv_weight_count(&one->shape);
+    size_t weights = dnn_weight_count(one);
     TRY(gpu_plan(gpu, one, &single));
     TRY(gpu_plan(gpu, all, &stacked));
     if (!gpu_has(&single) || !gpu_has(&stacked))
@@ -448,7 +448,7 @@ static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, c
     const struct work apart = { .plan = &single, .runs = CONV_TERMS, .added = weights };
     const struct work together = { .plan = &stacked, .runs = 1, .added = weights,
                                    .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
-                                   .copied_code = conv_out_count(&one->shape) };
+                                   .copied_code = dnn_code_count(one) };
     TRY(trial_init(&trial, all));
     TRY(time_work(gpu, &apart, &trial, &apart_ms));
     TRY(time_work(gpu, &together, &trial, &together_ms));
@@ -466,7 +466,7 @@ enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_
     char key[128];
     double choice = 0;
     bool chosen = true;
-    size_t copied = conv_out_count(&one->shape) + (copies_images ? conv_in_count(&one->shape) : 0);
+    size_t copied = dnn_code_count(one) + (copies_images ? conv_in_count(&one->shape) : 0);
     all.shape.n *= CONV_TERMS;
     key_of(&all, key);
     snprintf(key + strlen(key), sizeof key - strlen(key), ".stacked");

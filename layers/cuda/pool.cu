@@ -144,12 +144,6 @@ static struct maximum maximum(const struct pool_shape *s, const void *from, void
     return a;
 }
 
-/* A grid has at most 65535 rows of blocks. */
-static int image_blocks(int n)
-{
-    return n < 65535 ? n : 65535;
-}
-
 void kernel_max_forward(const struct queue *q, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
 {
     struct maximum a = maximum(s, x, y, winner, false);

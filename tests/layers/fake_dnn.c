@@ -58,12 +58,6 @@ static bool has_plan(const struct dnn_spec *s, int choice)
            (s->kind != DNN_ADJOINT || s->tail != DNN_MASK_ADD);
 }
 
-size_t dnn_image_count(const struct dnn_spec *spec)
-{
-    const struct conv_shape *s = &spec->shape;
-    return spec->rows ? (size_t)s->n * s->h * (s->w - s->k + 1) * s->k * s->c : conv_in_count(s);
-}
-
 enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
                           int *choices, int *count)
 {
@@ -84,6 +78,8 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     struct arena measure = { 0 };
     struct dnn_plan *plan = calloc(1, sizeof *plan);
     struct dnn_graph *g = calloc(1, sizeof *g);
+    struct conv_shape square = spec->shape;
+    square.w += spec->rows ? square.k : 0; /* not used, but there */
     (void)properties;
     *out = NULL;
     if (!plan || !g)
@@ -94,13 +90,13 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     if (!has_plan(spec, choice) || plan->workspace > most)
         goto fail;
     g->spec = *spec;
-    TRY(ref_conv_create(NULL, &spec->shape, PRECISION_FP32, uses[spec->kind], &g->plain));
+    TRY(ref_conv_create(NULL, &square, PRECISION_FP32, uses[spec->kind], &g->plain));
     ref_conv_place(g->plain, &measure);
     g->packed = aligned_alloc(ARENA_ALIGN, measure.used + ARENA_ALIGN);
     g->scratch = malloc(g->plain->scratch + 1);
     g->image = malloc(conv_in_count(&spec->shape) * sizeof *g->image);
-    g->code = malloc(conv_out_count(&spec->shape) * sizeof *g->code);
-    g->weights = malloc(conv_weight_count(&spec->shape) * sizeof *g->weights);
+    g->code = malloc(dnn_code_count(spec) * sizeof *g->code);
+    g->weights = malloc(dnn_weight_count(spec) * sizeof *g->weights);
     if (!g->packed || !g->scratch || !g->image || !g->code || !g->weights)
         FAIL(STATUS_NOMEM, "out of memory");
     measure = (struct arena){ .memory = g->packed, .size = measure.used };
@@ -136,46 +132,24 @@ static void read_floats(enum precision precision, const void *from, float *to, s
         to[i] = element_load(precision, from, i);
 }
 
-/* Of a spec with rows: where channel c of pixel (I, J) of image n lies as the column-th of its row; columns from *first on. */
-static size_t in_row(const struct conv_shape *s, size_t n, int I, int J, int c, int column)
-{
-    return (((n * s->h + I) * (s->w - s->k + 1) + J - column) * s->k + column) * s->c + c;
-}
-
-static int columns(const struct conv_shape *s, int J, int *first)
-{
-    int rows = s->w - s->k + 1;
-    *first = J >= rows ? J - rows + 1 : 0;
-    return (J < s->k ? J : s->k - 1) - *first + 1;
-}
-
-/* All copies of a pixel are alike. */
-static enum status read_rows(const struct dnn_spec *spec, const void *from, float *to)
-{
-    enum status status = STATUS_OK;
-    const struct conv_shape *s = &spec->shape;
-    for (size_t i = 0; i < conv_in_count(s); i++) {
-        int c = (int)(i % s->c), J = (int)(i / s->c % s->w), I = (int)(i / s->c / s->w % s->h), first;
-        size_t n = i / s->c / s->w / s->h;
-        int count = columns(s, J, &first);
-        to[i] = element_load(spec->precision, from, in_row(s, n, I, J, c, first));
-        for (int k = 1; k < count; k++)
-            if (element_load(spec->precision, from, in_row(s, n, I, J, c, first + k)) != to[i])
-                FAIL(STATUS_BUG, "copies of a pixel of an image with rows differ");
-    }
-fail:
-    return status;
-}
-
-/* A pixel in one of its columns or another, and zeros, which only the sum tells from what cuDNN makes. */
-static float column_value(const struct dnn_spec *spec, const float *sums, size_t at)
+/* Of a spec with rows, whose kernel is no square: adds all products to the result. */
+static void multiply_rows(const struct dnn_spec *spec, float *image, float *code, float *weights)
 {
     const struct conv_shape *s = &spec->shape;
-    int rows = s->w - s->k + 1, c = (int)(at % s->c), column = (int)(at / s->c % s->k), first;
-    int J = (int)(at / s->c / s->k % rows) + column, I = (int)(at / s->c / s->k / rows % s->h);
-    size_t n = at / s->c / s->k / rows / s->h;
-    int count = columns(s, J, &first);
-    return column == first + (I + J + c) % count ? sums[((n * s->h + I) * s->w + J) * s->c + c] : 0;
+    size_t out_h = (size_t)conv_out_h(s), pixels = s->n * out_h * s->w;
+    for (size_t p = 0; p < pixels; p++)
+        for (int i = 0; i < s->d * s->k; i++) {
+            size_t n = p / s->w / out_h, row = p / s->w % out_h + i % s->k;
+            float *from = image + ((n * s->h + row) * s->w + p % s->w) * s->c, *w = weights + (size_t)i * s->c;
+            float *to = code + p * s->d + i / s->k;
+            for (int c = 0; c < s->c; c++)
+                if (spec->kind == DNN_FORWARD)
+                    *to += from[c] * w[c];
+                else if (spec->kind == DNN_ADJOINT)
+                    from[c] += *to * w[c];
+                else
+                    w[c] += *to * from[c];
+        }
 }
 
 /* See enum dnn_tail. */
@@ -202,33 +176,29 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
     enum status status = STATUS_OK;
     const struct dnn_spec *s = &g->spec;
     const struct epilogue plain = { .alpha = 1 };
-    size_t images = conv_in_count(&s->shape), codes = conv_out_count(&s->shape), weights = conv_weight_count(&s->shape);
-    if (s->kind != DNN_ADJOINT && s->rows)
-        TRY(read_rows(s, o->image, g->image));
-    else if (s->kind != DNN_ADJOINT)
-        read_floats(s->precision, o->image, g->image, images);
+    const struct gradient_term term = { g->image, g->code, 1, NULL };
+    const size_t counts[] = { dnn_code_count(s), conv_in_count(&s->shape), dnn_weight_count(s) };
+    float *const results[] = { g->code, g->image, g->weights }, *result = results[s->kind];
+    const void *const outs[] = { o->code, o->image, o->weights };
+    if (s->kind != DNN_ADJOINT)
+        read_floats(s->precision, o->image, g->image, counts[DNN_ADJOINT]);
     if (s->kind != DNN_FORWARD)
-        read_floats(s->precision, o->code, g->code, codes);
-    if (s->kind == DNN_GRADIENT) {
-        const struct gradient_term term = { g->image, g->code, 1, NULL };
-        memset(g->weights, 0, weights * sizeof *g->weights);
+        read_floats(s->precision, o->code, g->code, counts[DNN_FORWARD]);
+    if (s->kind != DNN_GRADIENT)
+        read_floats(s->precision, o->weights, g->weights, counts[DNN_GRADIENT]);
+    memset(result, 0, counts[s->kind] * sizeof *result);
+    if (s->kind != DNN_GRADIENT && !s->rows)
+        TRY(ref_conv_load(g->plain, g->weights, g->scratch));
+    if (s->rows)
+        multiply_rows(s, g->image, g->code, g->weights);
+    else if (s->kind == DNN_GRADIENT)
         TRY(ref_conv_gradient(g->plain, &term, 1, g->weights, g->scratch));
-        for (size_t i = 0; i < weights; i++)
-            element_store(s->float_result ? PRECISION_FP32 : s->precision, (void *)o->weights, i, g->weights[i]);
-        return STATUS_OK;
-    }
-    read_floats(s->precision, o->weights, g->weights, weights);
-    TRY(ref_conv_load(g->plain, g->weights, g->scratch));
-    if (s->kind == DNN_FORWARD)
+    else if (s->kind == DNN_FORWARD)
         TRY(ref_conv_forward(g->plain, g->image, g->code, &plain, g->scratch));
     else
         TRY(ref_conv_adjoint(g->plain, g->code, g->image, &plain, g->scratch));
-    const float *sums = s->kind == DNN_FORWARD ? g->code : g->image;
-    void *result = (void *)(s->kind == DNN_FORWARD ? o->code : o->image);
-    for (size_t i = 0; i < (s->kind == DNN_FORWARD ? codes : dnn_image_count(s)); i++) {
-        float v = s->rows && s->kind == DNN_ADJOINT ? column_value(s, sums, i) : tail(s, o, sums[i], i);
-        element_store(s->float_result ? PRECISION_FP32 : s->precision, result, i, v);
-    }
+    for (size_t i = 0; i < counts[s->kind]; i++)
+        element_store(s->float_result ? PRECISION_FP32 : s->precision, (void *)outs[s->kind], i, tail(s, o, result[i], i));
 fail:
     return status;
 }
@@ -259,11 +229,11 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     enum status status = STATUS_OK;
     const struct dnn_spec *s = &plan->graph->spec;
     size_t bytes = precision_bytes(s->precision), result_bytes = s->float_result ? sizeof(float) : bytes;
-    size_t result = (s->kind == DNN_FORWARD ? conv_out_count(&s->shape) : conv_in_count(&s->shape)) * bytes;
+    size_t result = (s->kind == DNN_FORWARD ? dnn_code_count(s) : conv_in_count(&s->shape)) * bytes;
     bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
-    if (!handle || !fake_cuda_owns(workspace, plan->workspace + 1) || !fine(o->image, dnn_image_count(s) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
-        !fine(o->code, conv_out_count(&s->shape) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
-        !fine(o->weights, conv_weight_count(&s->shape) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
+    if (!handle || !fake_cuda_owns(workspace, plan->workspace + 1) || !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
+        !fine(o->code, dnn_code_count(s) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
+        !fine(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
         (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
         (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");

@@ -46,13 +46,15 @@ fail:
 int main(void)
 {
     static const int capabilities[] = { 80, 90, 100 };
-    static const struct conv_shape shapes[] = { { 64, 32, 32, 64, 64, 3, 1, 1 }, { 64, 32, 32, 64, 128, 3, 2, 1 } };
+    /* the last two: stems, folded by rows */
+    static const struct conv_shape shapes[] = { { 64, 32, 32, 64, 64, 3, 1, 1 }, { 64, 32, 32, 64, 128, 3, 2, 1 },
+                                                { 64, 115, 112, 48, 64, 4, 1, 0 }, { 64, 34, 32, 16, 64, 3, 1, 0 } };
     for (int c = 0; c < 3; c++) {
         cudnnBackendDescriptor_t properties = properties_of(capabilities[c]);
         if (!properties)
             return check_skip("this cuDNN does not plan for a device from these properties");
-        for (int i = 0; i < 18; i++) {
-            struct dnn_spec spec = { .kind = i % 3, .precision = i / 3 % 3, .shape = shapes[i / 9], .float_result = i % 3 != DNN_GRADIENT };
+        for (int i = 0; i < 36; i++) {
+            struct dnn_spec spec = { .kind = i % 3, .precision = i / 3 % 3, .shape = shapes[i / 9], .rows = i / 9 > 1, .float_result = i % 3 != DNN_GRADIENT };
             struct dnn_plan *plan = NULL;
             char key[128];
             dnn_spec_key(&spec, key);
