@@ -209,6 +209,15 @@ struct backend {
                         int32_t *winner); /* winner: h * W + w of each maximum, first one on a tie */
     void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy,
                          const int32_t *winner, void *dx, bool accumulate);
+    /* norm_forward, without add, and max_forward of its result, which is not kept: y is that of pooling. place: of each maximum in its
+     * window, k row + column, 255 where a ReLU shut it, k up to 15; won: x there. backward: dx, all written, of pooling's dy. Both are
+     * NULL where nothing is gained. */
+    void (*norm_max_forward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won);
+    void (*norm_max_backward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta);
     /* Mean over H and W: activations x (N,H,W,C) -> floats y (N,C). From here to the loss all is float. */
     void (*mean_forward)(struct device *device, int n, int hw, int c, const void *x, float *y);
     void (*mean_backward)(struct device *device, int n, int hw, int c, const float *dy, void *dx);

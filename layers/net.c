@@ -146,6 +146,26 @@ static void find_codes(struct net *net)
     }
 }
 
+/* Which norms do the max pooling behind them as well: those that nobody else reads. */
+static void find_pooled(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *norm = &m->nodes[i], *next = norm + 1;
+        int users = 0;
+        net->ops[i].pooled = -1;
+        if (norm->kind != NODE_NORM || norm->add >= 0 || net->use != NET_TRAINING || !m->device->ops->norm_max_forward ||
+            i + 1 == m->nodes_count || next->kind != NODE_MAX || next->in != norm->out || next->conv.k > 15)
+            continue;
+        for (int k = 0; k < m->nodes_count; k++)
+            users += (m->nodes[k].in == norm->out) + (m->nodes[k].add == norm->out);
+        if (users == 1) {
+            net->ops[i].pooled = i + 1;
+            net->ops[i + 1].by_norm = true;
+        }
+    }
+}
+
 static void place_slots(struct slots *slots, const int *slot_of, void **pointers, int edges, struct arena *arena)
 {
     for (int s = 0; s < slots->count; s++) {
@@ -173,6 +193,10 @@ static void place(struct net *net)
             op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
         if (node->kind == NODE_MAX)
             op->winner = arena_take(&net->arena, edge_count(net, node->out) * sizeof(int32_t));
+        if (node->kind == NODE_NORM && op->pooled >= 0) {
+            op->place = arena_take(&net->arena, edge_count(net, node[1].out));
+            op->won = arena_take(&net->arena, edge_bytes(net, node[1].out));
+        }
         scratch = needs > scratch ? needs : scratch;
     }
     net->labels = arena_take(&net->arena, net->n * sizeof *net->labels);
@@ -217,6 +241,7 @@ enum status net_create(struct net **out, struct model *model, int n, enum net_us
     for (int i = 0; i < model->nodes_count; i++)
         TRY(create_op(net, i));
     find_codes(net);
+    find_pooled(net);
     plan_values(net);
     place(net);
     net->bytes = net->arena.used;
@@ -308,6 +333,12 @@ enum status net_upload(struct net *net, const float *images, const int32_t *labe
     return STATUS_OK;
 }
 
+static struct pool_shape pool_of(const struct net *net, const struct node *node)
+{
+    return (struct pool_shape){ .n = net->n, .h = node->conv.h, .w = node->conv.w, .c = node->conv.c,
+                                .k = node->conv.k, .stride = node->conv.stride, .pad = node->conv.pad };
+}
+
 static void forward_norm(struct net *net, int i, float *moments)
 {
     const struct model *m = net->model;
@@ -325,10 +356,17 @@ static void forward_norm(struct net *net, int i, float *moments)
                                        net->value[node->out]);
 }
 
-static struct pool_shape pool_of(const struct net *net, const struct node *node)
+static void forward_norm_max(struct net *net, int i, float *moments)
 {
-    return (struct pool_shape){ .n = net->n, .h = node->conv.h, .w = node->conv.w, .c = node->conv.c,
-                                .k = node->conv.k, .stride = node->conv.stride, .pad = node->conv.pad };
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct edge *e = &m->edges[node->out];
+    const struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
+    const struct pool_shape pool = pool_of(net, node + 1);
+    const struct op *op = &net->ops[i];
+    m->device->ops->norm_max_forward(m->device, &shape, &pool, net->value[node->in], param_of(net, node, 0),
+                                     param_of(net, node, 1), net->value[node[1].out], op->saved, moments + node->running,
+                                     op->place, op->won);
 }
 
 static enum status forward_node(struct net *net, int i, float *moments, struct csc_diagnostics *diagnostics)
@@ -344,8 +382,16 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
     switch (node->kind) {
     case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
     case NODE_CSC: TRY(net_forward_csc(net, i, diagnostics)); break;
-    case NODE_NORM: forward_norm(net, i, moments); break;
-    case NODE_MAX: ops->max_forward(m->device, &pool, in, out, net->ops[i].winner); break;
+    case NODE_NORM:
+        if (moments && net->ops[i].pooled >= 0)
+            forward_norm_max(net, i, moments);
+        else
+            forward_norm(net, i, moments);
+        break;
+    case NODE_MAX:
+        if (!moments || !net->ops[i].by_norm)
+            ops->max_forward(m->device, &pool, in, out, net->ops[i].winner);
+        break;
     case NODE_MEAN: ops->mean_forward(m->device, net->n, pool.h * pool.w, pool.c, in, out); break;
     case NODE_LINEAR:
         ops->linear_forward(m->device, net->n, node->conv.c, node->conv.d, in, param_of(net, node, 0),
@@ -410,17 +456,23 @@ static void backward_norm(struct net *net, int i, float *grads)
     const struct model *m = net->model;
     const struct node *node = &m->nodes[i];
     const struct edge *e = &m->edges[node->out];
+    const struct op *op = &net->ops[i];
     const struct param *weight = &m->params[node->param];
+    const float *gamma = m->weights + weight->offset;
+    float *dgamma = grads + weight->offset, *dbeta = grads + weight[1].offset;
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
-    int code = net->ops[i].code;
-    if (code >= 0) {
-        shape.code_nu = csc_mask_factor(net->ops[code].csc, m->eta[m->nodes[code].csc]);
-        shape.code_number = csc_mask_number(net->ops[code].csc);
+    if (op->code >= 0) {
+        shape.code_nu = csc_mask_factor(net->ops[op->code].csc, m->eta[m->nodes[op->code].csc]);
+        shape.code_number = csc_mask_number(net->ops[op->code].csc);
     }
-    m->device->ops->norm_backward(m->device, &shape, net->value[node->in], net->value[node->out],
-                                  net->grad[node->out], m->weights + weight->offset, net->ops[i].saved,
-                                  node->add >= 0 ? net->grad[node->add] : NULL, net->ops[i].add_accumulates,
-                                  grads + weight->offset, grads + weight[1].offset);
+    if (op->pooled >= 0) {
+        const struct pool_shape pool = pool_of(net, node + 1);
+        m->device->ops->norm_max_backward(m->device, &shape, &pool, net->value[node->in], op->place, op->won,
+                                          net->grad[node[1].out], net->grad[node->in], gamma, op->saved, dgamma, dbeta);
+        return;
+    }
+    m->device->ops->norm_backward(m->device, &shape, net->value[node->in], net->value[node->out], net->grad[node->out], gamma,
+                                  op->saved, node->add >= 0 ? net->grad[node->add] : NULL, op->add_accumulates, dgamma, dbeta);
 }
 
 static enum status backward_conv(struct net *net, int i, float *dw)
@@ -463,7 +515,10 @@ enum status net_backward_node(struct net *net, int i, float *grads)
         else
             net_backward_frozen_norm(net, i);
         break;
-    case NODE_MAX: ops->max_backward(m->device, &pool, dy, op->winner, dx, op->in_accumulates); break;
+    case NODE_MAX:
+        if (!op->by_norm)
+            ops->max_backward(m->device, &pool, dy, op->winner, dx, op->in_accumulates);
+        break;
     case NODE_MEAN: ops->mean_backward(m->device, net->n, pool.h * pool.w, pool.c, dy, dx); break;
     case NODE_LINEAR:
         ops->linear_backward(m->device, net->n, node->conv.c, node->conv.d, net->value[node->in],

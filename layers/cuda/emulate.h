@@ -15,6 +15,7 @@ struct emulated_index { unsigned x, y; };
 extern struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 
 typedef struct { float x, y, z, w; } __attribute__((aligned(16))) float4;
+typedef struct { uint32_t x, y; } __attribute__((aligned(8))) uint2;
 typedef struct { uint32_t x, y, z, w; } __attribute__((aligned(16))) uint4;
 
 typedef void emulated_kernel(const void *arguments);

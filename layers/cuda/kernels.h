@@ -67,6 +67,14 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
                           const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
                           float *dbeta);
 
+/* See struct backend's norm_max_forward and norm_max_backward; parts: as of kernel_norm_forward. */
+void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won, int parts);
+void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta);
+
 void kernel_max_forward(const struct queue *q, const struct pool_shape *shape, const void *x, void *y, int32_t *winner);
 void kernel_max_backward(const struct queue *q, const struct pool_shape *shape, const void *dy, const int32_t *winner,
                          void *dx, bool accumulate);

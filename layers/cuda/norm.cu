@@ -1,62 +1,10 @@
 /* norm.cu - batch norm over rows = N*H*W of x (rows, C); formulas in layers/ref/norm.c.
  * Sums are partial sums of float per block, joined in double. */
-#include "layers/cuda/kernel.h"
-#include "layers/ref/ref.h" /* NORM_EPSILON */
+#include "layers/cuda/norm.h"
 
 enum { AHEAD = 4, AHEAD_AFFINE = 2, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
 enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3 }; /* blocks of a multiprocessor */
-enum { CHANNELS = 8 };              /* joining: a block's channels; as many threads of a warp as come to each */
-
-static float *coefficients(const struct queue *q) /* (2, C) */
-{
-    return (float *)q->partials + (size_t)KERNELS_MOST_BLOCKS * 2 * 256;
-}
-
-/* Forward and, where a ReLU shut this off, backward, which must find the same sign: so no compiler is free to leave out
- * the rounding between product and sum in one of them. */
-DEVICE float normalized(float centred, float scale, float shift)
-{
-    return rounded_product(centred, scale) + shift;
-}
-
-#define GATED_KERNELS(at_once, by_y_at_once, body, arguments)                                            \
-    DEVICE void body##_open(const struct arguments *a, enum element type, int width) \
-    {                                                                               \
-        body(a, type, width, OPEN);                                              \
-    }                                                                               \
-    DEVICE void body##_by_x(const struct arguments *a, enum element type, int width) \
-    {                                                                               \
-        body(a, type, width, BY_X);                                                 \
-    }                                                                               \
-    DEVICE void body##_by_y(const struct arguments *a, enum element type, int width) \
-    {                                                                               \
-        body(a, type, width, BY_Y);                                                 \
-    }                                                                               \
-    KERNELS_AT_ONCE(at_once, body##_open, arguments)                                              \
-    KERNELS_AT_ONCE(at_once, body##_by_x, arguments)                                                 \
-    KERNELS_AT_ONCE(by_y_at_once, body##_by_y, arguments)
-
-#define RUN_GATED(body, gate, type, width, blocks_x, blocks_y, queue, arguments)         \
-    do {                                                                                 \
-        if ((gate) == OPEN)                                                           \
-            RUN_TYPED(body##_open, type, width, blocks_x, blocks_y, queue, arguments); \
-        else if ((gate) == BY_X)                                                         \
-            RUN_TYPED(body##_by_x, type, width, blocks_x, blocks_y, queue, arguments);   \
-        else                                                                             \
-            RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);   \
-    } while (0)
-
-/* A block's sums to its part of partials (blocks, 2, c). */
-DEVICE void leave_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials, float *shared)
-{
-    column_sum(s, width, sum, shared);
-    column_sum(s, width, product, shared);
-    for (int k = 0; k < width && c < s->c && threadIdx.x < (unsigned)s->across; k++) {
-        float *to = partials + (size_t)blockIdx.x * 2 * s->c + c + k;
-        to[0] = sum[k];
-        to[s->c] = product[k];
-    }
-}
+enum { CHANNELS = 8 }; /* joining: a block's channels, each taken by 32 threads */
 
 /* Sums per channel of x - origin, the first row, and its square. bf16: 2 bytes, 3 flops an element; 90%. */
 struct moments {
@@ -103,6 +51,34 @@ KERNELS_AT_ONCE(MOMENTS_AT_ONCE, moments, moments)
 
 /* What tells where a ReLU was open, so that g = dy, not 0. BY_Y: with add; without ReLU y is NULL. */
 enum gate { OPEN, BY_X, BY_Y };
+
+/* One kernel for each, so that none keeps registers for what others need. */
+#define GATED_KERNELS(at_once, by_y_at_once, body, arguments)                           \
+    DEVICE void body##_open(const struct arguments *a, enum element type, int width)    \
+    {                                                                                   \
+        body(a, type, width, OPEN);                                                     \
+    }                                                                                   \
+    DEVICE void body##_by_x(const struct arguments *a, enum element type, int width)    \
+    {                                                                                   \
+        body(a, type, width, BY_X);                                                     \
+    }                                                                                   \
+    DEVICE void body##_by_y(const struct arguments *a, enum element type, int width)    \
+    {                                                                                   \
+        body(a, type, width, BY_Y);                                                     \
+    }                                                                                   \
+    KERNELS_AT_ONCE(at_once, body##_open, arguments)                                    \
+    KERNELS_AT_ONCE(at_once, body##_by_x, arguments)                                    \
+    KERNELS_AT_ONCE(by_y_at_once, body##_by_y, arguments)
+
+#define RUN_GATED(body, gate, type, width, blocks_x, blocks_y, queue, arguments)        \
+    do {                                                                                \
+        if ((gate) == OPEN)                                                             \
+            RUN_TYPED(body##_open, type, width, blocks_x, blocks_y, queue, arguments);  \
+        else if ((gate) == BY_X)                                                        \
+            RUN_TYPED(body##_by_x, type, width, blocks_x, blocks_y, queue, arguments);  \
+        else                                                                            \
+            RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);  \
+    } while (0)
 
 /* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes or 8 (g written), 5 to 7 flops an element; 90%. */
 struct sums {
@@ -167,20 +143,6 @@ DEVICE void sums(const struct sums *a, enum element type, int width, enum gate g
 }
 GATED_KERNELS(SUMS_AT_ONCE, SUMS_AT_ONCE, sums, sums)
 
-/* Joins partial sums: a few kilobytes. Forward: mean, inverse standard deviation, moments. Backward: gradients of
- * gamma and beta, and b, k of the next pass, dx = scale g + b (x - mean) + k. */
-struct joined {
-    const float *partials;
-    int parts, c;
-    size_t rows;
-    const void *origin; /* forward: the first row of x; NULL: sums are from 0 */
-    float *saved;       /* (NORM_SAVED, c): written forward, read backward */
-    float *moments;     /* forward; NULL: backward */
-    const float *gamma, *beta;
-    float *dgamma, *dbeta;
-    float *factors;     /* (2, c), backward: b, k */
-};
-
 DEVICE void joined(const struct joined *a, enum element type, int width)
 {
     SHARED(double, shared, 2 * THREADS / WARP * CHANNELS);
@@ -230,7 +192,7 @@ DEVICE void joined(const struct joined *a, enum element type, int width)
 }
 KERNELS(joined, joined)
 
-static int run_moments(const struct queue *q, const struct norm_shape *shape, const void *x)
+int norm_moments(const struct queue *q, const struct norm_shape *shape, const void *x)
 {
     int width = column_width(shape->c, aligned16(x));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD, MOMENTS_AT_ONCE, true);
@@ -250,7 +212,7 @@ static int run_sums(const struct queue *q, const struct norm_shape *shape, enum 
     return grid.x;
 }
 
-static void run_joined(const struct queue *q, const struct joined *a)
+void norm_join(const struct queue *q, const struct joined *a)
 {
     RUN_TYPED(joined, q->type, 1, (a->c + CHANNELS - 1) / CHANNELS, 1, q, *a);
 }
@@ -326,10 +288,10 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
                         gamma, beta, NULL, NULL, NULL };
     struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false, { 0, 0, 0 } };
     if (parts == 0) {
-        j.parts = run_moments(q, shape, x);
+        j.parts = norm_moments(q, shape, x);
         j.origin = x;
     }
-    run_joined(q, &j);
+    norm_join(q, &j);
     run_affine(q, shape, &a);
 }
 
@@ -431,9 +393,9 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     struct sums s = { x, shuts, dy, saved, masked, NULL, { 0, 0, 0 } };
     int parts = run_sums(q, shape, gate, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
-                        gamma, NULL, dgamma, dbeta, coefficients(q) };
-    struct back a = { x, shuts, masked ? masked : dy, dy, dadd, saved, coefficients(q), shape->code_nu, shape->code_number,
+                        gamma, NULL, dgamma, dbeta, norm_factors(q) };
+    struct back a = { x, shuts, masked ? masked : dy, dy, dadd, saved, norm_factors(q), shape->code_nu, shape->code_number,
                       dadd && accumulate, grid.s };
-    run_joined(q, &j);
+    norm_join(q, &j);
     RUN_GATED(back, masked ? OPEN : gate, q->type, width, grid.x, grid.y, q, a);
 }

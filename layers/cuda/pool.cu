@@ -1,7 +1,5 @@
 /* pool.cu - max pooling, mean over an image. */
-#include "layers/cuda/kernel.h"
-
-enum { PATCH = 2 }; /* backward, a thread's pixels down and across */
+#include "layers/cuda/pool.h"
 
 /* A thread takes some channels of one output pixel, backward of PATCH x PATCH input pixels, whose windows it reads once
  * for all of them: a gather, without atomics. Images are blockIdx.y, so that no index needs division in 64 bits.
@@ -40,12 +38,6 @@ DEVICE void store_winners(int32_t *winner, int width, const int32_t *v)
         ((uint4 *)winner)[0] = a;
         ((uint4 *)winner)[1] = b;
     }
-}
-
-/* v, or the nearest of 0 .. size - 1. */
-DEVICE int clamped(int v, int size)
-{
-    return v < 0 ? 0 : v < size ? v : size - 1;
 }
 
 /* A pixel beyond the edge is taken for the nearest one inside, which the window has, too: so it never wins over the first
@@ -90,13 +82,6 @@ DEVICE void forward_max(const struct maximum *a, enum element type, int width)
     }
 }
 KERNELS(forward_max, maximum)
-
-/* The first window that reaches row or column v, or 0. */
-DEVICE int first_window(const struct pool_shape *s, int v)
-{
-    int beyond = v + s->pad - s->k; /* the row before a window that starts after it ends */
-    return beyond < 0 ? 0 : beyond / s->stride + 1;
-}
 
 DEVICE void backward_max(const struct maximum *a, enum element type, int width)
 {

@@ -136,6 +136,21 @@ static void norm_backward(struct device *device, const struct norm_shape *shape,
     kernel_norm_backward(cuda_queue(device), shape, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta);
 }
 
+static void norm_max_forward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won)
+{
+    int parts = of(device)->summed == x ? of(device)->parts : 0;
+    kernel_norm_max_forward(cuda_queue(device), norm, pool, x, gamma, beta, y, saved, moments, place, won, parts);
+}
+
+static void norm_max_backward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta)
+{
+    kernel_norm_max_backward(cuda_queue(device), norm, pool, x, place, won, dy, dx, gamma, saved, dgamma, dbeta);
+}
+
 static void max_forward(struct device *device, const struct pool_shape *shape, const void *x, void *y, int32_t *winner)
 {
     kernel_max_forward(cuda_queue(device), shape, x, y, winner);
@@ -189,6 +204,8 @@ void cuda_fill_table(struct backend *table)
     table->norm_forward = norm_forward;
     table->norm_inference = norm_inference;
     table->norm_backward = norm_backward;
+    table->norm_max_forward = norm_max_forward;
+    table->norm_max_backward = norm_max_backward;
     table->max_forward = max_forward;
     table->max_backward = max_backward;
     table->mean_forward = mean_forward;

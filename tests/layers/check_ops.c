@@ -386,8 +386,8 @@ static bool wanted(const struct op *op, const struct options *options)
 
 static void all_ops(struct device *ref, struct device *tested, const struct options *options)
 {
-    const struct op *families[] = { conv_ops, norm_ops, small_ops };
-    for (int f = 0; f < 3; f++)
+    const struct op *families[] = { conv_ops, norm_ops, small_ops, tested->ops->norm_max_forward ? norm_max_ops : NULL };
+    for (int f = 0; f < 4 && families[f]; f++)
         for (const struct op *op = families[f]; op->name; op++)
             if (wanted(op, options) && options->bench)
                 time_op(op, tested, options);

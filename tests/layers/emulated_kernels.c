@@ -4,6 +4,7 @@
 #include "layers/cuda/head.cu"
 #include "layers/cuda/image.cu"
 #include "layers/cuda/norm.cu"
+#include "layers/cuda/norm_max.cu"
 #include "layers/cuda/optimizer.cu"
 #include "layers/cuda/pool.cu"
 #include "layers/cuda/reduce.cu"

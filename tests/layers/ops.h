@@ -75,7 +75,7 @@ struct op {
     int bench[7][MOST_NUMBERS];
 };
 
-extern const struct op conv_ops[], norm_ops[], small_ops[]; /* each ends with a NULL name */
+extern const struct op conv_ops[], norm_ops[], norm_max_ops[], small_ops[]; /* each ends with a NULL name */
 
 /* New operands of the task, the same values on both sides. An input must not change. */
 int task_input(struct task *task, const char *name, size_t count);
