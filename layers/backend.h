@@ -56,6 +56,7 @@ struct conv {
     unsigned uses;
     size_t scratch; /* bytes of shared scratch that its calls need */
     const char *how; /* its last call was done, for a trace; NULL: in one way only */
+    double beyond;   /* bytes that its last call moved beyond each operand once, for a trace; a CPU does not tell */
     /* With CONV_STACKED: the gradient is faster of terms whose output gradients, and inputs too, are stacked. */
     bool stacks, stacks_inputs;
 };

@@ -29,8 +29,9 @@ static const char step_help[] =
     "Trains a network on random images: forward, loss, backward, optimizer, projection, power iteration,\n"
     "as csc-train does on one rank, without data. Prints the median step.\n\n" NETWORK_HELP
     "  --steps N           timed steps (default 5), after two to warm up\n"
-    "  --trace             also every operation with its time, its share, GFLOP/s, GB/s and share of the\n"
-    "                      speed that a large matrix product, or a copy, reaches here\n"
+    "  --trace             also every operation with its time, its share, GFLOP/s, the bytes that it moved\n"
+    "                      (of a convolution on the CPU at least) beside the least it could, each operand\n"
+    "                      once, GB/s and share of the speed that a large matrix product, or a copy, reaches\n"
     "  --json FILE         write the results (- for standard output)\n"
     "  --help              this text\n";
 
@@ -240,7 +241,7 @@ static enum status add_trace(struct bench *b, const struct arguments *a, double 
     enum status status = STATUS_OK;
     struct trace_peaks peaks;
     int count;
-    double traced = 0, convolutions = 0;
+    double traced = 0, convolutions = 0, moved = 0, least = 0;
     json_t *list = json_array();
     const struct trace_line *lines = trace_lines(&count);
     trace_stop(b->device);
@@ -251,11 +252,16 @@ static enum status add_trace(struct bench *b, const struct arguments *a, double 
         json_array_append_new(list, trace_json(&lines[i], a->steps, total, &peaks));
         traced += lines[i].seconds;
         convolutions += lines[i].flops > 0 ? lines[i].seconds : 0;
+        moved += lines[i].moved / a->steps;
+        least += lines[i].least / a->steps;
     }
-    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%\n", 1e-9 * peaks.flops,
-           1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total));
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; %.1f MB moved, at least %.1f\n",
+           1e-9 * peaks.flops, 1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total), 1e-6 * moved,
+           1e-6 * least);
     json_object_set_new(report, "peak_gflop_s", json_real(1e-9 * peaks.flops));
     json_object_set_new(report, "peak_gb_s", json_real(1e-9 * peaks.bytes));
+    json_object_set_new(report, "moved_mb", json_real(1e-6 * moved));
+    json_object_set_new(report, "least_mb", json_real(1e-6 * least));
     json_object_set_new(report, "convolutions_share", json_real(convolutions / total));
     json_object_set(report, "operations", list);
 fail:

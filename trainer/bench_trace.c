@@ -26,10 +26,10 @@ static double done(struct device *device)
     return bench_clock();
 }
 
-static void add(double seconds, double flops, double bytes, const char *name, const char *format, ...)
-    __attribute__((format(printf, 5, 6)));
+static void add(double seconds, double flops, double moved, double least, const char *name, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
 
-static void add(double seconds, double flops, double bytes, const char *name, const char *format, ...)
+static void add(double seconds, double flops, double moved, double least, const char *name, const char *format, ...)
 {
     struct trace_line new = { .calls = 0 }, *line = lines;
     va_list arguments;
@@ -48,7 +48,8 @@ static void add(double seconds, double flops, double bytes, const char *name, co
     line->calls++;
     line->seconds += seconds;
     line->flops += flops;
-    line->bytes += bytes;
+    line->moved += moved;
+    line->least += least;
 }
 
 /* ---- convolutions ---- */
@@ -62,7 +63,7 @@ static void add_conv(const struct conv *conv, const char *name, double seconds, 
 {
     const struct conv_shape *s = &conv->shape;
     double bytes = elements * (double)precision_bytes(conv->precision) + 4.0 * (double)conv_weight_count(s);
-    add(seconds, flops, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride,
+    add(seconds, flops, bytes + conv->beyond, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride,
         conv->how ? ", " : "", conv->how ? conv->how : "");
 }
 
@@ -77,6 +78,7 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     double began = bench_clock();
     enum status status = own->conv_load(conv, weights, scratch);
     conv->how = NULL;
+    conv->beyond = 0;
     add_conv(conv, "conv_load", done(conv->device) - began, 0, 0);
     return status;
 }
@@ -110,12 +112,14 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     return status;
 }
 
-/* ---- the rest: passes over `elements` activations and `floats` floats ---- */
+/* ---- the rest: passes over activations, `elements` that are moved and `least` at least, and `floats` floats ---- */
 
-#define PASS(name, elements, floats, call, ...)                                                    \
-    double began = bench_clock();                                                                  \
-    call;                                                                                          \
-    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
+#define PASSES(name, elements, least, floats, call, ...)                                              \
+    double began = bench_clock();                                                                     \
+    call;                                                                                             \
+    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats),       \
+        (double)(least) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
+#define PASS(name, elements, floats, call, ...) PASSES(name, elements, elements, floats, call, __VA_ARGS__)
 
 static void upload(struct device *device, void *to, const float *from, size_t count)
 {
@@ -168,33 +172,74 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum;
 }
 
+/* Forward all backends read x once more, for its sums. */
 static void norm_forward(struct device *device, const struct norm_shape *s, const void *x, const float *gamma,
                          const float *beta, const void *added, void *y, float *saved, float *moments)
 {
-    PASS("norm_forward", s->rows * s->c * (added ? 4 : 3), 0,
-         own->norm_forward(device, s, x, gamma, beta, added, y, saved, moments), "%zu rows of %d%s%s", s->rows, s->c,
-         added ? ", add" : "", s->relu ? ", relu" : "");
+    size_t count = s->rows * s->c;
+    PASSES("norm_forward", count * (added ? 4 : 3), count * (added ? 3 : 2), 0,
+           own->norm_forward(device, s, x, gamma, beta, added, y, saved, moments), "%zu rows of %d%s%s", s->rows, s->c,
+           added ? ", add" : "", s->relu ? ", relu" : "");
+}
+
+/* Activations that the two passes of a backward norm move for each of x. A GPU tells from x where a ReLU without add was open, and
+ * else keeps what it let through in dadd, where nothing is to be added to that. */
+static int backward_passes(const struct norm_shape *s, bool adds, bool accumulate)
+{
+    bool gpu = own->stream != NULL;
+    if (!gpu)
+        return 5 + (s->relu ? 2 : 0) + (adds ? 1 + accumulate : 0);
+    return !adds ? 5 : !s->relu ? 6 + accumulate : accumulate ? 9 : 7;
 }
 
 static void norm_backward(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
                           const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
                           float *dbeta)
 {
-    PASS("norm_backward", s->rows * s->c * (5 + (s->relu ? 2 : 0) + (dadd ? 1 + accumulate : 0)), 0,
-         own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
-         s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+    size_t count = s->rows * s->c;
+    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * (3 + (dadd ? 1 + accumulate + s->relu : 0)), 0,
+           own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
+           s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+}
+
+static size_t pooled(const struct pool_shape *s)
+{
+    size_t h = (s->h + 2 * s->pad - s->k) / s->stride + 1, w = (s->w + 2 * s->pad - s->k) / s->stride + 1;
+    return s->n * h * w * s->c;
+}
+
+/* Besides activations a byte, as quarter of a float, for each place. */
+static void norm_max_forward(struct device *device, const struct norm_shape *s, const struct pool_shape *p, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won)
+{
+    size_t count = s->rows * s->c, out = pooled(p);
+    PASSES("norm_max_forward", 2 * count + 2 * out, count + 2 * out, out / 4,
+           own->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won), "%dx%dx%dx%d, %dx%d/%d%s", p->n,
+           p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
+}
+
+static void norm_max_backward(struct device *device, const struct norm_shape *s, const struct pool_shape *p, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta)
+{
+    size_t count = s->rows * s->c, out = pooled(p);
+    PASSES("norm_max_backward", 2 * count + 3 * out, 2 * count + out, out / 2,
+           own->norm_max_backward(device, s, p, x, place, won, dy, dx, gamma, saved, dgamma, dbeta),
+           "%dx%dx%dx%d, %dx%d/%d%s%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "",
+           s->code_nu != 0 ? ", of a code" : "");
 }
 
 static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
 {
-    PASS("max_forward", (size_t)s->n * s->h * s->w * s->c, 0, own->max_forward(device, s, x, y, winner), "%dx%dx%dx%d",
-         s->n, s->h, s->w, s->c);
+    PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s), own->max_forward(device, s, x, y, winner),
+         "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
 static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
                          void *dx, bool accumulate)
 {
-    PASS("max_backward", (size_t)s->n * s->h * s->w * s->c, 0,
+    PASS("max_backward", (size_t)s->n * s->h * s->w * s->c * (1 + accumulate) + pooled(s), pooled(s),
          own->max_backward(device, s, dy, winner, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
@@ -270,6 +315,8 @@ void trace_start(struct device *device)
     table.dot = dot;
     table.norm_forward = norm_forward;
     table.norm_backward = norm_backward;
+    table.norm_max_forward = own->norm_max_forward ? norm_max_forward : NULL;
+    table.norm_max_backward = own->norm_max_backward ? norm_max_backward : NULL;
     table.max_forward = max_forward;
     table.max_backward = max_backward;
     table.mean_forward = mean_forward;
@@ -388,25 +435,26 @@ fail:
 /* Of the product's peak where it computes, else of the copy's. */
 static double of_peak(const struct trace_line *l, const struct trace_peaks *peaks)
 {
-    return l->flops > 0 ? l->flops / l->seconds / peaks->flops : l->bytes / l->seconds / peaks->bytes;
+    return l->flops > 0 ? l->flops / l->seconds / peaks->flops : l->moved / l->seconds / peaks->bytes;
 }
 
 void trace_print_head(void)
 {
-    printf("%-18s %-48s %6s %9s %7s %8s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s", "GB/s",
-           "of peak");
+    printf("%-18s %-48s %6s %9s %7s %8s %9s %9s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s", "MB",
+           "least MB", "GB/s", "of peak");
 }
 
 void trace_print(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
 {
-    printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %7.2f %7.1f%%\n", l->name, l->shape, (double)l->calls / per,
-           1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds, 1e-9 * l->bytes / l->seconds,
-           100 * of_peak(l, peaks));
+    printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %9.2f %9.2f %7.2f %7.1f%%\n", l->name, l->shape, (double)l->calls / per,
+           1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds, 1e-6 * l->moved / per,
+           1e-6 * l->least / per, 1e-9 * l->moved / l->seconds, 100 * of_peak(l, peaks));
 }
 
 json_t *trace_json(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
 {
-    return json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f}", "operation", l->name, "shape", l->shape, "calls",
+    return json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "operation", l->name, "shape", l->shape, "calls",
                      (double)l->calls / per, "ms", 1e3 * l->seconds / per, "share", l->seconds / total, "gflop_s",
-                     1e-9 * l->flops / l->seconds, "gb_s", 1e-9 * l->bytes / l->seconds, "of_peak", of_peak(l, peaks));
+                     1e-9 * l->flops / l->seconds, "mb", 1e-6 * l->moved / per, "least_mb", 1e-6 * l->least / per, "gb_s",
+                     1e-9 * l->moved / l->seconds, "of_peak", of_peak(l, peaks));
 }

@@ -10,7 +10,9 @@
 struct trace_line {
     char name[32], shape[80];
     long calls;
-    double seconds, flops, bytes; /* of all calls; flops of a direct sum, bytes read and written at least */
+    double seconds, flops; /* of all calls; flops of a direct sum */
+    double moved, least;   /* bytes read and written by passes over memory, and if each operand were once; of a convolution on the CPU
+                            * only the latter is known */
 };
 
 /* From here on every operation of the device adds to its line. One device at a time. */

@@ -48,6 +48,12 @@ static size_t weight_count(const struct cuda_conv *c)
     return c->folds ? kernel_fold_weight_count(&c->fold) : conv_weight_count(&c->base.shape);
 }
 
+/* Written and read again, what is no operand. */
+static void counts_between(struct cuda_conv *c, size_t elements, size_t bytes_each)
+{
+    c->base.beyond += 2.0 * (double)(elements * bytes_each);
+}
+
 static void conv_destroy(struct conv *conv)
 {
     free(conv);
@@ -307,6 +313,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
         struct dnn_operands plain = { .image = kind == DNN_FORWARD ? in : result,
                                       .code = kind == DNN_FORWARD ? result : in };
         TRY(run_plain(c, kind, &plain, &type));
+        counts_between(c, count, type == F32 ? sizeof(float) : 2);
         cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
         c->base.how = c->by_gemm ? "cuBLASLt, own pass after" : "own pass after";
     }
@@ -337,6 +344,7 @@ static const void *folded(struct cuda_conv *c, const struct queue *q, const void
         scratch = c->kept + at * folded_bytes(c);
     }
     kernel_fold_image(q, &c->fold, in, scratch);
+    counts_between(c, image_count(c), precision_bytes(c->base.precision));
     return scratch;
 }
 
@@ -344,6 +352,7 @@ static enum status conv_forward(struct conv *conv, const void *in, void *out, co
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
     struct queue q = cuda_conv_queue(conv);
+    conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     return run_with(c, DNN_FORWARD, folded(c, &q, in, scratch), out, e, scratch);
@@ -355,6 +364,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     struct cuda_conv *c = (struct cuda_conv *)conv;
     struct queue q = cuda_conv_queue(conv);
     enum element type;
+    conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     if (!c->folds)
@@ -362,6 +372,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
+    counts_between(c, image_count(c), type == F32 ? sizeof(float) : 2);
     conv->how = c->by_gemm ? "cuBLASLt, unfolded after" : "unfolded after";
 fail:
     return status;
@@ -394,11 +405,16 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
     int at = find_kept(c, terms->x);
     struct dnn_operands operands = { .image = !c->folds ? terms->x : at >= 0 ? c->kept + at * folded_bytes(c) : scratch,
                                      .code = terms->d, .weights = scratch + c->gradient_at };
-    for (int t = 0; t < count && c->folds && at < 0; t++)
+    for (int t = 0; t < count && c->folds && at < 0; t++) {
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
+        counts_between(c, image_count(c), precision_bytes(c->base.precision));
+    }
+    if (at >= 0) /* a folded image instead of the image */
+        c->base.beyond += (double)image - (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
     c->by_gemm = plan.gemm != NULL;
     TRY(gpu_run(gpu_of(&c->base), &plan, &operands));
     enum element type = plan.float_result ? F32 : BF16;
+    counts_between(c, weights, type == F32 ? sizeof(float) : 2);
     if (c->folds)
         kernel_unfold_gradient(&q, &c->fold, type, operands.weights, terms->alpha, terms->number, dw);
     else
@@ -413,6 +429,7 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
     bool together = are_stacked(c, terms, count);
+    conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     for (int t = 0; t < count; t += together ? count : 1)

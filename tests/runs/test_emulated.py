@@ -159,6 +159,10 @@ class Emulated(RunTest):
         self.assertEqual([line for line in lines if line["operation"] == "mask"], [])  # batch norm's backward pass does it
         self.assertTrue(any("one pass" in line["shape"] for line in lines))
         self.assertGreater(sum(line["share"] for line in lines), 0.5)
+        for line in lines:
+            self.assertGreaterEqual(line["mb"], 0.999 * line["least_mb"], line)
+        fused = [line for line in lines if "one pass" in line["shape"]]
+        self.assertTrue(all(line["mb"] == line["least_mb"] for line in fused), fused)
 
     def test_plans_are_kept(self):
         """Measured once for a kind of GPU; another run takes them over, and one damaged file is no obstacle."""
