@@ -206,6 +206,11 @@ struct backend {
                           void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
                           float *dgamma, float *dbeta);
 
+    /* The same of dy + more, which is not written, with add; NULL: they must be added before. */
+    void (*norm_backward_of_two)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
+                                 void *dy, const void *more, const float *gamma, const float *saved, void *dadd,
+                                 bool accumulate, float *dgamma, float *dbeta);
+
     void (*max_forward)(struct device *device, const struct pool_shape *shape, const void *x, void *y,
                         int32_t *winner); /* winner: h * W + w of each maximum, first one on a tie */
     void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy,

@@ -80,11 +80,22 @@ static void plan_values(struct net *net)
     }
 }
 
+/* Whether a CSC-layer leaves its input's gradient apart from what others left there: its producer adds them up while it reads them. */
+static bool leaves_apart(const struct net *net, const struct node *node)
+{
+    const struct model *m = net->model;
+    bool apart = false;
+    for (int i = 0; i < m->nodes_count; i++)
+        apart |= m->nodes[i].out == node->in && m->nodes[i].kind == NODE_NORM && m->nodes[i].add >= 0;
+    return apart && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_two &&
+           net->more_slot[node->in] < 0;
+}
+
 static void plan_grads(struct net *net)
 {
     const struct model *m = net->model;
     for (int e = 0; e < m->edges_count; e++)
-        net->grad_slot[e] = -1;
+        net->grad_slot[e] = net->more_slot[e] = -1;
     int last = m->nodes[m->nodes_count - 1].out;
     net->grad_slot[last] = acquire(&net->grads, edge_bytes(net, last));
     for (int i = m->nodes_count - 1; i >= 0; i--) {
@@ -97,11 +108,16 @@ static void plan_grads(struct net *net)
         }
         if (node->kind == NODE_NORM) { /* in place: a norm is its input's only consumer */
             net->grad_slot[node->in] = net->grad_slot[node->out];
+            if (net->more_slot[node->out] >= 0)
+                release(&net->grads, net->more_slot[node->out]);
             continue;
         }
         if (node->in != 0 || net->use == NET_INPUT_GRADIENT) {
             op->in_accumulates = net->grad_slot[node->in] >= 0;
-            if (!op->in_accumulates)
+            if (op->in_accumulates && leaves_apart(net, node)) {
+                op->in_accumulates = false;
+                net->more_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
+            } else if (!op->in_accumulates)
                 net->grad_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
         }
         release(&net->grads, net->grad_slot[node->out]);
@@ -166,13 +182,18 @@ static void find_pooled(struct net *net)
     }
 }
 
-static void place_slots(struct slots *slots, const int *slot_of, void **pointers, int edges, struct arena *arena)
+/* slot_of (edges) -> pointers; `others`, where not NULL, share the slots. */
+static void place_slots(struct slots *slots, int edges, struct arena *arena, const int *slot_of, void **pointers,
+                        const int *others, void **other_pointers)
 {
     for (int s = 0; s < slots->count; s++) {
         void *memory = arena_take(arena, slots->bytes[s]);
-        for (int e = 0; e < edges; e++)
+        for (int e = 0; e < edges; e++) {
             if (slot_of[e] == s)
                 pointers[e] = memory;
+            if (others && others[e] == s)
+                other_pointers[e] = memory;
+        }
     }
 }
 
@@ -180,8 +201,8 @@ static void place(struct net *net)
 {
     const struct model *m = net->model;
     size_t scratch = 0;
-    place_slots(&net->values, net->value_slot, net->value, m->edges_count, &net->arena);
-    place_slots(&net->grads, net->grad_slot, net->grad, m->edges_count, &net->arena);
+    place_slots(&net->values, m->edges_count, &net->arena, net->value_slot, net->value, NULL, NULL);
+    place_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->more_slot, net->more);
     csc_place_all(net->layers, net->layers_count, &net->arena);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
@@ -218,12 +239,15 @@ static bool allocate_tables(struct net *net)
     net->grad = calloc(edges, sizeof *net->grad);
     net->value_slot = calloc(edges, sizeof *net->value_slot);
     net->grad_slot = calloc(edges, sizeof *net->grad_slot);
+    net->more = calloc(edges, sizeof *net->more);
+    net->more_slot = calloc(edges, sizeof *net->more_slot);
     struct slots *both[] = { &net->values, &net->grads };
     for (int i = 0; i < 2; i++) {
         both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
         both[i]->busy = calloc(edges, sizeof *both[i]->busy);
     }
-    return net->ops && net->layers && net->value && net->grad && net->value_slot && net->grad_slot &&
+    return net->ops && net->layers && net->value && net->grad && net->value_slot && net->grad_slot && net->more &&
+           net->more_slot &&
            net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
 }
 
@@ -285,6 +309,8 @@ void net_destroy(struct net *net)
     free(net->grad);
     free(net->value_slot);
     free(net->grad_slot);
+    free(net->more);
+    free(net->more_slot);
     free(net->values.bytes);
     free(net->values.busy);
     free(net->grads.bytes);
@@ -471,8 +497,13 @@ static void backward_norm(struct net *net, int i, float *grads)
                                           net->grad[node[1].out], net->grad[node->in], gamma, op->saved, dgamma, dbeta);
         return;
     }
-    m->device->ops->norm_backward(m->device, &shape, net->value[node->in], net->value[node->out], net->grad[node->out], gamma,
-                                  op->saved, node->add >= 0 ? net->grad[node->add] : NULL, op->add_accumulates, dgamma, dbeta);
+    const void *x = net->value[node->in], *y = net->value[node->out], *more = net->more[node->out];
+    void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
+    if (more)
+        m->device->ops->norm_backward_of_two(m->device, &shape, x, y, dy, more, gamma, op->saved, dadd, op->add_accumulates, dgamma,
+                                             dbeta);
+    else
+        m->device->ops->norm_backward(m->device, &shape, x, y, dy, gamma, op->saved, dadd, op->add_accumulates, dgamma, dbeta);
 }
 
 static enum status backward_conv(struct net *net, int i, float *dw)
@@ -506,8 +537,8 @@ enum status net_backward_node(struct net *net, int i, float *grads)
     switch (node->kind) {
     case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
     case NODE_CSC:
-        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, grads && op->masked, dx,
-                         op->in_accumulates, dw, net->scratch));
+        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, grads && op->masked,
+                         net->more[node->in] ? net->more[node->in] : dx, op->in_accumulates, dw, net->scratch));
         break;
     case NODE_NORM:
         if (grads)

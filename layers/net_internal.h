@@ -38,7 +38,8 @@ struct net {
     struct csc **layers;     /* the CSC-layers among them, in their order */
     int layers_count;
     void **value, **grad;    /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
-    int *value_slot, *grad_slot;
+    void **more;             /* (edges) not NULL: the gradient is the sum of grad and this */
+    int *value_slot, *grad_slot, *more_slot;
     struct slots values, grads;
     int32_t *labels;         /* device */
     float *losses;           /* device (N) */

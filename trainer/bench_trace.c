@@ -202,6 +202,17 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
            s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
 }
 
+static void norm_backward_of_two(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
+                                 const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate,
+                                 float *dgamma, float *dbeta)
+{
+    size_t count = s->rows * s->c;
+    int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
+    PASSES("norm_backward", count * moved, count * (5 + accumulate + s->relu), 0,
+           own->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
+           "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+}
+
 static size_t pooled(const struct pool_shape *s)
 {
     size_t h = (s->h + 2 * s->pad - s->k) / s->stride + 1, w = (s->w + 2 * s->pad - s->k) / s->stride + 1;
@@ -315,6 +326,7 @@ void trace_start(struct device *device)
     table.dot = dot;
     table.norm_forward = norm_forward;
     table.norm_backward = norm_backward;
+    table.norm_backward_of_two = own->norm_backward_of_two ? norm_backward_of_two : NULL;
     table.norm_max_forward = own->norm_max_forward ? norm_max_forward : NULL;
     table.norm_max_backward = own->norm_max_backward ? norm_max_backward : NULL;
     table.max_forward = max_forward;

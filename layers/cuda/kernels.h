@@ -63,8 +63,9 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
                          const float *beta, const void *add, void *y, float *saved, float *moments, int parts);
 void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                            const float *beta, const float *running, const void *add, void *y);
+/* more: NULL, or added to dy. */
 void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
-                          const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
                           float *dbeta);
 
 /* See struct backend's norm_max_forward and norm_max_backward; parts: as of kernel_norm_forward. */

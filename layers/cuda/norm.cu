@@ -3,7 +3,7 @@
 #include "layers/cuda/norm.h"
 
 enum { AHEAD = 4, AHEAD_AFFINE = 2, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
-enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3 }; /* blocks of a multiprocessor */
+enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3, BY_Y_AT_ONCE = 2 }; /* blocks of a multiprocessor */
 enum { CHANNELS = 8 }; /* joining: a block's channels, each taken by 32 threads */
 
 /* Sums per channel of x - origin, the first row, and its square. bf16: 2 bytes, 3 flops an element; 90%. */
@@ -80,9 +80,10 @@ enum gate { OPEN, BY_X, BY_Y };
             RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);  \
     } while (0)
 
-/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes or 8 (g written), 5 to 7 flops an element; 90%. */
+/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes, with `more` 2 more, and 2 if g is written, 5 to 8 flops an element; 90%. */
 struct sums {
     const void *x, *y, *dy;
+    const void *more;       /* BY_Y, not NULL: added to dy */
     const float *saved;     /* (NORM_SAVED, c) */
     void *g;                /* BY_Y, not NULL: g goes there, for the next pass */
     float *partials;        /* (blocks, 2, c) */
@@ -97,16 +98,23 @@ struct sums_kept {
 DEVICE size_t add_sums(const struct sums *a, size_t row, int many, int c, enum element type, int width, enum gate gate,
                        struct sums_kept *kept)
 {
-    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], y[AHEAD_BACK] = { 0 };
+    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], y[AHEAD_BACK] = { 0 }, more[AHEAD_BACK] = { 0 };
     float v[WIDE], g[WIDE], other[WIDE];
-    bool shuts = gate == BY_Y && a->y;
+    bool shuts = gate == BY_Y && a->y, adds = gate == BY_Y && a->more;
     fetch_rows(&a->s, a->x, row, many, c, type, width, x);
     fetch_rows(&a->s, a->dy, row, many, c, type, width, dy);
     if (shuts)
         fetch_rows(&a->s, a->y, row, many, c, type, width, y);
+    if (adds)
+        fetch_rows(&a->s, a->more, row, many, c, type, width, more);
     for (int r = 0; r < many; r++) {
         unpack(&x[r], type, width, v);
         unpack(&dy[r], type, width, g);
+        if (adds) {
+            unpack(&more[r], type, width, other);
+            for (int k = 0; k < width; k++)
+                g[k] += other[k];
+        }
         unpack(&y[r], type, width, other);
         for (int k = 0; k < width; k++) {
             v[k] -= kept->mean[k];
@@ -141,7 +149,7 @@ DEVICE void sums(const struct sums *a, enum element type, int width, enum gate g
         row = add_sums(a, row, 1, c, type, width, gate, &kept);
     leave_sums(&a->s, c, width, kept.sum, kept.product, a->partials, shared);
 }
-GATED_KERNELS(SUMS_AT_ONCE, SUMS_AT_ONCE, sums, sums)
+GATED_KERNELS(SUMS_AT_ONCE, BY_Y_AT_ONCE, sums, sums)
 
 DEVICE void joined(const struct joined *a, enum element type, int width)
 {
@@ -203,9 +211,9 @@ int norm_moments(const struct queue *q, const struct norm_shape *shape, const vo
 
 static int run_sums(const struct queue *q, const struct norm_shape *shape, enum gate gate, struct sums *a)
 {
-    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->g) &&
+    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->more) && aligned16(a->g) &&
                                        aligned16(a->saved));
-    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, SUMS_AT_ONCE, true);
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, gate == BY_Y ? BY_Y_AT_ONCE : SUMS_AT_ONCE, true);
     a->partials = (float *)q->partials;
     a->s = grid.s;
     RUN_GATED(sums, gate, q->type, width, grid.x, grid.y, q, *a);
@@ -378,19 +386,23 @@ DEVICE void back(const struct back *a, enum element type, int width, enum gate g
     while (row < a->s.rows)
         row = write_back(a, row, 1, c, type, width, gate, &kept);
 }
-GATED_KERNELS(BACK_AT_ONCE, 2, back, back)
+GATED_KERNELS(BACK_AT_ONCE, BY_Y_AT_ONCE, back, back)
 
 void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
-                          const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
                           float *dbeta)
 {
     /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.) */
     enum gate gate = dadd ? BY_Y : shape->relu ? BY_X : OPEN;
     const void *shuts = dadd && shape->relu ? y : NULL;
     void *masked = shuts && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
+    if (more && !masked) {
+        kernel_blend(q, 1, dy, 1, more, dy, shape->rows * shape->c);
+        more = NULL;
+    }
     int width = column_width(shape->c, aligned16(x) && aligned16(shuts) && aligned16(dy) && aligned16(dadd) && aligned16(saved));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, BACK_AT_ONCE, false);
-    struct sums s = { x, shuts, dy, saved, masked, NULL, { 0, 0, 0 } };
+    struct sums s = { x, shuts, dy, more, saved, masked, NULL, { 0, 0, 0 } };
     int parts = run_sums(q, shape, gate, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
                         gamma, NULL, dgamma, dbeta, norm_factors(q) };

@@ -59,7 +59,7 @@ struct task {
     struct pool_shape pool;
     struct sgd sgd;
     int n, c, k;
-    bool add, accumulate;
+    bool add, accumulate, of_two;
     double result[SIDES]; /* of an operation that returns a number */
 };
 

@@ -8,7 +8,7 @@
 /* ---- batch norm: x (rows, C) ---- */
 
 enum { X, GAMMA, BETA, ADD, Y, SAVED, MOMENTS };                  /* forward; inference has RUNNING for SAVED */
-enum { BX, BY, BGAMMA, BSAVED, BDY, BDADD, BDGAMMA, BDBETA };     /* backward */
+enum { BX, BY, BGAMMA, BSAVED, BDY, BDADD, BDGAMMA, BDBETA, BMORE }; /* backward */
 
 /* In every other draw some channels have a mean far from 0, little deviation or none. */
 static float *random_channels(struct task *task, size_t rows, int c)
@@ -104,6 +104,22 @@ static void run_inference(struct task *task, int side)
                                             task_data(task, Y, side));
 }
 
+/* dy as an operand; the rest of the gradient, so that no sum of the two is rounded, is returned. */
+static float *split_gradient(struct task *task, size_t count)
+{
+    static const float parts[][2] = { { 1, 0 }, { 0, 1 }, { 0.5f, 0.5f }, { 2, -1 } };
+    float *dy = malloc(count * sizeof *dy), *more = malloc(count * sizeof *more);
+    for (size_t i = 0; i < count; i++) {
+        const float *part = parts[random_in(task, 0, 3)];
+        float sum = random_value(task);
+        dy[i] = part[0] * sum;
+        more[i] = part[1] * sum;
+    }
+    task_operand(task, "dy", dy, count, true, ACTIVATIONS);
+    free(dy);
+    return more;
+}
+
 /* saved is that of x; y has zeros where ReLU cut, which without add x and saved say, too. */
 static bool plan_backward(struct task *task, int draw, const int *fixed)
 {
@@ -111,6 +127,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     plan_norm(task, fixed);
     int channels = task->norm.c;
     size_t rows = task->norm.rows, count = rows * channels;
+    task->of_two = !fixed && task->add && draw % 3 == 0 && task->device[TESTED]->ops->norm_backward_of_two;
     float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
     float *saved = malloc(NORM_SAVED * channels * sizeof *saved), *gamma = malloc(channels * sizeof *gamma);
     float *scale = saved + 2 * channels, *shift = scale + channels;
@@ -140,14 +157,20 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     task_operand(task, "y", y, count, false, ACTIVATIONS);
     task_operand(task, "gamma", gamma, channels, false, FLOATS);
     task_operand(task, "saved", saved, NORM_SAVED * channels, false, FLOATS);
-    task_result(task, "dy", count);
+    float *more = task->of_two ? split_gradient(task, count) : NULL;
+    if (!more)
+        task_result(task, "dy", count);
     task_result(task, "dadd", task->add ? count : 0);
     task_output(task, "dgamma", channels);
     task_output(task, "dbeta", channels);
+    if (more)
+        task_operand(task, "more", more, count, false, ACTIVATIONS);
+    free(more);
     for (int c = 0; c < channels && rows < 4; c++) /* few rows leave next to nothing of g / deviation */
         task->operand[BDY].scale = fmax(task->operand[BDY].scale, saved[channels + c]);
     task->operand[BDGAMMA].scale = task->operand[BDBETA].scale = 0.5 * sqrt((double)rows);
-    task_say(task, "%s%s", task->add && task->accumulate ? " accumulated" : "", task->norm.code_nu != 0 ? ", of a code" : "");
+    task_say(task, "%s%s%s", task->add && task->accumulate ? " accumulated" : "", task->norm.code_nu != 0 ? ", of a code" : "",
+             task->of_two ? ", of two" : "");
     task->traffic *= 5 + (task->norm.relu ? 2 : 0) + (task->add ? 1 : 0); /* dy twice read, once written; x twice */
     free(x);
     free(y);
@@ -158,11 +181,21 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
 
 static void run_backward(struct task *task, int side)
 {
+    const struct backend *ops = task->device[side]->ops;
     struct norm_shape shape = task->norm;
+    void *dy = task_data(task, BDY, side), *more = task->of_two ? task_data(task, BMORE, side) : NULL;
     if (side == TESTED && task->numbers) {
         shape.code_nu = NAN; /* not read */
         shape.code_number = task->numbers;
     }
+    if (side == TESTED && more) {
+        ops->norm_backward_of_two(task->device[side], &shape, task_data(task, BX, side), task_data(task, BY, side), dy, more,
+                                  task_data(task, BGAMMA, side), task_data(task, BSAVED, side), task_data(task, BDADD, side),
+                                  task->accumulate, task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
+        return;
+    }
+    if (more)
+        ops->blend(task->device[side], 1, dy, 1, more, dy, shape.rows * shape.c);
     task->device[side]->ops->norm_backward(task->device[side], &shape, task_data(task, BX, side),
                                            task_data(task, BY, side), task_data(task, BDY, side),
                                            task_data(task, BGAMMA, side), task_data(task, BSAVED, side),

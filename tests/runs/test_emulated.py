@@ -161,7 +161,7 @@ class Emulated(RunTest):
         self.assertGreater(sum(line["share"] for line in lines), 0.5)
         for line in lines:
             self.assertGreaterEqual(line["mb"], 0.999 * line["least_mb"], line)
-        fused = [line for line in lines if "one pass" in line["shape"]]
+        fused = [line for line in lines if "one pass" in line["shape"] and "x3, " not in line["shape"]]  # images are folded
         self.assertTrue(all(line["mb"] == line["least_mb"] for line in fused), fused)
 
     def test_plans_are_kept(self):
