@@ -8,19 +8,18 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "base/pixels.h"
 
 enum { CIFAR_PAD = 4, CROP_TRIES = 10 };
 
-/* Splits (v / 255 - mean) / std = v a + b into parts whose larger sum is exact in single precision: a and b on a grid of
- * 2^-21, so that results below 8 in size have 24 bits. The rest is below 2^-13 and its rounding does not show. */
 static void make_normaliser(struct normaliser *n, const double mean[3], const double std[3])
 {
+    const struct pixel_scale s = pixel_scale(mean, std);
     for (int k = 0; k < 24; k++) {
-        double a = 1 / (255 * std[k % 3]), b = -mean[k % 3] / std[k % 3], grid = 1 << 21;
-        n->high[k] = (float)(nearbyint(a * grid) / grid);
-        n->base[k] = (float)(nearbyint(b * grid) / grid);
-        n->low[k] = (float)(a - n->high[k]);
-        n->rest[k] = (float)(b - n->base[k]);
+        n->high[k] = s.high[k % 3];
+        n->base[k] = s.base[k % 3];
+        n->low[k] = s.low[k % 3];
+        n->rest[k] = s.rest[k % 3];
     }
 }
 
@@ -42,9 +41,15 @@ void augmenter_init(struct augmenter *a, enum augment kind, bool training, int s
     }
 }
 
-/* One row of S pixels. */
-static void normalise(const struct augmenter *a, const uint8_t *in, float *out)
+/* Row y of S pixels, to the square at out. */
+static void write_row(const struct augmenter *a, const uint8_t *in, int y, void *square)
 {
+    size_t values = (size_t)a->size * 3;
+    float *out = (float *)square + y * values;
+    if (a->bytes) {
+        memcpy((uint8_t *)square + y * values, in, values);
+        return;
+    }
     if (a->exact) {
         a->kernels->normalise(&a->normaliser, in, a->size, out);
         return;
@@ -153,7 +158,7 @@ static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scra
 }
 
 /* The square, corrupted. */
-static enum status corrupted(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, float *out)
+static enum status corrupted(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, void *out)
 {
     enum status status = STATUS_OK;
     size_t row = (size_t)a->size * 3;
@@ -162,18 +167,18 @@ static enum status corrupted(const struct augmenter *a, struct augment_scratch *
         memcpy(s->square + y * row, resize_row(&s->resizer, y), row);
     TRY(corrupt(a->corruption, &s->corrupter, s->square, a->size, a->size, p->id));
     for (int y = 0; y < a->size; y++)
-        normalise(a, s->square + y * row, out + y * row);
+        write_row(a, s->square + y * row, y, out);
 fail:
     return status;
 }
 
-enum status augment_end(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, float *out)
+enum status augment_end(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, void *out)
 {
     bool shift = p->dx || p->dy;
     if (a->corruption && !a->training)
         return corrupted(a, s, p, out);
     for (int y = 0; y < a->size; y++)
-        normalise(a, shift ? shifted_row(a, s, p, y) : resize_row(&s->resizer, y), out + (size_t)y * a->size * 3);
+        write_row(a, shift ? shifted_row(a, s, p, y) : resize_row(&s->resizer, y), y, out);
     return STATUS_OK;
 }
 

@@ -1,4 +1,4 @@
-/* augment.h - from an image to the (S,S,3) floats of a batch: crop, resize, flip, normalise.
+/* augment.h - from an image to the (S,S,3) floats, or bytes, of a batch: crop, resize, flip, normalise.
  * A plan says which pixels are needed, before anything is decoded; draws are a function of (seed, epoch, sample id),
  * the side of a flip of (seed, sample id): it alternates. */
 #ifndef CSC_DATA_AUGMENT_H
@@ -21,7 +21,8 @@ struct augmenter {
     struct normaliser normaliser;
     bool exact;            /* the normaliser gives the table's values, all of them */
     const struct pixel_kernels *kernels;
-    const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init */
+    const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init, as is */
+    bool bytes;            /* nothing is normalised */
 };
 
 /* What one sample becomes. */
@@ -49,11 +50,11 @@ void augmenter_init(struct augmenter *augmenter, enum augment kind, bool trainin
 struct augment_plan augment_plan(const struct augmenter *augmenter, int width, int height, int64_t epoch, uint64_t id);
 
 /* Carries it out in two steps: view holds plan->need, or the same decoded at a smaller scale, and must stay until the
- * second one, which fills out (S,S,3). STATUS_NOMEM; augment_end also what corrupt returns. */
+ * second one, which fills out (S,S,3), floats or bytes. STATUS_NOMEM; augment_end also what corrupt returns. */
 enum status augment_begin(const struct augmenter *augmenter, struct augment_scratch *scratch,
                           const struct augment_plan *plan, struct view view);
 enum status augment_end(const struct augmenter *augmenter, struct augment_scratch *scratch,
-                        const struct augment_plan *plan, float *out);
+                        const struct augment_plan *plan, void *out);
 
 void augment_scratch_finish(struct augment_scratch *scratch);
 

@@ -10,15 +10,16 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/pixels.h"
 #include "data/loader_worker.h"
 
 enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
-enum { PAGE = 4096 };
+enum { PAGE = 4096, LINE = 64 };
 
 struct slot {
     struct micro_batch batch;
     struct order order;
-    float *images;
+    void *images;         /* floats, or raw */
     int32_t *labels;
     uint64_t *ids;
     int64_t number;       /* of the micro-batch, from the last seek */
@@ -32,6 +33,7 @@ struct slot {
 struct loader {
     struct loader_config config;
     struct supply supply;
+    struct pixel_scale scale;
     int64_t samples, steps;  /* of the dataset, of an epoch */
     int per_step;            /* micro-batches of this rank in a step */
     int64_t batches;         /* of this rank: evaluation only */
@@ -76,6 +78,35 @@ static void begin_order(const struct loader *l, int64_t epoch, struct order *ord
     order_init(order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window, c->seed, epoch);
 }
 
+/* Where the pixels of a raw micro-batch begin. */
+static size_t raw_head(const struct loader_config *c)
+{
+    return ((size_t)c->micro_batch * sizeof(struct image_cut) + LINE - 1) / LINE * LINE;
+}
+
+static size_t values(const struct loader_config *c)
+{
+    return (size_t)c->image_size * c->image_size * 3;
+}
+
+/* Images come resized and mirrored: each is cut from its square as it is. */
+static void begin_raw(const struct loader *l, struct slot *slot)
+{
+    struct image_cut *cuts = slot->images;
+    int size = l->config.image_size;
+    for (int i = 0; i < slot->batch.count; i++)
+        cuts[i] = (struct image_cut){ raw_head(&l->config) + i * values(&l->config), size, size, 0, 0, size, size, false };
+    slot->batch.scale = &l->scale;
+    slot->batch.raw = slot->images;
+    slot->batch.raw_bytes = raw_head(&l->config) + slot->batch.count * values(&l->config);
+}
+
+static void *image_of(const struct loader *l, const struct slot *slot, int i)
+{
+    size_t at = i * values(&l->config);
+    return l->config.raw ? (void *)((uint8_t *)slot->images + raw_head(&l->config) + at) : (float *)slot->images + at;
+}
+
 /* Says what micro-batch `number` is and makes its slot ready to be filled. */
 static void begin_slot(struct loader *l, int64_t number)
 {
@@ -83,7 +114,9 @@ static void begin_slot(struct loader *l, int64_t number)
     struct micro_batch *b = &slot->batch;
     slot->number = number;
     slot->position = describe(l, l->start + number, b);
-    b->images = slot->images;
+    b->images = l->config.raw ? NULL : slot->images;
+    if (l->config.raw)
+        begin_raw(l, slot);
     b->labels = slot->labels;
     b->ids = slot->ids;
     begin_order(l, b->epoch, &slot->order);
@@ -126,12 +159,11 @@ static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot 
                               int *failed_at)
 {
     enum status status = STATUS_OK;
-    size_t values = (size_t)l->config.image_size * l->config.image_size * 3;
     advise_chunk(l, w, at + l->slot_count, from, count);
     for (int i = from; i < from + count; i++) {
         *failed_at = i;
         slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
-        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], slot->images + (size_t)i * values,
+        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i),
                           &slot->labels[i]));
     }
 fail:
@@ -215,11 +247,11 @@ fail:
 /* Whole pages, which a device may lock without its neighbours'. */
 static size_t slot_bytes(const struct loader_config *c)
 {
-    size_t values = (size_t)c->micro_batch * c->image_size * c->image_size * 3;
-    return (values * sizeof(float) + PAGE - 1) / PAGE * PAGE;
+    size_t all = (size_t)c->micro_batch * values(c);
+    return ((c->raw ? raw_head(c) + all : all * sizeof(float)) + PAGE - 1) / PAGE * PAGE;
 }
 
-float *loader_memory(const struct loader *l, int i, size_t *bytes)
+void *loader_memory(const struct loader *l, int i, size_t *bytes)
 {
     *bytes = slot_bytes(&l->config);
     return i < l->slot_count ? l->slots[i].images : NULL;
@@ -292,6 +324,8 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
     augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,
                    config->mean, config->std);
     l->supply.augmenter.corruption = config->corruption;
+    l->supply.augmenter.bytes = config->raw;
+    l->scale = pixel_scale(config->mean, config->std);
     TRY(cache_init(&l->supply.cache, config->dataset));
     TRY(make_slots(l));
     TRY(start_threads(l));

@@ -10,6 +10,7 @@
 #include "base/status.h"
 
 struct corruption; /* data/corrupt.h */
+struct pixel_scale; /* base/pixels.h */
 struct dataset; /* an open directory of shards: data/dataset.h */
 struct loader;
 
@@ -34,13 +35,17 @@ struct loader_config {
     int workers, prefetch;     /* threads >= 1; micro-batches ready ahead >= 1 */
     bool skip_bad;             /* data.bad_sample: a damaged sample is replaced by the next good one, with a
                                   warning and counted; else STATUS_DATA */
+    bool raw;                  /* batches are bytes, for a device that normalises */
     bool scaled_jpeg;          /* training with AUGMENT_IMAGENET: decode JPEGs at a fraction of their size where the crop
                                   allows; faster, not exact */
 };
 
 /* One micro-batch, owned by the loader. */
 struct micro_batch {
-    const float *images;       /* (n,S,S,3), normalised */
+    const float *images;       /* (n,S,S,3), normalised; NULL with raw: */
+    const void *raw;           /* raw_bytes: first n struct image_cut (base/pixels.h), then what they cut from; else NULL */
+    size_t raw_bytes;
+    const struct pixel_scale *scale; /* what normalises raw images */
     const int32_t *labels;     /* n */
     const uint64_t *ids;       /* n, positions in the dataset */
     int count;                 /* n: micro_batch, or fewer at the end of an evaluation */
@@ -53,7 +58,7 @@ void loader_destroy(struct loader *loader); /* stops its threads; NULL is fine *
 
 /* The memory of all images of micro-batch i of those that exist at once, for a device that wants to know it; NULL behind the
  * last. */
-float *loader_memory(const struct loader *loader, int i, size_t *bytes);
+void *loader_memory(const struct loader *loader, int i, size_t *bytes);
 
 /* Optimizer steps in an epoch: samples / batch, the partial last one dropped. */
 int64_t loader_steps_per_epoch(const struct loader *loader);

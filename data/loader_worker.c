@@ -106,7 +106,7 @@ static int choose_shrink(const struct supply *s, const struct augment_plan *p)
 
 /* Sample number place.sample of the block, as drawn for `wanted`. */
 static enum status make_sample(struct supply *s, struct supplier *w, const struct block *block, int number,
-                               int64_t epoch, uint64_t wanted, float *out)
+                               int64_t epoch, uint64_t wanted, void *out)
 {
     enum status status = STATUS_OK;
     const struct block_sample *sample = &block->samples[number];
@@ -125,7 +125,7 @@ fail:
     return status;
 }
 
-enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, uint64_t *id, float *out,
+enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, uint64_t *id, void *out,
                           int32_t *label)
 {
     enum status status = STATUS_OK;

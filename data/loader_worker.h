@@ -31,7 +31,7 @@ void supplier_finish(struct supplier *supplier);
 
 /* Sample *id, or the next good one if it is damaged and may be skipped, to out (S,S,3) and *label; *id is
  * then the sample that was taken. STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
-enum status supply_sample(struct supply *supply, struct supplier *supplier, int64_t epoch, uint64_t *id, float *out,
+enum status supply_sample(struct supply *supply, struct supplier *supplier, int64_t epoch, uint64_t *id, void *out,
                           int32_t *label);
 
 #endif

@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "base/arena.h"
+#include "base/pixels.h"
 #include "base/status.h"
 
 struct device;
@@ -130,11 +131,11 @@ struct backend {
     void (*wait)(struct device *device);
 
     /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
-     * computed, and the upload from there that follows, of as many, finds it done. `from` must stay as it is until that
+     * computed, and the upload from there that follows, of as many bytes, finds it done. `from` must stay as it is until that
      * returns; one may be under way. Memory that pin has made known is copied faster, and only so. */
     enum status (*pin)(struct device *device, void *memory, size_t bytes);
     void (*unpin)(struct device *device, void *memory);
-    void (*stage)(struct device *device, const float *from, size_t count);
+    void (*stage)(struct device *device, const void *from, size_t bytes);
 
     /* What is queued between record and recorded is not done but kept, with the memory and the numbers that it was given, to be
      * done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then nothing is kept and
@@ -157,6 +158,11 @@ struct backend {
     /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
     void (*download)(struct device *device, float *to, const void *from, size_t count);
+
+    /* Images as bytes: raw (host, `bytes` in all) begins with `count` cuts, which become images to (count,S,S,3); resized as Pillow's
+     * BILINEAR, then mirrored, then by scale. NULL where the host may as well do it. */
+    void (*upload_pixels)(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
+                          const struct pixel_scale *scale);
 
     /* Convolution. create plans; place takes its persistent memory; load follows every change of the
      * weights, which stay where they are, unchanged, until the next load or the convolution's last use.

@@ -347,15 +347,30 @@ size_t net_image_floats(const struct net *net)
     return edge_count(net, 0) / net->n;
 }
 
-enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count)
+static void upload_labels(struct net *net, const int32_t *labels, int count)
 {
     struct device *device = net->model->device;
     int32_t none = -1;
     net->count = count;
-    device->ops->upload(device, net->value[0], images, net_image_floats(net) * count);
     device->ops->copy_in(device, net->labels, labels, count * sizeof *labels);
     for (int i = count; i < net->n; i++)
         device->ops->copy_in(device, net->labels + i, &none, sizeof none);
+}
+
+enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count)
+{
+    struct device *device = net->model->device;
+    device->ops->upload(device, net->value[0], images, net_image_floats(net) * count);
+    upload_labels(net, labels, count);
+    return STATUS_OK;
+}
+
+enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale, const int32_t *labels,
+                           int count)
+{
+    struct device *device = net->model->device;
+    device->ops->upload_pixels(device, net->value[0], raw, bytes, count, net->model->edges[0].h, scale);
+    upload_labels(net, labels, count);
     return STATUS_OK;
 }
 

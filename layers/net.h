@@ -32,6 +32,10 @@ size_t net_image_floats(const struct net *net); /* of one image: S * S * 3 */
 /* images: host, (count,S,S,3); rows beyond count repeat what was there before and are ignored. */
 enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count);
 
+/* The same of images as bytes, on a device that takes them: see struct backend's upload_pixels. */
+enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale, const int32_t *labels,
+                           int count);
+
 /* With running statistics and the present step sizes. diagnostics: (csc_count) of this batch, or NULL. */
 enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
 

@@ -13,6 +13,7 @@
 #include "layers/net.h"
 #include "trainer/bench.h"
 #include "trainer/bench_trace.h"
+#include "trainer/upload.h"
 #include "trainer/optimizer.h"
 
 #define NETWORK_HELP                                                                                  \
@@ -106,8 +107,10 @@ struct bench {
     float *sums;            /* device */
     struct optimizer *optimizer;
     struct tuned *tuned;
-    float *images;          /* host */
+    void *images;           /* host: floats, or raw */
     int32_t *labels;
+    struct pixel_scale scale;
+    struct micro_batch batch; /* of the two */
     size_t count;           /* of sums */
     bool staged;            /* the next step's images are on their way */
 };
@@ -139,18 +142,40 @@ static size_t image_bytes(const struct arguments *a)
     return (size_t)a->batch * a->size * a->size * 3 * sizeof(float);
 }
 
+/* As the loader would leave them. */
+static void fill_raw(struct bench *b, const struct arguments *a, struct philox *stream)
+{
+    static const double mean[] = { 0.5, 0.5, 0.5 }, std[] = { 0.25, 0.25, 0.25 };
+    struct image_cut *cuts = b->images;
+    size_t one = (size_t)a->size * a->size * 3, head = a->batch * sizeof *cuts, bytes = head + a->batch * one;
+    for (int i = 0; i < a->batch; i++)
+        cuts[i] = (struct image_cut){ head + i * one, a->size, a->size, 0, 0, a->size, a->size, false };
+    for (size_t i = head; i < bytes; i++)
+        ((uint8_t *)b->images)[i] = (uint8_t)philox_u32(stream);
+    b->scale = pixel_scale(mean, std);
+    b->batch.raw = b->images;
+    b->batch.raw_bytes = bytes;
+    b->batch.scale = &b->scale;
+}
+
 static enum status fill_images(struct bench *b, const struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct philox stream;
-    size_t count = image_bytes(a) / sizeof *b->images;
+    size_t count = image_bytes(a) / sizeof(float);
     b->images = malloc(image_bytes(a));
     b->labels = malloc(a->batch * sizeof *b->labels);
     if (!b->images || !b->labels)
         FAIL(STATUS_NOMEM, "out of memory for the images");
     philox_init(&stream, 1, PHILOX_DOMAIN_INIT, 0);
-    for (size_t i = 0; i < count; i++)
-        b->images[i] = (float)philox_normal(&stream);
+    b->batch = (struct micro_batch){ .labels = b->labels, .count = a->batch };
+    if (upload_wants_raw(b->device)) {
+        fill_raw(b, a, &stream);
+    } else {
+        b->batch.images = b->images;
+        for (size_t i = 0; i < count; i++)
+            ((float *)b->images)[i] = (float)philox_normal(&stream);
+    }
     for (int i = 0; i < a->batch; i++)
         b->labels[i] = (int32_t)philox_below(&stream, (uint32_t)b->model->config.classes);
 fail:
@@ -201,20 +226,22 @@ static void close_bench(struct bench *b)
 }
 
 /* As csc-train's with SGD on one rank and one micro-batch. */
-static enum status step(struct bench *b, int batch)
+static enum status step(struct bench *b)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = b->device->ops;
     struct net_sums layout = net_sums(b->model);
+    size_t bytes;
+    const void *memory = upload_memory(&b->batch, net_image_floats(b->net), &bytes);
     TRY(model_advance_step_sizes(b->model, 2));
     ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
     if (ops->stage && !b->staged)
-        ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
-    TRY(net_upload(b->net, b->images, b->labels, batch));
+        ops->stage(b->device, memory, bytes);
+    TRY(upload_batch(b->net, &b->batch, b->batch.count));
     TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
     b->staged = ops->stage != NULL;
     if (b->staged)
-        ops->stage(b->device, b->images, net_image_floats(b->net) * batch);
+        ops->stage(b->device, memory, bytes);
     if (!isfinite(net_loss(b->net)))
         FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
     optimizer_step(b->optimizer, b->sums + layout.head, 1, 1e-3f);
@@ -278,7 +305,7 @@ static enum status time_steps(struct bench *b, const struct arguments *a, double
         if (i == 0)
             *processor = bench_processor();
         double began = bench_clock();
-        TRY(step(b, a->batch));
+        TRY(step(b));
         if (b->device->ops->wait)
             b->device->ops->wait(b->device);
         if (i >= 0)

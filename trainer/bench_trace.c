@@ -126,6 +126,14 @@ static void upload(struct device *device, void *to, const float *from, size_t co
     PASS("upload", count, count, own->upload(device, to, from, count), "%zu", count);
 }
 
+/* Bytes of images as they lie in memory, here quarters of a float. */
+static void upload_pixels(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
+                          const struct pixel_scale *scale)
+{
+    PASS("upload", (size_t)count * size * size * 3, bytes / 4, own->upload_pixels(device, to, raw, bytes, count, size, scale),
+         "%d of %dx%d", count, size, size);
+}
+
 static void power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
                   double *quotient)
 {
@@ -314,6 +322,7 @@ void trace_start(struct device *device)
     table.conv_adjoint = conv_adjoint;
     table.conv_gradient = conv_gradient;
     table.upload = upload;
+    table.upload_pixels = own->upload_pixels ? upload_pixels : NULL;
     table.power = own->power ? power : NULL;
     table.zero = zero;
     table.record = NULL; /* nothing is called when it is replayed */

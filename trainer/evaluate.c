@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "trainer/upload.h"
+
 enum { LOSS, TOP1, TOP5, IMAGES, SUMS };
 
 static double now(void)
@@ -58,7 +60,7 @@ static enum status own_share(struct net *net, int n, int classes, const struct i
             break;
         if (options->adaptive)
             TRY(adaptive_apply(options->adaptive, net, batch->images, used));
-        TRY(net_upload(net, batch->images, batch->labels, used));
+        TRY(upload_batch(net, batch, used));
         TRY(net_infer(net, diagnostics));
         TRY(net_losses(net, 0, losses, logits));
         count(batch, used, losses, logits, classes, options, sums);

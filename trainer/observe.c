@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/pixels.h"
 #include "trainer/explain.h"
 #include "trainer/picture.h"
 #include "trainer/tensorboard.h"
@@ -18,6 +19,18 @@ struct observer {
     float *images, *back;        /* (count,size,size,3), normalised */
     int32_t labels[IMAGES];
 };
+
+/* Raw images, which are cut from squares as they are. */
+static void normalise(const struct micro_batch *batch, int count, float *out)
+{
+    const struct image_cut *cuts = batch->raw;
+    const struct pixel_scale *s = batch->scale;
+    for (int i = 0; i < count; i++) {
+        const uint8_t *in = (const uint8_t *)batch->raw + cuts[i].offset;
+        for (size_t k = 0; k < (size_t)cuts[i].width * cuts[i].height * 3; k++)
+            *out++ = (float)in[k] * s->high[k % 3] + s->base[k % 3] + ((float)in[k] * s->low[k % 3] + s->rest[k % 3]);
+    }
+}
 
 /* The first images of the evaluation set; without one there are only atoms to show. */
 static enum status keep_images(struct observer *o, struct training *t)
@@ -38,7 +51,10 @@ static enum status keep_images(struct observer *o, struct training *t)
     o->back = malloc(floats * sizeof *o->back);
     if (!o->images || !o->back)
         FAIL(STATUS_NOMEM, "out of memory for the pictures");
-    memcpy(o->images, batch->images, floats * sizeof *o->images);
+    if (batch->raw)
+        normalise(batch, o->count, o->images);
+    else
+        memcpy(o->images, batch->images, floats * sizeof *o->images);
     memcpy(o->labels, batch->labels, o->count * sizeof *o->labels);
     TRY(explain_create(&o->explain, t->net, t->model, o->count, t->device->threads));
 fail:

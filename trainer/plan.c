@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "trainer/setup.h"
 #include "trainer/training.h"
+#include "trainer/upload.h"
 
 static enum status open_data(struct training *t)
 {
@@ -174,6 +175,7 @@ enum status training_allocate(struct training *t)
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     place(t);
     struct loader_config loader = setup_loader_config(t->config, t->train_set, true, t->comm);
+    loader.raw = upload_wants_raw(t->device);
     TRY(loader_create(&t->loader, &loader));
     training_pin(t);
     t->taken = calloc(t->share, sizeof *t->taken);
@@ -181,6 +183,7 @@ enum status training_allocate(struct training *t)
         FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->share);
     if (t->val_set) {
         loader = setup_loader_config(t->config, t->val_set, false, t->comm);
+        loader.raw = upload_wants_raw(t->device);
         TRY(loader_create(&t->val_loader, &loader));
     }
 fail:

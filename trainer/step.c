@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "trainer/stop.h"
 #include "trainer/training.h"
+#include "trainer/upload.h"
 
 static enum status push(void *context, int ready)
 {
@@ -37,7 +38,7 @@ void training_pin(struct training *t)
 {
     const struct backend *ops = t->device->ops;
     size_t bytes;
-    float *memory;
+    void *memory;
     for (int i = 0; ops->pin && (memory = loader_memory(t->loader, i, &bytes)); i++)
         if (ops->pin(t->device, memory, bytes) != STATUS_OK) {
             log_warn("rank %d: %s; copies to the GPU will be slower", t->comm->rank, status_message());
@@ -49,7 +50,7 @@ void training_pin(struct training *t)
 void training_unpin(struct training *t)
 {
     size_t bytes;
-    float *memory;
+    void *memory;
     if (!t->device || !t->loader || !t->device->ops->unpin)
         return;
     for (int i = 0; (memory = loader_memory(t->loader, i, &bytes)); i++)
@@ -73,8 +74,11 @@ static enum status fetch(struct training *t)
 {
     enum status status = STATUS_OK;
     TRY(loader_next(t->loader, &t->ahead));
-    if (t->device->ops->stage)
-        t->device->ops->stage(t->device, t->ahead->images, net_image_floats(t->net) * t->ahead->count);
+    if (t->device->ops->stage) {
+        size_t bytes;
+        const void *memory = upload_memory(t->ahead, net_image_floats(t->net), &bytes);
+        t->device->ops->stage(t->device, memory, bytes);
+    }
 fail:
     return status;
 }
@@ -89,7 +93,7 @@ static enum status micro_batch(struct training *t, float *sums, bool first_of_st
     batch = t->ahead;
     t->ahead = NULL;
     watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
-    TRY(net_upload(t->net, batch->images, batch->labels, batch->count));
+    TRY(upload_batch(t->net, batch, batch->count));
     if (first_of_step)
         raise_flags(t, sums);
     TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, ends_bucket, t->buckets));

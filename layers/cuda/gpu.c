@@ -125,34 +125,34 @@ static void unpin(struct device *device, void *memory)
         cudaGetLastError();
 }
 
-static void stage(struct device *device, const float *from, size_t count)
+static void stage(struct device *device, const void *from, size_t bytes)
 {
     struct gpu *gpu = of(device);
     struct ahead *ahead = &gpu->ahead;
     ahead->from = NULL;
-    if (count > ahead->room) {
+    if (bytes > ahead->room) {
         GPU_CHECK(gpu, cudaFree(ahead->memory)); /* waits for its users */
         ahead->memory = NULL;
         ahead->room = 0;
-        cudaError_t error = cudaMalloc((void **)&ahead->memory, count * sizeof *from);
+        cudaError_t error = cudaMalloc(&ahead->memory, bytes);
         GPU_CHECK(gpu, error);
         if (error != cudaSuccess)
             return;
-        ahead->room = count;
+        ahead->room = bytes;
         GPU_CHECK(gpu, cudaEventRecord(ahead->used, gpu->stream));
     }
     GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copies, ahead->used, 0));
-    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, count * sizeof *from, cudaMemcpyHostToDevice, gpu->copies));
+    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, bytes, cudaMemcpyHostToDevice, gpu->copies));
     GPU_CHECK(gpu, cudaEventRecord(ahead->there, gpu->copies));
     ahead->from = from;
-    ahead->count = count;
+    ahead->bytes = bytes;
 }
 
-const float *cuda_staged(struct cuda_device *device, const float *from, size_t count)
+const void *cuda_staged(struct cuda_device *device, const void *from, size_t bytes)
 {
     struct gpu *gpu = (struct gpu *)device;
     struct ahead *ahead = &gpu->ahead;
-    if (ahead->from != from || ahead->count != count)
+    if (ahead->from != from || ahead->bytes != bytes)
         return NULL;
     ahead->from = NULL;
     GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, ahead->there, 0));

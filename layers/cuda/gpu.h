@@ -40,10 +40,10 @@ struct gpu {
     int lane;                  /* that is queued in; stream, dnn, workspace and base.queue are its */
     cudaStream_t stream, copies; /* of kernels; of batches that come ahead */
     struct ahead {
-        float *memory;             /* device */
-        size_t room;               /* floats */
-        const float *from;         /* host: what lies there or is on its way; NULL: nothing */
-        size_t count;
+        void *memory;              /* device */
+        size_t room;               /* bytes */
+        const void *from;          /* host: what lies there or is on its way; NULL: nothing */
+        size_t bytes;
         cudaEvent_t there, used;   /* it has arrived; memory may be written again */
     } ahead;
     int index;                 /* of the GPU on this host */

@@ -10,7 +10,7 @@ struct prepare {
     const uint8_t *pixels;
     const struct image_cut *cuts;
     int count, size;
-    float scale[COLOURS], shift[COLOURS]; /* (v / 255 - mean) / std */
+    struct pixel_scale scale;
     void *out;
 };
 
@@ -39,6 +39,11 @@ DEVICE float triangle(const struct span *s, int i)
     return distance < 1 ? 1 - distance : 0;
 }
 
+DEVICE float scaled_pixel(const struct pixel_scale *s, int c, float v)
+{
+    return v * s->high[c] + s->base[c] + (v * s->low[c] + s->rest[c]);
+}
+
 DEVICE void prepare(const struct prepare *a, enum element type, int width)
 {
     SHARED(float, colours, COLOURS *THREADS);
@@ -63,7 +68,7 @@ DEVICE void prepare(const struct prepare *a, enum element type, int width)
         }
     }
     for (int c = 0; c < COLOURS; c++)
-        colours[threadIdx.x * COLOURS + c] = sum[c] / (weights > 0 ? weights : 1) * a->scale[c] + a->shift[c];
+        colours[threadIdx.x * COLOURS + c] = scaled_pixel(&a->scale, c, sum[c] / (weights > 0 ? weights : 1));
     __syncthreads();
     if (threadIdx.x < COLOURS * THREADS / WIDE) {
         float v[WIDE];
@@ -76,13 +81,8 @@ DEVICE void prepare(const struct prepare *a, enum element type, int width)
 }
 KERNELS(prepare, prepare)
 
-void kernel_prepare_images(const struct queue *q, const uint8_t *pixels, const struct image_cut *cuts, int count,
-                           int size, const float mean[3], const float std[3], void *out)
+void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale, void *out)
 {
-    struct prepare a = { pixels, cuts, count, size, { 0, 0, 0 }, { 0, 0, 0 }, out };
-    for (int c = 0; c < COLOURS; c++) {
-        a.scale[c] = 1 / (255 * std[c]);
-        a.shift[c] = -mean[c] / std[c];
-    }
+    struct prepare a = { (const uint8_t *)raw, (const struct image_cut *)raw, count, size, *scale, out };
     RUN_TYPED(prepare, q->type, aligned16(out) ? WIDE : 1, blocks_for((size_t)count * size * size), 1, q, a);
 }

@@ -121,17 +121,9 @@ void kernel_fold_weights(const struct queue *q, const struct fold *fold, const f
 void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
                             const float *alpha_there, float *dw);
 
-/* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
-struct image_cut {
-    size_t offset;       /* bytes, of RGB pixels (height, width, 3) */
-    int width, height;
-    int left, top, right, bottom; /* the crop, right and bottom excluded */
-    bool flip;
-};
 /* Crops, resizes to size x size with an antialiased triangle filter as Pillow's BILINEAR, mirrors, normalises:
- * out (count, size, size, 3) activations = (v / 255 - mean) / std. cuts: device. */
-void kernel_prepare_images(const struct queue *q, const uint8_t *pixels, const struct image_cut *cuts, int count,
-                           int size, const float mean[3], const float std[3], void *out);
+ * out (count, size, size, 3) activations. raw: device, see struct backend's upload_pixels. */
+void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale, void *out);
 
 #ifdef __cplusplus
 }

@@ -35,7 +35,7 @@ static void upload(struct device *device, void *to, const float *from, size_t co
 {
     const struct queue *q = cuda_queue(device);
     size_t bytes = count * sizeof *from;
-    const float *staged = cuda_staged(of(device), from, count);
+    const void *staged = cuda_staged(of(device), from, bytes);
     if (staged) {
         kernel_to_activation(q, staged, to, count);
         cuda_staged_done(of(device));
@@ -50,6 +50,23 @@ static void upload(struct device *device, void *to, const float *from, size_t co
         return;
     device->ops->copy_in(device, floats, from, bytes);
     kernel_to_activation(q, floats, to, count);
+}
+
+static void upload_pixels(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
+                          const struct pixel_scale *scale)
+{
+    const struct queue *q = cuda_queue(device);
+    const void *staged = cuda_staged(of(device), raw, bytes), *there = staged;
+    if (!staged) {
+        void *memory = cuda_staging(of(device), bytes);
+        if (!memory)
+            return;
+        device->ops->copy_in(device, memory, raw, bytes);
+        there = memory;
+    }
+    kernel_prepare_images(q, there, count, size, scale, to);
+    if (staged)
+        cuda_staged_done(of(device));
 }
 
 static void download(struct device *device, float *to, const void *from, size_t count)
@@ -199,6 +216,7 @@ static void normalize_rows(struct device *device, float *w, int rows, size_t len
 void cuda_fill_table(struct backend *table)
 {
     table->upload = upload;
+    table->upload_pixels = upload_pixels;
     table->download = download;
     table->mask = mask;
     table->mask_by = mask_by;

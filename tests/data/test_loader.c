@@ -1,8 +1,10 @@
 /* test_loader.c [WORKERS] - the same batches whatever the ranks, workers and seeks; each image once where that is said.
  * With an argument, every number of workers up to it instead of a few. */
 #include <float.h>
+#include <math.h>
 
 #include "base/hash.h"
+#include "base/pixels.h"
 #include "data/augment.h"
 #include "data/dataset.h"
 #include "data/loader.h"
@@ -102,6 +104,46 @@ static void check_epoch(struct dataset *dataset, enum shuffle shuffle)
     CHECK((shuffle == SHUFFLE_NONE) == (moved == 0), "%lld samples moved", (long long)moved);
     loader_destroy(loader);
     free(seen);
+}
+
+/* Batches of bytes are those of floats before they are normalised, and say so in their cuts. */
+static void check_raw(struct dataset *dataset, enum augment augment, bool training)
+{
+    struct loader_config config = base_config(dataset), raw_config;
+    struct loader *floats = NULL, *raw = NULL;
+    size_t bytes = 0, wrong = 0;
+    config.augment = augment;
+    config.training = training;
+    config.workers = 2;
+    config.micro_batch = 12;
+    raw_config = config;
+    raw_config.raw = true;
+    CHECK(loader_create(&floats, &config) == STATUS_OK && loader_create(&raw, &raw_config) == STATUS_OK, "%s", status_message());
+    for (int i = 0; i < 9; i++) {
+        const struct micro_batch *a = NULL, *b = NULL;
+        CHECK(loader_next(floats, &a) == STATUS_OK && loader_next(raw, &b) == STATUS_OK, "%s", status_message());
+        if (!a || !b) {
+            CHECK(!a && !b, "one has ended at batch %d", i);
+            break;
+        }
+        const struct image_cut *cuts = b->raw;
+        const struct pixel_scale *s = b->scale;
+        CHECK(a->images && !a->raw && !b->images && b->count == a->count, "batch %d: %d images, not %d", i, b->count, a->count);
+        for (int k = 0; k < b->count; k++) {
+            const uint8_t *in = (const uint8_t *)b->raw + cuts[k].offset;
+            size_t values = (size_t)32 * 32 * 3;
+            CHECK(cuts[k].offset + values <= b->raw_bytes && cuts[k].right == 32 && cuts[k].bottom == 32 && !cuts[k].flip &&
+                  cuts[k].left == 0 && cuts[k].top == 0 && cuts[k].width == 32, "cut %d of batch %d", k, i);
+            for (size_t v = 0; v < values; v++) { /* that sum rounds twice, the host's floats once */
+                float got = in[v] * s->high[v % 3] + s->base[v % 3] + (in[v] * s->low[v % 3] + s->rest[v % 3]);
+                wrong += !(fabsf(got - a->images[k * values + v]) <= FLT_EPSILON * fabsf(got) + 1e-11f); /* of 0.4 - 0.4 */
+            }
+        }
+        CHECK(loader_memory(raw, 0, &bytes) && b->raw_bytes <= bytes, "%zu of %zu bytes", b->raw_bytes, bytes);
+    }
+    CHECK(wrong == 0, "%zu values differ from the floats", wrong);
+    loader_destroy(floats);
+    loader_destroy(raw);
 }
 
 static void check_evaluation(struct dataset *dataset, int ranks, int micro)
@@ -300,6 +342,9 @@ int main(int count, char **arguments)
             for (int micro = 1; micro < 300; micro = micro * 3 + 7)
                 check_evaluation(s, ranks, micro);
         check_evaluation(l, 4, 64);
+        check_raw(l, AUGMENT_CIFAR, true);
+        check_raw(l, AUGMENT_IMAGENET, true);
+        check_raw(s, AUGMENT_NONE, false);
         check_pixels(s);
         check_crops(s);
         check_flips();
