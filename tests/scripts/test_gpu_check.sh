@@ -44,4 +44,22 @@ done
 if command -v python3 >/dev/null; then
     python3 -c 'import json, sys; json.load(open(sys.argv[1]))' "$folder/report/report.json" || fail "report.json is no JSON"
 fi
+for expected in 'ops: passed' 'sanitizer: not run' 'CIFAR-10, sdnet18: not measured (95% wanted)' \
+    "224x224, resnet18, of PyTorch's ResNet-18: not measured (1.2 wanted)"; do
+    grep -qxF "$expected" "$folder/report/report.txt" || fail "no '$expected' in $(cat "$folder/report/report.txt")"
+done
+# as the parts write them
+printf '"resnet18":{"img_s":20914.5},"sdnet18":{"img_s":15975},"sdnet18-all":{"img_s":8212},"sdnet18-all:one-step":{"img_s":10932}' \
+    >"$folder/report/trace.numbers"
+printf '"torch": "2.11", "resnet18": {"eager": 11814.0, "compiled": 16146.2}, "sdnet18-all": {"eager": 4150.0, "compiled": null}' \
+    >"$folder/report/torch-224.numbers"
+printf '"top1":0.9512,"seconds":170' >"$folder/report/train-sdnet18.numbers"
+PATH=$folder/path:$PATH "$folder/gpu-check" --report="$folder/report" --lib="$folder" ops >"$folder/out"
+for expected in 'CIFAR-10, sdnet18, in 170 s: 95.12%, reached (95% wanted)' \
+    "224x224, resnet18, of PyTorch's ResNet-18: 1.295, reached (1.2 wanted)" \
+    "224x224, sdnet18, of PyTorch's ResNet-18: 0.9894, NOT reached (1.0 wanted)" \
+    "224x224, sdnet18-all, of PyTorch's ResNet-18: 0.5086, reached (0.5 wanted)" \
+    '224x224, sdnet18-all, of its PyTorch form, which computes no step sizes: 1.979, NOT reached (5 wanted)'; do
+    grep -qxF "$expected" "$folder/report/report.txt" || fail "no '$expected' in $(cat "$folder/report/report.txt")"
+done
 grep -q 'golden: failed' "$folder/report/report.txt" || fail "report.txt: $(cat "$folder/report/report.txt")"
