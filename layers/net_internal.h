@@ -1,4 +1,4 @@
-/* net_internal.h - what net.c (planning, forward, backward) and net_input.c (lambda by image, gradient of the image) share. */
+/* net_internal.h - what net_plan.c, net.c (forward, backward) and net_input.c (lambda by image, gradient of the image) share. */
 #ifndef CSC_LAYERS_NET_INTERNAL_H
 #define CSC_LAYERS_NET_INTERNAL_H
 
@@ -53,6 +53,9 @@ struct net {
     struct tape tape;        /* of net_train */
     bool told;               /* why nothing is recorded */
 };
+
+/* net_plan.c. Elements of an edge's activations (n,h,w,c). */
+size_t net_edge_count(const struct net *net, int edge);
 
 /* net.c. grads NULL: weights and statistics are constants. */
 enum status net_backward_node(struct net *net, int i, float *grads);

@@ -1,0 +1,308 @@
+/* net_plan.c - what a net takes of the device, before anything runs: one buffer per edge.
+ * A training net keeps every activation; gradients of edges share slots, each held from its first consumer's
+ * backward to its producer's. An inference net shares slots between activations likewise. */
+#include <stdlib.h>
+
+#include "layers/net_internal.h"
+
+size_t net_edge_count(const struct net *net, int edge)
+{
+    const struct edge *e = &net->model->edges[edge];
+    return (size_t)net->n * e->h * e->w * e->c;
+}
+
+static size_t edge_bytes(const struct net *net, int edge)
+{
+    bool floats = net->model->edges[edge].floats;
+    return net_edge_count(net, edge) * (floats ? sizeof(float) : precision_bytes(net->model->device->precision));
+}
+
+static struct conv_shape sized(const struct net *net, const struct node *node)
+{
+    struct conv_shape shape = node->conv;
+    shape.n = net->n;
+    return shape;
+}
+
+/* The smallest free slot that fits, else the largest free one grown, else a new one. */
+static int acquire(struct slots *s, size_t bytes)
+{
+    int best = -1;
+    for (int i = 0; i < s->count; i++) {
+        if (s->busy[i])
+            continue;
+        bool fits = s->bytes[i] >= bytes, best_fits = best >= 0 && s->bytes[best] >= bytes;
+        if (best < 0 || (fits && !best_fits) || (fits == best_fits && (s->bytes[i] < s->bytes[best]) == fits))
+            best = i;
+    }
+    if (best < 0)
+        best = s->count++;
+    if (s->bytes[best] < bytes)
+        s->bytes[best] = bytes;
+    s->busy[best] = true;
+    return best;
+}
+
+static void release(struct slots *s, int slot)
+{
+    s->busy[slot] = false;
+}
+
+static void plan_values(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int e = 0; e < m->edges_count; e++)
+        net->value_slot[e] = -1;
+    net->value_slot[0] = acquire(&net->values, edge_bytes(net, 0));
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        net->value_slot[node->out] = acquire(&net->values, edge_bytes(net, node->out));
+        if (net->training)
+            continue;
+        for (int e = 0; e < node->out; e++) { /* whatever nobody reads any more */
+            bool needed = false;
+            for (int j = i + 1; j < m->nodes_count; j++)
+                needed |= m->nodes[j].in == e || m->nodes[j].add == e;
+            if (!needed && net->value_slot[e] >= 0 && (m->nodes[i].in == e || m->nodes[i].add == e))
+                release(&net->values, net->value_slot[e]);
+        }
+    }
+}
+
+/* Whether a CSC-layer leaves its input's gradient apart from what others left there: its producer adds them up while it reads them. */
+static bool leaves_apart(const struct net *net, const struct node *node)
+{
+    const struct model *m = net->model;
+    bool apart = false;
+    for (int i = 0; i < m->nodes_count; i++)
+        apart |= m->nodes[i].out == node->in && m->nodes[i].kind == NODE_NORM && m->nodes[i].add >= 0;
+    return apart && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_two &&
+           net->more_slot[node->in] < 0;
+}
+
+static void plan_grads(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int e = 0; e < m->edges_count; e++)
+        net->grad_slot[e] = net->more_slot[e] = -1;
+    int last = m->nodes[m->nodes_count - 1].out;
+    net->grad_slot[last] = acquire(&net->grads, edge_bytes(net, last));
+    for (int i = m->nodes_count - 1; i >= 0; i--) {
+        const struct node *node = &m->nodes[i];
+        struct op *op = &net->ops[i];
+        if (node->add >= 0) {
+            op->add_accumulates = net->grad_slot[node->add] >= 0;
+            if (!op->add_accumulates)
+                net->grad_slot[node->add] = acquire(&net->grads, edge_bytes(net, node->add));
+        }
+        if (node->kind == NODE_NORM) { /* in place: a norm is its input's only consumer */
+            net->grad_slot[node->in] = net->grad_slot[node->out];
+            if (net->more_slot[node->out] >= 0)
+                release(&net->grads, net->more_slot[node->out]);
+            continue;
+        }
+        if (node->in != 0 || net->use == NET_INPUT_GRADIENT) {
+            op->in_accumulates = net->grad_slot[node->in] >= 0;
+            if (op->in_accumulates && leaves_apart(net, node)) {
+                op->in_accumulates = false;
+                net->more_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
+            } else if (!op->in_accumulates)
+                net->grad_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
+        }
+        release(&net->grads, net->grad_slot[node->out]);
+    }
+}
+
+static enum status create_op(struct net *net, int i)
+{
+    enum status status = STATUS_OK;
+    const struct node *node = &net->model->nodes[i];
+    struct device *device = net->model->device;
+    struct conv_shape shape = sized(net, node);
+    unsigned uses = CONV_FORWARD | (net->use == NET_TRAINING ? CONV_GRADIENT | CONV_KEEPING : 0);
+    if (net->training && (node->in || net->use == NET_INPUT_GRADIENT))
+        uses |= CONV_ADJOINT | (net->ops[i].in_accumulates ? CONV_ADDING : 0);
+    if (node->kind == NODE_CONV)
+        TRY(device->ops->conv_create(device, &shape, device->precision, uses, &net->ops[i].conv));
+    if (node->kind == NODE_CSC)
+        TRY(csc_create(&net->ops[i].csc, device, &shape, &net->model->config.csc, net->training));
+    if (net->ops[i].csc)
+        net->layers[net->layers_count++] = net->ops[i].csc;
+fail:
+    return status;
+}
+
+/* Which norms can mask the gradient of a code: those that nobody shares it with. */
+static void find_codes(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int i = 0; i < m->nodes_count; i++) {
+        int users = 0, from = -1;
+        net->ops[i].code = -1;
+        for (int k = 0; k < m->nodes_count && m->nodes[i].kind == NODE_NORM; k++) {
+            users += (m->nodes[k].in == m->nodes[i].in) + (m->nodes[k].add == m->nodes[i].in);
+            if (m->nodes[k].kind == NODE_CSC && m->nodes[k].out == m->nodes[i].in)
+                from = k;
+        }
+        if (users == 1 && from >= 0) {
+            net->ops[i].code = from;
+            net->ops[from].masked = true;
+        }
+    }
+}
+
+/* Which norms do the max pooling behind them as well: those that nobody else reads. */
+static void find_pooled(struct net *net)
+{
+    const struct model *m = net->model;
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *norm = &m->nodes[i], *next = norm + 1;
+        int users = 0;
+        net->ops[i].pooled = -1;
+        if (norm->kind != NODE_NORM || norm->add >= 0 || net->use != NET_TRAINING || !m->device->ops->norm_max_forward ||
+            i + 1 == m->nodes_count || next->kind != NODE_MAX || next->in != norm->out || next->conv.k > 15)
+            continue;
+        for (int k = 0; k < m->nodes_count; k++)
+            users += (m->nodes[k].in == norm->out) + (m->nodes[k].add == norm->out);
+        if (users == 1) {
+            net->ops[i].pooled = i + 1;
+            net->ops[i + 1].by_norm = true;
+        }
+    }
+}
+
+/* slot_of (edges) -> pointers; `others`, where not NULL, share the slots. */
+static void place_slots(struct slots *slots, int edges, struct arena *arena, const int *slot_of, void **pointers,
+                        const int *others, void **other_pointers)
+{
+    for (int s = 0; s < slots->count; s++) {
+        void *memory = arena_take(arena, slots->bytes[s]);
+        for (int e = 0; e < edges; e++) {
+            if (slot_of[e] == s)
+                pointers[e] = memory;
+            if (others && others[e] == s)
+                other_pointers[e] = memory;
+        }
+    }
+}
+
+static void place(struct net *net)
+{
+    const struct model *m = net->model;
+    size_t scratch = 0;
+    place_slots(&net->values, m->edges_count, &net->arena, net->value_slot, net->value, NULL, NULL);
+    place_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->more_slot, net->more);
+    csc_place_all(net->layers, net->layers_count, &net->arena);
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        struct op *op = &net->ops[i];
+        size_t needs = op->conv ? op->conv->scratch : op->csc ? op->csc->scratch : 0;
+        if (op->conv)
+            m->device->ops->conv_place(op->conv, &net->arena);
+        if (node->kind == NODE_NORM)
+            op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
+        if (node->kind == NODE_MAX)
+            op->winner = arena_take(&net->arena, net_edge_count(net, node->out) * sizeof(int32_t));
+        if (node->kind == NODE_NORM && op->pooled >= 0) {
+            op->place = arena_take(&net->arena, net_edge_count(net, node[1].out));
+            op->won = arena_take(&net->arena, edge_bytes(net, node[1].out));
+        }
+        scratch = needs > scratch ? needs : scratch;
+    }
+    net->labels = arena_take(&net->arena, net->n * sizeof *net->labels);
+    net->losses = arena_take(&net->arena, net->n * sizeof *net->losses);
+    net->loss = arena_take(&net->arena, sizeof *net->loss);
+    if (net->use == NET_INPUT_GRADIENT) {
+        const struct conv_shape *linear = &m->nodes[m->nodes_count - 1].conv;
+        net->linear_grads = arena_take(&net->arena, ((size_t)linear->c + 1) * linear->d * sizeof(float));
+    }
+    net->scratch = arena_take(&net->arena, scratch);
+}
+
+static bool allocate_tables(struct net *net)
+{
+    int nodes = net->model->nodes_count, edges = net->model->edges_count;
+    net->ops = calloc(nodes, sizeof *net->ops);
+    net->layers = calloc(nodes, sizeof *net->layers);
+    net->value = calloc(edges, sizeof *net->value);
+    net->grad = calloc(edges, sizeof *net->grad);
+    net->value_slot = calloc(edges, sizeof *net->value_slot);
+    net->grad_slot = calloc(edges, sizeof *net->grad_slot);
+    net->more = calloc(edges, sizeof *net->more);
+    net->more_slot = calloc(edges, sizeof *net->more_slot);
+    struct slots *both[] = { &net->values, &net->grads };
+    for (int i = 0; i < 2; i++) {
+        both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
+        both[i]->busy = calloc(edges, sizeof *both[i]->busy);
+    }
+    return net->ops && net->layers && net->value && net->grad && net->value_slot && net->grad_slot && net->more &&
+           net->more_slot &&
+           net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
+}
+
+enum status net_create(struct net **out, struct model *model, int n, enum net_use use)
+{
+    enum status status = STATUS_OK;
+    struct net *net = calloc(1, sizeof *net);
+    if (!net)
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    *net = (struct net){ .model = model, .n = n, .use = use, .training = use != NET_INFERENCE };
+    if (!allocate_tables(net))
+        FAIL(STATUS_NOMEM, "out of memory for the network");
+    if (net->training)
+        plan_grads(net);
+    for (int i = 0; i < model->nodes_count; i++)
+        TRY(create_op(net, i));
+    find_codes(net);
+    find_pooled(net);
+    plan_values(net);
+    place(net);
+    net->bytes = net->arena.used;
+    *out = net;
+    net = NULL;
+fail:
+    net_destroy(net);
+    return status;
+}
+
+enum status net_allocate(struct net *net)
+{
+    enum status status = STATUS_OK;
+    TRY(net->model->device->ops->arena_allocate(net->model->device, &net->arena));
+    place(net);
+fail:
+    return status;
+}
+
+size_t net_bytes(const struct net *net)
+{
+    return net->bytes;
+}
+
+void net_destroy(struct net *net)
+{
+    if (!net)
+        return;
+    const struct backend *backend = net->model->device->ops;
+    for (int i = 0; net->ops && i < net->model->nodes_count; i++) {
+        if (net->ops[i].conv)
+            backend->conv_destroy(net->ops[i].conv);
+        csc_destroy(net->ops[i].csc);
+    }
+    tape_forget(&net->tape);
+    net_finish_lambda(net);
+    backend->arena_finish(net->model->device, &net->arena);
+    free(net->ops);
+    free(net->layers);
+    free(net->value);
+    free(net->grad);
+    free(net->value_slot);
+    free(net->grad_slot);
+    free(net->more);
+    free(net->more_slot);
+    free(net->values.bytes);
+    free(net->values.busy);
+    free(net->grads.bytes);
+    free(net->grads.busy);
+    free(net);
+}
