@@ -159,13 +159,10 @@ KERNELS_AT_ONCE(POOL_AT_ONCE, won_sums, won_sums)
 DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
-    unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, patch = t / groups;
-    unsigned across = (s->w + PATCH - 1) / PATCH, down = (s->h + PATCH - 1) / PATCH;
-    if (patch >= across * down)
+    struct patch at;
+    if (!patch_of(s, a->oh, a->ow, width, &at))
         return;
-    int c = (int)(t % groups) * width, x = (int)(patch % across) * PATCH, y = (int)(patch / across) * PATCH;
-    int from_i = first_window(s, y), to_i = clamped((y + PATCH - 1 + s->pad) / s->stride, a->oh);
-    int from_j = first_window(s, x), to_j = clamped((x + PATCH - 1 + s->pad) / s->stride, a->ow);
+    int c = at.c, y = at.y, x = at.x;
     float nu = a->nu_there ? *a->nu_there : a->nu;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
         float sum[PATCH * PATCH][WIDE], v[WIDE], mean[WIDE], scale[WIDE], b[WIDE], add[WIDE];
@@ -177,8 +174,8 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
             for (int k = 0; k < width; k++)
                 sum[p][k] = 0;
         }
-        for (int i = from_i; i <= to_i; i++)
-            for (int j = from_j; j <= to_j; j++) {
+        for (int i = at.from_i; i <= at.to_i; i++)
+            for (int j = at.from_j; j <= at.to_j; j++) {
                 size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
                 uint2 places = load_places(a->place + out, width);
                 load(a->dy, out, type, width, v);
@@ -251,12 +248,12 @@ void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *no
     a.dx = dx;
     a.factors = norm_factors(q);
     int width = pooled_width(&a);
-    size_t rows = (size_t)s->n * a.oh * a.ow, patches = (size_t)((s->h + PATCH - 1) / PATCH) * ((s->w + PATCH - 1) / PATCH);
+    size_t rows = (size_t)s->n * a.oh * a.ow;
     struct column_grid grid = column_grid(q, rows, s->c, width, AHEAD_WON, POOL_AT_ONCE, true);
     struct won_sums sums = { won, dy, place, saved, (float *)q->partials, grid.s };
     struct joined j = { sums.partials, grid.x, norm->c, norm->rows, NULL, (float *)saved, NULL, gamma, NULL, dgamma, dbeta,
                         norm_factors(q) };
     RUN_TYPED(won_sums, q->type, width, grid.x, grid.y, q, sums);
     norm_join(q, &j);
-    RUN_TYPED(pool_backward, q->type, width, blocks_for(patches * (s->c / width)), image_blocks(s->n), q, a);
+    RUN_TYPED(pool_backward, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
 }

@@ -86,13 +86,10 @@ KERNELS(forward_max, maximum)
 DEVICE void backward_max(const struct maximum *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
-    unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, patch = t / groups;
-    unsigned across = (s->w + PATCH - 1) / PATCH, down = (s->h + PATCH - 1) / PATCH;
-    if (patch >= across * down)
+    struct patch at;
+    if (!patch_of(s, a->oh, a->ow, width, &at))
         return;
-    int c = (int)(t % groups) * width, x = (int)(patch % across) * PATCH, y = (int)(patch / across) * PATCH;
-    int from_i = first_window(s, y), to_i = clamped((y + PATCH - 1 + s->pad) / s->stride, a->oh);
-    int from_j = first_window(s, x), to_j = clamped((x + PATCH - 1 + s->pad) / s->stride, a->ow);
+    int c = at.c, y = at.y, x = at.x;
     int pixel = y * s->w + x;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
         float sum[PATCH * PATCH][WIDE], v[WIDE];
@@ -104,8 +101,8 @@ DEVICE void backward_max(const struct maximum *a, enum element type, int width)
             if (a->accumulate && y + p / PATCH < s->h && x + p % PATCH < s->w)
                 load(a->to, in + ((size_t)(p / PATCH) * s->w + p % PATCH) * s->c, type, width, sum[p]);
         }
-        for (int i = from_i; i <= to_i; i++)
-            for (int j = from_j; j <= to_j; j++) {
+        for (int i = at.from_i; i <= at.to_i; i++)
+            for (int j = at.from_j; j <= at.to_j; j++) {
                 size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
                 load(a->from, out, type, width, v);
                 load_winners(a->winner + out, width, winner);
@@ -141,8 +138,7 @@ void kernel_max_backward(const struct queue *q, const struct pool_shape *s, cons
 {
     struct maximum a = maximum(s, dy, dx, winner, accumulate);
     int width = column_width(s->c, aligned16(dy) && aligned16(dx) && aligned16(winner));
-    size_t patches = (size_t)((s->h + PATCH - 1) / PATCH) * ((s->w + PATCH - 1) / PATCH);
-    RUN_TYPED(backward_max, q->type, width, blocks_for(patches * (s->c / width)), image_blocks(s->n), q, a);
+    RUN_TYPED(backward_max, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
 }
 
 /* Mean over an image, and its reverse: bf16: 2 bytes, 1 flop an element; 80% of the bandwidth for many images. A

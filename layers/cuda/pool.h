@@ -19,4 +19,29 @@ DEVICE int first_window(const struct pool_shape *s, int v)
     return beyond < 0 ? 0 : beyond / s->stride + 1;
 }
 
+/* What a backward thread takes: channels from c on of PATCH x PATCH pixels from (y, x) on, and the windows that reach them. */
+struct patch {
+    int c, y, x;
+    int from_i, to_i, from_j, to_j; /* windows, both ends included */
+};
+
+/* False: the thread has none. Images are blockIdx.y. */
+DEVICE bool patch_of(const struct pool_shape *s, int oh, int ow, int width, struct patch *p)
+{
+    unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, patch = t / groups;
+    unsigned across = (s->w + PATCH - 1) / PATCH, down = (s->h + PATCH - 1) / PATCH;
+    if (patch >= across * down)
+        return false;
+    p->c = (int)(t % groups) * width, p->x = (int)(patch % across) * PATCH, p->y = (int)(patch / across) * PATCH;
+    p->from_i = first_window(s, p->y), p->to_i = clamped((p->y + PATCH - 1 + s->pad) / s->stride, oh);
+    p->from_j = first_window(s, p->x), p->to_j = clamped((p->x + PATCH - 1 + s->pad) / s->stride, ow);
+    return true;
+}
+
+static inline size_t patch_blocks(const struct pool_shape *s, int width)
+{
+    size_t patches = (size_t)((s->h + PATCH - 1) / PATCH) * ((s->w + PATCH - 1) / PATCH);
+    return blocks_for(patches * (s->c / width));
+}
+
 #endif
