@@ -47,7 +47,7 @@ enum conv_use {
 };
 enum { CONV_TERMS = 3 };
 
-enum { DEVICE_LANES = 4 };
+enum { DEVICE_LANES = 8 };
 
 /* One planned convolution; a backend embeds this first. */
 struct conv {
@@ -188,10 +188,10 @@ struct backend {
                     size_t count);
     double (*dot)(struct device *device, const float *x, const float *y, size_t count);
 
-    /* The end of a power iteration: with code = A^T v and image = A code, v = image / |image|; quotient (device) =
-     * |code|^2 / |v|^2 of the v before. NULL: made of dot and lincomb. */
-    void (*power)(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *quotient);
+    /* The end of a power iteration: with code = A^T from and image = A code, v = image / |image|; quotient (device) =
+     * |code|^2 / |from|^2; from may be v. NULL: made of dot and lincomb. */
+    void (*power)(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *quotient);
 
     /* On a device whose memory is not the host's, else both are NULL, and no operation is ever given numbers in its memory.
      * step_sizes: STEP_NUMBERS for each of `count` layers (device) of eta = 0.9 / lambda_max (device). mask_by: as mask. */

@@ -82,7 +82,7 @@ struct csc_power {
     void *rounded[2], *rounded_code; /* for bf16: activations (H,W,C) before and after, (H',W',D) */
     float *vector;           /* (H,W,C), unit norm */
     float *image, *code;     /* (H,W,C), (H',W',D) */
-    float *next;             /* (H,W,C), for convergence */
+    float *next;             /* (H,W,C), between two iterations */
     double *quotient;        /* device: lambda_max as it was computed there */
     double lambda_max;
     float eta;

@@ -102,6 +102,27 @@ fail:
     return status;
 }
 
+/* Two iterations, or one, on a device that ends them itself: v = A A^T v, then the same with the quotient |A^T v|^2 / |v|^2, and v
+ * normalised. */
+static enum status iterate_there(struct csc_power *power, struct conv *conv, bool twice, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = power->device->ops;
+    struct epilogue plain = { .alpha = 1 };
+    const float *from = power->vector;
+    if (twice) {
+        TRY(ops->conv_forward(conv, power->vector, power->code, &plain, scratch));
+        TRY(ops->conv_adjoint(conv, power->code, power->next, &plain, scratch));
+        from = power->next;
+    }
+    TRY(ops->conv_forward(conv, from, power->code, &plain, scratch));
+    TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
+    ops->power(power->device, power->code, conv_out_count(&power->shape), from, power->image, conv_in_count(&power->shape),
+               power->vector, power->quotient);
+fail:
+    return status;
+}
+
 /* One iteration: the quotient |A^T v|^2 / |v|^2, then v = A A^T v, normalised. */
 static enum status iterate(struct csc_power *power, struct conv *conv, void *scratch)
 {
@@ -109,12 +130,9 @@ static enum status iterate(struct csc_power *power, struct conv *conv, void *scr
     const struct backend *ops = power->device->ops;
     struct epilogue plain = { .alpha = 1 };
     size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
+    if (ops->power)
+        return iterate_there(power, conv, false, scratch);
     TRY(ops->conv_forward(conv, power->vector, power->code, &plain, scratch));
-    if (ops->power) {
-        TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
-        ops->power(power->device, power->code, codes, power->image, count, power->vector, power->quotient);
-        return STATUS_OK;
-    }
     power->lambda_max = ops->dot(power->device, power->code, power->code, codes) /
                         ops->dot(power->device, power->vector, power->vector, count);
     TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
@@ -163,8 +181,12 @@ static enum status iterate_often(struct csc_power *power, const float *weights, 
     enum status status = STATUS_OK;
     struct conv *conv = quickly ? power->quick : power->conv;
     TRY(power->device->ops->conv_load(conv, weights, scratch));
-    for (int i = 0; i < iterations; i++)
-        TRY(conv->precision == PRECISION_BF16 ? iterate_rounded(power, scratch) : iterate(power, conv, scratch));
+    if (power->device->ops->power)
+        for (int left = iterations; left > 0; left -= 2)
+            TRY(iterate_there(power, conv, left > 1, scratch));
+    else
+        for (int i = 0; i < iterations; i++)
+            TRY(conv->precision == PRECISION_BF16 ? iterate_rounded(power, scratch) : iterate(power, conv, scratch));
 fail:
     return status;
 }

@@ -134,10 +134,10 @@ static void upload_pixels(struct device *device, void *to, const void *raw, size
          "%d of %dx%d", count, size, size);
 }
 
-static void power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *quotient)
+static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *quotient)
 {
-    PASS("power", 0, codes + 3 * pixels, own->power(device, code, codes, image, pixels, v, quotient), "%zu", codes);
+    PASSES("power", 0, 0, codes + 4 * pixels, own->power(device, code, codes, from, image, pixels, v, quotient), "%zu", codes);
 }
 
 static void zero(struct device *device, void *data, size_t bytes)

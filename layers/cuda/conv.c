@@ -12,7 +12,8 @@ struct cuda_conv {
     struct conv base;
     bool folds;
     struct fold fold;          /* fold.folded: what cuDNN computes */
-    void *weights;             /* activations, of the folded shape */
+    void *own;                 /* activations, of the folded shape; NULL: floats are used where they are */
+    const void *weights;       /* own, or the loaded ones */
     float *numbers;            /* device (FACTORS, 3): alpha, nu, threshold of fused tails */
     struct factors {
         float written[3];      /* what is there now */
@@ -176,7 +177,7 @@ fail:
 static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
-    c->weights = arena_take(arena, weight_count(c) * precision_bytes(conv->precision));
+    c->own = c->folds || conv->precision == PRECISION_BF16 ? arena_take(arena, weight_count(c) * precision_bytes(conv->precision)) : NULL;
     c->numbers = arena_take(arena, FACTORS * 3 * sizeof *c->numbers);
     if (keeps(c))
         c->kept = arena_take(arena, CONV_TERMS * folded_bytes(c));
@@ -194,10 +195,11 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     (void)scratch;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
+    c->weights = c->own ? c->own : (const void *)weights;
     if (c->folds)
-        kernel_fold_weights(&q, &c->fold, weights, c->weights);
-    else
-        kernel_to_activation(&q, weights, c->weights, conv_weight_count(&conv->shape));
+        kernel_fold_weights(&q, &c->fold, weights, c->own);
+    else if (c->own)
+        kernel_to_activation(&q, weights, c->own, conv_weight_count(&conv->shape));
     return STATUS_OK;
 }
 

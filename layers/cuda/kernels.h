@@ -51,10 +51,10 @@ void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
 /* result (device) = sum of x y, in double. `type` of both. */
 void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result);
 
-/* One power iteration's end: code (codes) = A^T v, image (pixels) = A code, both floats. Then
- * lambda_max = |code|^2 / |v|^2, v = image / |image|; all stay on the device. */
-void kernel_power(const struct queue *q, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *lambda_max);
+/* One power iteration's end: code (codes) = A^T from, image (pixels) = A code, all floats. Then
+ * lambda_max = |code|^2 / |from|^2, v = image / |image|; all stay on the device, and from may be v. */
+void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *lambda_max);
 /* numbers (count, STEP_NUMBERS) of eta = 0.9 / lambda_max; bit for bit what csc_step_numbers makes of the same eta. */
 void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu, float *numbers);
 

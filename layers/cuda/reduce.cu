@@ -110,11 +110,11 @@ DEVICE void scaled(const struct scaled *a)
 }
 KERNEL(scaled_all, scaled, scaled(&a))
 
-void kernel_power(const struct queue *q, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *lambda_max)
+void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *lambda_max)
 {
     double *parts = (double *)q->partials, *scale = parts + 3 * MOST_PARTS;
-    struct products p = { { code, v, image }, { code, v, image }, { codes, pixels, pixels }, parts };
+    struct products p = { { code, from, image }, { code, from, image }, { codes, pixels, pixels }, parts };
     struct total t = { parts, run_products(q, F32, &p, 3), lambda_max, scale };
     struct scaled s = { image, v, scale, pixels };
     RUN(totals, 1, 1, q, t);

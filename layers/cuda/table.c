@@ -122,10 +122,10 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum_of(device, F32, x, y, count);
 }
 
-static void power(struct device *device, const float *code, size_t codes, const float *image, size_t pixels, float *v,
-                  double *quotient)
+static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *quotient)
 {
-    kernel_power(cuda_queue(device), code, codes, image, pixels, v, quotient);
+    kernel_power(cuda_queue(device), code, codes, from, image, pixels, v, quotient);
 }
 
 static void step_sizes(struct device *device, const double *lambda_max, int count, float lambda, float mu, float *numbers)

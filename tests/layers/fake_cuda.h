@@ -20,7 +20,7 @@ cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const voi
 cudaError_t fake_cuda_catch_up(cudaStream_t stream);
 
 /* How far a captured stream had come in each stream of its capture; capture 0: it was not captured. */
-enum { FAKE_CAPTURED = 8 };
+enum { FAKE_CAPTURED = 16 };
 struct fake_mark {
     int capture, seen[FAKE_CAPTURED];
 };

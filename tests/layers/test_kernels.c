@@ -128,8 +128,9 @@ static void test_power(struct queue *q)
     static const size_t codes[] = { 1, 100, 4099 }, pixels[] = { 3, 75, 3072 };
     for (int t = 0; t < 3; t++) {
         float *code = random_floats(codes[t]), *image = random_floats(pixels[t]), *v = random_floats(pixels[t]);
-        double lambda, expected = square_of(code, codes[t]) / square_of(v, pixels[t]), worst = 0;
-        kernel_power(q, code, codes[t], image, pixels[t], v, &lambda);
+        float *apart = random_floats(pixels[t]), *from = t == 1 ? apart : v;
+        double lambda, expected = square_of(code, codes[t]) / square_of(from, pixels[t]), worst = 0;
+        kernel_power(q, code, codes[t], from, image, pixels[t], v, &lambda);
         for (size_t i = 0; i < pixels[t]; i++)
             worst = fmax(worst, fabs(v[i] - image[i] / sqrt(square_of(image, pixels[t]))));
         CHECK(fabs(lambda / expected - 1) < 1e-12, "lambda_max %.17g, should be %.17g", lambda, expected);
@@ -137,6 +138,7 @@ static void test_power(struct queue *q)
         free(code);
         free(image);
         free(v);
+        free(apart);
     }
 }
 
