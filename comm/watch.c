@@ -233,6 +233,10 @@ static bool heed(struct watch *w, struct watch_peer *p, const struct watch_frame
         if (!is_hub(w, p->rank) || f->code == STATUS_OK)
             return false;
         entry->left = true;
+        if (w->asked == ASKED) { /* somebody else speaks: who may is not told this */
+            w->asked = QUIET;
+            pthread_cond_signal(&w->answered);
+        }
         end_at(w, (enum status)f->code, time + GRACE_S);
         return true;
     default:

@@ -192,7 +192,7 @@ static void work(struct rank *r, struct watch *watch, int64_t last)
     }
 }
 
-enum { HANG = 2, CALM, FAIL_TWICE };
+enum { HANG = 2, CALM, FAIL_TWICE, FAIL_ALL };
 
 static void *rank_main(void *context)
 {
@@ -213,6 +213,10 @@ static void *rank_main(void *context)
         r->spoke = watch_failed(watch, STATUS_DATA);
     } else if (r->scene == FAIL_TWICE) {
         work(r, watch, 3);
+    } else if (r->scene == FAIL_ALL) { /* and end, the hub too, without waiting for one another */
+        r->spoke = watch_failed(watch, STATUS_DATA);
+        watch_stop(watch);
+        return NULL;
     } else {
         for (int64_t step = 0; step < 50; step++) {
             watch_at(watch, WATCH_COMPUTING, step);
@@ -292,6 +296,12 @@ static void check_ranks(void)
     CHECK(ranks[1].spoke != ranks[3].spoke, "%d and %d speak", ranks[1].spoke, ranks[3].spoke);
     CHECK(ranks[0].ended == STATUS_DATA && ranks[2].ended == STATUS_DATA && !ranks[0].said && !ranks[2].said,
           "the others end with %d and %d", ranks[0].ended, ranks[2].ended);
+
+    for (int i = 0; i < 50; i++) {
+        play(FAIL_ALL, NULL);
+        int spoke = ranks[0].spoke + ranks[1].spoke + ranks[2].spoke + ranks[3].spoke;
+        CHECK(spoke == 1, "%d of 4 that fail at once speak, in round %d", spoke, i);
+    }
     pthread_barrier_destroy(&job.barrier);
 }
 
