@@ -49,6 +49,12 @@ static size_t weight_count(const struct cuda_conv *c)
     return c->folds ? kernel_fold_weight_count(&c->fold) : conv_weight_count(&c->base.shape);
 }
 
+/* Bytes from one term's gradient to the next. */
+static size_t gradient_bytes(const struct cuda_conv *c)
+{
+    return rounded(weight_count(c) * sizeof(float));
+}
+
 /* Written and read again, what is no operand. */
 static void counts_between(struct cuda_conv *c, size_t elements, size_t bytes_each)
 {
@@ -166,7 +172,7 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
     c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
     c->gradient_at = c->gradient_at > stack ? c->gradient_at : rounded(stack);
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? rounded(weight_count(c) * sizeof(float)) : 0);
+    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? CONV_TERMS * gradient_bytes(c) : 0);
     *conv = &c->base;
     c = NULL;
 fail:
@@ -393,20 +399,19 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
     return stacked;
 }
 
-/* dw += these terms, which are one, or stacked. */
-static enum status add_gradient(struct cuda_conv *c, const struct gradient_term *terms, int count, float *dw,
-                                char *scratch)
+/* The gradient of these terms, which are one, or stacked, to `result`. */
+static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *terms, int count, void *result, char *scratch,
+                               enum element *type)
 {
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
-    size_t weights = weight_count(c);
     size_t image = image_count(c) * precision_bytes(c->base.precision);
     const struct dnn_spec spec = gradient_spec(c, count);
     struct plan plan;
     TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
     int at = find_kept(c, terms->x);
     struct dnn_operands operands = { .image = !c->folds ? terms->x : at >= 0 ? c->kept + at * folded_bytes(c) : scratch,
-                                     .code = terms->d, .weights = scratch + c->gradient_at };
+                                     .code = terms->d, .weights = result };
     for (int t = 0; t < count && c->folds && at < 0; t++) {
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
         counts_between(c, image_count(c), precision_bytes(c->base.precision));
@@ -415,12 +420,8 @@ static enum status add_gradient(struct cuda_conv *c, const struct gradient_term 
         c->base.beyond += (double)image - (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
     c->by_gemm = plan.gemm != NULL;
     TRY(gpu_run(gpu_of(&c->base), &plan, &operands));
-    enum element type = plan.float_result ? F32 : BF16;
-    counts_between(c, weights, type == F32 ? sizeof(float) : 2);
-    if (c->folds)
-        kernel_unfold_gradient(&q, &c->fold, type, operands.weights, terms->alpha, terms->number, dw);
-    else
-        kernel_add_gradient(&q, type, operands.weights, terms->alpha, terms->number, dw, weights);
+    *type = plan.float_result ? F32 : BF16;
+    counts_between(c, weight_count(c), *type == F32 ? sizeof(float) : 2);
 fail:
     return status;
 }
@@ -431,11 +432,19 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     enum status status = STATUS_OK;
     struct cuda_conv *c = (struct cuda_conv *)conv;
     bool together = are_stacked(c, terms, count);
+    int results = together ? 1 : count;
+    struct queue q = cuda_conv_queue(conv);
+    char *gradients = (char *)scratch + c->gradient_at;
+    enum element type = F32;
     conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
-    for (int t = 0; t < count; t += together ? count : 1)
-        TRY(add_gradient(c, terms + t, together ? count : 1, dw, scratch));
+    for (int t = 0; t < results; t++)
+        TRY(gradient_of(c, terms + t, together ? count : 1, gradients + t * gradient_bytes(c), scratch, &type));
+    for (int t = 0; t < results && c->folds; t++)
+        kernel_unfold_gradient(&q, &c->fold, type, gradients + t * gradient_bytes(c), terms[t].alpha, terms[t].number, dw);
+    if (!c->folds)
+        kernel_add_gradients(&q, type, gradients, gradient_bytes(c), terms, results, dw, weight_count(c));
     if (together)
         conv->how = c->by_gemm ? "cuBLASLt, one call" : "one call";
     else

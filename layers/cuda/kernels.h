@@ -41,9 +41,10 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
 
-/* dw += alpha gradient, of `type`; alpha_there, where not NULL, is alpha on the device. */
-void kernel_add_gradient(const struct queue *q, enum element type, const void *gradient, float alpha, const float *alpha_there,
-                         float *dw, size_t count);
+/* dw (weights) += the sum of alpha gradient over up to CONV_TERMS terms. The gradients, of `type`, lie `apart` bytes from one another;
+ * of terms only alpha and number are read. */
+void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t apart,
+                          const struct gradient_term *terms, int count, float *dw, size_t weights);
 
 /* to[0..2] = a, b, c: for graphs that read their factors from memory. */
 void kernel_numbers(const struct queue *q, float *to, float a, float b, float c);

@@ -52,10 +52,9 @@ static enum status do_work(struct gpu *gpu, const struct work *work, const struc
     char *image = trial->image, *code = trial->code;
     kernel_blend(q, 1, image, 0, image, image + work->copied_image * one, work->copied_image);
     kernel_blend(q, 1, code, 0, code, code + work->copied_code * one, work->copied_code);
-    for (int i = 0; i < work->runs; i++) {
+    for (int i = 0; i < work->runs; i++)
         TRY(gpu_run(gpu, work->plan, &operands));
-        kernel_lincomb(q, 1, trial->weights, 1, trial->weights, trial->weights, work->added);
-    }
+    kernel_lincomb(q, 1, trial->weights, 1, trial->weights, trial->weights, work->added);
 fail:
     return status;
 }

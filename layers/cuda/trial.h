@@ -10,7 +10,7 @@ struct trial {
     cudaEvent_t start, end;
 };
 
-/* What is timed: a plan `runs` times, and elements that are added to dw after each run, and copied once. */
+/* What is timed: a plan `runs` times, and elements that are copied before and added to dw after. */
 struct work {
     const struct plan *plan;
     int runs;
