@@ -39,13 +39,13 @@ DEVICE int place_of(uint2 places, int k)
 
 /* The largest sign * x of a window and its place. A pixel beyond the edge is taken for the nearest one inside, which the window has,
  * too: so it changes nothing. */
-DEVICE void best_x_of_window(const struct pooling *a, size_t image, int top, int left, int k, int c, enum element type, int width,
+DEVICE void best_x_of_window(const struct pooling *a, size_t image, int top, int left, int c, enum element type, int width,
                            const float *sign, float *best, int *at)
 {
     const struct pool_shape *s = &a->s;
     float v[WIDE];
-    for (int dy = 0; dy < k; dy++)
-        for (int dx = 0; dx < k; dx++) {
+    for (int dy = 0; dy < s->k; dy++)
+        for (int dx = 0; dx < s->k; dx++) {
             int y = clamped(top + dy, s->h), x = clamped(left + dx, s->w);
             load(a->x, (image + y * s->w + x) * s->c + c, type, width, v);
             for (int i = 0; i < width; i++)
@@ -54,6 +54,26 @@ DEVICE void best_x_of_window(const struct pooling *a, size_t image, int top, int
                     at[i] = (y - top) * s->k + x - left;
                 }
         }
+}
+
+/* The same of 3 x 3 pixels, all of which are fetched before the first is used. */
+DEVICE void best_x_of_nine(const struct pooling *a, size_t image, int top, int left, int c, enum element type, int width,
+                           const float *sign, float *best, int *at)
+{
+    const struct pool_shape *s = &a->s;
+    struct packed pixels[9];
+    float v[WIDE];
+    for (int p = 0; p < 9; p++)
+        pixels[p] = fetch(a->x, (image + clamped(top + p / 3, s->h) * s->w + clamped(left + p % 3, s->w)) * s->c + c, type, width);
+    for (int p = 0; p < 9; p++) {
+        int place = (clamped(top + p / 3, s->h) - top) * 3 + clamped(left + p % 3, s->w) - left;
+        unpack(&pixels[p], type, width, v);
+        for (int i = 0; i < width; i++)
+            if (p == 0 || sign[i] * v[i] > best[i]) {
+                best[i] = sign[i] * v[i];
+                at[i] = place;
+            }
+    }
 }
 
 /* A thread's channels of one output pixel: bf16: 2 bytes an input and 5 an output element (y, x of the maximum, its place), k^2
@@ -75,10 +95,10 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         size_t out = (n * a->oh * a->ow + pixel) * s->c + c;
         for (int k = 0; k < WIDE; k++)
             best[k] = 0, at[k] = SHUT;
-        if (s->k == 3) /* known to the compiler, which then loads ahead */
-            best_x_of_window(a, n * s->h * s->w, top, left, 3, c, type, width, sign, best, at);
+        if (s->k == 3)
+            best_x_of_nine(a, n * s->h * s->w, top, left, c, type, width, sign, best, at);
         else
-            best_x_of_window(a, n * s->h * s->w, top, left, s->k, c, type, width, sign, best, at);
+            best_x_of_window(a, n * s->h * s->w, top, left, c, type, width, sign, best, at);
         for (int k = 0; k < width; k++)
             best[k] *= sign[k];
         store(a->won, out, type, width, best);
@@ -101,7 +121,7 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         }
     }
 }
-KERNELS_AT_ONCE(POOL_AT_ONCE, pool_forward, pooling)
+KERNELS_AT_ONCE(2, pool_forward, pooling)
 
 /* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element; 90%. */
 struct won_sums {
@@ -153,6 +173,32 @@ DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
 }
 KERNELS_AT_ONCE(POOL_AT_ONCE, won_sums, won_sums)
 
+/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH * PATCH, WIDE). */
+DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type, int width,
+                        float (*sum)[WIDE])
+{
+    const struct pool_shape *s = &a->s;
+    struct packed dy[2];
+    uint2 places[2];
+    float v[WIDE];
+    for (int w = 0; w < 2; w++) {
+        size_t out = ((n * a->oh + i) * a->ow + (j + w < at->to_j ? j + w : at->to_j)) * s->c + at->c;
+        dy[w] = fetch(a->dy, out, type, width);
+        places[w] = load_places(a->place + out, width);
+    }
+    for (int w = 0; w < 2; w++) {
+        int top = i * s->stride - s->pad, left = (j + w) * s->stride - s->pad;
+        unpack(&dy[w], type, width, v);
+        for (int p = 0; p < PATCH * PATCH; p++) {
+            int row = at->y + p / PATCH - top, column = at->x + p % PATCH - left;
+            bool inside = j + w <= at->to_j && row >= 0 && row < s->k && column >= 0 && column < s->k;
+            int place = inside ? row * s->k + column : -1;
+            for (int k = 0; k < width; k++)
+                sum[p][k] += place_of(places[w], k) == place ? v[k] : 0;
+        }
+    }
+}
+
 /* dx = scale g + b (x - mean) + k, of a code nu times that where x is not 0; g: dy of the windows whose maximum x is. A thread takes
  * PATCH x PATCH pixels, whose windows it reads once for all of them. bf16: 4 bytes an input and 3 an output element, with k = 3 and
  * stride 2 10 flops and 4 comparisons an input element; 80%. */
@@ -170,23 +216,14 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
         size_t image = n * s->h * s->w;
         for (int p = 0; p < PATCH * PATCH; p++) {
             int row = clamped(y + p / PATCH, s->h), column = clamped(x + p % PATCH, s->w);
-            pixels[p] = fetch(a->x, (image + row * s->w + column) * s->c + c, type, width);
+            if (type == BF16) /* there is no room for as many floats */
+                pixels[p] = fetch(a->x, (image + row * s->w + column) * s->c + c, type, width);
             for (int k = 0; k < width; k++)
                 sum[p][k] = 0;
         }
         for (int i = at.from_i; i <= at.to_i; i++)
-            for (int j = at.from_j; j <= at.to_j; j++) {
-                size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
-                uint2 places = load_places(a->place + out, width);
-                load(a->dy, out, type, width, v);
-                for (int p = 0; p < PATCH * PATCH; p++) {
-                    int row = y + p / PATCH - i * s->stride + s->pad, column = x + p % PATCH - j * s->stride + s->pad;
-                    bool inside = row >= 0 && row < s->k && column >= 0 && column < s->k;
-                    int place = inside ? row * s->k + column : -1;
-                    for (int k = 0; k < width; k++)
-                        sum[p][k] += place_of(places, k) == place ? v[k] : 0;
-                }
-            }
+            for (int j = at.from_j; j <= at.to_j; j += 2)
+                add_windows(a, n, &at, i, j, type, width, sum);
         load(a->saved, c, F32, width, mean);
         load(a->saved, 2 * s->c + c, F32, width, scale);
         load(a->factors, c, F32, width, b);
@@ -194,7 +231,10 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
         for (int p = 0; p < PATCH * PATCH; p++) {
             if (y + p / PATCH >= s->h || x + p % PATCH >= s->w)
                 continue;
-            unpack(&pixels[p], type, width, v);
+            if (type == F32)
+                load(a->x, (image + (y + p / PATCH) * s->w + x + p % PATCH) * s->c + c, type, width, v);
+            else
+                unpack(&pixels[p], type, width, v);
             for (int k = 0; k < width; k++) {
                 float g = scale[k] * sum[p][k] + b[k] * (v[k] - mean[k]) + add[k];
                 v[k] = nu == 0 ? g : v[k] != 0 ? nu * g : 0;
