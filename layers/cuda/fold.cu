@@ -32,6 +32,12 @@ size_t kernel_fold_weight_count(const struct fold *fold)
     return conv_weight_count(&fold->folded) / (fold->rows ? fold->folded.k : 1);
 }
 
+/* A thread takes the same place in several images, whose indices it computes once. */
+static int image_groups(int n)
+{
+    return image_blocks(ceil_div(n, 8));
+}
+
 /* A thread's 8 channels of a folded pixel: bf16: 2 bytes written an element, those of the image read once (what pixels share comes
  * from the cache), no flops; 75% of the bandwidth, since elements of the image are read one by one. */
 struct folding {
@@ -45,22 +51,25 @@ DEVICE void fold_image(const struct folding *a, enum element type, int width)
     const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
     unsigned groups = b->c / WIDE, t = blockIdx.x * THREADS + threadIdx.x;
     unsigned g = t % groups * WIDE, J = t / groups % b->w, I = t / groups / b->w;
-    int line = a->f.span * s->c, row = s->w * s->c, u = (int)g / line, v = (int)g % line;
+    int line = a->f.span * s->c, row = s->w * s->c, u = (int)g / line, v = (int)g % line, from[WIDE];
     (void)width;
     if (I >= (unsigned)b->h)
         return;
+    for (int e = 0; e < WIDE; e++) { /* where in an image; -1: outside */
+        int y = (int)I * s->stride + u - s->pad, x = ((int)J * s->stride - s->pad) * s->c + v;
+        from[e] = u < s->stride && y >= 0 && y < s->h && x >= 0 && x < row ? y * row + x : -1;
+        if (++v == line)
+            u++, v = 0;
+    }
+    size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = ((size_t)I * b->w + J) * b->c + g;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
         float pixel[WIDE];
-        int next_u = u, next_v = v;
         for (int e = 0; e < WIDE; e++) {
-            int y = (int)I * s->stride + next_u - s->pad, x = ((int)J * s->stride - s->pad) * s->c + next_v;
             pixel[e] = 0;
-            if (next_u < s->stride && y >= 0 && y < s->h && x >= 0 && x < row)
-                load(a->from, (n * s->h + y) * row + x, type, 1, &pixel[e]);
-            if (++next_v == line)
-                next_u++, next_v = 0;
+            if (from[e] >= 0)
+                load(a->from, n * image + from[e], type, 1, &pixel[e]);
         }
-        store(a->to, ((n * b->h + I) * b->w + J) * b->c + g, type, WIDE, pixel);
+        store(a->to, n * folded + to, type, WIDE, pixel);
     }
 }
 KERNELS(fold_image, folding)
@@ -69,7 +78,7 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
 {
     struct folding a = { *fold, image, folded };
     const struct conv_shape *b = &fold->folded;
-    RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / WIDE)), image_blocks(b->n), q, a);
+    RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / WIDE)), image_groups(b->n), q, a);
 }
 
 /* An element of the image is the sum of those of its copies, with the adjoint's epilogue. bf16: 2 bytes read of each copy, up to 4
@@ -93,17 +102,26 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     (void)width;
     if (y >= s->h)
         return;
-    last = I >= b->h ? -1 : last < b->w ? last : b->w - 1;
+    last = last < b->w ? last : b->w - 1;
+    int copies = I < b->h ? last - first + 1 : 0, apart = b->c - step;
+    size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = (size_t)y * row + x;
+    size_t from = ((size_t)I * b->w + first) * b->c + u * line + place - first * step;
     const struct epilogue e = with_numbers(&a->e);
-    for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
-        float pixel = 0, copy;
-        for (int J = first; J <= last; J++) {
-            load(a->from, ((n * b->h + I) * b->w + J) * b->c + u * line + place - J * step, a->result, 1, &copy);
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += 2 * gridDim.y) { /* two images, so that more is under way */
+        size_t other = n + gridDim.y < (size_t)s->n ? n + gridDim.y : n;
+        float pixel = 0, other_pixel = 0, copy, other_copy;
+        for (int k = 0; k < copies; k++) {
+            load(a->from, n * folded + from + (size_t)k * apart, a->result, 1, &copy);
+            load(a->from, other * folded + from + (size_t)k * apart, a->result, 1, &other_copy);
             pixel += copy;
+            other_pixel += other_copy;
         }
-        size_t at = (n * s->h + y) * row + x;
-        apply_epilogue(&e, NULL, at, type, 1, &pixel);
-        store(a->to, at, type, 1, &pixel);
+        apply_epilogue(&e, NULL, n * image + to, type, 1, &pixel);
+        store(a->to, n * image + to, type, 1, &pixel);
+        if (other == n)
+            continue;
+        apply_epilogue(&e, NULL, other * image + to, type, 1, &other_pixel);
+        store(a->to, other * image + to, type, 1, &other_pixel);
     }
 }
 KERNELS(unfold_image, unfolding)
@@ -113,7 +131,7 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
 {
     const struct conv_shape *s = &fold->shape;
     struct unfolding a = { *fold, *e, result, folded, image };
-    RUN_TYPED(unfold_image, q->type, 1, blocks_for((size_t)s->h * s->w * s->c), image_blocks(s->n), q, a);
+    RUN_TYPED(unfold_image, q->type, 1, blocks_for((size_t)s->h * s->w * s->c), image_groups(s->n), q, a);
 }
 
 /* Weights: 4 bytes read, 2 written; a few megabytes a step at most, so an element a thread. */

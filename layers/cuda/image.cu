@@ -44,39 +44,60 @@ DEVICE float scaled_pixel(const struct pixel_scale *s, int c, float v)
     return v * s->high[c] + s->base[c] + (v * s->low[c] + s->rest[c]);
 }
 
-DEVICE void prepare(const struct prepare *a, enum element type, int width)
+/* What an output pixel (y, x), before it is mirrored, is made of. */
+DEVICE void resize_pixel(const struct prepare *a, const struct image_cut *cut, int y, int x, float *sum)
 {
-    SHARED(float, colours, COLOURS *THREADS);
-    size_t area = (size_t)a->size * a->size, all = area * a->count;
-    size_t pixel = (size_t)blockIdx.x * THREADS + threadIdx.x;
-    float sum[COLOURS] = { 0, 0, 0 }, weights = 0;
-    if (pixel < all) {
-        const struct image_cut cut = a->cuts[pixel / area];
-        int x = (int)(pixel % area % a->size), y = (int)(pixel % area / a->size);
-        if (cut.flip)
-            x = a->size - 1 - x;
-        struct span across = span_of(x, a->size, cut.left, cut.right), down = span_of(y, a->size, cut.top, cut.bottom);
-        for (int i = down.from; i < down.to; i++) {
-            float row = triangle(&down, i);
-            const uint8_t *line = a->pixels + cut.offset + ((size_t)(cut.top + i) * cut.width + cut.left) * COLOURS;
-            for (int j = across.from; j < across.to; j++) {
-                float weight = row * triangle(&across, j);
-                weights += weight;
-                for (int c = 0; c < COLOURS; c++)
-                    sum[c] += weight * (float)line[j * COLOURS + c];
-            }
+    struct span across = span_of(x, a->size, cut->left, cut->right), down = span_of(y, a->size, cut->top, cut->bottom);
+    float weights = 0;
+    for (int i = down.from; i < down.to; i++) {
+        float row = triangle(&down, i);
+        const uint8_t *line = a->pixels + cut->offset + ((size_t)(cut->top + i) * cut->width + cut->left) * COLOURS;
+        for (int j = across.from; j < across.to; j++) {
+            float weight = row * triangle(&across, j);
+            weights += weight;
+            for (int c = 0; c < COLOURS; c++)
+                sum[c] += weight * (float)line[j * COLOURS + c];
         }
     }
     for (int c = 0; c < COLOURS; c++)
-        colours[threadIdx.x * COLOURS + c] = scaled_pixel(&a->scale, c, sum[c] / (weights > 0 ? weights : 1));
-    __syncthreads();
-    if (threadIdx.x < COLOURS * THREADS / WIDE) {
-        float v[WIDE];
-        for (int k = 0; k < WIDE; k++)
-            v[k] = colours[threadIdx.x * WIDE + k];
-        size_t i = (size_t)blockIdx.x * THREADS * COLOURS + threadIdx.x * WIDE;
-        if (i < all * COLOURS)
-            store_flat(a->out, i, all * COLOURS, type, width, v);
+        sum[c] /= weights > 0 ? weights : 1;
+}
+
+/* The same where the cut is as large as the output. */
+DEVICE void copy_pixel(const struct prepare *a, const struct image_cut *cut, int y, int x, float *sum)
+{
+    const uint8_t *from = a->pixels + cut->offset + ((size_t)(cut->top + y) * cut->width + cut->left + x) * COLOURS;
+    for (int c = 0; c < COLOURS; c++)
+        sum[c] = from[c];
+}
+
+DEVICE void prepare(const struct prepare *a, enum element type, int width)
+{
+    SHARED(float, colours, COLOURS *THREADS);
+    unsigned area = (unsigned)a->size * a->size, pixel = blockIdx.x * THREADS + threadIdx.x;
+    int y = (int)(pixel / a->size), x = (int)(pixel % a->size);
+    for (int n = blockIdx.y; n < a->count; n += gridDim.y) {
+        float sum[COLOURS] = { 0, 0, 0 };
+        if (pixel < area) {
+            const struct image_cut cut = a->cuts[n];
+            int source = cut.flip ? a->size - 1 - x : x;
+            if (cut.right - cut.left == a->size && cut.bottom - cut.top == a->size)
+                copy_pixel(a, &cut, y, source, sum);
+            else
+                resize_pixel(a, &cut, y, source, sum);
+        }
+        for (int c = 0; c < COLOURS; c++)
+            colours[threadIdx.x * COLOURS + c] = scaled_pixel(&a->scale, c, sum[c]);
+        __syncthreads();
+        if (threadIdx.x < COLOURS * THREADS / WIDE) {
+            float v[WIDE];
+            size_t all = (size_t)area * COLOURS, i = (size_t)blockIdx.x * THREADS * COLOURS + threadIdx.x * WIDE;
+            for (int k = 0; k < WIDE; k++)
+                v[k] = colours[threadIdx.x * WIDE + k];
+            if (i < all)
+                store_flat(a->out, n * all + i, (n + 1) * all, type, width, v);
+        }
+        __syncthreads();
     }
 }
 KERNELS(prepare, prepare)
@@ -84,5 +105,7 @@ KERNELS(prepare, prepare)
 void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale, void *out)
 {
     struct prepare a = { (const uint8_t *)raw, (const struct image_cut *)raw, count, size, *scale, out };
-    RUN_TYPED(prepare, q->type, aligned16(out) ? WIDE : 1, blocks_for((size_t)count * size * size), 1, q, a);
+    size_t area = (size_t)size * size;
+    int width = aligned16(out) && area * COLOURS % WIDE == 0 ? WIDE : 1; /* every image is */
+    RUN_TYPED(prepare, q->type, width, blocks_for(area), image_blocks(count), q, a);
 }
