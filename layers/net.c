@@ -76,6 +76,7 @@ static void forward_norm(struct net *net, int i, float *moments)
     const struct edge *e = &m->edges[node->out];
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
     const void *add = node->add >= 0 ? net->value[node->add] : NULL;
+    shape.open = net->ops[i].open;
     if (moments)
         m->device->ops->norm_forward(m->device, &shape, net->value[node->in], param_of(net, node, 0),
                                      param_of(net, node, 1), add, net->value[node->out], net->ops[i].saved,
@@ -190,7 +191,7 @@ static void backward_norm(struct net *net, int i, float *grads)
     const struct param *weight = &m->params[node->param];
     const float *gamma = m->weights + weight->offset;
     float *dgamma = grads + weight->offset, *dbeta = grads + weight[1].offset;
-    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
+    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu, .open = op->open };
     if (op->code >= 0) {
         shape.code_nu = csc_mask_factor(net->ops[op->code].csc, m->eta[m->nodes[op->code].csc]);
         shape.code_number = csc_mask_number(net->ops[op->code].csc);

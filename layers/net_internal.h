@@ -9,7 +9,8 @@
 struct op {
     struct conv *conv;
     struct csc *csc;
-    float *saved;            /* norm: what its forward pass saves */
+    float *saved;            /* norm: what its forward pass saves, */
+    uint8_t *open;           /* and where its ReLU was open; NULL: the device looks at y */
     int32_t *winner;         /* max pool, but where its norm does it in a training pass: */
     int pooled;              /* norm: the pooling that it does, too; else -1 */
     bool by_norm;            /* max pool: done by its norm */

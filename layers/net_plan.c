@@ -201,6 +201,9 @@ static void place(struct net *net)
             m->device->ops->conv_place(op->conv, &net->arena);
         if (node->kind == NODE_NORM)
             op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
+        if (node->kind == NODE_NORM && node->add >= 0 && node->relu && net->use == NET_TRAINING && m->device->ops->keeps_open &&
+            m->edges[node->out].c % 8 == 0)
+            op->open = arena_take(&net->arena, net_edge_count(net, node->out) / 8);
         if (node->kind == NODE_MAX)
             op->winner = arena_take(&net->arena, net_edge_count(net, node->out) * sizeof(int32_t));
         if (node->kind == NODE_NORM && op->pooled >= 0) {

@@ -180,12 +180,18 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum;
 }
 
+/* Bytes that say where a ReLU was open, if there are. */
+static size_t bits_of(const struct norm_shape *s)
+{
+    return s->open ? s->rows * s->c / 8 : 0;
+}
+
 /* Forward all backends read x once more, for its sums. */
 static void norm_forward(struct device *device, const struct norm_shape *s, const void *x, const float *gamma,
                          const float *beta, const void *added, void *y, float *saved, float *moments)
 {
     size_t count = s->rows * s->c;
-    PASSES("norm_forward", count * (added ? 4 : 3), count * (added ? 3 : 2), 0,
+    PASSES("norm_forward", count * (added ? 4 : 3), count * (added ? 3 : 2), bits_of(s) / 4,
            own->norm_forward(device, s, x, gamma, beta, added, y, saved, moments), "%zu rows of %d%s%s", s->rows, s->c,
            added ? ", add" : "", s->relu ? ", relu" : "");
 }
@@ -197,7 +203,7 @@ static int backward_passes(const struct norm_shape *s, bool adds, bool accumulat
     bool gpu = own->stream != NULL;
     if (!gpu)
         return 5 + (s->relu ? 2 : 0) + (adds ? 1 + accumulate : 0);
-    return !adds ? 5 : !s->relu ? 6 + accumulate : accumulate ? 9 : 7;
+    return !adds ? 5 : !s->relu ? 6 + accumulate : (accumulate ? 9 : 7) - (s->open ? 1 + accumulate : 0);
 }
 
 static void norm_backward(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
@@ -205,7 +211,7 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
                           float *dbeta)
 {
     size_t count = s->rows * s->c;
-    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * (3 + (dadd ? 1 + accumulate + s->relu : 0)), 0,
+    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * (3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0)), bits_of(s) / 4,
            own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
            s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
 }
@@ -216,7 +222,7 @@ static void norm_backward_of_two(struct device *device, const struct norm_shape 
 {
     size_t count = s->rows * s->c;
     int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
-    PASSES("norm_backward", count * moved, count * (5 + accumulate + s->relu), 0,
+    PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->open)), bits_of(s) / 4,
            own->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
 }

@@ -2,6 +2,8 @@
  * Sums are partial sums of float per block, joined in double. */
 #include "layers/cuda/norm.h"
 
+#include <assert.h>
+
 enum { AHEAD = 4, AHEAD_AFFINE = 2, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
 enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3, BY_Y_AT_ONCE = 2 }; /* blocks of a multiprocessor */
 enum { CHANNELS = 8 }; /* joining: a block's channels, each taken by 32 threads */
@@ -80,9 +82,10 @@ enum gate { OPEN, BY_X, BY_Y };
             RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);  \
     } while (0)
 
-/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes, with `more` 2 more, and 2 if g is written, 5 to 8 flops an element; 90%. */
+/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes (by bits 4 1/8), with `more` 2 more, and 2 if g is written, 5 to 8 flops an element; 90%. */
 struct sums {
     const void *x, *y, *dy;
+    const uint8_t *open;    /* BY_Y, not NULL: instead of y */
     const void *more;       /* BY_Y, not NULL: added to dy */
     const float *saved;     /* (NORM_SAVED, c) */
     void *g;                /* BY_Y, not NULL: g goes there, for the next pass */
@@ -95,16 +98,47 @@ struct sums_kept {
     float mean[WIDE], scale[WIDE], shift[WIDE], sum[WIDE], product[WIDE];
 };
 
+/* g, but 0 where a ReLU was shut; one of y and open is not NULL. */
+struct gates {
+    struct packed y[AHEAD_BACK];
+    unsigned open[AHEAD_BACK];
+};
+
+DEVICE void fetch_gates(const struct columns *s, const void *y, const uint8_t *open, size_t row, int many, int c,
+                        enum element type, int width, struct gates *gates)
+{
+    if (open)
+        for (int r = 0; r < many; r++)
+            gates->open[r] = open[((row + r * row_step(s)) * s->c + c) / WIDE];
+    else
+        fetch_rows(s, y, row, many, c, type, width, gates->y);
+}
+
+DEVICE void shut(const struct gates *gates, bool bits, int r, int c, enum element type, int width, float *g)
+{
+    float y[WIDE];
+    if (bits) {
+        unsigned open = gates->open[r] >> c % WIDE;
+        for (int k = 0; k < width; k++)
+            g[k] = open >> k & 1 ? g[k] : 0;
+    } else {
+        unpack(&gates->y[r], type, width, y);
+        for (int k = 0; k < width; k++)
+            g[k] = y[k] > 0 ? g[k] : 0;
+    }
+}
+
 DEVICE size_t add_sums(const struct sums *a, size_t row, int many, int c, enum element type, int width, enum gate gate,
                        struct sums_kept *kept)
 {
-    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], y[AHEAD_BACK] = { 0 }, more[AHEAD_BACK] = { 0 };
+    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], more[AHEAD_BACK] = { 0 };
+    struct gates gates = { 0 };
     float v[WIDE], g[WIDE], other[WIDE];
-    bool shuts = gate == BY_Y && a->y, adds = gate == BY_Y && a->more;
+    bool shuts = gate == BY_Y && (a->y || a->open), adds = gate == BY_Y && a->more;
     fetch_rows(&a->s, a->x, row, many, c, type, width, x);
     fetch_rows(&a->s, a->dy, row, many, c, type, width, dy);
     if (shuts)
-        fetch_rows(&a->s, a->y, row, many, c, type, width, y);
+        fetch_gates(&a->s, a->y, a->open, row, many, c, type, width, &gates);
     if (adds)
         fetch_rows(&a->s, a->more, row, many, c, type, width, more);
     for (int r = 0; r < many; r++) {
@@ -115,13 +149,12 @@ DEVICE size_t add_sums(const struct sums *a, size_t row, int many, int c, enum e
             for (int k = 0; k < width; k++)
                 g[k] += other[k];
         }
-        unpack(&y[r], type, width, other);
+        if (shuts)
+            shut(&gates, a->open, r, c, type, width, g);
         for (int k = 0; k < width; k++) {
             v[k] -= kept->mean[k];
             if (gate == BY_X)
                 g[k] = normalized(v[k], kept->scale[k], kept->shift[k]) > 0 ? g[k] : 0;
-            if (shuts)
-                g[k] = other[k] > 0 ? g[k] : 0;
             kept->sum[k] += g[k];
             kept->product[k] += g[k] * v[k];
         }
@@ -232,6 +265,7 @@ struct affine {
     const float *gamma, *beta, *mean;
     const float *variance; /* NULL: gamma is the scale and beta the shift */
     bool relu;
+    uint8_t *open; /* not NULL: width is 8 */
     struct columns s;
 };
 
@@ -254,7 +288,14 @@ DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, 
         }
         for (int k = 0; k < width && a->relu; k++)
             v[k] = v[k] < 0 ? 0 : v[k]; /* NaN stays */
-        store(a->y, (row + r * row_step(&a->s)) * a->s.c + c, type, width, v);
+        size_t i = (row + r * row_step(&a->s)) * a->s.c + c;
+        store(a->y, i, type, width, v);
+        if (a->open) {
+            unsigned open = 0;
+            for (int k = 0; k < width; k++)
+                open |= (unsigned)(v[k] > 0) << k;
+            a->open[i / WIDE] = (uint8_t)open;
+        }
     }
     return row + many * row_step(&a->s);
 }
@@ -284,6 +325,7 @@ static void run_affine(const struct queue *q, const struct norm_shape *shape, st
     int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->add) && aligned16(a->mean) &&
                                        aligned16(a->gamma) && aligned16(a->beta));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_AFFINE, AFFINE_AT_ONCE, false);
+    assert(!a->open || width == WIDE);
     a->s = grid.s;
     a->relu = shape->relu;
     RUN_TYPED(affine, q->type, width, grid.x, grid.y, q, *a);
@@ -294,7 +336,8 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
 {
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, saved, moments,
                         gamma, beta, NULL, NULL, NULL };
-    struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false, { 0, 0, 0 } };
+    struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false,
+                        add && shape->relu ? shape->open : NULL, { 0, 0, 0 } };
     if (parts == 0) {
         j.parts = norm_moments(q, shape, x);
         j.origin = x;
@@ -306,14 +349,15 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
 void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                            const float *beta, const float *running, const void *add, void *y)
 {
-    struct affine a = { x, add, y, gamma, beta, running, running + shape->c, false, { 0, 0, 0 } };
+    struct affine a = { x, add, y, gamma, beta, running, running + shape->c, false, NULL, { 0, 0, 0 } };
     run_affine(q, shape, &a);
 }
 
 /* dy = scale g + b (x - mean) + k, of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more, dadd 2
  * or 4 more, 5 to 7 flops an element; 90%. */
 struct back {
-    const void *x, *y; /* as of sums */
+    const void *x, *y; /* as of sums, and */
+    const uint8_t *open;
     const void *g;     /* dy, or what sums wrote, then OPEN */
     void *dy, *dadd;   /* dadd: BY_Y */
     const float *saved, *factors;
@@ -331,23 +375,21 @@ struct back_kept {
 DEVICE size_t write_back(const struct back *a, size_t row, int many, int c, enum element type, int width, enum gate gate,
                          const struct back_kept *kept)
 {
-    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], y[AHEAD_BACK] = { 0 }, dadd[AHEAD_BACK] = { 0 };
+    struct packed x[AHEAD_BACK], dy[AHEAD_BACK], dadd[AHEAD_BACK] = { 0 };
+    struct gates gates = { 0 };
     float v[WIDE], g[WIDE], other[WIDE];
-    bool shuts = gate == BY_Y && a->y;
+    bool shuts = gate == BY_Y && (a->y || a->open);
     fetch_rows(&a->s, a->g, row, many, c, type, width, dy);
     fetch_rows(&a->s, a->x, row, many, c, type, width, x);
     if (shuts)
-        fetch_rows(&a->s, a->y, row, many, c, type, width, y);
+        fetch_gates(&a->s, a->y, a->open, row, many, c, type, width, &gates);
     if (gate == BY_Y && a->accumulate)
         fetch_rows(&a->s, a->dadd, row, many, c, type, width, dadd);
     for (int r = 0; r < many; r++) {
         size_t i = (row + r * row_step(&a->s)) * a->s.c + c;
         unpack(&dy[r], type, width, g);
-        if (shuts) {
-            unpack(&y[r], type, width, other);
-            for (int k = 0; k < width; k++)
-                g[k] = other[k] > 0 ? g[k] : 0;
-        }
+        if (shuts)
+            shut(&gates, a->open, r, c, type, width, g);
         if (gate == BY_Y) {
             unpack(&dadd[r], type, width, other);
             for (int k = 0; k < width; k++)
@@ -394,19 +436,20 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
 {
     /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.) */
     enum gate gate = dadd ? BY_Y : shape->relu ? BY_X : OPEN;
-    const void *shuts = dadd && shape->relu ? y : NULL;
-    void *masked = shuts && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
+    const uint8_t *open = dadd && shape->relu ? shape->open : NULL;
+    const void *shuts = dadd && shape->relu && !open ? y : NULL;
+    void *masked = gate == BY_Y && shape->relu && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
     if (more && !masked) {
         kernel_blend(q, 1, dy, 1, more, dy, shape->rows * shape->c);
         more = NULL;
     }
     int width = column_width(shape->c, aligned16(x) && aligned16(shuts) && aligned16(dy) && aligned16(dadd) && aligned16(saved));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, BACK_AT_ONCE, false);
-    struct sums s = { x, shuts, dy, more, saved, masked, NULL, { 0, 0, 0 } };
+    struct sums s = { x, shuts, dy, open, more, saved, masked, NULL, { 0, 0, 0 } };
     int parts = run_sums(q, shape, gate, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
                         gamma, NULL, dgamma, dbeta, norm_factors(q) };
-    struct back a = { x, shuts, masked ? masked : dy, dy, dadd, saved, norm_factors(q), shape->code_nu, shape->code_number,
+    struct back a = { x, shuts, open, masked ? masked : dy, dy, dadd, saved, norm_factors(q), shape->code_nu, shape->code_number,
                       dadd && accumulate, grid.s };
     norm_join(q, &j);
     RUN_GATED(back, masked ? OPEN : gate, q->type, width, grid.x, grid.y, q, a);

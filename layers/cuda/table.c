@@ -215,6 +215,7 @@ static void normalize_rows(struct device *device, float *w, int rows, size_t len
 
 void cuda_fill_table(struct backend *table)
 {
+    table->keeps_open = true;
     table->upload = upload;
     table->upload_pixels = upload_pixels;
     table->download = download;

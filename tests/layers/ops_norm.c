@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "layers/element.h"
+#include "tests/check.h"
 #include "tests/layers/ops.h"
 
 /* ---- batch norm: x (rows, C) ---- */
@@ -49,9 +50,15 @@ static int channel_input(struct task *task, const char *name, double around)
     return index;
 }
 
+/* Every second draw, on a device that keeps where the ReLU was open. */
+static bool takes_open(const struct task *task, int draw)
+{
+    const struct norm_shape *s = &task->norm;
+    return !task->timed && draw % 2 == 0 && task->add && s->relu && s->c % 8 == 0 && task->device[TESTED]->ops->keeps_open;
+}
+
 static bool plan_forward(struct task *task, int draw, const int *fixed)
 {
-    (void)draw;
     plan_norm(task, fixed);
     size_t count = task->norm.rows * task->norm.c;
     float *x = random_channels(task, task->norm.rows, task->norm.c);
@@ -63,8 +70,28 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     task_result(task, "y", count);
     task_output(task, "saved", NORM_SAVED * task->norm.c);
     task_output(task, "moments", 2 * task->norm.c);
+    if (takes_open(task, draw)) {
+        task->norm.open = task_memory(task, "open", TESTED, count / 8);
+        task_say(task, ", its bits");
+    }
     task->traffic *= task->add ? 4 : 3;
     return true;
+}
+
+/* The bits are those of the y beside them. */
+static void check_open(struct task *task)
+{
+    struct device *device = task->device[TESTED];
+    size_t count = task->norm.rows * task->norm.c, wrong = 0;
+    uint8_t *open = malloc(count / 8);
+    void *y = malloc(count * sizeof(float));
+    device->ops->copy_out(device, open, task->norm.open, count / 8);
+    device->ops->copy_out(device, y, task_data(task, Y, TESTED), count * precision_bytes(device->precision));
+    for (size_t i = 0; i < count; i++)
+        wrong += (open[i / 8] >> i % 8 & 1) != (element_load(device->precision, y, i) > 0);
+    CHECK(wrong == 0, "norm_forward %s: %zu bits of %zu", task->what, wrong, count);
+    free(open);
+    free(y);
 }
 
 static void run_forward(struct task *task, int side)
@@ -73,6 +100,8 @@ static void run_forward(struct task *task, int side)
                                           task_data(task, GAMMA, side), task_data(task, BETA, side),
                                           task->add ? task_data(task, ADD, side) : NULL, task_data(task, Y, side),
                                           task_data(task, SAVED, side), task_data(task, MOMENTS, side));
+    if (side == TESTED && task->norm.open)
+        check_open(task);
 }
 
 static bool plan_inference(struct task *task, int draw, const int *fixed)
@@ -155,6 +184,15 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
         y[i] = fmaxf(task->add ? random_value(task) : v, 0);
     }
     task_operand(task, "y", y, count, false, ACTIVATIONS);
+    if (takes_open(task, draw)) {
+        uint8_t *open = calloc(count / 8, 1);
+        for (size_t i = 0; i < count; i++)
+            open[i / 8] |= (uint8_t)((element_load(task->device[TESTED]->precision, task->operand[BY].host, i) > 0) << i % 8);
+        task->norm.open = task_memory(task, "open", TESTED, count / 8);
+        task->device[TESTED]->ops->copy_in(task->device[TESTED], task->norm.open, open, count / 8);
+        task_say(task, ", by bits");
+        free(open);
+    }
     task_operand(task, "gamma", gamma, channels, false, FLOATS);
     task_operand(task, "saved", saved, NORM_SAVED * channels, false, FLOATS);
     float *more = task->of_two ? split_gradient(task, count) : NULL;
@@ -183,13 +221,14 @@ static void run_backward(struct task *task, int side)
 {
     const struct backend *ops = task->device[side]->ops;
     struct norm_shape shape = task->norm;
+    const void *y = side == TESTED && shape.open ? NULL : task_data(task, BY, side); /* not read */
     void *dy = task_data(task, BDY, side), *more = task->of_two ? task_data(task, BMORE, side) : NULL;
     if (side == TESTED && task->numbers) {
         shape.code_nu = NAN; /* not read */
         shape.code_number = task->numbers;
     }
     if (side == TESTED && more) {
-        ops->norm_backward_of_two(task->device[side], &shape, task_data(task, BX, side), task_data(task, BY, side), dy, more,
+        ops->norm_backward_of_two(task->device[side], &shape, task_data(task, BX, side), y, dy, more,
                                   task_data(task, BGAMMA, side), task_data(task, BSAVED, side), task_data(task, BDADD, side),
                                   task->accumulate, task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
         return;
@@ -197,7 +236,7 @@ static void run_backward(struct task *task, int side)
     if (more)
         ops->blend(task->device[side], 1, dy, 1, more, dy, shape.rows * shape.c);
     task->device[side]->ops->norm_backward(task->device[side], &shape, task_data(task, BX, side),
-                                           task_data(task, BY, side), task_data(task, BDY, side),
+                                           y, task_data(task, BDY, side),
                                            task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
                                            task->add ? task_data(task, BDADD, side) : NULL, task->accumulate,
                                            task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
