@@ -216,10 +216,11 @@ DEVICE void finish(const struct finish *a, enum element type, int width)
     int c = column_of(&a->s, width);
     float v[WIDE], sum[WIDE], square[WIDE];
     const struct epilogue e = with_numbers(&a->e);
+    const enum walk walk = a->partials ? UP : DOWN;
     for (int k = 0; k < width; k++)
         sum[k] = square[k] = 0;
-    for (size_t row = first_row(&a->s); c < a->s.c && row < a->s.rows; row += row_step(&a->s)) {
-        size_t i = row * a->s.c + c;
+    for (size_t row = first_row(&a->s, walk); c < a->s.c && row < end_row(&a->s, walk); row += row_step(&a->s, walk)) {
+        size_t i = row_at(&a->s, walk, row) * a->s.c + c;
         load(a->conv, i, a->result, width, v);
         apply_epilogue(&e, a->bits, i, type, width, v);
         for (int k = 0; k < width; k++) {

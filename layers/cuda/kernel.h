@@ -242,13 +242,18 @@ DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, en
     }
 }
 
-/* ---- channels: rows (N*H*W) of c channels; a thread keeps its `width` channels and walks down the rows ---- */
+/* ---- channels: rows (N*H*W) of c channels; a thread keeps its `width` channels and walks along the rows ---- */
 
 struct columns {
     size_t rows;
     int c;
     int across; /* threads side by side, a power of two up to a warp; the others lie below them */
+    int each;   /* rows of a thread that goes DOWN */
 };
+
+/* DOWN: from the first row to the last, a block's lie together. UP: from the last to the first, blocks in turn. Passes that only sum go
+ * up, since what was written last is in the cache; those that write go down, from where the sums have just been. */
+enum walk { DOWN, UP };
 
 /* The thread's first channel; at or beyond c it has none, but takes part in barriers. */
 DEVICE int column_of(const struct columns *s, int width)
@@ -256,14 +261,27 @@ DEVICE int column_of(const struct columns *s, int width)
     return (int)(blockIdx.y * s->across + threadIdx.x % s->across) * width;
 }
 
-DEVICE size_t first_row(const struct columns *s)
+/* A thread goes from first_row in steps of row_step to before end_row; these count in its direction, row_at tells which it is. */
+DEVICE size_t first_row(const struct columns *s, enum walk walk)
 {
-    return (size_t)blockIdx.x * (THREADS / s->across) + threadIdx.x / s->across;
+    int lanes = THREADS / s->across;
+    return (size_t)blockIdx.x * lanes * (walk == DOWN ? s->each : 1) + threadIdx.x / s->across;
 }
 
-DEVICE size_t row_step(const struct columns *s)
+DEVICE size_t row_step(const struct columns *s, enum walk walk)
 {
-    return (size_t)gridDim.x * (THREADS / s->across);
+    return (size_t)(walk == DOWN ? 1 : gridDim.x) * (THREADS / s->across);
+}
+
+DEVICE size_t end_row(const struct columns *s, enum walk walk)
+{
+    size_t end = (size_t)(blockIdx.x + 1) * (THREADS / s->across) * s->each;
+    return walk == DOWN && end < s->rows ? end : s->rows;
+}
+
+DEVICE size_t row_at(const struct columns *s, enum walk walk, size_t row)
+{
+    return walk == DOWN ? row : s->rows - 1 - row;
 }
 
 /* How many rows of a type to fetch at once: floats take twice the registers. */
@@ -274,16 +292,16 @@ DEVICE int ahead_of(int rows, enum element type)
 
 /* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row is there is
  * not fetched ahead. */
-DEVICE void fetch_rows(const struct columns *s, const void *from, size_t row, int many, int c, enum element type, int width,
+DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int many, int c, enum element type, int width,
                        struct packed *p)
 {
     for (int r = 0; r < many; r++)
-        p[r] = fetch(from, (row + r * row_step(s)) * s->c + c, type, width);
+        p[r] = fetch(from, row_at(s, walk, row + r * row_step(s, walk)) * s->c + c, type, width);
 }
 
-DEVICE bool rows_there(const struct columns *s, size_t row, int many)
+DEVICE bool rows_there(const struct columns *s, enum walk walk, size_t row, int many)
 {
-    return row + (many - 1) * row_step(s) < s->rows;
+    return row + (many - 1) * row_step(s, walk) < end_row(s, walk);
 }
 
 /* Sums over a column's threads, in shared memory: v[width] of each -> of the first. */
@@ -351,7 +369,7 @@ static inline struct column_grid column_grid(const struct queue *q, size_t rows,
         x = most;
     if (sums && x > parts)
         x = parts;
-    struct column_grid grid = { { rows, c, across }, (int)x, y };
+    struct column_grid grid = { { rows, c, across, (int)each }, (int)x, y };
     return grid;
 }
 

@@ -20,7 +20,7 @@ DEVICE size_t add_moments(const struct moments *a, size_t row, int many, int c, 
 {
     struct packed x[AHEAD];
     float v[WIDE];
-    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    fetch_rows(&a->s, UP, a->x, row, many, c, type, width, x);
     for (int r = 0; r < many; r++) {
         unpack(&x[r], type, width, v);
         for (int k = 0; k < width; k++) {
@@ -29,7 +29,7 @@ DEVICE size_t add_moments(const struct moments *a, size_t row, int many, int c, 
             square[k] += centred * centred;
         }
     }
-    return row + many * row_step(&a->s);
+    return row + many * row_step(&a->s, UP);
 }
 
 DEVICE void moments(const struct moments *a, enum element type, int width)
@@ -37,15 +37,15 @@ DEVICE void moments(const struct moments *a, enum element type, int width)
     SHARED(float, shared, WIDE *THREADS);
     const int ahead = ahead_of(AHEAD, type);
     int c = column_of(&a->s, width);
-    size_t row = c < a->s.c ? first_row(&a->s) : a->s.rows;
+    size_t row = c < a->s.c ? first_row(&a->s, UP) : a->s.rows;
     float origin[WIDE], sum[WIDE], square[WIDE];
     for (int k = 0; k < width; k++)
         origin[k] = sum[k] = square[k] = 0;
     if (c < a->s.c)
         load(a->x, c, type, width, origin);
-    while (rows_there(&a->s, row, ahead))
+    while (rows_there(&a->s, UP, row, ahead))
         row = add_moments(a, row, ahead, c, type, width, origin, sum, square);
-    while (row < a->s.rows)
+    while (row < end_row(&a->s, UP))
         row = add_moments(a, row, 1, c, type, width, origin, sum, square);
     leave_sums(&a->s, c, width, sum, square, a->partials, shared);
 }
@@ -104,14 +104,14 @@ struct gates {
     unsigned open[AHEAD_BACK];
 };
 
-DEVICE void fetch_gates(const struct columns *s, const void *y, const uint8_t *open, size_t row, int many, int c,
+DEVICE void fetch_gates(const struct columns *s, enum walk walk, const void *y, const uint8_t *open, size_t row, int many, int c,
                         enum element type, int width, struct gates *gates)
 {
     if (open)
         for (int r = 0; r < many; r++)
-            gates->open[r] = open[((row + r * row_step(s)) * s->c + c) / WIDE];
+            gates->open[r] = open[(row_at(s, walk, row + r * row_step(s, walk)) * s->c + c) / WIDE];
     else
-        fetch_rows(s, y, row, many, c, type, width, gates->y);
+        fetch_rows(s, walk, y, row, many, c, type, width, gates->y);
 }
 
 DEVICE void shut(const struct gates *gates, bool bits, int r, int c, enum element type, int width, float *g)
@@ -135,12 +135,12 @@ DEVICE size_t add_sums(const struct sums *a, size_t row, int many, int c, enum e
     struct gates gates = { 0 };
     float v[WIDE], g[WIDE], other[WIDE];
     bool shuts = gate == BY_Y && (a->y || a->open), adds = gate == BY_Y && a->more;
-    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
-    fetch_rows(&a->s, a->dy, row, many, c, type, width, dy);
+    fetch_rows(&a->s, UP, a->x, row, many, c, type, width, x);
+    fetch_rows(&a->s, UP, a->dy, row, many, c, type, width, dy);
     if (shuts)
-        fetch_gates(&a->s, a->y, a->open, row, many, c, type, width, &gates);
+        fetch_gates(&a->s, UP, a->y, a->open, row, many, c, type, width, &gates);
     if (adds)
-        fetch_rows(&a->s, a->more, row, many, c, type, width, more);
+        fetch_rows(&a->s, UP, a->more, row, many, c, type, width, more);
     for (int r = 0; r < many; r++) {
         unpack(&x[r], type, width, v);
         unpack(&dy[r], type, width, g);
@@ -159,9 +159,9 @@ DEVICE size_t add_sums(const struct sums *a, size_t row, int many, int c, enum e
             kept->product[k] += g[k] * v[k];
         }
         if (gate == BY_Y && a->g)
-            store(a->g, (row + r * row_step(&a->s)) * a->s.c + c, type, width, g);
+            store(a->g, row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c, type, width, g);
     }
-    return row + many * row_step(&a->s);
+    return row + many * row_step(&a->s, UP);
 }
 
 DEVICE void sums(const struct sums *a, enum element type, int width, enum gate gate)
@@ -169,16 +169,16 @@ DEVICE void sums(const struct sums *a, enum element type, int width, enum gate g
     SHARED(float, shared, WIDE *THREADS);
     const int ahead = ahead_of(AHEAD_BACK, type);
     int c = column_of(&a->s, width);
-    size_t row = c < a->s.c ? first_row(&a->s) : a->s.rows;
+    size_t row = c < a->s.c ? first_row(&a->s, UP) : a->s.rows;
     struct sums_kept kept = { 0 };
     if (c < a->s.c) {
         load(a->saved, c, F32, width, kept.mean);
         load(a->saved, 2 * a->s.c + c, F32, width, kept.scale);
         load(a->saved, 3 * a->s.c + c, F32, width, kept.shift);
     }
-    while (rows_there(&a->s, row, ahead))
+    while (rows_there(&a->s, UP, row, ahead))
         row = add_sums(a, row, ahead, c, type, width, gate, &kept);
-    while (row < a->s.rows)
+    while (row < end_row(&a->s, UP))
         row = add_sums(a, row, 1, c, type, width, gate, &kept);
     leave_sums(&a->s, c, width, kept.sum, kept.product, a->partials, shared);
 }
@@ -274,9 +274,9 @@ DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, 
 {
     struct packed x[AHEAD_AFFINE], add[AHEAD_AFFINE] = { 0 };
     float v[WIDE], other[WIDE];
-    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    fetch_rows(&a->s, DOWN, a->x, row, many, c, type, width, x);
     if (a->add)
-        fetch_rows(&a->s, a->add, row, many, c, type, width, add);
+        fetch_rows(&a->s, DOWN, a->add, row, many, c, type, width, add);
     for (int r = 0; r < many; r++) {
         unpack(&x[r], type, width, v);
         for (int k = 0; k < width; k++)
@@ -288,7 +288,7 @@ DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, 
         }
         for (int k = 0; k < width && a->relu; k++)
             v[k] = v[k] < 0 ? 0 : v[k]; /* NaN stays */
-        size_t i = (row + r * row_step(&a->s)) * a->s.c + c;
+        size_t i = row_at(&a->s, DOWN, row + r * row_step(&a->s, DOWN)) * a->s.c + c;
         store(a->y, i, type, width, v);
         if (a->open) {
             unsigned open = 0;
@@ -297,14 +297,14 @@ DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, 
             a->open[i / WIDE] = (uint8_t)open;
         }
     }
-    return row + many * row_step(&a->s);
+    return row + many * row_step(&a->s, DOWN);
 }
 
 DEVICE void affine(const struct affine *a, enum element type, int width)
 {
     const int ahead = ahead_of(AHEAD_AFFINE, type);
     int c = column_of(&a->s, width);
-    size_t row = first_row(&a->s);
+    size_t row = first_row(&a->s, DOWN);
     float mean[WIDE], scale[WIDE], shift[WIDE];
     if (c >= a->s.c)
         return;
@@ -313,9 +313,9 @@ DEVICE void affine(const struct affine *a, enum element type, int width)
     load(a->beta, c, F32, width, shift);
     for (int k = 0; k < width && a->variance; k++)
         scale[k] = (float)(scale[k] / sqrt((double)a->variance[c + k] + NORM_EPSILON));
-    while (rows_there(&a->s, row, ahead))
+    while (rows_there(&a->s, DOWN, row, ahead))
         row = write_affine(a, row, ahead, c, type, width, mean, scale, shift);
-    while (row < a->s.rows)
+    while (row < end_row(&a->s, DOWN))
         row = write_affine(a, row, 1, c, type, width, mean, scale, shift);
 }
 KERNELS_AT_ONCE(AFFINE_AT_ONCE, affine, affine)
@@ -337,7 +337,7 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, saved, moments,
                         gamma, beta, NULL, NULL, NULL };
     struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false,
-                        add && shape->relu ? shape->open : NULL, { 0, 0, 0 } };
+                        add && shape->relu ? shape->open : NULL, { 0, 0, 0, 0 } };
     if (parts == 0) {
         j.parts = norm_moments(q, shape, x);
         j.origin = x;
@@ -349,7 +349,7 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
 void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                            const float *beta, const float *running, const void *add, void *y)
 {
-    struct affine a = { x, add, y, gamma, beta, running, running + shape->c, false, NULL, { 0, 0, 0 } };
+    struct affine a = { x, add, y, gamma, beta, running, running + shape->c, false, NULL, { 0, 0, 0, 0 } };
     run_affine(q, shape, &a);
 }
 
@@ -379,14 +379,14 @@ DEVICE size_t write_back(const struct back *a, size_t row, int many, int c, enum
     struct gates gates = { 0 };
     float v[WIDE], g[WIDE], other[WIDE];
     bool shuts = gate == BY_Y && (a->y || a->open);
-    fetch_rows(&a->s, a->g, row, many, c, type, width, dy);
-    fetch_rows(&a->s, a->x, row, many, c, type, width, x);
+    fetch_rows(&a->s, DOWN, a->g, row, many, c, type, width, dy);
+    fetch_rows(&a->s, DOWN, a->x, row, many, c, type, width, x);
     if (shuts)
-        fetch_gates(&a->s, a->y, a->open, row, many, c, type, width, &gates);
+        fetch_gates(&a->s, DOWN, a->y, a->open, row, many, c, type, width, &gates);
     if (gate == BY_Y && a->accumulate)
-        fetch_rows(&a->s, a->dadd, row, many, c, type, width, dadd);
+        fetch_rows(&a->s, DOWN, a->dadd, row, many, c, type, width, dadd);
     for (int r = 0; r < many; r++) {
-        size_t i = (row + r * row_step(&a->s)) * a->s.c + c;
+        size_t i = row_at(&a->s, DOWN, row + r * row_step(&a->s, DOWN)) * a->s.c + c;
         unpack(&dy[r], type, width, g);
         if (shuts)
             shut(&gates, a->open, r, c, type, width, g);
@@ -406,14 +406,14 @@ DEVICE size_t write_back(const struct back *a, size_t row, int many, int c, enum
         }
         store(a->dy, i, type, width, g);
     }
-    return row + many * row_step(&a->s);
+    return row + many * row_step(&a->s, DOWN);
 }
 
 DEVICE void back(const struct back *a, enum element type, int width, enum gate gate)
 {
     const int ahead = ahead_of(AHEAD_BACK, type);
     int c = column_of(&a->s, width);
-    size_t row = first_row(&a->s);
+    size_t row = first_row(&a->s, DOWN);
     struct back_kept kept;
     if (c >= a->s.c)
         return;
@@ -423,9 +423,9 @@ DEVICE void back(const struct back *a, enum element type, int width, enum gate g
     load(a->saved, 3 * a->s.c + c, F32, width, kept.shift);
     load(a->factors, c, F32, width, kept.b);
     load(a->factors, a->s.c + c, F32, width, kept.k);
-    while (rows_there(&a->s, row, ahead))
+    while (rows_there(&a->s, DOWN, row, ahead))
         row = write_back(a, row, ahead, c, type, width, gate, &kept);
-    while (row < a->s.rows)
+    while (row < end_row(&a->s, DOWN))
         row = write_back(a, row, 1, c, type, width, gate, &kept);
 }
 GATED_KERNELS(BACK_AT_ONCE, BY_Y_AT_ONCE, back, back)
@@ -445,7 +445,7 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     }
     int width = column_width(shape->c, aligned16(x) && aligned16(shuts) && aligned16(dy) && aligned16(dadd) && aligned16(saved));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, BACK_AT_ONCE, false);
-    struct sums s = { x, shuts, dy, open, more, saved, masked, NULL, { 0, 0, 0 } };
+    struct sums s = { x, shuts, dy, open, more, saved, masked, NULL, { 0, 0, 0, 0 } };
     int parts = run_sums(q, shape, gate, &s);
     struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
                         gamma, NULL, dgamma, dbeta, norm_factors(q) };

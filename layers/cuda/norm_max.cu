@@ -138,10 +138,10 @@ DEVICE size_t add_won(const struct won_sums *a, size_t row, int many, int c, enu
     struct packed won[AHEAD_WON], dy[AHEAD_WON];
     uint2 places[AHEAD_WON];
     float v[WIDE], g[WIDE];
-    fetch_rows(&a->s, a->won, row, many, c, type, width, won);
-    fetch_rows(&a->s, a->dy, row, many, c, type, width, dy);
+    fetch_rows(&a->s, UP, a->won, row, many, c, type, width, won);
+    fetch_rows(&a->s, UP, a->dy, row, many, c, type, width, dy);
     for (int r = 0; r < many; r++)
-        places[r] = load_places(a->place + (row + r * row_step(&a->s)) * a->s.c + c, width);
+        places[r] = load_places(a->place + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c, width);
     for (int r = 0; r < many; r++) {
         unpack(&won[r], type, width, v);
         unpack(&dy[r], type, width, g);
@@ -151,7 +151,7 @@ DEVICE size_t add_won(const struct won_sums *a, size_t row, int many, int c, enu
             product[k] += g[k] * (v[k] - mean[k]);
         }
     }
-    return row + many * row_step(&a->s);
+    return row + many * row_step(&a->s, UP);
 }
 
 DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
@@ -159,15 +159,15 @@ DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
     SHARED(float, shared, WIDE *THREADS);
     const int ahead = ahead_of(AHEAD_WON, type);
     int c = column_of(&a->s, width);
-    size_t row = c < a->s.c ? first_row(&a->s) : a->s.rows;
+    size_t row = c < a->s.c ? first_row(&a->s, UP) : a->s.rows;
     float mean[WIDE], sum[WIDE], product[WIDE];
     for (int k = 0; k < width; k++)
         mean[k] = sum[k] = product[k] = 0;
     if (c < a->s.c)
         load(a->mean, c, F32, width, mean);
-    while (rows_there(&a->s, row, ahead))
+    while (rows_there(&a->s, UP, row, ahead))
         row = add_won(a, row, ahead, c, type, width, mean, sum, product);
-    while (row < a->s.rows)
+    while (row < end_row(&a->s, UP))
         row = add_won(a, row, 1, c, type, width, mean, sum, product);
     leave_sums(&a->s, c, width, sum, product, a->partials, shared);
 }
