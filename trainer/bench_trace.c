@@ -211,7 +211,8 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
                           float *dbeta)
 {
     size_t count = s->rows * s->c;
-    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * (3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0)), bits_of(s) / 4,
+    int least = 3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0);
+    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * least, bits_of(s) / 4,
            own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
            s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
 }

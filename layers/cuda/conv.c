@@ -183,7 +183,8 @@ fail:
 static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
-    c->own = c->folds || conv->precision == PRECISION_BF16 ? arena_take(arena, weight_count(c) * precision_bytes(conv->precision)) : NULL;
+    bool converts = c->folds || conv->precision == PRECISION_BF16;
+    c->own = converts ? arena_take(arena, weight_count(c) * precision_bytes(conv->precision)) : NULL;
     c->numbers = arena_take(arena, FACTORS * 3 * sizeof *c->numbers);
     if (keeps(c))
         c->kept = arena_take(arena, CONV_TERMS * folded_bytes(c));

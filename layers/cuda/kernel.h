@@ -292,8 +292,8 @@ DEVICE int ahead_of(int rows, enum element type)
 
 /* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row is there is
  * not fetched ahead. */
-DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int many, int c, enum element type, int width,
-                       struct packed *p)
+DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int many, int c,
+                       enum element type, int width, struct packed *p)
 {
     for (int r = 0; r < many; r++)
         p[r] = fetch(from, row_at(s, walk, row + r * row_step(s, walk)) * s->c + c, type, width);

@@ -82,7 +82,8 @@ enum gate { OPEN, BY_X, BY_Y };
             RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);  \
     } while (0)
 
-/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes (by bits 4 1/8), with `more` 2 more, and 2 if g is written, 5 to 8 flops an element; 90%. */
+/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes (by bits 4 1/8), with `more` 2 more, and 2 if g is written, 5 to 8
+ * flops an element; 90%. */
 struct sums {
     const void *x, *y, *dy;
     const uint8_t *open;    /* BY_Y, not NULL: instead of y */
@@ -98,7 +99,7 @@ struct sums_kept {
     float mean[WIDE], scale[WIDE], shift[WIDE], sum[WIDE], product[WIDE];
 };
 
-/* g, but 0 where a ReLU was shut; one of y and open is not NULL. */
+/* Where a ReLU was open, of rows that were fetched: y's or as bits. */
 struct gates {
     struct packed y[AHEAD_BACK];
     unsigned open[AHEAD_BACK];
@@ -114,6 +115,7 @@ DEVICE void fetch_gates(const struct columns *s, enum walk walk, const void *y, 
         fetch_rows(s, walk, y, row, many, c, type, width, gates->y);
 }
 
+/* g of the r-th of them, but 0 where it was shut. */
 DEVICE void shut(const struct gates *gates, bool bits, int r, int c, enum element type, int width, float *g)
 {
     float y[WIDE];
@@ -244,9 +246,10 @@ int norm_moments(const struct queue *q, const struct norm_shape *shape, const vo
 
 static int run_sums(const struct queue *q, const struct norm_shape *shape, enum gate gate, struct sums *a)
 {
-    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->more) && aligned16(a->g) &&
-                                       aligned16(a->saved));
-    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, gate == BY_Y ? BY_Y_AT_ONCE : SUMS_AT_ONCE, true);
+    int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->more) &&
+                                       aligned16(a->g) && aligned16(a->saved));
+    int at_once = gate == BY_Y ? BY_Y_AT_ONCE : SUMS_AT_ONCE;
+    struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, at_once, true);
     a->partials = (float *)q->partials;
     a->s = grid.s;
     RUN_GATED(sums, gate, q->type, width, grid.x, grid.y, q, *a);
@@ -438,7 +441,8 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     enum gate gate = dadd ? BY_Y : shape->relu ? BY_X : OPEN;
     const uint8_t *open = dadd && shape->relu ? shape->open : NULL;
     const void *shuts = dadd && shape->relu && !open ? y : NULL;
-    void *masked = gate == BY_Y && shape->relu && !accumulate ? dadd : NULL; /* then dadd is g, which the second pass need not make again */
+    /* Then dadd is g, which the second pass need not make again. */
+    void *masked = gate == BY_Y && shape->relu && !accumulate ? dadd : NULL;
     if (more && !masked) {
         kernel_blend(q, 1, dy, 1, more, dy, shape->rows * shape->c);
         more = NULL;

@@ -173,7 +173,8 @@ DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
 }
 KERNELS_AT_ONCE(POOL_AT_ONCE, won_sums, won_sums)
 
-/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH * PATCH, WIDE). */
+/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH * PATCH,
+ * WIDE). */
 DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type, int width,
                         float (*sum)[WIDE])
 {
