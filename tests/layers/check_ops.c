@@ -22,7 +22,7 @@ enum { ANY_PRECISION = -1 };
 
 struct options {
     uint64_t seed;
-    int rounds, threads;
+    int rounds, most, threads; /* most: draws of an operation, 0: all */
     bool bench;
     int precision; /* of a bench; of a device's checks if not -1 */
     const char *device; /* NULL: the CPU's, with each of its kernel sets */
@@ -326,7 +326,9 @@ static void check_op(const struct op *op, struct device *ref, struct device *tes
 {
     double worst = 0, tolerance = 0;
     int runs = 0;
-    for (int draw = 0; draw < op->draws * options->rounds; draw++)
+    int draws = op->draws * options->rounds;
+    draws = options->most > 0 && options->most < draws ? options->most : draws;
+    for (int draw = 0; draw < draws; draw++)
         for (int exact = 0; exact <= op->exact; exact++) {
             struct philox random;
             struct task task = { .op = op, .device = { ref, tested }, .random = &random, .exact = exact,
@@ -399,6 +401,7 @@ static const char usage[] =
     "check_ops [options] [OPERATION...]: the CPU backend against the plain one\n"
     "  --seed=N      of the random shapes and values (default 1)\n"
     "  --rounds=N    times as many draws (default 1)\n"
+    "  --most=N      draws of an operation (default all), where each shape is long in planning\n"
     "  --threads=N   default: 1, 2 and 3 in turn; with --bench 2\n"
     "  --bench       time instead of check\n"
     "  --bf16        with --bench: in bf16 (checks are in both precisions)\n"
@@ -461,6 +464,7 @@ static int precision_named(const char *name)
 int main(int count, char **arguments)
 {
     static const struct option longs[] = { { "seed", required_argument, NULL, 's' }, { "rounds", required_argument, NULL, 'r' },
+                                           { "most", required_argument, NULL, 'm' },
                                            { "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
                                            { "bf16", no_argument, NULL, 'B' }, { "device", required_argument, NULL, 'd' },
                                            { "precision", required_argument, NULL, 'p' },
@@ -471,6 +475,8 @@ int main(int count, char **arguments)
             options.seed = strtoull(optarg, NULL, 0);
         else if (o == 'r')
             options.rounds = atoi(optarg);
+        else if (o == 'm')
+            options.most = atoi(optarg);
         else if (o == 't')
             options.threads = atoi(optarg);
         else if (o == 'b')
