@@ -40,7 +40,7 @@ enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const
 enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
 
 /* The activations of an edge (count,h,w,c), of the first images, after net_infer or net_forward, on the host. Of a training net
- * only: an inference net gives their memory to later layers. */
+ * only: an inference net gives their memory to later layers. What a norm leaves to max pooling is there after net_infer only. */
 void net_value(const struct net *net, int edge, int count, float *host);
 
 /* With batch statistics, adding their moments to sums (device). */
