@@ -37,45 +37,6 @@ DEVICE int place_of(uint2 places, int k)
     return (int)((k < 4 ? places.x >> 8 * k : places.y >> 8 * (k - 4)) & 255);
 }
 
-/* The largest sign * x of a window and its place. A pixel beyond the edge is taken for the nearest one inside, which the window has,
- * too: so it changes nothing. */
-DEVICE void best_x_of_window(const struct pooling *a, size_t image, int top, int left, int c, enum element type, int width,
-                           const float *sign, float *best, int *at)
-{
-    const struct pool_shape *s = &a->s;
-    float v[WIDE];
-    for (int dy = 0; dy < s->k; dy++)
-        for (int dx = 0; dx < s->k; dx++) {
-            int y = clamped(top + dy, s->h), x = clamped(left + dx, s->w);
-            load(a->x, (image + y * s->w + x) * s->c + c, type, width, v);
-            for (int i = 0; i < width; i++)
-                if ((dy == 0 && dx == 0) || sign[i] * v[i] > best[i]) {
-                    best[i] = sign[i] * v[i];
-                    at[i] = (y - top) * s->k + x - left;
-                }
-        }
-}
-
-/* The same of 3 x 3 pixels, all of which are fetched before the first is used. */
-DEVICE void best_x_of_nine(const struct pooling *a, size_t image, int top, int left, int c, enum element type, int width,
-                           const float *sign, float *best, int *at)
-{
-    const struct pool_shape *s = &a->s;
-    struct packed pixels[9];
-    float v[WIDE];
-    for (int p = 0; p < 9; p++)
-        pixels[p] = fetch(a->x, (image + clamped(top + p / 3, s->h) * s->w + clamped(left + p % 3, s->w)) * s->c + c, type, width);
-    for (int p = 0; p < 9; p++) {
-        int place = (clamped(top + p / 3, s->h) - top) * 3 + clamped(left + p % 3, s->w) - left;
-        unpack(&pixels[p], type, width, v);
-        for (int i = 0; i < width; i++)
-            if (p == 0 || sign[i] * v[i] > best[i]) {
-                best[i] = sign[i] * v[i];
-                at[i] = place;
-            }
-    }
-}
-
 /* A thread's channels of one output pixel: bf16: 2 bytes an input and 5 an output element (y, x of the maximum, its place), k^2
  * comparisons an output element; 80%: what windows share comes from the cache. */
 DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
@@ -96,9 +57,9 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         for (int k = 0; k < WIDE; k++)
             best[k] = 0, at[k] = SHUT;
         if (s->k == 3)
-            best_x_of_nine(a, n * s->h * s->w, top, left, c, type, width, sign, best, at);
+            best_of_nine(s, a->x, n * s->h * s->w, top, left, c, type, width, sign, best, at);
         else
-            best_x_of_window(a, n * s->h * s->w, top, left, c, type, width, sign, best, at);
+            best_of_window(s, a->x, n * s->h * s->w, top, left, c, type, width, sign, best, at);
         for (int k = 0; k < width; k++)
             best[k] *= sign[k];
         store(a->won, out, type, width, best);

@@ -40,25 +40,6 @@ DEVICE void store_winners(int32_t *winner, int width, const int32_t *v)
     }
 }
 
-/* A pixel beyond the edge is taken for the nearest one inside, which the window has, too: so it never wins over the first
- * one, and all k x k loads are free to run at once. */
-DEVICE void best_of_window(const struct maximum *a, size_t image, int top, int left, int k, int c, enum element type,
-                           int width, float *best, int32_t *at)
-{
-    const struct pool_shape *s = &a->s;
-    float v[WIDE];
-    for (int dy = 0; dy < k; dy++)
-        for (int dx = 0; dx < k; dx++) {
-            int pixel = clamped(top + dy, s->h) * s->w + clamped(left + dx, s->w);
-            load(a->from, (image + pixel) * s->c + c, type, width, v);
-            for (int i = 0; i < width; i++)
-                if ((dy == 0 && dx == 0) || v[i] > best[i]) {
-                    best[i] = v[i];
-                    at[i] = pixel;
-                }
-        }
-}
-
 DEVICE void forward_max(const struct maximum *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
@@ -68,20 +49,22 @@ DEVICE void forward_max(const struct maximum *a, enum element type, int width)
     int c = (int)(t % groups) * width, i = (int)(pixel / a->ow), j = (int)(pixel % a->ow);
     int top = i * s->stride - s->pad, left = j * s->stride - s->pad;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
-        float best[WIDE];
+        float best[WIDE], same[WIDE];
         int32_t at[WIDE];
         for (int k = 0; k < width; k++)
-            at[k] = -1, best[k] = 0;
+            at[k] = 0, best[k] = 0, same[k] = 1;
         size_t out = (n * a->oh * a->ow + pixel) * s->c + c;
-        if (s->k == 3) /* known to the compiler, which then loads ahead */
-            best_of_window(a, n * s->h * s->w, top, left, 3, c, type, width, best, at);
+        if (s->k == 3)
+            best_of_nine(s, a->from, n * s->h * s->w, top, left, c, type, width, same, best, at);
         else
-            best_of_window(a, n * s->h * s->w, top, left, s->k, c, type, width, best, at);
+            best_of_window(s, a->from, n * s->h * s->w, top, left, c, type, width, same, best, at);
+        for (int k = 0; k < width; k++)
+            at[k] = (top + at[k] / s->k) * s->w + left + at[k] % s->k;
         store(a->to, out, type, width, best);
         store_winners(a->winner + out, width, at);
     }
 }
-KERNELS(forward_max, maximum)
+KERNELS_AT_ONCE(2, forward_max, maximum)
 
 DEVICE void backward_max(const struct maximum *a, enum element type, int width)
 {
