@@ -45,11 +45,11 @@ void augmenter_init(struct augmenter *a, enum augment kind, bool training, int s
 static void write_row(const struct augmenter *a, const uint8_t *in, int y, void *square)
 {
     size_t values = (size_t)a->size * 3;
-    float *out = (float *)square + y * values;
     if (a->bytes) {
         memcpy((uint8_t *)square + y * values, in, values);
         return;
     }
+    float *out = (float *)square + y * values;
     if (a->exact) {
         a->kernels->normalise(&a->normaliser, in, a->size, out);
         return;
