@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static int check_failures, check_total;
+static int check_failures, check_total; /* a file's own: only the one with main includes this */
 
 #define CHECK(condition, ...)                                                \
     do {                                                                     \

@@ -38,7 +38,7 @@ struct task {
     bool timed; /* only the tested side */
     bool emulated; /* the tested device's libraries are the tests' own, and round once */
     char what[200];
-    char failure[256]; /* why the device has no such operation; "": it has */
+    char failure[256]; /* why the device has no such operation, or what else was wrong; "": nothing */
     struct operand operand[MOST_OPERANDS];
     int operands;
     struct hidden hidden[MOST_HIDDEN];

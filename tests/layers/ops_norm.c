@@ -1,9 +1,9 @@
 /* ops_norm.c - draws of batch norm and pooling. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "layers/element.h"
-#include "tests/check.h"
 #include "tests/layers/ops.h"
 
 /* ---- batch norm: x (rows, C) ---- */
@@ -89,7 +89,8 @@ static void check_open(struct task *task)
     device->ops->copy_out(device, y, task_data(task, Y, TESTED), count * precision_bytes(device->precision));
     for (size_t i = 0; i < count; i++)
         wrong += (open[i / 8] >> i % 8 & 1) != (element_load(device->precision, y, i) > 0);
-    CHECK(wrong == 0, "norm_forward %s: %zu bits of %zu", task->what, wrong, count);
+    if (wrong > 0)
+        snprintf(task->failure, sizeof task->failure, "%zu of %zu bits are not those of y", wrong, count);
     free(open);
     free(y);
 }

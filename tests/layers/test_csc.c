@@ -314,6 +314,12 @@ static void check_power(struct device *device)
         float *v = rig_out(&r, r.power->vector, count), *v2 = rig_out(&halves, halves.power->vector, count);
         same("power iteration", "6 iterations and 2 + 4", v, v2, count);
         CHECK(r.power->eta == halves.power->eta, "eta differs");
+        rig_must(csc_power_start(halves.power, 5, (uint64_t)round));
+        for (int i = 0; i < 6; i++)
+            rig_must(csc_power_advance(halves.power, halves.w, 1, halves.scratch));
+        csc_power_settle(&halves.power, 1);
+        CHECK(fabs(halves.power->lambda_max / early - 1) < 1e-5, "six times one iteration: %.9g, six at once: %.9g",
+              halves.power->lambda_max, early);
         CHECK(fabs(inner(v, v, count) - 1) < 1e-5, "the vector's norm is not 1");
         CHECK(early <= truth * (1 + 1e-6), "a quotient of %.9g above lambda_max %.9g", early, truth);
         rig_must(csc_power_converge(r.power, r.w, r.scratch));
