@@ -1,8 +1,12 @@
 #!/usr/bin/env python3
-"""Training speed of csc-train's networks in PyTorch, for scripts/gpu-check: bf16 autocast, channels last, eager and
-compiled, on data that stays on the GPU. Writes JSON members: "resnet18":{"eager":IMG_S,"compiled":IMG_S},...
-A network that PyTorch cannot train gets null and a line that says why. Its step sizes are computed once: it is spared the power
-iteration and the projection of atoms that csc-train does in every step."""
+"""Training speed of csc-train's networks in PyTorch, for scripts/gpu-check, on data that stays on the GPU. Writes JSON members:
+"sdnet18-all":{"eager":IMG_S,"compiled":IMG_S,"published":IMG_S,"published_by":"...","published_batch":N},...
+
+Eager and compiled: bf16 autocast, channels last; step sizes are computed once, which spares PyTorch the power iteration and the
+projection of atoms that csc-train does in every step. Published (SDNets only): the published code where a checkout of it is
+given, else the same work in a form of our own; in fp32 and channels first, as that code trains, with PyTorch's default of tf32
+convolutions. A batch that the GPU's memory does not hold is halved. What PyTorch cannot train gets null and a line that says why.
+"""
 import argparse
 import json
 import time
@@ -10,11 +14,10 @@ import time
 import torch
 
 import csc_torch
+import published_torch
 
-ARCHS = ("resnet18", "sdnet18", "sdnet18-all")
 
-
-def images_per_second(net, images, labels, steps, warmup):
+def images_per_second(net, images, labels, steps, warmup, bf16=True):
     optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
     began = None
     for step in range(warmup + steps):
@@ -22,7 +25,9 @@ def images_per_second(net, images, labels, steps, warmup):
             torch.cuda.synchronize()
             began = time.perf_counter()
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        if hasattr(net, "update_stepsize"):
+            net.update_stepsize()
+        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=bf16):
             loss = torch.nn.functional.cross_entropy(net(images), labels)
         loss.backward()
         optimizer.step()
@@ -38,24 +43,51 @@ def measure(arch, size, batch, compiled):
     return images_per_second(torch.compile(net) if compiled else net, images, labels, 30, 10)
 
 
+def measure_published(arch, size, batch, checkout):
+    """img/s and the batch at which they were made"""
+    while True:
+        try:
+            net = published_torch.Published(checkout, arch, size) if checkout else published_torch.Net(arch, size)
+            images = torch.rand(batch, 3, size, size, device="cuda")
+            labels = torch.randint(10, (batch,), device="cuda")
+            return images_per_second(net.cuda().train(), images, labels, 10, 3, bf16=False), batch
+        except torch.cuda.OutOfMemoryError:
+            if batch == 1:
+                raise
+        net = images = labels = None
+        torch.cuda.empty_cache()
+        batch //= 2
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--published", metavar="FOLDER", help="a checkout of the published SDNet code")
     parser.add_argument("--out", required=True)
     a = parser.parse_args()
     torch.backends.cudnn.benchmark = True
     results = {"torch": torch.__version__}
-    for arch in ARCHS:
-        results[arch] = {}
-        for name, compiled in (("eager", False), ("compiled", True)):
-            try:
-                results[arch][name] = round(measure(arch, a.size, a.batch, compiled), 1)
-            except Exception as problem:  # one network's failure must not hide the others
-                results[arch][name] = None
-                print(f"{arch}, {name}: {type(problem).__name__}: {problem}")
-            print(arch, name, results[arch][name], flush=True)
-        with open(a.out, "w") as out:
+
+    def attempt(arch, what, call):
+        try:
+            return call()
+        except Exception as problem:  # one network's failure must not hide the others
+            print(f"{arch}, {what}: {type(problem).__name__}: {problem}")
+            return None
+
+    for arch in published_torch.NETWORKS:
+        numbers = results[arch] = {}
+        for what, compiled in (("eager", False), ("compiled", True)):
+            speed = attempt(arch, what, lambda c=compiled: measure(arch, a.size, a.batch, c))
+            numbers[what] = speed and round(speed, 1)
+            print(arch, what, numbers[what], flush=True)
+        if arch != "resnet18":
+            done = attempt(arch, "published", lambda: measure_published(arch, a.size, a.batch, a.published))
+            numbers["published"], numbers["published_batch"] = (round(done[0], 1), done[1]) if done else (None, None)
+            numbers["published_by"] = "that code" if a.published else "a form of our own"
+            print(arch, f"published ({numbers['published_by']}, batch {numbers['published_batch']})", numbers["published"], flush=True)
+        with open(a.out, "w", encoding="utf-8") as out:
             out.write(json.dumps(results)[1:-1])
 
 

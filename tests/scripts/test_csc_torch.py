@@ -24,6 +24,7 @@ except ImportError as error:
 
 sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "scripts")]
 import csc_torch  # noqa: E402
+import published_torch  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("build")
@@ -187,6 +188,30 @@ class Torch(unittest.TestCase):
             for i, lam in enumerate((0.1, 0.4)):
                 layer.lam = lam
                 self.assertLess(float((net(self.pixels[:2])[i] - both[i]).abs().max()), 1e-5)
+
+    def test_what_csc_train_is_timed_against(self):
+        """published_torch's layers make csc_torch's codes; its networks have the published numbers of parameters."""
+        torch.manual_seed(1)
+        for channels, atoms, kernel, stride, side in ((5, 9, 3, 1, 8), (4, 6, 3, 2, 9), (3, 8, 7, 2, 16)):
+            layer, x = published_torch.Sparse(channels, atoms, kernel, stride), torch.randn(2, channels, side, side)
+            layer(x)
+            before = layer.eta
+            for _ in range(4):
+                layer.update_stepsize()
+            own = csc_torch.CSC(channels, atoms, kernel, stride,
+                                {"steps": 2, "lambda": 0.1, "mu": 0, "nonnegative": True, "step_size": None})
+            with torch.no_grad():
+                own.dn.weight.copy_(layer.weight)
+            own.normalize_atoms()
+            self.assertNotEqual(layer.eta, before)
+            self.assertAlmostEqual(layer.eta, own.eta((side, side)), delta=0.01 * layer.eta)
+            own.step_size = layer.eta
+            codes = own(x)
+            self.assertLess(float((layer(x) - codes).detach().abs().max()), 1e-6 * float(codes.abs().max()))
+        for name, size, parameters in (("resnet18", 32, 11173962), ("sdnet18", 32, 11173962), ("resnet18", 224, 11689512),
+                                       ("sdnet18", 224, 11689512), ("sdnet18-all", 224, 11726376)):
+            net = published_torch.Net(name, size)
+            self.assertEqual(sum(p.numel() for p in net.parameters()), parameters, f"{name}, {size}")
 
     def round_trip(self, weights, arch, config=()):
         """Converts, initialises a run from it that does not move, and compares with PyTorch."""
