@@ -10,6 +10,10 @@
 
 #include "comm/nccl_cast.h"
 
+#if NCCL_VERSION_CODE < NCCL_VERSION(2, 27, 0)
+#error "NCCL 2.27 or later is needed: it registers windows of memory"
+#endif
+
 enum { MOST_REQUESTS = 256, BUS_ID = 32 };
 
 struct comm_request {
@@ -25,9 +29,10 @@ struct nccl_comm {
     cudaStream_t compute, own;
     cudaEvent_t ready;
     ncclComm_t nccl;
-    void *registered;        /* handle */
-    uint16_t *packed;        /* device: bf16 copies of `packed_count` values */
-    size_t packed_count;
+    float *memory;           /* the caller's, `count` values */
+    size_t count;
+    uint16_t *packed;        /* their bf16 copies; NULL: not asked for */
+    ncclWindow_t windows[2]; /* onto both; NULL where NCCL has none on this machine */
     double timeout_s;
     struct comm_request requests[MOST_REQUESTS];
 };
@@ -102,20 +107,6 @@ static ncclResult_t settle(const struct nccl_comm *c)
 
 /* ---- sums ---- */
 
-static enum status reserve(struct nccl_comm *c, size_t count)
-{
-    enum status status = STATUS_OK;
-    if (count <= c->packed_count)
-        return STATUS_OK;
-    TRY_CUDA(cudaFree(c->packed));
-    c->packed = NULL;
-    c->packed_count = 0;
-    TRY_CUDA(cudaMalloc((void **)&c->packed, count * sizeof *c->packed));
-    c->packed_count = count;
-fail:
-    return status;
-}
-
 static enum status nccl_start_sum(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
                                   struct comm_request **request)
 {
@@ -129,15 +120,17 @@ static enum status nccl_start_sum(struct comm *comm, float *data, size_t count, 
             r = &c->requests[i];
     if (!r)
         FAIL(STATUS_BUG, "more than %d sums under way", MOST_REQUESTS);
+    if (data < c->memory || data + count > c->memory + c->count || (wire == COMM_BF16 && !c->packed))
+        FAIL(STATUS_BUG, "a sum of %zu values that are not in the memory that was registered for it", count);
     if (!r->done)
         TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
     TRY_CUDA(cudaEventRecord(c->ready, c->compute));
     TRY_CUDA(cudaStreamWaitEvent(c->own, c->ready, 0));
-    if (wire == COMM_BF16) { /* the copy is shared: sums follow each other on one stream */
-        TRY(reserve(c, count));
-        TRY_CUDA(nccl_narrow(data, c->packed, count, c->own));
-        TRY_NCCL(c, ncclAllReduce(c->packed, c->packed, count, ncclBfloat16, ncclSum, c->nccl, c->own));
-        TRY_CUDA(nccl_widen(c->packed, data, count, c->own));
+    if (wire == COMM_BF16) {
+        uint16_t *packed = c->packed + (data - c->memory);
+        TRY_CUDA(nccl_narrow(data, packed, count, c->own));
+        TRY_NCCL(c, ncclAllReduce(packed, packed, count, ncclBfloat16, ncclSum, c->nccl, c->own));
+        TRY_CUDA(nccl_widen(packed, data, count, c->own));
     } else {
         TRY_NCCL(c, ncclAllReduce(data, data, count, ncclFloat32, ncclSum, c->nccl, c->own));
     }
@@ -232,8 +225,9 @@ static void __attribute__((noreturn)) nccl_abort(struct comm *comm, int exit_cod
 static void nccl_destroy(struct comm *comm)
 {
     struct nccl_comm *c = of(comm);
-    if (c->nccl && c->registered)
-        ncclCommDeregister(c->nccl, c->registered);
+    for (int i = 0; i < 2; i++)
+        if (c->nccl && c->windows[i] && ncclCommWindowDeregister(c->nccl, c->windows[i]) == ncclInProgress)
+            settle(c);
     if (c->nccl && ncclCommFinalize(c->nccl) == ncclInProgress)
         settle(c);
     if (c->nccl)
@@ -245,7 +239,7 @@ static void nccl_destroy(struct comm *comm)
         cudaEventDestroy(c->ready);
     if (c->own)
         cudaStreamDestroy(c->own);
-    cudaFree(c->packed);
+    comm_nccl_free(c->packed);
     free(c);
 }
 
@@ -309,8 +303,39 @@ fail:
     return status;
 }
 
-enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, void *memory, size_t bytes,
-                             double timeout_s)
+enum status comm_nccl_memory(void **memory, size_t bytes)
+{
+    ncclResult_t error = ncclMemAlloc(memory, bytes);
+    if (error == ncclSuccess)
+        return STATUS_OK;
+    *memory = NULL;
+    return status_report(STATUS_NOMEM, __FILE__, __LINE__, "%.1f MB of GPU memory for gradients: ncclMemAlloc: %s",
+                         (double)bytes / 1e6, ncclGetErrorString(error));
+}
+
+void comm_nccl_free(void *memory)
+{
+    if (memory)
+        ncclMemFree(memory);
+}
+
+/* At the same place of the same memory on every rank: NCCL's kernels read and add what lies there in the peers themselves. */
+static enum status open_windows(struct nccl_comm *c, enum comm_dtype wire)
+{
+    enum status status = STATUS_OK;
+    TRY_NCCL(c, ncclCommWindowRegister(c->nccl, c->memory, c->count * sizeof *c->memory, &c->windows[0],
+                                       NCCL_WIN_COLL_SYMMETRIC));
+    if (wire == COMM_BF16) {
+        TRY(comm_nccl_memory((void **)&c->packed, c->count * sizeof *c->packed));
+        TRY_NCCL(c, ncclCommWindowRegister(c->nccl, c->packed, c->count * sizeof *c->packed, &c->windows[1],
+                                           NCCL_WIN_COLL_SYMMETRIC));
+    }
+fail:
+    return status;
+}
+
+enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, float *memory, size_t count,
+                             enum comm_dtype wire, double timeout_s)
 {
     enum status status = STATUS_OK;
     struct nccl_comm *c = calloc(1, sizeof *c);
@@ -320,12 +345,14 @@ enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *strea
     c->base.ops = &nccl_ops;
     c->ranks = ranks;
     c->compute = stream;
+    c->memory = memory;
+    c->count = count;
     c->timeout_s = timeout_s;
     TRY(check_own_gpu(ranks));
     TRY_CUDA(cudaStreamCreateWithFlags(&c->own, cudaStreamNonBlocking));
     TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
     TRY(connect_ranks(c));
-    TRY_NCCL(c, ncclCommRegister(c->nccl, memory, bytes, &c->registered));
+    TRY(open_windows(c, wire));
     *comm = &c->base;
     c = NULL;
 fail:

@@ -107,11 +107,17 @@ fail:
     return status;
 }
 
+/* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
+static bool sums_by_nccl(const struct training *t)
+{
+    return t->device->ops->stream && t->comm->size > 1;
+}
+
 /* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
 static void place(struct training *t)
 {
     size_t bytes = t->layout.count * sizeof(float);
-    t->sums = arena_take(&t->arena, bytes);
+    t->sums = sums_by_nccl(t) ? t->nccl_sums : arena_take(&t->arena, bytes);
     t->losses = arena_take(&t->arena, t->share * sizeof *t->losses);
     for (int level = 0, count = t->share; t->config->run.deterministic && count % 2 == 0; level++, count /= 2)
         t->tree[level] = arena_take(&t->arena, bytes);
@@ -125,6 +131,8 @@ size_t training_bytes(const struct training *t)
     struct optimizer_config optimizer = setup_optimizer_config(t->config);
     copy.arena = (struct arena){ 0 };
     place(&copy);
+    if (sums_by_nccl(t))
+        copy.arena.used += t->layout.count * (sizeof(float) + (t->config->comm.grad_dtype == COMM_BF16 ? sizeof(uint16_t) : 0));
     return t->model->arena.used + net_bytes(t->net) + optimizer_bytes(t->model, &optimizer) + copy.arena.used +
            (t->eval_net && t->eval_net != t->net ? net_bytes(t->eval_net) : 0);
 }
@@ -145,11 +153,11 @@ enum status training_create_buckets(struct training *t)
     size_t *offsets = calloc(count, sizeof *offsets);
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
-    if (t->device->ops->stream && t->comm->size > 1) {
+    if (sums_by_nccl(t)) {
         if (t->config->run.deterministic)
             FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
-        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->sums,
-                             t->layout.count * sizeof *t->sums, t->config->comm.timeout_s));
+        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->sums, t->layout.count,
+                             t->config->comm.grad_dtype, t->config->comm.timeout_s));
         sums = t->device_comm;
     }
     TRY(training_bucket_mb(t, sums, &mb));
@@ -171,6 +179,8 @@ enum status training_allocate(struct training *t)
     if (t->eval_net && t->eval_net != t->net)
         TRY(net_allocate(t->eval_net));
     TRY(optimizer_create(&t->optimizer, t->model, &optimizer));
+    if (sums_by_nccl(t))
+        TRY(comm_nccl_memory(&t->nccl_sums, t->layout.count * sizeof *t->sums));
     place(t);
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     place(t);

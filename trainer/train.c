@@ -373,6 +373,7 @@ void training_finish(struct training *t)
     observer_destroy(t->observer);
     buckets_destroy(t->buckets);
     comm_destroy(t->device_comm);
+    comm_nccl_free(t->nccl_sums);
     training_unpin(t);
     free(t->taken);
     loader_destroy(t->loader);

@@ -55,6 +55,7 @@ struct training {
 
     struct net_sums layout;
     struct arena arena;           /* device: sums, tree, weights for the evaluation of averages */
+    void *nccl_sums;              /* several GPUs' sums */
     float *sums, *tree[TREE_LEVELS];
     float *losses;                /* (share): of the step's micro-batches */
     float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */

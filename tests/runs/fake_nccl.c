@@ -1,6 +1,7 @@
 /* fake_nccl.c - NCCL over MPI and the memory of fake_cuda.c. Each call of a communicator that does not block is under way for
- * a few questions after its end. CSC_FAKE_NCCL makes a sum go wrong: "error@N", the Nth finds that a rank was lost; "hang@N",
- * it never ends; "start", no communicator comes about. */
+ * a few questions after its end. Sums must lie in a window that the same number of bytes of memory of ncclMemAlloc's was given on
+ * every rank, and that closes before the memory goes. CSC_FAKE_NCCL makes a sum go wrong: "error@N", the Nth finds that a rank was
+ * lost; "hang@N", it never ends; "start", no communicator comes about; "no-window": as where NCCL cannot open any. */
 #include <mpi.h>
 #include <nccl.h>
 #include <stdbool.h>
@@ -12,17 +13,25 @@
 #include "layers/element.h"
 #include "tests/layers/fake_cuda.h"
 
-enum { QUESTIONS = 3 }; /* until a call has ended */
+enum { QUESTIONS = 3, /* until a call has ended */
+       MOST_WINDOWS = 2 };
+
+struct fake_window {
+    char *memory; /* NULL: closed */
+    size_t bytes;
+};
 
 struct fake_nccl {
     MPI_Comm ranks;
     int asked; /* since the last call */
     long sums;
     bool lost, hangs;
-    void *registered;
-    size_t registered_bytes;
+    struct fake_window windows[MOST_WINDOWS];
     cudaStream_t stuck;
 };
+
+static void *given[MOST_WINDOWS]; /* by ncclMemAlloc */
+static struct fake_nccl *alive;
 
 static bool told(const char *what, long n)
 {
@@ -53,26 +62,67 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id
     *comm = calloc(1, sizeof **comm);
     if (!*comm)
         return ncclInvalidUsage;
+    alive = *comm;
     MPI_Comm_dup(MPI_COMM_WORLD, &(*comm)->ranks);
     (*comm)->hangs = told("start", 0);
     return under_way(*comm);
 }
 
-ncclResult_t ncclCommRegister(ncclComm_t comm, void *memory, size_t bytes, void **handle)
+ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
 {
-    if (!fake_cuda_owns(memory, bytes) || comm->registered)
+    for (int i = 0; i < MOST_WINDOWS; i++)
+        if (!given[i] && cudaMalloc(memory, bytes) == cudaSuccess) {
+            given[i] = *memory;
+            return ncclSuccess;
+        }
+    return ncclInvalidArgument;
+}
+
+static bool in_window(const struct fake_nccl *comm, const void *memory, size_t bytes)
+{
+    const char *m = memory;
+    for (int i = 0; comm && i < MOST_WINDOWS; i++) {
+        const struct fake_window *w = &comm->windows[i];
+        if (w->memory && m >= w->memory && m + bytes <= w->memory + w->bytes)
+            return true;
+    }
+    return false;
+}
+
+ncclResult_t ncclMemFree(void *memory)
+{
+    for (int i = 0; i < MOST_WINDOWS; i++)
+        if (given[i] == memory) {
+            if (in_window(alive, memory, 1))
+                abort();
+            given[i] = NULL;
+            return cudaFree(memory) == cudaSuccess ? ncclSuccess : ncclInvalidArgument;
+        }
+    abort();
+}
+
+ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void *memory, size_t bytes, ncclWindow_t *window, int flags)
+{
+    struct fake_window *w = comm->windows;
+    long long extremes[2] = { (long long)bytes, -(long long)bytes };
+    while (w < comm->windows + MOST_WINDOWS && w->memory)
+        w++;
+    MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_LONG_LONG, MPI_MAX, comm->ranks);
+    if (!fake_cuda_owns(memory, bytes) || (memory != given[0] && memory != given[1]) || flags != NCCL_WIN_COLL_SYMMETRIC ||
+        extremes[0] != -extremes[1] || w == comm->windows + MOST_WINDOWS || comm->asked < QUESTIONS)
         return ncclInvalidArgument;
-    comm->registered = *handle = memory;
-    comm->registered_bytes = bytes;
+    *w = (struct fake_window){ memory, bytes };
+    if (!told("no-window", 0))
+        *window = w;
     return under_way(comm);
 }
 
-ncclResult_t ncclCommDeregister(ncclComm_t comm, void *handle)
+ncclResult_t ncclCommWindowDeregister(ncclComm_t comm, ncclWindow_t window)
 {
-    if (handle != comm->registered)
+    if (!window || !window->memory)
         return ncclInvalidArgument;
-    comm->registered = NULL;
-    return ncclSuccess;
+    window->memory = NULL;
+    return under_way(comm);
 }
 
 static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type)
@@ -96,7 +146,7 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
                            cudaStream_t stream)
 {
     size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(bf16));
-    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || comm->asked < QUESTIONS || fake_graph_captures_any())
+    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || !in_window(comm, to, bytes) || comm->asked < QUESTIONS || fake_graph_captures_any())
         return ncclInvalidArgument; /* also where the call before it was not waited for */
     comm->sums++;
     fake_counts.sums++;
@@ -129,14 +179,16 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
     if (comm->stuck)
         fake_cuda_stick(comm->stuck, false);
+    alive = NULL;
     free(comm); /* not MPI's part: peers may be gone */
     return ncclSuccess;
 }
 
 ncclResult_t ncclCommDestroy(ncclComm_t comm)
 {
-    if (comm->asked < QUESTIONS || comm->registered)
+    if (comm->asked < QUESTIONS)
         return ncclInvalidUsage;
+    alive = NULL;
     MPI_Comm_free(&comm->ranks);
     free(comm);
     return ncclSuccess;

@@ -194,7 +194,9 @@ class Emulated(RunTest):
         self.run_on("cuda", "one")
         self.run_on("cuda", "two", ranks=2, CSC_FAKE_GPUS="2")
         self.run_on("cuda", "bf16", "comm.grad_dtype=bf16", ranks=2, CSC_FAKE_GPUS="2")
+        self.run_on("cuda", "closed", ranks=2, CSC_FAKE_GPUS="2", CSC_FAKE_NCCL="no-window")
         one, two, bf16 = self.losses("one"), self.losses("two"), self.losses("bf16")
+        self.same_runs("two", "closed", 3)
         self.assertAlmostEqual(two[1], one[1], delta=1e-6)
         self.assertAlmostEqual(bf16[1], one[1], delta=1e-2)
         for other, tolerance in (("two", 1e-5), ("bf16", 1e-2)):
