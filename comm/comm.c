@@ -24,11 +24,16 @@ enum status comm_create(struct comm **comm)
 }
 
 #ifndef CSC_HAVE_NCCL
+enum status comm_nccl_check(struct comm *ranks)
+{
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL, so %d ranks cannot sum gradients on "
+                         "GPUs: use one, or build with -Dnccl=enabled", ranks->size);
+}
+
 enum status comm_nccl_memory(void **memory, size_t bytes)
 {
-    (void)memory, (void)bytes;
-    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL, so that ranks cannot sum gradients on "
-                         "GPUs: use one, or build with -Dnccl=enabled");
+    (void)memory;
+    return status_report(STATUS_BUG, __FILE__, __LINE__, "%zu bytes for NCCL, which this build does not have", bytes);
 }
 
 void comm_nccl_free(void *memory)
@@ -39,8 +44,8 @@ void comm_nccl_free(void *memory)
 enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, float *memory, size_t count,
                              enum comm_dtype wire, double timeout_s)
 {
-    (void)comm, (void)ranks, (void)stream, (void)count, (void)wire, (void)timeout_s;
-    return comm_nccl_memory((void **)&memory, 0);
+    (void)comm, (void)stream, (void)memory, (void)count, (void)wire, (void)timeout_s;
+    return comm_nccl_check(ranks);
 }
 #endif
 

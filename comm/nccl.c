@@ -266,7 +266,7 @@ struct place {
 };
 
 /* NCCL would say so too, but neither which ranks nor what to do. */
-static enum status check_own_gpu(struct comm *ranks)
+enum status comm_nccl_check(struct comm *ranks)
 {
     enum status status = STATUS_OK;
     struct place mine = { .host = ranks->rank - ranks->local_rank };
@@ -348,7 +348,6 @@ enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *strea
     c->memory = memory;
     c->count = count;
     c->timeout_s = timeout_s;
-    TRY(check_own_gpu(ranks));
     TRY_CUDA(cudaStreamCreateWithFlags(&c->own, cudaStreamNonBlocking));
     TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
     TRY(connect_ranks(c));

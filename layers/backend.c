@@ -74,15 +74,15 @@ enum status device_open(struct device **device, const char *kind, enum precision
 {
     enum status status = STATUS_OK;
 #ifdef CSC_HAVE_CUDA
-    int index = 0, length = 0;
+    int rank = 0, length = 0;
 #endif
     if (strcmp(kind, "ref") == 0)
         TRY(ref_open(device, precision, threads));
     else if (strcmp(kind, "cpu") == 0)
         TRY(cpu_open(device, precision, threads));
 #ifdef CSC_HAVE_CUDA
-    else if (sscanf(kind, "cuda:%d%n", &index, &length) == 1 && !kind[length])
-        TRY(cuda_open(device, index, precision, threads));
+    else if (sscanf(kind, "cuda:%d%n", &rank, &length) == 1 && !kind[length])
+        TRY(cuda_open(device, rank, precision, threads));
     else if (strcmp(kind, "cuda") == 0)
         TRY(cuda_open(device, 0, precision, threads));
 #endif
@@ -101,12 +101,12 @@ bool device_has_cuda(void)
 #endif
 }
 
-enum status device_check_cuda(int index)
+enum status device_check_cuda(int rank)
 {
 #ifdef CSC_HAVE_CUDA
-    return cuda_check(index);
+    return cuda_check(rank);
 #else
-    (void)index;
+    (void)rank;
     return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no CUDA");
 #endif
 }

@@ -125,6 +125,7 @@ struct backend {
     /* Memory of the device. copy_in/copy_out move bytes between host and device. */
     enum status (*arena_allocate)(struct device *device, struct arena *arena);
     void (*arena_finish)(struct device *device, struct arena *arena);
+    size_t (*memory_free)(struct device *device); /* bytes; 0: not known. NULL where memory is the host's */
     void (*copy_in)(struct device *device, void *to, const void *from, size_t bytes);
     void (*copy_out)(struct device *device, void *to, const void *from, size_t bytes);
     void (*zero)(struct device *device, void *data, size_t bytes);
@@ -266,10 +267,11 @@ struct device {
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 
-/* "ref", "cpu", "cuda" (the first GPU) or "cuda:1" (the second). threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
+/* "ref", "cpu", "cuda" (the first GPU) or "cuda:1", that of the host's rank 1: ranks take those that they see in turn, be it all of
+ * the host's or, where a scheduler divides them, their own. threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
 enum status device_open(struct device **device, const char *kind, enum precision precision, int threads);
 void device_close(struct device *device); /* NULL is fine */
 bool device_has_cuda(void); /* this build, whatever the machine */
-enum status device_check_cuda(int index); /* STATUS_USAGE, saying why, unless GPU `index` can be used */
+enum status device_check_cuda(int rank); /* STATUS_USAGE, saying why, unless the GPU of the host's rank can be used */
 
 #endif

@@ -73,6 +73,25 @@ enum status train_resolve(struct config *config, struct comm *comm, struct datas
     return config_resolve(config, &facts);
 }
 
+/* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
+static bool sums_by_nccl(const struct training *t)
+{
+    return t->device->ops->stream && t->comm->size > 1;
+}
+
+/* What several GPUs cannot do is said before anything is measured on them. */
+static enum status check_gpus(struct training *t)
+{
+    enum status status = STATUS_OK;
+    if (!sums_by_nccl(t))
+        return STATUS_OK;
+    if (t->config->run.deterministic)
+        FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
+    TRY(comm_nccl_check(t->comm));
+fail:
+    return status;
+}
+
 enum status training_plan(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -82,6 +101,7 @@ enum status training_plan(struct training *t)
     if (t->config->device.kind != CONFIG_DEVICE_CUDA)
         setup_pin(t->comm, t->config->device.threads);
     TRY(training_agree(t, setup_device(&t->device, t->config, t->comm->local_rank)));
+    TRY(training_agree(t, check_gpus(t)));
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
     TRY(training_agree(t, check_data(t)));
@@ -105,12 +125,6 @@ enum status training_plan_nets(struct training *t)
     TRY(training_check_tuned(t));
 fail:
     return status;
-}
-
-/* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
-static bool sums_by_nccl(const struct training *t)
-{
-    return t->device->ops->stream && t->comm->size > 1;
 }
 
 /* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
@@ -154,8 +168,6 @@ enum status training_create_buckets(struct training *t)
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
     if (sums_by_nccl(t)) {
-        if (t->config->run.deterministic)
-            FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
         TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->sums, t->layout.count,
                              t->config->comm.grad_dtype, t->config->comm.timeout_s));
         sums = t->device_comm;
@@ -216,6 +228,12 @@ static size_t memory_available(void)
     return (size_t)kb * 1024;
 }
 
+/* The same for the device that the run's memory is on: a GPU of this rank's own, or the host that its ranks share. */
+static size_t device_memory(const struct training *t)
+{
+    return t->device->ops->memory_free ? t->device->ops->memory_free(t->device) : memory_available();
+}
+
 /* Bytes free where RUN will be; 0 if unknown. */
 static size_t disk_available(const char *run)
 {
@@ -234,12 +252,13 @@ static size_t disk_available(const char *run)
 enum status training_check_room(const struct training *t)
 {
     enum status status = STATUS_OK;
-    size_t memory = memory_available(), disk = disk_available(t->config->run.dir);
-    size_t needed = training_bytes(t) * t->comm->local_size;
+    bool apart = t->device->ops->memory_free != NULL; /* from the host's */
+    size_t memory = device_memory(t), disk = disk_available(t->config->run.dir);
+    size_t needed = training_bytes(t) * (apart ? 1 : t->comm->local_size);
     size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
     if (memory && needed > memory)
-        FAIL(STATUS_NOMEM, "this run needs %.2f GB on this host and %.2f GB are available: lower train.micro_batch",
-             (double)needed / 1e9, (double)memory / 1e9);
+        FAIL(STATUS_NOMEM, "this run needs %.2f GB on %s and %.2f GB are available: lower train.micro_batch",
+             (double)needed / 1e9, apart ? "each GPU" : "this host", (double)memory / 1e9);
     if (disk && checkpoints > disk)
         FAIL(STATUS_IO, "%s: %d checkpoints need %.2f GB and %.2f GB are free: lower checkpoint.keep or set run.dir",
              t->config->run.dir, t->config->checkpoint.keep + 1, (double)checkpoints / 1e9, (double)disk / 1e9);
@@ -286,7 +305,7 @@ void training_report_plan(const struct training *t)
            c->train.batch, (long long)t->steps_per_epoch, t->comm->size, t->comm->size == 1 ? "" : "s", t->share,
            t->share == 1 ? "" : "es", c->train.micro_batch);
     printf("memory   %.1f MB per rank; %.1f GB available\n", (double)training_bytes(t) / 1e6,
-           (double)memory_available() / 1e9);
+           (double)device_memory(t) / 1e9);
     printf("disk     %.1f MB a checkpoint, %d kept in %s; %.1f GB free\n", (double)training_checkpoint_bytes(t) / 1e6,
            c->checkpoint.keep, c->run.dir, (double)disk_available(c->run.dir) / 1e9);
     free(arch);

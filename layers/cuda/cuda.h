@@ -4,8 +4,8 @@
 
 #include "layers/backend.h"
 
-/* STATUS_USAGE, saying why, unless GPU `index` of this machine can be used. */
-enum status cuda_check(int index);
-enum status cuda_open(struct device **device, int index, enum precision precision, int threads);
+/* STATUS_USAGE, saying why, unless the GPU of the host's rank can be used: ranks take those that they see in turn. */
+enum status cuda_check(int rank);
+enum status cuda_open(struct device **device, int rank, enum precision precision, int threads);
 
 #endif

@@ -208,7 +208,8 @@ static void version_text(int version, char text[16])
     snprintf(text, 16, "%d.%d", version / 1000, version % 1000 / 10);
 }
 
-enum status cuda_check(int index)
+/* *index: which of the GPUs that this process sees is the rank's. */
+static enum status find(int rank, int *index)
 {
     enum status status = STATUS_OK;
     int count = 0, major = 0, minor = 0, driver = 0, runtime = 0;
@@ -224,15 +225,26 @@ enum status cuda_check(int index)
         FAIL(STATUS_USAGE, "this machine has no GPU with a driver for CUDA");
     if (error != cudaSuccess)
         FAIL(STATUS_USAGE, "the GPU cannot be used: %s", cudaGetErrorString(error));
-    if (index >= count)
-        FAIL(STATUS_USAGE, "rank %d of this host has no GPU of its own, there are %d: start as many ranks as "
-             "GPUs", index, count);
-    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index) != cudaSuccess || major < LEAST_CAPABILITY)
-        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", index,
+    *index = rank % count;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, *index) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess || major < LEAST_CAPABILITY)
+        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index,
              major, minor, LEAST_CAPABILITY);
 fail:
     return status;
+}
+
+enum status cuda_check(int rank)
+{
+    int index;
+    return find(rank, &index);
+}
+
+static size_t memory_free(struct device *device)
+{
+    size_t there = 0, all = 0;
+    (void)device;
+    return cudaMemGetInfo(&there, &all) == cudaSuccess ? there : 0;
 }
 
 static int multiprocessors(int index)
@@ -275,17 +287,19 @@ fail:
     return status;
 }
 
-enum status cuda_open(struct device **device, int index, enum precision precision, int threads)
+enum status cuda_open(struct device **device, int rank, enum precision precision, int threads)
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = NULL;
-    TRY(cuda_check(index));
+    int index;
+    TRY(find(rank, &index));
     gpu = calloc(1, sizeof *gpu);
     if (!gpu)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(start(gpu, index));
     struct backend *table = &gpu->base.table;
     *table = (struct backend){ .name = "cuda", .arena_allocate = arena_on_gpu, .arena_finish = arena_off_gpu,
+                               .memory_free = memory_free,
                                .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .close = close_device,
                                .stream = stream, .wait = wait, .pin = pin, .unpin = unpin, .stage = stage };
     cuda_fill_table(table);

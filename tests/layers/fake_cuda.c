@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum { MOST_ALLOCATIONS = 256 };
-#define DEVICE_BYTES ((size_t)4 << 30)
+#define DEVICE_BYTES ((size_t)4 << 30) /* or as many MB as CSC_FAKE_MEMORY says */
 #define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
 #define HUGE_PAGE ((size_t)2 << 20)
 
@@ -51,6 +51,12 @@ static void write_counts(void)
                 fake_counts.events, fake_counts.queued, fake_counts.graphs, fake_counts.sums, fake_counts.behind_graphs);
         fclose(f);
     }
+}
+
+static size_t device_bytes(void)
+{
+    const char *megabytes = getenv("CSC_FAKE_MEMORY");
+    return megabytes ? (size_t)atol(megabytes) << 20 : DEVICE_BYTES;
 }
 
 static size_t whole_pages(size_t bytes)
@@ -130,7 +136,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
     size_t pages = whole_pages(bytes);
     if (fake_graph_captures_any())
         return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
-    if (used + pages > DEVICE_BYTES || allocation_count == MOST_ALLOCATIONS)
+    if (used + pages > device_bytes() || allocation_count == MOST_ALLOCATIONS)
         return cudaErrorMemoryAllocation;
     char *region = new_region(pages);
     if (!region)
@@ -163,8 +169,8 @@ cudaError_t cudaFree(void *memory)
 
 cudaError_t cudaMemGetInfo(size_t *there, size_t *all)
 {
-    *all = DEVICE_BYTES;
-    *there = DEVICE_BYTES - used;
+    *all = device_bytes();
+    *there = *all - used;
     return cudaSuccess;
 }
 
@@ -387,10 +393,17 @@ const char *cudaGetErrorString(cudaError_t error)
            error >= cudaErrorIllegalState ? "operation not permitted when stream is capturing" : "fine";
 }
 
+/* CSC_FAKE_GPUS=own: every process sees one GPU, another than the others see, as a scheduler may divide them. */
+static bool sees_own(void)
+{
+    const char *gpus = getenv("CSC_FAKE_GPUS");
+    return gpus && strcmp(gpus, "own") == 0;
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
     const char *gpus = getenv("CSC_FAKE_GPUS");
-    *count = gpus ? atoi(gpus) : 1;
+    *count = gpus && !sees_own() ? atoi(gpus) : 1;
     return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
@@ -421,7 +434,8 @@ cudaError_t cudaGetDevice(int *device)
 /* CSC_FAKE_SHARED_GPU: all are the same one, as where a scheduler shows every rank only that. */
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
 {
-    snprintf(id, (size_t)length, "0000:%02x:00.0", getenv("CSC_FAKE_SHARED_GPU") ? 1 : device + 1);
+    unsigned domain = sees_own() ? (unsigned)getpid() & 0xffff : 0;
+    snprintf(id, (size_t)length, "%04x:%02x:00.0", domain, getenv("CSC_FAKE_SHARED_GPU") ? 1 : device + 1);
     return there_is(device);
 }
 

@@ -194,6 +194,8 @@ class Emulated(RunTest):
         self.run_on("cuda", "one")
         self.run_on("cuda", "two", ranks=2, CSC_FAKE_GPUS="2")
         self.run_on("cuda", "bf16", "comm.grad_dtype=bf16", ranks=2, CSC_FAKE_GPUS="2")
+        self.run_on("cuda", "own", ranks=2, CSC_FAKE_GPUS="own")
+        self.same_runs("two", "own", 3)
         self.run_on("cuda", "closed", ranks=2, CSC_FAKE_GPUS="2", CSC_FAKE_NCCL="no-window")
         one, two, bf16 = self.losses("one"), self.losses("two"), self.losses("bf16")
         self.same_runs("two", "closed", 3)
@@ -222,7 +224,8 @@ class Emulated(RunTest):
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_failures(self):
         for environment, arguments, code, words in (
-                ({"CSC_FAKE_GPUS": "1"}, [], 2, ["rank 1 of this host has no GPU of its own", "start as many ranks as GPUs"]),
+                ({"CSC_FAKE_GPUS": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0", "start as many ranks on a host as it has GPUs"]),
+                ({"CSC_FAKE_MEMORY": "505"}, [], 71, ["on each GPU and", "available: lower train.micro_batch"]),
                 ({"CSC_FAKE_SHARED_GPU": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0"]),
                 ({}, ["run.deterministic=true"], 2, ["run.deterministic", "use one GPU, or the CPU"]),
                 ({"CSC_FAKE_NCCL": "error@4"}, [], 69, ["socket closed by a peer of the fake NCCL"]),
