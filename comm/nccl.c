@@ -4,6 +4,7 @@
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -15,6 +16,7 @@
 #endif
 
 enum { MOST_REQUESTS = 256, BUS_ID = 32 };
+#define SPIN_S 0.05
 
 struct comm_request {
     bool busy;
@@ -75,10 +77,15 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void nap(void)
+/* Between two looks. At first only others' turn: what is waited for takes microseconds to milliseconds, of which a nap of any length
+ * costs up to a tenth, and the loader leaves this thread a core. What takes long hangs. */
+static void pause_since(double began)
 {
-    const struct timespec moment = { .tv_nsec = 20000 };
-    nanosleep(&moment, NULL);
+    const struct timespec nap = { .tv_nsec = 20000 };
+    if (now() - began < SPIN_S)
+        sched_yield();
+    else
+        nanosleep(&nap, NULL);
 }
 
 static const char *reason(const struct nccl_comm *c, ncclResult_t error)
@@ -93,14 +100,14 @@ static const char *reason(const struct nccl_comm *c, ncclResult_t error)
 static ncclResult_t settle(const struct nccl_comm *c)
 {
     ncclResult_t state = ncclInProgress;
-    double end = now() + c->timeout_s;
-    while (now() < end) {
+    double began = now();
+    while (now() < began + c->timeout_s) {
         ncclResult_t asked = ncclCommGetAsyncError(c->nccl, &state);
         if (asked != ncclSuccess)
             return asked;
         if (state != ncclInProgress)
             return state;
-        nap();
+        pause_since(began);
     }
     return ncclInProgress;
 }
@@ -158,14 +165,14 @@ static enum status nccl_wait(struct comm *comm, struct comm_request *request)
 {
     enum status status = STATUS_OK;
     struct nccl_comm *c = of(comm);
-    double end = now() + c->timeout_s;
+    double began = now();
     cudaError_t state;
     while ((state = cudaEventQuery(request->done)) == cudaErrorNotReady) {
         TRY(nccl_progress(comm));
-        if (now() > end)
+        if (now() > began + c->timeout_s)
             FAIL(STATUS_LOST, "rank %d waited %g s for a sum over the ranks' GPUs: a rank hangs or was lost",
                  comm->rank, c->timeout_s);
-        nap();
+        pause_since(began);
     }
     TRY_CUDA(state);
     TRY_CUDA(cudaStreamWaitEvent(c->compute, request->done, 0));
