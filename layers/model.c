@@ -234,39 +234,57 @@ void model_running_tensor(const struct model *m, int index, char name[80], size_
 
 /* ---- step sizes ---- */
 
-/* In lanes, since one image leaves a GPU idle; convergence waits for results. */
-static enum status each_power(struct model *m, int iterations)
+static char *lane_scratch(const struct model *m, int lane)
+{
+    return m->scratch + (size_t)lane * m->lane_scratch;
+}
+
+static enum status converge(struct model *m)
 {
     enum status status = STATUS_OK;
-    const struct backend *ops = m->device->ops;
-    bool lanes = ops->fork && iterations > 0;
-    if (lanes)
-        ops->fork(m->device);
     for (int i = 0; m->power && i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
         if (node->kind != NODE_CSC)
             continue;
-        struct csc_power *power = m->power[node->csc];
-        const float *w = m->weights + m->params[node->param].offset;
-        int lane = lanes ? node->csc % DEVICE_LANES : 0;
-        if (lanes)
-            ops->lane(m->device, lane);
-        if (iterations > 0)
-            TRY(csc_power_advance(power, w, iterations, m->scratch + (size_t)lane * m->lane_scratch));
-        else {
-            TRY(csc_power_start(power, m->config.seed, (uint64_t)node->csc));
-            TRY(csc_power_converge(power, w, m->scratch));
-        }
+        TRY(csc_power_start(m->power[node->csc], m->config.seed, (uint64_t)node->csc));
+        TRY(csc_power_converge(m->power[node->csc], m->weights + m->params[node->param].offset, m->scratch));
     }
 fail:
-    if (lanes)
-        ops->join(m->device);
+    return status;
+}
+
+/* Lane 0 is the first node's, which nothing can go beside; the others', since one image leaves a GPU idle. */
+enum status model_begin_step_sizes(struct model *m, int iterations)
+{
+    enum status status = STATUS_OK;
+    struct device *device = m->device;
+    const struct backend *ops = device->ops;
+    const struct csc_config *csc = &m->config.csc;
+    if (ops->fork)
+        ops->fork(device);
+    for (int i = 0; i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        int lane = ops->fork && i > 0 ? 1 + node->csc % (DEVICE_LANES - 1) : 0;
+        if (node->kind != NODE_CSC)
+            continue;
+        if (ops->fork)
+            ops->lane(device, lane);
+        TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations, lane_scratch(m, lane)));
+        if (m->numbers)
+            ops->step_sizes(device, m->quotients + node->csc, 1, csc->lambda, csc->mu, m->numbers + node->csc * STEP_NUMBERS);
+        if (ops->fork)
+            ops->mark(device, node->csc);
+    }
+fail:
+    if (ops->fork)
+        ops->lane(device, 0);
     return status;
 }
 
 void model_step_sizes_changed(struct model *m)
 {
     m->eta_late = false;
+    m->due = 0;
     for (int i = 0; m->numbers && i < m->csc_count; i++) {
         float numbers[STEP_NUMBERS];
         csc_step_numbers(&m->config.csc, m->eta[i], numbers);
@@ -278,6 +296,8 @@ void model_settle_step_sizes(struct model *m)
 {
     if (!m->eta_late)
         return;
+    if (model_catch_up(m) != STATUS_OK) /* the device failed, and will say so */
+        status_clear();
     csc_power_settle(m->power, m->csc_count);
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = m->power[i]->eta;
@@ -287,7 +307,8 @@ void model_settle_step_sizes(struct model *m)
 enum status model_converge_step_sizes(struct model *m)
 {
     enum status status = STATUS_OK;
-    TRY(each_power(m, 0));
+    m->due = 0;
+    TRY(converge(m));
     m->eta_late = m->power != NULL;
     model_settle_step_sizes(m);
     model_step_sizes_changed(m);
@@ -302,28 +323,42 @@ struct advance {
 
 static enum status advance(void *context)
 {
-    enum status status = STATUS_OK;
     const struct advance *a = context;
-    struct model *m = a->model;
-    TRY(each_power(m, a->iterations));
-    if (m->numbers)
-        m->device->ops->step_sizes(m->device, m->quotients, m->csc_count, m->config.csc.lambda, m->config.csc.mu, m->numbers);
-fail:
+    enum status status = model_begin_step_sizes(a->model, a->iterations);
+    if (a->model->device->ops->join)
+        a->model->device->ops->join(a->model->device);
     return status;
+}
+
+static enum status run_step_sizes(struct model *m, int iterations)
+{
+    struct advance a = { m, iterations };
+    const struct tape_key key = { .memory = { m->weights }, .count = iterations };
+    const struct tape_work work = { .queue = advance, .context = &a };
+    return tape_run(&m->tape, &key, &work);
+}
+
+enum status model_catch_up(struct model *m)
+{
+    int due = m->due;
+    m->due = 0;
+    return due > 0 ? run_step_sizes(m, due) : STATUS_OK;
 }
 
 enum status model_advance_step_sizes(struct model *m, int iterations)
 {
     enum status status = STATUS_OK;
-    struct advance a = { m, iterations };
-    const struct tape_key key = { .memory = { m->weights }, .count = iterations };
-    const struct tape_work work = { .queue = advance, .context = &a };
     if (!m->power)
         return STATUS_OK;
-    TRY(tape_run(&m->tape, &key, &work));
+    TRY(model_catch_up(m));
     m->eta_late = true;
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = NAN; /* nobody takes the one before for it */
+    if (m->numbers && m->device->ops->fork && m->csc_count <= DEVICE_MARKS) {
+        m->due = iterations;
+        return STATUS_OK;
+    }
+    TRY(run_step_sizes(m, iterations));
     if (!m->numbers)
         model_settle_step_sizes(m);
 fail:

@@ -76,6 +76,7 @@ struct model {
     float *numbers;             /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
     double *quotients;          /* (csc_count) device */
     struct tape tape;           /* of model_advance_step_sizes */
+    int due;                    /* iterations that wait for the next training pass, or for whoever wants eta before it */
     char *scratch;              /* lane_scratch bytes for each of the device's lanes */
     size_t lane_scratch;
     uint64_t version;           /* changes whenever weights do */
@@ -103,7 +104,11 @@ void model_running_tensor(const struct model *model, int index, char name[80], s
 
 /* Power iteration of every CSC-layer to convergence, or `iterations` more; a given step size needs neither. */
 enum status model_converge_step_sizes(struct model *model);
-enum status model_advance_step_sizes(struct model *model, int iterations); /* queued only; eta comes to the host late */
+/* Queued only; eta comes to the host late. Where the device has lanes they are queued with the next training pass, beside it. */
+enum status model_advance_step_sizes(struct model *model, int iterations);
+/* What is due, at once; or in lanes, each layer's end marked with its number, to be joined when all are awaited. */
+enum status model_catch_up(struct model *model);
+enum status model_begin_step_sizes(struct model *model, int iterations);
 /* Brings eta to the host, if the device has newer ones: a wait. */
 void model_settle_step_sizes(struct model *model);
 /* eta was set on the host. */

@@ -112,7 +112,11 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
     struct pool_shape pool = pool_of(net, node);
     switch (node->kind) {
     case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
-    case NODE_CSC: TRY(net_forward_csc(net, i, diagnostics)); break;
+    case NODE_CSC:
+        if (net->beside)
+            ops->await(m->device, node->csc);
+        TRY(net_forward_csc(net, i, diagnostics));
+        break;
     case NODE_NORM:
         if (moments && net->ops[i].pooled >= 0)
             forward_norm_max(net, i, moments);
@@ -137,6 +141,7 @@ enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
+    TRY(model_catch_up(net->model));
     TRY(load_weights(net));
     for (int i = 0; i < m->nodes_count; i++)
         TRY(forward_node(net, i, NULL, diagnostics));
@@ -155,12 +160,21 @@ void net_value(const struct net *net, int edge, int count, float *host)
         device->ops->download(device, host, net->value[edge], elements);
 }
 
+void net_join(struct net *net)
+{
+    net->beside = false;
+    net->model->device->ops->join(net->model->device);
+}
+
 enum status net_forward(struct net *net, float *sums)
 {
     enum status status = STATUS_OK;
+    TRY(model_catch_up(net->model));
     TRY(load_weights(net));
     for (int i = 0; i < net->model->nodes_count; i++)
         TRY(forward_node(net, i, sums + NET_SUMS_MOMENTS, NULL));
+    if (net->beside)
+        net_join(net);
 fail:
     return status;
 }

@@ -37,6 +37,7 @@ struct gpu_lane {
 struct gpu {
     struct cuda_device base;
     struct gpu_lane lanes[DEVICE_LANES]; /* the first is all there is, but between fork and join */
+    cudaEvent_t marks[DEVICE_MARKS];     /* NULL: not used yet */
     int lane;                  /* that is queued in; stream, dnn, workspace and base.queue are its */
     cudaStream_t stream, copies; /* of kernels; of batches that come ahead */
     struct ahead {

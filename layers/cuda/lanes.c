@@ -50,6 +50,22 @@ static void lane(struct device *device, int i)
     gpu_use_lane(of(device), i);
 }
 
+static void set_mark(struct device *device, int i)
+{
+    struct gpu *gpu = of(device);
+    if (!gpu->marks[i])
+        GPU_CHECK(gpu, cudaEventCreateWithFlags(&gpu->marks[i], cudaEventDisableTiming));
+    if (gpu->marks[i])
+        GPU_CHECK(gpu, cudaEventRecord(gpu->marks[i], gpu->stream));
+}
+
+static void await_mark(struct device *device, int i)
+{
+    struct gpu *gpu = of(device);
+    if (gpu->marks[i])
+        GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, gpu->marks[i], 0));
+}
+
 static void join_lanes(struct device *device)
 {
     gpu_use_lane(of(device), 0);
@@ -63,16 +79,19 @@ void gpu_fill_lanes(struct backend *table)
 {
     table->fork = fork_lanes;
     table->lane = lane;
+    table->mark = set_mark;
+    table->await = await_mark;
     table->join = join_lanes;
 }
 
 cudaError_t gpu_allocate_lanes(struct gpu *gpu)
 {
-    cudaError_t error = cudaSuccess;
+    int least = 0, most = 0; /* priorities: the smaller number is the higher one */
+    cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &most);
     for (int i = 0; i < DEVICE_LANES && error == cudaSuccess; i++) {
         struct gpu_lane *l = &gpu->lanes[i];
         l->workspace_bytes = i == 0 ? GPU_WORKSPACE : LANE_WORKSPACE;
-        error = cudaStreamCreateWithFlags(&l->stream, cudaStreamNonBlocking);
+        error = cudaStreamCreateWithPriority(&l->stream, cudaStreamNonBlocking, i == 0 ? least : most);
         if (error == cudaSuccess)
             error = cudaEventCreateWithFlags(&l->reached, cudaEventDisableTiming);
         if (error == cudaSuccess)
@@ -84,6 +103,9 @@ cudaError_t gpu_allocate_lanes(struct gpu *gpu)
 
 void gpu_finish_lanes(struct gpu *gpu)
 {
+    for (int i = 0; i < DEVICE_MARKS; i++)
+        if (gpu->marks[i])
+            cudaEventDestroy(gpu->marks[i]);
     for (int i = 0; i < DEVICE_LANES; i++) {
         struct gpu_lane *l = &gpu->lanes[i];
         if (l->dnn)

@@ -1,13 +1,16 @@
 /* fake_graph.c - CUDA's graphs over fake_cuda.c. While a stream is captured, what is queued on it is kept, with a copy of its
  * arguments, and not done; a call that would have to wait, takes memory or copies from or to the host is refused and spoils the
  * capture, as does an event that leaves or enters it, or work on a stream that is not captured. One capture at a time, of a stream
- * and of those that wait for events of it: they must be waited for in their turn before it ends. A graph's streams take turns, as
- * far as events let them, so that memory shared by what runs side by side shows. */
+ * and of those that wait for events of it: they must be waited for in their turn before it ends. From launch to launch a graph's
+ * streams take turns, or the first or the last goes on as far as events let it, so that memory shared by what runs side by side
+ * shows, and what is not waited for. */
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/layers/fake_cuda.h"
+
+enum order { IN_TURNS, FIRST_FIRST, LAST_FIRST, ORDERS };
 
 struct kept {
     fake_cuda_work *work;
@@ -191,16 +194,26 @@ static bool ready(const struct kept *kept, const int *done)
     return true;
 }
 
-static void run_in_turns(const struct fake_graph *g)
+/* The stream whose turn it is after s, which went on or could not. */
+static int turn_after(int s, enum order order, bool went_on)
+{
+    if (order == IN_TURNS || !went_on)
+        return (order == LAST_FIRST ? s + FAKE_CAPTURED - 1 : s + 1) % FAKE_CAPTURED;
+    return order == FIRST_FIRST ? 0 : FAKE_CAPTURED - 1;
+}
+
+static void run_graph(const struct fake_graph *g, enum order order)
 {
     size_t at[FAKE_CAPTURED] = { 0 }, left = g->count;
     int done[FAKE_CAPTURED] = { 0 };
     for (int s = 1; s < FAKE_CAPTURED; s++)
         done[s] = 1; /* that it was taken in */
-    for (int s = 0; left > 0; s = (s + 1) % FAKE_CAPTURED) {
+    for (int s = 0, next; left > 0; s = next) {
         while (at[s] < g->count && g->list[at[s]].stream != s)
             at[s]++;
-        if (at[s] == g->count || !ready(&g->list[at[s]], done))
+        bool goes_on = at[s] < g->count && ready(&g->list[at[s]], done);
+        next = turn_after(s, order, goes_on);
+        if (!goes_on)
             continue;
         g->list[at[s]].work(g->list[at[s]].arguments);
         at[s]++;
@@ -218,6 +231,6 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
         return error;
     fake_counts.graphs++;
     fake_last_was_graph = true;
-    run_in_turns(exec);
+    run_graph(exec, (enum order)(fake_counts.graphs % ORDERS));
     return cudaSuccess;
 }
