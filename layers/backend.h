@@ -47,7 +47,7 @@ enum conv_use {
 };
 enum { CONV_TERMS = 3 };
 
-enum { DEVICE_LANES = 8, DEVICE_MARKS = 128 };
+enum { DEVICE_LANES = 8, DEVICE_MARKS = 400 };
 
 /* One planned convolution; a backend embeds this first. */
 struct conv {
@@ -154,7 +154,7 @@ struct backend {
     /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i < DEVICE_LANES,
      * up to the next lane or join. Every lane comes after all that was queued before fork, and before all that follows join, which
      * is queued as ever; join comes even where something failed. Between fork and join nothing is called that waits, takes memory,
-     * or copies from or to the host, and no two lanes share scratch or a convolution. mark notes as 0 <= i < DEVICE_MARKS how far its
+     * or copies from or to the host, and no two lanes share a convolution or scratch, of which conv_load wants none there. mark notes as 0 <= i < DEVICE_MARKS how far its
      * lane has come, and what follows await in another one comes after that. Lanes other than the first, of which each part is small, go
      * first where both could. All five are NULL on a device that does one thing at a time. */
     void (*fork)(struct device *device);

@@ -234,11 +234,6 @@ void model_running_tensor(const struct model *m, int index, char name[80], size_
 
 /* ---- step sizes ---- */
 
-static char *lane_scratch(const struct model *m, int lane)
-{
-    return m->scratch + (size_t)lane * m->lane_scratch;
-}
-
 static enum status converge(struct model *m)
 {
     enum status status = STATUS_OK;
@@ -253,31 +248,16 @@ fail:
     return status;
 }
 
-/* Lane 0 is the first node's, which nothing can go beside; the others', since one image leaves a GPU idle. */
-enum status model_begin_step_sizes(struct model *m, int iterations)
+enum status model_advance_node(struct model *m, int i, int iterations, int lane)
 {
     enum status status = STATUS_OK;
-    struct device *device = m->device;
-    const struct backend *ops = device->ops;
+    const struct node *node = &m->nodes[i];
     const struct csc_config *csc = &m->config.csc;
-    if (ops->fork)
-        ops->fork(device);
-    for (int i = 0; i < m->nodes_count; i++) {
-        const struct node *node = &m->nodes[i];
-        int lane = ops->fork && i > 0 ? 1 + node->csc % (DEVICE_LANES - 1) : 0;
-        if (node->kind != NODE_CSC)
-            continue;
-        if (ops->fork)
-            ops->lane(device, lane);
-        TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations, lane_scratch(m, lane)));
-        if (m->numbers)
-            ops->step_sizes(device, m->quotients + node->csc, 1, csc->lambda, csc->mu, m->numbers + node->csc * STEP_NUMBERS);
-        if (ops->fork)
-            ops->mark(device, node->csc);
-    }
+    TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations,
+                          m->scratch + (size_t)lane * m->lane_scratch));
+    if (m->numbers)
+        m->device->ops->step_sizes(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu, m->numbers + node->csc * STEP_NUMBERS);
 fail:
-    if (ops->fork)
-        ops->lane(device, 0);
     return status;
 }
 
@@ -321,12 +301,26 @@ struct advance {
     int iterations;
 };
 
+/* In lanes, since one image leaves a GPU idle. */
 static enum status advance(void *context)
 {
+    enum status status = STATUS_OK;
     const struct advance *a = context;
-    enum status status = model_begin_step_sizes(a->model, a->iterations);
-    if (a->model->device->ops->join)
-        a->model->device->ops->join(a->model->device);
+    struct model *m = a->model;
+    const struct backend *ops = m->device->ops;
+    if (ops->fork)
+        ops->fork(m->device);
+    for (int i = 0; i < m->nodes_count; i++) {
+        int lane = ops->fork ? m->nodes[i].csc % DEVICE_LANES : 0;
+        if (m->nodes[i].kind != NODE_CSC)
+            continue;
+        if (ops->fork)
+            ops->lane(m->device, lane);
+        TRY(model_advance_node(m, i, a->iterations, lane));
+    }
+fail:
+    if (ops->fork)
+        ops->join(m->device);
     return status;
 }
 
@@ -354,7 +348,7 @@ enum status model_advance_step_sizes(struct model *m, int iterations)
     m->eta_late = true;
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = NAN; /* nobody takes the one before for it */
-    if (m->numbers && m->device->ops->fork && m->csc_count <= DEVICE_MARKS) {
+    if (m->numbers && m->device->ops->fork) {
         m->due = iterations;
         return STATUS_OK;
     }

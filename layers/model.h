@@ -106,9 +106,10 @@ void model_running_tensor(const struct model *model, int index, char name[80], s
 enum status model_converge_step_sizes(struct model *model);
 /* Queued only; eta comes to the host late. Where the device has lanes they are queued with the next training pass, beside it. */
 enum status model_advance_step_sizes(struct model *model, int iterations);
-/* What is due, at once; or in lanes, each layer's end marked with its number, to be joined when all are awaited. */
+/* What is due, at once. */
 enum status model_catch_up(struct model *model);
-enum status model_begin_step_sizes(struct model *model, int iterations);
+/* What is due of CSC-node i, in the device's lane that is being queued in. */
+enum status model_advance_node(struct model *model, int i, int iterations, int lane);
 /* Brings eta to the host, if the device has newer ones: a wait. */
 void model_settle_step_sizes(struct model *model);
 /* eta was set on the host. */

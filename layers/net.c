@@ -14,19 +14,26 @@ static const float *param_of(const struct net *net, const struct node *node, int
     return net->model->weights + net->model->params[node->param + i].offset;
 }
 
+enum status net_load_node(struct net *net, int i)
+{
+    enum status status = STATUS_OK;
+    const struct node *node = &net->model->nodes[i];
+    if (net->ops[i].conv)
+        TRY(net->model->device->ops->conv_load(net->ops[i].conv, param_of(net, node, 0), net->scratch));
+    if (net->ops[i].csc)
+        TRY(csc_load(net->ops[i].csc, param_of(net, node, 0), net->scratch));
+fail:
+    return status;
+}
+
 static enum status load_weights(struct net *net)
 {
     enum status status = STATUS_OK;
-    const struct model *m = net->model;
-    if (net->version == m->version)
+    if (net->version == net->model->version)
         return STATUS_OK;
-    for (int i = 0; i < m->nodes_count; i++) {
-        if (net->ops[i].conv)
-            TRY(m->device->ops->conv_load(net->ops[i].conv, param_of(net, &m->nodes[i], 0), net->scratch));
-        if (net->ops[i].csc)
-            TRY(csc_load(net->ops[i].csc, param_of(net, &m->nodes[i], 0), net->scratch));
-    }
-    net->version = m->version;
+    for (int i = 0; i < net->model->nodes_count; i++)
+        TRY(net_load_node(net, i));
+    net->version = net->model->version;
 fail:
     return status;
 }
@@ -110,13 +117,11 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
     void *out = net->value[node->out];
     struct epilogue plain = { .alpha = 1 };
     struct pool_shape pool = pool_of(net, node);
+    if (net->beside && (node->kind == NODE_CONV || node->kind == NODE_CSC))
+        ops->await(m->device, i);
     switch (node->kind) {
     case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
-    case NODE_CSC:
-        if (net->beside)
-            ops->await(m->device, node->csc);
-        TRY(net_forward_csc(net, i, diagnostics));
-        break;
+    case NODE_CSC: TRY(net_forward_csc(net, i, diagnostics)); break;
     case NODE_NORM:
         if (moments && net->ops[i].pooled >= 0)
             forward_norm_max(net, i, moments);

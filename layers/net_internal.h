@@ -53,7 +53,7 @@ struct net {
     uint64_t version;        /* of the weights that the plans hold */
     struct tape tape;        /* of net_train */
     bool told;               /* why nothing is recorded */
-    bool beside;             /* the pass under way: step sizes come beside it, in lanes that are to be joined at its end */
+    bool beside;             /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its forward part */
 };
 
 /* net_plan.c. Elements of an edge's activations (n,h,w,c). */
@@ -63,6 +63,7 @@ size_t net_edge_count(const struct net *net, int edge);
 enum status net_backward_node(struct net *net, int i, float *grads);
 int net_logits_edge(const struct net *net);
 void net_join(struct net *net); /* of what is beside */
+enum status net_load_node(struct net *net, int i); /* its plans' copy of the weights */
 
 /* net_input.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */
 enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics);

@@ -17,15 +17,52 @@ static enum status reached(void *tape, int ready)
     return tape_point(tape, ready);
 }
 
+/* Whether what the weights' change asks for, plans' copies of them and power iterations, is queued in lanes. Call by call plans may
+ * still be chosen, which waits. */
+static bool goes_beside(const struct pass *p)
+{
+    const struct net *net = p->net;
+    return net->tape.into && net->model->device->ops->fork && net->model->nodes_count <= DEVICE_MARKS &&
+           (p->due > 0 || net->version != net->model->version);
+}
+
+/* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the first one's. */
+static enum status prepare_beside(struct net *net, int due)
+{
+    enum status status = STATUS_OK;
+    struct model *m = net->model;
+    const struct backend *ops = m->device->ops;
+    bool loads = net->version != m->version;
+    int next = 0;
+    ops->fork(m->device);
+    for (int i = 0; i < m->nodes_count; i++) {
+        bool csc = net->ops[i].csc != NULL;
+        int lane = i > 0 ? 1 + next % (DEVICE_LANES - 1) : 0;
+        if (!csc && !net->ops[i].conv)
+            continue;
+        ops->lane(m->device, lane);
+        if (loads)
+            TRY(net_load_node(net, i));
+        if (csc && due > 0)
+            TRY(model_advance_node(m, i, due, lane));
+        ops->mark(m->device, i);
+        next += i > 0;
+    }
+    net->version = m->version;
+fail:
+    ops->lane(m->device, 0);
+    return status;
+}
+
 static enum status queue(void *context)
 {
     enum status status = STATUS_OK;
     struct pass *p = context;
     struct net *net = p->net;
     net->version = p->version; /* a recording that failed has loaded nothing */
-    net->beside = p->due > 0 && net->tape.into; /* call by call plans may still be chosen, which waits */
+    net->beside = goes_beside(p);
     if (net->beside) {
-        TRY(model_begin_step_sizes(net->model, p->due));
+        TRY(prepare_beside(net, p->due));
     } else if (p->due > 0) {
         net->model->due = p->due;
         TRY(model_catch_up(net->model));
