@@ -345,6 +345,7 @@ enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *strea
                              enum comm_dtype wire, double timeout_s)
 {
     enum status status = STATUS_OK;
+    int least, most; /* priorities */
     struct nccl_comm *c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory");
@@ -355,7 +356,8 @@ enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *strea
     c->memory = memory;
     c->count = count;
     c->timeout_s = timeout_s;
-    TRY_CUDA(cudaStreamCreateWithFlags(&c->own, cudaStreamNonBlocking));
+    TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &most));
+    TRY_CUDA(cudaStreamCreateWithPriority(&c->own, cudaStreamNonBlocking, most)); /* a sum waits for no convolution's last block */
     TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
     TRY(connect_ranks(c));
     TRY(open_windows(c, wire));
