@@ -1,41 +1,45 @@
-/* nccl_cast.cu - 6 bytes, no flops an element; a pair a thread: 80% of the bandwidth. */
+/* nccl_cast.cu - 6 bytes, no flops an element, 8 a thread: 85% of the bandwidth. In the kernels' language, which the tests run on
+ * the CPU. */
 #include "comm/nccl_cast.h"
 
-#include <cuda_bf16.h>
+#include "layers/cuda/kernel.h"
 
-enum { THREADS = 256 };
+struct cast {
+    const void *from;
+    void *to;
+    size_t count;
+};
 
-static __global__ void narrow(const float *from, __nv_bfloat16 *to, size_t count)
+DEVICE void cast_values(const struct cast *a, enum element from, enum element to, int width)
 {
-    size_t i = 2 * ((size_t)blockIdx.x * THREADS + threadIdx.x);
-    if (i + 1 < count)
-        *(__nv_bfloat162 *)(to + i) = __floats2bfloat162_rn(from[i], from[i + 1]);
-    else if (i < count)
-        to[i] = __float2bfloat16_rn(from[i]);
+    float v[WIDE];
+    size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * WIDE;
+    load_flat(a->from, i, a->count, from, width, v);
+    store_flat(a->to, i, a->count, to, width, v);
 }
-
-static __global__ void widen(const __nv_bfloat16 *from, float *to, size_t count)
-{
-    size_t i = 2 * ((size_t)blockIdx.x * THREADS + threadIdx.x);
-    if (i < count)
-        to[i] = __bfloat162float(from[i]);
-    if (i + 1 < count)
-        to[i + 1] = __bfloat162float(from[i + 1]);
-}
-
-static unsigned blocks(size_t count)
-{
-    return (unsigned)((count + 2 * THREADS - 1) / (2 * THREADS));
-}
+KERNEL(narrow_1, cast, cast_values(&a, F32, BF16, 1))
+KERNEL(narrow_8, cast, cast_values(&a, F32, BF16, WIDE))
+KERNEL(widen_1, cast, cast_values(&a, BF16, F32, 1))
+KERNEL(widen_8, cast, cast_values(&a, BF16, F32, WIDE))
 
 cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
 {
-    narrow<<<blocks(count), THREADS, 0, stream>>>(from, (__nv_bfloat16 *)to, count);
+    const struct queue q = { stream, F32, NULL, 0 };
+    struct cast a = { from, to, count };
+    if (aligned16(from) && aligned16(to))
+        RUN(narrow_8, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
+    else
+        RUN(narrow_1, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
     return cudaGetLastError();
 }
 
 cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
 {
-    widen<<<blocks(count), THREADS, 0, stream>>>((const __nv_bfloat16 *)from, to, count);
+    const struct queue q = { stream, F32, NULL, 0 };
+    struct cast a = { from, to, count };
+    if (aligned16(from) && aligned16(to))
+        RUN(widen_8, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
+    else
+        RUN(widen_1, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
     return cudaGetLastError();
 }

@@ -1,4 +1,5 @@
-/* emulated_kernels.c - the CUDA backend's kernels, compiled for the host. */
+/* emulated_kernels.c - the CUDA backend's kernels and those of comm/nccl, compiled for the host. */
+#include "comm/nccl_cast.cu"
 #include "layers/cuda/elementwise.cu"
 #include "layers/cuda/fold.cu"
 #include "layers/cuda/head.cu"

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "comm/nccl_cast.h"
 #include "layers/csc.h"
 #include "layers/cuda/kernels.h"
 #include "layers/element.h"
@@ -238,6 +239,41 @@ static void test_exact_images(struct queue *q)
     free(out.memory);
 }
 
+/* ---- gradients to and from bf16 ---- */
+
+static void check_casts(size_t count, int shift)
+{
+    size_t room = count + 64;
+    float *wide = aligned_alloc(64, (room * sizeof *wide + 63) / 64 * 64), *back = aligned_alloc(64, (room * sizeof *back + 63) / 64 * 64);
+    bf16 *narrow = aligned_alloc(64, (room * sizeof *narrow + 63) / 64 * 64);
+    size_t wrong = 0;
+    memset(narrow, 0x5a, room * sizeof *narrow);
+    memset(back, 0x5a, room * sizeof *back);
+    for (size_t i = 0; i < room; i++)
+        wide[i] = (float)philox_normal(&stream) * (i % 5 == 0 ? 1e-39f : i % 7 == 0 ? 1e30f : 1);
+    wide[shift] = count % 2 ? INFINITY : -0.0f;
+    CHECK(nccl_narrow(wide + shift, narrow + shift, count, NULL) == cudaSuccess, "narrow fails");
+    CHECK(nccl_widen(narrow + shift, back + shift, count, NULL) == cudaSuccess, "widen fails");
+    for (size_t i = 0; i < room; i++) {
+        bool inside = i >= (size_t)shift && i < shift + count;
+        bf16 want = inside ? bf16_from_float(wide[i]) : 0x5a5a;
+        float v = bf16_to_float(want);
+        wrong += narrow[i] != want || (inside ? memcmp(&back[i], &v, sizeof v) != 0 : ((uint32_t *)back)[i] != 0x5a5a5a5a);
+    }
+    CHECK(wrong == 0, "casts of %zu from %d on: %zu wrong", count, shift, wrong);
+    free(wide);
+    free(back);
+    free(narrow);
+}
+
+static void test_casts(void)
+{
+    static const size_t counts[] = { 1, 7, 8, 9, 255, 2048, 2051, 5000 };
+    for (int i = 0; i < 8; i++)
+        for (int shift = 0; shift < 10; shift++)
+            check_casts(counts[i], shift);
+}
+
 int main(void)
 {
     struct queue q = { .partials = aligned_alloc(64, KERNELS_PARTIAL_BYTES), .multiprocessors = 2 };
@@ -250,6 +286,7 @@ int main(void)
     }
     test_power(&q);
     test_step_sizes(&q);
+    test_casts();
     free(q.partials);
     return check_done("kernels");
 }

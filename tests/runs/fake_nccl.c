@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include "base/status.h"
-#include "comm/nccl_cast.h"
 #include "layers/element.h"
 #include "tests/layers/fake_cuda.h"
 
@@ -202,46 +201,4 @@ const char *ncclGetErrorString(ncclResult_t error)
 const char *ncclGetLastError(ncclComm_t comm)
 {
     return comm && comm->lost ? "socket closed by a peer of the fake NCCL" : "";
-}
-
-/* ---- comm/nccl_cast.cu ---- */
-
-struct cast {
-    const void *from;
-    void *to;
-    size_t count;
-};
-
-static void narrow(const void *arguments)
-{
-    const struct cast *c = arguments;
-    fake_cuda_open();
-    for (size_t i = 0; i < c->count; i++)
-        ((uint16_t *)c->to)[i] = bf16_from_float(((const float *)c->from)[i]);
-    fake_cuda_close();
-}
-
-static void widen(const void *arguments)
-{
-    const struct cast *c = arguments;
-    fake_cuda_open();
-    for (size_t i = 0; i < c->count; i++)
-        ((float *)c->to)[i] = bf16_to_float(((const uint16_t *)c->from)[i]);
-    fake_cuda_close();
-}
-
-cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
-{
-    const struct cast c = { from, to, count };
-    if (!fake_cuda_owns(from, count * sizeof *from) || !fake_cuda_owns(to, count * sizeof *to))
-        return cudaErrorInvalidValue;
-    return fake_cuda_queue(stream, narrow, &c, sizeof c);
-}
-
-cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
-{
-    const struct cast c = { from, to, count };
-    if (!fake_cuda_owns(from, count * sizeof *from) || !fake_cuda_owns(to, count * sizeof *to))
-        return cudaErrorInvalidValue;
-    return fake_cuda_queue(stream, widen, &c, sizeof c);
 }
