@@ -227,6 +227,22 @@ class Emulated(RunTest):
         self.assertEqual((count["streams"], count["events"]), (2, 1))
 
     @unittest.skipUnless(mpirun(), "no MPI")
+    def test_allreduce(self):
+        out = self.path("allreduce.json")
+        command = [*runs.launch(2), BENCH, "allreduce", "--device", "cuda", "--max-mb", "1", "--rounds", "1", "--json", out]
+        done = subprocess.run(command, env={**os.environ, "CSC_FAKE_GPUS": "2"}, capture_output=True, text=True, timeout=100)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("2 GPUs", done.stdout)
+        with open(out) as f:
+            rows = json.load(f)["sizes"]
+        self.assertEqual([row["bytes"] for row in rows], [64000, 128000, 256000, 512000])
+        for row in rows:
+            self.assertEqual(set(row), {"bytes", "fp32", "bf16", "buckets"})
+        done = subprocess.run([BENCH, *command[command.index("allreduce"):]], capture_output=True, text=True, timeout=100)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+        self.assertIn("nothing to sum", done.stderr)
+
+    @unittest.skipUnless(mpirun(), "no MPI")
     def test_failures(self):
         for environment, arguments, code, words in (
                 ({"CSC_FAKE_GPUS": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0", "start as many ranks on a host as it has GPUs"]),
