@@ -51,7 +51,7 @@ static enum status instantiate(cudaGraph_t graph, struct device_graph **made)
     if (!g)
         FAIL(STATUS_NOMEM, "out of memory");
     if (error == cudaSuccess)
-        error = cudaGraphInstantiate(&g->exec, graph, 0);
+        error = cudaGraphInstantiate(&g->exec, graph, cudaGraphInstantiateFlagUseNodePriority); /* the lanes' */
     if (error != cudaSuccess)
         FAIL(STATUS_LOST, "CUDA makes no graph of %zu operations: %s", nodes, cudaGetErrorString(error));
     *made = g;

@@ -169,7 +169,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
     const char *told = getenv("CSC_FAKE_GRAPH");
-    if (flags != 0 || graph->count == 0)
+    if (flags != cudaGraphInstantiateFlagUseNodePriority || graph->count == 0)
         return cudaErrorInvalidValue;
     if (told && strcmp(told, "fails") == 0)
         return cudaErrorMemoryAllocation;
