@@ -104,7 +104,7 @@ enum status net_train(struct net *net, float smoothing, float *sums, net_ready *
     struct model *m = net->model;
     enum { LOADS = 1, REPORTS = 2, DUE = 4 };
     struct pass pass = { net, smoothing, sums, net->version, m->due, ready, cut, context };
-    const struct tape_key key = { .memory = { sums, m->weights }, .count = net->count, .number = smoothing,
+    const struct tape_key key = { .memory = { sums, m->weights, context }, .count = net->count, .number = smoothing,
                                       .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
                                               (unsigned)m->due * DUE };
     const struct tape_work work = { .queue = queue, .point = point, .cuts = cuts, .never = asks_back(net), .context = &pass };

@@ -22,7 +22,7 @@ struct recording {
 
 static bool alike(const struct tape_key *a, const struct tape_key *b)
 {
-    return a->memory[0] == b->memory[0] && a->memory[1] == b->memory[1] && a->count == b->count && a->kind == b->kind &&
+    return a->memory[0] == b->memory[0] && a->memory[1] == b->memory[1] && a->memory[2] == b->memory[2] && a->count == b->count && a->kind == b->kind &&
            a->number == b->number;
 }
 

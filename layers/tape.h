@@ -8,7 +8,7 @@
 
 /* What tells one work from another; all else that it is made of must stay the same. */
 struct tape_key {
-    const void *memory[2];
+    const void *memory[3];
     int count;
     unsigned kind;
     float number;

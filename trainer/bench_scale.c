@@ -107,6 +107,7 @@ static const struct comm_ops note_ops = { .name = "notes", .start_sum_f32 = note
 struct lab {
     struct training t;
     struct comm *comm;           /* the real one */
+    struct comm *sums;           /* of gradients: the same, or NCCL's */
     struct recorder recorder;
     struct buckets *real, *noted, *layers;
 };
@@ -156,7 +157,8 @@ static enum status prepare(struct lab *lab, struct config *config, const struct 
     if (!r->notes)
         FAIL(STATUS_NOMEM, "out of memory for %d notes", t->model->params_count + 1);
     double mb = config->comm.bucket_mb > 0 ? config->comm.bucket_mb : 25;
-    TRY(make_buckets(lab, lab->comm, mb, &lab->real));
+    lab->sums = t->device_comm ? t->device_comm : lab->comm;
+    TRY(make_buckets(lab, lab->sums, mb, &lab->real));
     TRY(make_buckets(lab, &r->base, mb, &lab->noted));
     TRY(make_buckets(lab, &r->base, 1e-6, &lab->layers));
 fail:
@@ -222,13 +224,13 @@ static enum status timed_sum(struct lab *lab, float *data, size_t n, double *sec
     enum status status = STATUS_OK;
     enum { TIMES = 9 };
     double taken[TIMES];
-    const struct comm_ops *ops = lab->comm->ops;
+    const struct comm_ops *ops = lab->comm->ops, *sums = lab->sums->ops;
     for (int i = 0; i < TIMES; i++) {
         struct comm_request *request;
         TRY(ops->barrier(lab->comm));
         double start = bench_clock();
-        TRY(ops->start_sum_f32(lab->comm, data, n, lab->t.config->comm.grad_dtype, false, &request));
-        TRY(ops->wait(lab->comm, request));
+        TRY(sums->start_sum_f32(lab->sums, data, n, lab->t.config->comm.grad_dtype, false, &request));
+        TRY(sums->wait(lab->sums, request));
         int64_t ns = (int64_t)(1e9 * (bench_clock() - start));
         TRY(ops->max_i64(lab->comm, &ns, 1));
         taken[i] = 1e-9 * (double)ns;
@@ -248,9 +250,12 @@ static enum status measure_sums(struct lab *lab, struct profile *p)
     double small, wire = lab->t.config->comm.grad_dtype == COMM_BF16 ? 2 : sizeof(float);
     for (int i = 0; i < p->count; i++)
         most = (size_t)(p->buckets[i].bytes / wire) > most ? (size_t)(p->buckets[i].bytes / wire) : most;
-    float *data = calloc(most, sizeof *data);
-    if (!data)
+    struct training *t = &lab->t;
+    float *own = lab->sums == lab->comm ? calloc(most, sizeof *own) : NULL, *data = own ? own : t->sums;
+    if (lab->sums == lab->comm && !own)
         FAIL(STATUS_NOMEM, "out of memory for sums of %zu numbers", most);
+    if (!own)
+        t->device->ops->zero(t->device, data, most * sizeof *data);
     double large = 0, bytes = 0, usual, best;
     TRY(timed_sum(lab, data, 1, &usual, &small));
     for (int i = 0; i < p->count; i++) {
@@ -263,7 +268,7 @@ static enum status measure_sums(struct lab *lab, struct profile *p)
     p->link.latency_s = small / (2 * (ranks - 1));
     p->link.bytes_s = 2.0 * (ranks - 1) / ranks * bytes / fmax(large - small, 1e-9);
 fail:
-    free(data);
+    free(own);
     return status;
 }
 
@@ -345,9 +350,10 @@ static struct row predict(const struct profile *p, const struct arguments *a, in
     return row;
 }
 
-static double predicted_here(const struct profile *p, double overlap)
+/* Sums on the host take the ranks' processors; NCCL's go on beside. */
+static double predicted_here(const struct lab *lab, const struct profile *p)
 {
-    return scale_step(p->buckets, p->count, p->compute_s, overlap).step_s;
+    return scale_step(p->buckets, p->count, p->compute_s, lab->sums == lab->comm ? 0 : 1).step_s;
 }
 
 static void print_readiness(const struct profile *p)
@@ -372,9 +378,9 @@ static void print_here(const struct lab *lab, const struct profile *p)
            p->bytes_checkpoint / 1e6, p->checkpoint_s / 60);
     if (p->real_s == 0)
         return;
-    double here = predicted_here(p, 0);
-    printf("on these %d ranks, whose processors do the sums: predicted %.1f ms, measured %.1f ms: %+.1f%%\n",
-           lab->comm->size, 1e3 * here, 1e3 * p->real_s, 100 * (here / p->real_s - 1));
+    double here = predicted_here(lab, p);
+    printf("on these %d ranks%s: predicted %.1f ms, measured %.1f ms: %+.1f%%\n", lab->comm->size,
+           lab->sums == lab->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here, 1e3 * p->real_s, 100 * (here / p->real_s - 1));
     printf("their link as a ring: %.1f us, %.2f GB/s\n", 1e6 * p->link.latency_s, p->link.bytes_s / 1e9);
 }
 
@@ -413,7 +419,7 @@ static enum status report(const struct lab *lab, const struct profile *p, const 
         json_array_append_new(rows, row_json(&r));
     }
     json_t *all = json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "ranks_here", lab->comm->size, "compute_s",
-                            p->compute_s, "measured_s", p->real_s, "predicted_s", p->real_s > 0 ? predicted_here(p, 0) : 0.0,
+                            p->compute_s, "measured_s", p->real_s, "predicted_s", p->real_s > 0 ? predicted_here(lab, p) : 0.0,
                             "link_latency_s", p->link.latency_s, "link_bytes_s", p->link.bytes_s, "checkpoint_bytes",
                             p->bytes_checkpoint, "buckets", buckets_json(p->buckets, p->count), "parameters",
                             buckets_json(p->layers, p->parameters), "rows", rows);

@@ -243,9 +243,24 @@ class Emulated(RunTest):
         self.assertIn("nothing to sum", done.stderr)
 
     @unittest.skipUnless(mpirun(), "no MPI")
+    def test_scale(self):
+        """Steps with buckets of three sizes in turn; the sums are NCCL's."""
+        config, out = self.config("scale", CONFIG.replace("KIND", "cuda")), self.path("scale.json")
+        done = subprocess.run([*runs.launch(2), BENCH, "scale", config, "comm.bucket_mb=0.1", "--steps", "2", "--json", out],
+                              env={**os.environ, "CSC_FAKE_GPUS": "2"}, capture_output=True, text=True, timeout=200)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        self.assertIn("NCCL summing beside", done.stdout)
+        with open(out) as f:
+            result = json.load(f)
+        self.assertGreater(result["measured_s"], 0)
+        self.assertGreater(len(result["buckets"]), 1)
+        self.assertGreater(len(result["parameters"]), len(result["buckets"]))
+
+    @unittest.skipUnless(mpirun(), "no MPI")
     def test_failures(self):
         for environment, arguments, code, words in (
                 ({"CSC_FAKE_GPUS": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0", "start as many ranks on a host as it has GPUs"]),
+                # what is taken at the start leaves some 5 MB
                 ({"CSC_FAKE_MEMORY": "505"}, [], 71, ["on each GPU and", "available: lower train.micro_batch"]),
                 ({"CSC_FAKE_SHARED_GPU": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0"]),
                 ({}, ["run.deterministic=true"], 2, ["run.deterministic", "use one GPU, or the CPU"]),
