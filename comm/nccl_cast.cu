@@ -10,36 +10,31 @@ struct cast {
     size_t count;
 };
 
-DEVICE void cast_values(const struct cast *a, enum element from, enum element to, int width)
+/* type: of `from`; `to` is the other one's. */
+DEVICE void cast(const struct cast *a, enum element type, int width)
 {
     float v[WIDE];
     size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * WIDE;
-    load_flat(a->from, i, a->count, from, width, v);
-    store_flat(a->to, i, a->count, to, width, v);
+    load_flat(a->from, i, a->count, type, width, v);
+    store_flat(a->to, i, a->count, type == F32 ? BF16 : F32, width, v);
 }
-KERNEL(narrow_1, cast, cast_values(&a, F32, BF16, 1))
-KERNEL(narrow_8, cast, cast_values(&a, F32, BF16, WIDE))
-KERNEL(widen_1, cast, cast_values(&a, BF16, F32, 1))
-KERNEL(widen_8, cast, cast_values(&a, BF16, F32, WIDE))
+KERNELS(cast, cast)
+
+static cudaError_t run(const void *from, enum element type, void *to, size_t count, cudaStream_t stream)
+{
+    const struct queue q = { stream, type, NULL, 0 };
+    struct cast a = { from, to, count };
+    int width = aligned16(from) && aligned16(to) ? WIDE : 1;
+    RUN_TYPED(cast, type, width, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
+    return cudaGetLastError();
+}
 
 cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
 {
-    const struct queue q = { stream, F32, NULL, 0 };
-    struct cast a = { from, to, count };
-    if (aligned16(from) && aligned16(to))
-        RUN(narrow_8, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
-    else
-        RUN(narrow_1, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
-    return cudaGetLastError();
+    return run(from, F32, to, count, stream);
 }
 
 cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
 {
-    const struct queue q = { stream, F32, NULL, 0 };
-    struct cast a = { from, to, count };
-    if (aligned16(from) && aligned16(to))
-        RUN(widen_8, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
-    else
-        RUN(widen_1, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
-    return cudaGetLastError();
+    return run(from, BF16, to, count, stream);
 }

@@ -119,13 +119,17 @@ class Published(nn.Module):
         super().__init__()
         if checkout not in sys.path:
             sys.path.insert(0, checkout)
-        if "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None:
+        stands_in = "torchvision" not in sys.modules and importlib.util.find_spec("torchvision") is None
+        if stands_in:
             sys.modules["torchvision"] = types.ModuleType("torchvision")  # imported there, but not used by its networks
         try:
             config = importlib.import_module("Lib.config").config
             models = importlib.import_module({"sdnet18": "Lib.models.sdnet", "sdnet18-all": "Lib.models.sdnet_inverse"}[name])
         except ImportError as problem:
             raise Problem(f"{checkout} is no checkout of the published code that runs here: {problem}") from problem
+        finally:
+            if stands_in:
+                del sys.modules["torchvision"]
         large = size > 64
         config.DATASET.DATASET = "imagenet" if large else "cifar10"
         config.MODEL.NUM_CLASSES = 1000 if large else 10

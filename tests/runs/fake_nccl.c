@@ -145,7 +145,8 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
                            cudaStream_t stream)
 {
     size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(bf16));
-    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || !in_window(comm, to, bytes) || comm->asked < QUESTIONS || fake_graph_captures_any())
+    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || !in_window(comm, to, bytes) || comm->asked < QUESTIONS ||
+        fake_graph_captures_any())
         return ncclInvalidArgument; /* also where the call before it was not waited for */
     comm->sums++;
     fake_counts.sums++;
