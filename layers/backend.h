@@ -118,6 +118,8 @@ struct sgd_row {
     bool decays;
 };
 
+enum profile_mark { PROFILE_BEGINS, PROFILE_STEP_BEGINS, PROFILE_STEP_ENDS, PROFILE_ENDS };
+
 struct backend {
     const char *name;
     bool keeps_open; /* see struct norm_shape */
@@ -134,6 +136,8 @@ struct backend {
      * work after it, and a wait until all in it is done. NULL where memory is the host's. */
     void *(*stream)(struct device *device);
     void (*wait)(struct device *device);
+    /* Optional. Tells a profiler, if one watches, where it begins and ends and where each step does. NULL: no profiler listens. */
+    void (*profile)(struct device *device, enum profile_mark mark);
 
     /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
      * computed, and the upload from there that follows, of as many bytes, finds it done. `from` must stay as it is until that

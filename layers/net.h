@@ -62,6 +62,9 @@ typedef bool net_cuts(void *context, int ready);
  * (given or not) replay it; ready may then be called later than it could, but where cuts (may be NULL) says no. */
 enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_cuts *cuts, void *context);
 
+/* Whether net_train launches its work as graphs by now. */
+bool net_is_recorded(const struct net *net);
+
 /* The mean loss of the last net_backward: on the device, and on the host once it is there. */
 const float *net_device_loss(const struct net *net);
 double net_loss(const struct net *net);

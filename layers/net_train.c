@@ -115,3 +115,8 @@ enum status net_train(struct net *net, float smoothing, float *sums, net_ready *
 fail:
     return status;
 }
+
+bool net_is_recorded(const struct net *net)
+{
+    return tape_is_recorded(&net->tape);
+}

@@ -160,6 +160,14 @@ fail:
     return status;
 }
 
+bool tape_is_recorded(const struct tape *r)
+{
+    for (int i = 0; i < r->count; i++)
+        if (r->list[i]->complete)
+            return true;
+    return false;
+}
+
 void tape_forget(struct tape *r)
 {
     for (int i = 0; i < r->count; i++) {

@@ -37,6 +37,8 @@ struct tape {
 
 /* tape: zeros and its device. */
 enum status tape_run(struct tape *tape, const struct tape_key *key, const struct tape_work *work);
+/* Whether any of its work is a graph of the device by now. */
+bool tape_is_recorded(const struct tape *tape);
 enum status tape_point(struct tape *tape, int n);
 void tape_forget(struct tape *tape); /* everything; what it works on will change, or end */
 

@@ -14,7 +14,8 @@
 static const char help[] =
     "Run under mpirun or srun. Sums vectors over all ranks, and prints for each size the median time of\n"
     "the slowest rank and the bus bandwidth: fp32, bf16 on the wire, and in the fixed order of\n"
-    "run.deterministic (not on GPUs); `buckets` is fp32 in pieces of --bucket-mb, all under way at once.\n\n"
+    "run.deterministic (not on GPUs); `buckets` is fp32 in pieces of --bucket-mb, all under way at once.\n"
+    "On one rank nothing travels: the bandwidths are 0, and the times are what the calls themselves take.\n\n"
     "  --device KIND       cpu: the host's memory, as MPI sums it; cuda: by NCCL, a GPU each rank (default cpu)\n"
     "  --max-mb N          largest vector, doubled from 64 kB up (default 64)\n"
     "  --bucket-mb X       size of the pieces (default 4)\n"
@@ -79,8 +80,6 @@ static enum status open_gpu(struct bench *b)
 {
     enum status status = STATUS_OK;
     char kind[32];
-    if (b->ranks->size == 1)
-        FAIL(STATUS_USAGE, "--device cuda: one rank has nothing to sum; run it under mpirun or srun, a rank for each GPU");
     snprintf(kind, sizeof kind, "cuda:%d", b->ranks->local_rank);
     TRY(device_open(&b->device, kind, PRECISION_FP32, 1));
 fail:
@@ -189,7 +188,7 @@ static enum status measure(struct comm *comm, const struct arguments *a, json_t 
     TRY(comm_agree(comm, times ? STATUS_OK : status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory")));
     TRY(open_bench(&b, comm, a));
     if (comm->rank == 0) {
-        printf("%d %s\n%12s", comm->size, a->gpus ? "GPUs" : "ranks", "bytes");
+        printf("%d %s%s\n%12s", comm->size, a->gpus ? "GPU" : "rank", comm->size == 1 ? "" : "s", "bytes");
         for (int way = 0; way < WAYS; way++)
             if (!skips(a, way))
                 printf("%9s ms  GB/s", ways[way]);

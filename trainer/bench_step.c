@@ -33,6 +33,9 @@ static const char step_help[] =
     "  --trace             also every operation with its time, its share, GFLOP/s, the bytes that it moved\n"
     "                      (of a convolution on the CPU at least) beside the least it could, each operand\n"
     "                      once, GB/s and share of the speed that a large matrix product, or a copy, reaches\n"
+    "  --profile           begin a profiler's recording with the timed steps and end it behind them, and mark each\n"
+    "                      as a range named step; on a GPU, for instance under\n"
+    "                      nsys profile --capture-range=cudaProfilerApi csc-bench step --device cuda --profile\n"
     "  --json FILE         write the results (- for standard output)\n"
     "  --help              this text\n";
 
@@ -48,10 +51,10 @@ struct arguments {
     int width, size, batch, threads, steps;
     enum csc_backward backward;
     enum precision precision;
-    bool trace;
+    bool trace, profile;
 };
 
-enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, JSON };
+enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, PROFILE, JSON };
 
 static const struct option options[] = {
     { "arch", required_argument, NULL, ARCH },           { "width", required_argument, NULL, WIDTH },
@@ -59,7 +62,8 @@ static const struct option options[] = {
     { "backward", required_argument, NULL, BACKWARD },   { "precision", required_argument, NULL, PRECISION },
     { "threads", required_argument, NULL, THREADS },     { "steps", required_argument, NULL, STEPS },
     { "device", required_argument, NULL, DEVICE },
-    { "trace", no_argument, NULL, TRACE },               { "json", required_argument, NULL, JSON },
+    { "trace", no_argument, NULL, TRACE },               { "profile", no_argument, NULL, PROFILE },
+    { "json", required_argument, NULL, JSON },
     { 0 },
 };
 
@@ -88,6 +92,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         case THREADS: TRY(bench_integer("--threads", optarg, 1, 1024, &n)); a->threads = (int)n; break;
         case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
         case TRACE: a->trace = true; break;
+        case PROFILE: a->profile = true; break;
         case JSON: a->json = optarg; break;
         }
     }
@@ -189,6 +194,8 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     const struct optimizer_config sgd = { .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true };
     TRY(network_of(a, &config));
     TRY(device_open(&b->device, a->device, a->precision, a->threads));
+    if (a->profile && !b->device->ops->profile)
+        FAIL(STATUS_USAGE, "--profile: profiling marks need CUDA: --device cuda");
     TRY(tuned_create(&b->tuned));
     b->device->tuned = b->tuned;
     TRY(model_create(&b->model, b->device, &config));
@@ -296,21 +303,35 @@ fail:
     return status;
 }
 
+/* Nothing without --profile. */
+static void mark(const struct bench *b, const struct arguments *a, enum profile_mark what)
+{
+    if (a->profile)
+        b->device->ops->profile(b->device, what);
+}
+
 static enum status time_steps(struct bench *b, const struct arguments *a, double *seconds, double *processor)
 {
     enum status status = STATUS_OK;
     for (int i = -2; i < a->steps; i++) {
         if (i == 0 && a->trace)
             trace_start(b->device);
-        if (i == 0)
+        if (i == 0) {
+            mark(b, a, PROFILE_BEGINS);
             *processor = bench_processor();
+        }
+        if (i >= 0)
+            mark(b, a, PROFILE_STEP_BEGINS);
         double began = bench_clock();
         TRY(step(b));
         if (b->device->ops->wait)
             b->device->ops->wait(b->device);
-        if (i >= 0)
+        if (i >= 0) {
             seconds[i] = bench_clock() - began;
+            mark(b, a, PROFILE_STEP_ENDS);
+        }
     }
+    mark(b, a, PROFILE_ENDS);
     *processor = (bench_processor() - *processor) / a->steps;
 fail:
     return status;
@@ -338,11 +359,12 @@ static enum status run_step(int argc, char **argv)
              "%.1f ms of processor time; %.0f MB at most",
              a.arch, a.width, a.batch, a.size, b.device->ops->name, precision_name(a.precision), a.threads, a.batch / median, 1e3 * median,
              1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
-    report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f}", "arch", a.arch, "device", a.device,
+    report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:b}", "arch", a.arch, "device", a.device,
                        "width", a.width, "size",
                        a.size, "batch", a.batch, "precision", precision_name(a.precision), "threads", a.threads,
                        "steps", a.steps, "img_s", a.batch / median, "ms", 1e3 * median, "least_ms", 1e3 * seconds[0],
-                       "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory);
+                       "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory,
+                       "graph", net_is_recorded(b.net));
     if (a.trace)
         TRY(add_trace(&b, &a, total, report));
     TRY(bench_write_json(json_incref(report), a.json));

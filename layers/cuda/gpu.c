@@ -306,6 +306,7 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
     gpu_fill_conv(table);
     gpu_fill_linear(table);
     gpu_fill_graph(table);
+    gpu_fill_profile(table);
     gpu_fill_lanes(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
     TRY(gpu_init_plans(gpu, index));

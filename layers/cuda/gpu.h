@@ -108,4 +108,6 @@ void gpu_fill_graph(struct backend *table);
 /* Makes the recording under way fail, if there is one; why: a literal. */
 void gpu_cannot_record(struct gpu *gpu, const char *why);
 
+void gpu_fill_profile(struct backend *table); /* profile.c */
+
 #endif

@@ -4,6 +4,7 @@
  * file that CSC_FAKE_COUNTS names, at the end, with the other fake_counts. */
 #include "tests/layers/fake_cuda.h"
 
+#include <cuda_profiler_api.h>
 #include <cuda_runtime_api.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -47,8 +48,9 @@ static void write_counts(void)
 {
     FILE *f = current == 0 ? fopen(counts_path, "w") : NULL; /* of several ranks the first */
     if (f) {
-        fprintf(f, "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\n", fake_counts.streams,
-                fake_counts.events, fake_counts.queued, fake_counts.graphs, fake_counts.sums, fake_counts.behind_graphs);
+        fprintf(f, "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\nprofiled_graphs %ld\n",
+                fake_counts.streams, fake_counts.events, fake_counts.queued, fake_counts.graphs, fake_counts.sums,
+                fake_counts.behind_graphs, fake_counts.profiled_graphs);
         fclose(f);
     }
 }
@@ -435,6 +437,18 @@ cudaError_t cudaSetDevice(int device)
     }
     current = error == cudaSuccess ? device : current;
     return error;
+}
+
+cudaError_t cudaProfilerStart(void)
+{
+    fake_counts.profiled_graphs -= fake_counts.graphs;
+    return cudaSuccess;
+}
+
+cudaError_t cudaProfilerStop(void)
+{
+    fake_counts.profiled_graphs += fake_counts.graphs;
+    return cudaSuccess;
 }
 
 cudaError_t cudaGetDevice(int *device)

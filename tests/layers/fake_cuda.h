@@ -34,8 +34,8 @@ bool fake_graph_captures_any(void);
 cudaError_t fake_graph_forbids(cudaError_t error);
 
 /* What happened so far: waits of the host for all of a stream and for an event, work queued call by call, graphs launched, NCCL's
- * sums, and how many of them began when the last thing launched was a graph. */
-extern struct fake_counts { long streams, events, queued, graphs, sums, behind_graphs; } fake_counts;
+ * sums, how many of them began when the last thing launched was a graph, and graphs launched while a profiler was on. */
+extern struct fake_counts { long streams, events, queued, graphs, sums, behind_graphs, profiled_graphs; } fake_counts;
 extern bool fake_last_was_graph;
 
 /* Events recorded on a stuck stream never come to pass. */

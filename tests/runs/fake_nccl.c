@@ -51,9 +51,19 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
     return ncclSuccess;
 }
 
+static void end_mpi(void)
+{
+    MPI_Finalize();
+}
+
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config)
 {
-    int mpi_ranks, mpi_rank;
+    int mpi_ranks, mpi_rank, there = 1;
+    MPI_Initialized(&there);
+    if (!there) { /* one process by itself */
+        MPI_Init(NULL, NULL);
+        atexit(end_mpi);
+    }
     MPI_Comm_size(MPI_COMM_WORLD, &mpi_ranks);
     MPI_Comm_rank(MPI_COMM_WORLD, &mpi_rank);
     if (ranks != mpi_ranks || rank != mpi_rank || config->blocking || id.internal[0] != 7)

@@ -194,6 +194,24 @@ class Emulated(RunTest):
         with open(kept) as f:
             self.assertEqual(f.read(), text)
 
+    def test_profile(self):
+        """A profiler records the timed steps, all of them and no other; on the CPU there is none to tell."""
+        counts, out = self.path("counts"), self.path("step.json")
+        command = [BENCH, "step", "--arch", "sdnet18", "--width", "8", "--size", "16", "--batch", "4", "--steps", "3", "--profile",
+                   "--json", out]
+        done = subprocess.run([*command, "--device", "cuda"], env={**os.environ, "CSC_FAKE_COUNTS": counts},
+                              capture_output=True, text=True, timeout=200)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(counts) as f:
+            count = {name: int(n) for name, n in (line.split() for line in f)}
+        self.assertEqual(count["profiled_graphs"], 3)
+        self.assertGreater(count["graphs"], 3)
+        with open(out) as f:
+            self.assertIs(json.load(f)["graph"], True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+        self.assertIn("profiling marks need CUDA", done.stderr)
+
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_two_gpus(self):
         self.run_on("cuda", "one")
@@ -238,9 +256,22 @@ class Emulated(RunTest):
         self.assertEqual([row["bytes"] for row in rows], [64000, 128000, 256000, 512000])
         for row in rows:
             self.assertEqual(set(row), {"bytes", "fp32", "bf16", "buckets"})
-        done = subprocess.run([BENCH, *command[command.index("allreduce"):]], capture_output=True, text=True, timeout=100)
-        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
-        self.assertIn("nothing to sum", done.stderr)
+
+    @unittest.skipUnless(mpirun(), "no MPI")
+    def test_allreduce_alone(self):
+        """NCCL on the one GPU that is there, without mpirun."""
+        out, counts = self.path("alone.json"), self.path("counts")
+        done = subprocess.run([BENCH, "allreduce", "--device", "cuda", "--max-mb", "1", "--rounds", "1", "--json", out],
+                              env={**os.environ, "CSC_FAKE_COUNTS": counts}, capture_output=True, text=True, timeout=100)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("1 GPU\n", done.stdout)
+        with open(out) as f:
+            rows = json.load(f)["sizes"]
+        self.assertEqual([row["bytes"] for row in rows], [64000, 128000, 256000, 512000])
+        self.assertTrue(all(row["fp32"]["seconds"] > 0 and row["fp32"]["bus_gb_s"] == 0 for row in rows), rows)
+        with open(counts) as f:
+            sums = dict(line.split() for line in f)["sums"]
+        self.assertEqual(int(sums), 3 * 3 * len(rows))  # fp32, bf16 and one bucket, two to warm up and one that counts
 
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_scale(self):
