@@ -34,7 +34,7 @@ fail:
 
 static void place(struct model *m)
 {
-    size_t scratch = 0;
+    size_t scratch = 0, most = 0;
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
     m->quotients = arena_take(&m->arena, m->csc_count * sizeof *m->quotients);
@@ -42,7 +42,9 @@ static void place(struct model *m)
     for (int i = 0; m->power && i < m->csc_count; i++) {
         csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
+        most = conv_in_count(&m->power[i]->shape) > most ? conv_in_count(&m->power[i]->shape) : most;
     }
+    m->vector = arena_take(&m->arena, most * sizeof *m->vector);
     m->lane_scratch = (scratch + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
     m->scratch = arena_take(&m->arena, m->lane_scratch * (m->device->ops->fork ? DEVICE_LANES : 1));
 }
@@ -292,6 +294,25 @@ enum status model_converge_step_sizes(struct model *m)
     m->eta_late = m->power != NULL;
     model_settle_step_sizes(m);
     model_step_sizes_changed(m);
+fail:
+    return status;
+}
+
+enum status model_measure_step_sizes(struct model *m, int share, int shares, float *eta)
+{
+    enum status status = STATUS_OK;
+    model_settle_step_sizes(m);
+    memset(eta, 0, m->csc_count * sizeof *eta);
+    for (int i = 0; m->power && i < m->nodes_count; i++) {
+        const struct node *node = &m->nodes[i];
+        if (node->kind != NODE_CSC || node->csc % shares != share)
+            continue;
+        struct csc_power copy = *m->power[node->csc];
+        m->device->ops->lincomb(m->device, 1, copy.vector, 0, copy.vector, m->vector, conv_in_count(&copy.shape));
+        copy.vector = m->vector;
+        TRY(csc_power_converge(&copy, m->weights + m->params[node->param].offset, m->scratch));
+        eta[node->csc] = copy.eta;
+    }
 fail:
     return status;
 }

@@ -71,6 +71,7 @@ struct model {
     struct arena arena;         /* device memory, bytes in arena.size */
     float *weights, *running;   /* (count), (running_count) */
     struct csc_power **power;   /* (csc_count); NULL if the step size is given */
+    float *vector;              /* device, room for any layer's: of model_measure_step_sizes */
     float *eta;                 /* (csc_count), host; model_settle_step_sizes first */
     bool eta_late;              /* the device has newer ones */
     float *numbers;             /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
@@ -104,6 +105,9 @@ void model_running_tensor(const struct model *model, int index, char name[80], s
 
 /* Power iteration of every CSC-layer to convergence, or `iterations` more; a given step size needs neither. */
 enum status model_converge_step_sizes(struct model *model);
+/* The same for an evaluation in the middle of training: the step sizes to which layers share, share + shares ... converge, 0 of
+ * the others, in eta (csc_count). They start from copies of training's vectors; the model stays as it is. */
+enum status model_measure_step_sizes(struct model *model, int share, int shares, float *eta);
 /* Queued only; eta comes to the host late. Where the device has lanes they are queued with the next training pass, beside it. */
 enum status model_advance_step_sizes(struct model *model, int iterations);
 /* What is due, at once. */

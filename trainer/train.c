@@ -35,7 +35,7 @@ enum status training_agree(struct training *t, enum status mine)
 /* ---- reports ---- */
 
 /* Training goes on where a line cannot be written, as on a full disk: the operator is told, once. */
-static enum status record(struct training *t, enum status written)
+enum status training_record(struct training *t, enum status written)
 {
     if (written == STATUS_IO && !t->metrics_fail)
         log_warn("%s: lines are lost until it can be written again", status_message());
@@ -97,7 +97,7 @@ static enum status write_step(struct training *t, const struct progress_numbers 
     slowest_s = busy[slowest];
     qsort(busy, (size_t)ranks, sizeof *busy, ascending);
     double exposed = t->interval.exposed_s;
-    TRY(record(t, metrics_write(
+    TRY(training_record(t, metrics_write(
                       t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
                       METRIC_INT("step", t->step), METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr),
                       METRIC_NUMBER("img_s", n->img_s), METRIC_NUMBER("data_wait", n->data_wait),
@@ -109,7 +109,7 @@ static enum status write_step(struct training *t, const struct progress_numbers 
                       METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
                       METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
                       METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
-    TRY(record(t, observer_step(t->observer, t->step, n)));
+    TRY(training_record(t, observer_step(t->observer, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
     free(columns);
@@ -145,59 +145,7 @@ fail:
     return status;
 }
 
-/* ---- evaluation and checkpoints ---- */
-
-/* With averaged weights where they are kept, as unit atoms. */
-static void swap_averages(struct training *t)
-{
-    struct model *m = t->model;
-    struct optimizer *o = t->optimizer;
-    float *weights = m->weights, *running = m->running;
-    m->weights = t->ema_weights;
-    m->running = o->ema_running;
-    t->ema_weights = weights;
-    o->ema_running = running;
-    model_weights_changed(m);
-}
-
-static enum status run_evaluation(struct training *t)
-{
-    enum status status = STATUS_OK;
-    struct evaluate_options options = { .total = dataset_samples(t->val_set), .progress = t->progress,
-                                        .watch = t->options.watch, .step = t->step };
-    bool averaged = t->ema_weights != NULL;
-    double before = training_clock();
-    if (averaged) {
-        t->device->ops->lincomb(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights, t->ema_weights,
-                                t->model->count);
-        swap_averages(t);
-        model_normalize(t->model);
-    }
-    status = evaluate(t->eval_net, t->config->eval.batch, t->model, t->val_loader, t->comm, &options, &t->last_eval);
-    if (averaged)
-        swap_averages(t);
-    TRY(training_agree(t, status));
-    t->interval.start_s += training_clock() - before; /* not training time */
-    t->eval_step = t->step;
-    t->top1 = t->last_eval.top1;
-    if (isnan(t->best_top1) || t->top1 > t->best_top1) {
-        t->best_top1 = t->top1;
-        t->best_step = t->step;
-    }
-    if (t->comm->rank == 0) {
-        const struct evaluation *e = &t->last_eval;
-        TRY(record(t, metrics_write(t->metrics, "eval", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
-                          METRIC_INT("step", t->step), METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
-                          METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
-                          METRIC_NUMBER("seconds", e->seconds))));
-        TRY(record(t, observer_evaluation(t->observer, t->step, e)));
-        log_info("step %lld: evaluation on %lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
-                 (long long)e->images, 100 * e->top1, 100 * e->top5, e->loss,
-                 t->best_step == t->step ? " (best so far)" : "");
-    }
-fail:
-    return status;
-}
+/* ---- checkpoints ---- */
 
 /* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. Rank 0. */
 static enum status take_result(struct training *t, bool wait, enum status *written)
@@ -212,7 +160,7 @@ static enum status take_result(struct training *t, bool wait, enum status *writt
         t->checkpoint_step = -1;
         return STATUS_OK;
     }
-    TRY(record(t, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step), METRIC_TEXT("path", r.path),
+    TRY(training_record(t, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step), METRIC_TEXT("path", r.path),
                                 METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
 fail:
     return status;
@@ -311,7 +259,7 @@ static enum status after_step(struct training *t)
     if (every(t->step, c->run.log_every) || t->step == t->total_steps)
         TRY(report_interval(t));
     if (t->val_set && epoch_ends && every(epochs, c->eval.every_epochs))
-        TRY(run_evaluation(t));
+        TRY(training_evaluate(t));
     if (epoch_ends && every(epochs, c->log.pictures_every_epochs))
         TRY(run_pictures(t));
     if (every(t->step, c->checkpoint.every_steps) || (epoch_ends && every(epochs, c->checkpoint.every_epochs)) ||
@@ -329,14 +277,14 @@ static enum status end(struct training *t, bool stopped)
 {
     enum status status = STATUS_OK;
     if (t->val_set && t->eval_step != t->step && !stopped)
-        TRY(run_evaluation(t));
+        TRY(training_evaluate(t));
     TRY(last_checkpoint(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
     progress_destroy(t->progress);
     t->progress = NULL;
     double seconds = t->trained_before_s + training_clock() - t->started_s;
-    TRY(record(t, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+    TRY(training_record(t, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
                       METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
                       METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
                       METRIC_NUMBER("seconds", seconds))));

@@ -1,4 +1,4 @@
-/* training.h - the parts of a run, shared by train.c, step.c, save.c, state.c and plan.c; not for others. */
+/* training.h - the parts of a run, shared by train.c, step.c, validate.c, save.c, state.c and plan.c; not for others. */
 #ifndef CSC_TRAINER_TRAINING_H
 #define CSC_TRAINER_TRAINING_H
 
@@ -113,6 +113,11 @@ enum status training_begin(struct training *t); /* the state to start from, on a
 
 /* train.c: the clock and sums of an interval between two log lines. */
 void training_start_interval(struct training *t);
+/* The outcome of a line of metrics or pictures: a full disk does not end a run. */
+enum status training_record(struct training *t, enum status written);
+
+/* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
+enum status training_evaluate(struct training *t);
 
 void training_finish(struct training *t);       /* zeros are fine */
 

@@ -135,6 +135,19 @@ class Emulated(RunTest):
                 self.same_runs("calls", "graphs", 6)
                 self.assertNotIn("call by call", done.stdout + done.stderr)
 
+    def test_evaluation_leaves_no_trace(self):
+        """Graphs that run between evaluations, whose step sizes converge on copies, do as in a run that never evaluates."""
+        extra = ["train.steps=5", "train.batch=40", "train.micro_batch=20", "checkpoint.every_steps=5", *BESIDE]
+        for ranks, environment in ((1, {}), (2, {"CSC_FAKE_GPUS": "2"})):
+            if ranks > 1 and not mpirun():
+                continue
+            self.run_on("cuda", "never", *extra, "data.val=none", ranks=ranks, **environment)
+            for batch in (20, 32):  # training's own net, and another one
+                with self.subTest(ranks=ranks, batch=batch):
+                    self.run_on("cuda", "often", *extra, f"eval.batch={batch}", ranks=ranks, **environment)
+                    self.assertEqual([m["step"] for m in self.metrics("often", "eval")], [4, 5])
+                    self.same_runs("never", "often", 5)
+
     def test_no_graphs(self):
         """What cannot be recorded is said once, and trains all the same."""
         changing = ["train.steps=3", "checkpoint.every_steps=3", "train.batch=4", "comm.timeout_s=200"]
