@@ -10,6 +10,7 @@
 static char program[32] = "csc";
 static int rank;
 static int size = 1;
+static bool info_to_stderr;
 static void (*before_line)(void *);
 static void *before_context;
 
@@ -43,6 +44,11 @@ static void step_aside(void)
         before_line(before_context);
 }
 
+void log_info_to_stderr(void)
+{
+    info_to_stderr = true;
+}
+
 void log_info(const char *format, ...)
 {
     if (rank != 0)
@@ -53,8 +59,9 @@ void log_info(const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     step_aside();
-    printf("%s\n", text);
-    fflush(stdout);
+    FILE *out = info_to_stderr ? stderr : stdout;
+    fprintf(out, "%s\n", text);
+    fflush(out);
 }
 
 void log_warn(const char *format, ...)

@@ -7,6 +7,9 @@
 /* program: "csc-train"; called again once rank and size are known. */
 void log_init(const char *program, int rank, int size);
 
+/* From now on log_info writes to standard error: standard output is for results. */
+void log_info_to_stderr(void);
+
 /* Standard output, rank 0 only; flushed. */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

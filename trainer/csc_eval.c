@@ -13,10 +13,8 @@ static enum status open_trained(struct eval *e)
 {
     enum status status = STATUS_OK;
     char *overrides[2] = { "csc.backward=unrolled", e->a.batch };
-    if (!e->a.threads[0])
-        setup_pin(e->comm, setup_cores(e->comm));
     TRY(trained_open(&e->trained, e->a.checkpoint, e->a.suite ? NULL : e->a.data, overrides, e->a.batch[0] ? 2 : 1,
-                     e->a.threads, setup_cores(e->comm)));
+                     &e->a.machine, e->comm));
     e->config = &e->trained.config;
     e->model = e->trained.model;
     e->imagenet = e->config->model.stem == CONFIG_STEM_IMAGENET;
@@ -93,6 +91,9 @@ fail:
 static enum status prepare(struct eval *e)
 {
     enum status status = STATUS_OK;
+    bool quiet = e->a.json && strcmp(e->a.json, "-") == 0; /* standard output is for the JSON alone */
+    if (quiet)
+        log_info_to_stderr();
     TRY(open_trained(e));
     TRY(net_create(&e->net, e->model, e->config->eval.batch, NET_INFERENCE));
     TRY(net_allocate(e->net));
@@ -106,7 +107,6 @@ static enum status prepare(struct eval *e)
     }
     if (!e->diagnostics || (e->a.logits && (!e->logits || !e->labels)))
         FAIL(STATUS_NOMEM, "out of memory for the results");
-    bool quiet = e->a.json && strcmp(e->a.json, "-") == 0; /* standard output is for the JSON alone */
     if (e->comm->rank == 0 && !quiet)
         TRY(progress_create(&e->progress, 0, 0, 1));
 fail:

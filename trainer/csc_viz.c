@@ -30,11 +30,12 @@ static const char usage[] =
     "  --truth FILE      truth.safetensors of csc-pack synth: count the true atoms that the first layer found\n"
     "  --json FILE       write the numbers as JSON (- for standard output)\n"
     "  --threads N       threads (default: the cores this process may use)\n"
+    "  --device cpu|cuda|auto   where to compute, in fp32; auto, the default: a GPU where there is one\n"
     "  --help, --version\n"
     "\n"
-    "exit codes: 0 done; 2 usage; 65 bad data; 71 out of memory; 74 I/O\n";
+    "exit codes: 0 done; 2 usage; 65 bad data; 69 the GPU was lost; 71 out of memory; 74 I/O\n";
 
-enum { DATA = 256, OUT, IMAGES, LIMIT, LAYER, NOISE, STEPS, LAMBDA, TRUTH, JSON, THREADS, HELP, VERSION };
+enum { DATA = 256, OUT, IMAGES, LIMIT, LAYER, NOISE, STEPS, LAMBDA, TRUTH, JSON, THREADS, DEVICE, HELP, VERSION };
 
 static const struct option options[] = {
     { "data", required_argument, NULL, DATA },     { "out", required_argument, NULL, OUT },
@@ -42,8 +43,8 @@ static const struct option options[] = {
     { "layer", required_argument, NULL, LAYER },   { "noise", required_argument, NULL, NOISE },
     { "steps", required_argument, NULL, STEPS },   { "lambda", required_argument, NULL, LAMBDA },
     { "truth", required_argument, NULL, TRUTH },   { "json", required_argument, NULL, JSON },
-    { "threads", required_argument, NULL, THREADS }, { "help", no_argument, NULL, HELP },
-    { "version", no_argument, NULL, VERSION },     { 0 },
+    { "threads", required_argument, NULL, THREADS }, { "device", required_argument, NULL, DEVICE },
+    { "help", no_argument, NULL, HELP },           { "version", no_argument, NULL, VERSION },     { 0 },
 };
 
 static enum status parse_count(const char *option, const char *text, int64_t most, int64_t *out)
@@ -69,7 +70,8 @@ static enum status parse_option(struct viz_arguments *a, int option, const char 
     case JSON: a->json = value; break;
     case STEPS: snprintf(a->steps, sizeof a->steps, "csc.steps=%s", value); break;
     case LAMBDA: snprintf(a->lambda, sizeof a->lambda, "csc.lambda=%s", value); break;
-    case THREADS: snprintf(a->threads, sizeof a->threads, "device.threads=%s", value); break;
+    case THREADS: snprintf(a->machine.threads, sizeof a->machine.threads, "device.threads=%s", value); break;
+    case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", value); break;
     case IMAGES:
         TRY(parse_count("images", value, 64, &count));
         a->images = (int)count;
@@ -158,13 +160,15 @@ static enum status prepare(struct viz *v, const struct comm *comm)
     enum status status = STATUS_OK;
     char *overrides[2];
     int count = 0;
+    if (v->a.json && strcmp(v->a.json, "-") == 0)
+        log_info_to_stderr();
     if (comm->size > 1)
         FAIL(STATUS_USAGE, "csc-viz is one process, not %d ranks", comm->size);
     if (v->a.steps[0])
         overrides[count++] = v->a.steps;
     if (v->a.lambda[0])
         overrides[count++] = v->a.lambda;
-    TRY(trained_open(&v->trained, v->a.path, v->a.data, overrides, count, v->a.threads, setup_cores(comm)));
+    TRY(trained_open(&v->trained, v->a.path, v->a.data, overrides, count, &v->a.machine, comm));
     int64_t samples = dataset_samples(v->trained.dataset);
     v->n = v->a.images = (int)(v->a.images < samples ? v->a.images : samples);
     v->size = v->trained.config.data.image_size;

@@ -20,7 +20,8 @@ enum { MOST_ATTACKS = 16 };
 
 struct eval_arguments {
     const char *checkpoint, *data, *json, *logits, *layers;
-    char threads[64], batch[64]; /* as overrides of the configuration; "" if not given */
+    struct trained_machine machine;
+    char batch[64];              /* as an override of the configuration; "" if not given */
     int64_t limit;               /* 0: all */
     uint64_t seed;
     bool fit, no_checks;

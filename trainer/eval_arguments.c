@@ -21,6 +21,8 @@ static const char usage[] =
     "  --limit N         only the first N images\n"
     "  --batch N         images at a time (default: the run's eval.batch)\n"
     "  --threads N       threads per rank (default: the cores this process may use)\n"
+    "  --device cpu|cuda|auto   where to compute; auto, the default: a GPU where there is one\n"
+    "  --precision fp32|tf32|bf16   (default: fp32, on a GPU too); tf32 on GPUs only, no bf16 with an adaptive lambda\n"
     "  --seed N          of corruptions and attacks (default: 1)\n"
     "\n"
     "noise and blur:\n"
@@ -42,16 +44,17 @@ static const char usage[] =
     "\n"
     "  --help, --version\n"
     "\n"
-    "exit codes: 0 done; 2 usage; 65 bad data; 71 out of memory; 74 I/O\n";
+    "exit codes: 0 done; 2 usage; 65 bad data; 69 the GPU was lost; 71 out of memory; 74 I/O\n";
 
-enum { DATA = 256, JSON, LOGITS, LIMIT, BATCH, THREADS, SEED, CORRUPTION, SUITE, FIT, LAMBDA, LAYERS, ATTACK, NO_CHECKS,
-       HELP, VERSION };
+enum { DATA = 256, JSON, LOGITS, LIMIT, BATCH, THREADS, DEVICE, PRECISION, SEED, CORRUPTION, SUITE, FIT, LAMBDA, LAYERS,
+       ATTACK, NO_CHECKS, HELP, VERSION };
 enum { MOST_LAMBDAS = 1000 };
 
 static const struct option options[] = {
     { "data", required_argument, NULL, DATA },       { "json", required_argument, NULL, JSON },
     { "logits", required_argument, NULL, LOGITS },   { "limit", required_argument, NULL, LIMIT },
     { "batch", required_argument, NULL, BATCH },     { "threads", required_argument, NULL, THREADS },
+    { "device", required_argument, NULL, DEVICE },   { "precision", required_argument, NULL, PRECISION },
     { "seed", required_argument, NULL, SEED },       { "corruption", required_argument, NULL, CORRUPTION },
     { "suite", required_argument, NULL, SUITE },     { "fit-lambda", no_argument, NULL, FIT },
     { "lambda", required_argument, NULL, LAMBDA },   { "layers", required_argument, NULL, LAYERS },
@@ -148,7 +151,9 @@ static enum status take_option(struct eval_arguments *a, int option)
         a->limit = number;
         break;
     case BATCH: snprintf(a->batch, sizeof a->batch, "eval.batch=%s", optarg); break;
-    case THREADS: snprintf(a->threads, sizeof a->threads, "device.threads=%s", optarg); break;
+    case THREADS: snprintf(a->machine.threads, sizeof a->machine.threads, "device.threads=%s", optarg); break;
+    case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", optarg); break;
+    case PRECISION: snprintf(a->machine.precision, sizeof a->machine.precision, "device.precision=%s", optarg); break;
     case SEED:
         TRY(take_number("seed", optarg, 0, &number));
         a->seed = (uint64_t)number;

@@ -178,6 +178,8 @@ static json_t *attacks_json(const struct eval *e)
 static void add_parts(const struct eval *e, json_t *root)
 {
     int cells;
+    json_object_set_new(root, "device", json_string(e->trained.device->ops->name));
+    json_object_set_new(root, "precision", json_string(precision_name(e->trained.device->precision)));
     mean_corrupted(e, 0, &cells);
     if (e->cells_count > 1) {
         json_t *results = json_array();
@@ -255,8 +257,9 @@ static void print_first(const struct eval *e)
     struct share_interval i = interval_of(r);
     printf("%s, step %lld%s\n", e->trained.checkpoint->path, (long long)e->trained.checkpoint->state.step,
            e->trained.averaged ? ", averaged weights" : "");
-    printf("%lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f (%.0f img/s)\n", (long long)r->images, 100 * r->top1,
-           100 * r->top5, r->loss, (double)r->images / (r->seconds > 0 ? r->seconds : 1));
+    printf("%lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f (%.0f img/s, %s, %s)\n", (long long)r->images,
+           100 * r->top1, 100 * r->top5, r->loss, (double)r->images / (r->seconds > 0 ? r->seconds : 1),
+           e->trained.device->ops->name, precision_name(e->trained.device->precision));
     printf("  95%% interval of top-1 %.2f%% to %.2f%%; mean confidence %.2f%%, calibration error %.2f%%\n", 100 * i.low,
            100 * i.high, 100 * tally_confidence(&e->tally), 100 * e->cells[0].calibration_error);
     for (int l = 0; l < e->model->csc_count; l++)

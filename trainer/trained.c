@@ -9,22 +9,27 @@
 enum { MOST_OVERRIDES = 16 };
 
 /* The run's configuration, with what belongs to this machine decided anew. */
-static enum status read_config(struct trained *t, const char *path, char *const *overrides, int count, const char *threads, int cores)
+static enum status read_config(struct trained *t, const char *path, char *const *overrides, int count,
+                               const struct trained_machine *machine, const struct comm *comm)
 {
     enum status status = STATUS_OK;
     char found[PATH_MAX];
-    char all_threads[64] = "device.threads=auto";
-    char *all[MOST_OVERRIDES] = { all_threads, "data.workers=auto", "device.kind=cpu", "device.precision=fp32" };
+    struct trained_machine used = *machine;
+    char *all[MOST_OVERRIDES] = { used.threads[0] ? used.threads : "device.threads=auto",
+                                  used.kind[0] ? used.kind : "device.kind=auto",
+                                  used.precision[0] ? used.precision : "device.precision=fp32", "data.workers=auto" };
     int own = 4;
     if (own + count > MOST_OVERRIDES)
         FAIL(STATUS_BUG, "%d overrides", count);
-    if (threads[0])
-        snprintf(all_threads, sizeof all_threads, "%s", threads);
     memcpy(all + own, overrides, count * sizeof *overrides);
     TRY(checkpoint_locate(path, found));
     TRY(checkpoint_open(&t->checkpoint, found));
     TRY(config_parse(&t->config, t->checkpoint->path, t->checkpoint->config, strlen(t->checkpoint->config), all, own + count));
-    TRY(config_resolve(&t->config, &(struct config_facts){ .classes = t->config.model.classes, .ranks = 1, .cores = cores }));
+    struct config_facts facts = { .classes = t->config.model.classes, .ranks = 1, .cores = setup_cores(comm),
+                                  .cuda = setup_finds_gpu(&t->config, comm->local_rank) };
+    TRY(config_resolve(&t->config, &facts));
+    if (t->config.device.kind != CONFIG_DEVICE_CUDA && !machine->threads[0])
+        setup_pin(comm, t->config.device.threads);
 fail:
     return status;
 }
@@ -68,12 +73,12 @@ fail:
 }
 
 enum status trained_open(struct trained *t, const char *path, const char *data, char *const *overrides, int count,
-                         const char *threads, int cores)
+                         const struct trained_machine *machine, const struct comm *comm)
 {
     enum status status = STATUS_OK;
     *t = (struct trained){ 0 };
-    TRY(read_config(t, path, overrides, count, threads, cores));
-    TRY(setup_device(&t->device, &t->config, 0));
+    TRY(read_config(t, path, overrides, count, machine, comm));
+    TRY(setup_device(&t->device, &t->config, comm->local_rank));
     if (data) {
         TRY(dataset_open(&t->dataset, data));
         TRY(setup_check_dataset(&t->config, t->dataset, data));

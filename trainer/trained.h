@@ -2,6 +2,7 @@
 #ifndef CSC_TRAINER_TRAINED_H
 #define CSC_TRAINER_TRAINED_H
 
+#include "comm/comm.h"
 #include "data/dataset.h"
 #include "layers/net.h"
 #include "trainer/checkpoint.h"
@@ -11,16 +12,22 @@ struct trained {
     struct checkpoint *checkpoint;
     struct config config;
     struct dataset *dataset;
-    struct device *device;  /* the CPU, in fp32 */
+    struct device *device;
     struct model *model;
     bool averaged;          /* its weights are the run's averages */
 };
 
-/* path: a checkpoint, or a run: its best. data: a dataset, or NULL for none. overrides: of the run's configuration, as on a command line, but not
- * of what belongs to the machine. threads: "device.threads=4", or "" for one per core.
- * Weights are the averages where the run kept them; step sizes are converged. On failure *trained is finished. */
+/* Where to compute, as overrides of the configuration: "device.threads=4". Empty: one thread per core, a GPU where there
+ * is one (device.kind=auto), and fp32 on both. */
+struct trained_machine {
+    char threads[64], kind[64], precision[64];
+};
+
+/* path: a checkpoint, or a run: its best. data: a dataset, or NULL for none. overrides: of the run's configuration, as on
+ * a command line, but not of what belongs to the machine. comm: its ranks share this host's cores and take its GPUs in
+ * turn. Weights are the averages where the run kept them; step sizes are converged. On failure *trained is finished. */
 enum status trained_open(struct trained *trained, const char *path, const char *data, char *const *overrides, int count,
-                         const char *threads, int cores);
+                         const struct trained_machine *machine, const struct comm *comm);
 void trained_finish(struct trained *trained); /* zeros are fine */
 
 #endif

@@ -16,7 +16,8 @@ struct viz_arguments {
     int images;                     /* shown */
     int64_t limit;                  /* measured */
     double noise;                   /* of the noisy input that is shown: standard deviation, of values in 0..1 */
-    char steps[64], lambda[64], threads[64]; /* overrides of the configuration, or "" */
+    struct trained_machine machine;
+    char steps[64], lambda[64];     /* overrides of the configuration, or "" */
 };
 
 /* Of one noise level, in dB against the clean images: the noisy ones, A z of them, and a A z (see explain.h). */

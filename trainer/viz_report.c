@@ -226,8 +226,9 @@ enum status viz_write_json(const struct viz *v)
     enum status status = STATUS_OK;
     char *text = NULL;
     json_t *numbers = numbers_json(v);
-    json_t *root = json_pack("{s:s, s:I, s:s, s:I, s:i, s:f, s:b, s:o}", "checkpoint", v->trained.checkpoint->path, "step",
-                             (json_int_t)v->trained.checkpoint->state.step, "data", v->a.data, "images", (json_int_t)v->measured,
+    json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:i, s:f, s:b, s:o}", "checkpoint", v->trained.checkpoint->path,
+                             "step", (json_int_t)v->trained.checkpoint->state.step, "data", v->a.data, "device",
+                             v->trained.device->ops->name, "images", (json_int_t)v->measured,
                              "fista_steps", v->trained.config.csc.steps, "lambda", v->trained.config.csc.lambda, "averaged_weights",
                              v->trained.averaged, "layers", layers_json(v));
     if (!numbers || !root || json_object_update(root, numbers) != 0)

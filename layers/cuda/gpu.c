@@ -38,8 +38,8 @@ static enum status arena_on_gpu(struct device *device, struct arena *arena)
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         cudaMemGetInfo(&there, &all);
-        FAIL(STATUS_NOMEM, "the GPU has %.1f of %.1f GB free, but %.1f are needed: lower train.micro_batch", 1e-9 * there,
-             1e-9 * all, 1e-9 * arena->used);
+        FAIL(STATUS_NOMEM, "the GPU has %.1f of %.1f GB free, but %.1f are needed: "
+             "lower train.micro_batch (csc-eval: --batch)", 1e-9 * there, 1e-9 * all, 1e-9 * arena->used);
     }
     if (error == cudaSuccess)
         error = cudaMemsetAsync(arena->memory, 0, arena->used, of(device)->stream);
