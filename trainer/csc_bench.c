@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/affinity.h"
+#include "base/arguments.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/bench.h"
@@ -118,6 +119,7 @@ static enum status run(int argc, char **argv)
 {
     enum status status = STATUS_OK;
     const struct bench_command *command = NULL;
+    TRY(arguments_check(argv));
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-bench --help lists them");
     if (!strcmp(argv[1], "--version")) {

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/affinity.h"
+#include "base/arguments.h"
 #include "base/log.h"
 #include "data/index.h"
 #include "trainer/pack_command.h"
@@ -260,6 +261,7 @@ static enum status run(int argc, char **argv)
         .synth = { .images = 5000, .classes = 10, .size = 32, .noise = 0.1, .seed = 1 },
     };
     const struct subcommand *subcommand = NULL;
+    TRY(arguments_check(argv));
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-pack --help lists them");
     if (!strcmp(argv[1], "--version")) {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/affinity.h"
+#include "base/arguments.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/setup.h"
@@ -97,6 +98,7 @@ static enum status parse_arguments(int argc, char **argv, struct viz_arguments *
     enum status status = STATUS_OK;
     int option;
     *a = (struct viz_arguments){ .images = 8, .limit = 64, .noise = 0.1 };
+    TRY(arguments_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
         switch (option) {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arguments.h"
 #include "trainer/eval.h"
 
 static const char usage[] =
@@ -196,6 +197,7 @@ enum status eval_parse_arguments(int argc, char **argv, struct eval_arguments *a
     a->lambdas = calloc(MOST_LAMBDAS, sizeof *a->lambdas);
     if (!a->lambdas)
         FAIL(STATUS_NOMEM, "out of memory");
+    TRY(arguments_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         if (option == HELP || option == VERSION) {

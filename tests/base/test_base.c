@@ -7,6 +7,7 @@
 
 #include "base/affinity.h"
 #include "base/arena.h"
+#include "base/arguments.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/philox.h"
@@ -163,8 +164,22 @@ static void check_affinity(void)
     CHECK(sum == (whole && cores >= 4 ? cores : 0), "halves of %d and both %d cores", cores, sum);
 }
 
+/* What no shell has expanded is refused, but not what only looks like it. */
+static void check_arguments(void)
+{
+    char *plain[] = { "csc", "run.dir=~/x", "./~", "a$", "a~", "-x", "--json", "$", "--lambda=0:1:5", "run.on=$HOME", NULL };
+    static char *const refused[] = { "~", "~/x", "~user/x", "$HOME/x", "/scratch/$USER", "${A}", "--json=~/x", "--out=/$X/y" };
+    setenv("POSIXLY_CORRECT", "1", 1);
+    CHECK(arguments_check(plain) == STATUS_OK && !getenv("POSIXLY_CORRECT"), "%s", status_message());
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char *words[] = { "csc", refused[i], NULL };
+        CHECK(arguments_check(words) == STATUS_USAGE && strstr(status_message(), refused[i]), "%s", refused[i]);
+    }
+}
+
 int main(void)
 {
+    check_arguments();
     check_affinity();
     check_status();
     check_philox();
