@@ -21,6 +21,7 @@ import fnmatch
 import json
 import math
 import os
+import pickle
 import re
 import struct
 import sys
@@ -366,6 +367,8 @@ def load_weights(net, tensors, path):
     for name, tensor in net.state_dict().items():
         if name in own and tensor.shape != tensors[name].shape:
             raise Problem(f"{path}: '{name}' is {tuple(tensors[name].shape)}, the network's is {tuple(tensor.shape)}")
+        if name in own and not torch.isfinite(tensors[name]).all():
+            raise Problem(f"{path}: '{name}' holds values that are not finite: no network can go on from it")
     net.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
     net.normalize_atoms()
 
@@ -400,11 +403,17 @@ def read_weights(path, trust=False):
     """name -> tensor, from .safetensors or from a PyTorch file (.pth, .pth.tar), bare or under `state_dict`."""
     if path.endswith(".safetensors"):
         return read_safetensors(path)
+    with open(path, "rb") as file:
+        packed = file.read(1) in (b"P", b"\x80")  # a zip archive or a pickle, as PyTorch writes them
     try:
         found = torch.load(path, map_location="cpu", weights_only=not trust)
     except Exception as error:  # pickle, zip and PyTorch raise what they like
-        hint = "" if trust else "; if you trust its author, --trust lets it run what code it holds"
-        raise Problem(f"{path}: {str(error).splitlines()[0]}{hint}") from None
+        reason = (str(error).split("WeightsUnpickler error: ")[-1].strip() or "cut short").splitlines()[0]
+        if not packed:
+            reason = "not a file of PyTorch's, nor .safetensors"
+        refused = packed and not trust and isinstance(error, pickle.UnpicklingError) and re.match("Unsupported|Trying", reason)
+        hint = "; if you trust its author, --trust lets it run what code it holds" if refused else ""
+        raise Problem(f"{path}: {reason}{hint}") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
@@ -490,7 +499,7 @@ def export_onnx(net, path, opset=13):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="csc-train's networks in PyTorch", epilog="exit codes: 0 done; 2 usage; 65 bad data")
+    parser = argparse.ArgumentParser(description="csc-train's networks in PyTorch", epilog="exit codes: 0 done; 2 usage; 65 bad data; 74 input or output failed")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("convert", help="weights of the published code or of torchvision into .safetensors for model.init_from")
     one.add_argument("weights", help=".pth, .pth.tar or .safetensors")
@@ -521,9 +530,13 @@ def main():
         else:
             export_onnx(load(a.checkpoint), a.out, a.opset)
             print(f"{a.out}: written")
-    except (Problem, OSError) as problem:
+    except Problem as problem:
         print(f"csc_torch.py: error: {problem}", file=sys.stderr)
         return 65
+    except OSError as problem:
+        where = f"{problem.filename}: " if problem.filename else ""
+        print(f"csc_torch.py: error: {where}{problem.strerror or problem}", file=sys.stderr)
+        return 74
     return 0
 
 

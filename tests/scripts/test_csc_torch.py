@@ -274,6 +274,18 @@ class Torch(unittest.TestCase):
             self.assertIn(part, self.command(sys.executable, SCRIPT, *words, code=65).stderr)
         self.command(sys.executable, SCRIPT, "--nonsense", code=2)
 
+    def test_trust_is_advised_where_it_helps(self):
+        torch.save({"w": torch.zeros(100), "options": argparse.Namespace(lr=1)}, self.path("code.pth"))
+        with open(self.path("code.pth"), "rb") as whole, open(self.path("cut.pth"), "wb") as cut:
+            cut.write(whole.read()[:300])
+        with open(self.path("empty.pth"), "wb"):
+            pass
+        for name, code, advised in (("code.pth", 65, True), ("cut.pth", 65, False), ("empty.pth", 65, False),
+                                    ("absent.pth", 74, False)):
+            done = self.command(sys.executable, SCRIPT, "convert", self.path(name), self.path("x"), code=code)
+            self.assertEqual("--trust" in done.stderr, advised, done.stderr)
+            self.assertIn(name, done.stderr)
+
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
