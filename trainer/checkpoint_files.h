@@ -29,6 +29,8 @@ bool checkpoint_parse_manifest(const char *text, struct checkpoint_manifest *man
 /* Writes MANIFEST over the files that lie in folder. parts 0: the optimizer state is one file, hashed here like the rest. Else
  * its parts have these sums; only their lengths are looked at. */
 enum status checkpoint_write_manifest(const char *folder, const struct checkpoint_sum *sums, int parts);
+/* Whether a file of the checkpoint is not there, as opposed to one that cannot be read. */
+bool checkpoint_lacks_file(const char *folder);
 enum status checkpoint_read_manifest(const char *folder, struct checkpoint_manifest *manifest);
 
 enum status checkpoint_write_state(const char *folder, const struct checkpoint_state *state);

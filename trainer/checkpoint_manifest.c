@@ -134,6 +134,30 @@ fail:
     return status;
 }
 
+static bool is_absent(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    struct stat info;
+    bool joined = checkpoint_join(path, folder, name) == STATUS_OK;
+    return joined && lstat(path, &info) != 0 && errno == ENOENT;
+}
+
+bool checkpoint_lacks_file(const char *folder)
+{
+    struct checkpoint_manifest expected;
+    char name[CHECKPOINT_NAME];
+    struct status_record record;
+    status_save(&record);
+    bool lacks = is_absent(folder, CHECKPOINT_MANIFEST);
+    bool known = !lacks && checkpoint_read_manifest(folder, &expected) == STATUS_OK;
+    for (int i = 0; known && !lacks && i < expected.parts + BESIDE_PARTS; i++) {
+        file_name(name, i, expected.parts);
+        lacks = is_absent(folder, name);
+    }
+    status_restore(&record);
+    return lacks;
+}
+
 enum status checkpoint_verify(const char *folder)
 {
     enum status status = STATUS_OK;

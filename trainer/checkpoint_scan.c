@@ -71,9 +71,23 @@ fail:
     return status;
 }
 
-/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, and forgotten; other
- * failures are returned. */
-static enum status examine(const char *run, int64_t step, bool say, bool *good, double *top1)
+/* After a failure to examine it: whether the checkpoint could not be read, which says nothing about what is in it. */
+static bool is_unreadable(enum status status, const char *path)
+{
+    return status == STATUS_IO && !checkpoint_lacks_file(path);
+}
+
+/* Of checkpoints none of which is good. */
+static enum status refuse_all(const char *run, int count, int unreadable)
+{
+    if (unreadable == count)
+        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: none of its %d checkpoints can be read", run, count);
+    return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: none of its %d checkpoints is whole", run, count);
+}
+
+/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, counted if it lies in reading
+ * only, and forgotten; other failures are returned. */
+static enum status examine(const char *run, int64_t step, bool say, bool *good, double *top1, int *unreadable)
 {
     enum status status = STATUS_OK;
     struct checkpoint_state state = { 0 };
@@ -85,6 +99,7 @@ static enum status examine(const char *run, int64_t step, bool say, bool *good, 
     json_decref(state.extra);
     if (status != STATUS_DATA && status != STATUS_IO)
         return status;
+    *unreadable += is_unreadable(status, path);
     if (say)
         log_warn("checkpoint passed over: %s", status_message());
     status_clear();
@@ -97,20 +112,20 @@ enum status checkpoint_scan(const char *run, char path[PATH_MAX])
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
-    int count;
+    int count, unreadable = 0;
     path[0] = 0;
     TRY(checkpoint_steps(run, &steps, &count));
     for (int i = 0; i < count; i++) {
         bool good;
         double top1;
-        TRY(examine(run, steps[i], true, &good, &top1));
+        TRY(examine(run, steps[i], true, &good, &top1, &unreadable));
         if (!good)
             continue;
         TRY(step_path(path, run, steps[i]));
         break;
     }
     if (count && !path[0])
-        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole", run, count);
+        TRY(refuse_all(run, count, unreadable));
 fail:
     free(steps);
     return status;
@@ -171,13 +186,13 @@ enum status checkpoint_set_aside(const char *run, int64_t step)
     enum status status = STATUS_OK;
     char folder[PATH_MAX];
     int64_t *steps = NULL;
-    int count;
+    int count, unreadable = 0;
     TRY(checkpoint_join(folder, run, "checkpoints"));
     TRY(checkpoint_steps(run, &steps, &count));
     for (int i = 0; i < count && steps[i] > step; i++) {
         bool good;
         double top1;
-        TRY(examine(run, steps[i], false, &good, &top1));
+        TRY(examine(run, steps[i], false, &good, &top1, &unreadable));
         if (good)
             TRY(set_one_aside(folder, steps[i]));
     }
@@ -202,19 +217,21 @@ static double claimed_top1(const char *run, int64_t step)
 }
 
 /* The index of the best by top1 that verifies (the newest of equals), -1 if none was evaluated; and of the newest that
- * verifies, -1 if none does. Only those in question are read whole. */
-static enum status survey(const char *run, const int64_t *steps, int count, int *best, int *newest)
+ * verifies, -1 if none does; then *unreadable of them could not be read. Only those in question are read whole. */
+static enum status survey(const char *run, const int64_t *steps, int count, int *best, int *newest, int *unreadable)
 {
     enum status status = STATUS_OK;
     bool good = false;
+    int again = 0;
     double ignored, *top1 = malloc((size_t)count * sizeof *top1 + 1);
     if (!top1)
         FAIL(STATUS_NOMEM, "%s: out of memory", run);
     *best = *newest = -1;
+    *unreadable = 0;
     for (int i = 0; i < count; i++)
         top1[i] = claimed_top1(run, steps[i]);
     for (int i = 0; i < count && *newest < 0; i++) {
-        TRY(examine(run, steps[i], false, &good, &ignored));
+        TRY(examine(run, steps[i], false, &good, &ignored, unreadable));
         if (good)
             *newest = i;
     }
@@ -225,7 +242,7 @@ static enum status survey(const char *run, const int64_t *steps, int count, int 
                 *best = i;
         if (*best < 0)
             break;
-        TRY(examine(run, steps[*best], false, &good, &ignored));
+        TRY(examine(run, steps[*best], false, &good, &ignored, &again));
         top1[*best] = good ? top1[*best] : NAN;
     }
 fail:
@@ -237,7 +254,7 @@ enum status checkpoint_locate(const char *path, char found[PATH_MAX])
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
-    int count, best, newest;
+    int count, best, newest, unreadable;
     TRY(checkpoint_join(found, path, CHECKPOINT_MANIFEST));
     if (file_exists(found)) {
         snprintf(found, PATH_MAX, "%s", path);
@@ -246,9 +263,9 @@ enum status checkpoint_locate(const char *path, char found[PATH_MAX])
     TRY(checkpoint_steps(path, &steps, &count));
     if (!count)
         FAIL(STATUS_IO, "%s: neither a checkpoint nor a run that has one", path);
-    TRY(survey(path, steps, count, &best, &newest));
+    TRY(survey(path, steps, count, &best, &newest, &unreadable));
     if (newest < 0)
-        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole", path, count);
+        TRY(refuse_all(path, count, unreadable));
     TRY(step_path(found, path, steps[best >= 0 ? best : newest]));
 fail:
     free(steps);
@@ -275,10 +292,10 @@ enum status checkpoint_retain(const char *run, int keep)
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
-    int count, best, newest;
+    int count, best, newest, unreadable;
     TRY(checkpoint_steps(run, &steps, &count));
     if (count > keep) {
-        TRY(survey(run, steps, count, &best, &newest));
+        TRY(survey(run, steps, count, &best, &newest, &unreadable));
         for (int i = count - 1; i >= keep; i--)
             if (i != best && i != newest)
                 TRY(delete_step(run, steps[i]));
@@ -356,7 +373,7 @@ static void measure(const char *folder, int64_t *bytes, char date[32])
         closedir(list);
 }
 
-static enum status print_row(const char *run, int64_t step, bool best, bool *good)
+static enum status print_row(const char *run, int64_t step, bool best, int *damaged, int *unreadable)
 {
     enum status status = STATUS_OK;
     struct checkpoint_state state = { 0 };
@@ -366,12 +383,14 @@ static enum status print_row(const char *run, int64_t step, bool best, bool *goo
     status = checkpoint_examine(path, &state);
     if (status != STATUS_OK && status != STATUS_DATA && status != STATUS_IO)
         return status;
-    *good = status == STATUS_OK;
+    bool good = status == STATUS_OK, read = !is_unreadable(status, path);
+    *unreadable += !read;
+    *damaged += read && !good;
     measure(path, &bytes, date);
-    if (*good && isfinite(state.top1))
+    if (good && isfinite(state.top1))
         snprintf(top1, sizeof top1, "%.4f", state.top1);
     printf("%c %08lld  %-19s  %12lld  %-6s  %s\n", best ? '*' : ' ', (long long)step, date, (long long)bytes, top1,
-           *good ? "ok" : status_message());
+           good ? "ok" : status_message());
     json_decref(state.extra);
     status_clear();
     status = STATUS_OK;
@@ -383,7 +402,7 @@ enum status checkpoint_list(const char *run)
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
-    int count, best, newest, damaged = 0;
+    int count, best, newest, damaged = 0, unreadable = 0;
     if (!file_is_folder(run))
         FAIL(STATUS_IO, "%s: no such run", run);
     TRY(checkpoint_steps(run, &steps, &count));
@@ -391,16 +410,16 @@ enum status checkpoint_list(const char *run)
         printf("%s: no checkpoints\n", run);
         goto fail;
     }
-    TRY(survey(run, steps, count, &best, &newest));
+    TRY(survey(run, steps, count, &best, &newest, &unreadable));
+    unreadable = 0;
     printf("  step      date                        bytes  top1    status (* best)\n");
-    for (int i = 0; i < count; i++) {
-        bool good = false;
-        TRY(print_row(run, steps[i], i == best, &good));
-        damaged += !good;
-    }
+    for (int i = 0; i < count; i++)
+        TRY(print_row(run, steps[i], i == best, &damaged, &unreadable));
     fflush(stdout);
     if (damaged)
         FAIL(STATUS_DATA, "%s: %d of %d checkpoints damaged", run, damaged, count);
+    if (unreadable)
+        FAIL(STATUS_IO, "%s: %d of %d checkpoints cannot be read", run, unreadable, count);
 fail:
     free(steps);
     return status;

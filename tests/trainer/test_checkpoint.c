@@ -508,6 +508,29 @@ static void check_list(void)
     CHECK(strstr(text, "config.yaml: damaged: XXH64") && strstr(text, "  00000001"), "%s", text);
 }
 
+/* What cannot be read says nothing about what is in it: 74, not 65. A link to itself cannot be read by root either. */
+static void check_unreadable(void)
+{
+    char text[8192], path[PATH_MAX];
+    new_run("unreadable");
+    mkdir(run, 0777);
+    write_step(1, 0.25);
+    write_step(2, 0.75);
+    unlink(in_step(2, names[3]));
+    if (symlink(names[3], in_step(2, names[3])) != 0)
+        abort();
+    CHECK(list(text, sizeof text) == STATUS_IO && strstr(text, "* 00000001"), "%s", text);
+    CHECK(checkpoint_scan(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
+    unlink(in_step(1, names[3]));
+    CHECK(list(text, sizeof text) == STATUS_DATA, "one lacks a file: %s", text);
+    CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "is whole"), "%s", status_message());
+    if (symlink(names[3], in_step(1, names[3])) != 0)
+        abort();
+    CHECK(checkpoint_scan(run, path) == STATUS_IO && strstr(status_message(), "none of its 2 checkpoints can be read"), "%s",
+          status_message());
+    CHECK(checkpoint_locate(run, path) == STATUS_IO, "%s", status_message());
+}
+
 int main(void)
 {
     folder_make();
@@ -525,6 +548,7 @@ int main(void)
     check_full_disk();
     check_killed_writer();
     check_list();
+    check_unreadable();
     folder_remove();
     return check_done("checkpoint");
 }
