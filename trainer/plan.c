@@ -40,6 +40,7 @@ static enum status check_data(struct training *t)
         FAIL(STATUS_USAGE, "train.batch: %d is more than the %lld images of %s", c->train.batch,
              (long long)dataset_samples(t->train_set), c->data.train);
     t->total_steps = c->train.steps > 0 ? c->train.steps : c->train.epochs * t->steps_per_epoch;
+    TRY(schedule_check(c, t->total_steps, t->steps_per_epoch, t->comm->rank == 0));
     t->micro_batches = c->train.batch / c->train.micro_batch;
     t->share = t->micro_batches / t->comm->size;
 fail:
@@ -112,6 +113,20 @@ fail:
     return status;
 }
 
+/* Over one value per channel batch norm gives its bias, whatever the image: nothing behind it can learn. */
+static void warn_single_values(const struct training *t)
+{
+    for (int i = 0; i < t->model->nodes_count; i++) {
+        const struct node *node = &t->model->nodes[i];
+        const struct edge *e = &t->model->edges[node->out];
+        if (node->kind != NODE_NORM || (int64_t)e->h * e->w * t->config->train.micro_batch > 1)
+            continue;
+        log_warn("%s: batch norm sees one value per channel (1x1 pixels, train.micro_batch 1), so the network cannot learn: "
+                 "raise train.micro_batch or data.image_size", node->name);
+        return;
+    }
+}
+
 /* Rank 0 goes first: what it measures and chooses, the others take over. In deterministic mode nothing is measured: the
  * bits of two runs must be the same too. */
 enum status training_plan_nets(struct training *t)
@@ -120,6 +135,8 @@ enum status training_plan_nets(struct training *t)
     if (!t->config->run.deterministic)
         t->device->tuned = t->tuned;
     TRY(training_agree(t, t->comm->rank == 0 ? create_nets(t) : STATUS_OK));
+    if (t->comm->rank == 0)
+        warn_single_values(t);
     TRY(training_share_tuned(t));
     TRY(training_agree(t, t->comm->rank != 0 ? create_nets(t) : STATUS_OK));
     TRY(training_check_tuned(t));

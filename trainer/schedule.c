@@ -3,6 +3,8 @@
 
 #include <math.h>
 
+#include "base/log.h"
+
 void schedule_init(struct schedule *schedule, const struct config *config, int64_t total_steps,
                    int64_t steps_per_epoch)
 {
@@ -23,6 +25,24 @@ void schedule_init(struct schedule *schedule, const struct config *config, int64
         .milestones = config->train.schedule.milestones,
         .milestones_count = config->train.schedule.milestones_count,
     };
+}
+
+enum status schedule_check(const struct config *config, int64_t total_steps, int64_t steps_per_epoch, bool say)
+{
+    enum status status = STATUS_OK;
+    double warmup = config->train.schedule.warmup_epochs, epochs = (double)total_steps / (double)steps_per_epoch;
+    int count = config->train.schedule.milestones_count;
+    if (warmup > epochs)
+        FAIL(STATUS_USAGE, "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, are %.3g "
+             "epochs", warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
+    for (int i = 0; say && i < count; i++)
+        if (config->train.schedule.milestones[i] >= epochs) {
+            log_warn("train.schedule.milestones: %g is not before the end of this run of %.3g epochs (%lld steps): the rate "
+                     "stays as it is", config->train.schedule.milestones[i], epochs, (long long)total_steps);
+            break;
+        }
+fail:
+    return status;
 }
 
 static double step_lr(const struct schedule *s, double t)
