@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/arguments.h"
 #include "base/file.h"
 #include "trainer/config_table.h"
 
@@ -75,8 +76,7 @@ enum status config_check_text(const struct config_source *source, const char *te
 {
     char place[CONFIG_PLACE];
     int line = 1, column = 1;
-    size_t start = lines && bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* a byte order mark */
-    for (size_t at = start, length; at < bytes; at += length) {
+    for (size_t at = 0, length; at < bytes; at += length) {
         int32_t c = decode((const unsigned char *)text + at, bytes - at, &length);
         config_place(source, lines ? line : 0, column, place);
         if (c < 0)
@@ -146,16 +146,11 @@ fail:
 
 static enum status unknown_override(const struct config_source *source, const char *name)
 {
-    char place[CONFIG_PLACE], hint[128] = "", section[64] = "";
-    const char *dot = strrchr(name, '.');
-    if (dot)
-        snprintf(section, sizeof section, "%.*s", (int)(dot - name), name);
+    char place[CONFIG_PLACE], hint[128] = "";
     if (config_is_section(name))
         snprintf(hint, sizeof hint, " (it is a section; give %s.KEY=VALUE)", name);
-    else if (dot && config_is_section(section))
-        config_suggest(section, dot + 1, hint, sizeof hint);
     else
-        config_suggest("", dot ? section : name, hint, sizeof hint);
+        config_suggest_key(name, hint, sizeof hint);
     return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: unknown key '%.64s'%s",
                          config_place(source, 0, 0, place), name, hint);
 }
@@ -264,6 +259,61 @@ static enum status check_train(const struct config *config)
     return check_schedule(config);
 }
 
+/* ---- where the run lies ---- */
+
+/* The folder `name` beside `folder`; the caller frees it. NULL if out of memory. */
+static char *beside(const char *folder, const char *name)
+{
+    size_t length = strlen(folder);
+    while (length > 1 && folder[length - 1] == '/')
+        length--;
+    size_t parent = length; /* up to and with the slash before the last part */
+    while (parent && folder[parent - 1] != '/')
+        parent--;
+    size_t last = length - parent;
+    bool dots = (last == 1 || last == 2) && strncmp(folder + parent, "..", last) == 0; /* what is before them is no parent */
+    char *path = NULL;
+    int made = dots ? asprintf(&path, "%.*s/../%s", (int)length, folder, name)
+                    : asprintf(&path, "%.*s%s", (int)parent, folder, name);
+    return made < 0 ? NULL : path;
+}
+
+/* Without a run.dir on the command line: the folder of a run whose config.yaml is read (`home`), wherever it was when that was
+ * written; and a run.name on the command line names the folder too. */
+static enum status place_run(struct config *config, const char *home)
+{
+    enum status status = STATUS_OK;
+    char *dir = NULL;
+    bool renamed = config->where[config_key_find("run.name")].override && config->run.name;
+    const char *folder = home ? home : config->run.dir;
+    if (config->where[config_key_find("run.dir")].override || !folder || !(home || renamed))
+        return STATUS_OK;
+    dir = renamed ? beside(folder, config->run.name) : strdup(folder);
+    if (!dir)
+        FAIL(STATUS_NOMEM, "out of memory");
+    if (strlen(dir) >= PATH_MAX)
+        TRY(refuse(config, "run.name", "run.dir becomes longer than %d bytes", PATH_MAX - 1));
+    free(config->run.dir);
+    config->run.dir = dir;
+    return status;
+fail:
+    free(dir);
+    return status;
+}
+
+/* The folder of the run that wrote this configuration, if the file lies there. */
+static bool lies_in_run(const char *file, const char *text, char home[PATH_MAX])
+{
+    char path[PATH_MAX];
+    const char *slash = strrchr(file, '/');
+    int length = slash == file ? 1 : slash ? (int)(slash - file) : 1;
+    if (strcmp(slash ? slash + 1 : file, "config.yaml") != 0 || !config_is_printed(text))
+        return false;
+    snprintf(home, PATH_MAX, "%.*s", length, slash ? file : ".");
+    return (snprintf(path, sizeof path, "%s/metrics.jsonl", home) < PATH_MAX && file_exists(path)) ||
+           (snprintf(path, sizeof path, "%s/checkpoints", home) < PATH_MAX && file_is_folder(path));
+}
+
 /* The file's name without folders and ending. */
 static enum status default_names(struct config *config)
 {
@@ -284,8 +334,21 @@ fail:
     return status;
 }
 
-enum status config_parse(struct config *config, const char *name, const char *text, size_t bytes,
-                         char *const *overrides, int count)
+/* Paths that would be taken literally, and so become folders called ~ or $HOME. */
+static enum status check_paths(const struct config *config)
+{
+    for (int row = 0; row < CONFIG_KEYS; row++) {
+        const char *path = config_keys[row].path ? *(char *const *)((const char *)config + config_keys[row].offset) : NULL;
+        if (path && arguments_need_shell(path))
+            return refuse(config, config_keys[row].name, "%s: '%.200s': no shell has expanded the ~ or $ in it: write the "
+                          "path out", config_keys[row].name, path);
+    }
+    return STATUS_OK;
+}
+
+/* home: the folder of the run that the text was read from, or NULL. */
+static enum status parse(struct config *config, const char *name, const char *text, size_t bytes, char *const *overrides,
+                         int count, const char *home)
 {
     enum status status = STATUS_OK;
     *config = (struct config){ .file = strdup(name) };
@@ -301,6 +364,7 @@ enum status config_parse(struct config *config, const char *name, const char *te
     TRY(check_required(config));
     TRY(check_model(config));
     TRY(check_train(config));
+    TRY(place_run(config, home));
     TRY(default_names(config));
     return status;
 fail:
@@ -308,10 +372,16 @@ fail:
     return status;
 }
 
+enum status config_parse(struct config *config, const char *name, const char *text, size_t bytes,
+                         char *const *overrides, int count)
+{
+    return parse(config, name, text, bytes, overrides, count, NULL);
+}
+
 enum status config_load(struct config *config, const char *path, char *const *overrides, int count)
 {
     enum status status = STATUS_OK;
-    char found[PATH_MAX], *text = NULL;
+    char found[PATH_MAX], home[PATH_MAX], *text = NULL;
     size_t bytes;
     *config = (struct config){ 0 };
     TRY(config_find(path, found));
@@ -319,7 +389,10 @@ enum status config_load(struct config *config, const char *path, char *const *ov
     if (status == STATUS_IO || status == STATUS_DATA) /* unreadable or too large */
         FAIL(STATUS_USAGE, "%s", status_message());
     TRY(status);
-    TRY(config_parse(config, found, text, bytes, overrides, count));
+    TRY(parse(config, found, text, bytes, overrides, count, lies_in_run(found, text, home) ? home : NULL));
+    status = check_paths(config);
+    if (status != STATUS_OK)
+        config_finish(config);
 fail:
     free(text);
     return status;

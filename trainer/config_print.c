@@ -5,6 +5,8 @@
 
 #include "trainer/config_table.h"
 
+static const char heading[] = "# csc-train ";
+
 static void print_number(FILE *out, double v)
 {
     char text[40];
@@ -125,7 +127,7 @@ enum status config_print(const struct config *config, char **text)
     FILE *out = open_memstream(text, &bytes);
     if (!out)
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
-    fprintf(out, "# csc-train %s: every key of the run; it can be run as it is\n", CSC_VERSION);
+    fprintf(out, "%s%s: every key of the run; it can be run as it is\n", heading, CSC_VERSION);
     for (int row = 0; row < CONFIG_KEYS; row++) {
         const char *name = config_keys[row].name;
         int depth = print_sections(out, name, last);
@@ -141,6 +143,11 @@ enum status config_print(const struct config *config, char **text)
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
     }
     return STATUS_OK;
+}
+
+bool config_is_printed(const char *text)
+{
+    return strncmp(text, heading, strlen(heading)) == 0;
 }
 
 char *config_format(const struct config *config, int row)

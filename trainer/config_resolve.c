@@ -1,4 +1,4 @@
-/* config_resolve.c - what only the dataset, the ranks and the machine can settle, and what a resume may change. */
+/* config_resolve.c - what only the dataset, the ranks and the machine can settle. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -80,32 +80,5 @@ enum status config_resolve(struct config *config, const struct config_facts *fac
     if (config->train.schedule.warmup_epochs < 0 && config->train.epochs)
         config->train.schedule.warmup_epochs = 0.3 * (double)config->train.epochs;
 fail:
-    return status;
-}
-
-enum status config_compare(const struct config *old, const struct config *now)
-{
-    enum status status = STATUS_OK;
-    char *before = NULL, *after = NULL, place[CONFIG_PLACE];
-    bool bits = old->run.deterministic || now->run.deterministic;
-    for (int row = 0; row < CONFIG_KEYS; row++) {
-        const struct config_key *key = &config_keys[row];
-        if (key->effect == CONFIG_FREE || (key->effect == CONFIG_BITS && !bits))
-            continue;
-        before = config_format(old, row);
-        after = config_format(now, row);
-        if (!before || !after)
-            FAIL(STATUS_NOMEM, "out of memory");
-        if (strcmp(before, after) != 0)
-            FAIL(STATUS_USAGE, "%s: cannot resume with another %s: the checkpoint has %.200s, this configuration %.200s%s",
-                 config_where(now, row, place), key->name, before, after,
-                 key->effect == CONFIG_BITS ? " (run.deterministic fixes it)" : "");
-        free(before);
-        free(after);
-        before = after = NULL;
-    }
-fail:
-    free(before);
-    free(after);
     return status;
 }

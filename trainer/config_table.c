@@ -8,7 +8,9 @@
 #define KEY(member) .name = #member, .offset = offsetof(struct config, member)
 #define LIST(member) KEY(member), .count_offset = offsetof(struct config, member##_count)
 #define MATHEMATICS .effect = CONFIG_MATHEMATICS
+#define RECIPE .effect = CONFIG_RECIPE
 #define BITS .effect = CONFIG_BITS
+#define PATHNAME .type = CONFIG_TEXT, .path = true
 #define CHOICE(...) .type = CONFIG_CHOICE, .choices = (const char *const[]){ __VA_ARGS__, NULL }
 #define INT(from, to) .type = CONFIG_INT, .least = (from), .most = (to)
 #define INT64(from, to) .type = CONFIG_INT64, .least = (from), .most = (to)
@@ -21,7 +23,7 @@
 
 const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(run.name), .type = CONFIG_TEXT, AUTO },
-    { KEY(run.dir), .type = CONFIG_TEXT, AUTO },
+    { KEY(run.dir), PATHNAME, AUTO },
     { KEY(run.seed), INT64(0, INT64_MAX), DEFAULT("1"), MATHEMATICS },
     { KEY(run.log_every), INT(1, INT_MAX), DEFAULT("20") },
     { KEY(run.deterministic), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
@@ -33,7 +35,7 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(model.width), INT(4, 4096), DEFAULT("64"), MATHEMATICS },
     { KEY(model.shortcut), .type = CONFIG_BOOL, DEFAULT("true"), MATHEMATICS },
     { LIST(model.layers), .type = CONFIG_TEXTS, AUTO, MATHEMATICS },
-    { KEY(model.init_from), .type = CONFIG_TEXT, NONE },
+    { KEY(model.init_from), PATHNAME, NONE },
 
     { KEY(csc.steps), INT(1, 1000), DEFAULT("2"), MATHEMATICS },
     { KEY(csc.lambda), AT_LEAST(0), DEFAULT("0.1"), MATHEMATICS },
@@ -43,9 +45,9 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(csc.power_iterations), INT(1, 1000), DEFAULT("2"), MATHEMATICS },
     { KEY(csc.backward), CHOICE("unrolled", "one-step", "implicit"), DEFAULT("unrolled"), MATHEMATICS },
 
-    { KEY(data.train), .type = CONFIG_TEXT },
-    { KEY(data.val), .type = CONFIG_TEXT, NONE },
-    { KEY(data.augment), CHOICE("auto", "none", "cifar", "imagenet"), .first = -1, DEFAULT("auto"), MATHEMATICS },
+    { KEY(data.train), PATHNAME },
+    { KEY(data.val), PATHNAME, NONE },
+    { KEY(data.augment), CHOICE("auto", "none", "cifar", "imagenet"), .first = -1, DEFAULT("auto"), RECIPE },
     { KEY(data.shuffle), CHOICE("false", "true", "window"), DEFAULT("true"), MATHEMATICS },
     { KEY(data.window), INT64(1, (int64_t)1 << 40), DEFAULT("65536"), MATHEMATICS },
     { KEY(data.image_size), INT(4, 8192), AUTO, MATHEMATICS },
@@ -55,29 +57,29 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(data.std), .type = CONFIG_TRIPLE, .high = 1, .above = true, AUTO, .unset = -1, MATHEMATICS },
     { KEY(data.bad_sample), CHOICE("stop", "skip"), DEFAULT("stop") },
     { KEY(data.scaled_jpeg), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
-    { KEY(data.cache), .type = CONFIG_TEXT, NONE },
+    { KEY(data.cache), PATHNAME, NONE },
     { KEY(data.cache_gb), AT_LEAST(0), DEFAULT("0") },
 
-    { KEY(train.epochs), INT64(1, 99999999), NONE, MATHEMATICS },
-    { KEY(train.steps), INT64(1, 99999999), NONE, MATHEMATICS },
+    { KEY(train.epochs), INT64(1, 99999999), NONE, RECIPE },
+    { KEY(train.steps), INT64(1, 99999999), NONE, RECIPE },
     { KEY(train.batch), INT(1, 1 << 24), MATHEMATICS },
     { KEY(train.micro_batch), INT(1, 1 << 24), AUTO, MATHEMATICS },
     { KEY(train.optimizer), CHOICE("sgd", "lars"), DEFAULT("sgd"), MATHEMATICS },
-    { KEY(train.lr), ABOVE(0), DEFAULT("0.1"), MATHEMATICS },
+    { KEY(train.lr), ABOVE(0), DEFAULT("0.1"), RECIPE },
     { KEY(train.momentum), FRACTION, DEFAULT("0.9"), MATHEMATICS },
     { KEY(train.nesterov), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
-    { KEY(train.weight_decay), AT_LEAST(0), DEFAULT("1e-4"), MATHEMATICS },
-    { KEY(train.decay_norm_and_bias), .type = CONFIG_BOOL, DEFAULT("true"), MATHEMATICS },
+    { KEY(train.weight_decay), AT_LEAST(0), DEFAULT("1e-4"), RECIPE },
+    { KEY(train.decay_norm_and_bias), .type = CONFIG_BOOL, DEFAULT("true"), RECIPE },
     { KEY(train.zero_gamma), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
-    { KEY(train.label_smoothing), FRACTION, DEFAULT("0"), MATHEMATICS },
-    { KEY(train.ema), FRACTION, DEFAULT("0"), MATHEMATICS },
-    { KEY(train.clip), AT_LEAST(0), DEFAULT("0"), MATHEMATICS },
-    { KEY(train.schedule.kind), CHOICE("constant", "step", "cosine", "onecycle"), DEFAULT("cosine"), MATHEMATICS },
-    { KEY(train.schedule.warmup_epochs), AT_LEAST(0), AUTO, .unset = -1, MATHEMATICS },
+    { KEY(train.label_smoothing), FRACTION, DEFAULT("0"), RECIPE },
+    { KEY(train.ema), FRACTION, DEFAULT("0"), RECIPE },
+    { KEY(train.clip), AT_LEAST(0), DEFAULT("0"), RECIPE },
+    { KEY(train.schedule.kind), CHOICE("constant", "step", "cosine", "onecycle"), DEFAULT("cosine"), RECIPE },
+    { KEY(train.schedule.warmup_epochs), AT_LEAST(0), AUTO, .unset = -1, RECIPE },
     { LIST(train.schedule.milestones), .type = CONFIG_NUMBERS, .high = INFINITY, .above = true, DEFAULT("[]"),
-      MATHEMATICS },
-    { KEY(train.schedule.gamma), .type = CONFIG_NUMBER, .high = 1, .above = true, DEFAULT("0.1"), MATHEMATICS },
-    { KEY(train.schedule.final_lr), AT_LEAST(0), DEFAULT("0"), MATHEMATICS },
+      RECIPE },
+    { KEY(train.schedule.gamma), .type = CONFIG_NUMBER, .high = 1, .above = true, DEFAULT("0.1"), RECIPE },
+    { KEY(train.schedule.final_lr), AT_LEAST(0), DEFAULT("0"), RECIPE },
     { KEY(train.on_nonfinite), CHOICE("stop", "skip"), DEFAULT("stop") },
 
     { KEY(eval.every_epochs), INT(0, INT_MAX), DEFAULT("1") },
@@ -160,6 +162,18 @@ static bool child_of(int row, const char *section, char *out, size_t capacity)
     }
     snprintf(out, capacity, "%.*s", (int)strcspn(name, "."), name);
     return true;
+}
+
+void config_suggest_key(const char *name, char *out, size_t capacity)
+{
+    char section[64] = "";
+    const char *dot = strrchr(name, '.');
+    if (dot)
+        snprintf(section, sizeof section, "%.*s", (int)(dot - name), name);
+    if (dot && config_is_section(section))
+        config_suggest(section, dot + 1, out, capacity);
+    else
+        config_suggest("", dot ? section : name, out, capacity);
 }
 
 void config_suggest(const char *section, const char *leaf, char *out, size_t capacity)

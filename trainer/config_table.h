@@ -16,8 +16,9 @@ enum config_type {
     CONFIG_NUMBERS, /* double * and int */
 };
 
-/* What a resume may do: change it, not change it, or not change it where bits are promised (run.deterministic). */
-enum config_effect { CONFIG_FREE, CONFIG_BITS, CONFIG_MATHEMATICS };
+/* What a resume may do: change it; not change it where bits are promised (run.deterministic); change it if --change lists it;
+ * not change it. */
+enum config_effect { CONFIG_FREE, CONFIG_BITS, CONFIG_RECIPE, CONFIG_MATHEMATICS };
 
 struct config_key {
     const char *name;           /* "train.schedule.kind" */
@@ -34,6 +35,7 @@ struct config_key {
     const char *const *choices; /* ends with NULL */
     int first;
     size_t count_offset;        /* of a list */
+    bool path;                  /* CONFIG_TEXT */
 };
 
 extern const struct config_key config_keys[CONFIG_KEYS];
@@ -43,6 +45,8 @@ bool config_is_section(const char *name); /* "train", "train.schedule" */
 
 /* " (did you mean 'lambda'?)" for an unknown `leaf` in `section` ("" is the top), or "". */
 void config_suggest(const char *section, const char *leaf, char *out, size_t capacity);
+/* The same for an unknown dotted name. */
+void config_suggest_key(const char *name, char *out, size_t capacity);
 
 /* One written value: a scalar (one item) or a list of them. */
 struct config_scalar {

@@ -250,9 +250,10 @@ enum status config_yaml_file(struct config *config, const char *text, size_t byt
     struct reader reader;
     struct seen seen = { .count = 0 };
     char place[CONFIG_PLACE];
-    status = config_check_text(&source, text, bytes, true);
+    size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* byte order mark: in no column */
+    status = config_check_text(&source, text + mark, bytes - mark, true);
     if (status == STATUS_OK)
-        status = reader_init(&reader, &source, text, bytes);
+        status = reader_init(&reader, &source, text + mark, bytes - mark);
     if (status != STATUS_OK)
         return status;
     TRY(next(&reader)); /* stream */

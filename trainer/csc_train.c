@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/affinity.h"
+#include "base/arguments.h"
 #include "base/log.h"
 #include "comm/comm.h"
 #include "comm/watch.h"
@@ -26,9 +27,11 @@ static const char usage[] =
     "options:\n"
     "  --resume=auto|PATH       go on from the newest valid checkpoint of the run, or from PATH;\n"
     "                           without it, a run that holds checkpoints is refused\n"
+    "  --change=KEY[,KEY...]    with --resume: these keys may differ from the checkpoint's: train.epochs, steps,\n"
+    "                           lr, weight_decay, decay_norm_and_bias, label_smoothing, ema, clip, schedule; data.augment\n"
     "  --stop-after=STEPS       stop after so many steps of this invocation, with a checkpoint (exit 75)\n"
-    "  --dry-run                check data, memory and free disk; print the network, parameters, bytes\n"
-    "                           and steps; write nothing\n"
+    "  --dry-run                check data, memory, free disk and what would be resumed or started from;\n"
+    "                           print the network, parameters, bytes and steps; write nothing\n"
     "  --print-config           print the resolved configuration, defaults included\n"
     "  --list-checkpoints RUN   list the checkpoints of a run directory, verifying each\n"
     "  --help, --version\n"
@@ -36,7 +39,7 @@ static const char usage[] =
     "SIGUSR1, SIGTERM and SIGINT ask for a checkpoint and a stop at the end of the step.\n"
     "exit codes: 0 done; 2 usage or configuration; 65 bad data; 69 a peer was lost; 70 internal error;\n"
     "  71 out of memory; 74 I/O; 75 stopped with a checkpoint, run again with --resume=auto;\n"
-    "  86 a rank hung (comm.timeout_s); 87 non-finite loss\n";
+    "  86 a rank hung (comm.timeout_s); 87 non-finite loss, --change=train.lr may help\n";
 
 struct arguments {
     const char *config, *list;
@@ -46,10 +49,11 @@ struct arguments {
     struct train_options train;
 };
 
-enum { RESUME = 256, STOP_AFTER, DRY_RUN, PRINT_CONFIG, LIST, HELP, VERSION };
+enum { RESUME = 256, CHANGE, STOP_AFTER, DRY_RUN, PRINT_CONFIG, LIST, HELP, VERSION };
 
 static const struct option options[] = {
     { "resume", required_argument, NULL, RESUME },
+    { "change", required_argument, NULL, CHANGE },
     { "stop-after", required_argument, NULL, STOP_AFTER },
     { "dry-run", no_argument, NULL, DRY_RUN },
     { "print-config", no_argument, NULL, PRINT_CONFIG },
@@ -75,10 +79,12 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
 {
     enum status status = STATUS_OK;
     int option;
+    TRY(arguments_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
         switch (option) {
         case RESUME: a->train.resume = optarg; break;
+        case CHANGE: a->train.change = optarg; break;
         case STOP_AFTER: TRY(positive(optarg, "stop-after", &a->train.stop_after)); break;
         case DRY_RUN: a->train.dry_run = true; break;
         case PRINT_CONFIG: a->print_config = true; break;
@@ -98,6 +104,10 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         *done = true;
         return checkpoint_list(a->list);
     }
+    if (a->train.change && !a->train.resume)
+        FAIL(STATUS_USAGE, "--change goes with --resume: a new run takes any configuration");
+    if (a->train.change)
+        TRY(config_check_change(a->train.change));
     if (optind == argc)
         FAIL(STATUS_USAGE, "a configuration is needed, such as configs/quickstart.yaml; see csc-train --help");
     a->config = argv[optind];

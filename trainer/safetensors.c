@@ -17,6 +17,11 @@ const struct safetensors_type safetensors_types[SAFETENSORS_TYPES] = {
     [SAFETENSORS_BF16] = { "BF16", 2 }, [SAFETENSORS_U8] = { "U8", 1 },
 };
 
+const char *safetensors_type_name(enum safetensors_dtype dtype)
+{
+    return safetensors_types[dtype].name;
+}
+
 int64_t safetensors_elements(const struct safetensor *tensor)
 {
     int64_t elements = 1;

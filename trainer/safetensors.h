@@ -20,6 +20,9 @@ struct safetensor {
     const void *data;                 /* aligned to 64 bytes when read */
 };
 
+#define SAFETENSORS_ADVICE "scripts/csc_torch.py convert makes such a file of it"
+
+const char *safetensors_type_name(enum safetensors_dtype dtype); /* "F32" */
 int64_t safetensors_elements(const struct safetensor *tensor);
 size_t safetensors_size(const struct safetensor *tensor); /* bytes */
 

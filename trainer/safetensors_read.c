@@ -45,8 +45,8 @@ static enum status read_header(struct safetensors *file, FILE *stream, uint64_t 
     TRY(read_exactly(file, stream, &bytes, 8));
     *left -= 8;
     if (bytes < 2 || bytes > *left || bytes > MAX_HEADER)
-        FAIL(STATUS_DATA, "%s: a header of %llu bytes in a file of %llu", file->name, (unsigned long long)bytes,
-             (unsigned long long)*left + 8);
+        FAIL(STATUS_DATA, "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; of a PyTorch "
+             "file " SAFETENSORS_ADVICE, file->name, (unsigned long long)bytes, (unsigned long long)*left + 8);
     text = malloc(bytes);
     if (!text)
         FAIL(STATUS_NOMEM, "%s: out of memory", file->name);
@@ -66,6 +66,17 @@ static bool whole(const json_t *value, uint64_t *out)
         return false;
     *out = (uint64_t)json_integer_value(value);
     return true;
+}
+
+/* A type that PyTorch writes and this program does not read, or NULL. */
+static const char *foreign_type(const json_t *json)
+{
+    static const char *const types[] = { "F16", "I8", "I16", "U16", "I32", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2" };
+    const char *dtype = json_string_value(json_object_get(json, "dtype"));
+    for (size_t i = 0; dtype && i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i], dtype) == 0)
+            return types[i];
+    return NULL;
 }
 
 /* Type, shape and offsets of one entry, each in its range. */
@@ -134,6 +145,9 @@ static enum status parse_entries(struct safetensors *file, uint64_t data_bytes)
             TRY(check_metadata(file, value));
             continue;
         }
+        if (foreign_type(value))
+            FAIL(STATUS_DATA, "%s: tensor '%.64s' is %s, F32 is needed; " SAFETENSORS_ADVICE, file->name, name,
+                 foreign_type(value));
         if (!name[0] || strlen(name) > MAX_NAME || !parse_entry(value, entry))
             FAIL(STATUS_DATA, "%s: tensor '%.64s': type, shape and offsets do not agree", file->name, name);
         entry->tensor.name = name;

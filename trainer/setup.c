@@ -1,6 +1,7 @@
 /* setup.c - joins configuration, data and layers. */
 #include "trainer/setup.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -150,21 +151,48 @@ fail:
 
 /* ---- weights by name ---- */
 
+/* "64x3x7x7", or "a scalar" of no dimensions. */
+static const char *shape_text(int dims, const int64_t *shape, char out[128])
+{
+    strcpy(out, dims ? "" : "a scalar");
+    for (int i = 0; i < dims; i++)
+        snprintf(out + strlen(out), 128 - strlen(out), "%s%lld", i ? "x" : "", (long long)shape[i]);
+    return out;
+}
+
+static enum status check_finite(const char *path, const struct safetensor *t)
+{
+    enum status status = STATUS_OK;
+    const float *data = t->data;
+    for (int64_t i = 0, count = safetensors_elements(t); i < count; i++)
+        if (!isfinite(data[i]))
+            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no network can go on from it", path, t->name,
+                 (double)data[i], (long long)i + 1, (long long)count);
+fail:
+    return status;
+}
+
 static enum status find(const struct safetensors *file, const char *path, const char *name, int dims, const int *shape,
                         const float **data)
 {
     enum status status = STATUS_OK;
+    char found[128], ours[128];
+    int64_t wanted[SAFETENSORS_DIMS];
     const struct safetensor *t = safetensors_find(file, name);
     if (!t)
         FAIL(STATUS_DATA, "%s: has no tensor '%s', which this network needs", path, name);
     if (t->dtype != SAFETENSORS_F32)
-        FAIL(STATUS_DATA, "%s: tensor '%s' is not F32", path, name);
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed; %s", path, name, safetensors_type_name(t->dtype),
+             SAFETENSORS_ADVICE);
     bool same = t->dims == dims;
-    for (int i = 0; same && i < dims; i++)
-        same = t->shape[i] == shape[i];
+    for (int i = 0; i < dims; i++) {
+        wanted[i] = shape[i];
+        same = same && t->shape[i] == shape[i];
+    }
     if (!same)
-        FAIL(STATUS_DATA, "%s: tensor '%s' has another shape (%d dimensions, first %lld) than this network's (%d, first %d)",
-             path, name, t->dims, t->dims ? (long long)t->shape[0] : 0, dims, shape[0]);
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name, shape_text(t->dims, t->shape, found),
+             shape_text(dims, wanted, ours));
+    TRY(check_finite(path, t));
     *data = t->data;
 fail:
     return status;
@@ -189,7 +217,8 @@ static bool known(const struct model *model, const char *name)
     return false;
 }
 
-enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path)
+/* Finds every tensor; unless `check`, gives it to the model. */
+static enum status take_weights(struct model *model, const struct safetensors *file, const char *path, bool check)
 {
     enum status status = STATUS_OK;
     const float *data;
@@ -199,7 +228,8 @@ enum status setup_load_weights(struct model *model, const struct safetensors *fi
     for (int i = 0; i < model->params_count; i++) {
         const struct param *p = &model->params[i];
         TRY(find(file, path, p->name, p->dims, p->shape, &data));
-        TRY(model_set(model, model->weights, i, data));
+        if (!check)
+            TRY(model_set(model, model->weights, i, data));
     }
     for (int i = 0; i < model_running_tensors(model); i++) {
         char name[80];
@@ -207,19 +237,35 @@ enum status setup_load_weights(struct model *model, const struct safetensors *fi
         int channels;
         model_running_tensor(model, i, name, &offset, &channels);
         TRY(find(file, path, name, 1, &channels, &data));
-        model->device->ops->copy_in(model->device, model->running + offset, data, channels * sizeof *data);
+        if (!check)
+            model->device->ops->copy_in(model->device, model->running + offset, data, channels * sizeof *data);
     }
+fail:
+    return status;
+}
+
+enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path)
+{
+    enum status status = STATUS_OK;
+    TRY(take_weights(model, file, path, false));
     model_weights_changed(model);
 fail:
     return status;
 }
 
-enum status setup_init_from(struct model *model, const char *path)
+enum status setup_init_from(struct model *model, const char *path, bool check)
 {
     enum status status = STATUS_OK;
     struct safetensors *file = NULL;
-    TRY(safetensors_open(&file, path));
-    TRY(setup_load_weights(model, file, path));
+    status = safetensors_open(&file, path);
+    if (status != STATUS_OK) { /* the message may name a path that nobody has just typed */
+        status_report(status, __FILE__, __LINE__, "model.init_from: %s", status_message());
+        goto fail;
+    }
+    TRY(take_weights(model, file, path, check));
+    if (check)
+        goto fail;
+    model_weights_changed(model);
     model_normalize(model);
 fail:
     safetensors_close(file);

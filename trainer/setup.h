@@ -34,8 +34,9 @@ struct loader_config setup_loader_config(const struct config *config, struct dat
 enum status setup_check_dataset(const struct config *config, const struct dataset *dataset, const char *directory);
 
 /* Weights and running statistics by their published names, all of them; others are refused, but for PyTorch's
- * num_batches_tracked. STATUS_DATA names the tensor. */
+ * num_batches_tracked. All are finite. STATUS_DATA names the tensor. */
 enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path);
-enum status setup_init_from(struct model *model, const char *path);
+/* The same from model.init_from; `check`: only whether it would do, with the model not allocated yet. */
+enum status setup_init_from(struct model *model, const char *path, bool check);
 
 #endif

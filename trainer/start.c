@@ -1,8 +1,10 @@
 /* start.c - from the plan to the first step: the run's directory, the state to start from, on all ranks.
  * Every phase ends in training_agree, so that one line tells of a failure. */
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/file.h"
@@ -11,6 +13,8 @@
 #include "trainer/observe.h"
 #include "trainer/setup.h"
 #include "trainer/training.h"
+
+enum { MAX_CONFIG = 1 << 20 };
 
 /* ---- the run's directory and what it remembers ---- */
 
@@ -27,6 +31,22 @@ static enum status open_run(struct training *t)
         goto fail;
     TRY(checkpoint_open(&t->resumed, path));
     TRY(training_recall_tuned(t));
+fail:
+    return status;
+}
+
+enum status training_try(struct training *t)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX] = "";
+    if (t->options.resume)
+        TRY(checkpoint_resume(t->config->run.dir, t->options.resume, path));
+    if (path[0]) {
+        TRY(checkpoint_open(&t->resumed, path));
+        TRY(training_check_resume(t));
+    } else if (t->config->model.init_from) {
+        TRY(setup_init_from(t->model, t->config->model.init_from, true));
+    }
 fail:
     return status;
 }
@@ -58,6 +78,15 @@ static void report_start(struct training *t)
     free(arch);
 }
 
+static void report_origin(const struct training *t)
+{
+    if (t->resumed)
+        log_info("resuming from %s%s%s", t->resumed->path, t->changed ? ", changed: " : "", t->changed ? t->changed : "");
+    else if (t->options.resume)
+        log_info("--resume=%s: nothing to resume in %s: it holds no checkpoint; starting at step 1", t->options.resume,
+                 run_directory(t->run));
+}
+
 static enum status record_start(struct training *t, const char *resumed)
 {
     enum status status = STATUS_OK;
@@ -67,6 +96,7 @@ static enum status record_start(struct training *t, const char *resumed)
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     if (resumed)
         TRY(metrics_write(t->metrics, "resume", METRIC_INT("step", t->step), METRIC_TEXT("path", resumed),
+                          METRIC_TEXT("changed", t->changed),
                           METRIC_INT("ranks", t->comm->size), METRIC_INT("threads", t->device->threads),
                           METRIC_TEXT("time", started)));
     else
@@ -94,10 +124,52 @@ static enum status initial_state(struct training *t, bool resumes)
         return t->comm->rank == 0 ? training_restore(t) : STATUS_OK;
     TRY(model_init(t->model, t->config->run.seed));
     if (t->config->model.init_from)
-        TRY(setup_init_from(t->model, t->config->model.init_from));
+        TRY(setup_init_from(t->model, t->config->model.init_from, false));
     optimizer_start_ema(t->optimizer);
     TRY(model_converge_step_sizes(t->model));
 fail:
+    return status;
+}
+
+/* Whether somebody else's words would be lost with this configuration: it was not printed by csc-train, or has comments. */
+static bool has_own_words(const char *text)
+{
+    bool quoted = false;
+    const char *s = strchr(text, '\n');
+    for (; s && *s; s++) {
+        if (*s == '#' && !quoted)
+            return true;
+        if (*s == '\\' && quoted && s[1])
+            s++;
+        else
+            quoted ^= *s == '"';
+    }
+    return !config_is_printed(text);
+}
+
+/* A config.yaml in the run's folder that is not this program's, or a link, gets another name. */
+static enum status keep_own_config(const struct training *t, const char *path)
+{
+    enum status status = STATUS_OK;
+    char kept[PATH_MAX], name[48], *text = NULL;
+    size_t bytes;
+    struct stat info;
+    if (lstat(path, &info) != 0)
+        return STATUS_OK;
+    if (!S_ISLNK(info.st_mode)) {
+        TRY(file_read(path, MAX_CONFIG, &text, &bytes));
+        if (!has_own_words(text))
+            goto fail;
+    }
+    for (int n = 1; n == 1 || lstat(kept, &info) == 0; n++) {
+        snprintf(name, sizeof name, n == 1 ? "own-config.yaml" : "own-config.%d.yaml", n);
+        run_path(t->run, name, kept);
+    }
+    if (rename(path, kept) != 0)
+        FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, kept, strerror(errno));
+    log_info("%s was yours; it is now %s, and the resolved configuration takes its place", path, name);
+fail:
+    free(text);
     return status;
 }
 
@@ -109,6 +181,7 @@ static enum status write_config(struct training *t)
         return STATUS_OK;
     run_path(t->run, "config.yaml", path);
     TRY(config_print(t->config, &text));
+    TRY(keep_own_config(t, path));
     TRY(file_write(path, text, strlen(text)));
 fail:
     free(text);
@@ -120,9 +193,9 @@ enum status training_begin(struct training *t)
     enum status status = STATUS_OK;
     bool resumes = t->resumed != NULL;
     TRY(t->comm->ops->broadcast(t->comm, &resumes, sizeof resumes, 0));
-    TRY(training_agree(t, open_metrics(t)));
     TRY(training_agree(t, initial_state(t, resumes)));
     TRY(training_broadcast(t));
+    TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
     if (t->resumed) /* later checkpoints are of a run that is given up */
         status = checkpoint_set_aside(run_directory(t->run), t->step);
     TRY(training_agree(t, status));
@@ -134,8 +207,7 @@ enum status training_begin(struct training *t)
     t->started_s = t->checkpoint_s = training_clock();
     if (t->comm->rank == 0) {
         report_start(t);
-        if (resumes)
-            log_info("resuming from %s", t->resumed->path);
+        report_origin(t);
         status = record_start(t, resumes ? t->resumed->path : NULL);
         if (status == STATUS_OK)
             status = progress_create(&t->progress, t->step, t->total_steps, t->steps_per_epoch);

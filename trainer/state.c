@@ -121,15 +121,17 @@ static enum status check_config(struct training *t, const struct checkpoint *c)
 {
     enum status status = STATUS_OK;
     struct config old = { 0 };
-    TRY(config_parse(&old, "config.yaml", c->config, strlen(c->config), NULL, 0));
-    TRY(config_resolve(&old, &(struct config_facts){ .classes = t->config->model.classes, .ranks = 1, .cores = 1 }));
-    TRY(config_compare(&old, t->config));
+    char name[PATH_MAX + 16];
+    snprintf(name, sizeof name, "%s/config.yaml", c->path);
+    TRY(config_parse(&old, name, c->config, strlen(c->config), NULL, 0));
+    TRY(config_resolve(&old, &(struct config_facts){ .classes = old.model.classes, .ranks = 1, .cores = 1 }));
+    TRY(config_compare(&old, t->config, t->options.change, &t->changed));
 fail:
     config_finish(&old);
     return status;
 }
 
-enum status training_restore(struct training *t)
+enum status training_check_resume(struct training *t)
 {
     enum status status = STATUS_OK;
     struct checkpoint *c = t->resumed;
@@ -141,10 +143,36 @@ enum status training_restore(struct training *t)
     if (c->state.step > t->total_steps)
         FAIL(STATUS_USAGE, "%s is at step %lld, past the end of this run (%lld)", path, (long long)c->state.step,
              (long long)t->total_steps);
-    TRY(setup_load_weights(t->model, c->model, path));
+fail:
+    return status;
+}
+
+/* Averages that the run has kept so far; where --change switches them on they start at the weights. */
+static enum status restore_averages(struct training *t, const struct checkpoint *c)
+{
+    struct optimizer *o = t->optimizer;
+    char first[80];
+    snprintf(first, sizeof first, "ema.%s", t->model->params[0].name);
+    if (o->ema_weights && checkpoint_find(c, first))
+        return restore_flat(t->model, c, "ema.", o->ema_weights, o->ema_running);
+    optimizer_start_ema(o);
+    return STATUS_OK;
+}
+
+/* Whether the bits of a deterministic run are the same on so many ranks: they add up as one rank would. */
+static bool adds_up_alike(int ranks)
+{
+    return (ranks & (ranks - 1)) == 0;
+}
+
+enum status training_restore(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint *c = t->resumed;
+    TRY(training_check_resume(t));
+    TRY(setup_load_weights(t->model, c->model, c->path));
     TRY(restore_flat(t->model, c, "momentum.", t->optimizer->velocity, NULL));
-    if (t->optimizer->ema_weights)
-        TRY(restore_flat(t->model, c, "ema.", t->optimizer->ema_weights, t->optimizer->ema_running));
+    TRY(restore_averages(t, c));
     TRY(restore_power(t->model, c));
     t->optimizer->first = !json_is_true(json_object_get(c->state.extra, "momentum_started"));
     t->skipped_in_row = (int)json_integer_value(json_object_get(c->state.extra, "skipped_in_row"));
@@ -156,7 +184,7 @@ enum status training_restore(struct training *t)
     if (!isnan(t->top1))
         t->eval_step = t->step;
     json_int_t threads = json_integer_value(json_object_get(c->state.extra, "threads"));
-    bool any_ranks = t->config->run.deterministic;
+    bool any_ranks = t->config->run.deterministic && adds_up_alike(t->comm->size) && adds_up_alike(c->state.ranks);
     if (threads != t->device->threads || (c->state.ranks != t->comm->size && !any_ranks))
         log_info("resuming with %d ranks of %d threads what %d ranks of %d wrote: the same mathematics, not the same bits",
                  t->comm->size, t->device->threads, c->state.ranks, (int)threads);

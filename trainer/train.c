@@ -338,6 +338,7 @@ void training_finish(struct training *t)
     dataset_close(t->val_set);
     metrics_close(t->metrics);
     checkpoint_close(t->resumed);
+    free(t->changed);
     tuned_destroy(t->tuned);
     run_close(t->run);
 }
@@ -355,6 +356,7 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
     TRY(training_plan_nets(&t));
     TRY(training_agree(&t, training_check_room(&t)));
     if (options->dry_run) {
+        TRY(training_agree(&t, comm->rank == 0 ? training_try(&t) : STATUS_OK));
         if (comm->rank == 0)
             training_report_plan(&t);
     } else {

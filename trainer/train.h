@@ -11,6 +11,7 @@
 
 struct train_options {
     const char *resume;   /* NULL, "auto" or a checkpoint */
+    const char *change;   /* keys with commas that a resume may change (config_compare), or NULL */
     int64_t stop_after;   /* optimizer steps of this invocation; 0: all */
     bool dry_run;         /* check and report, write nothing */
     struct watch *watch;  /* told where this rank is; or NULL */

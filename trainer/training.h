@@ -61,6 +61,7 @@ struct training {
     float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */
 
     struct tuned *tuned;          /* choices by measurement, the same on all ranks */
+    char *changed;                /* rank 0: what of the recipe a resume has changed, as text; or NULL */
     struct checkpoint *resumed;   /* rank 0, until the first step: what the run goes on from */
     struct run *run;              /* rank 0 */
     struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
@@ -108,6 +109,7 @@ void training_report_plan(const struct training *t);    /* --dry-run */
 enum status training_check_room(const struct training *t);
 
 /* start.c */
+enum status training_try(struct training *t);   /* --dry-run: that the start would find a good state. Rank 0 */
 enum status training_open(struct training *t);  /* the run's directory, and what to resume from */
 enum status training_begin(struct training *t); /* the state to start from, on all ranks */
 
@@ -147,6 +149,7 @@ void training_free_snapshot(struct training *t);
 enum status training_recall_tuned(struct training *t);    /* from t->resumed, rank 0 */
 enum status training_share_tuned(struct training *t);     /* rank 0's choices to all; collective */
 enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
+enum status training_check_resume(struct training *t);    /* whether this run may go on from t->resumed; rank 0 */
 enum status training_restore(struct training *t);         /* from t->resumed, rank 0 */
 enum status training_broadcast(struct training *t); /* the state of rank 0 to all */
 

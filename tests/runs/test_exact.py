@@ -38,6 +38,31 @@ class Resume(RunTest):
     def test_two_ranks(self):
         self.interrupted(ranks=2)
 
+    def test_changed_recipe(self):
+        """Half a run at one rate and half at another, by --change, is a run whose schedule changes the rate there; what the
+        list does not hold stays; averages switched on at a resume start at its weights."""
+        whole, parts = self.config("whole"), self.config("parts")
+        constant = ["train.schedule.kind=constant"]
+        self.train(whole, "train.schedule.kind=step", "train.schedule.milestones=[1]", "train.schedule.gamma=0.4")
+        self.train(parts, "--stop-after=5", "train.steps=40", *constant, code=75)
+        self.train(parts, "--resume=auto", "train.lr=0.02", *constant, code=2)
+        self.assertFalse(self.metrics("parts", "resume"))
+        done = self.train(parts, "--resume=auto", "--change=train.lr,train.steps", "train.lr=0.02", *constant)
+        changes = "train.steps 40 -> 12, train.lr 0.05 -> 0.02"
+        self.assertIn(changes, done.stdout)
+        self.assertEqual(self.metrics("parts", "resume")[-1]["changed"], changes)
+        self.same_run("whole", "parts", 12)
+        averaged = ["--resume=auto", "--change=train.ema,train.steps", "train.lr=0.02", "train.steps=13", *constant]
+        self.train(parts, "train.ema=0.75", *averaged)
+        before, after = self.optimizer("parts", 12), self.optimizer("parts", 13)
+        self.assertFalse([name for name in before if name.startswith("ema.")])
+        name = "linear.weight"
+        old, new = (read_safetensors(self.checkpoint("parts", step))[name][1] for step in (12, 13))
+        for o, n, mean in zip(old, new, after["ema." + name][1]):
+            self.assertAlmostEqual(mean, 0.75 * o + 0.25 * n, delta=1e-6)
+        self.train(parts, "train.ema=0", *[w.replace("13", "14") for w in averaged])
+        self.assertFalse([name for name in self.optimizer("parts", 14) if name.startswith("ema.")])
+
     def test_resumed_from_an_older_checkpoint(self):
         """Later checkpoints are set aside, so that the run goes on from here from now on."""
         config = self.config("back")

@@ -1,6 +1,7 @@
 """What goes wrong, and what csc-train says and leaves behind then."""
 import os
 import shutil
+import struct
 import subprocess
 import time
 import unittest
@@ -62,6 +63,60 @@ class Failures(RunTest):
         self.says(self.train(config, "--resume=" + self.path("missing"), code=74), "missing")
         self.says(self.train(config, "--resume=auto", "train.steps=2", "train.lr=0.3", code=2), "train.lr")
         self.assertIn("00000002", self.train("--list-checkpoints", self.path("run")).stdout)
+
+    def test_a_moved_run(self):
+        """A run's config.yaml means the folder that it lies in; nothing to resume is said."""
+        self.train(self.config("run"), "--stop-after=2", code=75)
+        shutil.rmtree(self.path("moved"), ignore_errors=True)
+        os.rename(self.path("run"), self.path("moved"))
+        config = self.path("moved", "config.yaml")
+        done = self.train(config, "--resume=auto", "--stop-after=1", code=75)
+        self.assertIn("resuming from " + self.checkpoint("moved", 2, "")[:-1], done.stdout)
+        self.assertEqual(self.metrics("moved", "resume")[-1]["step"], 2)
+        self.assertFalse(os.path.exists(self.path("run")))
+        done = self.train(config, "--resume=auto", "run.name=second", "--stop-after=1", code=75)
+        self.assertIn("nothing to resume in " + self.path("second"), done.stdout)
+        shutil.rmtree(self.path("second"))
+
+    def test_own_configuration_is_kept(self):
+        config = self.config("own")
+        os.mkdir(self.path("own"))
+        with open(config) as f, open(self.path("own", "config.yaml"), "w") as g:
+            g.write("# mine\n" + f.read())
+        self.assertIn("own-config.yaml", self.train(config, "train.steps=1").stdout)
+        with open(self.path("own", "own-config.yaml")) as f:
+            self.assertEqual(f.readline(), "# mine\n")
+        self.assertNotIn("own-config", self.train(config, "train.steps=1", "--resume=auto").stdout)
+
+    def test_weights_to_start_from(self):
+        """--dry-run finds what is wrong with them; a start that fails leaves no folder."""
+        self.train(self.config("w"), "train.steps=1", "data.val=none")
+        good = self.checkpoint("w", 1)
+        with open(good, "rb") as f:
+            data = f.read()
+        bad = self.path("bad.safetensors")
+        for whole, code, words in ((None, 74, [bad]), (data[:500], 65, [bad]),
+                                   (data.replace(b'"F32"', b'"F16"', 1), 65, ["is F16, F32 is needed"]),
+                                   (data[:-4] + struct.pack("<f", float("nan")), 65, ["holds nan"])):
+            if whole:
+                with open(bad, "wb") as f:
+                    f.write(whole)
+            config = self.config("run")
+            for extra in ["--dry-run"], []:
+                self.says(self.train(config, "model.init_from=" + bad, *extra, code=code), *words)
+            self.assertFalse(os.path.exists(self.path("run")))
+        self.train(config, "model.init_from=" + good, "--dry-run")
+        self.says(self.train(config, "model.init_from=" + good, "model.width=8", "--dry-run", code=65), "is 4x3x3x3",
+                  "network's is 8x3x3x3")
+        self.says(self.train(self.config("w2"), "--resume=" + os.path.dirname(good), "model.classes=9", code=2),
+                  "another model.classes: the checkpoint has 4, this configuration 9")
+
+    def test_recipes_that_cannot_learn(self):
+        small = ["data.image_size=8", "train.batch=4", "train.steps=1", "data.val=none"]
+        self.assertIn("one value per channel", self.train(self.config("run"), *small, "train.micro_batch=1").stderr)
+        self.assertNotIn("one value", self.train(self.config("run"), *small, "train.micro_batch=2").stderr)
+        self.says(self.train(self.config("run"), "train.steps=4", "train.schedule.warmup_epochs=1", code=2), "warmup_epochs of 1")
+        self.train(self.config("run"), "train.steps=5", "train.schedule.warmup_epochs=1", "--dry-run")
 
     def test_damaged_checkpoint(self):
         config = self.config("run")

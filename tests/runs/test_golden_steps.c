@@ -117,7 +117,7 @@ static enum status build(struct golden *g, const char *backend)
     TRY(net_allocate(g->net));
     TRY(optimizer_create(&g->optimizer, g->model, &optimizer));
     TRY(model_init(g->model, 1));
-    TRY(setup_init_from(g->model, g->config.model.init_from));
+    TRY(setup_init_from(g->model, g->config.model.init_from, false));
     TRY(model_converge_step_sizes(g->model));
     g->sums = calloc(net_sums(g->model).count, sizeof *g->sums);
 fail:

@@ -119,6 +119,8 @@ static const struct {
     { "# \xc3\xa9 \xc0\xaf\n", "t.yaml:1:5: not UTF-8 (byte 0xc0)" },
     { "# \xed\xa0\x80\n", "t.yaml:1:3: not UTF-8 (byte 0xed)" },
     { "# \xe2\x82", "t.yaml:1:3: not UTF-8 (byte 0xe2)" },
+    { "\xef\xbb\xbftrian:\n  lr: 1\n", "t.yaml:1:1: unknown key 'trian' (did you mean 'train'?)" },
+    { "\xef\xbb\xbf\xef\xbb\xbfmodel:\n", "t.yaml:1:1: control character U+FEFF" },
     { "\xff\xfe" "a\n", "t.yaml:1:1: not UTF-8 (byte 0xff)" },
     { "a: \x01\n", "t.yaml:1:4: control character U+0001" },
     /* what keys ask of each other */
@@ -178,6 +180,8 @@ static const struct {
 static void check_defaults(void)
 {
     struct config c;
+    CHECK(parse(&c, "\xef\xbb\xbf" GOOD, NULL) == STATUS_OK, "a byte order mark: %s", status_message());
+    config_finish(&c);
     CHECK(parse(&c, GOOD, NULL) == STATUS_OK, "%s", status_message());
     CHECK(strcmp(c.run.name, "t") == 0 && strcmp(c.run.dir, "runs/t") == 0, "%s %s", c.run.name, c.run.dir);
     CHECK(c.run.seed == 1 && c.run.log_every == 20 && !c.run.deterministic, "run");
@@ -240,7 +244,7 @@ static void check_round_trip(const char *text, const char *override, const struc
     CHECK(config_parse(&second, "other.yaml", once, strlen(once), NULL, 0) == STATUS_OK, "%s\n%s", status_message(), once);
     CHECK(config_print(&second, &again) == STATUS_OK, "print");
     CHECK(strcmp(once, again) == 0, "\n%s\n%s", once, again);
-    CHECK(config_compare(&first, &second) == STATUS_OK, "%s", status_message());
+    CHECK(config_compare(&first, &second, NULL, NULL) == STATUS_OK, "%s", status_message());
     config_finish(&first);
     config_finish(&second);
     free(once);
@@ -313,7 +317,7 @@ static void check_compare(const char *before, const char *after, const char *exp
     CHECK(parse(&a, GOOD, before) == STATUS_OK && config_resolve(&a, &facts) == STATUS_OK, "%s", status_message());
     CHECK(parse(&b, GOOD, after) == STATUS_OK && config_resolve(&b, &facts) == STATUS_OK, "%s", status_message());
     status_clear();
-    enum status status = config_compare(&a, &b);
+    enum status status = config_compare(&a, &b, NULL, NULL);
     CHECK(status == (expected ? STATUS_USAGE : STATUS_OK), "%s -> %s: %d %s", before, after, status, status_message());
     CHECK(strcmp(status_message(), expected ? expected : "") == 0, "%s", status_message());
     config_finish(&a);
@@ -324,9 +328,9 @@ static void check_compares(void)
 {
     check_compare(NULL, NULL, NULL);
     check_compare(NULL, "train.lr=0.2", "override 'train.lr=0.2': cannot resume with another train.lr: the checkpoint has "
-                                        "0.1, this configuration 0.2");
+                                        "0.1, this configuration 0.2; allow it with --change=train.lr");
     check_compare("train.epochs=9", NULL, "t.yaml:6:11: cannot resume with another train.epochs: the checkpoint has "
-                                          "9, this configuration 10");
+                                          "9, this configuration 10; allow it with --change=train.epochs");
     check_compare(NULL, "train.lr=1e-1", NULL); /* another spelling */
     check_compare(NULL, "data.workers=7", NULL);
     check_compare(NULL, "device.threads=7", NULL);
@@ -344,11 +348,61 @@ static void check_compares(void)
     char *old[] = { "run.deterministic=true" }, *now[] = { "run.deterministic=true", "comm.bucket_mb=3" };
     CHECK(config_parse(&a, "t.yaml", GOOD, strlen(GOOD), old, 1) == STATUS_OK && !config_resolve(&a, &facts), "old");
     CHECK(config_parse(&b, "t.yaml", GOOD, strlen(GOOD), now, 2) == STATUS_OK && !config_resolve(&b, &facts), "new");
-    CHECK(config_compare(&a, &b) == STATUS_USAGE, "bits are promised");
+    CHECK(config_compare(&a, &b, NULL, NULL) == STATUS_USAGE, "bits are promised");
     CHECK(strcmp(status_message(), "override 'comm.bucket_mb=3': cannot resume with another comm.bucket_mb: the checkpoint "
                                    "has auto, this configuration 3 (run.deterministic fixes it)") == 0, "%s", status_message());
     config_finish(&a);
     config_finish(&b);
+}
+
+/* A recipe that changes at a resume: the keys that are listed, and no others. */
+static void check_change(const char *change, const char *lr, const char *second, const char *expected, const char *error)
+{
+    struct config a, b;
+    struct config_facts facts = { 10, 32, 1, 2, false };
+    char *overrides[] = { (char *)lr, (char *)second }, *changed = NULL;
+    CHECK(parse(&a, GOOD, NULL) == STATUS_OK && config_resolve(&a, &facts) == STATUS_OK, "%s", status_message());
+    CHECK(config_parse(&b, "t.yaml", GOOD, strlen(GOOD), overrides, 2) == STATUS_OK, "%s", status_message());
+    CHECK(config_resolve(&b, &facts) == STATUS_OK, "%s", status_message());
+    status_clear();
+    enum status status = config_compare(&a, &b, change, &changed);
+    CHECK(status == (error ? STATUS_USAGE : STATUS_OK) && strstr(status_message(), error ? error : ""), "%s: %s", change,
+          status_message());
+    CHECK(!changed == !expected && (!changed || strcmp(changed, expected) == 0), "%s: %s", change, changed);
+    free(changed);
+    config_finish(&a);
+    config_finish(&b);
+}
+
+static void check_changes(void)
+{
+    static const struct { const char *list, *error; } lists[] = {
+        { "train.lr", NULL }, { "train.lr,train.schedule,data.augment", NULL }, { "train.schedule.final_lr", NULL },
+        { "train.batch", "--change: train.batch cannot change at a resume; what can: data.augment, train.epochs, " },
+        { "train", "--change: train.batch cannot change at a resume" }, { "data", "data.shuffle cannot change" },
+        { "train.momentum", "train.momentum cannot change" }, { "csc.lambda", "csc.lambda cannot change" },
+        { "run.log_every", "--change: run.log_every may differ at any resume: leave it out" },
+        { "device.threads", "unless run.deterministic fixes it" }, { "", "unknown key ''" },
+        { "train.lr,", "unknown key ''" }, { "lr", "unknown key 'lr' (did you mean 'train.lr'?)" },
+        { "train.schedule.kinds", "unknown key 'train.schedule.kinds' (did you mean 'kind'?)" },
+        { "train.lr train.clip", "unknown key 'train.lr train.clip'" },
+    };
+    for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
+        status_clear();
+        enum status status = config_check_change(lists[i].list);
+        CHECK(status == (lists[i].error ? STATUS_USAGE : STATUS_OK) &&
+              strstr(status_message(), lists[i].error ? lists[i].error : ""), "'%s': %s", lists[i].list, status_message());
+    }
+    check_change("train.lr", "train.lr=0.2", "run.log_every=3", "train.lr 0.1 -> 0.2", NULL);
+    check_change("train.lr,train.clip", "train.lr=0.2", "train.clip=1", "train.lr 0.1 -> 0.2, train.clip 0 -> 1", NULL);
+    check_change("train.lr", "train.lr=0.2", "train.clip=1", NULL, "another train.clip: the checkpoint has 0, this "
+                 "configuration 1; allow it with --change=train.clip");
+    check_change(NULL, "train.lr=0.2", "train.clip=1", NULL, "allow it with --change=train.lr,train.clip");
+    check_change("train.lr", "train.lr=0.2", "train.batch=64", NULL, "cannot resume with another train.batch: ");
+    check_change("train.steps", "train.lr=0.1", "train.steps=7", "train.epochs 10 -> none, train.steps none -> 7", NULL);
+    check_change("train.schedule", "train.schedule.kind=constant", "train.schedule.warmup_epochs=2",
+                 "train.schedule.kind cosine -> constant, train.schedule.warmup_epochs 0 -> 2", NULL);
+    check_change("train.lr", "train.lr=0.1", "run.log_every=3", NULL, NULL); /* as the start before has changed it already */
 }
 
 /* Every key: its default is valid, its section is known, its printed form is accepted as an override. */
@@ -373,6 +427,56 @@ static void write_file(const char *path, const char *text)
     FILE *file = fopen(path, "w");
     if (!file || fputs(text, file) < 0 || fclose(file) != 0)
         abort();
+}
+
+/* The config.yaml of a run means the folder that it lies in; run.name on the command line names the folder too. */
+static void check_place(const char *path, char *override, const char *dir)
+{
+    struct config c;
+    CHECK(config_load(&c, path, &override, override != NULL) == STATUS_OK, "%s", status_message());
+    CHECK(strcmp(c.run.dir, dir) == 0, "%s %s: %s, not %s", path, override, c.run.dir, dir);
+    config_finish(&c);
+}
+
+static void check_places(void)
+{
+    struct config c;
+    char folder[] = "/tmp/csc-config-XXXXXX", config[128], metrics[128], expected[128], *text;
+    if (!mkdtemp(folder))
+        abort();
+    snprintf(config, sizeof config, "%s/config.yaml", folder);
+    snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", folder);
+    CHECK(parse(&c, GOOD, "run.dir=old/place") == STATUS_OK && config_print(&c, &text) == STATUS_OK, "%s", status_message());
+    config_finish(&c);
+    write_file(config, text);
+    check_place(config, NULL, "old/place"); /* a folder that is no run */
+    check_place(config, "run.name=B", "old/B");
+    write_file(metrics, "");
+    check_place(config, NULL, folder);
+    check_place(config, "run.dir=here", "here");
+    check_place(config, "run.name=B", "/tmp/B");
+    snprintf(expected, sizeof expected, "%s/other.yaml", folder);
+    write_file(expected, text);
+    check_place(expected, NULL, "old/place");
+    unlink(expected);
+    write_file(config, GOOD "run: {dir: old/place/}\n"); /* not csc-train's own */
+    check_place(config, NULL, "old/place/");
+    check_place(config, "run.name=B", "old/B");
+    write_file(config, GOOD "run: {dir: ..}\n");
+    check_place(config, "run.name=B", "../../B");
+    write_file(config, GOOD "run: {dir: one}\n");
+    check_place(config, "run.name=B", "B");
+    write_file(config, GOOD);
+    check_place(config, "run.name=B", "runs/B");
+    write_file(config, GOOD "run:\n  dir: /a/$USER/x\n");
+    CHECK(config_load(&c, config, NULL, 0) == STATUS_USAGE && strstr(status_message(), "config.yaml:9:8: run.dir: '/a/$USER/x'"),
+          "%s", status_message());
+    char *home = "data.cache=~/x";
+    CHECK(config_load(&c, config, &home, 1) == STATUS_USAGE, "~ in an override");
+    unlink(config);
+    unlink(metrics);
+    rmdir(folder);
+    free(text);
 }
 
 static void check_files(void)
@@ -415,7 +519,9 @@ int main(void)
     check_round_trips();
     check_resolve();
     check_compares();
+    check_changes();
     check_table();
+    check_places();
     check_files();
     return check_done("config");
 }
