@@ -4,6 +4,7 @@ usage: test_X.py BUILD_DIR [unittest arguments]
 """
 import json
 import os
+import shlex
 import shutil
 import signal
 import struct
@@ -45,6 +46,13 @@ def launch(ranks):
         return []
     quiet = os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"  # Open MPI keeps memory of plugins that it has unloaded
     return ["env", "ASAN_OPTIONS=" + quiet, mpirun(), "-np", str(ranks), "--oversubscribe", "--bind-to", "none"]
+
+
+def launch_each(*commands):
+    """A command line that starts each of these commands as a rank. mpirun's own form for this, "A : B", kills the mpirun of
+    Debian 13 (Open MPI 5.0.7), whatever the programs are."""
+    cases = " ".join(f"{rank}) exec {shlex.join(command)};;" for rank, command in enumerate(commands))
+    return [*launch(len(commands)), "sh", "-c", f"case $OMPI_COMM_WORLD_RANK in {cases} esac"]
 
 
 class RunTest(unittest.TestCase):

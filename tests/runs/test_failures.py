@@ -217,10 +217,9 @@ class Failures(RunTest):
 
     @unittest.skipUnless(mpirun() and os.path.exists(OTHER_ONEDNN), "built without MPI or oneDNN")
     def test_another_onednn_on_one_rank(self):
-        config, front = self.config("run"), runs.launch(2)
-        ranks = [TRAIN, config, ":", "-np", "1", OTHER_ONEDNN, config]
-        done = subprocess.run([*front[:front.index("-np")], *front[front.index("--oversubscribe"):], "-np", "1", *ranks],
-                              capture_output=True, text=True, timeout=120)
+        config = self.config("run")
+        done = subprocess.run(runs.launch_each([TRAIN, config], [OTHER_ONEDNN, config]), capture_output=True, text=True,
+                              timeout=120)
         self.assertEqual(done.returncode, 2, done.stderr)
         self.says(done, "rank 1", "'oneDNN 1.96.7' here", "on rank 0: install one version")
 

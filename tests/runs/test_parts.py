@@ -146,14 +146,11 @@ class Parts(RunTest):
 
     def test_directory_not_shared(self):
         """A rank for which the run's directory is another one writes nothing there."""
-        front = runs.launch(2)
-        at = front.index("-np")
         config = self.config("run")
         places = [self.path("host0"), self.path("host1")]
-        command = [*front[:at], *front[at + 2:]]
-        for i, place in enumerate(places):
+        for place in places:
             os.makedirs(place)
-            command += [":"] * i + ["-np", "1", "--wdir", place, PARTS, config, "run.dir=run", "train.steps=2"]
+        command = runs.launch_each(*(["env", "-C", p, PARTS, config, "run.dir=run", "train.steps=2"] for p in places))
         done = subprocess.run(command, capture_output=True, text=True, timeout=120)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("rank 0 alone writes the checkpoints", done.stdout)
