@@ -1,7 +1,8 @@
-/* clock.h - a clock for measuring durations. */
+/* clock.h - a clock for durations and waits, which nobody sets. */
 #ifndef CSC_BASE_CLOCK_H
 #define CSC_BASE_CLOCK_H
 
+#include <pthread.h>
 #include <time.h>
 
 /* Seconds since some moment; never set back. */
@@ -10,6 +11,22 @@ static inline double clock_seconds(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* A condition whose timed waits go by this clock, and the end of such a wait. */
+static inline void clock_condition_init(pthread_cond_t *condition)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(condition, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
+static inline struct timespec clock_after(double seconds)
+{
+    double end = clock_seconds() + seconds;
+    return (struct timespec){ .tv_sec = (time_t)end, .tv_nsec = (long)((end - (double)(time_t)end) * 1e9) };
 }
 
 #endif

@@ -61,6 +61,21 @@ fail:
     return status;
 }
 
+static enum status write_all(int fd, const char *path, const void *data, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = write(fd, (const char *)data + done, bytes - done);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+        done += (size_t)wrote;
+    }
+fail:
+    return status;
+}
+
 enum status file_write(const char *path, const void *data, size_t bytes)
 {
     enum status status = STATUS_OK;
@@ -72,14 +87,7 @@ enum status file_write(const char *path, const void *data, size_t bytes)
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
         FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
-    for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = write(fd, (const char *)data + done, bytes - done);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
-        done += (size_t)wrote;
-    }
+    TRY(write_all(fd, temporary, data, bytes));
     if (fsync(fd) != 0)
         FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
     int closed = close(fd);
@@ -91,6 +99,51 @@ fail:
     if (fd >= 0)
         close(fd);
     unlink(temporary);
+    return status;
+}
+
+/* The descriptor of this process that a name means; -1 if it is the name of a file. */
+static int descriptor_of(const char *path)
+{
+    static const char *const folders[] = { "/dev/fd/", "/proc/self/fd/" };
+    if (strcmp(path, "-") == 0 || strcmp(path, "/dev/stdout") == 0)
+        return STDOUT_FILENO;
+    if (strcmp(path, "/dev/stderr") == 0)
+        return STDERR_FILENO;
+    for (int i = 0; i < 2; i++) {
+        const char *digits = path + strlen(folders[i]);
+        if (strncmp(path, folders[i], strlen(folders[i])) == 0 && *digits && strlen(digits) < 9 &&
+            strspn(digits, "0123456789") == strlen(digits))
+            return atoi(digits);
+    }
+    return -1;
+}
+
+enum status file_write_output(const char *path, const void *data, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    char target[PATH_MAX];
+    struct stat info;
+    int fd = descriptor_of(path);
+    bool own = fd < 0;
+    if (!own && fd == STDOUT_FILENO && fflush(stdout) != 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    if (!own) {
+        TRY(write_all(fd, path, data, bytes));
+        return status;
+    }
+    bool there = stat(path, &info) == 0, link = !there && lstat(path, &info) == 0;
+    if (there && S_ISREG(info.st_mode) && realpath(path, target))
+        return file_write(target, data, bytes);
+    if (!there && !link)
+        return file_write(path, data, bytes);
+    fd = open(path, O_WRONLY | O_CLOEXEC | (link ? O_CREAT : 0), 0666); /* a link to nowhere makes its target */
+    if (fd < 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    TRY(write_all(fd, path, data, bytes));
+fail:
+    if (own && fd >= 0 && close(fd) != 0 && status == STATUS_OK)
+        status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
     return status;
 }
 

@@ -13,6 +13,11 @@ enum status file_read(const char *path, size_t limit, char **data, size_t *bytes
 /* Writes under a temporary name in the same folder, fsyncs, renames, fsyncs the folder. */
 enum status file_write(const char *path, const void *data, size_t bytes);
 
+/* Writes what was asked for to where the user said: "-" is standard output, and /dev/fd/N and the like are this
+ * process's own descriptors. A regular file is replaced as file_write does it, behind a link where it leads; anything
+ * else, such as a device or a pipe, is written into. */
+enum status file_write_output(const char *path, const void *data, size_t bytes);
+
 enum status file_sync_folder(const char *folder);
 enum status file_make_folders(const char *path); /* as mkdir -p */
 bool file_exists(const char *path);

@@ -1,11 +1,14 @@
 /* log.c - rank-prefixed lines, each written by one call so that ranks do not interleave. */
 #include "base/log.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
-
-#include "base/status.h"
 
 static char program[32] = "csc";
 static int rank;
@@ -13,12 +16,25 @@ static int size = 1;
 static bool info_to_stderr;
 static void (*before_line)(void *);
 static void *before_context;
+static bool results; /* standard output holds what was asked for */
+static int lost;     /* errno of the first line that it did not take */
+
+/* A closed descriptor would be taken by the next file that is opened, and the lines would go into that file. */
+static void keep_outputs(void)
+{
+    for (int fd = 0; fd <= STDERR_FILENO; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDONLY) < 0)
+            return;
+}
 
 void log_init(const char *name, int rank_, int size_)
 {
     snprintf(program, sizeof program, "%s", name);
     rank = rank_;
     size = size_;
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+    keep_outputs();
 }
 
 void log_on_line(void (*before)(void *context), void *context)
@@ -60,8 +76,26 @@ void log_info(const char *format, ...)
     va_end(arguments);
     step_aside();
     FILE *out = info_to_stderr ? stderr : stdout;
-    fprintf(out, "%s\n", text);
-    fflush(out);
+    if ((fprintf(out, "%s\n", text) >= 0 && fflush(out) == 0) || lost || info_to_stderr)
+        return;
+    lost = errno;
+    if (!results)
+        log_warn("standard output: %s: its lines are lost from here on", strerror(lost));
+}
+
+void log_results(void)
+{
+    results = true;
+}
+
+enum status log_finish(enum status status)
+{
+    if (fflush(stdout) != 0 && !lost)
+        lost = errno;
+    if (status == STATUS_OK && results && (lost || ferror(stdout)))
+        return status_report(STATUS_IO, __FILE__, __LINE__, "standard output: %s",
+                             lost ? strerror(lost) : "not all of it could be written");
+    return status;
 }
 
 void log_warn(const char *format, ...)

@@ -59,7 +59,7 @@ void comm_destroy(struct comm *comm)
 
 bool comm_speaks(const struct comm *comm)
 {
-    return comm ? !comm->quiet : launch_read().rank == 0;
+    return comm ? !comm->quiet : launch_read().rank == 0 || !launch_above();
 }
 
 /* Takes over the record of `rank`, as seen from another. */

@@ -6,7 +6,10 @@
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 static const struct source {
     const char *launcher, *ranks, *rank;
@@ -41,6 +44,39 @@ static bool in_srun_step(void)
     if (step < 0)
         step = number("SLURM_STEPID");
     return step >= 0 && step < 0xfffffff0L && number("SLURM_PROCID") >= 0;
+}
+
+/* The parent of a process and the name of its program; 0 if it cannot be told. */
+static long parent_of(long pid, char name[64])
+{
+    char path[48], text[512] = "";
+    long parent = 0;
+    snprintf(path, sizeof path, "/proc/%ld/stat", pid);
+    FILE *file = fopen(path, "re");
+    if (!file)
+        return 0;
+    size_t length = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    text[length] = 0;
+    char *open = strchr(text, '('), *close = strrchr(text, ')');
+    if (!open || !close || sscanf(close, ") %*c %ld", &parent) != 1)
+        return 0;
+    snprintf(name, 64, "%.*s", (int)(close - open - 1), open + 1);
+    return parent;
+}
+
+bool launch_above(void)
+{
+    static const char *const launchers[] = { "mpirun", "mpiexec", "orterun", "orted", "prterun", "prted",
+                                             "hydra_pmi_proxy", "mpiexec.hydra", "mpirun_rsh", "srun", "slurmstepd" };
+    char name[64];
+    for (long pid = parent_of(getpid(), name); pid > 1;) {
+        pid = parent_of(pid, name);
+        for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++)
+            if (strcmp(name, launchers[i]) == 0)
+                return true;
+    }
+    return false;
 }
 
 struct launch launch_read(void)

@@ -2,6 +2,8 @@
 #ifndef CSC_COMM_LAUNCH_H
 #define CSC_COMM_LAUNCH_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 
 struct launch {
@@ -12,6 +14,9 @@ struct launch {
 };
 
 struct launch launch_read(void);
+
+/* Whether a launcher is among this process's ancestors: else the variables were inherited, and no rank 0 speaks. */
+bool launch_above(void);
 
 /* Where the world of `size` ranks that MPI found is smaller than what the launcher promised: STATUS_USAGE,
  * saying what to do. library: such as "Open MPI v4.1.4", or NULL if built without MPI. */

@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "comm/watch_internal.h"
 
 enum { PROMPT = 64 }; /* ranks up to which every move is sent at once */
@@ -160,14 +160,10 @@ static void ask(struct watch *w)
 
 bool watch_failed(struct watch *w, enum status code)
 {
-    struct timespec until;
     if (!w)
         return true;
-    clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 3;
+    struct timespec verdict = clock_after(2), until = clock_after(3);
     pthread_mutex_lock(&w->mutex);
-    struct timespec verdict = until;
-    verdict.tv_sec -= 1;
     while (code == STATUS_LOST && !w->ending && pthread_cond_timedwait(&w->answered, &w->mutex, &verdict) == 0)
         ; /* whom it has lost, a hub knows better */
     w->failed_code = code;

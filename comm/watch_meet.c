@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "comm/watch_internal.h"
 
@@ -89,7 +90,7 @@ static enum status allocate(struct watch **out, const struct comm *comm, const s
     w->size = comm->size;
     w->hubs[1] = w->speaker = w->wake[0] = w->wake[1] = NOBODY;
     pthread_mutex_init(&w->mutex, NULL);
-    pthread_cond_init(&w->answered, NULL);
+    clock_condition_init(&w->answered);
     w->table = (struct watch_table){ .size = w->size, .timeout = options->timeout_s,
                                      .ranks = calloc((size_t)w->size, sizeof *w->table.ranks) };
     if (!w->table.ranks)

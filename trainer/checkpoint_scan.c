@@ -415,7 +415,6 @@ enum status checkpoint_list(const char *run)
     printf("  step      date                        bytes  top1    status (* best)\n");
     for (int i = 0; i < count; i++)
         TRY(print_row(run, steps[i], i == best, &damaged, &unreadable));
-    fflush(stdout);
     if (damaged)
         FAIL(STATUS_DATA, "%s: %d of %d checkpoints damaged", run, damaged, count);
     if (unreadable)

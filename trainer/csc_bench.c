@@ -8,9 +8,9 @@
 
 #include "base/affinity.h"
 #include "base/arguments.h"
-#include "base/file.h"
 #include "base/log.h"
 #include "trainer/bench.h"
+#include "trainer/json_output.h"
 
 static const struct bench_command *const commands[] = {
     &bench_layers, &bench_step, &bench_loader, &bench_allreduce, &bench_scale,
@@ -84,26 +84,10 @@ fail:
 
 enum status bench_write_json(json_t *object, const char *path)
 {
-    enum status status = STATUS_OK;
-    char *text = NULL, *line = NULL;
-    if (!path) {
-        json_decref(object);
-        return STATUS_OK;
-    }
-    text = object ? json_dumps(object, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    if (!text || asprintf(&line, "%s\n", text) < 0) {
-        line = NULL;
-        FAIL(STATUS_NOMEM, "out of memory for the results");
-    }
-    if (strcmp(path, "-") != 0)
-        TRY(file_write(path, line, strlen(line)));
-    else if (fputs(line, stdout) < 0 || fflush(stdout) != 0)
-        FAIL(STATUS_IO, "standard output: %s", strerror(errno));
-fail:
+    if (path)
+        return json_output(object, path);
     json_decref(object);
-    free(text);
-    free(line);
-    return status;
+    return STATUS_OK;
 }
 
 static void print_help(void)
@@ -149,7 +133,8 @@ int main(int argc, char **argv)
 {
     affinity_wait_calmly(argv);
     log_init("csc-bench", 0, 1);
-    enum status status = run(argc, argv);
+    log_results();
+    enum status status = log_finish(run(argc, argv));
     if (status != STATUS_OK)
         log_failure();
     return (int)status;

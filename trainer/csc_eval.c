@@ -138,6 +138,7 @@ int main(int argc, char **argv)
     bool done = false;
     affinity_wait_calmly(argv);
     log_init("csc-eval", 0, 1);
+    log_results();
     TRY(comm_create(&e.comm));
     log_init("csc-eval", e.comm->rank, e.comm->size);
     if (e.comm->rank != 0 && !freopen("/dev/null", "w", stdout))
@@ -157,6 +158,7 @@ int main(int argc, char **argv)
     e.progress = NULL;
     TRY(comm_agree(e.comm, eval_report(&e)));
 fail:
+    status = log_finish(status);
     if (status != STATUS_OK && comm_speaks(e.comm))
         log_failure();
     finish(&e);

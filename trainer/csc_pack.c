@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,12 +112,13 @@ static const struct subcommand subcommands[] = {
       "  --resize short:N|longest:N  make the images smaller first\n" },
     { "info", "DIR", 1, 1, { FLAG_JSON }, run_info,
       "Says what a dataset holds.\n\n"
-      "  --json FILE           write it to FILE, all classes included\n" },
+      "  --json FILE           write it to FILE, all classes included (- for standard output)\n" },
 };
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 static void print_help(const struct subcommand *s)
 {
+    log_results();
     if (s) {
         printf("Usage: csc-pack %s %s [options]\n\n%s  --help                this text\n", s->name, s->operand_names, s->help);
         return;
@@ -265,6 +265,7 @@ static enum status run(int argc, char **argv)
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-pack --help lists them");
     if (!strcmp(argv[1], "--version")) {
+        log_results();
         printf("csc-pack %s\n", CSC_VERSION);
         return STATUS_OK;
     }
@@ -289,8 +290,7 @@ fail:
 int main(int argc, char **argv)
 {
     log_init("csc-pack", 0, 1);
-    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files is then an error of write, with its line */
-    enum status status = run(argc, argv);
+    enum status status = log_finish(run(argc, argv));
     if (status != STATUS_OK)
         log_failure();
     return (int)status;

@@ -36,7 +36,8 @@ static const char usage[] =
     "  --list-checkpoints RUN   list the checkpoints of a run directory, verifying each\n"
     "  --help, --version\n"
     "\n"
-    "SIGUSR1, SIGTERM and SIGINT ask for a checkpoint and a stop at the end of the step.\n"
+    "SIGUSR1, SIGUSR2, SIGXCPU, SIGHUP, SIGTERM and SIGINT ask for a checkpoint and a stop at the end of\n"
+    "the step (USR2, XCPU and HUP unless they were ignored at the start).\n"
     "exit codes: 0 done; 2 usage or configuration; 65 bad data; 69 a peer was lost; 70 internal error;\n"
     "  71 out of memory; 74 I/O; 75 stopped with a checkpoint, run again with --resume=auto;\n"
     "  86 a rank hung (comm.timeout_s); 87 non-finite loss, --change=train.lr may help\n";
@@ -180,6 +181,8 @@ int main(int argc, char **argv)
     if (comm->rank != 0 && !freopen("/dev/null", "w", stdout))
         status_clear();
     TRY(comm_agree(comm, parse_arguments(argc, argv, &arguments, &done)));
+    if (done || arguments.print_config || arguments.train.dry_run)
+        log_results();
     if (done)
         goto fail;
     TRY(stop_install());
@@ -197,6 +200,8 @@ fail:
         log_failure();
     if (!agreed && status != STATUS_OK && comm->size > 1)
         comm->ops->abort(comm, status); /* the others wait for this rank in a step */
+    if (status == STATUS_OK && (status = log_finish(status)) != STATUS_OK)
+        log_failure();
     watch_stop(watch);
     comm_destroy(comm);
     return status;

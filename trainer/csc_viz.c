@@ -232,6 +232,7 @@ int main(int argc, char **argv)
     bool done = false;
     affinity_wait_calmly(argv);
     log_init("csc-viz", 0, 1);
+    log_results();
     TRY(parse_arguments(argc, argv, &v.a, &done));
     if (done)
         goto fail;
@@ -247,6 +248,7 @@ int main(int argc, char **argv)
     if (v.a.json)
         TRY(viz_write_json(&v));
 fail:
+    status = log_finish(status);
     if (status != STATUS_OK && comm_speaks(comm))
         log_failure();
     finish(&v);

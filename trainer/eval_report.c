@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "trainer/eval.h"
+#include "trainer/json_output.h"
 
 enum { FEW_CLASSES = 20, MATRIX_CLASSES = 100 }; /* printed one by one; a whole matrix in the JSON */
 
@@ -200,10 +200,9 @@ static void add_parts(const struct eval *e, json_t *root)
 
 static enum status write_json(const struct eval *e)
 {
-    enum status status = STATUS_OK;
     const struct evaluation *r = &e->cells[0].result;
     const struct checkpoint *checkpoint = e->trained.checkpoint;
-    char *text = NULL, *arch = config_text(e->config, "model.arch");
+    char *arch = config_text(e->config, "model.arch");
     struct share_interval i = interval_of(r);
     json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}",
                              "checkpoint", checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "",
@@ -214,19 +213,8 @@ static enum status write_json(const struct eval *e)
                              "confusion", confusion_json(e));
     if (root)
         add_parts(e, root);
-    if (root)
-        text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    if (!text)
-        FAIL(STATUS_NOMEM, "out of memory for the results");
-    if (strcmp(e->a.json, "-") == 0)
-        puts(text);
-    else
-        TRY(file_write(e->a.json, text, strlen(text)));
-fail:
-    free(text);
     free(arch);
-    json_decref(root);
-    return status;
+    return json_output(root, e->a.json);
 }
 
 /* ---- for people ---- */

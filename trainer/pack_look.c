@@ -1,16 +1,15 @@
 /* pack_look.c - the subcommands of csc-pack that look at a dataset. */
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/file.h"
 #include "base/log.h"
 #include "data/dataset_internal.h"
 #include "data/dataset_source.h"
 #include "data/estimate.h"
 #include "data/repair.h"
 #include "data/verify.h"
+#include "trainer/json_output.h"
 #include "trainer/pack_command.h"
 
 enum { ESTIMATED = 128, BENCHED = 256 }; /* images looked at */
@@ -19,6 +18,7 @@ enum status run_verify(const struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct verify_report r;
+    log_results();
     TRY(dataset_verify(a->operands[0], a->deep, a->pack.workers, &r));
     log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0], (long long)r.samples,
              (long long)r.blocks, (double)r.bytes / 1e6, a->deep ? " and every image" : "", r.seconds);
@@ -58,6 +58,7 @@ enum status say_estimate(struct pack_source *source, const struct pack_options *
 {
     enum status status = STATUS_OK;
     struct estimate e[2];
+    log_results();
     TRY(estimate_source(source, options, ESTIMATED, e));
     say_estimates(source, e);
 fail:
@@ -70,6 +71,7 @@ enum status run_bench(const struct arguments *a)
     struct dataset *dataset = NULL;
     struct dataset_source source = { .number = -1 };
     struct estimate e[2];
+    log_results();
     TRY(dataset_open(&dataset, a->operands[0]));
     dataset_source_init(&source, dataset);
     TRY(estimate_source(&source.source, &a->pack, BENCHED, e));
@@ -92,8 +94,6 @@ static uint64_t shard_bytes(const struct dataset *d)
 
 static enum status write_info_json(const struct dataset *d, const char *path)
 {
-    enum status status = STATUS_OK;
-    char *text = NULL;
     json_t *names = json_array(), *counts = json_array();
     for (int i = 0; i < d->index.classes; i++) {
         json_array_append_new(names, json_string(d->index.names[i]));
@@ -104,26 +104,16 @@ static enum status write_info_json(const struct dataset *d, const char *path)
                                "height", d->index.height, "shards", d->index.shards, "blocks",
                                (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d), "decoded_bytes",
                                (json_int_t)d->raw_bytes, "fingerprint", d->index.hash, "classes", names, "counts", counts);
-    text = object ? json_dumps(object, JSON_INDENT(1)) : NULL;
-    if (!text)
-        FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    TRY(file_write(path, text, strlen(text)));
-fail:
-    free(text);
-    json_decref(object);
-    return status;
+    return json_output(object, path);
 }
 
-enum status run_info(const struct arguments *a)
+static void say_info(const char *path, const struct dataset *d)
 {
-    enum status status = STATUS_OK;
     enum { SHOWN = 20 };
-    struct dataset *d = NULL;
-    TRY(dataset_open(&d, a->operands[0]));
     char size[48] = "sizes differ";
     if (d->index.width)
         snprintf(size, sizeof size, "%d x %d pixels", d->index.width, d->index.height);
-    log_info("%s: %lld images, %s, %d classes", a->operands[0], (long long)d->index.samples, size, d->index.classes);
+    log_info("%s: %lld images, %s, %d classes", path, (long long)d->index.samples, size, d->index.classes);
     log_info("  codec rgbz, %d shards, %lld blocks, %.1f MB (decoded %.1f MB)", d->index.shards,
              (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6, (double)d->raw_bytes / 1e6);
     log_info("  made by %s, fingerprint %s", d->index.made_by, d->index.hash);
@@ -131,6 +121,16 @@ enum status run_info(const struct arguments *a)
         log_info("  %5d  %-24s %lld", i, d->index.names[i], (long long)d->index.counts[i]);
     if (d->index.classes > SHOWN)
         log_info("  ... and %d more classes (--json has them all)", d->index.classes - SHOWN);
+}
+
+enum status run_info(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct dataset *d = NULL;
+    log_results();
+    TRY(dataset_open(&d, a->operands[0]));
+    if (!a->json || strcmp(a->json, "-") != 0)
+        say_info(a->operands[0], d);
     if (a->json)
         TRY(write_info_json(d, a->json));
 fail:

@@ -266,6 +266,19 @@ static size_t disk_available(const char *run)
     return (size_t)info.f_bavail * info.f_frsize;
 }
 
+/* Such as "899.9 MB" or "22.5 GB". */
+struct size_text {
+    char text[24];
+};
+
+static struct size_text size_text(size_t bytes)
+{
+    struct size_text size;
+    bool large = bytes >= (size_t)1e9;
+    snprintf(size.text, sizeof size.text, "%.1f %s", (double)bytes / (large ? 1e9 : 1e6), large ? "GB" : "MB");
+    return size;
+}
+
 enum status training_check_room(const struct training *t)
 {
     enum status status = STATUS_OK;
@@ -274,11 +287,11 @@ enum status training_check_room(const struct training *t)
     size_t needed = training_bytes(t) * (apart ? 1 : t->comm->local_size);
     size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
     if (memory && needed > memory)
-        FAIL(STATUS_NOMEM, "this run needs %.2f GB on %s and %.2f GB are available: lower train.micro_batch",
-             (double)needed / 1e9, apart ? "each GPU" : "this host", (double)memory / 1e9);
+        FAIL(STATUS_NOMEM, "this run needs %s on %s and %s are available: lower train.micro_batch",
+             size_text(needed).text, apart ? "each GPU" : "this host", size_text(memory).text);
     if (disk && checkpoints > disk)
-        FAIL(STATUS_IO, "%s: %d checkpoints need %.2f GB and %.2f GB are free: lower checkpoint.keep or set run.dir",
-             t->config->run.dir, t->config->checkpoint.keep + 1, (double)checkpoints / 1e9, (double)disk / 1e9);
+        FAIL(STATUS_IO, "%s: %d checkpoints need %s and %s are free: lower checkpoint.keep or set run.dir",
+             t->config->run.dir, t->config->checkpoint.keep + 1, size_text(checkpoints).text, size_text(disk).text);
 fail:
     return status;
 }
@@ -321,9 +334,8 @@ void training_report_plan(const struct training *t)
     printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n", (long long)t->total_steps,
            c->train.batch, (long long)t->steps_per_epoch, t->comm->size, t->comm->size == 1 ? "" : "s", t->share,
            t->share == 1 ? "" : "es", c->train.micro_batch);
-    printf("memory   %.1f MB per rank; %.1f GB available\n", (double)training_bytes(t) / 1e6,
-           (double)device_memory(t) / 1e9);
-    printf("disk     %.1f MB a checkpoint, %d kept in %s; %.1f GB free\n", (double)training_checkpoint_bytes(t) / 1e6,
-           c->checkpoint.keep, c->run.dir, (double)disk_available(c->run.dir) / 1e9);
+    printf("memory   %s per rank; %s available\n", size_text(training_bytes(t)).text, size_text(device_memory(t)).text);
+    printf("disk     %s a checkpoint, %d kept in %s; %s free\n", size_text(training_checkpoint_bytes(t)).text,
+           c->checkpoint.keep, c->run.dir, size_text(disk_available(c->run.dir)).text);
     free(arch);
 }

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/stop.h"
@@ -23,10 +24,11 @@ double run_beat_s = 10, run_stale_s = 45;
 
 struct run {
     char directory[PATH_MAX], lock[PATH_MAX];
-    int fd;
+    int fd, folder; /* the lock and the directory, wherever they are moved to */
     pid_t owner; /* a forked child must not let go of it */
     pthread_t beat;
     bool beating, ending;
+    bool lost;   /* the directory is no longer there; this was said */
     bool made;   /* the directory is ours: one that stays empty goes again */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
@@ -178,11 +180,7 @@ static void *beat(void *argument)
     struct run *run = argument;
     pthread_mutex_lock(&run->mutex);
     while (!run->ending) {
-        struct timespec until;
-        clock_gettime(CLOCK_REALTIME, &until);
-        double next = (double)until.tv_nsec * 1e-9 + run_beat_s;
-        until.tv_sec += (time_t)next;
-        until.tv_nsec = (long)((next - (double)(time_t)next) * 1e9);
+        struct timespec until = clock_after(run_beat_s);
         pthread_cond_timedwait(&run->wake, &run->mutex, &until);
         futimens(run->fd, NULL);
     }
@@ -195,7 +193,7 @@ static enum status start_beat(struct run *run)
 {
     sigset_t all, before;
     pthread_mutex_init(&run->mutex, NULL);
-    pthread_cond_init(&run->wake, NULL);
+    clock_condition_init(&run->wake);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     int error = pthread_create(&run->beat, NULL, beat, run);
@@ -209,7 +207,7 @@ static enum status start_beat(struct run *run)
 static void let_go_at_exit(void)
 {
     if (current && current->owner == getpid())
-        unlink(current->lock);
+        unlinkat(current->folder, "lock", 0);
 }
 
 enum status run_open(struct run **out, const char *directory)
@@ -220,12 +218,15 @@ enum status run_open(struct run **out, const char *directory)
     struct run *run = calloc(1, sizeof *run);
     if (!run)
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
-    run->fd = -1;
+    run->fd = run->folder = -1;
     if (snprintf(run->directory, PATH_MAX, "%s", directory) >= PATH_MAX ||
         snprintf(run->lock, PATH_MAX, "%s/lock", directory) >= PATH_MAX)
         FAIL(STATUS_IO, "%.200s...: name too long", directory);
     run->made = !file_exists(directory);
     TRY(file_make_folders(directory));
+    run->folder = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (run->folder < 0)
+        FAIL(STATUS_IO, "%s: %s", directory, strerror(errno));
     TRY(open_lock(run, &kernel_lock));
     TRY(settle(run, kernel_lock));
     TRY(write_holder(run));
@@ -242,6 +243,8 @@ fail:
         unlink(run->lock);
     if (run->fd >= 0)
         close(run->fd);
+    if (run->folder >= 0)
+        close(run->folder);
     free(run);
     return status;
 }
@@ -258,16 +261,37 @@ void run_close(struct run *run)
         pthread_join(run->beat, NULL);
     }
     if (run->owner == getpid()) {
-        unlink(run->lock);
+        unlinkat(run->folder, "lock", 0);
         if (run->made)
             rmdir(run->directory);
     }
     close(run->fd);
+    close(run->folder);
     pthread_mutex_destroy(&run->mutex);
     pthread_cond_destroy(&run->wake);
     if (current == run)
         current = NULL;
     free(run);
+}
+
+void run_look(struct run *run)
+{
+    char link[64], now[PATH_MAX] = "";
+    struct stat ours, named;
+    if (run->lost || fstat(run->folder, &ours) != 0)
+        return;
+    bool there = stat(run->directory, &named) == 0;
+    if ((there && ours.st_ino == named.st_ino && ours.st_dev == named.st_dev) || (!there && errno != ENOENT))
+        return;
+    run->lost = true;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", run->folder);
+    ssize_t length = readlink(link, now, sizeof now - 1);
+    if (ours.st_nlink && length > 0)
+        log_warn("%s was moved to %.*s while training: metrics.jsonl goes on there, later checkpoints go into a new %s",
+                 run->directory, (int)length, now, run->directory);
+    else
+        log_warn("%s was removed while training: its metrics.jsonl is lost, later checkpoints go into a new %s",
+                 run->directory, run->directory);
 }
 
 const char *run_directory(const struct run *run)

@@ -16,6 +16,9 @@ extern double run_beat_s, run_stale_s; /* seconds between touches; tests shorten
 enum status run_open(struct run **run, const char *directory);
 void run_close(struct run *run); /* NULL is fine */
 
+/* Warns, once, if the directory was moved or removed. */
+void run_look(struct run *run);
+
 const char *run_directory(const struct run *run);
 void run_path(const struct run *run, const char *name, char path[PATH_MAX]); /* RUN/name */
 

@@ -6,17 +6,34 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/clock.h"
+
+/* Two interrupts that come closer are one keystroke: `timeout -s INT` signals the process, and then its group. */
+static const double one_keystroke_s = 0.5;
+
+static const struct {
+    int number;
+    const char *name;
+    bool unless_ignored; /* nohup, for one, ignores SIGHUP: that is to stay so */
+} signals[] = {
+    { SIGUSR1, "SIGUSR1", false }, { SIGTERM, "SIGTERM", false }, { SIGINT, "SIGINT", false },
+    { SIGUSR2, "SIGUSR2", true },  { SIGXCPU, "SIGXCPU", true },  { SIGHUP, "SIGHUP", true },
+};
+enum { SIGNALS = sizeof signals / sizeof *signals };
+
 static atomic_int caught;                /* the first signal, 0 if none */
-static atomic_int interrupts;            /* how often SIGINT came */
+static _Atomic double interrupted;       /* when SIGINT first came, 0 if it did not */
 static _Atomic(const char *) own_reason; /* stop_request's */
 
 static void on_signal(int number)
 {
     int none = 0, error = errno;
+    double first = 0, now = clock_seconds();
     atomic_compare_exchange_strong(&caught, &none, number);
-    if (number == SIGINT && atomic_fetch_add(&interrupts, 1) > 0) { /* asked twice by hand: now */
-        signal(SIGINT, SIG_DFL);
-        raise(SIGINT); /* taken when this handler returns */
+    bool again = number == SIGINT && !atomic_compare_exchange_strong(&interrupted, &first, now);
+    if (again && now - first > one_keystroke_s) {
+        signal(SIGINT, SIG_DFL); /* asked twice by hand: now */
+        raise(SIGINT);           /* taken when this handler returns */
     }
     errno = error;
 }
@@ -24,12 +41,14 @@ static void on_signal(int number)
 enum status stop_install(void)
 {
     enum status status = STATUS_OK;
-    const int numbers[] = { SIGUSR1, SIGTERM, SIGINT };
-    struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
+    struct sigaction before, action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
     sigemptyset(&action.sa_mask);
-    for (int i = 0; i < 3; i++)
-        if (sigaction(numbers[i], &action, NULL) != 0)
-            FAIL(STATUS_BUG, "cannot handle signal %d: %s", numbers[i], strerror(errno));
+    for (int i = 0; i < SIGNALS; i++) {
+        bool keep = signals[i].unless_ignored && sigaction(signals[i].number, NULL, &before) == 0 &&
+                    before.sa_handler == SIG_IGN;
+        if (!keep && sigaction(signals[i].number, &action, NULL) != 0)
+            FAIL(STATUS_BUG, "cannot handle %s: %s", signals[i].name, strerror(errno));
+    }
 fail:
     return status;
 }
@@ -42,16 +61,11 @@ bool stop_requested(void)
 const char *stop_reason(void)
 {
     const char *own = atomic_load(&own_reason);
-    switch (atomic_load(&caught)) {
-    case SIGUSR1:
-        return "SIGUSR1";
-    case SIGTERM:
-        return "SIGTERM";
-    case SIGINT:
-        return "SIGINT";
-    default:
-        return own ? own : "";
-    }
+    int number = atomic_load(&caught);
+    for (int i = 0; i < SIGNALS; i++)
+        if (signals[i].number == number)
+            return signals[i].name;
+    return own ? own : "";
 }
 
 void stop_request(const char *reason)

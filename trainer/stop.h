@@ -1,4 +1,4 @@
-/* stop.h - requests to stop with a checkpoint: SIGUSR1, SIGTERM, SIGINT, or the program's own. */
+/* stop.h - requests to stop with a checkpoint: SIGUSR1, TERM, INT, USR2, XCPU, HUP, or the program's own. */
 #ifndef CSC_TRAINER_STOP_H
 #define CSC_TRAINER_STOP_H
 
@@ -6,7 +6,8 @@
 
 #include "base/status.h"
 
-/* Installs the handlers, which only set a flag. A second SIGINT ends the process at once. */
+/* Installs the handlers, which only set a flag. USR2, XCPU and HUP are left alone if they are ignored at that time.
+ * Another SIGINT more than half a second after the first ends the process at once. */
 enum status stop_install(void);
 
 bool stop_requested(void);

@@ -34,12 +34,13 @@ enum status training_agree(struct training *t, enum status mine)
 
 /* ---- reports ---- */
 
-/* Training goes on where a line cannot be written, as on a full disk: the operator is told, once. */
-enum status training_record(struct training *t, enum status written)
+/* Training goes on where a line cannot be written, as on a full disk: the operator is told once in a run, whatever
+ * shorter lines still fit. */
+enum status training_record(bool *said, enum status written)
 {
-    if (written == STATUS_IO && !t->metrics_fail)
+    if (written == STATUS_IO && !*said)
         log_warn("%s: lines are lost until it can be written again", status_message());
-    t->metrics_fail = written == STATUS_IO;
+    *said |= written == STATUS_IO;
     return written == STATUS_IO ? STATUS_OK : written;
 }
 
@@ -97,7 +98,7 @@ static enum status write_step(struct training *t, const struct progress_numbers 
     slowest_s = busy[slowest];
     qsort(busy, (size_t)ranks, sizeof *busy, ascending);
     double exposed = t->interval.exposed_s;
-    TRY(training_record(t, metrics_write(
+    TRY(training_record(&t->metrics_lost, metrics_write(
                       t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
                       METRIC_INT("step", t->step), METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr),
                       METRIC_NUMBER("img_s", n->img_s), METRIC_NUMBER("data_wait", n->data_wait),
@@ -109,7 +110,7 @@ static enum status write_step(struct training *t, const struct progress_numbers 
                       METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
                       METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
                       METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
-    TRY(training_record(t, observer_step(t->observer, t->step, n)));
+    TRY(training_record(&t->events_lost, observer_step(t->observer, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
     free(columns);
@@ -137,8 +138,10 @@ static enum status report_interval(struct training *t)
     watch_waits(t->options.watch, true);
     TRY(t->comm->ops->gather(t->comm, mine, sizeof mine, all));
     watch_waits(t->options.watch, false);
-    if (t->comm->rank == 0)
+    if (t->run) {
+        run_look(t->run);
         TRY(write_step(t, &n, seconds, all));
+    }
     training_start_interval(t);
 fail:
     free(all);
@@ -147,8 +150,8 @@ fail:
 
 /* ---- checkpoints ---- */
 
-/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. Rank 0. */
-static enum status take_result(struct training *t, bool wait, enum status *written)
+/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. *step: of the checkpoint. Rank 0. */
+static enum status take_result(struct training *t, bool wait, enum status *written, int64_t *step)
 {
     enum status status = STATUS_OK;
     struct checkpoint_result r;
@@ -156,11 +159,13 @@ static enum status take_result(struct training *t, bool wait, enum status *writt
     if (!checkpoint_writer_result(t->writer, wait, &r))
         return STATUS_OK;
     *written = status_restore(&r.record);
+    *step = r.step;
     if (*written != STATUS_OK) {
         t->checkpoint_step = -1;
         return STATUS_OK;
     }
-    TRY(training_record(t, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step), METRIC_TEXT("path", r.path),
+    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step),
+                                METRIC_TEXT("path", r.path),
                                 METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
 fail:
     return status;
@@ -170,13 +175,14 @@ fail:
 static enum status look_after_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
+    int64_t step;
     if (t->parts_open && (wait || !t->parts_writing))
         TRY(training_join_parts(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
-    TRY(take_result(t, wait, &written));
+    TRY(take_result(t, wait, &written, &step));
     if (written != STATUS_OK) {
-        log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)t->step,
+        log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)step,
                  status_message());
         status_clear();
     }
@@ -193,6 +199,8 @@ static enum status begin_checkpoint(struct training *t)
     t->checkpoint_s = before;
     if (t->comm->rank == 0 || t->parts)
         watch_at(t->options.watch, WATCH_SAVING, t->step);
+    if (t->run)
+        run_look(t->run);
     TRY(look_after_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_save(t);
@@ -213,7 +221,10 @@ fail:
 static enum status last_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK, written = STATUS_OK;
+    int64_t step;
     watch_at(t->options.watch, WATCH_SAVING, t->step);
+    if (t->run)
+        run_look(t->run);
     TRY(look_after_checkpoint(t, true));
     bool there = t->checkpoint_step == t->step; /* rank 0 knows */
     watch_waits(t->options.watch, true);
@@ -228,7 +239,7 @@ static enum status last_checkpoint(struct training *t)
     if (t->parts_open)
         TRY(training_join_parts(t));
     if (written == STATUS_OK && t->comm->rank == 0)
-        TRY(take_result(t, true, &written));
+        TRY(take_result(t, true, &written, &step));
     TRY(training_agree(t, written));
 fail:
     return status;
@@ -284,7 +295,7 @@ static enum status end(struct training *t, bool stopped)
     progress_destroy(t->progress);
     t->progress = NULL;
     double seconds = t->trained_before_s + training_clock() - t->started_s;
-    TRY(training_record(t, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
                       METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
                       METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
                       METRIC_NUMBER("seconds", seconds))));

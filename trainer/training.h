@@ -71,7 +71,7 @@ struct training {
     bool parts_open;              /* of the last checkpoint: not joined yet. The same on all ranks */
     bool parts_writing;           /* some rank was still writing one, as all agreed in the last step */
     struct metrics *metrics;      /* rank 0 */
-    bool metrics_fail;            /* the last line could not be written; this was said */
+    bool metrics_lost, events_lost; /* a line or TensorBoard event could not be written; this was said */
     struct progress *progress;    /* rank 0 */
     struct observer *observer;    /* rank 0, or NULL */
 
@@ -116,7 +116,7 @@ enum status training_begin(struct training *t); /* the state to start from, on a
 /* train.c: the clock and sums of an interval between two log lines. */
 void training_start_interval(struct training *t);
 /* The outcome of a line of metrics or pictures: a full disk does not end a run. */
-enum status training_record(struct training *t, enum status written);
+enum status training_record(bool *said, enum status written); /* said: t->metrics_lost or events_lost */
 
 /* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
 enum status training_evaluate(struct training *t);

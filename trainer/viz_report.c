@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "trainer/curves.h"
+#include "trainer/json_output.h"
 #include "trainer/viz.h"
 
 static const char head[] =
@@ -224,7 +225,6 @@ static json_t *numbers_json(const struct viz *v)
 enum status viz_write_json(const struct viz *v)
 {
     enum status status = STATUS_OK;
-    char *text = NULL;
     json_t *numbers = numbers_json(v);
     json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:i, s:f, s:b, s:o}", "checkpoint", v->trained.checkpoint->path,
                              "step", (json_int_t)v->trained.checkpoint->state.step, "data", v->a.data, "device",
@@ -236,15 +236,8 @@ enum status viz_write_json(const struct viz *v)
     if (v->recovery.atoms)
         json_object_set_new(root, "true_atoms", json_pack("{s:i, s:i, s:f, s:f}", "atoms", v->recovery.atoms, "found", v->recovery.found,
                                                           "mean_cosine", v->recovery.mean, "best_cosine", v->recovery.best));
-    text = json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
-    if (!text)
-        FAIL(STATUS_NOMEM, "out of memory for the results");
-    if (strcmp(v->a.json, "-") == 0)
-        puts(text);
-    else
-        TRY(file_write(v->a.json, text, strlen(text)));
+    TRY(json_output(json_incref(root), v->a.json));
 fail:
-    free(text);
     json_decref(numbers);
     json_decref(root);
     return status;

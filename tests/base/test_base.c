@@ -1,7 +1,9 @@
-/* test_base.c - affinity, status, arena, Philox, hash and files. */
+/* test_base.c - affinity, status, arena, Philox, hash, files and outputs. */
+#include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,6 +12,7 @@
 #include "base/arguments.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/philox.h"
 #include "base/tuned.h"
 #include "tests/check.h"
@@ -110,6 +113,97 @@ static void check_files(void)
     CHECK(rmdir(folder) == 0, "left something behind");
 }
 
+/* What a user asked for goes into pipes and descriptors, and through links; it replaces regular files only. */
+static void check_outputs(void)
+{
+    char folder[] = "/tmp/csc-base-XXXXXX", path[128], link[128], text[16] = "", *data = NULL;
+    struct stat info;
+    size_t bytes = 0;
+    int ends[2];
+    CHECK(mkdtemp(folder) != NULL && pipe(ends) == 0, "a folder and a pipe");
+    snprintf(path, sizeof path, "%s/target", folder);
+    snprintf(link, sizeof link, "%s/link", folder);
+    CHECK(symlink("target", link) == 0, "a link to nowhere");
+    for (int round = 0; round < 2; round++) { /* its target is made, then replaced */
+        CHECK(file_write_output(link, "abc", 3) == STATUS_OK, "%s", status_message());
+        CHECK(lstat(link, &info) == 0 && S_ISLNK(info.st_mode), "the link is gone");
+        CHECK(file_read(path, 3, &data, &bytes) == STATUS_OK && bytes == 3, "%s", status_message());
+        free(data);
+    }
+    unlink(link);
+    CHECK(mkfifo(link, 0600) == 0, "mkfifo");
+    int reader = open(link, O_RDONLY | O_NONBLOCK);
+    CHECK(file_write_output(link, "abc", 3) == STATUS_OK && read(reader, text, 16) == 3, "%s", status_message());
+    CHECK(lstat(link, &info) == 0 && S_ISFIFO(info.st_mode), "the pipe is gone");
+    static const char *const forms[] = { "/dev/fd/%d", "/proc/self/fd/%d" };
+    for (int i = 0; i < 2; i++) {
+        snprintf(link, sizeof link, forms[i], ends[1]);
+        CHECK(file_write_output(link, "abc", 3) == STATUS_OK && read(ends[0], text, 16) == 3, "%s", status_message());
+    }
+    int appended = open(path, O_WRONLY | O_APPEND); /* a descriptor of a regular file: what it holds stays */
+    snprintf(link, sizeof link, "/dev/fd/%d", appended);
+    CHECK(file_write_output(link, "def", 3) == STATUS_OK && file_read(path, 9, &data, &bytes) == STATUS_OK && bytes == 6,
+          "%s", status_message());
+    free(data);
+    CHECK(file_write_output("/dev/full", "abc", 3) == STATUS_IO, "written to a full device");
+    CHECK(file_write_output(folder, "abc", 3) == STATUS_IO, "written to a folder");
+    close(ends[0]);
+    close(ends[1]);
+    close(reader);
+    close(appended);
+    unlink(path);
+    snprintf(link, sizeof link, "%s/link", folder);
+    unlink(link);
+    CHECK(rmdir(folder) == 0, "left something behind");
+}
+
+/* A program of two lines, as a log or as results, on this output: its exit code, and what it says of that. */
+static int two_lines(bool results, int out, char errors[512])
+{
+    int ends[2], how;
+    if (pipe(ends) != 0)
+        abort();
+    fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        out < 0 ? close(STDOUT_FILENO) : dup2(out, STDOUT_FILENO);
+        dup2(ends[1], STDERR_FILENO);
+        log_init("test", 0, 1);
+        if (results)
+            log_results();
+        log_info("first");
+        log_info("second");
+        enum status status = log_finish(STATUS_OK);
+        if (status != STATUS_OK)
+            log_failure();
+        _exit(status);
+    }
+    close(ends[1]);
+    ssize_t length = read(ends[0], errors, 511);
+    errors[length < 0 ? 0 : length] = 0;
+    close(ends[0]);
+    waitpid(child, &how, 0);
+    return WIFSIGNALED(how) ? -WTERMSIG(how) : WEXITSTATUS(how);
+}
+
+static void check_lost_lines(void)
+{
+    char errors[512];
+    int ends[2], full = open("/dev/full", O_WRONLY);
+    CHECK(full >= 0 && pipe(ends) == 0, "a full device and a pipe");
+    CHECK(two_lines(true, ends[1], errors) == 0 && !errors[0], "%s", errors);
+    close(ends[0]); /* the reader goes away */
+    const int outputs[] = { full, ends[1], -1 };
+    for (int i = 0; i < 3; i++) {
+        CHECK(two_lines(false, outputs[i], errors) == 0, "a log: %s", errors);
+        CHECK(strstr(errors, "warning: standard output: ") && strchr(errors, '\n') == strrchr(errors, '\n'), "%s", errors);
+        CHECK(two_lines(true, outputs[i], errors) == STATUS_IO, "results: %s", errors);
+        CHECK(strstr(errors, "error: standard output: ") && strchr(errors, '\n') == strrchr(errors, '\n'), "%s", errors);
+    }
+    close(full);
+    close(ends[1]);
+}
+
 static void check_tuned(void)
 {
     struct tuned *t = NULL, *copy = NULL;
@@ -186,5 +280,7 @@ int main(void)
     check_arena();
     check_tuned();
     check_files();
+    check_outputs();
+    check_lost_lines();
     return check_done("base");
 }

@@ -1,5 +1,8 @@
 /* test_launch.c - what the launchers' environment variables are taken to mean, and the mismatch messages. */
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/affinity.h"
 #include "comm/comm.h"
@@ -60,8 +63,34 @@ static void check_read(void)
         bool same = c->launcher ? launch.launcher && strcmp(launch.launcher, c->launcher) == 0 : !launch.launcher;
         CHECK(same, "%s: started by %s", c->name, launch.launcher ? launch.launcher : "none");
         CHECK(launch.rank == c->rank && launch.ranks == c->ranks, "%s: %d of %d", c->name, launch.rank, launch.ranks);
-        CHECK(comm_speaks(NULL) == (c->rank == 0), "%s: rank %d", c->name, c->rank);
+        CHECK(comm_speaks(NULL) == (c->rank == 0 || !launch_above()), "%s: rank %d", c->name, c->rank);
     }
+}
+
+/* Below a process of a launcher's name, and below one of another name: whether a rank 1 without communicator speaks. */
+static bool speaks_below(const char *name)
+{
+    int how = 0;
+    set_environment("OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1");
+    fflush(stdout);
+    pid_t parent = fork();
+    if (parent == 0) {
+        prctl(PR_SET_NAME, name);
+        pid_t child = fork();
+        if (child == 0)
+            _exit(comm_speaks(NULL));
+        waitpid(child, &how, 0);
+        _exit(WEXITSTATUS(how));
+    }
+    waitpid(parent, &how, 0);
+    return WEXITSTATUS(how);
+}
+
+static void check_inherited(void)
+{
+    bool above = launch_above(); /* of this test itself */
+    CHECK(!speaks_below("mpirun") && !speaks_below("orted") && !speaks_below("slurmstepd"), "rank 0 tells of it");
+    CHECK(speaks_below("a) 1 (shell") == !above, "variables that nobody set for this process");
 }
 
 static void check_messages(void)
@@ -81,6 +110,7 @@ static void check_messages(void)
 int main(void)
 {
     check_read();
+    check_inherited();
     check_messages();
     CHECK(affinity_cores() >= 1 && affinity_cores() < 1 << 20, "%d cores", affinity_cores());
     return check_done("launch");

@@ -81,6 +81,43 @@ static void check_lock(void)
     run_close(run);
 }
 
+/* What run_look says, once, when the directory has another name or none; another run that took the name keeps its lock. */
+static void check_moved(void)
+{
+    char moved[160], text[1024];
+    for (int removed = 0; removed < 2; removed++) {
+        struct run *run = NULL;
+        int ends[2], error = dup(STDERR_FILENO);
+        snprintf(moved, sizeof moved, "%s/moved%d", folder_root, removed);
+        CHECK(pipe(ends) == 0 && run_open(&run, directory) == STATUS_OK, "%s", status_message());
+        dup2(ends[1], STDERR_FILENO);
+        run_look(run);
+        if (removed) {
+            unlink(lock);
+            rmdir(directory);
+        } else {
+            rename(directory, moved);
+            mkdir(directory, 0777);
+            file_put(lock, "other", 5);
+        }
+        run_look(run);
+        run_look(run);
+        dup2(error, STDERR_FILENO);
+        close(ends[1]);
+        ssize_t length = read(ends[0], text, sizeof text - 1);
+        text[length < 0 ? 0 : length] = 0;
+        CHECK(strstr(text, removed ? "was removed" : moved) && strchr(text, '\n') == strrchr(text, '\n'), "%s", text);
+        close(ends[0]);
+        close(error);
+        run_close(run);
+        CHECK(removed || strcmp(file_get(lock), "other") == 0, "another run's lock is gone");
+        snprintf(text, sizeof text, "%s/lock", moved);
+        CHECK(!path_exists(text), "its own lock stays");
+        unlink(lock);
+    }
+    mkdir(directory, 0777);
+}
+
 static double seconds_since(const struct timespec *start)
 {
     struct timespec now;
@@ -188,7 +225,7 @@ static void check_metrics(void)
     metrics_close(metrics);
 }
 
-/* A child that takes the signals; its exit status, or minus the signal that ended it. */
+/* A child that takes the signals, 0 being a pause of more than a keystroke; its exit status, or minus the signal that ended it. */
 static int signalled(const int *numbers, int count)
 {
     int how;
@@ -198,8 +235,9 @@ static int signalled(const int *numbers, int count)
         if (stop_install() != STATUS_OK || stop_requested() || stop_reason()[0])
             _exit(1);
         for (int i = 0; i < count; i++)
-            raise(numbers[i]);
-        const char *expected = numbers[0] == SIGUSR1 ? "SIGUSR1" : numbers[0] == SIGTERM ? "SIGTERM" : "SIGINT";
+            numbers[i] ? raise(numbers[i]) : usleep(600000);
+        char expected[16];
+        snprintf(expected, sizeof expected, "SIG%s", sigabbrev_np(numbers[0]));
         _exit(stop_requested() && strcmp(stop_reason(), expected) == 0 ? 75 : 2);
     }
     waitpid(child, &how, 0);
@@ -212,8 +250,15 @@ static void check_stop(void)
     CHECK(signalled((int[]){ SIGTERM, SIGTERM }, 2) == 75, "TERM twice");
     CHECK(signalled((int[]){ SIGINT }, 1) == 75, "INT");
     CHECK(signalled((int[]){ SIGUSR1, SIGINT }, 2) == 75, "USR1, then INT");
-    CHECK(signalled((int[]){ SIGINT, SIGINT }, 2) == -SIGINT, "INT twice ends at once");
-    CHECK(signalled((int[]){ SIGUSR1, SIGINT, SIGINT }, 3) == -SIGINT, "INT twice after USR1");
+    CHECK(signalled((int[]){ SIGINT, SIGINT }, 2) == 75, "one keystroke that comes twice");
+    CHECK(signalled((int[]){ SIGINT, 0, SIGINT }, 3) == -SIGINT, "INT twice ends at once");
+    CHECK(signalled((int[]){ SIGUSR1, SIGINT, 0, SIGINT }, 4) == -SIGINT, "INT twice after USR1");
+    CHECK(signalled((int[]){ SIGUSR2 }, 1) == 75 && signalled((int[]){ SIGXCPU }, 1) == 75 &&
+          signalled((int[]){ SIGHUP }, 1) == 75, "USR2, XCPU, HUP");
+    signal(SIGHUP, SIG_IGN);
+    CHECK(signalled((int[]){ SIGHUP }, 1) == 2, "nohup");
+    CHECK(signalled((int[]){ SIGUSR1, SIGHUP }, 2) == 75, "USR1 under nohup");
+    signal(SIGHUP, SIG_DFL);
     CHECK(!stop_requested(), "nobody asked yet");
     stop_request("--stop-after");
     CHECK(stop_requested() && strcmp(stop_reason(), "--stop-after") == 0, "%s", stop_reason());
@@ -283,6 +328,7 @@ int main(void)
 {
     folder_make();
     check_lock();
+    check_moved();
     check_other_host();
     check_metrics();
     check_stop();
