@@ -98,16 +98,32 @@ enum status log_finish(enum status status)
     return status;
 }
 
-void log_warn(const char *format, ...)
+static void warn(const char *who, const char *format, va_list arguments)
 {
-    char text[2048], who[160];
-    va_list arguments;
-    va_start(arguments, format);
+    char text[2048];
     vsnprintf(text, sizeof text, format, arguments);
-    va_end(arguments);
-    prefix(who, sizeof who);
     step_aside();
     fprintf(stderr, "%s: warning: %s\n", who, text);
+}
+
+void log_warn(const char *format, ...)
+{
+    char who[160];
+    va_list arguments;
+    prefix(who, sizeof who);
+    va_start(arguments, format);
+    warn(who, format, arguments);
+    va_end(arguments);
+}
+
+void log_warn_all(const char *format, ...)
+{
+    va_list arguments;
+    if (rank != 0)
+        return;
+    va_start(arguments, format);
+    warn(program, format, arguments);
+    va_end(arguments);
 }
 
 void log_alarm(const char *line)

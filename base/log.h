@@ -17,6 +17,9 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Standard error, every rank, "csc-train: rank 3 on HOST: warning: ..." (the rank only if size > 1). */
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The same of what all ranks know: rank 0 says it. */
+void log_warn_all(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
 /* The calling thread's status record as the one line of a failed program. */
 void log_failure(void);
 

@@ -130,6 +130,11 @@ const char *dataset_class_name(const struct dataset *d, int label)
     return label >= 0 && label < d->index.classes ? d->index.names[label] : "?";
 }
 
+char *const *dataset_class_names(const struct dataset *d)
+{
+    return d->index.names;
+}
+
 int dataset_image_size(const struct dataset *d)
 {
     return d->index.width == d->index.height ? d->index.width : 0;

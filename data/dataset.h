@@ -19,6 +19,7 @@ enum status dataset_use_cache(struct dataset *dataset, const char *directory, ui
 int64_t dataset_samples(const struct dataset *dataset);
 int dataset_classes(const struct dataset *dataset);
 const char *dataset_class_name(const struct dataset *dataset, int label);
+char *const *dataset_class_names(const struct dataset *dataset);
 /* Side of the images if all are squares of one size, else 0. */
 int dataset_image_size(const struct dataset *dataset);
 /* XXH64 of the index as text: what a checkpoint remembers of its data. */

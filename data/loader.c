@@ -319,6 +319,7 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
         l->batches = (all - config->rank + config->ranks - 1) / config->ranks;
     }
     l->supply.dataset = config->dataset;
+    l->supply.label_map = config->label_map;
     l->supply.skip_bad = config->skip_bad;
     l->supply.scaled_jpeg = config->scaled_jpeg;
     augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,

@@ -136,7 +136,8 @@ enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, u
         TRY(get_good_block(s, w, id, &place, &block));
         status = make_sample(s, w, block, place.sample, epoch, wanted, out);
         if (status == STATUS_OK) {
-            *label = block->samples[place.sample].label;
+            int found = block->samples[place.sample].label;
+            *label = s->label_map ? s->label_map[found] : found;
             w->work.samples++;
             w->work.skipped += *id != wanted;
         }

@@ -12,6 +12,7 @@ struct supply {
     const struct dataset *dataset;
     struct augmenter augmenter;
     struct cache cache;
+    const int32_t *label_map;
     bool skip_bad, scaled_jpeg;
 };
 

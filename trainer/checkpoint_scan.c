@@ -203,17 +203,32 @@ fail:
     return status;
 }
 
-/* top1 as state.json has it, NAN if there is none or it cannot be read. */
-static double claimed_top1(const char *run, int64_t step)
+/* An accuracy as state.json has it, and the fingerprint of the images that it was had with. */
+struct claim {
+    double top1; /* NAN if there is none or it cannot be read */
+    char val[17];
+};
+
+static struct claim read_claim(const char *run, int64_t step)
 {
     struct checkpoint_state state = { 0 };
+    struct claim claim = { .top1 = NAN };
     char path[PATH_MAX];
-    double top1 = NAN;
-    if (step_path(path, run, step) == STATUS_OK && checkpoint_read_state(path, &state) == STATUS_OK)
-        top1 = state.top1;
+    if (step_path(path, run, step) == STATUS_OK && checkpoint_read_state(path, &state) == STATUS_OK) {
+        claim.top1 = state.top1;
+        memcpy(claim.val, state.val, sizeof claim.val);
+    }
     json_decref(state.extra);
     status_clear();
-    return top1;
+    return claim;
+}
+
+/* Accuracies on other images than the newest checkpoint's say nothing beside its own. */
+static void forget_other_sets(struct claim *claims, int count, int newest)
+{
+    for (int i = 0; newest >= 0 && i < count; i++)
+        if (claims[newest].val[0] && strcmp(claims[i].val, claims[newest].val) != 0)
+            claims[i].top1 = NAN;
 }
 
 /* The index of the best by top1 that verifies (the newest of equals), -1 if none was evaluated; and of the newest that
@@ -223,30 +238,32 @@ static enum status survey(const char *run, const int64_t *steps, int count, int 
     enum status status = STATUS_OK;
     bool good = false;
     int again = 0;
-    double ignored, *top1 = malloc((size_t)count * sizeof *top1 + 1);
-    if (!top1)
+    double ignored;
+    struct claim *claims = malloc((size_t)count * sizeof *claims + 1);
+    if (!claims)
         FAIL(STATUS_NOMEM, "%s: out of memory", run);
     *best = *newest = -1;
     *unreadable = 0;
     for (int i = 0; i < count; i++)
-        top1[i] = claimed_top1(run, steps[i]);
+        claims[i] = read_claim(run, steps[i]);
     for (int i = 0; i < count && *newest < 0; i++) {
         TRY(examine(run, steps[i], false, &good, &ignored, unreadable));
         if (good)
             *newest = i;
     }
+    forget_other_sets(claims, count, *newest);
     for (good = false; !good;) {
         *best = -1;
         for (int i = 0; i < count; i++)
-            if (top1[i] > (*best < 0 ? -INFINITY : top1[*best]))
+            if (claims[i].top1 > (*best < 0 ? -INFINITY : claims[*best].top1))
                 *best = i;
         if (*best < 0)
             break;
         TRY(examine(run, steps[*best], false, &good, &ignored, &again));
-        top1[*best] = good ? top1[*best] : NAN;
+        claims[*best].top1 = good ? claims[*best].top1 : NAN;
     }
 fail:
-    free(top1);
+    free(claims);
     return status;
 }
 

@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "trainer/checkpoint_files.h"
 
-enum { VERSION = 1, MAX_BYTES = 16 << 20 };
+enum { VERSION = 1, MAX_BYTES = 320 << 20 /* a million class names of the greatest length */ };
 
 static json_t *number_or_null(double v)
 {

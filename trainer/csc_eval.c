@@ -22,7 +22,7 @@ static enum status open_trained(struct eval *e)
         if (e->a.lambdas[i].mode == LAMBDA_TRAINED)
             e->a.lambdas[i].value = e->config->csc.lambda;
     if (e->a.suite)
-        return suite_open(&e->suite, e->a.suite, e->a.data, e->config, e->comm);
+        return suite_open(&e->suite, e->a.suite, e->a.data, e->config, e->trained.classes, e->comm);
     e->images = dataset_samples(e->trained.dataset);
     if (e->a.limit > 0 && e->a.limit < e->images)
         e->images = e->a.limit;

@@ -154,6 +154,7 @@ static enum status open_loader(struct viz *v, const struct comm *comm)
 {
     struct loader_config config = setup_loader_config(&v->trained.config, v->trained.dataset, false, comm);
     config.batch = config.micro_batch = v->n;
+    config.label_map = v->trained.label_map;
     return loader_create(&v->loader, &config);
 }
 

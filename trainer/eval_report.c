@@ -31,7 +31,8 @@ static struct share_interval interval_of(const struct evaluation *r)
 static const char *class_name(const struct eval *e, int label)
 {
     const struct dataset *dataset = e->trained.dataset;
-    return dataset && label < dataset_classes(dataset) ? dataset_class_name(dataset, label) : "";
+    const char *kept = json_string_value(json_array_get(e->trained.classes, (size_t)label));
+    return kept ? kept : dataset && label < dataset_classes(dataset) ? dataset_class_name(dataset, label) : "";
 }
 
 /* ---- means over corruptions ---- */

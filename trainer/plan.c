@@ -8,6 +8,7 @@
 #include "base/affinity.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "trainer/classes.h"
 #include "trainer/setup.h"
 #include "trainer/training.h"
 #include "trainer/upload.h"
@@ -28,13 +29,30 @@ fail:
     return status;
 }
 
+/* The classes are those of the training data. */
+static enum status check_val(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const char *where = t->config->data.val;
+    json_t *network = classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set));
+    if (!network)
+        FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
+    TRY(classes_map(network, dataset_class_names(t->val_set), dataset_classes(t->val_set), where, true,
+                    &t->val_labels));
+    TRY(setup_check_dataset(t->config, t->val_set, where));
+    snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", dataset_fingerprint(t->val_set));
+fail:
+    json_decref(network);
+    return status;
+}
+
 static enum status check_data(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
     TRY(setup_check_dataset(c, t->train_set, c->data.train));
     if (t->val_set)
-        TRY(setup_check_dataset(c, t->val_set, c->data.val));
+        TRY(check_val(t));
     t->steps_per_epoch = dataset_samples(t->train_set) / c->train.batch;
     if (t->steps_per_epoch == 0)
         FAIL(STATUS_USAGE, "train.batch: %d is more than the %lld images of %s", c->train.batch,
@@ -223,6 +241,7 @@ enum status training_allocate(struct training *t)
     if (t->val_set) {
         loader = setup_loader_config(t->config, t->val_set, false, t->comm);
         loader.raw = upload_wants_raw(t->device);
+        loader.label_map = t->val_labels;
         TRY(loader_create(&t->val_loader, &loader));
     }
 fail:

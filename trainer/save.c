@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "data/dataset.h"
 #include "trainer/checkpoint_files.h"
+#include "trainer/classes.h"
 #include "trainer/training.h"
 
 size_t checkpoint_part_bytes = 64 << 20;
@@ -181,11 +182,11 @@ static enum status copy_state(struct training *t, struct snapshot *s)
         .top1 = t->eval_step == t->step ? t->top1 : NAN, .best_top1 = t->best_top1, .best_step = t->best_step,
     };
     snprintf(s->state.train, sizeof s->state.train, "%s", dataset_fingerprint(t->train_set));
-    if (t->val_set)
-        snprintf(s->state.val, sizeof s->state.val, "%s", dataset_fingerprint(t->val_set));
-    s->state.extra = json_pack("{s:b, s:i, s:i, s:o*}", "momentum_started", !t->optimizer->first, "threads",
-                               t->device->threads, "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned));
-    if (!s->state.extra || !json_object_get(s->state.extra, "tuned"))
+    snprintf(s->state.val, sizeof s->state.val, "%s", t->val_fingerprint);
+    s->state.extra = json_pack("{s:b, s:i, s:i, s:o*, s:o*}", "momentum_started", !t->optimizer->first, "threads",
+                               t->device->threads, "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned), "classes",
+                               classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set)));
+    if (!s->state.extra || !json_object_get(s->state.extra, "tuned") || !json_object_get(s->state.extra, "classes"))
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
     TRY(config_print(t->config, &s->config));
 fail:

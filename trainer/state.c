@@ -131,6 +131,26 @@ fail:
     return status;
 }
 
+/* The accuracies so far, unless they were had with other images, or with labels by number that are not the same by name. */
+static void restore_accuracy(struct training *t, const struct checkpoint *c)
+{
+    const char *val = t->val_set ? dataset_fingerprint(t->val_set) : c->state.val;
+    bool by_number = t->val_labels && !json_object_get(c->state.extra, "classes");
+    snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", val);
+    if (strcmp(c->state.val, val) != 0 || by_number) {
+        if (!isnan(c->state.best_top1))
+            log_info("%s was evaluated on %s: its best top-1, %.2f%% at step %lld, is not compared with what follows",
+                     c->path, by_number ? "labels by number, not by class name" : "another validation set",
+                     100 * c->state.best_top1, (long long)c->state.best_step);
+        return;
+    }
+    t->top1 = c->state.top1;
+    t->best_top1 = c->state.best_top1;
+    t->best_step = c->state.best_step;
+    if (!isnan(t->top1))
+        t->eval_step = t->step;
+}
+
 enum status training_check_resume(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -178,11 +198,7 @@ enum status training_restore(struct training *t)
     t->skipped_in_row = (int)json_integer_value(json_object_get(c->state.extra, "skipped_in_row"));
     t->step = t->checkpoint_step = c->state.step;
     t->trained_before_s = c->state.seconds;
-    t->top1 = c->state.top1;
-    t->best_top1 = c->state.best_top1;
-    t->best_step = c->state.best_step;
-    if (!isnan(t->top1))
-        t->eval_step = t->step;
+    restore_accuracy(t, c);
     json_int_t threads = json_integer_value(json_object_get(c->state.extra, "threads"));
     bool any_ranks = t->config->run.deterministic && adds_up_alike(t->comm->size) && adds_up_alike(c->state.ranks);
     if (threads != t->device->threads || (c->state.ranks != t->comm->size && !any_ranks))

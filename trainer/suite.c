@@ -12,6 +12,7 @@
 #include "data/corrupt.h"
 #include "data/folder.h"
 #include "data/npy.h"
+#include "trainer/classes.h"
 
 enum { MOST = 64, SIDE = 32, CHANNELS = 3 };
 
@@ -19,13 +20,16 @@ struct suite {
     enum suite_kind kind;
     char directory[PATH_MAX];
     char *names[MOST], *paths[MOST]; /* of the corruptions, sorted by name */
+    const json_t *network;           /* class names, or NULL */
     int count, classes, batch, size, rank, ranks;
     struct augmenter augmenter;
     struct augment_scratch scratch;
     struct npy images, labels;       /* cifar10-c */
     char images_path[PATH_MAX], labels_path[PATH_MAX];
     int64_t first, total;            /* of the severity's images in the file; */
-    struct folder *folder;           /* imagenet-c */
+    struct folder *folder;           /* imagenet-c, */
+    int32_t *label_map;              /* (its class folders), or NULL */
+    bool told;                       /* that they go by name */
     struct pack_item item;
     struct image decoded;
     int64_t at;                      /* micro-batch that comes next, of all ranks */
@@ -134,13 +138,13 @@ fail:
 }
 
 enum status suite_open(struct suite **out, enum suite_kind kind, const char *directory, const struct config *config,
-                       const struct comm *comm)
+                       const json_t *classes, const struct comm *comm)
 {
     enum status status = STATUS_OK;
     struct suite *s = calloc(1, sizeof *s);
     if (!s)
         FAIL(STATUS_NOMEM, "out of memory");
-    *s = (struct suite){ .kind = kind, .classes = config->model.classes, .batch = config->eval.batch,
+    *s = (struct suite){ .kind = kind, .network = classes, .classes = config->model.classes, .batch = config->eval.batch,
                          .size = config->data.image_size, .rank = comm->rank, .ranks = comm->size,
                          .images.file = -1, .labels.file = -1 };
     snprintf(s->directory, sizeof s->directory, "%s", directory);
@@ -168,6 +172,7 @@ void suite_close(struct suite *s)
     npy_close(&s->images);
     npy_close(&s->labels);
     folder_close(s->folder);
+    free(s->label_map);
     free(s->item.data);
     image_finish(&s->decoded);
     augment_scratch_finish(&s->scratch);
@@ -246,7 +251,8 @@ static enum status next_of_folder(void *context, const struct micro_batch **batc
         unsigned notes = 0;
         TRY(source->read(source, start + count, &s->item));
         TRY(source->decode(source, &s->item, &s->decoded, &notes));
-        TRY(take(s, count, view_image(&s->decoded), s->item.label, start + count));
+        int64_t label = s->label_map ? s->label_map[s->item.label] : s->item.label;
+        TRY(take(s, count, view_image(&s->decoded), label, start + count));
     }
     give(s, count, batch);
     s->at += s->ranks;
@@ -286,7 +292,12 @@ static enum status start_folder(struct suite *s, int corruption, int severity)
         FAIL(STATUS_IO, "%s: a path is too long", s->paths[corruption]);
     TRY(folder_open(&s->folder, path, NULL, NULL));
     const struct pack_source *source = folder_source(s->folder);
-    if (source->classes != s->classes)
+    free(s->label_map);
+    s->label_map = NULL;
+    if (s->network)
+        TRY(classes_map(s->network, source->names, source->classes, path, !s->told, &s->label_map));
+    s->told = s->told || s->label_map;
+    if (!s->network && source->classes != s->classes)
         FAIL(STATUS_USAGE, "%s: has %d class folders, but the network %d classes: their numbers would not match", path,
              source->classes, s->classes);
     s->total = source->total;

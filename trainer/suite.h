@@ -2,6 +2,8 @@
 #ifndef CSC_TRAINER_SUITE_H
 #define CSC_TRAINER_SUITE_H
 
+#include <jansson.h>
+
 #include "trainer/config.h"
 #include "trainer/evaluate.h"
 
@@ -13,9 +15,10 @@ struct suite;
 
 /* directory: NAME.npy (5 n, 32, 32, 3) of five severities and labels.npy; or NAME/SEVERITY/CLASS/FILE, perhaps in folders of
  * groups (noise/NAME/...). config: resolved; images are given as its network takes them, this rank's micro-batches of
- * eval.batch. STATUS_DATA, STATUS_IO; STATUS_USAGE if the classes do not fit the network. */
+ * eval.batch. STATUS_DATA, STATUS_IO; STATUS_USAGE if the classes do not fit the network, whose names
+ * `classes` are (NULL: unknown; class folders are then numbered in their order); CIFAR-10-C's labels are numbers. */
 enum status suite_open(struct suite **suite, enum suite_kind kind, const char *directory, const struct config *config,
-                       const struct comm *comm);
+                       const json_t *classes, const struct comm *comm);
 void suite_close(struct suite *suite); /* NULL is fine */
 
 /* Every corruption in five severities, by name. */

@@ -347,6 +347,7 @@ void training_finish(struct training *t)
     device_close(t->device);
     dataset_close(t->train_set);
     dataset_close(t->val_set);
+    free(t->val_labels);
     metrics_close(t->metrics);
     checkpoint_close(t->resumed);
     free(t->changed);

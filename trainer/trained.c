@@ -2,8 +2,12 @@
 #include "trainer/trained.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
+#include "data/index.h"
+#include "trainer/classes.h"
 #include "trainer/setup.h"
 
 enum { MOST_OVERRIDES = 16 };
@@ -72,6 +76,43 @@ fail:
     return status;
 }
 
+/* A checkpoint of an older csc-train takes the names from its training data, if that is still where it was, or is `data`. */
+static enum status find_classes(struct trained *t, const char *data)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint *c = t->checkpoint;
+    const char *places[] = { t->config.data.train, data };
+    json_t *list = NULL;
+    TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
+    for (int i = 0; i < 2 && !t->classes && places[i]; i++) {
+        struct index index = { 0 };
+        if (index_read(&index, places[i]) == STATUS_OK && strcmp(index.hash, c->state.train) == 0)
+            list = classes_list(index.names, index.classes);
+        index_finish(&index);
+        status_clear();
+        if (list && json_object_set_new(c->state.extra, "classes", list) != 0)
+            FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
+        TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
+    }
+    if (!t->classes)
+        log_warn_all("%s keeps no class names, and its training data is not at %s to take them from: labels go by number",
+                     c->path, t->config.data.train);
+fail:
+    return status;
+}
+
+static enum status open_dataset(struct trained *t, const char *data)
+{
+    enum status status = STATUS_OK;
+    TRY(dataset_open(&t->dataset, data));
+    if (t->classes)
+        TRY(classes_map(t->classes, dataset_class_names(t->dataset), dataset_classes(t->dataset), data, true,
+                        &t->label_map));
+    TRY(setup_check_dataset(&t->config, t->dataset, data));
+fail:
+    return status;
+}
+
 enum status trained_open(struct trained *t, const char *path, const char *data, char *const *overrides, int count,
                          const struct trained_machine *machine, const struct comm *comm)
 {
@@ -79,10 +120,9 @@ enum status trained_open(struct trained *t, const char *path, const char *data, 
     *t = (struct trained){ 0 };
     TRY(read_config(t, path, overrides, count, machine, comm));
     TRY(setup_device(&t->device, &t->config, comm->local_rank));
-    if (data) {
-        TRY(dataset_open(&t->dataset, data));
-        TRY(setup_check_dataset(&t->config, t->dataset, data));
-    }
+    TRY(find_classes(t, data));
+    if (data)
+        TRY(open_dataset(t, data));
     struct model_config config = setup_model_config(&t->config);
     TRY(model_create(&t->model, t->device, &config));
     TRY(model_allocate(t->model));
@@ -101,6 +141,7 @@ void trained_finish(struct trained *t)
     model_destroy(t->model);
     device_close(t->device);
     dataset_close(t->dataset);
+    free(t->label_map);
     checkpoint_close(t->checkpoint);
     config_finish(&t->config);
     *t = (struct trained){ 0 };

@@ -44,6 +44,7 @@ struct training {
     bool *agreed;
 
     struct dataset *train_set, *val_set;
+    int32_t *val_labels;          /* the network's number of each of val_set's classes; NULL: the same */
     struct device *device;
     struct model *model;
     struct net *net, *eval_net;   /* eval_net may be net */
@@ -85,6 +86,7 @@ struct training {
     double paused_s;              /* how long training stood still for it */
     double top1, best_top1;       /* NAN if none */
     int64_t best_step;
+    char val_fingerprint[17];     /* of the images that these were had with, rank 0; "" if none */
     struct evaluation last_eval;
     struct interval interval;
     struct taken_batch *taken;    /* (share), host: of the step so far, */

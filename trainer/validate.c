@@ -1,5 +1,6 @@
-/* validate.c - an evaluation in the middle of training, of what csc-eval would find in a checkpoint of this step: averaged
- * weights where they are kept, and converged step sizes. Training's own weights, vectors and step sizes are as before when it ends. */
+/* validate.c - an evaluation in the middle of training, of what csc-eval would find in a checkpoint of this step:
+ * averaged weights where they are kept, and converged step sizes. Training's own weights, vectors and step sizes are as
+ * before when it ends. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,7 +100,8 @@ static enum status report(struct training *t)
                       METRIC_NUMBER("seconds", e->seconds))));
     TRY(training_record(&t->events_lost, observer_evaluation(t->observer, t->step, e)));
     log_info("step %lld: evaluation on %lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
-             (long long)e->images, 100 * e->top1, 100 * e->top5, e->loss, t->best_step == t->step ? " (best so far)" : "");
+             (long long)e->images, 100 * e->top1, 100 * e->top5, e->loss,
+             t->best_step == t->step ? " (best so far)" : "");
 fail:
     return status;
 }

@@ -120,17 +120,26 @@ class Eval(RunTest):
             from PIL import Image
         except ImportError:
             self.skipTest("no Pillow")
-        folder = self.path("imagenet-c")
+        folder, part = self.path("imagenet-c"), self.path("imagenet-c-part")
+        with open(os.path.join(self.data, "train", "index.json")) as f:
+            names = json.load(f)["classes"]
         for severity in range(1, 6):
-            for label in range(5):
-                there = os.path.join(folder, "noise", "fog", str(severity), f"n{label:08d}")
-                os.makedirs(there)
-                Image.new("RGB", (40, 32), (50 * label, 40 * severity, 9)).save(os.path.join(there, "a.png"))
+            for label, name in enumerate(names):
+                for there in [folder] + [part] * (label != 0):
+                    there = os.path.join(there, "noise", "fog", str(severity), name)
+                    os.makedirs(there)
+                    Image.new("RGB", (40, 32), (50 * label, 40 * severity, 9)).save(os.path.join(there, "a.png"))
         got = self.evaluate("--suite", "imagenet-c", data=folder)
         self.assertEqual([r["images"] for r in got["results"]], [5] * 5)
         self.assertEqual(len({r["loss"] for r in got["results"]}), 5)
+        # without its first class the same images have the same labels, so the means differ by that class alone
+        some = self.evaluate("--suite", "imagenet-c", data=part)
+        self.assertEqual([c["images"] for c in some["classes"]], [0, 1, 1, 1, 1])
+        self.assertEqual(some["confusion"][1:], got["confusion"][1:])
         os.makedirs(os.path.join(folder, "noise", "fog", "3", "n00000009"))
         self.evaluate("--suite", "imagenet-c", data=folder, code=65)  # a class without an image
+        Image.new("RGB", (40, 32)).save(os.path.join(folder, "noise", "fog", "3", "n00000009", "a.png"))
+        self.assertIn("'n00000009'", self.evaluate("--suite", "imagenet-c", data=folder, code=2))
 
     def test_lambda(self):
         sweep = self.evaluate("--lambda", "0.1:0.5:3")["results"]
