@@ -411,7 +411,8 @@ def read_weights(path, trust=False):
         reason = (str(error).split("WeightsUnpickler error: ")[-1].strip() or "cut short").splitlines()[0]
         if not packed:
             reason = "not a file of PyTorch's, nor .safetensors"
-        refused = packed and not trust and isinstance(error, pickle.UnpicklingError) and re.match("Unsupported|Trying", reason)
+        refused = packed and not trust and isinstance(error, pickle.UnpicklingError) and (
+            re.match("Unsupported|Trying", reason))
         hint = "; if you trust its author, --trust lets it run what code it holds" if refused else ""
         raise Problem(f"{path}: {reason}{hint}") from None
     for key in ("state_dict", "model", "net"):
@@ -499,7 +500,8 @@ def export_onnx(net, path, opset=13):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="csc-train's networks in PyTorch", epilog="exit codes: 0 done; 2 usage; 65 bad data; 74 input or output failed")
+    parser = argparse.ArgumentParser(description="csc-train's networks in PyTorch",
+                                     epilog="exit codes: 0 done; 2 usage; 65 bad data; 74 input or output failed")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     one = commands.add_parser("convert", help="weights of the published code or of torchvision into .safetensors for model.init_from")
     one.add_argument("weights", help=".pth, .pth.tar or .safetensors")

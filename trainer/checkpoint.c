@@ -224,3 +224,21 @@ const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, co
         found = safetensors_find(checkpoint->optimizer[i], name);
     return found;
 }
+
+enum status checkpoint_take(const struct checkpoint *checkpoint, const char *prefix, const char *name, size_t count,
+                            const float **data)
+{
+    enum status status = STATUS_OK;
+    char full[160];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const struct safetensor *t = checkpoint_find(checkpoint, full);
+    if (!t)
+        FAIL(STATUS_DATA, "%s: the optimizer state has no tensor '%s', which this network needs", checkpoint->path,
+             full);
+    if (t->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(t) != count)
+        FAIL(STATUS_DATA, "%s: tensor '%s' of the optimizer state holds %lld values of type %s, %zu of F32 are needed",
+             checkpoint->path, full, (long long)safetensors_elements(t), safetensors_type_name(t->dtype), count);
+    *data = t->data;
+fail:
+    return status;
+}

@@ -86,6 +86,10 @@ void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
 /* A tensor of the optimizer state, in whichever part; NULL if absent. */
 const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name);
 
+/* The float values of the tensor PREFIX + NAME of it. STATUS_DATA if there are not `count` of them. */
+enum status checkpoint_take(const struct checkpoint *checkpoint, const char *prefix, const char *name, size_t count,
+                            const float **data);
+
 /* The newest checkpoint of a run that verifies; path "" if the run has none. A warning says why a newer one was passed
  * over; STATUS_DATA if there are some but none is valid. */
 enum status checkpoint_scan(const char *run, char path[PATH_MAX]);

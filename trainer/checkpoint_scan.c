@@ -85,8 +85,8 @@ static enum status refuse_all(const char *run, int count, int unreadable)
     return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: none of its %d checkpoints is whole", run, count);
 }
 
-/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, counted if it lies in reading
- * only, and forgotten; other failures are returned. */
+/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, counted if it lies in
+ * reading only, and forgotten; other failures are returned. */
 static enum status examine(const char *run, int64_t step, bool say, bool *good, double *top1, int *unreadable)
 {
     enum status status = STATUS_OK;

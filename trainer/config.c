@@ -271,15 +271,15 @@ static char *beside(const char *folder, const char *name)
     while (parent && folder[parent - 1] != '/')
         parent--;
     size_t last = length - parent;
-    bool dots = (last == 1 || last == 2) && strncmp(folder + parent, "..", last) == 0; /* what is before them is no parent */
+    bool dots = (last == 1 || last == 2) && strncmp(folder + parent, "..", last) == 0; /* no parent is before them */
     char *path = NULL;
     int made = dots ? asprintf(&path, "%.*s/../%s", (int)length, folder, name)
                     : asprintf(&path, "%.*s%s", (int)parent, folder, name);
     return made < 0 ? NULL : path;
 }
 
-/* Without a run.dir on the command line: the folder of a run whose config.yaml is read (`home`), wherever it was when that was
- * written; and a run.name on the command line names the folder too. */
+/* Without a run.dir on the command line: the folder of a run whose config.yaml is read (`home`), wherever it was when
+ * that was written; and a run.name on the command line names the folder too. */
 static enum status place_run(struct config *config, const char *home)
 {
     enum status status = STATUS_OK;
@@ -338,17 +338,18 @@ fail:
 static enum status check_paths(const struct config *config)
 {
     for (int row = 0; row < CONFIG_KEYS; row++) {
-        const char *path = config_keys[row].path ? *(char *const *)((const char *)config + config_keys[row].offset) : NULL;
+        const struct config_key *key = &config_keys[row];
+        const char *path = key->path ? *(char *const *)((const char *)config + key->offset) : NULL;
         if (path && arguments_need_shell(path))
-            return refuse(config, config_keys[row].name, "%s: '%.200s': no shell has expanded the ~ or $ in it: write the "
-                          "path out", config_keys[row].name, path);
+            return refuse(config, key->name, "%s: '%.200s': no shell has expanded the ~ or $ in it: write the path out",
+                          key->name, path);
     }
     return STATUS_OK;
 }
 
 /* home: the folder of the run that the text was read from, or NULL. */
-static enum status parse(struct config *config, const char *name, const char *text, size_t bytes, char *const *overrides,
-                         int count, const char *home)
+static enum status parse(struct config *config, const char *name, const char *text, size_t bytes,
+                         char *const *overrides, int count, const char *home)
 {
     enum status status = STATUS_OK;
     *config = (struct config){ .file = strdup(name) };

@@ -129,8 +129,8 @@ struct config {
 enum status config_find(const char *path, char found[PATH_MAX]);
 
 /* Reads the file at path (see config_find) and applies overrides ("train.lr=0.2", "model.layers=[a, b]"), then
- * checks all that needs neither dataset nor ranks. On failure *config is finished. The config.yaml of a run means the folder
- * that it lies in, not the run.dir that is written in it. */
+ * checks all that needs neither dataset nor ranks. On failure *config is finished. The config.yaml of a run means the
+ * folder that it lies in, not the run.dir that is written in it. */
 enum status config_load(struct config *config, const char *path, char *const *overrides, int count);
 
 /* The same from text in memory; `name` is what messages and the default of run.name go by. */
@@ -160,10 +160,10 @@ bool config_is_printed(const char *text);
 char *config_text(const struct config *config, const char *key);
 
 /* Whether a run saved with `old` may go on with `now` (both resolved): ranks, devices, workers, threads, paths,
- * logging, evaluation and checkpointing may change; of the recipe (train.lr and the like) the keys that `change` lists, with
- * commas, or NULL. What else changes the mathematics (with run.deterministic: also the bits) is refused, naming such a key with
- * both values. *changed becomes "KEY BEFORE -> AFTER, ..." of the recipe, NULL if nothing differs; the caller frees it. A listed
- * key that does not differ is said in a line. */
+ * logging, evaluation and checkpointing may change; of the recipe (train.lr and the like) the keys that `change`
+ * lists, with commas, or NULL. What else changes the mathematics (with run.deterministic: also the bits) is refused,
+ * naming such a key with both values. *changed becomes "KEY BEFORE -> AFTER, ..." of the recipe, NULL if nothing
+ * differs; the caller frees it. A listed key that does not differ is said in a line. */
 enum status config_compare(const struct config *old, const struct config *now, const char *change, char **changed);
 
 /* That each key of such a list may change at a resume; sections stand for their keys. STATUS_USAGE. */

@@ -1,4 +1,4 @@
-/* config_change.c - what a resume may change: nothing of the mathematics, but of a recipe the keys that --change lists. */
+/* config_change.c - what a resume may change: of the mathematics, only the keys that --change lists. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,6 +37,12 @@ static bool allows(const char *list, int row)
     return false;
 }
 
+static void append(char *list, size_t capacity, const char *comma, const char *key)
+{
+    size_t length = strlen(list);
+    snprintf(list + length, capacity - length, "%s%s", length ? comma : "", key);
+}
+
 static enum status refuse_item(int row)
 {
     enum status status = STATUS_OK;
@@ -45,10 +51,11 @@ static enum status refuse_item(int row)
     if (key->effect == CONFIG_FREE)
         FAIL(STATUS_USAGE, "--change: %s may differ at any resume: leave it out", key->name);
     if (key->effect == CONFIG_BITS)
-        FAIL(STATUS_USAGE, "--change: %s may differ at a resume unless run.deterministic fixes it: leave it out", key->name);
+        FAIL(STATUS_USAGE, "--change: %s may differ at a resume unless run.deterministic fixes it: leave it out",
+             key->name);
     for (int r = 0; r < CONFIG_KEYS; r++)
         if (config_keys[r].effect == CONFIG_RECIPE)
-            snprintf(recipe + strlen(recipe), sizeof recipe - strlen(recipe), "%s%s", recipe[0] ? ", " : "", config_keys[r].name);
+            append(recipe, sizeof recipe, ", ", config_keys[r].name);
     FAIL(STATUS_USAGE, "--change: %s cannot change at a resume; what can: %s", key->name, recipe);
 fail:
     return status;
@@ -83,7 +90,8 @@ struct difference {
     char *before, *after; /* as text; both NULL where they agree */
 };
 
-static enum status find_differences(const struct config *old, const struct config *now, struct difference found[CONFIG_KEYS])
+static enum status find_differences(const struct config *old, const struct config *now,
+                                    struct difference found[CONFIG_KEYS])
 {
     enum status status = STATUS_OK;
     for (int row = 0; row < CONFIG_KEYS; row++) {
@@ -118,17 +126,17 @@ static enum status refuse_differences(const struct config *old, const struct con
         if (first < 0 || (config_keys[first].effect == CONFIG_RECIPE && effect != CONFIG_RECIPE))
             first = row; /* what no --change can mend is said before what it can */
         if (effect == CONFIG_RECIPE)
-            snprintf(missing + strlen(missing), sizeof missing - strlen(missing), "%s%s", missing[0] ? "," : "",
-                     config_keys[row].name);
+            append(missing, sizeof missing, ",", config_keys[row].name);
     }
     if (first < 0)
         return STATUS_OK;
-    enum config_effect effect = config_keys[first].effect;
-    return status_report(STATUS_USAGE, __FILE__, __LINE__,
-                         "%s: cannot resume with another %s: the checkpoint has %.200s, this configuration %.200s%s%s%s",
-                         config_where(now, first, place), config_keys[first].name, found[first].before, found[first].after,
-                         effect == CONFIG_BITS ? " (run.deterministic fixes it)" : "",
-                         effect == CONFIG_RECIPE ? "; allow it with --change=" : "", effect == CONFIG_RECIPE ? missing : "");
+    const struct config_key *key = &config_keys[first];
+    bool recipe = key->effect == CONFIG_RECIPE;
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: cannot resume with another %s: the checkpoint has "
+                         "%.200s, this configuration %.200s%s%s%s", config_where(now, first, place), key->name,
+                         found[first].before, found[first].after,
+                         key->effect == CONFIG_BITS ? " (run.deterministic fixes it)" : "",
+                         recipe ? "; allow it with --change=" : "", recipe ? missing : "");
 }
 
 /* "train.lr 0.1 -> 0.05, train.clip 0 -> 1"; NULL if there is none. */
@@ -140,7 +148,8 @@ static enum status describe(const struct difference found[CONFIG_KEYS], char **t
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
     for (int row = 0; row < CONFIG_KEYS; row++)
         if (found[row].before && config_keys[row].effect == CONFIG_RECIPE)
-            fprintf(out, "%s%s %s -> %s", ftell(out) ? ", " : "", config_keys[row].name, found[row].before, found[row].after);
+            fprintf(out, "%s%s %s -> %s", ftell(out) ? ", " : "", config_keys[row].name, found[row].before,
+                    found[row].after);
     fclose(out);
     if (*text && !bytes) {
         free(*text);

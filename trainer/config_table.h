@@ -16,8 +16,8 @@ enum config_type {
     CONFIG_NUMBERS, /* double * and int */
 };
 
-/* What a resume may do: change it; not change it where bits are promised (run.deterministic); change it if --change lists it;
- * not change it. */
+/* What a resume may do: change it; not change it where bits are promised (run.deterministic); change it if --change
+ * lists it; not change it. */
 enum config_effect { CONFIG_FREE, CONFIG_BITS, CONFIG_RECIPE, CONFIG_MATHEMATICS };
 
 struct config_key {

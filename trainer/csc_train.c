@@ -27,8 +27,9 @@ static const char usage[] =
     "options:\n"
     "  --resume=auto|PATH       go on from the newest valid checkpoint of the run, or from PATH;\n"
     "                           without it, a run that holds checkpoints is refused\n"
-    "  --change=KEY[,KEY...]    with --resume: these keys may differ from the checkpoint's: train.epochs, steps,\n"
-    "                           lr, weight_decay, decay_norm_and_bias, label_smoothing, ema, clip, schedule; data.augment\n"
+    "  --change=KEY[,KEY...]    with --resume: these keys may differ from the checkpoint's: of train, epochs,\n"
+    "                           steps, lr, schedule, weight_decay, decay_norm_and_bias, label_smoothing, ema,\n"
+    "                           clip; data.augment\n"
     "  --stop-after=STEPS       stop after so many steps of this invocation, with a checkpoint (exit 75)\n"
     "  --dry-run                check data, memory, free disk and what would be resumed or started from;\n"
     "                           print the network, parameters, bytes and steps; write nothing\n"
@@ -105,7 +106,7 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         *done = true;
         return checkpoint_list(a->list);
     }
-    if (a->train.change && !a->train.resume)
+    if (a->train.change && !a->train.resume && !a->print_config)
         FAIL(STATUS_USAGE, "--change goes with --resume: a new run takes any configuration");
     if (a->train.change)
         TRY(config_check_change(a->train.change));

@@ -139,8 +139,8 @@ static void warn_single_values(const struct training *t)
         const struct edge *e = &t->model->edges[node->out];
         if (node->kind != NODE_NORM || (int64_t)e->h * e->w * t->config->train.micro_batch > 1)
             continue;
-        log_warn("%s: batch norm sees one value per channel (1x1 pixels, train.micro_batch 1), so the network cannot learn: "
-                 "raise train.micro_batch or data.image_size", node->name);
+        log_warn("%s: batch norm sees one value per channel (1x1 pixels, train.micro_batch 1), so the network cannot "
+                 "learn: raise train.micro_batch or data.image_size", node->name);
         return;
     }
 }

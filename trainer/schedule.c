@@ -33,12 +33,12 @@ enum status schedule_check(const struct config *config, int64_t total_steps, int
     double warmup = config->train.schedule.warmup_epochs, epochs = (double)total_steps / (double)steps_per_epoch;
     int count = config->train.schedule.milestones_count;
     if (warmup > epochs)
-        FAIL(STATUS_USAGE, "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, are %.3g "
-             "epochs", warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
+        FAIL(STATUS_USAGE, "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, "
+             "are %.3g epochs", warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
     for (int i = 0; say && i < count; i++)
         if (config->train.schedule.milestones[i] >= epochs) {
-            log_warn("train.schedule.milestones: %g is not before the end of this run of %.3g epochs (%lld steps): the rate "
-                     "stays as it is", config->train.schedule.milestones[i], epochs, (long long)total_steps);
+            log_warn("train.schedule.milestones: %g is not before the end of this run of %.3g epochs (%lld steps): the "
+                     "rate stays as it is", config->train.schedule.milestones[i], epochs, (long long)total_steps);
             break;
         }
 fail:

@@ -20,8 +20,8 @@ struct schedule {
 void schedule_init(struct schedule *schedule, const struct config *config, int64_t total_steps,
                    int64_t steps_per_epoch);
 
-/* That the warm-up fits into the run, whose length is known now; of milestones that it does not reach one line is said (if
- * `say`). STATUS_USAGE. */
+/* That the warm-up fits into the run, whose length is known now; of milestones that it does not reach one line is said
+ * (if `say`). STATUS_USAGE. */
 enum status schedule_check(const struct config *config, int64_t total_steps, int64_t steps_per_epoch, bool say);
 
 /* The rate of step t = 0 .. total-1: lr (1/100 + 99/100 t/W) for t < W steps of warm-up (onecycle 1/25 and

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/affinity.h"
+#include "base/file.h"
 #include "base/log.h"
 
 int setup_cores(const struct comm *comm)
@@ -166,8 +167,8 @@ static enum status check_finite(const char *path, const struct safetensor *t)
     const float *data = t->data;
     for (int64_t i = 0, count = safetensors_elements(t); i < count; i++)
         if (!isfinite(data[i]))
-            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no network can go on from it", path, t->name,
-                 (double)data[i], (long long)i + 1, (long long)count);
+            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no network can go on from it", path,
+                 t->name, (double)data[i], (long long)i + 1, (long long)count);
 fail:
     return status;
 }
@@ -190,8 +191,8 @@ static enum status find(const struct safetensors *file, const char *path, const 
         same = same && t->shape[i] == shape[i];
     }
     if (!same)
-        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name, shape_text(t->dims, t->shape, found),
-             shape_text(dims, wanted, ours));
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name,
+             shape_text(t->dims, t->shape, found), shape_text(dims, wanted, ours));
     TRY(check_finite(path, t));
     *data = t->data;
 fail:
@@ -257,11 +258,11 @@ enum status setup_init_from(struct model *model, const char *path, bool check)
 {
     enum status status = STATUS_OK;
     struct safetensors *file = NULL;
+    if (file_is_folder(path))
+        FAIL(STATUS_IO, "model.init_from: %s is a folder: give the model.safetensors of a checkpoint", path);
     status = safetensors_open(&file, path);
-    if (status != STATUS_OK) { /* the message may name a path that nobody has just typed */
-        status_report(status, __FILE__, __LINE__, "model.init_from: %s", status_message());
-        goto fail;
-    }
+    if (status != STATUS_OK) /* the message would name a path that nobody may have typed just now */
+        FAIL(status, "model.init_from: %s", status_message());
     TRY(take_weights(model, file, path, check));
     if (check)
         goto fail;

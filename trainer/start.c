@@ -81,7 +81,8 @@ static void report_start(struct training *t)
 static void report_origin(const struct training *t)
 {
     if (t->resumed)
-        log_info("resuming from %s%s%s", t->resumed->path, t->changed ? ", changed: " : "", t->changed ? t->changed : "");
+        log_info("resuming from %s%s%s", t->resumed->path, t->changed ? ", changed: " : "",
+                 t->changed ? t->changed : "");
     else if (t->options.resume)
         log_info("--resume=%s: nothing to resume in %s: it holds no checkpoint; starting at step 1", t->options.resume,
                  run_directory(t->run));
@@ -131,7 +132,7 @@ fail:
     return status;
 }
 
-/* Whether somebody else's words would be lost with this configuration: it was not printed by csc-train, or has comments. */
+/* Whether somebody's own words would be lost with this file: csc-train did not print it, or it has comments. */
 static bool has_own_words(const char *text)
 {
     bool quoted = false;

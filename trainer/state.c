@@ -65,27 +65,13 @@ fail:
 
 /* ---- restore, on rank 0 ---- */
 
-static enum status take(const struct checkpoint *c, const char *prefix, const char *name, size_t count,
-                        const float **data)
-{
-    enum status status = STATUS_OK;
-    char full[160];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    const struct safetensor *t = checkpoint_find(c, full);
-    if (!t || t->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(t) != count)
-        FAIL(STATUS_DATA, "%s: tensor '%s' of the optimizer state is missing or of another shape", c->path, full);
-    *data = t->data;
-fail:
-    return status;
-}
-
 static enum status restore_flat(struct model *m, const struct checkpoint *c, const char *prefix, float *flat,
                                 float *running)
 {
     enum status status = STATUS_OK;
     const float *data;
     for (int i = 0; i < m->params_count; i++) {
-        TRY(take(c, prefix, m->params[i].name, m->params[i].count, &data));
+        TRY(checkpoint_take(c, prefix, m->params[i].name, m->params[i].count, &data));
         TRY(model_set(m, flat, i, data));
     }
     for (int i = 0; running && i < model_running_tensors(m); i++) {
@@ -93,7 +79,7 @@ static enum status restore_flat(struct model *m, const struct checkpoint *c, con
         size_t offset;
         int channels;
         model_running_tensor(m, i, name, &offset, &channels);
-        TRY(take(c, prefix, name, channels, &data));
+        TRY(checkpoint_take(c, prefix, name, channels, &data));
         m->device->ops->copy_in(m->device, running + offset, data, channels * sizeof *data);
     }
 fail:
@@ -107,9 +93,9 @@ static enum status restore_power(struct model *m, const struct checkpoint *c)
     for (int i = 0; m->power && i < m->csc_count; i++) {
         struct csc_power *power = m->power[i];
         size_t count = conv_in_count(&power->shape);
-        TRY(take(c, "power.", model_csc_name(m, i), count, &data));
+        TRY(checkpoint_take(c, "power.", model_csc_name(m, i), count, &data));
         m->device->ops->copy_in(m->device, power->vector, data, count * sizeof *data);
-        TRY(take(c, "eta.", model_csc_name(m, i), 1, &data));
+        TRY(checkpoint_take(c, "eta.", model_csc_name(m, i), 1, &data));
         power->eta = m->eta[i] = *data;
     }
     model_step_sizes_changed(m);
@@ -126,6 +112,8 @@ static enum status check_config(struct training *t, const struct checkpoint *c)
     TRY(config_parse(&old, name, c->config, strlen(c->config), NULL, 0));
     TRY(config_resolve(&old, &(struct config_facts){ .classes = old.model.classes, .ranks = 1, .cores = 1 }));
     TRY(config_compare(&old, t->config, t->options.change, &t->changed));
+    if (old.device.kind != t->config->device.kind)
+        log_info("resuming on another kind of device: the same mathematics, not the same bits");
 fail:
     config_finish(&old);
     return status;

@@ -137,10 +137,8 @@ fail:
 /* What to do about a loss that is not finite. */
 static const char *advice(const struct training *t)
 {
-    return t->config->train.on_nonfinite == CONFIG_SKIP
-               ? "nothing was saved: lower train.lr (--resume=auto --change=train.lr goes on from the last checkpoint)"
-               : "nothing was saved: lower train.lr (--resume=auto --change=train.lr goes on from the last checkpoint), or set "
-                 "train.on_nonfinite: skip";
+#define LOWER "nothing was saved: lower train.lr (--resume=auto --change=train.lr goes on from the last checkpoint)"
+    return t->config->train.on_nonfinite == CONFIG_SKIP ? LOWER : LOWER ", or set train.on_nonfinite: skip";
 }
 
 /* STATUS_NONFINITE, naming it, if a micro-batch of this rank had a loss that is not finite. */
@@ -155,8 +153,8 @@ static enum status find_bad_batch(struct training *t)
         for (int k = 0, used = 0; k < NAMED_IDS && k < taken->count; k++)
             used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)taken->ids[k]);
         if (!isfinite(loss))
-            FAIL(STATUS_NONFINITE, "step %lld: the loss is %g on rank %d (samples%s%s); %s", (long long)t->step + 1, loss,
-                 t->comm->rank, ids, taken->count > NAMED_IDS ? " ..." : "", advice(t));
+            FAIL(STATUS_NONFINITE, "step %lld: the loss is %g on rank %d (samples%s%s); %s", (long long)t->step + 1,
+                 loss, t->comm->rank, ids, taken->count > NAMED_IDS ? " ..." : "", advice(t));
     }
 fail:
     return status;
@@ -174,14 +172,15 @@ static enum status judge(struct training *t, double loss, double norm, bool *ski
     enum status mine = find_bad_batch(t);
     if (mine == STATUS_OK && isfinite(loss))
         mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
-                             "step %lld: the gradient is not finite (loss %g); %s", (long long)t->step + 1, loss, advice(t));
+                             "step %lld: the gradient is not finite (loss %g); %s", (long long)t->step + 1, loss,
+                             advice(t));
     bool allowed = t->config->train.on_nonfinite == CONFIG_SKIP && ++t->skipped_in_row <= 10;
     if (!allowed) {
         TRY(training_agree(t, mine));
         if (t->comm->rank == 0) /* finite everywhere, but not the sum */
             mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
-                                 "step %lld: the loss over all ranks is not finite (%g); %s", (long long)t->step + 1, loss,
-                                 advice(t));
+                                 "step %lld: the loss over all ranks is not finite (%g); %s", (long long)t->step + 1,
+                                 loss, advice(t));
         TRY(training_agree(t, mine));
     }
     if (t->comm->rank == 0)

@@ -39,19 +39,6 @@ fail:
 }
 
 /* Averages lie in the optimizer state as ema.NAME. */
-static enum status find_average(const struct trained *t, const char *name, size_t count, const float **data)
-{
-    enum status status = STATUS_OK;
-    char full[112];
-    snprintf(full, sizeof full, "ema.%s", name);
-    const struct safetensor *tensor = checkpoint_find(t->checkpoint, full);
-    if (!tensor || tensor->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(tensor) != count)
-        FAIL(STATUS_DATA, "%s: tensor '%s' of the optimizer state is missing or of another shape", t->checkpoint->path, full);
-    *data = tensor->data;
-fail:
-    return status;
-}
-
 static enum status load_averages(struct trained *t)
 {
     enum status status = STATUS_OK;
@@ -60,7 +47,7 @@ static enum status load_averages(struct trained *t)
     if (t->config.train.ema == 0)
         return STATUS_OK;
     for (int i = 0; i < m->params_count; i++) {
-        TRY(find_average(t, m->params[i].name, m->params[i].count, &data));
+        TRY(checkpoint_take(t->checkpoint, "ema.", m->params[i].name, m->params[i].count, &data));
         TRY(model_set(m, m->weights, i, data));
     }
     for (int i = 0; i < model_running_tensors(m); i++) {
@@ -68,7 +55,7 @@ static enum status load_averages(struct trained *t)
         size_t offset;
         int channels;
         model_running_tensor(m, i, name, &offset, &channels);
-        TRY(find_average(t, name, channels, &data));
+        TRY(checkpoint_take(t->checkpoint, "ema.", name, channels, &data));
         m->device->ops->copy_in(m->device, m->running + offset, data, channels * sizeof *data);
     }
     t->averaged = true;

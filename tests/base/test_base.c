@@ -261,8 +261,10 @@ static void check_affinity(void)
 /* What no shell has expanded is refused, but not what only looks like it. */
 static void check_arguments(void)
 {
-    char *plain[] = { "csc", "run.dir=~/x", "./~", "a$", "a~", "-x", "--json", "$", "--lambda=0:1:5", "run.on=$HOME", NULL };
-    static char *const refused[] = { "~", "~/x", "~user/x", "$HOME/x", "/scratch/$USER", "${A}", "--json=~/x", "--out=/$X/y" };
+    char *plain[] = { "csc", "run.dir=~/x", "./~", "a$", "a~", "-x", "--json", "$", "--lambda=0:1:5", "run.on=$HOME",
+                      NULL };
+    static char *const refused[] = { "~", "~/x", "~user/x", "$HOME/x", "/scratch/$USER", "${A}", "--json=~/x",
+                                     "--out=/$X/y" };
     setenv("POSIXLY_CORRECT", "1", 1);
     CHECK(arguments_check(plain) == STATUS_OK && !getenv("POSIXLY_CORRECT"), "%s", status_message());
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {

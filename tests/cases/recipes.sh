@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # A run that moves, a recipe that changes, configurations and weights as people have them.
 
-# weights OUT [SHAPE]: the weights of a finished tiny run in other clothes: as F16, with a NaN, of another shape, cut short.
+# weights IN OUT f16|nan|shape|cut: a run's weights as F16, with a NaN, of another shape, cut short.
 weights() {
     /usr/bin/python3 - "$@" <<'PY'
 import array, json, struct, sys
@@ -41,7 +41,8 @@ case_T6() {
     says "resuming from runs/mv_b/checkpoints/step-00000008"
     [ ! -e runs/mv_a ]
     [ -d runs/mv_b/checkpoints/step-00000009 ]
-    (cd runs/mv_b && expect 75 "$TRAIN" config.yaml data.train=../../ds/train data.val=../../ds/val --resume=auto --stop-after=1)
+    (cd runs/mv_b && expect 75 "$TRAIN" config.yaml data.train=../../ds/train data.val=../../ds/val --resume=auto \
+        --stop-after=1)
     [ ! -e runs/mv_b/runs ]
     [ -d runs/mv_b/checkpoints/step-00000010 ]
     expect 0 "$TRAIN" t.yaml run.name=A train.epochs=1
@@ -144,7 +145,8 @@ case_T19() {
 case_T21() {
     setup
     expect 0 "$TRAIN" t.yaml run.name=w train.steps=1 data.val=none
-    expect 65 "$TRAIN" t.yaml run.name=i model.init_from=runs/w/checkpoints/step-00000001/model.safetensors model.stem=imagenet
+    local model=runs/w/checkpoints/step-00000001/model.safetensors
+    expect 65 "$TRAIN" t.yaml run.name=i model.init_from="$model" model.stem=imagenet
     says "'layer0.0.dn.weight' is 8x3x3x3, this network's is 8x3x7x7"
 }
 
@@ -188,9 +190,10 @@ case_T22() {
 # Batch norm over single values is warned of.
 case_T24() {
     setup
-    expect 0 "$TRAIN" t.yaml run.name=one data.image_size=8 train.batch=4 train.micro_batch=1 train.steps=1 data.val=none
+    local small=(data.image_size=8 train.batch=4 train.steps=1 data.val=none)
+    expect 0 "$TRAIN" t.yaml run.name=one "${small[@]}" train.micro_batch=1
     says "layer4.0.bn1: batch norm sees one value per channel"
-    expect 0 "$TRAIN" t.yaml run.name=two data.image_size=8 train.batch=4 train.micro_batch=2 train.steps=1 data.val=none
+    expect 0 "$TRAIN" t.yaml run.name=two "${small[@]}" train.micro_batch=2
     silent_about "one value"
     expect 0 "$TRAIN" t.yaml model.stem=imagenet train.micro_batch=1 --dry-run
     says "one value per channel"
@@ -222,12 +225,12 @@ case_T28() {
     command -v mpirun >/dev/null || skip "no mpirun"
     setup
     local ranks=(mpirun --oversubscribe --bind-to none -np)
-    expect 75 "$TRAIN" t.yaml run.name=d run.deterministic=true train.batch=60 data.val=none --stop-after=1
-    expect 75 "${ranks[@]}" 3 "$TRAIN" t.yaml run.name=d run.deterministic=true train.batch=60 data.val=none --resume=auto \
-        --stop-after=1
+    local same=(run.deterministic=true data.val=none --resume=auto --stop-after=1)
+    expect 75 "$TRAIN" t.yaml run.name=d train.batch=60 "${same[@]}"
+    expect 75 "${ranks[@]}" 3 "$TRAIN" t.yaml run.name=d train.batch=60 "${same[@]}"
     says "not the same bits"
-    expect 75 "$TRAIN" t.yaml run.name=e run.deterministic=true data.val=none --stop-after=1
-    expect 75 "${ranks[@]}" 2 "$TRAIN" t.yaml run.name=e run.deterministic=true data.val=none --resume=auto --stop-after=1
+    expect 75 "$TRAIN" t.yaml run.name=e "${same[@]}"
+    expect 75 "${ranks[@]}" 2 "$TRAIN" t.yaml run.name=e "${same[@]}"
     silent_about "not the same bits"
 }
 

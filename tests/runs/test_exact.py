@@ -39,8 +39,8 @@ class Resume(RunTest):
         self.interrupted(ranks=2)
 
     def test_changed_recipe(self):
-        """Half a run at one rate and half at another, by --change, is a run whose schedule changes the rate there; what the
-        list does not hold stays; averages switched on at a resume start at its weights."""
+        """Half a run at one rate and half at another, by --change, is a run whose schedule changes the rate there; what
+        the list does not hold stays; averages switched on at a resume start at its weights."""
         whole, parts = self.config("whole"), self.config("parts")
         constant = ["train.schedule.kind=constant"]
         self.train(whole, "train.schedule.kind=step", "train.schedule.milestones=[1]", "train.schedule.gamma=0.4")

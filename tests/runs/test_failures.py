@@ -115,7 +115,8 @@ class Failures(RunTest):
         small = ["data.image_size=8", "train.batch=4", "train.steps=1", "data.val=none"]
         self.assertIn("one value per channel", self.train(self.config("run"), *small, "train.micro_batch=1").stderr)
         self.assertNotIn("one value", self.train(self.config("run"), *small, "train.micro_batch=2").stderr)
-        self.says(self.train(self.config("run"), "train.steps=4", "train.schedule.warmup_epochs=1", code=2), "warmup_epochs of 1")
+        warmup = "train.schedule.warmup_epochs=1"
+        self.says(self.train(self.config("run"), "train.steps=4", warmup, code=2), "warmup_epochs of 1 is longer")
         self.train(self.config("run"), "train.steps=5", "train.schedule.warmup_epochs=1", "--dry-run")
 
     def test_damaged_checkpoint(self):

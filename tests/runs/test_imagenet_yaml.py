@@ -8,7 +8,8 @@ import runs
 from runs import PACK, TRAIN, RunTest, mpirun
 
 CONFIGS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "configs")
-SMALL = ["imagenet.yaml", "model.width=8", "data.image_size=32", "train.steps=3"]
+SMALL = ["imagenet.yaml", "model.width=8", "data.image_size=32", "train.steps=3",
+         "train.schedule.warmup_epochs=1"]
 
 
 class ImageNet(RunTest):

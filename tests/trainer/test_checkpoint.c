@@ -526,8 +526,8 @@ static void check_unreadable(void)
     CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "is whole"), "%s", status_message());
     if (symlink(names[3], in_step(1, names[3])) != 0)
         abort();
-    CHECK(checkpoint_scan(run, path) == STATUS_IO && strstr(status_message(), "none of its 2 checkpoints can be read"), "%s",
-          status_message());
+    CHECK(checkpoint_scan(run, path) == STATUS_IO &&
+          strstr(status_message(), "none of its 2 checkpoints can be read"), "%s", status_message());
     CHECK(checkpoint_locate(run, path) == STATUS_IO, "%s", status_message());
 }
 

@@ -356,7 +356,8 @@ static void check_compares(void)
 }
 
 /* A recipe that changes at a resume: the keys that are listed, and no others. */
-static void check_change(const char *change, const char *lr, const char *second, const char *expected, const char *error)
+static void check_change(const char *change, const char *lr, const char *second, const char *expected,
+                         const char *error)
 {
     struct config a, b;
     struct config_facts facts = { 10, 32, 1, 2, false };
@@ -366,8 +367,8 @@ static void check_change(const char *change, const char *lr, const char *second,
     CHECK(config_resolve(&b, &facts) == STATUS_OK, "%s", status_message());
     status_clear();
     enum status status = config_compare(&a, &b, change, &changed);
-    CHECK(status == (error ? STATUS_USAGE : STATUS_OK) && strstr(status_message(), error ? error : ""), "%s: %s", change,
-          status_message());
+    CHECK(status == (error ? STATUS_USAGE : STATUS_OK), "%s: %s", change, status_message());
+    CHECK(strstr(status_message(), error ? error : ""), "%s: %s", change, status_message());
     CHECK(!changed == !expected && (!changed || strcmp(changed, expected) == 0), "%s: %s", change, changed);
     free(changed);
     config_finish(&a);
@@ -390,8 +391,9 @@ static void check_changes(void)
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         status_clear();
         enum status status = config_check_change(lists[i].list);
-        CHECK(status == (lists[i].error ? STATUS_USAGE : STATUS_OK) &&
-              strstr(status_message(), lists[i].error ? lists[i].error : ""), "'%s': %s", lists[i].list, status_message());
+        const char *error = lists[i].error;
+        CHECK(status == (error ? STATUS_USAGE : STATUS_OK), "'%s': %s", lists[i].list, status_message());
+        CHECK(strstr(status_message(), error ? error : ""), "'%s': %s", lists[i].list, status_message());
     }
     check_change("train.lr", "train.lr=0.2", "run.log_every=3", "train.lr 0.1 -> 0.2", NULL);
     check_change("train.lr,train.clip", "train.lr=0.2", "train.clip=1", "train.lr 0.1 -> 0.2, train.clip 0 -> 1", NULL);
@@ -399,10 +401,11 @@ static void check_changes(void)
                  "configuration 1; allow it with --change=train.clip");
     check_change(NULL, "train.lr=0.2", "train.clip=1", NULL, "allow it with --change=train.lr,train.clip");
     check_change("train.lr", "train.lr=0.2", "train.batch=64", NULL, "cannot resume with another train.batch: ");
-    check_change("train.steps", "train.lr=0.1", "train.steps=7", "train.epochs 10 -> none, train.steps none -> 7", NULL);
+    check_change("train.steps", "train.lr=0.1", "train.steps=7", "train.epochs 10 -> none, train.steps none -> 7",
+                 NULL);
     check_change("train.schedule", "train.schedule.kind=constant", "train.schedule.warmup_epochs=2",
                  "train.schedule.kind cosine -> constant, train.schedule.warmup_epochs 0 -> 2", NULL);
-    check_change("train.lr", "train.lr=0.1", "run.log_every=3", NULL, NULL); /* as the start before has changed it already */
+    check_change("train.lr", "train.lr=0.1", "run.log_every=3", NULL, NULL); /* the start before has changed it */
 }
 
 /* Every key: its default is valid, its section is known, its printed form is accepted as an override. */
@@ -446,7 +449,8 @@ static void check_places(void)
         abort();
     snprintf(config, sizeof config, "%s/config.yaml", folder);
     snprintf(metrics, sizeof metrics, "%s/metrics.jsonl", folder);
-    CHECK(parse(&c, GOOD, "run.dir=old/place") == STATUS_OK && config_print(&c, &text) == STATUS_OK, "%s", status_message());
+    CHECK(parse(&c, GOOD, "run.dir=old/place") == STATUS_OK && config_print(&c, &text) == STATUS_OK, "%s",
+          status_message());
     config_finish(&c);
     write_file(config, text);
     check_place(config, NULL, "old/place"); /* a folder that is no run */
@@ -469,8 +473,8 @@ static void check_places(void)
     write_file(config, GOOD);
     check_place(config, "run.name=B", "runs/B");
     write_file(config, GOOD "run:\n  dir: /a/$USER/x\n");
-    CHECK(config_load(&c, config, NULL, 0) == STATUS_USAGE && strstr(status_message(), "config.yaml:9:8: run.dir: '/a/$USER/x'"),
-          "%s", status_message());
+    CHECK(config_load(&c, config, NULL, 0) == STATUS_USAGE &&
+          strstr(status_message(), "config.yaml:9:8: run.dir: '/a/$USER/x'"), "%s", status_message());
     char *home = "data.cache=~/x";
     CHECK(config_load(&c, config, &home, 1) == STATUS_USAGE, "~ in an override");
     unlink(config);
