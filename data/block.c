@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include "data/decode.h"
 #include "data/rgbz.h"
@@ -77,6 +78,8 @@ static enum status compress_frame(ZSTD_CCtx *zstd, const uint8_t *raw, size_t by
         in.size = bytes / parts * i;
         left = ZSTD_compressStream2(zstd, &to, &in, i < parts ? ZSTD_e_flush : ZSTD_e_end);
     }
+    if (ZSTD_getErrorCode(left) == ZSTD_error_memory_allocation)
+        FAIL(STATUS_NOMEM, "out of memory for zstd");
     if (left || bytes % parts)
         FAIL(STATUS_BUG, "zstd: %s", ZSTD_isError(left) ? ZSTD_getErrorName(left) : "a block does not fit");
     *written = to.pos;

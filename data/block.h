@@ -35,7 +35,7 @@ void block_append(uint8_t *out, enum codec codec, const struct block_input *inpu
 size_t block_bound(enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples);
 
 /* Compresses the records into one block at `out`, *written bytes long, with the codec's own settings.
- * The same records give the same bytes. STATUS_BUG if zstd fails. */
+ * The same records give the same bytes. STATUS_NOMEM; STATUS_BUG if zstd fails otherwise. */
 enum status block_compress(struct ZSTD_CCtx_s *zstd, enum codec codec, const uint8_t *raw, size_t bytes,
                            uint32_t samples, uint8_t *out, size_t capacity, size_t *written);
 

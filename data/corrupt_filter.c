@@ -1,14 +1,11 @@
 /* corrupt_filter.c - blurs, pixelation and JPEG compression of an image (height, width, 3). */
-#include <stdio.h> /* jpeglib.h needs it */
-
-#include <jpeglib.h>
 #include <math.h>
-#include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "data/corrupt_internal.h"
 #include "data/decode.h"
+#include "data/encode_jpeg.h"
 #include "data/image.h"
 
 enum {
@@ -178,64 +175,22 @@ fail:
 
 /* ---- JPEG ---- */
 
-struct encoder {
-    struct jpeg_compress_struct info;
-    struct jpeg_error_mgr errors;
-    jmp_buf back;
-    unsigned char *memory;
-    unsigned long bytes;
-};
-
-static void on_error(j_common_ptr common)
-{
-    struct encoder *e = common->client_data;
-    longjmp(e->back, 1);
-}
-
 /* As Pillow saves by default: YCbCr, colour at half resolution, tables of the standard scaled to `quality`. */
-static bool encode(struct encoder *e, const uint8_t *pixels, int width, int height, int quality)
-{
-    e->info.err = jpeg_std_error(&e->errors);
-    e->info.client_data = e;
-    e->errors.error_exit = on_error;
-    if (setjmp(e->back))
-        return false;
-    jpeg_create_compress(&e->info);
-    jpeg_mem_dest(&e->info, &e->memory, &e->bytes);
-    e->info.image_width = (JDIMENSION)width;
-    e->info.image_height = (JDIMENSION)height;
-    e->info.input_components = 3;
-    e->info.in_color_space = JCS_RGB;
-    jpeg_set_defaults(&e->info);
-    jpeg_set_quality(&e->info, quality, TRUE);
-    jpeg_start_compress(&e->info, TRUE);
-    for (int y = 0; y < height; y++) {
-        JSAMPROW row = (JSAMPROW)(uintptr_t)(pixels + (size_t)y * width * 3);
-        jpeg_write_scanlines(&e->info, &row, 1);
-    }
-    jpeg_finish_compress(&e->info);
-    return true;
-}
-
 enum status corrupt_jpeg(uint8_t *pixels, int width, int height, int quality)
 {
     enum status status = STATUS_OK;
-    struct image image = { 0 };
+    struct image original = { width, height, pixels, 0 }, image = { 0 };
+    uint8_t *file = NULL;
+    size_t capacity = 0, bytes = 0;
     unsigned notes = 0;
-    struct encoder *e = calloc(1, sizeof *e);
-    if (!e || !encode(e, pixels, width, height, quality))
-        FAIL(STATUS_NOMEM, "out of memory for a JPEG");
-    status = decode_jpeg(e->memory, e->bytes, "a JPEG corruption", &image, &notes);
+    TRY(encode_jpeg(&original, quality, "a JPEG corruption", &file, &capacity, &bytes));
+    status = decode_jpeg(file, bytes, "a JPEG corruption", &image, &notes);
     if (status == STATUS_DATA)
         status = STATUS_BUG;
     TRY(status);
     memcpy(pixels, image.pixels, (size_t)width * height * 3);
 fail:
-    if (e) {
-        jpeg_destroy_compress(&e->info);
-        free(e->memory);
-    }
-    free(e);
+    free(file);
     image_finish(&image);
     return status;
 }

@@ -127,7 +127,7 @@ static enum status process_item(struct job *job, int i, struct pack_item *item, 
     if (image == &w->resized) {
         s->notes |= 1u << NOTE_RESIZED;
         if (options->codec == CODEC_JPEG)
-            TRY(encode_jpeg(image, item->name, &w->file, &w->file_capacity, &input.file_bytes));
+            TRY(encode_jpeg(image, ENCODE_QUALITY, item->name, &w->file, &w->file_capacity, &input.file_bytes));
         input.file = w->file;
     }
     TRY(add_record(job, options->codec, &input, item->name, w));

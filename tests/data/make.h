@@ -64,7 +64,7 @@ static inline enum status made_read_file(struct pack_source *source, int64_t ind
     if (status == STATUS_OK)
         status = made_decode(source, &numbered, &image, &notes);
     if (status == STATUS_OK)
-        status = encode_jpeg(&image, item->name, &item->data, &item->capacity, &item->bytes);
+        status = encode_jpeg(&image, ENCODE_QUALITY, item->name, &item->data, &item->capacity, &item->bytes);
     image_finish(&image);
     return status;
 }
