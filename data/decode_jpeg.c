@@ -2,7 +2,8 @@
  * which takes every four-channel JPEG for Adobe's inverted one.
  * For a window the library skips the rows above it and the columns beside it. Its smooth upsampling of colour looks
  * at neighbours and treats those at the edge of what it decodes as the image's edge, so some more are decoded on
- * every side and dropped; the window is then exactly that of the whole image. */
+ * every side and dropped; the window is then exactly that of the whole image. Where scans of a progressive file are
+ * missing, the library guesses coefficients from blocks around; such a file is decoded whole for every window. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -29,6 +30,7 @@ struct jpeg {
     struct image *image;
     const struct jpeg_window *window; /* NULL: the whole image */
     uint8_t *row; /* of CMYK */
+    bool complete, ended; /* all rows are read; the data end before the end marker */
     enum status status;
 };
 
@@ -39,11 +41,14 @@ static void on_error(j_common_ptr common)
     longjmp(j->back, 1);
 }
 
-/* Warnings pass, as in Pillow, but for data that end too early. */
+/* Warnings pass, as in Pillow, but for data that end too early: behind the last row they may. */
 static void on_message(j_common_ptr common, int level)
 {
-    if (level < 0 && common->err->msg_code == JWRN_JPEG_EOF)
-        on_error(common);
+    struct jpeg *j = common->client_data;
+    if (level >= 0 || common->err->msg_code != JWRN_JPEG_EOF)
+        return;
+    j->ended = true;
+    on_error(common);
 }
 
 static void on_progress(j_common_ptr common)
@@ -97,15 +102,33 @@ static struct box scaled_box(const struct jpeg *j, int *first_column, int *first
     return b;
 }
 
+/* Whether the library will smooth over the edges of blocks: some coefficients of a progressive file are not exact. */
+static bool lacks_scans(const struct jpeg *j)
+{
+    if (!j->info.progressive_mode || !j->info.coef_bits)
+        return false;
+    for (int c = 0; c < j->info.num_components; c++)
+        for (int k = 1; k < DCTSIZE2; k++)
+            if (j->info.coef_bits[c][k] != 0)
+                return true;
+    return false;
+}
+
 /* After jpeg_start_decompress: the image's buffer gets all columns that the library decodes, *view the window. */
 static enum status read_window(struct jpeg *j, bool cmyk, struct view *view)
 {
     enum status status = STATUS_OK;
-    int column, row;
+    int column, row, all_columns = (int)j->info.output_width, all_rows = (int)j->info.output_height;
     struct box b = scaled_box(j, &column, &row);
+    if (lacks_scans(j)) {
+        TRY(image_resize_buffer(j->image, all_columns, all_rows));
+        read_rows(j, all_columns, all_rows, cmyk, j->image->pixels);
+        *view = view_crop(view_image(j->image), b.x, b.y, b.width, b.height);
+        return STATUS_OK;
+    }
     int end = b.x + b.width + MARGIN;
     JDIMENSION x = (JDIMENSION)column;
-    JDIMENSION width = (JDIMENSION)((end < (int)j->info.output_width ? end : (int)j->info.output_width) - column);
+    JDIMENSION width = (JDIMENSION)((end < all_columns ? end : all_columns) - column);
     jpeg_crop_scanline(&j->info, &x, &width);
     TRY(image_resize_buffer(j->image, (int)width, b.height));
     if (row)
@@ -144,6 +167,8 @@ static enum status read_pixels(struct jpeg *j, const uint8_t *data, size_t bytes
         return read_window(j, cmyk, view);
     TRY(image_resize_buffer(j->image, width, height));
     read_rows(j, width, height, cmyk, j->image->pixels);
+    j->complete = true; /* no marker at the end is needed, but what lies behind the rows must be sound, as in Pillow */
+    jpeg_finish_decompress(&j->info);
 fail:
     return status;
 }
@@ -167,8 +192,9 @@ static enum status decode(const uint8_t *data, size_t bytes, const char *name, c
         j->progress.progress_monitor = on_progress;
         j->info.progress = &j->progress;
         j->status = read_pixels(j, data, bytes, notes, view);
-    } else {
-        j->status = status_report(STATUS_DATA, __FILE__, __LINE__, "%s: JPEG: %s", name, j->message);
+    } else if (!j->complete || !j->ended) {
+        bool memory = j->errors.msg_code == JERR_OUT_OF_MEMORY;
+        j->status = status_report(memory ? STATUS_NOMEM : STATUS_DATA, __FILE__, __LINE__, "%s: JPEG: %s", name, j->message);
     }
     status = j->status;
     jpeg_destroy_decompress(&j->info);

@@ -15,7 +15,7 @@
 /* What had to be done to an image to make it 8-bit RGB, or the stored file. */
 enum pack_note {
     NOTE_GREY, NOTE_CMYK, NOTE_DEEP, NOTE_DEEP_GREY, NOTE_PALETTE, NOTE_ALPHA, NOTE_MISNAMED, NOTE_TURNED, NOTE_RESIZED,
-    NOTES,
+    NOTE_REENCODED, NOTES,
 };
 const char *pack_note_text(enum pack_note note); /* "grey" */
 

@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "data/block.h"
+#include "data/decode.h"
 #include "data/encode_jpeg.h"
 
 enum { JOB_BYTES = 256 << 10 }; /* encoded; a job ends when it has more */
@@ -124,10 +125,11 @@ static enum status process_item(struct job *job, int i, struct pack_item *item, 
     TRY(source->decode(source, item, &w->image, &s->notes));
     TRY(shrink(options, w, &image));
     input = (struct block_input){ item->label, image->width, image->height, image->pixels, item->data, item->bytes };
-    if (image == &w->resized) {
-        s->notes |= 1u << NOTE_RESIZED;
-        if (options->codec == CODEC_JPEG)
-            TRY(encode_jpeg(image, ENCODE_QUALITY, item->name, &w->file, &w->file_capacity, &input.file_bytes));
+    bool resized = image == &w->resized, webp = decode_is_webp(item->data, item->bytes);
+    s->notes |= (unsigned)resized << NOTE_RESIZED;
+    if (options->codec == CODEC_JPEG && (resized || webp)) {
+        s->notes |= (unsigned)webp << NOTE_REENCODED;
+        TRY(encode_jpeg(image, ENCODE_QUALITY, item->name, &w->file, &w->file_capacity, &input.file_bytes));
         input.file = w->file;
     }
     TRY(add_record(job, options->codec, &input, item->name, w));

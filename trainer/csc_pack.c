@@ -49,7 +49,8 @@ struct subcommand {
     "  --force               replace the dataset, or another packing's beginning, that OUT holds\n" \
     "\nAn interrupted packing goes on when the same command is given again.\n"
 #define IMAGE_OPTIONS                                                                             \
-    "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz)\n" \
+    "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz);\n" \
+    "                        WebP and what is made smaller become JPEGs of quality 90 then\n" \
     "  --resize short:N      make the short side N pixels, never larger than it is\n"               \
     "  --resize longest:N    the same with the longest side\n"                                      \
     "  --bad stop|skip       at an image that cannot be read (default stop)\n"                       \
@@ -65,7 +66,7 @@ static const struct subcommand subcommands[] = {
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
       "its binary files (train.bin, test.bin), or of cifar-100-binary/, or the .tar.gz.\n\n" PACK_OPTIONS },
     { "imagefolder", "DIR|TAR OUT", 2, 2, { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE, FLAG_ESTIMATE }, run_imagefolder,
-      "Packs a folder of class folders of JPEG and PNG files, or a .tar, .tar.gz or .tar.zst of one,\n"
+      "Packs a folder of class folders of JPEG, PNG and WebP files, or a .tar, .tar.gz or .tar.zst of one,\n"
       "into the dataset OUT. Classes are the folders' names, sorted; files are sorted by path. Images\n"
       "become 8-bit RGB as Pillow's convert(\"RGB\") makes them; OUT/report.tsv lists those that were\n"
       "something else, and those left out.\n\n"

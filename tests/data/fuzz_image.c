@@ -1,4 +1,4 @@
-/* fuzz_image.c - any bytes as a JPEG or PNG: an image within the limits or STATUS_DATA. */
+/* fuzz_image.c - any bytes as a JPEG, PNG or WebP: an image within the limits or STATUS_DATA. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -6,6 +6,9 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef CSC_WEBP
+#include <webp/encode.h>
+#endif
 
 #include "base/hash.h"
 #include "data/decode.h"
@@ -64,6 +67,21 @@ static size_t write_png(unsigned char *out, size_t capacity, png_uint_32 format)
     return png_image_write_to_memory(&image, out, &bytes, 0, wide, 0, map) ? bytes : 0;
 }
 
+#ifdef CSC_WEBP
+static size_t write_webp(unsigned char *out, size_t capacity, bool alpha, bool lossless)
+{
+    uint8_t *memory = NULL;
+    size_t bytes = alpha && lossless ? WebPEncodeLosslessRGBA(pixels(), WIDTH, HEIGHT, WIDTH * 4, &memory) :
+                   alpha ? WebPEncodeRGBA(pixels(), WIDTH, HEIGHT, WIDTH * 4, 70, &memory) :
+                   lossless ? WebPEncodeLosslessRGB(pixels(), WIDTH, HEIGHT, WIDTH * 3, &memory) :
+                   WebPEncodeRGB(pixels(), WIDTH, HEIGHT, WIDTH * 3, 70, &memory);
+    bytes = bytes <= capacity ? bytes : 0;
+    memcpy(out, memory, bytes);
+    WebPFree(memory);
+    return bytes;
+}
+#endif
+
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
     switch (index) {
@@ -76,6 +94,12 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     case 6: return write_png(out, capacity, PNG_FORMAT_RGB_COLORMAP);
     case 7: return write_png(out, capacity, PNG_FORMAT_LINEAR_Y);
     case 8: return write_png(out, capacity, PNG_FORMAT_LINEAR_RGB_ALPHA);
+#ifdef CSC_WEBP
+    case 9: return write_webp(out, capacity, false, false);
+    case 10: return write_webp(out, capacity, true, false);
+    case 11: return write_webp(out, capacity, false, true);
+    case 12: return write_webp(out, capacity, true, true);
+#endif
     default: return 0;
     }
 }

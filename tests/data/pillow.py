@@ -5,15 +5,19 @@ pillow.py resize FILE: cases of resizing, each: six u32 (kind, width, height, W,
     result, both 8-bit RGB.  kind 0: resize to W x H; kind 1: evaluation, W = H: short side to
     round(W * 256 / 224), centre crop.
 pillow.py images DIR: DIR/in/CLASS/FILE, images of many kinds, and DIR/expected/CLASS/FILE.rgb, two u32
-    (width, height) and the pixels after convert("RGB").
+    (width, height) and the pixels after convert("RGB"). Likewise in DIR/sound, files with faults that do not touch
+    pixels, and in DIR/webp, if this Pillow writes WebP. In DIR/refused are files without pixels to be had.
 """
 import io
 import os
 import random
 import struct
 import sys
+import zlib
 
-from PIL import Image
+from PIL import Image, features
+
+from compare_mutants import chunk, png
 
 
 def noise(rng, mode, width, height):
@@ -77,8 +81,66 @@ def image_files():
     yield "odd", "nested/below.png", encoded(noise(rng, "RGB", 5, 3), "PNG")
 
 
+def sound_files():
+    """Files that are odd or cut where no pixels are."""
+    rng = random.Random(3)
+    smooth = noise(rng, "RGB", 9, 7).resize((61, 47), Image.BICUBIC)
+    jpeg, plain = encoded(smooth, "JPEG", quality=90), encoded(smooth, "PNG")
+    lines = [rng.randbytes(600) for _ in range(20)] * 10
+    small = bytearray(zlib.compress(b"".join(b"\0" + line for line in lines), 9))
+    small[0] = 8  # a window of 256 bytes, it says
+    small[1] = 31 - small[0] * 256 % 31
+    yield "text-for-the-end-marker.jpg", jpeg[:-2] + b"text behind the pixels"
+    yield "cut-in-checksum.png", plain[:-12 - 4 - 2]
+    yield "wrong-crc-of-pixels.png", plain[:-12 - 1] + bytes([plain[-13] ^ 1]) + plain[-12:]
+    yield "window-too-small.png", png(200, 200, 8, 2, b"", data=bytes(small))
+
+
+def webp_files():
+    rng = random.Random(4)
+    smooth = noise(rng, "RGB", 9, 7).resize((61, 47), Image.BICUBIC)
+    clear = noise(rng, "RGBA", 9, 7).resize((33, 21), Image.BICUBIC)
+    yield "clear.webp", encoded(clear, "WEBP", quality=60)
+    yield "clear-lossless.webp", encoded(clear, "WEBP", lossless=True)
+    yield "large.webp", encoded(smooth.resize((300, 211)), "WEBP", quality=50, exif=b"Exif\0\0II*\0\x08\0\0\0\0\0")
+    yield "lossless.webp", encoded(smooth, "WEBP", lossless=True)
+    yield "lossy.webp", encoded(smooth, "WEBP", quality=80)
+
+
+def refused_files():
+    rng = random.Random(5)
+    smooth = noise(rng, "RGB", 9, 7).resize((61, 47), Image.BICUBIC)
+    jpeg, plain = encoded(smooth, "JPEG", quality=90), encoded(smooth, "PNG")
+    scan = jpeg.index(b"\xff\xda") + 14 + 200
+    gamma = chunk(b"gAMA", struct.pack(">I", 45455))
+    rows = bytes(47 * (1 + 61 * 3))
+    yield "stray-marker.jpg", jpeg[:scan] + b"\xff\xa4" + jpeg[scan + 2:]
+    yield "gamma-crc.png", plain[:33] + gamma[:-1] + bytes([gamma[-1] ^ 1]) + plain[33:]
+    yield "no-checksum.png", png(61, 40, 8, 2, rows)[:-13] + plain[-13:]
+    yield "rows-missing.png", png(61, 48, 8, 2, rows)
+    yield "side.png", png(70000, 1, 1, 0, bytes(8751))
+    yield "pixels.png", png(12000, 11500, 1, 0, bytes(1501))
+    yield "a.gif", encoded(smooth, "GIF")
+    yield "a.bmp", encoded(smooth, "BMP")
+    if features.check("webp_anim"):
+        yield "animated.webp", encoded(smooth, "WEBP", save_all=True, append_images=[smooth.rotate(90)])
+        yield "cut.webp", encoded(smooth, "WEBP", quality=80)[:-20]
+
+
 def write_images(folder):
-    for name, file, data in image_files():
+    sets = [("", list(image_files())), ("/sound", [("a", *pair) for pair in sound_files()])]
+    if features.check("webp"):
+        sets.append(("/webp", [("a", *pair) for pair in webp_files()]))
+    for name, files in sets:
+        write_set(folder + name, files)
+    os.mkdir(f"{folder}/refused")
+    for name, data in refused_files():
+        with open(f"{folder}/refused/{name}", "wb") as out:
+            out.write(data)
+
+
+def write_set(folder, files):
+    for name, file, data in files:
         image = Image.open(io.BytesIO(data)).convert("RGB")
         for path, content in ((f"{folder}/in/{name}/{file}", data),
                               (f"{folder}/expected/{name}/{file}.rgb",

@@ -142,6 +142,57 @@ static void check_made(void)
         }
 }
 
+/* The n-th marker of that kind, or the file's end. */
+static unsigned long find_marker(const unsigned char *file, unsigned long bytes, int kind, int n)
+{
+    for (unsigned long at = 0; at + 1 < bytes; at++)
+        if (file[at] == 0xff && file[at + 1] == kind && --n == 0)
+            return at;
+    return bytes;
+}
+
+/* Progressive files whose later scans are missing: the library smooths them, and windows are still parts of the whole. */
+static void check_missing_scans(void)
+{
+    static const struct kind kinds[] = { { 3, 2, 2, true, 0, 85 }, { 3, 1, 1, true, 0, 60 }, { 1, 1, 1, true, 0, 85 } };
+    for (int k = 0; k < 3; k++)
+        for (int scans = 1; scans < 6; scans++) {
+            char name[64];
+            unsigned long bytes = 0;
+            unsigned char *file = make_jpeg(200, 150, &kinds[k], &bytes);
+            unsigned long end = find_marker(file, bytes, 0xda, scans + 1);
+            while (end < bytes && (file[end] != 0xff || file[end + 1] != 0xc4)) /* the tables of the scan that goes */
+                end--;
+            snprintf(name, sizeof name, "kind %d, %d scans", k, scans);
+            CHECK(end + 2 < bytes, "%s: no more scans", name);
+            memcpy(file + end, "\xff\xd9", 2);
+            check_file(file, end + 2, 25, name);
+            free(file);
+        }
+}
+
+/* What is broken behind the rows, as the library finds it, is told; only the end may be missing. */
+static void check_ends(void)
+{
+    static const struct kind kind = { 3, 2, 2, false, 0, 85 };
+    struct image image = { 0 };
+    unsigned notes = 0;
+    unsigned long bytes = 0;
+    unsigned char *file = make_jpeg(200, 150, &kind, &bytes), *longer = malloc(bytes + 20);
+    unsigned long scan = find_marker(file, bytes, 0xda, 1) + 14, middle = scan + (bytes - scan) / 4;
+    memcpy(longer, file, bytes - 2);
+    memset(longer + bytes - 2, 0, 20);
+    CHECK(decode_jpeg(longer, bytes + 18, "zeros for the end", &image, &notes) == STATUS_OK, "%s", status_message());
+    CHECK(decode_jpeg(longer, middle, "cut", &image, &notes) == STATUS_DATA, "a quarter passes for the whole");
+    memcpy(longer, file, bytes);
+    memcpy(longer + middle, "\xff\xa4", 2);
+    CHECK(decode_jpeg(longer, bytes, "stray marker", &image, &notes) == STATUS_DATA, "a quarter and grey pass for the whole");
+    CHECK(strstr(status_message(), "stray marker: JPEG: Unsupported marker"), "%s", status_message());
+    image_finish(&image);
+    free(longer);
+    free(file);
+}
+
 /* Every file of a tar of JPEGs and PNGs: header and content in units of 512 bytes. */
 static void check_photographs(const char *path)
 {
@@ -176,5 +227,7 @@ int main(int count, char **arguments)
         check_photographs(path);
     }
     check_made();
+    check_missing_scans();
+    check_ends();
     return check_done("jpeg");
 }
