@@ -30,9 +30,10 @@ static const char step_help[] =
     "Trains a network on random images: forward, loss, backward, optimizer, projection, power iteration,\n"
     "as csc-train does on one rank, without data. Prints the median step.\n\n" NETWORK_HELP
     "  --steps N           timed steps (default 5), after two to warm up\n"
-    "  --trace             also every operation with its time, its share, GFLOP/s, the bytes that it moved\n"
-    "                      (of a convolution on the CPU at least) beside the least it could, each operand\n"
-    "                      once, GB/s and share of the speed that a large matrix product, or a copy, reaches\n"
+    "  --trace             then as many steps again, one operation after another: each with its time, its share,\n"
+    "                      GFLOP/s, the bytes that it moved (of a convolution on the CPU at least) beside the\n"
+    "                      least it could, each operand once, GB/s and share of the speed that a large matrix\n"
+    "                      product, or a copy, reaches\n"
     "  --profile           begin a profiler's recording with the timed steps and end it behind them, and mark each\n"
     "                      as a range named step; on a GPU, for instance under\n"
     "                      nsys profile --capture-range=cudaProfilerApi csc-bench step --device cuda --profile\n"
@@ -270,15 +271,32 @@ static double peak_memory_mb(void)
     return usage.ru_maxrss / 1024.0;
 }
 
-static enum status add_trace(struct bench *b, const struct arguments *a, double total, json_t *report)
+/* As many steps again, each operation of them by itself; total: seconds of all. */
+static enum status trace_steps(struct bench *b, const struct arguments *a, double *total)
+{
+    enum status status = STATUS_OK;
+    double began;
+    trace_start(b->device);
+    began = bench_clock();
+    for (int i = 0; i < a->steps; i++)
+        TRY(step(b));
+    if (b->device->ops->wait)
+        b->device->ops->wait(b->device);
+    *total = bench_clock() - began;
+fail:
+    trace_stop(b->device);
+    return status;
+}
+
+static enum status add_trace(struct bench *b, const struct arguments *a, json_t *report)
 {
     enum status status = STATUS_OK;
     struct trace_peaks peaks;
     int count;
-    double traced = 0, convolutions = 0, moved = 0, least = 0;
+    double total, traced = 0, convolutions = 0, moved = 0, least = 0;
     json_t *list = json_array();
+    TRY(trace_steps(b, a, &total));
     const struct trace_line *lines = trace_lines(&count);
-    trace_stop(b->device);
     TRY(trace_measure_peaks(b->device, &peaks));
     trace_print_head();
     for (int i = 0; i < count; i++) {
@@ -314,8 +332,6 @@ static enum status time_steps(struct bench *b, const struct arguments *a, double
 {
     enum status status = STATUS_OK;
     for (int i = -2; i < a->steps; i++) {
-        if (i == 0 && a->trace)
-            trace_start(b->device);
         if (i == 0) {
             mark(b, a, PROFILE_BEGINS);
             *processor = bench_processor();
@@ -342,7 +358,7 @@ static enum status run_step(int argc, char **argv)
     enum status status = STATUS_OK;
     struct arguments a;
     struct bench b = { 0 };
-    double *seconds = NULL, processor = 0, total = 0;
+    double *seconds = NULL, processor = 0;
     json_t *report = NULL;
     TRY(parse(argc, argv, &a));
     seconds = calloc(a.steps, sizeof *seconds);
@@ -350,8 +366,6 @@ static enum status run_step(int argc, char **argv)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(open_bench(&b, &a));
     TRY(time_steps(&b, &a, seconds, &processor));
-    for (int i = 0; i < a.steps; i++)
-        total += seconds[i];
     double memory = peak_memory_mb();
     qsort(seconds, a.steps, sizeof *seconds, ascending);
     double median = seconds[a.steps / 2];
@@ -366,7 +380,7 @@ static enum status run_step(int argc, char **argv)
                        "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory,
                        "graph", net_is_recorded(b.net));
     if (a.trace)
-        TRY(add_trace(&b, &a, total, report));
+        TRY(add_trace(&b, &a, report));
     TRY(bench_write_json(json_incref(report), a.json));
 fail:
     json_decref(report);

@@ -314,7 +314,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
                                       .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL, .numbers = numbers };
         TRY(run(c, kind, tail, false, &fused, &done));
-        c->base.how = c->by_gemm ? "cuBLASLt" : "one pass";
+        c->base.how = c->by_gemm ? "cuBLASLt" : tail == DNN_PLAIN ? "one pass" : "fused in one pass";
     }
     if (!done) {
         enum element type;
