@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""Training speed of csc-train's networks in PyTorch, for scripts/gpu-check, on data that stays on the GPU. Writes JSON members:
-"sdnet18-all":{"eager":IMG_S,"compiled":IMG_S,"published":IMG_S,"published_by":"...","published_batch":N},...
+"""Training speed of csc-train's networks in PyTorch, for scripts/gpu-check, on data that stays on the GPU. Writes JSON, anew after
+every figure:
+{"torch":"...","sdnet18-all":{"eager":IMG_S,"compiled":IMG_S,"published":IMG_S,"published_by":"...","published_batch":N},...}
 
 Eager and compiled: bf16 autocast, channels last; step sizes are computed once, which spares PyTorch the power iteration and the
 projection of atoms that csc-train does in every step. Published (SDNets only): the published code where a checkout of it is
@@ -9,6 +10,7 @@ convolutions. A batch that the GPU's memory does not hold is halved. What PyTorc
 """
 import argparse
 import json
+import os
 import time
 
 import torch
@@ -59,11 +61,19 @@ def measure_published(arch, size, batch, checkout):
         batch //= 2
 
 
+def write(results, path):
+    with open(path + ".new", "w", encoding="utf-8") as out:
+        json.dump(results, out)
+    os.replace(path + ".new", path)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--published", metavar="FOLDER", help="a checkout of the published SDNet code")
+    parser.add_argument("--networks", default=",".join(published_torch.NETWORKS), help="some of them, with commas between")
+    parser.add_argument("--ways", default="compiled,eager,published", help="likewise")
     parser.add_argument("--out", required=True)
     a = parser.parse_args()
     torch.backends.cudnn.benchmark = True
@@ -76,19 +86,20 @@ def main():
             print(f"{arch}, {what}: {type(problem).__name__}: {problem}")
             return None
 
-    for arch in published_torch.NETWORKS:
+    ways = a.ways.split(",")
+    for arch in a.networks.split(","):
         numbers = results[arch] = {}
-        for what, compiled in (("eager", False), ("compiled", True)):
-            speed = attempt(arch, what, lambda c=compiled: measure(arch, a.size, a.batch, c))
+        for what in [way for way in ways if way != "published"]:
+            speed = attempt(arch, what, lambda w=what: measure(arch, a.size, a.batch, w == "compiled"))
             numbers[what] = speed and round(speed, 1)
             print(arch, what, numbers[what], flush=True)
-        if arch != "resnet18":
+            write(results, a.out)
+        if arch != "resnet18" and "published" in ways:
             done = attempt(arch, "published", lambda: measure_published(arch, a.size, a.batch, a.published))
             numbers["published"], numbers["published_batch"] = (round(done[0], 1), done[1]) if done else (None, None)
             numbers["published_by"] = "that code" if a.published else "a form of our own"
             print(arch, f"published ({numbers['published_by']}, batch {numbers['published_batch']})", numbers["published"], flush=True)
-        with open(a.out, "w", encoding="utf-8") as out:
-            out.write(json.dumps(results)[1:-1])
+            write(results, a.out)
 
 
 if __name__ == "__main__":
