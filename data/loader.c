@@ -385,7 +385,27 @@ fail:
     return status;
 }
 
-enum status loader_next(struct loader *l, const struct micro_batch **batch)
+/* Samples that an evaluation leaves out: what follows them moves up. */
+static void close_gaps(const struct loader *l, struct slot *slot)
+{
+    struct micro_batch *b = &slot->batch;
+    struct image_cut *cuts = slot->images; /* of raw images, which stay where they are */
+    int kept = 0;
+    for (int i = 0; i < b->count; i++) {
+        if (slot->labels[i] == LABEL_MISSING)
+            continue;
+        if (kept < i && l->config.raw)
+            cuts[kept] = cuts[i];
+        else if (kept < i)
+            memcpy(image_of(l, slot, kept), image_of(l, slot, i), values(&l->config) * sizeof(float));
+        slot->labels[kept] = slot->labels[i];
+        slot->ids[kept++] = slot->ids[i];
+    }
+    b->count = kept;
+}
+
+/* As loader_next, but that all its samples may be left out. */
+static enum status next_batch(struct loader *l, const struct micro_batch **batch)
 {
     enum status status = STATUS_OK;
     *batch = NULL;
@@ -406,12 +426,23 @@ enum status loader_next(struct loader *l, const struct micro_batch **batch)
     if (slot->failed_at >= 0) {
         status = status_restore(&slot->failure); /* and again, should it be asked for again */
     } else {
+        close_gaps(l, slot);
         add_work(&l->stats.work, &slot->work);
         l->held = true;
         l->next++;
         *batch = &slot->batch;
     }
     pthread_mutex_unlock(&l->mutex);
+    return status;
+}
+
+enum status loader_next(struct loader *l, const struct micro_batch **batch)
+{
+    enum status status = STATUS_OK;
+    do {
+        TRY(next_batch(l, batch));
+    } while (*batch && (*batch)->count == 0);
+fail:
     return status;
 }
 

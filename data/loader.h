@@ -33,8 +33,8 @@ struct loader_config {
     int rank, ranks;           /* training: this rank does its contiguous share of a step's micro-batches;
                                   evaluation: micro-batches rank, rank + ranks, ... */
     int workers, prefetch;     /* threads >= 1; micro-batches ready ahead >= 1 */
-    bool skip_bad;             /* data.bad_sample: a damaged sample is replaced by the next good one, with a
-                                  warning and counted; else STATUS_DATA */
+    bool skip_bad;             /* data.bad_sample: a damaged sample is replaced by the next good one in training and left
+                                  out of an evaluation, with a warning and counted; else STATUS_DATA */
     const int32_t *label_map;  /* (the dataset's classes): the label that batches give for each; NULL: as the dataset has them.
                                   Must outlive the loader */
     bool raw;                  /* batches are bytes, for a device that normalises */
@@ -50,7 +50,7 @@ struct micro_batch {
     const struct pixel_scale *scale; /* what normalises raw images */
     const int32_t *labels;     /* n */
     const uint64_t *ids;       /* n, positions in the dataset */
-    int count;                 /* n: micro_batch, or fewer at the end of an evaluation */
+    int count;                 /* n: micro_batch, or fewer in an evaluation: at its end, and where samples are left out */
     int64_t epoch, step;       /* step within the epoch, from 0 */
     int index;                 /* micro-batch within the step (training), or within the set (evaluation) */
 };
@@ -80,7 +80,7 @@ struct loader_work {
     double resize_s;  /* along the rows */
     double copy_s;    /* along the columns, flip, normalisation: into the batch */
     int64_t read_bytes, blocks; /* blocks read; others were still there */
-    int64_t samples, skipped;   /* skipped as damaged */
+    int64_t samples, skipped;   /* given; replaced or left out as damaged */
     int64_t rereads;            /* blocks that had to be read twice */
 };
 struct loader_stats {

@@ -62,12 +62,13 @@ void supply_advise(const struct supply *s, const struct supplier *w, uint64_t id
         shard_advise(&s->dataset->shards[place.shard], place.block);
 }
 
-/* Says that a block, or a sample in a sound block, is replaced; once per block and loader. */
+/* Says that a block, or a sample in a sound block, is not taken; once per block and loader. */
 static void tell_bad(struct supply *s, int64_t number, enum bad bad)
 {
     unsigned char before = BAD_NOT;
     if (atomic_compare_exchange_strong(&s->cache.bad[number], &before, (unsigned char)bad))
-        log_warn("%s; the next good sample takes its place", status_message());
+        log_warn("%s; %s", status_message(),
+                 s->augmenter.training ? "the next good sample takes its place" : "what is damaged is left out");
     status_clear();
 }
 
@@ -125,6 +126,37 @@ fail:
     return status;
 }
 
+static int32_t label_of(const struct supply *s, const struct block *block, int number)
+{
+    int label = block->samples[number].label;
+    return s->label_map ? s->label_map[label] : label;
+}
+
+/* For an evaluation: this sample or none. */
+static enum status supply_this(struct supply *s, struct supplier *w, uint64_t id, void *out, int32_t *label)
+{
+    enum status status = STATUS_OK;
+    struct place place = dataset_locate(s->dataset, (int64_t)id);
+    const struct block *block = NULL;
+    *label = LABEL_MISSING;
+    w->work.skipped++; /* until it is there */
+    if (atomic_load(&s->cache.bad[place.number]) == BAD_BLOCK)
+        return STATUS_OK;
+    status = get_block(s, w, place, &block);
+    if (status == STATUS_OK)
+        status = make_sample(s, w, block, place.sample, 0, id, out);
+    if (status == STATUS_DATA && s->skip_bad) {
+        tell_bad(s, place.number, block ? BAD_SAMPLE : BAD_BLOCK);
+        return STATUS_OK;
+    }
+    TRY(status);
+    *label = label_of(s, block, place.sample);
+    w->work.samples++;
+    w->work.skipped--;
+fail:
+    return status;
+}
+
 enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, uint64_t *id, void *out,
                           int32_t *label)
 {
@@ -132,12 +164,13 @@ enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, u
     uint64_t wanted = *id;
     struct place place;
     const struct block *block;
+    if (!s->augmenter.training)
+        return supply_this(s, w, *id, out, label);
     for (int i = 0; i < BAD_IN_A_ROW; i++) {
         TRY(get_good_block(s, w, id, &place, &block));
         status = make_sample(s, w, block, place.sample, epoch, wanted, out);
         if (status == STATUS_OK) {
-            int found = block->samples[place.sample].label;
-            *label = s->label_map ? s->label_map[found] : found;
+            *label = label_of(s, block, place.sample);
             w->work.samples++;
             w->work.skipped += *id != wanted;
         }

@@ -8,6 +8,7 @@
 #include "base/arguments.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "trainer/evaluate.h"
 #include "trainer/setup.h"
 #include "trainer/viz.h"
 
@@ -74,7 +75,7 @@ static enum status parse_option(struct viz_arguments *a, int option, const char 
     case THREADS: snprintf(a->machine.threads, sizeof a->machine.threads, "device.threads=%s", value); break;
     case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", value); break;
     case IMAGES:
-        TRY(parse_count("images", value, 64, &count));
+        TRY(parse_count("images", value, VIZ_IMAGES, &count));
         a->images = (int)count;
         break;
     case LIMIT: TRY(parse_count("limit", value, INT64_MAX, &a->limit)); break;
@@ -153,7 +154,7 @@ fail:
 static enum status open_loader(struct viz *v, const struct comm *comm)
 {
     struct loader_config config = setup_loader_config(&v->trained.config, v->trained.dataset, false, comm);
-    config.batch = config.micro_batch = v->n;
+    config.batch = config.micro_batch = 1;
     config.label_map = v->trained.label_map;
     return loader_create(&v->loader, &config);
 }
@@ -182,10 +183,11 @@ static enum status prepare(struct viz *v, const struct comm *comm)
     TRY(explain_create(&v->explain, v->net, v->trained.model, v->n, v->trained.device->threads));
     TRY(open_loader(v, comm));
     size_t floats = (size_t)v->n * v->size * v->size * 3;
+    v->images = malloc(floats * sizeof *v->images);
     v->noisy = malloc(floats * sizeof *v->noisy);
     v->back = malloc(floats * sizeof *v->back);
     v->diagnostics = calloc(v->trained.model->csc_count + 1, sizeof *v->diagnostics);
-    if (!v->noisy || !v->back || !v->diagnostics)
+    if (!v->images || !v->noisy || !v->back || !v->diagnostics)
         FAIL(STATUS_NOMEM, "out of memory for the images");
 fail:
     return status;
@@ -194,9 +196,11 @@ fail:
 static void print_result(const struct viz *v)
 {
     const struct model *m = v->trained.model;
-    printf("%s, step %lld, %d FISTA steps, lambda %g; %lld images\n", v->trained.checkpoint->path,
+    char missing[64];
+    evaluate_missing_text(v->missing, missing);
+    printf("%s, step %lld, %d FISTA steps, lambda %g; %lld images%s\n", v->trained.checkpoint->path,
            (long long)v->trained.checkpoint->state.step, v->trained.config.csc.steps, v->trained.config.csc.lambda,
-           (long long)v->measured);
+           (long long)v->measured, missing);
     for (int i = 0; i < m->csc_count; i++)
         printf("  %-26s %5.1f%% of codes non-zero, residual %5.1f%%, duality gap %.3f\n", model_csc_name(m, i),
                100 * v->diagnostics[i].nonzeros, 100 * v->diagnostics[i].residual, v->diagnostics[i].gap);
@@ -220,6 +224,7 @@ static void finish(struct viz *v)
     for (int i = 0; i < v->pictures_count; i++)
         free(v->pictures[i].png);
     free(v->pictures);
+    free(v->images);
     free(v->noisy);
     free(v->back);
     free(v->diagnostics);

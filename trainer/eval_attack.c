@@ -49,9 +49,10 @@ static enum status gather_images(const struct eval *e, const struct victim *vict
     TRY(eval_open_loader(e, NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
-        if (!batch || (int64_t)batch->ids[0] >= e->images)
+        int used = batch ? evaluate_within(batch, e->images) : 0;
+        if (used == 0)
             break;
-        for (int i = 0; i < batch->count && (int64_t)batch->ids[i] < e->images; i++) {
+        for (int i = 0; i < used; i++) {
             take_pixels(e, batch->images + i * pixels, pixels, set->images + (size_t)set->count * pixels);
             set->labels[set->count] = batch->labels[i];
             set->ids[set->count++] = batch->ids[i];

@@ -69,12 +69,12 @@ static enum status own_share(struct fit *f, int number, const struct corruption 
     TRY(eval_open_loader(e, number > 0 ? noise : NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
-        if (!batch || (int64_t)batch->ids[0] >= e->images)
+        int used = batch ? evaluate_within(batch, e->images) : 0;
+        if (used == 0)
             break;
-        int64_t left = e->images - (int64_t)batch->ids[0];
-        TRY(add_batch(f, batch, left < batch->count ? (int)left : batch->count, level));
+        TRY(add_batch(f, batch, used, level));
         if (e->progress)
-            progress_phase(e->progress, phase, left < batch->count ? e->images : e->images - left + batch->count, e->images);
+            progress_phase(e->progress, phase, (int64_t)batch->ids[used - 1] + 1, e->images);
     }
 fail:
     loader_destroy(loader);
@@ -145,6 +145,9 @@ enum status eval_fit(struct eval *e)
                                     .seed = e->a.seed };
         TRY(comm_agree(e->comm, own_share(&f, i, &noise, &level)));
         TRY(e->comm->ops->sum_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
+        if (!(level.images > 0))
+            FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)e->images);
+        e->rule.images = (int64_t)level.images;
         e->rule.point[e->rule.points++] = find_best(&f, &level, noise.a);
     }
     TRY(lambda_rule_fit(&e->rule, nth_lambda(&f, LAMBDAS - 1).value));

@@ -131,8 +131,8 @@ static json_t *confusion_json(const struct eval *e)
 static json_t *cell_json(const struct eval *e, const struct cell *c)
 {
     struct share_interval i = interval_of(&c->result);
-    json_t *cell = json_pack("{s:o, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda", lambda_json(&e->a.lambdas[c->lambda]),
-                             "images", (json_int_t)c->result.images, "top1", c->result.top1, "top1_interval", i.low, i.high,
+    json_t *cell = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda", lambda_json(&e->a.lambdas[c->lambda]),
+                             "images", (json_int_t)c->result.images, "missing", (json_int_t)c->result.missing, "top1", c->result.top1, "top1_interval", i.low, i.high,
                              "top5", c->result.top5, "loss", c->result.loss, "calibration_error", c->calibration_error);
     if (c->corruption[0]) {
         json_object_set_new(cell, "corruption", json_string(c->corruption));
@@ -205,9 +205,9 @@ static enum status write_json(const struct eval *e)
     const struct checkpoint *checkpoint = e->trained.checkpoint;
     char *arch = config_text(e->config, "model.arch");
     struct share_interval i = interval_of(r);
-    json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}",
+    json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}",
                              "checkpoint", checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "",
-                             "data", e->a.data, "images", (json_int_t)r->images, "top1", r->top1, "top1_interval", i.low, i.high,
+                             "data", e->a.data, "images", (json_int_t)r->images, "missing", (json_int_t)r->missing, "top1", r->top1, "top1_interval", i.low, i.high,
                              "top5", r->top5, "loss", r->loss, "calibration_error", e->cells[0].calibration_error, "confidence",
                              tally_confidence(&e->tally), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds,
                              "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e),
@@ -244,9 +244,11 @@ static void print_first(const struct eval *e)
 {
     const struct evaluation *r = &e->cells[0].result;
     struct share_interval i = interval_of(r);
+    char missing[64];
     printf("%s, step %lld%s\n", e->trained.checkpoint->path, (long long)e->trained.checkpoint->state.step,
            e->trained.averaged ? ", averaged weights" : "");
-    printf("%lld images: top-1 %.2f%%, top-5 %.2f%%, loss %.4f (%.0f img/s, %s, %s)\n", (long long)r->images,
+    evaluate_missing_text(r->missing, missing);
+    printf("%lld images%s: top-1 %.2f%%, top-5 %.2f%%, loss %.4f (%.0f img/s, %s, %s)\n", (long long)r->images, missing,
            100 * r->top1, 100 * r->top5, r->loss, (double)r->images / (r->seconds > 0 ? r->seconds : 1),
            e->trained.device->ops->name, precision_name(e->trained.device->precision));
     printf("  95%% interval of top-1 %.2f%% to %.2f%%; mean confidence %.2f%%, calibration error %.2f%%\n", 100 * i.low,

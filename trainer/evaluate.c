@@ -1,6 +1,7 @@
 /* evaluate.c - each rank evaluates its batches; sums of losses and hits meet at the end. */
 #include "trainer/evaluate.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -19,6 +20,7 @@ static double now(void)
 static void count(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
                   const struct evaluate_options *options, double sums[SUMS])
 {
+    size_t at = (size_t)sums[IMAGES];
     for (int i = 0; i < used; i++) {
         const float *row = logits + (size_t)i * classes;
         int rank = tally_rank(row, classes, batch->labels[i]);
@@ -28,19 +30,26 @@ static void count(const struct micro_batch *batch, int used, const float *losses
         if (options->tally)
             tally_add(options->tally, row, batch->labels[i]);
         if (options->logits)
-            memcpy(options->logits + batch->ids[i] * classes, row, classes * sizeof *row);
+            memcpy(options->logits + (at + i) * classes, row, classes * sizeof *row);
         if (options->labels)
-            options->labels[batch->ids[i]] = batch->labels[i];
+            options->labels[at + i] = batch->labels[i];
     }
     sums[IMAGES] += used;
 }
 
-static int within_limit(const struct micro_batch *batch, int64_t limit)
+int evaluate_within(const struct micro_batch *batch, int64_t limit)
 {
-    int64_t first = (int64_t)batch->ids[0];
-    if (limit <= 0 || first + batch->count <= limit)
-        return batch->count;
-    return first >= limit ? 0 : (int)(limit - first);
+    int used = batch->count;
+    while (limit > 0 && used > 0 && (int64_t)batch->ids[used - 1] >= limit)
+        used--;
+    return used;
+}
+
+void evaluate_missing_text(int64_t missing, char text[64])
+{
+    text[0] = 0;
+    if (missing > 0)
+        snprintf(text, 64, " (%lld damaged %s left out)", (long long)missing, missing == 1 ? "one" : "ones");
 }
 
 static enum status own_share(struct net *net, int n, int classes, const struct image_source *source,
@@ -55,7 +64,7 @@ static enum status own_share(struct net *net, int n, int classes, const struct i
     for (;;) {
         watch_at(options->watch, WATCH_EVALUATING, options->step);
         TRY(source->next(source->context, &batch));
-        int used = batch ? within_limit(batch, options->limit) : 0;
+        int used = batch ? evaluate_within(batch, options->limit) : 0;
         if (used == 0)
             break;
         if (options->adaptive)
@@ -66,7 +75,7 @@ static enum status own_share(struct net *net, int n, int classes, const struct i
         count(batch, used, losses, logits, classes, options, sums);
         if (options->progress)
             progress_phase(options->progress, options->phase ? options->phase : "evaluating",
-                           (int64_t)batch->ids[0] + used, options->total);
+                           (int64_t)batch->ids[used - 1] + 1, options->total);
         diagnostics = NULL;
     }
 fail:
@@ -87,10 +96,12 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
     if (options->tally)
         TRY(tally_sum(options->tally, comm));
     watch_waits(options->watch, false);
-    double images = sums[IMAGES] > 0 ? sums[IMAGES] : 1;
+    double images = sums[IMAGES];
+    if (!(images > 0))
+        FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)options->total);
     *out = (struct evaluation){ .loss = sums[LOSS] * TALLY_UNIT / images, .top1 = sums[TOP1] / images,
-                                .top5 = sums[TOP5] / images, .images = (int64_t)sums[IMAGES],
-                                .seconds = now() - start };
+                                .top5 = sums[TOP5] / images, .images = (int64_t)images,
+                                .missing = options->total - (int64_t)images, .seconds = now() - start };
 fail:
     return status;
 }

@@ -15,6 +15,7 @@ struct evaluation {
     double loss;        /* mean cross-entropy without smoothing */
     double top1, top5;  /* shares; top5 is 1 with five classes or fewer */
     int64_t images;
+    int64_t missing;    /* damaged, and left out */
     double seconds;
 };
 
@@ -28,7 +29,7 @@ struct image_source evaluate_loader(struct loader *loader);
 
 struct evaluate_options {
     int64_t limit;      /* images, in data order; 0: all */
-    int64_t total;      /* images of the dataset, for progress */
+    int64_t total;      /* images that there are to evaluate */
     float *logits;      /* (images, K) in data order, on rank 0 of one; or NULL */
     int64_t *labels;    /* (images) likewise */
     struct tally *tally; /* adds to it; or NULL */
@@ -40,7 +41,13 @@ struct evaluate_options {
     const char *phase;                   /* what progress calls it; NULL: "evaluating" */
 };
 
-/* Collective. n: the net's. */
+/* How many of a micro-batch lie within the first `limit` images; 0 is no limit. */
+int evaluate_within(const struct micro_batch *batch, int64_t limit);
+
+/* For the line that gives the images: "" or " (3 damaged ones left out)". */
+void evaluate_missing_text(int64_t missing, char text[64]);
+
+/* Collective. n: the net's. STATUS_DATA if every image is damaged. */
 enum status evaluate_source(struct net *net, int n, const struct model *model, const struct image_source *source,
                             struct comm *comm, const struct evaluate_options *options, struct evaluation *out);
 

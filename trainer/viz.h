@@ -7,7 +7,7 @@
 #include "trainer/picture.h"
 #include "trainer/trained.h"
 
-enum { VIZ_LAYERS = 64, VIZ_LEVELS = 4 }; /* at most asked for; noise levels */
+enum { VIZ_LAYERS = 64, VIZ_IMAGES = 64, VIZ_LEVELS = 4 }; /* at most asked for and shown; noise levels */
 
 struct viz_arguments {
     const char *path, *data, *out, *json, *truth;
@@ -43,13 +43,17 @@ struct viz {
     struct trained trained;
     struct net *net;
     struct explain *explain;
-    struct loader *loader;
+    struct loader *loader;   /* of single images, */
+    struct micro_batch batch; /* of which viz_next makes these */
+    int32_t labels[VIZ_IMAGES];
+    uint64_t ids[VIZ_IMAGES];
+    float *images;           /* (n,size,size,3) */
     int n, size;             /* images at a time, their side */
     int first;               /* node that sees the image */
     int layers[VIZ_LAYERS], layers_count; /* nodes to reconstruct from */
     float *noisy, *back;     /* (n,size,size,3) */
 
-    int64_t measured;        /* images */
+    int64_t measured, missing; /* images; damaged ones among them, which were left out */
     struct csc_diagnostics *diagnostics; /* (csc_count), means */
     double psnr[VIZ_LAYERS]; /* of the reconstruction from each of layers[] */
     struct viz_level levels[VIZ_LEVELS];
@@ -59,7 +63,10 @@ struct viz {
     int pictures_count;
 };
 
-/* viz_measure.c: over the first a.limit images. */
+/* viz_measure.c: the next n images, damaged ones left out; *batch is NULL where fewer are left. */
+enum status viz_next(struct viz *v, const struct micro_batch **batch);
+
+/* Over the first a.limit images. */
 enum status viz_measure(struct viz *v);
 enum status viz_compare_truth(struct viz *v);
 /* noisy = images and Gaussian noise keyed by the sample's id, clipped to 0..1; all normalised. */

@@ -51,6 +51,27 @@ void viz_add_noise(const struct viz *v, const struct micro_batch *batch, double 
     }
 }
 
+enum status viz_next(struct viz *v, const struct micro_batch **batch)
+{
+    enum status status = STATUS_OK;
+    const struct micro_batch *one;
+    size_t per_image = pixels_of(v) / v->n;
+    int count = 0;
+    *batch = NULL;
+    for (; count < v->n; count++) {
+        TRY(loader_next(v->loader, &one));
+        if (!one)
+            return status;
+        memcpy(v->images + count * per_image, one->images, per_image * sizeof *v->images);
+        v->labels[count] = one->labels[0];
+        v->ids[count] = one->ids[0];
+    }
+    v->batch = (struct micro_batch){ .images = v->images, .labels = v->labels, .ids = v->ids, .count = count };
+    *batch = &v->batch;
+fail:
+    return status;
+}
+
 static enum status measure_clean(struct viz *v, const struct micro_batch *batch, struct csc_diagnostics *now, double *sums)
 {
     enum status status = STATUS_OK;
@@ -106,6 +127,7 @@ enum status viz_measure(struct viz *v)
     enum status status = STATUS_OK;
     static const double sigmas[VIZ_LEVELS] = { 0.02, 0.05, 0.1, 0.2 };
     const struct micro_batch *batch;
+    struct loader_stats stats;
     double sums[VIZ_LAYERS] = { 0 };
     int64_t batches = v->a.limit / v->n, done = 0;
     struct csc_diagnostics *now = calloc(v->trained.model->csc_count + 1, sizeof *now);
@@ -115,13 +137,17 @@ enum status viz_measure(struct viz *v)
         v->levels[i].sigma = sigmas[i];
     TRY(loader_seek(v->loader, 0, 0));
     for (; done < (batches > 0 ? batches : 1); done++) {
-        TRY(loader_next(v->loader, &batch));
-        if (!batch || batch->count < v->n)
+        TRY(viz_next(v, &batch));
+        if (!batch)
             break;
         TRY(measure_clean(v, batch, now, sums));
         for (int i = 0; i < VIZ_LEVELS; i++)
             TRY(measure_level(v, batch, &v->levels[i]));
     }
+    if (done == 0)
+        FAIL(STATUS_DATA, "%s: fewer than %d of its images can be read; give --images fewer", v->a.data, v->n);
+    loader_stats(v->loader, &stats);
+    v->missing = stats.work.skipped;
     take_means(v, done, sums);
 fail:
     free(now);

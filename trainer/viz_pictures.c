@@ -88,7 +88,7 @@ static enum status draw_images(struct viz *v)
     const struct micro_batch *batch;
     char file[96], title[160];
     TRY(loader_seek(v->loader, 0, 0));
-    TRY(loader_next(v->loader, &batch));
+    TRY(viz_next(v, &batch));
     TRY(net_upload(v->net, batch->images, batch->labels, v->n));
     TRY(net_infer(v->net, NULL));
     TRY(draw_strip(v, batch->images, "input.png", "input"));

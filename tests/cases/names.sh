@@ -87,3 +87,23 @@ case_T17() {
     expect 0 "$TRAIN" --list-checkpoints runs/v
     [ "$(sed -n 's/^\* 0*\([0-9]*\) .*/\1/p' out)" -gt 36 ]
 }
+
+# A block of images is damaged: what is left is evaluated, and the line and the JSON say how many are missing.
+case_T5() {
+    setup
+    cp -r ds dsd
+    /usr/bin/python3 -c "
+p = 'dsd/train/shard-00000.csz'
+b = bytearray(open(p, 'rb').read())
+b[len(b) // 2] ^= 0xff
+open(p, 'wb').write(b)"
+    expect 0 "$TRAIN" t.yaml run.name=dmg data.bad_sample=skip train.epochs=1 data.val=dsd/train
+    says "images (26 damaged ones left out): top-1"
+    expect 0 "$EVAL" runs/dmg --data dsd/train --json d.json
+    says "214 images (26 damaged ones left out): top-1"
+    grep -q '"images": 214' d.json
+    grep -q '"missing": 26' d.json
+    expect 0 "$VIZ" runs/dmg --data dsd/train --out pictures --limit 240 --json v.json
+    says "images (26 damaged ones left out)"
+    grep -q '"missing": 26' v.json
+}

@@ -1,9 +1,11 @@
 /* test_format.c - what goes in comes out, and no byte can change unseen. */
 #include <limits.h>
+#include <math.h>
 #include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/pixels.h"
 #include "data/dataset_internal.h"
 #include "data/loader.h"
 #include "data/rgbz.h"
@@ -211,7 +213,55 @@ static struct loader_config plain(struct dataset *d, bool skip_bad)
     };
 }
 
-/* A damaged block stops the loader with shard, block and hashes, or is skipped and counted. */
+/* Whether image k of a batch is the one made as `index`. */
+static bool holds(const struct micro_batch *b, int k, int64_t index)
+{
+    uint8_t pixels[32 * 32 * 3];
+    const struct image_cut *cuts = b->raw;
+    bool same = true;
+    made_pixels(index, 32, 32, pixels);
+    if (b->raw)
+        return memcmp((const char *)b->raw + cuts[k].offset, pixels, sizeof pixels) == 0;
+    for (size_t i = 0; i < sizeof pixels; i++)
+        same = same && lrintf(255 * b->images[k * sizeof pixels + i]) == pixels[i];
+    return same;
+}
+
+/* Evaluation gives every image but those of the damaged block, in order and each with its own pixels, as floats and raw,
+ * whatever the micro-batch, of which some are then empty. */
+static void check_left_out(struct dataset *d, const struct shard_entry *hit)
+{
+    for (int micro = 1; micro <= 70; micro = 3 * micro + 1)
+        for (int raw = 0; raw < 2; raw++) {
+            struct loader *loader = NULL;
+            struct loader_stats stats;
+            const struct micro_batch *b;
+            struct loader_config config = plain(d, true);
+            int64_t next = 0;
+            config.batch = config.micro_batch = micro;
+            config.raw = raw;
+            CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
+            for (;;) {
+                CHECK(loader_next(loader, &b) == STATUS_OK, "%s", status_message());
+                if (!b)
+                    break;
+                CHECK(b->count > 0, "an empty micro-batch");
+                for (int k = 0; k < b->count; k++, next++) {
+                    next = next == hit->first ? next + hit->samples : next;
+                    CHECK(b->ids[k] == (uint64_t)next && b->labels[k] == (int)next % 3, "sample %lld: %llu, label %d",
+                          (long long)next, (unsigned long long)b->ids[k], b->labels[k]);
+                    CHECK(holds(b, k, next), "pixels of sample %lld", (long long)next);
+                }
+            }
+            CHECK(next == 70, "%lld samples", (long long)next);
+            loader_stats(loader, &stats);
+            CHECK(stats.work.skipped == hit->samples && stats.work.samples == 70 - hit->samples, "%lld skipped, %lld given",
+                  (long long)stats.work.skipped, (long long)stats.work.samples);
+            loader_destroy(loader);
+        }
+}
+
+/* A damaged block stops the loader with shard, block and hashes, or is left out or replaced, and counted. */
 static void check_bad_samples(void)
 {
     static const int sizes[][2] = { { 32, 32 } };
@@ -240,7 +290,9 @@ static void check_bad_samples(void)
               strstr(status_message(), ", found "), "%s", status_message());
     }
     loader_destroy(loader);
+    check_left_out(d, &hit);
     config = plain(d, true);
+    config.training = true;
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
     for (int64_t i = 0; i < 70; ) {
         CHECK(loader_next(loader, &b) == STATUS_OK && b, "%s", status_message());
@@ -261,7 +313,7 @@ static void check_bad_samples(void)
     free(data);
 }
 
-/* Nothing but damaged blocks is an error, not an endless search. */
+/* Nothing but damaged blocks is an error in training, not an endless search; an evaluation has no image. */
 static void check_all_bad(void)
 {
     static const int sizes[][2] = { { 32, 32 } };
@@ -279,7 +331,11 @@ static void check_all_bad(void)
     overwrite(path, data, bytes);
     struct loader_config config = plain(d, true);
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
-    CHECK(loader_next(loader, &b) == STATUS_DATA, "found something");
+    CHECK(loader_next(loader, &b) == STATUS_OK && !b, "an evaluation found something: %s", status_message());
+    loader_destroy(loader);
+    config.training = true;
+    CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
+    CHECK(loader_next(loader, &b) == STATUS_DATA, "training found something");
     loader_destroy(loader);
     dataset_close(d);
     free(data);

@@ -1,5 +1,6 @@
 """Resumed equals uninterrupted, ranks equal one process, csc-eval equals the evaluation in training."""
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -159,9 +160,9 @@ class Ranks(RunTest):
 
 
 class Evaluation(RunTest):
-    def evaluate(self, *arguments, ranks=1):
+    def evaluate(self, *arguments, ranks=1, data=None):
         out = self.path("eval.json")
-        subprocess.run(runs.launch(ranks) + [runs.EVAL, *arguments, "--data", os.path.join(self.data, "val"), "--json", out,
+        subprocess.run(runs.launch(ranks) + [runs.EVAL, *arguments, "--data", data or os.path.join(self.data, "val"), "--json", out,
                         "--threads", "1"], check=True, stdout=subprocess.DEVNULL, timeout=120)
         with open(out) as f:
             return runs.json.load(f)
@@ -179,6 +180,38 @@ class Evaluation(RunTest):
                         result = self.evaluate(self.path("run", "checkpoints", "step-%08d" % m["step"]))
                         self.assertEqual((result["top1"], result["top5"]), (m["top1"], m["top5"]))
                         self.assertAlmostEqual(result["loss"], m["loss"], delta=1e-4 * m["loss"])
+
+    def test_damaged_images_are_left_out(self):
+        """Others do not take their place; what is left is evaluated by csc-train and csc-eval alike, and counted."""
+        damaged = self.path("damaged")
+        shutil.copytree(os.path.join(self.data, "train"), damaged)
+        with open(os.path.join(damaged, "shard-00000.csz"), "r+b") as f:
+            f.seek(os.path.getsize(f.name) * 3 // 4)
+            byte = f.read(1)[0]
+            f.seek(-1, os.SEEK_CUR)
+            f.write(bytes([byte ^ 255]))
+        said = self.train(self.config("run"), "train.steps=5", "data.bad_sample=skip", f"data.val={damaged}").stdout
+        m = self.metrics("run", "eval")[-1]
+        self.assertGreater(m["missing"], 0)
+        self.assertEqual(m["images"] + m["missing"], 160)
+        self.assertIn(f"evaluation on {m['images']} images ({m['missing']} damaged ones left out): top-1", said)
+        logits = self.path("logits.safetensors")
+        whole = self.evaluate(self.path("run"), "--logits", self.path("whole.safetensors"), data=os.path.join(self.data, "train"))
+        got = self.evaluate(self.path("run"), "--logits", logits, data=damaged)
+        self.assertEqual((whole["images"], whole["missing"]), (160, 0))
+        self.assertEqual([got[k] for k in ("images", "missing", "top1")], [m[k] for k in ("images", "missing", "top1")])
+        self.assertEqual(sum(map(sum, got["confusion"])), m["images"])
+        rows, all_rows = (read_safetensors(self.path(name + ".safetensors"))["logits"] for name in ("logits", "whole"))
+        self.assertEqual(rows[0], [m["images"], 4])
+        gap = max(i for i in range(m["images"] + 1) if all(abs(a - b) < 1e-4 for a, b in zip(rows[1][:4 * i], all_rows[1])))
+        for a, b in zip(rows[1][4 * gap:], all_rows[1][4 * (gap + m["missing"]):]):  # one block, and the others as they were
+            self.assertAlmostEqual(a, b, delta=1e-4)
+        limited = self.evaluate(self.path("run"), "--limit", str(gap + 2), data=damaged)
+        self.assertEqual((limited["images"], limited["missing"]), (gap, 2))
+        if mpirun():
+            shared = self.evaluate(self.path("run"), "--batch", "7", ranks=2, data=damaged)
+            self.assertEqual([shared[k] for k in ("images", "missing", "confusion")], [got[k] for k in ("images", "missing", "confusion")])
+        self.train(self.config("stops"), "train.steps=5", f"data.val={damaged}", code=65)
 
     def test_csc_eval_agrees(self):
         self.train(self.config("run"), "eval.batch=5")
