@@ -111,6 +111,18 @@ enum status device_check_cuda(int rank)
 #endif
 }
 
+enum status device_plan_files(const char *plans, const char *tried)
+{
+#ifdef CSC_HAVE_CUDA
+    cuda_plan_files(plans, tried);
+    return STATUS_OK;
+#else
+    (void)plans;
+    (void)tried;
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no CUDA, and so no plans of convolutions to keep");
+#endif
+}
+
 void device_close(struct device *device)
 {
     if (device)

@@ -277,6 +277,10 @@ struct device {
 /* "ref", "cpu", "cuda" (the first GPU) or "cuda:1", that of the host's rank 1: ranks take those that they see in turn, be it all of
  * the host's or, where a scheduler divides them, their own. threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
 enum status device_open(struct device **device, const char *kind, enum precision precision, int threads);
+/* CUDA devices that are opened after this read the table of the fastest plans of convolutions from the file `plans`, if it is there,
+ * and write it there, instead of to this machine's cache; and append what they timed to the file `tried`. NULL: as ever, and
+ * nothing. STATUS_USAGE if this build has no CUDA. */
+enum status device_plan_files(const char *plans, const char *tried);
 void device_close(struct device *device); /* NULL is fine */
 bool device_has_cuda(void); /* this build, whatever the machine */
 enum status device_check_cuda(int rank); /* STATUS_USAGE, saying why, unless the GPU of the host's rank can be used */

@@ -1,277 +1,48 @@
-/* dnn.c - builds cuDNN graphs. A graph keeps every descriptor that it made until its plan is destroyed; the first
- * error sticks, and later calls do nothing. */
+/* dnn.c - which plans cuDNN has for a graph, one of them, and its runs. */
 #include "layers/cuda/dnn.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_DESCRIPTORS = 96, MOST_OPERATIONS = 8 };
+#include "layers/cuda/dnn_graph.h"
 
-/* Names of tensors in a graph. */
-enum uid { IMAGE = 1, CODE, WEIGHTS, ADD, MASK, A, N, T, FIRST_VIRTUAL = 100 };
+enum { RANKED = 24, FALLBACKS = 8, MOST_KNOBS = 32 }; /* proposals that are asked for; knobs of an engine */
 
-struct dnn_graph {
-    cudnnBackendDescriptor_t made[MOST_DESCRIPTORS], operations[MOST_OPERATIONS], graph;
-    int made_count, operation_count, virtual_count;
-    cudnnStatus_t error;
-};
+/* ---- choices ---- */
 
-static cudnnBackendDescriptor_t make(struct dnn_graph *g, cudnnBackendDescriptorType_t type)
+static bool same_choice(const struct dnn_choice *a, const struct dnn_choice *b)
 {
-    cudnnBackendDescriptor_t d = NULL;
-    if (g->error == CUDNN_STATUS_SUCCESS && g->made_count == MOST_DESCRIPTORS)
-        g->error = CUDNN_STATUS_INTERNAL_ERROR;
-    if (g->error == CUDNN_STATUS_SUCCESS)
-        g->error = cudnnBackendCreateDescriptor(type, &d);
-    if (g->error == CUDNN_STATUS_SUCCESS)
-        g->made[g->made_count++] = d;
-    return d;
+    bool same = a->engine == b->engine && a->knob_count == b->knob_count;
+    for (int i = 0; i < a->knob_count && same; i++)
+        same = a->knobs[i].type == b->knobs[i].type && a->knobs[i].value == b->knobs[i].value;
+    return same;
 }
 
-static void set(struct dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                cudnnBackendAttributeType_t type, int64_t count, const void *value)
+static void add_choice(struct dnn_proposals *proposals, const struct dnn_choice *choice)
 {
-    if (g->error == CUDNN_STATUS_SUCCESS)
-        g->error = cudnnBackendSetAttribute(d, name, type, count, value);
+    for (int i = 0; i < proposals->count; i++)
+        if (same_choice(&proposals->choices[i], choice))
+            return;
+    if (proposals->count < DNN_CHOICES)
+        proposals->choices[proposals->count++] = *choice;
 }
 
-static void set_descriptor(struct dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                           cudnnBackendDescriptor_t value)
+/* ---- engines and their configurations ---- */
+
+/* The first value of an attribute of one value; false if it cannot be read. */
+static bool get(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, void *value)
 {
-    set(g, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
+    int64_t count = 0;
+    return cudnnBackendGetAttribute(d, name, type, 1, &count, value) == CUDNN_STATUS_SUCCESS && count == 1;
 }
-
-static cudnnBackendDescriptor_t done(struct dnn_graph *g, cudnnBackendDescriptor_t d)
-{
-    if (g->error == CUDNN_STATUS_SUCCESS)
-        g->error = cudnnBackendFinalize(d);
-    return d;
-}
-
-/* ---- tensors: dims in cuDNN's order N C H W, strides of N H W C ---- */
-
-static cudnnBackendDescriptor_t tensor(struct dnn_graph *g, int64_t uid, cudnnDataType_t type, int n, int c, int h, int w)
-{
-    cudnnBackendDescriptor_t d = make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
-    int64_t dims[] = { n, c, h, w }, strides[] = { (int64_t)h * w * c, 1, (int64_t)w * c, c }, alignment = 16;
-    bool virtual = uid >= FIRST_VIRTUAL;
-    if (uid >= A && uid <= T)
-        alignment = 4;
-    set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
-    set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
-    set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid);
-    set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
-    if (virtual)
-        set(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &virtual);
-    return done(g, d);
-}
-
-static cudnnDataType_t stored(const struct dnn_spec *spec)
-{
-    return spec->precision == PRECISION_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
-}
-
-static cudnnBackendDescriptor_t image_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
-                                             cudnnDataType_t type)
-{
-    const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->n, s->c, s->h, s->w);
-}
-
-static cudnnBackendDescriptor_t code_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
-                                            cudnnDataType_t type)
-{
-    const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->n, s->d, conv_out_h(s), dnn_code_w(spec));
-}
-
-static cudnnBackendDescriptor_t weights_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
-                                               cudnnDataType_t type)
-{
-    const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->d, s->c, s->k, spec->rows ? 1 : s->k);
-}
-
-/* A tensor like the convolution's result. */
-static cudnnBackendDescriptor_t result_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
-                                              cudnnDataType_t type)
-{
-    return spec->kind == DNN_FORWARD   ? code_tensor(g, spec, uid, type)
-           : spec->kind == DNN_ADJOINT ? image_tensor(g, spec, uid, type)
-                                       : weights_tensor(g, spec, uid, type);
-}
-
-static cudnnBackendDescriptor_t between(struct dnn_graph *g, const struct dnn_spec *spec)
-{
-    return result_tensor(g, spec, FIRST_VIRTUAL + g->virtual_count++, CUDNN_DATA_FLOAT);
-}
-
-/* ---- operations ---- */
-
-static void add_operation(struct dnn_graph *g, cudnnBackendDescriptor_t operation)
-{
-    done(g, operation);
-    if (g->operation_count < MOST_OPERATIONS)
-        g->operations[g->operation_count++] = operation;
-}
-
-static void convolution(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendDescriptor_t image,
-                        cudnnBackendDescriptor_t code, cudnnBackendDescriptor_t weights)
-{
-    static const cudnnBackendDescriptorType_t types[] = { CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-                                                          CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-                                                          CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR };
-    enum { CONV, IMAGE_AT, CODE_AT, WEIGHTS_AT, ALPHA, BETA };
-    static const cudnnBackendAttributeName_t names[][6] = {
-        { CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
-          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W,
-          CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA },
-        { CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX,
-          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W,
-          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA },
-        { CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X,
-          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW,
-          CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA },
-    };
-    const struct conv_shape *s = &spec->shape;
-    const cudnnBackendAttributeName_t *name = names[spec->kind];
-    cudnnDataType_t compute = CUDNN_DATA_FLOAT;
-    cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
-    int64_t two = 2, pads[] = { s->pad, s->pad }, strides[] = { s->stride, s->stride }, dilations[] = { 1, 1 };
-    float one = 1, zero = 0;
-    cudnnBackendDescriptor_t conv = make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
-    set(g, conv, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations);
-    done(g, conv);
-    cudnnBackendDescriptor_t operation = make(g, types[spec->kind]);
-    set_descriptor(g, operation, name[CONV], conv);
-    set_descriptor(g, operation, name[IMAGE_AT], image);
-    set_descriptor(g, operation, name[CODE_AT], code);
-    set_descriptor(g, operation, name[WEIGHTS_AT], weights);
-    set(g, operation, name[ALPHA], CUDNN_TYPE_FLOAT, 1, &one);
-    set(g, operation, name[BETA], CUDNN_TYPE_FLOAT, 1, &zero);
-    add_operation(g, operation);
-}
-
-/* to = mode(x, y); RELU_BWD: x where y > 0; y NULL for one operand. */
-static void pointwise(struct dnn_graph *g, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x,
-                      cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t to)
-{
-    cudnnDataType_t compute = CUDNN_DATA_FLOAT;
-    cudnnBackendDescriptor_t how = make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-    set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
-    set(g, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
-    done(g, how);
-    cudnnBackendDescriptor_t operation = make(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
-    if (mode == CUDNN_POINTWISE_RELU_BWD) {
-        set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, x);
-        set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, y);
-        set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, to);
-    } else {
-        set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
-        if (y)
-            set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, y);
-        set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, to);
-    }
-    add_operation(g, operation);
-}
-
-static cudnnBackendDescriptor_t number(struct dnn_graph *g, int64_t uid)
-{
-    return tensor(g, uid, CUDNN_DATA_FLOAT, 1, 1, 1, 1);
-}
-
-/* v (tail's last operand excluded) times a number, into a new tensor or the result. */
-static cudnnBackendDescriptor_t through(struct dnn_graph *g, const struct dnn_spec *spec, cudnnPointwiseMode_t mode,
-                                        cudnnBackendDescriptor_t v, cudnnBackendDescriptor_t with,
-                                        cudnnBackendDescriptor_t result)
-{
-    cudnnBackendDescriptor_t to = result ? result : between(g, spec);
-    pointwise(g, mode, v, with, to);
-    return to;
-}
-
-/* From the convolution's sums to what is stored, see enum dnn_tail. */
-static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendDescriptor_t sums,
-                 cudnnBackendDescriptor_t result)
-{
-    enum dnn_tail kind = spec->tail;
-    bool adds = kind == DNN_ADD || kind == DNN_SUBTRACT || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
-    bool ends = kind == DNN_ADD || kind == DNN_SUBTRACT;
-    cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, A), kind == DNN_SCALE ? result : NULL);
-    if (adds)
-        v = through(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
-                    result_tensor(g, spec, ADD, stored(spec)), ends ? result : NULL);
-    if (kind == DNN_SCALE || ends)
-        return;
-    v = through(g, spec, CUDNN_POINTWISE_MUL, v, number(g, N), NULL);
-    if (kind == DNN_MASK_ADD) {
-        cudnnBackendDescriptor_t size = through(g, spec, CUDNN_POINTWISE_ABS, result_tensor(g, spec, MASK, stored(spec)), NULL, NULL);
-        through(g, spec, CUDNN_POINTWISE_RELU_BWD, v, size, result);
-        return;
-    }
-    v = through(g, spec, CUDNN_POINTWISE_SUB, v, number(g, T), NULL);
-    through(g, spec, CUDNN_POINTWISE_RELU_FWD, v, NULL, result);
-}
-
-static void build(struct dnn_graph *g, const struct dnn_spec *spec)
-{
-    static const enum uid uids[] = { CODE, IMAGE, WEIGHTS };
-    bool fused = spec->tail != DNN_PLAIN;
-    cudnnDataType_t type = stored(spec), result_type = spec->float_result ? CUDNN_DATA_FLOAT : type;
-    cudnnBackendDescriptor_t result = result_tensor(g, spec, uids[spec->kind], result_type);
-    cudnnBackendDescriptor_t sums = fused ? between(g, spec) : result;
-    cudnnBackendDescriptor_t code = spec->kind == DNN_FORWARD ? sums : code_tensor(g, spec, CODE, type);
-    cudnnBackendDescriptor_t image = spec->kind == DNN_ADJOINT ? sums : image_tensor(g, spec, IMAGE, type);
-    cudnnBackendDescriptor_t weights = spec->kind == DNN_GRADIENT ? sums : weights_tensor(g, spec, WEIGHTS, type);
-    convolution(g, spec, image, code, weights);
-    if (fused)
-        tail(g, spec, sums, result);
-    g->graph = make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count, g->operations);
-}
-
-/* The tensors that the graph has, a bit each from IMAGE on: a call names no others. */
-static unsigned tensors_of(const struct dnn_spec *spec)
-{
-    enum dnn_tail tail = spec->tail;
-    bool adds = tail == DNN_ADD || tail == DNN_SUBTRACT || tail == DNN_SHRINK_ADD || tail == DNN_MASK_ADD;
-    bool shrinks = tail == DNN_SHRINK || tail == DNN_SHRINK_ADD;
-    unsigned all = 1u << IMAGE | 1u << CODE | 1u << WEIGHTS;
-    all |= adds ? 1u << ADD : 0;
-    all |= tail == DNN_MASK_ADD ? 1u << MASK : 0;
-    all |= tail != DNN_PLAIN ? 1u << A : 0;
-    all |= shrinks || tail == DNN_MASK_ADD ? 1u << N : 0;
-    return all | (shrinks ? 1u << T : 0);
-}
-
-static void graph_destroy(struct dnn_graph *g)
-{
-    for (int i = g ? g->made_count - 1 : -1; i >= 0; i--)
-        cudnnBackendDestroyDescriptor(g->made[i]);
-    free(g);
-}
-
-/* ---- proposals and plans ---- */
 
 /* Whether the engine keeps the precision and repeats its bits. */
-static bool acceptable(struct dnn_graph *g, cudnnBackendDescriptor_t config, enum precision precision)
+static bool acceptable(cudnnBackendDescriptor_t engine, enum precision precision)
 {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
-    cudnnBackendDescriptor_t engine = make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     int64_t count = 0;
-    if (g->error != CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &count, &engine) !=
-            CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
+    if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE, CUDNN_TYPE_NUMERICAL_NOTE,
                                  CUDNN_NUMERICAL_NOTE_TYPE_COUNT, &count, notes) != CUDNN_STATUS_SUCCESS)
         return false;
     for (int64_t i = 0; i < count; i++)
@@ -284,117 +55,214 @@ static bool acceptable(struct dnn_graph *g, cudnnBackendDescriptor_t config, enu
     return true;
 }
 
-/* What one of cuDNN's rankings proposes, appended to configs. */
-static int propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cudnnBackendHeurMode_t mode,
-                   cudnnBackendDescriptor_t *configs, int room)
+/* The engine of that index over the graph; NULL where it does not take it, or is not acceptable. */
+static cudnnBackendDescriptor_t engine_of(struct dnn_graph *g, cudnnBackendDescriptor_t properties, int index,
+                                          enum precision precision)
 {
-    int64_t count = 0;
-    cudnnBackendDescriptor_t heuristics = make(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-    set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, g->graph);
-    set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    int64_t global = index;
+    cudnnBackendDescriptor_t engine = dnn_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    dnn_set_descriptor(g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, g->graph);
+    dnn_set(g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &global);
     if (properties)
-        set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, properties);
-    if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS)
-        return 0; /* nothing for this graph */
-    for (int i = 0; i < room; i++)
-        configs[i] = make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    if (g->error != CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, room, &count,
-                                 configs) != CUDNN_STATUS_SUCCESS)
-        return 0;
-    return (int)count;
+        dnn_set_descriptor(g, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, properties);
+    if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(engine) != CUDNN_STATUS_SUCCESS ||
+        !acceptable(engine, precision))
+        return NULL;
+    return engine;
+}
+
+/* What a proposed configuration consists of; false where it is not acceptable, or has more knobs than a choice. */
+static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, enum precision precision, struct dnn_choice *choice)
+{
+    cudnnBackendDescriptor_t engine = dnn_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR), knobs[DNN_KNOBS];
+    int64_t index = 0, count = 0, value = 0;
+    cudnnBackendKnobType_t type;
+    for (int i = 0; i < DNN_KNOBS; i++)
+        knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    if (g->error != CUDNN_STATUS_SUCCESS || !get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &engine) ||
+        !acceptable(engine, precision) || !get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, &index) ||
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count, NULL) !=
+            CUDNN_STATUS_SUCCESS || count > DNN_KNOBS ||
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, DNN_KNOBS, &count,
+                                 knobs) != CUDNN_STATUS_SUCCESS)
+        return false;
+    *choice = (struct dnn_choice){ .engine = (int)index, .knob_count = (int)count };
+    for (int i = 0; i < count; i++) {
+        if (!get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) ||
+            !get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &value))
+            return false;
+        choice->knobs[i] = (struct dnn_knob){ (int)type, (int)value };
+    }
+    return true;
+}
+
+static cudnnBackendDescriptor_t config_of(struct dnn_graph *g, cudnnBackendDescriptor_t engine, const struct dnn_choice *choice)
+{
+    cudnnBackendDescriptor_t knobs[DNN_KNOBS], config = NULL;
+    for (int i = 0; i < choice->knob_count; i++) {
+        cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)choice->knobs[i].type;
+        int64_t value = choice->knobs[i].value;
+        knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+        dnn_set(g, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+        dnn_set(g, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value);
+        dnn_finalize(g, knobs[i]);
+    }
+    config = dnn_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    dnn_set_descriptor(g, config, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+    if (choice->knob_count > 0)
+        dnn_set(g, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, choice->knob_count, knobs);
+    return dnn_finalize(g, config);
 }
 
 /* NULL where the engine turns the graph down after all, or needs too much workspace. */
 static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
                                         cudnnBackendDescriptor_t config, size_t most, size_t *workspace)
 {
-    int64_t bytes = 0, count = 0;
-    cudnnBackendDescriptor_t plan = make(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    int64_t bytes = 0;
+    cudnnBackendDescriptor_t plan = dnn_make(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     if (properties)
-        set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, properties);
+        dnn_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, properties);
     else
-        set(g, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+        dnn_set(g, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    dnn_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
     if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(plan) != CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &count, &bytes) !=
-            CUDNN_STATUS_SUCCESS ||
-        bytes < 0 || (size_t)bytes > most)
+        !get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &bytes) || bytes < 0 || (size_t)bytes > most)
         return NULL;
     *workspace = (size_t)bytes;
     return plan;
 }
 
-static struct dnn_graph *graph_create(cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                                      const struct dnn_spec *spec)
+/* ---- proposals ---- */
+
+/* What one of cuDNN's lists proposes, at most `most`, is added. */
+static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cudnnBackendHeurMode_t mode, int most,
+                    enum precision precision, struct dnn_proposals *proposals)
 {
-    struct dnn_graph *g = calloc(1, sizeof *g);
-    if (!g)
-        return NULL;
-    build(g, spec);
-    if (!properties)
-        set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    done(g, g->graph);
-    return g;
+    cudnnBackendDescriptor_t configs[RANKED], heuristics = dnn_make(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    struct dnn_choice choice;
+    int64_t count = 0;
+    dnn_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, g->graph);
+    dnn_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    if (properties)
+        dnn_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, properties);
+    if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS)
+        return; /* nothing for this graph */
+    for (int i = 0; i < most; i++)
+        configs[i] = dnn_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    if (g->error != CUDNN_STATUS_SUCCESS ||
+        cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, most, &count,
+                                 configs) != CUDNN_STATUS_SUCCESS)
+        return;
+    for (int i = 0; i < count; i++)
+        if (read_config(g, configs[i], precision, &choice))
+            add_choice(proposals, &choice);
 }
 
-static int propose_half(struct dnn_graph *g, cudnnBackendDescriptor_t properties, bool ranked,
-                        cudnnBackendDescriptor_t *configs)
+/* Every kernel of an engine that compiles them as they are asked for. */
+static void add_kernels(struct dnn_graph *g, cudnnBackendDescriptor_t properties, int index, enum precision precision,
+                        struct dnn_proposals *proposals)
 {
-    return propose(g, properties, ranked ? CUDNN_HEUR_MODE_A : CUDNN_HEUR_MODE_FALLBACK, configs, DNN_PROPOSALS / 2);
+    cudnnBackendDescriptor_t engine = engine_of(g, properties, index, precision), knobs[MOST_KNOBS];
+    int64_t count = 0, first = 0, last = -1, stride = 1;
+    cudnnBackendKnobType_t type;
+    for (int i = 0; i < MOST_KNOBS; i++)
+        knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_INFO_DESCRIPTOR);
+    if (!engine || g->error != CUDNN_STATUS_SUCCESS ||
+        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_KNOB_INFO, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_KNOBS, &count, knobs) !=
+            CUDNN_STATUS_SUCCESS)
+        return;
+    for (int i = 0; i < count && i < MOST_KNOBS; i++)
+        if (get(knobs[i], CUDNN_ATTR_KNOB_INFO_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) && type == CUDNN_KNOB_TYPE_KERNEL_CFG &&
+            (!get(knobs[i], CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE, CUDNN_TYPE_INT64, &first) ||
+             !get(knobs[i], CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE, CUDNN_TYPE_INT64, &last) ||
+             !get(knobs[i], CUDNN_ATTR_KNOB_INFO_STRIDE, CUDNN_TYPE_INT64, &stride)))
+            last = first - 1;
+    for (int64_t value = first; value <= last && proposals->count < DNN_CHOICES; value += stride > 0 ? stride : 1) {
+        const struct dnn_choice choice = { .engine = index, .knob_count = 1,
+                                           .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, (int)value } } };
+        add_choice(proposals, &choice);
+    }
 }
 
-enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
-                          int *choices, int *count)
+static bool has_engine(const struct dnn_proposals *proposals, int from, int to, int engine)
+{
+    for (int i = from; i < to; i++)
+        if (proposals->choices[i].engine == engine)
+            return true;
+    return false;
+}
+
+enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec,
+                        struct dnn_proposals *proposals)
 {
     enum status status = STATUS_OK;
-    cudnnBackendDescriptor_t configs[DNN_PROPOSALS / 2];
-    struct dnn_graph *g = graph_create(handle, properties, spec);
-    *count = 0;
+    struct dnn_graph *g = dnn_graph_create(handle, properties, spec);
+    *proposals = (struct dnn_proposals){ 0 };
     if (!g)
         FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
-    for (int half = 0; half < 2 && *count < most; half++) {
-        int proposed = propose_half(g, properties, half == 0, configs);
-        for (int i = 0; i < proposed && *count < most; i++)
-            if (acceptable(g, configs[i], spec->precision))
-                choices[(*count)++] = half * DNN_PROPOSALS / 2 + i;
+    propose(g, properties, CUDNN_HEUR_MODE_A, RANKED, spec->precision, proposals);
+    int heuristic = proposals->count;
+    propose(g, properties, CUDNN_HEUR_MODE_FALLBACK, FALLBACKS, spec->precision, proposals);
+    int ranked = proposals->ranked = proposals->count;
+    for (int i = heuristic; i < ranked && spec->tail != DNN_PLAIN; i++) {
+        int engine = proposals->choices[i].engine;
+        if (!has_engine(proposals, 0, heuristic, engine) && !has_engine(proposals, ranked, proposals->count, engine))
+            add_kernels(g, properties, engine, spec->precision, proposals);
     }
 fail:
-    graph_destroy(g);
+    dnn_graph_destroy(g);
     return status;
 }
 
+/* ---- plans ---- */
+
 enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                            const struct dnn_spec *spec, int choice, size_t most)
+                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t most)
 {
     enum status status = STATUS_OK;
-    cudnnBackendDescriptor_t configs[DNN_PROPOSALS / 2];
     struct dnn_plan *plan = calloc(1, sizeof *plan);
-    struct dnn_graph *g = graph_create(handle, properties, spec);
-    bool ranked = choice < DNN_PROPOSALS / 2;
+    struct dnn_graph *g = dnn_graph_create(handle, properties, spec);
     *out = NULL;
     if (!plan || !g)
         FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
-    int count = propose_half(g, properties, ranked, configs), at = choice % (DNN_PROPOSALS / 2);
-    if (at < count && acceptable(g, configs[at], spec->precision))
-        plan->plan = plan_of(g, handle, properties, configs[at], most, &plan->workspace);
+    cudnnBackendDescriptor_t engine = engine_of(g, properties, choice->engine, spec->precision);
+    if (engine)
+        plan->plan = plan_of(g, handle, properties, config_of(g, engine, choice), most, &plan->workspace);
     if (!plan->plan)
         goto fail; /* not an error */
     plan->graph = g;
-    plan->tensors = tensors_of(spec);
+    plan->tensors = dnn_graph_tensors(spec);
     *out = plan;
     return STATUS_OK;
 fail:
-    graph_destroy(g);
+    dnn_graph_destroy(g);
     free(plan);
     return status;
+}
+
+void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME])
+{
+    static const char before[] = "\"kernelName\":\"";
+    int64_t length = 0;
+    char *text = NULL;
+    name[0] = '\0';
+    if (cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &length, NULL) ==
+            CUDNN_STATUS_SUCCESS && length > 0)
+        text = calloc(1, (size_t)length + 1);
+    if (text && cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, length,
+                                         &length, text) == CUDNN_STATUS_SUCCESS) {
+        const char *at = strstr(text, before);
+        size_t n = at ? strcspn(at + strlen(before), "\" =\n") : 0;
+        snprintf(name, DNN_KERNEL_NAME, "%.*s", (int)n, at ? at + strlen(before) : "");
+    }
+    free(text);
 }
 
 void dnn_plan_destroy(struct dnn_plan *plan)
 {
     if (!plan)
         return;
-    graph_destroy(plan->graph);
+    dnn_graph_destroy(plan->graph);
     free(plan);
 }
 
@@ -407,8 +275,8 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     int64_t uids[8], count = 0;
     const void *pointers[8];
     for (int i = 0; i < 8; i++)
-        if (plan->tensors >> (IMAGE + i) & 1) {
-            uids[count] = IMAGE + i;
+        if (plan->tensors >> (DNN_IMAGE + i) & 1) {
+            uids[count] = DNN_IMAGE + i;
             pointers[count++] = all[i];
         }
     cudnnBackendDescriptor_t pack = NULL; /* one call's: a finished one takes no other pointers */

@@ -38,6 +38,11 @@ static inline size_t dnn_weight_count(const struct dnn_spec *spec)
 }
 /* "cudnn.91900.forward.shrink.8x32x32x64.64.3.1.1.bf16" */
 void dnn_spec_key(const struct dnn_spec *spec, char key[128]);
+/* Multiplications and additions of the convolution, two each. */
+static inline double dnn_flops(const struct dnn_spec *spec)
+{
+    return 2.0 * (double)dnn_code_count(spec) * (double)(dnn_weight_count(spec) / spec->shape.d);
+}
 
 struct dnn_plan {
     cudnnBackendDescriptor_t plan;
@@ -53,17 +58,37 @@ struct dnn_operands {
     const float *numbers;               /* a, n, t */
 };
 
-enum { DNN_PROPOSALS = 16 }; /* the first half ranked by cuDNN's heuristics, the rest engines that take most graphs */
+/* One of cuDNN's engines and its knobs. A plan is built again from these, whatever the rankings propose then. */
+enum { DNN_KNOBS = 8, DNN_CHOICES = 96 };
+struct dnn_choice {
+    int engine, knob_count;
+    struct dnn_knob { int type, value; } knobs[DNN_KNOBS]; /* type: cudnnBackendKnobType_t */
+};
+/* "e62:2.4:13.0", engine 62 with knob 2 at 4 and knob 13 at 0. parse: false if the text is anything else. */
+enum { DNN_CHOICE_TEXT = 64 };
+void dnn_choice_print(const struct dnn_choice *choice, char text[DNN_CHOICE_TEXT]);
+bool dnn_choice_parse(const char *text, struct dnn_choice *choice);
 
-/* Up to `most` of the proposals that keep the precision and repeat their bits, best first; as numbers below DNN_PROPOSALS. All
- * of these may turn the graph down after all. properties: of a device that is not there, for planning without one; NULL: handle's.
- * Several threads may ask, and build, at a time, each with a handle of its own. */
-enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
-                          int *choices, int *count);
-/* Builds one of them. *plan is NULL where there is no such proposal any more, or it needs more than `most` bytes of workspace:
- * not an error. */
+/* What may be tried for a graph: choices that keep the precision and repeat their bits. The first `ranked` are proposed by cuDNN's
+ * heuristics, best first, and by its list of fallbacks. Behind them, for a fused graph, comes every kernel of an engine that
+ * cuDNN falls back to and does not rank: on Hopper these are the wgmma kernels. Any of them may be turned down
+ * when its plan is built. */
+struct dnn_proposals {
+    struct dnn_choice choices[DNN_CHOICES];
+    int count, ranked;
+};
+
+/* properties: of a device that is not there, for planning without one; NULL: the handle's. Several threads may ask, and build, at a
+ * time, each with a handle of its own. */
+enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec,
+                        struct dnn_proposals *proposals);
+/* *plan is NULL where cuDNN has no such plan for the graph, or it needs more than `most` bytes of workspace: not an error. */
 enum status dnn_plan_create(struct dnn_plan **plan, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                            const struct dnn_spec *spec, int choice, size_t most);
+                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t most);
+/* The plan's kernel as cuDNN names it, such as "cudnn_generated_convDgrad_pointwise_xmma_sm90_...", or "" where it does not say. Slow:
+ * cuDNN prints the whole plan. */
+enum { DNN_KERNEL_NAME = 128 };
+void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME]);
 void dnn_plan_destroy(struct dnn_plan *plan); /* NULL is fine */
 
 /* Queued on the handle's stream. */

@@ -6,6 +6,7 @@
 
 #include "layers/cuda/device.h"
 #include "layers/cuda/gemm.h"
+#include "layers/cuda/plan_table.h"
 
 #define GPU_WORKSPACE ((size_t)256 << 20) /* bytes that a convolution's plan may use, */
 #define LANE_WORKSPACE ((size_t)32 << 20) /* and in any lane but the first: more than one image wants */
@@ -62,25 +63,29 @@ struct gpu {
         struct plan plan;
     } *plans;
     int plan_count, plan_room;
-    struct tuned *known;       /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
-    char known_path[512];
-    bool learnt;               /* more than the file has */
+    struct plan_table known;   /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
+    char known_path[512], name[256]; /* name: the GPU's */
+    bool learnt, unwritable;   /* there is more than the file has; which cannot be written */
+    double written, searched;  /* when it was (clock_seconds); seconds that building candidates took */
 };
 
 /* Remembers the first failure. */
 void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line);
 #define GPU_CHECK(gpu, call) gpu_check(gpu, call, __FILE__, __LINE__)
 
-/* plans.c. Reads what is known of this GPU; a damaged file is a warning. */
+/* plans.c. Reads what is known of this GPU. A damaged file of the cache is a warning, one that was asked for STATUS_DATA. */
 enum status gpu_init_plans(struct gpu *gpu, int index);
 /* Writes what has been learnt; destroys all plans. */
 void gpu_finish_plans(struct gpu *gpu);
 
 /* The plan for this graph: by measured time (recorded in device->tuned and the machine's file, and taken from there), or
- * without a table of choices the first one. Having none is no error. Of a gradient in bf16 it may store fp32 or bf16. */
+ * without a table of choices the first one. Having none is no error: there is none, or of a fused graph its convolution alone and a
+ * pass behind it are faster. Of a gradient in bf16 it may store fp32 or bf16. */
 enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan);
 /* So that gpu_plan finds all of these: built side by side. */
 enum status gpu_plans(struct gpu *gpu, const struct dnn_spec *specs, int count);
+/* The plan of a fused graph's convolution alone: to fp32 if there is one, else to the precision. */
+enum status gpu_plain_plan(struct gpu *gpu, const struct dnn_spec *fused, struct plan *plan);
 bool gpu_has(const struct plan *plan);
 enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands);
 

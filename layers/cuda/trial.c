@@ -2,18 +2,81 @@
 #include "layers/cuda/trial.h"
 
 #include <math.h>
+#include <stdlib.h>
 
-enum { TIMED = 5 }; /* runs of each plan */
+#include "base/philox.h"
 
-enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
+enum { TIMED = 5, PATTERN = 1 << 16 }; /* runs of each plan; random numbers, which are repeated */
+#define HOPELESS 1.5f /* times the best: a plan that is so slow at first is not run again */
+
+/* The queue of the device's first kernels, for elements of the spec. */
+static struct queue queue_of(struct gpu *gpu, const struct dnn_spec *spec)
+{
+    struct queue q = *cuda_queue(&gpu->base.base);
+    q.type = spec->precision == PRECISION_BF16 ? BF16 : F32;
+    return q;
+}
+
+/* count elements of the spec's precision: uniform in -scale..scale, or, of codes, in 0..scale or zero. */
+static enum status fill(struct gpu *gpu, const struct dnn_spec *spec, void *memory, size_t count, float scale, bool codes)
+{
+    enum status status = STATUS_OK;
+    struct philox draws;
+    struct queue q = queue_of(gpu, spec);
+    size_t one = precision_bytes(spec->precision), known = count < PATTERN ? count : PATTERN;
+    float *pattern = malloc(known * sizeof *pattern), *floats = NULL;
+    if (!pattern || cudaMalloc((void **)&floats, known * sizeof *pattern) != cudaSuccess)
+        FAIL(STATUS_NOMEM, "out of memory to measure a convolution");
+    philox_init(&draws, 1, PHILOX_DOMAIN_POWER, count);
+    for (size_t i = 0; i < known; i++) {
+        double u = philox_uniform(&draws);
+        pattern[i] = (float)(codes ? fmax(u - 0.6, 0) / 0.4 : 2 * u - 1) * scale;
+    }
+    if (cudaMemcpyAsync(floats, pattern, known * sizeof *pattern, cudaMemcpyHostToDevice, gpu->stream) != cudaSuccess ||
+        cudaStreamSynchronize(gpu->stream) != cudaSuccess)
+        FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(cudaGetLastError()));
+    if (q.type == BF16)
+        kernel_to_activation(&q, floats, memory, known);
+    else
+        kernel_lincomb(&q, 1, floats, 0, floats, memory, known);
+    for (size_t n; known < count; known += n) {
+        n = known < count - known ? known : count - known;
+        kernel_blend(&q, 1, memory, 0, memory, (char *)memory + known * one, n);
+    }
+fail:
+    free(pattern);
+    cudaFree(floats); /* waits for its users */
+    return status;
+}
+
+static enum status fill_all(struct trial *trial, struct gpu *gpu, const struct dnn_spec *spec, size_t beside)
+{
+    enum status status = STATUS_OK;
+    const struct conv_shape *s = &spec->shape;
+    size_t weights = dnn_weight_count(spec);
+    const float numbers[] = { 0.1f, 1, 0.01f }; /* eta, nu and eta lambda nu of a usual layer */
+    if (spec->kind != DNN_ADJOINT)
+        TRY(fill(gpu, spec, trial->image, conv_in_count(s), 1, false));
+    if (spec->kind != DNN_FORWARD)
+        TRY(fill(gpu, spec, trial->code, dnn_code_count(spec), 1, true));
+    if (spec->kind != DNN_GRADIENT)
+        TRY(fill(gpu, spec, trial->weights, weights, sqrtf(3.0f * (float)s->d / (float)weights), false));
+    TRY(fill(gpu, spec, trial->beside, beside, 1, spec->kind == DNN_FORWARD));
+    struct queue q = queue_of(gpu, spec);
+    kernel_numbers(&q, trial->numbers, numbers[0], numbers[1], numbers[2]);
+fail:
+    return status;
+}
+
+enum status trial_init(struct trial *trial, struct gpu *gpu, const struct dnn_spec *spec)
 {
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
     size_t one = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
-    size_t images = conv_in_count(s) * one, codes = dnn_code_count(spec) * one, weights = dnn_weight_count(spec) * sizeof(float);
-    size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images, numbers = 3 * sizeof(float);
+    size_t images = conv_in_count(s), codes = dnn_code_count(spec);
+    size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images;
     void **memory[] = { &trial->image, &trial->code, &trial->weights, &trial->beside, (void **)&trial->numbers };
-    const size_t bytes[] = { images, codes, weights, beside, numbers };
+    const size_t bytes[] = { images * one, codes * one, dnn_weight_count(spec) * sizeof(float), beside * one, 3 * sizeof(float) };
     cudaError_t error = cudaEventCreate(&trial->start);
     if (error == cudaSuccess)
         error = cudaEventCreate(&trial->end);
@@ -24,6 +87,7 @@ enum status trial_init(struct trial *trial, const struct dnn_spec *spec)
     }
     if (error != cudaSuccess)
         FAIL(STATUS_NOMEM, "the GPU has no memory to measure a convolution: %s", cudaGetErrorString(error));
+    TRY(fill_all(trial, gpu, spec, beside));
 fail:
     return status;
 }
@@ -40,6 +104,26 @@ void trial_finish(struct trial *trial)
         cudaEventDestroy(trial->start);
     if (trial->end)
         cudaEventDestroy(trial->end);
+    *trial = (struct trial){ 0 };
+}
+
+/* What conv.c does where a tail is not fused: one pass over the plain result. */
+static void pass_over(struct gpu *gpu, const struct work *work, const struct trial *trial)
+{
+    const struct dnn_spec *spec = work->pass;
+    struct conv conv = { .device = &gpu->base.base, .shape = spec->shape, .precision = spec->precision };
+    bool forward = spec->kind == DNN_FORWARD, shrinks = spec->tail == DNN_SHRINK || spec->tail == DNN_SHRINK_ADD;
+    bool adds = spec->tail != DNN_SCALE && spec->tail != DNN_SHRINK;
+    const struct epilogue epilogue = {
+        .kind = shrinks ? EPILOGUE_SHRINK : spec->tail == DNN_MASK_ADD ? EPILOGUE_MASK : EPILOGUE_LINEAR,
+        .add = adds ? trial->beside : NULL, .beta = spec->tail == DNN_SUBTRACT ? -1 : 1, .nonnegative = true,
+        .mask = trial->beside, .numbers = trial->numbers
+    };
+    int channels = forward ? spec->shape.d : spec->shape.c;
+    size_t count = forward ? dnn_code_count(spec) : conv_in_count(&spec->shape);
+    cuda_epilogue(&conv, &epilogue, work->plan->float_result ? F32 : BF16, forward ? trial->code : trial->image, trial->beside,
+                  count / channels, channels);
+    cuda_queue(&gpu->base.base); /* forgets the sums that a batch norm would have used */
 }
 
 static enum status do_work(struct gpu *gpu, const struct work *work, const struct trial *trial)
@@ -55,18 +139,20 @@ static enum status do_work(struct gpu *gpu, const struct work *work, const struc
     for (int i = 0; i < work->runs; i++)
         TRY(gpu_run(gpu, work->plan, &operands));
     kernel_lincomb(q, 1, trial->weights, 1, trial->weights, trial->weights, work->added);
+    if (work->pass)
+        pass_over(gpu, work, trial);
 fail:
     return status;
 }
 
-enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *trial, float *least)
+enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *trial, float enough, float *least)
 {
     enum status status = STATUS_OK;
     *least = INFINITY;
-    for (int i = 0; i <= TIMED; i++) { /* the first one warms up */
+    for (int i = 0; i <= TIMED && (i < 2 || *least < HOPELESS * enough); i++) { /* the first one warms up */
         float ms = INFINITY;
         cudaError_t error = cudaEventRecord(trial->start, gpu->stream);
-        TRY(do_work(gpu, work, trial));
+        bool runs = do_work(gpu, work, trial) == STATUS_OK;
         if (error == cudaSuccess)
             error = cudaEventRecord(trial->end, gpu->stream);
         if (error == cudaSuccess)
@@ -75,6 +161,12 @@ enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *t
             error = cudaEventElapsedTime(&ms, trial->start, trial->end);
         if (error != cudaSuccess)
             FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(error));
+        if (!runs) { /* but the GPU is fine: it has no memory for this one, or not what it asks for */
+            status_clear();
+            cudaGetLastError();
+            *least = INFINITY;
+            break;
+        }
         if (i > 0)
             *least = ms < *least ? ms : *least;
     }

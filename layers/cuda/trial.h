@@ -1,4 +1,5 @@
-/* trial.h - plans of convolutions timed on memory of their own, which is all zeros. */
+/* trial.h - plans of convolutions timed on memory of their own. It holds what a CSC-layer has: images and weights of random numbers,
+ * codes of which four in ten are not zero, since a GPU draws less power, and is faster, where all is zero. */
 #ifndef CSC_LAYERS_CUDA_TRIAL_H
 #define CSC_LAYERS_CUDA_TRIAL_H
 
@@ -10,18 +11,20 @@ struct trial {
     cudaEvent_t start, end;
 };
 
-/* What is timed: a plan `runs` times, and elements that are copied before and added to dw after. */
+/* What is timed: a plan `runs` times, elements that are copied before and added to dw after, and a pass of its own over the result. */
 struct work {
     const struct plan *plan;
     int runs;
     size_t added, copied_image, copied_code;
+    const struct dnn_spec *pass; /* whose tail follows the plan, which is plain; NULL: none */
 };
 
-/* For plans of this spec. STATUS_NOMEM; finish is due all the same. */
-enum status trial_init(struct trial *trial, const struct dnn_spec *spec);
+/* For plans of this spec. STATUS_NOMEM where the GPU has no memory for it; finish is due all the same. */
+enum status trial_init(struct trial *trial, struct gpu *gpu, const struct dnn_spec *spec);
 void trial_finish(struct trial *trial);
 
-/* The least of some times, in milliseconds. */
-enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *trial, float *least);
+/* *least: the least of some times, in milliseconds; INFINITY if the plan cannot run here, which is not an error. Stops early where
+ * that cannot become less than `enough`. */
+enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *trial, float enough, float *least);
 
 #endif

@@ -11,7 +11,7 @@
 #include "layers/ref/ref.h"
 #include "tests/layers/fake_cuda.h"
 
-enum { PROPOSALS = 2 };
+enum { PROPOSALS = 2 }; /* for plain graphs */
 #define WORKSPACE ((size_t)48 << 20) /* bytes that plans of some adjoints need: more than most lanes have */
 
 struct fake_cudnn { cudaStream_t stream; };
@@ -19,6 +19,8 @@ struct fake_cudnn { cudaStream_t stream; };
 /* Of a plan; its own memory is the host's. */
 struct dnn_graph {
     struct dnn_spec spec;
+    double cost; /* milliseconds */
+    bool fails;
     struct conv *plain;
     void *packed, *scratch;
     float *image, *code, *weights;
@@ -52,26 +54,56 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
     return CUDNN_STATUS_SUCCESS;
 }
 
-static bool has_plan(const struct dnn_spec *s, int choice)
+/* Engines 0 and 1 take what is plain, 0 also what is fused. Engine 2 is a fallback with a kernel that is faster than what is ranked, for
+ * fused graphs of stride 1. Fused adjoints of another stride are slow. */
+enum { QUICK_ENGINE = 2, QUICK_KERNEL = 5 };
+
+static bool is_quick(const struct dnn_choice *choice)
 {
-    return choice < (s->tail == DNN_PLAIN ? PROPOSALS : 1) &&
-           (s->kind != DNN_ADJOINT || s->tail != DNN_MASK_ADD);
+    return choice->engine == QUICK_ENGINE && choice->knob_count == 1 && choice->knobs[0].type == CUDNN_KNOB_TYPE_KERNEL_CFG &&
+           choice->knobs[0].value == QUICK_KERNEL;
 }
 
-enum status dnn_proposals(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec, int most,
-                          int *choices, int *count)
+static bool has_plan(const struct dnn_spec *s, const struct dnn_choice *choice)
+{
+    if (s->kind == DNN_ADJOINT && s->tail == DNN_MASK_ADD)
+        return false;
+    if (choice->engine == QUICK_ENGINE)
+        return s->tail != DNN_PLAIN && s->shape.stride == 1 && is_quick(choice);
+    return choice->knob_count == 0 && choice->engine < (s->tail == DNN_PLAIN ? PROPOSALS : 1);
+}
+
+/* Milliseconds of the GPU's clock. */
+static double cost(const struct dnn_spec *s, const struct dnn_choice *choice)
+{
+    return is_quick(choice) ? 0.5 : s->kind == DNN_ADJOINT && s->tail != DNN_PLAIN && s->shape.stride > 1 ? 4 : 1;
+}
+
+enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec,
+                        struct dnn_proposals *proposals)
 {
     (void)handle;
     (void)properties;
-    *count = 0;
-    for (int i = 0; i < PROPOSALS && *count < most; i++)
-        if (has_plan(spec, i))
-            choices[(*count)++] = i;
+    *proposals = (struct dnn_proposals){ 0 };
+    for (int i = 0; i < PROPOSALS; i++) {
+        const struct dnn_choice choice = { .engine = i };
+        if (has_plan(spec, &choice))
+            proposals->choices[proposals->count++] = choice;
+    }
+    proposals->ranked = proposals->count;
+    for (int i = 0; i < QUICK_KERNEL + 2 && spec->tail != DNN_PLAIN; i++) /* of which one can be built */
+        proposals->choices[proposals->count++] =
+            (struct dnn_choice){ .engine = QUICK_ENGINE, .knob_count = 1, .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, i } } };
     return STATUS_OK;
 }
 
+void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME])
+{
+    snprintf(name, DNN_KERNEL_NAME, "fake_kernel_%.1f_ms", plan->graph->cost);
+}
+
 enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                            const struct dnn_spec *spec, int choice, size_t most)
+                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t most)
 {
     enum status status = STATUS_OK;
     static const unsigned uses[] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
@@ -90,6 +122,8 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     if (!has_plan(spec, choice) || plan->workspace > most)
         goto fail;
     g->spec = *spec;
+    g->cost = cost(spec, choice);
+    g->fails = spec->kind == DNN_GRADIENT && choice->engine == 1; /* as engines do that want more memory than there is */
     TRY(ref_conv_create(NULL, &square, PRECISION_FP32, uses[spec->kind], &g->plain));
     ref_conv_place(g->plain, &measure);
     g->packed = aligned_alloc(ARENA_ALIGN, measure.used + ARENA_ALIGN);
@@ -221,7 +255,7 @@ static void run(const void *arguments)
     if (compute(r->graph, &r->operands) != STATUS_OK)
         abort();
     fake_cuda_close();
-    fake_cuda_spend(1);
+    fake_cuda_spend(r->graph->cost);
 }
 
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
@@ -237,6 +271,8 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
         (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
         (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
+    if (plan->graph->fails)
+        FAIL(STATUS_LOST, "cuDNN: execution failed");
     const struct run whole = { plan->graph, *o };
     if (fake_cuda_queue(handle->stream, run, &whole, sizeof whole) != cudaSuccess)
         FAIL(STATUS_LOST, "cuDNN: execution failed");

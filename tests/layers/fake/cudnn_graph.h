@@ -7,6 +7,7 @@
 
 typedef enum { CUDNN_STATUS_SUCCESS, CUDNN_STATUS_NOT_INITIALIZED } cudnnStatus_t;
 typedef struct fake_cudnn *cudnnHandle_t;
+typedef enum { CUDNN_KNOB_TYPE_KERNEL_CFG = 24 } cudnnBackendKnobType_t;
 typedef void *cudnnBackendDescriptor_t;
 
 size_t cudnnGetVersion(void);
