@@ -24,6 +24,10 @@
     "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                        \
     "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                \
     "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                             \
+    "  --plans FILE        on a GPU: take the fastest plans of convolutions from FILE, if it is there,\n" \
+    "                      measure those that it lacks, and write them there, not to the user's cache\n" \
+    "  --candidates FILE   on a GPU: append to FILE every plan that is measured, with milliseconds,\n" \
+    "                      TFLOP/s and the kernel's name\n"                                          \
     "  --threads N         default: the cores this process may use\n"
 
 static const char step_help[] =
@@ -48,14 +52,14 @@ static const char layers_help[] =
     "  --help              this text\n";
 
 struct arguments {
-    const char *arch, *json, *device;
+    const char *arch, *json, *device, *plans, *candidates;
     int width, size, batch, threads, steps;
     enum csc_backward backward;
     enum precision precision;
     bool trace, profile;
 };
 
-enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, PROFILE, JSON };
+enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, PROFILE, PLANS, CANDIDATES, JSON };
 
 static const struct option options[] = {
     { "arch", required_argument, NULL, ARCH },           { "width", required_argument, NULL, WIDTH },
@@ -64,6 +68,7 @@ static const struct option options[] = {
     { "threads", required_argument, NULL, THREADS },     { "steps", required_argument, NULL, STEPS },
     { "device", required_argument, NULL, DEVICE },
     { "trace", no_argument, NULL, TRACE },               { "profile", no_argument, NULL, PROFILE },
+    { "plans", required_argument, NULL, PLANS },         { "candidates", required_argument, NULL, CANDIDATES },
     { "json", required_argument, NULL, JSON },
     { 0 },
 };
@@ -94,11 +99,17 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
         case TRACE: a->trace = true; break;
         case PROFILE: a->profile = true; break;
+        case PLANS: a->plans = optarg; break;
+        case CANDIDATES: a->candidates = optarg; break;
         case JSON: a->json = optarg; break;
         }
     }
     if (optind != argc)
         FAIL(STATUS_USAGE, "%s is not an option; see csc-bench %s --help", argv[optind], argv[0]);
+    if ((a->plans || a->candidates) && strcmp(a->device, "cuda") != 0)
+        FAIL(STATUS_USAGE, "--plans and --candidates are for a GPU: --device cuda");
+    if (a->plans || a->candidates)
+        TRY(device_plan_files(a->plans, a->candidates));
 fail:
     return status;
 }
