@@ -31,7 +31,8 @@ static void add_choice(struct dnn_proposals *proposals, const struct dnn_choice 
 /* ---- engines and their configurations ---- */
 
 /* The first value of an attribute of one value; false if it cannot be read. */
-static bool get(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, void *value)
+static bool get(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
+                void *value)
 {
     int64_t count = 0;
     return cudnnBackendGetAttribute(d, name, type, 1, &count, value) == CUDNN_STATUS_SUCCESS && count == 1;
@@ -49,7 +50,8 @@ static bool acceptable(cudnnBackendDescriptor_t engine, enum precision precision
         if (notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC || notes[i] == CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS ||
             notes[i] == CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION || notes[i] == CUDNN_NUMERICAL_NOTE_FFT ||
             notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD || notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4 ||
-            notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 || notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13 ||
+            notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_6x6 ||
+            notes[i] == CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_13x13 ||
             (notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE && precision == PRECISION_FP32))
             return false;
     return true;
@@ -72,19 +74,22 @@ static cudnnBackendDescriptor_t engine_of(struct dnn_graph *g, cudnnBackendDescr
 }
 
 /* What a proposed configuration consists of; false where it is not acceptable, or has more knobs than a choice. */
-static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, enum precision precision, struct dnn_choice *choice)
+static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, enum precision precision,
+                        struct dnn_choice *choice)
 {
     cudnnBackendDescriptor_t engine = dnn_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR), knobs[DNN_KNOBS];
     int64_t index = 0, count = 0, value = 0;
     cudnnBackendKnobType_t type;
     for (int i = 0; i < DNN_KNOBS; i++)
         knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
-    if (g->error != CUDNN_STATUS_SUCCESS || !get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &engine) ||
+    if (g->error != CUDNN_STATUS_SUCCESS ||
+        !get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &engine) ||
         !acceptable(engine, precision) || !get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, &index) ||
-        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count, NULL) !=
-            CUDNN_STATUS_SUCCESS || count > DNN_KNOBS ||
-        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, DNN_KNOBS, &count,
-                                 knobs) != CUDNN_STATUS_SUCCESS)
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count,
+                                 NULL) != CUDNN_STATUS_SUCCESS ||
+        count > DNN_KNOBS ||
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, DNN_KNOBS,
+                                 &count, knobs) != CUDNN_STATUS_SUCCESS)
         return false;
     *choice = (struct dnn_choice){ .engine = (int)index, .knob_count = (int)count };
     for (int i = 0; i < count; i++) {
@@ -96,7 +101,8 @@ static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, en
     return true;
 }
 
-static cudnnBackendDescriptor_t config_of(struct dnn_graph *g, cudnnBackendDescriptor_t engine, const struct dnn_choice *choice)
+static cudnnBackendDescriptor_t config_of(struct dnn_graph *g, cudnnBackendDescriptor_t engine,
+                                          const struct dnn_choice *choice)
 {
     cudnnBackendDescriptor_t knobs[DNN_KNOBS], config = NULL;
     for (int i = 0; i < choice->knob_count; i++) {
@@ -126,7 +132,8 @@ static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handl
         dnn_set(g, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
     dnn_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
     if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(plan) != CUDNN_STATUS_SUCCESS ||
-        !get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &bytes) || bytes < 0 || (size_t)bytes > most)
+        !get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &bytes) || bytes < 0 ||
+        (size_t)bytes > most)
         return NULL;
     *workspace = (size_t)bytes;
     return plan;
@@ -168,17 +175,19 @@ static void add_kernels(struct dnn_graph *g, cudnnBackendDescriptor_t properties
     for (int i = 0; i < MOST_KNOBS; i++)
         knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_INFO_DESCRIPTOR);
     if (!engine || g->error != CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_KNOB_INFO, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_KNOBS, &count, knobs) !=
-            CUDNN_STATUS_SUCCESS)
+        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_KNOB_INFO, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_KNOBS, &count,
+                                 knobs) != CUDNN_STATUS_SUCCESS)
         return;
     for (int i = 0; i < count && i < MOST_KNOBS; i++)
-        if (get(knobs[i], CUDNN_ATTR_KNOB_INFO_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) && type == CUDNN_KNOB_TYPE_KERNEL_CFG &&
+        if (get(knobs[i], CUDNN_ATTR_KNOB_INFO_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) &&
+            type == CUDNN_KNOB_TYPE_KERNEL_CFG &&
             (!get(knobs[i], CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE, CUDNN_TYPE_INT64, &first) ||
              !get(knobs[i], CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE, CUDNN_TYPE_INT64, &last) ||
              !get(knobs[i], CUDNN_ATTR_KNOB_INFO_STRIDE, CUDNN_TYPE_INT64, &stride)))
             last = first - 1;
-    for (int64_t value = first; value <= last && proposals->count < DNN_CHOICES; value += stride > 0 ? stride : 1) {
-        const struct dnn_choice choice = { .engine = index, .knob_count = 1,
+    for (int64_t value = first; value <= last && proposals->count<DNN_CHOICES; value += stride> 0 ? stride : 1) {
+        const struct dnn_choice choice = { .engine = index,
+                                           .knob_count = 1,
                                            .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, (int)value } } };
         add_choice(proposals, &choice);
     }
@@ -246,11 +255,12 @@ void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME])
     int64_t length = 0;
     char *text = NULL;
     name[0] = '\0';
-    if (cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &length, NULL) ==
-            CUDNN_STATUS_SUCCESS && length > 0)
+    if (cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, 0, &length,
+                                 NULL) == CUDNN_STATUS_SUCCESS &&
+        length > 0)
         text = calloc(1, (size_t)length + 1);
-    if (text && cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, length,
-                                         &length, text) == CUDNN_STATUS_SUCCESS) {
+    if (text && cudnnBackendGetAttribute(plan->plan, CUDNN_ATTR_EXECUTION_PLAN_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                                         length, &length, text) == CUDNN_STATUS_SUCCESS) {
         const char *at = strstr(text, before);
         size_t n = at ? strcspn(at + strlen(before), "\" =\n") : 0;
         snprintf(name, DNN_KERNEL_NAME, "%.*s", (int)n, at ? at + strlen(before) : "");
@@ -270,7 +280,13 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
 {
     enum status status = STATUS_OK;
     const float *numbers = o->numbers;
-    const void *all[] = { o->image, o->code, o->weights, o->add, o->mask, numbers, numbers ? numbers + 1 : NULL,
+    const void *all[] = { o->image,
+                          o->code,
+                          o->weights,
+                          o->add,
+                          o->mask,
+                          numbers,
+                          numbers ? numbers + 1 : NULL,
                           numbers ? numbers + 2 : NULL };
     int64_t uids[8], count = 0;
     const void *pointers[8];
@@ -284,7 +300,8 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     if (error == CUDNN_STATUS_SUCCESS)
         error = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, uids);
     if (error == CUDNN_STATUS_SUCCESS)
-        error = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count, pointers);
+        error = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, count,
+                                         pointers);
     if (error == CUDNN_STATUS_SUCCESS)
         error = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace);
     if (error == CUDNN_STATUS_SUCCESS)
@@ -305,6 +322,7 @@ void dnn_spec_key(const struct dnn_spec *spec, char key[128])
     static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
     const struct conv_shape *s = &spec->shape;
     snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d%s.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
-             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? "r" : "", s->stride, s->pad, precision_name(spec->precision),
+             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? "r" : "", s->stride, s->pad,
+             precision_name(spec->precision),
              spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
 }

@@ -1,5 +1,5 @@
-/* dnn_graph.c - cuDNN's description of one convolution and what is fused behind it: tensors and operations. A graph keeps every
- * descriptor that it made until it is destroyed. The first error sticks, and later calls do nothing. */
+/* dnn_graph.c - cuDNN's description of one convolution and what is fused behind it: tensors and operations. A graph
+ * keeps every descriptor that it made until it is destroyed. The first error sticks, and later calls do nothing. */
 #include "layers/cuda/dnn_graph.h"
 
 #include <stdlib.h>
@@ -40,7 +40,8 @@ cudnnBackendDescriptor_t dnn_finalize(struct dnn_graph *g, cudnnBackendDescripto
 
 /* ---- tensors: dims in cuDNN's order N C H W, strides of N H W C ---- */
 
-static cudnnBackendDescriptor_t tensor(struct dnn_graph *g, int64_t uid, cudnnDataType_t type, int n, int c, int h, int w)
+static cudnnBackendDescriptor_t tensor(struct dnn_graph *g, int64_t uid, cudnnDataType_t type, int n, int c, int h,
+                                       int w)
 {
     cudnnBackendDescriptor_t d = dnn_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     int64_t dims[] = { n, c, h, w }, strides[] = { (int64_t)h * w * c, 1, (int64_t)w * c, c }, alignment = 16;
@@ -109,9 +110,11 @@ static void add_operation(struct dnn_graph *g, cudnnBackendDescriptor_t operatio
 static void convolution(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendDescriptor_t image,
                         cudnnBackendDescriptor_t code, cudnnBackendDescriptor_t weights)
 {
-    static const cudnnBackendDescriptorType_t types[] = { CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
-                                                          CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
-                                                          CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR };
+    static const cudnnBackendDescriptorType_t types[] = {
+        CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR,
+        CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR,
+        CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR
+    };
     enum { CONV, IMAGE_AT, CODE_AT, WEIGHTS_AT, ALPHA, BETA };
     static const cudnnBackendAttributeName_t names[][6] = {
         { CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X,
@@ -195,7 +198,8 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
     enum dnn_tail kind = spec->tail;
     bool adds = kind == DNN_ADD || kind == DNN_SUBTRACT || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
     bool ends = kind == DNN_ADD || kind == DNN_SUBTRACT;
-    cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, DNN_A), kind == DNN_SCALE ? result : NULL);
+    cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, DNN_A),
+                                         kind == DNN_SCALE ? result : NULL);
     if (adds)
         v = through(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
                     result_tensor(g, spec, DNN_ADDEND, stored(spec)), ends ? result : NULL);
@@ -203,7 +207,8 @@ static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendD
         return;
     v = through(g, spec, CUDNN_POINTWISE_MUL, v, number(g, DNN_N), NULL);
     if (kind == DNN_MASK_ADD) {
-        cudnnBackendDescriptor_t size = through(g, spec, CUDNN_POINTWISE_ABS, result_tensor(g, spec, DNN_MASK, stored(spec)), NULL, NULL);
+        cudnnBackendDescriptor_t size = through(g, spec, CUDNN_POINTWISE_ABS,
+                                                result_tensor(g, spec, DNN_MASK, stored(spec)), NULL, NULL);
         through(g, spec, CUDNN_POINTWISE_RELU_BWD, v, size, result);
         return;
     }
@@ -225,7 +230,8 @@ static void build(struct dnn_graph *g, const struct dnn_spec *spec)
     if (fused)
         tail(g, spec, sums, result);
     g->graph = dnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    dnn_set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count, g->operations);
+    dnn_set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count,
+            g->operations);
 }
 
 /* The tensors that the graph has, a bit each from DNN_IMAGE on: a call names no others. */

@@ -15,8 +15,10 @@ struct dnn_graph {
     cudnnStatus_t error; /* the first one */
 };
 
-/* The graph, finalised for the handle's device or for the one with these properties. NULL if out of memory; see error. */
-struct dnn_graph *dnn_graph_create(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec);
+/* The graph, finalised for the handle's device or for the one with these properties. NULL if out of memory; see error.
+ */
+struct dnn_graph *dnn_graph_create(cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
+                                   const struct dnn_spec *spec);
 void dnn_graph_destroy(struct dnn_graph *graph); /* NULL is fine */
 /* The tensors that the graph has: bit 1 << uid of each. */
 unsigned dnn_graph_tensors(const struct dnn_spec *spec);

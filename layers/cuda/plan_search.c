@@ -65,8 +65,8 @@ static enum status builder(struct gpu *gpu, cudnnHandle_t *handle)
     *handle = gpu->dnn;
     if (thread == 0)
         return STATUS_OK;
-    if (!gpu->builders[thread] && (cudaSetDevice(gpu->index) != cudaSuccess ||
-                                   cudnnCreate(&gpu->builders[thread]) != CUDNN_STATUS_SUCCESS))
+    if (!gpu->builders[thread] &&
+        (cudaSetDevice(gpu->index) != cudaSuccess || cudnnCreate(&gpu->builders[thread]) != CUDNN_STATUS_SUCCESS))
         FAIL(STATUS_LOST, "cuDNN does not start in another thread");
     *handle = gpu->builders[thread];
 fail:
@@ -91,8 +91,8 @@ fail:
     return status;
 }
 
-/* A gradient in bf16 is stored as bf16 by cuDNN, whose quick engines store nothing else, and as fp32 by cuBLASLt. The plan stays
- * empty where there is none. */
+/* A gradient in bf16 is stored as bf16 by cuDNN, whose quick engines store nothing else, and as fp32 by cuBLASLt. The
+ * plan stays empty where there is none. */
 static enum status build_one(struct gpu *gpu, const struct search *s, struct candidate *candidate)
 {
     enum status status = STATUS_OK;
@@ -177,8 +177,8 @@ static void note(FILE *f, const struct search *s, const struct candidate *candid
     fputs(line, f);
 }
 
-/* Milliseconds of the plain convolution and the tail in a pass of its own, as conv.c does it. INFINITY where there is no such plan, or no
- * memory to time it. */
+/* Milliseconds of the plain convolution and the tail in a pass of its own, as conv.c does it. INFINITY where there is
+ * no such plan, or no memory to time it. */
 static enum status time_apart(struct gpu *gpu, const struct dnn_spec *fused, float enough, float *ms)
 {
     enum status status = STATUS_OK;

@@ -1,4 +1,5 @@
-/* plan_search.h - what a convolution's plan may be: candidates that are built side by side and timed. Only for plans.c. */
+/* plan_search.h - what a convolution's plan may be: candidates that are built side by side and timed. Only for plans.c.
+ */
 #ifndef CSC_LAYERS_CUDA_PLAN_SEARCH_H
 #define CSC_LAYERS_CUDA_PLAN_SEARCH_H
 
@@ -30,13 +31,14 @@ struct search {
 };
 
 void plan_destroy(struct plan *plan);
-/* Lists candidates, unless one is chosen, and builds them: with a table of choices all, without one up to the first that can be built.
- * Threads share the work. */
+/* Lists candidates, unless one is chosen, and builds them: with a table of choices all, without one up to the first
+ * that can be built. Threads share the work. */
 enum status search_build(struct gpu *gpu, struct search *searches, int count);
-/* The fastest of what was built: its index and entry. Where the GPU has no memory to time them *best is the first that was built, and
- * entry->ms 0. A fused graph's candidates are timed against the plain plan and a pass behind it; where that is faster
- * *best is -1 and the choice "apart". Writes what was tried to `tried`, if it is not NULL. */
-enum status search_measure(struct gpu *gpu, struct search *search, int *best, struct plan_entry *entry, const char *tried);
+/* The fastest of what was built: its index and entry. Where the GPU has no memory to time them *best is the first that
+ * was built, and entry->ms 0. A fused graph's candidates are timed against the plain plan and a pass behind it; where
+ * that is faster *best is -1 and the choice "apart". Writes what was tried to `tried`, if it is not NULL. */
+enum status search_measure(struct gpu *gpu, struct search *search, int *best, struct plan_entry *entry,
+                           const char *tried);
 void search_finish(struct search *search);
 
 #endif

@@ -24,7 +24,7 @@ struct plan_table {
 
 void plan_table_finish(struct plan_table *table);
 const struct plan_entry *plan_table_find(const struct plan_table *table, const char *key); /* NULL: not there */
-enum status plan_table_set(struct plan_table *table, const struct plan_entry *entry); /* adds or replaces */
+enum status plan_table_set(struct plan_table *table, const struct plan_entry *entry);      /* adds or replaces */
 
 /* Adds what the file has. Untrusted: STATUS_DATA, with file and line, if it is no such table. */
 enum status plan_table_read(struct plan_table *table, const char *path);

@@ -76,7 +76,8 @@ static void name_file(const char *gpu_name, char path[512])
 
 static enum status read_known(struct gpu *gpu)
 {
-    return gpu->known_path[0] && file_exists(gpu->known_path) ? plan_table_read(&gpu->known, gpu->known_path) : STATUS_OK;
+    return gpu->known_path[0] && file_exists(gpu->known_path) ? plan_table_read(&gpu->known, gpu->known_path)
+                                                              : STATUS_OK;
 }
 
 enum status gpu_init_plans(struct gpu *gpu, int index)
@@ -226,7 +227,8 @@ static const struct plan *find(const struct gpu *gpu, const char *key)
 }
 
 /* Those of the specs that have no plan yet. A choice that this version does not understand is made anew. */
-static enum status add_searches(struct gpu *gpu, const struct dnn_spec *specs, int count, struct search *searches, int *added)
+static enum status add_searches(struct gpu *gpu, const struct dnn_spec *specs, int count, struct search *searches,
+                                int *added)
 {
     enum status status = STATUS_OK;
     *added = 0;
@@ -332,7 +334,9 @@ static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, c
     if (!gpu_has(&single) || !gpu_has(&stacked))
         return STATUS_OK;
     const struct work apart = { .plan = &single, .runs = CONV_TERMS, .added = weights };
-    const struct work together = { .plan = &stacked, .runs = 1, .added = weights,
+    const struct work together = { .plan = &stacked,
+                                   .runs = 1,
+                                   .added = weights,
                                    .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
                                    .copied_code = dnn_code_count(one) };
     TRY(trial_init(&trial, gpu, all));

@@ -7,7 +7,7 @@
 #include "base/philox.h"
 
 enum { TIMED = 5, PATTERN = 1 << 16 }; /* runs of each plan; random numbers, which are repeated */
-#define HOPELESS 1.5f /* times the best: a plan that is so slow at first is not run again */
+#define HOPELESS 1.5f                  /* times the best: a plan that is so slow at first is not run again */
 
 /* The queue of the device's first kernels, for elements of the spec. */
 static struct queue queue_of(struct gpu *gpu, const struct dnn_spec *spec)
@@ -18,7 +18,8 @@ static struct queue queue_of(struct gpu *gpu, const struct dnn_spec *spec)
 }
 
 /* count elements of the spec's precision: uniform in -scale..scale, or, of codes, in 0..scale or zero. */
-static enum status fill(struct gpu *gpu, const struct dnn_spec *spec, void *memory, size_t count, float scale, bool codes)
+static enum status fill(struct gpu *gpu, const struct dnn_spec *spec, void *memory, size_t count, float scale,
+                        bool codes)
 {
     enum status status = STATUS_OK;
     struct philox draws;
@@ -76,7 +77,8 @@ enum status trial_init(struct trial *trial, struct gpu *gpu, const struct dnn_sp
     size_t images = conv_in_count(s), codes = dnn_code_count(spec);
     size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images;
     void **memory[] = { &trial->image, &trial->code, &trial->weights, &trial->beside, (void **)&trial->numbers };
-    const size_t bytes[] = { images * one, codes * one, dnn_weight_count(spec) * sizeof(float), beside * one, 3 * sizeof(float) };
+    const size_t bytes[] = { images * one, codes * one, dnn_weight_count(spec) * sizeof(float), beside * one,
+                             3 * sizeof(float) };
     cudaError_t error = cudaEventCreate(&trial->start);
     if (error == cudaSuccess)
         error = cudaEventCreate(&trial->end);
@@ -114,23 +116,30 @@ static void pass_over(struct gpu *gpu, const struct work *work, const struct tri
     struct conv conv = { .device = &gpu->base.base, .shape = spec->shape, .precision = spec->precision };
     bool forward = spec->kind == DNN_FORWARD, shrinks = spec->tail == DNN_SHRINK || spec->tail == DNN_SHRINK_ADD;
     bool adds = spec->tail != DNN_SCALE && spec->tail != DNN_SHRINK;
-    const struct epilogue epilogue = {
-        .kind = shrinks ? EPILOGUE_SHRINK : spec->tail == DNN_MASK_ADD ? EPILOGUE_MASK : EPILOGUE_LINEAR,
-        .add = adds ? trial->beside : NULL, .beta = spec->tail == DNN_SUBTRACT ? -1 : 1, .nonnegative = true,
-        .mask = trial->beside, .numbers = trial->numbers
-    };
+    const struct epilogue epilogue = { .kind = shrinks                      ? EPILOGUE_SHRINK
+                                               : spec->tail == DNN_MASK_ADD ? EPILOGUE_MASK
+                                                                            : EPILOGUE_LINEAR,
+                                       .add = adds ? trial->beside : NULL,
+                                       .beta = spec->tail == DNN_SUBTRACT ? -1 : 1,
+                                       .nonnegative = true,
+                                       .mask = trial->beside,
+                                       .numbers = trial->numbers };
     int channels = forward ? spec->shape.d : spec->shape.c;
     size_t count = forward ? dnn_code_count(spec) : conv_in_count(&spec->shape);
-    cuda_epilogue(&conv, &epilogue, work->plan->float_result ? F32 : BF16, forward ? trial->code : trial->image, trial->beside,
-                  count / channels, channels);
+    cuda_epilogue(&conv, &epilogue, work->plan->float_result ? F32 : BF16, forward ? trial->code : trial->image,
+                  trial->beside, count / channels, channels);
     cuda_queue(&gpu->base.base); /* forgets the sums that a batch norm would have used */
 }
 
 static enum status do_work(struct gpu *gpu, const struct work *work, const struct trial *trial)
 {
     enum status status = STATUS_OK;
-    const struct dnn_operands operands = { .image = trial->image, .code = trial->code, .weights = trial->weights,
-                                           .add = trial->beside, .mask = trial->beside, .numbers = trial->numbers };
+    const struct dnn_operands operands = { .image = trial->image,
+                                           .code = trial->code,
+                                           .weights = trial->weights,
+                                           .add = trial->beside,
+                                           .mask = trial->beside,
+                                           .numbers = trial->numbers };
     const struct queue *q = cuda_queue(&gpu->base.base);
     size_t one = precision_bytes(gpu->base.base.precision);
     char *image = trial->image, *code = trial->code;

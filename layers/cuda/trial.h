@@ -1,5 +1,6 @@
-/* trial.h - plans of convolutions timed on memory of their own. It holds what a CSC-layer has: images and weights of random numbers,
- * codes of which four in ten are not zero, since a GPU draws less power, and is faster, where all is zero. */
+/* trial.h - plans of convolutions timed on memory of their own. It holds what a CSC-layer has: images and weights of
+ * random numbers, codes of which four in ten are not zero, since a GPU draws less power, and is faster, where all is
+ * zero. */
 #ifndef CSC_LAYERS_CUDA_TRIAL_H
 #define CSC_LAYERS_CUDA_TRIAL_H
 
@@ -11,7 +12,8 @@ struct trial {
     cudaEvent_t start, end;
 };
 
-/* What is timed: a plan `runs` times, elements that are copied before and added to dw after, and a pass of its own over the result. */
+/* What is timed: a plan `runs` times, elements that are copied before and added to dw after, and a pass of its own over
+ * the result. */
 struct work {
     const struct plan *plan;
     int runs;
@@ -23,8 +25,8 @@ struct work {
 enum status trial_init(struct trial *trial, struct gpu *gpu, const struct dnn_spec *spec);
 void trial_finish(struct trial *trial);
 
-/* *least: the least of some times, in milliseconds; INFINITY if the plan cannot run here, which is not an error. Stops early where
- * that cannot become less than `enough`. */
+/* *least: the least of some times, in milliseconds; INFINITY if the plan cannot run here, which is not an error. Stops
+ * early where that cannot become less than `enough`. */
 enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *trial, float enough, float *least);
 
 #endif

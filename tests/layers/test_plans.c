@@ -1,6 +1,7 @@
-/* test_plans.c - how the CUDA backend chooses plans of convolutions, on the emulated GPU, whose cuDNN (fake_dnn.c) has plans of known
- * cost: the fastest is taken, be it a kernel beyond those that are ranked or the plain convolution and a pass behind it; a choice
- * survives in a table and in a file; plans that fail, and memory that is not there, end nothing. */
+/* test_plans.c - how the CUDA backend chooses plans of convolutions, on the emulated GPU, whose cuDNN (fake_dnn.c) has
+ * plans of known cost: the fastest is taken, be it a kernel beyond those that are ranked or the plain convolution and a
+ * pass behind it; a choice survives in a table and in a file; plans that fail, and memory that is not there, end
+ * nothing. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -59,7 +60,8 @@ static const char *choice_of(const struct tuned *tuned, const char *part)
 
 static void plan(struct bench *b, const struct conv_shape *shape)
 {
-    CHECK(b->device->ops->conv_create(b->device, shape, PRECISION_BF16, all_uses, &b->conv) == STATUS_OK, "%s", status_message());
+    CHECK(b->device->ops->conv_create(b->device, shape, PRECISION_BF16, all_uses, &b->conv) == STATUS_OK, "%s",
+          status_message());
 }
 
 /* Keys of fake_dnn.c: "fake.KIND.TAIL.NxHxWxC.D.K.STRIDE...." */
@@ -83,7 +85,8 @@ static void fastest_is_chosen(void)
     for (int i = 0; i < table.count; i++)
         if (strncmp(table.entries[i].key, "fake.1.2.2x8x8x16.16.3.1.", 25) == 0)
             entry = &table.entries[i];
-    CHECK(entry && entry->ms == 0.5f && strcmp(entry->kernel, "fake_kernel_0.5_ms") == 0, "the table has neither time nor kernel");
+    CHECK(entry && entry->ms == 0.5f && strcmp(entry->kernel, "fake_kernel_0.5_ms") == 0,
+          "the table has neither time nor kernel");
     CHECK(entry && entry->tflops > 0, "nor speed");
     plan_table_finish(&table);
 }
@@ -99,7 +102,8 @@ static void tried_are_noted(void)
     free(text);
 }
 
-/* A file's choice is taken without measuring; one of another version is made anew, and so is a number, as older checkpoints have. */
+/* A file's choice is taken without measuring; one of another version is made anew, and so is a number, as older
+ * checkpoints have. */
 static void file_is_used(void)
 {
     struct bench b;
@@ -122,12 +126,13 @@ static void file_is_used(void)
 
 static void damaged_file_is_told(void)
 {
-    static const char *const wrong[] = { "no table\n", "=e1 1 1\n", "key=\n", "key=e1 x 1 k\n", "key=e1 1 1 k k\n", "key=e1 -1 1 k\n",
-                                         "k\x01y=e1\n" };
+    static const char *const wrong[] = { "no table\n",       "=e1 1 1\n",       "key=\n",     "key=e1 x 1 k\n",
+                                         "key=e1 1 1 k k\n", "key=e1 -1 1 k\n", "k\x01y=e1\n" };
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct bench b;
         CHECK(file_write(plans_file, wrong[i], strlen(wrong[i])) == STATUS_OK, "%s", status_message());
-        CHECK(open_bench(&b) == STATUS_DATA && strstr(status_message(), ":1: "), "'%s': %s", wrong[i], status_message());
+        CHECK(open_bench(&b) == STATUS_DATA && strstr(status_message(), ":1: "), "'%s': %s", wrong[i],
+              status_message());
         status_clear();
         close_bench(&b);
     }
