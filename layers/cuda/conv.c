@@ -24,6 +24,7 @@ struct cuda_conv {
     const void *kept_of[CONV_TERMS];
     int next_kept;
     bool by_gemm;              /* the last call was cuBLASLt's */
+    const char *fused_how;     /* of the last call's plan, if it was fused */
     bool rounded[2];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
     size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
 };
@@ -265,6 +266,7 @@ static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, st
     TRY(gpu_plan(gpu, spec, &plan));
     *done = gpu_has(&plan);
     c->by_gemm = plan.gemm != NULL;
+    c->fused_how = plan.how;
     operands->weights = operands->weights ? operands->weights : c->weights;
     if (*done)
         TRY(gpu_run(gpu, &plan, operands));
@@ -314,7 +316,7 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
                                       .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL, .numbers = numbers };
         TRY(run(c, kind, tail, false, &fused, &done));
-        c->base.how = c->by_gemm ? "cuBLASLt" : tail == DNN_PLAIN ? "one pass" : "fused in one pass";
+        c->base.how = c->by_gemm ? "cuBLASLt" : c->fused_how ? c->fused_how : "one pass";
     }
     if (!done) {
         enum element type;

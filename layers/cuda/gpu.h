@@ -16,6 +16,7 @@ struct plan {
     struct dnn_plan *dnn;
     struct gemm_plan *gemm;
     bool float_result; /* it stores fp32 */
+    const char *how;   /* of a fused one, for a trace; a literal */
 };
 
 enum { GPU_BUILDERS = 16, GPU_LINEARS = 4 }; /* threads that build plans; shapes of classifiers whose plans are kept */

@@ -174,6 +174,25 @@ fail:
 
 /* ---- plans ---- */
 
+/* Which kind of kernel a fused plan has: Hopper runs those that cuDNN made for Ampere, too, at half the speed of its
+ * own. */
+static const char *how_fused(const struct plan *plan)
+{
+    static const struct {
+        const char *mark, *how;
+    } kinds[] = { { "sm80_", "fused in one pass, sm80 kernel" },
+                  { "sm90_", "fused in one pass, sm90 kernel" },
+                  { "sm100_", "fused in one pass, sm100 kernel" },
+                  { "sm120_", "fused in one pass, sm120 kernel" } };
+    char kernel[DNN_KERNEL_NAME] = "";
+    if (plan->dnn)
+        dnn_plan_kernel(plan->dnn, kernel);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strstr(kernel, kinds[i].mark))
+            return kinds[i].how;
+    return "fused in one pass";
+}
+
 static enum status keep(struct gpu *gpu, const char *key, const struct plan *plan)
 {
     enum status status = STATUS_OK;
@@ -210,6 +229,8 @@ static enum status settle(struct gpu *gpu, struct search *s)
         else /* this run's choice, so that all ranks make it, but not the machine's */
             TRY(tuned_set(gpu->base.base.tuned, entry.key, entry.choice));
     }
+    if (best >= 0 && s->spec->tail != DNN_PLAIN)
+        s->candidates[best].plan.how = how_fused(&s->candidates[best].plan);
     TRY(keep(gpu, s->key, best >= 0 ? &s->candidates[best].plan : &none));
     if (best >= 0)
         s->candidates[best].plan = none;

@@ -99,7 +99,7 @@ enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t propertie
 
 void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME])
 {
-    snprintf(name, DNN_KERNEL_NAME, "fake_kernel_%.1f_ms", plan->graph->cost);
+    snprintf(name, DNN_KERNEL_NAME, "fake_%s_kernel_%.1f_ms", plan->graph->cost < 1 ? "sm90" : "sm80", plan->graph->cost);
 }
 
 enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,

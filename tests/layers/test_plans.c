@@ -85,7 +85,7 @@ static void fastest_is_chosen(void)
     for (int i = 0; i < table.count; i++)
         if (strncmp(table.entries[i].key, "fake.1.2.2x8x8x16.16.3.1.", 25) == 0)
             entry = &table.entries[i];
-    CHECK(entry && entry->ms == 0.5f && strcmp(entry->kernel, "fake_kernel_0.5_ms") == 0,
+    CHECK(entry && entry->ms == 0.5f && strcmp(entry->kernel, "fake_sm90_kernel_0.5_ms") == 0,
           "the table has neither time nor kernel");
     CHECK(entry && entry->tflops > 0, "nor speed");
     plan_table_finish(&table);

@@ -175,7 +175,7 @@ class Emulated(RunTest):
         self.assertEqual(calls["conv_forward"], 3 * layers + shortcuts)
         self.assertEqual(calls["conv_adjoint"], 3 * layers - 1 + shortcuts)
         self.assertEqual([line for line in lines if line["operation"] == "mask"], [])  # batch norm's backward pass does it
-        self.assertTrue(any("one pass" in line["shape"] for line in lines))
+        self.assertTrue(any("fused in one pass, sm90 kernel" in line["shape"] for line in lines))
         self.assertGreater(sum(line["share"] for line in lines), 0.5)
         for line in lines:
             self.assertGreaterEqual(line["mb"], 0.999 * line["least_mb"], line)
@@ -226,7 +226,7 @@ class Emulated(RunTest):
         bench("--device", "cuda", "--candidates", tried)
         with open(plans) as f:
             text = f.read()
-        self.assertRegex(text, r"(?m)^fake\S+=e2:24\.5 0\.5000 \S+ fake_kernel_0\.5_ms$")
+        self.assertRegex(text, r"(?m)^fake\S+=e2:24\.5 0\.5000 \S+ fake_sm90_kernel_0\.5_ms$")
         self.assertIn("=apart ", text)
         with open(tried) as f:
             measured = f.read().splitlines()
