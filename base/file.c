@@ -10,16 +10,41 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum status file_open(const char *path, int *fd, struct stat *info)
+{
+    enum status status = STATUS_OK;
+    struct stat own;
+    info = info ? info : &own;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a named pipe would else wait for its writer */
+    if (*fd < 0 && errno == ENXIO)
+        FAIL(STATUS_IO, "%s: not a regular file", path);
+    if (*fd < 0 && errno == EMFILE)
+        FAIL(STATUS_IO, "%s: too many open files; raise the limit with ulimit -n", path);
+    if (*fd < 0 || fstat(*fd, info) != 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    if (!S_ISREG(info->st_mode))
+        FAIL(STATUS_IO, "%s: not a regular file", path);
+    return STATUS_OK;
+fail:
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+    return status;
+}
+
 enum status file_read(const char *path, size_t limit, char **data, size_t *bytes)
 {
     enum status status = STATUS_OK;
     char *buffer = NULL;
     struct stat info;
-    FILE *file = fopen(path, "rb");
-    if (!file || fstat(fileno(file), &info) != 0)
-        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        FAIL(STATUS_IO, "%s: not a regular file", path);
+    FILE *file = NULL;
+    int fd;
+    TRY(file_open(path, &fd, &info));
+    file = fdopen(fd, "rb");
+    if (!file) {
+        close(fd);
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    }
     if ((unsigned long long)info.st_size > limit)
         FAIL(STATUS_DATA, "%s: %lld bytes, more than the %zu that such a file may have", path,
              (long long)info.st_size, limit);
@@ -177,4 +202,20 @@ bool file_is_folder(const char *path)
 {
     struct stat info;
     return stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+}
+
+bool file_is_inside(const char *path, const char *folder, const char *below)
+{
+    char outer[PATH_MAX], joined[PATH_MAX], inner[PATH_MAX], part[PATH_MAX];
+    if (snprintf(joined, sizeof joined, "%s/%s", folder, below ? below : "") >= PATH_MAX || !realpath(joined, outer) ||
+        snprintf(part, sizeof part, "%s%s", *path == '/' ? "" : "./", path) >= PATH_MAX)
+        return false;
+    while (!realpath(part, inner)) { /* the part of the path that exists decides */
+        char *slash = strrchr(part, '/');
+        if (!slash)
+            return false;
+        slash[slash == part] = 0; /* "/" stays */
+    }
+    size_t length = strcmp(outer, "/") ? strlen(outer) : 0;
+    return !strncmp(inner, outer, length) && (!inner[length] || inner[length] == '/');
 }

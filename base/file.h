@@ -7,6 +7,11 @@
 
 #include "base/status.h"
 
+/* Opens a regular file for reading; *info, if it is not NULL, is what fstat says. Anything else, such as a named pipe,
+ * is STATUS_IO at once. */
+struct stat;
+enum status file_open(const char *path, int *fd, struct stat *info);
+
 /* The whole file, with a 0 byte behind it; the caller frees *data. Larger than `limit` is STATUS_DATA. */
 enum status file_read(const char *path, size_t limit, char **data, size_t *bytes);
 
@@ -22,5 +27,7 @@ enum status file_sync_folder(const char *folder);
 enum status file_make_folders(const char *path); /* as mkdir -p */
 bool file_exists(const char *path);
 bool file_is_folder(const char *path);
+/* Whether path, which need not exist, is folder/below or lies somewhere inside it; `below` may be NULL. */
+bool file_is_inside(const char *path, const char *folder, const char *below);
 
 #endif

@@ -102,6 +102,7 @@ static void warn(const char *who, const char *format, va_list arguments)
 {
     char text[2048];
     vsnprintf(text, sizeof text, format, arguments);
+    status_plain(text);
     step_aside();
     fprintf(stderr, "%s: warning: %s\n", who, text);
 }

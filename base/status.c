@@ -14,6 +14,27 @@ static const char *short_path(const char *file)
     return file;
 }
 
+/* The bytes of the printable character at `c`; 0 if it is none. */
+static int printable(const unsigned char *c)
+{
+    int more = *c < 0xc2 ? 0 : *c < 0xe0 ? 1 : *c < 0xf0 ? 2 : *c < 0xf5 ? 3 : 0;
+    if (!more)
+        return *c >= ' ' && *c < 127;
+    for (int i = 1; i <= more; i++)
+        if ((c[i] & 0xc0) != 0x80)
+            return 0;
+    return *c == 0xc2 && c[1] < 0xa0 ? 0 : more + 1; /* U+0080 to U+009F are control characters */
+}
+
+void status_plain(char *text)
+{
+    for (int bytes; *text; text += bytes ? bytes : 1) {
+        bytes = printable((unsigned char *)text);
+        if (!bytes)
+            *text = '?';
+    }
+}
+
 enum status status_report(enum status code, const char *file, int line, const char *format, ...)
 {
     va_list arguments;
@@ -21,6 +42,7 @@ enum status status_report(enum status code, const char *file, int line, const ch
     char message[sizeof last.message]; /* an argument may point into the record */
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
+    status_plain(message);
     memcpy(last.message, message, sizeof message);
     snprintf(last.origin, sizeof last.origin, "%s:%d", short_path(file), line);
     last.code = code;

@@ -1,4 +1,5 @@
-/* archive_reader.c - libarchive behind four functions and our errors. */
+/* archive_reader.c - libarchive behind four functions and our errors. What it reads is unpacked by an archive_stream,
+ * which is followed to its end so that no checksum goes uncompared. */
 #include "data/archive_reader.h"
 
 #include <archive.h>
@@ -6,15 +7,29 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/log.h"
+#include "data/archive_stream.h"
 #include "data/image.h"
 
 struct archive_reader {
-    struct archive *archive;
+    struct archive *archive;      /* reads the tar that the stream unpacks */
+    struct archive_stream stream;
+    enum status failed;           /* what the stream ended with */
     char *path, *name; /* of the archive, of the current member */
     int64_t bytes;     /* of the current member */
 };
+
+/* libarchive's source of bytes. */
+static la_ssize_t give(struct archive *archive, void *context, const void **data)
+{
+    struct archive_reader *r = context;
+    size_t bytes;
+    r->failed = archive_stream_next(&r->stream, data, &bytes);
+    if (r->failed != STATUS_OK)
+        archive_set_error(archive, EIO, "%s", status_message());
+    return r->failed == STATUS_OK ? (la_ssize_t)bytes : -1;
+}
 
 enum status archive_reader_open(struct archive_reader **out, const char *path)
 {
@@ -22,16 +37,17 @@ enum status archive_reader_open(struct archive_reader **out, const char *path)
     struct archive_reader *r = calloc(1, sizeof *r);
     if (!r)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    r->stream.fd = -1;
     r->path = strdup(path);
     r->archive = archive_read_new();
     if (!r->path || !r->archive)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    if (access(path, R_OK) != 0)
-        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-    archive_read_support_filter_all(r->archive);
+    TRY(archive_stream_open(&r->stream, r->path));
     archive_read_support_format_tar(r->archive);
-    if (archive_read_open_filename(r->archive, path, 1 << 20) != ARCHIVE_OK)
-        FAIL(STATUS_DATA, "%s: not a tar archive: %s", path, archive_error_string(r->archive));
+    if (archive_read_open(r->archive, r, NULL, give, NULL) != ARCHIVE_OK) {
+        TRY(r->failed);
+        FAIL(STATUS_DATA, "%s: not a tar archive: %s", path, archive_stream_error(r->archive));
+    }
     *out = r;
     return STATUS_OK;
 fail:
@@ -41,12 +57,59 @@ fail:
 
 char *archive_plain_name(const char *name)
 {
-    while (name[0] == '/' || (name[0] == '.' && name[1] == '/'))
-        name += name[0] == '/' ? 1 : 2;
-    char *copy = strdup(strcmp(name, ".") ? name : "");
-    for (size_t length = copy ? strlen(copy) : 0; length && copy[length - 1] == '/';)
-        copy[--length] = 0;
-    return copy;
+    size_t length;
+    char *plain = malloc(strlen(name) + 1), *end = plain;
+    for (; plain && *name; name += length + (name[length] == '/')) {
+        length = strcspn(name, "/");
+        if (!length || !strncmp(name, ".", length))
+            continue;
+        if (length == 2 && !strncmp(name, "..", 2)) {
+            while (end > plain && *--end != '/') {
+            }
+            continue;
+        }
+        if (end > plain)
+            *end++ = '/';
+        memcpy(end, name, length);
+        end += length;
+    }
+    if (plain)
+        *end = 0;
+    return plain;
+}
+
+const char *member_fault(enum member_kind kind)
+{
+    static const char *const faults[] = {
+        [MEMBER_LINK] = "is a link, which cannot be followed in an archive; unpack it and pack the folder",
+        [MEMBER_SPARSE] = "is a sparse file, which cannot be read in an archive; unpack it and pack the folder",
+        [MEMBER_OTHER] = "is not a regular file",
+    };
+    return faults[kind];
+}
+
+/* Follows the stream to its end, which compares its last checksum, and tells whether the tar ends as it should. */
+static enum status drain(struct archive_reader *r)
+{
+    enum status status = STATUS_OK;
+    uint64_t end = (uint64_t)archive_read_header_position(r->archive);
+    const void *data;
+    size_t bytes;
+    do
+        TRY(archive_stream_next(&r->stream, &data, &bytes));
+    while (bytes);
+    archive_say_end(r->path, r->stream.bytes <= end ? ARCHIVE_END_MISSING :
+                    r->stream.data_end > end ? ARCHIVE_END_EARLY : ARCHIVE_END_GOOD);
+fail:
+    return status;
+}
+
+void archive_say_end(const char *name, enum archive_end end)
+{
+    if (end == ARCHIVE_END_MISSING)
+        log_warn("%s: has no end-of-archive mark; it may have been cut off between two files", name);
+    if (end == ARCHIVE_END_EARLY)
+        log_warn("%s: more follows behind its end-of-archive mark, such as another archive, and is not read", name);
 }
 
 enum status archive_reader_next(struct archive_reader *r, struct member *member, bool *end)
@@ -55,10 +118,11 @@ enum status archive_reader_next(struct archive_reader *r, struct member *member,
     struct archive_entry *entry;
     int code = archive_read_next_header(r->archive, &entry);
     *end = code == ARCHIVE_EOF;
+    TRY(r->failed);
     if (*end)
-        return STATUS_OK;
+        return drain(r);
     if (code == ARCHIVE_FATAL || code == ARCHIVE_FAILED || code == ARCHIVE_RETRY)
-        FAIL(STATUS_DATA, "%s: %s", r->path, archive_error_string(r->archive));
+        FAIL(STATUS_DATA, "%s: %s", r->path, archive_stream_error(r->archive));
     const char *name = archive_entry_pathname(entry);
     if (!name)
         FAIL(STATUS_DATA, "%s: a member without a readable name", r->path);
@@ -67,8 +131,8 @@ enum status archive_reader_next(struct archive_reader *r, struct member *member,
     if (!r->name)
         FAIL(STATUS_NOMEM, "%s: out of memory", r->path);
     r->bytes = archive_entry_size(entry);
-    bool link = archive_entry_hardlink(entry) != NULL;
-    *member = (struct member){ .name = r->name, .bytes = r->bytes, .kind = MEMBER_OTHER };
+    bool link = archive_entry_hardlink(entry) || archive_entry_filetype(entry) == AE_IFLNK;
+    *member = (struct member){ .name = r->name, .bytes = r->bytes, .kind = link ? MEMBER_LINK : MEMBER_OTHER };
     if (archive_entry_filetype(entry) == AE_IFREG && !link)
         member->kind = MEMBER_FILE;
     if (archive_entry_filetype(entry) == AE_IFDIR)
@@ -87,8 +151,9 @@ enum status archive_reader_content(struct archive_reader *r, size_t limit, uint8
     TRY(buffer_grow(data, capacity, (size_t)r->bytes));
     for (size_t done = 0; done < (size_t)r->bytes;) {
         la_ssize_t got = archive_read_data(r->archive, *data + done, (size_t)r->bytes - done);
+        TRY(r->failed);
         if (got < 0)
-            FAIL(STATUS_DATA, "%s: %s: %s", r->path, r->name, archive_error_string(r->archive));
+            FAIL(STATUS_DATA, "%s: %s: %s", r->path, r->name, archive_stream_error(r->archive));
         if (got == 0)
             FAIL(STATUS_DATA, "%s: %s: ends after %zu of %lld bytes", r->path, r->name, done, (long long)r->bytes);
         done += (size_t)got;
@@ -103,6 +168,7 @@ void archive_reader_close(struct archive_reader *r)
     if (!r)
         return;
     archive_read_free(r->archive);
+    archive_stream_close(&r->stream);
     free(r->path);
     free(r->name);
     free(r);

@@ -57,6 +57,21 @@ fail:
     return status;
 }
 
+/* Shows what is not plain text of the name as \xNN. */
+static enum status refuse_name(int class, const char *name)
+{
+    enum status status = STATUS_OK;
+    char text[4 * 64 + 1] = "";
+    for (int i = 0, at = 0; i < 64 && name[i]; i++) {
+        unsigned char c = (unsigned char)name[i];
+        at += snprintf(text + at, sizeof text - (size_t)at, c < ' ' || c > 126 ? "\\x%02x" : "%c", c);
+    }
+    FAIL(STATUS_DATA, "the name of class %d, '%s', is empty, too long, or not plain text in UTF-8; rename it", class,
+         text);
+fail:
+    return status;
+}
+
 static enum status copy_names(struct index *index, int classes, char *const *names)
 {
     enum status status = STATUS_OK;
@@ -68,8 +83,8 @@ static enum status copy_names(struct index *index, int classes, char *const *nam
         FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
     index->classes = classes;
     for (int i = 0; i < classes; i++) {
-        if (!*names[i] || strlen(names[i]) > LIMIT_NAME || strpbrk(names[i], "\n\r\t\x1b"))
-            FAIL(STATUS_DATA, "the name of class %d ('%.64s') is empty, too long or not plain text", i, names[i]);
+        if (!index_class_name_ok(names[i]))
+            TRY(refuse_name(i, names[i]));
         index->names[i] = strdup(names[i]);
         if (!index->names[i])
             FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
@@ -162,7 +177,7 @@ static enum status count_sample(struct dataset_writer *w, const struct batch_sam
     if (batch_is_odd(s))
         TRY(report_line(w, s));
     if (*s->reason) {
-        w->skipped++;
+        *(strcmp(s->reason, PACK_OTHER) ? &w->skipped : &w->others) += 1;
         return STATUS_OK;
     }
     for (int n = 0; n < NOTES; n++)

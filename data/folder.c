@@ -38,18 +38,22 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
     if (!handle)
         FAIL(STATUS_IO, "%s: %s", full, strerror(errno));
     for (struct dirent *entry; (entry = readdir(handle));) {
-        if (entry->d_name[0] == '.')
+        if (!listing_wants(entry->d_name))
             continue;
         if (snprintf(child, sizeof child, "%s%s%s", path, *path ? "/" : "", entry->d_name) >= PATH_MAX ||
             snprintf(full, sizeof full, "%s/%s", base, child) >= PATH_MAX)
             FAIL(STATUS_IO, "%s/%s: name too long", base, path);
-        if (stat(full, &info) != 0)
-            info = (struct stat){ .st_size = 0 }; /* a link that leads nowhere: a bad image when it is read */
+        bool there = stat(full, &info) == 0;
+        if (!there && !*path) /* it may have been a class, and without it the labels of the others shift */
+            FAIL(STATUS_DATA, "%s: a link that leads nowhere; mend or remove it", full);
+        if (!there)
+            info = (struct stat){ .st_mode = S_IFREG }; /* a bad image when it is read */
         if (S_ISDIR(info.st_mode)) {
             TRY(listing_add_folder(l, child));
             TRY(list_disk(l, base, child, depth + 1));
         } else {
-            TRY(listing_add_file(l, child, 0, (uint64_t)info.st_size));
+            const char *fault = S_ISREG(info.st_mode) ? NULL : member_fault(MEMBER_OTHER);
+            TRY(listing_add_file(l, child, 0, (uint64_t)info.st_size, fault));
         }
     }
 fail:
@@ -88,6 +92,12 @@ static const char *below_root(const struct folder *f, const char *name)
     return listing_wants(name) ? name : NULL;
 }
 
+const char *folder_member_fault(const struct member *member)
+{
+    const char *fault = member_fault(member->kind);
+    return fault || (uint64_t)member->bytes <= LIMIT_FILE ? fault : "is larger than 512 MB";
+}
+
 static enum status add_member(void *context, const struct member *member, uint64_t offset)
 {
     enum status status = STATUS_OK;
@@ -95,13 +105,10 @@ static enum status add_member(void *context, const struct member *member, uint64
     const char *name = below_root(f, member->name);
     if (!name)
         return STATUS_OK;
-    if (member->kind == MEMBER_OTHER)
-        FAIL(STATUS_DATA, "%s: %s is a link, which cannot be followed here; unpack the archive and pack the folder", f->path,
-             member->name);
     if (member->kind == MEMBER_FOLDER)
         TRY(listing_add_folder(&f->listing, name));
     else
-        TRY(listing_add_file(&f->listing, name, offset, (uint64_t)member->bytes));
+        TRY(listing_add_file(&f->listing, name, offset, (uint64_t)member->bytes, folder_member_fault(member)));
 fail:
     return status;
 }
@@ -130,11 +137,7 @@ enum status folder_open_tar(struct folder *f, struct tar_range *range, bool *is_
 {
     enum status status = STATUS_OK;
     struct stat info;
-    f->file = open(f->path, O_RDONLY | O_CLOEXEC);
-    if (f->file < 0 || fstat(f->file, &info) != 0)
-        FAIL(STATUS_IO, "%s: %s", f->path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        FAIL(STATUS_IO, "%s: not a regular file", f->path);
+    TRY(file_open(f->path, &f->file, &info));
     *range = (struct tar_range){ f->path, f->file, NULL, 0, (uint64_t)info.st_size };
     TRY(tar_recognise(range, is_tar));
 fail:
@@ -161,8 +164,9 @@ fail:
     return status;
 }
 
-/* The content of the archive's next file inside a class folder: the ones listing_add_file took, in that order. */
-static enum status next_file(struct folder *f, struct archive_reader *reader, struct pack_item *item)
+/* The content of the archive's next image: the ones listing_add_file took, in that order. One with a fault has none. */
+static enum status next_file(struct folder *f, struct archive_reader *reader, const struct listed *file,
+                             struct pack_item *item)
 {
     enum status status = STATUS_OK;
     struct member member;
@@ -172,10 +176,12 @@ static enum status next_file(struct folder *f, struct archive_reader *reader, st
         if (end)
             FAIL(STATUS_DATA, "%s: changed while it was read", f->path);
         const char *name = below_root(f, member.name);
-        if (name && member.kind == MEMBER_FILE && strchr(name, '/'))
+        if (name && member.kind != MEMBER_FOLDER && strchr(name, '/') && listing_is_image(name))
             break;
     }
-    TRY(archive_reader_content(reader, LIMIT_FILE, &item->data, &item->capacity, &item->bytes));
+    item->bytes = 0;
+    if (!file->fault)
+        TRY(archive_reader_content(reader, LIMIT_FILE, &item->data, &item->capacity, &item->bytes));
 fail:
     return status;
 }
@@ -210,12 +216,6 @@ fail:
     return status;
 }
 
-static int compare_orders(const void *a, const void *b)
-{
-    const struct listed *x = *(struct listed *const *)a, *y = *(struct listed *const *)b;
-    return (x->order > y->order) - (x->order < y->order);
-}
-
 /* Copies all files of the archive into the spool, where they then have their offsets. */
 static enum status fill_spool(struct folder *f, const char *folder)
 {
@@ -223,24 +223,20 @@ static enum status fill_spool(struct folder *f, const char *folder)
     struct archive_reader *reader = NULL;
     struct pack_item item = { .data = NULL };
     uint64_t offset = 0;
-    struct listed **files = calloc((size_t)f->listing.count, sizeof *files);
-    if (!files)
-        FAIL(STATUS_NOMEM, "%s: out of memory", f->path);
-    for (int64_t i = 0; i < f->listing.count; i++)
-        files[i] = &f->listing.files[i];
-    qsort(files, (size_t)f->listing.count, sizeof *files, compare_orders);
     log_info("%s: its files are not in sorted order; unpacking it into a temporary file first", f->path);
     TRY(open_spool(f, folder));
     TRY(archive_reader_open(&reader, f->path));
+    listing_sort(&f->listing, true);
     for (int64_t i = 0; i < f->listing.count; i++) {
-        TRY(next_file(f, reader, &item));
+        struct listed *file = &f->listing.files[i];
+        TRY(next_file(f, reader, file, &item));
         TRY(write_spool(f, item.data, item.bytes));
-        files[i]->offset = offset;
-        files[i]->bytes = item.bytes;
+        file->offset = offset;
+        file->bytes = item.bytes;
         offset += item.bytes;
     }
+    listing_sort(&f->listing, false);
 fail:
-    free(files);
     free(item.data);
     archive_reader_close(reader);
     return status;
@@ -248,12 +244,14 @@ fail:
 
 /* ---- all ---- */
 
-/* The archive as it comes; samples before `index` are passed over. */
+/* The archive as it comes; samples before `index` are passed over. One that fails has come too. */
 static enum status next_in_stream(struct folder *f, int64_t index, struct pack_item *item)
 {
     enum status status = STATUS_OK;
-    for (; f->streamed <= index; f->streamed++)
-        TRY(next_file(f, f->reader, item));
+    while (f->streamed <= index) {
+        const struct listed *file = &f->listing.files[f->streamed++];
+        TRY(next_file(f, f->reader, file, item));
+    }
 fail:
     return status;
 }
@@ -263,9 +261,14 @@ enum status folder_read(struct pack_source *source, int64_t index, struct pack_i
     struct folder *f = (struct folder *)source;
     const struct listed *file = &f->listing.files[index];
     item->label = file->label;
+    enum status status = STATUS_OK;
     snprintf(item->name, sizeof item->name, "%s", file->path);
-    return f->reader ? next_in_stream(f, index, item) : f->file >= 0 ? folder_next_in_file(f, file, item) :
-           next_on_disk(f, file, item);
+    if (file->fault)
+        FAIL(STATUS_DATA, "%s %s", file->path, file->fault);
+    TRY(f->reader ? next_in_stream(f, index, item) : f->file >= 0 ? folder_next_in_file(f, file, item) :
+        next_on_disk(f, file, item));
+fail:
+    return status;
 }
 
 enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
@@ -284,27 +287,31 @@ uint64_t folder_bytes(const struct pack_source *source, int64_t index)
     return ((const struct folder *)source)->listing.files[index].bytes;
 }
 
-static enum status open_archive(struct folder *f, const char *where, const char *spool)
+static enum status open_archive(struct folder *f, const char *where, const struct folder_options *o)
 {
     enum status status = STATUS_OK;
     struct tar_range range;
-    bool is_tar = false, sorted = true;
+    bool is_tar = false, sorted = true, rooted = *f->root != 0;
+    enum archive_end end;
     TRY(folder_open_tar(f, &range, &is_tar));
     if (is_tar) {
-        TRY(tar_list(&range, add_member, f));
-        TRY(listing_complete(&f->listing, where, *f->root != 0));
+        TRY(tar_list(&range, add_member, f, &end));
+        archive_say_end(f->path, end);
+        TRY(listing_complete(&f->listing, where, rooted, o->classes));
         return STATUS_OK;
     }
     close(f->file);
     f->file = -1;
     TRY(list_archive(f));
-    TRY(listing_complete(&f->listing, where, *f->root != 0));
+    TRY(listing_complete(&f->listing, where, rooted, o->classes));
     for (int64_t i = 0; i < f->listing.count; i++)
         sorted &= f->listing.files[i].order == i;
-    if (sorted)
+    if (!sorted && !o->spool)
+        listing_sort(&f->listing, true);
+    if (sorted || !o->spool)
         TRY(archive_reader_open(&f->reader, f->path));
     else
-        TRY(fill_spool(f, spool));
+        TRY(fill_spool(f, o->spool));
 fail:
     return status;
 }
@@ -331,28 +338,31 @@ enum status folder_complete(struct folder *f)
     enum status status = STATUS_OK;
     f->source = (struct pack_source){ .read = folder_read, .decode = folder_decode, .bytes = folder_bytes,
                                       .parallel = !f->reader, .is_files = true, .total = f->listing.count,
-                                      .classes = f->listing.class_count, .names = f->listing.classes };
+                                      .classes = f->listing.classes.count, .names = f->listing.classes.names,
+                                      .others = f->listing.others, .other_count = f->listing.other_count };
     TRY(listing_fingerprint(&f->listing, &f->source.fingerprint));
 fail:
     return status;
 }
 
-enum status folder_open(struct folder **out, const char *path, const char *root, const char *spool)
+enum status folder_open(struct folder **out, const char *path, const struct folder_options *o)
 {
     enum status status = STATUS_OK;
     char where[PATH_MAX];
     struct folder *f = NULL;
     TRY(folder_create(&f, path));
-    f->root = archive_plain_name(root ? root : "");
+    if (o->root && !strncmp(o->root, "..", 2) && (!o->root[2] || o->root[2] == '/'))
+        FAIL(STATUS_USAGE, "--root %s: must name a folder inside %s", o->root, path);
+    f->root = archive_plain_name(o->root ? o->root : "");
     if (!f->root)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     if (snprintf(where, sizeof where, "%s%s%s", path, *f->root ? "/" : "", f->root) >= PATH_MAX)
         FAIL(STATUS_IO, "%s: name too long", path);
     if (file_is_folder(path)) {
         TRY(list_disk(&f->listing, where, "", 0));
-        TRY(listing_complete(&f->listing, where, *f->root != 0));
+        TRY(listing_complete(&f->listing, where, *f->root != 0, o->classes));
     } else {
-        TRY(open_archive(f, where, spool));
+        TRY(open_archive(f, where, o));
     }
     TRY(folder_complete(f));
     *out = f;
@@ -360,6 +370,11 @@ enum status folder_open(struct folder **out, const char *path, const char *root,
 fail:
     folder_close(f);
     return status;
+}
+
+const struct class_names *folder_classes(const struct folder *f)
+{
+    return &f->listing.classes;
 }
 
 struct pack_source *folder_source(struct folder *f)

@@ -2,13 +2,22 @@
 #ifndef CSC_DATA_FOLDER_H
 #define CSC_DATA_FOLDER_H
 
+#include "data/class_names.h"
 #include "data/pack.h"
 
 struct folder;
 
-/* root: the folder inside `path` that holds the class folders, NULL for path itself. A compressed archive whose
- * members are not in sorted order is unpacked into one unnamed file in `spool`, a folder. STATUS_IO, STATUS_DATA. */
-enum status folder_open(struct folder **folder, const char *path, const char *root, const char *spool);
+struct folder_options {
+    const char *root; /* the folder inside `path` that holds the class folders; NULL: path itself */
+    /* A folder: a compressed archive whose members are not in sorted order is unpacked into one unnamed file there.
+     * NULL: its images come in the archive's order. */
+    const char *spool;
+    const struct class_names *classes; /* the dataset's; NULL: those that are found */
+};
+
+/* STATUS_IO, STATUS_DATA; STATUS_USAGE for an image whose class is not among the given ones. */
+enum status folder_open(struct folder **folder, const char *path, const struct folder_options *options);
+const struct class_names *folder_classes(const struct folder *folder);
 struct pack_source *folder_source(struct folder *folder); /* belongs to folder */
 void folder_close(struct folder *folder);
 

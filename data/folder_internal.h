@@ -23,6 +23,9 @@ enum status folder_create(struct folder **folder, const char *path);
 enum status folder_open_tar(struct folder *folder, struct tar_range *range, bool *is_tar);
 enum status folder_next_in_file(const struct folder *folder, const struct listed *file, struct pack_item *item);
 
+/* Why a member cannot be packed, as far as its header tells; NULL: nothing. */
+const char *folder_member_fault(const struct member *member);
+
 /* Makes the source, once the listing is complete. */
 enum status folder_complete(struct folder *folder);
 

@@ -21,6 +21,8 @@ struct listing_tars {
     const char *class;
     int classes;
     int64_t others; /* members that are no tars */
+    int unended;    /* tars without an end-of-archive mark, and the last of them */
+    char last_unended[LIMIT_NAME + 1];
 };
 
 static enum status open_tar(struct folder *f, struct tar_range *range)
@@ -45,11 +47,9 @@ static enum status add_image(void *context, const struct member *member, uint64_
     const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
     if (member->kind == MEMBER_FOLDER || !listing_wants(name))
         return STATUS_OK;
-    if (member->kind == MEMBER_OTHER)
-        FAIL(STATUS_DATA, "%s: %s.tar: %s is a link", t->folder->path, t->class, member->name);
     if (snprintf(path, sizeof path, "%s/%s", t->class, name) >= PATH_MAX)
         FAIL(STATUS_DATA, "%s: %s.tar: name too long", t->folder->path, t->class);
-    TRY(listing_add_file(&t->folder->listing, path, offset, (uint64_t)member->bytes));
+    TRY(listing_add_file(&t->folder->listing, path, offset, (uint64_t)member->bytes, folder_member_fault(member)));
 fail:
     return status;
 }
@@ -62,6 +62,7 @@ static enum status add_class_tar(void *context, const struct member *member, uin
     char class[LIMIT_NAME + 1], where[PATH_MAX];
     const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
     size_t length = strlen(name);
+    enum archive_end end;
     if (member->kind == MEMBER_FOLDER)
         return STATUS_OK;
     if (member->kind != MEMBER_FILE || length < 5 || strcasecmp(name + length - 4, ".tar") || !listing_wants(name)) {
@@ -76,31 +77,38 @@ static enum status add_class_tar(void *context, const struct member *member, uin
     struct tar_range inner = { where, t->folder->file, NULL, offset, (uint64_t)member->bytes };
     t->class = class;
     TRY(listing_add_folder(&t->folder->listing, class));
-    TRY(tar_list(&inner, add_image, t));
+    TRY(tar_list(&inner, add_image, t, &end));
+    if (end != ARCHIVE_END_GOOD && ++t->unended)
+        strcpy(t->last_unended, class);
     t->classes++;
     pack_progress_step(&t->progress, t->folder->listing.count, 0);
 fail:
     return status;
 }
 
-enum status imagenet_open_train(struct folder **out, const char *path)
+enum status imagenet_open_train(struct folder **out, const char *path, const struct class_names *given)
 {
     enum status status = STATUS_OK;
     struct tar_range range;
     struct folder *f = NULL;
     struct listing_tars t = { .class = NULL };
+    enum archive_end end;
     TRY(folder_create(&f, path));
     TRY(open_tar(f, &range));
     t.folder = f;
     pack_progress_start(&t.progress, "listing the training archive", 0);
-    status = tar_list(&range, add_class_tar, &t);
+    status = tar_list(&range, add_class_tar, &t, &end);
     pack_progress_end(&t.progress);
     TRY(status);
+    archive_say_end(path, end);
+    if (t.unended)
+        log_warn("%s: %d of its tars, such as %s.tar, do not end in an end-of-archive mark; they may have been cut off",
+                 path, t.unended, t.last_unended);
     if (!t.classes)
         FAIL(STATUS_DATA, "%s: holds no .tar for any class: not ImageNet's training archive", path);
     if (t.others)
         log_warn("%s: %lld members are no tars and are left out", path, (long long)t.others);
-    TRY(listing_complete(&f->listing, path, true));
+    TRY(listing_complete(&f->listing, path, true, given));
     TRY(folder_complete(f));
     *out = f;
     return STATUS_OK;
@@ -117,40 +125,57 @@ static enum status add_val_image(void *context, const struct member *member, uin
     struct folder *f = context;
     if (member->kind == MEMBER_FOLDER || !listing_wants(member->name))
         return STATUS_OK;
-    if (member->kind == MEMBER_OTHER)
-        FAIL(STATUS_DATA, "%s: %s is a link", f->path, member->name);
-    TRY(listing_add_entry(&f->listing, member->name, offset, (uint64_t)member->bytes));
+    TRY(listing_add_entry(&f->listing, member->name, offset, (uint64_t)member->bytes, folder_member_fault(member)));
 fail:
     return status;
 }
 
-static int compare_paths(const void *a, const void *b)
+static const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* By the files' names, wherever they lie: the order of a label file's lines. */
+static int compare_images(const void *a, const void *b)
 {
     const struct listed *x = a, *y = b;
-    return strcmp(x->path, y->path);
+    return strcmp(file_name(x->path), file_name(y->path));
 }
 
-static int compare_names(const void *a, const void *b)
+/* Compares the label with the folder that the image lies in: a class's name there must be the label's. */
+static enum status check_folder(const struct folder *f, const struct listed *file, const char *label_path)
 {
-    return strcmp(a, *(char *const *)b);
+    enum status status = STATUS_OK;
+    const struct class_names *c = &f->listing.classes;
+    const char *name = file_name(file->path), *folder = name - (name > file->path);
+    while (folder > file->path && folder[-1] != '/')
+        folder--;
+    int class = name > file->path ? class_names_find(c, folder, (size_t)(name - 1 - folder)) : -1;
+    if (class >= 0 && class != file->label)
+        FAIL(STATUS_DATA, "%s: says that %s is of class '%s', but it lies in the folder of '%s'", label_path,
+             file->path, c->names[file->label], c->names[class]);
+fail:
+    return status;
 }
 
-static enum status label_images(struct folder *f, const struct labels *labels, const char *label_path, int classes,
-                                char *const *names)
+static enum status label_images(struct folder *f, const struct labels *labels, const char *label_path)
 {
     enum status status = STATUS_OK;
     struct listing *l = &f->listing;
     for (int64_t i = 0; i < l->count; i++) {
-        const char *name = labels_find(labels, i, l->files[i].path);
-        if (i && !strcmp(l->files[i - 1].path, l->files[i].path))
-            FAIL(STATUS_DATA, "%s: holds %s twice", f->path, l->files[i].path);
+        struct listed *file = &l->files[i];
+        const char *name = labels_find(labels, i, file->path);
+        if (i && !strcmp(file_name(file[-1].path), file_name(file->path)))
+            FAIL(STATUS_DATA, "%s: holds %s twice, as %s and %s", f->path, file_name(file->path), file[-1].path,
+                 file->path);
         if (!name)
-            FAIL(STATUS_DATA, "%s: has no label for %s", label_path, l->files[i].path);
-        char *const *class = bsearch(name, names, (size_t)classes, sizeof *names, compare_names);
-        if (!class)
-            FAIL(STATUS_DATA, "%s: %s is of class '%s', which the training images do not have", label_path, l->files[i].path,
+            FAIL(STATUS_DATA, "%s: has no label for %s", label_path, file->path);
+        file->label = class_names_find(&l->classes, name, strlen(name));
+        if (file->label < 0)
+            FAIL(STATUS_DATA, "%s: %s is of class '%s', which the training images do not have", label_path, file->path,
                  name);
-        l->files[i].label = (int)(class - names);
+        TRY(check_folder(f, file, label_path));
     }
     if (labels->count != l->count && !labels->by_image)
         FAIL(STATUS_DATA, "%s: %lld labels for %lld images", label_path, (long long)labels->count, (long long)l->count);
@@ -168,7 +193,8 @@ static enum status read_labels(struct labels *labels, const char *path, const ch
     TRY(file_read(path, LIMIT_LABELS, &text, &bytes));
     if (synset_path)
         TRY(file_read(synset_path, LIMIT_LABELS, &synsets, &synset_bytes));
-    TRY(labels_parse(labels, text, bytes, synsets, synset_bytes, path));
+    TRY(labels_parse(labels, (struct label_file){ path, text, bytes },
+                     (struct label_file){ synset_path, synsets, synset_bytes }));
 fail:
     free(text);
     free(synsets);
@@ -176,22 +202,25 @@ fail:
 }
 
 enum status imagenet_open_val(struct folder **out, const char *path, const char *label_path, const char *synsets,
-                              int classes, char *const *names)
+                              const struct class_names *classes)
 {
     enum status status = STATUS_OK;
     struct tar_range range;
     struct folder *f = NULL;
     struct labels labels = { .text = NULL };
+    enum archive_end end;
     TRY(read_labels(&labels, label_path, synsets));
     TRY(folder_create(&f, path));
     TRY(open_tar(f, &range));
-    TRY(tar_list(&range, add_val_image, f));
+    TRY(tar_list(&range, add_val_image, f, &end));
+    archive_say_end(path, end);
+    listing_say_others(&f->listing, path);
     if (!f->listing.count)
         FAIL(STATUS_DATA, "%s: holds no images", path);
-    qsort(f->listing.files, (size_t)f->listing.count, sizeof *f->listing.files, compare_paths);
-    TRY(label_images(f, &labels, label_path, classes, names));
-    for (int i = 0; i < classes; i++)
-        TRY(listing_add_folder(&f->listing, names[i]));
+    qsort(f->listing.files, (size_t)f->listing.count, sizeof *f->listing.files, compare_images);
+    TRY(class_names_copy(&f->listing.classes, classes));
+    TRY(class_names_sort(&f->listing.classes, path));
+    TRY(label_images(f, &labels, label_path));
     TRY(folder_complete(f));
     *out = f;
     f = NULL;

@@ -3,11 +3,13 @@
  * and the four bytes behind them are compared as they are, so no byte goes unchecked. */
 #include "data/index.h"
 
+#include <errno.h>
 #include <jansson.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -26,6 +28,16 @@ bool codec_parse(const char *name, enum codec *codec)
 {
     *codec = strcmp(name, "jpeg") == 0 ? CODEC_JPEG : CODEC_RGBZ;
     return strcmp(name, codec_name(*codec)) == 0;
+}
+
+bool index_class_name_ok(const char *name)
+{
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
+        if (*c < ' ' || *c == 127 || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)) /* the last: U+0080 to U+009F */
+            return false;
+    json_t *text = json_string(name); /* NULL if it is not UTF-8 */
+    json_decref(text);
+    return text && *name && strlen(name) <= LIMIT_NAME;
 }
 
 static enum status check_hash(struct index *index, const char *text, size_t bytes, const char *name)
@@ -206,12 +218,18 @@ enum status index_read(struct index *index, const char *directory)
     char path[PATH_MAX], *text = NULL;
     size_t bytes;
     *index = (struct index){ 0 };
-    if (!file_is_folder(directory))
-        FAIL(STATUS_IO, "%s: no such dataset (not a folder)", directory);
-    if (snprintf(path, sizeof path, "%s/index.json", directory) >= PATH_MAX - 16)
+    if (snprintf(path, sizeof path, "%s/train/index.json", directory) >= PATH_MAX - 16)
         FAIL(STATUS_IO, "%s: name too long", directory);
-    if (!file_exists(path))
-        FAIL(STATUS_IO, "%s: no index.json here: not a dataset, or its packing was interrupted", directory);
+    const char *hint = file_exists(path) ? "; its folders train and val may be datasets" : "";
+    snprintf(path, sizeof path, "%s/index.json", directory);
+    if (access(path, F_OK) != 0) {
+        int reason = errno;
+        if (reason == ENOENT && file_is_folder(directory))
+            FAIL(STATUS_IO, "%s: no index.json here: not a dataset, or its packing was interrupted%s", directory, hint);
+        if (reason == ENOENT || reason == ENOTDIR)
+            FAIL(STATUS_IO, "%s: no such dataset (not a folder)", directory);
+        FAIL(STATUS_IO, "%s: %s", path, strerror(reason));
+    }
     TRY(file_read(path, LIMIT_INDEX_BYTES, &text, &bytes));
     TRY(index_parse(index, text, bytes, path));
 fail:

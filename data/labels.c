@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "data/text.h"
+
 enum { WORD_MOST = 255, NUMBER_MOST = 100000, LINE_LIMIT = 100000000 };
 
 static bool is_number(const char *word)
@@ -14,10 +16,10 @@ static bool is_number(const char *word)
 /* The next word of *line, ended by a 0 byte; NULL at the line's end. */
 static char *take_word(char **line)
 {
-    char *word = *line + strspn(*line, " \t,\r");
+    char *word = *line + strspn(*line, " \t,\r\"");
     if (!*word)
         return NULL;
-    char *end = word + strcspn(word, " \t,\r");
+    char *end = word + strcspn(word, " \t,\r\"");
     *line = *end ? end + 1 : end;
     *end = 0;
     return word;
@@ -32,31 +34,19 @@ static char *take_line(char **text, int64_t *number)
         if (end)
             *end = 0;
         ++*number;
-        if (line[strspn(line, " \t,\r")])
+        if (line[strspn(line, " \t,\r\"")])
             return line;
     }
     return NULL;
 }
 
-static void cut_ending(char *image)
+/* An image's name without folders; its ending is cut off. */
+static char *plain_image(char *image)
 {
-    char *slash = strrchr(image, '/');
-    char *dot = strrchr(slash ? slash : image, '.');
+    char *slash = strrchr(image, '/'), *name = slash ? slash + 1 : image, *dot = strrchr(name, '.');
     if (dot)
         *dot = 0;
-}
-
-static enum status copy_text(char **copy, const char *text, size_t bytes, const char *name)
-{
-    enum status status = STATUS_OK;
-    *copy = NULL;
-    if (memchr(text, 0, bytes))
-        FAIL(STATUS_DATA, "%s: holds a 0 byte: not a text file", name);
-    *copy = strndup(text, bytes);
-    if (!*copy)
-        FAIL(STATUS_NOMEM, "%s: out of memory", name);
-fail:
-    return status;
+    return name;
 }
 
 static enum status add_line(struct labels *l, size_t *capacity, struct label_line line, const char *name)
@@ -93,7 +83,7 @@ static enum status parse_lines(struct labels *l, const char *name)
             FAIL(STATUS_DATA, "%s:%lld: %s, unlike the lines before", name, (long long)number,
                  second ? "more than one word" : "one word");
         if (second)
-            cut_ending(first);
+            first = plain_image(first);
         TRY(add_line(l, &capacity, (struct label_line){ second ? first : NULL, second ? second : first }, name));
     }
     if (!l->count)
@@ -103,7 +93,7 @@ fail:
 }
 
 /* names[number] from a synset file's text, which is cut into words. */
-static enum status parse_synsets(char **names, char *text)
+static enum status parse_synsets(char **names, char *text, const char *name)
 {
     enum status status = STATUS_OK;
     int64_t line_number = 0;
@@ -112,7 +102,7 @@ static enum status parse_synsets(char **names, char *text)
         bool forward = is_number(first);
         char *number = forward ? first : second, *word = forward ? second : first;
         if (!number || !word || !is_number(number) || atoi(number) >= NUMBER_MOST || names[atoi(number)])
-            FAIL(STATUS_DATA, "synset file, line %lld: not a number and a name, or a number for the second time",
+            FAIL(STATUS_DATA, "%s:%lld: not a number and a name, or a number for the second time", name,
                  (long long)line_number);
         names[atoi(number)] = word;
     }
@@ -121,22 +111,23 @@ fail:
 }
 
 /* Replaces the numbers by names. */
-static enum status translate(struct labels *l, const char *synsets, size_t bytes, const char *name)
+static enum status translate(struct labels *l, struct label_file synsets, const char *name)
 {
     enum status status = STATUS_OK;
     char *copy = NULL, **names = NULL;
-    if (!synsets)
+    if (!synsets.text)
         FAIL(STATUS_DATA, "%s: holds ILSVRC's numbers, which are not in the order of the names: give their list with --synsets, or "
              "a label file with names such as n01751748", name);
     names = calloc(NUMBER_MOST, sizeof *names);
     if (!names)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
-    TRY(copy_text(&copy, synsets, bytes, "synset file"));
-    TRY(parse_synsets(names, copy));
+    TRY(text_copy(&copy, synsets.text, synsets.bytes, synsets.name));
+    TRY(parse_synsets(names, copy, synsets.name));
     for (int64_t i = 0; i < l->count; i++) {
         char *number = l->lines[i].name;
         if (!is_number(number) || atoi(number) >= NUMBER_MOST || !names[atoi(number)])
-            FAIL(STATUS_DATA, "%s: label %lld is '%s', which the synset file does not have", name, (long long)i + 1, number);
+            FAIL(STATUS_DATA, "%s: label %lld is '%s', which %s does not have", name, (long long)i + 1, number,
+                 synsets.name);
         l->lines[i].name = names[atoi(number)];
     }
     l->synsets = copy;
@@ -153,15 +144,15 @@ static int compare_lines(const void *a, const void *b)
     return strcmp(x->image, y->image);
 }
 
-enum status labels_parse(struct labels *l, const char *text, size_t bytes, const char *synsets, size_t synset_bytes,
-                         const char *name)
+enum status labels_parse(struct labels *l, struct label_file file, struct label_file synsets)
 {
     enum status status = STATUS_OK;
+    const char *name = file.name;
     *l = (struct labels){ .text = NULL };
-    TRY(copy_text(&l->text, text, bytes, name));
+    TRY(text_copy(&l->text, file.text, file.bytes, name));
     TRY(parse_lines(l, name));
     if (is_number(l->lines[0].name))
-        TRY(translate(l, synsets, synset_bytes, name));
+        TRY(translate(l, synsets, name));
     if (!l->by_image)
         return STATUS_OK;
     qsort(l->lines, (size_t)l->count, sizeof *l->lines, compare_lines);
@@ -184,8 +175,7 @@ const char *labels_find(const struct labels *l, int64_t index, const char *image
     if (strlen(image) > WORD_MOST)
         return NULL;
     strcpy(stem, image);
-    cut_ending(stem);
-    struct label_line key = { stem, NULL };
+    struct label_line key = { plain_image(stem), NULL };
     const struct label_line *found = bsearch(&key, l->lines, (size_t)l->count, sizeof *l->lines, compare_lines);
     return found ? found->name : NULL;
 }

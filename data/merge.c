@@ -140,7 +140,7 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
     while (journal_next(journal, p->journal_bytes, &record)) {
         if (record.type != RECORD_BATCH)
             continue;
-        TRY(batch_parse(&batch, record.payload, record.bytes, p->dataset->index.classes));
+        TRY(batch_parse(&batch, record.payload, record.bytes, w->index.classes));
         if (batch.next <= w->next) { /* taken up */
             pass_blocks(p, &batch, &cursor);
         } else {
@@ -181,6 +181,7 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     for (int i = 0; i < count && !w.complete; i++)
         TRY(copy_part(&parts[i], &w, &progress));
     r->skipped = w.skipped;
+    r->others = w.others;
     memcpy(r->notes, w.notes, sizeof r->notes);
     r->bytes = w.bytes;
     r->raw_bytes = w.raw_bytes;

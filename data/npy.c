@@ -3,12 +3,13 @@
 #include "data/npy.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "base/file.h"
 
 enum { ELEMENTS_BITS = 48, SEEN_DESCR = 1, SEEN_ORDER = 2, SEEN_SHAPE = 4, SEEN_ALL = 7 };
 
@@ -177,14 +178,13 @@ enum status npy_open(struct npy *npy, const char *path)
 {
     enum status status = STATUS_OK;
     struct stat info;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int file = -1;
     size_t head = NPY_HEADER_MOST + 12;
     char *data = malloc(head);
     *npy = (struct npy){ .file = -1 };
     if (!data)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    if (file < 0 || fstat(file, &info) != 0)
-        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    TRY(file_open(path, &file, &info));
     head = (uint64_t)info.st_size < head ? (size_t)info.st_size : head;
     TRY(read_at(file, path, data, head, 0));
     TRY(npy_parse(npy, path, data, head, (uint64_t)info.st_size));

@@ -16,7 +16,10 @@
 #include "data/pack_job.h"
 #include "data/pack_progress.h"
 
-enum { WARNINGS = 20 }; /* bad samples told one by one; the report has all */
+enum {
+    WARNINGS = 20,       /* bad samples told one by one; the report has all */
+    MOST_OTHERS = 100000 /* in a batch, which must fit into a record of the journal */
+};
 
 struct packer {
     struct pack_source *source;
@@ -88,8 +91,8 @@ static enum status check_job(struct packer *p, const struct job *job)
         const struct status_record *bad = &job->bad[i];
         if (bad->code == STATUS_OK || (job->may_skip[i] && p->options.skip_bad))
             continue;
-        if (job->may_skip[i])
-            FAIL(bad->code, "%s (--bad skip leaves such images out)", bad->message);
+        if (job->may_skip[i] && p->source->is_files)
+            FAIL(bad->code, "%s (--bad skip leaves such images out and goes on from here)", bad->message);
         return status_restore(bad);
     }
     if (job->failure.code != STATUS_OK)
@@ -98,18 +101,42 @@ fail:
     return status;
 }
 
+/* The job's samples behind its share of the source's other files, so that journal and report have these too, whatever
+ * the packing is interrupted by or divided into. The caller frees them. */
+static enum status gather(const struct packer *p, const struct job *job, struct batch *batch)
+{
+    enum status status = STATUS_OK;
+    double share = (double)p->source->other_count / (double)p->source->total;
+    int64_t first = (int64_t)(share * (double)job->first), end = (int64_t)(share * (double)batch->next);
+    if (batch->next == p->source->total)
+        end = p->source->other_count;
+    end = end - first > MOST_OTHERS ? first + MOST_OTHERS : end;
+    batch->samples = calloc((size_t)(end - first + job->count), sizeof *batch->samples);
+    if (!batch->samples)
+        FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)(end - first));
+    for (batch->count = 0; batch->count < end - first; batch->count++)
+        batch->samples[batch->count] = (struct batch_sample){ .name = p->source->others[first + batch->count],
+                                                              .reason = PACK_OTHER };
+    memcpy(batch->samples + batch->count, job->samples, (size_t)job->count * sizeof *job->samples);
+    batch->count += job->count;
+fail:
+    return status;
+}
+
 /* Tells of the job's bad samples, writes its blocks. */
 static enum status commit_job(struct packer *p, struct job *job)
 {
     enum status status = STATUS_OK;
-    struct batch batch = { job->first + job->count, job->count, job->frame_count, job->samples, job->frame };
+    struct batch batch = { job->first + job->count, 0, job->frame_count, NULL, job->frame };
     TRY(check_job(p, job));
+    TRY(gather(p, job, &batch));
     TRY(dataset_writer_add(&p->writer, &batch, job->frames));
     for (int i = 0; i < job->count; i++)
         if (job->bad[i].code != STATUS_OK && ++p->told <= WARNINGS)
             log_warn("left out: %s", job->bad[i].message);
     pack_progress_step(&p->progress, batch.next - p->first, p->writer.bytes);
 fail:
+    free(batch.samples);
     return status;
 }
 
@@ -256,6 +283,7 @@ static void fill_report(struct packer *p)
     struct pack_report *r = p->report;
     const struct dataset_writer *w = &p->writer;
     r->skipped = w->skipped;
+    r->others = w->others;
     r->samples = 0;
     for (int c = 0; c < w->index.classes; c++)
         r->samples += w->index.counts[c];

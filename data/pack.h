@@ -19,6 +19,9 @@ enum pack_note {
 };
 const char *pack_note_text(enum pack_note note); /* "grey" */
 
+/* The reason in the report for a file beside the samples. */
+#define PACK_OTHER "not named as an image"
+
 /* A sample as its source gives it; buffers are kept and reused. */
 struct pack_item {
     int label;
@@ -44,6 +47,8 @@ struct pack_source {
     uint64_t fingerprint; /* of the samples' names, sizes and labels, in order */
     int classes;
     char **names;
+    char **others;        /* (other_count): files beside the samples that are not packed, for the report */
+    int64_t other_count;
 };
 
 enum resize_side { RESIZE_NONE, RESIZE_SHORT, RESIZE_LONGEST };
@@ -62,7 +67,8 @@ struct pack_options {
 };
 
 struct pack_report {
-    int64_t samples, skipped, resumed_at; /* resumed_at: samples of the source that were in before */
+    int64_t samples, skipped, others;
+    int64_t resumed_at; /* samples of the source that were in before */
     int64_t notes[NOTES];
     uint64_t bytes, raw_bytes;
     double seconds;

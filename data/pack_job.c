@@ -12,14 +12,6 @@
 
 enum { JOB_BYTES = 256 << 10 }; /* encoded; a job ends when it has more */
 
-/* Messages and report lines must not steer a terminal. */
-static void make_plain(char *text)
-{
-    for (unsigned char *c = (unsigned char *)text; *c; c++)
-        if (*c < ' ' || *c == 127)
-            *c = '?';
-}
-
 /* Up to the end of the group, or until they are many bytes. */
 int job_length(const struct pack_source *source, int64_t first, int64_t end)
 {
@@ -37,11 +29,9 @@ void job_read(struct job *job, int i, struct pack_source *source, struct pack_it
     item->index = job->first + i;
     item->absent = false;
     enum status status = source->read(source, job->first + i, item);
-    make_plain(item->name);
     if (status == STATUS_OK)
         return;
     status_save(&job->bad[i]);
-    make_plain(job->bad[i].message);
     job->may_skip[i] = status == STATUS_DATA || item->absent;
 }
 
@@ -138,8 +128,7 @@ static enum status process_item(struct job *job, int i, struct pack_item *item, 
 fail:
     if (status != STATUS_OK) {
         status_save(&job->bad[i]);
-        make_plain(job->bad[i].message);
-        job->may_skip[i] = status == STATUS_DATA;
+            job->may_skip[i] = status == STATUS_DATA;
         s->notes = 0;
     }
     return status;

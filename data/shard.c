@@ -11,6 +11,7 @@
 #include <zstd.h>
 
 #include "base/clock.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/local_cache.h"
@@ -130,13 +131,7 @@ enum status shard_open(struct shard *shard, const char *path)
     shard->path = strdup(path);
     if (!shard->path)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    shard->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (shard->fd < 0 && errno == EMFILE)
-        FAIL(STATUS_IO, "%s: too many open files; raise the limit with ulimit -n", path);
-    if (shard->fd < 0 || fstat(shard->fd, &info) != 0)
-        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        FAIL(STATUS_IO, "%s: not a regular file", path);
+    TRY(file_open(path, &shard->fd, &info));
     shard->bytes = (uint64_t)info.st_size;
     TRY(read_table(shard));
     return STATUS_OK;

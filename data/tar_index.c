@@ -1,7 +1,8 @@
 /* tar_index.c - walks the 512-byte headers of a tar archive; nothing is believed before the header's checksum is
  * right and the member lies inside the archive.
  * header: name 100, mode 8, ids 16, size 12 (at 124, octal or base 256), time 12, checksum 8 (at 148), type 1 (at 156),
- * link 100, magic 6 (at 257), ..., prefix 155 (at 345). */
+ * link 100, magic 6 (at 257), ..., prefix 155 (at 345). A GNU sparse file ('S') has at 482 whether blocks with more of
+ * its map follow, which have that at 504. */
 #include "data/tar_index.h"
 
 #include <errno.h>
@@ -12,7 +13,7 @@
 
 #include "data/image.h"
 
-enum { UNIT = 512, NAME_MOST = 4096, EXTENSION_MOST = 1 << 20 };
+enum { UNIT = 512, NAME_MOST = 4096, EXTENSION_MOST = 1 << 20, PADDING_MOST = 1 << 20 };
 
 struct walk {
     const struct tar_range *range;
@@ -21,7 +22,7 @@ struct walk {
     size_t capacity;
     char *name;             /* of the next member if an extension names it */
     uint64_t size;          /* likewise */
-    bool sized;
+    bool sized, sparse;     /* likewise: it is stored as a sparse file */
 };
 
 static enum status read_range(const struct tar_range *r, uint64_t at, void *out, size_t bytes)
@@ -117,7 +118,31 @@ static char *header_name(const uint8_t *header)
     return strdup(text);
 }
 
-/* "path" and "size" of a pax record: lines of "LENGTH KEY=VALUE\n". */
+/* Takes the value of a pax key, which a newline follows. */
+static enum status take_pax(struct walk *w, const char *key, const char *stop)
+{
+    enum status status = STATUS_OK;
+    static const char sparse_name[] = "GNU.sparse.name=";
+    size_t name = !strncmp(key, "path=", 5) && !w->sparse ? 5 : !strncmp(key, sparse_name, 16) ? 16 : 0;
+    w->sparse |= !strncmp(key, "GNU.sparse.", 11);
+    if (name && stop - key > (ptrdiff_t)name) {
+        free(w->name);
+        w->name = strndup(key + name, (size_t)(stop - key) - name);
+        if (!w->name)
+            FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
+    } else if (stop - key > 5 && !strncmp(key, "size=", 5)) {
+        char *rest;
+        errno = 0;
+        w->size = strtoull(key + 5, &rest, 10);
+        w->sized = true;
+        if (errno || rest != stop || key[5] == '-')
+            FAIL(STATUS_DATA, "%s: a pax record with a size that is none", w->range->name);
+    }
+fail:
+    return status;
+}
+
+/* A pax record: lines of "LENGTH KEY=VALUE\n". */
 static enum status parse_pax(struct walk *w, size_t bytes)
 {
     enum status status = STATUS_OK;
@@ -128,22 +153,7 @@ static enum status parse_pax(struct walk *w, size_t bytes)
         if (rest == text || *rest != ' ' || length <= (size_t)(rest - text) + 1 || length > (size_t)(end - text) ||
             text[length - 1] != '\n')
             FAIL(STATUS_DATA, "%s: a damaged pax record", w->range->name);
-        const char *key = rest + 1, *stop = text + length - 1;
-        if (stop - key > 5 && !strncmp(key, "path=", 5)) {
-            free(w->name);
-            w->name = strndup(key + 5, (size_t)(stop - key) - 5);
-            if (!w->name)
-                FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
-        } else if (stop - key > 5 && !strncmp(key, "size=", 5)) {
-            errno = 0;
-            w->size = strtoull(key + 5, &rest, 10);
-            w->sized = true;
-            if (errno || rest != stop || key[5] == '-')
-                FAIL(STATUS_DATA, "%s: a pax record with a size that is none", w->range->name);
-        } else if (!strncmp(key, "GNU.sparse.", 11)) {
-            FAIL(STATUS_DATA, "%s: holds sparse files, which are not read here; unpack it and pack the folder",
-                 w->range->name);
-        }
+        TRY(take_pax(w, rest + 1, text + length - 1));
         text += length;
     }
 fail:
@@ -171,6 +181,16 @@ fail:
     return status;
 }
 
+static enum member_kind kind_of(char type, bool slash, bool sparse)
+{
+    bool file = type == '0' || type == 0 || type == '7';
+    if (type == '5' || type == 'D' || (file && slash)) /* D: a folder in an incremental backup, with a list of files */
+        return MEMBER_FOLDER;
+    if (type == 'S' || sparse)
+        return MEMBER_SPARSE;
+    return file ? MEMBER_FILE : type == '1' || type == '2' ? MEMBER_LINK : MEMBER_OTHER;
+}
+
 static enum status visit_member(struct walk *w, const uint8_t *header, uint64_t bytes, tar_visit *visit, void *context)
 {
     enum status status = STATUS_OK;
@@ -182,15 +202,27 @@ static enum status visit_member(struct walk *w, const uint8_t *header, uint64_t 
     size_t length = strlen(name);
     if (length > NAME_MOST)
         FAIL(STATUS_DATA, "%s: a name of %zu bytes", w->range->name, length);
-    bool file = type == '0' || type == 0 || type == '7', folder = type == '5' || (file && length && name[length - 1] == '/');
     plain = archive_plain_name(name);
     if (!plain)
         FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
-    struct member member = { plain, folder ? MEMBER_FOLDER : file ? MEMBER_FILE : MEMBER_OTHER, (int64_t)bytes };
+    struct member member = { plain, kind_of(type, length && name[length - 1] == '/', w->sparse), (int64_t)bytes };
     TRY(visit(context, &member, w->range->offset + w->at + UNIT));
 fail:
     free(name);
     free(plain);
+    return status;
+}
+
+/* Passes over the blocks with more of a sparse file's map. */
+static enum status pass_map(struct walk *w, const uint8_t *header)
+{
+    enum status status = STATUS_OK;
+    uint8_t block[UNIT];
+    for (bool more = header[482] != 0; more; more = block[504] != 0) {
+        w->at += UNIT;
+        TRY(read_range(w->range, w->at, block, UNIT));
+    }
+fail:
     return status;
 }
 
@@ -207,21 +239,42 @@ static enum status step(struct walk *w, const uint8_t *header, tar_visit *visit,
         bytes = w->size;
     if (type >= '1' && type <= '6')
         bytes = 0; /* links state the size of what they point to */
+    if (type == 'S')
+        TRY(pass_map(w, header));
     if (bytes > w->range->bytes - w->at - UNIT)
         FAIL(STATUS_DATA, "%s: truncated: a member of %llu bytes at byte %llu of %llu", w->range->name,
              (unsigned long long)bytes, (unsigned long long)w->at, (unsigned long long)w->range->bytes);
     if (extension) {
         TRY(take_extension(w, type, bytes));
     } else {
-        TRY(visit_member(w, header, bytes, visit, context));
-        w->sized = false;
+        if (type != 'V') /* the archive's label */
+            TRY(visit_member(w, header, bytes, visit, context));
+        w->sized = w->sparse = false;
     }
     w->at += UNIT + (bytes + UNIT - 1) / UNIT * UNIT;
 fail:
     return status;
 }
 
-enum status tar_list(const struct tar_range *range, tar_visit *visit, void *context)
+/* What stands at the walk's end: zeros, to a whole record, should be all that follows. */
+static enum status find_end(const struct walk *w, enum archive_end *end)
+{
+    enum status status = STATUS_OK;
+    const struct tar_range *range = w->range;
+    uint8_t block[UNIT];
+    *end = w->at < range->bytes ? ARCHIVE_END_GOOD : ARCHIVE_END_MISSING;
+    for (uint64_t at = w->at; at < range->bytes && range->bytes - at >= UNIT && at - w->at < PADDING_MOST; at += UNIT) {
+        TRY(read_range(range, at, block, UNIT));
+        if (!all_zero(block)) {
+            *end = ARCHIVE_END_EARLY;
+            break;
+        }
+    }
+fail:
+    return status;
+}
+
+enum status tar_list(const struct tar_range *range, tar_visit *visit, void *context, enum archive_end *end)
 {
     enum status status = STATUS_OK;
     struct walk w = { .range = range };
@@ -232,6 +285,7 @@ enum status tar_list(const struct tar_range *range, tar_visit *visit, void *cont
             break;
         TRY(step(&w, header, visit, context));
     }
+    TRY(find_end(&w, end));
 fail:
     free(w.extension);
     free(w.name);

@@ -23,7 +23,8 @@ typedef enum status tar_visit(void *context, const struct member *member, uint64
 /* Whether the range begins with a tar header. STATUS_IO. */
 enum status tar_recognise(const struct tar_range *range, bool *is_tar);
 
-/* Visits all members in order. STATUS_DATA if the archive is damaged or ends inside a member, STATUS_IO. */
-enum status tar_list(const struct tar_range *range, tar_visit *visit, void *context);
+/* Visits all members in order; *end is how the archive ends. STATUS_DATA if it is damaged or ends inside a member,
+ * STATUS_IO. */
+enum status tar_list(const struct tar_range *range, tar_visit *visit, void *context, enum archive_end *end);
 
 #endif

@@ -17,7 +17,7 @@
 enum flag {
     FLAG_HELP = 256, FLAG_FORCE, FLAG_WORKERS, FLAG_BAD, FLAG_RESIZE, FLAG_ROOT, FLAG_IMAGES, FLAG_CLASSES,
     FLAG_SIZE, FLAG_NOISE, FLAG_SEED, FLAG_DEEP, FLAG_JSON, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB, FLAG_SYNSETS,
-    FLAG_ESTIMATE, FLAG_FROM, FLAG_DROP,
+    FLAG_ESTIMATE, FLAG_FROM, FLAG_DROP, FLAG_CLASS_LIST,
 };
 
 static const struct option long_options[] = {
@@ -49,6 +49,8 @@ struct subcommand {
     "  --force               replace the dataset, or another packing's beginning, that OUT holds\n" \
     "\nAn interrupted packing goes on when the same command is given again.\n"
 #define IMAGE_OPTIONS                                                                             \
+    "  --classes FILE|DATASET  the classes and their order: a name a line, or a packed dataset's;\n"      \
+    "                        some may have no images; an image of another class is refused\n"        \
     "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz);\n" \
     "                        WebP and what is made smaller become JPEGs of quality 90 then\n" \
     "  --resize short:N      make the short side N pixels, never larger than it is\n"               \
@@ -65,19 +67,22 @@ static const struct subcommand subcommands[] = {
     { "cifar100", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
       "its binary files (train.bin, test.bin), or of cifar-100-binary/, or the .tar.gz.\n\n" PACK_OPTIONS },
-    { "imagefolder", "DIR|TAR OUT", 2, 2, { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE, FLAG_ESTIMATE }, run_imagefolder,
+    { "imagefolder", "DIR|TAR OUT", 2, 2,
+      { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE, FLAG_ESTIMATE, FLAG_CLASS_LIST }, run_imagefolder,
       "Packs a folder of class folders of JPEG, PNG and WebP files, or a .tar, .tar.gz or .tar.zst of one,\n"
-      "into the dataset OUT. Classes are the folders' names, sorted; files are sorted by path. Images\n"
-      "become 8-bit RGB as Pillow's convert(\"RGB\") makes them; OUT/report.tsv lists those that were\n"
-      "something else, and those left out.\n\n"
+      "into the dataset OUT. Classes are the folders' names, sorted by their bytes; files are sorted by\n"
+      "class and path. Files that are not named as images are left out. Images become 8-bit RGB as\n"
+      "Pillow's convert(\"RGB\") makes them; OUT/report.tsv lists those that were something else, and what\n"
+      "was left out.\n\n"
       "  --root NAME           take the class folders inside folder NAME, such as train\n"
       IMAGE_OPTIONS PACK_OPTIONS },
-    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4, { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS, FLAG_ESTIMATE }, run_imagenet,
+    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4,
+      { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS, FLAG_ESTIMATE, FLAG_CLASS_LIST }, run_imagenet,
       "Packs ImageNet's own archives into OUT/train and OUT/val without unpacking them: TRAIN.tar\n"
       "(ILSVRC2012_img_train.tar) holds a tar for each class; VAL.tar holds the validation images.\n"
-      "A line of LABELS is the class (n01751748) of the image in that place when sorted by name, or an\n"
-      "image's name and its class, as in LOC_val_solution.csv. OUT/report.tsv lists the images that\n"
-      "were not 8-bit RGB, and those left out.\n\n"
+      "A line of LABELS is the class (n01751748) of the image in that place when sorted by file name,\n"
+      "or an image's name and its class, as in LOC_val_solution.csv. OUT/train/report.tsv and\n"
+      "OUT/val/report.tsv list the images that were not 8-bit RGB, and what was left out.\n\n"
       "  --synsets FILE        if LABELS has ILSVRC's numbers: lines of number and class, as in\n"
       "                        map_clsloc.txt\n"
       IMAGE_OPTIONS PACK_OPTIONS },
@@ -202,6 +207,7 @@ static enum status parse_flag(struct arguments *a, int flag, const char *name, c
     case FLAG_WORKERS: TRY(parse_integer(name, text, 1, 1024, &value)); a->pack.workers = (int)value; break;
     case FLAG_IMAGES: TRY(parse_integer(name, text, 1, 1LL << 32, &value)); a->synth.images = value; break;
     case FLAG_CLASSES: TRY(parse_integer(name, text, 2, 1000, &value)); a->synth.classes = (int)value; break;
+    case FLAG_CLASS_LIST: a->classes = text; break;
     case FLAG_SIZE: TRY(parse_integer(name, text, 1, 4096, &value)); a->synth.size = (int)value; break;
     case FLAG_SEED: TRY(parse_integer(name, text, 0, LLONG_MAX, &value)); a->synth.seed = (uint64_t)value; break;
     case FLAG_BAD:
@@ -239,9 +245,14 @@ static enum status parse_arguments(struct arguments *a, const struct subcommand 
         }
         if (flag == ':')
             FAIL(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
-        if (flag == '?' || !accepts(s, flag))
+        if (flag == FLAG_CLASSES && !accepts(s, flag)) /* synth takes their number, the others their names */
+            flag = FLAG_CLASS_LIST;
+        if (flag == '?')
             FAIL(STATUS_USAGE, "csc-pack %s has no option %s (csc-pack %s --help lists them)", s->name, argv[optind - 1],
                  s->name);
+        if (!accepts(s, flag))
+            FAIL(STATUS_USAGE, "csc-pack %s has no option --%s (csc-pack %s --help lists them)", s->name,
+                 long_options[index].name, s->name);
         TRY(parse_flag(a, flag, long_options[index].name, optarg));
     }
     a->name = s->name;

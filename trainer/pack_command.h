@@ -16,6 +16,7 @@ struct arguments {
     struct synth_config synth;
     const char *resize;  /* as given, or NULL */
     const char *root, *json, *synsets, *from;
+    const char *classes; /* a list of them, or a dataset */
     bool deep, drop, estimate, help;
 };
 

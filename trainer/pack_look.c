@@ -114,8 +114,8 @@ static void say_info(const char *path, const struct dataset *d)
     if (d->index.width)
         snprintf(size, sizeof size, "%d x %d pixels", d->index.width, d->index.height);
     log_info("%s: %lld images, %s, %d classes", path, (long long)d->index.samples, size, d->index.classes);
-    log_info("  codec rgbz, %d shards, %lld blocks, %.1f MB (decoded %.1f MB)", d->index.shards,
-             (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6, (double)d->raw_bytes / 1e6);
+    log_info("  codec %s, %d shards, %lld blocks, %.1f MB (decoded %.1f MB)", codec_name(d->index.codec),
+             d->index.shards, (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6, (double)d->raw_bytes / 1e6);
     log_info("  made by %s, fingerprint %s", d->index.made_by, d->index.hash);
     for (int i = 0; i < d->index.classes && i < SHOWN; i++)
         log_info("  %5d  %-24s %lld", i, d->index.names[i], (long long)d->index.counts[i]);

@@ -27,6 +27,8 @@ static void say_report(const char *directory, const char *classes, enum codec co
             log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
     if (r->skipped)
         log_info("  %lld images left out", (long long)r->skipped);
+    if (r->others)
+        log_info("  %lld files that are not named as images left out", (long long)r->others);
 }
 
 /* Packs one dataset and says what became of it, or only what would. */
@@ -150,20 +152,39 @@ fail:
     return status;
 }
 
+/* The classes of --classes; *given stays NULL without it. */
+static enum status read_classes(const struct arguments *a, struct class_names *names, const struct class_names **given)
+{
+    enum status status = STATUS_OK;
+    if (!a->classes)
+        return STATUS_OK;
+    TRY(class_names_read(names, a->classes));
+    *given = names;
+fail:
+    return status;
+}
+
 enum status run_imagefolder(const struct arguments *a)
 {
     enum status status = STATUS_OK;
     char made_by[MADE_BY];
+    const char *source = a->operands[0], *out = a->operands[1];
     struct folder *folder = NULL;
+    struct class_names names = { .names = NULL };
+    struct folder_options from = { .root = a->root, .spool = a->estimate ? NULL : out };
     struct pack_options options = a->pack;
     describe(a, "imagefolder", made_by);
     options.made_by = made_by;
     options.keep_journal = a->pack.parts != 0;
-    TRY(dataset_writer_check(a->operands[1], a->pack.force));
-    TRY(folder_open(&folder, a->operands[0], a->root, a->operands[1]));
-    TRY(pack_one(a, folder_source(folder), a->operands[1], &options));
+    if (file_is_inside(out, source, a->root))
+        FAIL(STATUS_USAGE, "%s: lies inside the folder that is packed; choose one elsewhere", out);
+    TRY(dataset_writer_check(out, a->pack.force));
+    TRY(read_classes(a, &names, &from.classes));
+    TRY(folder_open(&folder, source, &from));
+    TRY(pack_one(a, folder_source(folder), out, &options));
 fail:
     folder_close(folder);
+    class_names_finish(&names);
     return status;
 }
 
@@ -172,6 +193,8 @@ enum status run_imagenet(const struct arguments *a)
     enum status status = STATUS_OK;
     char folders[2][PATH_MAX], made_by[MADE_BY];
     struct folder *train = NULL, *val = NULL;
+    struct class_names names = { .names = NULL };
+    const struct class_names *given = NULL;
     struct pack_options options = a->pack;
     bool done, both = a->operand_count == 4;
     int64_t first, end;
@@ -184,19 +207,20 @@ enum status run_imagenet(const struct arguments *a)
     TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
     if (done)
         return STATUS_OK;
-    TRY(imagenet_open_train(&train, a->operands[0]));
-    struct pack_source *source = folder_source(train);
+    TRY(read_classes(a, &names, &given));
+    TRY(imagenet_open_train(&train, a->operands[0], given));
     if (both) /* before the long work, so that a wrong label file is told at once */
-        TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, source->classes, source->names));
+        TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, folder_classes(train)));
     if (both)
         TRY(pack_range(&options, folder_source(val)->total, &first, &end));
-    TRY(pack_one(a, source, folders[0], &options));
+    TRY(pack_one(a, folder_source(train), folders[0], &options));
     if (both && !a->estimate)
         TRY(pack_one(a, folder_source(val), folders[1], &options));
     TRY(forget(a, folders));
 fail:
     folder_close(train);
     folder_close(val);
+    class_names_finish(&names);
     return status;
 }
 

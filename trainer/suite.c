@@ -290,7 +290,7 @@ static enum status start_folder(struct suite *s, int corruption, int severity)
     s->folder = NULL;
     if (snprintf(path, sizeof path, "%s/%d", s->paths[corruption], severity) >= (int)sizeof path)
         FAIL(STATUS_IO, "%s: a path is too long", s->paths[corruption]);
-    TRY(folder_open(&s->folder, path, NULL, NULL));
+    TRY(folder_open(&s->folder, path, &(struct folder_options){ .root = NULL }));
     const struct pack_source *source = folder_source(s->folder);
     free(s->label_map);
     s->label_map = NULL;

@@ -26,7 +26,9 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     struct labels labels;
     const char *text = (const char *)data, *zero = memchr(data, 0, size);
     size_t bytes = zero ? (size_t)(zero - text) : size;
-    enum status status = labels_parse(&labels, text, bytes, zero ? zero + 1 : NULL, zero ? size - bytes - 1 : 0, "fuzz");
+    enum status status = labels_parse(&labels, (struct label_file){ "fuzz", text, bytes },
+                                      (struct label_file){ "synsets", zero ? zero + 1 : NULL,
+                                                           zero ? size - bytes - 1 : 0 });
     if (status != STATUS_OK && status != STATUS_DATA)
         abort();
     if (status == STATUS_OK && (labels.count < 1 || labels.count > (int64_t)size))

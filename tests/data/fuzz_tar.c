@@ -72,10 +72,15 @@ static enum status visit(void *context, const struct member *member, uint64_t of
         (uint64_t)member->bytes > r->bytes - (offset - r->offset) || strlen(member->name) > 4096)
         abort();
     v->members++;
+    for (const char *part = member->name; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL)
+        if (*member->name && (!*part || *part == '/' || !strncmp(part, "./", 2) || !strcmp(part, "..") ||
+                              !strncmp(part, "../", 3)))
+            abort();
     if (v->depth == 0 && member->kind == MEMBER_FILE) {
         struct tar_range inner = { "inner", -1, r->memory, offset, (uint64_t)member->bytes };
         struct visit below = { &inner, 1, 0 };
-        enum status status = tar_list(&inner, visit, &below);
+        enum archive_end end;
+        enum status status = tar_list(&inner, visit, &below, &end);
         if (status != STATUS_OK && status != STATUS_DATA)
             abort();
     }
@@ -85,6 +90,7 @@ static enum status visit(void *context, const struct member *member, uint64_t of
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
     bool is_tar;
+    enum archive_end end;
     if (!size)
         return 0;
     uint8_t *copy = malloc(size);
@@ -96,7 +102,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
             put_checksum(copy + at);
     struct tar_range range = { "fuzz", -1, copy, 0, size - 1 };
     struct visit v = { &range, 0, 0 };
-    enum status status = tar_list(&range, visit, &v);
+    enum status status = tar_list(&range, visit, &v, &end);
     if (status != STATUS_OK && status != STATUS_DATA)
         abort();
     if (tar_recognise(&range, &is_tar) != STATUS_OK)

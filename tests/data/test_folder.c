@@ -35,7 +35,7 @@ static enum status pack(const char *path, const char *root, const char *out, boo
     struct folder *source = NULL;
     struct pack_options options = { .workers = 2, .skip_bad = skip_bad, .made_by = "a test" };
     *report = (struct pack_report){ 0 };
-    enum status status = folder_open(&source, path, root, out);
+    enum status status = folder_open(&source, path, &(struct folder_options){ .root = root, .spool = out });
     if (status == STATUS_OK)
         status = pack_dataset(folder_source(source), out, &options, report);
     folder_close(source);
