@@ -152,7 +152,7 @@ static void check_webp(void)
     CHECK(pack(at("webp/in"), NULL, at("webp/out"), false, &report) == STATUS_OK, "%s", status_message());
     CHECK(report.notes[NOTE_ALPHA] == 2 && report.notes[NOTE_REENCODED] == 0, "notes");
     check_pixels(at("webp/out"), "webp/", names, 5);
-    CHECK(folder_open(&source, at("webp/in"), NULL, NULL) == STATUS_OK, "%s", status_message());
+    CHECK(folder_open(&source, at("webp/in"), &(struct folder_options){ .root = NULL }) == STATUS_OK, "%s", status_message());
     CHECK(pack_dataset(folder_source(source), at("webp/jpeg"), &options, &report) == STATUS_OK, "%s", status_message());
     CHECK(report.notes[NOTE_REENCODED] == 5, "%lld are said to be JPEGs now", (long long)report.notes[NOTE_REENCODED]);
     CHECK(dataset_open(&d, at("webp/jpeg")) == STATUS_OK && dataset_samples(d) == 5, "%s", status_message());
