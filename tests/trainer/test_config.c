@@ -444,7 +444,7 @@ static void check_place(const char *path, char *override, const char *dir)
 static void check_places(void)
 {
     struct config c;
-    char folder[] = "/tmp/csc-config-XXXXXX", config[128], metrics[128], expected[128], *text;
+    char folder[] = "/tmp/csc-config-XXXXXX", config[128], metrics[128], expected[128], *text = NULL;
     if (!mkdtemp(folder))
         abort();
     snprintf(config, sizeof config, "%s/config.yaml", folder);
