@@ -304,7 +304,7 @@ fail:
     return status;
 }
 
-/* A JPEG's window, or a whole PNG and a view of it. */
+/* A JPEG's window, or a whole image, which must be sound to its end, and a view of it. */
 static enum status file_window(const struct block *block, int sample, struct box box, int shrink,
                                struct block_reader *r, struct view *view)
 {
@@ -314,7 +314,8 @@ static enum status file_window(const struct block *block, int sample, struct box
     char name[512];
     unsigned notes = 0;
     snprintf(name, sizeof name, "%s: block %u, sample %d", block->name, block->number, sample);
-    if (decode_is_jpeg(file, s->bytes)) {
+    bool whole = shrink == 1 && box.width == s->width && box.height == s->height;
+    if (!whole && decode_is_jpeg(file, s->bytes)) {
         struct jpeg_window window = { s->width, s->height, box, shrink };
         return decode_jpeg_window(file, s->bytes, name, &window, &r->image, view);
     }

@@ -11,6 +11,8 @@
 #include "data/format.h"
 #include "data/pack.h"
 
+enum { MOST_CHUNK = 64 << 20 }; /* bytes of a chunk without pixels: libpng allocates what a damaged one states */
+
 /* All state lives here, so that nothing is lost in a longjmp. */
 struct png {
     png_structp png;
@@ -32,8 +34,9 @@ struct png {
 static png_voidp on_malloc(png_structp png, png_alloc_size_t bytes)
 {
     struct png *p = png_get_mem_ptr(png);
-    void *memory = malloc(bytes);
-    p->no_memory |= !memory;
+    bool allowed = p->in_pixels || bytes <= MOST_CHUNK;
+    void *memory = allowed ? malloc(bytes) : NULL;
+    p->no_memory |= allowed && !memory;
     return memory;
 }
 

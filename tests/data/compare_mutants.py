@@ -18,7 +18,7 @@ import warnings
 import zlib
 
 try:
-    from PIL import Image, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
+    from PIL import Image, features, JpegImagePlugin, PngImagePlugin, UnidentifiedImageError
 except ImportError:
     print("skipped: no Pillow")
     sys.exit(77)
@@ -266,6 +266,10 @@ def kind_of(data, ours, theirs):
 
 def main():
     count, seed = (int(sys.argv[i]) if len(sys.argv) > i else (300, 1)[i - 2] for i in (2, 3))
+    version = subprocess.run([sys.argv[1], "version"], stdout=subprocess.PIPE, check=True, text=True).stdout.strip()
+    if version != features.version_feature("libjpeg_turbo"):
+        print(f"skipped: libjpeg-turbo {version}, but Pillow's is {features.version_feature('libjpeg_turbo')}")
+        return 77
     files, kinds, began = list(seeds(random.Random(seed))), collections.Counter(), time.time()
     with subprocess.Popen(sys.argv[1:2], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
         for number in range(-len(files), count):

@@ -1,7 +1,10 @@
 /* decode_images.c - decodes files for compare_mutants.py, all in one process. In: u32 bytes and the file, until the end.
  * Out, for each: u32 code; if it is 0, u32 width, u32 height and the pixels, else u32 length and the message. All are
- * little-endian. A window of a JPEG that is not that part of the whole is code 70. */
-#include <stdio.h>
+ * little-endian. A window of a JPEG that is not that part of the whole is code 70. With an argument it only prints the
+ * version of its libjpeg-turbo. */
+#include <stdio.h> /* jpeglib.h needs it */
+
+#include <jpeglib.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,8 +50,14 @@ fail:
     return status;
 }
 
-int main(void)
+#define TEXT_OF(text) #text
+#define VERSION_TEXT(version) TEXT_OF(version)
+
+int main(int count, char **arguments)
 {
+    (void)arguments;
+    if (count > 1)
+        return puts(VERSION_TEXT(LIBJPEG_TURBO_VERSION)) < 0;
     struct image image = { 0 };
     uint8_t head[4];
     while (fread(head, 1, sizeof head, stdin) == sizeof head) {

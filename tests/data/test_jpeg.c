@@ -4,9 +4,11 @@
 
 #include <jpeglib.h>
 #include <string.h>
+#include <zstd.h>
 
 #include "base/file.h"
 #include "base/philox.h"
+#include "data/block.h"
 #include "data/decode.h"
 #include "tests/check.h"
 
@@ -171,6 +173,31 @@ static void check_missing_scans(void)
         }
 }
 
+/* What reads a dataset's whole image finds it broken, as packing does: `verify --deep` of a dataset packed before. */
+static void check_stored(const unsigned char *file, size_t bytes, int width, int height)
+{
+    struct block block = { 0 };
+    struct block_reader reader = { 0 };
+    struct block_input input = { 0, width, height, NULL, file, bytes };
+    size_t raw_bytes = block_record_bytes(CODEC_JPEG, &input), frame_bytes = 0;
+    uint8_t *raw = malloc(raw_bytes);
+    struct view view;
+    block_append(raw, CODEC_JPEG, &input);
+    ZSTD_CCtx *zstd = ZSTD_createCCtx();
+    size_t room = block_bound(CODEC_JPEG, raw, raw_bytes, 1);
+    CHECK(buffer_grow(&reader.frame, &reader.frame_capacity, room) == STATUS_OK, "%s", status_message());
+    CHECK(block_compress(zstd, CODEC_JPEG, raw, raw_bytes, 1, reader.frame, room, &frame_bytes) == STATUS_OK, "%s",
+          status_message());
+    struct block_facts facts = { CODEC_JPEG, frame_bytes, raw_bytes, 1, 1, "shard", 0 };
+    CHECK(block_open(&block, &reader, &facts) == STATUS_OK, "%s", status_message());
+    CHECK(block_window(&block, 0, (struct box){ 0, 0, width, height }, 1, &reader, &view) == STATUS_DATA, "it passes");
+    CHECK(strstr(status_message(), "shard: block 0, sample 0: JPEG: Unsupported marker"), "%s", status_message());
+    ZSTD_freeCCtx(zstd);
+    free(raw);
+    block_finish(&block);
+    block_reader_finish(&reader);
+}
+
 /* What is broken behind the rows, as the library finds it, is told; only the end may be missing. */
 static void check_ends(void)
 {
@@ -188,6 +215,7 @@ static void check_ends(void)
     memcpy(longer + middle, "\xff\xa4", 2);
     CHECK(decode_jpeg(longer, bytes, "stray marker", &image, &notes) == STATUS_DATA, "a quarter and grey pass for the whole");
     CHECK(strstr(status_message(), "stray marker: JPEG: Unsupported marker"), "%s", status_message());
+    check_stored(longer, bytes, 200, 150);
     image_finish(&image);
     free(longer);
     free(file);

@@ -144,6 +144,19 @@ static void check_steps(const char *what, void (*prepare)(void), enum status (*a
     image_finish(&picture);
 }
 
+/* A damaged length is no reason to say that memory ends. */
+static void check_stated_length(void)
+{
+    make_picture();
+    make_png();
+    memcpy(file + 33, "\x35\0\0\0tEXt", 8); /* of the first chunk behind the header: 889 MB */
+    int code = run_with(decode_file, 100 << 20);
+    CHECK(code == STATUS_DATA, "a PNG's chunk of 889 MB: %d", code);
+    free(file);
+    file = NULL;
+    image_finish(&picture);
+}
+
 int main(void)
 {
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
@@ -160,6 +173,7 @@ int main(void)
     check_steps("WebP", make_webp, decode_file);
 #endif
     check_steps("encoding", NULL, encode_file);
+    check_stated_length();
     check_steps("zstd", make_record, compress_record);
     ZSTD_freeCCtx(zstd);
     free(raw);
