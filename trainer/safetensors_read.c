@@ -45,8 +45,8 @@ static enum status read_header(struct safetensors *file, FILE *stream, uint64_t 
     TRY(read_exactly(file, stream, &bytes, 8));
     *left -= 8;
     if (bytes < 2 || bytes > *left || bytes > MAX_HEADER)
-        FAIL(STATUS_DATA, "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; of a "
-             "PyTorch file " SAFETENSORS_ADVICE, file->name, (unsigned long long)bytes, (unsigned long long)*left + 8);
+        FAIL(STATUS_DATA, "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; if it is "
+             "a PyTorch file, " SAFETENSORS_ADVICE, file->name, (unsigned long long)bytes, (unsigned long long)*left + 8);
     text = malloc(bytes);
     if (!text)
         FAIL(STATUS_NOMEM, "%s: out of memory", file->name);

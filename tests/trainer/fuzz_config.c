@@ -1,5 +1,5 @@
 /* fuzz_config.c - any bytes as a configuration (first byte even) or as an override of a good one (odd). What is accepted
- * must print, read back, and print the same. */
+ * must print, read back, and print the same. Any text may be given to --change. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,8 +26,8 @@ static const char *const seeds[] = {
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
-    static const char *const overrides[] = { "train.lr=0.2", "model.layers=[a, \"b\"]", "data.train=a: b #c", "run.name=\"q\\\"" };
-    int files = sizeof seeds / sizeof seeds[0], count = files + 4;
+    static const char *const overrides[] = { "train.lr,data", "train.lr=0.2", "model.layers=[a, \"b\"]", "data.train=a: b #c", "run.name=\"q\\\"" };
+    int files = sizeof seeds / sizeof seeds[0], count = files + 5;
     if (index >= count)
         return 0;
     const char *text = index < files ? seeds[index] : overrides[index - files];
@@ -67,6 +67,9 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         abort();
     memcpy(text, data + 1, size - 1);
     text[size - 1] = 0;
+    status = config_check_change(text);
+    if (status != STATUS_OK && (status != STATUS_USAGE || !status_message()[0]))
+        abort();
     if (data[0] % 2)
         status = config_parse(&config, "fuzz.yaml", good, sizeof good - 1, overrides, 1);
     else
