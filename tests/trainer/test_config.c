@@ -172,7 +172,7 @@ static const struct {
     { "trian.lr=1", "override 'trian.lr=1': unknown key 'trian.lr' (did you mean 'train'?)" },
     { "train=1", "override 'train=1': unknown key 'train' (it is a section; give train.KEY=VALUE)" },
     { "model.layers=a", "override 'model.layers=a': model.layers: expected a list or 'auto', got 'a'" },
-    { "data.val=\xff", "override 'data.val=\xff': not UTF-8 (byte 0xff)" },
+    { "data.val=\xff", "override 'data.val=?': not UTF-8 (byte 0xff)" },
     { "train.micro_batch=3",
       "override 'train.micro_batch=3': train.micro_batch of 3 does not divide train.batch of 128" },
 };
