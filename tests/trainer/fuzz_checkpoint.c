@@ -7,10 +7,12 @@
 #include "base/hash.h"
 #include "tests/trainer/fuzz.h"
 #include "trainer/checkpoint_files.h"
+#include "trainer/classes.h"
 
 static const char state[] =
     "{\"version\":1,\"program\":\"csc-train\",\"step\":390,\"epoch\":1,\"epoch_step\":0,\"seed\":9223372036854775807,\"ranks\":2,"
-    "\"seconds\":1.5,\"top1\":null,\"best_top1\":0.5,\"best_step\":390,\"train\":\"0123456789abcdef\",\"val\":\"\",\"extra\":{}}";
+    "\"seconds\":1.5,\"top1\":null,\"best_top1\":0.5,\"best_step\":390,\"train\":\"0123456789abcdef\",\"val\":\"\","
+    "\"extra\":{\"classes\":[\"ant\",\"bee\",\"cat\"]}}";
 static const char lines[] =
     "csc-train checkpoint 1\n"
     "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer.safetensors\n"
@@ -59,6 +61,23 @@ static void fuzz_manifest(const char *text)
         abort();
 }
 
+/* Names that are accepted are texts, and what is mapped to them lies among them. */
+static void fuzz_classes(const json_t *extra)
+{
+    enum { MOST = 3 };
+    char *const names[] = { "bee", "ant" };
+    const json_t *network;
+    int32_t *map = NULL;
+    if (classes_kept(extra, MOST, "fuzz", &network) == STATUS_OK && network &&
+        classes_map(network, names, 2, "fuzz", false, &map) == STATUS_OK && map)
+        for (int i = 0; i < 2; i++)
+            if (map[i] < 0 || map[i] >= MOST ||
+                strcmp(json_string_value(json_array_get(network, (size_t)map[i])), names[i]) != 0)
+                abort();
+    free(map);
+    status_clear();
+}
+
 static void fuzz_state(const char *text, size_t bytes)
 {
     struct checkpoint_state read;
@@ -68,6 +87,8 @@ static void fuzz_state(const char *text, size_t bytes)
     if (status == STATUS_OK && (read.step < 0 || read.step > CHECKPOINT_LAST_STEP || read.ranks < 1 || !read.extra ||
                                 strlen(read.train) > 16 || strlen(read.val) > 16))
         abort();
+    if (status == STATUS_OK)
+        fuzz_classes(read.extra);
     json_decref(read.extra);
 }
 
