@@ -6,6 +6,11 @@
 
 enum { AHEAD = 4, AHEAD_AFFINE = 2, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
 enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3, BY_Y_AT_ONCE = 2 }; /* blocks of a multiprocessor */
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 1200
+enum { BACK_BY_X_AT_ONCE = 2 }; /* with three, ptxas spills registers there */
+#else
+enum { BACK_BY_X_AT_ONCE = BACK_AT_ONCE };
+#endif
 enum { CHANNELS = 8 }; /* joining: a block's channels, each taken by 32 threads */
 
 /* Sums per channel of x - origin, the first row, and its square. bf16: 2 bytes, 3 flops an element; 90%. */
@@ -55,7 +60,7 @@ KERNELS_AT_ONCE(MOMENTS_AT_ONCE, moments, moments)
 enum gate { OPEN, BY_X, BY_Y };
 
 /* One kernel for each, so that none keeps registers for what others need. */
-#define GATED_KERNELS(at_once, by_y_at_once, body, arguments)                           \
+#define GATED_KERNELS(at_once, by_x_at_once, by_y_at_once, body, arguments)             \
     DEVICE void body##_open(const struct arguments *a, enum element type, int width)    \
     {                                                                                   \
         body(a, type, width, OPEN);                                                     \
@@ -69,7 +74,7 @@ enum gate { OPEN, BY_X, BY_Y };
         body(a, type, width, BY_Y);                                                     \
     }                                                                                   \
     KERNELS_AT_ONCE(at_once, body##_open, arguments)                                    \
-    KERNELS_AT_ONCE(at_once, body##_by_x, arguments)                                    \
+    KERNELS_AT_ONCE(by_x_at_once, body##_by_x, arguments)                               \
     KERNELS_AT_ONCE(by_y_at_once, body##_by_y, arguments)
 
 #define RUN_GATED(body, gate, type, width, blocks_x, blocks_y, queue, arguments)        \
@@ -184,7 +189,7 @@ DEVICE void sums(const struct sums *a, enum element type, int width, enum gate g
         row = add_sums(a, row, 1, c, type, width, gate, &kept);
     leave_sums(&a->s, c, width, kept.sum, kept.product, a->partials, shared);
 }
-GATED_KERNELS(SUMS_AT_ONCE, BY_Y_AT_ONCE, sums, sums)
+GATED_KERNELS(SUMS_AT_ONCE, SUMS_AT_ONCE, BY_Y_AT_ONCE, sums, sums)
 
 DEVICE void joined(const struct joined *a, enum element type, int width)
 {
@@ -431,7 +436,7 @@ DEVICE void back(const struct back *a, enum element type, int width, enum gate g
     while (row < end_row(&a->s, DOWN))
         row = write_back(a, row, 1, c, type, width, gate, &kept);
 }
-GATED_KERNELS(BACK_AT_ONCE, BY_Y_AT_ONCE, back, back)
+GATED_KERNELS(BACK_AT_ONCE, BACK_BY_X_AT_ONCE, BY_Y_AT_ONCE, back, back)
 
 void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
                           const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
