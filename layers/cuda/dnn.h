@@ -95,6 +95,11 @@ enum { DNN_KERNEL_NAME = 128 };
 void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME]);
 void dnn_plan_destroy(struct dnn_plan *plan); /* NULL is fine */
 
+/* Whether cuDNN will find NVRTC (whose name it gives), with which it compiles what is fused: without, there are no such
+ * plans, and no error says why. dnn_finds: the same of any library. */
+bool dnn_finds_nvrtc(char name[32]);
+bool dnn_finds(const char *library);
+
 /* Queued on the handle's stream. */
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *operands,
                     void *workspace);

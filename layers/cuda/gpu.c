@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "layers/cuda/cuda.h"
 
 enum { LEAST_CAPABILITY = 8 };
@@ -208,6 +209,27 @@ static void version_text(int version, char text[16])
     snprintf(text, 16, "%d.%d", version / 1000, version % 1000 / 10);
 }
 
+/* A build has code for some architectures only; what it lacks would else show at the first launch. A GPU that cannot be
+ * used at all is left to start, which says so. */
+static enum status check_code(int index, int architecture)
+{
+    enum status status = STATUS_OK;
+    struct cudaDeviceProp properties = { .name = "" };
+    if (cudaSetDevice(index) != cudaSuccess || cudaFree(NULL) != cudaSuccess) {
+        cudaGetLastError();
+        return STATUS_OK;
+    }
+    cudaError_t error = (cudaError_t)kernels_look_up();
+    if (error == cudaSuccess)
+        return STATUS_OK;
+    cudaGetLastError();
+    cudaGetDeviceProperties(&properties, index);
+    FAIL(STATUS_USAGE, "this build has no code for GPU %d, %s (%s): build it with -Dgpu_architectures=%d", index,
+         properties.name, cudaGetErrorString(error), architecture);
+fail:
+    return status;
+}
+
 /* *index: which of the GPUs that this process sees is the rank's. */
 static enum status find(int rank, int *index)
 {
@@ -230,6 +252,7 @@ static enum status find(int rank, int *index)
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess || major < LEAST_CAPABILITY)
         FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index,
              major, minor, LEAST_CAPABILITY);
+    TRY(check_code(*index, 10 * major + minor));
 fail:
     return status;
 }
@@ -251,6 +274,15 @@ static int multiprocessors(int index)
 {
     int count = 0;
     return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index) == cudaSuccess && count > 0 ? count : 1;
+}
+
+static void check_nvrtc(struct gpu *gpu)
+{
+    char name[32];
+    gpu->said_unfused = !dnn_finds_nvrtc(name);
+    if (gpu->said_unfused)
+        log_warn_all("cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
+                     "add its folder to LD_LIBRARY_PATH", name);
 }
 
 static enum status start(struct gpu *gpu, int index)
@@ -283,6 +315,7 @@ static enum status start(struct gpu *gpu, int index)
     if (gemm != CUBLAS_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuBLASLt cannot be used: %s", cublasLtGetStatusString(gemm));
     gpu_use_lane(gpu, 0);
+    check_nvrtc(gpu);
 fail:
     return status;
 }

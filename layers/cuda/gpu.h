@@ -67,6 +67,7 @@ struct gpu {
     struct plan_table known;   /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
     char known_path[512], name[256]; /* name: the GPU's */
     bool learnt, unwritable;   /* there is more than the file has; which cannot be written */
+    bool said_unfused;         /* that something is not fused is said once */
     double written, searched;  /* when it was (clock_seconds); seconds that building candidates took */
 };
 

@@ -25,6 +25,9 @@ struct queue {
 #define KERNELS_MOST_BLOCKS 1024
 #define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MOST_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
 
+/* A cudaError_t: cudaSuccess if the program holds code of its kernels that the current GPU can run. */
+int kernels_look_up(void);
+
 /* Between floats and activations. */
 void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count);
 void kernel_from_activation(const struct queue *q, const void *from, float *to, size_t count);

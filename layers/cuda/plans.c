@@ -211,6 +211,16 @@ fail:
     return status;
 }
 
+/* Tails that are fused have plans in bf16 and tf32, unless something is wrong with cuDNN. */
+static void tell_unfused(struct gpu *gpu, const struct search *s)
+{
+    if (s->spec->tail == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->said_unfused)
+        return;
+    log_warn_all("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
+                 "own, which is slower", s->key);
+    gpu->said_unfused = true;
+}
+
 /* Keeps the fastest candidate, and what it is in the tables; nothing, where there is none. */
 static enum status settle(struct gpu *gpu, struct search *s)
 {
@@ -222,6 +232,8 @@ static enum status settle(struct gpu *gpu, struct search *s)
         best = best < 0 && gpu_has(&s->candidates[i].plan) ? i : best;
         built += gpu_has(&s->candidates[i].plan);
     }
+    if (built == 0 && !s->chosen)
+        tell_unfused(gpu, s);
     if (gpu->base.base.tuned && !s->chosen && built > 0) {
         TRY(search_measure(gpu, s, &best, &entry, tried_path[0] ? tried_path : NULL));
         if (entry.ms > 0)

@@ -403,7 +403,9 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
-    return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" :
+    return error == cudaErrorNoKernelImageForDevice ? "no kernel image is available for execution on the device" :
+           error == cudaErrorMemoryAllocation ? "out of memory" :
+           error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" :
            error >= cudaErrorIllegalState ? "operation not permitted when stream is capturing" : "fine";
 }
 
@@ -475,6 +477,16 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
 {
     snprintf(properties->name, sizeof properties->name, "Fake GPU/1");
     return there_is(device);
+}
+
+/* CSC_FAKE_CODE=none: a driver and a GPU, but a program without code for it. */
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
+{
+    const char *code = getenv("CSC_FAKE_CODE");
+    attributes->binaryVersion = 90;
+    if (code && strcmp(code, "none") == 0)
+        return cudaErrorNoKernelImageForDevice;
+    return kernel ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaDriverGetVersion(int *version)

@@ -54,6 +54,21 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
     return CUDNN_STATUS_SUCCESS;
 }
 
+/* CSC_FAKE_NVRTC=none: cuDNN will find no compiler. */
+bool dnn_finds_nvrtc(char name[32])
+{
+    const char *nvrtc = getenv("CSC_FAKE_NVRTC");
+    snprintf(name, 32, "libnvrtc.so.13");
+    return !nvrtc || strcmp(nvrtc, "none") != 0;
+}
+
+/* CSC_FAKE_DNN=plain: nothing is fused. */
+static bool fuses(void)
+{
+    const char *dnn = getenv("CSC_FAKE_DNN");
+    return !dnn || strcmp(dnn, "plain") != 0;
+}
+
 /* Engines 0 and 1 take what is plain, 0 also what is fused. Engine 2 is a fallback with a kernel that is faster than what is ranked, for
  * fused graphs of stride 1. Fused adjoints of another stride are slow. */
 enum { QUICK_ENGINE = 2, QUICK_KERNEL = 5 };
@@ -66,7 +81,7 @@ static bool is_quick(const struct dnn_choice *choice)
 
 static bool has_plan(const struct dnn_spec *s, const struct dnn_choice *choice)
 {
-    if (s->kind == DNN_ADJOINT && s->tail == DNN_MASK_ADD)
+    if (s->tail != DNN_PLAIN && (!fuses() || (s->kind == DNN_ADJOINT && s->tail == DNN_MASK_ADD)))
         return false;
     if (choice->engine == QUICK_ENGINE)
         return s->tail != DNN_PLAIN && s->shape.stride == 1 && is_quick(choice);

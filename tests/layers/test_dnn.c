@@ -210,6 +210,14 @@ static void check_choices(void)
         CHECK(!dnn_choice_parse(wrong[i], &read), "'%s' is taken for a choice", wrong[i]);
 }
 
+static void check_finds(void)
+{
+    char name[32];
+    CHECK(dnn_finds("libcudnn_graph.so.9"));
+    CHECK(!dnn_finds("libnvrtc.so.0"));
+    printf("%s %s\n", dnn_finds_nvrtc(name) ? "cuDNN finds" : "cuDNN does not find", name);
+}
+
 static const struct card *card_of(int capability)
 {
     for (int i = 0; i < CARDS; i++)
@@ -259,6 +267,7 @@ int main(int argc, char **argv)
         return 2;
     }
     check_choices();
+    check_finds();
     for (int i = 0; i < CARDS; i++) {
         struct planner p = { .card = &cards[i], .properties = properties_of(&cards[i]) };
         if (!p.properties)

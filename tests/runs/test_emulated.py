@@ -241,6 +241,36 @@ class Emulated(RunTest):
         self.assertIn("plans.txt:2: ", bench("--device", "cuda", code=65))
         self.assertIn("--device cuda", bench(code=2))
 
+    def test_no_code_for_the_card(self):
+        """A driver and a GPU, but no kernel that it can run: found at the start, not at the first launch."""
+        done = self.run_on("cuda", "cuda", "train.steps=1", code=2, CSC_FAKE_CODE="none")
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        for word in ("device.kind: this build has no code for GPU 0, Fake GPU/1", "no kernel image", "=90; use cpu"):
+            self.assertIn(word, done.stderr)
+        done = self.run_on("auto", "auto", "train.steps=1", CSC_FAKE_CODE="none")
+        said = [line for line in (done.stdout + done.stderr).splitlines() if "device.kind is auto" in line]
+        self.assertEqual(len(said), 1, done.stdout + done.stderr)
+        self.assertIn("the CPU, since this build has no code for GPU 0", said[0])
+        self.assertEqual(self.metrics("auto", "start")[0]["device"], "cpu")
+        bench = subprocess.run([BENCH, "step", "--device", "cuda", "--steps", "1"], capture_output=True, text=True,
+                               env={**os.environ, "CSC_FAKE_CODE": "none"}, timeout=100)
+        self.assertEqual((bench.returncode, bench.stderr.count("\n")), (2, 1), bench.stderr)
+
+    def test_nothing_is_fused(self):
+        """That cuDNN lacks its compiler, or plans for what is fused, is a warning, once for all ranks."""
+        arguments, words = ["train.steps=1", "device.precision=bf16"], "warning: cuDNN "
+        done = self.run_on("cuda", "all", *arguments)
+        self.assertNotIn(words, done.stderr)
+        missing, plain = {"CSC_FAKE_NVRTC": "none"}, {"CSC_FAKE_DNN": "plain"}
+        for environment, line in ((missing, "does not find libnvrtc.so.13"), (plain, "has no plan for"),
+                                  ({**missing, **plain}, "does not find libnvrtc.so.13")):
+            for ranks in (1, 2) if mpirun() else (1,):
+                with self.subTest(environment=environment, ranks=ranks):
+                    done = self.run_on("cuda", "some", *arguments, ranks=ranks, CSC_FAKE_GPUS="2",
+                                       XDG_CACHE_HOME=self.path("unfused"), **environment)
+                    self.assertEqual(done.stderr.count(words), 1, done.stderr)
+                    self.assertIn(words + line, done.stderr)
+
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_two_gpus(self):
         self.run_on("cuda", "one")

@@ -10,6 +10,7 @@ typedef enum {
     cudaErrorMemoryAllocation,
     cudaErrorInsufficientDriver,
     cudaErrorNoDevice,
+    cudaErrorNoKernelImageForDevice,
     cudaErrorNotReady,
     cudaErrorIllegalState,
     cudaErrorStreamCaptureUnsupported,
@@ -21,6 +22,7 @@ enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
 enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor, cudaDevAttrMultiProcessorCount };
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostRegisterDefault = 0 };
 struct cudaDeviceProp { char name[256]; };
+struct cudaFuncAttributes { int binaryVersion; };
 typedef struct fake_stream *cudaStream_t;
 typedef struct fake_event *cudaEvent_t;
 typedef struct fake_graph *cudaGraph_t, *cudaGraphExec_t;
@@ -64,6 +66,7 @@ cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device);
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 
