@@ -15,8 +15,10 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "data/archive_reader.h"
 #include "data/cifar_names.h"
+#include "data/text.h"
 
 enum { SIDE = 32, PIXELS = SIDE * SIDE, PLANES = 3 * PIXELS };
 #define LIMIT_FILE ((size_t)1 << 30)
@@ -127,6 +129,8 @@ fail:
 static int compare_parts(const void *a, const void *b)
 {
     const struct part *x = a, *y = b;
+    if (x->role != y->role)
+        return x->role < y->role ? -1 : 1;
     return x->number != y->number ? (x->number > y->number) - (x->number < y->number) : strcmp(x->path, y->path);
 }
 
@@ -149,9 +153,7 @@ static enum status read_names(struct cifar *c, struct part *part)
     int count = 0;
     char *text = NULL, *rest;
     TRY(load_part(c, part));
-    text = strndup((const char *)part->data, part->bytes);
-    if (!text)
-        FAIL(STATUS_NOMEM, "%s: out of memory", part->path);
+    TRY(text_copy(&text, (const char *)part->data, part->bytes, part->path));
     for (char *line = strtok_r(text, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest), count++) {
         if (count < c->classes) {
             free(c->names[count]);
@@ -186,6 +188,31 @@ fail:
     return status;
 }
 
+/* A file that is there twice has one content too many; of CIFAR-10's five training files all should be there. */
+static enum status check_parts(const struct cifar *c, const char *path)
+{
+    enum status status = STATUS_OK;
+    enum { FILES = 5 };
+    bool there[FILES + 1] = { false };
+    int found = 0, first = FILES;
+    for (int i = 0; i < c->count; i++) {
+        const struct part *p = &c->parts[i];
+        if (i && p->role == p[-1].role && p->number == p[-1].number)
+            FAIL(STATUS_DATA, "%s: holds %s twice, or as %s", path, p->path, p[-1].path);
+        if (p->role == ROLE_TRAINING && p->number >= 1 && p->number <= FILES)
+            there[p->number] = true;
+    }
+    for (int i = FILES; i >= 1; i--) {
+        found += there[i];
+        first = there[i] ? first : i;
+    }
+    if (!c->hundred && found && found < FILES)
+        log_warn("%s: holds %d of CIFAR-10's %d training files; data_batch_%d.bin is missing", path, found, FILES,
+                 first);
+fail:
+    return status;
+}
+
 enum status cifar_open(struct cifar **out, const char *path, bool hundred)
 {
     enum status status = STATUS_OK;
@@ -204,6 +231,7 @@ enum status cifar_open(struct cifar **out, const char *path, bool hundred)
     }
     if (c->count)
         qsort(c->parts, (size_t)c->count, sizeof *c->parts, compare_parts);
+    TRY(check_parts(c, path));
     TRY(prepare_names(c));
     if (!cifar_source(c, true) && !cifar_source(c, false))
         FAIL(STATUS_DATA, "%s: holds none of %s", path,

@@ -28,7 +28,7 @@ fail:
     return status;
 }
 
-enum status dataset_open(struct dataset **out, const char *directory)
+enum status dataset_open_part(struct dataset **out, const char *directory)
 {
     enum status status = STATUS_OK;
     struct dataset *d = calloc(1, sizeof *d);
@@ -39,13 +39,28 @@ enum status dataset_open(struct dataset **out, const char *directory)
     if (!d->directory)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     TRY(index_read(&d->index, directory));
-    d->shards = calloc((size_t)d->index.shards, sizeof *d->shards);
+    d->shards = calloc((size_t)d->index.shards + 1, sizeof *d->shards);
     d->first_sample = calloc((size_t)d->index.shards + 1, sizeof *d->first_sample);
     d->first_block = calloc((size_t)d->index.shards + 1, sizeof *d->first_block);
     if (!d->shards || !d->first_sample || !d->first_block)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     for (int i = 0; i < d->index.shards; i++)
         TRY(open_shard(d, i));
+    *out = d;
+    d = NULL;
+fail:
+    dataset_close(d);
+    return status;
+}
+
+enum status dataset_open(struct dataset **out, const char *directory)
+{
+    enum status status = STATUS_OK;
+    struct dataset *d = NULL;
+    TRY(dataset_open_part(&d, directory));
+    if (!d->index.samples)
+        FAIL(STATUS_DATA, "%s: a part of a packing without any image; csc-pack merge joins it with the others",
+             directory);
     *out = d;
     d = NULL;
 fail:

@@ -31,4 +31,7 @@ int64_t dataset_blocks(const struct dataset *dataset);
 enum status dataset_read_block(const struct dataset *dataset, struct place place, struct block_reader *reader,
                                struct block *block);
 
+/* As dataset_open, but also of a part of a packing that holds no sample. */
+enum status dataset_open_part(struct dataset **dataset, const char *directory);
+
 #endif

@@ -315,6 +315,19 @@ fail:
     return status;
 }
 
+static void warn_of_empty_classes(const struct dataset_writer *w)
+{
+    int empty = 0, first = 0;
+    for (int c = w->index.classes - 1; c >= 0; c--)
+        if (!w->index.counts[c]) {
+            empty++;
+            first = c;
+        }
+    if (empty)
+        log_warn("%s: %d of %d classes have no image, such as '%s'", w->directory, empty, w->index.classes,
+                 w->index.names[first]);
+}
+
 enum status dataset_writer_commit(struct dataset_writer *w)
 {
     enum status status = STATUS_OK;
@@ -322,10 +335,12 @@ enum status dataset_writer_commit(struct dataset_writer *w)
         TRY(close_shard(w));
     else if (w->shard_open)
         unlink(w->shard.temporary); /* taken up with nothing in it that could be used */
-    if (!w->index.samples)
+    if (!w->index.samples && !w->plan.part)
         FAIL(STATUS_DATA, "%s: not written: there is no image to put into it", w->directory);
     if (!w->complete)
         TRY(write_index(w));
+    if (!w->plan.part)
+        warn_of_empty_classes(w);
     if (!w->plan.keep_journal)
         TRY(dataset_writer_forget(w->directory));
 fail:

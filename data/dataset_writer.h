@@ -18,6 +18,7 @@
 struct dataset_plan {
     bool force;           /* replace another dataset, or what is left of another packing */
     bool keep_journal;    /* for a command that writes several datasets, until all are whole */
+    bool part;            /* of a packing: may have no sample, to be merged with others that have */
     enum codec codec;
     int classes;
     char *const *names;
@@ -56,7 +57,8 @@ enum status dataset_writer_init(struct dataset_writer *writer, const char *direc
 /* Appends a batch, whose frames lie one after the other in `data`. */
 enum status dataset_writer_add(struct dataset_writer *writer, const struct batch *batch, const uint8_t *data);
 
-/* Closes the last shard, writes report and index, removes the journal. STATUS_DATA if there is no sample. */
+/* Closes the last shard, writes report and index, removes the journal. STATUS_DATA if there is no sample, except in a
+ * part. Warns of classes without samples, except in a part. */
 enum status dataset_writer_commit(struct dataset_writer *writer);
 void dataset_writer_finish(struct dataset_writer *writer);
 

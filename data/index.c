@@ -110,9 +110,9 @@ static enum status parse_shards(struct index *index, const json_t *array, const 
     enum status status = STATUS_OK;
     int64_t sum = 0;
     size_t count = json_array_size(array);
-    if (!count || count > 100000)
+    if (!json_is_array(array) || !count != !index->samples || count > 100000)
         FAIL(STATUS_DATA, "%s: shards: missing, empty or too many", name);
-    index->shard = calloc(count, sizeof *index->shard);
+    index->shard = calloc(count + 1, sizeof *index->shard);
     if (!index->shard)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
     index->shards = (int)count;
@@ -181,7 +181,7 @@ static enum status parse_fields(struct index *index, const json_t *object, const
     index->made_by = strdup(text);
     if (!index->made_by)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
-    TRY(get_integer(object, "samples", 1, (int64_t)1 << 40, &index->samples, name));
+    TRY(get_integer(object, "samples", 0, (int64_t)1 << 40, &index->samples, name)); /* 0: of a part of a packing */
     TRY(get_integer(object, "width", 0, LIMIT_SIDE, &width, name));
     TRY(get_integer(object, "height", width != 0, width ? LIMIT_SIDE : 0, &height, name));
     index->width = (int)width;
@@ -262,7 +262,8 @@ enum status index_print(struct index *index, char **text, size_t *bytes)
     }
     json_t *object = json_pack("{s:s,s:i,s:s,s:s,s:I,s:i,s:i,s:o,s:o,s:o}", "format", "csz", "version", FORMAT_VERSION,
                                "codec", codec_name(index->codec), "made_by", index->made_by, "samples", (json_int_t)index->samples,
-                               "width", index->width, "height", index->height, "classes", names, "counts", counts,
+                               "width", index->width < 0 ? 0 : index->width, "height",
+                               index->height < 0 ? 0 : index->height, "classes", names, "counts", counts,
                                "shards", shards_to_json(index));
     if (!object || json_array_size(names) != (size_t)index->classes)
         FAIL(STATUS_DATA, "cannot write an index: a class name or the description is not UTF-8 text");

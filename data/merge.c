@@ -53,7 +53,7 @@ static enum status open_part(struct part *p)
     char path[PATH_MAX];
     uint64_t identity;
     struct journal_record record;
-    TRY(dataset_open(&p->dataset, p->directory));
+    TRY(dataset_open_part(&p->dataset, p->directory));
     TRY(parse_made_by(p));
     dataset_writer_path(p->directory, JOURNAL_NAME, path);
     if (!file_exists(path))
@@ -174,8 +174,9 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     const struct index *index = &parts[0].dataset->index;
     struct dataset_writer w = { .lock = -1 };
     struct pack_progress progress = { .what = directory };
-    struct dataset_plan plan = { o->force, o->keep_journal, index->codec, index->classes, index->names, parts[0].made_by,
-                                 parts[0].identity, shard_bytes_of(parts[0].made_by) };
+    struct dataset_plan plan = { .force = o->force, .keep_journal = o->keep_journal, .codec = index->codec,
+                                 .classes = index->classes, .names = index->names, .made_by = parts[0].made_by,
+                                 .identity = parts[0].identity, .shard_bytes = shard_bytes_of(parts[0].made_by) };
     TRY(dataset_writer_init(&w, directory, &plan));
     pack_progress_start(&progress, directory, 0);
     for (int i = 0; i < count && !w.complete; i++)

@@ -246,8 +246,9 @@ static enum status open_writer(struct packer *p, const char *directory)
 {
     enum status status = STATUS_OK;
     const struct pack_options *o = &p->options;
-    struct dataset_plan plan = { o->force, o->keep_journal, o->codec, p->source->classes, p->source->names, o->made_by, 0,
-                                 o->shard_bytes };
+    struct dataset_plan plan = { .force = o->force, .keep_journal = o->keep_journal, .part = o->parts != 0,
+                                 .codec = o->codec, .classes = p->source->classes, .names = p->source->names,
+                                 .made_by = o->made_by, .shard_bytes = o->shard_bytes };
     char *made_by = NULL;
     TRY(identify(p, &plan.identity));
     TRY(pack_range(o, p->source->total, &p->first, &p->end));

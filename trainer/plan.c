@@ -13,18 +13,33 @@
 #include "trainer/training.h"
 #include "trainer/upload.h"
 
+/* Without a cache that cannot be used, such as another user's folder, data come from where they are. */
+static enum status use_cache(struct training *t, struct dataset *set, uint64_t limit, bool *told)
+{
+    enum status status = STATUS_OK;
+    if (!t->config->data.cache || t->options.dry_run || !set)
+        return STATUS_OK;
+    status = dataset_use_cache(set, t->config->data.cache, limit);
+    if (status != STATUS_IO)
+        return status;
+    if (!*told && t->comm->local_rank == 0)
+        log_warn("data.cache: %s; going on without a cache", status_message());
+    *told = true;
+    status_clear();
+    return STATUS_OK;
+}
+
 static enum status open_data(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
+    bool told = false;
     uint64_t limit = c->data.cache_gb < 1e9 ? (uint64_t)(c->data.cache_gb * 1e9) : UINT64_MAX;
     TRY(dataset_open(&t->train_set, c->data.train));
     if (c->data.val)
         TRY(dataset_open(&t->val_set, c->data.val));
-    if (c->data.cache && !t->options.dry_run)
-        TRY(dataset_use_cache(t->train_set, c->data.cache, limit));
-    if (c->data.cache && !t->options.dry_run && t->val_set)
-        TRY(dataset_use_cache(t->val_set, c->data.cache, limit));
+    TRY(use_cache(t, t->train_set, limit, &told));
+    TRY(use_cache(t, t->val_set, limit, &told));
 fail:
     return status;
 }

@@ -49,6 +49,8 @@ static void check_accepted(const struct index *index)
             abort();
         by_shard += (int64_t)index->shard[i].samples;
     }
+    if (!index->samples != !index->shards)
+        abort();
     if (by_class != index->samples || by_shard != index->samples || !index->width != !index->height)
         abort();
 }
