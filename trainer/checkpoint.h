@@ -90,8 +90,8 @@ const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, co
 enum status checkpoint_take(const struct checkpoint *checkpoint, const char *prefix, const char *name, size_t count,
                             const float **data);
 
-/* The newest checkpoint of a run that verifies; path "" if the run has none. A warning says why a newer one was passed
- * over; STATUS_DATA if there are some but none is valid. */
+/* The newest checkpoint of a run that verifies and has finite weights; path "" if the run has none. A warning says why
+ * a newer one was passed over; STATUS_DATA if there are some but none is valid. */
 enum status checkpoint_scan(const char *run, char path[PATH_MAX]);
 
 /* What a start with this --resume does: path "" is a fresh start. resume NULL: refused (STATUS_USAGE) if the run holds

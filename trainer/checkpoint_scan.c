@@ -108,11 +108,32 @@ fail:
     return status;
 }
 
+/* Whether a run can go on from a whole checkpoint: weights that are not finite are passed over, too, and told. */
+static enum status is_finite(const char *path, bool *finite)
+{
+    enum status status = STATUS_OK;
+    char name[PATH_MAX];
+    struct safetensors *file = NULL;
+    *finite = true;
+    TRY(checkpoint_join(name, path, CHECKPOINT_MODEL));
+    TRY(safetensors_open(&file, name));
+    for (int i = 0; i < safetensors_count(file) && *finite; i++) {
+        const struct safetensor *t = safetensors_at(file, i);
+        *finite = t->dtype != SAFETENSORS_F32 || safetensors_check_finite(path, t) == STATUS_OK;
+    }
+    if (!*finite)
+        log_warn("checkpoint passed over: %s", status_message());
+    status_clear();
+fail:
+    safetensors_close(file);
+    return status;
+}
+
 enum status checkpoint_scan(const char *run, char path[PATH_MAX])
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
-    int count, unreadable = 0;
+    int count, unreadable = 0, unusable = 0;
     path[0] = 0;
     TRY(checkpoint_steps(run, &steps, &count));
     for (int i = 0; i < count; i++) {
@@ -122,9 +143,16 @@ enum status checkpoint_scan(const char *run, char path[PATH_MAX])
         if (!good)
             continue;
         TRY(step_path(path, run, steps[i]));
-        break;
+        TRY(is_finite(path, &good));
+        if (good)
+            goto fail;
+        path[0] = 0;
+        unusable++;
     }
-    if (count && !path[0])
+    if (unusable)
+        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole and has finite weights: begin anew in another "
+             "run.dir", run, count);
+    if (count)
         TRY(refuse_all(run, count, unreadable));
 fail:
     free(steps);

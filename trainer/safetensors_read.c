@@ -2,6 +2,7 @@
  * bytes equal its shape times its type, the tensors lie one after another, and the last ends where the file does. */
 #include <errno.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,8 +46,9 @@ static enum status read_header(struct safetensors *file, FILE *stream, uint64_t 
     TRY(read_exactly(file, stream, &bytes, 8));
     *left -= 8;
     if (bytes < 2 || bytes > *left || bytes > MAX_HEADER)
-        FAIL(STATUS_DATA, "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; if it is "
-             "a PyTorch file, " SAFETENSORS_ADVICE, file->name, (unsigned long long)bytes, (unsigned long long)*left + 8);
+        FAIL(STATUS_DATA, "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; if it "
+             "is a PyTorch file, " SAFETENSORS_ADVICE, file->name, (unsigned long long)bytes,
+             (unsigned long long)*left + 8);
     text = malloc(bytes);
     if (!text)
         FAIL(STATUS_NOMEM, "%s: out of memory", file->name);
@@ -255,4 +257,16 @@ const struct safetensor *safetensors_find(const struct safetensors *file, const 
 const char *safetensors_metadata(const struct safetensors *file, const char *key)
 {
     return json_string_value(json_object_get(json_object_get(file->json, "__metadata__"), key));
+}
+
+enum status safetensors_check_finite(const char *path, const struct safetensor *t)
+{
+    enum status status = STATUS_OK;
+    const float *data = t->data;
+    for (int64_t i = 0, count = safetensors_elements(t); i < count; i++)
+        if (!isfinite(data[i]))
+            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no network can go on from it", path,
+                 t->name, (double)data[i], (long long)i + 1, (long long)count);
+fail:
+    return status;
 }

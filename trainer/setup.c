@@ -161,18 +161,6 @@ static const char *shape_text(int dims, const int64_t *shape, char out[128])
     return out;
 }
 
-static enum status check_finite(const char *path, const struct safetensor *t)
-{
-    enum status status = STATUS_OK;
-    const float *data = t->data;
-    for (int64_t i = 0, count = safetensors_elements(t); i < count; i++)
-        if (!isfinite(data[i]))
-            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no network can go on from it", path,
-                 t->name, (double)data[i], (long long)i + 1, (long long)count);
-fail:
-    return status;
-}
-
 static enum status find(const struct safetensors *file, const char *path, const char *name, int dims, const int *shape,
                         const float **data)
 {
@@ -193,7 +181,7 @@ static enum status find(const struct safetensors *file, const char *path, const 
     if (!same)
         FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name,
              shape_text(t->dims, t->shape, found), shape_text(dims, wanted, ours));
-    TRY(check_finite(path, t));
+    TRY(safetensors_check_finite(path, t));
     *data = t->data;
 fail:
     return status;

@@ -112,23 +112,28 @@ case_T14() {
 # What is advised after a loss that is not finite can be done.
 case_T16() {
     setup
-    expect 0 "$TRAIN" t.yaml run.name=adv train.epochs=1 checkpoint.every_steps=1
-    expect 87 "$TRAIN" t.yaml run.name=adv train.lr=1e12 train.epochs=2 --resume=auto --change=train.lr,train.epochs
+    local adv=("$TRAIN" t.yaml run.name=adv train.epochs=2 checkpoint.every_steps=1)
+    expect 87 "${adv[@]}" train.lr=1e6
     says "--change=train.lr"
-    expect 2 "$TRAIN" t.yaml run.name=adv train.lr=0.01 train.epochs=2 train.clip=1 --resume=auto
+    expect 2 "${adv[@]}" train.lr=0.01 --resume=auto
+    says "allow it with --change=train.lr"
+    expect 0 "${adv[@]}" train.lr=0.01 --resume=auto --change=train.lr
+    says "changed: train.lr 1000000 -> 0.01"
+    expect 0 "$TRAIN" t.yaml run.name=new train.epochs=1
+    expect 2 "$TRAIN" t.yaml run.name=new train.lr=0.01 train.epochs=2 train.clip=1 --resume=auto
     says "allow it with --change=train.epochs,train.lr,train.clip"
-    expect 0 "$TRAIN" t.yaml run.name=adv train.lr=0.01 train.steps=9 train.clip=1 --resume=auto \
+    expect 0 "$TRAIN" t.yaml run.name=new train.lr=0.01 train.steps=9 train.clip=1 --resume=auto \
         --change=train.lr,train.steps,train.clip
     says "train.lr 0.05 -> 0.01"
-    grep '"event":"resume"' runs/adv/metrics.jsonl | grep -F 'train.clip 0 -> 1'
-    expect 0 "$TRAIN" t.yaml run.name=adv train.lr=0.01 train.steps=9 train.clip=1 --resume=auto --change=train.lr
+    grep '"event":"resume"' runs/new/metrics.jsonl | grep -F 'train.clip 0 -> 1'
+    expect 0 "$TRAIN" t.yaml run.name=new train.lr=0.01 train.steps=9 train.clip=1 --resume=auto --change=train.lr
     says "train.lr does not differ"
-    expect 2 "$TRAIN" t.yaml run.name=adv train.batch=20 --resume=auto --change=train.batch
+    expect 2 "$TRAIN" t.yaml run.name=new train.batch=20 --resume=auto --change=train.batch
     says "train.batch cannot change at a resume"
-    expect 2 "$TRAIN" t.yaml run.name=adv --resume=auto --change=train.rl
+    expect 2 "$TRAIN" t.yaml run.name=new --resume=auto --change=train.rl
     says "unknown key 'train.rl' (did you mean 'lr'?)"
-    expect 2 "$TRAIN" t.yaml run.name=adv --resume=auto --change=run.log_every
-    expect 2 "$TRAIN" t.yaml run.name=new --change=train.lr
+    expect 2 "$TRAIN" t.yaml run.name=new --resume=auto --change=run.log_every
+    expect 2 "$TRAIN" t.yaml run.name=other --change=train.lr
 }
 
 # Weights that do not fit are told by their type, all of their shape, and the value that is no number.

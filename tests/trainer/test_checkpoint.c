@@ -508,6 +508,21 @@ static void check_list(void)
     CHECK(strstr(text, "config.yaml: damaged: XXH64") && strstr(text, "  00000001"), "%s", text);
 }
 
+/* A run does not go on from weights that are not finite, though the checkpoint is whole: from the one before. */
+static void check_not_finite(void)
+{
+    char path[PATH_MAX];
+    new_run("finite");
+    mkdir(run, 0777);
+    write_step(1, NAN);
+    CHECK(write_version(2, NAN, INFINITY) == STATUS_OK, "%s", status_message());
+    CHECK(checkpoint_scan(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
+    CHECK(write_version(1, NAN, NAN) == STATUS_OK, "%s", status_message());
+    CHECK(checkpoint_scan(run, path) == STATUS_DATA && !path[0] &&
+          strstr(status_message(), "none of its 2 checkpoints is whole and has finite weights"), "%s",
+          status_message());
+}
+
 /* What cannot be read says nothing about what is in it: 74, not 65. A link to itself cannot be read by root either. */
 static void check_unreadable(void)
 {
@@ -548,6 +563,7 @@ int main(void)
     check_full_disk();
     check_killed_writer();
     check_list();
+    check_not_finite();
     check_unreadable();
     folder_remove();
     return check_done("checkpoint");
