@@ -55,22 +55,22 @@ def smoke(check):
     """three small steps: do they run, are they one CUDA graph, has fusion plans"""
     for name, version in check.report.data["machine"].items():
         check.figure(name, version)
-    step = bench(check, "smoke-step", "step", *size_options(check, 32, 64), "--arch", "sdnet18", "--steps", "3")
-    check.figure("sdnet18 at 32x32", step["img_s"], "img/s")
-    check.figure("steps are a CUDA graph", "yes" if step["graph"] else "no")
+    plain = bench(check, "smoke-step", "step", *size_options(check, 32, 64), "--arch", "sdnet18", "--steps", "3")
+    check.figure("sdnet18 at 32x32", plain["img_s"], "img/s")
+    check.figure("steps are a CUDA graph", "yes" if plain["graph"] else "no")
     trace = bench(check, "smoke-trace", "step", *size_options(check, 32, 64), "--arch", "sdnet18-all", "--steps", "3", "--trace")
-    check.figure("sdnet18-all at 32x32", trace["img_s"], "img/s")
+    check.figure("sdnet18-all at 32x32", trace["img_s"], "img/s", step_roofline(trace, check.gpu))
     fused_figure(check, "fused", trace)
-    if check.gpu and not step["graph"]:
+    if check.gpu and not plain["graph"]:
         raise Failed("the steps were not recorded as a CUDA graph; smoke.log says why")
     if check.gpu and not fused_share(trace):
         raise Failed("no convolution is fused with what follows it: is NVRTC there?")
 
 
-def trace_network(check, network):
-    """Steps without data, then every operation of them; kept as trace-NETWORK.json."""
-    return bench(check, "trace-" + network.replace(":", "-"), "step", *size_options(check, 224, 256), "--arch", network.split(":")[0],
-                 "--backward", NETWORKS[network], "--steps", "1" if check.small else "20", "--trace")
+def step(check, network, kind, *options):
+    """Steps without data; kept as KIND-NETWORK.json."""
+    return bench(check, f"{kind}-{network.replace(':', '-')}", "step", *size_options(check, 224, 256), "--arch", network.split(":")[0],
+                 "--backward", NETWORKS[network], "--steps", "1" if check.small else "20", *options)
 
 
 def trace(check):
@@ -78,7 +78,7 @@ def trace(check):
     failures = []
     for network in NETWORKS:
         try:
-            found = trace_network(check, network)
+            found = step(check, network, "trace", "--trace")
         except Failed as problem:  # the other networks' turn comes
             failures.append(f"{network}: {problem}")
             continue
