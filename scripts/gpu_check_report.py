@@ -19,6 +19,11 @@ def write_aside(path, data):
     os.replace(aside, path)
 
 
+def digits(value):
+    """As many as a figure is worth."""
+    return float(f"{value:.6g}")
+
+
 def card_rates(name, trace):
     """Bytes and operations a second to compare with, and where they come from."""
     for card, (terabytes, teraflops) in CARDS.items():
@@ -71,10 +76,10 @@ class Report:
 
     def figure(self, name, value, unit="", roofline=None, **more):
         """One number, or word, that was found; roofline: the most that it could be, as step_roofline gives it."""
-        entry = {"value": round(value, 6) if isinstance(value, float) else value, "unit": unit, **more}
+        entry = {"value": digits(value) if isinstance(value, float) else value, "unit": unit, **more}
         if roofline:
-            entry.update(roofline=round(value / roofline["img_s"], 4), tflop=round(roofline["tflop"], 4),
-                         gb=round(roofline["gb"], 3), roofline_of=roofline["of"])
+            entry.update(roofline=digits(value / roofline["img_s"]), tflop=digits(roofline["tflop"]), gb=digits(roofline["gb"]),
+                         roofline_of=roofline["of"])
         self.part["figures"][name] = entry
         self.write()
         print("   " + figure_line(name, entry), flush=True)

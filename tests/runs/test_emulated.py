@@ -271,6 +271,24 @@ class Emulated(RunTest):
                     self.assertEqual(done.stderr.count(words), 1, done.stderr)
                     self.assertIn(words + line, done.stderr)
 
+    def test_profile(self):
+        """A profiler records the timed steps, all of them and no other; on the CPU there is none to tell."""
+        counts, out = self.path("counts"), self.path("step.json")
+        command = [BENCH, "step", "--arch", "sdnet18", "--width", "8", "--size", "16", "--batch", "4", "--steps", "3", "--profile",
+                   "--json", out]
+        done = subprocess.run([*command, "--device", "cuda"], env={**os.environ, "CSC_FAKE_COUNTS": counts},
+                              capture_output=True, text=True, timeout=200)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        with open(counts) as f:
+            count = {name: int(n) for name, n in (line.split() for line in f)}
+        self.assertEqual(count["profiled_graphs"], 3)
+        self.assertGreater(count["graphs"], 3)
+        with open(out) as f:
+            self.assertIs(json.load(f)["graph"], True)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+        self.assertIn("profiling marks need CUDA", done.stderr)
+
     @unittest.skipUnless(mpirun(), "no MPI")
     def test_two_gpus(self):
         self.run_on("cuda", "one")
