@@ -1,39 +1,105 @@
-/* affinity.c - counts the affinity mask, which may be wider than cpu_set_t on large machines. */
+/* affinity.c - the affinity mask as it was before OpenMP's run-time, less what control groups and places forbid. */
 #include "base/affinity.h"
 
-#include <errno.h>
+#include <limits.h>
+#include <math.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/cgroup.h"
 #include "base/log.h"
+
+/* ---- what this process may use ---- */
+
+enum { MASK_BYTES = 8192 }; /* 65,536 processors */
+
+/* The affinity mask that this process started with, or was given by affinity_pin. OpenMP's run-time binds the main
+ * thread to a part of it before main if OMP_PROC_BIND, OMP_PLACES or GOMP_CPU_AFFINITY say so. */
+static unsigned char mask[MASK_BYTES];
+static long mask_bytes; /* below 1: unknown */
+
+__attribute__((no_sanitize("address", "undefined"))) static void note_mask(void)
+{
+    mask_bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
+}
+
+/* Before the initialisation of any library, the sanitizers' included. */
+__attribute__((section(".preinit_array"), used)) static void (*note_mask_first)(void) = note_mask;
 
 static int machine_cores(void)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    return cores > 0 ? (int)cores : 1;
+    int group = cgroup_cpuset("");
+    return cores <= 0 ? 1 : group > 0 && group < cores ? group : (int)cores;
+}
+
+static int mask_cores(void)
+{
+    int cores = 0;
+    for (long i = 0; i < mask_bytes; i++)
+        cores += __builtin_popcount(mask[i]);
+    return cores ? cores : machine_cores();
+}
+
+/* The variable by which the user binds OpenMP's threads; NULL if none does. */
+static const char *binding(void)
+{
+    static const char *const names[] = { "GOMP_CPU_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND" };
+    const char *bind = getenv("OMP_PROC_BIND");
+    if (bind && strcasecmp(bind, "false") == 0)
+        return NULL;
+    for (int i = 0; i < 3; i++)
+        if (getenv(names[i]))
+            return names[i];
+    return NULL;
+}
+
+/* The cores that such a variable leaves to OpenMP's threads. */
+extern int omp_get_num_places(void) __attribute__((weak)); /* csc-pack has no OpenMP */
+extern int omp_get_place_num_procs(int place) __attribute__((weak));
+
+static int place_cores(void)
+{
+    int cores = 0;
+    if (!binding() || !omp_get_num_places || !omp_get_place_num_procs)
+        return INT_MAX;
+    for (int i = 0; i < omp_get_num_places(); i++)
+        cores += omp_get_place_num_procs(i);
+    return cores ? cores : INT_MAX;
+}
+
+static int least(int a, int b)
+{
+    return a < b ? a : b;
+}
+
+int affinity_share(int local_ranks)
+{
+    int cores = mask_cores();
+    double quota = fmax(1, round(cgroup_cpus("") / local_ranks));
+    if (cores >= machine_cores()) /* not bound: the ranks of this host share them all */
+        cores /= local_ranks;
+    cores = least(cores, place_cores());
+    return cores > quota ? (int)quota : cores > 0 ? cores : 1;
 }
 
 int affinity_cores(void)
 {
-    for (int width = CPU_SETSIZE; width <= 1 << 20; width *= 4) {
-        cpu_set_t *mask = CPU_ALLOC(width);
-        if (!mask)
-            break;
-        bool read = sched_getaffinity(0, CPU_ALLOC_SIZE(width), mask) == 0;
-        bool narrow = !read && errno == EINVAL;
-        int cores = read ? CPU_COUNT_S(CPU_ALLOC_SIZE(width), mask) : 0;
-        CPU_FREE(mask);
-        if (cores > 0)
-            return cores;
-        if (!narrow)
-            break;
-    }
-    return machine_cores();
+    return affinity_share(1);
 }
+
+void affinity_free_thread(void)
+{
+    if (binding() && mask_bytes > 0)
+        sched_setaffinity(0, (size_t)mask_bytes, (const cpu_set_t *)mask);
+}
+
+/* ---- what it is given ---- */
 
 struct core {
     int package, core, cpu;
@@ -62,33 +128,53 @@ static int by_place(const void *left, const void *right)
 int affinity_pin(int part, int parts, int threads)
 {
     struct core cores[CPU_SETSIZE];
-    cpu_set_t mask;
+    cpu_set_t own;
     int count = 0;
     const char *bind = getenv("OMP_PROC_BIND");
-    if ((bind && strcasecmp(bind, "false") == 0) || sched_getaffinity(0, sizeof mask, &mask) != 0 ||
-        CPU_COUNT(&mask) < machine_cores() || CPU_COUNT(&mask) < parts)
+    if (binding() || (bind && strcasecmp(bind, "false") == 0) || sched_getaffinity(0, sizeof own, &own) != 0 ||
+        CPU_COUNT(&own) < machine_cores() || CPU_COUNT(&own) < parts)
         return 0;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &mask))
+        if (CPU_ISSET(cpu, &own))
             cores[count++] = (struct core){ topology(cpu, "physical_package_id"), topology(cpu, "core_id"), cpu };
     int first = (int)((long)count * part / parts), last = (int)((long)count * (part + 1) / parts);
     if (last - first < threads || last - first < 2) /* a single core has no room for data workers */
         return 0;
     qsort(cores, count, sizeof *cores, by_place);
-    CPU_ZERO(&mask);
+    CPU_ZERO(&own);
     for (int i = first; i < last; i++)
-        CPU_SET(cores[i].cpu, &mask);
-    return sched_setaffinity(0, sizeof mask, &mask) == 0 ? last - first : 0;
+        CPU_SET(cores[i].cpu, &own);
+    if (sched_setaffinity(0, sizeof own, &own) != 0)
+        return 0;
+    note_mask();
+    return last - first;
+}
+
+/* How the launcher that bound this process is told not to. */
+static const char *advice(void)
+{
+    if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE"))
+        return ": start mpirun with --bind-to none";
+    return getenv("SLURM_PROCID") ? ": start srun with --cpu-bind=none" : "";
 }
 
 void affinity_warn(int threads, int workers, int local_ranks)
 {
-    int cores = affinity_cores(), machine = machine_cores();
+    int cores = mask_cores(), machine = machine_cores(), places = place_cores();
+    double quota = cgroup_cpus("");
     bool idle = (long)cores * local_ranks < machine;
     bool crowded = threads > cores || (cores == 1 && workers > 0);
-    if (idle && crowded)
-        log_warn("bound to %d of this machine's %d cores, with %d compute threads and %d data workers: start mpirun "
-                 "with --bind-to none (srun: --cpu-bind=none)", cores, machine, threads, workers);
+    if (threads > places)
+        log_warn("%s leaves %d of %d cores to %d compute threads", binding(), places, cores, threads);
+    else if (binding() && local_ranks > 1 && cores >= machine)
+        log_warn("%s binds the threads of all %d ranks of this host to the same cores: unset it, or let the launcher "
+                 "bind each rank to its own", binding(), local_ranks);
+    else if (idle && crowded)
+        log_warn("bound to %d of this machine's %d cores, with %d compute threads and %d data workers%s", cores,
+                 machine, threads, workers, advice());
+    if (threads > 1 && (double)threads * local_ranks > ceil(quota))
+        log_warn("%d compute threads of %d rank%s share %.3g cores, all that the control group (container) may use",
+                 threads * local_ranks, local_ranks, local_ranks == 1 ? "" : "s", quota);
 }
 
 void affinity_wait_calmly(char **argv)
@@ -97,5 +183,6 @@ void affinity_wait_calmly(char **argv)
         return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
     setenv("KMP_BLOCKTIME", "0", 1);
+    affinity_free_thread(); /* the places are laid out anew, over all cores */
     execv("/proc/self/exe", argv); /* where that fails, the program just goes on */
 }

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "base/cgroup.h"
+
 #define HUGE_PAGE ((size_t)2 << 20) /* bytes */
 
 void *arena_take(struct arena *arena, size_t bytes)
@@ -23,7 +25,11 @@ enum status arena_allocate(struct arena *arena)
     enum status status = STATUS_OK;
     assert(!arena->memory);
     size_t size = arena->used ? arena->used : ARENA_ALIGN;
+    size_t left = cgroup_memory("");
     bool large = size >= 2 * HUGE_PAGE;
+    if (size > left) /* malloc would not fail: the kernel would end the process */
+        FAIL(STATUS_NOMEM, "cannot allocate %.1f MB: %.1f MB are left of the limit of the control group (container)",
+             (double)size / 1e6, (double)left / 1e6);
     void *memory = large ? aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE)
                          : aligned_alloc(ARENA_ALIGN, size);
     if (!memory)

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/affinity.h"
 #include "base/clock.h"
 #include "base/pixels.h"
 #include "data/loader_worker.h"
@@ -188,6 +189,7 @@ static void *worker_main(void *context)
     struct loader *l = context;
     struct supplier supplier = { .last = -1 };
     pthread_setname_np(pthread_self(), "csc-loader");
+    affinity_free_thread();
     pthread_mutex_lock(&l->mutex);
     while (!l->stop) {
         struct slot *slot = l->paused ? NULL : find_work(l);

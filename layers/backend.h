@@ -264,18 +264,21 @@ struct backend {
     void (*normalize_rows)(struct device *device, float *w, int rows, size_t length);
 };
 
+enum { DEVICE_THREADS_MOST = 1024 }; /* what sums over threads have room for */
+
 /* A backend embeds this first. */
 struct device {
     const struct backend *ops;
     enum precision precision;
-    int threads;         /* OpenMP threads of this rank */
+    int threads;         /* OpenMP threads of this rank, at most DEVICE_THREADS_MOST */
     char library[32];    /* that computes for it, as loaded: "oneDNN 3.2.0"; "" if none */
     bool call_by_call;   /* recording has failed: tape.h does without */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 
 /* "ref", "cpu", "cuda" (the first GPU) or "cuda:1", that of the host's rank 1: ranks take those that they see in turn, be it all of
- * the host's or, where a scheduler divides them, their own. threads >= 1. STATUS_USAGE if this build or machine lacks the kind or the precision. */
+ * the host's or, where a scheduler divides them, their own.
+ * 1 <= threads. STATUS_USAGE if they are too many, or if this build or machine lacks the kind or the precision. */
 enum status device_open(struct device **device, const char *kind, enum precision precision, int threads);
 /* CUDA devices that are opened after this read the table of the fastest plans of convolutions from the file `plans`, if it is there,
  * and write it there, instead of to this machine's cache; and append what they timed to the file `tried`. NULL: as ever, and

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/affinity.h"
+
 struct checkpoint_writer {
     char run[PATH_MAX];
     int keep;
@@ -73,6 +75,7 @@ static void *thread_main(void *context)
 {
     struct checkpoint_writer *w = context;
     pthread_setname_np(pthread_self(), "csc-checkpoint");
+    affinity_free_thread();
     pthread_mutex_lock(&w->mutex);
     for (;;) {
         while (w->state != WRITING && !w->ending)

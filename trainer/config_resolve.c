@@ -37,7 +37,7 @@ static void resolve_machine(struct config *config, const struct config_facts *fa
     if (cores <= 0)
         return;
     if (!config->device.threads)
-        config->device.threads = cores < 4096 ? cores : 4096;
+        config->device.threads = cores < 1024 ? cores : 1024;
     if (!config->data.workers) { /* a device leaves its host's cores to the loader; on CPUs it needs few of them */
         int workers = cuda ? cores - 1 : cores / 16;
         config->data.workers = workers < 1 ? 1 : workers > 32 ? 32 : workers;

@@ -87,7 +87,7 @@ const struct config_key config_keys[CONFIG_KEYS] = {
 
     { KEY(device.kind), CHOICE("auto", "cpu", "cuda"), DEFAULT("auto"), BITS },
     { KEY(device.precision), CHOICE("auto", "fp32", "tf32", "bf16"), DEFAULT("auto"), MATHEMATICS },
-    { KEY(device.threads), INT(1, 4096), AUTO, BITS },
+    { KEY(device.threads), INT(1, 1024), AUTO, BITS },
 
     { KEY(comm.bucket_mb), .type = CONFIG_NUMBER, .high = 65536, .above = true, AUTO, BITS },
     { KEY(comm.grad_dtype), CHOICE("fp32", "bf16"), DEFAULT("fp32"), MATHEMATICS },

@@ -1,4 +1,5 @@
 /* plan.c - everything that is known before the first byte of device memory is taken: data, network, sizes. */
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #include "base/affinity.h"
 #include "base/file.h"
+#include "base/cgroup.h"
 #include "base/log.h"
 #include "trainer/classes.h"
 #include "trainer/setup.h"
@@ -141,7 +143,8 @@ enum status training_plan(struct training *t)
     TRY(training_agree(t, check_data(t)));
     TRY(training_compare(t));
     TRY(training_agree(t, tuned_create(&t->tuned)));
-    affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
+    if (t->comm->local_rank == 0)
+        affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
 fail:
     return status;
 }
@@ -265,18 +268,22 @@ fail:
 
 /* ---- room ---- */
 
-/* Bytes that may still be allocated on this host, as the kernel estimates them; 0 if unknown. */
+/* Bytes that may still be allocated on this host, as the kernel estimates them, or in this process's control group; 0:
+ * unknown. */
 static size_t memory_available(void)
 {
     FILE *file = fopen("/proc/meminfo", "r");
     char line[128];
     unsigned long long kb = 0;
+    size_t group = cgroup_memory("");
     while (file && fgets(line, sizeof line, file))
         if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1)
             break;
     if (file)
         fclose(file);
-    return (size_t)kb * 1024;
+    if (group == SIZE_MAX)
+        return (size_t)kb * 1024;
+    return kb && kb * 1024 < group ? (size_t)kb * 1024 : group ? group : 1;
 }
 
 /* The same for the device that the run's memory is on: a GPU of this rank's own, or the host that its ranks share. */
@@ -313,12 +320,21 @@ static struct size_text size_text(size_t bytes)
     return size;
 }
 
+/* Of the memory that the device shares with the host or has to itself. Rank 0 also copies every checkpoint, and
+ * libraries, stacks and batches take about as much as OTHER_BYTES in every process. */
+static size_t bytes_needed(const struct training *t, bool apart)
+{
+    enum { OTHER_BYTES = 32 << 20 };
+    size_t host = t->comm->rank == 0 ? training_checkpoint_bytes(t) : 0;
+    return apart ? training_bytes(t) : (training_bytes(t) + OTHER_BYTES) * t->comm->local_size + host;
+}
+
 enum status training_check_room(const struct training *t)
 {
     enum status status = STATUS_OK;
     bool apart = t->device->ops->memory_free != NULL; /* from the host's */
     size_t memory = device_memory(t), disk = disk_available(t->config->run.dir);
-    size_t needed = training_bytes(t) * (apart ? 1 : t->comm->local_size);
+    size_t needed = bytes_needed(t, apart);
     size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
     if (memory && needed > memory)
         FAIL(STATUS_NOMEM, "this run needs %s on %s and %s are available: lower train.micro_batch",

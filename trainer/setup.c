@@ -13,10 +13,7 @@
 
 int setup_cores(const struct comm *comm)
 {
-    int cores = affinity_cores(), online = (int)sysconf(_SC_NPROCESSORS_ONLN);
-    if (cores >= online && comm->local_size > 1) /* not bound: the ranks of this host share them all */
-        cores /= comm->local_size;
-    return cores > 0 ? cores : 1;
+    return affinity_share(comm->local_size);
 }
 
 void setup_pin(const struct comm *comm, int threads)

@@ -127,7 +127,7 @@ static double NAME(correlate_range)(const ELEMENT *x, const ELEMENT *y, size_t c
 static double NAME(correlate)(struct device *device, const void *x, const void *y, size_t count)
 {
     (void)device;
-    double parts[MAX_THREADS] = { 0 }, sum = 0;
+    double parts[DEVICE_THREADS_MOST] = { 0 }, sum = 0;
     int used = 1;
 #pragma omp parallel
     {

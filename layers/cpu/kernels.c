@@ -8,8 +8,6 @@
 #include "layers/element.h"
 #include "layers/ref/ref.h"
 
-#define MAX_THREADS 1024
-
 /* This thread's part [*from, *to) of 0..count, in multiples of `grain`. */
 static void share(size_t count, size_t grain, size_t *from, size_t *to)
 {

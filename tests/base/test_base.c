@@ -12,6 +12,7 @@
 #include "base/arguments.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/cgroup.h"
 #include "base/log.h"
 #include "base/philox.h"
 #include "base/tuned.h"
@@ -204,6 +205,79 @@ static void check_lost_lines(void)
     close(ends[1]);
 }
 
+/* ---- limits of control groups, by trees like those of /proc and /sys/fs/cgroup ---- */
+
+static char tree[] = "/tmp/csc-limits-XXXXXX";
+
+static void put(const char *path, const char *text)
+{
+    char whole[256], folder[256];
+    snprintf(whole, sizeof whole, "%s/%s", tree, path);
+    snprintf(folder, sizeof folder, "%.*s", (int)(strrchr(whole, '/') - whole), whole);
+    CHECK(file_make_folders(folder) == STATUS_OK, "%s", status_message());
+    CHECK(file_write(whole, text, strlen(text)) == STATUS_OK, "%s", status_message());
+}
+
+static void check_cgroup_2(void)
+{
+    put("proc/self/cgroup", "0::/user.slice/job\n");
+    put("proc/self/mountinfo", "22 1 0:20 / /sys rw - sysfs sysfs rw\n"
+                               "30 22 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n");
+    CHECK(isinf(cgroup_cpus(tree)) && cgroup_memory(tree) == SIZE_MAX && cgroup_cpuset(tree) == 0, "no limits");
+    put("sys/fs/cgroup/user.slice/job/cpu.max", "max 100000\n");
+    put("sys/fs/cgroup/user.slice/job/memory.max", "max\n");
+    put("sys/fs/cgroup/user.slice/job/memory.current", "1000\n");
+    CHECK(isinf(cgroup_cpus(tree)) && cgroup_memory(tree) == SIZE_MAX, "max is none");
+    put("sys/fs/cgroup/user.slice/job/cpu.max", "250000 100000\n");
+    put("sys/fs/cgroup/user.slice/job/cpuset.cpus.effective", "0-3,8,10-11\n");
+    put("sys/fs/cgroup/user.slice/job/memory.max", "1000000\n");
+    put("sys/fs/cgroup/user.slice/job/memory.current", "700000\n");
+    put("sys/fs/cgroup/user.slice/job/memory.stat", "anon 500000\nfile 200000\ninactive_file 150000\nactive_file 50000\n");
+    CHECK(cgroup_cpus(tree) == 2.5 && cgroup_cpuset(tree) == 7, "%g of %d", cgroup_cpus(tree), cgroup_cpuset(tree));
+    CHECK(cgroup_memory(tree) == 500000, "%zu: files are taken back", cgroup_memory(tree));
+    put("sys/fs/cgroup/user.slice/cpu.max", "50000 100000\n");
+    put("sys/fs/cgroup/user.slice/memory.max", "2000000\n");
+    put("sys/fs/cgroup/user.slice/memory.current", "1900000\n");
+    CHECK(cgroup_cpus(tree) == 0.5 && cgroup_memory(tree) == 100000, "a group above: %g, %zu", cgroup_cpus(tree),
+          cgroup_memory(tree));
+    put("sys/fs/cgroup/user.slice/memory.current", "2100000\n");
+    CHECK(cgroup_memory(tree) == 0, "%zu: nothing is left", cgroup_memory(tree));
+    put("proc/self/cgroup", "0::/../../elsewhere\n"); /* seen from a namespace: what is mounted counts */
+    put("sys/fs/cgroup/cpu.max", "100000 100000\n");
+    CHECK(cgroup_cpus(tree) == 1, "%g", cgroup_cpus(tree));
+}
+
+static void check_cgroup_1(void)
+{
+    put("proc/self/cgroup", "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n3:cpuset:/docker/abc\n0::/docker/abc\n");
+    put("proc/self/mountinfo", "31 22 0:28 /docker/abc /sys/fs/cgroup/cpu,cpuacct ro - cgroup cgroup rw,cpu,cpuacct\n"
+                               "32 22 0:29 /docker/abc /sys/fs/cgroup/memory ro - cgroup cgroup rw,memory\n"
+                               "33 22 0:29 / /sys/fs/cgroup/cpuset ro - cgroup cgroup rw,cpuset\n"
+                               "34 22 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n");
+    put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "-1\n");
+    put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "50000\n");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
+    put("sys/fs/cgroup/memory/memory.usage_in_bytes", "700000\n");
+    CHECK(isinf(cgroup_cpus(tree)) && cgroup_memory(tree) == SIZE_MAX, "%g, %zu", cgroup_cpus(tree), cgroup_memory(tree));
+    put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "75000\n");
+    put("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000\n");
+    put("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\nactive_file 1\ntotal_inactive_file 100000\n");
+    put("sys/fs/cgroup/cpuset/docker/abc/cpuset.effective_cpus", "1\n");
+    CHECK(cgroup_cpus(tree) == 1.5 && cgroup_memory(tree) == 400000 && cgroup_cpuset(tree) == 1, "%g, %zu, %d",
+          cgroup_cpus(tree), cgroup_memory(tree), cgroup_cpuset(tree));
+}
+
+static void check_cgroup(void)
+{
+    char command[64];
+    CHECK(mkdtemp(tree) != NULL, "mkdtemp");
+    CHECK(isinf(cgroup_cpus(tree)) && cgroup_memory(tree) == SIZE_MAX && cgroup_cpuset(tree) == 0, "no /proc");
+    check_cgroup_2();
+    check_cgroup_1();
+    snprintf(command, sizeof command, "rm -rf %s", tree);
+    CHECK(system(command) == 0, "left something behind");
+}
+
 static void check_tuned(void)
 {
     struct tuned *t = NULL, *copy = NULL;
@@ -284,5 +358,6 @@ int main(void)
     check_files();
     check_outputs();
     check_lost_lines();
+    check_cgroup();
     return check_done("base");
 }

@@ -226,3 +226,47 @@ case_T33() {
         rm -rf runs
     done
 }
+
+case_T7() {
+    setup
+    unset OMP_WAIT_POLICY # the runner's: with it the program does not start itself again
+    expect 0 "$TRAIN" t.yaml device.threads=auto --print-config
+    grep threads: out >free
+    OMP_PROC_BIND=spread OMP_PLACES=threads expect 0 "$TRAIN" t.yaml device.threads=auto --print-config
+    grep threads: out | cmp - free
+    OMP_PROC_BIND=spread OMP_PLACES=threads expect 0 "$TRAIN" t.yaml device.threads=auto train.epochs=1
+    silent_about "warning"
+    OMP_PLACES="{0}" expect 0 "$TRAIN" t.yaml device.threads=2 train.epochs=1 run.name=placed
+    says "OMP_PLACES leaves 1 of"
+}
+
+# in_group CONTROLLER FILE VALUE COMMAND...: in a control group of its own, where one can be made.
+in_group() {
+    local group=/sys/fs/cgroup/$1/csc-case-$$ code=0
+    mkdir "$group" 2>/dev/null || skip "no control group of version 1 can be made here"
+    echo "$3" >"$group/$2"
+    bash -c 'echo $$ >"$0/cgroup.procs"; exec "$@"' "$group" "${@:4}" || code=$?
+    rmdir "$group"
+    return $code
+}
+
+case_T8() {
+    setup
+    large=(model.width=64 train.epochs=1 train.batch=120 train.micro_batch=120 data.val=none)
+    expect 71 in_group memory memory.limit_in_bytes 150M "$TRAIN" t.yaml run.name=cg "${large[@]}"
+    says "are available"
+    expect 71 in_group memory memory.limit_in_bytes 150M "$TRAIN" t.yaml run.name=cg "${large[@]}" --dry-run
+    expect 0 in_group memory memory.limit_in_bytes 150M "$TRAIN" t.yaml run.name=cg train.epochs=1
+    expect 0 in_group cpu cpu.cfs_quota_us 50000 "$TRAIN" t.yaml device.threads=auto data.workers=auto --print-config
+    says "  threads: 1"
+    says "  workers: 1"
+}
+
+case_T13() {
+    setup
+    for threads in 1025 2048 4096; do
+        expect 2 "$TRAIN" t.yaml run.name=b data.val=none device.threads=$threads
+        says "device.threads"
+    done
+    expect 0 "$TRAIN" t.yaml run.name=b device.threads=1024 --print-config
+}
