@@ -35,7 +35,7 @@ struct loader_config {
     int workers, prefetch;     /* threads >= 1; micro-batches ready ahead >= 1 */
     bool skip_bad;             /* data.bad_sample: a damaged sample is replaced by the next good one in training and left
                                   out of an evaluation, with a warning and counted; else STATUS_DATA */
-    const int32_t *label_map;  /* (the dataset's classes): the label that batches give for each; NULL: as the dataset has them.
+    const int32_t *label_map;  /* (the dataset's classes): the label that batches give for each; NULL: the same.
                                   Must outlive the loader */
     bool raw;                  /* batches are bytes, for a device that normalises */
     bool scaled_jpeg;          /* training with AUGMENT_IMAGENET: decode JPEGs at a fraction of their size where the crop

@@ -105,8 +105,8 @@ void model_running_tensor(const struct model *model, int index, char name[80], s
 
 /* Power iteration of every CSC-layer to convergence, or `iterations` more; a given step size needs neither. */
 enum status model_converge_step_sizes(struct model *model);
-/* The same for an evaluation in the middle of training: the step sizes to which layers share, share + shares ... converge, 0 of
- * the others, in eta (csc_count). They start from copies of training's vectors; the model stays as it is. */
+/* The same for an evaluation in the middle of training: eta (csc_count) is what layers share, share + shares ... converge
+ * to, 0 of the others. They start from copies of training's vectors; the model stays as it is. */
 enum status model_measure_step_sizes(struct model *model, int share, int shares, float *eta);
 /* Queued only; eta comes to the host late. Where the device has lanes they are queued with the next training pass, beside it. */
 enum status model_advance_step_sizes(struct model *model, int iterations);

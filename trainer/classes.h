@@ -16,8 +16,8 @@ json_t *classes_list(char *const *names, int count);
 enum status classes_kept(const json_t *extra, int most, const char *path, const json_t **network);
 
 /* The network's number of each of a dataset's classes: *map (count), which the caller frees, or NULL where they are the same.
- * STATUS_USAGE names a class that the network does not know. where: the data, for messages; `say`: one line tells of a subset or
- * another order. */
+ * STATUS_USAGE names a class that the network does not know. where: the data, for messages; `say`: one line tells of a
+ * subset or another order. */
 enum status classes_map(const json_t *network, char *const *names, int count, const char *where, bool say,
                         int32_t **map);
 

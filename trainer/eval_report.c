@@ -132,7 +132,8 @@ static json_t *cell_json(const struct eval *e, const struct cell *c)
 {
     struct share_interval i = interval_of(&c->result);
     json_t *cell = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda", lambda_json(&e->a.lambdas[c->lambda]),
-                             "images", (json_int_t)c->result.images, "missing", (json_int_t)c->result.missing, "top1", c->result.top1, "top1_interval", i.low, i.high,
+                             "images", (json_int_t)c->result.images, "missing", (json_int_t)c->result.missing,
+                             "top1", c->result.top1, "top1_interval", i.low, i.high,
                              "top5", c->result.top5, "loss", c->result.loss, "calibration_error", c->calibration_error);
     if (c->corruption[0]) {
         json_object_set_new(cell, "corruption", json_string(c->corruption));
@@ -207,7 +208,8 @@ static enum status write_json(const struct eval *e)
     struct share_interval i = interval_of(r);
     json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}",
                              "checkpoint", checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "",
-                             "data", e->a.data, "images", (json_int_t)r->images, "missing", (json_int_t)r->missing, "top1", r->top1, "top1_interval", i.low, i.high,
+                             "data", e->a.data, "images", (json_int_t)r->images, "missing", (json_int_t)r->missing,
+                             "top1", r->top1, "top1_interval", i.low, i.high,
                              "top5", r->top5, "loss", r->loss, "calibration_error", e->cells[0].calibration_error, "confidence",
                              tally_confidence(&e->tally), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds,
                              "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e),

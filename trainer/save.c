@@ -184,8 +184,8 @@ static enum status copy_state(struct training *t, struct snapshot *s)
     snprintf(s->state.train, sizeof s->state.train, "%s", dataset_fingerprint(t->train_set));
     snprintf(s->state.val, sizeof s->state.val, "%s", t->val_fingerprint);
     s->state.extra = json_pack("{s:b, s:i, s:i, s:o*, s:o*}", "momentum_started", !t->optimizer->first, "threads",
-                               t->device->threads, "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned), "classes",
-                               classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set)));
+                               t->device->threads, "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned),
+                               "classes", classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set)));
     if (!s->state.extra || !json_object_get(s->state.extra, "tuned") || !json_object_get(s->state.extra, "classes"))
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
     TRY(config_print(t->config, &s->config));

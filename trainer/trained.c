@@ -63,7 +63,7 @@ fail:
     return status;
 }
 
-/* A checkpoint of an older csc-train takes the names from its training data, if that is still where it was, or is `data`. */
+/* A checkpoint of an older csc-train takes the names from its training data, if that is where it was, or is `data`. */
 static enum status find_classes(struct trained *t, const char *data)
 {
     enum status status = STATUS_OK;

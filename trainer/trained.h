@@ -25,8 +25,8 @@ struct trained_machine {
     char threads[64], kind[64], precision[64];
 };
 
-/* A network keeps the names of its classes, by which label_map, for the dataset's loader, is made; one of an older csc-train
- * takes them from its training data where that is still there, or a warning says that labels go by number.
+/* A network keeps the names of its classes, by which label_map, for the dataset's loader, is made; one of an older
+ * csc-train takes them from its training data where that is still there, or a warning says that labels go by number.
  * path: a checkpoint, or a run: its best. data: a dataset, or NULL for none. overrides: of the run's configuration, as on
  * a command line, but not of what belongs to the machine. comm: its ranks share this host's cores and take its GPUs in
  * turn. Weights are the averages where the run kept them; step sizes are converged. On failure *trained is finished. */

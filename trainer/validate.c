@@ -95,11 +95,12 @@ static enum status report(struct training *t)
     enum status status = STATUS_OK;
     const struct evaluation *e = &t->last_eval;
     char missing[64];
-    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "eval", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
-                      METRIC_INT("step", t->step), METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
-                      METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
-                      METRIC_INT("missing", e->missing),
-                      METRIC_NUMBER("seconds", e->seconds))));
+    int64_t epoch = (t->step - 1) / t->steps_per_epoch;
+    TRY(training_record(&t->metrics_lost,
+                        metrics_write(t->metrics, "eval", METRIC_INT("epoch", epoch), METRIC_INT("step", t->step),
+                                      METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
+                                      METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
+                                      METRIC_INT("missing", e->missing), METRIC_NUMBER("seconds", e->seconds))));
     TRY(training_record(&t->events_lost, observer_evaluation(t->observer, t->step, e)));
     evaluate_missing_text(e->missing, missing);
     log_info("step %lld: evaluation on %lld images%s: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,

@@ -86,8 +86,9 @@ static void put_title(FILE *out, const struct viz *v)
     fprintf(out, "</h1>\n<p>%s, width %d, %d classes, %zu parameters; step %lld%s.<br>\n", arch ? arch : "", c->model.width,
             c->model.classes, v->trained.model->parameters, (long long)v->trained.checkpoint->state.step,
             v->trained.averaged ? ", averaged weights" : "");
-    fprintf(out, "Sparse coding: %d FISTA step%s, lambda %.4g%s. Measured on %lld images%s of ", c->csc.steps, c->csc.steps == 1 ? "" : "s",
-            c->csc.lambda, c->csc.nonnegative ? ", codes not negative" : "", (long long)v->measured, missing);
+    fprintf(out, "Sparse coding: %d FISTA step%s, lambda %.4g%s. Measured on %lld images%s of ", c->csc.steps,
+            c->csc.steps == 1 ? "" : "s", c->csc.lambda, c->csc.nonnegative ? ", codes not negative" : "",
+            (long long)v->measured, missing);
     put_text(out, v->a.data);
     fputs(".</p>\n", out);
     free(arch);
@@ -230,7 +231,8 @@ enum status viz_write_json(const struct viz *v)
     json_t *numbers = numbers_json(v);
     json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:i, s:f, s:b, s:o}", "checkpoint", v->trained.checkpoint->path,
                              "step", (json_int_t)v->trained.checkpoint->state.step, "data", v->a.data, "device",
-                             v->trained.device->ops->name, "images", (json_int_t)v->measured, "missing", (json_int_t)v->missing,
+                             v->trained.device->ops->name, "images", (json_int_t)v->measured,
+                             "missing", (json_int_t)v->missing,
                              "fista_steps", v->trained.config.csc.steps, "lambda", v->trained.config.csc.lambda, "averaged_weights",
                              v->trained.averaged, "layers", layers_json(v));
     if (!numbers || !root || json_object_update(root, numbers) != 0)

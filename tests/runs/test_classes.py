@@ -1,4 +1,5 @@
-"""Labels go by the names of classes, whatever their numbers in another dataset; and accuracies on different images are not compared.
+"""Labels go by the names of classes, whatever their numbers in another dataset; accuracies on different images are not
+compared.
 
 usage: test_classes.py BUILD_DIR [unittest arguments]
 """
@@ -31,7 +32,8 @@ COLOURS = {"apple": (200, 30, 30), "banana": (30, 200, 30), "cherry": (30, 30, 2
 
 def write_png(path, colour, seed):
     r = random.Random(seed)
-    raw = b"".join(b"\0" + bytes(max(0, min(255, c + r.randint(-30, 30))) for _ in range(16) for c in colour) for _ in range(16))
+    raw = b"".join(b"\0" + bytes(max(0, min(255, c + r.randint(-30, 30))) for _ in range(16) for c in colour)
+                   for _ in range(16))
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -71,7 +73,8 @@ class Classes(RunTest):
     def setUpClass(cls):
         super().setUpClass()
         cls.sets = os.path.join(cls.folder, "sets")
-        for name, images, classes in (("train", 40, ["apple", "banana", "cherry"]), ("full", 8, ["apple", "banana", "cherry"]),
+        for name, images, classes in (("train", 40, ["apple", "banana", "cherry"]),
+                                      ("full", 8, ["apple", "banana", "cherry"]),
                                       ("subset", 8, ["apple", "cherry"]), ("more", 8, ["apple", "cherry", "date"]),
                                       ("order", 8, ["cherry", "apple", "banana"])):
             for k, c in enumerate(classes):
@@ -92,8 +95,8 @@ class Classes(RunTest):
     def evaluate(self, path, data, code=0, ranks=1):
         """csc-eval's JSON, and what it says."""
         out = self.path("out.json")
-        done = subprocess.run([*launch(ranks), EVAL, path, "--data", os.path.join(self.sets, data), "--threads", "1", "--json", out],
-                              capture_output=True, text=True, timeout=200)
+        done = subprocess.run([*launch(ranks), EVAL, path, "--data", os.path.join(self.sets, data), "--threads", "1",
+                               "--json", out], capture_output=True, text=True, timeout=200)
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         with open(out) as f:
             return json.load(f), done.stderr
@@ -109,7 +112,8 @@ class Classes(RunTest):
             with self.subTest(val):
                 shutil.rmtree(self.path(val), ignore_errors=True)
                 done = self.run_on(val, val, ranks=2 if mpirun() else 1)
-                self.assertEqual(done.stderr.count("warning: " + os.path.join(self.sets, val) + ": " + words), 1, done.stderr)
+                line = "warning: " + os.path.join(self.sets, val) + ": " + words
+                self.assertEqual(done.stderr.count(line), 1, done.stderr)
                 self.assertEqual(self.metrics(val, "eval")[-1]["top1"], 1)
                 got, said = self.evaluate(self.path("full"), val, ranks=2 if mpirun() else 1)
                 self.assertEqual(said.count(words), 1, said)
@@ -154,7 +158,8 @@ class Classes(RunTest):
             os.makedirs(os.path.join(noise, c))
             for i in range(8):
                 write_png(os.path.join(noise, c, f"{i}.png"), (90, 90, 90), i)
-        subprocess.run([PACK, "imagefolder", noise, os.path.join(self.sets, "noise")], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([PACK, "imagefolder", noise, os.path.join(self.sets, "noise")], check=True,
+                       stdout=subprocess.DEVNULL)
         done = self.run_on("moves", "noise", "--resume=auto")
         self.assertIn("another validation set: its best top-1, 100.00% at step", done.stdout)
         last = self.metrics("moves", "eval")[-1]
@@ -162,7 +167,8 @@ class Classes(RunTest):
         self.assertLess(last["top1"], 1)
         self.assertLess(end["best_top1"], 1)
         self.assertGreater(end["best_step"], 48)
-        listed = subprocess.run([runs.TRAIN, "--list-checkpoints", self.path("moves")], capture_output=True, text=True, check=True)
+        listed = subprocess.run([runs.TRAIN, "--list-checkpoints", self.path("moves")], capture_output=True, text=True,
+                                check=True)
         best = [line for line in listed.stdout.splitlines() if line.startswith("*")]
         self.assertEqual(len(best), 1)
         self.assertGreater(int(best[0].split()[1]), 48)

@@ -162,8 +162,9 @@ class Ranks(RunTest):
 class Evaluation(RunTest):
     def evaluate(self, *arguments, ranks=1, data=None):
         out = self.path("eval.json")
-        subprocess.run(runs.launch(ranks) + [runs.EVAL, *arguments, "--data", data or os.path.join(self.data, "val"), "--json", out,
-                        "--threads", "1"], check=True, stdout=subprocess.DEVNULL, timeout=120)
+        data = data or os.path.join(self.data, "val")
+        subprocess.run(runs.launch(ranks) + [runs.EVAL, *arguments, "--data", data, "--json", out, "--threads", "1"],
+                       check=True, stdout=subprocess.DEVNULL, timeout=120)
         with open(out) as f:
             return runs.json.load(f)
 
@@ -173,7 +174,8 @@ class Evaluation(RunTest):
         for extra in ([], ["train.ema=0.9", "model.arch=sdnet18-all"]):
             for ranks in (1, 2):
                 with self.subTest(extra=extra, ranks=ranks):
-                    self.train(self.config("run"), "train.steps=15", "train.lr=0.1", "checkpoint.every_epochs=1", *extra, ranks=ranks)
+                    self.train(self.config("run"), "train.steps=15", "train.lr=0.1", "checkpoint.every_epochs=1", *extra,
+                               ranks=ranks)
                     evaluations = self.metrics("run", "eval")
                     self.assertEqual([m["step"] for m in evaluations], [5, 10, 15])
                     for m in evaluations:
@@ -196,21 +198,24 @@ class Evaluation(RunTest):
         self.assertEqual(m["images"] + m["missing"], 160)
         self.assertIn(f"evaluation on {m['images']} images ({m['missing']} damaged ones left out): top-1", said)
         logits = self.path("logits.safetensors")
-        whole = self.evaluate(self.path("run"), "--logits", self.path("whole.safetensors"), data=os.path.join(self.data, "train"))
+        whole = self.evaluate(self.path("run"), "--logits", self.path("whole.safetensors"),
+                              data=os.path.join(self.data, "train"))
         got = self.evaluate(self.path("run"), "--logits", logits, data=damaged)
         self.assertEqual((whole["images"], whole["missing"]), (160, 0))
         self.assertEqual([got[k] for k in ("images", "missing", "top1")], [m[k] for k in ("images", "missing", "top1")])
         self.assertEqual(sum(map(sum, got["confusion"])), m["images"])
         rows, all_rows = (read_safetensors(self.path(name + ".safetensors"))["logits"] for name in ("logits", "whole"))
         self.assertEqual(rows[0], [m["images"], 4])
-        gap = max(i for i in range(m["images"] + 1) if all(abs(a - b) < 1e-4 for a, b in zip(rows[1][:4 * i], all_rows[1])))
-        for a, b in zip(rows[1][4 * gap:], all_rows[1][4 * (gap + m["missing"]):]):  # one block, and the others as they were
+        gap = max(i for i in range(m["images"] + 1)
+                  if all(abs(a - b) < 1e-4 for a, b in zip(rows[1][:4 * i], all_rows[1])))
+        for a, b in zip(rows[1][4 * gap:], all_rows[1][4 * (gap + m["missing"]):]):  # one block
             self.assertAlmostEqual(a, b, delta=1e-4)
         limited = self.evaluate(self.path("run"), "--limit", str(gap + 2), data=damaged)
         self.assertEqual((limited["images"], limited["missing"]), (gap, 2))
         if mpirun():
             shared = self.evaluate(self.path("run"), "--batch", "7", ranks=2, data=damaged)
-            self.assertEqual([shared[k] for k in ("images", "missing", "confusion")], [got[k] for k in ("images", "missing", "confusion")])
+            for key in ("images", "missing", "confusion"):
+                self.assertEqual(shared[key], got[key])
         self.train(self.config("stops"), "train.steps=5", f"data.val={damaged}", code=65)
 
     def test_csc_eval_agrees(self):

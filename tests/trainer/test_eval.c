@@ -136,22 +136,23 @@ static void test_attack_text(void)
 /* Where data has the network's classes: the same, some, in another order; one that is unknown, and one that is ambiguous. */
 static void test_classes(void)
 {
-    static char *const network[] = { "ant", "bee", "cat" }, *const some[] = { "cat", "ant" }, *const other[] = { "ant", "dog" };
-    static char *const twice[] = { "crane", "ant", "crane" };
+    static char *const network[] = { "ant", "bee", "cat" }, *const some[] = { "cat", "ant" };
+    static char *const other[] = { "ant", "dog" }, *const twice[] = { "crane", "ant", "crane" };
     json_t *list = classes_list(network, 3), *ambiguous = classes_list(twice, 3);
     int32_t *map;
     CHECK(classes_map(list, network, 3, "data", true, &map) == STATUS_OK && !map, "the same are mapped");
     CHECK(classes_map(list, some, 2, "data", true, &map) == STATUS_OK && map && map[0] == 2 && map[1] == 0, "some");
     free(map);
-    CHECK(classes_map(list, network, 2, "data", false, &map) == STATUS_OK && map && map[0] == 0 && map[1] == 1, "the first");
+    CHECK(classes_map(list, network, 2, "data", false, &map) == STATUS_OK && map && map[0] == 0 && map[1] == 1,
+          "the first");
     free(map);
-    CHECK(classes_map(list, other, 2, "data", true, &map) == STATUS_USAGE && !map && strstr(status_message(), "class 1, 'dog'"),
-          "%s", status_message());
+    CHECK(classes_map(list, other, 2, "data", true, &map) == STATUS_USAGE && !map &&
+              strstr(status_message(), "class 1, 'dog'"), "%s", status_message());
     CHECK(classes_map(ambiguous, twice, 3, "data", true, &map) == STATUS_OK && !map, "the same, some of one name");
     CHECK(classes_map(ambiguous, twice + 1, 1, "data", true, &map) == STATUS_OK && map && map[0] == 1, "ant");
     free(map);
-    CHECK(classes_map(ambiguous, twice, 2, "data", true, &map) == STATUS_USAGE && strstr(status_message(), "'crane': several"), "%s",
-          status_message());
+    CHECK(classes_map(ambiguous, twice, 2, "data", true, &map) == STATUS_USAGE &&
+              strstr(status_message(), "'crane': several"), "%s", status_message());
     status_clear();
     json_decref(list);
     json_decref(ambiguous);
