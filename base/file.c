@@ -32,19 +32,28 @@ fail:
     return status;
 }
 
+enum status file_open_stream(const char *path, FILE **file, struct stat *info)
+{
+    enum status status = STATUS_OK;
+    int fd = -1;
+    *file = NULL;
+    TRY(file_open(path, &fd, info));
+    *file = fdopen(fd, "rb");
+    if (!*file) {
+        close(fd);
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    }
+fail:
+    return status;
+}
+
 enum status file_read(const char *path, size_t limit, char **data, size_t *bytes)
 {
     enum status status = STATUS_OK;
     char *buffer = NULL;
     struct stat info;
     FILE *file = NULL;
-    int fd;
-    TRY(file_open(path, &fd, &info));
-    file = fdopen(fd, "rb");
-    if (!file) {
-        close(fd);
-        FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    }
+    TRY(file_open_stream(path, &file, &info));
     if ((unsigned long long)info.st_size > limit)
         FAIL(STATUS_DATA, "%s: %lld bytes, more than the %zu that such a file may have", path,
              (long long)info.st_size, limit);

@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/status.h"
 
@@ -11,6 +12,9 @@
  * is STATUS_IO at once. */
 struct stat;
 enum status file_open(const char *path, int *fd, struct stat *info);
+
+/* The same as a stream. */
+enum status file_open_stream(const char *path, FILE **file, struct stat *info);
 
 /* The whole file, with a 0 byte behind it; the caller frees *data. Larger than `limit` is STATUS_DATA. */
 enum status file_read(const char *path, size_t limit, char **data, size_t *bytes);

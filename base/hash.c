@@ -7,6 +7,8 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "base/file.h"
+
 uint64_t hash_bytes(const void *data, size_t bytes)
 {
     return XXH64(data, bytes, 0);
@@ -27,9 +29,7 @@ enum status hash_file(const char *path, uint64_t *hash, uint64_t *bytes)
     uint64_t total = 0;
     if (!state || !chunk)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    file = fopen(path, "rb");
-    if (!file)
-        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    TRY(file_open_stream(path, &file, NULL));
     XXH64_reset(state, 0);
     for (size_t got; (got = fread(chunk, 1, CHUNK, file)) > 0; total += got)
         XXH64_update(state, chunk, got);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/file.h"
 #include "trainer/safetensors_format.h"
 
 enum { MAX_HEADER = 16 << 20, MAX_NAME = 1024, ALIGN = 64 };
@@ -213,11 +214,8 @@ enum status safetensors_open(struct safetensors **out, const char *path)
 {
     enum status status = STATUS_OK;
     struct stat info;
-    FILE *stream = fopen(path, "rb");
-    if (!stream || fstat(fileno(stream), &info) != 0)
-        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-    if (!S_ISREG(info.st_mode))
-        FAIL(STATUS_IO, "%s: not a regular file", path);
+    FILE *stream = NULL;
+    TRY(file_open_stream(path, &stream, &info));
     TRY(safetensors_read(out, path, stream, (uint64_t)info.st_size));
 fail:
     if (stream)

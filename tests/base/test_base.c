@@ -74,6 +74,24 @@ static void check_philox(void)
         CHECK(abs(counts[i] - DRAWS / 7) < 500, "%d draws of %d", counts[i], i);
 }
 
+/* Whatever a file's name holds, a message is one line of printable UTF-8. */
+static void check_plain(void)
+{
+    static const char *const pairs[][2] = {
+        { "caf\xc3\xa9 \xf0\x9f\x90\x9d", "caf\xc3\xa9 \xf0\x9f\x90\x9d" }, { "a\nb\x1b[31m\x7f", "a?b?[31m?" },
+        { "caf\xe9", "caf?" }, { "\xc0\x80\xf5", "???" }, { "a\xc2\x9b", "a??" }, { "\xe2\x82", "??" }, { "", "" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        char text[32];
+        strcpy(text, pairs[i][0]);
+        status_plain(text);
+        CHECK(!strcmp(text, pairs[i][1]), "%zu: %s", i, text);
+        status_report(STATUS_DATA, __FILE__, __LINE__, "%s", pairs[i][0]);
+        CHECK(!strcmp(status_message(), pairs[i][1]), "%zu: %s", i, status_message());
+    }
+    status_clear();
+}
+
 static void check_arena(void)
 {
     struct arena arena = { 0 };
@@ -106,6 +124,15 @@ static void check_files(void)
     char text[17];
     hash_text(10, text);
     CHECK(!strcmp(text, "000000000000000a"), "%s", text);
+    unlink(path);
+    CHECK(mkfifo(path, 0600) == 0, "mkfifo"); /* nobody writes into it */
+    CHECK(file_read(path, 9, &data, &bytes) == STATUS_IO && strstr(status_message(), "not a regular file"), "a pipe");
+    CHECK(hash_file(path, &hash, &length) == STATUS_IO, "hashed a pipe");
+    CHECK(file_is_inside(path, folder, NULL) && file_is_inside(path, folder, "a") && file_is_inside(folder, folder, "."),
+          "inside");
+    snprintf(text, sizeof text, "%s", "x");
+    CHECK(!file_is_inside(folder, deep, NULL) && !file_is_inside(text, folder, NULL), "not inside");
+    CHECK(!file_is_inside("/tmp", folder, NULL), "above is not inside");
     CHECK(file_write("/nonexistent/x", "", 0) == STATUS_IO, "wrote nowhere");
     unlink(path);
     rmdir(deep);
@@ -355,6 +382,7 @@ int main(void)
     check_philox();
     check_arena();
     check_tuned();
+    check_plain();
     check_files();
     check_outputs();
     check_lost_lines();

@@ -388,3 +388,14 @@ case_cache_of_others() {
     says "going on without a cache"
     test "$(grep -c "going on without a cache" out)" = 1
 }
+
+case_pipes_elsewhere() {
+    setup
+    mkfifo pipe
+    expect 74 timeout 60 "$TRAIN" t.yaml run.name=p model.init_from=pipe
+    says "pipe: not a regular file"
+    expect 2 timeout 60 "$TRAIN" pipe
+    mkdir fake && mkfifo fake/index.json
+    expect 74 timeout 60 "$PACK" info fake
+    says "fake/index.json: not a regular file"
+}
