@@ -1,5 +1,5 @@
-"""gpu_check_feed.py - the part feed of scripts/gpu-check: whether the loader keeps up with the GPU, on photographs, repeated to a set
-that no cache of decoded images would hold."""
+"""gpu_check_feed.py - the part feed of scripts/gpu-check: whether the loader keeps up with the GPU, on photographs,
+repeated to a set that no cache of decoded images would hold."""
 import json
 import os
 import shutil
@@ -54,7 +54,8 @@ def pack(check):
     shutil.rmtree(folder, ignore_errors=True)
     count = repeat_photographs(check.options.photographs, folder, 3 if check.small else 200)
     began = time.monotonic()
-    check.run([check.program("csc-pack"), "imagefolder", "--resize", "short:48" if check.small else "short:256", folder, out])
+    check.run([check.program("csc-pack"), "imagefolder", "--resize", "short:48" if check.small else "short:256",
+               folder, out])
     check.figure("photographs packed", count, f"in {time.monotonic() - began:.1f} s")
     shutil.rmtree(folder)
     return out
@@ -82,7 +83,8 @@ def await_steps(process, metrics, count, seconds):
     until = time.monotonic() + seconds
     while len(events(metrics, "step")) < count:
         if process.poll() is not None or time.monotonic() > until:
-            raise parts.Failed(f"training did not begin within {seconds} s" if process.poll() is None else "training ended early")
+            raise parts.Failed(f"training did not begin within {seconds} s" if process.poll() is None
+                               else "training ended early")
         time.sleep(0.2)
 
 
@@ -130,8 +132,8 @@ def feed(check):
     data = pack(check)
     workers, seconds = (2, 2) if check.small else (min(16, len(os.sched_getaffinity(0))), 30)
     size, batch = ("32", "8") if check.small else ("224", "256")
-    loader = parts.bench(check, "loader", "loader", data, "--workers", str(workers), "--size", size, "--augment", "imagenet",
-                         "--batch", batch, "--seconds", "1" if check.small else "8")
+    loader = parts.bench(check, "loader", "loader", data, "--workers", str(workers), "--size", size, "--augment",
+                         "imagenet", "--batch", batch, "--seconds", "1" if check.small else "8")
     check.figure(f"loader, {workers} workers", loader["img_s"], "img/s", bottleneck=loader["bottleneck"])
     check.figure("loader, per second of processor time", loader["img_s_core"], "img/s")
     for network in ("resnet18", "sdnet18"):

@@ -45,7 +45,8 @@ def die_with_parent():
 
 def asked(command):
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+                              check=False)
         return done.stdout.strip() if done.returncode == 0 else ""
     except (OSError, subprocess.TimeoutExpired):
         return ""
@@ -86,7 +87,8 @@ def find_libraries(given, program):
     os.environ["LD_LIBRARY_PATH"] = ":".join([cudnn, *(f for f in folders if f != cudnn), *([there] if there else [])])
     for line in asked(["ldd", program]).splitlines():
         if "not found" in line:
-            return f"{line.split()[0]} is in none of the usual places: install CUDA's libraries or PyTorch, or give --lib=FOLDER"
+            name = line.split()[0]
+            return f"{name} is in none of the usual places: install CUDA's libraries or PyTorch, or give --lib=FOLDER"
     return None
 
 
@@ -102,8 +104,8 @@ def versions(name, driver, program):
 
 
 def keep_plans(report, given, name, cudnn):
-    """The programs keep the plans that they have measured in the report; those given are known from the start, in the file that
-    csc-train and csc-bench look for on this GPU."""
+    """The programs keep the plans that they have measured in the report; those given are known from the start, in the
+    file that csc-train and csc-bench look for on this GPU."""
     cache = os.path.join(report, "cache")
     os.makedirs(os.path.join(cache, "csc-train"), exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = cache

@@ -1,5 +1,5 @@
-"""gpu_check_parts.py - the parts of scripts/gpu-check. Each takes the check, gives it figures, and raises Failed or Skipped where it
-does not come to its end. The first line of its text is what --help says of it."""
+"""gpu_check_parts.py - the parts of scripts/gpu-check. Each takes the check, gives it figures, and raises Failed or
+Skipped where it does not come to its end. The first line of its text is what --help says of it."""
 import json
 import os
 import shutil
@@ -9,10 +9,11 @@ import gpu_check_machine
 import gpu_check_plans
 from gpu_check_report import operation_cost, card_rates, step_roofline
 
-NETWORKS = {"resnet18": "unrolled", "sdnet18": "unrolled", "sdnet18-all": "unrolled", "sdnet18-all:one-step": "one-step"}
-SANITIZED = ["norm_forward", "norm_backward", "norm_max_forward", "norm_max_backward", "max_forward", "max_backward", "mean_forward",
-             "mean_backward", "mask", "blend", "correlate", "lincomb", "dot", "linear_forward", "linear_backward", "cross_entropy",
-             "sgd", "normalize_rows", "upload"]
+NETWORKS = {"resnet18": "unrolled", "sdnet18": "unrolled", "sdnet18-all": "unrolled",
+            "sdnet18-all:one-step": "one-step"}
+SANITIZED = ["norm_forward", "norm_backward", "norm_max_forward", "norm_max_backward", "max_forward", "max_backward",
+             "mean_forward", "mean_backward", "mask", "blend", "correlate", "lincomb", "dot", "linear_forward",
+             "linear_backward", "cross_entropy", "sgd", "normalize_rows", "upload"]
 
 
 class Failed(Exception):
@@ -26,8 +27,8 @@ class Skipped(Exception):
 def size_options(check, size, batch):
     """A network's sizes, or in a small check the least that still has every operation."""
     width, size, batch = (8, 16, 4) if check.small else (64, size, batch)
-    return ["--device", check.device, "--precision", "bf16" if check.gpu else "fp32", "--width", str(width), "--size", str(size),
-            "--batch", str(batch)]
+    return ["--device", check.device, "--precision", "bf16" if check.gpu else "fp32", "--width", str(width), "--size",
+            str(size), "--batch", str(batch)]
 
 
 def bench(check, name, *arguments, log=None):
@@ -39,7 +40,7 @@ def bench(check, name, *arguments, log=None):
 
 
 def fused_share(trace):
-    """Of the calls of convolutions that something follows, those that do both in one pass over memory; None: there are none."""
+    """Of the calls of convolutions that something follows, those that do both in one pass; None: no such calls."""
     fused, apart = (sum(line["calls"] for line in trace["operations"] if how in line["shape"])
                     for how in ("fused in one pass", "own pass after"))
     return fused / (fused + apart) if fused + apart else None
@@ -63,7 +64,8 @@ def smoke(check):
     plain = bench(check, "smoke-step", "step", *size_options(check, 32, 64), "--arch", "sdnet18", "--steps", "3")
     check.figure("sdnet18 at 32x32", plain["img_s"], "img/s")
     check.figure("steps are a CUDA graph", "yes" if plain["graph"] else "no")
-    trace = bench(check, "smoke-trace", "step", *size_options(check, 32, 64), "--arch", "sdnet18-all", "--steps", "3", "--trace")
+    trace = bench(check, "smoke-trace", "step", *size_options(check, 32, 64), "--arch", "sdnet18-all", "--steps", "3",
+                  "--trace")
     check.figure("sdnet18-all at 32x32", trace["img_s"], "img/s", step_roofline(trace, check.gpu))
     fused_figure(check, "fused", trace)
     if check.gpu and not plain["graph"]:
@@ -74,7 +76,8 @@ def smoke(check):
 
 def step(check, network, kind, *options):
     """Steps without data; kept as KIND-NETWORK.json."""
-    return bench(check, f"{kind}-{network.replace(':', '-')}", "step", *size_options(check, 224, 256), "--arch", network.split(":")[0],
+    return bench(check, f"{kind}-{network.replace(':', '-')}", "step", *size_options(check, 224, 256), "--arch",
+                 network.split(":")[0],
                  "--backward", NETWORKS[network], "--steps", "1" if check.small else "20", *options)
 
 
@@ -99,12 +102,14 @@ def write_calls(check, network, found):
     bytes_s, flops_s, of = card_rates(check.gpu, found)
     with open(check.path(f"calls-{network.replace(':', '-')}.txt"), "w", encoding="utf-8") as out:
         out.write(f"{network}: of a step {found['ms']:.3f} ms; roofline: {of}\n")
-        out.write(f"{'ms':>9} {'calls':>6} {'GFLOP':>9} {'MB':>9} {'TFLOP/s':>8} {'GB/s':>8} {'of roofline':>11}  operation\n")
+        out.write(f"{'ms':>9} {'calls':>6} {'GFLOP':>9} {'MB':>9} {'TFLOP/s':>8} {'GB/s':>8} "
+                  f"{'of roofline':>11}  operation\n")
         for line in found["operations"]:
             flops, moved = operation_cost(line)
             share = max(flops / flops_s, moved / bytes_s) / max(1e-3 * line["ms"], 1e-12)
-            out.write(f"{line['ms']:9.3f} {line['calls']:6.1f} {flops * 1e-9:9.2f} {moved * 1e-6:9.2f} {line['gflop_s'] * 1e-3:8.1f} "
-                      f"{line['gb_s']:8.1f} {share:11.2f}  {line['operation']} {line['shape']}\n")
+            out.write(f"{line['ms']:9.3f} {line['calls']:6.1f} {flops * 1e-9:9.2f} {moved * 1e-6:9.2f} "
+                      f"{line['gflop_s'] * 1e-3:8.1f} {line['gb_s']:8.1f} {share:11.2f}  "
+                      f"{line['operation']} {line['shape']}\n")
 
 
 def torch_speed(check, size, batch, *options):
@@ -116,8 +121,8 @@ def torch_speed(check, size, batch, *options):
     out = check.path(check.name + ".json")
     published = ["--published", check.options.published] if check.options.published else []
     try:
-        check.run([python, os.path.join(check.here, "gpu_check_torch.py"), "--size", str(32 if check.small else size), "--batch",
-                   str(4 if check.small else batch), "--out", out, *published, *options], env=plain)
+        check.run([python, os.path.join(check.here, "gpu_check_torch.py"), "--size", str(32 if check.small else size),
+                   "--batch", str(4 if check.small else batch), "--out", out, *published, *options], env=plain)
     finally:
         torch_figures(check, out, size)
 
@@ -133,7 +138,8 @@ def torch_figures(check, out, size):
         for how in ("eager", "compiled", "published"):
             if speeds.get(how):
                 more = {"by": speeds["published_by"], "batch": speeds["published_batch"]} if how == "published" else {}
-                check.figure(f"{network}, {how}", speeds[how], "img/s", traced_roofline(check, network) if size == 224 else None, **more)
+                roofline = traced_roofline(check, network) if size == 224 else None
+                check.figure(f"{network}, {how}", speeds[how], "img/s", roofline, **more)
 
 
 def traced_roofline(check, network):
@@ -175,10 +181,13 @@ def feed(check):
 
 def ops(check):
     """every operation against the plain one, CSC-layers, in fp32, tf32 and bf16"""
-    common = [check.program("check_ops")] + (["--device=cuda"] if check.gpu else []) + ["--most=" + ("2" if check.small else "80")]
+    common = [check.program("check_ops"), "--most=2" if check.small else "--most=80"]
+    common += ["--device=cuda"] if check.gpu else []
     precisions = ("fp32", "tf32", "bf16") if check.gpu and not check.small else ("fp32",)
     # side by side: most of the time goes into compiling cuDNN's fused kernels
-    started = [(p, check.start([*common, *(["--precision=" + p] if check.gpu else []), *(["mask", "dot"] if check.small else [])],
+    started = [(p,
+                check.start([*common, *(["--precision=" + p] if check.gpu else []),
+                             *(["mask", "dot"] if check.small else [])],
                                log=f"ops-{p}.log")) for p in precisions]
     if not check.small:
         started.append(("CSC-layers", check.start([check.program("test-csc"), check.device])))
@@ -199,20 +208,22 @@ def cifar(check):
     packed = os.path.join(check.work, "cifar10")
     for name, root, to in (("cifar10-train.tar.zst", "train", "train"), ("cifar10-test.tar.zst", "test", "val")):
         if not os.path.exists(os.path.join(packed, to, "index.json")):
-            check.run([check.program("csc-pack"), "imagefolder", "--root", root, os.path.join(data, name), os.path.join(packed, to)])
+            check.run([check.program("csc-pack"), "imagefolder", "--root", root, os.path.join(data, name),
+                       os.path.join(packed, to)])
     return packed
 
 
 def train_cifar(check, network):
     data, run = cifar(check), os.path.join(check.work, "run-" + network)
     shutil.rmtree(run, ignore_errors=True)
-    settings = {"run.name": network, "run.dir": run, "model.arch": network, "data.train": data + "/train", "data.val": data + "/val",
-                "device.kind": check.device, "train.batch": 512, "train.micro_batch": 512, "eval.batch": 500, "train.epochs": 60,
-                "train.lr": 0.4, "train.label_smoothing": 0.1, "train.schedule.kind": "onecycle",
+    settings = {"run.name": network, "run.dir": run, "model.arch": network, "data.train": data + "/train",
+                "data.val": data + "/val",
+                "device.kind": check.device, "train.batch": 512, "train.micro_batch": 512, "eval.batch": 500,
+                "train.epochs": 60, "train.lr": 0.4, "train.label_smoothing": 0.1, "train.schedule.kind": "onecycle",
                 "train.schedule.warmup_epochs": 12, "eval.every_epochs": 5, "checkpoint.every_epochs": 0}
     if check.small:
-        settings.update({"model.width": 8, "train.batch": 16, "train.micro_batch": 16, "eval.batch": 4, "train.epochs": 2,
-                         "train.schedule.warmup_epochs": 1})
+        settings.update({"model.width": 8, "train.batch": 16, "train.micro_batch": 16, "eval.batch": 4,
+                         "train.epochs": 2, "train.schedule.warmup_epochs": 1})
     check.run([check.program("csc-train"), os.path.join(check.here, "configs", "cifar10.yaml")] +
               [f"{key}={value}" for key, value in settings.items()])
     evaluations = gpu_check_feed.events(os.path.join(run, "metrics.jsonl"), "eval")
@@ -235,8 +246,8 @@ def sanitizer(check):
     if not shutil.which("compute-sanitizer"):
         raise Skipped("compute-sanitizer is not in PATH")
     for tool in ("memcheck", "racecheck"):
-        check.run(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", check.program("check_ops"), "--device=cuda", "--most=30",
-                   *SANITIZED])
+        check.run(["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", check.program("check_ops"),
+                   "--device=cuda", "--most=30", *SANITIZED])
     check.run(["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", check.program("test-golden"), "cuda",
                os.path.join(check.here, "golden", "layers.safetensors")])
 
@@ -259,12 +270,14 @@ def allreduce(check):
     check.run([program, "allreduce", "--device", "cuda", "--max-mb", "1" if check.small else "64", "--json", out])
     with open(out, encoding="utf-8") as f:
         for row in json.load(f)["sizes"]:
-            check.figure(f"{row['bytes']} bytes", 1e6 * row["fp32"]["seconds"], "us", bf16_us=round(1e6 * row["bf16"]["seconds"], 2))
+            check.figure(f"{row['bytes']} bytes", 1e6 * row["fp32"]["seconds"], "us",
+                         bf16_us=round(1e6 * row["bf16"]["seconds"], 2))
 
 
 def profile(check):
     """one step of sdnet18-all by kernel (needs nsys or ncu)"""
-    step = [check.program("csc-bench"), "step", *size_options(check, 224, 256), "--arch", "sdnet18-all", "--steps", "1", "--profile"]
+    step = [check.program("csc-bench"), "step", *size_options(check, 224, 256), "--arch", "sdnet18-all", "--steps",
+            "1", "--profile"]
     if not check.gpu:
         raise Skipped("there is no GPU")
     if shutil.which("nsys"):
@@ -277,7 +290,8 @@ def profile(check):
         raise Skipped("neither nsys nor ncu is in PATH")
 
 
-ORDER = ["smoke", "trace", "torch-resnet18", "golden", "feed", "ops", "torch-224", "train-sdnet18", "train-resnet18", "sanitizer"]
+ORDER = ["smoke", "trace", "torch-resnet18", "golden", "feed", "ops", "torch-224", "train-sdnet18", "train-resnet18",
+         "sanitizer"]
 PARTS = {"smoke": smoke, "trace": trace, "torch-resnet18": torch_resnet18, "golden": golden, "feed": feed, "ops": ops,
-         "torch-224": torch_224, "train-sdnet18": train_sdnet18, "train-resnet18": train_resnet18, "sanitizer": sanitizer,
-         "fused": fused, "allreduce": allreduce, "torch-32": torch_32, "profile": profile}
+         "torch-224": torch_224, "train-sdnet18": train_sdnet18, "train-resnet18": train_resnet18,
+         "sanitizer": sanitizer, "fused": fused, "allreduce": allreduce, "torch-32": torch_32, "profile": profile}

@@ -1,4 +1,4 @@
-"""gpu_check_plans.py - the part fused of scripts/gpu-check: every plan that was tried for every fused graph of sdnet18-all."""
+"""gpu_check_plans.py - the part fused of scripts/gpu-check: every plan tried for sdnet18-all's fused graphs."""
 import os
 
 import gpu_check_parts as parts
@@ -14,7 +14,8 @@ def read_plans(path):
             if line.startswith("#") or len(words) < 3 or "=" not in words[0]:
                 continue
             graph, _, choice = words[0].partition("=")
-            graphs.setdefault(graph, []).append((float(words[1]), float(words[2]), choice, " ".join(words[3:]) or "unnamed"))
+            graphs.setdefault(graph,
+                              []).append((float(words[1]), float(words[2]), choice, " ".join(words[3:]) or "unnamed"))
     return {graph: sorted(plans) for graph, plans in graphs.items()}
 
 
@@ -33,8 +34,8 @@ def fused(check):
     fresh = os.path.join(check.work, "fused-plans.txt")
     if os.path.exists(fresh):
         os.remove(fresh)
-    parts.bench(check, "fused", "step", *parts.size_options(check, 224, 256), "--arch", "sdnet18-all", "--steps", "1", "--plans", fresh,
-                "--candidates", out)
+    parts.bench(check, "fused", "step", *parts.size_options(check, 224, 256), "--arch", "sdnet18-all", "--steps", "1",
+                "--plans", fresh, "--candidates", out)
     peak = next((tflops for card, (_, tflops) in CARDS.items() if card in check.gpu), None)
     graphs = {graph: plans for graph, plans in read_plans(out).items() if is_fused(graph)}
     if not graphs:

@@ -1,11 +1,12 @@
-"""gpu_check_report.py - what scripts/gpu-check has found: figures beside the roofline, what is wanted, report.json, report.txt and
-one archive of it all. Everything is written aside and renamed, so that a check that is killed leaves whole files."""
+"""gpu_check_report.py - what scripts/gpu-check has found: figures beside the roofline, what is wanted,
+report.json, report.txt and one archive of it all. Everything is written aside and renamed, so that a
+check that is killed leaves whole files."""
 import json
 import os
 import tarfile
 import time
 
-# TB/s and TFLOP/s in bf16 that a large copy or matrix product reaches; a card that is not here is measured by csc-bench itself
+# TB/s and TFLOP/s in bf16 that a large copy or matrix product reaches; of other cards csc-bench's measurement counts
 CARDS = {"H200": (4.8, 700), "H100": (3.35, 700)}
 
 # 224x224: the share of the fastest ResNet-18 that PyTorch shows in the same run
@@ -34,7 +35,7 @@ def card_rates(name, trace):
 
 
 def operation_cost(line):
-    """Operations, and bytes if each operand is moved once, of one line of csc-bench's trace, of all its calls in a step."""
+    """Operations, and bytes if each operand is moved once, of a line of csc-bench's trace: all its calls."""
     return line["gflop_s"] * line["ms"] * 1e6, line["least_mb"] * 1e6
 
 
@@ -78,8 +79,8 @@ class Report:
         """One number, or word, that was found; roofline: the most that it could be, as step_roofline gives it."""
         entry = {"value": digits(value) if isinstance(value, float) else value, "unit": unit, **more}
         if roofline:
-            entry.update(roofline=digits(value / roofline["img_s"]), tflop=digits(roofline["tflop"]), gb=digits(roofline["gb"]),
-                         roofline_of=roofline["of"])
+            entry.update(roofline=digits(value / roofline["img_s"]), tflop=digits(roofline["tflop"]),
+                         gb=digits(roofline["gb"]), roofline_of=roofline["of"])
         self.part["figures"][name] = entry
         self.write()
         print("   " + figure_line(name, entry), flush=True)
@@ -98,7 +99,8 @@ class Report:
     def text(self):
         lines = ["csc-train on " + ", ".join(f"{k} {v}" for k, v in self.data["machine"].items()), ""]
         for name, part in self.parts.items():
-            lines.append(f"{name}: {part['outcome']} in {part['seconds']:.0f} s" + (f": {part['why']}" if part["why"] else ""))
+            lines.append(f"{name}: {part['outcome']} in {part['seconds']:.0f} s"
+                         + (f": {part['why']}" if part["why"] else ""))
             lines += ["    " + figure_line(figure, entry) for figure, entry in part["figures"].items()]
         return "\n".join([*lines, "", *self.data["wanted"], ""])
 
@@ -110,11 +112,13 @@ class Report:
 
 
 def figure_line(name, entry):
-    value = entry["value"]
-    text = f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1000 else f"{value:,.0f}" if isinstance(value, float) else value
+    value = text = entry["value"]
+    if isinstance(value, float):
+        text = f"{value:,.4g}" if abs(value) < 1000 else f"{value:,.0f}"
     line = f"{name}: {text}" + (f" {entry['unit']}" if entry["unit"] else "")
     if "roofline" in entry:
-        line += f", {entry['roofline']:.2f} of the roofline ({entry['tflop']:.3g} TFLOP, {entry['gb']:.3g} GB, {entry['roofline_of']})"
+        line += f", {entry['roofline']:.2f} of the roofline "
+        line += f"({entry['tflop']:.3g} TFLOP, {entry['gb']:.3g} GB, {entry['roofline_of']})"
     return line
 
 
@@ -137,17 +141,21 @@ def ratio(a, b):
 
 
 def wanted(report):
-    lines = [f"{part}: {report.parts.get(part, {}).get('outcome', 'not run')}" for part in ("smoke", "golden", "ops", "sanitizer")]
+    lines = [f"{part}: {report.parts.get(part, {}).get('outcome', 'not run')}"
+             for part in ("smoke", "golden", "ops", "sanitizer")]
     speeds = [report.value("torch-resnet18", f"resnet18, {how}") for how in ("compiled", "eager")]
     torch = max((s for s in speeds if s), default=None)
     for network, least in WANTED_OF_TORCH.items():
-        lines.append(at_least(f"224x224, {network}, of PyTorch's ResNet-18", ratio(report.value("trace", network), torch), least))
+        lines.append(at_least(f"224x224, {network}, of PyTorch's ResNet-18",
+                              ratio(report.value("trace", network), torch), least))
     lines.append(at_least("224x224, sdnet18-all, of the published code's speed",
-                          ratio(report.value("trace", "sdnet18-all"), report.value("torch-224", "sdnet18-all, published")), 5))
+                          ratio(report.value("trace", "sdnet18-all"),
+                                report.value("torch-224", "sdnet18-all, published")), 5))
     for network in ("resnet18", "sdnet18"):
-        lines.append(below(f"waiting for data, {network}", report.value("feed", f"{network}, waiting for data"), 1, "%"))
+        lines.append(below(f"waiting for data, {network}", report.value("feed", f"{network}, waiting for data"), 1,
+                           "%"))
     top1, other = (report.value(f"train-{network}", "top1") for network in ("sdnet18", "resnet18"))
     lines.append(at_least("CIFAR-10, sdnet18", ratio(top1, 0.01), 95, "%"))
-    lines.append(below("CIFAR-10, resnet18 and sdnet18 apart", None if top1 is None or other is None else 100 * abs(other - top1),
-                       0.4, " points"))
+    lines.append(below("CIFAR-10, resnet18 and sdnet18 apart", None if top1 is None or other is None
+                       else 100 * abs(other - top1), 0.4, " points"))
     return lines

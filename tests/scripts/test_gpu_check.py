@@ -1,5 +1,5 @@
-"""gpu-check without a GPU: says so; with stand-ins for its programs, reports every part's outcome and what is wanted; small on the
-CPU and on the emulated GPU, runs the parts themselves; killed, leaves an archive that can be read.
+"""gpu-check without a GPU: says so; with stand-ins for its programs, reports every part's outcome and what is wanted;
+small on the CPU and on the emulated GPU, runs the parts themselves; killed, leaves an archive that can be read.
 
 usage: test_gpu_check.py GPU-CHECK BUILD_DIR [unittest arguments]
 """
@@ -19,10 +19,11 @@ CHECK, BUILD = os.path.abspath(sys.argv.pop(1)), os.path.abspath(sys.argv.pop(1)
 SCRIPTS = os.path.dirname(CHECK)
 ROOT = os.path.dirname(SCRIPTS)
 PROGRAMS = {"csc-train": "trainer/csc-train", "csc-bench": "trainer/csc-bench", "csc-pack": "data/csc-pack",
-            "check_ops": "tests/layers/check_ops", "test-csc": "tests/layers/test-csc", "test-golden": "tests/layers/test-golden",
-            "test-golden-small": "tests/runs/test-golden-small"}
+            "check_ops": "tests/layers/check_ops", "test-csc": "tests/layers/test-csc",
+            "test-golden": "tests/layers/test-golden", "test-golden-small": "tests/runs/test-golden-small"}
 EMULATED = {"csc-train": "tests/runs/csc-train-emulated", "csc-bench": "tests/runs/csc-bench-emulated",
-            "csc-bench-nccl": "tests/runs/csc-bench-emulated", "test-golden-small": "tests/runs/test-golden-small-emulated"}
+            "csc-bench-nccl": "tests/runs/csc-bench-emulated",
+            "test-golden-small": "tests/runs/test-golden-small-emulated"}
 NAMED_EMULATED = ("check_ops", "test-golden")  # whose device is not called cuda there
 
 
@@ -69,8 +70,8 @@ class GpuCheck(unittest.TestCase):
         return {**os.environ, "PATH": self.path("path") + ":" + os.environ["PATH"], "TMPDIR": self.folder}
 
     def check(self, *arguments, code=0):
-        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment(), timeout=800,
-                              check=False)
+        done = subprocess.run(self.command(*arguments), capture_output=True, text=True, env=self.environment(),
+                              timeout=800, check=False)
         self.assertEqual(done.returncode, code, done.stdout + done.stderr)
         return done.stdout + done.stderr
 
@@ -120,7 +121,8 @@ class StandIns(GpuCheck):
                          {"golden": "failed", "ops": "passed", "train-sdnet18": "skipped"})
         self.assertIn("exit code 1: layer 3 is wrong", parts["golden"]["why"])
         self.assertEqual(self.archived()["parts"], parts)
-        for line in ("golden: failed", "ops: passed", "sanitizer: not run", "CIFAR-10, sdnet18: not measured (95% wanted)",
+        for line in ("golden: failed", "ops: passed", "sanitizer: not run",
+                     "CIFAR-10, sdnet18: not measured (95% wanted)",
                      "224x224, resnet18, of PyTorch's ResNet-18: not measured (1.25 wanted)"):
             self.assertIn(line + "\n", self.read("report.txt"))
 
@@ -141,11 +143,14 @@ cudnn.91900.adjoint.add.256x56x56x64.64.3.1.1.bf16=e0:1 0.3000 197.3 cutlass_sm8
 cudnn.91900.adjoint.add.256x56x56x64.64.3.1.1.bf16=e2:24.13 0.1500 394.6 sm90_wgmma
 cudnn.91900.forward.shrink.256x56x56x64.64.3.1.1.bf16=e0:1 0.2000 295.9 cutlass_sm80
 """
-        self.script("bin", "csc-bench", text="while [ $# -gt 1 ]; do case $1 in --json) echo '{}' >\"$2\" ;; --candidates) cat >>\"$2\" <<'E'\n"
+        self.script("bin", "csc-bench",
+                    text="while [ $# -gt 1 ]; do case $1 in --json) echo '{}' >\"$2\" ;; --candidates) "
+                         "cat >>\"$2\" <<'E'\n"
                                              f"{plans}E\n;; esac; shift; done")
         self.check(lib, "fused")
         figures = self.parts()["fused"]["figures"]
-        self.assertEqual([figures[name]["value"] for name in ("fused graphs", "whose fastest plan is no sm80 kernel")], [2, 1])
+        self.assertEqual([figures[name]["value"] for name in ("fused graphs", "whose fastest plan is no sm80 kernel")],
+                         [2, 1])
         best = figures["cudnn.91900.adjoint.add.256x56x56x64.64.3.1.1.bf16"]
         self.assertEqual((best["value"], best["tried"], best["choice"]), (394.6, 2, "e2:24.13"))
         self.assertIn("0.56 of 700 TFLOP/s  e2:24.13  sm90_wgmma", self.read("fused.txt"))
@@ -188,7 +193,8 @@ echo "out of memory"; exit 1""")
         }
         with open(os.path.join(self.report, "report.json"), "w", encoding="utf-8") as f:
             json.dump({"parts": {name: {"outcome": "passed", "seconds": 9, "why": "", "figures": {
-                key: {"value": value, "unit": ""} for key, value in found.items()}} for name, found in figures.items()}}, f)
+                key: {"value": value, "unit": ""} for key, value in found.items()}}
+                for name, found in figures.items()}}, f)
         self.check(lib, "ops")
         for line in ("CIFAR-10, sdnet18: 95.12%, reached (95% wanted)",
                      "CIFAR-10, resnet18 and sdnet18 apart: 0.48 points, NOT reached (below 0.4 points wanted)",
@@ -208,7 +214,8 @@ class Whole(GpuCheck):
         super().setUp()
         for name, path in PROGRAMS.items():
             os.symlink(os.path.join(BUILD, path), self.path("bin", name))
-        os.symlink(os.path.join(ROOT, "tests", "layers", "golden", "layers.safetensors"), self.path("golden", "layers.safetensors"))
+        os.symlink(os.path.join(ROOT, "tests", "layers", "golden", "layers.safetensors"),
+                   self.path("golden", "layers.safetensors"))
         os.symlink(os.path.join(ROOT, "tests", "runs", "golden", "sdnet18.json"), self.path("golden", "sdnet18.json"))
         with tarfile.open(self.path("photographs.tar"), "w") as tar:
             for i in range(12):
@@ -219,18 +226,20 @@ class Whole(GpuCheck):
                 info.size = os.path.getsize(data)
                 with open(data, "rb") as f:
                     tar.addfile(info, f)
-        subprocess.run([os.path.join(BUILD, "data", "csc-pack"), "synth", self.path("cifar"), "--images", "64", "--classes", "4",
-                        "--size", "32"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([os.path.join(BUILD, "data", "csc-pack"), "synth", self.path("cifar"), "--images", "64",
+                        "--classes", "4", "--size", "32"], check=True, stdout=subprocess.DEVNULL)
 
     def all_parts(self, *arguments):
-        self.check("--small", "--photographs=" + self.path("photographs.tar"), "--data=" + self.path("cifar"), *arguments)
+        self.check("--small", "--photographs=" + self.path("photographs.tar"), "--data=" + self.path("cifar"),
+                   *arguments)
         parts = self.parts()
         for name, part in parts.items():
             skips = name.startswith("torch") or name in ("sanitizer", "profile", "allreduce")
             self.assertIn(part["outcome"], ("passed", "skipped") if skips else ("passed",), (name, part))
             self.assertEqual(part["why"] == "", part["outcome"] == "passed", part)
         self.assertEqual(self.archived()["parts"], parts)
-        self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("gpu-check-")], [])  # large files are gone
+        self.assertEqual([name for name in os.listdir(self.folder) if name.startswith("gpu-check-")],
+                         [])  # large files are gone
         for name in ("resnet18", "sdnet18"):
             figures = parts["feed"]["figures"]
             self.assertGreater(figures[name]["value"], 0)
@@ -255,7 +264,8 @@ class Whole(GpuCheck):
             os.symlink(os.path.join(BUILD, path), self.path("bin", name))
         for name in NAMED_EMULATED:
             os.remove(self.path("bin", name))
-            self.script("bin", name, text="for a; do shift; set -- \"$@\" \"$(echo \"$a\" | sed 's/cuda$/emulated/')\"; done\n"
+            self.script("bin", name,
+                        text="for a; do shift; set -- \"$@\" \"$(echo \"$a\" | sed 's/cuda$/emulated/')\"; done\n"
                                           f"exec {os.path.join(BUILD, PROGRAMS[name])} \"$@\"")
         parts = self.all_parts(self.gpu(), *"smoke golden feed ops train-sdnet18 sanitizer allreduce".split())
         self.assertEqual(parts["smoke"]["figures"]["steps are a CUDA graph"]["value"], "yes")
@@ -270,7 +280,9 @@ class Whole(GpuCheck):
         process = subprocess.Popen(self.command("--small", "smoke", "trace", "ops"), env=self.environment(),
                                    stdout=subprocess.DEVNULL)
         until = time.monotonic() + 100
-        while time.monotonic() < until and "trace" not in (self.parts() if os.path.exists(self.report + "/report.json") else {}):
+        while time.monotonic() < until:
+            if os.path.exists(self.report + "/report.json") and "trace" in self.parts():
+                break
             time.sleep(0.1)
         time.sleep(0.5)
         process.kill()
