@@ -226,16 +226,16 @@ void listing_say_others(struct listing *l, const char *where)
     if (!l->other_count)
         return;
     qsort(l->others, (size_t)l->other_count, sizeof *l->others, compare_strings);
-    log_warn("%s: %lld files that are not named as images, such as %s, are left out", where, (long long)l->other_count,
-             l->others[0]);
+    log_warn_all("%s: %lld files that are not named as images, such as %s, are left out", where,
+                 (long long)l->other_count, l->others[0]);
 }
 
 enum status listing_complete(struct listing *l, const char *where, bool rooted, const struct class_names *given)
 {
     enum status status = STATUS_OK;
     if (l->loose)
-        log_warn("%s: %lld files lie outside of the class folders, such as %s, and are left out", where,
-                 (long long)l->loose, l->first_loose ? l->first_loose : "?");
+        log_warn_all("%s: %lld files lie outside of the class folders, such as %s, and are left out", where,
+                     (long long)l->loose, l->first_loose ? l->first_loose : "?");
     listing_say_others(l, where);
     if (!l->classes.count)
         FAIL(STATUS_DATA, "%s: no class folders: images must lie in CLASS/FILE", where);
