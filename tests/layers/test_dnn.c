@@ -213,8 +213,8 @@ static void check_choices(void)
 static void check_finds(void)
 {
     char name[32];
-    CHECK(dnn_finds("libcudnn_graph.so.9"));
-    CHECK(!dnn_finds("libnvrtc.so.0"));
+    CHECK(dnn_finds("libcudnn_graph.so.9"), "a library that is there is not found");
+    CHECK(!dnn_finds("libnvrtc.so.0"), "a library that is not there is found");
     printf("%s %s\n", dnn_finds_nvrtc(name) ? "cuDNN finds" : "cuDNN does not find", name);
 }
 
