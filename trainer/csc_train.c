@@ -175,6 +175,7 @@ int main(int argc, char **argv)
     struct comm *comm = NULL;
     struct watch *watch = NULL;
     bool done = false, agreed = true;
+    stop_keep_ignored();
     affinity_wait_calmly(argv);
     log_init("csc-train", 0, 1);
     TRY(comm_create(&comm));

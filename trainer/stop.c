@@ -21,6 +21,7 @@ static const struct {
 };
 enum { SIGNALS = sizeof signals / sizeof *signals };
 
+static bool ignored[SIGNALS];            /* when the program was loaded */
 static atomic_int caught;                /* the first signal, 0 if none */
 static _Atomic double interrupted;       /* when SIGINT first came, 0 if it did not */
 static _Atomic(const char *) own_reason; /* stop_request's */
@@ -36,6 +37,25 @@ static void on_signal(int number)
         raise(SIGINT);           /* taken when this handler returns */
     }
     errno = error;
+}
+
+/* Runs before any library's constructor, and so before a sanitizer is ready: not with one. */
+#ifndef CSC_SANITIZED
+static void note_ignored(void)
+{
+    struct sigaction now;
+    for (int i = 0; i < SIGNALS; i++)
+        ignored[i] = signals[i].unless_ignored && sigaction(signals[i].number, NULL, &now) == 0 &&
+                     now.sa_handler == SIG_IGN;
+}
+__attribute__((section(".preinit_array"), used)) static void (*const before_libraries)(void) = note_ignored;
+#endif
+
+void stop_keep_ignored(void)
+{
+    for (int i = 0; i < SIGNALS; i++)
+        if (ignored[i])
+            signal(signals[i].number, SIG_IGN);
 }
 
 enum status stop_install(void)
