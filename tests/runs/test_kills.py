@@ -33,7 +33,8 @@ class Kills(RunTest):
 
     def leftovers(self):
         """What this program, or Open MPI for it, has left in the places for short-lived things."""
-        return [n for n in os.listdir("/dev/shm") + os.listdir("/tmp") if n.startswith("csc-train")] + os.listdir(self.scratch)
+        names = [n for n in os.listdir("/dev/shm") + os.listdir("/tmp") if n.startswith("csc-train")]
+        return [n for n in names if n not in self.before] + os.listdir(self.scratch)
 
     def last_step(self, run):
         """From the end of the file only: this is asked often."""
@@ -135,6 +136,7 @@ class Kills(RunTest):
         dice = random.Random(SEED)
         print(f"seed {SEED}, {KILLS} kills", flush=True)
         self.scratch = tempfile.mkdtemp(dir=self.folder)
+        self.before = os.listdir("/dev/shm") + os.listdir("/tmp")  # another program's, or of a test that was ended
         steps = self.STEPS * KILLS
         whole, parts = self.config("whole"), self.config("parts")
         subprocess.run(self.command(whole, f"train.steps={steps}", "eval.every_epochs=0", "checkpoint.every_epochs=0",
