@@ -165,8 +165,8 @@ case_T18() {
             run.log_every=1000 || true
         [ -n "$(newest_step runs/two$i)" ]
     done
-    for signal in USR2 XCPU HUP; do
-        "$TRAIN" t.yaml run.name=$signal train.epochs=100000 eval.every_epochs=100000 checkpoint.every_epochs=0 >log &
+    for signal in USR2 XCPU HUP; do # a minute at most, should it not be heard
+        "$TRAIN" t.yaml run.name=$signal train.epochs=400 eval.every_epochs=100000 checkpoint.every_epochs=0 >log &
         await_file runs/$signal/metrics.jsonl
         kill -$signal $!
         wait $! || [ $? = 75 ]

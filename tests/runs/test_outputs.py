@@ -102,6 +102,7 @@ class Outputs(RunTest):
         long = ["train.steps=1000000", "eval.every_epochs=0", "checkpoint.every_epochs=0"]
         for name in ("SIGUSR1", "SIGUSR2", "SIGXCPU", "SIGHUP", "SIGTERM", "SIGINT"):
             job = self.start("signal", *long)
+            self.addCleanup(job.kill)
             self.wait_for_step(job, "signal", 1)
             job.send_signal(getattr(signal, name))
             if name == "SIGINT":
