@@ -21,7 +21,7 @@ enum { MASK_BYTES = 8192 }; /* 65,536 processors */
 /* The affinity mask that this process started with, or was given by affinity_pin. OpenMP's run-time binds the main
  * thread to a part of it before main if OMP_PROC_BIND, OMP_PLACES or GOMP_CPU_AFFINITY say so. */
 static unsigned char mask[MASK_BYTES];
-static long mask_bytes; /* below 1: unknown */
+static volatile long mask_bytes; /* below 1: unknown; written before constructors, which compilers do not foresee */
 
 __attribute__((no_sanitize("address", "undefined"))) static void note_mask(void)
 {
@@ -30,6 +30,16 @@ __attribute__((no_sanitize("address", "undefined"))) static void note_mask(void)
 
 /* Before the initialisation of any library, the sanitizers' included. */
 __attribute__((section(".preinit_array"), used)) static void (*note_mask_first)(void) = note_mask;
+
+/* In a program of clang's the threads are LLVM's, whose run-time starts at its first use. oneDNN brings GNU's, too,
+ * which has bound the main thread by now: LLVM's would take that part for all there is. */
+#ifdef __clang__
+__attribute__((constructor)) static void undo_first_binding(void)
+{
+    if (mask_bytes > 0)
+        syscall(SYS_sched_setaffinity, 0, (size_t)mask_bytes, mask);
+}
+#endif
 
 static int machine_cores(void)
 {
