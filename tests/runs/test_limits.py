@@ -82,6 +82,7 @@ class Limits(RunTest):
         said = self.ends([TRAIN, self.config("run"), "train.steps=1", "device.threads=2"], 0, **BINDING)
         self.assertNotIn("warning", said)
 
+    @unittest.skipUnless(os.environ.get("CSC_OPENMP", "1") == "1", "built without OpenMP")
     @unittest.skipUnless(len(os.sched_getaffinity(0)) > 1, "one core only")
     def test_threads_of_bound_programs(self):
         """OpenMP's threads lie on all cores, also after the program has started itself again, and loaders are not bound."""
