@@ -229,13 +229,12 @@ case_T26() {
 case_T28() {
     command -v mpirun >/dev/null || skip "no mpirun"
     setup
-    local ranks=(mpirun --oversubscribe --bind-to none -np)
     local same=(run.deterministic=true data.val=none --resume=auto --stop-after=1)
     expect 75 "$TRAIN" t.yaml run.name=d train.batch=60 "${same[@]}"
-    expect 75 "${ranks[@]}" 3 "$TRAIN" t.yaml run.name=d train.batch=60 "${same[@]}"
+    expect 75 on_ranks 3 "$TRAIN" t.yaml run.name=d train.batch=60 "${same[@]}"
     says "not the same bits"
     expect 75 "$TRAIN" t.yaml run.name=e "${same[@]}"
-    expect 75 "${ranks[@]}" 2 "$TRAIN" t.yaml run.name=e "${same[@]}"
+    expect 75 on_ranks 2 "$TRAIN" t.yaml run.name=e "${same[@]}"
     silent_about "not the same bits"
 }
 
