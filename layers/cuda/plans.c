@@ -88,11 +88,13 @@ enum status gpu_init_plans(struct gpu *gpu, int index)
         name_file(properties.name, gpu->known_path);
         snprintf(gpu->name, sizeof gpu->name, "%s", properties.name);
     }
-    if (read_known(gpu) != STATUS_OK) {
+    status = read_known(gpu);
+    if (status != STATUS_OK) {
         if (plans_path[0]) /* somebody's own file is neither passed over nor written over */
-            return STATUS_DATA;
+            return status;
         log_warn("%s is not used, and written anew: %s", gpu->known_path, status_message());
         status_clear();
+        status = STATUS_OK;
         plan_table_finish(&gpu->known);
     }
     return status;
@@ -174,8 +176,7 @@ fail:
 
 /* ---- plans ---- */
 
-/* Which kind of kernel a fused plan has: Hopper runs those that cuDNN made for Ampere, too, at half the speed of its
- * own. */
+/* Which kind of kernel a fused plan has. Hopper also runs those that cuDNN made for Ampere. */
 static const char *how_fused(const struct plan *plan)
 {
     static const struct {

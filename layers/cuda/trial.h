@@ -1,6 +1,5 @@
 /* trial.h - plans of convolutions timed on memory of their own. It holds what a CSC-layer has: images and weights of
- * random numbers, codes of which four in ten are not zero, since a GPU draws less power, and is faster, where all is
- * zero. */
+ * random numbers, and codes of which four in ten are not zero. On zeros alone some plans look faster than they are. */
 #ifndef CSC_LAYERS_CUDA_TRIAL_H
 #define CSC_LAYERS_CUDA_TRIAL_H
 
