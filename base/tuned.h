@@ -1,6 +1,6 @@
 /* tuned.h - choices that were made by measurement, as a small table of key = value.
  * A choice changes the order of sums, and so bits: it is made once, on rank 0, and is then the same on all ranks and after a
- * resume. The trainer owns the table, fills it from the checkpoint, sends rank 0's to all and stores it (trainer/plan.c).
+ * resume. The trainer owns the table, fills it from the checkpoint, sends rank 0's to all and stores it (trainer/train/memory_plan.c).
  * Who chooses asks first and measures only what is not there:
  *
  *     const char *choice = tuned_get(tuned, key);

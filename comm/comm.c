@@ -4,9 +4,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "comm/internal.h"
+#include "comm/comm_internal.h"
 #include "comm/launch.h"
-#include "comm/nccl_comm.h"
+#include "comm/nccl.h"
 
 size_t comm_chunk = (size_t)1 << 30;
 

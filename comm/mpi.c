@@ -1,7 +1,7 @@
 /* mpi.c - ranks through MPI: the blocking calls, start and end.
  * MPI is initialised FUNNELED: only the thread that created the communicator may use it. MPI's errors come
  * back as STATUS_LOST. Arrays longer than comm_chunk travel in chunks, since MPI counts in ints. */
-#include "comm/mpi_comm.h"
+#include "comm/mpi_internal.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "comm/bf16.h"
+#include "base/bf16.h"
 #include "comm/launch.h"
 
 enum status mpi_lost(const char *call, int error, const char *file, int line)

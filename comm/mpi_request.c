@@ -3,8 +3,8 @@
  * done when waited for, which every rank does in the same order. */
 #include <stdlib.h>
 
-#include "comm/bf16.h"
-#include "comm/mpi_comm.h"
+#include "base/bf16.h"
+#include "comm/mpi_internal.h"
 
 struct comm_request {
     bool busy, ordered;

@@ -1,6 +1,6 @@
 /* nccl.c - NCCL without blocking calls: whatever a peer does, this rank looks at NCCL's asynchronous error and at the
  * clock, and ends with one line. A failed communicator is aborted, which also ends its kernels on the GPU. */
-#include "comm/nccl_comm.h"
+#include "comm/nccl.h"
 
 #include <cuda_runtime_api.h>
 #include <nccl.h>

@@ -2,7 +2,7 @@
  * the CPU. */
 #include "comm/nccl_cast.h"
 
-#include "layers/cuda/kernel.h"
+#include "layers/backend/cuda/kernels/kernel.h"
 
 struct cast {
     const void *from;

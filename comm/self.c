@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "comm/internal.h"
+#include "comm/comm_internal.h"
 
 static enum status self_broadcast(struct comm *comm, void *data, size_t bytes, int root)
 {

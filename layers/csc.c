@@ -6,14 +6,14 @@
  *              g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k
  * where g, d and gy are eta times the gradients of codes: g is masked anyway, and the adjoints then need no factor.
  * Two steps take 3 convolutions forward, 3 + 3 backward. Indices below count iterations from 0. Where the backend likes
- * their three wg() stacked, csc_stack.c does the backward pass. */
+ * their three wg() stacked, csc_stacked.c does the backward pass. */
 #include "layers/csc.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "layers/csc_stack.h"
+#include "layers/csc_stacked.h"
 
 #define CG_ITERATIONS 50  /* at most; each costs two convolutions */
 #define CG_TOLERANCE 1e-5 /* of the residual's norm */

@@ -5,7 +5,7 @@
 #ifndef CSC_LAYERS_CSC_H
 #define CSC_LAYERS_CSC_H
 
-#include "layers/backend.h"
+#include "layers/backend/backend.h"
 
 enum csc_backward {
     CSC_UNROLLED, /* through every iteration */

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/philox.h"
-#include "layers/model_build.h"
+#include "layers/architectures.h"
 
 enum { MOST_NODES = 400 };
 

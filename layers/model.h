@@ -4,9 +4,9 @@
 #ifndef CSC_LAYERS_MODEL_H
 #define CSC_LAYERS_MODEL_H
 
-#include "layers/backend.h"
+#include "layers/backend/backend.h"
 #include "layers/csc.h"
-#include "layers/tape.h"
+#include "layers/graph_cache.h"
 
 struct model_config {
     int depth;              /* 18, 34, 50 */

@@ -1,9 +1,9 @@
-/* net_internal.h - what net_plan.c, net.c (forward, backward) and net_input.c (lambda by image, gradient of the image) share. */
+/* net_internal.h - what net_plan.c, net.c (forward, backward) and net_lambda.c (lambda by image, gradient of the image) share. */
 #ifndef CSC_LAYERS_NET_INTERNAL_H
 #define CSC_LAYERS_NET_INTERNAL_H
 
+#include "layers/graph_cache.h"
 #include "layers/net.h"
-#include "layers/tape.h"
 
 /* What a node needs besides its edges. */
 struct op {
@@ -21,7 +21,7 @@ struct op {
     float *lambda;           /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
     int code;                /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
     bool masked;             /* csc: such a norm masks its gradient */
-    bool scaled;             /* lambda differs between images: the input is scaled instead, see net_input.c */
+    bool scaled;             /* lambda differs between images: the input is scaled instead, see net_lambda.c */
 };
 
 struct slots { /* sizes in bytes of buffers that several edges use in turn */
@@ -65,7 +65,7 @@ int net_logits_edge(const struct net *net);
 void net_join(struct net *net); /* of what is beside */
 enum status net_load_node(struct net *net, int i); /* its plans' copy of the weights */
 
-/* net_input.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */
+/* net_lambda.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */
 enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics);
 /* Batch norm with running statistics, backwards. */
 void net_backward_frozen_norm(struct net *net, int i);

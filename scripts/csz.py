@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""csz.py DIR: reads a dataset as data/FORMAT.md describes it, checks every hash, and lists its samples.
+"""csz.py DIR: reads a dataset as data/format/FORMAT.md describes it, checks every hash, and lists its samples.
 
 One line per sample: number, label, width, height, XXH64 of its pixels (rgbz) or of its file (jpeg). Needs Python's
 own library and libzstd. It is written to be read beside FORMAT.md, not to be fast.

@@ -7,10 +7,10 @@
 #include <time.h>
 
 #include "base/affinity.h"
-#include "base/arguments.h"
 #include "base/log.h"
-#include "trainer/bench.h"
-#include "trainer/json_output.h"
+#include "base/options.h"
+#include "trainer/bench/bench.h"
+#include "trainer/report/json_output.h"
 
 static const struct bench_command *const commands[] = {
     &bench_layers, &bench_step, &bench_loader, &bench_allreduce, &bench_scale,

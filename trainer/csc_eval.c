@@ -6,8 +6,8 @@
 
 #include "base/affinity.h"
 #include "base/log.h"
-#include "trainer/eval.h"
-#include "trainer/setup.h"
+#include "trainer/eval/eval.h"
+#include "trainer/model/load_model.h"
 
 static enum status open_trained(struct eval *e)
 {

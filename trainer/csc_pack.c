@@ -9,10 +9,10 @@
 #include <string.h>
 
 #include "base/affinity.h"
-#include "base/arguments.h"
 #include "base/log.h"
-#include "data/index.h"
-#include "trainer/pack_command.h"
+#include "base/options.h"
+#include "data/format/index.h"
+#include "trainer/pack/pack_command.h"
 
 enum flag {
     FLAG_HELP = 256, FLAG_FORCE, FLAG_WORKERS, FLAG_BAD, FLAG_RESIZE, FLAG_ROOT, FLAG_IMAGES, FLAG_CLASSES,

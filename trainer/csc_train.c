@@ -5,15 +5,15 @@
 #include <string.h>
 
 #include "base/affinity.h"
-#include "base/arguments.h"
 #include "base/log.h"
+#include "base/options.h"
 #include "comm/comm.h"
-#include "comm/watch.h"
-#include "data/dataset.h"
-#include "trainer/checkpoint.h"
-#include "trainer/config.h"
-#include "trainer/stop.h"
-#include "trainer/train.h"
+#include "comm/watchdog/watchdog.h"
+#include "data/read/dataset.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/config/config.h"
+#include "trainer/train/loop.h"
+#include "trainer/train/stop.h"
 
 static const char usage[] =
     "usage: csc-train CONFIG.yaml [key=value ...] [options]\n"

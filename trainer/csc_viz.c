@@ -5,12 +5,12 @@
 #include <string.h>
 
 #include "base/affinity.h"
-#include "base/arguments.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "trainer/evaluate.h"
-#include "trainer/setup.h"
-#include "trainer/viz.h"
+#include "base/options.h"
+#include "trainer/eval/evaluate.h"
+#include "trainer/model/load_model.h"
+#include "trainer/viz/viz.h"
 
 static const char usage[] =
     "usage: csc-viz CHECKPOINT|RUN --data DIR --out DIR [options]\n"

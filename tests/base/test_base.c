@@ -9,11 +9,11 @@
 
 #include "base/affinity.h"
 #include "base/arena.h"
-#include "base/arguments.h"
+#include "base/cgroup.h"
 #include "base/file.h"
 #include "base/hash.h"
-#include "base/cgroup.h"
 #include "base/log.h"
+#include "base/options.h"
 #include "base/philox.h"
 #include "base/tuned.h"
 #include "tests/check.h"

@@ -75,8 +75,8 @@ assert csz.read_dataset('set')[1][0][3] == open('pixels', 'rb').read()"
 
 # Crops of a progressive JPEG whose later scans are missing: decode-images compares windows with the whole.
 case_D12() {
-    [ -x "$BUILD/tests/data/decode-images" ] || skip "no tests are built"
-    /usr/bin/python3 - "$BUILD/tests/data/decode-images" <<'PYTHON'
+    [ -x "$BUILD/tests/data/image/decode-images" ] || skip "no tests are built"
+    /usr/bin/python3 - "$BUILD/tests/data/image/decode-images" <<'PYTHON'
 import io, random, struct, subprocess, sys
 from PIL import Image
 r = random.Random(7)

@@ -5,10 +5,10 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "base/log.h"
 #include "base/philox.h"
-#include "comm/bf16.h"
-#include "comm/internal.h"
+#include "comm/comm_internal.h"
 #include "tests/check.h"
 
 #define GUARD 8 /* elements on each side */

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/philox.h"
-#include "data/decode.h"
-#include "data/encode_jpeg.h"
-#include "data/pack.h"
+#include "data/image/decode.h"
+#include "data/image/encode_jpeg.h"
+#include "data/write/pack.h"
 
 /* A source of random images; image i is (sizes[i % kinds]), labelled i % classes. */
 struct made {

@@ -5,9 +5,9 @@
 #include <inttypes.h>
 
 #include "base/philox.h"
-#include "tests/layers/emulated.h"
-#include "tests/layers/rig.h"
-#include "tests/layers/truth.h"
+#include "tests/gpu_emulation/emulated.h"
+#include "tests/layers/backend/rig.h"
+#include "tests/layers/backend/truth.h"
 
 static uint64_t seed = 1;
 static uint64_t stream; /* of the next draw */

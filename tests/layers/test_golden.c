@@ -1,9 +1,9 @@
 /* test_golden.c - the CSC-layer against an independent double-precision implementation's numbers: codes,
  * gradients and lambda_max of every case of a file, within 1e-5. The step size of an automatic case is not
  * taken from the file, but follows from the lambda_max found. */
+#include "tests/gpu_emulation/emulated.h"
+#include "tests/layers/backend/rig.h"
 #include "tests/layers/golden_file.h"
-#include "tests/layers/emulated.h"
-#include "tests/layers/rig.h"
 
 #define TOLERANCE 1e-5
 

@@ -3,7 +3,7 @@ seeks in it and resumes from it, checks what comes out, and prints the time and 
 
 The whole size, 1,281,167 images of 1,000 classes, is the default: about two minutes and 2 GB below $TMPDIR. The tests
 take 100,000 images of 1,000 classes. The images are PNGs of 8x8 pixels in tars in a tar, as ImageNet's are; their first
-pixels say which they are, so that tests/data/seek_samples.c can tell that each comes out in its place."""
+pixels say which they are, so that tests/data/read/seek_samples.c can tell that each comes out in its place."""
 import argparse
 import json
 import os

@@ -10,7 +10,7 @@
 
 #include "layers/net.h"
 #include "tests/check.h"
-#include "trainer/optimizer.h"
+#include "trainer/train/optimizer.h"
 
 #define TOGETHER 1e-5 /* all norms and projections of a kind, relative norm; logits and loss too */
 #define ALONE 1e-4    /* one tensor's three numbers, relative to its norm, */

@@ -11,9 +11,9 @@
 #include "base/file.h"
 #include "layers/net.h"
 #include "tests/check.h"
-#include "trainer/config.h"
-#include "trainer/optimizer.h"
-#include "trainer/setup.h"
+#include "trainer/config/config.h"
+#include "trainer/model/load_model.h"
+#include "trainer/train/optimizer.h"
 
 enum { SIDE = 32, RECORD = 1 + 3 * SIDE * SIDE };
 

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "tests/check.h"
-#include "trainer/config.h"
-#include "trainer/config_table.h"
+#include "trainer/config/config.h"
+#include "trainer/config/config_table.h"
 
 static bool load(struct config *config, const char *path, int ranks, int classes, int image_size)
 {

@@ -18,7 +18,7 @@ import zlib
 CHECK, BUILD = os.path.abspath(sys.argv.pop(1)), os.path.abspath(sys.argv.pop(1))
 SCRIPTS = os.path.dirname(CHECK)
 ROOT = os.path.dirname(SCRIPTS)
-PROGRAMS = {"csc-train": "trainer/csc-train", "csc-bench": "trainer/csc-bench", "csc-pack": "data/csc-pack",
+PROGRAMS = {"csc-train": "trainer/csc-train", "csc-bench": "trainer/csc-bench", "csc-pack": "trainer/csc-pack",
             "check_ops": "tests/layers/check_ops", "test-csc": "tests/layers/test-csc",
             "test-golden": "tests/layers/test-golden", "test-golden-small": "tests/runs/test-golden-small"}
 EMULATED = {"csc-train": "tests/runs/csc-train-emulated", "csc-bench": "tests/runs/csc-bench-emulated",

@@ -1,0 +1,123 @@
+/* buckets.c - the flat gradient buffer cut into buckets, each summed over the ranks once it is complete.
+ *   gradients  [ p0 p1 p2 | p3 | p4 p5 ... ]   buckets are whole parameters, at least `bucket_bytes` long
+ * but for the first, which is shorter so that sending starts early, and the last, which takes what is left. */
+#include "comm/buckets.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <time.h>
+
+struct bucket {
+    size_t begin, end; /* in floats */
+    int last;          /* parameter that completes it */
+    struct comm_request *request;
+};
+
+struct buckets {
+    struct comm *comm;
+    float *gradients;
+    enum comm_dtype wire;
+    bool ordered;
+    int parameters, count;
+    int pushed;  /* parameters, this step */
+    int started; /* buckets, this step */
+    struct bucket list[];
+};
+
+static void cut(struct buckets *b, const size_t *offsets, size_t count, size_t bucket_bytes)
+{
+    size_t limit = bucket_bytes / 8;
+    struct bucket *open = NULL;
+    for (int i = 0; i < b->parameters; i++) {
+        size_t end = i + 1 < b->parameters ? offsets[i + 1] : count;
+        assert(offsets[i] <= end && end <= count);
+        if (!open) {
+            open = &b->list[b->count++];
+            open->begin = offsets[i];
+        }
+        open->end = end;
+        open->last = i;
+        if ((open->end - open->begin) * sizeof(float) < limit)
+            continue;
+        open = NULL;
+        limit = bucket_bytes;
+    }
+}
+
+enum status buckets_create(struct buckets **out, struct comm *comm, float *gradients, size_t count,
+                           const size_t *offsets, int parameters, size_t bucket_bytes,
+                           enum comm_dtype wire, bool ordered)
+{
+    enum status status = STATUS_OK;
+    assert(parameters >= 0 && (parameters == 0 || offsets[0] == 0));
+    struct buckets *b = calloc(1, sizeof *b + (size_t)parameters * sizeof *b->list);
+    if (!b)
+        FAIL(STATUS_NOMEM, "out of memory for the gradient buckets of %d parameters", parameters);
+    b->comm = comm;
+    b->gradients = gradients;
+    b->wire = wire;
+    b->ordered = ordered;
+    b->parameters = parameters;
+    cut(b, offsets, count, bucket_bytes);
+    *out = b;
+fail:
+    return status;
+}
+
+void buckets_destroy(struct buckets *b)
+{
+    free(b);
+}
+
+int buckets_count(const struct buckets *b)
+{
+    return b->count;
+}
+
+enum status bucket_push(struct buckets *b, int parameter)
+{
+    enum status status = STATUS_OK;
+    assert(parameter == b->pushed && parameter < b->parameters);
+    b->pushed++;
+    if (b->comm->size == 1)
+        return STATUS_OK;
+    struct bucket *next = &b->list[b->started];
+    if (parameter == next->last) {
+        TRY(b->comm->ops->start_sum_f32(b->comm, b->gradients + next->begin, next->end - next->begin, b->wire,
+                                        b->ordered, &next->request));
+        b->started++;
+    } else {
+        TRY(b->comm->ops->progress(b->comm));
+    }
+fail:
+    return status;
+}
+
+bool bucket_ends(const struct buckets *b, int parameter)
+{
+    for (int i = 0; b->comm->size > 1 && i < b->count; i++)
+        if (b->list[i].last == parameter)
+            return true;
+    return false;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+enum status bucket_wait(struct buckets *b, double *exposed_s)
+{
+    enum status status = STATUS_OK;
+    double start = now();
+    assert(b->pushed == b->parameters);
+    for (int i = 0; b->comm->size > 1 && i < b->count; i++)
+        TRY(b->comm->ops->wait(b->comm, b->list[i].request));
+    b->pushed = b->started = 0;
+    if (exposed_s)
+        *exposed_s = b->comm->size > 1 ? now() - start : 0;
+fail:
+    return status;
+}

@@ -1,0 +1,116 @@
+/* mpi_deterministic.c - sums whose every bit depends only on the values and the number of ranks.
+ * With P the largest power of two <= size: rank P + i first adds itself to rank i; then recursive doubling,
+ * in which partners at distance 1, 2, 4 ... exchange and both compute lower + higher; then ranks from P up get
+ * the result. For 4 ranks (0 + 1) + (2 + 3), for 6 ((0 + 4) + (1 + 5)) + (2 + 3). Large arrays go in
+ * pieces, which changes no sum. */
+#include "base/bf16.h"
+#include "comm/mpi_internal.h"
+
+#define TAG 1
+
+struct element {
+    MPI_Datatype type;
+    size_t bytes;
+    void (*add)(void *into, const void *low, const void *high, size_t count); /* into may be low or high */
+};
+
+static void add_f32(void *into, const void *low, const void *high, size_t count)
+{
+    const float *a = low, *b = high;
+    for (size_t i = 0; i < count; i++)
+        ((float *)into)[i] = a[i] + b[i];
+}
+
+static void add_f64(void *into, const void *low, const void *high, size_t count)
+{
+    const double *a = low, *b = high;
+    for (size_t i = 0; i < count; i++)
+        ((double *)into)[i] = a[i] + b[i];
+}
+
+static void add_bf16(void *into, const void *low, const void *high, size_t count)
+{
+    const uint16_t *a = low, *b = high;
+    for (size_t i = 0; i < count; i++)
+        ((uint16_t *)into)[i] = bf16_from_float(bf16_to_float(a[i]) + bf16_to_float(b[i]));
+}
+
+static enum status double_up(struct mpi_comm *comm, const struct element *e, void *data, size_t count, int power)
+{
+    enum status status = STATUS_OK;
+    for (int distance = 1; distance < power; distance *= 2) {
+        int partner = comm->base.rank ^ distance;
+        TRY_MPI(MPI_Sendrecv, data, (int)count, e->type, partner, TAG, comm->theirs, (int)count, e->type,
+                partner, TAG, comm->world, MPI_STATUS_IGNORE);
+        if (comm->base.rank < partner)
+            e->add(data, data, comm->theirs, count);
+        else
+            e->add(data, comm->theirs, data, count);
+    }
+fail:
+    return status;
+}
+
+/* One piece: at most MPI_PIECE elements. */
+static enum status sum_piece(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
+{
+    enum status status = STATUS_OK;
+    int power = 1, rank = comm->base.rank;
+    while (power <= comm->base.size / 2)
+        power *= 2;
+    if (rank >= power) {
+        TRY_MPI(MPI_Send, data, (int)count, e->type, rank - power, TAG, comm->world);
+        TRY_MPI(MPI_Recv, data, (int)count, e->type, rank - power, TAG, comm->world, MPI_STATUS_IGNORE);
+        return STATUS_OK;
+    }
+    bool paired = rank + power < comm->base.size;
+    if (paired) {
+        TRY_MPI(MPI_Recv, comm->theirs, (int)count, e->type, rank + power, TAG, comm->world, MPI_STATUS_IGNORE);
+        e->add(data, data, comm->theirs, count);
+    }
+    TRY(double_up(comm, e, data, count, power));
+    if (paired)
+        TRY_MPI(MPI_Send, data, (int)count, e->type, rank + power, TAG, comm->world);
+fail:
+    return status;
+}
+
+static enum status sum_all(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
+{
+    enum status status = STATUS_OK;
+    for (size_t done = 0; done < count; done += MPI_PIECE) {
+        size_t part = count - done < MPI_PIECE ? count - done : MPI_PIECE;
+        TRY(sum_piece(comm, e, (char *)data + done * e->bytes, part));
+    }
+fail:
+    return status;
+}
+
+static enum status sum_bf16(struct mpi_comm *comm, float *data, size_t count)
+{
+    enum status status = STATUS_OK;
+    struct element element = { comm->bf16, sizeof(uint16_t), add_bf16 };
+    uint16_t *packed = comm->mine;
+    for (size_t done = 0; done < count; done += MPI_PIECE) {
+        size_t part = count - done < MPI_PIECE ? count - done : MPI_PIECE;
+        for (size_t i = 0; i < part; i++)
+            packed[i] = bf16_from_float(data[done + i]);
+        TRY(sum_piece(comm, &element, packed, part));
+        for (size_t i = 0; i < part; i++)
+            data[done + i] = bf16_to_float(packed[i]);
+    }
+fail:
+    return status;
+}
+
+enum status mpi_ordered_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire)
+{
+    if (wire == COMM_BF16)
+        return sum_bf16(comm, data, count);
+    return sum_all(comm, &(struct element){ MPI_FLOAT, sizeof *data, add_f32 }, data, count);
+}
+
+enum status mpi_ordered_f64(struct mpi_comm *comm, double *data, size_t count)
+{
+    return sum_all(comm, &(struct element){ MPI_DOUBLE, sizeof *data, add_f64 }, data, count);
+}

@@ -1,0 +1,358 @@
+/* block.c - records of samples: written, and parsed with nothing believed before it is checked.
+ * record: label u32, version u8, flags u8, 0 u16, width u32, height u32, rows of a band u32, 0 u32,
+ * payload bytes u32, 0 u32, payload. */
+#include "data/format/block.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+#include <zstd_errors.h>
+
+#include "data/format/rgbz.h"
+#include "data/image/decode.h"
+
+enum {
+    RECORD_VERSION = 2,
+    PLANES = 3,
+    RGBZ_LEVEL = 1, RGBZ_MIN_MATCH = 7, RGBZ_HASH_LOG = 6, /* short matches in residuals are chance: few are looked for */
+    LONG_MATCH = 16, LONG_HASH_LOG = 14, LONG_HASH_RATE_LOG = 4, NO_SHORT_MATCH = 100000, HUFFMAN = 1,
+    WORTH_PERCENT = 105, /* short matches take a seventh of the decoder's time, so they have to save more than this */
+    JPEG_LEVEL = -5, /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
+};
+
+/* ---- writing ---- */
+
+static size_t payload_bytes(enum codec codec, const struct block_input *input)
+{
+    return codec == CODEC_RGBZ ? (size_t)input->width * input->height * 3 : input->file_bytes;
+}
+
+size_t block_record_bytes(enum codec codec, const struct block_input *input)
+{
+    return RECORD_BYTES + payload_bytes(codec, input);
+}
+
+void block_append(uint8_t *out, enum codec codec, const struct block_input *input)
+{
+    memset(out, 0, RECORD_BYTES);
+    put32(out, (uint32_t)input->label);
+    out[4] = RECORD_VERSION;
+    put32(out + 8, (uint32_t)input->width);
+    put32(out + 12, (uint32_t)input->height);
+    put32(out + 16, codec == CODEC_RGBZ ? BAND_ROWS : 0);
+    put32(out + 24, (uint32_t)payload_bytes(codec, input));
+    if (codec == CODEC_RGBZ)
+        rgbz_encode(input->pixels, input->width, input->height, BAND_ROWS, out + RECORD_BYTES);
+    else
+        memcpy(out + RECORD_BYTES, input->file, input->file_bytes);
+}
+
+/* Bands that become frames of their own, 0 if the block is one frame. */
+static uint32_t bands_apart(enum codec codec, const uint8_t *raw, uint32_t samples)
+{
+    uint32_t height = get32(raw + 12);
+    return codec == CODEC_RGBZ && samples == 1 && height > BAND_ROWS ? (height + BAND_ROWS - 1) / BAND_ROWS : 0;
+}
+
+/* The last band is there twice, until its smaller form is known. */
+size_t block_bound(enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples)
+{
+    enum { FRAME_EXTRA = 512 }; /* more than the headers of a small frame and its blocks */
+    uint32_t bands = bands_apart(codec, raw, samples);
+    size_t again = bands ? ZSTD_compressBound((size_t)get32(raw + 8) * 3 * BAND_ROWS) + FRAME_EXTRA : 0;
+    return ZSTD_compressBound(bytes) + FRAME_EXTRA * ((size_t)bands + 1) + again;
+}
+
+/* One frame of `parts` equal parts, each in zstd blocks of its own: planes differ in their statistics. */
+static enum status compress_frame(ZSTD_CCtx *zstd, const uint8_t *raw, size_t bytes, int parts, uint8_t *out,
+                                  size_t capacity, size_t *written)
+{
+    enum status status = STATUS_OK;
+    ZSTD_inBuffer in = { raw, 0, 0 };
+    ZSTD_outBuffer to = { out, capacity, *written };
+    size_t left = ZSTD_CCtx_reset(zstd, ZSTD_reset_session_only);
+    if (!ZSTD_isError(left))
+        left = ZSTD_CCtx_setPledgedSrcSize(zstd, bytes);
+    for (int i = 1; i <= parts && !ZSTD_isError(left); i++) {
+        in.size = bytes / parts * i;
+        left = ZSTD_compressStream2(zstd, &to, &in, i < parts ? ZSTD_e_flush : ZSTD_e_end);
+    }
+    if (ZSTD_getErrorCode(left) == ZSTD_error_memory_allocation)
+        FAIL(STATUS_NOMEM, "out of memory for zstd");
+    if (left || bytes % parts)
+        FAIL(STATUS_BUG, "zstd: %s", ZSTD_isError(left) ? ZSTD_getErrorName(left) : "a block does not fit");
+    *written = to.pos;
+fail:
+    return status;
+}
+
+/* How the frames from here on are compressed: rgbz with short matches or with long ones alone. */
+static enum status set_parameters(ZSTD_CCtx *zstd, enum codec codec, bool short_matches)
+{
+    enum status status = STATUS_OK;
+    const struct { ZSTD_cParameter name; int value; bool on; } parameters[] = {
+        { ZSTD_c_compressionLevel, codec == CODEC_RGBZ ? RGBZ_LEVEL : JPEG_LEVEL, true },
+        { ZSTD_c_minMatch, RGBZ_MIN_MATCH, codec == CODEC_RGBZ },
+        { ZSTD_c_hashLog, RGBZ_HASH_LOG, codec == CODEC_RGBZ },
+        { ZSTD_c_targetLength, NO_SHORT_MATCH, !short_matches }, /* of this strategy, steps between trials */
+        { ZSTD_c_experimentalParam5, HUFFMAN, !short_matches },  /* literals; such steps would leave them raw */
+        { ZSTD_c_enableLongDistanceMatching, 1, !short_matches },
+        { ZSTD_c_ldmMinMatch, LONG_MATCH, !short_matches },
+        { ZSTD_c_ldmHashLog, LONG_HASH_LOG, !short_matches },
+        { ZSTD_c_ldmHashRateLog, LONG_HASH_RATE_LOG, !short_matches },
+    };
+    ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
+    for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
+        size_t code = parameters[i].on ? ZSTD_CCtx_setParameter(zstd, parameters[i].name, parameters[i].value) : 0;
+        if (ZSTD_isError(code))
+            FAIL(STATUS_BUG, "zstd: %s", ZSTD_getErrorName(code));
+    }
+fail:
+    return status;
+}
+
+/* Both ways; the short matches stay if they make the frame that much smaller. */
+static enum status compress_band(ZSTD_CCtx *zstd, const uint8_t *raw, size_t bytes, uint8_t *out, size_t capacity,
+                                 size_t *written)
+{
+    enum status status = STATUS_OK;
+    size_t end[2];
+    TRY(set_parameters(zstd, CODEC_RGBZ, true));
+    end[0] = *written;
+    TRY(compress_frame(zstd, raw, bytes, PLANES, out, capacity, &end[0]));
+    TRY(set_parameters(zstd, CODEC_RGBZ, false));
+    end[1] = end[0];
+    TRY(compress_frame(zstd, raw, bytes, PLANES, out, capacity, &end[1]));
+    size_t with = end[0] - *written, without = end[1] - end[0];
+    if (without * 100 <= with * WORTH_PERCENT) {
+        memmove(out + *written, out + end[0], without);
+        end[0] = *written + without;
+    }
+    *written = end[0];
+fail:
+    return status;
+}
+
+enum status block_compress(ZSTD_CCtx *zstd, enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples,
+                           uint8_t *out, size_t capacity, size_t *written)
+{
+    enum status status = STATUS_OK;
+    uint32_t bands = bands_apart(codec, raw, samples);
+    *written = 0;
+    TRY(set_parameters(zstd, codec, true));
+    if (!bands)
+        return compress_frame(zstd, raw, bytes, 1, out, capacity, written);
+    TRY(compress_frame(zstd, raw, RECORD_BYTES, 1, out, capacity, written));
+    size_t row = (size_t)get32(raw + 8) * 3, at = RECORD_BYTES;
+    for (uint32_t b = 0; b < bands; b++) {
+        size_t most = row * BAND_ROWS, length = bytes - at < most ? bytes - at : most;
+        TRY(compress_band(zstd, raw + at, length, out, capacity, written));
+        at += length;
+    }
+fail:
+    return status;
+}
+
+/* ---- reading ---- */
+
+/* Checks the record header at r, behind which `room` bytes follow in the block; fills *sample but for its offset. */
+static enum status check_record(const uint8_t *r, size_t room, const struct block_facts *f, struct block_sample *sample)
+{
+    enum status status = STATUS_OK;
+    uint32_t label = get32(r), width = get32(r + 8), height = get32(r + 12), band = get32(r + 16), size = get32(r + 24);
+    if (r[4] != RECORD_VERSION || r[5] || get16(r + 6) || get32(r + 20) || get32(r + 28))
+        FAIL(STATUS_DATA, "%s: block %u: record of version %u, flags %u; this program reads version %d", f->name,
+             f->number, r[4], r[5], RECORD_VERSION);
+    if (label >= (uint32_t)f->classes)
+        FAIL(STATUS_DATA, "%s: block %u: label %u, but there are %d classes", f->name, f->number, label, f->classes);
+    if (!width || !height || width > LIMIT_SIDE || height > LIMIT_SIDE || (uint64_t)width * height > LIMIT_PIXELS)
+        FAIL(STATUS_DATA, "%s: block %u: image of %u x %u pixels", f->name, f->number, width, height);
+    if (f->codec == CODEC_RGBZ ? !band || band > LIMIT_SIDE : band)
+        FAIL(STATUS_DATA, "%s: block %u: bands of %u rows", f->name, f->number, band);
+    if (size > room || (f->codec == CODEC_RGBZ && size != (uint64_t)width * height * 3))
+        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", f->name, f->number, size, width, height);
+    *sample = (struct block_sample){ (int)label, (int)width, (int)height, (int)band, 0, size };
+fail:
+    return status;
+}
+
+static enum status decompress(struct block_reader *r, uint8_t *out, size_t out_bytes, const uint8_t *in, size_t bytes,
+                              const char *name, uint32_t number)
+{
+    enum status status = STATUS_OK;
+    size_t got = ZSTD_decompressDCtx(r->zstd, out, out_bytes, in, bytes);
+    if (got != out_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %s", name, number,
+             ZSTD_isError(got) ? ZSTD_getErrorName(got) : "decompresses to fewer bytes than it says");
+fail:
+    return status;
+}
+
+/* One frame with all records. */
+static enum status open_whole(struct block *block, struct block_reader *r, const struct block_facts *f)
+{
+    enum status status = STATUS_OK;
+    size_t at = 0;
+    TRY(buffer_grow(&block->data, &block->data_capacity, f->raw_bytes));
+    TRY(decompress(r, block->data, f->raw_bytes, r->frame, f->bytes, f->name, f->number));
+    for (uint32_t i = 0; i < f->samples; i++) {
+        struct block_sample *s = &block->samples[i];
+        if (f->raw_bytes - at < RECORD_BYTES)
+            FAIL(STATUS_DATA, "%s: block %u: ends inside a record", f->name, f->number);
+        TRY(check_record(block->data + at, f->raw_bytes - at - RECORD_BYTES, f, s));
+        s->offset = at + RECORD_BYTES;
+        at = s->offset + s->bytes;
+    }
+    if (at != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last sample", f->name, f->number, f->raw_bytes - at);
+fail:
+    return status;
+}
+
+/* A frame with the record's header, then one per band. */
+static enum status open_banded(struct block *block, struct block_reader *r, const struct block_facts *f)
+{
+    enum status status = STATUS_OK;
+    uint8_t header[RECORD_BYTES];
+    struct block_sample *s = block->samples;
+    size_t at = ZSTD_findFrameCompressedSize(r->frame, f->bytes);
+    if (ZSTD_isError(at))
+        FAIL(STATUS_DATA, "%s: block %u: %s", f->name, f->number, ZSTD_getErrorName(at));
+    TRY(decompress(r, header, sizeof header, r->frame, at, f->name, f->number));
+    TRY(check_record(header, f->raw_bytes - RECORD_BYTES, f, s));
+    int bands = (s->height + s->band - 1) / s->band;
+    TRY(buffer_grow((uint8_t **)&block->frames, &block->frames_capacity, ((size_t)bands + 1) * sizeof *block->frames));
+    for (int b = 0; b < bands; b++) {
+        int rows = s->height - b * s->band < s->band ? s->height - b * s->band : s->band;
+        size_t length = ZSTD_findFrameCompressedSize(r->frame + at, f->bytes - at);
+        if (ZSTD_isError(length) ||
+            ZSTD_getFrameContentSize(r->frame + at, length) != (unsigned long long)s->width * rows * 3)
+            FAIL(STATUS_DATA, "%s: block %u: band %d is not %d rows of %d pixels", f->name, f->number, b, rows, s->width);
+        block->frames[b] = at;
+        at += length;
+    }
+    block->frames[bands] = at;
+    if (at != f->bytes || RECORD_BYTES + s->bytes != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last band", f->name, f->number, f->bytes - at);
+    uint8_t *data = block->data;
+    size_t capacity = block->data_capacity;
+    block->data = r->frame;
+    block->data_capacity = r->frame_capacity;
+    r->frame = data;
+    r->frame_capacity = capacity;
+fail:
+    return status;
+}
+
+enum status block_open(struct block *block, struct block_reader *r, const struct block_facts *f)
+{
+    enum status status = STATUS_OK;
+    block->count = 0;
+    block->codec = f->codec;
+    block->name = f->name;
+    block->number = f->number;
+    if (!r->zstd)
+        r->zstd = ZSTD_createDCtx();
+    if (!r->zstd)
+        FAIL(STATUS_NOMEM, "%s: out of memory", f->name);
+    if (f->samples > f->raw_bytes / RECORD_BYTES)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->name, f->number, f->raw_bytes, f->samples);
+    TRY(buffer_grow((uint8_t **)&block->samples, &block->samples_capacity, f->samples * sizeof *block->samples));
+    unsigned long long first = ZSTD_getFrameContentSize(r->frame, f->bytes);
+    block->banded = f->codec == CODEC_RGBZ && f->samples == 1 && first == RECORD_BYTES && f->raw_bytes > RECORD_BYTES;
+    if (!block->banded && first != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: its frame and the table disagree on its size", f->name, f->number);
+    TRY(block->banded ? open_banded(block, r, f) : open_whole(block, r, f));
+    block->count = (int)f->samples;
+fail:
+    return status;
+}
+
+/* Where band b of a sample lies decompressed, which may be in the reader. */
+static enum status get_band(const struct block *block, const struct block_sample *s, int b, int rows,
+                            struct block_reader *r, const uint8_t **planes)
+{
+    enum status status = STATUS_OK;
+    size_t bytes = (size_t)s->width * rows * 3;
+    *planes = block->data + s->offset + (size_t)b * s->band * s->width * 3;
+    if (!block->banded)
+        return STATUS_OK;
+    TRY(buffer_grow(&r->band, &r->band_capacity, bytes));
+    TRY(decompress(r, r->band, bytes, block->data + block->frames[b], block->frames[b + 1] - block->frames[b],
+                   block->name, block->number));
+    *planes = r->band;
+fail:
+    return status;
+}
+
+static enum status rgbz_window(const struct block *block, const struct block_sample *s, struct box box,
+                               struct block_reader *r)
+{
+    enum status status = STATUS_OK;
+    TRY(image_resize_buffer(&r->image, box.width, box.height));
+    for (int b = box.y / s->band; b * s->band < box.y + box.height; b++) {
+        int top = b * s->band, rows = s->height - top < s->band ? s->height - top : s->band;
+        int from = box.y > top ? box.y - top : 0;
+        int to = box.y + box.height - top < rows ? box.y + box.height - top : rows;
+        const uint8_t *planes;
+        TRY(get_band(block, s, b, rows, r, &planes));
+        rgbz_decode(planes, s->width, rows, box.x, box.width, from, to,
+                    r->image.pixels + (size_t)(top + from - box.y) * box.width * 3);
+    }
+fail:
+    return status;
+}
+
+/* A JPEG's window, or a whole image, which must be sound to its end, and a view of it. */
+static enum status file_window(const struct block *block, int sample, struct box box, int shrink,
+                               struct block_reader *r, struct view *view)
+{
+    enum status status = STATUS_OK;
+    const struct block_sample *s = &block->samples[sample];
+    const uint8_t *file = block->data + s->offset;
+    char name[512];
+    unsigned notes = 0;
+    snprintf(name, sizeof name, "%s: block %u, sample %d", block->name, block->number, sample);
+    bool whole = shrink == 1 && box.width == s->width && box.height == s->height;
+    if (!whole && decode_is_jpeg(file, s->bytes)) {
+        struct jpeg_window window = { s->width, s->height, box, shrink };
+        return decode_jpeg_window(file, s->bytes, name, &window, &r->image, view);
+    }
+    TRY(decode_image(file, s->bytes, name, &r->image, &notes));
+    if (r->image.width != s->width || r->image.height != s->height)
+        FAIL(STATUS_DATA, "%s: image of %d x %d, but its record says %d x %d", name, r->image.width, r->image.height,
+             s->width, s->height);
+    *view = view_crop(view_image(&r->image), box.x, box.y, box.width, box.height);
+fail:
+    return status;
+}
+
+enum status block_window(const struct block *block, int sample, struct box box, int shrink, struct block_reader *r,
+                         struct view *view)
+{
+    enum status status = STATUS_OK;
+    if (block->codec == CODEC_JPEG)
+        return file_window(block, sample, box, shrink, r, view);
+    TRY(rgbz_window(block, &block->samples[sample], box, r));
+    *view = view_image(&r->image);
+fail:
+    return status;
+}
+
+void block_finish(struct block *block)
+{
+    free(block->samples);
+    free(block->data);
+    free(block->frames);
+    *block = (struct block){ 0 };
+}
+
+void block_reader_finish(struct block_reader *r)
+{
+    ZSTD_freeDCtx(r->zstd);
+    free(r->frame);
+    free(r->band);
+    image_finish(&r->image);
+    *r = (struct block_reader){ 0 };
+}

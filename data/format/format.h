@@ -1,0 +1,59 @@
+/* format.h - the csz shard format's numbers and its little-endian integers; data/format/FORMAT.md has the words. */
+#ifndef CSC_DATA_FORMAT_FORMAT_H
+#define CSC_DATA_FORMAT_FORMAT_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define FORMAT_VERSION 2
+#define FORMAT_MAGIC "\x89" "CSZ\r\n\x1a\n" /* 8 bytes */
+
+enum { HEADER_BYTES = 64, ENTRY_BYTES = 32, RECORD_BYTES = 32 };
+
+/* What a sample's payload is: residuals of its pixels, or the file it came from (JPEG, rarely PNG). */
+enum codec { CODEC_RGBZ = 1, CODEC_JPEG = 2 };
+
+/* rgbz: rows that are coded together; of a larger image each band is a zstd frame of its own. */
+#define BAND_ROWS 64
+
+/* What a reader believes at most. */
+#define LIMIT_INDEX_BYTES ((size_t)256 << 20)
+#define LIMIT_SIDE 65500               /* pixels, as libjpeg */
+#define LIMIT_PIXELS (1u << 27)        /* per image */
+#define LIMIT_BLOCK_BYTES (1u << 29)   /* decoded; holds the largest image */
+#define LIMIT_SHARD_SAMPLES (1u << 28)
+#define LIMIT_CLASSES 1000000
+#define LIMIT_NAME 255                 /* bytes of a class name */
+
+/* What the writer aims at. */
+#define BLOCK_TARGET (64u << 10)       /* decompressed bytes of a block of small images; a larger one has its own */
+#define SHARD_TARGET ((uint64_t)512 << 20)
+
+static inline uint16_t get16(const uint8_t *p)
+{
+    return (uint16_t)(p[0] | p[1] << 8);
+}
+
+static inline uint32_t get32(const uint8_t *p)
+{
+    return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
+}
+
+static inline uint64_t get64(const uint8_t *p)
+{
+    return get32(p) | (uint64_t)get32(p + 4) << 32;
+}
+
+static inline void put32(uint8_t *p, uint32_t value)
+{
+    for (int i = 0; i < 4; i++)
+        p[i] = (uint8_t)(value >> 8 * i);
+}
+
+static inline void put64(uint8_t *p, uint64_t value)
+{
+    put32(p, (uint32_t)value);
+    put32(p + 4, (uint32_t)(value >> 32));
+}
+
+#endif

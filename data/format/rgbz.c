@@ -1,0 +1,18 @@
+/* rgbz.c - subtract green, planes, up-predictor, and back, by the widest vectors that the machine has. */
+#include "data/format/rgbz.h"
+
+#include "data/image/pixel_kernels.h"
+
+void rgbz_encode(const uint8_t *pixels, int width, int height, int band, uint8_t *out)
+{
+    const struct pixel_kernels *kernels = pixel_kernels();
+    for (int y = 0; y < height; y += band) {
+        int rows = height - y < band ? height - y : band;
+        kernels->encode(pixels + (size_t)y * width * 3, width, rows, out + (size_t)y * width * 3);
+    }
+}
+
+void rgbz_decode(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels)
+{
+    pixel_kernels()->decode(planes, width, rows, x, columns, from, to, pixels);
+}

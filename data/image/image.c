@@ -1,0 +1,45 @@
+/* image.c - buffers that grow and are kept. */
+#include "data/image/image.h"
+
+#include <stdlib.h>
+
+enum status buffer_grow(uint8_t **buffer, size_t *capacity, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    if (bytes <= *capacity && *buffer)
+        return STATUS_OK;
+    free(*buffer);
+    *capacity = 0;
+    *buffer = malloc(bytes ? bytes : 1);
+    if (!*buffer)
+        FAIL(STATUS_NOMEM, "cannot allocate %.1f MB", (double)bytes / 1e6);
+    *capacity = bytes;
+fail:
+    return status;
+}
+
+enum status image_resize_buffer(struct image *image, int width, int height)
+{
+    enum status status = STATUS_OK;
+    TRY(buffer_grow(&image->pixels, &image->capacity, (size_t)width * height * 3));
+    image->width = width;
+    image->height = height;
+fail:
+    return status;
+}
+
+void image_finish(struct image *image)
+{
+    free(image->pixels);
+    *image = (struct image){ 0 };
+}
+
+struct view view_image(const struct image *image)
+{
+    return (struct view){ image->pixels, (size_t)image->width * 3, image->width, image->height };
+}
+
+struct view view_crop(struct view view, int x, int y, int width, int height)
+{
+    return (struct view){ view.pixels + y * view.stride + (size_t)x * 3, view.stride, width, height };
+}

@@ -1,0 +1,29 @@
+/* pixel_kernels_choice.c - which of the compiled kernel sets this machine can run. */
+#include "data/image/pixel_kernels.h"
+
+extern const struct pixel_kernels pixel_kernels_base;
+#ifdef __x86_64__
+extern const struct pixel_kernels pixel_kernels_v3, pixel_kernels_v4; /* AVX2 + FMA, AVX-512 */
+#endif
+
+int pixel_kernel_sets(const struct pixel_kernels *sets[PIXEL_KERNEL_SETS])
+{
+    int count = 0;
+#ifdef __x86_64__
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq"))
+        sets[count++] = &pixel_kernels_v4;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        sets[count++] = &pixel_kernels_v3;
+#endif
+    sets[count++] = &pixel_kernels_base;
+    return count;
+}
+
+const struct pixel_kernels *pixel_kernels(void)
+{
+    const struct pixel_kernels *sets[PIXEL_KERNEL_SETS];
+    pixel_kernel_sets(sets);
+    return sets[0];
+}

@@ -1,0 +1,161 @@
+/* dataset.c - opens a dataset directory and finds samples in it. */
+#include "data/read/dataset.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "data/read/dataset_internal.h"
+
+/* Opens shard i and compares it with what the index says of it. */
+static enum status open_shard(struct dataset *d, int i)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    const struct index_shard *expected = &d->index.shard[i];
+    struct shard *shard = &d->shards[i];
+    snprintf(path, sizeof path, "%s/%s", d->directory, expected->name);
+    TRY(shard_open(shard, path));
+    if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
+        shard->hash != expected->hash || shard->codec != d->index.codec)
+        FAIL(STATUS_DATA, "%s: not the shard of this index: expected hash %016llx, found %016llx", path,
+             (unsigned long long)expected->hash, (unsigned long long)shard->hash);
+    d->first_sample[i + 1] = d->first_sample[i] + (int64_t)shard->samples;
+    d->first_block[i + 1] = d->first_block[i] + shard->blocks;
+    d->raw_bytes += shard->raw_bytes;
+fail:
+    return status;
+}
+
+enum status dataset_open_part(struct dataset **out, const char *directory)
+{
+    enum status status = STATUS_OK;
+    struct dataset *d = calloc(1, sizeof *d);
+    if (!d)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    d->cache.lock = -1;
+    d->directory = strdup(directory);
+    if (!d->directory)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    TRY(index_read(&d->index, directory));
+    d->shards = calloc((size_t)d->index.shards + 1, sizeof *d->shards);
+    d->first_sample = calloc((size_t)d->index.shards + 1, sizeof *d->first_sample);
+    d->first_block = calloc((size_t)d->index.shards + 1, sizeof *d->first_block);
+    if (!d->shards || !d->first_sample || !d->first_block)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    for (int i = 0; i < d->index.shards; i++)
+        TRY(open_shard(d, i));
+    *out = d;
+    d = NULL;
+fail:
+    dataset_close(d);
+    return status;
+}
+
+enum status dataset_open(struct dataset **out, const char *directory)
+{
+    enum status status = STATUS_OK;
+    struct dataset *d = NULL;
+    TRY(dataset_open_part(&d, directory));
+    if (!d->index.samples)
+        FAIL(STATUS_DATA, "%s: a part of a packing without any image; csc-pack merge joins it with the others",
+             directory);
+    *out = d;
+    d = NULL;
+fail:
+    dataset_close(d);
+    return status;
+}
+
+enum status dataset_use_cache(struct dataset *d, const char *directory, uint64_t limit)
+{
+    enum status status = STATUS_OK;
+    TRY(local_cache_open(&d->cache, directory, limit, &d->index));
+    for (int i = 0; i < d->index.shards; i++) {
+        d->shards[i].cache = &d->cache;
+        d->shards[i].number = i;
+    }
+fail:
+    return status;
+}
+
+void dataset_close(struct dataset *d)
+{
+    if (!d)
+        return;
+    local_cache_close(&d->cache);
+    for (int i = 0; d->shards && i < d->index.shards; i++)
+        shard_close(&d->shards[i]);
+    index_finish(&d->index);
+    free(d->directory);
+    free(d->shards);
+    free(d->first_sample);
+    free(d->first_block);
+    free(d);
+}
+
+struct place dataset_locate(const struct dataset *d, int64_t sample)
+{
+    int low = 0, high = d->index.shards;
+    while (high - low > 1) {
+        int middle = low + (high - low) / 2;
+        if (d->first_sample[middle] <= sample)
+            low = middle;
+        else
+            high = middle;
+    }
+    const struct shard *shard = &d->shards[low];
+    uint32_t in_shard = (uint32_t)(sample - d->first_sample[low]);
+    uint32_t first = 0, last = shard->blocks;
+    while (last - first > 1) {
+        uint32_t middle = first + (last - first) / 2;
+        if (shard->table[middle].first <= in_shard)
+            first = middle;
+        else
+            last = middle;
+    }
+    return (struct place){ low, first, (int)(in_shard - shard->table[first].first),
+                           d->first_block[low] + first };
+}
+
+enum status dataset_read_block(const struct dataset *d, struct place place, struct block_reader *reader,
+                               struct block *block)
+{
+    return shard_read_block(&d->shards[place.shard], place.block, d->index.classes, reader, block);
+}
+
+int64_t dataset_blocks(const struct dataset *d)
+{
+    return d->first_block[d->index.shards];
+}
+
+int64_t dataset_samples(const struct dataset *d)
+{
+    return d->index.samples;
+}
+
+int dataset_classes(const struct dataset *d)
+{
+    return d->index.classes;
+}
+
+const char *dataset_class_name(const struct dataset *d, int label)
+{
+    return label >= 0 && label < d->index.classes ? d->index.names[label] : "?";
+}
+
+char *const *dataset_class_names(const struct dataset *d)
+{
+    return d->index.names;
+}
+
+int dataset_image_size(const struct dataset *d)
+{
+    return d->index.width == d->index.height ? d->index.width : 0;
+}
+
+const char *dataset_fingerprint(const struct dataset *d)
+{
+    return d->index.hash;
+}

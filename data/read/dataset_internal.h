@@ -1,0 +1,37 @@
+/* dataset_internal.h - what the loader and csc-pack see of an open dataset. */
+#ifndef CSC_DATA_READ_DATASET_INTERNAL_H
+#define CSC_DATA_READ_DATASET_INTERNAL_H
+
+#include "data/format/index.h"
+#include "data/format/shard.h"
+#include "data/read/dataset.h"
+#include "data/read/disk_cache.h"
+
+struct dataset {
+    char *directory;
+    struct index index;
+    struct shard *shards;  /* (index.shards) */
+    int64_t *first_sample; /* (index.shards + 1): positions in the dataset */
+    int64_t *first_block;  /* (index.shards + 1) */
+    uint64_t raw_bytes;    /* decompressed size of all blocks */
+    struct local_cache cache;
+};
+
+struct place {
+    int shard;
+    uint32_t block;      /* in the shard */
+    int sample;          /* in the block */
+    int64_t number;      /* of the block in the dataset */
+};
+
+struct place dataset_locate(const struct dataset *dataset, int64_t sample);
+int64_t dataset_blocks(const struct dataset *dataset);
+
+/* Reads, checks and decodes the block of a place. */
+enum status dataset_read_block(const struct dataset *dataset, struct place place, struct block_reader *reader,
+                               struct block *block);
+
+/* As dataset_open, but also of a part of a packing that holds no sample. */
+enum status dataset_open_part(struct dataset **dataset, const char *directory);
+
+#endif

@@ -1,0 +1,228 @@
+/* disk_cache.c - which blocks are kept is a fixed rule, the first ones of the dataset: in random order any part of a
+ * set is as good as another, and what never changes needs no list and no eviction. */
+#include "data/read/disk_cache.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "data/format/shard.h"
+
+#define PREFIX "csz-"
+enum { NAME = sizeof PREFIX - 1 + 16 }; /* and the fingerprint's digits */
+
+/* "csz-" and 16 hex digits: a folder that is ours. */
+static bool is_cache_name(const char *name)
+{
+    return strlen(name) == NAME && !strncmp(name, PREFIX, sizeof PREFIX - 1) &&
+           strspn(name + sizeof PREFIX - 1, "0123456789abcdef") == 16;
+}
+
+/* What a cache may grow to, as its first user wrote it; 0 if it cannot be told. */
+static uint64_t reserved(const char *folder)
+{
+    char path[PATH_MAX], *text = NULL;
+    size_t bytes;
+    uint64_t value = 0;
+    snprintf(path, sizeof path, "%s/reserved", folder);
+    if (file_exists(path) && file_read(path, 64, &text, &bytes) == STATUS_OK)
+        value = strtoull(text, NULL, 10);
+    free(text);
+    status_clear();
+    return value;
+}
+
+/* Removes a cache's files and folder; anything else in it stays, and so does the folder then. */
+static void remove_cache(const char *folder)
+{
+    char path[PATH_MAX];
+    DIR *handle = opendir(folder);
+    if (!handle)
+        return;
+    for (struct dirent *entry; (entry = readdir(handle));) {
+        snprintf(path, sizeof path, "%s/%s", folder, entry->d_name);
+        if (shard_name_ok(entry->d_name) || !strcmp(entry->d_name, "reserved"))
+            unlink(path);
+    }
+    closedir(handle);
+    rmdir(folder);
+}
+
+/* Sums what other datasets' caches in `directory` have reserved; with `evict`, unused ones are removed instead. */
+static uint64_t others(const char *directory, const char *own, bool evict)
+{
+    char folder[PATH_MAX];
+    uint64_t sum = 0;
+    DIR *handle = opendir(directory);
+    if (!handle)
+        return 0;
+    for (struct dirent *entry; (entry = readdir(handle));) {
+        if (!is_cache_name(entry->d_name) || !strcmp(entry->d_name, own))
+            continue;
+        if (snprintf(folder, sizeof folder, "%s/%s", directory, entry->d_name) >= PATH_MAX - 32)
+            continue;
+        int lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (evict && lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0) {
+            log_info("%s: removed from the cache to make room; no process uses it", folder);
+            remove_cache(folder);
+        } else {
+            sum += reserved(folder);
+        }
+        if (lock >= 0)
+            close(lock);
+    }
+    closedir(handle);
+    return sum;
+}
+
+/* Opens the files that the budget reaches; nobody else uses them if `alone`, and what lies beyond is cut off then. */
+static enum status open_files(struct local_cache *c, bool alone)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    for (int i = 0; i < c->shards; i++) {
+        snprintf(path, sizeof path, "%s/%s", c->folder, c->index->shard[i].name);
+        if (c->before[i] >= c->budget) {
+            if (alone)
+                unlink(path);
+            continue;
+        }
+        c->files[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (c->files[i] < 0)
+            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+        uint64_t most = c->budget - c->before[i];
+        if (alone && most < c->index->shard[i].bytes && ftruncate(c->files[i], (off_t)most) != 0)
+            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    }
+fail:
+    return status;
+}
+
+/* Decides how much the cache may hold: what room there is, or what its users have decided already. Holds the lock of
+ * the directory, so nobody else is deciding. */
+static enum status reserve(struct local_cache *c, const char *directory, uint64_t limit, uint64_t wanted, const char *name)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], text[32];
+    TRY(file_make_folders(c->folder));
+    c->lock = open(c->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (c->lock < 0)
+        FAIL(STATUS_IO, "%s: %s", c->folder, strerror(errno));
+    bool alone = flock(c->lock, LOCK_EX | LOCK_NB) == 0;
+    if (alone) {
+        uint64_t taken = others(directory, name, false);
+        if (taken + wanted > limit)
+            taken = others(directory, name, true);
+        uint64_t room = taken < limit ? limit - taken : 0;
+        c->budget = wanted < room ? wanted : room;
+        snprintf(path, sizeof path, "%s/reserved", c->folder);
+        snprintf(text, sizeof text, "%llu\n", (unsigned long long)c->budget);
+        TRY(file_write(path, text, strlen(text)));
+    } else {
+        c->budget = reserved(c->folder);
+    }
+    if (flock(c->lock, LOCK_SH) != 0)
+        FAIL(STATUS_IO, "%s: cannot lock it: %s", c->folder, strerror(errno));
+    TRY(open_files(c, alone));
+fail:
+    return status;
+}
+
+enum status local_cache_open(struct local_cache *c, const char *directory, uint64_t limit, const struct index *index)
+{
+    enum status status = STATUS_OK;
+    char name[NAME + 1];
+    uint64_t total = 0;
+    int lock = -1;
+    *c = (struct local_cache){ .lock = -1, .shards = index->shards, .index = index };
+    snprintf(name, sizeof name, PREFIX "%s", index->hash);
+    c->files = malloc((size_t)index->shards * sizeof *c->files);
+    c->before = malloc((size_t)index->shards * sizeof *c->before);
+    if (!c->files || !c->before || asprintf(&c->folder, "%s/%s", directory, name) < 0) {
+        c->folder = NULL;
+        c->shards = 0;
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    }
+    for (int i = 0; i < index->shards; i++) {
+        c->files[i] = -1;
+        c->before[i] = total;
+        total += index->shard[i].bytes;
+    }
+    if (strlen(c->folder) >= PATH_MAX - 32)
+        FAIL(STATUS_IO, "%s: name too long", directory);
+    TRY(file_make_folders(directory));
+    lock = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX) != 0)
+        FAIL(STATUS_IO, "%s: %s", directory, strerror(errno));
+    TRY(reserve(c, directory, limit, total, name));
+fail:
+    if (lock >= 0)
+        close(lock);
+    if (status != STATUS_OK)
+        local_cache_close(c);
+    return status;
+}
+
+void local_cache_close(struct local_cache *c)
+{
+    for (int i = 0; c->files && i < c->shards; i++)
+        if (c->files[i] >= 0)
+            close(c->files[i]);
+    if (c->folder && c->lock >= 0)
+        close(c->lock);
+    free(c->files);
+    free(c->before);
+    free(c->folder);
+    *c = (struct local_cache){ .lock = -1 };
+}
+
+/* True if the limit lets this block be kept. */
+static bool kept(const struct local_cache *c, int shard, uint64_t offset, uint32_t bytes)
+{
+    return c->files && c->files[shard] >= 0 && c->before[shard] + offset + bytes <= c->budget;
+}
+
+bool local_cache_get(struct local_cache *c, int shard, uint64_t offset, uint32_t bytes, uint64_t hash, void *out)
+{
+    if (!kept(c, shard, offset, bytes))
+        return false;
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t got = pread(c->files[shard], (char *)out + done, bytes - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            break;
+        done += (size_t)got;
+    }
+    bool right = done == bytes && hash_bytes(out, bytes) == hash;
+    atomic_fetch_add(right ? &c->hits : &c->misses, 1);
+    return right;
+}
+
+void local_cache_put(struct local_cache *c, int shard, uint64_t offset, uint32_t bytes, const void *data)
+{
+    if (!kept(c, shard, offset, bytes) || atomic_load(&c->full))
+        return;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = pwrite(c->files[shard], (const char *)data + done, bytes - done, (off_t)(offset + done));
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0) { /* the dataset is still there, so this is no error */
+            if (!atomic_exchange(&c->full, 1))
+                log_warn("%s: %s; no more blocks are cached", c->folder, strerror(errno));
+            return;
+        }
+        done += (size_t)wrote;
+    }
+}

@@ -1,0 +1,454 @@
+/* loader.c - a ring of micro-batches, filled ahead by worker threads in chunks of a few samples.
+ * Micro-batch number k of this rank (0, 1, ... from the last seek) lies in slots[k % slot_count]; the
+ * consumer holds number next - 1, workers fill next .. next + prefetch - 1. What a micro-batch holds
+ * is a function of its position only, so neither ranks nor workers nor a seek can change it. */
+#include "data/read/loader.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/affinity.h"
+#include "base/clock.h"
+#include "base/pixels.h"
+#include "data/read/loader_worker.h"
+
+enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
+enum { PAGE = 4096, LINE = 64 };
+
+struct slot {
+    struct micro_batch batch;
+    struct order order;
+    void *images;         /* floats, or raw */
+    int32_t *labels;
+    uint64_t *ids;
+    int64_t number;       /* of the micro-batch, from the last seek */
+    int64_t position;     /* of its first sample in the epoch */
+    int taken, filled;    /* samples handed to workers, finished */
+    struct loader_work work;
+    int failed_at;        /* the first sample that could not be had, or -1 */
+    struct status_record failure;
+};
+
+struct loader {
+    struct loader_config config;
+    struct supply supply;
+    struct pixel_scale scale;
+    int64_t samples, steps;  /* of the dataset, of an epoch */
+    int per_step;            /* micro-batches of this rank in a step */
+    int64_t batches;         /* of this rank: evaluation only */
+    int chunk;
+
+    pthread_mutex_t mutex;   /* guards all below, but not what a slot's workers write */
+    pthread_cond_t work, progress;
+    struct slot *slots;
+    int slot_count;
+    int64_t start;           /* position of the last seek, in micro-batches of this rank */
+    int64_t next, begun;     /* numbers: the next one for the consumer, the next one to begin */
+    bool held;               /* the consumer holds number next - 1 */
+    bool paused, stop;
+    int active;              /* workers inside a chunk */
+    pthread_t *threads;
+    int thread_count;
+    struct loader_stats stats;
+};
+
+/* What micro-batch `at` of this rank is, counted from the first of epoch 0 or of the evaluation; its first position. */
+static int64_t describe(const struct loader *l, int64_t at, struct micro_batch *b)
+{
+    const struct loader_config *c = &l->config;
+    *b = (struct micro_batch){ .count = c->micro_batch };
+    if (!c->training) {
+        b->index = (int)(c->rank + at * c->ranks);
+        int64_t position = (int64_t)b->index * c->micro_batch;
+        if (l->samples - position < c->micro_batch)
+            b->count = (int)(l->samples - position);
+        return position;
+    }
+    int64_t step = at / l->per_step;
+    b->epoch = step / l->steps;
+    b->step = step % l->steps;
+    b->index = (int)(at % l->per_step) + c->rank * l->per_step;
+    return b->step * c->batch + (int64_t)b->index * c->micro_batch;
+}
+
+static void begin_order(const struct loader *l, int64_t epoch, struct order *order)
+{
+    const struct loader_config *c = &l->config;
+    order_init(order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window, c->seed, epoch);
+}
+
+/* Where the pixels of a raw micro-batch begin. */
+static size_t raw_head(const struct loader_config *c)
+{
+    return ((size_t)c->micro_batch * sizeof(struct image_cut) + LINE - 1) / LINE * LINE;
+}
+
+static size_t values(const struct loader_config *c)
+{
+    return (size_t)c->image_size * c->image_size * 3;
+}
+
+/* Images come resized and mirrored: each is cut from its square as it is. */
+static void begin_raw(const struct loader *l, struct slot *slot)
+{
+    struct image_cut *cuts = slot->images;
+    int size = l->config.image_size;
+    for (int i = 0; i < slot->batch.count; i++)
+        cuts[i] = (struct image_cut){ raw_head(&l->config) + i * values(&l->config), size, size, 0, 0, size, size, false };
+    slot->batch.scale = &l->scale;
+    slot->batch.raw = slot->images;
+    slot->batch.raw_bytes = raw_head(&l->config) + slot->batch.count * values(&l->config);
+}
+
+static void *image_of(const struct loader *l, const struct slot *slot, int i)
+{
+    size_t at = i * values(&l->config);
+    return l->config.raw ? (void *)((uint8_t *)slot->images + raw_head(&l->config) + at) : (float *)slot->images + at;
+}
+
+/* Says what micro-batch `number` is and makes its slot ready to be filled. */
+static void begin_slot(struct loader *l, int64_t number)
+{
+    struct slot *slot = &l->slots[number % l->slot_count];
+    struct micro_batch *b = &slot->batch;
+    slot->number = number;
+    slot->position = describe(l, l->start + number, b);
+    b->images = l->config.raw ? NULL : slot->images;
+    if (l->config.raw)
+        begin_raw(l, slot);
+    b->labels = slot->labels;
+    b->ids = slot->ids;
+    begin_order(l, b->epoch, &slot->order);
+    slot->taken = slot->filled = 0;
+    slot->work = (struct loader_work){ 0 };
+    slot->failed_at = -1;
+}
+
+/* A slot with samples that nobody fills yet, beginning a new one if there is room; NULL if there is none. */
+static struct slot *find_work(struct loader *l)
+{
+    for (int64_t n = l->next; n < l->begun; n++) {
+        struct slot *slot = &l->slots[n % l->slot_count];
+        if (slot->taken < slot->batch.count)
+            return slot;
+    }
+    int64_t oldest = l->next - l->held;
+    bool more = l->config.training || l->start + l->begun < l->batches;
+    if (!more || l->begun - oldest >= l->slot_count)
+        return NULL;
+    begin_slot(l, l->begun);
+    return &l->slots[l->begun++ % l->slot_count];
+}
+
+/* Tells storage of the same samples of the micro-batch that will take this slot next. */
+static void advise_chunk(const struct loader *l, const struct supplier *w, int64_t at, int from, int count)
+{
+    struct micro_batch b;
+    struct order order;
+    if (!l->config.training && at >= l->batches)
+        return;
+    int64_t position = describe(l, at, &b);
+    begin_order(l, b.epoch, &order);
+    for (int i = from; i < from + count && i < b.count; i++)
+        supply_advise(&l->supply, w, order_at(&order, (uint64_t)(position + i)));
+}
+
+/* Fills samples [from, from + count) of a slot; no lock is held. At a failure, *failed_at is that sample. */
+static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot *slot, int64_t at, int from, int count,
+                              int *failed_at)
+{
+    enum status status = STATUS_OK;
+    advise_chunk(l, w, at + l->slot_count, from, count);
+    for (int i = from; i < from + count; i++) {
+        *failed_at = i;
+        slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
+        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i),
+                          &slot->labels[i]));
+    }
+fail:
+    return status;
+}
+
+static void add_work(struct loader_work *to, const struct loader_work *w)
+{
+    to->read_s += w->read_s;
+    to->decode_s += w->decode_s;
+    to->resize_s += w->resize_s;
+    to->copy_s += w->copy_s;
+    to->read_bytes += w->read_bytes;
+    to->blocks += w->blocks;
+    to->samples += w->samples;
+    to->skipped += w->skipped;
+    to->rereads += w->rereads;
+}
+
+static void *worker_main(void *context)
+{
+    struct loader *l = context;
+    struct supplier supplier = { .last = -1 };
+    pthread_setname_np(pthread_self(), "csc-loader");
+    affinity_free_thread();
+    pthread_mutex_lock(&l->mutex);
+    while (!l->stop) {
+        struct slot *slot = l->paused ? NULL : find_work(l);
+        if (!slot) {
+            pthread_cond_wait(&l->work, &l->mutex);
+            continue;
+        }
+        int from = slot->taken, left = slot->batch.count - from, failed_at;
+        int count = left < l->chunk ? left : l->chunk;
+        int64_t at = l->start + slot->number;
+        slot->taken += count;
+        l->active++;
+        pthread_mutex_unlock(&l->mutex);
+        supplier.work = (struct loader_work){ 0 };
+        enum status status = fill_chunk(l, &supplier, slot, at, from, count, &failed_at);
+        pthread_mutex_lock(&l->mutex);
+        if (status != STATUS_OK && (slot->failed_at < 0 || failed_at < slot->failed_at)) {
+            slot->failed_at = failed_at;
+            status_save(&slot->failure);
+        }
+        add_work(&slot->work, &supplier.work);
+        slot->filled += count;
+        l->active--;
+        if (slot->filled == slot->batch.count || l->paused)
+            pthread_cond_broadcast(&l->progress);
+    }
+    pthread_mutex_unlock(&l->mutex);
+    supplier_finish(&supplier);
+    return NULL;
+}
+
+static enum status check_config(const struct loader_config *c)
+{
+    enum status status = STATUS_OK;
+    if (c->micro_batch < 1 || c->workers < 1 || c->prefetch < 1 || c->ranks < 1 || c->rank < 0 || c->rank >= c->ranks)
+        FAIL(STATUS_USAGE, "loader: micro-batch %d, workers %d, prefetch %d, rank %d of %d", c->micro_batch, c->workers,
+             c->prefetch, c->rank, c->ranks);
+    if (c->image_size < 1 || c->image_size > 8192)
+        FAIL(STATUS_USAGE, "image size %d: not between 1 and 8192", c->image_size);
+    for (int i = 0; i < 3; i++)
+        if (!(c->std[i] > 0))
+            FAIL(STATUS_USAGE, "standard deviation %g of channel %d: must be above 0", c->std[i], i);
+    if (!c->training)
+        return STATUS_OK;
+    if (c->batch < 1 || c->batch % c->micro_batch || c->batch / c->micro_batch % c->ranks)
+        FAIL(STATUS_USAGE, "batch %d is not a number of micro-batches of %d that %d ranks can share evenly", c->batch,
+             c->micro_batch, c->ranks);
+    if (dataset_samples(c->dataset) < c->batch)
+        FAIL(STATUS_USAGE, "%s: %lld images are fewer than one batch of %d", c->dataset->directory,
+             (long long)dataset_samples(c->dataset), c->batch);
+    if (c->shuffle == SHUFFLE_WINDOW && c->window < 1)
+        FAIL(STATUS_USAGE, "window of %lld samples", (long long)c->window);
+fail:
+    return status;
+}
+
+/* Whole pages, which a device may lock without its neighbours'. */
+static size_t slot_bytes(const struct loader_config *c)
+{
+    size_t all = (size_t)c->micro_batch * values(c);
+    return ((c->raw ? raw_head(c) + all : all * sizeof(float)) + PAGE - 1) / PAGE * PAGE;
+}
+
+void *loader_memory(const struct loader *l, int i, size_t *bytes)
+{
+    *bytes = slot_bytes(&l->config);
+    return i < l->slot_count ? l->slots[i].images : NULL;
+}
+
+static enum status make_slots(struct loader *l)
+{
+    enum status status = STATUS_OK;
+    const struct loader_config *c = &l->config;
+    size_t n = (size_t)c->micro_batch, bytes = slot_bytes(c);
+    l->slot_count = c->prefetch + 1;
+    l->slots = calloc((size_t)l->slot_count, sizeof *l->slots);
+    if (!l->slots)
+        FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", l->slot_count);
+    for (int i = 0; i < l->slot_count; i++) {
+        struct slot *slot = &l->slots[i];
+        slot->images = aligned_alloc(PAGE, bytes);
+        slot->labels = malloc(n * sizeof *slot->labels);
+        slot->ids = malloc(n * sizeof *slot->ids);
+        if (!slot->images || !slot->labels || !slot->ids)
+            FAIL(STATUS_NOMEM, "out of memory for %d micro-batches of %.1f MB", l->slot_count, (double)bytes / 1e6);
+    }
+fail:
+    return status;
+}
+
+static enum status start_threads(struct loader *l)
+{
+    enum status status = STATUS_OK;
+    sigset_t all, before;
+    l->threads = calloc((size_t)l->config.workers, sizeof *l->threads);
+    if (!l->threads)
+        FAIL(STATUS_NOMEM, "out of memory for %d workers", l->config.workers);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    while (l->thread_count < l->config.workers &&
+           pthread_create(&l->threads[l->thread_count], NULL, worker_main, l) == 0)
+        l->thread_count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!l->thread_count)
+        FAIL(STATUS_NOMEM, "cannot start a thread");
+fail:
+    return status;
+}
+
+enum status loader_create(struct loader **out, const struct loader_config *config)
+{
+    enum status status = STATUS_OK;
+    struct loader *l = NULL;
+    TRY(check_config(config));
+    l = calloc(1, sizeof *l);
+    if (!l)
+        FAIL(STATUS_NOMEM, "out of memory");
+    l->config = *config;
+    pthread_mutex_init(&l->mutex, NULL);
+    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->progress, NULL);
+    l->samples = dataset_samples(config->dataset);
+    l->chunk = config->image_size <= SMALL ? CHUNK_SMALL : CHUNK_LARGE;
+    if (config->training) {
+        l->steps = l->samples / config->batch;
+        l->per_step = config->batch / config->micro_batch / config->ranks;
+    } else {
+        int64_t all = (l->samples + config->micro_batch - 1) / config->micro_batch;
+        l->batches = (all - config->rank + config->ranks - 1) / config->ranks;
+    }
+    l->supply.dataset = config->dataset;
+    l->supply.label_map = config->label_map;
+    l->supply.skip_bad = config->skip_bad;
+    l->supply.scaled_jpeg = config->scaled_jpeg;
+    augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,
+                   config->mean, config->std);
+    l->supply.augmenter.corruption = config->corruption;
+    l->supply.augmenter.bytes = config->raw;
+    l->scale = pixel_scale(config->mean, config->std);
+    TRY(cache_init(&l->supply.cache, config->dataset));
+    TRY(make_slots(l));
+    TRY(start_threads(l));
+    *out = l;
+    return STATUS_OK;
+fail:
+    loader_destroy(l);
+    return status;
+}
+
+void loader_destroy(struct loader *l)
+{
+    if (!l)
+        return;
+    pthread_mutex_lock(&l->mutex);
+    l->stop = true;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+    for (int i = 0; i < l->thread_count; i++)
+        pthread_join(l->threads[i], NULL);
+    for (int i = 0; l->slots && i < l->slot_count; i++) {
+        free(l->slots[i].images);
+        free(l->slots[i].labels);
+        free(l->slots[i].ids);
+    }
+    cache_finish(&l->supply.cache);
+    pthread_mutex_destroy(&l->mutex);
+    pthread_cond_destroy(&l->work);
+    pthread_cond_destroy(&l->progress);
+    free(l->slots);
+    free(l->threads);
+    free(l);
+}
+
+int64_t loader_steps_per_epoch(const struct loader *l)
+{
+    return l->steps;
+}
+
+enum status loader_seek(struct loader *l, int64_t epoch, int64_t step)
+{
+    enum status status = STATUS_OK;
+    bool training = l->config.training;
+    if (epoch < 0 || step < 0 || (training ? step > l->steps : epoch || step))
+        FAIL(STATUS_USAGE, "loader: cannot seek to epoch %lld, step %lld", (long long)epoch, (long long)step);
+    pthread_mutex_lock(&l->mutex);
+    l->paused = true;
+    while (l->active)
+        pthread_cond_wait(&l->progress, &l->mutex);
+    l->start = training ? (epoch * l->steps + step) * l->per_step : 0;
+    l->next = l->begun = 0;
+    l->held = l->paused = false;
+    pthread_cond_broadcast(&l->work);
+    pthread_mutex_unlock(&l->mutex);
+fail:
+    return status;
+}
+
+/* Samples that an evaluation leaves out: what follows them moves up. */
+static void close_gaps(const struct loader *l, struct slot *slot)
+{
+    struct micro_batch *b = &slot->batch;
+    struct image_cut *cuts = slot->images; /* of raw images, which stay where they are */
+    int kept = 0;
+    for (int i = 0; i < b->count; i++) {
+        if (slot->labels[i] == LABEL_MISSING)
+            continue;
+        if (kept < i && l->config.raw)
+            cuts[kept] = cuts[i];
+        else if (kept < i)
+            memcpy(image_of(l, slot, kept), image_of(l, slot, i), values(&l->config) * sizeof(float));
+        slot->labels[kept] = slot->labels[i];
+        slot->ids[kept++] = slot->ids[i];
+    }
+    b->count = kept;
+}
+
+/* As loader_next, but that all its samples may be left out. */
+static enum status next_batch(struct loader *l, const struct micro_batch **batch)
+{
+    enum status status = STATUS_OK;
+    *batch = NULL;
+    pthread_mutex_lock(&l->mutex);
+    if (l->held) {
+        l->held = false; /* its slot is free now */
+        pthread_cond_broadcast(&l->work);
+    }
+    if (!l->config.training && l->start + l->next >= l->batches) {
+        pthread_mutex_unlock(&l->mutex);
+        return STATUS_OK;
+    }
+    struct slot *slot = &l->slots[l->next % l->slot_count];
+    double began = clock_seconds();
+    while (l->next >= l->begun || slot->filled < slot->batch.count)
+        pthread_cond_wait(&l->progress, &l->mutex);
+    l->stats.waited_s += clock_seconds() - began;
+    if (slot->failed_at >= 0) {
+        status = status_restore(&slot->failure); /* and again, should it be asked for again */
+    } else {
+        close_gaps(l, slot);
+        add_work(&l->stats.work, &slot->work);
+        l->held = true;
+        l->next++;
+        *batch = &slot->batch;
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return status;
+}
+
+enum status loader_next(struct loader *l, const struct micro_batch **batch)
+{
+    enum status status = STATUS_OK;
+    do {
+        TRY(next_batch(l, batch));
+    } while (*batch && (*batch)->count == 0);
+fail:
+    return status;
+}
+
+void loader_stats(const struct loader *l, struct loader_stats *stats)
+{
+    *stats = l->stats; /* written by loader_next only, which is the caller's thread */
+}

@@ -1,0 +1,108 @@
+/* order.c - Feistel permutation with cycle walking, whole or in windows. */
+#include "data/read/order.h"
+
+#include <stdlib.h>
+
+#include "base/philox.h"
+
+enum { RUNS_PER_WINDOW = 64 };
+
+void feistel_init(struct feistel *f, uint64_t n, uint64_t seed, int64_t epoch, uint64_t which)
+{
+    struct philox stream;
+    philox_init(&stream, seed, PHILOX_DOMAIN_ORDER | ((uint32_t)epoch & 0x0fffffffu), which);
+    f->n = n;
+    for (f->half = 1; f->half < 31 && (uint64_t)1 << 2 * f->half < n;)
+        f->half++;
+    for (int i = 0; i < FEISTEL_ROUNDS; i++)
+        f->keys[i] = philox_u32(&stream);
+}
+
+/* Round function: a bijective mixer of 32 bits, of which the half is taken. */
+static uint32_t mix(uint32_t x)
+{
+    x ^= x >> 16;
+    x *= 0x7feb352du;
+    x ^= x >> 15;
+    x *= 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+uint64_t feistel_permute(const struct feistel *f, uint64_t index)
+{
+    uint32_t mask = (uint32_t)(((uint64_t)1 << f->half) - 1);
+    do {
+        uint32_t left = (uint32_t)(index >> f->half) & mask, right = (uint32_t)index & mask;
+        for (int i = 0; i < FEISTEL_ROUNDS; i++) {
+            uint32_t next = left ^ (mix(right ^ f->keys[i]) & mask);
+            left = right;
+            right = next;
+        }
+        index = (uint64_t)left << f->half | right;
+    } while (index >= f->n);
+    return index;
+}
+
+void order_init(struct order *o, enum shuffle shuffle, uint64_t n, uint64_t window, uint64_t seed, int64_t epoch)
+{
+    *o = (struct order){ .shuffle = shuffle, .seed = seed, .n = n, .epoch = epoch };
+    if (shuffle == SHUFFLE_FULL)
+        feistel_init(&o->all, n, seed, epoch, 0);
+    if (shuffle != SHUFFLE_WINDOW)
+        return;
+    o->window = window < 1 ? 1 : window > n ? n : window;
+    o->run = o->window / RUNS_PER_WINDOW ? o->window / RUNS_PER_WINDOW : 1;
+    if (o->run > n)
+        o->run = n;
+    feistel_init(&o->runs, n / o->run, seed, epoch, 0);
+    feistel_init(&o->all, n, seed, epoch, 1);
+    o->rotation = feistel_permute(&o->all, 0);
+}
+
+uint64_t order_at(const struct order *o, uint64_t position)
+{
+    if (o->shuffle == SHUFFLE_NONE)
+        return position;
+    if (o->shuffle == SHUFFLE_FULL)
+        return feistel_permute(&o->all, position);
+    struct feistel within;
+    uint64_t begin = position / o->window * o->window;
+    uint64_t size = o->n - begin < o->window ? o->n - begin : o->window;
+    feistel_init(&within, size, o->seed, o->epoch, 2 + begin / o->window);
+    uint64_t place = begin + feistel_permute(&within, position - begin);
+    uint64_t runs = o->n / o->run, sample = place;
+    if (place < runs * o->run)
+        sample = feistel_permute(&o->runs, place / o->run) * o->run + place % o->run;
+    return (sample + o->rotation) % o->n; /* so that the tail behind the last run is another one each epoch */
+}
+
+static int compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+struct order_quality order_measure(const struct order *o, uint64_t batch, uint64_t most)
+{
+    uint64_t batches = o->n / batch, step = batches * batch > most && most >= batch ? batches / (most / batch) : 1;
+    double moved = 0, met = 0, seen = 0, looked = 0;
+    uint64_t *ids = batch ? malloc(batch * sizeof *ids) : NULL;
+    struct order_quality q = { 1, 1 };
+    if (!ids || o->n < 2 || !batches)
+        goto end;
+    for (uint64_t b = 0; b < batches; b += step, looked++) {
+        for (uint64_t i = 0; i < batch; i++, seen++) {
+            ids[i] = order_at(o, b * batch + i);
+            moved += ids[i] > b * batch + i ? (double)(ids[i] - b * batch - i) : (double)(b * batch + i - ids[i]);
+        }
+        qsort(ids, batch, sizeof *ids, compare);
+        for (uint64_t i = 1; i < batch; i++)
+            met += ids[i] == ids[i - 1] + 1;
+    }
+    double n = (double)o->n, expected = looked * (double)batch * ((double)batch - 1) / n; /* neighbours that meet by chance */
+    q.displacement = moved / seen / (n / 3);
+    q.separation = met > expected ? expected / met : 1;
+end:
+    free(ids);
+    return q;
+}

@@ -1,0 +1,360 @@
+/* cifar.c - records of label byte(s) and 3,072 bytes of planar RGB, 32 x 32.
+ * CIFAR-10: one label byte, files data_batch_1.bin, data_batch_2.bin, ... and test_batch.bin;
+ * CIFAR-100: coarse and fine label, train.bin and test.bin.  Files are read one at a time from a
+ * folder; from an archive, whose members come in any order, all at once (184 MB). */
+#include "data/sources/cifar.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "data/sources/archive_reader.h"
+#include "data/sources/cifar_names.h"
+#include "data/sources/text.h"
+
+enum { SIDE = 32, PIXELS = SIDE * SIDE, PLANES = 3 * PIXELS };
+#define LIMIT_FILE ((size_t)1 << 30)
+
+enum role { ROLE_NONE, ROLE_TRAINING, ROLE_TEST, ROLE_NAMES };
+
+struct part {
+    enum role role;
+    long number;   /* of data_batch_N.bin */
+    char *path;    /* for reading and for messages */
+    uint8_t *data; /* NULL until read */
+    size_t bytes;
+    int64_t records;
+};
+
+struct cifar {
+    struct pack_source source; /* first: sources are cast back */
+    bool hundred;
+    int record;                /* bytes */
+    struct part *parts;
+    int count;
+    char **names;
+    int classes;
+    enum role reading;         /* what the source gives */
+    bool archive;              /* all parts are in memory */
+};
+
+static enum role role_of(const struct cifar *c, const char *name, long *number)
+{
+    *number = 0;
+    if (c->hundred)
+        return !strcmp(name, "train.bin") ? ROLE_TRAINING : !strcmp(name, "test.bin") ? ROLE_TEST :
+               !strcmp(name, "fine_label_names.txt") ? ROLE_NAMES : ROLE_NONE;
+    if (!strcmp(name, "test_batch.bin") || !strcmp(name, "batches.meta.txt"))
+        return name[0] == 't' ? ROLE_TEST : ROLE_NAMES;
+    if (strncmp(name, "data_batch_", 11) != 0 || !isdigit((unsigned char)name[11]))
+        return ROLE_NONE;
+    char *end;
+    *number = strtol(name + 11, &end, 10);
+    return strcmp(end, ".bin") ? ROLE_NONE : ROLE_TRAINING;
+}
+
+/* Adds a part that will be read from `path`; *part is NULL if its name is none of ours. */
+static enum status add_part(struct cifar *c, const char *path, struct part **part)
+{
+    enum status status = STATUS_OK;
+    const char *slash = strrchr(path, '/');
+    long number;
+    enum role role = role_of(c, slash ? slash + 1 : path, &number);
+    *part = NULL;
+    if (role == ROLE_NONE)
+        return STATUS_OK;
+    struct part *grown = realloc(c->parts, (size_t)(c->count + 1) * sizeof *grown);
+    if (!grown)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    c->parts = grown;
+    *part = &grown[c->count];
+    **part = (struct part){ .role = role, .number = number, .path = strdup(path) };
+    if (!(*part)->path)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    c->count++;
+fail:
+    return status;
+}
+
+static enum status scan_folder(struct cifar *c, const char *folder)
+{
+    enum status status = STATUS_OK;
+    struct part *part;
+    DIR *handle = opendir(folder);
+    if (!handle)
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(handle));) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < PATH_MAX)
+            TRY(add_part(c, path, &part));
+    }
+fail:
+    if (handle)
+        closedir(handle);
+    return status;
+}
+
+static enum status scan_archive(struct cifar *c, const char *path)
+{
+    enum status status = STATUS_OK;
+    struct archive_reader *reader = NULL;
+    bool end = false;
+    TRY(archive_reader_open(&reader, path));
+    for (;;) {
+        struct member member;
+        struct part *part = NULL;
+        size_t capacity = 0;
+        TRY(archive_reader_next(reader, &member, &end));
+        if (end)
+            break;
+        if (member.kind != MEMBER_FILE)
+            continue;
+        TRY(add_part(c, member.name, &part));
+        if (part)
+            TRY(archive_reader_content(reader, LIMIT_FILE, &part->data, &capacity, &part->bytes));
+    }
+fail:
+    archive_reader_close(reader);
+    return status;
+}
+
+static int compare_parts(const void *a, const void *b)
+{
+    const struct part *x = a, *y = b;
+    if (x->role != y->role)
+        return x->role < y->role ? -1 : 1;
+    return x->number != y->number ? (x->number > y->number) - (x->number < y->number) : strcmp(x->path, y->path);
+}
+
+/* Reads a part that is not in memory yet, and checks a data file's length. */
+static enum status load_part(const struct cifar *c, struct part *part)
+{
+    enum status status = STATUS_OK;
+    if (!part->data)
+        TRY(file_read(part->path, LIMIT_FILE, (char **)&part->data, &part->bytes));
+    if (part->role != ROLE_NAMES && (!part->bytes || part->bytes % (size_t)c->record))
+        FAIL(STATUS_DATA, "%s: %zu bytes, not a number of records of %d bytes", part->path, part->bytes, c->record);
+fail:
+    return status;
+}
+
+/* Class names from their file, one a line; there must be one for each class. */
+static enum status read_names(struct cifar *c, struct part *part)
+{
+    enum status status = STATUS_OK;
+    int count = 0;
+    char *text = NULL, *rest;
+    TRY(load_part(c, part));
+    TRY(text_copy(&text, (const char *)part->data, part->bytes, part->path));
+    for (char *line = strtok_r(text, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest), count++) {
+        if (count < c->classes) {
+            free(c->names[count]);
+            c->names[count] = strdup(line);
+            if (!c->names[count])
+                FAIL(STATUS_NOMEM, "%s: out of memory", part->path);
+        }
+    }
+    if (count != c->classes)
+        FAIL(STATUS_DATA, "%s: %d names, but there are %d classes", part->path, count, c->classes);
+fail:
+    free(text);
+    return status;
+}
+
+static enum status prepare_names(struct cifar *c)
+{
+    enum status status = STATUS_OK;
+    c->classes = c->hundred ? 100 : 10;
+    c->names = calloc((size_t)c->classes, sizeof *c->names);
+    if (!c->names)
+        FAIL(STATUS_NOMEM, "out of memory");
+    for (int i = 0; i < c->classes; i++) {
+        c->names[i] = strdup(c->hundred ? cifar100_names[i] : cifar10_names[i]);
+        if (!c->names[i])
+            FAIL(STATUS_NOMEM, "out of memory");
+    }
+    for (int i = 0; i < c->count; i++)
+        if (c->parts[i].role == ROLE_NAMES)
+            TRY(read_names(c, &c->parts[i]));
+fail:
+    return status;
+}
+
+/* A file that is there twice has one content too many; of CIFAR-10's five training files all should be there. */
+static enum status check_parts(const struct cifar *c, const char *path)
+{
+    enum status status = STATUS_OK;
+    enum { FILES = 5 };
+    bool there[FILES + 1] = { false };
+    int found = 0, first = FILES;
+    for (int i = 0; i < c->count; i++) {
+        const struct part *p = &c->parts[i];
+        if (i && p->role == p[-1].role && p->number == p[-1].number)
+            FAIL(STATUS_DATA, "%s: holds %s twice, or as %s", path, p->path, p[-1].path);
+        if (p->role == ROLE_TRAINING && p->number >= 1 && p->number <= FILES)
+            there[p->number] = true;
+    }
+    for (int i = FILES; i >= 1; i--) {
+        found += there[i];
+        first = there[i] ? first : i;
+    }
+    if (!c->hundred && found && found < FILES)
+        log_warn("%s: holds %d of CIFAR-10's %d training files; data_batch_%d.bin is missing", path, found, FILES,
+                 first);
+fail:
+    return status;
+}
+
+enum status cifar_open(struct cifar **out, const char *path, bool hundred)
+{
+    enum status status = STATUS_OK;
+    char inner[PATH_MAX];
+    struct cifar *c = calloc(1, sizeof *c);
+    if (!c)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    c->hundred = hundred;
+    c->record = PLANES + (hundred ? 2 : 1);
+    if (file_is_folder(path)) {
+        snprintf(inner, sizeof inner, "%s/%s", path, hundred ? "cifar-100-binary" : "cifar-10-batches-bin");
+        TRY(scan_folder(c, file_is_folder(inner) ? inner : path));
+    } else {
+        c->archive = true;
+        TRY(scan_archive(c, path));
+    }
+    if (c->count)
+        qsort(c->parts, (size_t)c->count, sizeof *c->parts, compare_parts);
+    TRY(check_parts(c, path));
+    TRY(prepare_names(c));
+    if (!cifar_source(c, true) && !cifar_source(c, false))
+        FAIL(STATUS_DATA, "%s: holds none of %s", path,
+             hundred ? "train.bin, test.bin" : "data_batch_1.bin, data_batch_2.bin, ..., test_batch.bin");
+    *out = c;
+    return STATUS_OK;
+fail:
+    cifar_close(c);
+    return status;
+}
+
+/* Records of a part; a file too short for one is an error when it is read, not none. */
+static int64_t records_of(const struct cifar *c, const struct part *part)
+{
+    struct stat info;
+    int64_t bytes = part->data ? (int64_t)part->bytes : stat(part->path, &info) == 0 ? info.st_size : 0;
+    return bytes < c->record ? 1 : bytes / c->record;
+}
+
+/* Sample `index` of the part that is being read; *part NULL if it lies behind the last. Parts before it are freed. */
+static enum status find_record(struct cifar *c, int64_t index, struct part **part, size_t *offset)
+{
+    enum status status = STATUS_OK;
+    *part = NULL;
+    for (int i = 0; i < c->count; i++) {
+        struct part *p = &c->parts[i];
+        if (p->role != c->reading)
+            continue;
+        int64_t records = p->records;
+        if (index < records) {
+            TRY(load_part(c, p));
+            *part = p;
+            *offset = (size_t)index * (size_t)c->record;
+            break;
+        }
+        index -= records;
+        if (!c->archive) {
+            free(p->data);
+            p->data = NULL;
+        }
+    }
+    if (!*part || *offset + (size_t)c->record > (*part)->bytes)
+        FAIL(STATUS_DATA, "%s: changed while it was read", *part ? (*part)->path : "CIFAR");
+fail:
+    return status;
+}
+
+static enum status read_record(struct pack_source *source, int64_t index, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    struct cifar *c = (struct cifar *)source;
+    struct part *part;
+    size_t offset = 0;
+    item->label = 0;
+    item->bytes = 0;
+    snprintf(item->name, sizeof item->name, "record %lld", (long long)index);
+    TRY(find_record(c, index, &part, &offset));
+    const uint8_t *record = part->data + offset;
+    size_t labels = (size_t)c->record - PLANES;
+    TRY(buffer_grow(&item->data, &item->capacity, PLANES));
+    item->label = record[labels - 1];
+    snprintf(item->name, sizeof item->name, "%s: record %zu", part->path, offset / (size_t)c->record);
+    item->bytes = PLANES;
+    memcpy(item->data, record + labels, PLANES);
+    if (item->label >= c->classes)
+        FAIL(STATUS_DATA, "%s: label %d, but there are %d classes", item->name, item->label, c->classes);
+fail:
+    return status;
+}
+
+static uint64_t record_bytes(const struct pack_source *source, int64_t index)
+{
+    (void)source;
+    (void)index;
+    return PLANES;
+}
+
+static enum status decode_record(const struct pack_source *source, const struct pack_item *item, struct image *image,
+                                 unsigned *notes)
+{
+    enum status status = STATUS_OK;
+    (void)source;
+    (void)notes;
+    TRY(image_resize_buffer(image, SIDE, SIDE));
+    for (int i = 0; i < PIXELS; i++)
+        for (int p = 0; p < 3; p++)
+            image->pixels[3 * i + p] = item->data[p * PIXELS + i];
+fail:
+    return status;
+}
+
+struct pack_source *cifar_source(struct cifar *c, bool training)
+{
+    int64_t total = 0;
+    char text[64];
+    uint64_t fingerprint = 0;
+    c->reading = training ? ROLE_TRAINING : ROLE_TEST;
+    for (int i = 0; i < c->count; i++) {
+        struct part *part = &c->parts[i];
+        if (part->role != c->reading)
+            continue;
+        part->records = records_of(c, part);
+        total += part->records;
+        snprintf(text, sizeof text, "%016llx %ld %lld", (unsigned long long)fingerprint, part->number,
+                 (long long)part->records);
+        fingerprint = hash_bytes(text, strlen(text));
+    }
+    c->source = (struct pack_source){ .read = read_record, .decode = decode_record, .bytes = record_bytes, .total = total,
+                                      .fingerprint = fingerprint, .classes = c->classes, .names = c->names };
+    return total ? &c->source : NULL;
+}
+
+void cifar_close(struct cifar *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; i < c->count; i++) {
+        free(c->parts[i].path);
+        free(c->parts[i].data);
+    }
+    for (int i = 0; c->names && i < c->classes; i++)
+        free(c->names[i]);
+    free(c->names);
+    free(c->parts);
+    free(c);
+}

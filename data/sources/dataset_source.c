@@ -1,0 +1,89 @@
+/* dataset_source.c - one block is kept open; an rgbz sample is handed on as width and height (u32) and its pixels. */
+#include "data/sources/dataset_source.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "data/image/decode.h"
+#include "data/read/dataset_internal.h"
+
+enum { HEAD = 8 };
+
+static enum status read_pixels(struct dataset_source *d, int sample, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    const struct block_sample *s = &d->block.samples[sample];
+    struct view view;
+    size_t row = (size_t)s->width * 3;
+    TRY(block_window(&d->block, sample, (struct box){ 0, 0, s->width, s->height }, 1, &d->reader, &view));
+    item->bytes = HEAD + row * s->height;
+    TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
+    put32(item->data, (uint32_t)s->width);
+    put32(item->data + 4, (uint32_t)s->height);
+    for (int y = 0; y < s->height; y++)
+        memcpy(item->data + HEAD + row * y, view.pixels + (size_t)y * view.stride, row);
+fail:
+    return status;
+}
+
+static enum status read_file(struct dataset_source *d, int sample, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    const struct block_sample *s = &d->block.samples[sample];
+    item->bytes = s->bytes;
+    TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
+    memcpy(item->data, d->block.data + s->offset, s->bytes);
+fail:
+    return status;
+}
+
+static enum status read_sample(struct pack_source *source, int64_t index, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    struct dataset_source *d = (struct dataset_source *)source;
+    struct place place = dataset_locate(d->dataset, index);
+    snprintf(item->name, sizeof item->name, "sample %lld", (long long)index);
+    item->label = 0;
+    if (place.number != d->number) {
+        d->number = -1;
+        TRY(dataset_read_block(d->dataset, place, &d->reader, &d->block));
+        d->number = place.number;
+    }
+    item->label = d->block.samples[place.sample].label;
+    TRY(source->is_files ? read_file(d, place.sample, item) : read_pixels(d, place.sample, item));
+fail:
+    return status;
+}
+
+static enum status decode_sample(const struct pack_source *source, const struct pack_item *item, struct image *image,
+                                 unsigned *notes)
+{
+    enum status status = STATUS_OK;
+    if (source->is_files)
+        return decode_image(item->data, item->bytes, item->name, image, notes);
+    TRY(image_resize_buffer(image, (int)get32(item->data), (int)get32(item->data + 4)));
+    memcpy(image->pixels, item->data + HEAD, item->bytes - HEAD);
+fail:
+    return status;
+}
+
+static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
+{
+    (void)source;
+    (void)index;
+    return 0; /* what jobs are cut by; nothing is packed from here */
+}
+
+void dataset_source_init(struct dataset_source *d, const struct dataset *dataset)
+{
+    *d = (struct dataset_source){ .dataset = dataset, .number = -1 };
+    d->source = (struct pack_source){ .read = read_sample, .decode = decode_sample, .bytes = sample_bytes,
+                                      .is_files = dataset->index.codec == CODEC_JPEG, .total = dataset_samples(dataset),
+                                      .classes = dataset_classes(dataset), .names = dataset->index.names };
+}
+
+void dataset_source_finish(struct dataset_source *d)
+{
+    block_reader_finish(&d->reader);
+    block_finish(&d->block);
+}

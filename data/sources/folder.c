@@ -1,0 +1,396 @@
+/* folder.c - lists first, so that classes and order are known, then gives the files: from disk by path and from an
+ * uncompressed tar by offset, in any order; from a sorted compressed archive as they come; from any other compressed
+ * one by way of a spool file. */
+#include "data/sources/folder.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/image/decode.h"
+#include "data/image/exif.h"
+#include "data/sources/archive_reader.h"
+#include "data/sources/folder_internal.h"
+
+enum { DEPTH = 32 }; /* of folders; a link that points upwards would go on for ever */
+
+/* ---- a folder on disk ---- */
+
+/* Lists everything below base/path; path is "" at the top. */
+static enum status list_disk(struct listing *l, const char *base, const char *path, int depth)
+{
+    enum status status = STATUS_OK;
+    char full[PATH_MAX], child[PATH_MAX];
+    DIR *handle = NULL;
+    struct stat info;
+    if (depth > DEPTH)
+        FAIL(STATUS_DATA, "%s/%s: folders more than %d deep", base, path, DEPTH);
+    snprintf(full, sizeof full, "%s/%s", base, path);
+    handle = opendir(full);
+    if (!handle)
+        FAIL(STATUS_IO, "%s: %s", full, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(handle));) {
+        if (!listing_wants(entry->d_name))
+            continue;
+        if (snprintf(child, sizeof child, "%s%s%s", path, *path ? "/" : "", entry->d_name) >= PATH_MAX ||
+            snprintf(full, sizeof full, "%s/%s", base, child) >= PATH_MAX)
+            FAIL(STATUS_IO, "%s/%s: name too long", base, path);
+        bool there = stat(full, &info) == 0;
+        if (!there && !*path) /* it may have been a class, and without it the labels of the others shift */
+            FAIL(STATUS_DATA, "%s: a link that leads nowhere; mend or remove it", full);
+        if (!there)
+            info = (struct stat){ .st_mode = S_IFREG }; /* a bad image when it is read */
+        if (S_ISDIR(info.st_mode)) {
+            TRY(listing_add_folder(l, child));
+            TRY(list_disk(l, base, child, depth + 1));
+        } else {
+            const char *fault = S_ISREG(info.st_mode) ? NULL : member_fault(MEMBER_OTHER);
+            TRY(listing_add_file(l, child, 0, (uint64_t)info.st_size, fault));
+        }
+    }
+fail:
+    if (handle)
+        closedir(handle);
+    return status;
+}
+
+static enum status next_on_disk(struct folder *f, const struct listed *file, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    if (snprintf(path, sizeof path, "%s%s%s/%s", f->path, *f->root ? "/" : "", f->root, file->path) >= PATH_MAX)
+        FAIL(STATUS_DATA, "%s: name too long", file->path);
+    free(item->data);
+    item->data = NULL;
+    item->capacity = 0;
+    item->absent = access(path, R_OK) != 0 && (errno == ENOENT || errno == EACCES || errno == ELOOP);
+    TRY(file_read(path, LIMIT_FILE, (char **)&item->data, &item->bytes));
+    item->capacity = item->bytes;
+    if (item->bytes != file->bytes)
+        FAIL(STATUS_DATA, "%s: its size changed while the folder was packed", file->path);
+fail:
+    return status;
+}
+
+/* ---- an uncompressed archive ---- */
+
+/* A member's name below the root; NULL if it lies elsewhere, is the root itself, or is hidden. */
+static const char *below_root(const struct folder *f, const char *name)
+{
+    size_t length = strlen(f->root);
+    if (length && (strncmp(name, f->root, length) != 0 || name[length] != '/'))
+        return NULL;
+    name += length ? length + 1 : 0;
+    return listing_wants(name) ? name : NULL;
+}
+
+const char *folder_member_fault(const struct member *member)
+{
+    const char *fault = member_fault(member->kind);
+    return fault || (uint64_t)member->bytes <= LIMIT_FILE ? fault : "is larger than 512 MB";
+}
+
+static enum status add_member(void *context, const struct member *member, uint64_t offset)
+{
+    enum status status = STATUS_OK;
+    struct folder *f = context;
+    const char *name = below_root(f, member->name);
+    if (!name)
+        return STATUS_OK;
+    if (member->kind == MEMBER_FOLDER)
+        TRY(listing_add_folder(&f->listing, name));
+    else
+        TRY(listing_add_file(&f->listing, name, offset, (uint64_t)member->bytes, folder_member_fault(member)));
+fail:
+    return status;
+}
+
+enum status folder_next_in_file(const struct folder *f, const struct listed *file, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    if (file->bytes > LIMIT_FILE)
+        FAIL(STATUS_DATA, "%s: %s: %llu bytes, more than the %zu that it may have", f->path, file->path,
+             (unsigned long long)file->bytes, LIMIT_FILE);
+    item->bytes = (size_t)file->bytes;
+    TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
+    for (size_t done = 0; done < item->bytes;) {
+        ssize_t got = pread(f->file, item->data + done, item->bytes - done, (off_t)(file->offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0)
+            FAIL(STATUS_IO, "reading %s in %s: %s", file->path, f->path, got ? strerror(errno) : "the file ends");
+        done += (size_t)got;
+    }
+fail:
+    return status;
+}
+
+enum status folder_open_tar(struct folder *f, struct tar_range *range, bool *is_tar)
+{
+    enum status status = STATUS_OK;
+    struct stat info;
+    TRY(file_open(f->path, &f->file, &info));
+    *range = (struct tar_range){ f->path, f->file, NULL, 0, (uint64_t)info.st_size };
+    TRY(tar_recognise(range, is_tar));
+fail:
+    return status;
+}
+
+/* ---- a compressed archive ---- */
+
+static enum status list_archive(struct folder *f)
+{
+    enum status status = STATUS_OK;
+    struct archive_reader *reader = NULL;
+    struct member member;
+    bool end = false;
+    TRY(archive_reader_open(&reader, f->path));
+    for (;;) {
+        TRY(archive_reader_next(reader, &member, &end));
+        if (end)
+            break;
+        TRY(add_member(f, &member, 0));
+    }
+fail:
+    archive_reader_close(reader);
+    return status;
+}
+
+/* The content of the archive's next image: the ones listing_add_file took, in that order. One with a fault has none. */
+static enum status next_file(struct folder *f, struct archive_reader *reader, const struct listed *file,
+                             struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    struct member member;
+    for (;;) {
+        bool end;
+        TRY(archive_reader_next(reader, &member, &end));
+        if (end)
+            FAIL(STATUS_DATA, "%s: changed while it was read", f->path);
+        const char *name = below_root(f, member.name);
+        if (name && member.kind != MEMBER_FOLDER && strchr(name, '/') && listing_is_image(name))
+            break;
+    }
+    item->bytes = 0;
+    if (!file->fault)
+        TRY(archive_reader_content(reader, LIMIT_FILE, &item->data, &item->capacity, &item->bytes));
+fail:
+    return status;
+}
+
+static enum status open_spool(struct folder *f, const char *folder)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    TRY(file_make_folders(folder));
+    if (snprintf(path, sizeof path, "%s/.spool-XXXXXX", folder) >= PATH_MAX)
+        FAIL(STATUS_IO, "%s: name too long", folder);
+    f->file = mkstemp(path);
+    if (f->file < 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    unlink(path); /* gone when it is closed, however this process ends */
+fail:
+    return status;
+}
+
+static enum status write_spool(struct folder *f, const uint8_t *data, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = write(f->file, data + done, bytes - done);
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            FAIL(STATUS_IO, "unpacking %s: %s", f->path, strerror(errno));
+        done += (size_t)wrote;
+    }
+fail:
+    return status;
+}
+
+/* Copies all files of the archive into the spool, where they then have their offsets. */
+static enum status fill_spool(struct folder *f, const char *folder)
+{
+    enum status status = STATUS_OK;
+    struct archive_reader *reader = NULL;
+    struct pack_item item = { .data = NULL };
+    uint64_t offset = 0;
+    log_info("%s: its files are not in sorted order; unpacking it into a temporary file first", f->path);
+    TRY(open_spool(f, folder));
+    TRY(archive_reader_open(&reader, f->path));
+    listing_sort(&f->listing, true);
+    for (int64_t i = 0; i < f->listing.count; i++) {
+        struct listed *file = &f->listing.files[i];
+        TRY(next_file(f, reader, file, &item));
+        TRY(write_spool(f, item.data, item.bytes));
+        file->offset = offset;
+        file->bytes = item.bytes;
+        offset += item.bytes;
+    }
+    listing_sort(&f->listing, false);
+fail:
+    free(item.data);
+    archive_reader_close(reader);
+    return status;
+}
+
+/* ---- all ---- */
+
+/* The archive as it comes; samples before `index` are passed over. One that fails has come too. */
+static enum status next_in_stream(struct folder *f, int64_t index, struct pack_item *item)
+{
+    enum status status = STATUS_OK;
+    while (f->streamed <= index) {
+        const struct listed *file = &f->listing.files[f->streamed++];
+        TRY(next_file(f, f->reader, file, item));
+    }
+fail:
+    return status;
+}
+
+enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item)
+{
+    struct folder *f = (struct folder *)source;
+    const struct listed *file = &f->listing.files[index];
+    item->label = file->label;
+    enum status status = STATUS_OK;
+    snprintf(item->name, sizeof item->name, "%s", file->path);
+    if (file->fault)
+        FAIL(STATUS_DATA, "%s %s", file->path, file->fault);
+    TRY(f->reader ? next_in_stream(f, index, item) : f->file >= 0 ? folder_next_in_file(f, file, item) :
+        next_on_disk(f, file, item));
+fail:
+    return status;
+}
+
+enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
+                          unsigned *notes)
+{
+    enum status status = STATUS_OK;
+    (void)source;
+    TRY(decode_image(item->data, item->bytes, item->name, image, notes));
+    *notes |= (unsigned)exif_turned(item->data, item->bytes) << NOTE_TURNED;
+fail:
+    return status;
+}
+
+uint64_t folder_bytes(const struct pack_source *source, int64_t index)
+{
+    return ((const struct folder *)source)->listing.files[index].bytes;
+}
+
+static enum status open_archive(struct folder *f, const char *where, const struct folder_options *o)
+{
+    enum status status = STATUS_OK;
+    struct tar_range range;
+    bool is_tar = false, sorted = true, rooted = *f->root != 0;
+    enum archive_end end;
+    TRY(folder_open_tar(f, &range, &is_tar));
+    if (is_tar) {
+        TRY(tar_list(&range, add_member, f, &end));
+        archive_say_end(f->path, end);
+        TRY(listing_complete(&f->listing, where, rooted, o->classes));
+        return STATUS_OK;
+    }
+    close(f->file);
+    f->file = -1;
+    TRY(list_archive(f));
+    TRY(listing_complete(&f->listing, where, rooted, o->classes));
+    for (int64_t i = 0; i < f->listing.count; i++)
+        sorted &= f->listing.files[i].order == i;
+    if (!sorted && !o->spool)
+        listing_sort(&f->listing, true);
+    if (sorted || !o->spool)
+        TRY(archive_reader_open(&f->reader, f->path));
+    else
+        TRY(fill_spool(f, o->spool));
+fail:
+    return status;
+}
+
+enum status folder_create(struct folder **out, const char *path)
+{
+    enum status status = STATUS_OK;
+    struct folder *f = calloc(1, sizeof *f);
+    if (!f)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    f->file = -1;
+    f->path = strdup(path);
+    if (!f->path)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    *out = f;
+    return STATUS_OK;
+fail:
+    folder_close(f);
+    return status;
+}
+
+enum status folder_complete(struct folder *f)
+{
+    enum status status = STATUS_OK;
+    f->source = (struct pack_source){ .read = folder_read, .decode = folder_decode, .bytes = folder_bytes,
+                                      .parallel = !f->reader, .is_files = true, .total = f->listing.count,
+                                      .classes = f->listing.classes.count, .names = f->listing.classes.names,
+                                      .others = f->listing.others, .other_count = f->listing.other_count };
+    TRY(listing_fingerprint(&f->listing, &f->source.fingerprint));
+fail:
+    return status;
+}
+
+enum status folder_open(struct folder **out, const char *path, const struct folder_options *o)
+{
+    enum status status = STATUS_OK;
+    char where[PATH_MAX];
+    struct folder *f = NULL;
+    TRY(folder_create(&f, path));
+    if (o->root && !strncmp(o->root, "..", 2) && (!o->root[2] || o->root[2] == '/'))
+        FAIL(STATUS_USAGE, "--root %s: must name a folder inside %s", o->root, path);
+    f->root = archive_plain_name(o->root ? o->root : "");
+    if (!f->root)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    if (snprintf(where, sizeof where, "%s%s%s", path, *f->root ? "/" : "", f->root) >= PATH_MAX)
+        FAIL(STATUS_IO, "%s: name too long", path);
+    if (file_is_folder(path)) {
+        TRY(list_disk(&f->listing, where, "", 0));
+        TRY(listing_complete(&f->listing, where, *f->root != 0, o->classes));
+    } else {
+        TRY(open_archive(f, where, o));
+    }
+    TRY(folder_complete(f));
+    *out = f;
+    return STATUS_OK;
+fail:
+    folder_close(f);
+    return status;
+}
+
+const struct class_names *folder_classes(const struct folder *f)
+{
+    return &f->listing.classes;
+}
+
+struct pack_source *folder_source(struct folder *f)
+{
+    return &f->source;
+}
+
+void folder_close(struct folder *f)
+{
+    if (!f)
+        return;
+    archive_reader_close(f->reader);
+    if (f->file >= 0)
+        close(f->file);
+    listing_finish(&f->listing);
+    free(f->path);
+    free(f->root);
+    free(f);
+}

@@ -1,0 +1,38 @@
+/* folder_internal.h - between folder.c and imagenet.c: files of images, listed and then read in any order. */
+#ifndef CSC_DATA_SOURCES_FOLDER_INTERNAL_H
+#define CSC_DATA_SOURCES_FOLDER_INTERNAL_H
+
+#include "data/sources/archive_reader.h"
+#include "data/sources/folder.h"
+#include "data/sources/listing.h"
+#include "data/sources/tar_index.h"
+
+#define LIMIT_FILE ((size_t)512 << 20) /* bytes of one image file */
+
+struct folder {
+    struct pack_source source; /* first: sources are cast back */
+    char *path, *root;         /* root without slashes at its ends, or "" */
+    struct listing listing;
+    int file;                  /* an uncompressed archive or a spool, read by offset; -1: none */
+    struct archive_reader *reader; /* of a sorted compressed archive */
+    int64_t streamed;          /* files that have come from it */
+};
+
+enum status folder_create(struct folder **folder, const char *path);
+/* Opens folder->path; *is_tar: whether it is an uncompressed tar, then *range is all of it. */
+enum status folder_open_tar(struct folder *folder, struct tar_range *range, bool *is_tar);
+enum status folder_next_in_file(const struct folder *folder, const struct listed *file, struct pack_item *item);
+
+/* Why a member cannot be packed, as far as its header tells; NULL: nothing. */
+const char *folder_member_fault(const struct member *member);
+
+/* Makes the source, once the listing is complete. */
+enum status folder_complete(struct folder *folder);
+
+/* The source's functions. */
+enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item);
+enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
+                          unsigned *notes);
+uint64_t folder_bytes(const struct pack_source *source, int64_t index);
+
+#endif

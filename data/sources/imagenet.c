@@ -1,0 +1,231 @@
+/* imagenet.c - lists tars in a tar by their headers only, and the validation images with their labels. */
+#include "data/sources/imagenet.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/sources/folder_internal.h"
+#include "data/sources/labels.h"
+#include "data/write/pack_progress.h"
+
+#define LIMIT_LABELS ((size_t)1 << 30)
+
+struct listing_tars {
+    struct folder *folder;
+    struct pack_progress progress;
+    const char *class;
+    int classes;
+    int64_t others; /* members that are no tars */
+    int unended;    /* tars without an end-of-archive mark, and the last of them */
+    char last_unended[LIMIT_NAME + 1];
+};
+
+static enum status open_tar(struct folder *f, struct tar_range *range)
+{
+    enum status status = STATUS_OK;
+    bool is_tar = false;
+    TRY(folder_open_tar(f, range, &is_tar));
+    if (!is_tar)
+        FAIL(STATUS_DATA, "%s: not an uncompressed tar archive, as ImageNet's are", f->path);
+fail:
+    return status;
+}
+
+/* ---- training ---- */
+
+/* A member of a class's tar. */
+static enum status add_image(void *context, const struct member *member, uint64_t offset)
+{
+    enum status status = STATUS_OK;
+    struct listing_tars *t = context;
+    char path[PATH_MAX];
+    const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
+    if (member->kind == MEMBER_FOLDER || !listing_wants(name))
+        return STATUS_OK;
+    if (snprintf(path, sizeof path, "%s/%s", t->class, name) >= PATH_MAX)
+        FAIL(STATUS_DATA, "%s: %s.tar: name too long", t->folder->path, t->class);
+    TRY(listing_add_file(&t->folder->listing, path, offset, (uint64_t)member->bytes, folder_member_fault(member)));
+fail:
+    return status;
+}
+
+/* A member of the outer tar. */
+static enum status add_class_tar(void *context, const struct member *member, uint64_t offset)
+{
+    enum status status = STATUS_OK;
+    struct listing_tars *t = context;
+    char class[LIMIT_NAME + 1], where[PATH_MAX];
+    const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
+    size_t length = strlen(name);
+    enum archive_end end;
+    if (member->kind == MEMBER_FOLDER)
+        return STATUS_OK;
+    if (member->kind != MEMBER_FILE || length < 5 || strcasecmp(name + length - 4, ".tar") || !listing_wants(name)) {
+        t->others++;
+        return STATUS_OK;
+    }
+    if (length - 4 > LIMIT_NAME)
+        FAIL(STATUS_DATA, "%s: %.64s...: a class name of %zu bytes", t->folder->path, name, length - 4);
+    memcpy(class, name, length - 4);
+    class[length - 4] = 0;
+    snprintf(where, sizeof where, "%s: %s", t->folder->path, name);
+    struct tar_range inner = { where, t->folder->file, NULL, offset, (uint64_t)member->bytes };
+    t->class = class;
+    TRY(listing_add_folder(&t->folder->listing, class));
+    TRY(tar_list(&inner, add_image, t, &end));
+    if (end != ARCHIVE_END_GOOD && ++t->unended)
+        strcpy(t->last_unended, class);
+    t->classes++;
+    pack_progress_step(&t->progress, t->folder->listing.count, 0);
+fail:
+    return status;
+}
+
+enum status imagenet_open_train(struct folder **out, const char *path, const struct class_names *given)
+{
+    enum status status = STATUS_OK;
+    struct tar_range range;
+    struct folder *f = NULL;
+    struct listing_tars t = { .class = NULL };
+    enum archive_end end;
+    TRY(folder_create(&f, path));
+    TRY(open_tar(f, &range));
+    t.folder = f;
+    pack_progress_start(&t.progress, "listing the training archive", 0);
+    status = tar_list(&range, add_class_tar, &t, &end);
+    pack_progress_end(&t.progress);
+    TRY(status);
+    archive_say_end(path, end);
+    if (t.unended)
+        log_warn("%s: %d of its tars, such as %s.tar, do not end in an end-of-archive mark; they may have been cut off",
+                 path, t.unended, t.last_unended);
+    if (!t.classes)
+        FAIL(STATUS_DATA, "%s: holds no .tar for any class: not ImageNet's training archive", path);
+    if (t.others)
+        log_warn("%s: %lld members are no tars and are left out", path, (long long)t.others);
+    TRY(listing_complete(&f->listing, path, true, given));
+    TRY(folder_complete(f));
+    *out = f;
+    return STATUS_OK;
+fail:
+    folder_close(f);
+    return status;
+}
+
+/* ---- validation ---- */
+
+static enum status add_val_image(void *context, const struct member *member, uint64_t offset)
+{
+    enum status status = STATUS_OK;
+    struct folder *f = context;
+    if (member->kind == MEMBER_FOLDER || !listing_wants(member->name))
+        return STATUS_OK;
+    TRY(listing_add_entry(&f->listing, member->name, offset, (uint64_t)member->bytes, folder_member_fault(member)));
+fail:
+    return status;
+}
+
+static const char *file_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* By the files' names, wherever they lie: the order of a label file's lines. */
+static int compare_images(const void *a, const void *b)
+{
+    const struct listed *x = a, *y = b;
+    return strcmp(file_name(x->path), file_name(y->path));
+}
+
+/* Compares the label with the folder that the image lies in: a class's name there must be the label's. */
+static enum status check_folder(const struct folder *f, const struct listed *file, const char *label_path)
+{
+    enum status status = STATUS_OK;
+    const struct class_names *c = &f->listing.classes;
+    const char *name = file_name(file->path), *folder = name - (name > file->path);
+    while (folder > file->path && folder[-1] != '/')
+        folder--;
+    int class = name > file->path ? class_names_find(c, folder, (size_t)(name - 1 - folder)) : -1;
+    if (class >= 0 && class != file->label)
+        FAIL(STATUS_DATA, "%s: says that %s is of class '%s', but it lies in the folder of '%s'", label_path,
+             file->path, c->names[file->label], c->names[class]);
+fail:
+    return status;
+}
+
+static enum status label_images(struct folder *f, const struct labels *labels, const char *label_path)
+{
+    enum status status = STATUS_OK;
+    struct listing *l = &f->listing;
+    for (int64_t i = 0; i < l->count; i++) {
+        struct listed *file = &l->files[i];
+        const char *name = labels_find(labels, i, file->path);
+        if (i && !strcmp(file_name(file[-1].path), file_name(file->path)))
+            FAIL(STATUS_DATA, "%s: holds %s twice, as %s and %s", f->path, file_name(file->path), file[-1].path,
+                 file->path);
+        if (!name)
+            FAIL(STATUS_DATA, "%s: has no label for %s", label_path, file->path);
+        file->label = class_names_find(&l->classes, name, strlen(name));
+        if (file->label < 0)
+            FAIL(STATUS_DATA, "%s: %s is of class '%s', which the training images do not have", label_path, file->path,
+                 name);
+        TRY(check_folder(f, file, label_path));
+    }
+    if (labels->count != l->count && !labels->by_image)
+        FAIL(STATUS_DATA, "%s: %lld labels for %lld images", label_path, (long long)labels->count, (long long)l->count);
+    if (labels->count > l->count)
+        log_warn("%s: has labels of %lld images that are not there", label_path, (long long)(labels->count - l->count));
+fail:
+    return status;
+}
+
+static enum status read_labels(struct labels *labels, const char *path, const char *synset_path)
+{
+    enum status status = STATUS_OK;
+    char *text = NULL, *synsets = NULL;
+    size_t bytes = 0, synset_bytes = 0;
+    TRY(file_read(path, LIMIT_LABELS, &text, &bytes));
+    if (synset_path)
+        TRY(file_read(synset_path, LIMIT_LABELS, &synsets, &synset_bytes));
+    TRY(labels_parse(labels, (struct label_file){ path, text, bytes },
+                     (struct label_file){ synset_path, synsets, synset_bytes }));
+fail:
+    free(text);
+    free(synsets);
+    return status;
+}
+
+enum status imagenet_open_val(struct folder **out, const char *path, const char *label_path, const char *synsets,
+                              const struct class_names *classes)
+{
+    enum status status = STATUS_OK;
+    struct tar_range range;
+    struct folder *f = NULL;
+    struct labels labels = { .text = NULL };
+    enum archive_end end;
+    TRY(read_labels(&labels, label_path, synsets));
+    TRY(folder_create(&f, path));
+    TRY(open_tar(f, &range));
+    TRY(tar_list(&range, add_val_image, f, &end));
+    archive_say_end(path, end);
+    listing_say_others(&f->listing, path);
+    if (!f->listing.count)
+        FAIL(STATUS_DATA, "%s: holds no images", path);
+    qsort(f->listing.files, (size_t)f->listing.count, sizeof *f->listing.files, compare_images);
+    TRY(class_names_copy(&f->listing.classes, classes));
+    TRY(class_names_sort(&f->listing.classes, path));
+    TRY(label_images(f, &labels, label_path));
+    TRY(folder_complete(f));
+    *out = f;
+    f = NULL;
+fail:
+    labels_finish(&labels);
+    folder_close(f);
+    return status;
+}

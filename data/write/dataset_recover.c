@@ -1,0 +1,251 @@
+/* dataset_recover.c - reads the journal of an interrupted packing back into a dataset_writer.
+ * A finished shard is trusted if its table has the recorded hash.  Of the unfinished shard every frame's hash is
+ * compared, because after a power cut the journal may know of frames that never reached the disk; the first batch
+ * with a bad frame ends the work that is taken up, and the next process repeats the rest. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/format/shard.h"
+#include "data/write/dataset_writer_internal.h"
+
+#define LIMIT_JOURNAL ((size_t)8 << 30)
+
+/* Whether a name is one that only a killed process leaves: file_write's and the spool's. */
+static bool is_left_over(const char *name)
+{
+    return !strncmp(name, "index.json.tmp-", 15) || !strncmp(name, REPORT_NAME ".tmp-", sizeof REPORT_NAME - 1 + 5) ||
+           !strncmp(name, ".spool-", 7);
+}
+
+enum status dataset_remove(const char *directory, int first)
+{
+    enum status status = STATUS_OK;
+    static const char *const files[] = { "index.json", JOURNAL_NAME, REPORT_NAME };
+    char path[PATH_MAX];
+    DIR *folder = NULL;
+    for (int i = 0; i < (first ? 1 : 3); i++) { /* the index first, so that a half-removed dataset is none */
+        dataset_writer_path(directory, files[i], path);
+        if (unlink(path) != 0 && errno != ENOENT)
+            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    }
+    TRY(file_sync_folder(directory));
+    folder = opendir(directory);
+    if (!folder)
+        FAIL(STATUS_IO, "%s: %s", directory, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(folder));) {
+        char name[32];
+        size_t length = strlen(entry->d_name);
+        snprintf(name, sizeof name, "%s", entry->d_name);
+        if (length > 4 && length < sizeof name && !strcmp(name + length - 4, ".tmp"))
+            name[length - 4] = 0;
+        bool ours = length < sizeof name && shard_name_ok(name) && atoi(name + 6) >= first;
+        dataset_writer_path(directory, entry->d_name, path);
+        if ((ours || is_left_over(entry->d_name)) && unlink(path) != 0)
+            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    }
+fail:
+    if (folder)
+        closedir(folder);
+    return status;
+}
+
+/* A journal being replayed. `pending` are the batches of the shard that no record has closed yet. */
+struct replay {
+    struct dataset_writer *writer;
+    const uint8_t *data;
+    size_t bytes;
+    struct journal_record *pending;
+    int count;
+    size_t capacity;
+    struct journal_record good; /* the last record whose work is there */
+};
+
+static enum status add_pending(struct replay *r, const struct journal_record *record)
+{
+    enum status status = STATUS_OK;
+    if ((size_t)r->count == r->capacity) {
+        size_t capacity = r->capacity ? 2 * r->capacity : 256;
+        struct journal_record *grown = realloc(r->pending, capacity * sizeof *grown);
+        if (!grown)
+            FAIL(STATUS_NOMEM, "%s: out of memory for its journal", r->writer->directory);
+        r->pending = grown;
+        r->capacity = capacity;
+    }
+    r->pending[r->count++] = *record;
+fail:
+    return status;
+}
+
+static enum status parse(const struct replay *r, const struct journal_record *record, struct batch *batch)
+{
+    enum status status = STATUS_OK;
+    status = batch_parse(batch, record->payload, record->bytes, r->writer->plan.classes);
+    if (status == STATUS_DATA)
+        FAIL(STATUS_DATA, "%s/%s: %s; --force starts over", r->writer->directory, JOURNAL_NAME, status_message());
+fail:
+    return status;
+}
+
+/* Whether the shard that a record closes is there as the record says. */
+static enum status check_shard(struct replay *r, const struct journal_record *record, bool *good)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    struct shard shard = { .fd = -1 };
+    *good = false;
+    if (record->bytes != RECORD_SHARD_BYTES)
+        FAIL(STATUS_DATA, "%s/%s: not a packing's journal", r->writer->directory, JOURNAL_NAME);
+    TRY(dataset_writer_next_shard(r->writer, path));
+    if (shard_open(&shard, path) != STATUS_OK) {
+        log_warn("%s; it is packed again", status_message());
+        status_clear();
+        return STATUS_OK;
+    }
+    *good = shard.bytes == get64(record->payload) && shard.samples == get64(record->payload + 8) &&
+            shard.blocks == get32(record->payload + 16) && shard.hash == get64(record->payload + 24);
+    if (!*good)
+        log_warn("%s: not the shard that the journal knows; it is packed again", path);
+    shard_close(&shard);
+fail:
+    return status;
+}
+
+/* Counts the pending batches of a shard that is whole. */
+static enum status take_shard(struct replay *r, const struct journal_record *record)
+{
+    enum status status = STATUS_OK;
+    struct batch batch = { .next = 0 };
+    for (int i = 0; i < r->count; i++) {
+        TRY(parse(r, &r->pending[i], &batch));
+        TRY(dataset_writer_count(r->writer, &batch));
+        batch_finish(&batch);
+    }
+    r->count = 0;
+    dataset_writer_count_shard(r->writer, get64(record->payload), get64(record->payload + 8), get32(record->payload + 16),
+                               get64(record->payload + 24));
+    r->good = *record;
+fail:
+    batch_finish(&batch);
+    return status;
+}
+
+static enum status take_frames(struct shard_writer *shard, const struct batch *batch, bool *good)
+{
+    enum status status = STATUS_OK;
+    *good = true;
+    for (int i = 0; i < batch->frame_count && *good; i++)
+        TRY(shard_writer_recover(shard, &batch->frames[i], good));
+fail:
+    return status;
+}
+
+/* Takes the pending batches whose frames are in the unfinished shard. */
+static enum status take_unfinished(struct replay *r)
+{
+    enum status status = STATUS_OK;
+    struct dataset_writer *w = r->writer;
+    struct batch batch = { .next = 0 };
+    char path[PATH_MAX];
+    bool good = true;
+    TRY(dataset_writer_next_shard(w, path));
+    TRY(shard_writer_reopen(&w->shard, path, w->plan.codec, &w->shard_open));
+    for (int i = 0; i < r->count && w->shard_open && good; i++) {
+        struct shard_writer before = w->shard;
+        TRY(parse(r, &r->pending[i], &batch));
+        TRY(take_frames(&w->shard, &batch, &good));
+        if (good) {
+            TRY(dataset_writer_count(w, &batch));
+            r->good = r->pending[i];
+        } else {
+            w->shard.offset = before.offset;
+            w->shard.samples = before.samples;
+            w->shard.blocks = before.blocks;
+        }
+        batch_finish(&batch);
+    }
+    if (!w->shard_open)
+        shard_writer_finish(&w->shard);
+fail:
+    batch_finish(&batch);
+    return status;
+}
+
+static enum status replay(struct replay *r)
+{
+    enum status status = STATUS_OK;
+    struct journal_record record = r->good;
+    bool good = true;
+    while (good && journal_next(r->data, r->bytes, &record)) {
+        if (record.type == RECORD_BATCH) {
+            TRY(add_pending(r, &record));
+        } else if (record.type == RECORD_SHARD) {
+            TRY(check_shard(r, &record, &good));
+            if (good)
+                TRY(take_shard(r, &record));
+        } else {
+            FAIL(STATUS_DATA, "%s/%s: not a packing's journal", r->writer->directory, JOURNAL_NAME);
+        }
+    }
+    if (!good)
+        r->count = 0; /* the shard begins anew */
+    TRY(take_unfinished(r));
+fail:
+    return status;
+}
+
+/* Whether index.json is what the replayed journal would write. */
+static bool index_agrees(struct dataset_writer *w)
+{
+    char path[PATH_MAX], *found = NULL, *expected = NULL;
+    size_t found_bytes = 0, expected_bytes = 0;
+    dataset_writer_path(w->directory, "index.json", path);
+    bool agrees = file_exists(path) && file_read(path, LIMIT_INDEX_BYTES, &found, &found_bytes) == STATUS_OK &&
+                  (w->index.samples > 0 || w->plan.part) &&
+                  index_print(&w->index, &expected, &expected_bytes) == STATUS_OK &&
+                  found_bytes == expected_bytes && !memcmp(found, expected, found_bytes);
+    free(found);
+    free(expected);
+    status_clear();
+    return agrees;
+}
+
+enum status dataset_recover(struct dataset_writer *w, bool *found)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], *data = NULL;
+    struct replay r = { .writer = w };
+    uint64_t identity = 0;
+    *found = false;
+    dataset_writer_path(w->directory, JOURNAL_NAME, path);
+    if (!file_exists(path))
+        return STATUS_OK;
+    TRY(file_read(path, LIMIT_JOURNAL, &data, &r.bytes));
+    r.data = (const uint8_t *)data;
+    if (!journal_head(r.data, r.bytes, &identity, &r.good))
+        goto fail;
+    struct journal_record first = r.good;
+    if (!journal_next(r.data, r.bytes, &first))
+        goto fail; /* killed before any work was done */
+    if (identity != w->plan.identity) {
+        if (!w->plan.force)
+            FAIL(STATUS_USAGE, "%s: holds the beginning of another packing (other input, options or version); finish that "
+                 "one, choose another folder, or replace it with --force", w->directory);
+        goto fail;
+    }
+    TRY(replay(&r));
+    w->complete = !w->shard_open && index_agrees(w);
+    if (!w->complete)
+        TRY(dataset_remove(w->directory, w->index.shards + 1));
+    TRY(journal_continue(&w->journal, path, &r.good));
+    *found = true;
+fail:
+    free(r.pending);
+    free(data);
+    return status;
+}

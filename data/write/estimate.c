@@ -1,0 +1,142 @@
+/* estimate.c - packs some runs of images in memory, once for each codec, exactly as pack.c does, and takes
+ * random crops from the blocks as the loader does. */
+#include "data/write/estimate.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "data/format/block.h"
+#include "data/read/augment.h"
+#include "data/write/pack_job.h"
+
+enum { RUNS = 16, EPOCHS = 4, SIDE = 224 };
+
+struct estimator {
+    struct pack_source *source;
+    struct pack_options options;
+    struct job *job;
+    struct worker worker;
+    struct augmenter augmenter;
+    struct block_reader reader;
+    struct block block;
+};
+
+static double processor_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* Takes EPOCHS random crops of every sample of the block in reader.frame. */
+static enum status take_crops(struct estimator *e, const struct shard_frame *frame, enum codec codec)
+{
+    enum status status = STATUS_OK;
+    struct block_facts facts = { codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->classes, "estimate", 0 };
+    TRY(block_open(&e->block, &e->reader, &facts));
+    for (int i = 0; i < e->block.count; i++) {
+        const struct block_sample *s = &e->block.samples[i];
+        for (int epoch = 0; epoch < EPOCHS; epoch++) {
+            struct view view;
+            struct augment_plan plan = augment_plan(&e->augmenter, s->width, s->height, epoch, (uint64_t)(e->job->first + i));
+            TRY(block_window(&e->block, i, plan.need, 1, &e->reader, &view));
+        }
+    }
+fail:
+    return status;
+}
+
+static enum status crop_job(struct estimator *e, enum codec codec, struct estimate *out)
+{
+    enum status status = STATUS_OK;
+    const uint8_t *data = e->job->frames;
+    for (int i = 0; i < e->job->frame_count; data += e->job->frame[i++].bytes) {
+        const struct shard_frame *frame = &e->job->frame[i];
+        TRY(buffer_grow(&e->reader.frame, &e->reader.frame_capacity, frame->bytes));
+        memcpy(e->reader.frame, data, frame->bytes);
+        double begin = processor_time();
+        TRY(take_crops(e, frame, codec));
+        out->crop_s += (processor_time() - begin) / EPOCHS;
+    }
+fail:
+    return status;
+}
+
+/* Packs the job's run and adds to the sums. */
+static enum status measure(struct estimator *e, enum codec codec, struct estimate *out)
+{
+    enum status status = STATUS_OK;
+    double begin = processor_time();
+    e->options.codec = codec;
+    job_process(e->job, e->source, &e->options, &e->worker);
+    out->pack_s += processor_time() - begin;
+    if (e->job->failure.code != STATUS_OK)
+        return status_restore(&e->job->failure);
+    for (int i = 0; i < e->job->count; i++) {
+        out->images += e->job->bad[i].code == STATUS_OK;
+        out->bad += e->job->bad[i].code != STATUS_OK;
+    }
+    out->bytes += (double)e->job->frames_bytes + (double)e->job->frame_count * ENTRY_BYTES;
+    TRY(crop_job(e, codec, out));
+fail:
+    return status;
+}
+
+/* The jobs of the group that begins at `first`, until they have `images`. */
+static enum status measure_group(struct estimator *e, int64_t first, int64_t images, struct estimate estimates[2])
+{
+    enum status status = STATUS_OK;
+    struct job *job = e->job;
+    int64_t end = first + GROUP < e->source->total ? first + GROUP : e->source->total;
+    for (int64_t enough = first + images; first < end && first < enough; first += job->count) {
+        job->first = first;
+        job->count = job_length(e->source, first, end);
+        for (int i = 0; i < job->count && !e->source->parallel; i++)
+            job_read(job, i, e->source, &job->items[i]);
+        TRY(measure(e, CODEC_RGBZ, &estimates[0]));
+        if (e->source->is_files)
+            TRY(measure(e, CODEC_JPEG, &estimates[1]));
+    }
+fail:
+    return status;
+}
+
+/* From sums to means. */
+static void average(struct estimate *e, int64_t total)
+{
+    if (!e->images)
+        return;
+    double images = (double)e->images;
+    e->bytes /= images;
+    e->pack_s /= images;
+    e->crop_s /= images;
+    e->total = e->bytes * (double)total * images / (images + (double)e->bad);
+}
+
+enum status estimate_source(struct pack_source *source, const struct pack_options *options, int images,
+                            struct estimate estimates[2])
+{
+    enum status status = STATUS_OK;
+    static const double mean[3] = { 0.5, 0.5, 0.5 }, std[3] = { 0.25, 0.25, 0.25 };
+    struct estimator e = { .source = source, .options = *options, .job = calloc(1, sizeof *e.job) };
+    int64_t groups = (source->total + GROUP - 1) / GROUP, runs = groups < RUNS ? groups : RUNS;
+    memset(estimates, 0, 2 * sizeof *estimates);
+    if (!e.job)
+        FAIL(STATUS_NOMEM, "out of memory");
+    augmenter_init(&e.augmenter, AUGMENT_IMAGENET, true, SIDE, 1, mean, std);
+    for (int64_t i = 0; i < runs; i++)
+        TRY(measure_group(&e, groups * i / runs * GROUP, (images + runs - 1) / runs, estimates));
+    if (!estimates[0].images)
+        FAIL(STATUS_DATA, "none of %lld images can be read: %s", (long long)estimates[0].bad, e.job->bad[0].message);
+    average(&estimates[0], source->total);
+    average(&estimates[1], source->total);
+fail:
+    if (e.job)
+        job_finish(e.job);
+    free(e.job);
+    worker_finish(&e.worker);
+    block_reader_finish(&e.reader);
+    block_finish(&e.block);
+    return status;
+}

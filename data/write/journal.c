@@ -1,0 +1,156 @@
+/* journal.c - records are appended by single writes and believed only as far as their chain of hashes holds. */
+#include "data/write/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/hash.h"
+#include "data/format/format.h"
+
+#define MAGIC "CSZJRNL\n" /* 8 bytes */
+enum { VERSION = 1, HASHED_HEAD = 24 };
+
+/* buffer: 8 bytes of room for the chain, then type, bytes and payload as they lie in the file. */
+static uint64_t record_hash(uint64_t chain, const uint8_t *record, size_t bytes, uint8_t *buffer)
+{
+    put64(buffer, chain);
+    memmove(buffer + 8, record, bytes);
+    return hash_bytes(buffer, 8 + bytes);
+}
+
+int journal_head(const uint8_t *data, size_t bytes, uint64_t *identity, struct journal_record *record)
+{
+    if (bytes < JOURNAL_HEAD || memcmp(data, MAGIC, 8) != 0 || get32(data + 8) != VERSION ||
+        get64(data + HASHED_HEAD) != hash_bytes(data, HASHED_HEAD))
+        return 0;
+    *identity = get64(data + 16);
+    *record = (struct journal_record){ .end = JOURNAL_HEAD, .chain = get64(data + HASHED_HEAD) };
+    return 1;
+}
+
+int journal_next(const uint8_t *data, size_t bytes, struct journal_record *r)
+{
+    size_t left = bytes - r->end;
+    const uint8_t *record = data + r->end;
+    if (left < JOURNAL_RECORD_HEAD + 8)
+        return 0;
+    uint32_t type = get32(record), size = get32(record + 4);
+    if (size > JOURNAL_PAYLOAD || size > left - JOURNAL_RECORD_HEAD - 8)
+        return 0;
+    size_t hashed = JOURNAL_RECORD_HEAD + (size_t)size;
+    uint8_t *buffer = malloc(8 + hashed);
+    if (!buffer)
+        return 0; /* as if torn: work is repeated, nothing is wrong */
+    uint64_t hash = record_hash(r->chain, record, hashed, buffer);
+    free(buffer);
+    if (hash != get64(record + hashed))
+        return 0;
+    *r = (struct journal_record){ type, size, record + JOURNAL_RECORD_HEAD, r->end + hashed + 8, hash };
+    return 1;
+}
+
+static enum status write_at_end(struct journal *j, const uint8_t *data, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = pwrite(j->fd, data + done, bytes - done, (off_t)(j->bytes + done));
+        if (wrote < 0 && errno == EINTR)
+            continue;
+        if (wrote < 0)
+            FAIL(STATUS_IO, "%s: %s", j->path, strerror(errno));
+        done += (size_t)wrote;
+    }
+    j->bytes += bytes;
+fail:
+    return status;
+}
+
+static enum status open_file(struct journal *j, const char *path, int flags)
+{
+    enum status status = STATUS_OK;
+    *j = (struct journal){ .fd = -1 };
+    j->path = strdup(path);
+    if (!j->path)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    j->fd = open(path, O_RDWR | O_CLOEXEC | flags, 0666);
+    if (j->fd < 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+fail:
+    return status;
+}
+
+enum status journal_create(struct journal *j, const char *path, uint64_t identity)
+{
+    enum status status = STATUS_OK;
+    uint8_t head[JOURNAL_HEAD] = MAGIC;
+    TRY(open_file(j, path, O_CREAT | O_TRUNC));
+    put32(head + 8, VERSION);
+    put64(head + 16, identity);
+    j->chain = hash_bytes(head, HASHED_HEAD);
+    put64(head + HASHED_HEAD, j->chain);
+    TRY(write_at_end(j, head, sizeof head));
+    return STATUS_OK;
+fail:
+    journal_close(j);
+    return status;
+}
+
+enum status journal_continue(struct journal *j, const char *path, const struct journal_record *last)
+{
+    enum status status = STATUS_OK;
+    TRY(open_file(j, path, 0));
+    j->bytes = last->end;
+    j->chain = last->chain;
+    if (ftruncate(j->fd, (off_t)last->end) != 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    return STATUS_OK;
+fail:
+    journal_close(j);
+    return status;
+}
+
+enum status journal_append(struct journal *j, uint32_t type, const void *payload, uint32_t bytes)
+{
+    enum status status = STATUS_OK;
+    size_t hashed = JOURNAL_RECORD_HEAD + (size_t)bytes;
+    if (bytes > JOURNAL_PAYLOAD)
+        FAIL(STATUS_BUG, "%s: a record of %u bytes", j->path, bytes);
+    if (j->capacity < 8 + hashed + 8) {
+        uint8_t *grown = realloc(j->buffer, 2 * (8 + hashed + 8));
+        if (!grown)
+            FAIL(STATUS_NOMEM, "%s: out of memory", j->path);
+        j->buffer = grown;
+        j->capacity = 2 * (8 + hashed + 8);
+    }
+    uint8_t *record = j->buffer + 8;
+    put32(record, type);
+    put32(record + 4, bytes);
+    memcpy(record + JOURNAL_RECORD_HEAD, payload, bytes);
+    uint64_t hash = record_hash(j->chain, record, hashed, j->buffer);
+    put64(record + hashed, hash);
+    TRY(write_at_end(j, record, hashed + 8));
+    j->chain = hash;
+fail:
+    return status;
+}
+
+enum status journal_sync(struct journal *j)
+{
+    enum status status = STATUS_OK;
+    if (fdatasync(j->fd) != 0)
+        FAIL(STATUS_IO, "%s: %s", j->path, strerror(errno));
+fail:
+    return status;
+}
+
+void journal_close(struct journal *j)
+{
+    if (j->path && j->fd >= 0)
+        close(j->fd);
+    free(j->path);
+    free(j->buffer);
+    *j = (struct journal){ .fd = -1 };
+}

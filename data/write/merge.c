@@ -1,0 +1,218 @@
+/* merge.c - a part's journal knows which samples its blocks hold; so the batches of all parts, one part after the
+ * other, go through the same dataset_writer as if they had just been packed. */
+#include "data/write/merge.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "data/read/dataset_internal.h"
+#include "data/write/dataset_writer_internal.h"
+#include "data/write/pack_progress.h"
+
+#define LIMIT_JOURNAL ((size_t)8 << 30)
+
+struct part {
+    const char *directory;
+    struct dataset *dataset;
+    char made_by[512];    /* of the undivided packing */
+    int number, count;
+    uint64_t identity;    /* likewise */
+    char *journal;
+    size_t journal_bytes;
+};
+
+/* Where the next block of a part lies. */
+struct cursor {
+    int shard;
+    uint32_t block;
+};
+
+/* Splits "... --part K/N of HASH" of the part's index. */
+static enum status parse_made_by(struct part *p)
+{
+    enum status status = STATUS_OK;
+    const char *text = p->dataset->index.made_by, *at = strstr(text, " --part ");
+    unsigned long long identity;
+    int used = 0;
+    if (!at || sscanf(at, " --part %d/%d of %16llx%n", &p->number, &p->count, &identity, &used) != 3 || at[used] ||
+        (size_t)(at - text) >= sizeof p->made_by || p->number < 1 || p->number > p->count)
+        FAIL(STATUS_USAGE, "%s: was not packed with --part", p->directory);
+    snprintf(p->made_by, sizeof p->made_by, "%.*s", (int)(at - text), text);
+    p->identity = identity;
+fail:
+    return status;
+}
+
+static enum status open_part(struct part *p)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    uint64_t identity;
+    struct journal_record record;
+    TRY(dataset_open_part(&p->dataset, p->directory));
+    TRY(parse_made_by(p));
+    dataset_writer_path(p->directory, JOURNAL_NAME, path);
+    if (!file_exists(path))
+        FAIL(STATUS_USAGE, "%s: no %s, which is needed to merge: pack this part again", p->directory, JOURNAL_NAME);
+    TRY(file_read(path, LIMIT_JOURNAL, &p->journal, &p->journal_bytes));
+    const char *made_by = p->dataset->index.made_by;
+    if (!journal_head((uint8_t *)p->journal, p->journal_bytes, &identity, &record) ||
+        identity != hash_bytes(made_by, strlen(made_by)))
+        FAIL(STATUS_DATA, "%s: damaged, or of another packing", path);
+fail:
+    return status;
+}
+
+static int compare_parts(const void *a, const void *b)
+{
+    return ((const struct part *)a)->number - ((const struct part *)b)->number;
+}
+
+/* All parts of one packing, each once. They are sorted then. */
+static enum status check_parts(struct part *parts, int count)
+{
+    enum status status = STATUS_OK;
+    qsort(parts, (size_t)count, sizeof *parts, compare_parts);
+    for (int i = 0; i < count; i++) {
+        if (parts[i].identity != parts[0].identity || parts[i].count != parts[0].count)
+            FAIL(STATUS_USAGE, "%s and %s are not parts of one packing: other input, options or versions", parts[0].directory,
+                 parts[i].directory);
+        if (i && parts[i].number == parts[i - 1].number)
+            FAIL(STATUS_USAGE, "%s and %s are the same part", parts[i - 1].directory, parts[i].directory);
+    }
+    for (int i = 0; i < parts[0].count; i++)
+        if (i == count || parts[i].number != i + 1)
+            FAIL(STATUS_USAGE, "part %d/%d is missing", i + 1, parts[0].count);
+fail:
+    return status;
+}
+
+/* Reads the batch's blocks, which are the part's next, one after the other into *data. */
+static enum status read_blocks(const struct part *p, const struct batch *batch, struct cursor *cursor,
+                               struct block_reader *reader, uint8_t **data, size_t *capacity)
+{
+    enum status status = STATUS_OK;
+    size_t bytes = 0, done = 0;
+    for (int i = 0; i < batch->frame_count; i++)
+        bytes += batch->frames[i].bytes;
+    TRY(buffer_grow(data, capacity, bytes));
+    for (int i = 0; i < batch->frame_count; i++) {
+        while (cursor->shard < p->dataset->index.shards && cursor->block == p->dataset->shards[cursor->shard].blocks)
+            *cursor = (struct cursor){ cursor->shard + 1, 0 };
+        const struct shard *shard = &p->dataset->shards[cursor->shard];
+        if (cursor->shard == p->dataset->index.shards || shard->table[cursor->block].hash != batch->frames[i].hash ||
+            shard->table[cursor->block].bytes != batch->frames[i].bytes)
+            FAIL(STATUS_DATA, "%s: its journal and its shards disagree; pack this part again", p->directory);
+        TRY(shard_check_block(shard, cursor->block, reader));
+        memcpy(*data + done, reader->frame, batch->frames[i].bytes);
+        done += batch->frames[i].bytes;
+        cursor->block++;
+    }
+fail:
+    return status;
+}
+
+static void pass_blocks(const struct part *p, const struct batch *batch, struct cursor *cursor)
+{
+    for (int i = 0; i < batch->frame_count; i++) {
+        while (cursor->shard < p->dataset->index.shards && cursor->block == p->dataset->shards[cursor->shard].blocks)
+            *cursor = (struct cursor){ cursor->shard + 1, 0 };
+        cursor->block += cursor->shard < p->dataset->index.shards;
+    }
+}
+
+static enum status copy_part(const struct part *p, struct dataset_writer *w, struct pack_progress *progress)
+{
+    enum status status = STATUS_OK;
+    const uint8_t *journal = (const uint8_t *)p->journal;
+    struct journal_record record;
+    struct batch batch = { .next = 0 };
+    struct block_reader reader = { 0 };
+    struct cursor cursor = { 0, 0 };
+    uint8_t *data = NULL;
+    size_t capacity = 0;
+    uint64_t identity;
+    journal_head(journal, p->journal_bytes, &identity, &record);
+    while (journal_next(journal, p->journal_bytes, &record)) {
+        if (record.type != RECORD_BATCH)
+            continue;
+        TRY(batch_parse(&batch, record.payload, record.bytes, w->index.classes));
+        if (batch.next <= w->next) { /* taken up */
+            pass_blocks(p, &batch, &cursor);
+        } else {
+            TRY(read_blocks(p, &batch, &cursor, &reader, &data, &capacity));
+            TRY(dataset_writer_add(w, &batch, data));
+            pack_progress_step(progress, w->next, w->bytes);
+        }
+        batch_finish(&batch);
+    }
+    if (cursor.shard + 1 < p->dataset->index.shards ||
+        (cursor.shard + 1 == p->dataset->index.shards && cursor.block != p->dataset->shards[cursor.shard].blocks))
+        FAIL(STATUS_DATA, "%s: its journal ends before its shards; pack this part again", p->directory);
+fail:
+    batch_finish(&batch);
+    block_reader_finish(&reader);
+    free(data);
+    return status;
+}
+
+static uint64_t shard_bytes_of(const char *made_by)
+{
+    const char *at = strstr(made_by, " --shard-mb ");
+    unsigned long long megabytes = at ? strtoull(at + 12, NULL, 10) : 0;
+    return megabytes ? megabytes << 20 : SHARD_TARGET;
+}
+
+static enum status write_merged(struct part *parts, int count, const char *directory, const struct pack_options *o,
+                                struct pack_report *r)
+{
+    enum status status = STATUS_OK;
+    const struct index *index = &parts[0].dataset->index;
+    struct dataset_writer w = { .lock = -1 };
+    struct pack_progress progress = { .what = directory };
+    struct dataset_plan plan = { .force = o->force, .keep_journal = o->keep_journal, .codec = index->codec,
+                                 .classes = index->classes, .names = index->names, .made_by = parts[0].made_by,
+                                 .identity = parts[0].identity, .shard_bytes = shard_bytes_of(parts[0].made_by) };
+    TRY(dataset_writer_init(&w, directory, &plan));
+    pack_progress_start(&progress, directory, 0);
+    for (int i = 0; i < count && !w.complete; i++)
+        TRY(copy_part(&parts[i], &w, &progress));
+    r->skipped = w.skipped;
+    r->others = w.others;
+    memcpy(r->notes, w.notes, sizeof r->notes);
+    r->bytes = w.bytes;
+    r->raw_bytes = w.raw_bytes;
+    TRY(dataset_writer_commit(&w));
+    r->samples = w.index.samples;
+fail:
+    r->seconds = pack_progress_end(&progress);
+    dataset_writer_finish(&w);
+    return status;
+}
+
+enum status merge_parts(char *const *directories, int count, const char *directory, const struct pack_options *options,
+                        struct pack_report *report)
+{
+    enum status status = STATUS_OK;
+    struct part *parts = calloc((size_t)count, sizeof *parts);
+    *report = (struct pack_report){ 0 };
+    if (!parts)
+        FAIL(STATUS_NOMEM, "out of memory for %d parts", count);
+    for (int i = 0; i < count; i++) {
+        parts[i].directory = directories[i];
+        TRY(open_part(&parts[i]));
+    }
+    TRY(check_parts(parts, count));
+    TRY(write_merged(parts, count, directory, options, report));
+fail:
+    for (int i = 0; parts && i < count; i++) {
+        dataset_close(parts[i].dataset);
+        free(parts[i].journal);
+    }
+    free(parts);
+    return status;
+}

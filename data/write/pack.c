@@ -1,0 +1,323 @@
+/* pack.c - a ring of jobs, each a run of samples: the caller's thread hands them out and writes them in the same
+ * order, workers read, decode, cut into blocks and compress.
+ * Where jobs and blocks begin depends on the samples only, so the files do not depend on the workers. */
+#include "data/write/pack.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <zstd.h>
+
+#include "base/hash.h"
+#include "base/log.h"
+#include "data/write/dataset_writer.h"
+#include "data/write/pack_job.h"
+#include "data/write/pack_progress.h"
+
+enum {
+    WARNINGS = 20,       /* bad samples told one by one; the report has all */
+    MOST_OTHERS = 100000 /* in a batch, which must fit into a record of the journal */
+};
+
+struct packer {
+    struct pack_source *source;
+    struct pack_options options;
+    struct pack_report *report;
+    struct dataset_writer writer;
+    struct pack_progress progress;
+    int64_t first, next, end;   /* samples of this part; handed out up to next */
+    int64_t told;               /* bad samples */
+    pthread_mutex_t mutex;
+    pthread_cond_t ready, done; /* a job became ready, done */
+    bool stop;
+    int job_count, worker_count;
+    struct job *jobs;           /* (job_count), a ring */
+    pthread_t *workers;
+};
+
+const char *pack_note_text(enum pack_note note)
+{
+    static const char *const texts[NOTES] = {
+        "grey", "CMYK", "16 bits a channel", "16-bit grey (values above 255 become white, as in Pillow)", "palette",
+        "transparency dropped", "named as another format than it is", "EXIF rotation not applied, as in torchvision",
+        "made smaller", "WebP, stored as a JPEG of quality 90",
+    };
+    return texts[note];
+}
+
+static void *worker_main(void *context)
+{
+    struct packer *p = context;
+    struct worker worker = { .raw = NULL };
+    pthread_mutex_lock(&p->mutex);
+    while (!p->stop) {
+        struct job *job = NULL;
+        for (int i = 0; i < p->job_count; i++)
+            if (p->jobs[i].state == JOB_READY && (!job || p->jobs[i].first < job->first))
+                job = &p->jobs[i];
+        if (!job) {
+            pthread_cond_wait(&p->ready, &p->mutex);
+            continue;
+        }
+        job->state = JOB_TAKEN;
+        pthread_mutex_unlock(&p->mutex);
+        job_process(job, p->source, &p->options, &worker);
+        pthread_mutex_lock(&p->mutex);
+        job->state = JOB_DONE;
+        pthread_cond_signal(&p->done);
+    }
+    pthread_mutex_unlock(&p->mutex);
+    worker_finish(&worker);
+    return NULL;
+}
+
+/* Gives the job its samples. */
+static void fill_job(struct packer *p, struct job *job)
+{
+    job->first = p->next;
+    job->count = job_length(p->source, p->next, p->end);
+    for (int i = 0; i < job->count && !p->source->parallel; i++)
+        job_read(job, i, p->source, &job->items[i]);
+    p->next += job->count;
+}
+
+/* The first sample of the job that ends the packing, as a failure. */
+static enum status check_job(struct packer *p, const struct job *job)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < job->count; i++) {
+        const struct status_record *bad = &job->bad[i];
+        if (bad->code == STATUS_OK || (job->may_skip[i] && p->options.skip_bad))
+            continue;
+        if (job->may_skip[i] && p->source->is_files)
+            FAIL(bad->code, "%s (--bad skip leaves such images out and goes on from here)", bad->message);
+        return status_restore(bad);
+    }
+    if (job->failure.code != STATUS_OK)
+        return status_restore(&job->failure);
+fail:
+    return status;
+}
+
+/* The job's samples behind its share of the source's other files, so that journal and report have these too, whatever
+ * the packing is interrupted by or divided into. The caller frees them. */
+static enum status gather(const struct packer *p, const struct job *job, struct batch *batch)
+{
+    enum status status = STATUS_OK;
+    double share = (double)p->source->other_count / (double)p->source->total;
+    int64_t first = (int64_t)(share * (double)job->first), end = (int64_t)(share * (double)batch->next);
+    if (batch->next == p->source->total)
+        end = p->source->other_count;
+    end = end - first > MOST_OTHERS ? first + MOST_OTHERS : end;
+    batch->samples = calloc((size_t)(end - first + job->count), sizeof *batch->samples);
+    if (!batch->samples)
+        FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)(end - first));
+    for (batch->count = 0; batch->count < end - first; batch->count++)
+        batch->samples[batch->count] = (struct batch_sample){ .name = p->source->others[first + batch->count],
+                                                              .reason = PACK_OTHER };
+    memcpy(batch->samples + batch->count, job->samples, (size_t)job->count * sizeof *job->samples);
+    batch->count += job->count;
+fail:
+    return status;
+}
+
+/* Tells of the job's bad samples, writes its blocks. */
+static enum status commit_job(struct packer *p, struct job *job)
+{
+    enum status status = STATUS_OK;
+    struct batch batch = { job->first + job->count, 0, job->frame_count, NULL, job->frame };
+    TRY(check_job(p, job));
+    TRY(gather(p, job, &batch));
+    TRY(dataset_writer_add(&p->writer, &batch, job->frames));
+    for (int i = 0; i < job->count; i++)
+        if (job->bad[i].code != STATUS_OK && ++p->told <= WARNINGS)
+            log_warn("left out: %s", job->bad[i].message);
+    pack_progress_step(&p->progress, batch.next - p->first, p->writer.bytes);
+fail:
+    free(batch.samples);
+    return status;
+}
+
+/* Fills and commits jobs in ring order until all samples are in. */
+static enum status run_jobs(struct packer *p)
+{
+    enum status status = STATUS_OK;
+    int64_t filled = 0, committed = 0;
+    while (p->next < p->end || committed < filled) {
+        if (p->next < p->end && filled - committed < p->job_count) {
+            struct job *job = &p->jobs[filled % p->job_count];
+            fill_job(p, job);
+            pthread_mutex_lock(&p->mutex);
+            job->state = JOB_READY;
+            pthread_cond_signal(&p->ready);
+            pthread_mutex_unlock(&p->mutex);
+            filled++;
+            continue;
+        }
+        struct job *job = &p->jobs[committed % p->job_count];
+        pthread_mutex_lock(&p->mutex);
+        while (job->state != JOB_DONE)
+            pthread_cond_wait(&p->done, &p->mutex);
+        job->state = JOB_FREE;
+        pthread_mutex_unlock(&p->mutex);
+        TRY(commit_job(p, job));
+        committed++;
+    }
+fail:
+    return status;
+}
+
+static enum status start_workers(struct packer *p)
+{
+    enum status status = STATUS_OK;
+    sigset_t all, before;
+    int wanted = p->options.workers < 1 ? 1 : p->options.workers;
+    p->job_count = 2 * wanted + 2;
+    p->jobs = calloc((size_t)p->job_count, sizeof *p->jobs);
+    p->workers = calloc((size_t)wanted, sizeof *p->workers);
+    if (!p->jobs || !p->workers)
+        FAIL(STATUS_NOMEM, "out of memory for %d workers", wanted);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    while (p->worker_count < wanted &&
+           pthread_create(&p->workers[p->worker_count], NULL, worker_main, p) == 0)
+        p->worker_count++;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!p->worker_count)
+        FAIL(STATUS_NOMEM, "cannot start a thread");
+fail:
+    return status;
+}
+
+static void packer_finish(struct packer *p)
+{
+    pthread_mutex_lock(&p->mutex);
+    p->stop = true;
+    pthread_cond_broadcast(&p->ready);
+    pthread_mutex_unlock(&p->mutex);
+    for (int i = 0; i < p->worker_count; i++)
+        pthread_join(p->workers[i], NULL);
+    for (int j = 0; p->jobs && j < p->job_count; j++)
+        job_finish(&p->jobs[j]);
+    free(p->jobs);
+    free(p->workers);
+    dataset_writer_finish(&p->writer);
+    pthread_mutex_destroy(&p->mutex);
+    pthread_cond_destroy(&p->ready);
+    pthread_cond_destroy(&p->done);
+}
+
+enum status pack_range(const struct pack_options *o, int64_t total, int64_t *first, int64_t *end)
+{
+    enum status status = STATUS_OK;
+    int64_t groups = (total + GROUP - 1) / GROUP;
+    *first = 0;
+    *end = total;
+    if (!o->parts)
+        return STATUS_OK;
+    *first = groups * (o->part - 1) / o->parts * GROUP;
+    *end = o->part == o->parts ? total : groups * o->part / o->parts * GROUP;
+    if (*first >= *end)
+        FAIL(STATUS_USAGE, "--part %d/%d: %lld images are too few for so many parts", o->part, o->parts, (long long)total);
+fail:
+    return status;
+}
+
+/* XXH64 of everything that the bytes of the whole dataset depend on. */
+static enum status identify(const struct packer *p, uint64_t *identity)
+{
+    enum status status = STATUS_OK;
+    const struct pack_options *o = &p->options;
+    char *text = NULL;
+    int length = asprintf(&text, "%s\ncodec %d\nresize %d %d\nshard %llu\nzstd %u\nsamples %lld %016llx\n", o->made_by, o->codec,
+                          o->resize, o->resize_to, (unsigned long long)o->shard_bytes, ZSTD_versionNumber(),
+                          (long long)p->source->total, (unsigned long long)p->source->fingerprint);
+    if (length < 0)
+        FAIL(STATUS_NOMEM, "out of memory");
+    *identity = hash_bytes(text, (size_t)length);
+    free(text);
+fail:
+    return status;
+}
+
+static enum status open_writer(struct packer *p, const char *directory)
+{
+    enum status status = STATUS_OK;
+    const struct pack_options *o = &p->options;
+    struct dataset_plan plan = { .force = o->force, .keep_journal = o->keep_journal, .part = o->parts != 0,
+                                 .codec = o->codec, .classes = p->source->classes, .names = p->source->names,
+                                 .made_by = o->made_by, .shard_bytes = o->shard_bytes };
+    char *made_by = NULL;
+    TRY(identify(p, &plan.identity));
+    TRY(pack_range(o, p->source->total, &p->first, &p->end));
+    if (o->parts) {
+        if (asprintf(&made_by, "%s --part %d/%d of %016llx", o->made_by, o->part, o->parts,
+                     (unsigned long long)plan.identity) < 0) {
+            made_by = NULL;
+            FAIL(STATUS_NOMEM, "out of memory");
+        }
+        plan.made_by = made_by;
+        plan.identity = hash_bytes(made_by, strlen(made_by));
+    }
+    TRY(dataset_writer_init(&p->writer, directory, &plan));
+    p->next = p->writer.next > p->first ? p->writer.next : p->first;
+    if (p->next > p->end)
+        FAIL(STATUS_DATA, "%s: its journal says that %lld of %lld images are packed; --force starts over", directory,
+             (long long)p->next, (long long)p->end);
+    if (p->writer.complete)
+        log_info("%s: was complete already", directory);
+    else if (p->next > p->first)
+        log_info("%s: going on where it was interrupted, behind image %lld of %lld", directory,
+                 (long long)(p->next - p->first), (long long)(p->end - p->first));
+    p->report->resumed_at = p->next - p->first;
+    pack_progress_start(&p->progress, directory, p->end - p->first);
+    p->progress.before = p->next - p->first;
+fail:
+    free(made_by);
+    return status;
+}
+
+static void fill_report(struct packer *p)
+{
+    struct pack_report *r = p->report;
+    const struct dataset_writer *w = &p->writer;
+    r->skipped = w->skipped;
+    r->others = w->others;
+    r->samples = 0;
+    for (int c = 0; c < w->index.classes; c++)
+        r->samples += w->index.counts[c];
+    memcpy(r->notes, w->notes, sizeof r->notes);
+    r->bytes = w->bytes;
+    r->raw_bytes = w->raw_bytes;
+}
+
+enum status pack_dataset(struct pack_source *source, const char *directory, const struct pack_options *options,
+                         struct pack_report *report)
+{
+    enum status status = STATUS_OK;
+    struct packer p = { .source = source, .options = *options, .report = report };
+    p.options.codec = options->codec ? options->codec : CODEC_RGBZ;
+    p.options.shard_bytes = options->shard_bytes ? options->shard_bytes : SHARD_TARGET;
+    *report = (struct pack_report){ 0 };
+    pthread_mutex_init(&p.mutex, NULL);
+    pthread_cond_init(&p.ready, NULL);
+    pthread_cond_init(&p.done, NULL);
+    if (p.options.codec == CODEC_JPEG && !source->is_files)
+        FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
+    TRY(open_writer(&p, directory));
+    TRY(start_workers(&p));
+    TRY(run_jobs(&p));
+    fill_report(&p);
+    TRY(dataset_writer_commit(&p.writer));
+fail:
+    if (status == STATUS_IO && p.writer.next > p.first)
+        status_report(status, __FILE__, __LINE__, "%s; what is packed is kept, and the same command goes on from there",
+                      status_message());
+    report->seconds = pack_progress_end(&p.progress);
+    if (p.told > WARNINGS)
+        log_warn("%lld more images left out; %s/report.tsv lists them", (long long)p.told - WARNINGS, directory);
+    packer_finish(&p);
+    return status;
+}

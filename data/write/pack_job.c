@@ -1,0 +1,193 @@
+/* pack_job.c - records are gathered until a block is full, then compressed.  Where blocks begin depends on the
+ * samples of the job only. */
+#include "data/write/pack_job.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "data/format/block.h"
+#include "data/image/decode.h"
+#include "data/image/encode_jpeg.h"
+
+enum { JOB_BYTES = 256 << 10 }; /* encoded; a job ends when it has more */
+
+/* Up to the end of the group, or until they are many bytes. */
+int job_length(const struct pack_source *source, int64_t first, int64_t end)
+{
+    uint64_t bytes = 0;
+    int count = 0;
+    do
+        bytes += source->bytes(source, first + count++);
+    while (first + count < end && (first + count) % GROUP && bytes < JOB_BYTES);
+    return count;
+}
+
+void job_read(struct job *job, int i, struct pack_source *source, struct pack_item *item)
+{
+    job->bad[i].code = STATUS_OK;
+    item->index = job->first + i;
+    item->absent = false;
+    enum status status = source->read(source, job->first + i, item);
+    if (status == STATUS_OK)
+        return;
+    status_save(&job->bad[i]);
+    job->may_skip[i] = status == STATUS_DATA || item->absent;
+}
+
+/* Grows *buffer, keeping its first `used` bytes. */
+static enum status grow(uint8_t **buffer, size_t *capacity, size_t used, size_t more)
+{
+    enum status status = STATUS_OK;
+    if (used + more <= *capacity)
+        return STATUS_OK;
+    size_t bytes = used + more + used / 2;
+    uint8_t *grown = realloc(*buffer, bytes);
+    if (!grown)
+        FAIL(STATUS_NOMEM, "out of memory for %.1f MB of samples", (double)bytes / 1e6);
+    *buffer = grown;
+    *capacity = bytes;
+fail:
+    return status;
+}
+
+/* Compresses the gathered records into the job's next block. */
+static enum status end_block(struct job *job, enum codec codec, struct worker *w)
+{
+    enum status status = STATUS_OK;
+    size_t written = 0, bound;
+    if (!w->raw_samples)
+        return STATUS_OK;
+    bound = block_bound(codec, w->raw, w->raw_bytes, w->raw_samples);
+    TRY(grow(&job->frames, &job->frames_capacity, job->frames_bytes, bound));
+    uint8_t *out = job->frames + job->frames_bytes;
+    TRY(block_compress(w->zstd, codec, w->raw, w->raw_bytes, w->raw_samples, out, bound, &written));
+    job->frame[job->frame_count++] = (struct shard_frame){ (uint32_t)written, (uint32_t)w->raw_bytes, w->raw_samples,
+                                                           hash_bytes(out, written) };
+    job->frames_bytes += written;
+    w->raw_bytes = w->raw_samples = 0;
+fail:
+    return status;
+}
+
+static enum status add_record(struct job *job, enum codec codec, const struct block_input *input, const char *name,
+                              struct worker *w)
+{
+    enum status status = STATUS_OK;
+    size_t bytes = block_record_bytes(codec, input);
+    if (bytes > LIMIT_BLOCK_BYTES)
+        FAIL(STATUS_DATA, "%s: %zu bytes are too many for a sample", name, bytes);
+    if (w->raw_bytes + bytes > BLOCK_TARGET)
+        TRY(end_block(job, codec, w));
+    TRY(grow(&w->raw, &w->raw_capacity, w->raw_bytes, bytes));
+    block_append(w->raw + w->raw_bytes, codec, input);
+    w->raw_bytes += bytes;
+    w->raw_samples++;
+fail:
+    return status;
+}
+
+/* Shrinks worker->image as asked; *image is then the one to pack. */
+static enum status shrink(const struct pack_options *o, struct worker *w, struct image **image)
+{
+    enum status status = STATUS_OK;
+    int width = w->image.width, height = w->image.height, to = o->resize_to;
+    bool by_height = (o->resize == RESIZE_SHORT) == (width > height);
+    *image = &w->image;
+    if (o->resize == RESIZE_NONE || (by_height ? height : width) <= to)
+        return STATUS_OK;
+    int wide = by_height ? resize_other_side(to, height, width) : to;
+    int high = by_height ? to : resize_other_side(to, width, height);
+    TRY(image_resize_buffer(&w->resized, wide, high));
+    TRY(resize_image(&w->resizer, view_image(&w->image), wide, high, w->resized.pixels));
+    *image = &w->resized;
+fail:
+    return status;
+}
+
+static enum status process_item(struct job *job, int i, struct pack_item *item, struct pack_source *source,
+                                const struct pack_options *options, struct worker *w)
+{
+    enum status status = STATUS_OK;
+    struct batch_sample *s = &job->samples[i];
+    struct image *image;
+    struct block_input input;
+    TRY(source->decode(source, item, &w->image, &s->notes));
+    TRY(shrink(options, w, &image));
+    input = (struct block_input){ item->label, image->width, image->height, image->pixels, item->data, item->bytes };
+    bool resized = image == &w->resized, webp = decode_is_webp(item->data, item->bytes);
+    s->notes |= (unsigned)resized << NOTE_RESIZED;
+    if (options->codec == CODEC_JPEG && (resized || webp)) {
+        s->notes |= (unsigned)webp << NOTE_REENCODED;
+        TRY(encode_jpeg(image, ENCODE_QUALITY, item->name, &w->file, &w->file_capacity, &input.file_bytes));
+        input.file = w->file;
+    }
+    TRY(add_record(job, options->codec, &input, item->name, w));
+    s->width = image->width;
+    s->height = image->height;
+fail:
+    if (status != STATUS_OK) {
+        status_save(&job->bad[i]);
+            job->may_skip[i] = status == STATUS_DATA;
+        s->notes = 0;
+    }
+    return status;
+}
+
+static enum status prepare(struct worker *w)
+{
+    enum status status = STATUS_OK;
+    w->raw_bytes = w->raw_samples = 0;
+    if (!w->zstd)
+        w->zstd = ZSTD_createCCtx();
+    if (!w->zstd)
+        FAIL(STATUS_NOMEM, "out of memory for zstd");
+fail:
+    return status;
+}
+
+void job_process(struct job *job, struct pack_source *source, const struct pack_options *options, struct worker *w)
+{
+    enum status status = STATUS_OK;
+    job->frames_bytes = 0;
+    job->frame_count = 0;
+    job->failure.code = STATUS_OK;
+    TRY(prepare(w));
+    for (int i = 0; i < job->count; i++) {
+        struct pack_item *item = source->parallel ? &w->item : &job->items[i];
+        if (source->parallel)
+            job_read(job, i, source, item);
+        memcpy(job->names[i], item->name, sizeof job->names[i]);
+        job->samples[i] = (struct batch_sample){ item->label, 0, 0, 0, job->names[i], "" };
+        if (job->bad[i].code == STATUS_OK)
+            process_item(job, i, item, source, options, w);
+        if (job->bad[i].code != STATUS_OK) {
+            job->samples[i].reason = job->bad[i].message;
+            job->samples[i].label = 0; /* it may be what is bad */
+        }
+    }
+    TRY(end_block(job, options->codec, w));
+    return;
+fail:
+    (void)status;
+    status_save(&job->failure);
+}
+
+void job_finish(struct job *job)
+{
+    for (int i = 0; i < GROUP; i++)
+        free(job->items[i].data);
+    free(job->frames);
+}
+
+void worker_finish(struct worker *w)
+{
+    free(w->item.data);
+    image_finish(&w->image);
+    image_finish(&w->resized);
+    resizer_finish(&w->resizer);
+    ZSTD_freeCCtx(w->zstd);
+    free(w->raw);
+    free(w->file);
+    *w = (struct worker){ .raw = NULL };
+}

@@ -1,0 +1,65 @@
+/* pack_progress.c - images done, rate, bytes and time left. */
+#include "data/write/pack_progress.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void clear_line(void *context)
+{
+    struct pack_progress *p = context;
+    if (p->open)
+        fprintf(stderr, "\r\x1b[K");
+    p->open = false;
+}
+
+void pack_progress_start(struct pack_progress *p, const char *what, int64_t total)
+{
+    *p = (struct pack_progress){ .what = what, .total = total, .started = now(), .terminal = isatty(2) };
+    p->shown = p->started;
+    if (p->terminal)
+        log_on_line(clear_line, p);
+}
+
+void pack_progress_step(struct pack_progress *p, int64_t done, uint64_t bytes)
+{
+    double time = now(), elapsed = time - p->started;
+    if (time - p->shown < (p->terminal ? 0.2 : 10) || done <= 0)
+        return;
+    p->shown = time;
+    char of[64] = "", left[64] = "";
+    double rate = (double)(done - p->before) / elapsed;
+    if (p->total > 0 && rate > 0) {
+        double seconds = (double)(p->total - done) / rate;
+        snprintf(of, sizeof of, " of %lld", (long long)p->total);
+        snprintf(left, sizeof left, ", %d:%02d:%02d left", (int)(seconds / 3600), (int)(seconds / 60) % 60,
+                 (int)seconds % 60);
+    }
+    if (!p->terminal) {
+        log_info("%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, rate,
+                 (double)bytes / 1e6, left);
+        return;
+    }
+    fprintf(stderr, "\r\x1b[K%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of,
+            rate, (double)bytes / 1e6, left);
+    fflush(stderr);
+    p->open = true;
+}
+
+double pack_progress_end(struct pack_progress *p)
+{
+    if (p->started == 0)
+        return 0;
+    clear_line(p);
+    log_on_line(NULL, NULL);
+    return now() - p->started;
+}

@@ -1,0 +1,327 @@
+/* repair.c - three steps, each of which may be repeated: shards whose header or table is damaged are copied whole;
+ * damaged blocks of other shards are found in the copy by their hash and written into their place; what then is
+ * still damaged is dropped by writing its shard anew, and the index last.  A shard states what it holds by itself,
+ * so a repair that was interrupted between shards and index goes on from the shards as they are. */
+#include "data/write/repair.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/read/dataset_internal.h"
+#include "data/write/shard_writer.h"
+
+struct repair {
+    const char *directory;
+    bool drop, changed;
+    struct index index;
+    struct dataset *copy;
+    struct block_reader reader;
+    struct block block;
+    int64_t *counts; /* (classes): samples that remain; of a dropping repair */
+    struct repair_report *report;
+};
+
+static void shard_path(const struct repair *r, int number, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/%s", r->directory, r->index.shard[number].name);
+}
+
+/* Whether a status is damage, which is what a repair is for. */
+static bool is_damage(enum status status)
+{
+    return status == STATUS_DATA || status == STATUS_IO;
+}
+
+/* ---- whole shards ---- */
+
+static enum status copy_shard(const char *from, const char *to)
+{
+    enum status status = STATUS_OK;
+    char temporary[PATH_MAX];
+    enum { BUFFER = 1 << 20 };
+    int in = -1, out = -1;
+    ssize_t got;
+    uint8_t *buffer = malloc(BUFFER);
+    if (!buffer)
+        FAIL(STATUS_NOMEM, "%s: out of memory", to);
+    if (snprintf(temporary, sizeof temporary, "%s.tmp", to) >= PATH_MAX)
+        FAIL(STATUS_IO, "%s: name too long", to);
+    in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        FAIL(STATUS_IO, "%s: %s", from, strerror(errno));
+    out = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (out < 0)
+        FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
+    while ((got = read(in, buffer, BUFFER)) != 0) {
+        if (got < 0)
+            FAIL(STATUS_IO, "%s: %s", from, strerror(errno));
+        for (ssize_t done = 0, wrote; done < got; done += wrote) {
+            wrote = write(out, buffer + done, (size_t)(got - done));
+            if (wrote < 0)
+                FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
+        }
+    }
+    if (fsync(out) != 0 || rename(temporary, to) != 0)
+        FAIL(STATUS_IO, "%s: %s", to, strerror(errno));
+fail:
+    if (in >= 0)
+        close(in);
+    if (out >= 0)
+        close(out);
+    free(buffer);
+    return status;
+}
+
+/* Opens shard `number`; *good: whether it can be used, with blocks perhaps damaged. */
+static enum status open_shard(struct repair *r, int number, struct shard *shard, bool *good)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    const struct index_shard *expected = &r->index.shard[number];
+    shard_path(r, number, path);
+    status = shard_open(shard, path);
+    if (status != STATUS_OK && !is_damage(status))
+        return status;
+    *good = status == STATUS_OK && (shard->hash == expected->hash || r->drop); /* dropped from before: its own table */
+    for (int i = 0; !*good && r->copy && i < r->copy->index.shards; i++) {
+        if (r->copy->index.shard[i].hash != expected->hash || r->copy->index.shard[i].bytes != expected->bytes)
+            continue;
+        shard_close(shard);
+        TRY(copy_shard(r->copy->shards[i].path, path));
+        TRY(shard_open(shard, path));
+        *good = true;
+        r->report->shards_restored++;
+    }
+    status = STATUS_OK;
+fail:
+    return status;
+}
+
+/* ---- blocks ---- */
+
+/* Writes the copy's block with this hash into its place. *restored: whether there is one. */
+static enum status restore_block(struct repair *r, const struct shard *shard, uint32_t number, bool *restored)
+{
+    enum status status = STATUS_OK;
+    const struct shard_entry *e = &shard->table[number];
+    int fd = -1;
+    *restored = false;
+    for (int i = 0; r->copy && i < r->copy->index.shards && !*restored; i++) {
+        const struct shard *from = &r->copy->shards[i];
+        for (uint32_t b = 0; b < from->blocks && !*restored; b++)
+            *restored = from->table[b].hash == e->hash && from->table[b].bytes == e->bytes &&
+                        shard_check_block(from, b, &r->reader) == STATUS_OK;
+    }
+    if (!*restored)
+        return STATUS_OK;
+    fd = open(shard->path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
+    for (size_t done = 0; done < e->bytes;) {
+        ssize_t wrote = pwrite(fd, r->reader.frame + done, e->bytes - done, (off_t)(e->offset + done));
+        if (wrote < 0 && errno != EINTR)
+            FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
+        done += wrote > 0 ? (size_t)wrote : 0;
+    }
+    if (fsync(fd) != 0)
+        FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
+    r->report->restored++;
+fail:
+    if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+/* Whether a block is good, restoring it if need be; a dropping repair also counts its samples. */
+static enum status mend_block(struct repair *r, const struct shard *shard, uint32_t number, bool *good)
+{
+    enum status status = r->drop ? shard_read_block(shard, number, r->index.classes, &r->reader, &r->block)
+                                 : shard_check_block(shard, number, &r->reader);
+    *good = status == STATUS_OK;
+    if (!*good && !is_damage(status))
+        return status;
+    if (!*good) {
+        log_warn("%s", status_message());
+        r->report->damaged++;
+        TRY(restore_block(r, shard, number, good));
+        if (*good && r->drop)
+            TRY(shard_read_block(shard, number, r->index.classes, &r->reader, &r->block));
+    }
+    for (int i = 0; *good && r->drop && i < r->block.count; i++)
+        r->counts[r->block.samples[i].label]++;
+    status = STATUS_OK;
+fail:
+    return status;
+}
+
+/* Writes the shard anew with its good blocks. */
+static enum status rewrite_shard(struct repair *r, const struct shard *shard, const bool *good)
+{
+    enum status status = STATUS_OK;
+    struct shard_writer writer;
+    TRY(shard_writer_init(&writer, shard->path, shard->codec));
+    for (uint32_t b = 0; b < shard->blocks; b++) {
+        const struct shard_entry *e = &shard->table[b];
+        struct shard_frame frame = { e->bytes, e->raw_bytes, e->samples, e->hash };
+        if (!good[b])
+            continue;
+        TRY(shard_check_block(shard, b, &r->reader));
+        TRY(shard_writer_add(&writer, r->reader.frame, &frame));
+    }
+    TRY(shard_writer_commit(&writer));
+    r->changed = true;
+fail:
+    shard_writer_finish(&writer);
+    return status;
+}
+
+/* Mends the blocks of a shard that opens; *left: blocks that are good in the end, of a dropping repair in the file. */
+static enum status mend_shard(struct repair *r, struct shard *shard, uint32_t *left)
+{
+    enum status status = STATUS_OK;
+    bool *good = calloc(shard->blocks, sizeof *good);
+    *left = 0;
+    if (!good)
+        FAIL(STATUS_NOMEM, "%s: out of memory", shard->path);
+    for (uint32_t b = 0; b < shard->blocks; b++) {
+        TRY(mend_block(r, shard, b, &good[b]));
+        *left += good[b];
+        r->report->lost_samples += good[b] ? 0 : shard->table[b].samples;
+    }
+    if (r->drop && *left && *left < shard->blocks)
+        TRY(rewrite_shard(r, shard, good));
+fail:
+    free(good);
+    return status;
+}
+
+/* ---- the dataset ---- */
+
+/* Says in the index that the dataset is not as it was packed. */
+static enum status mark(struct repair *r)
+{
+    enum status status = STATUS_OK;
+    static const char words[] = ", damaged blocks dropped";
+    char *text;
+    if (strstr(r->index.made_by, words))
+        return STATUS_OK;
+    if (asprintf(&text, "%s%s", r->index.made_by, words) < 0)
+        FAIL(STATUS_NOMEM, "%s: out of memory", r->directory);
+    free(r->index.made_by);
+    r->index.made_by = text;
+fail:
+    return status;
+}
+
+/* Takes shard `number` out of the index, keeping the others in order. */
+static void drop_shard(struct repair *r, int number)
+{
+    memmove(&r->index.shard[number], &r->index.shard[number + 1],
+            (size_t)(r->index.shards - number - 1) * sizeof *r->index.shard);
+    r->index.shards--;
+    r->changed = true;
+}
+
+/* What the index says of shard `number`, from the shard itself. */
+static enum status describe_shard(struct repair *r, int number)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    struct shard shard;
+    struct index_shard *entry = &r->index.shard[number];
+    shard_path(r, number, path);
+    TRY(shard_open(&shard, path));
+    r->changed |= entry->hash != shard.hash;
+    entry->bytes = shard.bytes;
+    entry->samples = shard.samples;
+    entry->blocks = shard.blocks;
+    entry->hash = shard.hash;
+    shard_close(&shard);
+fail:
+    return status;
+}
+
+/* Mends shard `number`; *dropped: nothing of it is left. */
+static enum status mend(struct repair *r, int number, bool *dropped)
+{
+    enum status status = STATUS_OK;
+    struct shard shard = { .fd = -1 };
+    bool good = false;
+    uint32_t left = 0;
+    *dropped = false;
+    TRY(open_shard(r, number, &shard, &good));
+    if (good)
+        TRY(mend_shard(r, &shard, &left));
+    else
+        log_warn("%s/%s: missing, or its header or table is damaged", r->directory, r->index.shard[number].name);
+    if (!good)
+        r->report->lost_samples += (int64_t)r->index.shard[number].samples;
+    *dropped = r->drop && !left;
+    r->report->shards_lost += !good || (shard.blocks && !left);
+fail:
+    shard_close(&shard);
+    return status;
+}
+
+static enum status write_index(struct repair *r)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], *text = NULL;
+    size_t bytes = 0;
+    r->index.samples = 0;
+    for (int i = 0; i < r->index.shards; i++)
+        r->index.samples += (int64_t)r->index.shard[i].samples;
+    if (!r->index.samples)
+        FAIL(STATUS_DATA, "%s: no block is good: nothing would be left", r->directory);
+    TRY(mark(r));
+    memcpy(r->index.counts, r->counts, (size_t)r->index.classes * sizeof *r->counts);
+    snprintf(path, sizeof path, "%s/index.json", r->directory);
+    TRY(index_print(&r->index, &text, &bytes));
+    TRY(file_write(path, text, bytes));
+fail:
+    free(text);
+    return status;
+}
+
+enum status dataset_repair(const char *directory, const char *copy, bool drop, struct repair_report *report)
+{
+    enum status status = STATUS_OK;
+    struct repair r = { .directory = directory, .drop = drop, .report = report };
+    *report = (struct repair_report){ 0 };
+    TRY(index_read(&r.index, directory));
+    if (copy)
+        TRY(dataset_open(&r.copy, copy));
+    r.counts = calloc((size_t)r.index.classes, sizeof *r.counts);
+    if (!r.counts)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    for (int i = 0; i < r.index.shards;) {
+        bool dropped;
+        TRY(mend(&r, i, &dropped));
+        if (dropped)
+            drop_shard(&r, i);
+        else if (drop)
+            TRY(describe_shard(&r, i++));
+        else
+            i++;
+    }
+    TRY(file_sync_folder(directory));
+    if (r.changed)
+        TRY(write_index(&r));
+    if (!drop && (report->shards_lost || report->lost_samples))
+        FAIL(STATUS_DATA, "%s: %lld images are still damaged; --drop leaves them out", directory,
+             (long long)report->lost_samples);
+fail:
+    free(r.counts);
+    block_finish(&r.block);
+    block_reader_finish(&r.reader);
+    dataset_close(r.copy);
+    index_finish(&r.index);
+    return status;
+}

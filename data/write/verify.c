@@ -1,0 +1,201 @@
+/* verify.c - the index first; then each shard by itself, the next free thread taking the next shard. */
+#include "data/write/verify.h"
+
+#include <limits.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/format/block.h"
+#include "data/format/index.h"
+#include "data/format/shard.h"
+#include "data/write/pack_progress.h"
+
+enum { WARNINGS = 20, MOST_WORKERS = 256 };
+
+struct verification {
+    const char *directory;
+    struct index index;
+    bool deep;
+    pthread_mutex_t mutex;         /* of all below */
+    int next;                      /* shard */
+    int64_t *counts;               /* (classes) */
+    struct verify_report *report;
+    struct pack_progress progress;
+    enum status worst;             /* of what was found damaged */
+    struct status_record failure;  /* what ends the verification: no memory */
+};
+
+/* Counts a failure and tells of it: STATUS_DATA, STATUS_IO; anything else ends the verification. */
+static void tell(struct verification *v, bool whole_shard)
+{
+    enum status code = status_code();
+    pthread_mutex_lock(&v->mutex);
+    if (code != STATUS_DATA && code != STATUS_IO) {
+        status_save(&v->failure);
+        v->next = v->index.shards;
+    } else {
+        v->report->damaged += !whole_shard;
+        v->report->damaged_shards += whole_shard;
+        if (v->report->damaged + v->report->damaged_shards <= WARNINGS)
+            log_warn("%s", status_message());
+        v->worst = code == STATUS_IO ? code : v->worst ? v->worst : code;
+    }
+    pthread_mutex_unlock(&v->mutex);
+}
+
+static enum status open_shard(const struct verification *v, int number, struct shard *shard)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    const struct index_shard *expected = &v->index.shard[number];
+    snprintf(path, sizeof path, "%s/%s", v->directory, expected->name);
+    TRY(shard_open(shard, path));
+    if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
+        shard->hash != expected->hash || shard->codec != v->index.codec)
+        FAIL(STATUS_DATA, "%s: not the shard of this index: expected hash %016llx, found %016llx", path,
+             (unsigned long long)expected->hash, (unsigned long long)shard->hash);
+fail:
+    return status;
+}
+
+/* Decodes a block's samples and adds them to counts; image sizes must be what the index says. */
+static enum status count_block(const struct index *index, const struct shard *shard, uint32_t number,
+                               const struct block *block, struct block_reader *reader, int64_t *counts)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < block->count; i++) {
+        const struct block_sample *s = &block->samples[i];
+        struct view view;
+        if (block_window(block, i, (struct box){ 0, 0, s->width, s->height }, 1, reader, &view) != STATUS_OK)
+            FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, number, i, status_message());
+        if (index->width && (s->width != index->width || s->height != index->height))
+            FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d", shard->path,
+                 number, s->width, s->height, index->width, index->height);
+    }
+    for (int i = 0; i < block->count; i++)
+        counts[block->samples[i].label]++;
+fail:
+    return status;
+}
+
+static enum status verify_block(const struct verification *v, const struct shard *shard, uint32_t number,
+                                struct block_reader *reader, struct block *block, int64_t *counts)
+{
+    enum status status = STATUS_OK;
+    if (!v->deep)
+        return shard_check_block(shard, number, reader);
+    TRY(shard_read_block(shard, number, v->index.classes, reader, block));
+    TRY(count_block(&v->index, shard, number, block, reader, counts));
+fail:
+    return status;
+}
+
+static void count_progress(struct verification *v, const struct shard_entry *entry)
+{
+    pthread_mutex_lock(&v->mutex);
+    v->report->blocks++;
+    v->report->bytes += entry->bytes;
+    v->report->samples += entry->samples;
+    pack_progress_step(&v->progress, v->report->samples, v->report->bytes);
+    pthread_mutex_unlock(&v->mutex);
+}
+
+static void verify_shard(struct verification *v, int number, struct block_reader *reader, struct block *block,
+                         int64_t *counts)
+{
+    struct shard shard = { .fd = -1 };
+    if (open_shard(v, number, &shard) != STATUS_OK) {
+        tell(v, true);
+    } else {
+        for (uint32_t b = 0; b < shard.blocks; b++) {
+            if (verify_block(v, &shard, b, reader, block, counts) != STATUS_OK)
+                tell(v, false);
+            count_progress(v, &shard.table[b]);
+        }
+    }
+    shard_close(&shard);
+}
+
+static void *worker_main(void *context)
+{
+    struct verification *v = context;
+    struct block_reader reader = { 0 };
+    struct block block = { 0 };
+    int64_t *counts = calloc((size_t)v->index.classes, sizeof *counts);
+    for (bool more = true; more && counts;) {
+        pthread_mutex_lock(&v->mutex);
+        int number = v->next < v->index.shards ? v->next++ : -1;
+        pthread_mutex_unlock(&v->mutex);
+        more = number >= 0;
+        if (more)
+            verify_shard(v, number, &reader, &block, counts);
+    }
+    if (!counts) {
+        status_report(STATUS_NOMEM, __FILE__, __LINE__, "%s: out of memory", v->directory);
+        tell(v, false);
+    }
+    pthread_mutex_lock(&v->mutex);
+    for (int c = 0; counts && c < v->index.classes; c++)
+        v->counts[c] += counts[c];
+    pthread_mutex_unlock(&v->mutex);
+    free(counts);
+    block_reader_finish(&reader);
+    block_finish(&block);
+    return NULL;
+}
+
+static void run_workers(struct verification *v, int workers)
+{
+    pthread_t threads[MOST_WORKERS];
+    int started = 0, wanted = workers < v->index.shards ? workers : v->index.shards;
+    wanted = wanted < MOST_WORKERS ? wanted : MOST_WORKERS;
+    while (started < wanted - 1 && pthread_create(&threads[started], NULL, worker_main, v) == 0)
+        started++;
+    worker_main(v); /* the caller is one of them */
+    while (started > 0)
+        pthread_join(threads[--started], NULL);
+}
+
+static enum status judge(const struct verification *v)
+{
+    enum status status = STATUS_OK;
+    const struct verify_report *r = v->report;
+    if (v->failure.code != STATUS_OK)
+        return status_restore(&v->failure);
+    if (r->damaged_shards)
+        FAIL(v->worst, "%s: %d of %d shards are missing or damaged, and %lld of %lld blocks in the others", v->directory,
+             r->damaged_shards, r->shards, (long long)r->damaged, (long long)r->blocks);
+    if (r->damaged)
+        FAIL(v->worst, "%s: %lld of %lld blocks are damaged", v->directory, (long long)r->damaged, (long long)r->blocks);
+    for (int c = 0; v->deep && c < v->index.classes; c++)
+        if (v->counts[c] != v->index.counts[c])
+            FAIL(STATUS_DATA, "%s: class %d has %lld samples, but the index says %lld", v->directory, c,
+                 (long long)v->counts[c], (long long)v->index.counts[c]);
+fail:
+    return status;
+}
+
+enum status dataset_verify(const char *directory, bool deep, int workers, struct verify_report *report)
+{
+    enum status status = STATUS_OK;
+    struct verification v = { .directory = directory, .deep = deep, .report = report };
+    *report = (struct verify_report){ 0 };
+    pthread_mutex_init(&v.mutex, NULL);
+    TRY(index_read(&v.index, directory));
+    report->shards = v.index.shards;
+    v.counts = calloc((size_t)v.index.classes, sizeof *v.counts);
+    if (!v.counts)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    pack_progress_start(&v.progress, directory, v.index.samples);
+    run_workers(&v, workers);
+    report->seconds = pack_progress_end(&v.progress);
+    TRY(judge(&v));
+fail:
+    free(v.counts);
+    index_finish(&v.index);
+    pthread_mutex_destroy(&v.mutex);
+    return status;
+}

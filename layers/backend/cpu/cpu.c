@@ -1,0 +1,394 @@
+/* cpu.c - the CPU backend's device and its convolutions.
+ * A convolution is our own where one fits (Winograd's transform, or few_channels.h), with the epilogue as each tile is stored;
+ * else a oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed layout and
+ * unpacked once. In bf16 all are our own (bf16.h), or on a processor that multiplies none, for tests, those of rounded
+ * operands. Without oneDNN the plain convolutions serve. */
+#include "layers/backend/cpu/cpu.h"
+
+#include <stdlib.h>
+#include <string.h>
+#ifdef CSC_HAVE_BF16
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/log.h"
+#include "layers/backend/ref/ref.h"
+
+double *cpu_partials(struct device *device, int channels)
+{
+    struct cpu_device *cpu = (struct cpu_device *)device;
+    size_t count = (size_t)CPU_PARTIALS * channels * device->threads;
+    if (count > cpu->partials_count) {
+        free(cpu->partials);
+        cpu->partials = aligned_alloc(ARENA_ALIGN, (count * sizeof(double) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN);
+        if (!cpu->partials)
+            abort(); /* a few kilobytes, asked for while planning */
+        cpu->partials_count = count;
+    }
+    return cpu->partials;
+}
+
+#ifdef CSC_HAVE_ONEDNN
+#include "layers/backend/cpu/onednn.h"
+
+enum { KINDS = 3 }; /* enum dn_kind */
+
+struct cpu_conv {
+    struct conv base;
+    struct dn_conv *dn[KINDS];
+    const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
+    const struct own_kernels *own[KINDS];           /* the same */
+    bool lone;                                      /* one image and its weights as they are: no gradient */
+    const float *weights;                           /* those */
+    void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
+    bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
+};
+
+static const enum conv_use use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
+static const enum winograd_use winograd_use_of[KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT, WINOGRAD_GRADIENT };
+
+/* A single image is a power iteration's: its weights would be transformed for two uses only. Codes next to their
+ * threshold should not feel the transforms' rounding for little gain, gradients may. */
+bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_shape *s, enum winograd_use use)
+{
+    int least = use == WINOGRAD_GRADIENT ? 16 : 64;
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= least && s->d >= least &&
+           s->c % kernels->panel == 0 && s->d % kernels->panel == 0;
+}
+
+static size_t rounded(size_t bytes)
+{
+    return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+}
+
+static void conv_destroy(struct conv *conv)
+{
+    struct cpu_conv *c = (struct cpu_conv *)conv;
+    for (int kind = 0; c && kind < KINDS; kind++)
+        dn_conv_destroy(c->dn[kind]);
+    free(c);
+}
+
+/* Where the parts of a call's scratch begin: oneDNN's own first, then each as long as its bytes say. */
+struct parts {
+    size_t in, code;           /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
+    size_t result;             /* float, where it cannot go to its destination at once */
+    size_t sum, term, plain;   /* GRADIENT: packed sum and one term of it, the sum unpacked */
+    size_t weights;            /* while loading: rounded to bf16 */
+    size_t bytes;              /* of all */
+};
+
+static size_t take(struct parts *p, size_t bytes)
+{
+    size_t at = p->bytes;
+    p->bytes += rounded(bytes);
+    return at;
+}
+
+/* Scratch of what multiplies, ahead of ours. */
+static size_t library_bytes(const struct cpu_conv *c, enum dn_kind kind)
+{
+    const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
+    return c->lone ? kernels->lone->scratch_bytes(&c->base.shape) : dn_scratch_bytes(c->dn[kind]);
+}
+
+static struct parts parts_of(const struct cpu_conv *c, enum dn_kind kind)
+{
+    const struct conv_shape *s = &c->base.shape;
+    struct parts p = { .bytes = rounded(library_bytes(c, kind)) };
+    size_t images = conv_in_count(s) * sizeof(float), codes = conv_out_count(s) * sizeof(float);
+    p.in = take(&p, !c->emulated || kind == DN_ADJOINT ? 0 : images);
+    p.code = take(&p, !c->emulated || kind == DN_FORWARD ? 0 : codes);
+    if (kind == DN_GRADIENT) {
+        p.sum = take(&p, dn_packed_bytes(c->dn[kind]));
+        p.term = take(&p, dn_packed_bytes(c->dn[kind]));
+        p.plain = take(&p, conv_weight_count(s) * sizeof(float));
+    } else {
+        p.result = take(&p, kind == DN_FORWARD ? codes : images);
+        p.weights = rounded(library_bytes(c, kind));
+        size_t loading = p.weights + (c->emulated ? conv_weight_count(s) * sizeof(float) : 0);
+        p.bytes = p.bytes > loading ? p.bytes : loading;
+    }
+    return p;
+}
+
+static enum status conv_create(struct device *device, const struct conv_shape *shape, enum precision precision,
+                               unsigned uses, struct conv **conv)
+{
+    enum status status = STATUS_OK;
+    struct cpu_conv *c = NULL;
+    TRY(conv_shape_check(shape));
+    c = calloc(1, sizeof *c);
+    if (!c)
+        FAIL(STATUS_NOMEM, "out of memory for a convolution");
+    c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
+    const struct kernels *kernels = ((struct cpu_device *)device)->kernels;
+    const struct winograd_kernels *winograd = kernels->winograd;
+    const struct own_kernels *own = precision == PRECISION_BF16 ? kernels->bf16 : kernels->few;
+    c->emulated = precision == PRECISION_BF16 && !own;
+    c->lone = precision == PRECISION_FP32 && !(uses & CONV_GRADIENT) && kernels->lone->fits(shape);
+    for (int kind = 0; kind < KINDS; kind++) {
+        if (!(uses & use_of[kind]))
+            continue;
+        if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
+            c->winograd[kind] = winograd;
+        else if (own && !c->lone && own->fits(shape, use_of[kind]))
+            c->own[kind] = own;
+        else if (!c->lone)
+            TRY(dn_conv_create(&c->dn[kind], kind, shape));
+        size_t bytes = c->own[kind]        ? own->scratch_bytes(shape, use_of[kind], device->threads)
+                       : c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
+                                           : parts_of(c, kind).bytes;
+        c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
+    }
+    cpu_partials(device, shape->d);
+    *conv = &c->base;
+    c = NULL;
+fail:
+    conv_destroy((struct conv *)c);
+    return status;
+}
+
+static void conv_place(struct conv *conv, struct arena *arena)
+{
+    struct cpu_conv *c = (struct cpu_conv *)conv;
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++)
+        if (conv->uses & use_of[kind])
+            c->packed[kind] = arena_take(arena, c->own[kind] ? c->own[kind]->packed_bytes(&conv->shape, use_of[kind])
+                                                : c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
+                                                                    : dn_packed_bytes(c->dn[kind]));
+}
+
+static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
+{
+    enum status status = STATUS_OK;
+    struct cpu_conv *c = (struct cpu_conv *)conv;
+    const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
+    c->weights = weights;
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++) {
+        if (!(conv->uses & use_of[kind]))
+            continue;
+        if (c->own[kind]) {
+            c->own[kind]->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
+            continue;
+        }
+        if (c->winograd[kind]) {
+            c->winograd[kind]->pack(&conv->shape, winograd_use_of[kind], weights, c->packed[kind], scratch);
+            continue;
+        }
+        const float *from = weights;
+        if (c->emulated) {
+            float *rounded_weights = (float *)((char *)scratch + parts_of(c, kind).weights);
+            kernels->round(weights, rounded_weights, conv_weight_count(&conv->shape));
+            from = rounded_weights;
+        }
+        TRY(dn_pack(c->dn[kind], from, c->packed[kind], scratch));
+    }
+fail:
+    return status;
+}
+
+static bool plain(const struct epilogue *e)
+{
+    return e->kind == EPILOGUE_LINEAR && e->alpha == 1 && !e->add;
+}
+
+/* The operand as oneDNN reads it: itself, or widened into scratch. */
+static const void *operand(const struct cpu_conv *c, const void *data, size_t count, char *scratch, size_t at)
+{
+    if (!c->emulated)
+        return data;
+    ((struct cpu_device *)c->base.device)->kernels->widen(data, (float *)(scratch + at), count);
+    return scratch + at;
+}
+
+static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, void *out, const struct epilogue *e,
+                       char *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
+    size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
+    bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
+    if (c->own[kind]) {
+        c->own[kind]->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads, scratch);
+        return STATUS_OK;
+    }
+    if (c->winograd[kind]) {
+        c->winograd[kind]->run(&c->base.shape, winograd_use_of[kind], in, c->packed[kind], out, e,
+                               c->base.device->threads, scratch);
+        return STATUS_OK;
+    }
+    struct parts p = parts_of(c, kind);
+    float *result = floats && e->add != out && e->mask != out ? out : (float *)(scratch + p.result);
+    in = operand(c, in, forward ? images : codes, scratch, forward ? p.in : p.code);
+    if (c->lone)
+        (forward ? kernels->lone->forward : kernels->lone->adjoint)(&c->base.shape, c->weights, in, result, scratch);
+    else
+        TRY(dn_run(c->dn[kind], in, c->packed[kind], result, scratch));
+    if (!floats || !plain(e))
+        kernels->epilogue[c->base.precision](e, result, out, forward ? codes : images);
+fail:
+    return status;
+}
+
+static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    return run((struct cpu_conv *)conv, DN_FORWARD, in, out, e, scratch);
+}
+
+static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    return run((struct cpu_conv *)conv, DN_ADJOINT, in, out, e, scratch);
+}
+
+static enum status run_term(struct cpu_conv *c, const struct gradient_term *term, const struct parts *p, void *packed,
+                            char *scratch)
+{
+    const void *x = operand(c, term->x, conv_in_count(&c->base.shape), scratch, p->in);
+    const void *d = operand(c, term->d, conv_out_count(&c->base.shape), scratch, p->code);
+    return dn_run_gradient(c->dn[DN_GRADIENT], x, d, packed, scratch);
+}
+
+static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
+                                 void *scratch)
+{
+    enum status status = STATUS_OK;
+    struct cpu_conv *c = (struct cpu_conv *)conv;
+    struct dn_conv *dn = c->dn[DN_GRADIENT];
+    const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
+    if (c->own[DN_GRADIENT]) {
+        c->own[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+        return STATUS_OK;
+    }
+    if (c->winograd[DN_GRADIENT]) {
+        c->winograd[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+        return STATUS_OK;
+    }
+    struct parts p = parts_of(c, DN_GRADIENT);
+    float *sum = (float *)((char *)scratch + p.sum), *term = (float *)((char *)scratch + p.term);
+    float *unpacked = (float *)((char *)scratch + p.plain);
+    while (count > 0 && terms->alpha == 0) { /* the first term's factor is the unit below */
+        terms++;
+        count--;
+    }
+    if (count == 0)
+        return STATUS_OK;
+    TRY(run_term(c, &terms[0], &p, sum, scratch));
+    for (int t = 1; t < count; t++) {
+        TRY(run_term(c, &terms[t], &p, term, scratch));
+        kernels->add_scaled(sum, terms[t].alpha / terms[0].alpha, term, dn_packed_bytes(dn) / sizeof(float));
+    }
+    TRY(dn_unpack(dn, sum, unpacked, scratch));
+    kernels->add_scaled(dw, terms[0].alpha, unpacked, conv_weight_count(&conv->shape));
+fail:
+    return status;
+}
+#endif
+
+static void close_device(struct device *device)
+{
+    struct cpu_device *cpu = (struct cpu_device *)device;
+    free(cpu->partials);
+    free(cpu);
+}
+
+#ifdef CSC_HAVE_BF16
+static bool multiplies_bf16(void)
+{
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
+}
+
+/* Linux lends a process AMX's registers when it asks (linux, Documentation/arch/x86/xstate.rst). */
+static bool multiplies_tiles(void)
+{
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & 1u << 22) && (d & 1u << 24) &&
+           syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+#endif
+
+int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
+{
+    int count = 0;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512dq")) {
+#ifdef CSC_HAVE_BF16
+        if (multiplies_bf16() && multiplies_tiles())
+            sets[count++] = &kernels_amx;
+        if (multiplies_bf16())
+            sets[count++] = &kernels_bf16;
+#endif
+        sets[count++] = &kernels_v4;
+    }
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        sets[count++] = &kernels_v3;
+#endif
+    sets[count++] = &kernels_base;
+    return count;
+}
+
+enum status cpu_open_with(struct device **device, enum precision precision, int threads,
+                          const struct kernels *kernels)
+{
+    enum status status = STATUS_OK;
+    struct cpu_device *cpu = calloc(1, sizeof *cpu);
+    if (!cpu)
+        FAIL(STATUS_NOMEM, "out of memory");
+#ifdef _OPENMP
+    if (threads > omp_get_thread_limit()) { /* oneDNN would wait for the others for ever */
+        log_warn("OMP_THREAD_LIMIT allows %d of %d threads", omp_get_thread_limit(), threads);
+        threads = omp_get_thread_limit();
+    }
+    omp_set_dynamic(0);
+    omp_set_num_threads(threads);
+#else
+    threads = 1;
+#endif
+    cpu->kernels = kernels;
+    cpu->table = ref_backend;
+    cpu->table.name = "cpu";
+    cpu->table.close = close_device;
+    cpu->kernels->fill_table(&cpu->table, precision);
+#ifdef CSC_HAVE_ONEDNN
+    cpu->table.conv_create = conv_create;
+    cpu->table.conv_destroy = conv_destroy;
+    cpu->table.conv_place = conv_place;
+    cpu->table.conv_load = conv_load;
+    cpu->table.conv_forward = conv_forward;
+    cpu->table.conv_adjoint = conv_adjoint;
+    cpu->table.conv_gradient = conv_gradient;
+#else
+    log_warn("built without oneDNN: convolutions are the plain reference ones, and very slow");
+#endif
+    cpu->base = (struct device){ .ops = &cpu->table, .precision = precision, .threads = threads };
+#ifdef CSC_HAVE_ONEDNN
+    dn_version(cpu->base.library);
+#endif
+    *device = &cpu->base;
+fail:
+    return status;
+}
+
+enum status cpu_open(struct device **device, enum precision precision, int threads)
+{
+    enum status status = STATUS_OK;
+    const struct kernels *sets[CPU_KERNEL_SETS];
+    cpu_kernel_sets(sets);
+    if (precision == PRECISION_TF32)
+        FAIL(STATUS_USAGE, "device.precision: tf32 exists on cuda only; use fp32");
+    if (precision == PRECISION_BF16 && !sets[0]->bf16)
+        FAIL(STATUS_USAGE, "device.precision: this processor, or the compiler of this program, has no bf16 instructions "
+                           "(avx512_bf16 or amx_bf16); use fp32");
+    TRY(cpu_open_with(device, precision, threads, sets[0]));
+fail:
+    return status;
+}

@@ -1,0 +1,204 @@
+/* bf16_one_image.c - convolutions of bf16 images of at least about 16 columns, one image at a time: 16 outputs of a row, or of one
+ * phase of it where a stride spreads them, read by each tap 16 pixels a constant step apart, which load as a tile from a row
+ * of the image between zeros. So rows are read and written in order, and what they share stays in the nearest cache:
+ *   M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32 channels, 32)
+ * A value that is not finite may reach a neighbouring pixel where channels are no multiple of 32. Weights are packed as bf16.c's.
+ * Compiled as bf16.c is; WIDE_BF16 names the table. */
+#include "layers/backend/cpu/isa/bf16_tiles.h"
+
+enum { FETCHED = 4 }; /* cache lines at each tap */
+
+/* A convolution as it is run: c channels of `in` to d of `out`. */
+struct wide {
+    int h, w, c, oh, ow, d;
+    int k, stride, pad;
+    bool adjoint;
+    int phases, step;  /* columns of the output that read different taps, and of the input from one output to the next */
+    int groups;        /* of 16 outputs of a phase of a row */
+    int rows;          /* of the output at a time: two of each phase go together where a row is one group */
+    int steps, panels; /* of 32 channels in, of 32 out */
+    int lead;          /* zero columns before a row */
+    size_t row;        /* values of a row between zeros, as far as the last tile reads */
+    int ring;          /* rows of the input that `rows` read: row y at y % ring; a row of zeros follows */
+};
+
+static struct wide wide_of(const struct conv_shape *s, enum conv_use use)
+{
+    struct wide v = { .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
+                      .k = s->k, .stride = s->stride, .pad = s->pad, .adjoint = use == CONV_ADJOINT, .phases = 1, .step = s->stride };
+    if (v.adjoint) {
+        v.h = conv_out_h(s), v.w = conv_out_w(s), v.c = s->d;
+        v.oh = s->h, v.ow = s->w, v.d = s->c;
+        v.phases = s->stride, v.step = 1;
+    }
+    v.groups = up(up(v.ow, v.phases), EDGE);
+    v.rows = v.groups == 1 ? 2 * v.phases : v.phases;
+    v.steps = up(v.c, DEPTH);
+    v.panels = up(v.d, 2 * EDGE);
+    v.lead = v.adjoint ? up(v.k - 1, v.stride) : v.pad;
+    int last = (v.groups * EDGE - 1) * v.step + (v.adjoint ? (v.phases - 1 + v.pad) / v.stride : v.k - 1 - v.pad);
+    int columns = v.lead + (last + 1 > v.w ? last + 1 : v.w);
+    v.row = (size_t)up(columns * v.c, DEPTH) * DEPTH + DEPTH;
+    v.ring = v.adjoint ? (v.rows + v.k - 2) / v.stride + 2 : (v.rows - 1) * v.stride + v.k;
+    return v;
+}
+
+/* Rows of less than 16 outputs leave room in a tile that other images would fill. A tile of images is a little slower. */
+static bool fits(const struct conv_shape *s, enum conv_use use)
+{
+    if (use == CONV_GRADIENT || s->c < DEPTH / 2 || s->d < DEPTH / 2)
+        return false;
+    struct wide v = wide_of(s, use);
+    return 8.0 * up(v.ow, v.phases) / (v.groups * EDGE) > 7.0 * s->n / (up(s->n, EDGE) * EDGE);
+}
+
+static size_t thread_bytes(const struct conv_shape *s, enum conv_use use)
+{
+    struct wide v = wide_of(s, use);
+    size_t bytes = (v.ring + 1) * v.row * sizeof(bf16) + (size_t)v.k * v.k * sizeof(struct operands);
+    return (bytes + 4095) / 4096 * 4096 + ARENA_ALIGN;
+}
+
+static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
+{
+    return threads * thread_bytes(s, use);
+}
+
+/* What one thread works with. */
+struct part {
+    const struct epilogue *epilogue;
+    const bf16 *weights;
+    bf16 *ring, *zeros; /* rows */
+    struct operands *list;
+    size_t image; /* the output's, in values */
+    bf16 *out;
+    const bf16 *next; /* rows of the input to come, fetched meanwhile */
+    struct pending pending;
+    float (*sums)[4 * RESULT]; /* of what is pending, and of what is summed meanwhile */
+};
+
+/* The row of the input that output row i reads by tap a: zeros outside; NULL: the tap is not of this row's phase. */
+static const bf16 *row_at(const struct wide *v, const struct part *p, int i, int a)
+{
+    int y = v->adjoint ? i + v->pad - a : i * v->stride - v->pad + a;
+    if (v->adjoint && (y + v->k * v->stride) % v->stride != 0)
+        return NULL;
+    y = v->adjoint && y >= 0 ? y / v->stride : y;
+    return i >= v->oh || y < 0 || y >= v->h ? p->zeros : p->ring + y % v->ring * v->row;
+}
+
+/* The first column that output `phase` reads by tap b, behind the zeros before a row; -1: another phase reads it. */
+static int column_at(const struct wide *v, int phase, int b)
+{
+    if (!v->adjoint)
+        return v->lead - v->pad + b;
+    int at = phase + v->pad - b + v->lead * v->stride;
+    return at % v->stride == 0 ? at / v->stride : -1;
+}
+
+/* 16 outputs each of group `first` in row i and of `other` in row below, all panels; two: the second ones are wanted. */
+static void run_pair(const struct wide *v, struct part *p, int phase, int i, int first, int below, int other, bool two)
+{
+    int count = 0, all = up(v->ow - phase, v->phases);
+    for (int a = 0; a < v->k; a++) {
+        const bf16 *row = row_at(v, p, i, a), *second = row_at(v, p, below, a);
+        if (!row || (row == p->zeros && second == p->zeros))
+            continue;
+        for (int b = 0; b < v->k; b++) {
+            int column = column_at(v, phase, b);
+            const bf16 *w = p->weights + (size_t)(a * v->k + b) * v->steps * 2 * TILE;
+            if (column >= 0)
+                p->list[count++] = (struct operands){ { row + ((size_t)first * EDGE * v->step + column) * v->c,
+                                                        second + ((size_t)other * EDGE * v->step + column) * v->c },
+                                                      { w, w + TILE } };
+        }
+    }
+    size_t panel_values = (size_t)v->k * v->k * v->steps * 2 * TILE;
+    size_t apart = (size_t)v->phases * v->d;
+    struct pending next = { .epilogue = p->epilogue, .out = p->out, .apart = apart };
+    next.count[0] = least(all - first * EDGE, EDGE);
+    next.count[1] = two ? least(all - other * EDGE, EDGE) : 0;
+    next.at[0] = p->image + ((size_t)i * v->ow + phase) * v->d + first * EDGE * apart;
+    next.at[1] = p->image + ((size_t)below * v->ow + phase) * v->d + other * EDGE * apart;
+    int stored = count > 0 ? up(2 * EDGE, count * v->steps) : 0;
+    for (int panel = 0; panel < v->panels; panel++) {
+        int channels = v->d - panel * 2 * EDGE;
+        bool two_right = channels > EDGE;
+        float *sums = p->sums[p->pending.sums == p->sums[0]];
+        if (!two_right || count == 0)
+            memset(sums, 0, 4 * RESULT * sizeof *sums);
+        for (int from = 0; from < count; from += LIST)
+            sum_meanwhile(p->list + from, least(count - from, LIST), v->steps, DEPTH, (size_t)v->step * v->c, 2 * TILE, two,
+                          two_right, from > 0, sums, p->next, FETCHED, &p->pending, stored);
+        p->next += count * FETCHED * DEPTH;
+        store_rest(&p->pending);
+        next.sums = sums;
+        next.mask = first_of_32(channels);
+        p->pending = next;
+        next.at[0] += 2 * EDGE;
+        next.at[1] += 2 * EDGE;
+        for (int t = 0; t < count; t++) {
+            p->list[t].b[0] += panel_values;
+            p->list[t].b[1] += panel_values;
+        }
+    }
+}
+
+/* Rows [from, to) of an image of which `in` is the input. */
+static void run_rows(const struct wide *v, struct part *p, const bf16 *in, int from, int to)
+{
+    size_t row = (size_t)v->w * v->c;
+    int loaded = 0; /* up to here */
+    for (int i = from; i < to; i += v->rows) {
+        int top = v->adjoint ? i + v->pad - v->k + 1 : i * v->stride - v->pad;
+        int end = v->adjoint ? (i + v->rows - 1 + v->pad) / v->stride + 1 : (i + v->rows - 1) * v->stride - v->pad + v->k;
+        top = top < 0 ? 0 : v->adjoint ? up(top, v->stride) : top;
+        loaded = loaded < top ? top : loaded;
+        for (; loaded < least(end, v->h); loaded++)
+            memcpy(p->ring + loaded % v->ring * v->row + (size_t)v->lead * v->c, in + loaded * row, row * sizeof *in);
+        p->next = in + loaded * row;
+        for (int phase_row = 0; phase_row < v->phases && i + phase_row < to; phase_row++)
+            for (int phase = 0; phase < least(v->phases, v->ow); phase++)
+                for (int g = 0; g < v->groups; g += 2) {
+                    int first = i + phase_row, below = v->groups == 1 ? first + v->phases : first;
+                    bool two = v->groups == 1 ? below < to : g + 1 < v->groups;
+                    run_pair(v, p, phase, first, g, two ? below : first, v->groups > 1 && two ? g + 1 : g, two);
+                }
+    }
+}
+
+static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
+                const struct epilogue *epilogue, int threads, void *scratch)
+{
+    struct wide v = wide_of(s, use);
+    struct epilogue e = *epilogue;
+    int blocks = up(v.oh, v.rows), spans = s->n % threads == 0 ? 1 : least(threads, blocks);
+    if (e.kind != EPILOGUE_LINEAR) {
+        e.alpha *= e.nu;
+        e.beta *= e.nu;
+    }
+#pragma omp parallel
+    {
+        bf16 *ring = (bf16 *)((char *)scratch + thread_number() * thread_bytes(s, use));
+        float sums[2][4 * RESULT] __attribute__((aligned(64)));
+        struct part p = { .epilogue = &e, .weights = packed, .ring = ring, .zeros = ring + v.ring * v.row, .out = out,
+                          .pending = { .next = 2 * EDGE }, .sums = sums };
+        p.list = (struct operands *)(p.zeros + v.row);
+        memset(ring, 0, (v.ring + 1) * v.row * sizeof *ring);
+        begin_tiles();
+#pragma omp for schedule(static)
+        for (int unit = 0; unit < s->n * spans; unit++) {
+            int n = unit / spans, span = unit % spans, from = blocks * span / spans * v.rows, to = blocks * (span + 1) / spans * v.rows;
+            p.image = (size_t)n * v.oh * v.ow * v.d;
+            run_rows(&v, &p, (const bf16 *)in + (size_t)n * v.h * v.w * v.c, from, least(to, v.oh));
+        }
+        store_rest(&p.pending);
+        end_tiles();
+    }
+}
+
+const struct own_kernels WIDE_BF16 = {
+    .fits = fits,
+    .scratch_bytes = scratch_bytes,
+    .run = run,
+};

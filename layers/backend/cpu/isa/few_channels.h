@@ -1,0 +1,13 @@
+/* few_channels.h - the adjoint of fp32 convolutions whose images have few channels, as a stem's have. */
+#ifndef CSC_LAYERS_BACKEND_CPU_ISA_FEW_CHANNELS_H
+#define CSC_LAYERS_BACKEND_CPU_ISA_FEW_CHANNELS_H
+
+#include "layers/backend/cpu/isa/direct.h"
+
+/* Only CONV_ADJOINT. The same bits for any number of threads. */
+extern const struct own_kernels few_base;
+#if defined(__x86_64__)
+extern const struct own_kernels few_v3, few_v4, few_bf16, few_amx;
+#endif
+
+#endif

@@ -1,0 +1,27 @@
+/* threads.h - which of OpenMP's threads this is, and of how many; one without OpenMP. */
+#ifndef CSC_LAYERS_BACKEND_CPU_THREADS_H
+#define CSC_LAYERS_BACKEND_CPU_THREADS_H
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+static inline int thread_number(void)
+{
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+
+static inline int thread_count(void)
+{
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
+#endif

@@ -1,0 +1,356 @@
+/* gpu.c - the CUDA device: memory and copies. One stream (several in streams.c), and one for batches that come ahead; the host
+ * waits for copies back only, and for a batch's arrival before its memory is somebody else's. While the stream is
+ * recorded (graph.c) there are neither. */
+#include "layers/backend/cuda/gpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "layers/backend/cuda/cuda.h"
+
+enum { LEAST_CAPABILITY = 8 };
+
+static struct gpu *of(struct device *device)
+{
+    return (struct gpu *)device;
+}
+
+void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line)
+{
+    if (error == cudaSuccess || gpu->failure.code != STATUS_OK)
+        return;
+    if (gpu->recording) { /* what cannot be recorded can still be done */
+        gpu_cannot_record(gpu, cudaGetErrorString(error));
+        return;
+    }
+    status_report(STATUS_LOST, file, line, "the GPU failed: %s", cudaGetErrorString(error));
+    status_save(&gpu->failure);
+}
+
+/* ---- memory ---- */
+
+static enum status arena_on_gpu(struct device *device, struct arena *arena)
+{
+    enum status status = STATUS_OK;
+    size_t there = 0, all = 0;
+    cudaError_t error = cudaMalloc((void **)&arena->memory, arena->used ? arena->used : 1);
+    if (error == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        cudaMemGetInfo(&there, &all);
+        FAIL(STATUS_NOMEM, "the GPU has %.1f of %.1f GB free, but %.1f are needed: "
+             "lower train.micro_batch (csc-eval: --batch)", 1e-9 * there, 1e-9 * all, 1e-9 * arena->used);
+    }
+    if (error == cudaSuccess)
+        error = cudaMemsetAsync(arena->memory, 0, arena->used, of(device)->stream);
+    if (error != cudaSuccess)
+        FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(error));
+    arena->size = arena->used;
+    arena->used = 0;
+    return STATUS_OK;
+fail:
+    arena->memory = NULL;
+    return status;
+}
+
+static void arena_off_gpu(struct device *device, struct arena *arena)
+{
+    if (arena->memory)
+        GPU_CHECK(of(device), cudaFree(arena->memory));
+    *arena = (struct arena){ 0 };
+}
+
+static void copy_in(struct device *device, void *to, const void *from, size_t bytes)
+{
+    cuda_queue(device);
+    if (of(device)->recording) { /* the host's memory may be something else by then */
+        gpu_cannot_record(of(device), "a copy from the host");
+        return;
+    }
+    GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, of(device)->stream));
+}
+
+static void copy_out(struct device *device, void *to, const void *from, size_t bytes)
+{
+    if (of(device)->recording) {
+        gpu_cannot_record(of(device), "a copy to the host");
+        memset(to, 0xff, bytes);
+        return;
+    }
+    GPU_CHECK(of(device), cudaGetLastError()); /* of launches */
+    GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(device)->stream));
+    GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
+    if (of(device)->failure.code != STATUS_OK)
+        memset(to, 0xff, bytes); /* NaN: nobody mistakes it for a result */
+}
+
+static void zero(struct device *device, void *data, size_t bytes)
+{
+    cuda_queue(device);
+    GPU_CHECK(of(device), cudaMemsetAsync(data, 0, bytes, of(device)->stream));
+}
+
+void *cuda_staging(struct cuda_device *device, size_t bytes)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    if (bytes <= device->staging_bytes)
+        return device->staging;
+    GPU_CHECK(gpu, cudaFree(device->staging)); /* waits for its users */
+    device->staging = NULL;
+    device->staging_bytes = 0;
+    cudaError_t error = cudaMalloc(&device->staging, bytes);
+    GPU_CHECK(gpu, error);
+    device->staging_bytes = error == cudaSuccess ? bytes : 0;
+    return device->staging;
+}
+
+static enum status pin(struct device *device, void *memory, size_t bytes)
+{
+    enum status status = STATUS_OK;
+    cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterDefault);
+    (void)device;
+    if (error != cudaSuccess) {
+        cudaGetLastError();
+        FAIL(STATUS_NOMEM, "%.1f MB of memory cannot be locked for the GPU: %s", 1e-6 * bytes, cudaGetErrorString(error));
+    }
+fail:
+    return status;
+}
+
+static void unpin(struct device *device, void *memory)
+{
+    struct gpu *gpu = of(device);
+    GPU_CHECK(gpu, cudaStreamSynchronize(gpu->copies));
+    if (cudaHostUnregister(memory) != cudaSuccess) /* it was not pinned */
+        cudaGetLastError();
+}
+
+static void stage(struct device *device, const void *from, size_t bytes)
+{
+    struct gpu *gpu = of(device);
+    struct ahead *ahead = &gpu->ahead;
+    ahead->from = NULL;
+    if (bytes > ahead->room) {
+        GPU_CHECK(gpu, cudaFree(ahead->memory)); /* waits for its users */
+        ahead->memory = NULL;
+        ahead->room = 0;
+        cudaError_t error = cudaMalloc(&ahead->memory, bytes);
+        GPU_CHECK(gpu, error);
+        if (error != cudaSuccess)
+            return;
+        ahead->room = bytes;
+        GPU_CHECK(gpu, cudaEventRecord(ahead->used, gpu->stream));
+    }
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copies, ahead->used, 0));
+    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, bytes, cudaMemcpyHostToDevice, gpu->copies));
+    GPU_CHECK(gpu, cudaEventRecord(ahead->there, gpu->copies));
+    ahead->from = from;
+    ahead->bytes = bytes;
+}
+
+const void *cuda_staged(struct cuda_device *device, const void *from, size_t bytes)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    struct ahead *ahead = &gpu->ahead;
+    if (ahead->from != from || ahead->bytes != bytes)
+        return NULL;
+    ahead->from = NULL;
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, ahead->there, 0));
+    GPU_CHECK(gpu, cudaEventSynchronize(ahead->there));
+    return ahead->memory;
+}
+
+void cuda_staged_done(struct cuda_device *device)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    GPU_CHECK(gpu, cudaEventRecord(gpu->ahead.used, gpu->stream));
+}
+
+/* ---- device ---- */
+
+static void *stream(struct device *device)
+{
+    return of(device)->stream;
+}
+
+static void wait(struct device *device)
+{
+    GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
+}
+
+static void close_device(struct device *device)
+{
+    struct gpu *gpu = of(device);
+    gpu_finish_plans(gpu);
+    gpu_finish_lanes(gpu);
+    for (int i = 0; i < GPU_BUILDERS; i++)
+        if (gpu->builders[i])
+            cudnnDestroy(gpu->builders[i]);
+    for (int i = 0; i < GPU_LINEARS; i++)
+        gpu_forget_linear(&gpu->linear[i]);
+    if (gpu->gemm)
+        cublasLtDestroy(gpu->gemm);
+    cudaFree(gpu->base.result);
+    cudaFree(gpu->base.staging);
+    cudaFree(gpu->ahead.memory);
+    if (gpu->ahead.there)
+        cudaEventDestroy(gpu->ahead.there);
+    if (gpu->ahead.used)
+        cudaEventDestroy(gpu->ahead.used);
+    if (gpu->copies)
+        cudaStreamDestroy(gpu->copies);
+    free(gpu);
+}
+
+/* "13.0" of 13000 */
+static void version_text(int version, char text[16])
+{
+    snprintf(text, 16, "%d.%d", version / 1000, version % 1000 / 10);
+}
+
+/* A build has code for some architectures only; what it lacks would else show at the first launch. A GPU that cannot be
+ * used at all is left to start, which says so. */
+static enum status check_code(int index, int architecture)
+{
+    enum status status = STATUS_OK;
+    struct cudaDeviceProp properties = { .name = "" };
+    if (cudaSetDevice(index) != cudaSuccess || cudaFree(NULL) != cudaSuccess) {
+        cudaGetLastError();
+        return STATUS_OK;
+    }
+    cudaError_t error = (cudaError_t)kernels_look_up();
+    if (error == cudaSuccess)
+        return STATUS_OK;
+    cudaGetLastError();
+    cudaGetDeviceProperties(&properties, index);
+    FAIL(STATUS_USAGE, "this build has no code for GPU %d, %s (%s): build it with -Dgpu_architectures=%d", index,
+         properties.name, cudaGetErrorString(error), architecture);
+fail:
+    return status;
+}
+
+/* *index: which of the GPUs that this process sees is the rank's. */
+static enum status find(int rank, int *index)
+{
+    enum status status = STATUS_OK;
+    int count = 0, major = 0, minor = 0, driver = 0, runtime = 0;
+    char has[16], needs[16];
+    cudaError_t error = cudaGetDeviceCount(&count);
+    if (error == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0 &&
+        cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
+        version_text(driver, has);
+        version_text(runtime, needs);
+        FAIL(STATUS_USAGE, "the driver knows CUDA %s, this build needs %s: update it", has, needs);
+    }
+    if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice || count == 0)
+        FAIL(STATUS_USAGE, "this machine has no GPU with a driver for CUDA");
+    if (error != cudaSuccess)
+        FAIL(STATUS_USAGE, "the GPU cannot be used: %s", cudaGetErrorString(error));
+    *index = rank % count;
+    if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, *index) != cudaSuccess ||
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess || major < LEAST_CAPABILITY)
+        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index,
+             major, minor, LEAST_CAPABILITY);
+    TRY(check_code(*index, 10 * major + minor));
+fail:
+    return status;
+}
+
+enum status cuda_check(int rank)
+{
+    int index;
+    return find(rank, &index);
+}
+
+static size_t memory_free(struct device *device)
+{
+    size_t there = 0, all = 0;
+    (void)device;
+    return cudaMemGetInfo(&there, &all) == cudaSuccess ? there : 0;
+}
+
+static int multiprocessors(int index)
+{
+    int count = 0;
+    return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index) == cudaSuccess && count > 0 ? count : 1;
+}
+
+static void check_nvrtc(struct gpu *gpu)
+{
+    char name[32];
+    gpu->said_unfused = !dnn_finds_nvrtc(name);
+    if (gpu->said_unfused)
+        log_warn_all("cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
+                     "add its folder to LD_LIBRARY_PATH", name);
+}
+
+static enum status start(struct gpu *gpu, int index)
+{
+    enum status status = STATUS_OK;
+    cudaError_t error = cudaSetDevice(index);
+    gpu->index = index;
+    if (error == cudaSuccess)
+        error = gpu_allocate_lanes(gpu);
+    if (error == cudaSuccess)
+        error = cudaStreamCreateWithFlags(&gpu->copies, cudaStreamNonBlocking);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&gpu->ahead.there, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaEventCreateWithFlags(&gpu->ahead.used, cudaEventDisableTiming);
+    if (error == cudaSuccess)
+        error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULTS * sizeof *gpu->base.result);
+    if (error != cudaSuccess)
+        FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE,
+             "GPU %d cannot be used: %s", index, cudaGetErrorString(error));
+    cudnnStatus_t dnn = CUDNN_STATUS_SUCCESS;
+    for (int i = 0; i < DEVICE_LANES && dnn == CUDNN_STATUS_SUCCESS; i++) {
+        dnn = cudnnCreate(&gpu->lanes[i].dnn);
+        if (dnn == CUDNN_STATUS_SUCCESS)
+            dnn = cudnnSetStream(gpu->lanes[i].dnn, gpu->lanes[i].stream);
+    }
+    if (dnn != CUDNN_STATUS_SUCCESS)
+        FAIL(STATUS_USAGE, "cuDNN cannot be used: %s", cudnnGetErrorString(dnn));
+    cublasStatus_t gemm = cublasLtCreate(&gpu->gemm);
+    if (gemm != CUBLAS_STATUS_SUCCESS)
+        FAIL(STATUS_USAGE, "cuBLASLt cannot be used: %s", cublasLtGetStatusString(gemm));
+    gpu_use_lane(gpu, 0);
+    check_nvrtc(gpu);
+fail:
+    return status;
+}
+
+enum status cuda_open(struct device **device, int rank, enum precision precision, int threads)
+{
+    enum status status = STATUS_OK;
+    struct gpu *gpu = NULL;
+    int index;
+    TRY(find(rank, &index));
+    gpu = calloc(1, sizeof *gpu);
+    if (!gpu)
+        FAIL(STATUS_NOMEM, "out of memory");
+    TRY(start(gpu, index));
+    struct backend *table = &gpu->base.table;
+    *table = (struct backend){ .name = "cuda", .arena_allocate = arena_on_gpu, .arena_finish = arena_off_gpu,
+                               .memory_free = memory_free,
+                               .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .close = close_device,
+                               .stream = stream, .wait = wait, .pin = pin, .unpin = unpin, .stage = stage };
+    cuda_fill_table(table);
+    gpu_fill_conv(table);
+    gpu_fill_linear(table);
+    gpu_fill_graph(table);
+    gpu_fill_profile(table);
+    gpu_fill_lanes(table);
+    gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
+    TRY(gpu_init_plans(gpu, index));
+    snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());
+    gpu->base.queue.type = precision == PRECISION_BF16 ? BF16 : F32;
+    gpu->base.queue.multiprocessors = multiprocessors(index);
+    *device = &gpu->base.base;
+    gpu = NULL;
+fail:
+    if (gpu)
+        close_device(&gpu->base.base);
+    return status;
+}
+

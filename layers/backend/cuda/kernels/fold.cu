@@ -1,0 +1,195 @@
+/* fold.cu - strided convolutions as ones of stride 1 over lines of pixels, see kernels.h.
+ * Folded pixel (I, J) is s lines of `span` pixels of the padded image, which begin at its pixel (I s, J s): channel
+ * (u span + v) C + c is channel c of pixel v of line u. With rows the lines of neighbours overlap, but not in memory: cuDNN 9.19 plans
+ * nothing whose strides do. */
+#include "layers/backend/cuda/kernels/kernel.h"
+
+/* Channels up to which a line is as long as the kernel: on an H100 cuDNN took 2.3 to 3.1 times as long with 16 channels as with 64. */
+enum { ROWS_MOST = 128 };
+
+static int ceil_div(int a, int b)
+{
+    return (a + b - 1) / b;
+}
+
+struct fold kernel_fold_shape(const struct conv_shape *s)
+{
+    struct fold fold;
+    int k = ceil_div(s->k, s->stride), channels = s->stride * s->stride * s->c;
+    fold.rows = k > 1 && ceil_div(k * channels, WIDE) * WIDE <= ROWS_MOST;
+    fold.span = s->stride * (fold.rows ? k : 1);
+    fold.shape = fold.folded = *s;
+    fold.folded.k = k;
+    fold.folded.h = conv_out_h(s) - 1 + k;
+    fold.folded.w = conv_out_w(s) + (fold.rows ? 0 : k - 1);
+    fold.folded.c = ceil_div(fold.rows ? k * channels : channels, WIDE) * WIDE;
+    fold.folded.stride = 1;
+    fold.folded.pad = 0;
+    return fold;
+}
+
+size_t kernel_fold_weight_count(const struct fold *fold)
+{
+    return conv_weight_count(&fold->folded) / (fold->rows ? fold->folded.k : 1);
+}
+
+/* A thread takes the same place in several images, whose indices it computes once. */
+static int image_groups(int n)
+{
+    return image_blocks(ceil_div(n, 8));
+}
+
+/* A thread's 8 channels of a folded pixel: bf16: 2 bytes written an element, those of the image read once (what pixels share comes
+ * from the cache), no flops; 75% of the bandwidth, since elements of the image are read one by one. */
+struct folding {
+    struct fold f;
+    const void *from;
+    void *to;
+};
+
+DEVICE void fold_image(const struct folding *a, enum element type, int width)
+{
+    const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
+    unsigned groups = b->c / WIDE, t = blockIdx.x * THREADS + threadIdx.x;
+    unsigned g = t % groups * WIDE, J = t / groups % b->w, I = t / groups / b->w;
+    int line = a->f.span * s->c, row = s->w * s->c, u = (int)g / line, v = (int)g % line, from[WIDE];
+    (void)width;
+    if (I >= (unsigned)b->h)
+        return;
+    for (int e = 0; e < WIDE; e++) { /* where in an image; -1: outside */
+        int y = (int)I * s->stride + u - s->pad, x = ((int)J * s->stride - s->pad) * s->c + v;
+        from[e] = u < s->stride && y >= 0 && y < s->h && x >= 0 && x < row ? y * row + x : -1;
+        if (++v == line)
+            u++, v = 0;
+    }
+    size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = ((size_t)I * b->w + J) * b->c + g;
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
+        float pixel[WIDE];
+        for (int e = 0; e < WIDE; e++) {
+            pixel[e] = 0;
+            if (from[e] >= 0)
+                load(a->from, n * image + from[e], type, 1, &pixel[e]);
+        }
+        store(a->to, n * folded + to, type, WIDE, pixel);
+    }
+}
+KERNELS(fold_image, folding)
+
+void kernel_fold_image(const struct queue *q, const struct fold *fold, const void *image, void *folded)
+{
+    struct folding a = { *fold, image, folded };
+    const struct conv_shape *b = &fold->folded;
+    RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / WIDE)), image_groups(b->n), q, a);
+}
+
+/* An element of the image is the sum of those of its copies, with the adjoint's epilogue. bf16: 2 bytes read of each copy, up to 4
+ * of the epilogue, 2 written, up to 10 flops an element; 75% of the bandwidth, since pixels are single elements here. */
+struct unfolding {
+    struct fold f;
+    struct epilogue e;
+    enum element result;
+    const void *from;
+    void *to;
+};
+
+DEVICE void unfold_image(const struct unfolding *a, enum element type, int width)
+{
+    const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
+    int line = a->f.span * s->c, row = s->w * s->c, step = s->stride * s->c;
+    unsigned t = blockIdx.x * THREADS + threadIdx.x;
+    int y = (int)(t / row), x = (int)(t % row), I = (y + s->pad) / s->stride, u = (y + s->pad) % s->stride;
+    int place = x + s->pad * s->c, last = place / step, beyond = place - line;
+    int first = beyond < 0 ? 0 : beyond / step + 1;
+    (void)width;
+    if (y >= s->h)
+        return;
+    last = last < b->w ? last : b->w - 1;
+    int copies = I < b->h ? last - first + 1 : 0, apart = b->c - step;
+    size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = (size_t)y * row + x;
+    size_t from = ((size_t)I * b->w + first) * b->c + u * line + place - first * step;
+    const struct epilogue e = with_numbers(&a->e);
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += 2 * gridDim.y) { /* two images, so that more is under way */
+        size_t other = n + gridDim.y < (size_t)s->n ? n + gridDim.y : n;
+        float pixel = 0, other_pixel = 0, copy, other_copy;
+        for (int k = 0; k < copies; k++) {
+            load(a->from, n * folded + from + (size_t)k * apart, a->result, 1, &copy);
+            load(a->from, other * folded + from + (size_t)k * apart, a->result, 1, &other_copy);
+            pixel += copy;
+            other_pixel += other_copy;
+        }
+        apply_epilogue(&e, NULL, n * image + to, type, 1, &pixel);
+        store(a->to, n * image + to, type, 1, &pixel);
+        if (other == n)
+            continue;
+        apply_epilogue(&e, NULL, other * image + to, type, 1, &other_pixel);
+        store(a->to, other * image + to, type, 1, &other_pixel);
+    }
+}
+KERNELS(unfold_image, unfolding)
+
+void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
+                         const struct epilogue *e, void *image)
+{
+    const struct conv_shape *s = &fold->shape;
+    struct unfolding a = { *fold, *e, result, folded, image };
+    RUN_TYPED(unfold_image, q->type, 1, blocks_for((size_t)s->h * s->w * s->c), image_groups(s->n), q, a);
+}
+
+/* Weights: 4 bytes read, 2 written; a few megabytes a step at most, so an element a thread. */
+DEVICE void fold_weights(const struct folding *a, enum element type, int width)
+{
+    const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
+    int across = a->f.rows ? 1 : b->k;
+    size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    (void)width;
+    if (t >= (size_t)b->d * b->k * across * b->c)
+        return;
+    int g = (int)(t % b->c), B = (int)(t / b->c % across), A = (int)(t / b->c / across % b->k);
+    int place = g / s->c, row = A * s->stride + place / a->f.span, column = B * s->stride + place % a->f.span;
+    size_t d = t / b->c / across / b->k;
+    float v = 0;
+    if (place < s->stride * a->f.span && row < s->k && column < s->k)
+        v = ((const float *)a->from)[((d * s->k + row) * s->k + column) * s->c + g % s->c];
+    store(a->to, t, type, 1, &v);
+}
+KERNELS(fold_weights, folding)
+
+void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded)
+{
+    struct folding a = { *fold, weights, folded };
+    RUN_TYPED(fold_weights, q->type, 1, blocks_for(kernel_fold_weight_count(fold)), 1, q, a);
+}
+
+/* 8 bytes read, 4 written an element; a few megabytes a step at most. */
+struct gradient {
+    struct fold f;
+    enum element type;
+    const void *from;
+    float *dw;
+    float alpha;
+    const float *alpha_there; /* device, not NULL: alpha is there */
+};
+
+DEVICE void unfold_gradient(const struct gradient *a)
+{
+    const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
+    size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x;
+    if (t >= (size_t)s->d * s->k * s->k * s->c)
+        return;
+    int c = (int)(t % s->c), column = (int)(t / s->c % s->k), row = (int)(t / s->c / s->k % s->k);
+    int across = a->f.rows ? 1 : b->k, B = a->f.rows ? 0 : column / s->stride;
+    int g = (row % s->stride * a->f.span + column - B * s->stride) * s->c + c;
+    size_t d = t / s->c / s->k / s->k;
+    float alpha = a->alpha_there ? *a->alpha_there : a->alpha;
+    float v;
+    load(a->from, ((d * b->k + row / s->stride) * across + B) * b->c + g, a->type, 1, &v);
+    a->dw[t] += alpha * v;
+}
+KERNEL(unfold_gradients, gradient, unfold_gradient(&a))
+
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
+                            const float *alpha_there, float *dw)
+{
+    struct gradient a = { *fold, type, folded, dw, alpha, alpha_there };
+    RUN(unfold_gradients, blocks_for(conv_weight_count(&fold->shape)), 1, q, a);
+}

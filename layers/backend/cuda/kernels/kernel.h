@@ -1,0 +1,376 @@
+/* kernel.h - the language of the kernels: a subset of C and CUDA C, compiled by nvcc for GPUs and, through
+ * emulate.h, by a C compiler for the host, where the tests run it.
+ * A kernel is a body over (arguments, element type, width); KERNELS makes one kernel of it per type and width,
+ * with both known to the compiler. Activations are read and written `width` elements at a time: 8, which is
+ * 16 bytes of bf16 or twice 16 of fp32, or 1 where shape or alignment ask for it. */
+#ifndef CSC_LAYERS_BACKEND_CUDA_KERNELS_KERNEL_H
+#define CSC_LAYERS_BACKEND_CUDA_KERNELS_KERNEL_H
+
+#include <math.h>
+#include <stdint.h>
+
+#include "layers/backend/cuda/kernels/kernels.h"
+
+enum { THREADS = 256, WARP = 32, WIDE = 8 };
+
+#ifdef __CUDACC__
+#include <cuda_runtime.h>
+
+#define DEVICE static __device__ __forceinline__
+#define KERNEL_AT_ONCE(at_once, name, arguments, ...)                                                          \
+    static __global__ void __launch_bounds__(THREADS, at_once) name(const __grid_constant__ struct arguments a) \
+    {                                                                                                          \
+        __VA_ARGS__;                                                                                           \
+    }
+#define KERNEL(name, arguments, ...) KERNEL_AT_ONCE(1, name, arguments, __VA_ARGS__)
+#define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
+    kernel<<<dim3((unsigned)(blocks_x), (unsigned)(blocks_y)), THREADS, 0, (cudaStream_t)(queue)->stream>>>(arguments)
+#define SHARED(type, name, count) __shared__ type name[count]
+
+DEVICE float shuffle_xor(float v, int lanes)
+{
+    return __shfl_xor_sync(0xffffffffu, v, lanes);
+}
+
+DEVICE double shuffle_xor_double(double v, int lanes)
+{
+    return __shfl_xor_sync(0xffffffffu, v, lanes);
+}
+
+DEVICE float bits_as_float(uint32_t bits)
+{
+    return __uint_as_float(bits);
+}
+
+/* a b, rounded: never one operation with what is added to it. */
+DEVICE float rounded_product(float a, float b)
+{
+    return __fmul_rn(a, b);
+}
+
+/* Rounded to nearest even; `low` comes first in memory. */
+DEVICE uint32_t bf16_pair(float low, float high)
+{
+    uint32_t pair;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
+    return pair;
+}
+#else
+#include "layers/backend/cuda/kernels/emulate.h"
+#endif
+
+/* at_once: blocks that a multiprocessor has registers for, at least. */
+#define KERNELS_AT_ONCE(at_once, body, arguments)                       \
+    KERNEL_AT_ONCE(at_once, body##_f1, arguments, body(&a, F32, 1))     \
+    KERNEL_AT_ONCE(at_once, body##_f8, arguments, body(&a, F32, WIDE))  \
+    KERNEL_AT_ONCE(at_once, body##_b1, arguments, body(&a, BF16, 1))    \
+    KERNEL_AT_ONCE(at_once, body##_b8, arguments, body(&a, BF16, WIDE))
+#define KERNELS(body, arguments) KERNELS_AT_ONCE(1, body, arguments)
+
+#define RUN_TYPED(body, type, width, blocks_x, blocks_y, queue, arguments) \
+    do {                                                                   \
+        if ((type) == F32 && (width) == 1)                                 \
+            RUN(body##_f1, blocks_x, blocks_y, queue, arguments);          \
+        else if ((type) == F32)                                            \
+            RUN(body##_f8, blocks_x, blocks_y, queue, arguments);          \
+        else if ((width) == 1)                                             \
+            RUN(body##_b1, blocks_x, blocks_y, queue, arguments);          \
+        else                                                               \
+            RUN(body##_b8, blocks_x, blocks_y, queue, arguments);          \
+    } while (0)
+
+DEVICE float bf16_as_float(uint16_t v)
+{
+    return bits_as_float((uint32_t)v << 16);
+}
+
+/* `width` elements as they lie in memory: several are fetched before the first is unpacked, so that enough is under way. */
+struct packed {
+    uint4 bits;       /* of bf16 */
+    float4 low, high; /* of float */
+};
+
+DEVICE struct packed fetch(const void *from, size_t i, enum element type, int width)
+{
+    struct packed p;
+    if (type == F32 && width == 1)
+        p.low.x = ((const float *)from)[i];
+    else if (type == F32)
+        p.low = *(const float4 *)((const float *)from + i), p.high = *(const float4 *)((const float *)from + i + 4);
+    else if (width == 1)
+        p.bits.x = ((const uint16_t *)from)[i];
+    else
+        p.bits = *(const uint4 *)((const uint16_t *)from + i);
+    return p;
+}
+
+DEVICE void unpack(const struct packed *p, enum element type, int width, float *v)
+{
+    if (type == F32)
+        v[0] = p->low.x;
+    else
+        v[0] = bits_as_float(p->bits.x << 16);
+    if (width == 1)
+        return;
+    if (type == F32) {
+        v[1] = p->low.y, v[2] = p->low.z, v[3] = p->low.w;
+        v[4] = p->high.x, v[5] = p->high.y, v[6] = p->high.z, v[7] = p->high.w;
+    } else {
+        v[1] = bits_as_float(p->bits.x & 0xffff0000u);
+        v[2] = bits_as_float(p->bits.y << 16), v[3] = bits_as_float(p->bits.y & 0xffff0000u);
+        v[4] = bits_as_float(p->bits.z << 16), v[5] = bits_as_float(p->bits.z & 0xffff0000u);
+        v[6] = bits_as_float(p->bits.w << 16), v[7] = bits_as_float(p->bits.w & 0xffff0000u);
+    }
+}
+
+/* v[0..width) = elements i .. i + width of an activation. */
+DEVICE void load(const void *from, size_t i, enum element type, int width, float *v)
+{
+    struct packed p = fetch(from, i, type, width);
+    unpack(&p, type, width, v);
+}
+
+DEVICE void store(void *to, size_t i, enum element type, int width, const float *v)
+{
+    if (type == F32 && width == 1) {
+        ((float *)to)[i] = v[0];
+    } else if (type == F32) {
+        float4 *p = (float4 *)((float *)to + i), a, b;
+        a.x = v[0], a.y = v[1], a.z = v[2], a.w = v[3];
+        b.x = v[4], b.y = v[5], b.z = v[6], b.w = v[7];
+        p[0] = a;
+        p[1] = b;
+    } else if (width == 1) {
+        ((uint16_t *)to)[i] = (uint16_t)bf16_pair(v[0], 0);
+    } else {
+        uint4 a;
+        a.x = bf16_pair(v[0], v[1]);
+        a.y = bf16_pair(v[2], v[3]);
+        a.z = bf16_pair(v[4], v[5]);
+        a.w = bf16_pair(v[6], v[7]);
+        *(uint4 *)((uint16_t *)to + i) = a;
+    }
+}
+
+/* As load and store of WIDE elements, but only what lies below count; the rest reads as 0. */
+DEVICE void load_flat(const void *from, size_t i, size_t count, enum element type, int width, float *v)
+{
+    if (width == WIDE && i + WIDE <= count) {
+        load(from, i, type, WIDE, v);
+    } else {
+        for (int k = 0; k < WIDE; k++) {
+            v[k] = 0;
+            if (i + k < count)
+                load(from, i + k, type, 1, &v[k]);
+        }
+    }
+}
+
+DEVICE void store_flat(void *to, size_t i, size_t count, enum element type, int width, const float *v)
+{
+    if (width == WIDE && i + WIDE <= count) {
+        store(to, i, type, WIDE, v);
+    } else {
+        for (int k = 0; k < WIDE; k++)
+            if (i + k < count)
+                store(to, i + k, type, 1, &v[k]);
+    }
+}
+
+/* Sums over the block, in a fixed order, for thread 0. The caller synchronises before sums is used again. */
+DEVICE double block_sum(double v, double *sums)
+{
+    for (int lanes = WARP / 2; lanes > 0; lanes /= 2)
+        v += shuffle_xor_double(v, lanes);
+    if (threadIdx.x % WARP == 0)
+        sums[threadIdx.x / WARP] = v;
+    __syncthreads();
+    v = 0;
+    if (threadIdx.x == 0)
+        for (int w = 0; w < THREADS / WARP; w++)
+            v += sums[w];
+    return v;
+}
+
+DEVICE float finish_one(const struct epilogue *e, float v)
+{
+    float s = e->nu * v, shrunk = fabsf(s) - e->threshold;
+    if (shrunk <= 0 || (e->nonnegative && s < 0))
+        return 0;
+    return s < 0 ? -shrunk : shrunk;
+}
+
+/* With the numbers that are on the device. */
+DEVICE struct epilogue with_numbers(const struct epilogue *e)
+{
+    struct epilogue own = *e;
+    if (e->numbers) {
+        own.alpha = e->numbers[0];
+        own.nu = e->numbers[1];
+        own.threshold = e->numbers[2];
+    }
+    return own;
+}
+
+/* v[0..width), elements i .. of a convolution, to what is stored there. bits: see kernel_epilogue. */
+DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, enum element type, int width, float *v)
+{
+    float other[WIDE];
+    unsigned byte = 0;
+    for (int k = 0; k < width; k++)
+        v[k] *= e->alpha;
+    if (e->add) {
+        load(e->add, i, type, width, other);
+        for (int k = 0; k < width; k++)
+            v[k] += e->beta * other[k];
+    }
+    if (e->kind == EPILOGUE_SHRINK) {
+        for (int k = 0; k < width; k++) {
+            v[k] = finish_one(e, v[k]);
+            byte |= (unsigned)(v[k] != 0) << k;
+        }
+        if (bits)
+            bits[i / WIDE] = (uint8_t)byte;
+    } else if (e->kind == EPILOGUE_MASK && bits) {
+        byte = bits[i / WIDE];
+        for (int k = 0; k < width; k++)
+            v[k] = byte >> k & 1 ? e->nu * v[k] : 0;
+    } else if (e->kind == EPILOGUE_MASK) {
+        load(e->mask, i, type, width, other);
+        for (int k = 0; k < width; k++)
+            v[k] = other[k] != 0 ? e->nu * v[k] : 0;
+    }
+}
+
+/* ---- channels: rows (N*H*W) of c channels; a thread keeps its `width` channels and walks along the rows ---- */
+
+struct columns {
+    size_t rows;
+    int c;
+    int across; /* threads side by side, a power of two up to a warp; the others lie below them */
+    int each;   /* rows of a thread that goes DOWN */
+};
+
+/* DOWN: from the first row to the last, a block's lie together. UP: from the last to the first, blocks in turn. Passes that only sum go
+ * up, since what was written last is in the cache; those that write go down, from where the sums have just been. */
+enum walk { DOWN, UP };
+
+/* The thread's first channel; at or beyond c it has none, but takes part in barriers. */
+DEVICE int column_of(const struct columns *s, int width)
+{
+    return (int)(blockIdx.y * s->across + threadIdx.x % s->across) * width;
+}
+
+/* A thread goes from first_row in steps of row_step to before end_row; these count in its direction, row_at tells which it is. */
+DEVICE size_t first_row(const struct columns *s, enum walk walk)
+{
+    int lanes = THREADS / s->across;
+    return (size_t)blockIdx.x * lanes * (walk == DOWN ? s->each : 1) + threadIdx.x / s->across;
+}
+
+DEVICE size_t row_step(const struct columns *s, enum walk walk)
+{
+    return (size_t)(walk == DOWN ? 1 : gridDim.x) * (THREADS / s->across);
+}
+
+DEVICE size_t end_row(const struct columns *s, enum walk walk)
+{
+    size_t end = (size_t)(blockIdx.x + 1) * (THREADS / s->across) * s->each;
+    return walk == DOWN && end < s->rows ? end : s->rows;
+}
+
+DEVICE size_t row_at(const struct columns *s, enum walk walk, size_t row)
+{
+    return walk == DOWN ? row : s->rows - 1 - row;
+}
+
+/* How many rows of a type to fetch at once: floats take twice the registers. */
+DEVICE int ahead_of(int rows, enum element type)
+{
+    return type == F32 && rows > 1 ? rows / 2 : rows;
+}
+
+/* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row is there is
+ * not fetched ahead. */
+DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int many, int c,
+                       enum element type, int width, struct packed *p)
+{
+    for (int r = 0; r < many; r++)
+        p[r] = fetch(from, row_at(s, walk, row + r * row_step(s, walk)) * s->c + c, type, width);
+}
+
+DEVICE bool rows_there(const struct columns *s, enum walk walk, size_t row, int many)
+{
+    return row + (many - 1) * row_step(s, walk) < end_row(s, walk);
+}
+
+/* Sums over a column's threads, in shared memory: v[width] of each -> of the first. */
+DEVICE void column_sum(const struct columns *s, int width, float *v, float *shared)
+{
+    int lane = threadIdx.x / s->across;
+    __syncthreads();
+    for (int k = 0; k < width; k++)
+        shared[k * THREADS + threadIdx.x] = v[k];
+    for (int lanes = THREADS / s->across / 2; lanes > 0; lanes /= 2) {
+        __syncthreads();
+        if (lane < lanes)
+            for (int k = 0; k < width; k++)
+                shared[k * THREADS + threadIdx.x] += shared[k * THREADS + threadIdx.x + lanes * s->across];
+    }
+    for (int k = 0; k < width; k++)
+        v[k] = shared[k * THREADS + threadIdx.x];
+}
+
+/* ---- on the host ---- */
+
+static inline int aligned16(const void *p)
+{
+    return (uintptr_t)p % 16 == 0; /* NULL too */
+}
+
+static inline size_t blocks_for(size_t threads)
+{
+    return (threads + THREADS - 1) / THREADS;
+}
+
+/* A grid has at most 65535 rows of blocks. */
+static inline int image_blocks(int n)
+{
+    return n < 65535 ? n : 65535;
+}
+
+static inline int column_width(int c, int aligned)
+{
+    return c % WIDE == 0 && aligned ? WIDE : 1;
+}
+
+struct column_grid {
+    struct columns s;
+    int x, y; /* blocks */
+};
+
+/* A thread fetches `ahead` rows at a time, a multiprocessor runs `at_once` blocks. With sums all blocks run at once, each leaving
+ * a partial sum; else there are enough for the last ones to matter little, unless each would have too few rows. */
+static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int ahead, int at_once,
+                                             bool sums)
+{
+    enum { ROWS_MOST = 16 };
+    int groups = (c + width - 1) / width, across = 1;
+    while (across < groups && across < WARP)
+        across *= 2;
+    int y = (groups + across - 1) / across, wave = q->multiprocessors * at_once;
+    size_t lanes = THREADS / across, most = wave > y ? wave / y : 1, each = rows / (lanes * most);
+    if (each > ROWS_MOST)
+        each = ROWS_MOST;
+    if (each < (size_t)ahead)
+        each = ahead;
+    size_t x = (rows + lanes * each - 1) / (lanes * each), parts = KERNELS_MOST_BLOCKS / y > 1 ? KERNELS_MOST_BLOCKS / y : 1;
+    if (sums && x > most)
+        x = most;
+    if (sums && x > parts)
+        x = parts;
+    struct column_grid grid = { { rows, c, across, (int)each }, (int)x, y };
+    return grid;
+}
+
+#endif

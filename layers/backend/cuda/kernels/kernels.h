@@ -1,0 +1,136 @@
+/* kernels.h - the CUDA backend's own kernels, as functions that queue them. Pointers are device memory.
+ * Every kernel passes over its memory once and sums in a fixed order, so that bits repeat. */
+#ifndef CSC_LAYERS_BACKEND_CUDA_KERNELS_KERNELS_H
+#define CSC_LAYERS_BACKEND_CUDA_KERNELS_KERNELS_H
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "layers/backend/backend.h"
+
+enum element { F32, BF16 }; /* of activations */
+
+/* Where kernels are queued, and memory for their partial sums. */
+struct queue {
+    void *stream;      /* cudaStream_t */
+    enum element type; /* of `void *` operands */
+    void *partials;    /* device, KERNELS_PARTIAL_BYTES */
+    int multiprocessors; /* of the device */
+};
+#define KERNELS_MOST_BLOCKS 1024
+#define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MOST_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
+
+/* A cudaError_t: cudaSuccess if the program holds code of its kernels that the current GPU can run. */
+int kernels_look_up(void);
+
+/* Between floats and activations. */
+void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count);
+void kernel_from_activation(const struct queue *q, const void *from, float *to, size_t count);
+
+/* out (rows, c) = f(alpha conv + beta add), see struct epilogue; `result` is conv's type. bits, where not NULL, (rows * c) bits, is
+ * written by SHRINK (1: the code is not 0) and read by MASK instead of epilogue->mask. statistics: leaves the
+ * sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
+int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum element result, const void *conv,
+                    void *out, size_t rows, int c, uint8_t *bits, bool statistics);
+/* nu_there, where not NULL, is nu on the device. */
+void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu,
+                 const float *nu_there, void *out, size_t count);
+/* out = a x + b y; y is not read where b is 0. */
+void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
+void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
+
+/* dw (weights) += the sum of alpha gradient over up to CONV_TERMS terms. The gradients, of `type`, lie `apart` bytes from one another;
+ * of terms only alpha and number are read. */
+void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t apart,
+                          const struct gradient_term *terms, int count, float *dw, size_t weights);
+
+/* to[0..2] = a, b, c: for graphs that read their factors from memory. */
+void kernel_numbers(const struct queue *q, float *to, float a, float b, float c);
+
+/* result (device) = sum of x y, in double. `type` of both. */
+void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result);
+
+/* One power iteration's end: code (codes) = A^T from, image (pixels) = A code, all floats. Then
+ * lambda_max = |code|^2 / |from|^2, v = image / |image|; all stay on the device, and from may be v. */
+void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *lambda_max);
+/* numbers (count, STEP_NUMBERS) of eta = 0.9 / lambda_max; bit for bit what csc_step_numbers makes of the same eta. */
+void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu, float *numbers);
+
+/* Batch norm, see struct backend. parts: what kernel_epilogue left, or 0: sums are made here. */
+void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
+                         const float *beta, const void *add, void *y, float *saved, float *moments, int parts);
+void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
+                           const float *beta, const float *running, const void *add, void *y);
+/* more: NULL, or added to dy. */
+void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
+                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                          float *dbeta);
+
+/* See struct backend's norm_max_forward and norm_max_backward; parts: as of kernel_norm_forward. */
+void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won, int parts);
+void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta);
+
+void kernel_max_forward(const struct queue *q, const struct pool_shape *shape, const void *x, void *y, int32_t *winner);
+void kernel_max_backward(const struct queue *q, const struct pool_shape *shape, const void *dy, const int32_t *winner,
+                         void *dx, bool accumulate);
+void kernel_mean_forward(const struct queue *q, int n, int hw, int c, const void *x, float *y);
+void kernel_mean_backward(const struct queue *q, int n, int hw, int c, const float *dy, void *dx);
+
+void kernel_linear_forward(const struct queue *q, int n, int c, int k, const float *x, const float *w, const float *b,
+                           float *y);
+void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy, float *dx);
+void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy, float *dw);
+void kernel_spread_bias(const struct queue *q, int n, int k, const float *b, float *y);
+void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, float *db);
+void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits);
+
+void kernel_normalize_rows(const struct queue *q, float *w, int rows, size_t length);
+
+/* In one launch, a block per row; rows: device. */
+#define KERNELS_ATOM_MOST 4608 /* length up to which an atom is read once */
+void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count);
+
+/* Folding turns a convolution whose channels are no multiple of 8 into one of stride 1 without padding:
+ * image (N,H,W,C) -> folded (N,H",W",C"), weights (D,k,k,C) -> (D,k",k",C"), of blocks of s x s pixels:
+ *     k" = ceil(k / s)   H" = H' - 1 + k"   W" = W' - 1 + k"   C" = s s C, rounded up to 8 with zeros.
+ * With rows, for few channels, of s lines of k" s pixels, all that the kernel meets there: weights (D,k",1,C"),
+ *     W" = W'   C" = s k" s C, rounded up. */
+struct fold {
+    struct conv_shape shape;  /* of the plain convolution */
+    struct conv_shape folded; /* stride 1, pad 0; with rows its kernel is k" x 1 */
+    bool rows;
+    int span;                 /* pixels of a line */
+};
+struct fold kernel_fold_shape(const struct conv_shape *shape);
+size_t kernel_fold_weight_count(const struct fold *fold);
+void kernel_fold_image(const struct queue *q, const struct fold *fold, const void *image, void *folded);
+/* image = f(alpha unfolded + beta add): the adjoint of folding, with the epilogue of conv_adjoint. */
+void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum element result, const void *folded,
+                         const struct epilogue *epilogue, void *image);
+/* Weights of any layer to activations; fold->shape may be a plain one. */
+void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);
+/* dw += alpha unfolded, of `type`; alpha_there, where not NULL, is alpha on the device. */
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
+                            const float *alpha_there, float *dw);
+
+/* Crops, resizes to size x size with an antialiased triangle filter as Pillow's BILINEAR, mirrors, normalises:
+ * out (count, size, size, 3) activations. raw: device, see struct backend's upload_pixels. */
+void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale, void *out);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,261 @@
+/* norm_max.cu - batch norm, ReLU and max pooling in one, without the activations between. A normalised channel grows, or falls,
+ * with x: so the maximum is found in x itself, and what is kept of each is its place in the window and its x. */
+#include "layers/backend/cuda/kernels/norm.h"
+#include "layers/backend/cuda/kernels/pool.h"
+
+enum { SHUT = 255 };                      /* the place where a ReLU shut the maximum */
+enum { AHEAD_WON = 4, POOL_AT_ONCE = 3 }; /* rows that a thread fetches at once; blocks of a multiprocessor */
+
+/* What the passes over pixels know; images are blockIdx.y. */
+struct pooling {
+    struct pool_shape s;
+    int oh, ow;
+    const void *x, *dy;  /* dy: backward */
+    void *y, *won, *dx;  /* y, won: forward */
+    uint8_t *place;      /* in its window, of each maximum: k row + column, or SHUT */
+    const float *saved;  /* (NORM_SAVED, c) */
+    const float *factors; /* backward, (2, c): as of joined */
+    bool relu;
+    float nu;            /* backward, as code_nu and code_number of struct norm_shape */
+    const float *nu_there;
+};
+
+/* `width` places, a byte each. */
+DEVICE uint2 load_places(const uint8_t *from, int width)
+{
+    uint2 v;
+    v.x = v.y = 0;
+    if (width == 1)
+        v.x = from[0];
+    else
+        v = *(const uint2 *)from;
+    return v;
+}
+
+DEVICE int place_of(uint2 places, int k)
+{
+    return (int)((k < 4 ? places.x >> 8 * k : places.y >> 8 * (k - 4)) & 255);
+}
+
+/* A thread's channels of one output pixel: bf16: 2 bytes an input and 5 an output element (y, x of the maximum, its place), k^2
+ * comparisons an output element; 80%: what windows share comes from the cache. */
+DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
+{
+    const struct pool_shape *s = &a->s;
+    unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, pixel = t / groups;
+    if (pixel >= (unsigned)a->oh * a->ow)
+        return;
+    int c = (int)(t % groups) * width, i = (int)(pixel / a->ow), j = (int)(pixel % a->ow);
+    int top = i * s->stride - s->pad, left = j * s->stride - s->pad;
+    float sign[WIDE], best[WIDE], mean[WIDE], scale[WIDE], shift[WIDE];
+    int at[WIDE];
+    load(a->saved, 2 * s->c + c, F32, width, scale);
+    for (int k = 0; k < width; k++)
+        sign[k] = scale[k] < 0 ? -1 : 1;
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
+        size_t out = (n * a->oh * a->ow + pixel) * s->c + c;
+        for (int k = 0; k < WIDE; k++)
+            best[k] = 0, at[k] = SHUT;
+        if (s->k == 3)
+            best_of_nine(s, a->x, n * s->h * s->w, top, left, c, type, width, sign, best, at);
+        else
+            best_of_window(s, a->x, n * s->h * s->w, top, left, c, type, width, sign, best, at);
+        for (int k = 0; k < width; k++)
+            best[k] *= sign[k];
+        store(a->won, out, type, width, best);
+        load(a->saved, c, F32, width, mean);
+        load(a->saved, 2 * s->c + c, F32, width, scale);
+        load(a->saved, 3 * s->c + c, F32, width, shift);
+        for (int k = 0; k < width; k++) {
+            float v = normalized(best[k] - mean[k], scale[k], shift[k]);
+            best[k] = a->relu && v < 0 ? 0 : v; /* NaN stays */
+            at[k] = a->relu && !(v > 0) ? SHUT : at[k];
+        }
+        store(a->y, out, type, width, best);
+        if (width == 1) {
+            a->place[out] = (uint8_t)at[0];
+        } else {
+            uint2 places;
+            places.x = at[0] | at[1] << 8 | at[2] << 16 | (unsigned)at[3] << 24;
+            places.y = at[4] | at[5] << 8 | at[6] << 16 | (unsigned)at[7] << 24;
+            *(uint2 *)(a->place + out) = places;
+        }
+    }
+}
+KERNELS_AT_ONCE(2, pool_forward, pooling)
+
+/* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element; 90%. */
+struct won_sums {
+    const void *won, *dy;
+    const uint8_t *place;
+    const float *mean;
+    float *partials; /* (blocks, 2, c) */
+    struct columns s;
+};
+
+DEVICE size_t add_won(const struct won_sums *a, size_t row, int many, int c, enum element type, int width, const float *mean,
+                      float *sum, float *product)
+{
+    struct packed won[AHEAD_WON], dy[AHEAD_WON];
+    uint2 places[AHEAD_WON];
+    float v[WIDE], g[WIDE];
+    fetch_rows(&a->s, UP, a->won, row, many, c, type, width, won);
+    fetch_rows(&a->s, UP, a->dy, row, many, c, type, width, dy);
+    for (int r = 0; r < many; r++)
+        places[r] = load_places(a->place + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c, width);
+    for (int r = 0; r < many; r++) {
+        unpack(&won[r], type, width, v);
+        unpack(&dy[r], type, width, g);
+        for (int k = 0; k < width; k++) {
+            g[k] = place_of(places[r], k) == SHUT ? 0 : g[k];
+            sum[k] += g[k];
+            product[k] += g[k] * (v[k] - mean[k]);
+        }
+    }
+    return row + many * row_step(&a->s, UP);
+}
+
+DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
+{
+    SHARED(float, shared, WIDE *THREADS);
+    const int ahead = ahead_of(AHEAD_WON, type);
+    int c = column_of(&a->s, width);
+    size_t row = c < a->s.c ? first_row(&a->s, UP) : a->s.rows;
+    float mean[WIDE], sum[WIDE], product[WIDE];
+    for (int k = 0; k < width; k++)
+        mean[k] = sum[k] = product[k] = 0;
+    if (c < a->s.c)
+        load(a->mean, c, F32, width, mean);
+    while (rows_there(&a->s, UP, row, ahead))
+        row = add_won(a, row, ahead, c, type, width, mean, sum, product);
+    while (row < end_row(&a->s, UP))
+        row = add_won(a, row, 1, c, type, width, mean, sum, product);
+    leave_sums(&a->s, c, width, sum, product, a->partials, shared);
+}
+KERNELS_AT_ONCE(POOL_AT_ONCE, won_sums, won_sums)
+
+/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH * PATCH,
+ * WIDE). */
+DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type, int width,
+                        float (*sum)[WIDE])
+{
+    const struct pool_shape *s = &a->s;
+    struct packed dy[2];
+    uint2 places[2];
+    float v[WIDE];
+    for (int w = 0; w < 2; w++) {
+        size_t out = ((n * a->oh + i) * a->ow + (j + w < at->to_j ? j + w : at->to_j)) * s->c + at->c;
+        dy[w] = fetch(a->dy, out, type, width);
+        places[w] = load_places(a->place + out, width);
+    }
+    for (int w = 0; w < 2; w++) {
+        int top = i * s->stride - s->pad, left = (j + w) * s->stride - s->pad;
+        unpack(&dy[w], type, width, v);
+        for (int p = 0; p < PATCH * PATCH; p++) {
+            int row = at->y + p / PATCH - top, column = at->x + p % PATCH - left;
+            bool inside = j + w <= at->to_j && row >= 0 && row < s->k && column >= 0 && column < s->k;
+            int place = inside ? row * s->k + column : -1;
+            for (int k = 0; k < width; k++)
+                sum[p][k] += place_of(places[w], k) == place ? v[k] : 0;
+        }
+    }
+}
+
+/* dx = scale g + b (x - mean) + k, of a code nu times that where x is not 0; g: dy of the windows whose maximum x is. A thread takes
+ * PATCH x PATCH pixels, whose windows it reads once for all of them. bf16: 4 bytes an input and 3 an output element, with k = 3 and
+ * stride 2 10 flops and 4 comparisons an input element; 80%. */
+DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
+{
+    const struct pool_shape *s = &a->s;
+    struct patch at;
+    if (!patch_of(s, a->oh, a->ow, width, &at))
+        return;
+    int c = at.c, y = at.y, x = at.x;
+    float nu = a->nu_there ? *a->nu_there : a->nu;
+    for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
+        float sum[PATCH * PATCH][WIDE], v[WIDE], mean[WIDE], scale[WIDE], b[WIDE], add[WIDE];
+        struct packed pixels[PATCH * PATCH];
+        size_t image = n * s->h * s->w;
+        for (int p = 0; p < PATCH * PATCH; p++) {
+            int row = clamped(y + p / PATCH, s->h), column = clamped(x + p % PATCH, s->w);
+            if (type == BF16) /* there is no room for as many floats */
+                pixels[p] = fetch(a->x, (image + row * s->w + column) * s->c + c, type, width);
+            for (int k = 0; k < width; k++)
+                sum[p][k] = 0;
+        }
+        for (int i = at.from_i; i <= at.to_i; i++)
+            for (int j = at.from_j; j <= at.to_j; j += 2)
+                add_windows(a, n, &at, i, j, type, width, sum);
+        load(a->saved, c, F32, width, mean);
+        load(a->saved, 2 * s->c + c, F32, width, scale);
+        load(a->factors, c, F32, width, b);
+        load(a->factors, s->c + c, F32, width, add);
+        for (int p = 0; p < PATCH * PATCH; p++) {
+            if (y + p / PATCH >= s->h || x + p % PATCH >= s->w)
+                continue;
+            if (type == F32)
+                load(a->x, (image + (y + p / PATCH) * s->w + x + p % PATCH) * s->c + c, type, width, v);
+            else
+                unpack(&pixels[p], type, width, v);
+            for (int k = 0; k < width; k++) {
+                float g = scale[k] * sum[p][k] + b[k] * (v[k] - mean[k]) + add[k];
+                v[k] = nu == 0 ? g : v[k] != 0 ? nu * g : 0;
+            }
+            store(a->dx, (image + (y + p / PATCH) * s->w + x + p % PATCH) * s->c + c, type, width, v);
+        }
+    }
+}
+KERNELS_AT_ONCE(2, pool_backward, pooling)
+
+static struct pooling pooling(const struct norm_shape *norm, const struct pool_shape *s, const void *x, const float *saved,
+                              const uint8_t *place)
+{
+    struct pooling a = { *s, (s->h + 2 * s->pad - s->k) / s->stride + 1, (s->w + 2 * s->pad - s->k) / s->stride + 1, x, NULL,
+                         NULL, NULL, NULL, (uint8_t *)place, saved, NULL, norm->relu, norm->code_nu, norm->code_number };
+    return a;
+}
+
+/* Wide only where all that is read so is aligned. */
+static int pooled_width(const struct pooling *a)
+{
+    return column_width(a->s.c, aligned16(a->x) && aligned16(a->dy) && aligned16(a->y) && aligned16(a->won) && aligned16(a->dx) &&
+                                    aligned16(a->place) && aligned16(a->saved));
+}
+
+void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won, int parts)
+{
+    struct pooling a = pooling(norm, s, x, saved, place);
+    struct joined j = { (const float *)q->partials, parts, norm->c, norm->rows, NULL, saved, moments, gamma, beta, NULL, NULL,
+                        NULL };
+    if (parts == 0) {
+        j.parts = norm_moments(q, norm, x);
+        j.origin = x;
+    }
+    a.y = y;
+    a.won = won;
+    int width = pooled_width(&a);
+    norm_join(q, &j);
+    RUN_TYPED(pool_forward, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
+}
+
+void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta)
+{
+    struct pooling a = pooling(norm, s, x, saved, place);
+    a.dy = dy;
+    a.won = (void *)won;
+    a.dx = dx;
+    a.factors = norm_factors(q);
+    int width = pooled_width(&a);
+    size_t rows = (size_t)s->n * a.oh * a.ow;
+    struct column_grid grid = column_grid(q, rows, s->c, width, AHEAD_WON, POOL_AT_ONCE, true);
+    struct won_sums sums = { won, dy, place, saved, (float *)q->partials, grid.s };
+    struct joined j = { sums.partials, grid.x, norm->c, norm->rows, NULL, (float *)saved, NULL, gamma, NULL, dgamma, dbeta,
+                        norm_factors(q) };
+    RUN_TYPED(won_sums, q->type, width, grid.x, grid.y, q, sums);
+    norm_join(q, &j);
+    RUN_TYPED(pool_backward, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
+}

@@ -1,0 +1,85 @@
+/* linear.c - the classifier's three products by cuBLASLt, in tf32 unless the device is to be exact: x (N,C), w (K,C), logits (N,K)
+ * are a pointwise convolution of one pixel. Where cuBLASLt has none, own kernels. */
+#include "layers/backend/cuda/gpu.h"
+
+enum { ALIGNMENT = 4 }; /* bytes: parameters lie one after another */
+
+static struct gpu *of(struct device *device)
+{
+    return (struct gpu *)device;
+}
+
+static bool alike(const struct linear_plans *p, int n, int c, int k)
+{
+    return p->n == n && p->c == c && p->k == k;
+}
+
+/* cuBLASLt's first choices; those of the last shapes are kept, of training and of evaluation. */
+static struct linear_plans *plans_for(struct gpu *gpu, int n, int c, int k)
+{
+    struct linear_plans *p = gpu->linear;
+    for (int i = 0; i < GPU_LINEARS; i++)
+        if (alike(&p[i], n, c, k))
+            return &p[i];
+    p += gpu->next_linear;
+    gpu->next_linear = (gpu->next_linear + 1) % GPU_LINEARS;
+    gpu_forget_linear(p);
+    *p = (struct linear_plans){ .n = n, .c = c, .k = k };
+    for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
+        const struct dnn_spec spec = { .kind = kind, .shape = { n, 1, 1, c, k, 1, 1, 0 },
+                                       .precision = gpu->base.base.precision == PRECISION_FP32 ? PRECISION_FP32 : PRECISION_TF32 };
+        if (gemm_plan_create(&p->plans[kind], gpu->gemm, &spec, 0, GPU_WORKSPACE, ALIGNMENT) != STATUS_OK)
+            status_clear(); /* out of memory: own kernels do it */
+    }
+    return p;
+}
+
+void gpu_forget_linear(struct linear_plans *p)
+{
+    for (int i = 0; i < 3; i++)
+        gemm_plan_destroy(p->plans[i]);
+    *p = (struct linear_plans){ 0 };
+}
+
+/* False where there is no plan. */
+static bool run(struct gpu *gpu, const struct gemm_plan *plan, const float *image, const float *code, const float *weights,
+                float beta)
+{
+    const struct dnn_operands operands = { .image = image, .code = code, .weights = weights };
+    if (!plan)
+        return false;
+    if (gemm_run(plan, gpu->gemm, gpu->stream, &operands, beta, gpu->workspace) != STATUS_OK && gpu->failure.code == STATUS_OK)
+        status_save(&gpu->failure);
+    return true;
+}
+
+static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
+                           float *y)
+{
+    const struct queue *q = cuda_queue(device);
+    const struct linear_plans *p = plans_for(of(device), n, c, k);
+    if (!p->plans[DNN_FORWARD]) {
+        kernel_linear_forward(q, n, c, k, x, w, b, y);
+        return;
+    }
+    kernel_spread_bias(q, n, k, b, y);
+    run(of(device), p->plans[DNN_FORWARD], x, y, w, 1);
+}
+
+static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
+                            float *dx, float *dw, float *db)
+{
+    const struct queue *q = cuda_queue(device);
+    const struct linear_plans *p = plans_for(of(device), n, c, k);
+    if (!run(of(device), p->plans[DNN_ADJOINT], dx, dy, w, 0))
+        kernel_linear_input_gradient(q, n, c, k, w, dy, dx);
+    if (!run(of(device), p->plans[DNN_GRADIENT], x, dy, dw, 1))
+        kernel_linear_weight_gradient(q, n, c, k, x, dy, dw);
+    kernel_bias_gradient(q, n, k, dy, db);
+}
+
+void gpu_fill_linear(struct backend *table)
+{
+    table->linear_forward = linear_forward;
+    table->linear_backward = linear_backward;
+}

@@ -1,0 +1,250 @@
+/* plan_search.c - see plan_search.h. */
+#include "layers/backend/cuda/plan_search.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/clock.h"
+#include "layers/backend/cuda/trial.h"
+
+#define SEARCH_SECONDS 150.0 /* of a process, after which only ranked candidates are built */
+
+void plan_choice_print(const struct plan_choice *choice, char text[DNN_CHOICE_TEXT])
+{
+    if (choice->source == PLAN_CUDNN)
+        dnn_choice_print(&choice->dnn, text);
+    else if (choice->source == PLAN_CUBLAS)
+        snprintf(text, DNN_CHOICE_TEXT, "b%d", choice->gemm);
+    else
+        snprintf(text, DNN_CHOICE_TEXT, "apart");
+}
+
+bool plan_choice_parse(const char *text, struct plan_choice *choice)
+{
+    int length = 0;
+    *choice = (struct plan_choice){ .source = PLAN_APART };
+    if (strcmp(text, "apart") == 0)
+        return true;
+    choice->source = PLAN_CUBLAS;
+    if (sscanf(text, "b%d%n", &choice->gemm, &length) == 1)
+        return !text[length] && choice->gemm >= 0;
+    choice->source = PLAN_CUDNN;
+    return dnn_choice_parse(text, &choice->dnn);
+}
+
+void plan_destroy(struct plan *plan)
+{
+    dnn_plan_destroy(plan->dnn);
+    gemm_plan_destroy(plan->gemm);
+    *plan = (struct plan){ 0 };
+}
+
+void search_finish(struct search *search)
+{
+    for (int i = 0; i < search->count; i++)
+        plan_destroy(&search->candidates[i].plan);
+    search->count = 0;
+}
+
+/* ---- building ---- */
+
+/* A handle for each thread that builds, since cuDNN's are one thread's at a time. */
+static enum status builder(struct gpu *gpu, cudnnHandle_t *handle)
+{
+    enum status status = STATUS_OK;
+#ifdef _OPENMP
+    int thread = omp_get_thread_num();
+#else
+    int thread = 0;
+#endif
+    *handle = gpu->dnn;
+    if (thread == 0)
+        return STATUS_OK;
+    if (!gpu->builders[thread] &&
+        (cudaSetDevice(gpu->index) != cudaSuccess || cudnnCreate(&gpu->builders[thread]) != CUDNN_STATUS_SUCCESS))
+        FAIL(STATUS_LOST, "cuDNN does not start in another thread");
+    *handle = gpu->builders[thread];
+fail:
+    return status;
+}
+
+static enum status list_candidates(struct gpu *gpu, struct search *s)
+{
+    enum status status = STATUS_OK;
+    cudnnHandle_t handle;
+    struct dnn_proposals proposals;
+    if (s->chosen)
+        return STATUS_OK;
+    TRY(builder(gpu, &handle));
+    TRY(dnn_propose(handle, NULL, s->spec, &proposals));
+    for (int i = 0; i < proposals.count; i++)
+        s->candidates[s->count++] = (struct candidate){ .choice = { .source = PLAN_CUDNN, .dnn = proposals.choices[i] },
+                                                        .extra = i >= proposals.ranked };
+    for (int i = 0; i < SEARCH_GEMMS && gemm_fits(s->spec); i++)
+        s->candidates[s->count++] = (struct candidate){ .choice = { .source = PLAN_CUBLAS, .gemm = i } };
+fail:
+    return status;
+}
+
+/* A gradient in bf16 is stored as bf16 by cuDNN, whose quick engines store nothing else, and as fp32 by cuBLASLt. The
+ * plan stays empty where there is none. */
+static enum status build_one(struct gpu *gpu, const struct search *s, struct candidate *candidate)
+{
+    enum status status = STATUS_OK;
+    cudnnHandle_t handle;
+    struct dnn_spec spec = *s->spec;
+    struct plan *plan = &candidate->plan;
+    if (candidate->choice.source == PLAN_APART || (candidate->choice.source == PLAN_CUBLAS && !gemm_fits(&spec)))
+        return STATUS_OK;
+    TRY(builder(gpu, &handle));
+    if (candidate->choice.source == PLAN_CUBLAS) {
+        spec.float_result |= spec.kind == DNN_GRADIENT && spec.precision == PRECISION_BF16;
+        TRY(gemm_plan_create(&plan->gemm, gpu->gemm, &spec, candidate->choice.gemm, GPU_WORKSPACE, 16));
+    } else
+        TRY(dnn_plan_create(&plan->dnn, handle, NULL, &spec, &candidate->choice.dnn, GPU_WORKSPACE));
+    plan->float_result = spec.float_result || spec.precision != PRECISION_BF16;
+fail:
+    return status;
+}
+
+/* The first that can be built. */
+static enum status build_first(struct gpu *gpu, struct search *s)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < s->count; i++) {
+        TRY(build_one(gpu, s, &s->candidates[i]));
+        if (gpu_has(&s->candidates[i].plan))
+            s->count = i + 1;
+    }
+fail:
+    return status;
+}
+
+/* Engines that are compiled when they are asked for take a third of a second each, of one core. */
+enum status search_build(struct gpu *gpu, struct search *searches, int count)
+{
+    struct status_record failure = { .code = STATUS_OK };
+    int threads = gpu->base.base.threads < GPU_BUILDERS ? gpu->base.base.threads : GPU_BUILDERS;
+    bool all = gpu->base.base.tuned != NULL;
+    double began = clock_seconds(), left = SEARCH_SECONDS - gpu->searched;
+    (void)threads;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int i = 0; i < count; i++)
+        if (list_candidates(gpu, &searches[i]) != STATUS_OK || (!all && build_first(gpu, &searches[i]) != STATUS_OK))
+#pragma omp critical
+            status_save(&failure);
+    if (failure.code != STATUS_OK || !all)
+        return failure.code != STATUS_OK ? status_restore(&failure) : STATUS_OK;
+#pragma omp parallel for schedule(dynamic) num_threads(threads)
+    for (int i = 0; i < count * SEARCH_CANDIDATES; i++) {
+        struct search *s = &searches[i % count];
+        struct candidate *candidate = &s->candidates[i / count];
+        if (i / count < s->count && (!candidate->extra || clock_seconds() - began < left) &&
+            build_one(gpu, s, candidate) != STATUS_OK)
+#pragma omp critical
+            status_save(&failure);
+    }
+    gpu->searched += clock_seconds() - began;
+    return failure.code != STATUS_OK ? status_restore(&failure) : STATUS_OK;
+}
+
+/* ---- measuring ---- */
+
+static void fill_entry(const struct search *s, const struct candidate *candidate, float ms, struct plan_entry *entry)
+{
+    *entry = (struct plan_entry){ .ms = ms };
+    snprintf(entry->key, sizeof entry->key, "%s", s->key);
+    plan_choice_print(&candidate->choice, entry->choice);
+    if (ms > 0)
+        entry->tflops = (float)(1e-9 * dnn_flops(s->spec) / ms);
+    if (candidate->plan.dnn)
+        dnn_plan_kernel(candidate->plan.dnn, entry->kernel);
+}
+
+static void note(FILE *f, const struct search *s, const struct candidate *candidate, float ms)
+{
+    struct plan_entry entry;
+    char line[512];
+    if (!f || !(ms < INFINITY))
+        return;
+    fill_entry(s, candidate, ms, &entry);
+    plan_entry_print(&entry, line);
+    fputs(line, f);
+}
+
+/* Milliseconds of the plain convolution and the tail in a pass of its own, as conv.c does it. INFINITY where there is
+ * no such plan, or no memory to time it. */
+static enum status time_apart(struct gpu *gpu, const struct dnn_spec *fused, float enough, float *ms)
+{
+    enum status status = STATUS_OK;
+    struct trial trial = { 0 };
+    struct dnn_spec memory = *fused;
+    struct plan plan;
+    *ms = INFINITY;
+    TRY(gpu_plain_plan(gpu, fused, &plan));
+    if (!gpu_has(&plan))
+        return STATUS_OK;
+    memory.float_result = plan.float_result;
+    const struct work work = { .plan = &plan, .runs = 1, .pass = fused };
+    if (trial_init(&trial, gpu, &memory) == STATUS_NOMEM)
+        status_clear();
+    else
+        TRY(trial_time(gpu, &work, &trial, enough, ms));
+fail:
+    trial_finish(&trial);
+    return status;
+}
+
+/* Every candidate that was built. The device's memory may be too full for it. */
+static enum status time_candidates(struct gpu *gpu, struct search *s, FILE *tried, int *best, float *best_ms)
+{
+    enum status status = STATUS_OK;
+    struct trial trial = { 0 };
+    float ms;
+    status = trial_init(&trial, gpu, s->spec);
+    if (status == STATUS_NOMEM) {
+        status_clear();
+        status = STATUS_OK;
+        goto fail; /* not an error */
+    }
+    for (int i = 0; i < s->count && status == STATUS_OK; i++) {
+        const struct work work = { .plan = &s->candidates[i].plan, .runs = 1 };
+        if (!gpu_has(work.plan))
+            continue;
+        TRY(trial_time(gpu, &work, &trial, *best_ms, &ms));
+        note(tried, s, &s->candidates[i], ms);
+        if (ms < *best_ms) {
+            *best_ms = ms;
+            *best = i;
+        }
+    }
+fail:
+    trial_finish(&trial);
+    return status;
+}
+
+enum status search_measure(struct gpu *gpu, struct search *s, int *best, struct plan_entry *entry, const char *tried)
+{
+    enum status status = STATUS_OK;
+    FILE *f = tried ? fopen(tried, "a") : NULL;
+    const struct candidate apart = { .choice = { .source = PLAN_APART } };
+    float best_ms = INFINITY, apart_ms = INFINITY;
+    int fastest = -1;
+    if (tried && !f)
+        FAIL(STATUS_IO, "%s: %s", tried, strerror(errno));
+    TRY(time_candidates(gpu, s, f, &fastest, &best_ms));
+    if (s->spec->tail != DNN_PLAIN && fastest >= 0)
+        TRY(time_apart(gpu, s->spec, best_ms, &apart_ms));
+    note(f, s, &apart, apart_ms);
+    *best = apart_ms < best_ms ? -1 : fastest >= 0 ? fastest : *best;
+    fill_entry(s, *best < 0 ? &apart : &s->candidates[*best], fastest < 0 ? 0 : fminf(best_ms, apart_ms), entry);
+fail:
+    if (f && fclose(f) != 0 && status == STATUS_OK)
+        status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: %s", tried, strerror(errno));
+    return status;
+}

@@ -1,0 +1,29 @@
+/* profile.c - marks for a profiler: where to begin and to end, and each step as a range of NVTX, whose headers are all that it
+ * needs; a build without them leaves the ranges out. */
+#include <cuda_profiler_api.h>
+#if __has_include(<nvtx3/nvToolsExt.h>)
+#include <nvtx3/nvToolsExt.h>
+#define STEP_BEGINS() nvtxRangePushA("step")
+#define STEP_ENDS() nvtxRangePop()
+#else
+#define STEP_BEGINS() ((void)0)
+#define STEP_ENDS() ((void)0)
+#endif
+
+#include "layers/backend/cuda/gpu.h"
+
+static void profile(struct device *device, enum profile_mark mark)
+{
+    struct gpu *gpu = (struct gpu *)device;
+    switch (mark) {
+    case PROFILE_BEGINS: GPU_CHECK(gpu, cudaProfilerStart()); break;
+    case PROFILE_STEP_BEGINS: STEP_BEGINS(); break;
+    case PROFILE_STEP_ENDS: STEP_ENDS(); break;
+    case PROFILE_ENDS: GPU_CHECK(gpu, cudaProfilerStop()); break;
+    }
+}
+
+void gpu_fill_profile(struct backend *table)
+{
+    table->profile = profile;
+}

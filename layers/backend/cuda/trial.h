@@ -1,0 +1,31 @@
+/* trial.h - plans of convolutions timed on memory of their own. It holds what a CSC-layer has: images and weights of
+ * random numbers, and codes of which four in ten are not zero. On zeros alone some plans look faster than they are. */
+#ifndef CSC_LAYERS_BACKEND_CUDA_TRIAL_H
+#define CSC_LAYERS_BACKEND_CUDA_TRIAL_H
+
+#include "layers/backend/cuda/gpu.h"
+
+struct trial {
+    void *image, *code, *weights, *beside; /* beside: what is fused behind reads, as large as the result */
+    float *numbers;
+    cudaEvent_t start, end;
+};
+
+/* What is timed: a plan `runs` times, elements that are copied before and added to dw after, and a pass of its own over
+ * the result. */
+struct work {
+    const struct plan *plan;
+    int runs;
+    size_t added, copied_image, copied_code;
+    const struct dnn_spec *pass; /* whose tail follows the plan, which is plain; NULL: none */
+};
+
+/* For plans of this spec. STATUS_NOMEM where the GPU has no memory for it; finish is due all the same. */
+enum status trial_init(struct trial *trial, struct gpu *gpu, const struct dnn_spec *spec);
+void trial_finish(struct trial *trial);
+
+/* *least: the least of some times, in milliseconds; INFINITY if the plan cannot run here, which is not an error. Stops
+ * early where that cannot become less than `enough`. */
+enum status trial_time(struct gpu *gpu, const struct work *work, struct trial *trial, float enough, float *least);
+
+#endif

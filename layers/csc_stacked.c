@@ -1,0 +1,82 @@
+/* csc_stacked.c - a CSC-layer of two steps whose weight gradient's three terms are one convolution of three times the
+ * batch: they lie behind one another (csc_place_all), and have no factors: a minus would need one, so q has it here.
+ * q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the
+ * mask's pass writes it there, and x is copied: that moves 2 codes and 2 images, beside the 3 and 3 that the
+ * convolution reads. It saves two convolutions' starts and ends and two passes over dw: much where images are small,
+ * nothing where they are large, so the backend measures it (conv->stacks). */
+#include "layers/csc_stacked.h"
+
+static size_t term_bytes(const struct csc *csc, bool image)
+{
+    return (image ? conv_in_count(&csc->shape) : conv_out_count(&csc->shape)) * precision_bytes(csc->device->precision);
+}
+
+static size_t aligned(size_t bytes)
+{
+    return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+}
+
+/* The codes' stacks of all layers, or the images'. What a layer keeps is the first of its codes, and the last of its
+ * images: codes lie in the layers' order, images in reverse, so that a stack goes on where later layers keep theirs. */
+static void place_row(struct csc *const *layers, int count, struct arena *arena, bool images)
+{
+    size_t bytes = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        char *row = pass == 1 ? arena_take(arena, bytes) : NULL;
+        size_t at = 0;
+        for (int i = 0; i < count; i++) {
+            struct csc *csc = layers[i];
+            if (images ? !csc->conv->stacks_inputs : !csc->conv->stacks)
+                continue;
+            size_t one = term_bytes(csc, images), end = at + CONV_TERMS * one;
+            bytes = aligned(end) > bytes ? aligned(end) : bytes;
+            char **stack = images ? &csc->image_stack : &csc->code_stack;
+            *stack = !row ? NULL : images ? row + (bytes - end) : row + at;
+            at += aligned(one);
+        }
+    }
+}
+
+void csc_place_stacks(struct csc *const *layers, int count, struct arena *arena)
+{
+    place_row(layers, count, arena, false);
+    place_row(layers, count, arena, true);
+}
+
+/* Two steps, g being eta times the gradient of the code, and all terms with the factor 1:
+ *     q = -A g   d = 1[z_0 != 0] nu (g + eta A^T q)   dw += wg(q, z_0) + wg(x, d) + wg(r, g)   dx += A d - q */
+enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked,
+                                 void *dx, bool accumulate, float *dw, void *q, void *scratch)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = csc->device->ops;
+    size_t pixels = conv_in_count(&csc->shape), codes = conv_out_count(&csc->shape), bytes = term_bytes(csc, false);
+    void *d = csc->code_stack + bytes, *g = csc->code_stack + 2 * bytes;
+    q = csc->image_stack ? csc->image_stack : q;
+    struct epilogue negative = { .alpha = -1 };
+    struct epilogue inner = { .kind = EPILOGUE_MASK, .alpha = eta, .beta = 1, .add = g, .mask = csc->z[0],
+                              .nu = 1 / (1 + csc->config.mu * eta), .numbers = csc->numbers };
+    struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
+    if (masked)
+        ops->blend(csc->device, 1, dz, 0, dz, g, codes);
+    else if (csc->numbers)
+        ops->mask_by(csc->device, dz, z, csc_mask_number(csc), g, codes);
+    else
+        ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), g, codes);
+    TRY(ops->conv_adjoint(csc->conv, g, q, &negative, scratch));
+    TRY(ops->conv_forward(csc->conv, q, d, &inner, scratch));
+    if (dw && csc->image_stack) {
+        void *copy = csc->image_stack + term_bytes(csc, true);
+        ops->blend(csc->device, 1, x, 0, x, copy, pixels);
+        x = copy;
+    }
+    const struct gradient_term terms[CONV_TERMS] = { { q, csc->z[0], 1, NULL }, { x, d, 1, NULL }, { csc->r[1], g, 1, NULL } };
+    if (dw)
+        TRY(ops->conv_gradient(csc->conv, terms, CONV_TERMS, dw, scratch));
+    if (dx)
+        TRY(ops->conv_adjoint(csc->conv, d, dx, &rest, scratch));
+    if (dx && accumulate)
+        ops->blend(csc->device, 1, dx, -1, q, dx, pixels);
+fail:
+    return status;
+}

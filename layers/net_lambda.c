@@ -1,0 +1,198 @@
+/* net_lambda.c - lambda by image, and the gradient of the image.
+ * A code is homogeneous in image and lambda: every iterate of FISTA has z(s x, s lambda) = s z(x, lambda), with mu too. So an
+ * image's own lambda is had from the layer as it is planned, by scaling:  z(x, l) = s z(x / s, lambda), s = l / lambda.
+ * Its Jacobian in x needs no scaling, and by Euler's theorem  lambda dz/dlambda = z - (dz/dx) x, so for a gradient dz
+ *     dlambda = (<dz, z> - <dx, x>) / lambda. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "layers/net_internal.h"
+
+#define SCALE_LEAST 1e-6f /* lambda 0 of one image among others: far below what changes a code */
+
+/* Image i of an edge's n. */
+static void *at_image(const struct net *net, void *data, size_t values, int i)
+{
+    return (char *)data + i * values * precision_bytes(net->model->device->precision);
+}
+
+static size_t values_per_image(const struct net *net, int edge)
+{
+    const struct edge *e = &net->model->edges[edge];
+    return (size_t)e->h * e->w * e->c;
+}
+
+static struct op *op_of(const struct net *net, int csc)
+{
+    for (int i = 0; i < net->model->nodes_count; i++)
+        if (net->ops[i].csc && net->model->nodes[i].csc == csc)
+            return &net->ops[i];
+    return NULL;
+}
+
+/* Memory for the scaled input of any CSC-layer. */
+static enum status need_scaled(struct net *net)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    size_t most = 0;
+    if (net->scaled)
+        return STATUS_OK;
+    for (int i = 0; i < m->nodes_count; i++)
+        if (m->nodes[i].kind == NODE_CSC && values_per_image(net, m->nodes[i].in) > most)
+            most = values_per_image(net, m->nodes[i].in);
+    most *= net->n * precision_bytes(m->device->precision);
+    arena_take(&net->scaled_arena, most);
+    TRY(m->device->ops->arena_allocate(m->device, &net->scaled_arena));
+    net->scaled = arena_take(&net->scaled_arena, most);
+fail:
+    return status;
+}
+
+void net_finish_lambda(struct net *net)
+{
+    for (int i = 0; net->ops && i < net->model->nodes_count; i++)
+        free(net->ops[i].lambda);
+    net->model->device->ops->arena_finish(net->model->device, &net->scaled_arena);
+}
+
+enum status net_set_lambda(struct net *net, int csc, const float *lambda)
+{
+    enum status status = STATUS_OK;
+    struct op *op = op_of(net, csc);
+    float own = net->model->config.csc.lambda;
+    op->scaled = false;
+    tape_forget(&net->tape); /* a layer's lambda is among its numbers */
+    for (int i = 1; lambda && i < net->n; i++)
+        op->scaled = op->scaled || lambda[i] != lambda[0];
+    op->csc->config.lambda = op->scaled && own == 0 ? 1 : op->scaled || !lambda ? own : lambda[0];
+    if (!lambda) {
+        free(op->lambda);
+        op->lambda = NULL;
+        return STATUS_OK;
+    }
+    if (!op->lambda)
+        op->lambda = malloc(net->n * sizeof *op->lambda);
+    if (!op->lambda)
+        FAIL(STATUS_NOMEM, "out of memory for lambda by image");
+    memcpy(op->lambda, lambda, net->n * sizeof *lambda);
+    if (op->scaled)
+        TRY(need_scaled(net));
+fail:
+    return status;
+}
+
+static float scale_of(const struct op *op, int i)
+{
+    float scale = op->lambda[i] / op->csc->config.lambda;
+    return scale > SCALE_LEAST ? scale : SCALE_LEAST;
+}
+
+/* What the device computed of the step size, unless the layer has a lambda of its own. */
+static void use_step_numbers(struct net *net, int i)
+{
+    struct model *m = net->model;
+    struct csc *csc = net->ops[i].csc;
+    bool own = csc->config.lambda != m->config.csc.lambda;
+    csc->numbers = m->numbers && !own ? m->numbers + m->nodes[i].csc * STEP_NUMBERS : NULL;
+    if (!csc->numbers)
+        model_settle_step_sizes(m);
+}
+
+enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct backend *ops = m->device->ops;
+    struct op *op = &net->ops[i];
+    void *x = net->value[node->in], *z = net->value[node->out];
+    size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
+    for (int k = 0; op->scaled && k < net->n; k++) {
+        void *from = at_image(net, x, in, k);
+        ops->blend(m->device, 1 / scale_of(op, k), from, 0, from, at_image(net, net->scaled, in, k), in);
+    }
+    if (op->scaled)
+        x = net->scaled;
+    use_step_numbers(net, i);
+    TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
+    if (diagnostics) /* shares do not change with the scale */
+        TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));
+    for (int k = 0; op->scaled && k < net->n; k++) {
+        void *code = at_image(net, z, out, k);
+        ops->blend(m->device, scale_of(op, k), code, 0, code, code, out);
+    }
+fail:
+    return status;
+}
+
+/* ---- backwards ---- */
+
+/* y = relu(gamma (x - mean) / std + beta + add) with constant statistics: dx = gamma / std times dy where y > 0, which is
+ * inference's own affine map with mean and beta 0. */
+void net_backward_frozen_norm(struct net *net, int i)
+{
+    const struct model *m = net->model;
+    const struct node *node = &m->nodes[i];
+    const struct edge *e = &m->edges[node->out];
+    const struct backend *ops = m->device->ops;
+    struct op *op = &net->ops[i];
+    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c };
+    size_t count = shape.rows * e->c;
+    void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
+    const float *variance = m->running + node->running + e->c;
+    ops->zero(m->device, op->saved, e->c * sizeof(float));
+    ops->lincomb(m->device, 1, variance, 0, variance, op->saved + e->c, e->c);
+    if (node->relu)
+        ops->mask(m->device, dy, net->value[node->out], 1, dy, count);
+    if (dadd)
+        ops->blend(m->device, 1, dy, op->add_accumulates ? 1 : 0, op->add_accumulates ? dadd : dy, dadd, count);
+    ops->norm_inference(m->device, &shape, dy, m->weights + m->params[node->param].offset, op->saved, op->saved, NULL, dy);
+}
+
+/* sums[k] += sign <a_k, b_k> / lambda_k */
+static void correlate_images(const struct net *net, const struct op *op, void *a, void *b, size_t values, double sign,
+                             double *sums)
+{
+    struct device *device = net->model->device;
+    for (int k = 0; k < net->count; k++)
+        if (op->lambda[k] > 0)
+            sums[k] += sign * device->ops->correlate(device, at_image(net, a, values, k), at_image(net, b, values, k), values) /
+                       op->lambda[k];
+}
+
+static enum status backward_csc(struct net *net, int i, double *dlambda)
+{
+    enum status status = STATUS_OK;
+    const struct node *node = &net->model->nodes[i];
+    struct op *op = &net->ops[i];
+    void *x = net->value[node->in], *dx = net->grad[node->in];
+    size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
+    correlate_images(net, op, net->grad[node->out], net->value[node->out], out, 1, dlambda);
+    if (op->in_accumulates) /* what was there before is not this layer's */
+        correlate_images(net, op, dx, x, in, 1, dlambda);
+    TRY(net_backward_node(net, i, NULL));
+    correlate_images(net, op, dx, x, in, -1, dlambda);
+fail:
+    return status;
+}
+
+enum status net_backward_input(struct net *net, const float *dlogits, float *dimages, double *dlambda)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = net->model;
+    struct device *device = m->device;
+    int logits = net_logits_edge(net), classes = m->config.classes;
+    device->ops->zero(device, net->grad[logits], (size_t)net->n * classes * sizeof(float));
+    device->ops->copy_in(device, net->grad[logits], dlogits, (size_t)net->count * classes * sizeof *dlogits);
+    if (dlambda)
+        memset(dlambda, 0, net->count * sizeof *dlambda);
+    for (int i = m->nodes_count - 1; i >= 0; i--)
+        if (dlambda && net->ops[i].lambda)
+            TRY(backward_csc(net, i, dlambda));
+        else
+            TRY(net_backward_node(net, i, NULL));
+    device->ops->download(device, dimages, net->grad[0], net->count * values_per_image(net, 0));
+fail:
+    return status;
+}

@@ -1,0 +1,314 @@
+/* test_watchdog.c - the watchdog: its judgement, its frames, and four ranks as threads of one process that hang, fail and are
+ * visited by strangers. */
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "comm/watchdog/sockets.h"
+#include "comm/watchdog/table.h"
+#include "tests/check.h"
+
+/* ---- judgement ---- */
+
+static struct watch_entry entries[4];
+
+static struct watch_table fresh(double now)
+{
+    for (int i = 0; i < 4; i++) {
+        entries[i] = (struct watch_entry){ .heard = now, .moved = now, .place = { WATCH_EXCHANGING, false, 17, 5 } };
+        snprintf(entries[i].host, sizeof entries[i].host, "node%d", i);
+    }
+    return (struct watch_table){ .size = 4, .timeout = 10, .ranks = entries };
+}
+
+static void alive(struct watch_table *t, double now, int but)
+{
+    for (int i = 0; i < 4; i++)
+        if (i != but)
+            t->ranks[i].heard = now;
+}
+
+static void check_judgement(void)
+{
+    char line[512] = "";
+    struct watch_table t = fresh(100);
+    CHECK(watch_table_judge(&t, 109, line) == STATUS_OK, "%s", line);
+
+    alive(&t, 111, 2); /* stopped */
+    t.ranks[2].place = (struct watch_place){ WATCH_COMPUTING, false, 16, 9 };
+    CHECK(watch_table_judge(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 2 on node2 hangs: not heard of") &&
+          strstr(line, "step 16, computing"), "%s", line);
+    watch_table_shift(&t, 5); /* but so was this process */
+    CHECK(watch_table_judge(&t, 111, line) == STATUS_OK, "%s", line);
+    CHECK(watch_table_judge(&t, 116, line) == STATUS_HUNG, "shifted for good");
+
+    t = fresh(100);
+    alive(&t, 112, -1); /* all are heard; rank 3 does not wait, and has not moved */
+    t.ranks[3].place = (struct watch_place){ WATCH_LOADING, false, 17, 5 };
+    CHECK(watch_table_judge(&t, 109, line) == STATUS_OK, "%s", line);
+    CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG && strstr(line, "rank 3 on node3 hangs: no progress for 12 s") &&
+          strstr(line, "step 17, loading data"), "%s", line);
+    t.ranks[3].place.waits = true; /* then all wait: who is behind? */
+    t.ranks[3].place.step = 16;
+    CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG && strstr(line, "all ranks wait") && strstr(line, "rank 3"),
+          "%s", line);
+    struct watch_place moving = { WATCH_EVALUATING, false, 17, 6 }; /* one that moves: the others wait for it */
+    watch_table_beat(&t, 3, &moving, 111);
+    CHECK(watch_table_judge(&t, 112, line) == STATUS_OK, "%s", line);
+    alive(&t, 171, -1);
+    CHECK(watch_table_judge(&t, 170, line) == STATUS_OK, "a long phase has a limit of its own: %s", line);
+    alive(&t, 172, -1);
+    CHECK(watch_table_judge(&t, 172, line) == STATUS_HUNG && strstr(line, "evaluating"), "%s", line);
+
+    t = fresh(100);
+    t.ranks[1].lost = true;
+    CHECK(watch_table_judge(&t, 100.5, line) == STATUS_OK, "%s", line);
+    CHECK(watch_table_judge(&t, 101.5, line) == STATUS_LOST && strstr(line, "rank 1 on node1 ended without a word"), "%s", line);
+    t.ranks[1].left = true;
+    CHECK(watch_table_judge(&t, 101.5, line) == STATUS_OK, "who said goodbye is not missed: %s", line);
+    t = fresh(100);
+    t.ranks[0].heard = 111; /* a whole node */
+    CHECK(watch_table_judge(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 1 on node1 (and 2 more)"), "%s", line);
+    CHECK(watch_table_silent(&t, 1, 111) && !watch_table_silent(&t, 0, 111), "silent");
+}
+
+static void check_frames(void)
+{
+    uint8_t bytes[WATCH_FRAME], again[WATCH_FRAME];
+    struct watch_frame f = { .type = WATCH_BEAT, .rank = 3, .place = { WATCH_SAVING, true, 123456789, 42 } }, read;
+    watch_encode(&f, bytes);
+    CHECK(watch_decode(bytes, &read) && read.type == WATCH_BEAT && read.rank == 3 && read.place.phase == WATCH_SAVING &&
+          read.place.waits && read.place.step == 123456789 && read.place.beat == 42, "beat");
+    int accepted = 0;
+    for (int bit = 0; bit < 8 * WATCH_FRAME; bit++) {
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        if (watch_decode(bytes, &read)) {
+            accepted++;
+            watch_encode(&read, again);
+            CHECK(memcmp(again, bytes, sizeof bytes) == 0, "bit %d", bit);
+        }
+        bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    CHECK(accepted > 0 && accepted < 8 * WATCH_FRAME, "%d", accepted);
+    CHECK(watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdef") &&
+          !watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdeg"), "token");
+}
+
+/* ---- ranks as threads ---- */
+
+enum { RANKS = 4 };
+
+static struct {
+    pthread_barrier_t barrier;
+    void *shared[RANKS];
+    void (*visit)(const struct watch_offer *offer); /* called once the first hub listens */
+    bool visited;
+} job;
+
+static enum status meet(struct comm *comm, void *data)
+{
+    job.shared[comm->rank] = data;
+    pthread_barrier_wait(&job.barrier);
+    return STATUS_OK;
+}
+
+static enum status broadcast(struct comm *comm, void *data, size_t bytes, int root)
+{
+    meet(comm, data);
+    if (bytes == sizeof(struct watch_offer) && comm->rank == root && job.visit && !job.visited) {
+        job.visited = true;
+        job.visit(data);
+    }
+    if (comm->rank != root)
+        memcpy(data, job.shared[root], bytes);
+    pthread_barrier_wait(&job.barrier);
+    return STATUS_OK;
+}
+
+static enum status max_i64(struct comm *comm, int64_t *data, size_t count)
+{
+    int64_t most = 0;
+    meet(comm, data);
+    for (int i = 0; i < RANKS && count == 1; i++)
+        most = *(int64_t *)job.shared[i] > most ? *(int64_t *)job.shared[i] : most;
+    pthread_barrier_wait(&job.barrier);
+    *data = most;
+    pthread_barrier_wait(&job.barrier);
+    return STATUS_OK;
+}
+
+static enum status gather(struct comm *comm, const void *data, size_t bytes, void *out)
+{
+    meet(comm, (void *)data);
+    for (int i = 0; i < RANKS; i++)
+        memcpy((char *)out + (size_t)i * bytes, job.shared[i], bytes);
+    pthread_barrier_wait(&job.barrier);
+    return STATUS_OK;
+}
+
+static const struct comm_ops ops = { .name = "threads", .broadcast = broadcast, .max_i64 = max_i64, .gather = gather };
+
+struct rank {
+    struct comm comm;
+    pthread_t thread;
+    int scene;
+    atomic_int ended, said; /* code, how often */
+    char line[512];         /* written before said */
+    bool started, spoke;
+};
+static struct rank ranks[RANKS];
+
+static void on_say(void *context, const char *line)
+{
+    struct rank *r = context;
+    snprintf(r->line, sizeof r->line, "%s", line);
+    atomic_fetch_add(&r->said, 1);
+}
+
+static void on_end(void *context, enum status code)
+{
+    atomic_store(&((struct rank *)context)->ended, code);
+}
+
+static void nap(void)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+}
+
+/* As many steps as it takes until the job ends; 90 s at most. */
+static void work(struct rank *r, struct watch *watch, int64_t last)
+{
+    for (int64_t turn = 0; !atomic_load(&r->ended) && turn < 18000; turn++) {
+        int64_t step = turn < last ? turn : last;
+        if (turn < last) {
+            watch_at(watch, WATCH_LOADING, step);
+            watch_at(watch, WATCH_COMPUTING, step);
+            watch_at(watch, WATCH_EXCHANGING, step);
+        }
+        nap();
+    }
+}
+
+enum { HANG = 2, CALM, FAIL_TWICE, FAIL_ALL };
+
+static void *rank_main(void *context)
+{
+    struct rank *r = context;
+    struct watch *watch = NULL;
+    struct watch_options options = { .timeout_s = 5, .say = on_say, .end = on_end, .context = r };
+    r->started = watch_start(&watch, &r->comm, &options) == STATUS_OK;
+    if (r->scene == HANG && r->comm.rank == 2) { /* its main thread hangs in the loader of step 21 */
+        for (int64_t step = 0; step < 20; step++)
+            watch_at(watch, WATCH_EXCHANGING, step);
+        watch_at(watch, WATCH_LOADING, 21);
+        while (!atomic_load(&r->ended))
+            nap();
+    } else if (r->scene == HANG) {
+        work(r, watch, 21);
+    } else if (r->scene == FAIL_TWICE && r->comm.rank % 2) {
+        watch_at(watch, WATCH_LOADING, 3);
+        r->spoke = watch_failed(watch, STATUS_DATA);
+    } else if (r->scene == FAIL_TWICE) {
+        work(r, watch, 3);
+    } else if (r->scene == FAIL_ALL) { /* and end, the hub too, without waiting for one another */
+        r->spoke = watch_failed(watch, STATUS_DATA);
+        watch_stop(watch);
+        return NULL;
+    } else {
+        for (int64_t step = 0; step < 50; step++) {
+            watch_at(watch, WATCH_COMPUTING, step);
+            watch_waits(watch, true);
+            watch_waits(watch, false);
+        }
+    }
+    pthread_barrier_wait(&job.barrier);
+    watch_stop(watch);
+    return NULL;
+}
+
+static void play(int scene, void (*visit)(const struct watch_offer *offer))
+{
+    job.visit = visit;
+    job.visited = false;
+    for (int i = 0; i < RANKS; i++) {
+        struct rank *r = &ranks[i];
+        r->comm = (struct comm){ .ops = &ops, .rank = i, .size = RANKS, .local_rank = i, .local_size = RANKS };
+        r->scene = scene;
+        r->spoke = false;
+        atomic_store(&r->ended, 0);
+        atomic_store(&r->said, 0);
+    }
+    for (int i = 0; i < RANKS; i++)
+        if (pthread_create(&ranks[i].thread, NULL, rank_main, &ranks[i]) != 0)
+            abort();
+    for (int i = 0; i < RANKS; i++)
+        pthread_join(ranks[i].thread, NULL);
+    for (int i = 0; i < RANKS; i++)
+        CHECK(ranks[i].started, "rank %d did not start", i);
+}
+
+/* Strangers: silence, noise, a rank's greeting without the token, and the start of one. */
+static int strangers[6];
+
+static void knock(const struct watch_offer *offer)
+{
+    struct sockaddr_in address;
+    memcpy(&address, &offer->list[0], sizeof address);
+    CHECK(offer->count > 0 && address.sin_family == AF_INET && address.sin_addr.s_addr == htonl(INADDR_LOOPBACK),
+          "one host: loopback first");
+    for (int i = 0; i < 6; i++) {
+        uint8_t bytes[WATCH_FRAME];
+        struct watch_frame frame = { .type = i == 4 ? WATCH_END : WATCH_HELLO, .rank = 1 + i % 3, .code = 2 };
+        memset(bytes, 0x5a, sizeof bytes);
+        if (i >= 2)
+            watch_encode(&frame, bytes);
+        strangers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool in = connect(strangers[i], (struct sockaddr *)&address, sizeof address) == 0;
+        CHECK(in, "stranger %d", i);
+        if (in && i > 0 && send(strangers[i], bytes, i == 5 ? 20 : sizeof bytes, MSG_NOSIGNAL) < 0)
+            CHECK(false, "send");
+    }
+}
+
+static void check_ranks(void)
+{
+    pthread_barrier_init(&job.barrier, NULL, RANKS);
+    play(CALM, knock);
+    for (int i = 0; i < RANKS; i++)
+        CHECK(!ranks[i].ended && !ranks[i].said, "rank %d ended with %d: %s", i, ranks[i].ended, ranks[i].line);
+    for (int i = 0; i < 6; i++) { /* all were shown the door without a word */
+        char byte;
+        CHECK(recv(strangers[i], &byte, 1, 0) <= 0, "stranger %d was answered", i);
+        close(strangers[i]);
+    }
+
+    play(HANG, NULL);
+    for (int i = 0; i < RANKS; i++) {
+        CHECK(ranks[i].ended == STATUS_HUNG, "rank %d: %d", i, ranks[i].ended);
+        CHECK(ranks[i].said == (i == 0), "rank %d spoke %d times: %s", i, ranks[i].said, ranks[i].line);
+    }
+    CHECK(strstr(ranks[0].line, "rank 2 on ") && strstr(ranks[0].line, "step 21, loading data"), "%s", ranks[0].line);
+
+    play(FAIL_TWICE, NULL);
+    CHECK(ranks[1].spoke != ranks[3].spoke, "%d and %d speak", ranks[1].spoke, ranks[3].spoke);
+    CHECK(ranks[0].ended == STATUS_DATA && ranks[2].ended == STATUS_DATA && !ranks[0].said && !ranks[2].said,
+          "the others end with %d and %d", ranks[0].ended, ranks[2].ended);
+
+    for (int i = 0; i < 50; i++) {
+        play(FAIL_ALL, NULL);
+        int spoke = ranks[0].spoke + ranks[1].spoke + ranks[2].spoke + ranks[3].spoke;
+        CHECK(spoke == 1, "%d of 4 that fail at once speak, in round %d", spoke, i);
+    }
+    pthread_barrier_destroy(&job.barrier);
+}
+
+int main(void)
+{
+    check_judgement();
+    check_frames();
+    check_ranks();
+    return check_done("watch");
+}

@@ -1,0 +1,23 @@
+/* emulated.c - the emulated device: the CUDA backend over fake_cuda.c, fake_dnn.c and fake_gemm.c, its kernels run on
+ * the host. */
+#include "tests/gpu_emulation/emulated.h"
+
+#include <string.h>
+
+#ifdef CSC_HAVE_EMULATION
+#include "layers/backend/cuda/cuda.h"
+#endif
+
+const char *any_device_missing(const char *kind)
+{
+    return strncmp(kind, "cuda", 4) == 0 && device_check_cuda(0) != STATUS_OK ? status_message() : NULL;
+}
+
+enum status any_device_open(struct device **device, const char *kind, enum precision precision, int threads)
+{
+#ifdef CSC_HAVE_EMULATION
+    if (strcmp(kind, "emulated") == 0)
+        return cuda_open(device, 0, precision, threads);
+#endif
+    return device_open(device, kind, precision, threads);
+}

@@ -1,0 +1,11 @@
+/* emulated_kernels.c - the CUDA backend's kernels and those of comm/nccl, compiled for the host. */
+#include "comm/nccl_cast.cu"
+#include "layers/backend/cuda/kernels/elementwise.cu"
+#include "layers/backend/cuda/kernels/fold.cu"
+#include "layers/backend/cuda/kernels/head.cu"
+#include "layers/backend/cuda/kernels/image.cu"
+#include "layers/backend/cuda/kernels/norm.cu"
+#include "layers/backend/cuda/kernels/norm_max.cu"
+#include "layers/backend/cuda/kernels/optimizer.cu"
+#include "layers/backend/cuda/kernels/pool.cu"
+#include "layers/backend/cuda/kernels/reduce.cu"

@@ -1,0 +1,502 @@
+/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once, but for copies from
+ * locked memory: those are done when somebody waits for them, as late as a GPU might. New memory is NaN, behind each allocation lies a
+ * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. How often the host waited is written to the
+ * file that CSC_FAKE_COUNTS names, at the end, with the other fake_counts. */
+#include "tests/gpu_emulation/fake_cuda.h"
+
+#include <cuda_profiler_api.h>
+#include <cuda_runtime_api.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum { MOST_ALLOCATIONS = 256 };
+#define DEVICE_BYTES ((size_t)4 << 30) /* or as many MB as CSC_FAKE_MEMORY says */
+#define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
+#define HUGE_PAGE ((size_t)2 << 20)
+
+static struct allocation {
+    char *memory;
+    size_t bytes, pages; /* asked for; in bytes, without the guard */
+    char *region;        /* holds them at its end */
+} allocations[MOST_ALLOCATIONS];
+static int allocation_count, open_count;
+static size_t used;
+
+enum { MOST_LOCKED = 64, MOST_LATE = 8 };
+struct fake_stream {
+    bool alive, stuck;
+    struct late { void *to; const void *from; size_t bytes; } late[MOST_LATE];
+    int late_count;
+};
+struct fake_event {
+    bool recorded, stuck;
+    cudaStream_t stream;
+    struct fake_mark mark;
+    double ms;
+};
+static struct { char *memory; size_t bytes; } locked[MOST_LOCKED];
+static int current;
+static double clock_ms;
+struct fake_counts fake_counts;
+static const char *counts_path;
+
+static void write_counts(void)
+{
+    FILE *f = current == 0 ? fopen(counts_path, "w") : NULL; /* of several ranks the first */
+    if (f) {
+        fprintf(f, "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\nprofiled_graphs %ld\n",
+                fake_counts.streams, fake_counts.events, fake_counts.queued, fake_counts.graphs, fake_counts.sums,
+                fake_counts.behind_graphs, fake_counts.profiled_graphs);
+        fclose(f);
+    }
+}
+
+static size_t device_bytes(void)
+{
+    const char *megabytes = getenv("CSC_FAKE_MEMORY");
+    return megabytes ? (size_t)atol(megabytes) << 20 : DEVICE_BYTES;
+}
+
+static size_t whole_pages(size_t bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    return (bytes + page - 1) / page * page;
+}
+
+/* Opening and closing takes time by the page: all but small allocations lie in huge ones. */
+static size_t region_bytes(size_t pages)
+{
+    return pages < HUGE_PAGE / 8 ? pages : (pages + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
+}
+
+/* Closed, with a guard behind it; NULL: none. */
+static char *new_region(size_t pages)
+{
+    size_t bytes = region_bytes(pages), room = bytes + HUGE_PAGE + whole_pages(1);
+    char *mapped = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (mapped == MAP_FAILED)
+        return NULL;
+    size_t before = (HUGE_PAGE - (uintptr_t)mapped % HUGE_PAGE) % HUGE_PAGE;
+    char *region = mapped + before;
+    if (before > 0)
+        munmap(mapped, before);
+    munmap(region + bytes + whole_pages(1), HUGE_PAGE - before);
+    if (bytes >= HUGE_PAGE)
+        madvise(region, bytes, MADV_HUGEPAGE);
+    return region;
+}
+
+static void protect(int how)
+{
+    for (int i = 0; i < allocation_count; i++)
+        if (mprotect(allocations[i].region, region_bytes(allocations[i].pages), how) != 0)
+            abort();
+}
+
+void fake_cuda_open(void)
+{
+    if (open_count++ == 0)
+        protect(PROT_READ | PROT_WRITE);
+}
+
+void fake_cuda_close(void)
+{
+    if (--open_count == 0)
+        protect(PROT_NONE);
+}
+
+static struct allocation *find(const void *memory)
+{
+    for (int i = 0; i < allocation_count; i++)
+        if ((const char *)memory >= allocations[i].memory && (const char *)memory < allocations[i].memory + allocations[i].pages)
+            return &allocations[i];
+    return NULL;
+}
+
+bool fake_cuda_owns(const void *memory, size_t bytes)
+{
+    const struct allocation *a = find(memory);
+    return a && (const char *)memory + bytes <= a->memory + a->bytes;
+}
+
+void fake_cuda_spend(double ms)
+{
+    clock_ms += ms;
+}
+
+int fake_cuda_allocations(void)
+{
+    return allocation_count;
+}
+
+cudaError_t cudaMalloc(void **memory, size_t bytes)
+{
+    size_t pages = whole_pages(bytes);
+    if (fake_graph_captures_any())
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    if (used + pages > device_bytes() || allocation_count == MOST_ALLOCATIONS)
+        return cudaErrorMemoryAllocation;
+    char *region = new_region(pages);
+    if (!region)
+        return cudaErrorMemoryAllocation;
+    char *at = region + region_bytes(pages) - pages;
+    used += pages;
+    allocations[allocation_count++] = (struct allocation){ at, bytes, pages, region };
+    fake_cuda_open();
+    if (pages <= FILLED_BYTES)
+        memset(at, 0xff, pages);
+    fake_cuda_close();
+    *memory = at;
+    return cudaSuccess;
+}
+
+cudaError_t cudaFree(void *memory)
+{
+    struct allocation *a = memory ? find(memory) : NULL;
+    if (!memory)
+        return cudaSuccess;
+    if (fake_graph_captures_any())
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    if (!a || a->memory != memory)
+        return cudaErrorInvalidValue;
+    munmap(a->region, region_bytes(a->pages) + whole_pages(1));
+    used -= a->pages;
+    *a = allocations[--allocation_count];
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemGetInfo(size_t *there, size_t *all)
+{
+    *all = device_bytes();
+    *there = *all - used;
+    return cudaSuccess;
+}
+
+struct filling {
+    void *to;
+    int value;
+    size_t bytes;
+};
+
+static void fill(const void *arguments)
+{
+    const struct filling *f = arguments;
+    fake_cuda_open();
+    memset(f->to, f->value, f->bytes);
+    fake_cuda_close();
+}
+
+cudaError_t cudaMemset(void *to, int value, size_t bytes)
+{
+    const struct filling f = { to, value, bytes };
+    if (bytes > 0 && !fake_cuda_owns(to, bytes))
+        return cudaErrorInvalidValue;
+    if (fake_graph_captures_any())
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    fill(&f);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stream)
+{
+    const struct filling f = { to, value, bytes };
+    if (!stream || !stream->alive || (bytes > 0 && !fake_cuda_owns(to, bytes)))
+        return cudaErrorInvalidValue;
+    return fake_cuda_queue(stream, fill, &f, sizeof f);
+}
+
+/* CUDA locks whole pages, and none twice. */
+static bool shares_page(const void *memory, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)memory / page;
+    const uintptr_t last = ((uintptr_t)memory + bytes - 1) / page;
+    for (int i = 0; i < MOST_LOCKED; i++) {
+        uintptr_t from = (uintptr_t)locked[i].memory;
+        if (from && first <= (from + locked[i].bytes - 1) / page && last >= from / page)
+            return true;
+    }
+    return false;
+}
+
+static bool is_locked(const void *memory, size_t bytes)
+{
+    const char *m = memory;
+    for (int i = 0; i < MOST_LOCKED; i++)
+        if (locked[i].memory && m >= locked[i].memory && m + bytes <= locked[i].memory + locked[i].bytes)
+            return true;
+    return false;
+}
+
+cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags)
+{
+    if (flags != cudaHostRegisterDefault || find(memory) || bytes == 0 || shares_page(memory, bytes))
+        return cudaErrorInvalidValue;
+    for (int i = 0; i < MOST_LOCKED; i++)
+        if (!locked[i].memory) {
+            locked[i].memory = memory;
+            locked[i].bytes = bytes;
+            return cudaSuccess;
+        }
+    return cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaHostUnregister(void *memory)
+{
+    for (int i = 0; i < MOST_LOCKED; i++)
+        if (locked[i].memory == memory) {
+            locked[i].memory = NULL;
+            return cudaSuccess;
+        }
+    return cudaErrorInvalidValue;
+}
+
+static void do_late(cudaStream_t stream)
+{
+    fake_cuda_open();
+    for (int i = 0; i < stream->late_count; i++)
+        memcpy(stream->late[i].to, stream->late[i].from, stream->late[i].bytes);
+    stream->late_count = 0;
+    fake_cuda_close();
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
+{
+    const void *device = kind == cudaMemcpyHostToDevice ? to : from, *host = kind == cudaMemcpyHostToDevice ? from : to;
+    if (!stream || !stream->alive || (bytes > 0 && (!fake_cuda_owns(device, bytes) || find(host))))
+        return cudaErrorInvalidValue;
+    if (fake_graph_captures(stream))
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    if (kind == cudaMemcpyHostToDevice && is_locked(from, bytes) && stream->late_count < MOST_LATE) {
+        stream->late[stream->late_count++] = (struct late){ to, from, bytes };
+        return cudaSuccess;
+    }
+    do_late(stream);
+    fake_cuda_open();
+    memcpy(to, from, bytes);
+    fake_cuda_close();
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
+{
+    (void)flags;
+    *stream = malloc(sizeof **stream);
+    if (!*stream)
+        return cudaErrorMemoryAllocation;
+    **stream = (struct fake_stream){ .alive = true };
+    return cudaSuccess;
+}
+
+cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *most)
+{
+    *least = 0;
+    *most = -5;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamCreateWithPriority(cudaStream_t *stream, unsigned flags, int priority)
+{
+    return priority > 0 || priority < -5 ? cudaErrorInvalidValue : cudaStreamCreateWithFlags(stream, flags);
+}
+
+cudaError_t cudaStreamSynchronize(cudaStream_t stream)
+{
+    if (!stream || !stream->alive)
+        return cudaErrorInvalidValue;
+    if (fake_graph_captures(stream))
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    fake_counts.streams++;
+    do_late(stream);
+    return cudaSuccess;
+}
+
+cudaError_t fake_cuda_catch_up(cudaStream_t stream)
+{
+    if (!stream || !stream->alive)
+        return cudaErrorInvalidValue;
+    do_late(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
+{
+    (void)flags;
+    if (event->recorded && event->stuck)
+        return cudaErrorInvalidValue;
+    if (event->mark.capture || fake_graph_captures(stream))
+        return fake_graph_follow(stream, &event->mark);
+    if (event->recorded)
+        do_late(event->stream);
+    return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+void fake_cuda_stick(cudaStream_t stream, bool stuck)
+{
+    stream->stuck = stuck;
+}
+
+cudaError_t cudaStreamDestroy(cudaStream_t stream)
+{
+    free(stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventCreate(cudaEvent_t *event)
+{
+    *event = calloc(1, sizeof **event);
+    return *event ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
+{
+    return flags == cudaEventDisableTiming ? cudaEventCreate(event) : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventQuery(cudaEvent_t event)
+{
+    if (!event->recorded || event->stuck)
+        return event->recorded ? cudaErrorNotReady : cudaErrorInvalidValue;
+    if (event->mark.capture)
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    do_late(event->stream);
+    return cudaSuccess;
+}
+
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
+{
+    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream,
+                                  .ms = clock_ms };
+    fake_graph_mark(stream, &event->mark);
+    return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventSynchronize(cudaEvent_t event)
+{
+    if (event->mark.capture)
+        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    if (event->recorded)
+        do_late(event->stream);
+    fake_counts.events++;
+    return event->recorded ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t start, cudaEvent_t end)
+{
+    *ms = (float)(end->ms - start->ms);
+    return start->recorded && end->recorded ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaEventDestroy(cudaEvent_t event)
+{
+    free(event);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetLastError(void)
+{
+    return cudaSuccess;
+}
+
+const char *cudaGetErrorString(cudaError_t error)
+{
+    return error == cudaErrorNoKernelImageForDevice ? "no kernel image is available for execution on the device" :
+           error == cudaErrorMemoryAllocation ? "out of memory" :
+           error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" :
+           error >= cudaErrorIllegalState ? "operation not permitted when stream is capturing" : "fine";
+}
+
+/* CSC_FAKE_GPUS=own: every process sees one GPU, another than the others see, as a scheduler may divide them. */
+static bool sees_own(void)
+{
+    const char *gpus = getenv("CSC_FAKE_GPUS");
+    return gpus && strcmp(gpus, "own") == 0;
+}
+
+cudaError_t cudaGetDeviceCount(int *count)
+{
+    const char *gpus = getenv("CSC_FAKE_GPUS");
+    *count = gpus && !sees_own() ? atoi(gpus) : 1;
+    return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
+}
+
+static cudaError_t there_is(int device)
+{
+    int count;
+    cudaError_t error = cudaGetDeviceCount(&count);
+    return error != cudaSuccess ? error : device >= 0 && device < count ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaSetDevice(int device)
+{
+    cudaError_t error = there_is(device);
+    if (!counts_path && getenv("CSC_FAKE_COUNTS")) {
+        counts_path = getenv("CSC_FAKE_COUNTS");
+        atexit(write_counts);
+    }
+    current = error == cudaSuccess ? device : current;
+    return error;
+}
+
+cudaError_t cudaProfilerStart(void)
+{
+    fake_counts.profiled_graphs -= fake_counts.graphs;
+    return cudaSuccess;
+}
+
+cudaError_t cudaProfilerStop(void)
+{
+    fake_counts.profiled_graphs += fake_counts.graphs;
+    return cudaSuccess;
+}
+
+cudaError_t cudaGetDevice(int *device)
+{
+    *device = current;
+    return cudaSuccess;
+}
+
+/* CSC_FAKE_SHARED_GPU: all are the same one, as where a scheduler shows every rank only that. */
+cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
+{
+    unsigned domain = sees_own() ? (unsigned)getpid() & 0xffff : 0;
+    snprintf(id, (size_t)length, "%04x:%02x:00.0", domain, getenv("CSC_FAKE_SHARED_GPU") ? 1 : device + 1);
+    return there_is(device);
+}
+
+cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
+{
+    *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : attribute == cudaDevAttrMultiProcessorCount ? 3 : 0;
+    return there_is(device);
+}
+
+cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
+{
+    snprintf(properties->name, sizeof properties->name, "Fake GPU/1");
+    return there_is(device);
+}
+
+/* CSC_FAKE_CODE=none: a driver and a GPU, but a program without code for it. */
+cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
+{
+    const char *code = getenv("CSC_FAKE_CODE");
+    attributes->binaryVersion = 90;
+    if (code && strcmp(code, "none") == 0)
+        return cudaErrorNoKernelImageForDevice;
+    return kernel ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+cudaError_t cudaDriverGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}
+
+cudaError_t cudaRuntimeGetVersion(int *version)
+{
+    *version = 13000;
+    return cudaSuccess;
+}

@@ -1,0 +1,236 @@
+/* fake_graph.c - CUDA's graphs over fake_cuda.c. While a stream is captured, what is queued on it is kept, with a copy of its
+ * arguments, and not done; a call that would have to wait, takes memory or copies from or to the host is refused and spoils the
+ * capture, as does an event that leaves or enters it, or work on a stream that is not captured. One capture at a time, of a stream
+ * and of those that wait for events of it: they must be waited for in their turn before it ends. From launch to launch a graph's
+ * streams take turns, or the first or the last goes on as far as events let it, so that memory shared by what runs side by side
+ * shows, and what is not waited for. */
+#include <cuda_runtime_api.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/gpu_emulation/fake_cuda.h"
+
+enum order { IN_TURNS, FIRST_FIRST, LAST_FIRST, ORDERS };
+
+struct kept {
+    fake_cuda_work *work;
+    void *arguments; /* owned */
+    int stream, before[FAKE_CAPTURED]; /* in the capture; how much of each stream comes before it */
+};
+
+struct fake_graph {
+    struct kept *list;
+    size_t count, room;
+};
+
+bool fake_last_was_graph;
+
+static struct {
+    int number;          /* of captures so far */
+    cudaStream_t streams[FAKE_CAPTURED]; /* the first began it */
+    int count;           /* of them; 0: none is being captured */
+    int seen[FAKE_CAPTURED][FAKE_CAPTURED]; /* [i][j]: of what happened on stream j, what comes before the next thing on stream i */
+    struct fake_graph *graph;
+    cudaError_t spoilt;
+} capture;
+
+/* -1: it is not captured. */
+static int index_of(cudaStream_t stream)
+{
+    for (int i = 0; i < capture.count; i++)
+        if (capture.streams[i] == stream)
+            return i;
+    return -1;
+}
+
+bool fake_graph_captures(cudaStream_t stream)
+{
+    return index_of(stream) >= 0;
+}
+
+bool fake_graph_captures_any(void)
+{
+    return capture.count > 0;
+}
+
+void fake_graph_mark(cudaStream_t stream, struct fake_mark *mark)
+{
+    int at = index_of(stream);
+    *mark = (struct fake_mark){ 0 };
+    if (at < 0)
+        return;
+    mark->capture = capture.number;
+    memcpy(mark->seen, capture.seen[at], sizeof mark->seen);
+}
+
+cudaError_t fake_graph_follow(cudaStream_t stream, const struct fake_mark *mark)
+{
+    int at = index_of(stream);
+    if (capture.count == 0 || mark->capture != capture.number || (at < 0 && capture.count == FAKE_CAPTURED))
+        return fake_graph_forbids(cudaErrorStreamCaptureIsolation); /* across the capture's border */
+    if (capture.spoilt != cudaSuccess)
+        return capture.spoilt;
+    if (at < 0) {
+        at = capture.count++;
+        capture.streams[at] = stream;
+        capture.seen[at][at] = 1;
+    }
+    for (int i = 0; i < FAKE_CAPTURED; i++)
+        capture.seen[at][i] = mark->seen[i] > capture.seen[at][i] ? mark->seen[i] : capture.seen[at][i];
+    return cudaSuccess;
+}
+
+cudaError_t fake_graph_forbids(cudaError_t error)
+{
+    if (capture.count == 0)
+        return cudaSuccess;
+    capture.spoilt = cudaErrorStreamCaptureInvalidated;
+    return error;
+}
+
+cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const void *arguments, size_t bytes)
+{
+    struct fake_graph *g = capture.graph;
+    int at = index_of(stream);
+    if (at < 0) {
+        fake_graph_forbids(cudaErrorStreamCaptureIsolation);
+        fake_counts.queued++;
+        fake_last_was_graph = false;
+        work(arguments);
+        return cudaSuccess;
+    }
+    if (capture.spoilt != cudaSuccess)
+        return capture.spoilt;
+    if (g->count == g->room) {
+        g->room = g->room ? 2 * g->room : 64;
+        g->list = realloc(g->list, g->room * sizeof *g->list);
+    }
+    void *copy = malloc(bytes);
+    if (!g->list || !copy)
+        abort();
+    memcpy(copy, arguments, bytes);
+    g->list[g->count] = (struct kept){ .work = work, .arguments = copy, .stream = at };
+    memcpy(g->list[g->count++].before, capture.seen[at], sizeof capture.seen[at]);
+    capture.seen[at][at]++;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
+{
+    if (!stream || mode != cudaStreamCaptureModeThreadLocal)
+        return cudaErrorInvalidValue;
+    if (capture.count > 0)
+        return cudaErrorIllegalState;
+    capture.graph = calloc(1, sizeof *capture.graph);
+    if (!capture.graph)
+        return cudaErrorMemoryAllocation;
+    memset(capture.seen, 0, sizeof capture.seen);
+    capture.number++;
+    capture.streams[0] = stream;
+    capture.count = 1;
+    capture.spoilt = cudaSuccess;
+    return cudaSuccess;
+}
+
+cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+    if (index_of(stream) != 0)
+        return cudaErrorIllegalState;
+    for (int i = 1; i < capture.count; i++)
+        if (capture.seen[0][i] < capture.seen[i][i] && capture.spoilt == cudaSuccess)
+            capture.spoilt = cudaErrorStreamCaptureUnjoined;
+    *graph = capture.graph;
+    capture.count = 0;
+    if (capture.spoilt != cudaSuccess) {
+        cudaGraphDestroy(*graph);
+        *graph = NULL;
+    }
+    return capture.spoilt;
+}
+
+cudaError_t cudaGraphDestroy(cudaGraph_t graph)
+{
+    for (size_t i = 0; i < graph->count; i++)
+        free(graph->list[i].arguments);
+    free(graph->list);
+    free(graph);
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t *count)
+{
+    if (nodes)
+        return cudaErrorInvalidValue;
+    *count = graph->count;
+    return cudaSuccess;
+}
+
+/* The executable graph outlives the graph. CSC_FAKE_GRAPH="fails": none can be made. */
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
+{
+    const char *told = getenv("CSC_FAKE_GRAPH");
+    if (flags != cudaGraphInstantiateFlagUseNodePriority || graph->count == 0)
+        return cudaErrorInvalidValue;
+    if (told && strcmp(told, "fails") == 0)
+        return cudaErrorMemoryAllocation;
+    *exec = malloc(sizeof **exec);
+    if (!*exec)
+        return cudaErrorMemoryAllocation;
+    **exec = *graph; /* moved */
+    *graph = (struct fake_graph){ 0 };
+    return cudaSuccess;
+}
+
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
+{
+    return cudaGraphDestroy(exec);
+}
+
+static bool ready(const struct kept *kept, const int *done)
+{
+    for (int i = 0; i < FAKE_CAPTURED; i++)
+        if (done[i] < kept->before[i])
+            return false;
+    return true;
+}
+
+/* The stream whose turn it is after s, which went on or could not. */
+static int turn_after(int s, enum order order, bool went_on)
+{
+    if (order == IN_TURNS || !went_on)
+        return (order == LAST_FIRST ? s + FAKE_CAPTURED - 1 : s + 1) % FAKE_CAPTURED;
+    return order == FIRST_FIRST ? 0 : FAKE_CAPTURED - 1;
+}
+
+static void run_graph(const struct fake_graph *g, enum order order)
+{
+    size_t at[FAKE_CAPTURED] = { 0 }, left = g->count;
+    int done[FAKE_CAPTURED] = { 0 };
+    for (int s = 1; s < FAKE_CAPTURED; s++)
+        done[s] = 1; /* that it was taken in */
+    for (int s = 0, next; left > 0; s = next) {
+        while (at[s] < g->count && g->list[at[s]].stream != s)
+            at[s]++;
+        bool goes_on = at[s] < g->count && ready(&g->list[at[s]], done);
+        next = turn_after(s, order, goes_on);
+        if (!goes_on)
+            continue;
+        g->list[at[s]].work(g->list[at[s]].arguments);
+        at[s]++;
+        done[s]++;
+        left--;
+    }
+}
+
+cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
+{
+    cudaError_t error = fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    if (error == cudaSuccess)
+        error = fake_cuda_catch_up(stream);
+    if (error != cudaSuccess)
+        return error;
+    fake_counts.graphs++;
+    fake_last_was_graph = true;
+    run_graph(exec, (enum order)(fake_counts.graphs % ORDERS));
+    return cudaSuccess;
+}

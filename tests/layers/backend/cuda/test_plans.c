@@ -1,0 +1,184 @@
+/* test_plans.c - how the CUDA backend chooses plans of convolutions, on the emulated GPU, whose cuDNN (fake_dnn.c) has
+ * plans of known cost: the fastest is taken, be it a kernel beyond those that are ranked or the plain convolution and a
+ * pass behind it; a choice survives in a table and in a file; plans that fail, and memory that is not there, end
+ * nothing. */
+#include <cuda_runtime_api.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/tuned.h"
+#include "layers/backend/backend.h"
+#include "layers/backend/cuda/cuda.h"
+#include "layers/backend/cuda/plan_table.h"
+#include "tests/check.h"
+#include "tests/gpu_emulation/emulated.h"
+
+static char folder[] = "/tmp/csc-plans-XXXXXX", plans_file[64], tried_file[64];
+static const struct conv_shape plain = { 2, 8, 8, 16, 16, 3, 1, 1 }, strided = { 2, 8, 8, 16, 16, 3, 2, 1 };
+static const unsigned all_uses = CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT | CONV_CODING | CONV_ADDING;
+
+/* A device with a table of choices, and a convolution on it. */
+struct bench {
+    struct device *device;
+    struct tuned *tuned;
+    struct conv *conv;
+};
+
+static enum status open_bench(struct bench *b)
+{
+    enum status status = STATUS_OK;
+    *b = (struct bench){ 0 };
+    TRY(tuned_create(&b->tuned));
+    TRY(any_device_open(&b->device, "emulated", PRECISION_BF16, 1));
+    b->device->tuned = b->tuned;
+fail:
+    return status;
+}
+
+static void close_bench(struct bench *b)
+{
+    if (b->conv)
+        b->device->ops->conv_destroy(b->conv);
+    device_close(b->device);
+    tuned_destroy(b->tuned);
+}
+
+/* The choice for the graph whose key holds `part`; "" if there is none. */
+static const char *choice_of(const struct tuned *tuned, const char *part)
+{
+    const char *key, *value;
+    for (int i = 0; i < tuned_count(tuned); i++) {
+        tuned_at(tuned, i, &key, &value);
+        if (strstr(key, part))
+            return value;
+    }
+    return "";
+}
+
+static void plan(struct bench *b, const struct conv_shape *shape)
+{
+    CHECK(b->device->ops->conv_create(b->device, shape, PRECISION_BF16, all_uses, &b->conv) == STATUS_OK, "%s",
+          status_message());
+}
+
+/* Keys of fake_dnn.c: "fake.KIND.TAIL.NxHxWxC.D.K.STRIDE...." */
+static void fastest_is_chosen(void)
+{
+    struct bench b;
+    struct plan_table table = { 0 };
+    CHECK(open_bench(&b) == STATUS_OK, "%s", status_message());
+    plan(&b, &plain);
+    CHECK(strcmp(choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."), "e2:24.5") == 0, "a fused forward convolution: %s",
+          choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."));
+    CHECK(strcmp(choice_of(b.tuned, "fake.1.2.2x8x8x16.16.3.1."), "e2:24.5") == 0, "a fused adjoint");
+    CHECK(strcmp(choice_of(b.tuned, "fake.2.0.2x8x8x16.16.3.1."), "e0") == 0, "a gradient, whose engine 1 fails");
+    b.device->ops->conv_destroy(b.conv);
+    plan(&b, &strided);
+    CHECK(strcmp(choice_of(b.tuned, "fake.1.2.2x8x8x16.16.3.2."), "apart") == 0, "a strided adjoint: %s",
+          choice_of(b.tuned, "fake.1.2.2x8x8x16.16.3.2."));
+    close_bench(&b);
+    CHECK(plan_table_read(&table, plans_file) == STATUS_OK, "%s", status_message());
+    const struct plan_entry *entry = NULL;
+    for (int i = 0; i < table.count; i++)
+        if (strncmp(table.entries[i].key, "fake.1.2.2x8x8x16.16.3.1.", 25) == 0)
+            entry = &table.entries[i];
+    CHECK(entry && entry->ms == 0.5f && strcmp(entry->kernel, "fake_sm90_kernel_0.5_ms") == 0,
+          "the table has neither time nor kernel");
+    CHECK(entry && entry->tflops > 0, "nor speed");
+    plan_table_finish(&table);
+}
+
+/* Everything that was timed is there, also what lost. */
+static void tried_are_noted(void)
+{
+    char *text = NULL;
+    size_t bytes;
+    CHECK(file_read(tried_file, 1 << 20, &text, &bytes) == STATUS_OK, "%s", status_message());
+    CHECK(text && strstr(text, "=e0 1.0000 ") && strstr(text, "=e2:24.5 0.5000 ") && strstr(text, "=apart "), "%s",
+          text ? text : "nothing");
+    free(text);
+}
+
+/* A file's choice is taken without measuring; one of another version is made anew, and so is a number, as older
+ * checkpoints have. */
+static void file_is_used(void)
+{
+    struct bench b;
+    struct plan_table table = { 0 };
+    CHECK(plan_table_read(&table, plans_file) == STATUS_OK, "%s", status_message());
+    for (int i = 0; i < table.count; i++)
+        if (strncmp(table.entries[i].key, "fake.0.4.2x8x8x16.16.3.1.", 25) == 0)
+            strcpy(table.entries[i].choice, "e0");
+        else if (strncmp(table.entries[i].key, "fake.0.5.2x8x8x16.16.3.1.", 25) == 0)
+            strcpy(table.entries[i].choice, "3");
+    CHECK(plan_table_write(&table, plans_file, "changed") == STATUS_OK, "%s", status_message());
+    unlink(tried_file);
+    CHECK(open_bench(&b) == STATUS_OK, "%s", status_message());
+    plan(&b, &plain);
+    CHECK(strcmp(choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."), "e0") == 0, "the file's choice is not taken");
+    CHECK(strcmp(choice_of(b.tuned, "fake.0.5.2x8x8x16.16.3.1."), "e2:24.5") == 0, "a number is taken for a choice");
+    close_bench(&b);
+    plan_table_finish(&table);
+}
+
+static void damaged_file_is_told(void)
+{
+    static const char *const wrong[] = { "no table\n",       "=e1 1 1\n",       "key=\n",     "key=e1 x 1 k\n",
+                                         "key=e1 1 1 k k\n", "key=e1 -1 1 k\n", "k\x01y=e1\n" };
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        struct bench b;
+        CHECK(file_write(plans_file, wrong[i], strlen(wrong[i])) == STATUS_OK, "%s", status_message());
+        CHECK(open_bench(&b) == STATUS_DATA && strstr(status_message(), ":1: "), "'%s': %s", wrong[i],
+              status_message());
+        status_clear();
+        close_bench(&b);
+    }
+    unlink(plans_file);
+}
+
+/* No memory to time anything: the first plan is taken, for this run only. */
+static void full_memory_ends_nothing(void)
+{
+    struct bench b;
+    struct plan_table table = { 0 };
+    void *blocks[64];
+    int count = 0;
+    CHECK(open_bench(&b) == STATUS_OK, "%s", status_message());
+    for (size_t bytes = (size_t)1 << 31; bytes >= 4096; bytes /= 2)
+        while (count < 64 && cudaMalloc(&blocks[count], bytes) == cudaSuccess)
+            count++;
+    cudaFree(blocks[--count]); /* what the smallest buffers take */
+    plan(&b, &plain);
+    CHECK(strcmp(choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."), "e0") == 0, "not the first plan: %s",
+          choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."));
+    while (count > 0)
+        cudaFree(blocks[--count]);
+    close_bench(&b);
+    CHECK(!file_exists(plans_file) || plan_table_read(&table, plans_file) == STATUS_OK, "%s", status_message());
+    CHECK(table.count == 0, "%d plans that were not timed are kept", table.count);
+    plan_table_finish(&table);
+}
+
+int main(void)
+{
+    const char *missing = any_device_missing("emulated");
+    if (missing)
+        return check_skip(missing);
+    if (!mkdtemp(folder))
+        return check_skip("no folder for temporary files");
+    snprintf(plans_file, sizeof plans_file, "%s/plans.txt", folder);
+    snprintf(tried_file, sizeof tried_file, "%s/tried.txt", folder);
+    cuda_plan_files(plans_file, tried_file);
+    fastest_is_chosen();
+    tried_are_noted();
+    file_is_used();
+    damaged_file_is_told();
+    full_memory_ends_nothing();
+    unlink(plans_file);
+    unlink(tried_file);
+    rmdir(folder);
+    return check_done("plans");
+}

@@ -1,0 +1,123 @@
+/* test_scaling_model.c - the formulas against rings and trees that are walked message by message, the timeline against cases by
+ * hand. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "tests/check.h"
+#include "trainer/bench/scaling_model.h"
+
+#define CHECK_NEAR(got, wanted, error) CHECK(fabs((got) - (wanted)) <= (error), "%g, not %g", (double)(got), (double)(wanted))
+
+enum { MOST = 64 };
+
+/* A ring of p: in each of 2(p-1) rounds everybody sends one of p pieces to the right; a rank goes on once it has sent its
+ * piece and received its neighbour's. */
+static double walk_ring(int p, double bytes, struct scale_link link)
+{
+    double now[MOST] = { 0 }, next[MOST];
+    for (int round = 0; round < 2 * (p - 1); round++) {
+        for (int r = 0; r < p; r++) {
+            double left = now[(r + p - 1) % p];
+            next[r] = fmax(now[r], left) + link.latency_s + bytes / p / link.bytes_s;
+        }
+        for (int r = 0; r < p; r++)
+            now[r] = next[r];
+    }
+    double last = 0;
+    for (int r = 0; r < p; r++)
+        last = fmax(last, now[r]);
+    return last;
+}
+
+/* A chain of p, piece by piece to its end and back, links full duplex: what a tree of depth p-1 does. */
+static double walk_chain(int p, double bytes, int pieces, struct scale_link link)
+{
+    double *at = calloc((size_t)p, sizeof *at); /* when the sender's link at each place is free */
+    double piece = bytes / pieces / link.bytes_s, last = 0;
+    for (int i = 0; i < pieces; i++) {
+        double t = 0;
+        for (int r = 0; r + 1 < p; r++) { /* latency passes while the link takes the next piece */
+            double sent = fmax(t, at[r]) + piece;
+            at[r] = sent;
+            t = sent + link.latency_s;
+        }
+        last = t;
+    }
+    free(at);
+    return last;
+}
+
+static void test_ring(void)
+{
+    struct scale_link link = { 3e-6, 2e9 };
+    for (int p = 2; p <= MOST; p++) {
+        struct scale_cluster flat = { .per_node = 1, .node = { 1, 1 }, .net = link, .algorithm = SCALE_RING };
+        struct scale_cluster inside = { .per_node = MOST, .node = link, .net = { 1, 1 } };
+        double wanted = walk_ring(p, 5e6, link);
+        CHECK_NEAR(scale_allreduce(&flat, p, 5e6), wanted, 1e-9 * wanted);
+        CHECK_NEAR(scale_allreduce(&inside, p, 5e6), wanted, 1e-9 * wanted);
+    }
+}
+
+/* Two ranks are a tree of depth 1: up and down once. More: the latency of a path of that depth, the bytes of one link. */
+static void test_tree(void)
+{
+    struct scale_link link = { 5e-6, 1e9 };
+    struct scale_cluster c = { .per_node = 1, .net = link, .algorithm = SCALE_TREE };
+    for (int depth = 1; depth <= 12; depth++) {
+        double one_way = walk_chain(depth + 1, 4e6, 4096, link);
+        double got = scale_allreduce(&c, 1 << depth, 4e6);
+        CHECK_NEAR(got, 2 * one_way, 0.005 * got); /* the last piece still has to pass depth - 1 links */
+    }
+}
+
+static void test_cluster(void)
+{
+    struct scale_cluster c = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 }, .algorithm = SCALE_BEST };
+    CHECK(scale_allreduce(&c, 1, 1e8) == 0, "one rank");
+    double before = 0;
+    for (int ranks = 2; ranks <= 4096; ranks *= 2) { /* never faster with more ranks */
+        double t = scale_allreduce(&c, ranks, 46.8e6);
+        CHECK(t > before, "%d ranks", ranks);
+        before = t;
+    }
+    for (int ranks = 16; ranks <= 4096; ranks *= 2) { /* the better of the two, and better than a ring without nodes */
+        struct scale_cluster ring = c, tree = c, flat = c;
+        ring.algorithm = flat.algorithm = SCALE_RING;
+        tree.algorithm = SCALE_TREE;
+        flat.per_node = 1;
+        double r = scale_allreduce(&ring, ranks, 46.8e6), t = scale_allreduce(&tree, ranks, 46.8e6);
+        double best = scale_allreduce(&c, ranks, 46.8e6);
+        CHECK(best <= r && best <= t && (best == r || best == t), "%d ranks", ranks);
+        CHECK(best < scale_allreduce(&flat, ranks, 46.8e6), "%d ranks", ranks);
+    }
+}
+
+static void check_step(const struct scale_bucket *b, int count, double overlap, double step)
+{
+    struct scale_step s = scale_step(b, count, 10, overlap);
+    CHECK_NEAR(s.step_s, step, 1e-12);
+    CHECK_NEAR(s.exposed_s, step - 10, 1e-12);
+}
+
+static void test_timeline(void)
+{
+    /* backward until 8, then 2 of optimizer */
+    struct scale_bucket hidden[] = { { 4, 1, 1 }, { 6, 1, 2 }, { 8, 1, 0.5 } };
+    check_step(hidden, 3, 1, 10.5);   /* only the last shows */
+    check_step(hidden, 3, 0, 13.5);   /* all of them */
+    check_step(hidden, 3, 0.5, 12);   /* 1.5 until the last begins, and all of that one */
+    struct scale_bucket late[] = { { 4, 1, 3 }, { 6, 1, 3 }, { 8, 1, 3 } };
+    check_step(late, 3, 1, 15);       /* the link is busy from 4 to 13 */
+    check_step(late, 0, 1, 10);
+    check_step((struct scale_bucket[]){ { 8, 1, 0 } }, 1, 1, 10);
+}
+
+int main(void)
+{
+    test_ring();
+    test_tree();
+    test_cluster();
+    test_timeline();
+    return check_done("scale");
+}

@@ -1,0 +1,252 @@
+/* bench_allreduce.c - csc-bench allreduce: how fast these ranks sum gradients over the network.
+ * Every size is summed as the trainer does it: at once, and in buckets under way together; as fp32, bf16 and in the fixed
+ * order of deterministic runs; in the host's memory, or in that of GPUs by NCCL. Bus bandwidth is 2 (ranks - 1) / ranks times bytes over seconds, as rings move it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "comm/nccl.h"
+#include "layers/backend/backend.h"
+#include "trainer/bench/bench.h"
+
+static const char help[] =
+    "Run under mpirun or srun. Sums vectors over all ranks, and prints for each size the median time of\n"
+    "the slowest rank and the bus bandwidth: fp32, bf16 on the wire, and in the fixed order of\n"
+    "run.deterministic (not on GPUs); `buckets` is fp32 in pieces of --bucket-mb, all under way at once.\n"
+    "On one rank nothing travels: the bandwidths are 0, and the times are what the calls themselves take.\n\n"
+    "  --device KIND       cpu: the host's memory, as MPI sums it; cuda: by NCCL, a GPU each rank (default cpu)\n"
+    "  --max-mb N          largest vector, doubled from 64 kB up (default 64)\n"
+    "  --bucket-mb X       size of the pieces (default 4)\n"
+    "  --rounds N          of each (default 9), after two to warm up\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+struct arguments {
+    long long max_mb, rounds;
+    double bucket_mb;
+    const char *json;
+    bool gpus;
+};
+
+enum { MAX_MB = 256, BUCKET_MB, ROUNDS, JSON, DEVICE };
+
+static const struct option options[] = {
+    { "max-mb", required_argument, NULL, MAX_MB }, { "bucket-mb", required_argument, NULL, BUCKET_MB },
+    { "rounds", required_argument, NULL, ROUNDS }, { "json", required_argument, NULL, JSON },
+    { "device", required_argument, NULL, DEVICE },
+    { 0 },
+};
+
+enum { FP32, BF16, ORDERED, BUCKETS, WAYS };
+static const char *const ways[WAYS] = { "fp32", "bf16", "ordered", "buckets" };
+
+static enum status parse(int argc, char **argv, struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    int option;
+    for (;;) {
+        TRY(bench_option(argc, argv, options, &option));
+        if (option == -1)
+            break;
+        switch (option) {
+        case MAX_MB: TRY(bench_integer("--max-mb", optarg, 1, 16384, &a->max_mb)); break;
+        case BUCKET_MB: TRY(bench_number("--bucket-mb", optarg, 0.01, 16384, &a->bucket_mb)); break;
+        case ROUNDS: TRY(bench_integer("--rounds", optarg, 1, 10000, &a->rounds)); break;
+        case DEVICE:
+            a->gpus = strcmp(optarg, "cuda") == 0;
+            if (!a->gpus && strcmp(optarg, "cpu") != 0)
+                FAIL(STATUS_USAGE, "--device is cpu or cuda, not '%s'", optarg);
+            break;
+        default: a->json = optarg;
+        }
+    }
+    if (optind < argc)
+        FAIL(STATUS_USAGE, "%s: no such operand; see csc-bench allreduce --help", argv[optind]);
+fail:
+    return status;
+}
+
+/* What is summed, and by whom. */
+struct bench {
+    struct comm *ranks, *sums; /* the same, or NCCL's */
+    struct device *device;     /* NULL: the host */
+    float *data;               /* `count` zeros there */
+    size_t count;
+};
+
+static enum status open_gpu(struct bench *b)
+{
+    enum status status = STATUS_OK;
+    char kind[32];
+    snprintf(kind, sizeof kind, "cuda:%d", b->ranks->local_rank);
+    TRY(device_open(&b->device, kind, PRECISION_FP32, 1));
+fail:
+    return status;
+}
+
+static enum status place_data(struct bench *b)
+{
+    enum status status = STATUS_OK;
+    void *memory = NULL;
+    if (!b->device) {
+        b->data = calloc(b->count, sizeof *b->data);
+        if (!b->data)
+            FAIL(STATUS_NOMEM, "out of memory for %zu numbers", b->count);
+        return STATUS_OK;
+    }
+    TRY(comm_nccl_memory(&memory, b->count * sizeof *b->data));
+    b->data = memory;
+    b->device->ops->zero(b->device, b->data, b->count * sizeof *b->data);
+fail:
+    return status;
+}
+
+static enum status open_bench(struct bench *b, struct comm *comm, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    enum { TIMEOUT_S = 120 };
+    *b = (struct bench){ .ranks = comm, .sums = comm, .count = (size_t)a->max_mb * 1000000 / sizeof(float) };
+    if (a->gpus) {
+        TRY(comm_agree(comm, open_gpu(b)));
+        TRY(comm_agree(comm, comm_nccl_check(comm)));
+    }
+    TRY(comm_agree(comm, place_data(b)));
+    if (a->gpus)
+        TRY(comm_agree(comm, comm_nccl_create(&b->sums, comm, b->device->ops->stream(b->device), b->data, b->count, COMM_BF16,
+                                              TIMEOUT_S)));
+fail:
+    return status;
+}
+
+static void close_bench(struct bench *b)
+{
+    if (b->sums != b->ranks)
+        comm_destroy(b->sums);
+    if (b->device)
+        comm_nccl_free(b->data);
+    else
+        free(b->data);
+    device_close(b->device);
+}
+
+static enum status sum_in_buckets(struct comm *comm, float *data, size_t count, size_t piece)
+{
+    enum status status = STATUS_OK;
+    struct comm_request *requests[64];
+    int started = 0;
+    piece = piece > count / 64 + 1 ? piece : count / 64 + 1;
+    for (size_t at = 0; at < count; at += piece, started++)
+        TRY(comm->ops->start_sum_f32(comm, data + at, count - at < piece ? count - at : piece, COMM_F32, false,
+                                     &requests[started]));
+    for (int i = 0; i < started; i++)
+        TRY(comm->ops->wait(comm, requests[i]));
+fail:
+    return status;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* NCCL promises no order. */
+static bool skips(const struct arguments *a, int way)
+{
+    return a->gpus && way == ORDERED;
+}
+
+/* Median over the rounds of the slowest rank's seconds. */
+static enum status time_one(struct comm *comm, const struct arguments *a, int way, float *data, size_t count,
+                            int64_t *times, double *seconds)
+{
+    enum status status = STATUS_OK;
+    for (long long round = -2; round < a->rounds; round++) {
+        TRY(comm->ops->barrier(comm));
+        double start = bench_clock();
+        if (way == BUCKETS)
+            TRY(sum_in_buckets(comm, data, count, (size_t)(a->bucket_mb * 1e6 / sizeof *data)));
+        else
+            TRY(comm->ops->sum_f32(comm, data, count, way == BF16 ? COMM_BF16 : COMM_F32, way == ORDERED));
+        if (round >= 0)
+            times[round] = (int64_t)((bench_clock() - start) * 1e9);
+    }
+    TRY(comm->ops->max_i64(comm, times, (size_t)a->rounds));
+    qsort(times, (size_t)a->rounds, sizeof *times, ascending);
+    *seconds = 1e-9 * (double)times[a->rounds / 2];
+fail:
+    return status;
+}
+
+static enum status measure(struct comm *comm, const struct arguments *a, json_t *rows)
+{
+    enum status status = STATUS_OK;
+    struct bench b = { 0 };
+    int64_t *times = calloc((size_t)a->rounds, sizeof *times);
+    TRY(comm_agree(comm, times ? STATUS_OK : status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory")));
+    TRY(open_bench(&b, comm, a));
+    if (comm->rank == 0) {
+        printf("%d %s%s\n%12s", comm->size, a->gpus ? "GPU" : "rank", comm->size == 1 ? "" : "s", "bytes");
+        for (int way = 0; way < WAYS; way++)
+            if (!skips(a, way))
+                printf("%9s ms  GB/s", ways[way]);
+        printf("\n");
+    }
+    for (size_t bytes = 64000; bytes <= b.count * sizeof(float); bytes *= 2) {
+        json_t *row = json_pack("{sI}", "bytes", (json_int_t)bytes);
+        if (comm->rank == 0)
+            printf("%12zu", bytes);
+        for (int way = 0; way < WAYS; way++) {
+            double seconds;
+            if (skips(a, way))
+                continue;
+            TRY(time_one(b.sums, a, way, b.data, bytes / sizeof(float), times, &seconds));
+            double rate = 2.0 * (comm->size - 1) / comm->size * (double)bytes / fmax(seconds, 1e-9) / 1e9;
+            json_object_set_new(row, ways[way], json_pack("{sf sf}", "seconds", seconds, "bus_gb_s", rate));
+            if (comm->rank == 0)
+                printf("%12.3f %5.2f", 1e3 * seconds, rate);
+        }
+        json_array_append_new(rows, row);
+        if (comm->rank == 0) {
+            printf("\n");
+            fflush(stdout);
+        }
+    }
+fail:
+    close_bench(&b);
+    free(times);
+    return status;
+}
+
+static enum status run(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct comm *comm = NULL;
+    struct arguments a = { .max_mb = 64, .rounds = 9, .bucket_mb = 4 };
+    json_t *rows = json_array();
+    TRY(comm_create(&comm));
+    log_init("csc-bench", comm->rank, comm->size);
+    TRY(comm_agree(comm, parse(argc, argv, &a)));
+    TRY(measure(comm, &a, rows));
+    if (comm->rank == 0)
+        status = bench_write_json(json_pack("{si ss sO}", "ranks", comm->size, "device", a.gpus ? "cuda" : "cpu",
+                                                                                 "sizes", rows), a.json);
+    TRY(comm_agree(comm, status));
+fail:;
+    bool silent = status != STATUS_OK && comm && !comm_speaks(comm);
+    json_decref(rows);
+    comm_destroy(comm);
+    if (silent) /* another rank tells of it */
+        exit((int)status);
+    return status;
+}
+
+const struct bench_command bench_allreduce = {
+    .name = "allreduce",
+    .operands = "[options]",
+    .summary = "how fast these ranks sum gradients",
+    .help = help,
+    .run = run,
+};

@@ -1,0 +1,222 @@
+/* bench_loader.c - csc-bench loader: how fast a dataset becomes batches here, and what limits it.
+ * Drains micro-batches as fast as they come, or at a fixed rate as a training would. */
+#include <fcntl.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/affinity.h"
+#include "base/log.h"
+#include "data/read/dataset_internal.h"
+#include "data/read/loader.h"
+#include "data/read/order.h"
+#include "trainer/bench/bench.h"
+
+static const char help[] =
+    "Reads DIR, a dataset made by csc-pack, as a training would, and says how many images a second\n"
+    "come out, per second and per core, how long the consumer waits, and what the bottleneck is.\n\n"
+    "  --workers N         worker threads (default: the cores this process may use)\n"
+    "  --size N            side of the crops in pixels (default: the dataset's, or 224)\n"
+    "  --augment KIND      imagenet, cifar or none (default: imagenet above 64 pixels, else cifar)\n"
+    "  --shuffle WAY       true, false or window (default true)\n"
+    "  --window N          samples of a window (default 65536)\n"
+    "  --batch N           images in a batch (default 64)\n"
+    "  --prefetch N        batches ready ahead (default 3)\n"
+    "  --consume RATE      take RATE images a second and no more, and tell how long they were waited for\n"
+    "  --cold              drop the dataset from the page cache first, so that storage is measured too\n"
+    "  --seconds N         how long (default 5), after a batch to begin with\n"
+    "  --seed N            of order and augmentation (default 1)\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+struct arguments {
+    const char *directory, *json;
+    struct loader_config loader;
+    int augment;     /* enum augment, or -1 */
+    double consume;  /* images a second, 0: no limit */
+    double seconds;
+    bool cold;
+};
+
+struct result {
+    int64_t images;
+    double seconds, processor, waited;
+    struct loader_work work; /* of the images counted */
+};
+
+enum { WORKERS = 256, SIZE, AUGMENT, SHUFFLE, WINDOW, BATCH, PREFETCH, CONSUME, COLD, SECONDS, SEED, JSON };
+
+static const struct option options[] = {
+    { "workers", required_argument, NULL, WORKERS },   { "size", required_argument, NULL, SIZE },
+    { "augment", required_argument, NULL, AUGMENT },   { "shuffle", required_argument, NULL, SHUFFLE },
+    { "window", required_argument, NULL, WINDOW },     { "batch", required_argument, NULL, BATCH },
+    { "prefetch", required_argument, NULL, PREFETCH }, { "consume", required_argument, NULL, CONSUME },
+    { "cold", no_argument, NULL, COLD },               { "seconds", required_argument, NULL, SECONDS },
+    { "seed", required_argument, NULL, SEED },         { "json", required_argument, NULL, JSON },
+    { 0 },
+};
+
+static enum status parse(int argc, char **argv, struct arguments *a)
+{
+    static const char *const augments[] = { "none", "cifar", "imagenet", NULL };
+    static const char *const shuffles[] = { "false", "true", "window", NULL };
+    enum status status = STATUS_OK;
+    struct loader_config *l = &a->loader;
+    long long n = 0;
+    int option, choice = 0;
+    for (;;) {
+        TRY(bench_option(argc, argv, options, &option));
+        if (option == -1)
+            break;
+        switch (option) {
+        case WORKERS: TRY(bench_integer("--workers", optarg, 1, 1024, &n)); l->workers = (int)n; break;
+        case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); l->image_size = (int)n; break;
+        case AUGMENT: TRY(bench_choice("--augment", optarg, augments, &a->augment)); break;
+        case SHUFFLE: TRY(bench_choice("--shuffle", optarg, shuffles, &choice)); l->shuffle = choice; break;
+        case WINDOW: TRY(bench_integer("--window", optarg, 1, 1LL << 40, &n)); l->window = n; break;
+        case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); l->batch = (int)n; break;
+        case PREFETCH: TRY(bench_integer("--prefetch", optarg, 1, 1024, &n)); l->prefetch = (int)n; break;
+        case CONSUME: TRY(bench_number("--consume", optarg, 1, 1e9, &a->consume)); break;
+        case COLD: a->cold = true; break;
+        case SECONDS: TRY(bench_number("--seconds", optarg, 0.01, 86400, &a->seconds)); break;
+        case SEED: TRY(bench_integer("--seed", optarg, 0, INT64_MAX, &n)); l->seed = (uint64_t)n; break;
+        case JSON: a->json = optarg; break;
+        }
+    }
+    if (optind + 1 != argc)
+        FAIL(STATUS_USAGE, "one dataset is needed; see csc-bench loader --help");
+    a->directory = argv[optind];
+fail:
+    return status;
+}
+
+/* Forgets the shards' pages, so that the next reads come from storage. Pages that others hold stay. */
+static enum status drop_pages(const struct dataset *d)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < d->index.shards; i++) {
+        int error = posix_fadvise(d->shards[i].fd, 0, 0, POSIX_FADV_DONTNEED);
+        if (error)
+            FAIL(STATUS_IO, "%s: cannot drop it from the page cache: %s", d->shards[i].path, strerror(error));
+    }
+fail:
+    return status;
+}
+
+static void sleep_until(double when)
+{
+    for (double left; (left = when - bench_clock()) > 0;) {
+        struct timespec t = { (time_t)left, (long)(fmod(left, 1) * 1e9) };
+        nanosleep(&t, NULL);
+    }
+}
+
+static enum status drain(struct loader *loader, const struct arguments *a, struct result *r)
+{
+    enum status status = STATUS_OK;
+    const struct micro_batch *batch;
+    struct loader_stats before, after;
+    TRY(loader_next(loader, &batch)); /* threads, memory and, at a fixed rate, the first batches are there then */
+    if (a->consume > 0)
+        sleep_until(bench_clock() + a->loader.prefetch * a->loader.batch / a->consume);
+    loader_stats(loader, &before);
+    double began = bench_clock(), processor = bench_processor(), due = began;
+    while (bench_clock() < began + a->seconds) {
+        TRY(loader_next(loader, &batch));
+        r->images += batch->count;
+        if (a->consume > 0) {
+            due = fmax(due, bench_clock() - batch->count / a->consume) + batch->count / a->consume;
+            sleep_until(due);
+        }
+    }
+    r->seconds = bench_clock() - began;
+    r->processor = bench_processor() - processor;
+    loader_stats(loader, &after);
+    r->waited = after.waited_s - before.waited_s;
+    r->work = after.work;
+    r->work.read_s -= before.work.read_s;
+    r->work.decode_s -= before.work.decode_s;
+    r->work.resize_s -= before.work.resize_s;
+    r->work.copy_s -= before.work.copy_s;
+    r->work.read_bytes -= before.work.read_bytes;
+    r->work.samples -= before.work.samples;
+fail:
+    return status;
+}
+
+/* What to change to get more: the consumer, or the largest part of the workers' time. */
+static const char *bottleneck(const struct arguments *a, const struct result *r)
+{
+    const struct loader_work *w = &r->work;
+    double rate = (double)r->images / r->seconds;
+    if (a->consume > 0 && rate > .99 * a->consume && r->waited < .01 * r->seconds)
+        return "the consumer";
+    double rest = fmax(w->decode_s, fmax(w->resize_s, w->copy_s));
+    if (w->read_s > rest)
+        return "reading";
+    return w->decode_s == rest ? "decoding" : w->resize_s == rest ? "resizing" : "copying";
+}
+
+static json_t *to_json(const struct arguments *a, const struct result *r, const struct order_quality *q)
+{
+    const struct loader_work *w = &r->work;
+    double images = w->samples ? (double)w->samples : 1;
+    return json_pack("{s:s,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:{s:f,s:f,s:f,s:f},s:f,s:{s:f,s:f}}", "dataset", a->directory,
+                     "workers", a->loader.workers, "images", (json_int_t)r->images, "seconds", r->seconds, "img_s",
+                     (double)r->images / r->seconds, "img_s_core", (double)r->images / r->processor, "data_wait",
+                     r->waited / r->seconds, "consume", a->consume, "bottleneck", bottleneck(a, r), "microseconds", "read",
+                     1e6 * w->read_s / images, "decode", 1e6 * w->decode_s / images, "resize", 1e6 * w->resize_s / images,
+                     "copy", 1e6 * w->copy_s / images, "read_bytes", (double)w->read_bytes / images, "shuffle",
+                     "displacement", q->displacement, "separation", q->separation);
+}
+
+static enum status report(const struct arguments *a, const struct result *r)
+{
+    const struct loader_work *w = &r->work;
+    const struct loader_config *l = &a->loader;
+    double images = w->samples ? (double)w->samples : 1, us = 1e6 / images;
+    struct order order;
+    order_init(&order, l->shuffle, (uint64_t)dataset_samples(l->dataset), (uint64_t)l->window, l->seed, 0);
+    struct order_quality q = order_measure(&order, (uint64_t)l->batch, 1 << 20);
+    log_info("%s: %.0f images/s with %d workers; %.0f per second of processor time; waited %.2f%% of the time",
+             a->directory, (double)r->images / r->seconds, l->workers, (double)r->images / r->processor,
+             100 * r->waited / r->seconds);
+    log_info("  per image: read %.0f us (%.1f kB), decode %.0f us, resize %.0f us, copy %.0f us; bottleneck: %s",
+             us * w->read_s, (double)w->read_bytes / images / 1e3, us * w->decode_s, us * w->resize_s, us * w->copy_s,
+             bottleneck(a, r));
+    if (l->shuffle != SHUFFLE_FULL)
+        log_info("  order, against 1 for a random one: distance moved %.2f, neighbours kept apart %.3f", q.displacement,
+                 q.separation);
+    return bench_write_json(to_json(a, r, &q), a->json);
+}
+
+static enum status run(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct dataset *dataset = NULL;
+    struct loader *loader = NULL;
+    struct result result = { 0 };
+    struct arguments a = { .augment = -1, .seconds = 5,
+                           .loader = { .training = true, .seed = 1, .shuffle = SHUFFLE_FULL, .window = 65536,
+                                       .batch = 64, .ranks = 1, .workers = affinity_cores(), .prefetch = 3,
+                                       .mean = { .485, .456, .406 }, .std = { .229, .224, .225 } } };
+    TRY(parse(argc, argv, &a));
+    TRY(dataset_open(&dataset, a.directory));
+    a.loader.dataset = dataset;
+    a.loader.micro_batch = a.loader.batch;
+    if (!a.loader.image_size)
+        a.loader.image_size = dataset_image_size(dataset) ? dataset_image_size(dataset) : 224;
+    a.loader.augment = a.augment >= 0 ? a.augment : a.loader.image_size > 64 ? AUGMENT_IMAGENET : AUGMENT_CIFAR;
+    if (a.cold)
+        TRY(drop_pages(dataset));
+    TRY(loader_create(&loader, &a.loader));
+    TRY(drain(loader, &a, &result));
+    TRY(report(&a, &result));
+fail:
+    loader_destroy(loader);
+    dataset_close(dataset);
+    return status;
+}
+
+const struct bench_command bench_loader = { "loader", "DIR [options]", "images per second from a dataset", help, run };

@@ -1,0 +1,573 @@
+/* bench_scale.c - csc-bench scale: a training step on many ranks, from one that is measured here.
+ * A communicator that sums nothing, but notes when each bucket of gradients was complete, gives the step without
+ * communication. Under mpirun the same ranks also take real steps in between, whose time is compared with what the model
+ * makes of the measured sums: that is how far it can be believed. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "data/read/dataset_internal.h"
+#include "trainer/bench/bench.h"
+#include "trainer/bench/scaling_model.h"
+#include "trainer/model/load_model.h"
+#include "trainer/train/training_parts.h"
+
+static const char help[] =
+    "Measures training steps of a configuration here, and the moments at which gradients are complete in\n"
+    "them, and works out the step on 2 to 4096 ranks, each with as many micro-batches as measured.\n"
+    "Under mpirun or srun it also measures the sums and real steps on these ranks, and prints how well\n"
+    "the model meets them.\n\n"
+    "  --micro-batches N   of each rank in a step (default 1)\n"
+    "  --steps N           measured (default 10), after two to warm up\n"
+    "  --per-node N        ranks of a node (default 8)\n"
+    "  --node-gbs X        link within a node, GB/s a rank (default 300)\n"
+    "  --node-us X         its latency in microseconds (default 3)\n"
+    "  --net-gbs X         network, GB/s a rank (default 45)\n"
+    "  --net-us X          its latency in microseconds (default 5)\n"
+    "  --link measured     take the network's figures from the sums measured here, one rank a node\n"
+    "  --algorithm WAY     ring, tree or best over the network (default best)\n"
+    "  --overlap X         share of a sum that needs no processor of the rank, 0 to 1 (default 1)\n"
+    "  --storage-gbs X     GB/s that all nodes together read and write (default 0: no limit)\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+struct arguments {
+    const char *config, *json;
+    char **overrides;
+    int overrides_count;
+    long long micro_batches, steps;
+    struct scale_cluster cluster;
+    double overlap, storage; /* storage in bytes/s, 0: unlimited */
+    bool link_measured;
+};
+
+/* Everything measured; times in seconds, medians over the steps, of the slowest rank. */
+struct profile {
+    int count;                   /* buckets */
+    struct scale_bucket *buckets; /* (count) */
+    int parameters;
+    struct scale_bucket *layers; /* (parameters): likewise, each by itself, head first */
+    double compute_s, real_s;    /* a step without and with sums; real_s 0 on one rank */
+    double checkpoint_s;         /* between checkpoints */
+    double bytes_image, bytes_checkpoint;
+    int batch;                   /* images of a rank's step */
+    struct scale_link link;      /* as fitted to the sums, one rank a node */
+};
+
+/* ---- a communicator that takes notes ---- */
+
+struct recorder {
+    struct comm base;
+    struct device *device;
+    double start_s;
+    int count;
+    struct scale_bucket *notes;
+};
+
+static enum status note_start(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
+                              struct comm_request **request)
+{
+    struct recorder *r = (struct recorder *)comm;
+    float last;
+    (void)ordered;
+    r->device->ops->copy_out(r->device, &last, data + count - 1, sizeof last); /* a device has reached this point then */
+    r->notes[r->count++] = (struct scale_bucket){ bench_clock() - r->start_s,
+                                                  (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
+    *request = NULL;
+    return STATUS_OK;
+}
+
+static enum status note_progress(struct comm *comm)
+{
+    (void)comm;
+    return STATUS_OK;
+}
+
+static enum status note_wait(struct comm *comm, struct comm_request *request)
+{
+    (void)comm, (void)request;
+    return STATUS_OK;
+}
+
+static enum status note_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+{
+    for (int r = 0; r < comm->size; r++)
+        memcpy((char *)out + (size_t)r * bytes, data, bytes);
+    return STATUS_OK;
+}
+
+/* What a step may call; its gradients stay this rank's own. */
+static const struct comm_ops note_ops = { .name = "notes", .start_sum_f32 = note_start, .progress = note_progress,
+                                          .wait = note_wait, .gather = note_gather };
+
+/* ---- measuring ---- */
+
+struct lab {
+    struct training t;
+    struct comm *comm;           /* the real one */
+    struct comm *sums;           /* of gradients: the same, or NCCL's */
+    struct recorder recorder;
+    struct buckets *real, *noted, *layers;
+};
+
+static enum status make_buckets(struct lab *lab, struct comm *comm, double mb, struct buckets **out)
+{
+    enum status status = STATUS_OK;
+    const struct training *t = &lab->t;
+    int count = t->model->params_count + 1;
+    size_t *offsets = calloc((size_t)count, sizeof *offsets);
+    if (!offsets)
+        FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
+    for (int i = 1; i < count; i++)
+        offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
+    TRY(buckets_create(out, comm, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
+                       t->config->comm.grad_dtype, false));
+fail:
+    free(offsets);
+    return status;
+}
+
+static enum status prepare(struct lab *lab, struct config *config, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct training *t = &lab->t;
+    int ranks = lab->comm->size;
+    if (!config->train.micro_batch)
+        config->train.micro_batch = config->train.batch;
+    config->train.batch = config->train.micro_batch * (int)a->micro_batches * ranks;
+    config->train.lr = 1e-3; /* few steps of any network stay finite */
+    config->run.deterministic = false;
+    TRY(training_plan(t));
+    TRY(training_plan_nets(t));
+    TRY(training_agree(t, training_allocate(t)));
+    TRY(training_create_buckets(t));
+    TRY(training_agree(t, model_init(t->model, config->run.seed)));
+    optimizer_start_ema(t->optimizer);
+    TRY(training_agree(t, model_converge_step_sizes(t->model)));
+    schedule_init(&t->schedule, config, t->total_steps, t->steps_per_epoch);
+    TRY(training_agree(t, loader_seek(t->loader, 0, 0)));
+    struct recorder *r = &lab->recorder;
+    *r = (struct recorder){ .base = *lab->comm, .device = t->device };
+    r->base.ops = &note_ops;
+    if (r->base.size == 1)
+        r->base.size = 2; /* alone, nothing would be sent */
+    r->notes = calloc((size_t)t->model->params_count + 1, sizeof *r->notes);
+    if (!r->notes)
+        FAIL(STATUS_NOMEM, "out of memory for %d notes", t->model->params_count + 1);
+    double mb = config->comm.bucket_mb > 0 ? config->comm.bucket_mb : 25;
+    lab->sums = t->device_comm ? t->device_comm : lab->comm;
+    TRY(make_buckets(lab, lab->sums, mb, &lab->real));
+    TRY(make_buckets(lab, &r->base, mb, &lab->noted));
+    TRY(make_buckets(lab, &r->base, 1e-6, &lab->layers));
+fail:
+    return status;
+}
+
+/* One step of all ranks at once. seconds: of the slowest. */
+static enum status timed_step(struct lab *lab, struct comm *comm, struct buckets *buckets, double *seconds)
+{
+    enum status status = STATUS_OK;
+    struct training *t = &lab->t;
+    struct buckets *own = t->buckets;
+    TRY(lab->comm->ops->barrier(lab->comm));
+    t->comm = comm;
+    t->buckets = buckets;
+    lab->recorder.count = 0;
+    double start = lab->recorder.start_s = bench_clock();
+    status = training_step(t);
+    int64_t taken = (int64_t)(1e9 * (bench_clock() - start));
+    t->comm = lab->comm;
+    t->buckets = own;
+    if (status != STATUS_OK)
+        return status;
+    TRY(lab->comm->ops->max_i64(lab->comm, &taken, 1));
+    *seconds = 1e-9 * (double)taken;
+fail:
+    return status;
+}
+
+static int by_size(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, by_size);
+    return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
+}
+
+/* Adds the notes of a step, as shares of its time. */
+static enum status keep_notes(const struct recorder *r, double own_s, struct scale_bucket **sums, int *count)
+{
+    enum status status = STATUS_OK;
+    if (!*sums) {
+        *count = r->count;
+        *sums = calloc((size_t)r->count, sizeof **sums);
+        if (!*sums)
+            FAIL(STATUS_NOMEM, "out of memory for %d notes", r->count);
+    }
+    for (int i = 0; i < r->count; i++) {
+        (*sums)[i].ready_s += r->notes[i].ready_s / own_s;
+        (*sums)[i].bytes = r->notes[i].bytes;
+    }
+fail:
+    return status;
+}
+
+/* The time of one sum of n floats, as it is here, and at best; all ranks. */
+static enum status timed_sum(struct lab *lab, float *data, size_t n, double *seconds, double *best)
+{
+    enum status status = STATUS_OK;
+    enum { TIMES = 9 };
+    double taken[TIMES];
+    const struct comm_ops *ops = lab->comm->ops, *sums = lab->sums->ops;
+    for (int i = 0; i < TIMES; i++) {
+        struct comm_request *request;
+        TRY(ops->barrier(lab->comm));
+        double start = bench_clock();
+        TRY(sums->start_sum_f32(lab->sums, data, n, lab->t.config->comm.grad_dtype, false, &request));
+        TRY(sums->wait(lab->sums, request));
+        int64_t ns = (int64_t)(1e9 * (bench_clock() - start));
+        TRY(ops->max_i64(lab->comm, &ns, 1));
+        taken[i] = 1e-9 * (double)ns;
+    }
+    *seconds = median(taken, TIMES); /* sorts */
+    *best = taken[0];
+fail:
+    return status;
+}
+
+/* sum_s of every bucket, and the link that a ring of these ranks would need for the smallest and the largest sum. */
+static enum status measure_sums(struct lab *lab, struct profile *p)
+{
+    enum status status = STATUS_OK;
+    size_t most = 0;
+    int ranks = lab->comm->size;
+    double small, wire = lab->t.config->comm.grad_dtype == COMM_BF16 ? 2 : sizeof(float);
+    for (int i = 0; i < p->count; i++)
+        most = (size_t)(p->buckets[i].bytes / wire) > most ? (size_t)(p->buckets[i].bytes / wire) : most;
+    struct training *t = &lab->t;
+    float *own = lab->sums == lab->comm ? calloc(most, sizeof *own) : NULL, *data = own ? own : t->sums;
+    if (lab->sums == lab->comm && !own)
+        FAIL(STATUS_NOMEM, "out of memory for sums of %zu numbers", most);
+    if (!own)
+        t->device->ops->zero(t->device, data, most * sizeof *data);
+    double large = 0, bytes = 0, usual, best;
+    TRY(timed_sum(lab, data, 1, &usual, &small));
+    for (int i = 0; i < p->count; i++) {
+        TRY(timed_sum(lab, data, (size_t)(p->buckets[i].bytes / wire), &p->buckets[i].sum_s, &best));
+        if (p->buckets[i].bytes > bytes) {
+            bytes = p->buckets[i].bytes;
+            large = best;
+        }
+    }
+    p->link.latency_s = small / (2 * (ranks - 1));
+    p->link.bytes_s = 2.0 * (ranks - 1) / ranks * bytes / fmax(large - small, 1e-9);
+fail:
+    free(own);
+    return status;
+}
+
+/* Steps with and without sums in turn, so that whatever else this machine does meets both. */
+static enum status measure_steps(struct lab *lab, const struct arguments *a, struct profile *p)
+{
+    enum status status = STATUS_OK;
+    int steps = (int)a->steps, warm_up = 2;
+    bool several = lab->comm->size > 1;
+    double *plain = calloc((size_t)steps, sizeof *plain), *real = calloc((size_t)steps, sizeof *real), ignored;
+    if (!plain || !real)
+        FAIL(STATUS_NOMEM, "out of memory for %d steps", steps);
+    for (int i = -warm_up; i < steps; i++) {
+        double *mine = i < 0 ? &ignored : &plain[i];
+        TRY(timed_step(lab, &lab->recorder.base, lab->noted, mine));
+        if (i >= 0)
+            TRY(keep_notes(&lab->recorder, *mine, &p->buckets, &p->count));
+        if (several)
+            TRY(timed_step(lab, lab->comm, lab->real, i < 0 ? &ignored : &real[i]));
+        TRY(timed_step(lab, &lab->recorder.base, lab->layers, &ignored));
+        if (i >= 0)
+            TRY(keep_notes(&lab->recorder, ignored, &p->layers, &p->parameters));
+    }
+    p->compute_s = median(plain, steps);
+    p->real_s = several ? median(real, steps) : 0;
+    for (int i = 0; i < p->count; i++)
+        p->buckets[i].ready_s *= p->compute_s / steps;
+    for (int i = 0; i < p->parameters; i++)
+        p->layers[i].ready_s *= p->compute_s / steps;
+    if (several)
+        TRY(measure_sums(lab, p));
+fail:
+    free(plain);
+    free(real);
+    return status;
+}
+
+static void measure_sizes(const struct lab *lab, struct profile *p)
+{
+    const struct training *t = &lab->t;
+    double bytes = 0;
+    for (int i = 0; i < t->train_set->index.shards; i++)
+        bytes += (double)t->train_set->index.shard[i].bytes;
+    p->bytes_image = bytes / (double)dataset_samples(t->train_set);
+    p->bytes_checkpoint = (double)training_checkpoint_bytes(t);
+    p->checkpoint_s = t->config->checkpoint.every_minutes > 0 ? 60 * t->config->checkpoint.every_minutes : 1800;
+    p->batch = t->config->train.micro_batch * t->share;
+}
+
+/* ---- results ---- */
+
+struct row {
+    int ranks;
+    struct scale_step step;
+    double efficiency, img_s, read_s, write_s; /* bytes/s of the loaders; seconds of a checkpoint */
+    bool storage_bound;
+};
+
+/* The step that the links allow, then what storage makes of it: loaders read all images, one checkpoint is written per
+ * interval beside them. */
+static struct row predict(const struct profile *p, const struct arguments *a, int ranks, struct scale_bucket *scratch)
+{
+    struct row row = { .ranks = ranks };
+    memcpy(scratch, p->buckets, (size_t)p->count * sizeof *scratch);
+    for (int i = 0; i < p->count; i++)
+        scratch[i].sum_s = scale_allreduce(&a->cluster, ranks, scratch[i].bytes);
+    row.step = scale_step(scratch, p->count, p->compute_s, a->overlap);
+    double batch = (double)p->batch * ranks;
+    if (a->storage > 0) {
+        double left = fmax(a->storage - p->bytes_checkpoint / p->checkpoint_s, 1);
+        double read = batch * p->bytes_image / left;
+        row.storage_bound = read > row.step.step_s;
+        row.step.step_s = fmax(row.step.step_s, read);
+        row.write_s = p->bytes_checkpoint / a->storage;
+    }
+    row.efficiency = p->compute_s / row.step.step_s;
+    row.img_s = batch / row.step.step_s;
+    row.read_s = row.img_s * p->bytes_image;
+    return row;
+}
+
+/* Sums on the host take the ranks' processors; NCCL's go on beside. */
+static double predicted_here(const struct lab *lab, const struct profile *p)
+{
+    return scale_step(p->buckets, p->count, p->compute_s, lab->sums == lab->comm ? 0 : 1).step_s;
+}
+
+static void print_readiness(const struct profile *p)
+{
+    double total = 0, done = 0;
+    int quarter = 1;
+    for (int i = 0; i < p->parameters; i++)
+        total += p->layers[i].bytes;
+    printf("gradients %.2f MB in %d buckets;", total / 1e6, p->count);
+    for (int i = 0; i < p->parameters; i++) {
+        done += p->layers[i].bytes;
+        for (; quarter <= 4 && done >= 0.25 * quarter * total; quarter++)
+            printf(" %d%% ready after %.1f ms%s", 25 * quarter, 1e3 * p->layers[i].ready_s, quarter < 4 ? "," : "\n");
+    }
+}
+
+static void print_here(const struct lab *lab, const struct profile *p)
+{
+    printf("a rank's step of %d images: %.1f ms without sums\n", p->batch, 1e3 * p->compute_s);
+    print_readiness(p);
+    printf("data      %.1f kB an image; a checkpoint %.1f MB every %.0f minutes\n", p->bytes_image / 1e3,
+           p->bytes_checkpoint / 1e6, p->checkpoint_s / 60);
+    if (p->real_s == 0)
+        return;
+    double here = predicted_here(lab, p);
+    printf("on these %d ranks%s: predicted %.1f ms, measured %.1f ms: %+.1f%%\n", lab->comm->size,
+           lab->sums == lab->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here, 1e3 * p->real_s, 100 * (here / p->real_s - 1));
+    printf("their link as a ring: %.1f us, %.2f GB/s\n", 1e6 * p->link.latency_s, p->link.bytes_s / 1e9);
+}
+
+static json_t *buckets_json(const struct scale_bucket *buckets, int count)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < count; i++)
+        json_array_append_new(list, json_pack("{s:f, s:f}", "ready_s", buckets[i].ready_s, "bytes", buckets[i].bytes));
+    return list;
+}
+
+static json_t *row_json(const struct row *r)
+{
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "ranks", r->ranks, "step_s", r->step.step_s, "exposed_s",
+                     r->step.exposed_s, "efficiency", r->efficiency, "img_s", r->img_s, "read_bytes_s", r->read_s,
+                     "checkpoint_write_s", r->write_s, "storage_bound", r->storage_bound);
+}
+
+static enum status report(const struct lab *lab, const struct profile *p, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    bool text = !a->json || strcmp(a->json, "-") != 0;
+    struct scale_bucket *scratch = calloc((size_t)p->count + 1, sizeof *scratch);
+    json_t *rows = json_array();
+    if (!scratch || !rows)
+        FAIL(STATUS_NOMEM, "out of memory for the results");
+    if (text) {
+        print_here(lab, p);
+        printf("\n ranks   step ms  exposed ms  efficiency       img/s  reads GB/s\n");
+    }
+    for (int ranks = 1; ranks <= 4096; ranks *= 2) {
+        struct row r = predict(p, a, ranks, scratch);
+        if (text)
+            printf("%6d %9.2f %11.3f %10.1f%% %11.0f %11.3f%s\n", ranks, 1e3 * r.step.step_s, 1e3 * r.step.exposed_s,
+                   100 * r.efficiency, r.img_s, r.read_s / 1e9, r.storage_bound ? "  storage is the limit" : "");
+        json_array_append_new(rows, row_json(&r));
+    }
+    json_t *all = json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "ranks_here", lab->comm->size, "compute_s",
+                            p->compute_s, "measured_s", p->real_s, "predicted_s", p->real_s > 0 ? predicted_here(lab, p) : 0.0,
+                            "link_latency_s", p->link.latency_s, "link_bytes_s", p->link.bytes_s, "checkpoint_bytes",
+                            p->bytes_checkpoint, "buckets", buckets_json(p->buckets, p->count), "parameters",
+                            buckets_json(p->layers, p->parameters), "rows", rows);
+    rows = NULL;
+    if (!all)
+        FAIL(STATUS_NOMEM, "out of memory for the results");
+    TRY(bench_write_json(all, a->json));
+fail:
+    json_decref(rows);
+    free(scratch);
+    return status;
+}
+
+/* ---- options ---- */
+
+enum { MICRO_BATCHES = 256, STEPS, PER_NODE, NODE_GBS, NODE_US, NET_GBS, NET_US, LINK, ALGORITHM, OVERLAP, STORAGE, JSON };
+
+static const struct option options[] = {
+    { "micro-batches", required_argument, NULL, MICRO_BATCHES }, { "steps", required_argument, NULL, STEPS },
+    { "per-node", required_argument, NULL, PER_NODE },           { "node-gbs", required_argument, NULL, NODE_GBS },
+    { "node-us", required_argument, NULL, NODE_US },             { "net-gbs", required_argument, NULL, NET_GBS },
+    { "net-us", required_argument, NULL, NET_US },               { "link", required_argument, NULL, LINK },
+    { "algorithm", required_argument, NULL, ALGORITHM },         { "overlap", required_argument, NULL, OVERLAP },
+    { "storage-gbs", required_argument, NULL, STORAGE },         { "json", required_argument, NULL, JSON },
+    { 0 },
+};
+
+static enum status scaled(const char *option, double low, double high, double unit, double *value)
+{
+    enum status status = STATUS_OK;
+    TRY(bench_number(option, optarg, low, high, value));
+    *value *= unit;
+fail:
+    return status;
+}
+
+static enum status parse_algorithm(enum scale_algorithm *algorithm)
+{
+    static const char *const names[] = { [SCALE_RING] = "ring", [SCALE_TREE] = "tree", [SCALE_BEST] = "best" };
+    enum status status = STATUS_OK;
+    for (int i = 0; i < 3; i++)
+        if (!strcmp(optarg, names[i])) {
+            *algorithm = (enum scale_algorithm)i;
+            return STATUS_OK;
+        }
+    FAIL(STATUS_USAGE, "--algorithm %s: must be ring, tree or best", optarg);
+fail:
+    return status;
+}
+
+static enum status parse(int argc, char **argv, struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct scale_cluster *c = &a->cluster;
+    long long n;
+    int option;
+    for (;;) {
+        TRY(bench_option(argc, argv, options, &option));
+        if (option == -1)
+            break;
+        switch (option) {
+        case MICRO_BATCHES: TRY(bench_integer("--micro-batches", optarg, 1, 65536, &a->micro_batches)); break;
+        case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &a->steps)); break;
+        case PER_NODE: TRY(bench_integer("--per-node", optarg, 1, 4096, &n)); c->per_node = (int)n; break;
+        case NODE_GBS: TRY(scaled("--node-gbs", 1e-6, 1e6, 1e9, &c->node.bytes_s)); break;
+        case NODE_US: TRY(scaled("--node-us", 0, 1e6, 1e-6, &c->node.latency_s)); break;
+        case NET_GBS: TRY(scaled("--net-gbs", 1e-6, 1e6, 1e9, &c->net.bytes_s)); break;
+        case NET_US: TRY(scaled("--net-us", 0, 1e6, 1e-6, &c->net.latency_s)); break;
+        case LINK:
+            if (strcmp(optarg, "measured") != 0)
+                FAIL(STATUS_USAGE, "--link %s: must be measured", optarg);
+            a->link_measured = true;
+            break;
+        case ALGORITHM: TRY(parse_algorithm(&c->algorithm)); break;
+        case OVERLAP: TRY(scaled("--overlap", 0, 1, 1, &a->overlap)); break;
+        case STORAGE: TRY(scaled("--storage-gbs", 0, 1e6, 1e9, &a->storage)); break;
+        case JSON: a->json = optarg; break;
+        }
+    }
+    if (optind == argc)
+        FAIL(STATUS_USAGE, "a configuration is needed; see csc-bench scale --help");
+    a->config = argv[optind];
+    a->overrides = argv + optind + 1;
+    a->overrides_count = argc - optind - 1;
+fail:
+    return status;
+}
+
+static enum status measure(struct lab *lab, struct config *config, struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct profile p = { 0 };
+    TRY(prepare(lab, config, a));
+    TRY(measure_steps(lab, a, &p));
+    measure_sizes(lab, &p);
+    if (a->link_measured) {
+        if (lab->comm->size == 1)
+            FAIL(STATUS_USAGE, "--link measured: one rank has no link; start several with mpirun");
+        a->cluster.per_node = 1;
+        a->cluster.net = p.link;
+    }
+    if (lab->comm->rank == 0)
+        TRY(report(lab, &p, a));
+fail:
+    free(p.buckets);
+    free(p.layers);
+    return status;
+}
+
+static enum status run(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct config config = { 0 };
+    bool agreed = false;
+    struct arguments a = { .micro_batches = 1, .steps = 10, .overlap = 1,
+                           .cluster = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 },
+                                        .algorithm = SCALE_BEST } };
+    struct lab lab = { 0 };
+    TRY(comm_create(&lab.comm));
+    log_init("csc-bench", lab.comm->rank, lab.comm->size);
+    lab.t.comm = lab.comm;
+    lab.t.config = &config;
+    lab.t.agreed = &agreed;
+    TRY(training_agree(&lab.t, parse(argc, argv, &a)));
+    TRY(training_agree(&lab.t, config_load(&config, a.config, a.overrides, a.overrides_count)));
+    TRY(measure(&lab, &config, &a));
+fail:;
+    bool silent = status != STATUS_OK && agreed && !comm_speaks(lab.comm);
+    if (status != STATUS_OK && !agreed && lab.comm && lab.comm->size > 1) {
+        log_failure();
+        lab.comm->ops->abort(lab.comm, (int)status); /* the others wait in a step */
+    }
+    buckets_destroy(lab.real);
+    buckets_destroy(lab.noted);
+    buckets_destroy(lab.layers);
+    free(lab.recorder.notes);
+    training_finish(&lab.t);
+    config_finish(&config);
+    comm_destroy(lab.comm);
+    if (silent) /* another rank tells of it */
+        exit((int)status);
+    return status;
+}
+
+const struct bench_command bench_scale = {
+    .name = "scale",
+    .operands = "CONFIG.yaml [key=value ...] [options]",
+    .summary = "a training step on 2 to 4096 ranks, from one measured here",
+    .help = help,
+    .run = run,
+};

@@ -1,0 +1,501 @@
+/* bench_step.c - csc-bench step and layers: training steps of a network on random images, whole or operation by
+ * operation, and its convolutions alone. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/affinity.h"
+#include "base/log.h"
+#include "base/philox.h"
+#include "base/tuned.h"
+#include "layers/net.h"
+#include "trainer/bench/bench.h"
+#include "trainer/bench/bench_trace.h"
+#include "trainer/model/upload.h"
+#include "trainer/train/optimizer.h"
+
+#define NETWORK_HELP                                                                                  \
+    "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"   \
+    "  --width N           channels of the first layer (default 64)\n"                                \
+    "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n" \
+    "  --batch N           images in a batch (default 64)\n"                                          \
+    "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                        \
+    "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                \
+    "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                             \
+    "  --plans FILE        on a GPU: take the fastest plans of convolutions from FILE, if it is there,\n" \
+    "                      measure those that it lacks, and write them there, not to the user's cache\n" \
+    "  --candidates FILE   on a GPU: append to FILE every plan that is measured, with milliseconds,\n" \
+    "                      TFLOP/s and the kernel's name\n"                                          \
+    "  --threads N         default: the cores this process may use\n"
+
+static const char step_help[] =
+    "Trains a network on random images: forward, loss, backward, optimizer, projection, power iteration,\n"
+    "as csc-train does on one rank, without data. Prints the median step.\n\n" NETWORK_HELP
+    "  --steps N           timed steps (default 5), after two to warm up\n"
+    "  --trace             then as many steps again, one operation after another: each with its time, its share,\n"
+    "                      GFLOP/s, the bytes that it moved (of a convolution on the CPU at least) beside the\n"
+    "                      least it could, each operand once, GB/s and share of the speed that a large matrix\n"
+    "                      product, or a copy, reaches\n"
+    "  --profile           begin a profiler's recording with the timed steps and end it behind them, and mark each\n"
+    "                      as a range named step; on a GPU, for instance under\n"
+    "                      nsys profile --capture-range=cudaProfilerApi csc-bench step --device cuda --profile\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+static const char layers_help[] =
+    "Times the convolutions of a network, each shape once: forward, adjoint (the gradient of its input),\n"
+    "gradient (of its weights). GFLOP/s are those of a direct sum, so that Winograd's may pass the peak.\n\n" NETWORK_HELP
+    "  --steps N           runs of each (default 5), after one to warm up\n"
+    "  --json FILE         write the results (- for standard output)\n"
+    "  --help              this text\n";
+
+struct arguments {
+    const char *arch, *json, *device, *plans, *candidates;
+    int width, size, batch, threads, steps;
+    enum csc_backward backward;
+    enum precision precision;
+    bool trace, profile;
+};
+
+enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, PROFILE, PLANS, CANDIDATES, JSON };
+
+static const struct option options[] = {
+    { "arch", required_argument, NULL, ARCH },           { "width", required_argument, NULL, WIDTH },
+    { "size", required_argument, NULL, SIZE },           { "batch", required_argument, NULL, BATCH },
+    { "backward", required_argument, NULL, BACKWARD },   { "precision", required_argument, NULL, PRECISION },
+    { "threads", required_argument, NULL, THREADS },     { "steps", required_argument, NULL, STEPS },
+    { "device", required_argument, NULL, DEVICE },
+    { "trace", no_argument, NULL, TRACE },               { "profile", no_argument, NULL, PROFILE },
+    { "plans", required_argument, NULL, PLANS },         { "candidates", required_argument, NULL, CANDIDATES },
+    { "json", required_argument, NULL, JSON },
+    { 0 },
+};
+
+static enum status parse(int argc, char **argv, struct arguments *a)
+{
+    static const char *const backwards[] = { "unrolled", "one-step", "implicit", NULL };
+    static const char *const devices[] = { "cpu", "cuda", NULL };
+    static const char *const precisions[] = { "fp32", "tf32", "bf16", NULL };
+    enum status status = STATUS_OK;
+    long long n = 0;
+    int option, choice = 0;
+    *a = (struct arguments){ .arch = "sdnet18-all", .device = "cpu", .width = 64, .size = 32, .batch = 64, .threads = affinity_cores(),
+                             .steps = 5 };
+    for (;;) {
+        TRY(bench_option(argc, argv, options, &option));
+        if (option == -1)
+            break;
+        switch (option) {
+        case ARCH: a->arch = optarg; break;
+        case WIDTH: TRY(bench_integer("--width", optarg, 4, 4096, &n)); a->width = (int)n; break;
+        case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); a->size = (int)n; break;
+        case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); a->batch = (int)n; break;
+        case BACKWARD: TRY(bench_choice("--backward", optarg, backwards, &choice)); a->backward = choice; break;
+        case DEVICE: TRY(bench_choice("--device", optarg, devices, &choice)); a->device = devices[choice]; break;
+        case PRECISION: TRY(bench_choice("--precision", optarg, precisions, &choice)); a->precision = choice; break;
+        case THREADS: TRY(bench_integer("--threads", optarg, 1, 1024, &n)); a->threads = (int)n; break;
+        case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
+        case TRACE: a->trace = true; break;
+        case PROFILE: a->profile = true; break;
+        case PLANS: a->plans = optarg; break;
+        case CANDIDATES: a->candidates = optarg; break;
+        case JSON: a->json = optarg; break;
+        }
+    }
+    if (optind != argc)
+        FAIL(STATUS_USAGE, "%s is not an option; see csc-bench %s --help", argv[optind], argv[0]);
+    if ((a->plans || a->candidates) && strcmp(a->device, "cuda") != 0)
+        FAIL(STATUS_USAGE, "--plans and --candidates are for a GPU: --device cuda");
+    if (a->plans || a->candidates)
+        TRY(device_plan_files(a->plans, a->candidates));
+fail:
+    return status;
+}
+
+/* ---- a network and what a step of it needs ---- */
+
+struct bench {
+    struct device *device;
+    struct model *model;
+    struct net *net;
+    struct arena arena;
+    float *sums;            /* device */
+    struct optimizer *optimizer;
+    struct tuned *tuned;
+    void *images;           /* host: floats, or raw */
+    int32_t *labels;
+    struct pixel_scale scale;
+    struct micro_batch batch; /* of the two */
+    size_t count;           /* of sums */
+    bool staged;            /* the next step's images are on their way */
+};
+
+static enum status network_of(const struct arguments *a, struct model_config *config)
+{
+    static const char *const archs[] = { "resnet18", "resnet34", "resnet50", "sdnet18", "sdnet34", "sdnet50",
+                                         "sdnet18-all", "sdnet34-all", "sdnet50-all", NULL };
+    static const int depths[] = { 18, 34, 50 };
+    enum status status = STATUS_OK;
+    int arch;
+    TRY(bench_choice("--arch", a->arch, archs, &arch));
+    *config = (struct model_config){ .depth = depths[arch % 3], .sparse_stem = arch >= 3, .all = arch >= 6,
+                                     .imagenet_stem = a->size > 64, .shortcut = true, .width = a->width,
+                                     .classes = a->size > 64 ? 1000 : 10, .image_size = a->size, .seed = 1,
+                                     .csc = { .steps = 2, .lambda = 0.1f, .nonnegative = true,
+                                              .backward = a->backward } };
+fail:
+    return status;
+}
+
+static void place(struct bench *b)
+{
+    b->sums = arena_take(&b->arena, b->count * sizeof *b->sums);
+}
+
+static size_t image_bytes(const struct arguments *a)
+{
+    return (size_t)a->batch * a->size * a->size * 3 * sizeof(float);
+}
+
+/* As the loader would leave them. */
+static void fill_raw(struct bench *b, const struct arguments *a, struct philox *stream)
+{
+    static const double mean[] = { 0.5, 0.5, 0.5 }, std[] = { 0.25, 0.25, 0.25 };
+    struct image_cut *cuts = b->images;
+    size_t one = (size_t)a->size * a->size * 3, head = a->batch * sizeof *cuts, bytes = head + a->batch * one;
+    for (int i = 0; i < a->batch; i++)
+        cuts[i] = (struct image_cut){ head + i * one, a->size, a->size, 0, 0, a->size, a->size, false };
+    for (size_t i = head; i < bytes; i++)
+        ((uint8_t *)b->images)[i] = (uint8_t)philox_u32(stream);
+    b->scale = pixel_scale(mean, std);
+    b->batch.raw = b->images;
+    b->batch.raw_bytes = bytes;
+    b->batch.scale = &b->scale;
+}
+
+static enum status fill_images(struct bench *b, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct philox stream;
+    size_t count = image_bytes(a) / sizeof(float);
+    b->images = malloc(image_bytes(a));
+    b->labels = malloc(a->batch * sizeof *b->labels);
+    if (!b->images || !b->labels)
+        FAIL(STATUS_NOMEM, "out of memory for the images");
+    philox_init(&stream, 1, PHILOX_DOMAIN_INIT, 0);
+    b->batch = (struct micro_batch){ .labels = b->labels, .count = a->batch };
+    if (upload_wants_raw(b->device)) {
+        fill_raw(b, a, &stream);
+    } else {
+        b->batch.images = b->images;
+        for (size_t i = 0; i < count; i++)
+            ((float *)b->images)[i] = (float)philox_normal(&stream);
+    }
+    for (int i = 0; i < a->batch; i++)
+        b->labels[i] = (int32_t)philox_below(&stream, (uint32_t)b->model->config.classes);
+fail:
+    return status;
+}
+
+static enum status open_bench(struct bench *b, const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    struct model_config config;
+    const struct optimizer_config sgd = { .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true };
+    TRY(network_of(a, &config));
+    TRY(device_open(&b->device, a->device, a->precision, a->threads));
+    if (a->profile && !b->device->ops->profile)
+        FAIL(STATUS_USAGE, "--profile: profiling marks need CUDA: --device cuda");
+    TRY(tuned_create(&b->tuned));
+    b->device->tuned = b->tuned;
+    TRY(model_create(&b->model, b->device, &config));
+    TRY(model_allocate(b->model));
+    TRY(net_create(&b->net, b->model, a->batch, NET_TRAINING));
+    TRY(net_allocate(b->net));
+    b->count = net_sums(b->model).count;
+    place(b);
+    TRY(b->device->ops->arena_allocate(b->device, &b->arena));
+    place(b);
+    TRY(optimizer_create(&b->optimizer, b->model, &sgd));
+    TRY(model_init(b->model, 1));
+    for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
+        TRY(csc_power_start(b->model->power[i], 1, (uint64_t)i));
+    TRY(fill_images(b, a));
+    if (b->device->ops->pin)
+        TRY(b->device->ops->pin(b->device, b->images, image_bytes(a)));
+fail:
+    return status;
+}
+
+static void close_bench(struct bench *b)
+{
+    optimizer_destroy(b->optimizer);
+    if (b->device && b->device->ops->unpin && b->images)
+        b->device->ops->unpin(b->device, b->images);
+    if (b->device)
+        b->device->ops->arena_finish(b->device, &b->arena);
+    net_destroy(b->net);
+    model_destroy(b->model);
+    device_close(b->device);
+    tuned_destroy(b->tuned);
+    free(b->images);
+    free(b->labels);
+}
+
+/* As csc-train's with SGD on one rank and one micro-batch. */
+static enum status step(struct bench *b)
+{
+    enum status status = STATUS_OK;
+    const struct backend *ops = b->device->ops;
+    struct net_sums layout = net_sums(b->model);
+    size_t bytes;
+    const void *memory = upload_memory(&b->batch, net_image_floats(b->net), &bytes);
+    TRY(model_advance_step_sizes(b->model, 2));
+    ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
+    if (ops->stage && !b->staged)
+        ops->stage(b->device, memory, bytes);
+    TRY(upload_batch(b->net, &b->batch, b->batch.count));
+    TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
+    b->staged = ops->stage != NULL;
+    if (b->staged)
+        ops->stage(b->device, memory, bytes);
+    if (!isfinite(net_loss(b->net)))
+        FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
+    optimizer_step(b->optimizer, b->sums + layout.head, 1, 1e-3f);
+fail:
+    return status;
+}
+
+/* ---- csc-bench step ---- */
+
+static int ascending(const void *a, const void *b)
+{
+    return (*(const double *)a > *(const double *)b) - (*(const double *)a < *(const double *)b);
+}
+
+static double peak_memory_mb(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss / 1024.0;
+}
+
+/* As many steps again, each operation of them by itself; total: seconds of all. */
+static enum status trace_steps(struct bench *b, const struct arguments *a, double *total)
+{
+    enum status status = STATUS_OK;
+    double began;
+    trace_start(b->device);
+    began = bench_clock();
+    for (int i = 0; i < a->steps; i++)
+        TRY(step(b));
+    if (b->device->ops->wait)
+        b->device->ops->wait(b->device);
+    *total = bench_clock() - began;
+fail:
+    trace_stop(b->device);
+    return status;
+}
+
+static enum status add_trace(struct bench *b, const struct arguments *a, json_t *report)
+{
+    enum status status = STATUS_OK;
+    struct trace_peaks peaks;
+    int count;
+    double total, traced = 0, convolutions = 0, moved = 0, least = 0;
+    json_t *list = json_array();
+    TRY(trace_steps(b, a, &total));
+    const struct trace_line *lines = trace_lines(&count);
+    TRY(trace_measure_peaks(b->device, &peaks));
+    trace_print_head();
+    for (int i = 0; i < count; i++) {
+        trace_print(&lines[i], a->steps, total, &peaks);
+        json_array_append_new(list, trace_json(&lines[i], a->steps, total, &peaks));
+        traced += lines[i].seconds;
+        convolutions += lines[i].flops > 0 ? lines[i].seconds : 0;
+        moved += lines[i].moved / a->steps;
+        least += lines[i].least / a->steps;
+    }
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; %.1f MB moved, at least %.1f\n",
+           1e-9 * peaks.flops, 1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total), 1e-6 * moved,
+           1e-6 * least);
+    json_object_set_new(report, "peak_gflop_s", json_real(1e-9 * peaks.flops));
+    json_object_set_new(report, "peak_gb_s", json_real(1e-9 * peaks.bytes));
+    json_object_set_new(report, "moved_mb", json_real(1e-6 * moved));
+    json_object_set_new(report, "least_mb", json_real(1e-6 * least));
+    json_object_set_new(report, "convolutions_share", json_real(convolutions / total));
+    json_object_set(report, "operations", list);
+fail:
+    json_decref(list);
+    return status;
+}
+
+/* Nothing without --profile. */
+static void mark(const struct bench *b, const struct arguments *a, enum profile_mark what)
+{
+    if (a->profile)
+        b->device->ops->profile(b->device, what);
+}
+
+static enum status time_steps(struct bench *b, const struct arguments *a, double *seconds, double *processor)
+{
+    enum status status = STATUS_OK;
+    for (int i = -2; i < a->steps; i++) {
+        if (i == 0) {
+            mark(b, a, PROFILE_BEGINS);
+            *processor = bench_processor();
+        }
+        if (i >= 0)
+            mark(b, a, PROFILE_STEP_BEGINS);
+        double began = bench_clock();
+        TRY(step(b));
+        if (b->device->ops->wait)
+            b->device->ops->wait(b->device);
+        if (i >= 0) {
+            seconds[i] = bench_clock() - began;
+            mark(b, a, PROFILE_STEP_ENDS);
+        }
+    }
+    mark(b, a, PROFILE_ENDS);
+    *processor = (bench_processor() - *processor) / a->steps;
+fail:
+    return status;
+}
+
+static enum status run_step(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct arguments a;
+    struct bench b = { 0 };
+    double *seconds = NULL, processor = 0;
+    json_t *report = NULL;
+    TRY(parse(argc, argv, &a));
+    seconds = calloc(a.steps, sizeof *seconds);
+    if (!seconds)
+        FAIL(STATUS_NOMEM, "out of memory");
+    TRY(open_bench(&b, &a));
+    TRY(time_steps(&b, &a, seconds, &processor));
+    double memory = peak_memory_mb();
+    qsort(seconds, a.steps, sizeof *seconds, ascending);
+    double median = seconds[a.steps / 2];
+    log_info("%s, width %d, %d images of %d pixels, %s, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
+             "%.1f ms of processor time; %.0f MB at most",
+             a.arch, a.width, a.batch, a.size, b.device->ops->name, precision_name(a.precision), a.threads, a.batch / median, 1e3 * median,
+             1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
+    report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:b}", "arch", a.arch, "device", a.device,
+                       "width", a.width, "size",
+                       a.size, "batch", a.batch, "precision", precision_name(a.precision), "threads", a.threads,
+                       "steps", a.steps, "img_s", a.batch / median, "ms", 1e3 * median, "least_ms", 1e3 * seconds[0],
+                       "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory,
+                       "graph", net_is_recorded(b.net));
+    if (a.trace)
+        TRY(add_trace(&b, &a, report));
+    TRY(bench_write_json(json_incref(report), a.json));
+fail:
+    json_decref(report);
+    close_bench(&b);
+    free(seconds);
+    return status;
+}
+
+/* ---- csc-bench layers ---- */
+
+/* All three directions of one convolution, `runs` times after one to warm up. */
+static enum status time_conv(struct device *device, const struct conv_shape *shape, int runs)
+{
+    enum status status = STATUS_OK;
+    struct conv *conv = NULL;
+    struct arena arena = { 0 };
+    void *image = NULL, *code = NULL, *scratch = NULL;
+    float *weights = NULL, *gradient = NULL;
+    const struct epilogue plain = { .alpha = 1 };
+    TRY(device->ops->conv_create(device, shape, device->precision, CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT, &conv));
+    for (int pass = 0; pass < 2; pass++) {
+        device->ops->conv_place(conv, &arena);
+        image = arena_take(&arena, conv_in_count(shape) * sizeof(float));
+        code = arena_take(&arena, conv_out_count(shape) * sizeof(float));
+        weights = arena_take(&arena, conv_weight_count(shape) * sizeof(float));
+        gradient = arena_take(&arena, conv_weight_count(shape) * sizeof(float));
+        scratch = arena_take(&arena, conv->scratch);
+        if (pass == 0)
+            TRY(device->ops->arena_allocate(device, &arena));
+    }
+    for (int i = 0; i <= runs; i++) {
+        const struct gradient_term term = { image, code, 1, NULL };
+        if (i == 1)
+            trace_start(device);
+        TRY(device->ops->conv_load(conv, weights, scratch));
+        TRY(device->ops->conv_forward(conv, image, code, &plain, scratch));
+        TRY(device->ops->conv_adjoint(conv, code, image, &plain, scratch));
+        TRY(device->ops->conv_gradient(conv, &term, 1, gradient, scratch));
+    }
+    trace_stop(device);
+fail:
+    if (conv)
+        device->ops->conv_destroy(conv);
+    device->ops->arena_finish(device, &arena);
+    return status;
+}
+
+static bool met_before(const struct model *m, int node)
+{
+    for (int i = 0; i < node; i++)
+        if ((m->nodes[i].kind == NODE_CONV || m->nodes[i].kind == NODE_CSC) &&
+            !memcmp(&m->nodes[i].conv, &m->nodes[node].conv, sizeof m->nodes[i].conv))
+            return true;
+    return false;
+}
+
+static enum status time_layers(struct device *device, const struct model *m, const struct arguments *a, json_t *list)
+{
+    enum status status = STATUS_OK;
+    struct trace_peaks peaks;
+    TRY(trace_measure_peaks(device, &peaks));
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s\n", 1e-9 * peaks.flops, 1e-9 * peaks.bytes);
+    trace_print_head();
+    for (int i = 0; i < m->nodes_count; i++) {
+        struct conv_shape shape = m->nodes[i].conv;
+        if ((m->nodes[i].kind != NODE_CONV && m->nodes[i].kind != NODE_CSC) || met_before(m, i))
+            continue;
+        shape.n = a->batch;
+        TRY(time_conv(device, &shape, a->steps));
+        int count;
+        double total = 0;
+        const struct trace_line *lines = trace_lines(&count);
+        for (int l = 0; l < count; l++)
+            total += lines[l].seconds;
+        for (int l = 0; l < count; l++) {
+            trace_print(&lines[l], a->steps, total, &peaks);
+            json_array_append_new(list, trace_json(&lines[l], a->steps, total, &peaks));
+        }
+    }
+fail:
+    return status;
+}
+
+static enum status run_layers(int argc, char **argv)
+{
+    enum status status = STATUS_OK;
+    struct arguments a;
+    struct model_config config;
+    struct device *device = NULL;
+    struct model *model = NULL;
+    json_t *list = json_array();
+    TRY(parse(argc, argv, &a));
+    TRY(network_of(&a, &config));
+    TRY(device_open(&device, a.device, a.precision, a.threads));
+    TRY(model_create(&model, device, &config));
+    TRY(time_layers(device, model, &a, list));
+    TRY(bench_write_json(json_incref(list), a.json));
+fail:
+    json_decref(list);
+    model_destroy(model);
+    device_close(device);
+    return status;
+}
+
+const struct bench_command bench_step = { "step", "[options]", "training steps of a network on random images", step_help,
+                                          run_step };
+const struct bench_command bench_layers = { "layers", "[options]", "a network's convolutions", layers_help, run_layers };

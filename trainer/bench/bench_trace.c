@@ -1,0 +1,488 @@
+/* bench_trace.c - a table of operations that calls the device's own and takes the time of each.
+ * The CPU's operations are done when they return, a GPU's are waited for one by one: their times add up to a step's. */
+#include "trainer/bench/bench_trace.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "trainer/bench/bench.h"
+
+enum { MOST_LINES = 1024 };
+
+static const struct backend *own; /* the device's */
+static struct backend table;
+static size_t element;            /* bytes of an activation */
+static struct trace_line lines[MOST_LINES];
+static int lines_count;
+
+/* Seconds at which all that was asked of the device was done. */
+static double done(struct device *device)
+{
+    if (own->wait)
+        own->wait(device);
+    return bench_clock();
+}
+
+static void add(double seconds, double flops, double moved, double least, const char *name, const char *format, ...)
+    __attribute__((format(printf, 6, 7)));
+
+static void add(double seconds, double flops, double moved, double least, const char *name, const char *format, ...)
+{
+    struct trace_line new = { .calls = 0 }, *line = lines;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(new.shape, sizeof new.shape, format, arguments);
+    va_end(arguments);
+    snprintf(new.name, sizeof new.name, "%s", name);
+    while (line < lines + lines_count && (strcmp(line->name, new.name) || strcmp(line->shape, new.shape)))
+        line++;
+    if (line == lines + MOST_LINES)
+        return;
+    if (line == lines + lines_count) {
+        *line = new;
+        lines_count++;
+    }
+    line->calls++;
+    line->seconds += seconds;
+    line->flops += flops;
+    line->moved += moved;
+    line->least += least;
+}
+
+/* ---- convolutions ---- */
+
+static double conv_flops(const struct conv_shape *s)
+{
+    return 2.0 * (double)conv_out_count(s) * s->k * s->k * s->c;
+}
+
+static void add_conv(const struct conv *conv, const char *name, double seconds, double flops, double elements)
+{
+    const struct conv_shape *s = &conv->shape;
+    double bytes = elements * (double)precision_bytes(conv->precision) + 4.0 * (double)conv_weight_count(s);
+    add(seconds, flops, bytes + conv->beyond, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride,
+        conv->how ? ", " : "", conv->how ? conv->how : "");
+}
+
+/* How many operands of the result's size an epilogue reads. */
+static double operands(const struct epilogue *e)
+{
+    return (e->add != NULL) + (e->kind == EPILOGUE_MASK);
+}
+
+static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
+{
+    double began = bench_clock();
+    enum status status = own->conv_load(conv, weights, scratch);
+    conv->how = NULL;
+    conv->beyond = 0;
+    add_conv(conv, "conv_load", done(conv->device) - began, 0, 0);
+    return status;
+}
+
+static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    double began = bench_clock();
+    enum status status = own->conv_forward(conv, in, out, e, scratch);
+    add_conv(conv, "conv_forward", done(conv->device) - began, conv_flops(&conv->shape),
+             (double)conv_in_count(&conv->shape) + (1 + operands(e)) * (double)conv_out_count(&conv->shape));
+    return status;
+}
+
+static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    double began = bench_clock();
+    enum status status = own->conv_adjoint(conv, in, out, e, scratch);
+    add_conv(conv, "conv_adjoint", done(conv->device) - began, conv_flops(&conv->shape),
+             (double)conv_out_count(&conv->shape) + (1 + operands(e)) * (double)conv_in_count(&conv->shape));
+    return status;
+}
+
+static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
+                                 void *scratch)
+{
+    double began = bench_clock();
+    enum status status = own->conv_gradient(conv, terms, count, dw, scratch);
+    add_conv(conv, count == 1 ? "conv_gradient" : count == 2 ? "conv_gradient of 2" : "conv_gradient of 3",
+             done(conv->device) - began, count * conv_flops(&conv->shape),
+             count * (double)(conv_in_count(&conv->shape) + conv_out_count(&conv->shape)));
+    return status;
+}
+
+/* ---- the rest: passes over activations, `elements` that are moved and `least` at least, and `floats` floats ---- */
+
+#define PASSES(name, elements, least, floats, call, ...)                                              \
+    double began = bench_clock();                                                                     \
+    call;                                                                                             \
+    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats),       \
+        (double)(least) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
+#define PASS(name, elements, floats, call, ...) PASSES(name, elements, elements, floats, call, __VA_ARGS__)
+
+static void upload(struct device *device, void *to, const float *from, size_t count)
+{
+    PASS("upload", count, count, own->upload(device, to, from, count), "%zu", count);
+}
+
+/* Bytes of images as they lie in memory, here quarters of a float. */
+static void upload_pixels(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
+                          const struct pixel_scale *scale)
+{
+    PASS("upload", (size_t)count * size * size * 3, bytes / 4, own->upload_pixels(device, to, raw, bytes, count, size, scale),
+         "%d of %dx%d", count, size, size);
+}
+
+static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
+                  float *v, double *quotient)
+{
+    PASSES("power", 0, 0, codes + 4 * pixels, own->power(device, code, codes, from, image, pixels, v, quotient), "%zu", codes);
+}
+
+static void zero(struct device *device, void *data, size_t bytes)
+{
+    PASS("zero", 0, bytes / 4, own->zero(device, data, bytes), "%zu", bytes / 4);
+}
+
+static void mask(struct device *device, const void *in, const void *by, float nu, void *out, size_t count)
+{
+    PASS("mask", 3 * count, 0, own->mask(device, in, by, nu, out, count), "%zu", count);
+}
+
+static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
+{
+    bool scales = in == by; /* by a number on the device */
+    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu", count);
+}
+
+static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
+{
+    PASS("blend", 3 * count, 0, own->blend(device, a, x, b, y, out, count), "%zu", count);
+}
+
+static double correlate(struct device *device, const void *x, const void *y, size_t count)
+{
+    double sum;
+    PASS("correlate", 2 * count, 0, sum = own->correlate(device, x, y, count), "%zu", count);
+    return sum;
+}
+
+static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
+{
+    PASS("lincomb", 0, 3 * count, own->lincomb(device, a, x, b, y, out, count), "%zu", count);
+}
+
+static double dot(struct device *device, const float *x, const float *y, size_t count)
+{
+    double sum;
+    PASS("dot", 0, 2 * count, sum = own->dot(device, x, y, count), "%zu", count);
+    return sum;
+}
+
+/* Bytes that say where a ReLU was open, if there are. */
+static size_t bits_of(const struct norm_shape *s)
+{
+    return s->open ? s->rows * s->c / 8 : 0;
+}
+
+/* Forward all backends read x once more, for its sums. */
+static void norm_forward(struct device *device, const struct norm_shape *s, const void *x, const float *gamma,
+                         const float *beta, const void *added, void *y, float *saved, float *moments)
+{
+    size_t count = s->rows * s->c;
+    PASSES("norm_forward", count * (added ? 4 : 3), count * (added ? 3 : 2), bits_of(s) / 4,
+           own->norm_forward(device, s, x, gamma, beta, added, y, saved, moments), "%zu rows of %d%s%s", s->rows, s->c,
+           added ? ", add" : "", s->relu ? ", relu" : "");
+}
+
+/* Activations that the two passes of a backward norm move for each of x. A GPU tells from x where a ReLU without add was open, and
+ * else keeps what it let through in dadd, where nothing is to be added to that. */
+static int backward_passes(const struct norm_shape *s, bool adds, bool accumulate)
+{
+    bool gpu = own->stream != NULL;
+    if (!gpu)
+        return 5 + (s->relu ? 2 : 0) + (adds ? 1 + accumulate : 0);
+    return !adds ? 5 : !s->relu ? 6 + accumulate : (accumulate ? 9 : 7) - (s->open ? 1 + accumulate : 0);
+}
+
+static void norm_backward(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
+                          const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                          float *dbeta)
+{
+    size_t count = s->rows * s->c;
+    int least = 3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0);
+    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * least, bits_of(s) / 4,
+           own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
+           s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+}
+
+static void norm_backward_of_two(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
+                                 const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate,
+                                 float *dgamma, float *dbeta)
+{
+    size_t count = s->rows * s->c;
+    int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
+    PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->open)), bits_of(s) / 4,
+           own->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
+           "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+}
+
+static size_t pooled(const struct pool_shape *s)
+{
+    size_t h = (s->h + 2 * s->pad - s->k) / s->stride + 1, w = (s->w + 2 * s->pad - s->k) / s->stride + 1;
+    return s->n * h * w * s->c;
+}
+
+/* Besides activations a byte, as quarter of a float, for each place. */
+static void norm_max_forward(struct device *device, const struct norm_shape *s, const struct pool_shape *p, const void *x,
+                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
+                             void *won)
+{
+    size_t count = s->rows * s->c, out = pooled(p);
+    PASSES("norm_max_forward", 2 * count + 2 * out, count + 2 * out, out / 4,
+           own->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won), "%dx%dx%dx%d, %dx%d/%d%s", p->n,
+           p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
+}
+
+static void norm_max_backward(struct device *device, const struct norm_shape *s, const struct pool_shape *p, const void *x,
+                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
+                              const float *saved, float *dgamma, float *dbeta)
+{
+    size_t count = s->rows * s->c, out = pooled(p);
+    PASSES("norm_max_backward", 2 * count + 3 * out, 2 * count + out, out / 2,
+           own->norm_max_backward(device, s, p, x, place, won, dy, dx, gamma, saved, dgamma, dbeta),
+           "%dx%dx%dx%d, %dx%d/%d%s%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "",
+           s->code_nu != 0 ? ", of a code" : "");
+}
+
+static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
+{
+    PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s), own->max_forward(device, s, x, y, winner),
+         "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+}
+
+static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
+                         void *dx, bool accumulate)
+{
+    PASS("max_backward", (size_t)s->n * s->h * s->w * s->c * (1 + accumulate) + pooled(s), pooled(s),
+         own->max_backward(device, s, dy, winner, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+}
+
+static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)
+{
+    PASS("mean_forward", (size_t)n * hw * c, (size_t)n * c, own->mean_forward(device, n, hw, c, x, y), "%dx%dx%d", n, hw, c);
+}
+
+static void mean_backward(struct device *device, int n, int hw, int c, const float *dy, void *dx)
+{
+    PASS("mean_backward", (size_t)n * hw * c, (size_t)n * c, own->mean_backward(device, n, hw, c, dy, dx), "%dx%dx%d", n,
+         hw, c);
+}
+
+static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
+                           float *y)
+{
+    PASS("linear_forward", 0, (size_t)n * c + (size_t)c * k, own->linear_forward(device, n, c, k, x, w, b, y), "%dx%dx%d",
+         n, c, k);
+}
+
+static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
+                            float *dx, float *dw, float *db)
+{
+    PASS("linear_backward", 0, 2 * (size_t)n * c + 2 * (size_t)c * k,
+         own->linear_backward(device, n, c, k, x, w, dy, dx, dw, db), "%dx%dx%d", n, c, k);
+}
+
+static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
+                          float smoothing, float scale, float *losses, float *mean, float *dlogits)
+{
+    PASS("cross_entropy", 0, 2 * (size_t)n * k,
+         own->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, mean, dlogits), "%dx%d", n, k);
+}
+
+static void sgd(struct device *device, const struct sgd *s, float *w, const float *g, float *v,
+                const struct sgd_row *rows, int count)
+{
+    size_t floats = 0;
+    struct sgd_row row;
+    for (int r = 0; r < count; r++) {
+        own->copy_out(device, &row, rows + r, sizeof row);
+        floats += (size_t)row.length;
+    }
+    PASS("sgd", 0, 5 * floats, own->sgd(device, s, w, g, v, rows, count), "%d rows, %zu", count, floats);
+}
+
+static void normalize_rows(struct device *device, float *w, int rows, size_t length)
+{
+    PASS("normalize_rows", 0, 2 * rows * length, own->normalize_rows(device, w, rows, length), "%d rows of %zu", rows,
+         length);
+}
+
+void trace_start(struct device *device)
+{
+    own = device->ops;
+    element = precision_bytes(device->precision);
+    table = *own;
+    table.conv_load = conv_load;
+    table.conv_forward = conv_forward;
+    table.conv_adjoint = conv_adjoint;
+    table.conv_gradient = conv_gradient;
+    table.upload = upload;
+    table.upload_pixels = own->upload_pixels ? upload_pixels : NULL;
+    table.power = own->power ? power : NULL;
+    table.zero = zero;
+    table.record = NULL; /* nothing is called when it is replayed */
+    table.fork = NULL;   /* one operation after another */
+    table.mask = mask;
+    table.mask_by = own->mask_by ? mask_by : NULL;
+    table.blend = blend;
+    table.correlate = correlate;
+    table.lincomb = lincomb;
+    table.dot = dot;
+    table.norm_forward = norm_forward;
+    table.norm_backward = norm_backward;
+    table.norm_backward_of_two = own->norm_backward_of_two ? norm_backward_of_two : NULL;
+    table.norm_max_forward = own->norm_max_forward ? norm_max_forward : NULL;
+    table.norm_max_backward = own->norm_max_backward ? norm_max_backward : NULL;
+    table.max_forward = max_forward;
+    table.max_backward = max_backward;
+    table.mean_forward = mean_forward;
+    table.mean_backward = mean_backward;
+    table.linear_forward = linear_forward;
+    table.linear_backward = linear_backward;
+    table.cross_entropy = cross_entropy;
+    table.sgd = sgd;
+    table.normalize_rows = normalize_rows;
+    device->ops = &table;
+    trace_reset();
+}
+
+void trace_reset(void)
+{
+    lines_count = 0;
+}
+
+void trace_stop(struct device *device)
+{
+    device->ops = own;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    double first = ((const struct trace_line *)a)->seconds, second = ((const struct trace_line *)b)->seconds;
+    return (second > first) - (second < first);
+}
+
+const struct trace_line *trace_lines(int *count)
+{
+    qsort(lines, lines_count, sizeof *lines, by_time);
+    *count = lines_count;
+    return lines;
+}
+
+/* ---- peaks ---- */
+
+/* Sizes double until they keep the device busy for so long, or are the most. */
+enum { PEAK_RUNS = 5, LEAST_CHANNELS = 512, MOST_CHANNELS = 4096, LEAST_COPY = 1 << 23, MOST_COPY = 1 << 27 /* floats */ };
+#define PEAK_SECONDS 5e-4
+
+static enum status time_product(struct device *device, int channels, double *seconds, double *flops)
+{
+    enum status status = STATUS_OK;
+    const struct conv_shape s = { .n = channels / 32, .h = 16, .w = 16, .c = channels, .d = channels, .k = 1, .stride = 1 };
+    const struct epilogue plain = { .alpha = 1 };
+    struct conv *conv = NULL;
+    struct arena arena = { 0 };
+    void *in = NULL, *out = NULL, *weights = NULL, *scratch = NULL;
+    double least = INFINITY;
+    TRY(device->ops->conv_create(device, &s, device->precision, CONV_FORWARD, &conv));
+    for (int pass = 0; pass < 2; pass++) {
+        device->ops->conv_place(conv, &arena);
+        in = arena_take(&arena, conv_in_count(&s) * sizeof(float));
+        out = arena_take(&arena, conv_out_count(&s) * sizeof(float));
+        weights = arena_take(&arena, conv_weight_count(&s) * sizeof(float));
+        scratch = arena_take(&arena, conv->scratch);
+        if (pass == 0)
+            TRY(device->ops->arena_allocate(device, &arena));
+    }
+    TRY(device->ops->conv_load(conv, weights, scratch));
+    for (int i = 0; i <= PEAK_RUNS; i++) {
+        double began = bench_clock();
+        TRY(device->ops->conv_forward(conv, in, out, &plain, scratch));
+        if (device->ops->wait)
+            device->ops->wait(device);
+        least = fmin(least, bench_clock() - began);
+    }
+    *seconds = least;
+    *flops = conv_flops(&s) / least;
+fail:
+    if (conv)
+        device->ops->conv_destroy(conv);
+    device->ops->arena_finish(device, &arena);
+    return status;
+}
+
+static enum status time_copy(struct device *device, size_t count, double *seconds, double *bytes)
+{
+    enum status status = STATUS_OK;
+    struct arena arena = { 0 };
+    double least = INFINITY;
+    arena_take(&arena, 2 * count * sizeof(float));
+    TRY(device->ops->arena_allocate(device, &arena));
+    float *from = arena_take(&arena, 2 * count * sizeof(float));
+    for (int i = 0; i <= PEAK_RUNS; i++) {
+        double began = bench_clock();
+        device->ops->lincomb(device, 1, from, 0, from, from + count, count);
+        if (device->ops->wait)
+            device->ops->wait(device);
+        least = fmin(least, bench_clock() - began);
+    }
+    *seconds = least;
+    *bytes = 2.0 * (double)count * sizeof(float) / least;
+fail:
+    device->ops->arena_finish(device, &arena);
+    return status;
+}
+
+enum status trace_measure_peaks(struct device *device, struct trace_peaks *peaks)
+{
+    enum status status = STATUS_OK;
+    double seconds = 0;
+    for (int channels = LEAST_CHANNELS; channels <= MOST_CHANNELS && seconds < PEAK_SECONDS; channels *= 2)
+        TRY(time_product(device, channels, &seconds, &peaks->flops));
+    seconds = 0;
+    for (size_t count = LEAST_COPY; count <= MOST_COPY && seconds < PEAK_SECONDS; count *= 2)
+        TRY(time_copy(device, count, &seconds, &peaks->bytes));
+fail:
+    return status;
+}
+
+/* ---- reports ---- */
+
+/* Of the product's peak where it computes, else of the copy's. */
+static double of_peak(const struct trace_line *l, const struct trace_peaks *peaks)
+{
+    return l->flops > 0 ? l->flops / l->seconds / peaks->flops : l->moved / l->seconds / peaks->bytes;
+}
+
+void trace_print_head(void)
+{
+    printf("%-18s %-48s %6s %9s %7s %8s %9s %9s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s", "MB",
+           "least MB", "GB/s", "of peak");
+}
+
+void trace_print(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
+{
+    printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %9.2f %9.2f %7.2f %7.1f%%\n", l->name, l->shape, (double)l->calls / per,
+           1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds, 1e-6 * l->moved / per,
+           1e-6 * l->least / per, 1e-9 * l->moved / l->seconds, 100 * of_peak(l, peaks));
+}
+
+json_t *trace_json(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
+{
+    return json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "operation", l->name, "shape", l->shape, "calls",
+                     (double)l->calls / per, "ms", 1e3 * l->seconds / per, "share", l->seconds / total, "gflop_s",
+                     1e-9 * l->flops / l->seconds, "mb", 1e-6 * l->moved / per, "least_mb", 1e-6 * l->least / per, "gb_s",
+                     1e-9 * l->moved / l->seconds, "of_peak", of_peak(l, peaks));
+}

@@ -1,0 +1,244 @@
+/* checkpoint.c - writing a checkpoint so that a crash or a full disk leaves the older ones alone, and opening one. */
+#include "trainer/checkpoint/checkpoint.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/hash.h"
+#include "trainer/checkpoint/checkpoint_internal.h"
+
+enum { MAX_CONFIG = 1 << 20 };
+
+int64_t checkpoint_name_step(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0 || strspn(name + 5, "0123456789") != 8 || name[13])
+        return -1;
+    return strtoll(name + 5, NULL, 10);
+}
+
+void checkpoint_name(char name[16], int64_t step)
+{
+    snprintf(name, 16, "step-%08lld", (long long)step);
+}
+
+enum status checkpoint_remove(const char *folder)
+{
+    enum status status = STATUS_OK;
+    DIR *list = NULL;
+    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || !(list = fdopendir(fd)))
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(list));)
+        if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0 &&
+            unlinkat(fd, entry->d_name, 0) != 0 && errno != ENOENT)
+            FAIL(STATUS_IO, "%s/%s: cannot remove: %s", folder, entry->d_name, strerror(errno));
+    if (rmdir(folder) != 0)
+        FAIL(STATUS_IO, "%s: cannot remove: %s", folder, strerror(errno));
+fail:
+    if (list)
+        closedir(list); /* and fd */
+    else if (fd >= 0)
+        close(fd);
+    return status;
+}
+
+/* Where the checkpoint of a step grows; made if it is not there yet. */
+static enum status fresh_folder(char fresh[PATH_MAX], const char *run, int64_t step, uint64_t token)
+{
+    enum status status = STATUS_OK;
+    char name[16], hidden[48], digits[17], folder[PATH_MAX];
+    checkpoint_name(name, step);
+    hash_text(token, digits);
+    snprintf(hidden, sizeof hidden, ".tmp-%s-%s", name, digits);
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_join(fresh, folder, hidden));
+    TRY(file_make_folders(fresh));
+fail:
+    return status;
+}
+
+static enum status write_tensors(const char *folder, const char *name, const struct safetensor *tensors, int count)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    TRY(checkpoint_join(path, folder, name));
+    TRY(safetensors_write(path, tensors, count));
+fail:
+    return status;
+}
+
+enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_sum *sum)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX], path[PATH_MAX], name[CHECKPOINT_NAME];
+    TRY(fresh_folder(folder, run, part->step, part->token));
+    checkpoint_part_name(name, part->index, part->parts);
+    TRY(write_tensors(folder, name, part->tensors, part->count));
+    TRY(checkpoint_join(path, folder, name));
+    TRY(hash_file(path, &sum->hash, &sum->bytes));
+fail:
+    return status;
+}
+
+/* All but MANIFEST and what others write. */
+static enum status write_own(const char *folder, const struct checkpoint_contents *contents)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], name[CHECKPOINT_NAME];
+    TRY(write_tensors(folder, CHECKPOINT_MODEL, contents->model, contents->model_count));
+    checkpoint_part_name(name, 0, 1);
+    if (!contents->parts)
+        TRY(write_tensors(folder, name, contents->optimizer, contents->optimizer_count));
+    TRY(checkpoint_write_state(folder, contents->state));
+    TRY(checkpoint_join(path, folder, CHECKPOINT_CONFIG));
+    TRY(file_write(path, contents->config, strlen(contents->config)));
+fail:
+    return status;
+}
+
+static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
+{
+    enum status status = write_own(folder, contents);
+    struct checkpoint_sum sums[CHECKPOINT_PARTS];
+    if (contents->parts) { /* waited for after a failure too: the folder is not removed under their hands */
+        struct status_record own;
+        status_save(&own);
+        own.code = status;
+        enum status others = contents->await_parts(contents->context, sums);
+        status = status == STATUS_OK ? others : status_restore(&own);
+    }
+    TRY(status);
+    TRY(checkpoint_write_manifest(folder, sums, contents->parts));
+    TRY(file_sync_folder(folder));
+fail:
+    return status;
+}
+
+/* Puts `fresh` in the place of `target`, which may exist: by exchanging the two, so that there is always a whole one, or,
+ * where the file system cannot, by way of a third name. */
+static enum status put_in_place(const char *fresh, const char *target)
+{
+    enum status status = STATUS_OK;
+    char old[PATH_MAX];
+    struct stat info;
+    if (lstat(target, &info) != 0) {
+        if (rename(fresh, target) != 0)
+            FAIL(STATUS_IO, "%s: cannot rename to %s: %s", fresh, target, strerror(errno));
+        return status;
+    }
+    if (!S_ISDIR(info.st_mode))
+        FAIL(STATUS_IO, "%s: is in the way and not a folder", target);
+    if (renameat2(AT_FDCWD, fresh, AT_FDCWD, target, RENAME_EXCHANGE) == 0)
+        return checkpoint_remove(fresh);
+    if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
+        FAIL(STATUS_IO, "%s: cannot exchange with %s: %s", fresh, target, strerror(errno));
+    if (snprintf(old, sizeof old, "%s-old", fresh) >= (int)sizeof old)
+        FAIL(STATUS_IO, "%s: name too long", fresh);
+    if (rename(target, old) != 0)
+        FAIL(STATUS_IO, "%s: cannot rename: %s", target, strerror(errno));
+    if (rename(fresh, target) != 0) {
+        status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot replace: %s", target, strerror(errno));
+        if (rename(old, target) != 0)
+            return status; /* checkpoint_clean puts it back */
+        goto fail;
+    }
+    status = checkpoint_remove(old);
+fail:
+    return status;
+}
+
+enum status checkpoint_write(const char *run, const struct checkpoint_contents *contents, char path[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    struct status_record record;
+    char folder[PATH_MAX], fresh[PATH_MAX] = "", name[16];
+    int64_t step = contents->state->step;
+    if (step < 0 || step > CHECKPOINT_LAST_STEP)
+        FAIL(STATUS_BUG, "step %lld has no name", (long long)step);
+    checkpoint_name(name, step);
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_join(path, folder, name));
+    TRY(fresh_folder(fresh, run, step, contents->token));
+    TRY(write_files(fresh, contents));
+    TRY(put_in_place(fresh, path));
+    TRY(file_sync_folder(folder));
+    return status;
+fail:
+    status_save(&record);
+    if (fresh[0] && file_is_folder(fresh))
+        checkpoint_remove(fresh);
+    status_restore(&record);
+    return status;
+}
+
+enum status checkpoint_open(struct checkpoint **out, const char *path)
+{
+    enum status status = STATUS_OK;
+    char file[PATH_MAX], name[CHECKPOINT_NAME];
+    size_t bytes;
+    struct checkpoint_manifest manifest;
+    struct checkpoint *checkpoint = calloc(1, sizeof *checkpoint);
+    if (!checkpoint)
+        FAIL(STATUS_NOMEM, "%s: out of memory", path);
+    snprintf(checkpoint->path, sizeof checkpoint->path, "%s", path);
+    TRY(checkpoint_examine(path, &checkpoint->state));
+    TRY(checkpoint_join(file, path, CHECKPOINT_MODEL));
+    TRY(safetensors_open(&checkpoint->model, file));
+    TRY(checkpoint_read_manifest(path, &manifest));
+    for (; checkpoint->parts < manifest.parts; checkpoint->parts++) {
+        checkpoint_part_name(name, checkpoint->parts, manifest.parts);
+        TRY(checkpoint_join(file, path, name));
+        TRY(safetensors_open(&checkpoint->optimizer[checkpoint->parts], file));
+    }
+    TRY(checkpoint_join(file, path, CHECKPOINT_CONFIG));
+    TRY(file_read(file, MAX_CONFIG, &checkpoint->config, &bytes));
+    *out = checkpoint;
+    return status;
+fail:
+    checkpoint_close(checkpoint);
+    return status;
+}
+
+void checkpoint_close(struct checkpoint *checkpoint)
+{
+    if (!checkpoint)
+        return;
+    safetensors_close(checkpoint->model);
+    for (int i = 0; i < checkpoint->parts; i++)
+        safetensors_close(checkpoint->optimizer[i]);
+    json_decref(checkpoint->state.extra);
+    free(checkpoint->config);
+    free(checkpoint);
+}
+
+const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name)
+{
+    const struct safetensor *found = NULL;
+    for (int i = 0; i < checkpoint->parts && !found; i++)
+        found = safetensors_find(checkpoint->optimizer[i], name);
+    return found;
+}
+
+enum status checkpoint_take(const struct checkpoint *checkpoint, const char *prefix, const char *name, size_t count,
+                            const float **data)
+{
+    enum status status = STATUS_OK;
+    char full[160];
+    snprintf(full, sizeof full, "%s%s", prefix, name);
+    const struct safetensor *t = checkpoint_find(checkpoint, full);
+    if (!t)
+        FAIL(STATUS_DATA, "%s: the optimizer state has no tensor '%s', which this network needs", checkpoint->path,
+             full);
+    if (t->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(t) != count)
+        FAIL(STATUS_DATA, "%s: tensor '%s' of the optimizer state holds %lld values of type %s, %zu of F32 are needed",
+             checkpoint->path, full, (long long)safetensors_elements(t), safetensors_type_name(t->dtype), count);
+    *data = t->data;
+fail:
+    return status;
+}

@@ -1,0 +1,470 @@
+/* checkpoint_scan.c - the checkpoints of a run together: which to resume from, which to keep, what there is. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/checkpoint/checkpoint_internal.h"
+
+static int newest_first(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+enum status checkpoint_steps(const char *run, int64_t **steps, int *count)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX];
+    int capacity = 0;
+    struct stat info;
+    DIR *list = NULL;
+    *steps = NULL;
+    *count = 0;
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    list = opendir(folder);
+    if (!list && errno == ENOENT)
+        return status;
+    if (!list)
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(list));) {
+        int64_t step = checkpoint_name_step(entry->d_name);
+        if (step < 0 || fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(info.st_mode))
+            continue;
+        if (*count == capacity) {
+            capacity = capacity ? 2 * capacity : 16;
+            int64_t *more = realloc(*steps, (size_t)capacity * sizeof *more);
+            if (!more)
+                FAIL(STATUS_NOMEM, "%s: out of memory", folder);
+            *steps = more;
+        }
+        (*steps)[(*count)++] = step;
+    }
+    if (*count)
+        qsort(*steps, (size_t)*count, sizeof **steps, newest_first);
+fail:
+    if (status != STATUS_OK) {
+        free(*steps);
+        *steps = NULL;
+        *count = 0;
+    }
+    if (list)
+        closedir(list);
+    return status;
+}
+
+static enum status step_path(char path[PATH_MAX], const char *run, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX], name[16];
+    checkpoint_name(name, step);
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_join(path, folder, name));
+fail:
+    return status;
+}
+
+/* After a failure to examine it: whether the checkpoint could not be read, which says nothing about what is in it. */
+static bool is_unreadable(enum status status, const char *path)
+{
+    return status == STATUS_IO && !checkpoint_lacks_file(path);
+}
+
+/* Of checkpoints none of which is good. */
+static enum status refuse_all(const char *run, int count, int unreadable)
+{
+    if (unreadable == count)
+        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: none of its %d checkpoints can be read", run, count);
+    return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: none of its %d checkpoints is whole", run, count);
+}
+
+/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, counted if it lies in
+ * reading only, and forgotten; other failures are returned. */
+static enum status examine(const char *run, int64_t step, bool say, bool *good, double *top1, int *unreadable)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_state state = { 0 };
+    char path[PATH_MAX];
+    TRY(step_path(path, run, step));
+    status = checkpoint_examine(path, &state);
+    *good = status == STATUS_OK;
+    *top1 = *good ? state.top1 : NAN;
+    json_decref(state.extra);
+    if (status != STATUS_DATA && status != STATUS_IO)
+        return status;
+    *unreadable += is_unreadable(status, path);
+    if (say)
+        log_warn("checkpoint passed over: %s", status_message());
+    status_clear();
+    status = STATUS_OK;
+fail:
+    return status;
+}
+
+/* Whether a run can go on from a whole checkpoint: weights that are not finite are passed over, too, and told. */
+static enum status is_finite(const char *path, bool *finite)
+{
+    enum status status = STATUS_OK;
+    char name[PATH_MAX];
+    struct safetensors *file = NULL;
+    *finite = true;
+    TRY(checkpoint_join(name, path, CHECKPOINT_MODEL));
+    TRY(safetensors_open(&file, name));
+    for (int i = 0; i < safetensors_count(file) && *finite; i++) {
+        const struct safetensor *t = safetensors_at(file, i);
+        *finite = t->dtype != SAFETENSORS_F32 || safetensors_check_finite(path, t) == STATUS_OK;
+    }
+    if (!*finite)
+        log_warn("checkpoint passed over: %s", status_message());
+    status_clear();
+fail:
+    safetensors_close(file);
+    return status;
+}
+
+enum status checkpoint_scan(const char *run, char path[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, unreadable = 0, unusable = 0;
+    path[0] = 0;
+    TRY(checkpoint_steps(run, &steps, &count));
+    for (int i = 0; i < count; i++) {
+        bool good;
+        double top1;
+        TRY(examine(run, steps[i], true, &good, &top1, &unreadable));
+        if (!good)
+            continue;
+        TRY(step_path(path, run, steps[i]));
+        TRY(is_finite(path, &good));
+        if (good)
+            goto fail;
+        path[0] = 0;
+        unusable++;
+    }
+    if (unusable)
+        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole and has finite weights: begin anew in another "
+             "run.dir", run, count);
+    if (count)
+        TRY(refuse_all(run, count, unreadable));
+fail:
+    free(steps);
+    return status;
+}
+
+enum status checkpoint_resume(const char *run, const char *resume, char path[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_state state = { 0 };
+    int64_t *steps = NULL;
+    int count;
+    path[0] = 0;
+    if (resume && strcmp(resume, "auto") == 0)
+        return checkpoint_scan(run, path);
+    if (resume) {
+        size_t length = strlen(resume);
+        while (length > 1 && resume[length - 1] == '/')
+            length--;
+        if (length == 0 || length >= PATH_MAX)
+            FAIL(STATUS_IO, "--resume=%.200s: not a checkpoint's name", resume);
+        snprintf(path, PATH_MAX, "%.*s", (int)length, resume);
+        status = checkpoint_examine(path, &state);
+        if (status == STATUS_DATA || status == STATUS_IO)
+            FAIL(STATUS_IO, "--resume: %s", status_message());
+        TRY(status);
+        goto fail;
+    }
+    TRY(checkpoint_steps(run, &steps, &count));
+    if (count)
+        FAIL(STATUS_USAGE, "%s holds checkpoints, the newest of step %lld: go on with --resume=auto, or choose another "
+             "run.dir", run, (long long)steps[0]);
+fail:
+    json_decref(state.extra);
+    free(steps);
+    return status;
+}
+
+/* abandoned-NAME, or abandoned-NAME.2 and so on if that is taken. */
+static enum status set_one_aside(const char *folder, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], aside[PATH_MAX], name[16], other[48];
+    checkpoint_name(name, step);
+    TRY(checkpoint_join(path, folder, name));
+    for (int n = 1; n == 1 || file_exists(aside); n++) {
+        snprintf(other, sizeof other, n == 1 ? "abandoned-%s" : "abandoned-%s.%d", name, n);
+        TRY(checkpoint_join(aside, folder, other));
+    }
+    if (rename(path, aside) != 0)
+        FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, aside, strerror(errno));
+    log_info("%s is of a course that this run has left; it is now %s", path, other);
+fail:
+    return status;
+}
+
+enum status checkpoint_set_aside(const char *run, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX];
+    int64_t *steps = NULL;
+    int count, unreadable = 0;
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    TRY(checkpoint_steps(run, &steps, &count));
+    for (int i = 0; i < count && steps[i] > step; i++) {
+        bool good;
+        double top1;
+        TRY(examine(run, steps[i], false, &good, &top1, &unreadable));
+        if (good)
+            TRY(set_one_aside(folder, steps[i]));
+    }
+    if (count)
+        TRY(file_sync_folder(folder));
+fail:
+    free(steps);
+    return status;
+}
+
+/* An accuracy as state.json has it, and the fingerprint of the images that it was had with. */
+struct claim {
+    double top1; /* NAN if there is none or it cannot be read */
+    char val[17];
+};
+
+static struct claim read_claim(const char *run, int64_t step)
+{
+    struct checkpoint_state state = { 0 };
+    struct claim claim = { .top1 = NAN };
+    char path[PATH_MAX];
+    if (step_path(path, run, step) == STATUS_OK && checkpoint_read_state(path, &state) == STATUS_OK) {
+        claim.top1 = state.top1;
+        memcpy(claim.val, state.val, sizeof claim.val);
+    }
+    json_decref(state.extra);
+    status_clear();
+    return claim;
+}
+
+/* Accuracies on other images than the newest checkpoint's say nothing beside its own. */
+static void forget_other_sets(struct claim *claims, int count, int newest)
+{
+    for (int i = 0; newest >= 0 && i < count; i++)
+        if (claims[newest].val[0] && strcmp(claims[i].val, claims[newest].val) != 0)
+            claims[i].top1 = NAN;
+}
+
+/* The index of the best by top1 that verifies (the newest of equals), -1 if none was evaluated; and of the newest that
+ * verifies, -1 if none does; then *unreadable of them could not be read. Only those in question are read whole. */
+static enum status survey(const char *run, const int64_t *steps, int count, int *best, int *newest, int *unreadable)
+{
+    enum status status = STATUS_OK;
+    bool good = false;
+    int again = 0;
+    double ignored;
+    struct claim *claims = malloc((size_t)count * sizeof *claims + 1);
+    if (!claims)
+        FAIL(STATUS_NOMEM, "%s: out of memory", run);
+    *best = *newest = -1;
+    *unreadable = 0;
+    for (int i = 0; i < count; i++)
+        claims[i] = read_claim(run, steps[i]);
+    for (int i = 0; i < count && *newest < 0; i++) {
+        TRY(examine(run, steps[i], false, &good, &ignored, unreadable));
+        if (good)
+            *newest = i;
+    }
+    forget_other_sets(claims, count, *newest);
+    for (good = false; !good;) {
+        *best = -1;
+        for (int i = 0; i < count; i++)
+            if (claims[i].top1 > (*best < 0 ? -INFINITY : claims[*best].top1))
+                *best = i;
+        if (*best < 0)
+            break;
+        TRY(examine(run, steps[*best], false, &good, &ignored, &again));
+        claims[*best].top1 = good ? claims[*best].top1 : NAN;
+    }
+fail:
+    free(claims);
+    return status;
+}
+
+enum status checkpoint_locate(const char *path, char found[PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, best, newest, unreadable;
+    TRY(checkpoint_join(found, path, CHECKPOINT_MANIFEST));
+    if (file_exists(found)) {
+        snprintf(found, PATH_MAX, "%s", path);
+        return status;
+    }
+    TRY(checkpoint_steps(path, &steps, &count));
+    if (!count)
+        FAIL(STATUS_IO, "%s: neither a checkpoint nor a run that has one", path);
+    TRY(survey(path, steps, count, &best, &newest, &unreadable));
+    if (newest < 0)
+        TRY(refuse_all(path, count, unreadable));
+    TRY(step_path(found, path, steps[best >= 0 ? best : newest]));
+fail:
+    free(steps);
+    return status;
+}
+
+/* Out of sight first, so that what a crash leaves does not look like a checkpoint. */
+static enum status delete_step(const char *run, int64_t step)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], folder[PATH_MAX], hidden[PATH_MAX], name[48];
+    TRY(step_path(path, run, step));
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    snprintf(name, sizeof name, ".tmp-delete-%08lld-%ld", (long long)step, (long)getpid());
+    TRY(checkpoint_join(hidden, folder, name));
+    if (rename(path, hidden) != 0)
+        FAIL(STATUS_IO, "%s: cannot remove: %s", path, strerror(errno));
+    TRY(checkpoint_remove(hidden));
+fail:
+    return status;
+}
+
+enum status checkpoint_retain(const char *run, int keep)
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, best, newest, unreadable;
+    TRY(checkpoint_steps(run, &steps, &count));
+    if (count > keep) {
+        TRY(survey(run, steps, count, &best, &newest, &unreadable));
+        for (int i = count - 1; i >= keep; i--)
+            if (i != best && i != newest)
+                TRY(delete_step(run, steps[i]));
+    }
+fail:
+    free(steps);
+    return status;
+}
+
+/* A hidden folder left by a writer that died. One that holds what stood in a checkpoint's place (its name ends in -old)
+ * goes back if the place is empty; all else goes, unless another process of the dead job still adds to it: next time, then. */
+static enum status clean_one(const char *folder, const char *name)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX], place[PATH_MAX], step[16];
+    size_t length = strlen(name);
+    TRY(checkpoint_join(path, folder, name));
+    snprintf(step, sizeof step, "%.13s", name + 5);
+    TRY(checkpoint_join(place, folder, step));
+    if (length > 4 && strcmp(name + length - 4, "-old") == 0 && checkpoint_name_step(step) >= 0 && !file_exists(place)) {
+        if (rename(path, place) != 0)
+            FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, place, strerror(errno));
+        log_info("put %s back in its place", place);
+        return status;
+    }
+    if (checkpoint_remove(path) == STATUS_OK)
+        log_info("removed %s, which was never finished", path);
+    else
+        log_warn("%s", status_message());
+    status_clear();
+fail:
+    return status;
+}
+
+enum status checkpoint_clean(const char *run)
+{
+    enum status status = STATUS_OK;
+    char folder[PATH_MAX];
+    struct stat info;
+    DIR *list = NULL;
+    TRY(checkpoint_join(folder, run, "checkpoints"));
+    list = opendir(folder);
+    if (!list && errno == ENOENT)
+        return status;
+    if (!list)
+        FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
+    for (struct dirent *entry; (entry = readdir(list));) {
+        if (strncmp(entry->d_name, ".tmp-", 5) != 0)
+            continue;
+        if (fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(info.st_mode))
+            TRY(clean_one(folder, entry->d_name));
+    }
+fail:
+    if (list)
+        closedir(list);
+    return status;
+}
+
+/* Bytes of a checkpoint's files and the time of its manifest. */
+static void measure(const char *folder, int64_t *bytes, char date[32])
+{
+    struct stat info;
+    struct tm when;
+    DIR *list = opendir(folder);
+    *bytes = 0;
+    strcpy(date, "-");
+    for (struct dirent *entry; list && (entry = readdir(list));) {
+        if (fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISREG(info.st_mode))
+            continue;
+        *bytes += info.st_size;
+        if (strcmp(entry->d_name, CHECKPOINT_MANIFEST) == 0 && localtime_r(&info.st_mtime, &when))
+            strftime(date, 32, "%Y-%m-%d %H:%M:%S", &when);
+    }
+    if (list)
+        closedir(list);
+}
+
+static enum status print_row(const char *run, int64_t step, bool best, int *damaged, int *unreadable)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_state state = { 0 };
+    char path[PATH_MAX], date[32], top1[32] = "-";
+    int64_t bytes;
+    TRY(step_path(path, run, step));
+    status = checkpoint_examine(path, &state);
+    if (status != STATUS_OK && status != STATUS_DATA && status != STATUS_IO)
+        return status;
+    bool good = status == STATUS_OK, read = !is_unreadable(status, path);
+    *unreadable += !read;
+    *damaged += read && !good;
+    measure(path, &bytes, date);
+    if (good && isfinite(state.top1))
+        snprintf(top1, sizeof top1, "%.4f", state.top1);
+    printf("%c %08lld  %-19s  %12lld  %-6s  %s\n", best ? '*' : ' ', (long long)step, date, (long long)bytes, top1,
+           good ? "ok" : status_message());
+    json_decref(state.extra);
+    status_clear();
+    status = STATUS_OK;
+fail:
+    return status;
+}
+
+enum status checkpoint_list(const char *run)
+{
+    enum status status = STATUS_OK;
+    int64_t *steps = NULL;
+    int count, best, newest, damaged = 0, unreadable = 0;
+    if (!file_is_folder(run))
+        FAIL(STATUS_IO, "%s: no such run", run);
+    TRY(checkpoint_steps(run, &steps, &count));
+    if (!count) {
+        printf("%s: no checkpoints\n", run);
+        goto fail;
+    }
+    TRY(survey(run, steps, count, &best, &newest, &unreadable));
+    unreadable = 0;
+    printf("  step      date                        bytes  top1    status (* best)\n");
+    for (int i = 0; i < count; i++)
+        TRY(print_row(run, steps[i], i == best, &damaged, &unreadable));
+    if (damaged)
+        FAIL(STATUS_DATA, "%s: %d of %d checkpoints damaged", run, damaged, count);
+    if (unreadable)
+        FAIL(STATUS_IO, "%s: %d of %d checkpoints cannot be read", run, unreadable, count);
+fail:
+    free(steps);
+    return status;
+}

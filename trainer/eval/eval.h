@@ -1,0 +1,93 @@
+/* eval.h - what the parts of the program csc-eval share. It runs cells: one evaluation each, of clean or corrupted images
+ * at one setting of lambda. */
+#ifndef CSC_TRAINER_EVAL_EVAL_H
+#define CSC_TRAINER_EVAL_EVAL_H
+
+#include "data/corrupt/corrupt.h"
+#include "trainer/eval/attack.h"
+#include "trainer/eval/corrupted_sets.h"
+#include "trainer/eval/evaluate.h"
+#include "trainer/model/lambda_rule.h"
+#include "trainer/model/trained_model.h"
+
+enum lambda_mode { LAMBDA_TRAINED, LAMBDA_FIXED, LAMBDA_ADAPTIVE };
+struct lambda_setting {
+    enum lambda_mode mode;
+    double value; /* LAMBDA_FIXED; of LAMBDA_TRAINED the configuration's */
+};
+
+enum { MOST_ATTACKS = 16 };
+
+struct eval_arguments {
+    const char *checkpoint, *data, *json, *logits, *layers;
+    struct trained_machine machine;
+    char batch[64];              /* as an override of the configuration; "" if not given */
+    int64_t limit;               /* 0: all */
+    uint64_t seed;
+    bool fit, no_checks;
+    struct lambda_setting *lambdas; /* at least one; owned */
+    int lambdas_count;
+    bool corruption[CORRUPTIONS][CORRUPT_SEVERITIES];
+    bool corrupted;              /* any of them */
+    enum suite_kind suite;
+    struct attack attacks[MOST_ATTACKS];
+    int attacks_count;
+};
+
+/* *done: help or version was printed. Defaults are filled in. */
+enum status eval_parse_arguments(int argc, char **argv, struct eval_arguments *arguments, bool *done);
+
+struct cell {
+    char corruption[64];         /* "" if clean */
+    int severity;                /* 1..5, or 0 */
+    int corruption_index;        /* of enum corruption_kind or the suite; -1 if clean */
+    int lambda;                  /* index of the setting */
+    struct evaluation result;
+    double calibration_error;
+};
+
+/* An attack's outcome at one setting of lambda. */
+struct attacked {
+    struct attack attack;
+    int lambda;
+    struct attack_result result;
+};
+
+struct eval {
+    struct comm *comm;
+    struct eval_arguments a;
+    struct trained trained;      /* its dataset is NULL for a suite */
+    const struct config *config; /* of it */
+    struct model *model;         /* of it */
+    struct suite *suite;         /* NULL unless asked for */
+    struct net *net;
+    struct adaptive *adaptive;   /* NULL unless asked for */
+    struct lambda_rule rule;
+    bool *layers;                /* (csc_count): whose lambda is changed */
+    bool imagenet;               /* which constants */
+    int64_t images;              /* per cell */
+    float *logits;               /* (images, K) and (images) if asked for */
+    int64_t *labels;
+    struct csc_diagnostics *diagnostics;
+    struct tally tally;          /* of the first cell */
+    struct cell *cells;
+    int cells_count;
+    struct attacked *attacked;
+    int attacked_count;
+    char (*warnings)[256];       /* of the checks for masked gradients */
+    int warnings_count;
+    struct progress *progress;   /* rank 0 */
+};
+
+/* eval_cells.c */
+enum status eval_open_loader(const struct eval *e, const struct corruption *corruption, struct loader **loader);
+enum status eval_set_lambda(struct eval *e, struct net *net, const struct lambda_setting *setting);
+enum status eval_run_cells(struct eval *e);
+/* eval_fit.c */
+enum status eval_fit(struct eval *e);
+/* eval_attack.c */
+enum status eval_run_attacks(struct eval *e);
+/* eval_report.c */
+enum status eval_report(const struct eval *e);
+
+#endif

@@ -1,0 +1,291 @@
+/* eval_attack.c - csc-eval's attacks, and the checks that tell a network which is robust from one whose gradients lead
+ * nowhere (Athalye et al., ICML 2018; Carlini et al. 2019). A check that fails is a warning: the figures are reported as they
+ * are. */
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "trainer/eval/eval.h"
+#include "trainer/model/load_model.h"
+
+enum { CHECK_IMAGES = 100, CHECK_STEPS = 5 /* times as many */, UNBOUNDED_STEPS = 50, CHECK_QUERIES = 500,
+       MOST_WARNINGS = 400 };
+
+/* ---- images ---- */
+
+static void free_set(struct attack_set *set)
+{
+    free(set->images);
+    free(set->labels);
+    free(set->ids);
+    free(set->adversarial);
+    *set = (struct attack_set){ 0 };
+}
+
+/* Pixels in whole 255ths, as they were before normalisation. */
+static void take_pixels(const struct eval *e, const float *normalised, size_t values, float *out)
+{
+    for (size_t i = 0; i < values; i++)
+        out[i] = (float)(nearbyint((normalised[i] * e->config->data.std[i % 3] + e->config->data.mean[i % 3]) * 255) / 255);
+}
+
+/* This rank's images, in memory. */
+static enum status gather_images(const struct eval *e, const struct victim *victim, struct attack_set *set)
+{
+    enum status status = STATUS_OK;
+    struct loader *loader = NULL;
+    const struct micro_batch *batch;
+    size_t pixels = victim_pixels(victim);
+    int64_t most = e->images / e->comm->size + 2 * (int64_t)e->config->eval.batch; /* a rank has at most one batch more */
+    set->images = malloc((size_t)most * pixels * sizeof *set->images);
+    set->adversarial = malloc((size_t)most * pixels * sizeof *set->adversarial);
+    set->labels = malloc((size_t)most * sizeof *set->labels);
+    set->ids = malloc((size_t)most * sizeof *set->ids);
+    if (!set->images || !set->adversarial || !set->labels || !set->ids)
+        FAIL(STATUS_NOMEM, "out of memory for %lld images to attack; --limit takes fewer", (long long)most);
+    TRY(eval_open_loader(e, NULL, &loader));
+    for (;;) {
+        TRY(loader_next(loader, &batch));
+        int used = batch ? evaluate_within(batch, e->images) : 0;
+        if (used == 0)
+            break;
+        for (int i = 0; i < used; i++) {
+            take_pixels(e, batch->images + i * pixels, pixels, set->images + (size_t)set->count * pixels);
+            set->labels[set->count] = batch->labels[i];
+            set->ids[set->count++] = batch->ids[i];
+        }
+    }
+fail:
+    loader_destroy(loader);
+    return status;
+}
+
+/* ---- attacks ---- */
+
+struct attacking {
+    struct eval *e;
+    struct net *net;
+    struct adaptive *adaptive;
+    struct victim victim;
+    struct attack_set all, few; /* few: for the checks; its arrays are all's */
+};
+
+static enum status run_one(struct attacking *a, const struct attack *attack, int lambda, const struct attack_set *set,
+                           const char *phase, struct attack_result *result)
+{
+    enum status status = STATUS_OK;
+    struct eval *e = a->e;
+    const struct lambda_setting *setting = &e->a.lambdas[lambda];
+    a->victim.adaptive = setting->mode == LAMBDA_ADAPTIVE ? a->adaptive : NULL;
+    TRY(comm_agree(e->comm, eval_set_lambda(e, a->net, setting)));
+    TRY(comm_agree(e->comm, attack_run(&a->victim, attack, e->a.seed, set, e->progress, phase, result)));
+    double sums[] = { (double)result->images, (double)result->clean, (double)result->robust };
+    TRY(e->comm->ops->sum_f64(e->comm, sums, 3, true));
+    result->images = (int64_t)sums[0];
+    result->clean = (int64_t)sums[1];
+    result->robust = (int64_t)sums[2];
+fail:
+    return status;
+}
+
+static double share(const struct attack_result *r)
+{
+    return r->images ? 100.0 * (double)r->robust / (double)r->images : 0;
+}
+
+/* ---- checks ---- */
+
+static void warn(struct eval *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(struct eval *e, const char *format, ...)
+{
+    if (e->warnings_count == MOST_WARNINGS)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(e->warnings[e->warnings_count], sizeof e->warnings[0], format, arguments);
+    va_end(arguments);
+    if (e->comm->rank == 0)
+        log_warn("%s", e->warnings[e->warnings_count]);
+    e->warnings_count++;
+}
+
+/* PGD of the attack's norm and radius, as the checks' yardstick. */
+static struct attack yardstick(const struct attack *attack)
+{
+    struct attack pgd = *attack;
+    if (attack->kind == ATTACK_PGD) {
+        pgd.restarts = 1;
+        return pgd;
+    }
+    return (struct attack){ .kind = ATTACK_PGD, .norm = attack->norm, .eps = attack->eps, .step = attack->eps / 4,
+                            .steps = 20, .restarts = 1, .held = attack->held };
+}
+
+static enum status check_steps(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+{
+    enum status status = STATUS_OK;
+    struct attack longer = *pgd;
+    struct attack_result result;
+    longer.steps *= CHECK_STEPS;
+    TRY(run_one(a, &longer, lambda, &a->few, "check: more steps", &result));
+    if (result.robust > base->robust)
+        warn(a->e, "masked gradients? %d steps leave %.1f%%, %d steps %.1f%%: more steps should never help the network",
+             pgd->steps, share(base), longer.steps, share(&result));
+fail:
+    return status;
+}
+
+static enum status check_unbounded(struct attacking *a, const struct attack *pgd, int lambda)
+{
+    enum status status = STATUS_OK;
+    struct attack wide = *pgd;
+    struct attack_result result;
+    wide.eps = pgd->norm == ATTACK_L2 ? sqrt((double)victim_pixels(&a->victim)) : 1;
+    wide.step = wide.eps / 10;
+    wide.steps = UNBOUNDED_STEPS;
+    TRY(run_one(a, &wide, lambda, &a->few, "check: no bound", &result));
+    if (result.robust > 0)
+        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified right", share(&result));
+fail:
+    return status;
+}
+
+static enum status check_black_box(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+{
+    enum status status = STATUS_OK;
+    struct attack square = { .kind = ATTACK_SQUARE, .eps = pgd->eps, .queries = CHECK_QUERIES, .restarts = 1 };
+    struct attack_result result;
+    if (pgd->norm != ATTACK_LINF)
+        return STATUS_OK; /* the squares are Linf's */
+    TRY(run_one(a, &square, lambda, &a->few, "check: black box", &result));
+    if (result.robust < base->robust)
+        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, PGD %.1f%%", CHECK_QUERIES, share(&result),
+             share(base));
+fail:
+    return status;
+}
+
+/* How many of set's adversarial images this setting still classifies right, of those that it did when clean. */
+static enum status classify_transferred(struct attacking *a, int lambda, struct attack_result *result)
+{
+    enum status status = STATUS_OK;
+    struct attack none = { .kind = ATTACK_PGD, .steps = 1, .restarts = 1 }; /* of radius 0: only classifies */
+    struct attack_set moved = a->few;
+    moved.images = a->few.adversarial;
+    moved.adversarial = NULL;
+    TRY(run_one(a, &none, lambda, &moved, NULL, result));
+fail:
+    return status;
+}
+
+/* Images made against the net at its training lambda. */
+static enum status check_transfer(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+{
+    enum status status = STATUS_OK;
+    struct eval *e = a->e;
+    struct lambda_setting kept = e->a.lambdas[lambda];
+    struct attack_result result;
+    if (kept.mode == LAMBDA_TRAINED)
+        return STATUS_OK;
+    e->a.lambdas[lambda] = (struct lambda_setting){ .mode = LAMBDA_TRAINED, .value = e->config->csc.lambda };
+    status = run_one(a, pgd, lambda, &a->few, "check: transfer", &result);
+    e->a.lambdas[lambda] = kept;
+    TRY(status);
+    TRY(classify_transferred(a, lambda, &result));
+    if (result.robust < base->robust)
+        warn(a->e, "masked gradients? images made against lambda %.3g leave %.1f%%, those made against this setting %.1f%%",
+             e->config->csc.lambda, share(&result), share(base));
+fail:
+    return status;
+}
+
+static enum status check_held(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+{
+    enum status status = STATUS_OK;
+    struct attack other = *pgd;
+    struct attack_result result;
+    if (a->e->a.lambdas[lambda].mode != LAMBDA_ADAPTIVE)
+        return STATUS_OK;
+    other.held = !other.held;
+    TRY(run_one(a, &other, lambda, &a->few, "check: lambda(x) held", &result));
+    const struct attack_result *held = other.held ? &result : base, *through = other.held ? base : &result;
+    if (a->e->progress)
+        log_info("check: gradient through lambda(x) leaves %.1f%%, with lambda(x) held %.1f%%", share(through), share(held));
+    if (held->robust < through->robust)
+        warn(a->e, "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: take the lower",
+             share(held), share(through));
+fail:
+    return status;
+}
+
+static enum status run_checks(struct attacking *a, const struct attack *attack, int lambda)
+{
+    enum status status = STATUS_OK;
+    struct attack pgd = yardstick(attack);
+    struct attack_result base;
+    TRY(run_one(a, &pgd, lambda, &a->few, "check", &base));
+    TRY(check_steps(a, &pgd, lambda, &base));
+    TRY(check_unbounded(a, &pgd, lambda));
+    TRY(check_black_box(a, &pgd, lambda, &base));
+    TRY(check_transfer(a, &pgd, lambda, &base));
+    TRY(check_held(a, &pgd, lambda, &base));
+fail:
+    return status;
+}
+
+/* One check for every norm, radius and setting is enough. */
+static bool checked_before(const struct eval *e, int index)
+{
+    for (int i = 0; i < index; i++)
+        if (e->a.attacks[i].norm == e->a.attacks[index].norm && e->a.attacks[i].eps == e->a.attacks[index].eps)
+            return true;
+    return e->a.attacks[index].eps == 0;
+}
+
+/* ---- all of it ---- */
+
+static enum status prepare(struct attacking *a)
+{
+    enum status status = STATUS_OK;
+    struct eval *e = a->e;
+    int n = e->config->eval.batch;
+    TRY(net_create(&a->net, e->model, n, NET_INPUT_GRADIENT));
+    TRY(net_allocate(a->net));
+    if (e->adaptive)
+        TRY(adaptive_create(&a->adaptive, e->model, n, &e->rule.line, e->layers, true));
+    TRY(victim_init(&a->victim, a->net, e->model, n, e->config->data.mean, e->config->data.std));
+    TRY(gather_images(e, &a->victim, &a->all));
+    a->few = a->all;
+    for (a->few.count = 0; a->few.count < a->all.count && a->all.ids[a->few.count] < CHECK_IMAGES;)
+        a->few.count++;
+    e->attacked = calloc((size_t)e->a.attacks_count * e->a.lambdas_count, sizeof *e->attacked);
+    e->warnings = calloc(MOST_WARNINGS, sizeof *e->warnings);
+    if (!e->attacked || !e->warnings)
+        FAIL(STATUS_NOMEM, "out of memory for the results");
+fail:
+    return status;
+}
+
+enum status eval_run_attacks(struct eval *e)
+{
+    enum status status = STATUS_OK;
+    struct attacking a = { .e = e };
+    TRY(comm_agree(e->comm, prepare(&a)));
+    for (int l = 0; l < e->a.lambdas_count; l++)
+        for (int i = 0; i < e->a.attacks_count; i++) {
+            struct attacked *out = &e->attacked[e->attacked_count++];
+            *out = (struct attacked){ .attack = e->a.attacks[i], .lambda = l };
+            TRY(run_one(&a, &out->attack, l, &a.all, "attacking", &out->result));
+            if (!e->a.no_checks && !checked_before(e, i))
+                TRY(run_checks(&a, &out->attack, l));
+        }
+fail:
+    free_set(&a.all);
+    victim_finish(&a.victim);
+    adaptive_destroy(a.adaptive);
+    net_destroy(a.net);
+    return status;
+}

@@ -1,0 +1,128 @@
+/* evaluate.c - each rank evaluates its batches; sums of losses and hits meet at the end. */
+#include "trainer/eval/evaluate.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "trainer/model/upload.h"
+
+enum { LOSS, TOP1, TOP5, IMAGES, SUMS };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void count(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
+                  const struct evaluate_options *options, double sums[SUMS])
+{
+    size_t at = (size_t)sums[IMAGES];
+    for (int i = 0; i < used; i++) {
+        const float *row = logits + (size_t)i * classes;
+        int rank = tally_rank(row, classes, batch->labels[i]);
+        sums[LOSS] += tally_quantum(losses[i]);
+        sums[TOP1] += rank < 1;
+        sums[TOP5] += rank < 5;
+        if (options->tally)
+            tally_add(options->tally, row, batch->labels[i]);
+        if (options->logits)
+            memcpy(options->logits + (at + i) * classes, row, classes * sizeof *row);
+        if (options->labels)
+            options->labels[at + i] = batch->labels[i];
+    }
+    sums[IMAGES] += used;
+}
+
+int evaluate_within(const struct micro_batch *batch, int64_t limit)
+{
+    int used = batch->count;
+    while (limit > 0 && used > 0 && (int64_t)batch->ids[used - 1] >= limit)
+        used--;
+    return used;
+}
+
+void evaluate_missing_text(int64_t missing, char text[64])
+{
+    text[0] = 0;
+    if (missing > 0)
+        snprintf(text, 64, " (%lld damaged %s left out)", (long long)missing, missing == 1 ? "one" : "ones");
+}
+
+static enum status own_share(struct net *net, int n, int classes, const struct image_source *source,
+                             const struct evaluate_options *options, double sums[SUMS])
+{
+    enum status status = STATUS_OK;
+    const struct micro_batch *batch;
+    struct csc_diagnostics *diagnostics = options->diagnostics;
+    float *losses = malloc(n * sizeof *losses), *logits = malloc((size_t)n * classes * sizeof *logits);
+    if (!losses || !logits)
+        FAIL(STATUS_NOMEM, "out of memory for an evaluation");
+    for (;;) {
+        watch_at(options->watch, WATCH_EVALUATING, options->step);
+        TRY(source->next(source->context, &batch));
+        int used = batch ? evaluate_within(batch, options->limit) : 0;
+        if (used == 0)
+            break;
+        if (options->adaptive)
+            TRY(adaptive_apply(options->adaptive, net, batch->images, used));
+        TRY(upload_batch(net, batch, used));
+        TRY(net_infer(net, diagnostics));
+        TRY(net_losses(net, 0, losses, logits));
+        count(batch, used, losses, logits, classes, options, sums);
+        if (options->progress)
+            progress_phase(options->progress, options->phase ? options->phase : "evaluating",
+                           (int64_t)batch->ids[used - 1] + 1, options->total);
+        diagnostics = NULL;
+    }
+fail:
+    free(losses);
+    free(logits);
+    return status;
+}
+
+enum status evaluate_source(struct net *net, int n, const struct model *model, const struct image_source *source,
+                            struct comm *comm, const struct evaluate_options *options, struct evaluation *out)
+{
+    enum status status = STATUS_OK;
+    double sums[SUMS] = { 0 }, start = now();
+    status = own_share(net, n, model->config.classes, source, options, sums);
+    watch_waits(options->watch, true);
+    TRY(comm_agree(comm, status));
+    TRY(comm->ops->sum_f64(comm, sums, SUMS, true));
+    if (options->tally)
+        TRY(tally_sum(options->tally, comm));
+    watch_waits(options->watch, false);
+    double images = sums[IMAGES];
+    if (!(images > 0))
+        FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)options->total);
+    *out = (struct evaluation){ .loss = sums[LOSS] * TALLY_UNIT / images, .top1 = sums[TOP1] / images,
+                                .top5 = sums[TOP5] / images, .images = (int64_t)images,
+                                .missing = options->total - (int64_t)images, .seconds = now() - start };
+fail:
+    return status;
+}
+
+static enum status next_of_loader(void *context, const struct micro_batch **batch)
+{
+    return loader_next(context, batch);
+}
+
+struct image_source evaluate_loader(struct loader *loader)
+{
+    return (struct image_source){ next_of_loader, loader };
+}
+
+enum status evaluate(struct net *net, int n, const struct model *model, struct loader *loader, struct comm *comm,
+                     const struct evaluate_options *options, struct evaluation *out)
+{
+    enum status status = STATUS_OK;
+    struct image_source source = evaluate_loader(loader);
+    TRY(comm_agree(comm, loader_seek(loader, 0, 0)));
+    TRY(evaluate_source(net, n, model, &source, comm, options, out));
+fail:
+    return status;
+}

@@ -1,0 +1,259 @@
+/* load_model.c - joins configuration, data and layers. */
+#include "trainer/model/load_model.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/affinity.h"
+#include "base/file.h"
+#include "base/log.h"
+
+int setup_cores(const struct comm *comm)
+{
+    return affinity_share(comm->local_size);
+}
+
+void setup_pin(const struct comm *comm, int threads)
+{
+    if (comm->local_size > 1)
+        affinity_pin(comm->local_rank, comm->local_size, threads);
+}
+
+enum status setup_check_supported(const struct config *c)
+{
+    enum status status = STATUS_OK;
+    if (c->log.pictures_every_epochs > 0 && !c->log.tensorboard)
+        FAIL(STATUS_USAGE, "log.pictures_every_epochs: pictures go into TensorBoard's event files; set log.tensorboard to true");
+    if (c->data.cache && !(c->data.cache_gb > 0))
+        FAIL(STATUS_USAGE, "data.cache: data.cache_gb must say how much %s may hold", c->data.cache);
+fail:
+    return status;
+}
+
+bool setup_finds_gpu(const struct config *config, int local_rank)
+{
+    static bool said;
+    if (config->device.kind != CONFIG_DEVICE_AUTO || !device_has_cuda())
+        return false;
+    if (device_check_cuda(local_rank) == STATUS_OK)
+        return true;
+    if (!said)
+        log_info("device.kind is auto: the CPU, since %s", status_message());
+    said = true;
+    status_clear();
+    return false;
+}
+
+enum status setup_device(struct device **device, const struct config *config, int local_rank)
+{
+    enum status status = STATUS_OK;
+    char kind[32] = "cpu";
+    static const enum precision precisions[] = {
+        [CONFIG_PRECISION_AUTO] = PRECISION_FP32,
+        [CONFIG_FP32] = PRECISION_FP32,
+        [CONFIG_TF32] = PRECISION_TF32,
+        [CONFIG_BF16] = PRECISION_BF16,
+    };
+    if (config->device.kind == CONFIG_DEVICE_CUDA) {
+        if (device_check_cuda(local_rank) != STATUS_OK)
+            FAIL(STATUS_USAGE, "device.kind: %s; use cpu", status_message());
+        snprintf(kind, sizeof kind, "cuda:%d", local_rank);
+    }
+    TRY(device_open(device, kind, precisions[config->device.precision], config->device.threads));
+fail:
+    return status;
+}
+
+struct model_config setup_model_config(const struct config *c)
+{
+    enum config_arch arch = c->model.arch;
+    bool all = arch >= CONFIG_ARCH_SDNET18_ALL, sdnet = arch >= CONFIG_ARCH_SDNET18;
+    static const int depths[] = { 18, 34, 50 };
+    static const enum csc_backward backward[] = {
+        [CONFIG_BACKWARD_UNROLLED] = CSC_UNROLLED,
+        [CONFIG_BACKWARD_ONE_STEP] = CSC_ONE_STEP,
+        [CONFIG_BACKWARD_IMPLICIT] = CSC_IMPLICIT,
+    };
+    return (struct model_config){
+        .depth = depths[arch % 3],
+        .sparse_stem = sdnet,
+        .all = all,
+        .imagenet_stem = c->model.stem == CONFIG_STEM_IMAGENET,
+        .shortcut = c->model.shortcut,
+        .width = c->model.width,
+        .classes = c->model.classes,
+        .image_size = c->data.image_size,
+        .layers = c->model.layers,
+        .layers_count = c->model.layers_count,
+        .zero_gamma = c->train.zero_gamma,
+        .step_size = (float)c->csc.step_size,
+        .seed = c->run.seed,
+        .csc = { .steps = c->csc.steps, .lambda = (float)c->csc.lambda, .mu = (float)c->csc.mu,
+                 .nonnegative = c->csc.nonnegative, .backward = backward[c->csc.backward] },
+    };
+}
+
+struct optimizer_config setup_optimizer_config(const struct config *c)
+{
+    return (struct optimizer_config){
+        .lars = c->train.optimizer == CONFIG_LARS,
+        .momentum = (float)c->train.momentum,
+        .weight_decay = (float)c->train.weight_decay,
+        .nesterov = c->train.nesterov,
+        .decay_norm_and_bias = c->train.decay_norm_and_bias,
+        .ema = (float)c->train.ema,
+    };
+}
+
+struct loader_config setup_loader_config(const struct config *c, struct dataset *dataset, bool training,
+                                         const struct comm *comm)
+{
+    struct loader_config l = {
+        .dataset = dataset,
+        .training = training,
+        .seed = c->run.seed,
+        .shuffle = c->data.shuffle,
+        .window = c->data.window,
+        .augment = c->data.augment,
+        .image_size = c->data.image_size,
+        .batch = training ? c->train.batch : c->eval.batch,
+        .micro_batch = training ? c->train.micro_batch : c->eval.batch,
+        .rank = comm->rank,
+        .ranks = comm->size,
+        .workers = c->data.workers,
+        .prefetch = c->data.prefetch,
+        .skip_bad = c->data.bad_sample == CONFIG_SKIP,
+        .scaled_jpeg = training && c->data.scaled_jpeg,
+    };
+    for (int i = 0; i < 3; i++) {
+        l.mean[i] = c->data.mean[i];
+        l.std[i] = c->data.std[i];
+    }
+    return l;
+}
+
+enum status setup_check_dataset(const struct config *config, const struct dataset *dataset, const char *directory)
+{
+    enum status status = STATUS_OK;
+    if (dataset_samples(dataset) == 0)
+        FAIL(STATUS_DATA, "%s: the dataset holds no images", directory);
+    if (dataset_classes(dataset) > config->model.classes)
+        FAIL(STATUS_USAGE, "%s: the dataset has %d classes, but model.classes is %d", directory,
+             dataset_classes(dataset), config->model.classes);
+fail:
+    return status;
+}
+
+/* ---- weights by name ---- */
+
+/* "64x3x7x7", or "a scalar" of no dimensions. */
+static const char *shape_text(int dims, const int64_t *shape, char out[128])
+{
+    strcpy(out, dims ? "" : "a scalar");
+    for (int i = 0; i < dims; i++)
+        snprintf(out + strlen(out), 128 - strlen(out), "%s%lld", i ? "x" : "", (long long)shape[i]);
+    return out;
+}
+
+static enum status find(const struct safetensors *file, const char *path, const char *name, int dims, const int *shape,
+                        const float **data)
+{
+    enum status status = STATUS_OK;
+    char found[128], ours[128];
+    int64_t wanted[SAFETENSORS_DIMS];
+    const struct safetensor *t = safetensors_find(file, name);
+    if (!t)
+        FAIL(STATUS_DATA, "%s: has no tensor '%s', which this network needs", path, name);
+    if (t->dtype != SAFETENSORS_F32)
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed; %s", path, name, safetensors_type_name(t->dtype),
+             SAFETENSORS_ADVICE);
+    bool same = t->dims == dims;
+    for (int i = 0; i < dims; i++) {
+        wanted[i] = shape[i];
+        same = same && t->shape[i] == shape[i];
+    }
+    if (!same)
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name,
+             shape_text(t->dims, t->shape, found), shape_text(dims, wanted, ours));
+    TRY(safetensors_check_finite(path, t));
+    *data = t->data;
+fail:
+    return status;
+}
+
+static bool known(const struct model *model, const char *name)
+{
+    size_t length = strlen(name), tail = strlen(".num_batches_tracked");
+    if (length > tail && strcmp(name + length - tail, ".num_batches_tracked") == 0)
+        return true;
+    for (int i = 0; i < model->params_count; i++)
+        if (strcmp(model->params[i].name, name) == 0)
+            return true;
+    for (int i = 0; i < model_running_tensors(model); i++) {
+        char running[80];
+        size_t offset;
+        int channels;
+        model_running_tensor(model, i, running, &offset, &channels);
+        if (strcmp(running, name) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Finds every tensor; unless `check`, gives it to the model. */
+static enum status take_weights(struct model *model, const struct safetensors *file, const char *path, bool check)
+{
+    enum status status = STATUS_OK;
+    const float *data;
+    for (int i = 0; i < safetensors_count(file); i++)
+        if (!known(model, safetensors_at(file, i)->name))
+            FAIL(STATUS_DATA, "%s: tensor '%s' is not one of this network's", path, safetensors_at(file, i)->name);
+    for (int i = 0; i < model->params_count; i++) {
+        const struct param *p = &model->params[i];
+        TRY(find(file, path, p->name, p->dims, p->shape, &data));
+        if (!check)
+            TRY(model_set(model, model->weights, i, data));
+    }
+    for (int i = 0; i < model_running_tensors(model); i++) {
+        char name[80];
+        size_t offset;
+        int channels;
+        model_running_tensor(model, i, name, &offset, &channels);
+        TRY(find(file, path, name, 1, &channels, &data));
+        if (!check)
+            model->device->ops->copy_in(model->device, model->running + offset, data, channels * sizeof *data);
+    }
+fail:
+    return status;
+}
+
+enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path)
+{
+    enum status status = STATUS_OK;
+    TRY(take_weights(model, file, path, false));
+    model_weights_changed(model);
+fail:
+    return status;
+}
+
+enum status setup_init_from(struct model *model, const char *path, bool check)
+{
+    enum status status = STATUS_OK;
+    struct safetensors *file = NULL;
+    if (file_is_folder(path))
+        FAIL(STATUS_IO, "model.init_from: %s is a folder: give the model.safetensors of a checkpoint", path);
+    status = safetensors_open(&file, path);
+    if (status != STATUS_OK) /* the message would name a path that nobody may have typed just now */
+        FAIL(status, "model.init_from: %s", status_message());
+    TRY(take_weights(model, file, path, check));
+    if (check)
+        goto fail;
+    model_weights_changed(model);
+    model_normalize(model);
+fail:
+    safetensors_close(file);
+    return status;
+}

@@ -1,0 +1,135 @@
+/* trained_model.c - from a checkpoint to a model with its weights. */
+#include "trainer/model/trained_model.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "data/format/index.h"
+#include "trainer/model/classes.h"
+#include "trainer/model/load_model.h"
+
+enum { MOST_OVERRIDES = 16 };
+
+/* The run's configuration, with what belongs to this machine decided anew. */
+static enum status read_config(struct trained *t, const char *path, char *const *overrides, int count,
+                               const struct trained_machine *machine, const struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    char found[PATH_MAX];
+    struct trained_machine used = *machine;
+    char *all[MOST_OVERRIDES] = { used.threads[0] ? used.threads : "device.threads=auto",
+                                  used.kind[0] ? used.kind : "device.kind=auto",
+                                  used.precision[0] ? used.precision : "device.precision=fp32", "data.workers=auto" };
+    int own = 4;
+    if (own + count > MOST_OVERRIDES)
+        FAIL(STATUS_BUG, "%d overrides", count);
+    memcpy(all + own, overrides, count * sizeof *overrides);
+    TRY(checkpoint_locate(path, found));
+    TRY(checkpoint_open(&t->checkpoint, found));
+    TRY(config_parse(&t->config, t->checkpoint->path, t->checkpoint->config, strlen(t->checkpoint->config), all, own + count));
+    struct config_facts facts = { .classes = t->config.model.classes, .ranks = 1, .cores = setup_cores(comm),
+                                  .cuda = setup_finds_gpu(&t->config, comm->local_rank) };
+    TRY(config_resolve(&t->config, &facts));
+    if (t->config.device.kind != CONFIG_DEVICE_CUDA && !machine->threads[0])
+        setup_pin(comm, t->config.device.threads);
+fail:
+    return status;
+}
+
+/* Averages lie in the optimizer state as ema.NAME. */
+static enum status load_averages(struct trained *t)
+{
+    enum status status = STATUS_OK;
+    struct model *m = t->model;
+    const float *data;
+    if (t->config.train.ema == 0)
+        return STATUS_OK;
+    for (int i = 0; i < m->params_count; i++) {
+        TRY(checkpoint_take(t->checkpoint, "ema.", m->params[i].name, m->params[i].count, &data));
+        TRY(model_set(m, m->weights, i, data));
+    }
+    for (int i = 0; i < model_running_tensors(m); i++) {
+        char name[80];
+        size_t offset;
+        int channels;
+        model_running_tensor(m, i, name, &offset, &channels);
+        TRY(checkpoint_take(t->checkpoint, "ema.", name, channels, &data));
+        m->device->ops->copy_in(m->device, m->running + offset, data, channels * sizeof *data);
+    }
+    t->averaged = true;
+fail:
+    return status;
+}
+
+/* A checkpoint of an older csc-train takes the names from its training data, if that is where it was, or is `data`. */
+static enum status find_classes(struct trained *t, const char *data)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint *c = t->checkpoint;
+    const char *places[] = { t->config.data.train, data };
+    json_t *list = NULL;
+    TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
+    for (int i = 0; i < 2 && !t->classes && places[i]; i++) {
+        struct index index = { 0 };
+        if (index_read(&index, places[i]) == STATUS_OK && strcmp(index.hash, c->state.train) == 0)
+            list = classes_list(index.names, index.classes);
+        index_finish(&index);
+        status_clear();
+        if (list && json_object_set_new(c->state.extra, "classes", list) != 0)
+            FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
+        TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
+    }
+    if (!t->classes)
+        log_warn_all("%s keeps no class names, and its training data is not at %s to take them from: labels go by number",
+                     c->path, t->config.data.train);
+fail:
+    return status;
+}
+
+static enum status open_dataset(struct trained *t, const char *data)
+{
+    enum status status = STATUS_OK;
+    TRY(dataset_open(&t->dataset, data));
+    if (t->classes)
+        TRY(classes_map(t->classes, dataset_class_names(t->dataset), dataset_classes(t->dataset), data, true,
+                        &t->label_map));
+    TRY(setup_check_dataset(&t->config, t->dataset, data));
+fail:
+    return status;
+}
+
+enum status trained_open(struct trained *t, const char *path, const char *data, char *const *overrides, int count,
+                         const struct trained_machine *machine, const struct comm *comm)
+{
+    enum status status = STATUS_OK;
+    *t = (struct trained){ 0 };
+    TRY(read_config(t, path, overrides, count, machine, comm));
+    TRY(setup_device(&t->device, &t->config, comm->local_rank));
+    TRY(find_classes(t, data));
+    if (data)
+        TRY(open_dataset(t, data));
+    struct model_config config = setup_model_config(&t->config);
+    TRY(model_create(&t->model, t->device, &config));
+    TRY(model_allocate(t->model));
+    TRY(setup_load_weights(t->model, t->checkpoint->model, t->checkpoint->path));
+    TRY(load_averages(t));
+    model_normalize(t->model);
+    TRY(model_converge_step_sizes(t->model));
+    return status;
+fail:
+    trained_finish(t);
+    return status;
+}
+
+void trained_finish(struct trained *t)
+{
+    model_destroy(t->model);
+    device_close(t->device);
+    dataset_close(t->dataset);
+    free(t->label_map);
+    checkpoint_close(t->checkpoint);
+    config_finish(&t->config);
+    *t = (struct trained){ 0 };
+}

@@ -1,0 +1,20 @@
+/* upload.c - see upload.h. */
+#include "trainer/model/upload.h"
+
+bool upload_wants_raw(const struct device *device)
+{
+    return device->ops->upload_pixels != NULL;
+}
+
+const void *upload_memory(const struct micro_batch *batch, size_t floats_per_image, size_t *bytes)
+{
+    *bytes = batch->raw ? batch->raw_bytes : floats_per_image * batch->count * sizeof(float);
+    return batch->raw ? batch->raw : batch->images;
+}
+
+enum status upload_batch(struct net *net, const struct micro_batch *batch, int count)
+{
+    if (batch->raw)
+        return net_upload_raw(net, batch->raw, batch->raw_bytes, batch->scale, batch->labels, count);
+    return net_upload(net, batch->images, batch->labels, count);
+}

@@ -1,0 +1,269 @@
+/* pack_make.c - the subcommands of csc-pack that write datasets. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/sources/cifar.h"
+#include "data/sources/folder.h"
+#include "data/sources/imagenet.h"
+#include "data/write/dataset_writer.h"
+#include "data/write/merge.h"
+#include "trainer/pack/pack_command.h"
+
+enum { MADE_BY = 320 };
+
+static void say_report(const char *directory, const char *classes, enum codec codec, const struct pack_report *r)
+{
+    char share[48] = "";
+    if (codec != CODEC_JPEG)
+        snprintf(share, sizeof share, " (%.0f%% of the pixels)", 100.0 * (double)r->bytes / (double)r->raw_bytes);
+    log_info("%s: %lld images%s, %.1f MB%s, %.1f s", directory, (long long)r->samples, classes, (double)r->bytes / 1e6, share,
+             r->seconds);
+    for (int n = 0; n < NOTES; n++)
+        if (r->notes[n])
+            log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
+    if (r->skipped)
+        log_info("  %lld images left out", (long long)r->skipped);
+    if (r->others)
+        log_info("  %lld files that are not named as images left out", (long long)r->others);
+}
+
+/* Packs one dataset and says what became of it, or only what would. */
+static enum status pack_one(const struct arguments *a, struct pack_source *source, const char *directory,
+                            const struct pack_options *options)
+{
+    enum status status = STATUS_OK;
+    if (a->estimate)
+        return say_estimate(source, options);
+    struct pack_report r;
+    char classes[40];
+    TRY(pack_dataset(source, directory, options, &r));
+    snprintf(classes, sizeof classes, " of %d classes", source->classes);
+    say_report(directory, classes, options->codec, &r);
+fail:
+    return status;
+}
+
+/* "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256": what the bytes depend on besides the input. */
+static void describe(const struct arguments *a, const char *what, char made_by[MADE_BY])
+{
+    const struct pack_options *o = &a->pack;
+    int length = snprintf(made_by, MADE_BY, "csc-pack %s %s", CSC_VERSION, what);
+    if (o->codec == CODEC_JPEG)
+        length += snprintf(made_by + length, MADE_BY - length, " --codec jpeg");
+    if (a->resize)
+        length += snprintf(made_by + length, MADE_BY - length, " --resize %.32s", a->resize);
+    if (o->shard_bytes)
+        snprintf(made_by + length, MADE_BY - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
+}
+
+/* Once both datasets are whole; csc-pack merge needs the journals of parts. */
+static enum status forget(const struct arguments *a, char folders[2][PATH_MAX])
+{
+    enum status status = STATUS_OK;
+    if (a->pack.parts || a->estimate)
+        return STATUS_OK;
+    for (int i = 0; i < 2; i++)
+        if (file_is_folder(folders[i]))
+            TRY(dataset_writer_forget(folders[i]));
+fail:
+    return status;
+}
+
+/* OUT/train and OUT/val; neither may be a dataset yet. *done: an earlier process was killed while it removed the
+ * journals of two whole datasets, so that nothing is left to do. */
+static enum status output_folders(const struct arguments *a, const char *out, char folders[2][PATH_MAX], bool *done)
+{
+    enum status status = STATUS_OK;
+    int whole = 0, journals = 0;
+    if (strlen(out) > PATH_MAX - 64)
+        FAIL(STATUS_USAGE, "%s: name too long", out);
+    for (int i = 0; i < 2; i++) {
+        snprintf(folders[i], PATH_MAX, "%s/%s", out, i ? "val" : "train");
+        whole += dataset_writer_holds_index(folders[i]);
+        journals += dataset_writer_holds_journal(folders[i]);
+    }
+    *done = whole == 2 && journals == 1;
+    for (int i = 0; i < 2 && !*done; i++)
+        TRY(dataset_writer_check(folders[i], a->pack.force));
+    if (*done) {
+        TRY(forget(a, folders));
+        log_info("%s: was complete already", out);
+    }
+fail:
+    return status;
+}
+
+enum status run_cifar(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char folders[2][PATH_MAX], made_by[MADE_BY];
+    struct cifar *cifar = NULL;
+    struct pack_options options = a->pack;
+    bool done, hundred = !strcmp(a->name, "cifar100");
+    describe(a, hundred ? "cifar100" : "cifar10", made_by);
+    options.made_by = made_by;
+    options.keep_journal = true;
+    TRY(output_folders(a, a->operands[1], folders, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(cifar_open(&cifar, a->operands[0], hundred));
+    for (int i = 0; i < 2; i++) {
+        struct pack_source *source = cifar_source(cifar, i == 0);
+        if (source)
+            TRY(pack_one(a, source, folders[i], &options));
+    }
+    TRY(forget(a, folders));
+fail:
+    cifar_close(cifar);
+    return status;
+}
+
+enum status run_synth(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char folders[2][PATH_MAX], truth[PATH_MAX], what[MADE_BY / 2], made_by[MADE_BY];
+    struct synth *synth = NULL;
+    struct pack_options options = a->pack;
+    const struct synth_config *c = &a->synth;
+    bool done;
+    snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu", (long long)c->images,
+             c->classes, c->size, c->noise, (unsigned long long)c->seed);
+    describe(a, what, made_by);
+    options.made_by = made_by;
+    options.keep_journal = true;
+    if (options.codec == CODEC_JPEG) /* before anything is written */
+        FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
+    TRY(output_folders(a, a->operands[0], folders, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(synth_create(&synth, c));
+    TRY(file_make_folders(a->operands[0]));
+    snprintf(truth, sizeof truth, "%s/truth.safetensors", a->operands[0]);
+    TRY(synth_write_truth(synth, truth));
+    for (int i = 0; i < 2; i++)
+        TRY(pack_one(a, synth_source(synth, i == 0), folders[i], &options));
+    TRY(forget(a, folders));
+fail:
+    synth_destroy(synth);
+    return status;
+}
+
+/* The classes of --classes; *given stays NULL without it. */
+static enum status read_classes(const struct arguments *a, struct class_names *names, const struct class_names **given)
+{
+    enum status status = STATUS_OK;
+    if (!a->classes)
+        return STATUS_OK;
+    TRY(class_names_read(names, a->classes));
+    *given = names;
+fail:
+    return status;
+}
+
+enum status run_imagefolder(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char made_by[MADE_BY];
+    const char *source = a->operands[0], *out = a->operands[1];
+    struct folder *folder = NULL;
+    struct class_names names = { .names = NULL };
+    struct folder_options from = { .root = a->root, .spool = a->estimate ? NULL : out };
+    struct pack_options options = a->pack;
+    describe(a, "imagefolder", made_by);
+    options.made_by = made_by;
+    options.keep_journal = a->pack.parts != 0;
+    if (file_is_inside(out, source, a->root))
+        FAIL(STATUS_USAGE, "%s: lies inside the folder that is packed; choose one elsewhere", out);
+    TRY(dataset_writer_check(out, a->pack.force));
+    TRY(read_classes(a, &names, &from.classes));
+    TRY(folder_open(&folder, source, &from));
+    TRY(pack_one(a, folder_source(folder), out, &options));
+fail:
+    folder_close(folder);
+    class_names_finish(&names);
+    return status;
+}
+
+enum status run_imagenet(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    char folders[2][PATH_MAX], made_by[MADE_BY];
+    struct folder *train = NULL, *val = NULL;
+    struct class_names names = { .names = NULL };
+    const struct class_names *given = NULL;
+    struct pack_options options = a->pack;
+    bool done, both = a->operand_count == 4;
+    int64_t first, end;
+    if (a->operand_count == 3)
+        FAIL(STATUS_USAGE, "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
+             a->operands[1]);
+    describe(a, "imagenet", made_by);
+    options.made_by = made_by;
+    options.keep_journal = true;
+    TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
+    if (done)
+        return STATUS_OK;
+    TRY(read_classes(a, &names, &given));
+    TRY(imagenet_open_train(&train, a->operands[0], given));
+    if (both) /* before the long work, so that a wrong label file is told at once */
+        TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, folder_classes(train)));
+    if (both)
+        TRY(pack_range(&options, folder_source(val)->total, &first, &end));
+    TRY(pack_one(a, folder_source(train), folders[0], &options));
+    if (both && !a->estimate)
+        TRY(pack_one(a, folder_source(val), folders[1], &options));
+    TRY(forget(a, folders));
+fail:
+    folder_close(train);
+    folder_close(val);
+    class_names_finish(&names);
+    return status;
+}
+
+/* Merges the parts as they are, or those below a folder of this name in each. */
+static enum status merge_below(const struct arguments *a, const char *below, bool keep_journal)
+{
+    enum status status = STATUS_OK;
+    struct pack_report r;
+    struct pack_options options = a->pack;
+    int count = a->operand_count;
+    char **folders = calloc((size_t)count, sizeof *folders);
+    if (!folders)
+        FAIL(STATUS_NOMEM, "out of memory");
+    options.keep_journal = keep_journal;
+    for (int i = 0; i < count; i++)
+        if (asprintf(&folders[i], "%s%s", a->operands[i], below) < 0) {
+            folders[i] = NULL;
+            FAIL(STATUS_NOMEM, "out of memory");
+        }
+    TRY(merge_parts(folders, count - 1, folders[count - 1], &options, &r));
+    say_report(folders[count - 1], "", CODEC_JPEG, &r);
+fail:
+    for (int i = 0; folders && i < count; i++)
+        free(folders[i]);
+    free(folders);
+    return status;
+}
+
+enum status run_merge(const struct arguments *a)
+{
+    enum status status = STATUS_OK;
+    static const char *const below[] = { "/train", "/val" };
+    char folders[2][PATH_MAX], path[PATH_MAX];
+    bool done, has[2];
+    for (int i = 0; i < 2; i++)
+        has[i] = snprintf(path, sizeof path, "%s%s", a->operands[0], below[i]) < PATH_MAX && dataset_writer_holds_index(path);
+    if (!has[0] && !has[1])
+        return merge_below(a, "", false);
+    TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
+    for (int i = 0; i < 2 && !done; i++)
+        if (has[i])
+            TRY(merge_below(a, below[i], true));
+    TRY(forget(a, folders));
+fail:
+    return status;
+}

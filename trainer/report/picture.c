@@ -1,0 +1,155 @@
+/* picture.c - tiles, strips and PNG (by libpng). */
+#include "trainer/report/picture.h"
+
+#include <math.h>
+#include <png.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MARGIN = 1, BACKGROUND = 255, TILE_PIXELS = 24, SIDE_PIXELS = 640 }; /* about how large atoms and pictures become */
+
+static void clear(struct image *picture)
+{
+    memset(picture->pixels, BACKGROUND, (size_t)picture->width * picture->height * 3);
+}
+
+/* Fills the square of `zoom` pixels at (x, y). */
+static void dab(struct image *picture, int x, int y, int zoom, const uint8_t colour[3])
+{
+    for (int v = 0; v < zoom; v++)
+        for (int u = 0; u < zoom; u++)
+            memcpy(picture->pixels + ((size_t)(y + v) * picture->width + x + u) * 3, colour, 3);
+}
+
+static uint8_t to_byte(double v)
+{
+    return (uint8_t)lrint(255 * fmin(fmax(v, 0), 1));
+}
+
+static float largest(const float *values, size_t count)
+{
+    float most = 1e-30f;
+    for (size_t i = 0; i < count; i++)
+        most = fmaxf(most, fabsf(values[i]));
+    return most;
+}
+
+/* White at 0, red at 1, blue at -1. */
+static void diverging(double v, uint8_t colour[3])
+{
+    double rest = 1 - fmin(fabs(v), 1);
+    colour[0] = to_byte(v >= 0 ? 1 - 0.2 * (1 - rest) : rest);
+    colour[1] = to_byte(rest);
+    colour[2] = to_byte(v >= 0 ? rest : 1 - 0.2 * (1 - rest));
+}
+
+static enum status colour_tiles(struct image *picture, const float *w, int d, int k)
+{
+    enum status status = STATUS_OK;
+    int columns = (int)ceil(sqrt(d)), zoom = TILE_PIXELS / k > 1 ? TILE_PIXELS / k : 1, pitch = k * zoom + MARGIN;
+    TRY(image_resize_buffer(picture, columns * pitch + MARGIN, (d + columns - 1) / columns * pitch + MARGIN));
+    clear(picture);
+    for (int a = 0; a < d; a++) {
+        const float *atom = w + (size_t)a * 3 * k * k;
+        float scale = largest(atom, (size_t)3 * k * k);
+        for (int i = 0; i < k * k; i++) {
+            uint8_t colour[3];
+            for (int c = 0; c < 3; c++)
+                colour[c] = to_byte(0.5 + 0.5 * atom[c * k * k + i] / scale);
+            dab(picture, MARGIN + a % columns * pitch + i % k * zoom, MARGIN + a / columns * pitch + i / k * zoom, zoom, colour);
+        }
+    }
+fail:
+    return status;
+}
+
+static enum status channel_tiles(struct image *picture, const float *w, int d, int c, int k)
+{
+    enum status status = STATUS_OK;
+    int rows = d < PICTURE_MOST ? d : PICTURE_MOST, columns = c < PICTURE_MOST ? c : PICTURE_MOST;
+    int zoom = SIDE_PIXELS / (columns * (k + MARGIN));
+    zoom = zoom < 1 ? 1 : zoom * k > TILE_PIXELS ? TILE_PIXELS / k : zoom;
+    int pitch = k * zoom + MARGIN;
+    TRY(image_resize_buffer(picture, columns * pitch + MARGIN, rows * pitch + MARGIN));
+    clear(picture);
+    float scale = largest(w, (size_t)rows * c * k * k);
+    for (int a = 0; a < rows; a++)
+        for (int b = 0; b < columns; b++)
+            for (int i = 0; i < k * k; i++) {
+                uint8_t colour[3];
+                diverging(w[((size_t)a * c + b) * k * k + i] / scale, colour);
+                dab(picture, MARGIN + b * pitch + i % k * zoom, MARGIN + a * pitch + i / k * zoom, zoom, colour);
+            }
+fail:
+    return status;
+}
+
+enum status picture_atoms(struct image *picture, const float *w, int d, int c, int k)
+{
+    return c == 3 ? colour_tiles(picture, w, d, k) : channel_tiles(picture, w, d, c, k);
+}
+
+enum status picture_pixels(struct image *picture, const float *normalized, int size, const double mean[3], const double std[3])
+{
+    enum status status = STATUS_OK;
+    TRY(image_resize_buffer(picture, size, size));
+    for (size_t i = 0; i < (size_t)size * size * 3; i++)
+        picture->pixels[i] = to_byte(normalized[i] * std[i % 3] + mean[i % 3]);
+fail:
+    return status;
+}
+
+enum status picture_strip(struct image *picture, const float *normalized, int count, int size, const double mean[3],
+                          const double std[3])
+{
+    enum status status = STATUS_OK;
+    enum { GAP = 2 };
+    struct image one = { 0 };
+    TRY(image_resize_buffer(picture, count * (size + GAP) - GAP, size));
+    clear(picture);
+    for (int i = 0; i < count; i++) {
+        TRY(picture_pixels(&one, normalized + (size_t)i * size * size * 3, size, mean, std));
+        for (int y = 0; y < size; y++)
+            memcpy(picture->pixels + ((size_t)y * picture->width + i * (size + GAP)) * 3, one.pixels + (size_t)y * size * 3,
+                   (size_t)size * 3);
+    }
+fail:
+    image_finish(&one);
+    return status;
+}
+
+enum status picture_enlarge(struct image *picture, int pixels)
+{
+    enum status status = STATUS_OK;
+    struct image large = { 0 };
+    int longer = picture->width > picture->height ? picture->width : picture->height, zoom = pixels / longer;
+    if (zoom < 2)
+        return STATUS_OK;
+    TRY(image_resize_buffer(&large, picture->width * zoom, picture->height * zoom));
+    for (int y = 0; y < picture->height; y++)
+        for (int x = 0; x < picture->width; x++)
+            dab(&large, x * zoom, y * zoom, zoom, picture->pixels + ((size_t)y * picture->width + x) * 3);
+    image_finish(picture);
+    *picture = large;
+fail:
+    return status;
+}
+
+enum status picture_png(const struct image *picture, void **png, size_t *bytes)
+{
+    enum status status = STATUS_OK;
+    png_image header = { .version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_RGB, .width = (png_uint_32)picture->width,
+                         .height = (png_uint_32)picture->height };
+    png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(header);
+    *png = malloc(room);
+    if (!*png)
+        FAIL(STATUS_NOMEM, "out of memory for a picture of %d x %d pixels", picture->width, picture->height);
+    if (!png_image_write_to_memory(&header, *png, &room, 0, picture->pixels, 0, NULL))
+        FAIL(STATUS_BUG, "libpng: %s", header.message);
+    *bytes = room;
+    return status;
+fail:
+    free(*png);
+    *png = NULL;
+    return status;
+}

@@ -1,0 +1,76 @@
+/* autotune.c - the size of the gradient buckets, by measurement at start: the smallest with which all of the gradient travels
+ * nearly as fast as with the best one, since the smaller the last bucket, the less of it is left to wait for when the
+ * backward pass ends. Kept as "comm.bucket_mb.RANKS.TYPE": a resume on as many ranks sums in the same order. */
+#include <stdio.h>
+
+#include "base/log.h"
+#include "trainer/train/training_parts.h"
+
+enum { ROUNDS = 4, CANDIDATES = 7 };
+static const double candidates[CANDIDATES] = { 1, 2, 4, 8, 16, 25, 50 };
+#define FIXED_MB 25.0
+#define NEARLY 1.1
+
+/* Seconds for the whole vector in pieces of mb. */
+static enum status measure(struct training *t, struct comm *comm, double mb, double *seconds)
+{
+    enum status status = STATUS_OK;
+    struct comm_request *requests[256];
+    size_t piece = (size_t)(mb * 1e6 / sizeof(float)), least = (t->layout.count + 255) / 256;
+    int count = 0;
+    piece = piece < least ? least : piece;
+    TRY(comm->ops->barrier(comm));
+    double start = training_clock();
+    for (size_t at = 0; at < t->layout.count; at += piece, count++)
+        TRY(comm->ops->start_sum_f32(comm, t->sums + at, t->layout.count - at < piece ? t->layout.count - at : piece,
+                                     t->config->comm.grad_dtype, false, &requests[count]));
+    for (int i = 0; i < count; i++)
+        TRY(comm->ops->wait(comm, requests[i]));
+    *seconds = training_clock() - start;
+fail:
+    return status;
+}
+
+/* The same on all ranks: they decide by the slowest rank's time. */
+static enum status choose(struct training *t, struct comm *comm, double *mb)
+{
+    enum status status = STATUS_OK;
+    int64_t best[CANDIDATES], least = INT64_MAX;
+    int count = 1; /* candidates that are not more than everything */
+    while (count < CANDIDATES && candidates[count - 1] * 1e6 < (double)t->layout.count * sizeof(float))
+        count++;
+    t->device->ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
+    for (int round = 0; round < ROUNDS; round++)
+        for (int i = 0; i < count; i++) {
+            double seconds;
+            TRY(measure(t, comm, candidates[i], &seconds));
+            int64_t ns = (int64_t)(seconds * 1e9);
+            if (round < 2 || ns < best[i]) /* the first round warms up */
+                best[i] = ns;
+        }
+    TRY(t->comm->ops->max_i64(t->comm, best, (size_t)count));
+    for (int i = 0; i < count; i++)
+        least = best[i] < least ? best[i] : least;
+    for (int i = count - 1; i >= 0; i--)
+        if ((double)best[i] <= NEARLY * (double)least)
+            *mb = candidates[i];
+fail:
+    return status;
+}
+
+enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb)
+{
+    enum status status = STATUS_OK;
+    char key[64], value[32];
+    snprintf(key, sizeof key, "comm.bucket_mb.%d.%s", t->comm->size, t->config->comm.grad_dtype == COMM_BF16 ? "bf16" : "fp32");
+    *mb = t->config->comm.bucket_mb > 0 ? t->config->comm.bucket_mb : FIXED_MB;
+    if (t->config->comm.bucket_mb > 0 || t->config->run.deterministic || t->comm->size == 1)
+        return STATUS_OK;
+    if (tuned_number(t->tuned, key, mb) && *mb > 0 && *mb <= 65536)
+        return STATUS_OK;
+    TRY(choose(t, comm, mb));
+    snprintf(value, sizeof value, "%g", *mb);
+    TRY(tuned_set(t->tuned, key, value));
+fail:
+    return status;
+}

@@ -1,0 +1,68 @@
+/* check_replicas.c - that all ranks run the same program with the same libraries, configuration and data. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "data/read/dataset.h"
+#include "trainer/train/training_parts.h"
+
+enum { PROGRAM, MPI_LIBRARY, DEVICE_LIBRARY, CONFIGURATION, TRAIN, VAL, ITEMS };
+static const struct {
+    const char *name, *advice;
+} items[ITEMS] = {
+    [PROGRAM] = { "program", "install one version on all nodes" },
+    [MPI_LIBRARY] = { "MPI library", "use one MPI on all nodes" },
+    [DEVICE_LIBRARY] = { "device's library", "install one version on all nodes" },
+    [CONFIGURATION] = { "configuration", "install one version on all nodes" },
+    [TRAIN] = { "data.train", "all nodes must see the same dataset" },
+    [VAL] = { "data.val", "all nodes must see the same dataset" },
+};
+
+struct card { /* of a rank */
+    char items[ITEMS][80];
+};
+
+static enum status fill(const struct training *t, struct card *card)
+{
+    enum status status = STATUS_OK;
+    char *text = NULL;
+    *card = (struct card){ 0 };
+    snprintf(card->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
+    snprintf(card->items[MPI_LIBRARY], 80, "%s", t->comm->library);
+    snprintf(card->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
+    struct config config = *t->config; /* its texts are only read */
+    config.device.threads = config.data.workers = 0; /* nodes may differ in their cores */
+    TRY(config_print(&config, &text));
+    hash_text(hash_bytes(text, strlen(text)), card->items[CONFIGURATION]);
+    snprintf(card->items[TRAIN], 80, "%s", dataset_fingerprint(t->train_set));
+    snprintf(card->items[VAL], 80, "%s", t->val_set ? dataset_fingerprint(t->val_set) : "none");
+fail:
+    free(text);
+    return status;
+}
+
+static enum status differ(const struct card *first, const struct card *own)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < ITEMS; i++)
+        if (strcmp(first->items[i], own->items[i]) != 0)
+            FAIL(i == TRAIN || i == VAL ? STATUS_DATA : STATUS_USAGE, "%s: '%s' here, '%s' on rank 0: %s", items[i].name,
+                 own->items[i], first->items[i], items[i].advice);
+fail:
+    return status;
+}
+
+enum status training_compare(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct card own, first;
+    if (t->comm->size == 1)
+        return STATUS_OK;
+    TRY(training_agree(t, fill(t, &own)));
+    first = own;
+    TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
+    TRY(training_agree(t, differ(&first, &own)));
+fail:
+    return status;
+}

@@ -1,0 +1,390 @@
+/* loop.c - a run: start or resume, steps, evaluations and checkpoints in between, and its end.
+ * Phases that all ranks go through end in training_agree, so that one line tells of a failure; in a step a
+ * failing rank ends the others (see csc_train.c). */
+#include "trainer/train/loop.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/model/load_model.h"
+#include "trainer/train/live_pictures.h"
+#include "trainer/train/stop.h"
+#include "trainer/train/training_parts.h"
+
+double training_clock(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+enum status training_agree(struct training *t, enum status mine)
+{
+    watch_waits(t->options.watch, true);
+    enum status all = comm_agree(t->comm, mine);
+    watch_waits(t->options.watch, false);
+    if (all != STATUS_OK)
+        *t->agreed = true;
+    return all;
+}
+
+/* ---- reports ---- */
+
+/* Training goes on where a line cannot be written, as on a full disk: the operator is told once in a run, whatever
+ * shorter lines still fit. */
+enum status training_record(bool *said, enum status written)
+{
+    if (written == STATUS_IO && !*said)
+        log_warn("%s: lines are lost until it can be written again", status_message());
+    *said |= written == STATUS_IO;
+    return written == STATUS_IO ? STATUS_OK : written;
+}
+
+void training_start_interval(struct training *t)
+{
+    t->interval = (struct interval){ .start_s = training_clock() };
+    loader_stats(t->loader, &t->interval.data);
+}
+
+static double per_step(const struct interval *i)
+{
+    return (double)(i->taken ? i->taken : 1);
+}
+
+/* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
+enum { DATA_WAIT, DATA_READ, DATA_DECODE, DATA_RESIZE, DATA_COPY, DATA_SKIPPED, DATA_BUSY, DATA_NUMBERS };
+
+static void data_numbers(const struct interval *i, const struct loader_stats *now, double seconds, double n[DATA_NUMBERS])
+{
+    const struct loader_work *a = &i->data.work, *b = &now->work;
+    n[DATA_WAIT] = (now->waited_s - i->data.waited_s) / seconds;
+    n[DATA_READ] = (b->read_s - a->read_s) / seconds;
+    n[DATA_DECODE] = (b->decode_s - a->decode_s) / seconds;
+    n[DATA_RESIZE] = (b->resize_s - a->resize_s) / seconds;
+    n[DATA_COPY] = (b->copy_s - a->copy_s) / seconds;
+    n[DATA_SKIPPED] = (double)b->skipped; /* since the start of this call */
+    n[DATA_BUSY] = fmax(seconds - i->exposed_s, 0) / per_step(i); /* seconds a step that it did not wait for others */
+}
+
+static int ascending(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* One line; `data` is (ranks, DATA_NUMBERS). */
+static enum status write_step(struct training *t, const struct progress_numbers *n, double seconds, const double *data)
+{
+    static const char *const names[] = { "rank_wait", "rank_read", "rank_decode", "rank_resize", "rank_copy" };
+    enum status status = STATUS_OK;
+    int ranks = t->comm->size;
+    int64_t skipped = 0;
+    int slowest = 0;
+    double slowest_s, *busy, *columns = calloc((size_t)ranks * (DATA_SKIPPED + 1), sizeof *columns);
+    if (!columns)
+        FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", ranks);
+    busy = columns + ranks * DATA_SKIPPED;
+    for (int r = 0; r < ranks; r++) {
+        skipped += (int64_t)data[r * DATA_NUMBERS + DATA_SKIPPED];
+        for (int k = 0; k < DATA_SKIPPED; k++)
+            columns[k * ranks + r] = data[r * DATA_NUMBERS + k];
+        busy[r] = data[r * DATA_NUMBERS + DATA_BUSY];
+        slowest = busy[r] > busy[slowest] ? r : slowest;
+    }
+    slowest_s = busy[slowest];
+    qsort(busy, (size_t)ranks, sizeof *busy, ascending);
+    double exposed = t->interval.exposed_s;
+    TRY(training_record(&t->metrics_lost, metrics_write(
+                      t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
+                      METRIC_INT("step", t->step), METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr),
+                      METRIC_NUMBER("img_s", n->img_s), METRIC_NUMBER("data_wait", n->data_wait),
+                      METRIC_NUMBER("comm_wait", exposed / seconds),
+                      METRIC_NUMBER("comm_exposed_s", exposed / per_step(&t->interval)),
+                      METRIC_INT("slowest_rank", slowest), METRIC_NUMBER("slowest_s", slowest_s),
+                      METRIC_NUMBER("median_s", busy[ranks / 2]), METRIC_INT("skipped_samples", skipped),
+                      METRIC_NUMBERS(names[0], columns, ranks), METRIC_NUMBERS(names[1], columns + ranks, ranks),
+                      METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
+                      METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
+                      METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
+    TRY(training_record(&t->events_lost, observer_step(t->observer, t->step, n)));
+    progress_report(t->progress, t->step, n);
+fail:
+    free(columns);
+    return status;
+}
+
+/* Collective. */
+static enum status report_interval(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct loader_stats stats;
+    loader_stats(t->loader, &stats);
+    struct interval *i = &t->interval;
+    double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[DATA_NUMBERS], *all = NULL;
+    data_numbers(i, &stats, seconds, mine);
+    struct progress_numbers n = {
+        .loss = i->steps ? i->loss / (double)i->steps : NAN,
+        .lr = schedule_lr(&t->schedule, t->step - 1),
+        .img_s = (double)i->steps * t->config->train.batch / seconds,
+        .data_wait = mine[DATA_WAIT],
+    };
+    all = calloc((size_t)t->comm->size, sizeof mine);
+    if (!all)
+        FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", t->comm->size);
+    watch_waits(t->options.watch, true);
+    TRY(t->comm->ops->gather(t->comm, mine, sizeof mine, all));
+    watch_waits(t->options.watch, false);
+    if (t->run) {
+        run_look(t->run);
+        TRY(write_step(t, &n, seconds, all));
+    }
+    training_start_interval(t);
+fail:
+    free(all);
+    return status;
+}
+
+/* ---- checkpoints ---- */
+
+/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. *step: of the checkpoint. Rank 0. */
+static enum status take_result(struct training *t, bool wait, enum status *written, int64_t *step)
+{
+    enum status status = STATUS_OK;
+    struct checkpoint_result r;
+    *written = STATUS_OK;
+    if (!checkpoint_writer_result(t->writer, wait, &r))
+        return STATUS_OK;
+    *written = status_restore(&r.record);
+    *step = r.step;
+    if (*written != STATUS_OK) {
+        t->checkpoint_step = -1;
+        return STATUS_OK;
+    }
+    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step),
+                                METRIC_TEXT("path", r.path),
+                                METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
+fail:
+    return status;
+}
+
+/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays. Collective. */
+static enum status look_after_checkpoint(struct training *t, bool wait)
+{
+    enum status status = STATUS_OK, written;
+    int64_t step;
+    if (t->parts_open && (wait || !t->parts_writing))
+        TRY(training_join_parts(t));
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    TRY(take_result(t, wait, &written, &step));
+    if (written != STATUS_OK) {
+        log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)step,
+                 status_message());
+        status_clear();
+    }
+fail:
+    return status;
+}
+
+/* Who writes copies the state and goes on; if the last write is not done yet, it waits for that first. */
+static enum status begin_checkpoint(struct training *t)
+{
+    enum status status = STATUS_OK;
+    double before = training_clock();
+    t->checkpoint_step = t->step;
+    t->checkpoint_s = before;
+    if (t->comm->rank == 0 || t->parts)
+        watch_at(t->options.watch, WATCH_SAVING, t->step);
+    if (t->run)
+        run_look(t->run);
+    TRY(look_after_checkpoint(t, true));
+    t->checkpoint_step = t->step;
+    status = training_save(t);
+    t->paused_s = training_clock() - before;
+    t->interval.start_s += t->paused_s;
+    if (status == STATUS_NOMEM) {
+        t->checkpoint_step = -1;
+        if (t->comm->rank == 0)
+            log_warn("no checkpoint at step %lld: %s; training goes on", (long long)t->step, status_message());
+        status_clear();
+        status = STATUS_OK;
+    }
+fail:
+    return status;
+}
+
+/* At the end there must be one of this very step. Collective. */
+static enum status last_checkpoint(struct training *t)
+{
+    enum status status = STATUS_OK, written = STATUS_OK;
+    int64_t step;
+    watch_at(t->options.watch, WATCH_SAVING, t->step);
+    if (t->run)
+        run_look(t->run);
+    TRY(look_after_checkpoint(t, true));
+    bool there = t->checkpoint_step == t->step; /* rank 0 knows */
+    watch_waits(t->options.watch, true);
+    TRY(t->comm->ops->broadcast(t->comm, &there, sizeof there, 0));
+    watch_waits(t->options.watch, false);
+    if (there)
+        return STATUS_OK;
+    double before = training_clock();
+    t->checkpoint_step = t->step;
+    written = training_save(t);
+    t->paused_s = training_clock() - before;
+    if (t->parts_open)
+        TRY(training_join_parts(t));
+    if (written == STATUS_OK && t->comm->rank == 0)
+        TRY(take_result(t, true, &written, &step));
+    TRY(training_agree(t, written));
+fail:
+    return status;
+}
+
+static bool every(int64_t count, int64_t interval)
+{
+    return interval > 0 && count % interval == 0;
+}
+
+static enum status run_pictures(struct training *t)
+{
+    double before = training_clock();
+    enum status status = training_agree(t, observer_pictures(t->observer, t));
+    t->interval.start_s += training_clock() - before;
+    return status;
+}
+
+/* What is due after a step: a line, an evaluation, a checkpoint. */
+static enum status after_step(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    bool epoch_ends = t->step % t->steps_per_epoch == 0;
+    int64_t epochs = t->step / t->steps_per_epoch;
+    if (t->progress)
+        progress_step(t->progress, t->step);
+    if (every(t->step, c->run.log_every) || t->step == t->total_steps)
+        TRY(report_interval(t));
+    if (t->val_set && epoch_ends && every(epochs, c->eval.every_epochs))
+        TRY(training_evaluate(t));
+    if (epoch_ends && every(epochs, c->log.pictures_every_epochs))
+        TRY(run_pictures(t));
+    if (every(t->step, c->checkpoint.every_steps) || (epoch_ends && every(epochs, c->checkpoint.every_epochs)) ||
+        t->checkpoint_due)
+        if (t->step < t->total_steps) /* the last one is the end's */
+            TRY(begin_checkpoint(t));
+    TRY(look_after_checkpoint(t, false));
+fail:
+    return status;
+}
+
+/* ---- steps and end ---- */
+
+static enum status end(struct training *t, bool stopped)
+{
+    enum status status = STATUS_OK;
+    if (t->val_set && t->eval_step != t->step && !stopped)
+        TRY(training_evaluate(t));
+    TRY(last_checkpoint(t));
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    progress_destroy(t->progress);
+    t->progress = NULL;
+    double seconds = t->trained_before_s + training_clock() - t->started_s;
+    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+                      METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
+                      METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
+                      METRIC_NUMBER("seconds", seconds))));
+    if (stopped)
+        log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
+                 (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
+    else
+        log_info("done: %lld steps in %.0f s%s", (long long)t->step, seconds, t->val_set ? "" : ", without evaluation");
+fail:
+    return status;
+}
+
+static enum status run_steps(struct training *t, bool *stopped)
+{
+    enum status status = STATUS_OK;
+    const struct train_options *o = &t->options;
+    *stopped = false;
+    while (t->step < t->total_steps && !*stopped) {
+        TRY(training_step(t));
+        TRY(after_step(t));
+        if (o->stop_after > 0 && t->step - t->first_step >= o->stop_after)
+            stop_request("--stop-after"), t->stop = true;
+        *stopped = t->stop && t->step < t->total_steps;
+    }
+fail:
+    return status;
+}
+
+void training_finish(struct training *t)
+{
+    checkpoint_writer_destroy(t->writer);
+    training_free_snapshot(t);
+    progress_destroy(t->progress);
+    observer_destroy(t->observer);
+    buckets_destroy(t->buckets);
+    comm_destroy(t->device_comm);
+    comm_nccl_free(t->nccl_sums);
+    training_unpin(t);
+    free(t->taken);
+    loader_destroy(t->loader);
+    loader_destroy(t->val_loader);
+    optimizer_destroy(t->optimizer);
+    if (t->device)
+        t->device->ops->arena_finish(t->device, &t->arena);
+    if (t->eval_net != t->net)
+        net_destroy(t->eval_net);
+    net_destroy(t->net);
+    model_destroy(t->model);
+    device_close(t->device);
+    dataset_close(t->train_set);
+    dataset_close(t->val_set);
+    free(t->val_labels);
+    metrics_close(t->metrics);
+    checkpoint_close(t->resumed);
+    free(t->changed);
+    tuned_destroy(t->tuned);
+    run_close(t->run);
+}
+
+enum status train(struct config *config, struct comm *comm, const struct train_options *options, bool *agreed)
+{
+    enum status status = STATUS_OK;
+    bool stopped = false;
+    struct training t = { .config = config, .comm = comm, .options = *options, .agreed = agreed, .checkpoint_step = -1,
+                          .eval_step = -1, .top1 = NAN, .best_top1 = NAN };
+    *agreed = false;
+    TRY(training_plan(&t));
+    if (!options->dry_run)
+        TRY(training_open(&t));
+    TRY(training_plan_nets(&t));
+    TRY(training_agree(&t, training_check_room(&t)));
+    if (options->dry_run) {
+        TRY(training_agree(&t, comm->rank == 0 ? training_try(&t) : STATUS_OK));
+        if (comm->rank == 0)
+            training_report_plan(&t);
+    } else {
+        TRY(training_agree(&t, training_allocate(&t)));
+        TRY(training_create_buckets(&t));
+        TRY(training_begin(&t));
+        TRY(run_steps(&t, &stopped));
+        TRY(end(&t, stopped));
+        if (stopped) {
+            *agreed = true;
+            status = STATUS_STOPPED;
+        }
+    }
+fail:
+    if (status != STATUS_OK && !*agreed && watch_failed(options->watch, status))
+        log_failure(); /* first of all: the other ranks wait */
+    training_finish(&t);
+    return status;
+}

@@ -1,0 +1,391 @@
+/* memory_plan.c - everything that is known before the first byte of device memory is taken: data, network, sizes. */
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "base/affinity.h"
+#include "base/cgroup.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/model/classes.h"
+#include "trainer/model/load_model.h"
+#include "trainer/model/upload.h"
+#include "trainer/train/training_parts.h"
+
+/* Without a cache that cannot be used, such as another user's folder, data come from where they are. */
+static enum status use_cache(struct training *t, struct dataset *set, uint64_t limit, bool *told)
+{
+    enum status status = STATUS_OK;
+    if (!t->config->data.cache || t->options.dry_run || !set)
+        return STATUS_OK;
+    status = dataset_use_cache(set, t->config->data.cache, limit);
+    if (status != STATUS_IO)
+        return status;
+    if (!*told && t->comm->local_rank == 0)
+        log_warn("data.cache: %s; going on without a cache", status_message());
+    *told = true;
+    status_clear();
+    return STATUS_OK;
+}
+
+static enum status open_data(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    bool told = false;
+    uint64_t limit = c->data.cache_gb < 1e9 ? (uint64_t)(c->data.cache_gb * 1e9) : UINT64_MAX;
+    TRY(dataset_open(&t->train_set, c->data.train));
+    if (c->data.val)
+        TRY(dataset_open(&t->val_set, c->data.val));
+    TRY(use_cache(t, t->train_set, limit, &told));
+    TRY(use_cache(t, t->val_set, limit, &told));
+fail:
+    return status;
+}
+
+/* The classes are those of the training data. */
+static enum status check_val(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const char *where = t->config->data.val;
+    json_t *network = classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set));
+    if (!network)
+        FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
+    TRY(classes_map(network, dataset_class_names(t->val_set), dataset_classes(t->val_set), where, true,
+                    &t->val_labels));
+    TRY(setup_check_dataset(t->config, t->val_set, where));
+    snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", dataset_fingerprint(t->val_set));
+fail:
+    json_decref(network);
+    return status;
+}
+
+static enum status check_data(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    TRY(setup_check_dataset(c, t->train_set, c->data.train));
+    if (t->val_set)
+        TRY(check_val(t));
+    t->steps_per_epoch = dataset_samples(t->train_set) / c->train.batch;
+    if (t->steps_per_epoch == 0)
+        FAIL(STATUS_USAGE, "train.batch: %d is more than the %lld images of %s", c->train.batch,
+             (long long)dataset_samples(t->train_set), c->data.train);
+    t->total_steps = c->train.steps > 0 ? c->train.steps : c->train.epochs * t->steps_per_epoch;
+    TRY(schedule_check(c, t->total_steps, t->steps_per_epoch, t->comm->rank == 0));
+    t->micro_batches = c->train.batch / c->train.micro_batch;
+    t->share = t->micro_batches / t->comm->size;
+fail:
+    return status;
+}
+
+static enum status create_nets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    const struct config *c = t->config;
+    struct model_config model = setup_model_config(c);
+    TRY(model_create(&t->model, t->device, &model));
+    TRY(net_create(&t->net, t->model, c->train.micro_batch, true));
+    if (t->val_set && c->eval.batch == c->train.micro_batch)
+        t->eval_net = t->net;
+    else if (t->val_set)
+        TRY(net_create(&t->eval_net, t->model, c->eval.batch, false));
+    t->layout = net_sums(t->model);
+fail:
+    return status;
+}
+
+enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset)
+{
+    struct config_facts facts = { .ranks = comm->size, .cores = setup_cores(comm),
+                                  .cuda = setup_finds_gpu(config, comm->local_rank) };
+    if (dataset) {
+        facts.classes = dataset_classes(dataset);
+        facts.image_size = dataset_image_size(dataset);
+    }
+    return config_resolve(config, &facts);
+}
+
+/* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
+static bool sums_by_nccl(const struct training *t)
+{
+    return t->device->ops->stream && t->comm->size > 1;
+}
+
+/* What several GPUs cannot do is said before anything is measured on them. */
+static enum status check_gpus(struct training *t)
+{
+    enum status status = STATUS_OK;
+    if (!sums_by_nccl(t))
+        return STATUS_OK;
+    if (t->config->run.deterministic)
+        FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
+    TRY(comm_nccl_check(t->comm));
+fail:
+    return status;
+}
+
+enum status training_plan(struct training *t)
+{
+    enum status status = STATUS_OK;
+    /* in this order: configuration, device, data; then what of the configuration the data decides */
+    TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
+    TRY(training_agree(t, setup_check_supported(t->config)));
+    if (t->config->device.kind != CONFIG_DEVICE_CUDA)
+        setup_pin(t->comm, t->config->device.threads);
+    TRY(training_agree(t, setup_device(&t->device, t->config, t->comm->local_rank)));
+    TRY(training_agree(t, check_gpus(t)));
+    TRY(training_agree(t, open_data(t)));
+    TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
+    TRY(training_agree(t, check_data(t)));
+    TRY(training_compare(t));
+    TRY(training_agree(t, tuned_create(&t->tuned)));
+    if (t->comm->local_rank == 0)
+        affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
+fail:
+    return status;
+}
+
+/* Over one value per channel batch norm gives its bias, whatever the image: nothing behind it can learn. */
+static void warn_single_values(const struct training *t)
+{
+    for (int i = 0; i < t->model->nodes_count; i++) {
+        const struct node *node = &t->model->nodes[i];
+        const struct edge *e = &t->model->edges[node->out];
+        if (node->kind != NODE_NORM || (int64_t)e->h * e->w * t->config->train.micro_batch > 1)
+            continue;
+        log_warn("%s: batch norm sees one value per channel (1x1 pixels, train.micro_batch 1), so the network cannot "
+                 "learn: raise train.micro_batch or data.image_size", node->name);
+        return;
+    }
+}
+
+/* Rank 0 goes first: what it measures and chooses, the others take over. In deterministic mode nothing is measured: the
+ * bits of two runs must be the same too. */
+enum status training_plan_nets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    if (!t->config->run.deterministic)
+        t->device->tuned = t->tuned;
+    TRY(training_agree(t, t->comm->rank == 0 ? create_nets(t) : STATUS_OK));
+    if (t->comm->rank == 0)
+        warn_single_values(t);
+    TRY(training_share_tuned(t));
+    TRY(training_agree(t, t->comm->rank != 0 ? create_nets(t) : STATUS_OK));
+    TRY(training_check_tuned(t));
+fail:
+    return status;
+}
+
+/* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
+static void place(struct training *t)
+{
+    size_t bytes = t->layout.count * sizeof(float);
+    t->sums = sums_by_nccl(t) ? t->nccl_sums : arena_take(&t->arena, bytes);
+    t->losses = arena_take(&t->arena, t->share * sizeof *t->losses);
+    for (int level = 0, count = t->share; t->config->run.deterministic && count % 2 == 0; level++, count /= 2)
+        t->tree[level] = arena_take(&t->arena, bytes);
+    if (t->config->train.ema > 0)
+        t->ema_weights = arena_take(&t->arena, t->model->count * sizeof(float));
+}
+
+size_t training_bytes(const struct training *t)
+{
+    struct training copy = *t;
+    struct optimizer_config optimizer = setup_optimizer_config(t->config);
+    copy.arena = (struct arena){ 0 };
+    place(&copy);
+    if (sums_by_nccl(t))
+        copy.arena.used += t->layout.count * (sizeof(float) + (t->config->comm.grad_dtype == COMM_BF16 ? sizeof(uint16_t) : 0));
+    return t->model->arena.used + net_bytes(t->net) + optimizer_bytes(t->model, &optimizer) + copy.arena.used +
+           (t->eval_net && t->eval_net != t->net ? net_bytes(t->eval_net) : 0);
+}
+
+size_t training_checkpoint_bytes(const struct training *t)
+{
+    size_t copies = t->config->train.ema > 0 ? 3 : 2;
+    return copies * t->model->parameters * sizeof(float) + t->model->running_count * sizeof(float) + (1 << 16);
+}
+
+/* plan of the buckets: the head first, then the parameters, last one first */
+enum status training_create_buckets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    int count = t->model->params_count + 1;
+    double mb;
+    struct comm *sums = t->comm;
+    size_t *offsets = calloc(count, sizeof *offsets);
+    if (!offsets)
+        FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
+    if (sums_by_nccl(t)) {
+        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->sums, t->layout.count,
+                             t->config->comm.grad_dtype, t->config->comm.timeout_s));
+        sums = t->device_comm;
+    }
+    TRY(training_bucket_mb(t, sums, &mb));
+    for (int i = 1; i < count; i++)
+        offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
+    TRY(buckets_create(&t->buckets, sums, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
+                       t->config->comm.grad_dtype, t->config->run.deterministic));
+fail:
+    free(offsets);
+    return status;
+}
+
+enum status training_allocate(struct training *t)
+{
+    enum status status = STATUS_OK;
+    struct optimizer_config optimizer = setup_optimizer_config(t->config);
+    TRY(model_allocate(t->model));
+    TRY(net_allocate(t->net));
+    if (t->eval_net && t->eval_net != t->net)
+        TRY(net_allocate(t->eval_net));
+    TRY(optimizer_create(&t->optimizer, t->model, &optimizer));
+    if (sums_by_nccl(t))
+        TRY(comm_nccl_memory(&t->nccl_sums, t->layout.count * sizeof *t->sums));
+    place(t);
+    TRY(t->device->ops->arena_allocate(t->device, &t->arena));
+    place(t);
+    struct loader_config loader = setup_loader_config(t->config, t->train_set, true, t->comm);
+    loader.raw = upload_wants_raw(t->device);
+    TRY(loader_create(&t->loader, &loader));
+    training_pin(t);
+    t->taken = calloc(t->share, sizeof *t->taken);
+    if (!t->taken)
+        FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->share);
+    if (t->val_set) {
+        loader = setup_loader_config(t->config, t->val_set, false, t->comm);
+        loader.raw = upload_wants_raw(t->device);
+        loader.label_map = t->val_labels;
+        TRY(loader_create(&t->val_loader, &loader));
+    }
+fail:
+    return status;
+}
+
+/* ---- room ---- */
+
+/* Bytes that may still be allocated on this host, as the kernel estimates them, or in this process's control group; 0:
+ * unknown. */
+static size_t memory_available(void)
+{
+    FILE *file = fopen("/proc/meminfo", "r");
+    char line[128];
+    unsigned long long kb = 0;
+    size_t group = cgroup_memory("");
+    while (file && fgets(line, sizeof line, file))
+        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1)
+            break;
+    if (file)
+        fclose(file);
+    if (group == SIZE_MAX)
+        return (size_t)kb * 1024;
+    return kb && kb * 1024 < group ? (size_t)kb * 1024 : group ? group : 1;
+}
+
+/* The same for the device that the run's memory is on: a GPU of this rank's own, or the host that its ranks share. */
+static size_t device_memory(const struct training *t)
+{
+    return t->device->ops->memory_free ? t->device->ops->memory_free(t->device) : memory_available();
+}
+
+/* Bytes free where RUN will be; 0 if unknown. */
+static size_t disk_available(const char *run)
+{
+    char path[4096];
+    struct statvfs info;
+    snprintf(path, sizeof path, "%s", run);
+    while (statvfs(path, &info) != 0) {
+        char *slash = strrchr(path, '/');
+        if (!slash || slash == path)
+            return statvfs(slash ? "/" : ".", &info) == 0 ? (size_t)info.f_bavail * info.f_frsize : 0;
+        *slash = 0;
+    }
+    return (size_t)info.f_bavail * info.f_frsize;
+}
+
+/* Such as "899.9 MB" or "22.5 GB". */
+struct size_text {
+    char text[24];
+};
+
+static struct size_text size_text(size_t bytes)
+{
+    struct size_text size;
+    bool large = bytes >= (size_t)1e9;
+    snprintf(size.text, sizeof size.text, "%.1f %s", (double)bytes / (large ? 1e9 : 1e6), large ? "GB" : "MB");
+    return size;
+}
+
+/* Of the memory that the device shares with the host or has to itself. Rank 0 also copies every checkpoint, and
+ * libraries, stacks and batches take about as much as OTHER_BYTES in every process. */
+static size_t bytes_needed(const struct training *t, bool apart)
+{
+    enum { OTHER_BYTES = 32 << 20 };
+    size_t host = t->comm->rank == 0 ? training_checkpoint_bytes(t) : 0;
+    return apart ? training_bytes(t) : (training_bytes(t) + OTHER_BYTES) * t->comm->local_size + host;
+}
+
+enum status training_check_room(const struct training *t)
+{
+    enum status status = STATUS_OK;
+    bool apart = t->device->ops->memory_free != NULL; /* from the host's */
+    size_t memory = device_memory(t), disk = disk_available(t->config->run.dir);
+    size_t needed = bytes_needed(t, apart);
+    size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
+    if (memory && needed > memory)
+        FAIL(STATUS_NOMEM, "this run needs %s on %s and %s are available: lower train.micro_batch",
+             size_text(needed).text, apart ? "each GPU" : "this host", size_text(memory).text);
+    if (disk && checkpoints > disk)
+        FAIL(STATUS_IO, "%s: %d checkpoints need %s and %s are free: lower checkpoint.keep or set run.dir",
+             t->config->run.dir, t->config->checkpoint.keep + 1, size_text(checkpoints).text, size_text(disk).text);
+fail:
+    return status;
+}
+
+static const char *kind_name(const struct node *node)
+{
+    static const char *names[] = { [NODE_CONV] = "conv", [NODE_CSC] = "csc", [NODE_NORM] = "batch norm",
+                                   [NODE_MAX] = "max pool", [NODE_MEAN] = "mean pool", [NODE_LINEAR] = "linear" };
+    return names[node->kind];
+}
+
+static void report_node(const struct training *t, const struct node *node)
+{
+    const struct model *m = t->model;
+    const struct edge *e = &m->edges[node->out];
+    char shape[32], kernel[32] = "";
+    size_t parameters = 0;
+    for (int i = node->param; i >= 0 && i < node->param + node_params(node); i++)
+        parameters += m->params[i].count;
+    snprintf(shape, sizeof shape, "%dx%dx%d", e->h, e->w, e->c);
+    if (node->kind == NODE_CONV || node->kind == NODE_CSC || node->kind == NODE_MAX)
+        snprintf(kernel, sizeof kernel, " %dx%d/%d", node->conv.k, node->conv.k, node->conv.stride);
+    printf("  %-26s %-10s%-8s -> %-12s %10zu%s%s\n", node->name, kind_name(node), kernel, shape, parameters,
+           node->add >= 0 ? "  + shortcut" : "", node->relu ? "  ReLU" : "");
+}
+
+void training_report_plan(const struct training *t)
+{
+    const struct config *c = t->config;
+    const struct model *m = t->model;
+    char *arch = config_text(c, "model.arch");
+    printf("network  %s, %zu parameters, %d CSC-layers, %.2f GFLOP per image forward\n", arch ? arch : "", m->parameters,
+           m->csc_count, 2e-9 * model_forward_macs(m));
+    for (int i = 0; i < m->nodes_count; i++)
+        report_node(t, &m->nodes[i]);
+    printf("data     %lld images in %d classes, %d x %d pixels", (long long)dataset_samples(t->train_set),
+           dataset_classes(t->train_set), c->data.image_size, c->data.image_size);
+    if (t->val_set)
+        printf("; %lld for evaluation", (long long)dataset_samples(t->val_set));
+    printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n", (long long)t->total_steps,
+           c->train.batch, (long long)t->steps_per_epoch, t->comm->size, t->comm->size == 1 ? "" : "s", t->share,
+           t->share == 1 ? "" : "es", c->train.micro_batch);
+    printf("memory   %s per rank; %s available\n", size_text(training_bytes(t)).text, size_text(device_memory(t)).text);
+    printf("disk     %s a checkpoint, %d kept in %s; %s free\n", size_text(training_checkpoint_bytes(t)).text,
+           c->checkpoint.keep, c->run.dir, size_text(disk_available(c->run.dir)).text);
+    free(arch);
+}

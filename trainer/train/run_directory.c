@@ -1,0 +1,305 @@
+/* run_directory.c - RUN/lock: three lines (host, pid, job), under a kernel lock for as long as the process lives, and touched by a
+ * thread every few seconds, which processes on other hosts can see where the file system does not share kernel locks. */
+#include "trainer/train/run_directory.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "trainer/train/stop.h"
+
+double run_beat_s = 10, run_stale_s = 45;
+
+struct run {
+    char directory[PATH_MAX], lock[PATH_MAX];
+    int fd, folder; /* the lock and the directory, wherever they are moved to */
+    pid_t owner; /* a forked child must not let go of it */
+    pthread_t beat;
+    bool beating, ending;
+    bool lost;   /* the directory is no longer there; this was said */
+    bool made;   /* the directory is ours: one that stays empty goes again */
+    pthread_mutex_t mutex;
+    pthread_cond_t wake;
+};
+
+struct holder {
+    char host[64], job[64];
+    int restart; /* of the job, by its scheduler */
+    long pid;
+};
+
+static struct run *current; /* for exit() */
+
+static void describe_self(struct holder *self)
+{
+    static const char *const variables[] = { "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID" };
+    const char *restart = getenv("SLURM_RESTART_COUNT");
+    *self = (struct holder){ .job = "none", .pid = (long)getpid(), .restart = restart ? atoi(restart) : 0 };
+    if (gethostname(self->host, sizeof self->host - 1) != 0 || !self->host[0])
+        strcpy(self->host, "unknown");
+    for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
+        const char *job = getenv(variables[i]);
+        if (job && job[0] && !strpbrk(job, " \n")) {
+            snprintf(self->job, sizeof self->job, "%s", job);
+            break;
+        }
+    }
+}
+
+/* False if the file names nobody. Its text goes into messages, so only what can be shown is kept. */
+static bool read_holder(int fd, struct holder *holder)
+{
+    char text[256] = "";
+    *holder = (struct holder){ 0 };
+    ssize_t got = pread(fd, text, sizeof text - 1, 0);
+    if (got <= 0)
+        return false;
+    for (ssize_t i = 0; i < got; i++)
+        if (!isprint((unsigned char)text[i]) && text[i] != '\n')
+            text[i] = '?';
+    return sscanf(text, "host %63s\npid %ld\njob %63s restart %d", holder->host, &holder->pid, holder->job,
+                  &holder->restart) >= 3;
+}
+
+static enum status write_holder(const struct run *run)
+{
+    struct holder self;
+    char text[256];
+    describe_self(&self);
+    int length = snprintf(text, sizeof text, "host %s\npid %ld\njob %s restart %d\n", self.host, self.pid, self.job,
+                          self.restart);
+    if (ftruncate(run->fd, 0) != 0 || pwrite(run->fd, text, (size_t)length, 0) != length || fsync(run->fd) != 0)
+        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot write: %s", run->lock, strerror(errno));
+    return STATUS_OK;
+}
+
+static enum status refuse(const struct run *run, const struct holder *holder)
+{
+    return status_report(STATUS_USAGE, __FILE__, __LINE__,
+                         "%s is being written by pid %ld on %s (job %s): two writers would spoil it (%s)",
+                         run->directory, holder->pid, holder->host[0] ? holder->host : "an unknown host",
+                         holder->job[0] ? holder->job : "unknown", run->lock);
+}
+
+/* Opens the lock file and takes the kernel's lock on it. *taken: whether there is such a thing on this file system. */
+static enum status open_lock(struct run *run, bool *taken)
+{
+    enum status status = STATUS_OK;
+    struct holder holder;
+    struct flock whole = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    for (int tries = 0; tries < 100; tries++) {
+        struct stat ours, named;
+        run->fd = open(run->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+        if (run->fd < 0)
+            FAIL(STATUS_IO, "%s: %s", run->lock, strerror(errno));
+        *taken = fcntl(run->fd, F_OFD_SETLK, &whole) == 0;
+        if (!*taken && (errno == EAGAIN || errno == EACCES)) {
+            read_holder(run->fd, &holder);
+            return refuse(run, &holder);
+        }
+        if (fstat(run->fd, &ours) == 0 && stat(run->lock, &named) == 0 && ours.st_ino == named.st_ino &&
+            ours.st_dev == named.st_dev)
+            return status;
+        close(run->fd); /* its holder removed it between our two calls */
+        run->fd = -1;
+    }
+    FAIL(STATUS_IO, "%s: comes and goes", run->lock);
+fail:
+    return status;
+}
+
+static bool modified(const char *path, struct timespec *when)
+{
+    struct stat info;
+    int fd = open(path, O_RDONLY | O_CLOEXEC); /* opening makes a network file system ask anew */
+    bool known = fd >= 0 && fstat(fd, &info) == 0;
+    if (known)
+        *when = info.st_mtim;
+    if (fd >= 0)
+        close(fd);
+    return known;
+}
+
+/* Watches another host's lock: STATUS_OK once it has not been touched for run_stale_s. */
+static enum status outwait(const struct run *run, const struct holder *holder)
+{
+    enum status status = STATUS_OK;
+    struct timespec before, now, nap = { .tv_nsec = 100 * 1000 * 1000 };
+    if (!modified(run->lock, &before))
+        return status;
+    log_info("%s is held by pid %ld on %s (job %s); waiting %.0f s for a sign of life", run->lock, holder->pid,
+             holder->host, holder->job, run_stale_s);
+    for (double waited = 0; waited < run_stale_s; waited += 0.1) {
+        nanosleep(&nap, NULL);
+        if (stop_requested())
+            FAIL(STATUS_STOPPED, "%s: stopped while waiting for the lock", run->lock);
+        if (!modified(run->lock, &now))
+            return status;
+        if (now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec)
+            return refuse(run, holder);
+    }
+fail:
+    return status;
+}
+
+/* Whether what the file says still counts. */
+static enum status settle(struct run *run, bool kernel_lock)
+{
+    enum status status = STATUS_OK;
+    struct holder holder, self;
+    if (!read_holder(run->fd, &holder))
+        return status;
+    describe_self(&self);
+    bool here = strcmp(holder.host, self.host) == 0;
+    bool former = strcmp(holder.job, "none") != 0 && strcmp(holder.job, self.job) == 0 && holder.restart < self.restart;
+    bool alive = holder.pid > 0 && holder.pid != self.pid && (kill((pid_t)holder.pid, 0) == 0 || errno == EPERM);
+    if (here && !kernel_lock && alive)
+        return refuse(run, &holder);
+    if (!here && !former)
+        TRY(outwait(run, &holder));
+    log_info("%s: taken over from pid %ld on %s (job %s), which has ended", run->lock, holder.pid, holder.host,
+             holder.job);
+fail:
+    return status;
+}
+
+static void *beat(void *argument)
+{
+    struct run *run = argument;
+    pthread_mutex_lock(&run->mutex);
+    while (!run->ending) {
+        struct timespec until = clock_after(run_beat_s);
+        pthread_cond_timedwait(&run->wake, &run->mutex, &until);
+        futimens(run->fd, NULL);
+    }
+    pthread_mutex_unlock(&run->mutex);
+    return NULL;
+}
+
+/* The thread takes no signals: those are for the thread that steps. */
+static enum status start_beat(struct run *run)
+{
+    sigset_t all, before;
+    pthread_mutex_init(&run->mutex, NULL);
+    clock_condition_init(&run->wake);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&run->beat, NULL, beat, run);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error)
+        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot start a thread: %s", run->lock, strerror(error));
+    run->beating = true;
+    return STATUS_OK;
+}
+
+static void let_go_at_exit(void)
+{
+    if (current && current->owner == getpid())
+        unlinkat(current->folder, "lock", 0);
+}
+
+enum status run_open(struct run **out, const char *directory)
+{
+    static bool registered;
+    enum status status = STATUS_OK;
+    bool kernel_lock = false;
+    struct run *run = calloc(1, sizeof *run);
+    if (!run)
+        return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
+    run->fd = run->folder = -1;
+    if (snprintf(run->directory, PATH_MAX, "%s", directory) >= PATH_MAX ||
+        snprintf(run->lock, PATH_MAX, "%s/lock", directory) >= PATH_MAX)
+        FAIL(STATUS_IO, "%.200s...: name too long", directory);
+    run->made = !file_exists(directory);
+    TRY(file_make_folders(directory));
+    run->folder = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (run->folder < 0)
+        FAIL(STATUS_IO, "%s: %s", directory, strerror(errno));
+    TRY(open_lock(run, &kernel_lock));
+    TRY(settle(run, kernel_lock));
+    TRY(write_holder(run));
+    run->owner = getpid();
+    TRY(start_beat(run));
+    current = run;
+    if (!registered)
+        atexit(let_go_at_exit);
+    registered = true;
+    *out = run;
+    return status;
+fail:
+    if (run->owner) /* it is ours, but has no heart */
+        unlink(run->lock);
+    if (run->fd >= 0)
+        close(run->fd);
+    if (run->folder >= 0)
+        close(run->folder);
+    free(run);
+    return status;
+}
+
+void run_close(struct run *run)
+{
+    if (!run)
+        return;
+    if (run->beating) {
+        pthread_mutex_lock(&run->mutex);
+        run->ending = true;
+        pthread_cond_signal(&run->wake);
+        pthread_mutex_unlock(&run->mutex);
+        pthread_join(run->beat, NULL);
+    }
+    if (run->owner == getpid()) {
+        unlinkat(run->folder, "lock", 0);
+        if (run->made)
+            rmdir(run->directory);
+    }
+    close(run->fd);
+    close(run->folder);
+    pthread_mutex_destroy(&run->mutex);
+    pthread_cond_destroy(&run->wake);
+    if (current == run)
+        current = NULL;
+    free(run);
+}
+
+void run_look(struct run *run)
+{
+    char link[64], now[PATH_MAX] = "";
+    struct stat ours, named;
+    if (run->lost || fstat(run->folder, &ours) != 0)
+        return;
+    bool there = stat(run->directory, &named) == 0;
+    if ((there && ours.st_ino == named.st_ino && ours.st_dev == named.st_dev) || (!there && errno != ENOENT))
+        return;
+    run->lost = true;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", run->folder);
+    ssize_t length = readlink(link, now, sizeof now - 1);
+    if (ours.st_nlink && length > 0)
+        log_warn("%s was moved to %.*s while training: metrics.jsonl goes on there, later checkpoints go into a new %s",
+                 run->directory, (int)length, now, run->directory);
+    else
+        log_warn("%s was removed while training: its metrics.jsonl is lost, later checkpoints go into a new %s",
+                 run->directory, run->directory);
+}
+
+const char *run_directory(const struct run *run)
+{
+    return run->directory;
+}
+
+void run_path(const struct run *run, const char *name, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/%s", run->directory, name);
+}

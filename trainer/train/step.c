@@ -1,0 +1,240 @@
+/* step.c - one optimizer step: this rank's share of micro-batches, the sum over ranks, the update.
+ *
+ *     loader_next -> upload -> forward -> loss -> backward (-> bucket_push) -> bucket_wait -> optimizer
+ *
+ * On a device with a queue nothing is waited for before the loss and the gradient's norm; the next micro-batch is copied
+ * meanwhile. Forward, loss and backward are one call, net_train, which such a device may replay from a recording.
+ * The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "trainer/model/upload.h"
+#include "trainer/train/stop.h"
+#include "trainer/train/training_parts.h"
+
+static enum status push(void *context, int ready)
+{
+    return bucket_push(context, ready);
+}
+
+static bool ends_bucket(void *context, int ready)
+{
+    return bucket_ends(context, ready);
+}
+
+/* Raises this rank's flags in the head before it is sent. */
+static void raise_flags(struct training *t, float *sums)
+{
+    const struct config *c = t->config;
+    float flags[SUM_HEAD - SUM_STOP] = { stop_requested(), 0, training_writes_part(t) };
+    flags[1] = t->comm->rank == 0 && c->checkpoint.every_minutes > 0 &&
+               training_clock() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
+    t->device->ops->copy_in(t->device, sums + SUM_STOP, flags, sizeof flags);
+}
+
+void training_pin(struct training *t)
+{
+    const struct backend *ops = t->device->ops;
+    size_t bytes;
+    void *memory;
+    for (int i = 0; ops->pin && (memory = loader_memory(t->loader, i, &bytes)); i++)
+        if (ops->pin(t->device, memory, bytes) != STATUS_OK) {
+            log_warn("rank %d: %s; copies to the GPU will be slower", t->comm->rank, status_message());
+            status_clear();
+            return;
+        }
+}
+
+void training_unpin(struct training *t)
+{
+    size_t bytes;
+    void *memory;
+    if (!t->device || !t->loader || !t->device->ops->unpin)
+        return;
+    for (int i = 0; (memory = loader_memory(t->loader, i, &bytes)); i++)
+        t->device->ops->unpin(t->device, memory);
+}
+
+/* What is known of a micro-batch once its memory is the loader's again. */
+static void remember(struct training *t, const struct micro_batch *batch)
+{
+    struct taken_batch *taken = &t->taken[t->taken_count];
+    const float *loss = net_device_loss(t->net);
+    taken->count = batch->count;
+    for (int i = 0; i < NAMED_IDS && i < batch->count; i++)
+        taken->ids[i] = batch->ids[i];
+    t->device->ops->lincomb(t->device, 1, loss, 0, loss, t->losses + t->taken_count, 1);
+    t->taken_count++;
+}
+
+/* The next micro-batch; its images set out for a device that can be computing meanwhile. */
+static enum status fetch(struct training *t)
+{
+    enum status status = STATUS_OK;
+    TRY(loader_next(t->loader, &t->ahead));
+    if (t->device->ops->stage) {
+        size_t bytes;
+        const void *memory = upload_memory(t->ahead, net_image_floats(t->net), &bytes);
+        t->device->ops->stage(t->device, memory, bytes);
+    }
+fail:
+    return status;
+}
+
+static enum status micro_batch(struct training *t, float *sums, bool first_of_step, bool sends)
+{
+    enum status status = STATUS_OK;
+    const struct micro_batch *batch;
+    watch_at(t->options.watch, WATCH_LOADING, t->step + 1);
+    if (!t->ahead)
+        TRY(fetch(t));
+    batch = t->ahead;
+    t->ahead = NULL;
+    watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
+    TRY(upload_batch(t->net, batch, batch->count));
+    if (first_of_step)
+        raise_flags(t, sums);
+    TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, ends_bucket, t->buckets));
+    remember(t, batch);
+    if (t->device->ops->stage && (t->taken_count < t->share || t->step + 1 < t->total_steps))
+        TRY(fetch(t));
+fail:
+    return status;
+}
+
+/* The sum over `count` micro-batches. Deterministic: halves while even, so that it does not matter how many
+ * ranks share them; else, and for what is left, one after another. */
+static enum status accumulate(struct training *t, int count, float *into, int level, bool first)
+{
+    enum status status = STATUS_OK;
+    bool ordered = t->config->run.deterministic;
+    if (ordered && count % 2 == 0) {
+        float *half = t->tree[level];
+        TRY(accumulate(t, count / 2, into, level + 1, first));
+        t->device->ops->zero(t->device, half, t->layout.count * sizeof *half);
+        TRY(accumulate(t, count / 2, half, level + 1, false));
+        t->device->ops->lincomb(t->device, 1, into, 1, half, into, t->layout.count);
+        return STATUS_OK;
+    }
+    for (int i = 0; i < count; i++) /* level > 0: an addition follows, and training_step sends */
+        TRY(micro_batch(t, into, first && i == 0, i == count - 1 && level == 0));
+fail:
+    return status;
+}
+
+/* Everything at once, where the tree's last addition made it final. */
+static enum status push_all(struct training *t)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i <= t->model->params_count; i++)
+        TRY(bucket_push(t->buckets, i));
+fail:
+    return status;
+}
+
+/* What to do about a loss that is not finite. */
+static const char *advice(const struct training *t)
+{
+#define LOWER "nothing was saved: lower train.lr (--resume=auto --change=train.lr goes on from the last checkpoint)"
+    return t->config->train.on_nonfinite == CONFIG_SKIP ? LOWER : LOWER ", or set train.on_nonfinite: skip";
+}
+
+/* STATUS_NONFINITE, naming it, if a micro-batch of this rank had a loss that is not finite. */
+static enum status find_bad_batch(struct training *t)
+{
+    enum status status = STATUS_OK;
+    for (int i = 0; i < t->taken_count; i++) {
+        const struct taken_batch *taken = &t->taken[i];
+        char ids[200] = "";
+        float loss;
+        t->device->ops->copy_out(t->device, &loss, t->losses + i, sizeof loss);
+        for (int k = 0, used = 0; k < NAMED_IDS && k < taken->count; k++)
+            used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)taken->ids[k]);
+        if (!isfinite(loss))
+            FAIL(STATUS_NONFINITE, "step %lld: the loss is %g on rank %d (samples%s%s); %s", (long long)t->step + 1,
+                 loss, t->comm->rank, ids, taken->count > NAMED_IDS ? " ..." : "", advice(t));
+    }
+fail:
+    return status;
+}
+
+/* Whether the step is to be left out; STATUS_NONFINITE if the run is to end. The same on all ranks. */
+static enum status judge(struct training *t, double loss, double norm, bool *skip)
+{
+    enum status status = STATUS_OK;
+    *skip = false;
+    if (isfinite(loss) && isfinite(norm)) {
+        t->skipped_in_row = 0;
+        return STATUS_OK;
+    }
+    enum status mine = find_bad_batch(t);
+    if (mine == STATUS_OK && isfinite(loss))
+        mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
+                             "step %lld: the gradient is not finite (loss %g); %s", (long long)t->step + 1, loss,
+                             advice(t));
+    bool allowed = t->config->train.on_nonfinite == CONFIG_SKIP && ++t->skipped_in_row <= 10;
+    if (!allowed) {
+        TRY(training_agree(t, mine));
+        if (t->comm->rank == 0) /* finite everywhere, but not the sum */
+            mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
+                                 "step %lld: the loss over all ranks is not finite (%g); %s", (long long)t->step + 1,
+                                 loss, advice(t));
+        TRY(training_agree(t, mine));
+    }
+    if (t->comm->rank == 0)
+        log_warn("step %lld: loss %g, gradient norm %g: step left out (%d in a row)", (long long)t->step + 1, loss, norm,
+                 t->skipped_in_row);
+    status_clear();
+    *skip = true;
+fail:
+    return status;
+}
+
+/* mean: 1 / micro-batches, norm: of their mean gradient. */
+static void update(struct training *t, double mean, double norm)
+{
+    const struct config *c = t->config;
+    double scale = c->train.clip > 0 && norm > c->train.clip ? mean * (c->train.clip / (norm + 1e-6)) : mean;
+    t->device->ops->lincomb(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + NET_SUMS_MOMENTS,
+                            t->model->running, t->model->running_count);
+    optimizer_step(t->optimizer, t->sums + t->layout.head, (float)scale, (float)schedule_lr(&t->schedule, t->step));
+}
+
+enum status training_step(struct training *t)
+{
+    enum status status = STATUS_OK;
+    float head[SUM_HEAD];
+    double exposed = 0;
+    bool skip;
+    const struct backend *ops = t->device->ops;
+    t->taken_count = 0;
+    watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
+    TRY(model_advance_step_sizes(t->model, t->config->csc.power_iterations));
+    ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
+    TRY(accumulate(t, t->share, t->sums, 0, true));
+    watch_at(t->options.watch, WATCH_EXCHANGING, t->step + 1);
+    if (t->config->run.deterministic && t->share % 2 == 0)
+        TRY(push_all(t));
+    TRY(bucket_wait(t->buckets, &exposed));
+    watch_at(t->options.watch, WATCH_UPDATING, t->step + 1);
+    ops->copy_out(t->device, head, t->sums, sizeof head);
+    t->stop = head[SUM_STOP] > 0;
+    t->checkpoint_due = head[SUM_CHECKPOINT] > 0;
+    t->parts_writing = head[SUM_PARTS] > 0;
+    float *grads = t->sums + t->layout.head;
+    double mean = 1.0 / t->micro_batches, loss = mean * head[SUM_LOSS];
+    double norm = mean * sqrt(ops->dot(t->device, grads, grads, t->model->count));
+    TRY(judge(t, loss, norm, &skip));
+    if (!skip) {
+        update(t, mean, norm);
+        t->interval.loss += loss;
+        t->interval.steps++;
+    }
+    t->interval.exposed_s += exposed;
+    t->interval.taken++;
+    t->step++;
+fail:
+    return status;
+}

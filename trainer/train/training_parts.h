@@ -1,0 +1,158 @@
+/* training_parts.h - the parts of a run, shared by loop.c, step.c, validate.c, snapshot.c, resume_state.c and memory_plan.c; not for others. */
+#ifndef CSC_TRAINER_TRAIN_TRAINING_PARTS_H
+#define CSC_TRAINER_TRAIN_TRAINING_PARTS_H
+
+#include "base/tuned.h"
+#include "comm/buckets.h"
+#include "comm/nccl.h"
+#include "data/read/loader.h"
+#include "layers/net.h"
+#include "trainer/checkpoint/checkpoint_writer.h"
+#include "trainer/eval/evaluate.h"
+#include "trainer/report/metrics.h"
+#include "trainer/report/progress.h"
+#include "trainer/train/loop.h"
+#include "trainer/train/optimizer.h"
+#include "trainer/train/run_directory.h"
+#include "trainer/train/schedule.h"
+
+enum { TREE_LEVELS = 32 };
+
+/* Places in the head of the summed vector, beside the loss. */
+enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2, SUM_PARTS = 3, SUM_HEAD = 4 };
+
+/* What an interval between two log lines has added up. */
+struct interval {
+    double loss;
+    int64_t steps, taken; /* whose gradient was used; all */
+    double start_s, exposed_s;
+    struct loader_stats data; /* at its start */
+};
+
+enum { NAMED_IDS = 8 };
+
+/* A micro-batch of the step, for the message if its loss is not finite. */
+struct taken_batch {
+    int count;
+    uint64_t ids[NAMED_IDS];
+};
+
+struct training {
+    struct config *config;
+    struct comm *comm;
+    struct train_options options;
+    bool *agreed;
+
+    struct dataset *train_set, *val_set;
+    int32_t *val_labels;          /* the network's number of each of val_set's classes; NULL: the same */
+    struct device *device;
+    struct model *model;
+    struct net *net, *eval_net;   /* eval_net may be net */
+    struct optimizer *optimizer;
+    struct loader *loader, *val_loader;
+    struct buckets *buckets;
+    struct comm *device_comm;     /* of several GPUs, for the buckets; NULL without */
+    struct schedule schedule;
+
+    struct net_sums layout;
+    struct arena arena;           /* device: sums, tree, weights for the evaluation of averages */
+    void *nccl_sums;              /* several GPUs' sums */
+    float *sums, *tree[TREE_LEVELS];
+    float *losses;                /* (share): of the step's micro-batches */
+    float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */
+
+    struct tuned *tuned;          /* choices by measurement, the same on all ranks */
+    char *changed;                /* rank 0: what of the recipe a resume has changed, as text; or NULL */
+    struct checkpoint *resumed;   /* rank 0, until the first step: what the run goes on from */
+    struct run *run;              /* rank 0 */
+    struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
+    struct snapshot *snapshot;    /* what it writes from */
+    uint64_t token;               /* of this start, the same on all ranks */
+    int parts, part;              /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
+    bool parts_open;              /* of the last checkpoint: not joined yet. The same on all ranks */
+    bool parts_writing;           /* some rank was still writing one, as all agreed in the last step */
+    struct metrics *metrics;      /* rank 0 */
+    bool metrics_lost, events_lost; /* a line or TensorBoard event could not be written; this was said */
+    struct progress *progress;    /* rank 0 */
+    struct observer *observer;    /* rank 0, or NULL */
+
+    int micro_batches, share;     /* of a step: all, this rank's */
+    int64_t steps_per_epoch, total_steps;
+    int64_t step, first_step;     /* done; done before this invocation */
+    int64_t checkpoint_step, eval_step; /* last ones, -1 if none */
+    int skipped_in_row;
+    double started_s, trained_before_s;
+    double checkpoint_s;          /* clock of the last checkpoint */
+    double paused_s;              /* how long training stood still for it */
+    double top1, best_top1;       /* NAN if none */
+    int64_t best_step;
+    char val_fingerprint[17];     /* of the images that these were had with, rank 0; "" if none */
+    struct evaluation last_eval;
+    struct interval interval;
+    struct taken_batch *taken;    /* (share), host: of the step so far, */
+    int taken_count;
+    const struct micro_batch *ahead; /* the next one, on its way to the device already; or NULL */
+    bool stop, checkpoint_due;    /* as all ranks agreed in the last step */
+};
+
+double training_clock(void); /* seconds, monotonic */
+
+/* Joins the ranks' outcomes of a phase: all return the same, and *agreed is set. */
+enum status training_agree(struct training *t, enum status mine);
+
+/* memory_plan.c: configuration, device and data, then model and nets; nothing is allocated on the device yet. */
+enum status training_plan(struct training *t);
+enum status training_plan_nets(struct training *t);
+enum status training_allocate(struct training *t);
+enum status training_create_buckets(struct training *t); /* collective */
+size_t training_bytes(const struct training *t);       /* of device memory */
+size_t training_checkpoint_bytes(const struct training *t);
+void training_report_plan(const struct training *t);    /* --dry-run */
+enum status training_check_room(const struct training *t);
+
+/* resume.c */
+enum status training_try(struct training *t);   /* --dry-run: that the start would find a good state. Rank 0 */
+enum status training_open(struct training *t);  /* the run's directory, and what to resume from */
+enum status training_begin(struct training *t); /* the state to start from, on all ranks */
+
+/* loop.c: the clock and sums of an interval between two log lines. */
+void training_start_interval(struct training *t);
+/* The outcome of a line of metrics or pictures: a full disk does not end a run. */
+enum status training_record(bool *said, enum status written); /* said: t->metrics_lost or events_lost */
+
+/* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
+enum status training_evaluate(struct training *t);
+
+void training_finish(struct training *t);       /* zeros are fine */
+
+/* check_replicas.c: that all ranks have the same program, libraries, configuration and data; collective. */
+enum status training_compare(struct training *t);
+
+/* autotune.c: the size of the gradient buckets, configured, kept or measured on `comm`; collective. */
+enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb);
+
+/* step.c: one optimizer step. */
+enum status training_step(struct training *t);
+/* Makes the loader's memory known to a device that copies from it, or forgets it. */
+void training_pin(struct training *t);
+void training_unpin(struct training *t);
+
+/* snapshot.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests lower it. */
+extern size_t checkpoint_part_bytes;
+enum status training_plan_parts(struct training *t); /* collective; the run's directory must be open */
+/* Copies the state and begins to write it, with no write under way. STATUS_NOMEM: nothing has begun. Collective if t->parts. */
+enum status training_save(struct training *t);
+bool training_writes_part(const struct training *t);
+/* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_open; collective. */
+enum status training_join_parts(struct training *t);
+void training_free_snapshot(struct training *t);
+
+/* resume_state.c */
+enum status training_recall_tuned(struct training *t);    /* from t->resumed, rank 0 */
+enum status training_share_tuned(struct training *t);     /* rank 0's choices to all; collective */
+enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
+enum status training_check_resume(struct training *t);    /* whether this run may go on from t->resumed; rank 0 */
+enum status training_restore(struct training *t);         /* from t->resumed, rank 0 */
+enum status training_broadcast(struct training *t); /* the state of rank 0 to all */
+
+#endif

@@ -1,0 +1,274 @@
+/* explain.c - undoes a network node by node, from its output edge to its input edge.
+ * The estimate of an edge (n,h,w,c) shrinks and grows in two buffers as large as the largest edge. */
+#include "trainer/viz/explain.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SWITCHED_OFF 1e-3f /* |gamma| below which a channel carries nothing */
+
+struct plan {
+    struct conv *conv;
+    struct arena arena;
+    void *scratch;
+    float *weights; /* the model's, copied: the convolution may read them where they are */
+};
+
+struct explain {
+    struct net *net;
+    const struct model *model;
+    struct device *device;       /* the CPU's */
+    int n;
+    struct plan *plans;          /* (nodes), made when needed */
+    float *estimate, *next;      /* (n, largest edge) */
+    float *recorded, *rebuilt;   /* likewise: of the forward pass */
+};
+
+static size_t image_floats(const struct explain *e, int edge)
+{
+    const struct edge *shape = &e->model->edges[edge];
+    return (size_t)shape->h * shape->w * shape->c;
+}
+
+enum status explain_create(struct explain **out, struct net *net, const struct model *model, int n, int threads)
+{
+    enum status status = STATUS_OK;
+    size_t most = 0;
+    struct explain *e = calloc(1, sizeof *e);
+    if (!e)
+        FAIL(STATUS_NOMEM, "out of memory for reconstructions");
+    *e = (struct explain){ .net = net, .model = model, .n = n };
+    for (int i = 0; i < model->edges_count; i++)
+        most = image_floats(e, i) > most ? image_floats(e, i) : most;
+    TRY(device_open(&e->device, "cpu", PRECISION_FP32, threads));
+    e->plans = calloc((size_t)model->nodes_count, sizeof *e->plans);
+    float **buffers[] = { &e->estimate, &e->next, &e->recorded, &e->rebuilt };
+    for (int i = 0; i < 4; i++)
+        if (!(*buffers[i] = malloc(most * (size_t)n * sizeof(float))))
+            FAIL(STATUS_NOMEM, "out of memory for reconstructions of %d images", n);
+    if (!e->plans)
+        FAIL(STATUS_NOMEM, "out of memory for reconstructions");
+    *out = e;
+    e = NULL;
+fail:
+    explain_destroy(e);
+    return status;
+}
+
+void explain_destroy(struct explain *e)
+{
+    if (!e)
+        return;
+    for (int i = 0; e->plans && i < e->model->nodes_count; i++) {
+        struct plan *plan = &e->plans[i];
+        if (plan->conv)
+            e->device->ops->conv_destroy(plan->conv);
+        if (plan->arena.memory)
+            e->device->ops->arena_finish(e->device, &plan->arena);
+        free(plan->weights);
+    }
+    device_close(e->device);
+    free(e->plans);
+    free(e->estimate);
+    free(e->next);
+    free(e->recorded);
+    free(e->rebuilt);
+    free(e);
+}
+
+int explain_node(const struct model *model, const char *name)
+{
+    for (int i = 0; i < model->nodes_count; i++) {
+        const struct node *node = &model->nodes[i];
+        if ((node->kind == NODE_CONV || node->kind == NODE_CSC) && strcmp(node->name, name) == 0)
+            return i;
+    }
+    return -1;
+}
+
+/* The last convolution of stage '1' .. '4' on the way down, so not a shortcut's; -1 if none. */
+static int stage_end(const struct model *model, char stage)
+{
+    int last = -1;
+    for (int i = 0; i < model->nodes_count; i++) {
+        const struct node *node = &model->nodes[i];
+        bool conv = node->kind == NODE_CONV || node->kind == NODE_CSC;
+        if (conv && strncmp(node->name, "layer", 5) == 0 && node->name[5] == stage && !strstr(node->name, "shortcut"))
+            last = i;
+    }
+    return last;
+}
+
+int explain_usual_nodes(const struct model *model, int nodes[EXPLAIN_USUAL])
+{
+    int count = 1;
+    nodes[0] = 0;
+    while (model->nodes[nodes[0]].in != 0)
+        nodes[0]++;
+    for (char stage = '1'; stage <= '4'; stage++)
+        if (stage_end(model, stage) >= 0)
+            nodes[count++] = stage_end(model, stage);
+    return count;
+}
+
+/* ---- undoing ---- */
+
+/* The adjoint of node i's convolution with the weights as they are now. */
+static enum status load_plan(struct explain *e, int i, struct plan **out)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = e->model;
+    const struct node *node = &m->nodes[i];
+    const struct param *w = &m->params[node->param];
+    const struct backend *ops = e->device->ops;
+    struct plan *plan = &e->plans[i];
+    struct conv_shape shape = node->conv;
+    shape.n = e->n;
+    if (!plan->conv) {
+        plan->weights = malloc(w->count * sizeof *plan->weights);
+        if (!plan->weights)
+            FAIL(STATUS_NOMEM, "out of memory for reconstructions");
+        TRY(ops->conv_create(e->device, &shape, PRECISION_FP32, CONV_ADJOINT, &plan->conv));
+        ops->conv_place(plan->conv, &plan->arena);
+        arena_take(&plan->arena, plan->conv->scratch);
+        TRY(ops->arena_allocate(e->device, &plan->arena));
+        ops->conv_place(plan->conv, &plan->arena);
+        plan->scratch = arena_take(&plan->arena, plan->conv->scratch);
+    }
+    m->device->ops->copy_out(m->device, plan->weights, m->weights + w->offset, w->count * sizeof *plan->weights);
+    TRY(ops->conv_load(plan->conv, plan->weights, plan->scratch));
+    *out = plan;
+fail:
+    return status;
+}
+
+static void swap(struct explain *e)
+{
+    float *next = e->estimate;
+    e->estimate = e->next;
+    e->next = next;
+}
+
+/* Scales each image of the estimate as its rebuilt input has to be scaled to come nearest to the recorded one. */
+static void fit(struct explain *e, int edge)
+{
+    size_t count = image_floats(e, edge);
+    for (int i = 0; i < e->n; i++) {
+        const float *x = e->recorded + i * count, *y = e->rebuilt + i * count;
+        double xy = e->device->ops->dot(e->device, x, y, count), yy = e->device->ops->dot(e->device, y, y, count);
+        float gain = yy > 0 ? (float)(xy / yy) : 0;
+        for (size_t j = 0; j < count; j++)
+            e->estimate[i * count + j] *= gain;
+    }
+}
+
+static enum status undo_conv(struct explain *e, int i, bool fitted)
+{
+    enum status status = STATUS_OK;
+    const struct node *node = &e->model->nodes[i];
+    struct epilogue plain = { .alpha = 1 };
+    struct plan *plan;
+    TRY(load_plan(e, i, &plan));
+    TRY(e->device->ops->conv_adjoint(plan->conv, e->estimate, e->next, &plain, plan->scratch));
+    swap(e);
+    if (!fitted)
+        return status;
+    net_value(e->net, node->out, e->n, e->recorded);
+    TRY(e->device->ops->conv_adjoint(plan->conv, e->recorded, e->rebuilt, &plain, plan->scratch));
+    net_value(e->net, node->in, e->n, e->recorded);
+    fit(e, node->in);
+fail:
+    return status;
+}
+
+static enum status undo_norm(struct explain *e, const struct node *node)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = e->model;
+    const struct backend *ops = m->device->ops;
+    int c = m->edges[node->out].c;
+    size_t rows = image_floats(e, node->out) / c * e->n;
+    float *numbers = malloc(4 * (size_t)c * sizeof *numbers), *gamma = numbers, *beta = numbers + c, *running = numbers + 2 * c;
+    if (!numbers)
+        FAIL(STATUS_NOMEM, "out of memory for reconstructions");
+    ops->copy_out(m->device, gamma, m->weights + m->params[node->param].offset, c * sizeof *gamma);
+    ops->copy_out(m->device, beta, m->weights + m->params[node->param + 1].offset, c * sizeof *beta);
+    ops->copy_out(m->device, running, m->running + node->running, 2 * c * sizeof *running);
+    if (node->add >= 0)
+        net_value(e->net, node->add, e->n, e->recorded);
+    for (size_t r = 0; r < rows; r++)
+        for (int j = 0; j < c; j++) {
+            float *v = &e->estimate[r * c + j], add = node->add >= 0 ? e->recorded[r * c + j] : 0;
+            bool off = fabsf(gamma[j]) < SWITCHED_OFF;
+            *v = off ? running[j] : (*v - add - beta[j]) * sqrtf(running[c + j] + (float)NORM_EPSILON) / gamma[j] + running[j];
+        }
+fail:
+    free(numbers);
+    return status;
+}
+
+static void undo_max(struct explain *e, const struct node *node)
+{
+    const struct edge in = e->model->edges[node->in], out = e->model->edges[node->out];
+    int k = node->conv.k, stride = node->conv.stride, pad = node->conv.pad;
+    for (size_t i = 0; i < image_floats(e, node->in) * e->n; i++)
+        e->next[i] = INFINITY;
+    for (int i = 0; i < e->n; i++)
+        for (int p = 0; p < out.h * out.w; p++)
+            for (int tap = 0; tap < k * k; tap++) {
+                int y = p / out.w * stride - pad + tap / k, x = p % out.w * stride - pad + tap % k;
+                if (y < 0 || x < 0 || y >= in.h || x >= in.w)
+                    continue;
+                const float *from = e->estimate + ((size_t)i * out.h * out.w + p) * out.c;
+                float *to = e->next + (((size_t)i * in.h + y) * in.w + x) * in.c;
+                for (int c = 0; c < in.c; c++)
+                    to[c] = fminf(to[c], from[c]);
+            }
+    for (size_t i = 0; i < image_floats(e, node->in) * e->n; i++)
+        if (isinf(e->next[i])) /* no window reaches it */
+            e->next[i] = 0;
+    swap(e);
+}
+
+static int producer(const struct model *m, int edge)
+{
+    int i = 0;
+    while (m->nodes[i].out != edge)
+        i++;
+    return i;
+}
+
+enum status explain_pixels(struct explain *e, int node, float *pixels)
+{
+    enum status status = STATUS_OK;
+    const struct model *m = e->model;
+    net_value(e->net, m->nodes[node].out, e->n, e->estimate);
+    for (int i = node;; i = producer(m, m->nodes[i].in)) {
+        const struct node *at = &m->nodes[i];
+        if (at->kind == NODE_NORM)
+            TRY(undo_norm(e, at));
+        else if (at->kind == NODE_MAX)
+            undo_max(e, at);
+        else
+            TRY(undo_conv(e, i, true));
+        if (at->in == 0)
+            break;
+    }
+    memcpy(pixels, e->estimate, image_floats(e, 0) * e->n * sizeof *pixels);
+fail:
+    return status;
+}
+
+enum status explain_plain(struct explain *e, int node, float *pixels)
+{
+    enum status status = STATUS_OK;
+    const struct node *at = &e->model->nodes[node];
+    if (at->in != 0)
+        FAIL(STATUS_BUG, "%s does not see the image", at->name);
+    net_value(e->net, at->out, e->n, e->estimate);
+    TRY(undo_conv(e, node, false));
+    memcpy(pixels, e->estimate, image_floats(e, 0) * e->n * sizeof *pixels);
+fail:
+    return status;
+}
