@@ -132,7 +132,9 @@ static int topology(int cpu, const char *what)
 static int by_place(const void *left, const void *right)
 {
     const struct core *a = left, *b = right;
-    return a->package != b->package ? a->package - b->package : a->core != b->core ? a->core - b->core : a->cpu - b->cpu;
+    return a->package != b->package ? a->package - b->package
+           : a->core != b->core     ? a->core - b->core
+                                    : a->cpu - b->cpu;
 }
 
 int affinity_pin(int part, int parts, int threads)
@@ -178,7 +180,8 @@ void affinity_warn(int threads, int workers, int local_ranks)
         log_warn("%s leaves %d of %d cores to %d compute threads", binding(), places, cores, threads);
     else if (binding() && local_ranks > 1 && cores >= machine)
         log_warn("%s binds the threads of all %d ranks of this host to the same cores: unset it, or let the launcher "
-                 "bind each rank to its own", binding(), local_ranks);
+                 "bind each rank to its own",
+                 binding(), local_ranks);
     else if (idle && crowded)
         log_warn("bound to %d of this machine's %d cores, with %d compute threads and %d data workers%s", cores,
                  machine, threads, workers, advice());
@@ -193,6 +196,6 @@ void affinity_wait_calmly(char **argv)
         return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
     setenv("KMP_BLOCKTIME", "0", 1);
-    affinity_free_thread(); /* the places are laid out anew, over all cores */
+    affinity_free_thread();        /* the places are laid out anew, over all cores */
     execv("/proc/self/exe", argv); /* where that fails, the program just goes on */
 }

@@ -9,8 +9,8 @@ int affinity_cores(void);
 /* The same for one of so many ranks of this host: a quota, and a mask that no launcher has narrowed, are shared out. */
 int affinity_share(int local_ranks);
 
-/* Lets the calling thread, which is not OpenMP's, run on all of the mask where OMP_PROC_BIND and its like have bound the
- * thread that started it. */
+/* Lets the calling thread, which is not OpenMP's, run on all of the mask where OMP_PROC_BIND and its like have bound
+ * the thread that started it. */
 void affinity_free_thread(void);
 
 /* Warns, through log_warn, where this rank was bound to fewer cores than its threads and data workers need although the
@@ -19,8 +19,9 @@ void affinity_free_thread(void);
 void affinity_warn(int threads, int workers, int local_ranks);
 
 /* Where this process may use all cores of the machine: keeps the calling thread, and the threads that it will start, to
- * share `part` of `parts`, at least `threads` and two cores; cores of one package and hardware threads of one core stay together.
- * Returns how many those are; 0 if it left things as they were, as it does where OMP_PROC_BIND and its like are set. */
+ * share `part` of `parts`, at least `threads` and two cores; cores of one package and hardware threads of one core stay
+ * together. Returns how many those are; 0 if it left things as they were, as it does where OMP_PROC_BIND and its like
+ * are set. */
 int affinity_pin(int part, int parts, int threads);
 
 /* To be called first in main. OpenMP's threads wait for each other by spinning, up to milliseconds, which on cores that

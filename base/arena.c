@@ -35,7 +35,8 @@ enum status arena_allocate(struct arena *arena)
     if (!memory)
         FAIL(STATUS_NOMEM, "cannot allocate %.1f MB", (double)size / 1e6);
 #ifdef MADV_HUGEPAGE
-    if (large) /* images lie far apart: small pages are looked up all the time. A kernel without them says no, and that is fine */
+    if (large) /* images lie far apart: small pages are looked up all the time. A kernel without them says no, and that
+                  is fine */
         madvise(memory, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
     memset(memory, 0, size);

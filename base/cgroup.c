@@ -1,5 +1,5 @@
-/* cgroup.c - reads /proc/self/cgroup for the group, /proc/self/mountinfo for where its hierarchy is mounted, and the files
- * of each group on the way up. */
+/* cgroup.c - reads /proc/self/cgroup for the group, /proc/self/mountinfo for where its hierarchy is mounted, and the
+ * files of each group on the way up. */
 #include "base/cgroup.h"
 
 #include <limits.h>
@@ -11,8 +11,8 @@
 #include <string.h>
 
 struct group {
-    bool unified;        /* version 2 */
-    size_t top;          /* length of the hierarchy's own folder in `path`, above which there is nothing to read */
+    bool unified; /* version 2 */
+    size_t top;   /* length of the hierarchy's own folder in `path`, above which there is nothing to read */
     char path[PATH_MAX];
 };
 
@@ -85,7 +85,8 @@ static bool find_mount(const char *root, const char *controller, bool unified, c
 static bool find_group(const char *root, const char *controller, struct group *group)
 {
     char name[PATH_MAX], top[PATH_MAX], point[PATH_MAX];
-    if (!find_name(root, controller, &group->unified, name) || !find_mount(root, controller, group->unified, top, point))
+    if (!find_name(root, controller, &group->unified, name) ||
+        !find_mount(root, controller, group->unified, top, point))
         return false;
     const char *below = name; /* a group outside of what is mounted: its limits are those of the mounted one */
     size_t length = strcmp(top, "/") == 0 ? 0 : strlen(top);
@@ -113,9 +114,10 @@ double cgroup_cpus(const char *root)
     if (!find_group(root, "cpu", &group))
         return cpus;
     do {
-        bool limited = group.unified ? read_text(&group, "cpu.max", text) && sscanf(text, "%lf %lf", &quota, &period) == 2
-                                     : read_text(&group, "cpu.cfs_quota_us", text) && sscanf(text, "%lf", &quota) == 1 &&
-                                           read_text(&group, "cpu.cfs_period_us", other) && sscanf(other, "%lf", &period) == 1;
+        bool limited = group.unified
+                           ? read_text(&group, "cpu.max", text) && sscanf(text, "%lf %lf", &quota, &period) == 2
+                           : read_text(&group, "cpu.cfs_quota_us", text) && sscanf(text, "%lf", &quota) == 1 &&
+                                 read_text(&group, "cpu.cfs_period_us", other) && sscanf(other, "%lf", &period) == 1;
         if (limited && quota > 0 && period > 0)
             cpus = fmin(cpus, quota / period);
     } while (climb(&group));
@@ -129,7 +131,8 @@ int cgroup_cpuset(const char *root)
     int count = 0, first, last, used;
     if (!find_group(root, "cpuset", &group))
         return 0;
-    if (!read_text(&group, group.unified ? "cpuset.cpus.effective" : "cpuset.effective_cpus", text) || !strchr(text, '\n'))
+    if (!read_text(&group, group.unified ? "cpuset.cpus.effective" : "cpuset.effective_cpus", text) ||
+        !strchr(text, '\n'))
         return 0;
     for (const char *at = text; sscanf(at, "%d%n", &first, &used) == 1; at += *at == ',') {
         at += used;
@@ -179,7 +182,8 @@ size_t cgroup_memory(const char *root)
             limit > INT64_MAX - (1 << 20) || /* version 1's word for none */
             !read_bytes(&group, group.unified ? "memory.current" : "memory.usage_in_bytes", &used))
             continue;
-        uint64_t files = reclaimable(&group), kept = used > files ? used - files : 0, left = limit > kept ? limit - kept : 0;
+        uint64_t files = reclaimable(&group), kept = used > files ? used - files : 0,
+                 left = limit > kept ? limit - kept : 0;
         memory = left < memory ? left : memory;
     } while (climb(&group));
     return memory;

@@ -1,5 +1,5 @@
-/* cgroup.h - what a container or a batch system lets this process have: the limits of its control groups, version 1 or 2, and
- * of all groups above them. */
+/* cgroup.h - what a container or a batch system lets this process have: the limits of its control groups, version 1 or
+ * 2, and of all groups above them. */
 #ifndef CSC_BASE_CGROUP_H
 #define CSC_BASE_CGROUP_H
 

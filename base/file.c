@@ -55,8 +55,8 @@ enum status file_read(const char *path, size_t limit, char **data, size_t *bytes
     FILE *file = NULL;
     TRY(file_open_stream(path, &file, &info));
     if ((unsigned long long)info.st_size > limit)
-        FAIL(STATUS_DATA, "%s: %lld bytes, more than the %zu that such a file may have", path,
-             (long long)info.st_size, limit);
+        FAIL(STATUS_DATA, "%s: %lld bytes, more than the %zu that such a file may have", path, (long long)info.st_size,
+             limit);
     size_t size = (size_t)info.st_size;
     buffer = malloc(size + 1);
     if (!buffer)

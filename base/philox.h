@@ -18,9 +18,9 @@ struct philox {
 
 void philox_init(struct philox *stream, uint64_t seed, uint32_t domain, uint64_t index);
 uint32_t philox_u32(struct philox *stream);
-double philox_uniform(struct philox *stream);                        /* [0, 1), 53 bits */
-uint32_t philox_below(struct philox *stream, uint32_t bound);        /* [0, bound), unbiased; bound >= 1 */
-double philox_normal(struct philox *stream);                         /* mean 0, variance 1; Box-Muller */
+double philox_uniform(struct philox *stream);                 /* [0, 1), 53 bits */
+uint32_t philox_below(struct philox *stream, uint32_t bound); /* [0, bound), unbiased; bound >= 1 */
+double philox_normal(struct philox *stream);                  /* mean 0, variance 1; Box-Muller */
 
 /* Domains, so that streams of one seed never meet. An epoch or purpose is the low bits. */
 #define PHILOX_DOMAIN_ORDER   0x10000000u

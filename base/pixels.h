@@ -8,15 +8,15 @@
 
 /* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
 struct image_cut {
-    size_t offset;       /* bytes, of RGB pixels (height, width, 3), from where the batch's memory begins */
+    size_t offset; /* bytes, of RGB pixels (height, width, 3), from where the batch's memory begins */
     int width, height;
     int left, top, right, bottom; /* the crop, right and bottom excluded */
     bool flip;
 };
 
-/* (v / 255 - mean) / std of channel c is (v high[c] + base[c]) + (v low[c] + rest[c]). high and base lie on a grid of 2^-21, so
- * that the first sum is exact in single precision and results below 8 in size have 24 bits; the second is below 2^-13 and its
- * rounding does not show. */
+/* (v / 255 - mean) / std of channel c is (v high[c] + base[c]) + (v low[c] + rest[c]). high and base lie on a grid of
+ * 2^-21, so that the first sum is exact in single precision and results below 8 in size have 24 bits; the second is
+ * below 2^-13 and its rounding does not show. */
 struct pixel_scale {
     float high[3], base[3], low[3], rest[3];
 };

@@ -7,13 +7,13 @@
 
 enum status {
     STATUS_OK = 0,
-    STATUS_USAGE = 2,      /* usage, configuration, or a device this machine lacks */
-    STATUS_DATA = 65,      /* bad data: damaged shard, checkpoint, image */
-    STATUS_LOST = 69,      /* a peer, device or node was lost */
-    STATUS_BUG = 70,       /* internal error */
+    STATUS_USAGE = 2, /* usage, configuration, or a device this machine lacks */
+    STATUS_DATA = 65, /* bad data: damaged shard, checkpoint, image */
+    STATUS_LOST = 69, /* a peer, device or node was lost */
+    STATUS_BUG = 70,  /* internal error */
     STATUS_NOMEM = 71,
     STATUS_IO = 74,
-    STATUS_STOPPED = 75,   /* stopped on request, with a checkpoint */
+    STATUS_STOPPED = 75, /* stopped on request, with a checkpoint */
     STATUS_HUNG = 86,
     STATUS_NONFINITE = 87, /* non-finite loss */
 };
@@ -43,18 +43,18 @@ struct status_record {
 void status_save(struct status_record *record);
 enum status status_restore(const struct status_record *record); /* returns its code */
 
-#define FAIL(code, ...)                                                     \
-    do {                                                                    \
-        status_report((code), __FILE__, __LINE__, __VA_ARGS__);             \
-        status = (code); /* seen by the compiler to be a failure */         \
-        goto fail;                                                          \
+#define FAIL(code, ...)                                             \
+    do {                                                            \
+        status_report((code), __FILE__, __LINE__, __VA_ARGS__);     \
+        status = (code); /* seen by the compiler to be a failure */ \
+        goto fail;                                                  \
     } while (0)
 
-#define TRY(call)                                                           \
-    do {                                                                    \
-        status = (call);                                                    \
-        if (status != STATUS_OK)                                            \
-            goto fail;                                                      \
+#define TRY(call)                \
+    do {                         \
+        status = (call);         \
+        if (status != STATUS_OK) \
+            goto fail;           \
     } while (0)
 
 #endif

@@ -1,7 +1,7 @@
 /* tuned.h - choices that were made by measurement, as a small table of key = value.
- * A choice changes the order of sums, and so bits: it is made once, on rank 0, and is then the same on all ranks and after a
- * resume. The trainer owns the table, fills it from the checkpoint, sends rank 0's to all and stores it (trainer/train/memory_plan.c).
- * Who chooses asks first and measures only what is not there:
+ * A choice changes the order of sums, and so bits: it is made once, on rank 0, and is then the same on all ranks and
+ * after a resume. The trainer owns the table, fills it from the checkpoint, sends rank 0's to all and stores it
+ * (trainer/train/memory_plan.c). Who chooses asks first and measures only what is not there:
  *
  *     const char *choice = tuned_get(tuned, key);
  *     if (!choice) {
@@ -9,7 +9,8 @@
  *         TRY(tuned_set(tuned, key, choice));
  *     }
  *
- * Keys and values are printable ASCII without '=' or blanks, such as "conv.fwd.64x32x32x64.64.3.1.1.fp32.t2" = "jit:3". */
+ * Keys and values are printable ASCII without '=' or blanks, such as "conv.fwd.64x32x32x64.64.3.1.1.fp32.t2" = "jit:3".
+ */
 #ifndef CSC_BASE_TUNED_H
 #define CSC_BASE_TUNED_H
 

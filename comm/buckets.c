@@ -45,8 +45,8 @@ static void cut(struct buckets *b, const size_t *offsets, size_t count, size_t b
 }
 
 enum status buckets_create(struct buckets **out, struct comm *comm, float *gradients, size_t count,
-                           const size_t *offsets, int parameters, size_t bucket_bytes,
-                           enum comm_dtype wire, bool ordered)
+                           const size_t *offsets, int parameters, size_t bucket_bytes, enum comm_dtype wire,
+                           bool ordered)
 {
     enum status status = STATUS_OK;
     assert(parameters >= 0 && (parameters == 0 || offsets[0] == 0));

@@ -9,11 +9,11 @@
 struct buckets;
 
 /* gradients (count floats) starts with the parameter that is ready first. offsets[i] is where parameter i
- * begins, in floats, ascending; parameters i = 0 .. parameters-1. bucket_bytes: the size from which a bucket is sent; the
- * first bucket is smaller, so that sending starts early. */
+ * begins, in floats, ascending; parameters i = 0 .. parameters-1. bucket_bytes: the size from which a bucket is sent;
+ * the first bucket is smaller, so that sending starts early. */
 enum status buckets_create(struct buckets **buckets, struct comm *comm, float *gradients, size_t count,
-                           const size_t *offsets, int parameters, size_t bucket_bytes,
-                           enum comm_dtype wire, bool ordered);
+                           const size_t *offsets, int parameters, size_t bucket_bytes, enum comm_dtype wire,
+                           bool ordered);
 void buckets_destroy(struct buckets *buckets);
 int buckets_count(const struct buckets *buckets);
 

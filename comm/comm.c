@@ -28,8 +28,10 @@ enum status comm_nccl_check(struct comm *ranks)
 {
     if (ranks->size == 1)
         return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL: build with -Dnccl=enabled");
-    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL, so %d ranks cannot sum gradients on "
-                         "GPUs: use one, or build with -Dnccl=enabled", ranks->size);
+    return status_report(STATUS_USAGE, __FILE__, __LINE__,
+                         "this build has no NCCL, so %d ranks cannot sum gradients on "
+                         "GPUs: use one, or build with -Dnccl=enabled",
+                         ranks->size);
 }
 
 enum status comm_nccl_memory(void **memory, size_t bytes)

@@ -23,8 +23,8 @@ struct comm_ops {
     enum status (*sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered);
     enum status (*sum_f64)(struct comm *comm, double *data, size_t count, bool ordered);
     /* The same without waiting; *request stays valid until waited for. Data must not be touched. */
-    enum status (*start_sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
-                                 bool ordered, struct comm_request **request);
+    enum status (*start_sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
+                                 struct comm_request **request);
     enum status (*progress)(struct comm *comm); /* not collective: gives reductions under way a push */
     enum status (*wait)(struct comm *comm, struct comm_request *request);
     enum status (*max_i64)(struct comm *comm, int64_t *data, size_t count);

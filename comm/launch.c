@@ -67,8 +67,9 @@ static long parent_of(long pid, char name[64])
 
 bool launch_above(void)
 {
-    static const char *const launchers[] = { "mpirun", "mpiexec", "orterun", "orted", "prterun", "prted",
-                                             "hydra_pmi_proxy", "mpiexec.hydra", "mpirun_rsh", "srun", "slurmstepd" };
+    static const char *const launchers[] = { "mpirun",     "mpiexec", "orterun",         "orted",
+                                             "prterun",    "prted",   "hydra_pmi_proxy", "mpiexec.hydra",
+                                             "mpirun_rsh", "srun",    "slurmstepd" };
     char name[64];
     for (long pid = parent_of(getpid(), name); pid > 1;) {
         pid = parent_of(pid, name);
@@ -103,10 +104,12 @@ enum status launch_check(const struct launch *launch, int size, const char *libr
         return STATUS_OK;
     bool srun = launch->launcher[0] == 's';
     if (!library)
-        FAIL(STATUS_USAGE, "%s started %d processes (%s), but this program was built without MPI: run one "
-             "process, or build with -Dmpi=enabled", launch->launcher, launch->ranks, launch->variable);
-    FAIL(STATUS_USAGE, "%s started %d processes (%s), but each sees %d rank%s through %s: %s",
-         launch->launcher, launch->ranks, launch->variable, size, size == 1 ? "" : "s", library,
+        FAIL(STATUS_USAGE,
+             "%s started %d processes (%s), but this program was built without MPI: run one "
+             "process, or build with -Dmpi=enabled",
+             launch->launcher, launch->ranks, launch->variable);
+    FAIL(STATUS_USAGE, "%s started %d processes (%s), but each sees %d rank%s through %s: %s", launch->launcher,
+         launch->ranks, launch->variable, size, size == 1 ? "" : "s", library,
          srun ? "use srun --mpi=pmix (srun --mpi=list shows what there is), or mpirun inside the allocation"
               : "use the mpirun of the MPI that this program was built with");
 fail:

@@ -40,8 +40,8 @@ static enum status double_up(struct mpi_comm *comm, const struct element *e, voi
     enum status status = STATUS_OK;
     for (int distance = 1; distance < power; distance *= 2) {
         int partner = comm->base.rank ^ distance;
-        TRY_MPI(MPI_Sendrecv, data, (int)count, e->type, partner, TAG, comm->theirs, (int)count, e->type,
-                partner, TAG, comm->world, MPI_STATUS_IGNORE);
+        TRY_MPI(MPI_Sendrecv, data, (int)count, e->type, partner, TAG, comm->theirs, (int)count, e->type, partner, TAG,
+                comm->world, MPI_STATUS_IGNORE);
         if (comm->base.rank < partner)
             e->add(data, data, comm->theirs, count);
         else

@@ -9,10 +9,10 @@
 struct mpi_comm {
     struct comm base;
     bool under_mpirun;
-    MPI_Comm world;              /* our own copy of MPI_COMM_WORLD, errors returned */
-    MPI_Datatype bf16;           /* two bytes */
+    MPI_Comm world;    /* our own copy of MPI_COMM_WORLD, errors returned */
+    MPI_Datatype bf16; /* two bytes */
     MPI_Op bf16_sum;
-    void *mine, *theirs;         /* MPI_PIECE elements of 8 bytes each, for ordered sums */
+    void *mine, *theirs;            /* MPI_PIECE elements of 8 bytes each, for ordered sums */
     struct comm_request **requests; /* the lowest free one is taken, so that every step reuses the same */
     int request_count;
 };
@@ -22,13 +22,13 @@ struct mpi_comm {
 /* Reports the failure of an MPI call as STATUS_LOST. */
 enum status mpi_lost(const char *call, int error, const char *file, int line);
 
-#define TRY_MPI(function, ...)                                               \
-    do {                                                                     \
-        int error_ = function(__VA_ARGS__);                                  \
-        if (error_ != MPI_SUCCESS) {                                         \
-            status = mpi_lost(#function, error_, __FILE__, __LINE__);        \
-            goto fail;                                                       \
-        }                                                                    \
+#define TRY_MPI(function, ...)                                        \
+    do {                                                              \
+        int error_ = function(__VA_ARGS__);                           \
+        if (error_ != MPI_SUCCESS) {                                  \
+            status = mpi_lost(#function, error_, __FILE__, __LINE__); \
+            goto fail;                                                \
+        }                                                             \
     } while (0)
 
 /* mpi_deterministic.c: the sums whose order depends only on the number of ranks. */

@@ -90,7 +90,8 @@ static enum status start(struct mpi_comm *mpi, struct comm_request *r)
         int part = (int)(r->count - done < comm_chunk ? r->count - done : comm_chunk);
         MPI_Request *request = &r->parts[r->part_count];
         if (r->wire == COMM_BF16)
-            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->packed + done, part, mpi->bf16, mpi->bf16_sum, mpi->world, request);
+            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->packed + done, part, mpi->bf16, mpi->bf16_sum, mpi->world,
+                    request);
         else
             TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->data + done, part, MPI_FLOAT, MPI_SUM, mpi->world, request);
         r->part_count++;

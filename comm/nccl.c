@@ -31,7 +31,7 @@ struct nccl_comm {
     cudaStream_t compute, own;
     cudaEvent_t ready;
     ncclComm_t nccl;
-    float *memory;           /* the caller's, `count` values */
+    float *memory; /* the caller's, `count` values */
     size_t count;
     uint16_t *packed;        /* their bf16 copies; NULL: not asked for */
     ncclWindow_t windows[2]; /* onto both; NULL where NCCL has none on this machine */
@@ -49,25 +49,25 @@ static enum status lost(const char *call, const char *why, const char *file, int
     return status_report(STATUS_LOST, file, line, "%s: %s: a rank, its GPU or the network was lost", call, why);
 }
 
-#define TRY_CUDA(call)                                                              \
-    do {                                                                            \
-        cudaError_t error_ = (call);                                                \
-        if (error_ != cudaSuccess) {                                                \
-            status = lost(#call, cudaGetErrorString(error_), __FILE__, __LINE__);   \
-            goto fail;                                                              \
-        }                                                                           \
+#define TRY_CUDA(call)                                                            \
+    do {                                                                          \
+        cudaError_t error_ = (call);                                              \
+        if (error_ != cudaSuccess) {                                              \
+            status = lost(#call, cudaGetErrorString(error_), __FILE__, __LINE__); \
+            goto fail;                                                            \
+        }                                                                         \
     } while (0)
 
 /* Calls on a non-blocking communicator may say that they are still at it. */
-#define TRY_NCCL(comm, call)                                                        \
-    do {                                                                            \
-        ncclResult_t error_ = (call);                                               \
-        if (error_ == ncclInProgress)                                               \
-            error_ = settle(comm);                                                  \
-        if (error_ != ncclSuccess) {                                                \
-            status = lost(#call, reason(comm, error_), __FILE__, __LINE__);         \
-            goto fail;                                                              \
-        }                                                                           \
+#define TRY_NCCL(comm, call)                                                \
+    do {                                                                    \
+        ncclResult_t error_ = (call);                                       \
+        if (error_ == ncclInProgress)                                       \
+            error_ = settle(comm);                                          \
+        if (error_ != ncclSuccess) {                                        \
+            status = lost(#call, reason(comm, error_), __FILE__, __LINE__); \
+            goto fail;                                                      \
+        }                                                                   \
     } while (0)
 
 static double now(void)
@@ -77,8 +77,8 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Between two looks. At first only others' turn: what is waited for takes microseconds to milliseconds, of which a nap of any length
- * costs up to a tenth, and the loader leaves this thread a core. What takes long hangs. */
+/* Between two looks. At first only others' turn: what is waited for takes microseconds to milliseconds, of which a nap
+ * of any length costs up to a tenth, and the loader leaves this thread a core. What takes long hangs. */
 static void pause_since(double began)
 {
     const struct timespec nap = { .tv_nsec = 20000 };
@@ -297,7 +297,10 @@ fail:
 static enum status connect_ranks(struct nccl_comm *c)
 {
     enum status status = STATUS_OK;
-    struct { ncclUniqueId id; ncclResult_t error; } first = { .error = ncclSuccess };
+    struct {
+        ncclUniqueId id;
+        ncclResult_t error;
+    } first = { .error = ncclSuccess };
     ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
     config.blocking = 0;
     if (c->base.rank == 0)
@@ -326,7 +329,8 @@ void comm_nccl_free(void *memory)
         ncclMemFree(memory);
 }
 
-/* At the same place of the same memory on every rank: NCCL's kernels read and add what lies there in the peers themselves. */
+/* At the same place of the same memory on every rank: NCCL's kernels read and add what lies there in the peers
+ * themselves. */
 static enum status open_windows(struct nccl_comm *c, enum comm_dtype wire)
 {
     enum status status = STATUS_OK;
@@ -357,7 +361,8 @@ enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *strea
     c->count = count;
     c->timeout_s = timeout_s;
     TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &most));
-    TRY_CUDA(cudaStreamCreateWithPriority(&c->own, cudaStreamNonBlocking, most)); /* a sum waits for no convolution's last block */
+    TRY_CUDA(cudaStreamCreateWithPriority(&c->own, cudaStreamNonBlocking,
+                                          most)); /* a sum waits for no convolution's last block */
     TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
     TRY(connect_ranks(c));
     TRY(open_windows(c, wire));

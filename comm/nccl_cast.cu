@@ -1,5 +1,5 @@
-/* nccl_cast.cu - 6 bytes, no flops an element, 8 a thread: 85% of the bandwidth. In the kernels' language, which the tests run on
- * the CPU. */
+/* nccl_cast.cu - 6 bytes, no flops an element, 8 a thread: 85% of the bandwidth. In the kernels' language, which the
+ * tests run on the CPU. */
 #include "comm/nccl_cast.h"
 
 #include "layers/backend/cuda/kernels/kernel.h"

@@ -25,8 +25,8 @@ static enum status self_sum_f64(struct comm *comm, double *data, size_t count, b
     return STATUS_OK;
 }
 
-static enum status self_start_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
-                                      bool ordered, struct comm_request **request)
+static enum status self_start_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
+                                      struct comm_request **request)
 {
     (void)comm, (void)data, (void)count, (void)wire, (void)ordered;
     *request = NULL;

@@ -11,8 +11,8 @@ enum { PAD_FLOATS = ARENA_ALIGN / sizeof(float) };
 
 struct builder {
     struct model *model;
-    enum status status;     /* the first failure; later calls do nothing */
-    bool *used;             /* (layers_count): which names of config.layers were met */
+    enum status status; /* the first failure; later calls do nothing */
+    bool *used;         /* (layers_count): which names of config.layers were met */
 };
 
 static int add_edge(struct builder *b, int h, int w, int c)
@@ -62,7 +62,9 @@ static int add_conv(struct builder *b, const char *name, int in, int d, int k, i
 {
     struct model *m = b->model;
     const struct edge *e = &m->edges[in];
-    struct conv_shape shape = { .n = 1, .h = e->h, .w = e->w, .c = e->c, .d = d, .k = k, .stride = stride, .pad = k / 2 };
+    struct conv_shape shape = {
+        .n = 1, .h = e->h, .w = e->w, .c = e->c, .d = d, .k = k, .stride = stride, .pad = k / 2
+    };
     bool code = may_be_sparse && is_sparse(b, name, by_arch);
     if (sparse)
         *sparse = code;
@@ -165,9 +167,10 @@ static enum status check_layer_names(const struct builder *b)
     const struct model_config *config = &b->model->config;
     for (int i = 0; config->layers && i < config->layers_count; i++)
         if (!b->used[i])
-            FAIL(STATUS_USAGE, "model.layers: '%s' is not a convolution of this network that can be a CSC-layer "
-                 "(they are named as '%s' or 'layer0.0')", config->layers[i],
-                 config->all ? "layer1.layers.0.conv1" : "layer1.0.conv1");
+            FAIL(STATUS_USAGE,
+                 "model.layers: '%s' is not a convolution of this network that can be a CSC-layer "
+                 "(they are named as '%s' or 'layer0.0')",
+                 config->layers[i], config->all ? "layer1.layers.0.conv1" : "layer1.0.conv1");
 fail:
     return status;
 }

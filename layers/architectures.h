@@ -4,7 +4,8 @@
 
 #include "layers/model.h"
 
-/* Fills nodes, edges, parameters and their places in the flat buffer; the tables have room. STATUS_USAGE, STATUS_NOMEM. */
+/* Fills nodes, edges, parameters and their places in the flat buffer; the tables have room. STATUS_USAGE, STATUS_NOMEM.
+ */
 enum status model_build(struct model *model);
 
 #endif

@@ -15,8 +15,8 @@
 
 #include "layers/csc_stacked.h"
 
-#define CG_ITERATIONS 50  /* at most; each costs two convolutions */
-#define CG_TOLERANCE 1e-5 /* of the residual's norm */
+#define CG_ITERATIONS 50   /* at most; each costs two convolutions */
+#define CG_TOLERANCE  1e-5 /* of the residual's norm */
 
 static size_t code_bytes(const struct csc *csc)
 {
@@ -119,7 +119,8 @@ enum status csc_create(struct csc **out, struct device *device, const struct con
     TRY(device->ops->conv_create(device, shape, device->precision,
                                  CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0) |
                                      (config->nonnegative ? CONV_CODING : 0) | (config->steps > 1 ? CONV_ADDING : 0) |
-                                     (keeps_all(csc) && config->steps == 2 ? CONV_STACKED | CONV_KEEPING : 0), &csc->conv));
+                                     (keeps_all(csc) && config->steps == 2 ? CONV_STACKED | CONV_KEEPING : 0),
+                                 &csc->conv));
     csc->scratch = scratch_bytes(csc);
     *out = csc;
     csc = NULL;
@@ -208,9 +209,14 @@ void csc_step_numbers(const struct csc_config *config, float eta, float numbers[
 static struct epilogue shrinkage(const struct csc *csc, float eta, const void *y)
 {
     float nu = 1 / (1 + csc->config.mu * eta);
-    return (struct epilogue){ .kind = EPILOGUE_SHRINK, .alpha = eta, .beta = 1, .add = y, .nu = nu,
+    return (struct epilogue){ .kind = EPILOGUE_SHRINK,
+                              .alpha = eta,
+                              .beta = 1,
+                              .add = y,
+                              .nu = nu,
                               .threshold = csc->config.lambda * eta * nu,
-                              .nonnegative = csc->config.nonnegative, .numbers = csc->numbers };
+                              .nonnegative = csc->config.nonnegative,
+                              .numbers = csc->numbers };
 }
 
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch)
@@ -319,11 +325,17 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
     const void *sum = NULL, *d = g;
     if (csc->config.steps == 2) { /* all three weight gradients in one call */
         const struct epilogue plain = { .alpha = 1 };
-        struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = -eta, .beta = 1, .add = g, .nu = nu,
-                                   .mask = csc->z[0], .numbers = csc->numbers ? csc->numbers + 3 : NULL };
+        struct epilogue masked = { .kind = EPILOGUE_MASK,
+                                   .alpha = -eta,
+                                   .beta = 1,
+                                   .add = g,
+                                   .nu = nu,
+                                   .mask = csc->z[0],
+                                   .numbers = csc->numbers ? csc->numbers + 3 : NULL };
         TRY(ops->conv_adjoint(csc->conv, g, s->q, &plain, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, s->code[0], &masked, scratch));
-        const struct gradient_term terms[] = { { x, s->code[0], 1, NULL }, { csc->r[1], g, 1, NULL },
+        const struct gradient_term terms[] = { { x, s->code[0], 1, NULL },
+                                               { csc->r[1], g, 1, NULL },
                                                { s->q, csc->z[0], -1, NULL } };
         if (dw)
             TRY(ops->conv_gradient(csc->conv, terms, 3, dw, scratch));
@@ -353,7 +365,9 @@ static enum status solve_on_support(struct csc *csc, const void *z, void *g, voi
     size_t count = conv_out_count(&csc->shape);
     void *p = s->code[1], *product = s->code[2];
     struct epilogue plain = { .alpha = 1 };
-    struct epilogue masked = { .kind = EPILOGUE_MASK, .alpha = 1, .beta = csc->config.mu, .add = p, .nu = 1, .mask = z };
+    struct epilogue masked = {
+        .kind = EPILOGUE_MASK, .alpha = 1, .beta = csc->config.mu, .add = p, .nu = 1, .mask = z
+    };
     double norm = ops->correlate(csc->device, g, g, count), stop = norm * CG_TOLERANCE * CG_TOLERANCE;
     ops->zero(csc->device, h, code_bytes(csc));
     ops->blend(csc->device, 1, g, 0, g, p, count);
@@ -375,8 +389,8 @@ fail:
 }
 
 /* At a fixed point A_S^T (x - A z) - mu z = lambda: with h from above, dx = A h, dw = wg(x - A z, h) - wg(A h, z). */
-static enum status backward_implicit(struct csc *csc, const void *x, const void *z, void *g, void *dx,
-                                     bool accumulate, float *dw, struct backward_scratch *s, void *scratch)
+static enum status backward_implicit(struct csc *csc, const void *x, const void *z, void *g, void *dx, bool accumulate,
+                                     float *dw, struct backward_scratch *s, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;

@@ -25,14 +25,15 @@ struct csc {
     struct device *device;
     struct conv_shape shape;
     struct csc_config config;
-    bool training;    /* keeps what backward needs */
+    bool training; /* keeps what backward needs */
     struct conv *conv;
-    float *momenta;   /* (steps), of the extrapolation before iteration k */
-    void **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
+    float *momenta;        /* (steps), of the extrapolation before iteration k */
+    void **z, **y, **r;    /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
     void *kept_y, *kept_r; /* CSC_ONE_STEP */
     char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_place_all */
-    size_t scratch;   /* bytes of shared scratch that its calls need */
-    const float *numbers; /* device (STEP_NUMBERS), the caller's: read instead of every eta that is given; NULL: there are none */
+    size_t scratch;                 /* bytes of shared scratch that its calls need */
+    const float *numbers; /* device (STEP_NUMBERS), the caller's: read instead of every eta that is given; NULL: there
+                             are none */
 };
 
 enum status csc_create(struct csc **csc, struct device *device, const struct conv_shape *shape,
@@ -52,9 +53,9 @@ enum status csc_load(struct csc *csc, const float *weights, void *scratch);
 /* z (N,H',W',D), the last iterate. */
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch);
 
-/* After csc_forward with the same x, eta, z. dz is overwritten; masked: it is 0 where z is, and csc_mask_factor times the
- * gradient elsewhere, already. dx may be NULL (first layer), else it gets or accumulates the gradient of x; dw (D,k,k,C)
- * accumulates, or is NULL. eta is a constant. */
+/* After csc_forward with the same x, eta, z. dz is overwritten; masked: it is 0 where z is, and csc_mask_factor times
+ * the gradient elsewhere, already. dx may be NULL (first layer), else it gets or accumulates the gradient of x; dw
+ * (D,k,k,C) accumulates, or is NULL. eta is a constant. */
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
                          bool accumulate, float *dw, void *scratch);
 
@@ -78,12 +79,12 @@ struct csc_power {
     struct device *device;
     struct conv_shape shape; /* n = 1 */
     struct conv *conv;
-    struct conv *quick;      /* what csc_power_advance computes with where bf16 or tf32 is multiplied faster; or NULL */
+    struct conv *quick; /* what csc_power_advance computes with where bf16 or tf32 is multiplied faster; or NULL */
     void *rounded[2], *rounded_code; /* for bf16: activations (H,W,C) before and after, (H',W',D) */
-    float *vector;           /* (H,W,C), unit norm */
-    float *image, *code;     /* (H,W,C), (H',W',D) */
-    float *next;             /* (H,W,C), between two iterations */
-    double *quotient;        /* device: lambda_max as it was computed there */
+    float *vector;                   /* (H,W,C), unit norm */
+    float *image, *code;             /* (H,W,C), (H',W',D) */
+    float *next;                     /* (H,W,C), between two iterations */
+    double *quotient;                /* device: lambda_max as it was computed there */
     double lambda_max;
     float eta;
 };
@@ -94,8 +95,9 @@ size_t csc_power_scratch(const struct csc_power *power); /* bytes */
 void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient);
 /* A random start: the same on every rank. */
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
-/* `iterations` more from the last vector, with the weights as they are now; queued only. In bf16 on the CPU lambda_max is that of
- * the rounded weights, which the convolutions use; in bf16 and tf32 on a GPU that of weights rounded to tf32. */
+/* `iterations` more from the last vector, with the weights as they are now; queued only. In bf16 on the CPU lambda_max
+ * is that of the rounded weights, which the convolutions use; in bf16 and tf32 on a GPU that of weights rounded to
+ * tf32. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
 /* lambda_max and eta of `count` layers, whose quotients lie one after another: one wait for all of them. */
 void csc_power_settle(struct csc_power *const *powers, int count);

@@ -5,15 +5,15 @@
 #include "base/philox.h"
 #include "layers/csc.h"
 
-#define SWEEP_START 16    /* plain iterations before the first sweep, and degree of its polynomial */
+#define SWEEP_START  16   /* plain iterations before the first sweep, and degree of its polynomial */
 #define SWEEP_DEGREE 256  /* of the last sweeps; from one to the next it doubles */
-#define SWEEP_MOST 40     /* until convergence is given up */
-#define SWEEP_RISE 1e-6   /* relative rise of lambda_max over a sweep at which it has converged, */
-#define SWEEP_CALM 2      /* that many times in a row */
-#define STEP_SAFETY 0.9   /* eta = 0.9 / lambda_max, as published */
+#define SWEEP_MOST   40   /* until convergence is given up */
+#define SWEEP_RISE   1e-6 /* relative rise of lambda_max over a sweep at which it has converged, */
+#define SWEEP_CALM   2    /* that many times in a row */
+#define STEP_SAFETY  0.9  /* eta = 0.9 / lambda_max, as published */
 
-/* What a training step multiplies in: a GPU's tensor cores take floats as tf32, unless the network is in fp32; a CPU's bf16,
- * but rounding and packing weights that are far more than pixels would outweigh that. */
+/* What a training step multiplies in: a GPU's tensor cores take floats as tf32, unless the network is in fp32; a CPU's
+ * bf16, but rounding and packing weights that are far more than pixels would outweigh that. */
 static enum precision quick_precision(const struct csc_power *power)
 {
     const struct conv_shape *s = &power->shape;
@@ -34,7 +34,8 @@ enum status csc_power_create(struct csc_power **out, struct device *device, cons
     power->shape.n = 1;
     TRY(device->ops->conv_create(device, &power->shape, PRECISION_FP32, CONV_FORWARD | CONV_ADJOINT, &power->conv));
     if (quick_precision(power) != PRECISION_FP32)
-        TRY(device->ops->conv_create(device, &power->shape, quick_precision(power), CONV_FORWARD | CONV_ADJOINT, &power->quick));
+        TRY(device->ops->conv_create(device, &power->shape, quick_precision(power), CONV_FORWARD | CONV_ADJOINT,
+                                     &power->quick));
     *out = power;
     power = NULL;
 fail:
@@ -102,8 +103,8 @@ fail:
     return status;
 }
 
-/* Two iterations, or one, on a device that ends them itself: v = A A^T v, then the same with the quotient |A^T v|^2 / |v|^2, and v
- * normalised. */
+/* Two iterations, or one, on a device that ends them itself: v = A A^T v, then the same with the quotient |A^T v|^2 /
+ * |v|^2, and v normalised. */
 static enum status iterate_there(struct csc_power *power, struct conv *conv, bool twice, void *scratch)
 {
     enum status status = STATUS_OK;
@@ -117,8 +118,8 @@ static enum status iterate_there(struct csc_power *power, struct conv *conv, boo
     }
     TRY(ops->conv_forward(conv, from, power->code, &plain, scratch));
     TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
-    ops->power(power->device, power->code, conv_out_count(&power->shape), from, power->image, conv_in_count(&power->shape),
-               power->vector, power->quotient);
+    ops->power(power->device, power->code, conv_out_count(&power->shape), from, power->image,
+               conv_in_count(&power->shape), power->vector, power->quotient);
 fail:
     return status;
 }
@@ -176,7 +177,8 @@ void csc_power_settle(struct csc_power *const *powers, int count)
     }
 }
 
-static enum status iterate_often(struct csc_power *power, const float *weights, int iterations, bool quickly, void *scratch)
+static enum status iterate_often(struct csc_power *power, const float *weights, int iterations, bool quickly,
+                                 void *scratch)
 {
     enum status status = STATUS_OK;
     struct conv *conv = quickly ? power->quick : power->conv;
@@ -245,7 +247,10 @@ fail:
 
 /* ---- diagnostics, on the host ---- */
 
-struct sums { double x2, r2, xr, z1, z2, most, excess; size_t nonzeros; };
+struct sums {
+    double x2, r2, xr, z1, z2, most, excess;
+    size_t nonzeros;
+};
 
 /* One image: x, r of `pixels` floats, z and c = A^T r of `codes`. */
 static struct sums sum_image(const struct csc_config *config, const float *x, const float *r, size_t pixels,
@@ -311,7 +316,8 @@ enum status csc_diagnose(struct csc *csc, const void *x, const void *z, struct c
         nonzeros += (double)s.nonzeros;
         gap += s.x2 > 0 ? duality_gap(&csc->config, &s) / (0.5 * s.x2) : 0;
     }
-    *out = (struct csc_diagnostics){ .nonzeros = nonzeros / (double)codes, .residual = x2 > 0 ? r2 / x2 : 0,
+    *out = (struct csc_diagnostics){ .nonzeros = nonzeros / (double)codes,
+                                     .residual = x2 > 0 ? r2 / x2 : 0,
                                      .gap = gap / (double)n };
 fail:
     free(host);

@@ -54,8 +54,13 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
     void *d = csc->code_stack + bytes, *g = csc->code_stack + 2 * bytes;
     q = csc->image_stack ? csc->image_stack : q;
     struct epilogue negative = { .alpha = -1 };
-    struct epilogue inner = { .kind = EPILOGUE_MASK, .alpha = eta, .beta = 1, .add = g, .mask = csc->z[0],
-                              .nu = 1 / (1 + csc->config.mu * eta), .numbers = csc->numbers };
+    struct epilogue inner = { .kind = EPILOGUE_MASK,
+                              .alpha = eta,
+                              .beta = 1,
+                              .add = g,
+                              .mask = csc->z[0],
+                              .nu = 1 / (1 + csc->config.mu * eta),
+                              .numbers = csc->numbers };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
     if (masked)
         ops->blend(csc->device, 1, dz, 0, dz, g, codes);
@@ -70,7 +75,9 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
         ops->blend(csc->device, 1, x, 0, x, copy, pixels);
         x = copy;
     }
-    const struct gradient_term terms[CONV_TERMS] = { { q, csc->z[0], 1, NULL }, { x, d, 1, NULL }, { csc->r[1], g, 1, NULL } };
+    const struct gradient_term terms[CONV_TERMS] = { { q, csc->z[0], 1, NULL },
+                                                     { x, d, 1, NULL },
+                                                     { csc->r[1], g, 1, NULL } };
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, CONV_TERMS, dw, scratch));
     if (dx)

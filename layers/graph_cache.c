@@ -1,5 +1,5 @@
-/* graph_cache.c - work is recorded whole before any of it is done, so that a failure leaves nothing half done: it is then
- * queued call by call, and so is all later work. */
+/* graph_cache.c - work is recorded whole before any of it is done, so that a failure leaves nothing half done: it is
+ * then queued call by call, and so is all later work. */
 #include "layers/graph_cache.h"
 
 #include <stdlib.h>
@@ -15,15 +15,15 @@ struct recording {
     struct tape_key key;
     struct piece *pieces;
     int count, room;
-    int points;    /* reached so far */
-    bool open;     /* the device records */
+    int points; /* reached so far */
+    bool open;  /* the device records */
     bool complete;
 };
 
 static bool alike(const struct tape_key *a, const struct tape_key *b)
 {
-    return a->memory[0] == b->memory[0] && a->memory[1] == b->memory[1] && a->memory[2] == b->memory[2] && a->count == b->count && a->kind == b->kind &&
-           a->number == b->number;
+    return a->memory[0] == b->memory[0] && a->memory[1] == b->memory[1] && a->memory[2] == b->memory[2] &&
+           a->count == b->count && a->kind == b->kind && a->number == b->number;
 }
 
 /* *found is NULL for work that comes for the first time, or once too many kinds of it have come. */

@@ -1,6 +1,7 @@
-/* graph_cache.h - work that a device is given again and again: call by call the first time, when plans are still chosen and
- * memory is taken; recorded the second time (backend.h's record), and from then on replayed as a whole, in as many pieces as
- * somebody has to step in between. Where the device records nothing, or has failed to once, call by call always. */
+/* graph_cache.h - work that a device is given again and again: call by call the first time, when plans are still chosen
+ * and memory is taken; recorded the second time (backend.h's record), and from then on replayed as a whole, in as many
+ * pieces as somebody has to step in between. Where the device records nothing, or has failed to once, call by call
+ * always. */
 #ifndef CSC_LAYERS_GRAPH_CACHE_H
 #define CSC_LAYERS_GRAPH_CACHE_H
 
@@ -15,7 +16,8 @@ struct tape_key {
 };
 
 struct tape_work {
-    /* Queues it, with tape_point wherever something beyond the device may follow. More than once, where recording fails. */
+    /* Queues it, with tape_point wherever something beyond the device may follow. More than once, where recording
+     * fails. */
     enum status (*queue)(void *context);
     /* Point n (0, 1 ...) has been reached; never while recording. NULL: nothing follows. */
     enum status (*point)(void *context, int n);

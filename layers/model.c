@@ -38,7 +38,8 @@ static void place(struct model *m)
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
     m->quotients = arena_take(&m->arena, m->csc_count * sizeof *m->quotients);
-    m->numbers = m->device->ops->step_sizes ? arena_take(&m->arena, m->csc_count * STEP_NUMBERS * sizeof *m->numbers) : NULL;
+    m->numbers = m->device->ops->step_sizes ? arena_take(&m->arena, m->csc_count * STEP_NUMBERS * sizeof *m->numbers)
+                                            : NULL;
     for (int i = 0; m->power && i < m->csc_count; i++) {
         csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
@@ -259,7 +260,8 @@ enum status model_advance_node(struct model *m, int i, int iterations, int lane)
     TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations,
                           m->scratch + (size_t)lane * m->lane_scratch));
     if (m->numbers)
-        m->device->ops->step_sizes(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu, m->numbers + node->csc * STEP_NUMBERS);
+        m->device->ops->step_sizes(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu,
+                                   m->numbers + node->csc * STEP_NUMBERS);
 fail:
     return status;
 }

@@ -61,8 +61,8 @@ enum status net_upload(struct net *net, const float *images, const int32_t *labe
     return STATUS_OK;
 }
 
-enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale, const int32_t *labels,
-                           int count)
+enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale,
+                           const int32_t *labels, int count)
 {
     struct device *device = net->model->device;
     device->ops->upload_pixels(device, net->value[0], raw, bytes, count, net->model->edges[0].h, scale);
@@ -72,8 +72,13 @@ enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const
 
 static struct pool_shape pool_of(const struct net *net, const struct node *node)
 {
-    return (struct pool_shape){ .n = net->n, .h = node->conv.h, .w = node->conv.w, .c = node->conv.c,
-                                .k = node->conv.k, .stride = node->conv.stride, .pad = node->conv.pad };
+    return (struct pool_shape){ .n = net->n,
+                                .h = node->conv.h,
+                                .w = node->conv.w,
+                                .c = node->conv.c,
+                                .k = node->conv.k,
+                                .stride = node->conv.stride,
+                                .pad = node->conv.pad };
 }
 
 static void forward_norm(struct net *net, int i, float *moments)
@@ -90,8 +95,7 @@ static void forward_norm(struct net *net, int i, float *moments)
                                      moments + node->running);
     else
         m->device->ops->norm_inference(m->device, &shape, net->value[node->in], param_of(net, node, 0),
-                                       param_of(net, node, 1), m->running + node->running, add,
-                                       net->value[node->out]);
+                                       param_of(net, node, 1), m->running + node->running, add, net->value[node->out]);
 }
 
 static void forward_norm_max(struct net *net, int i, float *moments)
@@ -103,8 +107,8 @@ static void forward_norm_max(struct net *net, int i, float *moments)
     const struct pool_shape pool = pool_of(net, node + 1);
     const struct op *op = &net->ops[i];
     m->device->ops->norm_max_forward(m->device, &shape, &pool, net->value[node->in], param_of(net, node, 0),
-                                     param_of(net, node, 1), net->value[node[1].out], op->saved, moments + node->running,
-                                     op->place, op->won);
+                                     param_of(net, node, 1), net->value[node[1].out], op->saved,
+                                     moments + node->running, op->place, op->won);
 }
 
 static enum status forward_node(struct net *net, int i, float *moments, struct csc_diagnostics *diagnostics)
@@ -224,10 +228,11 @@ static void backward_norm(struct net *net, int i, float *grads)
     const void *x = net->value[node->in], *y = net->value[node->out], *more = net->more[node->out];
     void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
     if (more)
-        m->device->ops->norm_backward_of_two(m->device, &shape, x, y, dy, more, gamma, op->saved, dadd, op->add_accumulates, dgamma,
-                                             dbeta);
+        m->device->ops->norm_backward_of_two(m->device, &shape, x, y, dy, more, gamma, op->saved, dadd,
+                                             op->add_accumulates, dgamma, dbeta);
     else
-        m->device->ops->norm_backward(m->device, &shape, x, y, dy, gamma, op->saved, dadd, op->add_accumulates, dgamma, dbeta);
+        m->device->ops->norm_backward(m->device, &shape, x, y, dy, gamma, op->saved, dadd, op->add_accumulates, dgamma,
+                                      dbeta);
 }
 
 static enum status backward_conv(struct net *net, int i, float *dw)
@@ -261,8 +266,9 @@ enum status net_backward_node(struct net *net, int i, float *grads)
     switch (node->kind) {
     case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
     case NODE_CSC:
-        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy, grads && op->masked,
-                         net->more[node->in] ? net->more[node->in] : dx, op->in_accumulates, dw, net->scratch));
+        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy,
+                         grads && op->masked, net->more[node->in] ? net->more[node->in] : dx, op->in_accumulates, dw,
+                         net->scratch));
         break;
     case NODE_NORM:
         if (grads)

@@ -9,8 +9,8 @@ struct net;
 /* The vector that a backward pass fills and ranks average: a head of [mean loss, 15 spare, moments of batch
  * norm (running_count, padded)], then the gradient of every parameter as in the model's flat buffer. */
 struct net_sums {
-    size_t head;   /* floats before the gradients */
-    size_t count;  /* floats in all */
+    size_t head;  /* floats before the gradients */
+    size_t count; /* floats in all */
 };
 struct net_sums net_sums(const struct model *model);
 #define NET_SUMS_MOMENTS 16 /* floats: where the moments begin */
@@ -33,14 +33,15 @@ size_t net_image_floats(const struct net *net); /* of one image: S * S * 3 */
 enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count);
 
 /* The same of images as bytes, on a device that takes them: see struct backend's upload_pixels. */
-enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale, const int32_t *labels,
-                           int count);
+enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale,
+                           const int32_t *labels, int count);
 
 /* With running statistics and the present step sizes. diagnostics: (csc_count) of this batch, or NULL. */
 enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
 
-/* The activations of an edge (count,h,w,c), of the first images, after net_infer or net_forward, on the host. Of a training net
- * only: an inference net gives their memory to later layers. What a norm leaves to max pooling is there after net_infer only. */
+/* The activations of an edge (count,h,w,c), of the first images, after net_infer or net_forward, on the host. Of a
+ * training net only: an inference net gives their memory to later layers. What a norm leaves to max pooling is there
+ * after net_infer only. */
 void net_value(const struct net *net, int edge, int count, float *host);
 
 /* With batch statistics, adding their moments to sums (device). */
@@ -55,11 +56,13 @@ typedef enum status net_ready(void *context, int ready);
 /* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). ready may be NULL. */
 enum status net_backward(struct net *net, float smoothing, float *sums, net_ready *ready, void *context);
 
-/* Whether what leads up to `ready` is to be under way when it is called, as where something then goes on beside the rest. */
+/* Whether what leads up to `ready` is to be under way when it is called, as where something then goes on beside the
+ * rest. */
 typedef bool net_cuts(void *context, int ready);
 
-/* Forward and backward of what was uploaded. On a device that records, later calls of the same sums, count, smoothing and ready
- * (given or not) replay it; ready may then be called later than it could, but where cuts (may be NULL) says no. */
+/* Forward and backward of what was uploaded. On a device that records, later calls of the same sums, count, smoothing
+ * and ready (given or not) replay it; ready may then be called later than it could, but where cuts (may be NULL) says
+ * no. */
 enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_cuts *cuts, void *context);
 
 /* Whether net_train launches its work as graphs by now. */
@@ -69,13 +72,13 @@ bool net_is_recorded(const struct net *net);
 const float *net_device_loss(const struct net *net);
 double net_loss(const struct net *net);
 
-/* Lambda of CSC-layer `csc` from the next net_infer on: (n) of the batch's images, host, each >= 0; NULL: the model's own.
- * The step size depends on the dictionary alone, so it stays valid. STATUS_NOMEM. */
+/* Lambda of CSC-layer `csc` from the next net_infer on: (n) of the batch's images, host, each >= 0; NULL: the model's
+ * own. The step size depends on the dictionary alone, so it stays valid. STATUS_NOMEM. */
 enum status net_set_lambda(struct net *net, int csc, const float *lambda);
 
-/* After net_infer of a net for NET_INPUT_GRADIENT: from dlogits (count,K) the gradient of the images (count,S,S,3), weights
- * and running statistics being constants; all on the host. dlambda (count): the derivative by each image's lambda, over
- * all layers that net_set_lambda has set; or NULL. */
+/* After net_infer of a net for NET_INPUT_GRADIENT: from dlogits (count,K) the gradient of the images (count,S,S,3),
+ * weights and running statistics being constants; all on the host. dlambda (count): the derivative by each image's
+ * lambda, over all layers that net_set_lambda has set; or NULL. */
 enum status net_backward_input(struct net *net, const float *dlogits, float *dimages, double *dlambda);
 
 #endif

@@ -1,4 +1,5 @@
-/* net_internal.h - what net_plan.c, net.c (forward, backward) and net_lambda.c (lambda by image, gradient of the image) share. */
+/* net_internal.h - what net_plan.c, net.c (forward, backward) and net_lambda.c (lambda by image, gradient of the image)
+ * share. */
 #ifndef CSC_LAYERS_NET_INTERNAL_H
 #define CSC_LAYERS_NET_INTERNAL_H
 
@@ -9,19 +10,19 @@
 struct op {
     struct conv *conv;
     struct csc *csc;
-    float *saved;            /* norm: what its forward pass saves, */
-    uint8_t *open;           /* and where its ReLU was open; NULL: the device looks at y */
-    int32_t *winner;         /* max pool, but where its norm does it in a training pass: */
-    int pooled;              /* norm: the pooling that it does, too; else -1 */
-    bool by_norm;            /* max pool: done by its norm */
-    uint8_t *place;          /* norm: of each maximum, and */
-    void *won;               /* its x */
-    bool in_accumulates;     /* another consumer of `in` comes later in the network, so its gradient is there already */
+    float *saved;        /* norm: what its forward pass saves, */
+    uint8_t *open;       /* and where its ReLU was open; NULL: the device looks at y */
+    int32_t *winner;     /* max pool, but where its norm does it in a training pass: */
+    int pooled;          /* norm: the pooling that it does, too; else -1 */
+    bool by_norm;        /* max pool: done by its norm */
+    uint8_t *place;      /* norm: of each maximum, and */
+    void *won;           /* its x */
+    bool in_accumulates; /* another consumer of `in` comes later in the network, so its gradient is there already */
     bool add_accumulates;
-    float *lambda;           /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
-    int code;                /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
-    bool masked;             /* csc: such a norm masks its gradient */
-    bool scaled;             /* lambda differs between images: the input is scaled instead, see net_lambda.c */
+    float *lambda; /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
+    int code;      /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
+    bool masked;   /* csc: such a norm masks its gradient */
+    bool scaled;   /* lambda differs between images: the input is scaled instead, see net_lambda.c */
 };
 
 struct slots { /* sizes in bytes of buffers that several edges use in turn */
@@ -32,28 +33,29 @@ struct slots { /* sizes in bytes of buffers that several edges use in turn */
 
 struct net {
     struct model *model;
-    int n, count;            /* batch, samples of the last upload */
+    int n, count; /* batch, samples of the last upload */
     enum net_use use;
-    bool training;           /* keeps what a backward pass needs */
-    struct op *ops;          /* (nodes) */
-    struct csc **layers;     /* the CSC-layers among them, in their order */
+    bool training;       /* keeps what a backward pass needs */
+    struct op *ops;      /* (nodes) */
+    struct csc **layers; /* the CSC-layers among them, in their order */
     int layers_count;
-    void **value, **grad;    /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
-    void **more;             /* (edges) not NULL: the gradient is the sum of grad and this */
+    void **value, **grad; /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
+    void **more;          /* (edges) not NULL: the gradient is the sum of grad and this */
     int *value_slot, *grad_slot, *more_slot;
     struct slots values, grads;
-    int32_t *labels;         /* device */
-    float *losses;           /* device (N) */
-    float *loss;             /* device: their mean */
+    int32_t *labels; /* device */
+    float *losses;   /* device (N) */
+    float *loss;     /* device: their mean */
     void *scratch;
-    float *linear_grads;     /* device: where NET_INPUT_GRADIENT lets the classifier's gradients go */
-    void *scaled;            /* device: the largest input of a CSC-layer, once a lambda differs between images */
+    float *linear_grads; /* device: where NET_INPUT_GRADIENT lets the classifier's gradients go */
+    void *scaled;        /* device: the largest input of a CSC-layer, once a lambda differs between images */
     struct arena arena, scaled_arena;
     size_t bytes;
-    uint64_t version;        /* of the weights that the plans hold */
-    struct tape tape;        /* of net_train */
-    bool told;               /* why nothing is recorded */
-    bool beside;             /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its forward part */
+    uint64_t version; /* of the weights that the plans hold */
+    struct tape tape; /* of net_train */
+    bool told;        /* why nothing is recorded */
+    bool beside;      /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its
+                         forward part */
 };
 
 /* net_plan.c. Elements of an edge's activations (n,h,w,c). */
@@ -62,7 +64,7 @@ size_t net_edge_count(const struct net *net, int edge);
 /* net.c. grads NULL: weights and statistics are constants. */
 enum status net_backward_node(struct net *net, int i, float *grads);
 int net_logits_edge(const struct net *net);
-void net_join(struct net *net); /* of what is beside */
+void net_join(struct net *net);                    /* of what is beside */
 enum status net_load_node(struct net *net, int i); /* its plans' copy of the weights */
 
 /* net_lambda.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */

@@ -1,8 +1,8 @@
 /* net_lambda.c - lambda by image, and the gradient of the image.
- * A code is homogeneous in image and lambda: every iterate of FISTA has z(s x, s lambda) = s z(x, lambda), with mu too. So an
- * image's own lambda is had from the layer as it is planned, by scaling:  z(x, l) = s z(x / s, lambda), s = l / lambda.
- * Its Jacobian in x needs no scaling, and by Euler's theorem  lambda dz/dlambda = z - (dz/dx) x, so for a gradient dz
- *     dlambda = (<dz, z> - <dx, x>) / lambda. */
+ * A code is homogeneous in image and lambda: every iterate of FISTA has z(s x, s lambda) = s z(x, lambda), with mu too.
+ * So an image's own lambda is had from the layer as it is planned, by scaling:  z(x, l) = s z(x / s, lambda), s = l /
+ * lambda. Its Jacobian in x needs no scaling, and by Euler's theorem  lambda dz/dlambda = z - (dz/dx) x, so for a
+ * gradient dz dlambda = (<dz, z> - <dx, x>) / lambda. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,8 +128,8 @@ fail:
 
 /* ---- backwards ---- */
 
-/* y = relu(gamma (x - mean) / std + beta + add) with constant statistics: dx = gamma / std times dy where y > 0, which is
- * inference's own affine map with mean and beta 0. */
+/* y = relu(gamma (x - mean) / std + beta + add) with constant statistics: dx = gamma / std times dy where y > 0, which
+ * is inference's own affine map with mean and beta 0. */
 void net_backward_frozen_norm(struct net *net, int i)
 {
     const struct model *m = net->model;
@@ -147,7 +147,8 @@ void net_backward_frozen_norm(struct net *net, int i)
         ops->mask(m->device, dy, net->value[node->out], 1, dy, count);
     if (dadd)
         ops->blend(m->device, 1, dy, op->add_accumulates ? 1 : 0, op->add_accumulates ? dadd : dy, dadd, count);
-    ops->norm_inference(m->device, &shape, dy, m->weights + m->params[node->param].offset, op->saved, op->saved, NULL, dy);
+    ops->norm_inference(m->device, &shape, dy, m->weights + m->params[node->param].offset, op->saved, op->saved, NULL,
+                        dy);
 }
 
 /* sums[k] += sign <a_k, b_k> / lambda_k */
@@ -157,7 +158,9 @@ static void correlate_images(const struct net *net, const struct op *op, void *a
     struct device *device = net->model->device;
     for (int k = 0; k < net->count; k++)
         if (op->lambda[k] > 0)
-            sums[k] += sign * device->ops->correlate(device, at_image(net, a, values, k), at_image(net, b, values, k), values) /
+            sums[k] += sign *
+                       device->ops->correlate(device, at_image(net, a, values, k), at_image(net, b, values, k),
+                                              values) /
                        op->lambda[k];
 }
 

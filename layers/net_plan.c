@@ -69,7 +69,8 @@ static void plan_values(struct net *net)
     }
 }
 
-/* Whether a CSC-layer leaves its input's gradient apart from what others left there: its producer adds them up while it reads them. */
+/* Whether a CSC-layer leaves its input's gradient apart from what others left there: its producer adds them up while it
+ * reads them. */
 static bool leaves_apart(const struct net *net, const struct node *node)
 {
     const struct model *m = net->model;
@@ -159,8 +160,9 @@ static void find_pooled(struct net *net)
         const struct node *norm = &m->nodes[i], *next = norm + 1;
         int users = 0;
         net->ops[i].pooled = -1;
-        if (norm->kind != NODE_NORM || norm->add >= 0 || net->use != NET_TRAINING || !m->device->ops->norm_max_forward ||
-            i + 1 == m->nodes_count || next->kind != NODE_MAX || next->in != norm->out || next->conv.k > 15)
+        if (norm->kind != NODE_NORM || norm->add >= 0 || net->use != NET_TRAINING ||
+            !m->device->ops->norm_max_forward || i + 1 == m->nodes_count || next->kind != NODE_MAX ||
+            next->in != norm->out || next->conv.k > 15)
             continue;
         for (int k = 0; k < m->nodes_count; k++)
             users += (m->nodes[k].in == norm->out) + (m->nodes[k].add == norm->out);
@@ -201,8 +203,8 @@ static void place(struct net *net)
             m->device->ops->conv_place(op->conv, &net->arena);
         if (node->kind == NODE_NORM)
             op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
-        if (node->kind == NODE_NORM && node->add >= 0 && node->relu && net->use == NET_TRAINING && m->device->ops->keeps_open &&
-            m->edges[node->out].c % 8 == 0)
+        if (node->kind == NODE_NORM && node->add >= 0 && node->relu && net->use == NET_TRAINING &&
+            m->device->ops->keeps_open && m->edges[node->out].c % 8 == 0)
             op->open = arena_take(&net->arena, net_edge_count(net, node->out) / 8);
         if (node->kind == NODE_MAX)
             op->winner = arena_take(&net->arena, net_edge_count(net, node->out) * sizeof(int32_t));
@@ -239,8 +241,7 @@ static bool allocate_tables(struct net *net)
         both[i]->busy = calloc(edges, sizeof *both[i]->busy);
     }
     return net->ops && net->layers && net->value && net->grad && net->value_slot && net->grad_slot && net->more &&
-           net->more_slot &&
-           net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
+           net->more_slot && net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
 }
 
 enum status net_create(struct net **out, struct model *model, int n, enum net_use use)

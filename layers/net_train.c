@@ -1,4 +1,5 @@
-/* net_train.c - a training pass over one batch: forward, loss and backward as one work for the device, recorded where it can. */
+/* net_train.c - a training pass over one batch: forward, loss and backward as one work for the device, recorded where
+ * it can. */
 #include "base/log.h"
 #include "layers/net_internal.h"
 
@@ -9,7 +10,7 @@ struct pass {
     int due;          /* power iterations that come first */
     net_ready *ready;
     net_cuts *cuts;
-    void *context;    /* of the two */
+    void *context; /* of the two */
 };
 
 static enum status reached(void *tape, int ready)
@@ -17,8 +18,8 @@ static enum status reached(void *tape, int ready)
     return tape_point(tape, ready);
 }
 
-/* Whether what the weights' change asks for, plans' copies of them and power iterations, is queued in lanes. Call by call plans may
- * still be chosen, which waits. */
+/* Whether what the weights' change asks for, plans' copies of them and power iterations, is queued in lanes. Call by
+ * call plans may still be chosen, which waits. */
 static bool goes_beside(const struct pass *p)
 {
     const struct net *net = p->net;
@@ -26,7 +27,8 @@ static bool goes_beside(const struct pass *p)
            (p->due > 0 || net->version != net->model->version);
 }
 
-/* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the first one's. */
+/* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the
+ * first one's. */
 static enum status prepare_beside(struct net *net, int due)
 {
     enum status status = STATUS_OK;
@@ -104,10 +106,14 @@ enum status net_train(struct net *net, float smoothing, float *sums, net_ready *
     struct model *m = net->model;
     enum { LOADS = 1, REPORTS = 2, DUE = 4 };
     struct pass pass = { net, smoothing, sums, net->version, m->due, ready, cut, context };
-    const struct tape_key key = { .memory = { sums, m->weights, context }, .count = net->count, .number = smoothing,
-                                      .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
-                                              (unsigned)m->due * DUE };
-    const struct tape_work work = { .queue = queue, .point = point, .cuts = cuts, .never = asks_back(net), .context = &pass };
+    const struct tape_key key = { .memory = { sums, m->weights, context },
+                                  .count = net->count,
+                                  .number = smoothing,
+                                  .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
+                                          (unsigned)m->due * DUE };
+    const struct tape_work work = {
+        .queue = queue, .point = point, .cuts = cuts, .never = asks_back(net), .context = &pass
+    };
     net->tape.device = m->device;
     m->due = 0;
     TRY(tape_run(&net->tape, &key, &work));

@@ -9,15 +9,15 @@
 
 static int check_failures, check_total; /* a file's own: only the one with main includes this */
 
-#define CHECK(condition, ...)                                                \
-    do {                                                                     \
-        check_total++;                                                       \
-        if (!(condition)) {                                                  \
-            check_failures++;                                                \
-            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition);  \
-            fprintf(stderr, __VA_ARGS__);                                    \
-            fprintf(stderr, "\n");                                           \
-        }                                                                    \
+#define CHECK(condition, ...)                                               \
+    do {                                                                    \
+        check_total++;                                                      \
+        if (!(condition)) {                                                 \
+            check_failures++;                                               \
+            fprintf(stderr, "%s:%d: %s: ", __FILE__, __LINE__, #condition); \
+            fprintf(stderr, __VA_ARGS__);                                   \
+            fprintf(stderr, "\n");                                          \
+        }                                                                   \
     } while (0)
 
 /* At the end of main: return check_done("name"); a program that checked nothing has failed. */

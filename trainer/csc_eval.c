@@ -1,5 +1,5 @@
-/* csc_eval.c - the program csc-eval: accuracy of a checkpoint on clean, corrupted and attacked images, and how its CSC-layers
- * code them. Under mpirun the images are shared out between the ranks. */
+/* csc_eval.c - the program csc-eval: accuracy of a checkpoint on clean, corrupted and attacked images, and how its
+ * CSC-layers code them. Under mpirun the images are shared out between the ranks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,8 +54,8 @@ static enum status choose_layers(struct eval *e)
     for (const char *at = list; *at; at++)
         names += *at == ',';
     if (e->a.layers && strcmp(list, "all") != 0 && strcmp(list, "first") != 0 && found != names)
-        FAIL(STATUS_USAGE, "--layers=%s: each must be, once, a CSC-layer of this network (it has %d, the first is %s)", list,
-             count, count ? model_csc_name(e->model, 0) : "none");
+        FAIL(STATUS_USAGE, "--layers=%s: each must be, once, a CSC-layer of this network (it has %d, the first is %s)",
+             list, count, count ? model_csc_name(e->model, 0) : "none");
 fail:
     return status;
 }
@@ -79,7 +79,8 @@ static enum status prepare_lambda(struct eval *e)
         TRY(lambda_rule_read(e->trained.checkpoint->path, &e->rule));
     else
         e->rule.line.steps = e->config->csc.steps > ADAPTIVE_STEPS ? e->config->csc.steps : ADAPTIVE_STEPS;
-    e->rule.line.training_lambda = e->config->csc.lambda; /* a rule that is read was fitted with these weights, so with it */
+    e->rule.line.training_lambda =
+        e->config->csc.lambda; /* a rule that is read was fitted with these weights, so with it */
     if (adaptive || e->a.fit)
         TRY(adaptive_create(&e->adaptive, e->model, e->config->eval.batch, &e->rule.line, e->layers, false));
 fail:

@@ -15,22 +15,50 @@
 #include "trainer/pack/pack_command.h"
 
 enum flag {
-    FLAG_HELP = 256, FLAG_FORCE, FLAG_WORKERS, FLAG_BAD, FLAG_RESIZE, FLAG_ROOT, FLAG_IMAGES, FLAG_CLASSES,
-    FLAG_SIZE, FLAG_NOISE, FLAG_SEED, FLAG_DEEP, FLAG_JSON, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB, FLAG_SYNSETS,
-    FLAG_ESTIMATE, FLAG_FROM, FLAG_DROP, FLAG_CLASS_LIST,
+    FLAG_HELP = 256,
+    FLAG_FORCE,
+    FLAG_WORKERS,
+    FLAG_BAD,
+    FLAG_RESIZE,
+    FLAG_ROOT,
+    FLAG_IMAGES,
+    FLAG_CLASSES,
+    FLAG_SIZE,
+    FLAG_NOISE,
+    FLAG_SEED,
+    FLAG_DEEP,
+    FLAG_JSON,
+    FLAG_CODEC,
+    FLAG_PART,
+    FLAG_SHARD_MB,
+    FLAG_SYNSETS,
+    FLAG_ESTIMATE,
+    FLAG_FROM,
+    FLAG_DROP,
+    FLAG_CLASS_LIST,
 };
 
 static const struct option long_options[] = {
-    { "help", no_argument, NULL, FLAG_HELP },        { "force", no_argument, NULL, FLAG_FORCE },
-    { "workers", required_argument, NULL, FLAG_WORKERS }, { "bad", required_argument, NULL, FLAG_BAD },
-    { "resize", required_argument, NULL, FLAG_RESIZE }, { "root", required_argument, NULL, FLAG_ROOT },
-    { "images", required_argument, NULL, FLAG_IMAGES }, { "classes", required_argument, NULL, FLAG_CLASSES },
-    { "size", required_argument, NULL, FLAG_SIZE },   { "noise", required_argument, NULL, FLAG_NOISE },
-    { "seed", required_argument, NULL, FLAG_SEED },   { "deep", no_argument, NULL, FLAG_DEEP },
-    { "json", required_argument, NULL, FLAG_JSON },   { "codec", required_argument, NULL, FLAG_CODEC },
-    { "part", required_argument, NULL, FLAG_PART },   { "shard-mb", required_argument, NULL, FLAG_SHARD_MB },
-    { "synsets", required_argument, NULL, FLAG_SYNSETS }, { "estimate", no_argument, NULL, FLAG_ESTIMATE },
-    { "from", required_argument, NULL, FLAG_FROM },   { "drop", no_argument, NULL, FLAG_DROP },
+    { "help", no_argument, NULL, FLAG_HELP },
+    { "force", no_argument, NULL, FLAG_FORCE },
+    { "workers", required_argument, NULL, FLAG_WORKERS },
+    { "bad", required_argument, NULL, FLAG_BAD },
+    { "resize", required_argument, NULL, FLAG_RESIZE },
+    { "root", required_argument, NULL, FLAG_ROOT },
+    { "images", required_argument, NULL, FLAG_IMAGES },
+    { "classes", required_argument, NULL, FLAG_CLASSES },
+    { "size", required_argument, NULL, FLAG_SIZE },
+    { "noise", required_argument, NULL, FLAG_NOISE },
+    { "seed", required_argument, NULL, FLAG_SEED },
+    { "deep", no_argument, NULL, FLAG_DEEP },
+    { "json", required_argument, NULL, FLAG_JSON },
+    { "codec", required_argument, NULL, FLAG_CODEC },
+    { "part", required_argument, NULL, FLAG_PART },
+    { "shard-mb", required_argument, NULL, FLAG_SHARD_MB },
+    { "synsets", required_argument, NULL, FLAG_SYNSETS },
+    { "estimate", no_argument, NULL, FLAG_ESTIMATE },
+    { "from", required_argument, NULL, FLAG_FROM },
+    { "drop", no_argument, NULL, FLAG_DROP },
     { NULL, 0, NULL, 0 },
 };
 
@@ -42,23 +70,24 @@ struct subcommand {
     const char *help;
 };
 
-#define PACK_OPTIONS                                                                              \
-    "  --workers N           threads that read, decode and compress (default: one per core)\n"     \
+#define PACK_OPTIONS                                                                                \
+    "  --workers N           threads that read, decode and compress (default: one per core)\n"      \
     "  --part K/N            pack the K-th of N parts; csc-pack merge joins them\n"                 \
     "  --shard-mb N          begin a new shard after N MiB (default 512)\n"                         \
     "  --force               replace the dataset, or another packing's beginning, that OUT holds\n" \
     "\nAn interrupted packing goes on when the same command is given again.\n"
-#define IMAGE_OPTIONS                                                                             \
-    "  --classes FILE|DATASET  the classes and their order: a name a line, or a packed dataset's;\n"      \
-    "                        some may have no images; an image of another class is refused\n"        \
+#define IMAGE_OPTIONS                                                                                      \
+    "  --classes FILE|DATASET  the classes and their order: a name a line, or a packed dataset's;\n"       \
+    "                        some may have no images; an image of another class is refused\n"              \
     "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz);\n" \
-    "                        WebP and what is made smaller become JPEGs of quality 90 then\n" \
-    "  --resize short:N      make the short side N pixels, never larger than it is\n"               \
-    "  --resize longest:N    the same with the longest side\n"                                      \
-    "  --bad stop|skip       at an image that cannot be read (default stop)\n"                       \
+    "                        WebP and what is made smaller become JPEGs of quality 90 then\n"              \
+    "  --resize short:N      make the short side N pixels, never larger than it is\n"                      \
+    "  --resize longest:N    the same with the longest side\n"                                             \
+    "  --bad stop|skip       at an image that cannot be read (default stop)\n"                             \
     "  --estimate            write nothing; print size and cost of each codec from a sample\n"
 #define PACK_FLAGS FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB
 
+/* clang-format off */
 static const struct subcommand subcommands[] = {
     { "cifar10", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-10 into OUT/train and OUT/val. SRC is the folder of its binary files\n"
@@ -120,13 +149,15 @@ static const struct subcommand subcommands[] = {
       "Says what a dataset holds.\n\n"
       "  --json FILE           write it to FILE, all classes included (- for standard output)\n" },
 };
+/* clang-format on */
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 static void print_help(const struct subcommand *s)
 {
     log_results();
     if (s) {
-        printf("Usage: csc-pack %s %s [options]\n\n%s  --help                this text\n", s->name, s->operand_names, s->help);
+        printf("Usage: csc-pack %s %s [options]\n\n%s  --help                this text\n", s->name, s->operand_names,
+               s->help);
         return;
     }
     printf("Usage: csc-pack SUBCOMMAND ... [options]\n\n"
@@ -166,7 +197,9 @@ static enum status parse_resize(const char *text, struct pack_options *pack)
 {
     enum status status = STATUS_OK;
     long long value;
-    pack->resize = !strncmp(text, "short:", 6) ? RESIZE_SHORT : !strncmp(text, "longest:", 8) ? RESIZE_LONGEST : RESIZE_NONE;
+    pack->resize = !strncmp(text, "short:", 6)     ? RESIZE_SHORT
+                   : !strncmp(text, "longest:", 8) ? RESIZE_LONGEST
+                                                   : RESIZE_NONE;
     if (pack->resize == RESIZE_NONE)
         FAIL(STATUS_USAGE, "--resize %s: must be short:N or longest:N", text);
     TRY(parse_integer("resize", strchr(text, ':') + 1, 1, 65500, &value));
@@ -199,17 +232,38 @@ static enum status parse_flag(struct arguments *a, int flag, const char *name, c
     case FLAG_FROM: a->from = text; break;
     case FLAG_ROOT: a->root = text; break;
     case FLAG_JSON: a->json = text; break;
-    case FLAG_RESIZE: TRY(parse_resize(text, &a->pack)); a->resize = text; break;
+    case FLAG_RESIZE:
+        TRY(parse_resize(text, &a->pack));
+        a->resize = text;
+        break;
     case FLAG_PART: TRY(parse_part(text, &a->pack)); break;
     case FLAG_SYNSETS: a->synsets = text; break;
-    case FLAG_SHARD_MB: TRY(parse_integer(name, text, 1, 1 << 20, &value)); a->pack.shard_bytes = (uint64_t)value << 20; break;
+    case FLAG_SHARD_MB:
+        TRY(parse_integer(name, text, 1, 1 << 20, &value));
+        a->pack.shard_bytes = (uint64_t)value << 20;
+        break;
     case FLAG_NOISE: TRY(parse_number(name, text, &a->synth.noise)); break;
-    case FLAG_WORKERS: TRY(parse_integer(name, text, 1, 1024, &value)); a->pack.workers = (int)value; break;
-    case FLAG_IMAGES: TRY(parse_integer(name, text, 1, 1LL << 32, &value)); a->synth.images = value; break;
-    case FLAG_CLASSES: TRY(parse_integer(name, text, 2, 1000, &value)); a->synth.classes = (int)value; break;
+    case FLAG_WORKERS:
+        TRY(parse_integer(name, text, 1, 1024, &value));
+        a->pack.workers = (int)value;
+        break;
+    case FLAG_IMAGES:
+        TRY(parse_integer(name, text, 1, 1LL << 32, &value));
+        a->synth.images = value;
+        break;
+    case FLAG_CLASSES:
+        TRY(parse_integer(name, text, 2, 1000, &value));
+        a->synth.classes = (int)value;
+        break;
     case FLAG_CLASS_LIST: a->classes = text; break;
-    case FLAG_SIZE: TRY(parse_integer(name, text, 1, 4096, &value)); a->synth.size = (int)value; break;
-    case FLAG_SEED: TRY(parse_integer(name, text, 0, LLONG_MAX, &value)); a->synth.seed = (uint64_t)value; break;
+    case FLAG_SIZE:
+        TRY(parse_integer(name, text, 1, 4096, &value));
+        a->synth.size = (int)value;
+        break;
+    case FLAG_SEED:
+        TRY(parse_integer(name, text, 0, LLONG_MAX, &value));
+        a->synth.seed = (uint64_t)value;
+        break;
     case FLAG_BAD:
         if (strcmp(text, "stop") && strcmp(text, "skip"))
             FAIL(STATUS_USAGE, "--bad %s: must be stop or skip", text);
@@ -248,8 +302,8 @@ static enum status parse_arguments(struct arguments *a, const struct subcommand 
         if (flag == FLAG_CLASSES && !accepts(s, flag)) /* synth takes their number, the others their names */
             flag = FLAG_CLASS_LIST;
         if (flag == '?')
-            FAIL(STATUS_USAGE, "csc-pack %s has no option %s (csc-pack %s --help lists them)", s->name, argv[optind - 1],
-                 s->name);
+            FAIL(STATUS_USAGE, "csc-pack %s has no option %s (csc-pack %s --help lists them)", s->name,
+                 argv[optind - 1], s->name);
         if (!accepts(s, flag))
             FAIL(STATUS_USAGE, "csc-pack %s has no option --%s (csc-pack %s --help lists them)", s->name,
                  long_options[index].name, s->name);

@@ -1,4 +1,5 @@
-/* csc_viz.c - the program csc-viz: what a trained network has learnt and what its layers keep, as pictures and a report. */
+/* csc_viz.c - the program csc-viz: what a trained network has learnt and what its layers keep, as pictures and a
+ * report. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,13 +41,21 @@ static const char usage[] =
 enum { DATA = 256, OUT, IMAGES, LIMIT, LAYER, NOISE, STEPS, LAMBDA, TRUTH, JSON, THREADS, DEVICE, HELP, VERSION };
 
 static const struct option options[] = {
-    { "data", required_argument, NULL, DATA },     { "out", required_argument, NULL, OUT },
-    { "images", required_argument, NULL, IMAGES }, { "limit", required_argument, NULL, LIMIT },
-    { "layer", required_argument, NULL, LAYER },   { "noise", required_argument, NULL, NOISE },
-    { "steps", required_argument, NULL, STEPS },   { "lambda", required_argument, NULL, LAMBDA },
-    { "truth", required_argument, NULL, TRUTH },   { "json", required_argument, NULL, JSON },
-    { "threads", required_argument, NULL, THREADS }, { "device", required_argument, NULL, DEVICE },
-    { "help", no_argument, NULL, HELP },           { "version", no_argument, NULL, VERSION },     { 0 },
+    { "data", required_argument, NULL, DATA },
+    { "out", required_argument, NULL, OUT },
+    { "images", required_argument, NULL, IMAGES },
+    { "limit", required_argument, NULL, LIMIT },
+    { "layer", required_argument, NULL, LAYER },
+    { "noise", required_argument, NULL, NOISE },
+    { "steps", required_argument, NULL, STEPS },
+    { "lambda", required_argument, NULL, LAMBDA },
+    { "truth", required_argument, NULL, TRUTH },
+    { "json", required_argument, NULL, JSON },
+    { "threads", required_argument, NULL, THREADS },
+    { "device", required_argument, NULL, DEVICE },
+    { "help", no_argument, NULL, HELP },
+    { "version", no_argument, NULL, VERSION },
+    { 0 },
 };
 
 static enum status parse_count(const char *option, const char *text, int64_t most, int64_t *out)
@@ -210,8 +219,8 @@ static void print_result(const struct viz *v)
         printf("  noise %.2f: image %.2f dB, A z %.2f dB, scaled %.2f dB\n", v->levels[i].sigma, v->levels[i].input,
                v->levels[i].plain, v->levels[i].fitted);
     if (v->recovery.atoms)
-        printf("  true atoms found by %s: %d of %d (mean cosine %.3f, best %.3f)\n", m->nodes[v->first].name, v->recovery.found,
-               v->recovery.atoms, v->recovery.mean, v->recovery.best);
+        printf("  true atoms found by %s: %d of %d (mean cosine %.3f, best %.3f)\n", m->nodes[v->first].name,
+               v->recovery.found, v->recovery.atoms, v->recovery.mean, v->recovery.best);
     printf("%s/report.html: %d pictures\n", v->a.out, v->pictures_count);
 }
 

@@ -37,13 +37,15 @@ bool watch_decode(const uint8_t in[WATCH_FRAME], struct watch_frame *f)
 {
     static const uint8_t none[WATCH_TOKEN];
     uint64_t rank = get(in + 8, 4), code = get(in + 12, 4), step = get(in + 16, 8);
-    if (get(in, 4) != MAGIC || in[4] < WATCH_HELLO || in[4] > WATCH_END || in[5] >= WATCH_PHASES || in[6] > 1 || in[7] ||
-        rank >= WATCH_MOST_RANKS || code > 255 || step > (uint64_t)WATCH_MOST_STEP)
+    if (get(in, 4) != MAGIC || in[4] < WATCH_HELLO || in[4] > WATCH_END || in[5] >= WATCH_PHASES || in[6] > 1 ||
+        in[7] || rank >= WATCH_MOST_RANKS || code > 255 || step > (uint64_t)WATCH_MOST_STEP)
         return false;
     if (in[4] != WATCH_HELLO && in[4] != WATCH_WELCOME && memcmp(in + 32, none, WATCH_TOKEN) != 0)
         return false;
     *f = (struct watch_frame){
-        .type = (enum watch_type)in[4], .rank = (int)rank, .code = (int)code,
+        .type = (enum watch_type)in[4],
+        .rank = (int)rank,
+        .code = (int)code,
         .place = { (enum watch_phase)in[5], in[6], (int64_t)step, get(in + 24, 8) },
     };
     memcpy(f->token, in + 32, WATCH_TOKEN);

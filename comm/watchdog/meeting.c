@@ -1,7 +1,7 @@
 /* meeting.c - how the watchers find and reach one another, and part.
- * The ranks gather their hosts and choose the deputy, rank 0's token travels through the communicator, the hubs listen, and
- * the other ranks connect to each at the first of its addresses that all of them reach. The hubs' watching threads let them
- * in meanwhile; a connection is a stranger's until it has shown the token. */
+ * The ranks gather their hosts and choose the deputy, rank 0's token travels through the communicator, the hubs listen,
+ * and the other ranks connect to each at the first of its addresses that all of them reach. The hubs' watching threads
+ * let them in meanwhile; a connection is a stranger's until it has shown the token. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -91,7 +91,8 @@ static enum status allocate(struct watch **out, const struct comm *comm, const s
     w->hubs[1] = w->speaker = w->wake[0] = w->wake[1] = NOBODY;
     pthread_mutex_init(&w->mutex, NULL);
     clock_condition_init(&w->answered);
-    w->table = (struct watch_table){ .size = w->size, .timeout = options->timeout_s,
+    w->table = (struct watch_table){ .size = w->size,
+                                     .timeout = options->timeout_s,
                                      .ranks = calloc((size_t)w->size, sizeof *w->table.ranks) };
     if (!w->table.ranks)
         FAIL(STATUS_NOMEM, "out of memory for the watchdog of %d ranks", w->size);
@@ -116,7 +117,8 @@ static enum status start_thread(struct watch *w)
     int error = pthread_create(&w->thread, NULL, watch_thread, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
-        return status_report(STATUS_NOMEM, __FILE__, __LINE__, "cannot start the watchdog's thread: %s", strerror(error));
+        return status_report(STATUS_NOMEM, __FILE__, __LINE__, "cannot start the watchdog's thread: %s",
+                             strerror(error));
     w->running = true;
     return STATUS_OK;
 }
@@ -129,7 +131,8 @@ static enum status meet(struct watch *w, struct comm *comm)
     if (gethostname(own, sizeof own - 1) != 0 || !own[0])
         snprintf(own, sizeof own, "unknown host");
     if (!hosts)
-        mine = status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory for the watchdog of %d ranks", comm->size);
+        mine = status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory for the watchdog of %d ranks",
+                             comm->size);
     TRY(comm_agree(comm, mine));
     TRY(comm->ops->gather(comm, own, WATCH_HOST, hosts));
     for (int i = comm->size - 1; i >= 0; i--) {
@@ -149,7 +152,8 @@ fail:
     return status;
 }
 
-/* All ranks but the hub itself connect to it at the first of its addresses that all of them reach. *reached: there is one. */
+/* All ranks but the hub itself connect to it at the first of its addresses that all of them reach. *reached: there is
+ * one. */
 static enum status connect_all(struct watch *w, struct comm *comm, int hub, struct watch_offer *offer, bool *reached)
 {
     enum status status = STATUS_OK;
@@ -213,8 +217,9 @@ static enum status connect_hubs(struct watch *w, struct comm *comm)
     }
     pthread_mutex_unlock(&w->mutex);
     if (!reached && comm->rank == 0)
-        log_warn("the ranks do not reach one another over TCP: no watchdog between them; a rank that hangs must be found by "
-                 "hand");
+        log_warn(
+            "the ranks do not reach one another over TCP: no watchdog between them; a rank that hangs must be found by "
+            "hand");
 fail:
     return status;
 }

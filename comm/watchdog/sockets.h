@@ -15,11 +15,11 @@ struct watch_offer { /* where a hub listens */
 
 /* A connection; fd -1: none. */
 struct watch_peer {
-    int fd, rank;                /* rank -1: has not shown the token yet */
+    int fd, rank; /* rank -1: has not shown the token yet */
     double since;
-    bool ready;                  /* there is something to read */
+    bool ready; /* there is something to read */
     uint8_t in[WATCH_FRAME], out[WATCH_FRAME];
-    int in_have, out_have;       /* bytes of a frame that has come, of one that could not be sent whole */
+    int in_have, out_have; /* bytes of a frame that has come, of one that could not be sent whole */
 };
 
 /* Binds one socket to each of this host's addresses, loopback first if all ranks are here; listeners[i] is where

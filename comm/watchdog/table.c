@@ -99,9 +99,10 @@ static enum status judge_stuck(const struct watch_table *t, double now, char lin
     }
     if (judged > 1 && all_wait) {
         const struct watch_entry *e = &t->ranks[last];
-        snprintf(line, 512, "all ranks wait for one another; %s is furthest behind, in step %lld, %s, for %.0f s: is the "
-                 "network alive? Run again with --resume=auto", who(name, t, last, 0), (long long)e->place.step,
-                 phases[e->place.phase].name, now - e->moved);
+        snprintf(line, 512,
+                 "all ranks wait for one another; %s is furthest behind, in step %lld, %s, for %.0f s: is the "
+                 "network alive? Run again with --resume=auto",
+                 who(name, t, last, 0), (long long)e->place.step, phases[e->place.phase].name, now - e->moved);
         return STATUS_HUNG;
     }
     return STATUS_OK;
@@ -125,16 +126,19 @@ enum status watch_table_judge(const struct watch_table *t, double now, char line
     }
     if (lost >= 0) {
         const struct watch_entry *e = &t->ranks[lost];
-        snprintf(line, 512, "%s ended without a word in step %lld, %s: killed, out of memory, or its node failed. Run again "
-                 "with --resume=auto", who(name, t, lost, all_lost - 1), (long long)e->place.step,
-                 phases[e->place.phase].name);
+        snprintf(line, 512,
+                 "%s ended without a word in step %lld, %s: killed, out of memory, or its node failed. Run again "
+                 "with --resume=auto",
+                 who(name, t, lost, all_lost - 1), (long long)e->place.step, phases[e->place.phase].name);
         return STATUS_LOST;
     }
     if (silent >= 0) {
         const struct watch_entry *e = &t->ranks[silent];
-        snprintf(line, 512, "%s hangs: not heard of for %.0f s, last in step %lld, %s: stopped, or its node or link is "
-                 "down. Run again with --resume=auto", who(name, t, silent, all_silent - 1), now - e->heard,
-                 (long long)e->place.step, phases[e->place.phase].name);
+        snprintf(line, 512,
+                 "%s hangs: not heard of for %.0f s, last in step %lld, %s: stopped, or its node or link is "
+                 "down. Run again with --resume=auto",
+                 who(name, t, silent, all_silent - 1), now - e->heard, (long long)e->place.step,
+                 phases[e->place.phase].name);
         return STATUS_HUNG;
     }
     return judge_stuck(t, now, line);

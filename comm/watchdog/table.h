@@ -5,14 +5,15 @@
 #include "comm/watchdog/frames.h"
 
 enum { WATCH_HOST = 64 };
-#define WATCH_LOST_AFTER 1.0 /* seconds between the end of a connection and the verdict: a goodbye may be on its way */
+/* Seconds between the end of a connection and the verdict: a goodbye may be on its way. */
+#define WATCH_LOST_AFTER 1.0
 
 struct watch_entry {
     char host[WATCH_HOST];
     double heard, moved; /* when, in seconds of any clock */
     struct watch_place place;
-    bool left;           /* not judged: said goodbye, failed and said so, or is not heard here at all */
-    bool lost;           /* its connection ended without that, at `heard` */
+    bool left; /* not judged: said goodbye, failed and said so, or is not heard here at all */
+    bool lost; /* its connection ended without that, at `heard` */
 };
 
 struct watch_table {

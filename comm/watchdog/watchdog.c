@@ -1,6 +1,6 @@
-/* watchdog.c - the watching thread: sends this rank's place, hears the others', and ends the job when its turn has come to judge.
- * Every look takes in new connections, reads whole frames of all, sends a beat, judges; the main thread sends a beat itself
- * where that is cheap, and asks a hub before it speaks of a failure. */
+/* watchdog.c - the watching thread: sends this rank's place, hears the others', and ends the job when its turn has come
+ * to judge. Every look takes in new connections, reads whole frames of all, sends a beat, judges; the main thread sends
+ * a beat itself where that is cheap, and asks a hub before it speaks of a failure. */
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -11,10 +11,10 @@
 #include "comm/watchdog/watchdog_internal.h"
 
 enum { PROMPT = 64 }; /* ranks up to which every move is sent at once */
-#define STRANGER_S 5.0
-#define TURN_S 0.05                  /* between two looks; what has moved since is sent */
-#define GRACE_S 1.0                  /* between the verdict and the end: frames must leave, the one who speaks must speak */
-#define SUSPENDED_S 2.0              /* a look that comes so late means that this process was stopped */
+#define STRANGER_S  5.0
+#define TURN_S      0.05 /* between two looks; what has moved since is sent */
+#define GRACE_S     1.0  /* between the verdict and the end: frames must leave, the one who speaks must speak */
+#define SUSPENDED_S 2.0  /* a look that comes so late means that this process was stopped */
 
 double watch_now(void)
 {
@@ -137,8 +137,8 @@ static bool may_speak(struct watch *w, int rank, enum status code)
 static int arbiter(struct watch *w)
 {
     for (int i = 0; i < 2; i++)
-        if (w->hubs[i] == w->rank || (w->hubs[i] != NOBODY && peer_of(w, w->hubs[i]) &&
-                                      !watch_table_silent(&w->table, w->hubs[i], watch_now())))
+        if (w->hubs[i] == w->rank ||
+            (w->hubs[i] != NOBODY && peer_of(w, w->hubs[i]) && !watch_table_silent(&w->table, w->hubs[i], watch_now())))
             return w->hubs[i];
     return NOBODY;
 }
@@ -203,12 +203,8 @@ static bool heed(struct watch *w, struct watch_peer *p, const struct watch_frame
         return false;
     entry->heard = time;
     switch (f->type) {
-    case WATCH_BEAT:
-        watch_table_beat(&w->table, p->rank, &f->place, time);
-        return true;
-    case WATCH_BYE:
-        entry->left = true;
-        return true;
+    case WATCH_BEAT: watch_table_beat(&w->table, p->rank, &f->place, time); return true;
+    case WATCH_BYE: entry->left = true; return true;
     case WATCH_FAILED:
         entry->left = true;
         if (!w->hub || f->code == STATUS_OK)
@@ -235,8 +231,7 @@ static bool heed(struct watch *w, struct watch_peer *p, const struct watch_frame
         }
         end_at(w, (enum status)f->code, time + GRACE_S);
         return true;
-    default:
-        return false;
+    default: return false;
     }
 }
 

@@ -1,9 +1,9 @@
-/* watchdog.h - a watchdog beside the collectives: ranks tell each other over sockets of their own where they are, so that a rank
- * which hangs is named even while all others wait for it in a collective.
- * Every rank sends its place (phase, step) to two hubs, rank 0 and a deputy on another host if there is one; the deputy judges
- * when rank 0 falls silent. A rank that has not been heard of for timeout_s (stopped, node or link dead) or has not moved
- * for that long (alive but stuck) ends the job: one line on one rank, STATUS_HUNG on all. A rank that ends without a word
- * is STATUS_LOST. A rank that fails tells the others, so that one line tells of a failure that several ranks have. */
+/* watchdog.h - a watchdog beside the collectives: ranks tell each other over sockets of their own where they are, so
+ * that a rank which hangs is named even while all others wait for it in a collective. Every rank sends its place
+ * (phase, step) to two hubs, rank 0 and a deputy on another host if there is one; the deputy judges when rank 0 falls
+ * silent. A rank that has not been heard of for timeout_s (stopped, node or link dead) or has not moved for that long
+ * (alive but stuck) ends the job: one line on one rank, STATUS_HUNG on all. A rank that ends without a word is
+ * STATUS_LOST. A rank that fails tells the others, so that one line tells of a failure that several ranks have. */
 #ifndef CSC_COMM_WATCHDOG_WATCHDOG_H
 #define CSC_COMM_WATCHDOG_WATCHDOG_H
 
@@ -11,10 +11,16 @@
 
 struct watch;
 
-/* Where the main thread is. Only EXCHANGING waits for other ranks by itself; see watch_waits. STARTING, EVALUATING, SAVING and
- * ENDING may take WATCH_LONG times as long as the others. */
+/* Where the main thread is. Only EXCHANGING waits for other ranks by itself; see watch_waits. STARTING, EVALUATING,
+ * SAVING and ENDING may take WATCH_LONG times as long as the others. */
 enum watch_phase {
-    WATCH_STARTING, WATCH_LOADING, WATCH_COMPUTING, WATCH_EXCHANGING, WATCH_UPDATING, WATCH_EVALUATING, WATCH_SAVING,
+    WATCH_STARTING,
+    WATCH_LOADING,
+    WATCH_COMPUTING,
+    WATCH_EXCHANGING,
+    WATCH_UPDATING,
+    WATCH_EVALUATING,
+    WATCH_SAVING,
     WATCH_ENDING,
     WATCH_PHASES,
 };
@@ -23,8 +29,8 @@ const char *watch_phase_name(enum watch_phase phase); /* "loading data" */
 
 struct watch_options {
     double timeout_s;
-    /* Called from the watching thread: says why the job ends, on one rank; then, a moment later, ends this process. NULL:
-     * log_alarm, _exit. A test's may return; nothing more is judged then. */
+    /* Called from the watching thread: says why the job ends, on one rank; then, a moment later, ends this process.
+     * NULL: log_alarm, _exit. A test's may return; nothing more is judged then. */
     void (*say)(void *context, const char *line);
     void (*end)(void *context, enum status code);
     void *context;

@@ -17,37 +17,48 @@ struct constants {
 
 static const struct constants table[CORRUPTIONS] = {
     /* standard deviation */
-    [CORRUPT_GAUSSIAN_NOISE] = { "gaussian_noise", { { .04 }, { .06 }, { .08 }, { .09 }, { .10 } },
+    [CORRUPT_GAUSSIAN_NOISE] = { "gaussian_noise",
+                                 { { .04 }, { .06 }, { .08 }, { .09 }, { .10 } },
                                  { { .08 }, { .12 }, { .18 }, { .26 }, { .38 } } },
     /* photons at full brightness */
-    [CORRUPT_SHOT_NOISE] = { "shot_noise", { { 500 }, { 250 }, { 100 }, { 75 }, { 50 } },
+    [CORRUPT_SHOT_NOISE] = { "shot_noise",
+                             { { 500 }, { 250 }, { 100 }, { 75 }, { 50 } },
                              { { 60 }, { 25 }, { 12 }, { 5 }, { 3 } } },
     /* share of values replaced by 0 or 1 */
-    [CORRUPT_IMPULSE_NOISE] = { "impulse_noise", { { .01 }, { .02 }, { .03 }, { .05 }, { .07 } },
+    [CORRUPT_IMPULSE_NOISE] = { "impulse_noise",
+                                { { .01 }, { .02 }, { .03 }, { .05 }, { .07 } },
                                 { { .03 }, { .06 }, { .09 }, { .17 }, { .27 } } },
     /* standard deviation relative to the value */
-    [CORRUPT_SPECKLE_NOISE] = { "speckle_noise", { { .06 }, { .1 }, { .12 }, { .16 }, { .2 } },
+    [CORRUPT_SPECKLE_NOISE] = { "speckle_noise",
+                                { { .06 }, { .1 }, { .12 }, { .16 }, { .2 } },
                                 { { .15 }, { .2 }, { .35 }, { .45 }, { .6 } } },
     /* standard deviation in pixels */
-    [CORRUPT_GAUSSIAN_BLUR] = { "gaussian_blur", { { .4 }, { .6 }, { .7 }, { .8 }, { 1 } },
+    [CORRUPT_GAUSSIAN_BLUR] = { "gaussian_blur",
+                                { { .4 }, { .6 }, { .7 }, { .8 }, { 1 } },
                                 { { 1 }, { 2 }, { 3 }, { 4 }, { 6 } } },
     /* radius of the disk, and standard deviation that smooths its edge */
-    [CORRUPT_DEFOCUS_BLUR] = { "defocus_blur", { { .3, .4 }, { .4, .5 }, { .5, .6 }, { 1, .2 }, { 1.5, .1 } },
+    [CORRUPT_DEFOCUS_BLUR] = { "defocus_blur",
+                               { { .3, .4 }, { .4, .5 }, { .5, .6 }, { 1, .2 }, { 1.5, .1 } },
                                { { 3, .1 }, { 4, .5 }, { 6, .5 }, { 8, .5 }, { 10, .5 } } },
     /* added to V of HSV */
-    [CORRUPT_BRIGHTNESS] = { "brightness", { { .05 }, { .1 }, { .15 }, { .2 }, { .3 } },
+    [CORRUPT_BRIGHTNESS] = { "brightness",
+                             { { .05 }, { .1 }, { .15 }, { .2 }, { .3 } },
                              { { .1 }, { .2 }, { .3 }, { .4 }, { .5 } } },
     /* factor of the distance to each channel's mean */
-    [CORRUPT_CONTRAST] = { "contrast", { { .75 }, { .5 }, { .4 }, { .3 }, { .15 } },
+    [CORRUPT_CONTRAST] = { "contrast",
+                           { { .75 }, { .5 }, { .4 }, { .3 }, { .15 } },
                            { { .4 }, { .3 }, { .2 }, { .1 }, { .05 } } },
     /* factor of and addition to S of HSV */
-    [CORRUPT_SATURATE] = { "saturate", { { .3, 0 }, { .1, 0 }, { 1.5, 0 }, { 2, .1 }, { 2.5, .2 } },
+    [CORRUPT_SATURATE] = { "saturate",
+                           { { .3, 0 }, { .1, 0 }, { 1.5, 0 }, { 2, .1 }, { 2.5, .2 } },
                            { { .3, 0 }, { .1, 0 }, { 2, 0 }, { 5, .1 }, { 20, .2 } } },
     /* factor of the sides */
-    [CORRUPT_PIXELATE] = { "pixelate", { { .95 }, { .9 }, { .85 }, { .75 }, { .65 } },
+    [CORRUPT_PIXELATE] = { "pixelate",
+                           { { .95 }, { .9 }, { .85 }, { .75 }, { .65 } },
                            { { .6 }, { .5 }, { .4 }, { .3 }, { .25 } } },
     /* quality */
-    [CORRUPT_JPEG] = { "jpeg_compression", { { 80 }, { 65 }, { 58 }, { 50 }, { 40 } },
+    [CORRUPT_JPEG] = { "jpeg_compression",
+                       { { 80 }, { 65 }, { 58 }, { 50 }, { 40 } },
                        { { 25 }, { 18 }, { 15 }, { 10 }, { 7 } } },
 };
 
@@ -141,7 +152,8 @@ fail:
     return status;
 }
 
-enum status corrupt(const struct corruption *c, struct corrupter *s, uint8_t *pixels, int width, int height, uint64_t id)
+enum status corrupt(const struct corruption *c, struct corrupter *s, uint8_t *pixels, int width, int height,
+                    uint64_t id)
 {
     switch (c->kind) {
     case CORRUPT_PIXELATE: return corrupt_pixelate(s, pixels, width, height, c->a);

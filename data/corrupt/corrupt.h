@@ -1,6 +1,6 @@
 /* corrupt.h - common image corruptions, as CIFAR-10-C and ImageNet-C define them (Hendrycks and Dietterich, ICLR 2019).
- * A corruption acts on the square of 8-bit pixels that evaluation sees, before normalisation. Its draws are a function of
- * (seed, corruption, severity, sample id), so they do not depend on ranks, workers or batches. */
+ * A corruption acts on the square of 8-bit pixels that evaluation sees, before normalisation. Its draws are a function
+ * of (seed, corruption, severity, sample id), so they do not depend on ranks, workers or batches. */
 #ifndef CSC_DATA_CORRUPT_CORRUPT_H
 #define CSC_DATA_CORRUPT_CORRUPT_H
 
@@ -11,17 +11,25 @@
 #include "base/status.h"
 
 enum corruption_kind {
-    CORRUPT_GAUSSIAN_NOISE, CORRUPT_SHOT_NOISE, CORRUPT_IMPULSE_NOISE, CORRUPT_SPECKLE_NOISE,
-    CORRUPT_GAUSSIAN_BLUR, CORRUPT_DEFOCUS_BLUR,
-    CORRUPT_BRIGHTNESS, CORRUPT_CONTRAST, CORRUPT_SATURATE, CORRUPT_PIXELATE, CORRUPT_JPEG,
+    CORRUPT_GAUSSIAN_NOISE,
+    CORRUPT_SHOT_NOISE,
+    CORRUPT_IMPULSE_NOISE,
+    CORRUPT_SPECKLE_NOISE,
+    CORRUPT_GAUSSIAN_BLUR,
+    CORRUPT_DEFOCUS_BLUR,
+    CORRUPT_BRIGHTNESS,
+    CORRUPT_CONTRAST,
+    CORRUPT_SATURATE,
+    CORRUPT_PIXELATE,
+    CORRUPT_JPEG,
     CORRUPTIONS,
 };
 enum { CORRUPT_SEVERITIES = 5 };
 
 struct corruption {
     enum corruption_kind kind;
-    int severity;      /* 1..5; other numbers only tell streams of draws apart */
-    double a, b;       /* the constants of that severity */
+    int severity; /* 1..5; other numbers only tell streams of draws apart */
+    double a, b;  /* the constants of that severity */
     uint64_t seed;
 };
 

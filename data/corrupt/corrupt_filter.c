@@ -9,11 +9,11 @@
 #include "data/image/image.h"
 
 enum {
-    DISK_MOST = 10,              /* radius of the largest disk, */
-    DISK_LEAST = 8,              /* and of the smallest grid that a disk is drawn on */
+    DISK_MOST = 10, /* radius of the largest disk, */
+    DISK_LEAST = 8, /* and of the smallest grid that a disk is drawn on */
     DISK_SIDE = 2 * DISK_MOST + 1,
-    BLUR_MOST = 4 * 6,           /* reach of the widest Gaussian: 4 standard deviations of 6 pixels */
-    BOX_PRECISION = 22,          /* bits of Pillow's fixed-point weights */
+    BLUR_MOST = 4 * 6,  /* reach of the widest Gaussian: 4 standard deviations of 6 pixels */
+    BOX_PRECISION = 22, /* bits of Pillow's fixed-point weights */
 };
 
 static int clamp(int i, int n)
@@ -78,7 +78,8 @@ static int make_disk(double radius, double alias, double disk[DISK_SIDE * DISK_S
             double total = 0;
             for (int v = -soft; v <= soft; v++)
                 for (int u = -soft; u <= soft; u++)
-                    total += weights[v + soft] * weights[u + soft] * sharp[mirror(y + v, side) * side + mirror(x + u, side)];
+                    total += weights[v + soft] * weights[u + soft] *
+                             sharp[mirror(y + v, side) * side + mirror(x + u, side)];
             disk[y * side + x] = total / sum;
         }
     return reach;
@@ -133,9 +134,10 @@ static void box_window(int in, int out, int i, int *low, int *high)
     }
 }
 
-/* One axis: `lines` lines of `in` values become `out` values; values lie `step` bytes apart, lines `line` bytes (from) and
- * `out_line` (to). Three channels lie together. */
-static void box_axis(const uint8_t *from, int in, int out, int lines, size_t step, size_t line, size_t out_line, uint8_t *to)
+/* One axis: `lines` lines of `in` values become `out` values; values lie `step` bytes apart, lines `line` bytes (from)
+ * and `out_line` (to). Three channels lie together. */
+static void box_axis(const uint8_t *from, int in, int out, int lines, size_t step, size_t line, size_t out_line,
+                     uint8_t *to)
 {
     for (int i = 0; i < out; i++) {
         int low, high;
@@ -152,7 +154,8 @@ static void box_axis(const uint8_t *from, int in, int out, int lines, size_t ste
 }
 
 /* (height, width, 3) -> (out_height, out_width, 3), through `rows` of (height, out_width, 3). */
-static void box_resize(const uint8_t *in, int width, int height, int out_width, int out_height, uint8_t *rows, uint8_t *out)
+static void box_resize(const uint8_t *in, int width, int height, int out_width, int out_height, uint8_t *rows,
+                       uint8_t *out)
 {
     size_t line = (size_t)width * 3, out_line = (size_t)out_width * 3;
     box_axis(in, width, out_width, height, 3, line, out_line, rows);

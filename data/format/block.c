@@ -15,10 +15,16 @@
 enum {
     RECORD_VERSION = 2,
     PLANES = 3,
-    RGBZ_LEVEL = 1, RGBZ_MIN_MATCH = 7, RGBZ_HASH_LOG = 6, /* short matches in residuals are chance: few are looked for */
-    LONG_MATCH = 16, LONG_HASH_LOG = 14, LONG_HASH_RATE_LOG = 4, NO_SHORT_MATCH = 100000, HUFFMAN = 1,
+    RGBZ_LEVEL = 1,
+    RGBZ_MIN_MATCH = 7,
+    RGBZ_HASH_LOG = 6, /* short matches in residuals are chance: few are looked for */
+    LONG_MATCH = 16,
+    LONG_HASH_LOG = 14,
+    LONG_HASH_RATE_LOG = 4,
+    NO_SHORT_MATCH = 100000,
+    HUFFMAN = 1,
     WORTH_PERCENT = 105, /* short matches take a seventh of the decoder's time, so they have to save more than this */
-    JPEG_LEVEL = -5, /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
+    JPEG_LEVEL = -5,     /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
 };
 
 /* ---- writing ---- */
@@ -91,7 +97,11 @@ fail:
 static enum status set_parameters(ZSTD_CCtx *zstd, enum codec codec, bool short_matches)
 {
     enum status status = STATUS_OK;
-    const struct { ZSTD_cParameter name; int value; bool on; } parameters[] = {
+    const struct {
+        ZSTD_cParameter name;
+        int value;
+        bool on;
+    } parameters[] = {
         { ZSTD_c_compressionLevel, codec == CODEC_RGBZ ? RGBZ_LEVEL : JPEG_LEVEL, true },
         { ZSTD_c_minMatch, RGBZ_MIN_MATCH, codec == CODEC_RGBZ },
         { ZSTD_c_hashLog, RGBZ_HASH_LOG, codec == CODEC_RGBZ },
@@ -171,7 +181,8 @@ static enum status check_record(const uint8_t *r, size_t room, const struct bloc
     if (f->codec == CODEC_RGBZ ? !band || band > LIMIT_SIDE : band)
         FAIL(STATUS_DATA, "%s: block %u: bands of %u rows", f->name, f->number, band);
     if (size > room || (f->codec == CODEC_RGBZ && size != (uint64_t)width * height * 3))
-        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", f->name, f->number, size, width, height);
+        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", f->name, f->number, size, width,
+             height);
     *sample = (struct block_sample){ (int)label, (int)width, (int)height, (int)band, 0, size };
 fail:
     return status;
@@ -228,7 +239,8 @@ static enum status open_banded(struct block *block, struct block_reader *r, cons
         size_t length = ZSTD_findFrameCompressedSize(r->frame + at, f->bytes - at);
         if (ZSTD_isError(length) ||
             ZSTD_getFrameContentSize(r->frame + at, length) != (unsigned long long)s->width * rows * 3)
-            FAIL(STATUS_DATA, "%s: block %u: band %d is not %d rows of %d pixels", f->name, f->number, b, rows, s->width);
+            FAIL(STATUS_DATA, "%s: block %u: band %d is not %d rows of %d pixels", f->name, f->number, b, rows,
+                 s->width);
         block->frames[b] = at;
         at += length;
     }
@@ -257,7 +269,8 @@ enum status block_open(struct block *block, struct block_reader *r, const struct
     if (!r->zstd)
         FAIL(STATUS_NOMEM, "%s: out of memory", f->name);
     if (f->samples > f->raw_bytes / RECORD_BYTES)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->name, f->number, f->raw_bytes, f->samples);
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->name, f->number, f->raw_bytes,
+             f->samples);
     TRY(buffer_grow((uint8_t **)&block->samples, &block->samples_capacity, f->samples * sizeof *block->samples));
     unsigned long long first = ZSTD_getFrameContentSize(r->frame, f->bytes);
     block->banded = f->codec == CODEC_RGBZ && f->samples == 1 && first == RECORD_BYTES && f->raw_bytes > RECORD_BYTES;

@@ -1,6 +1,6 @@
 /* block.h - a block: a run of samples that is read, hashed and compressed as one piece.
- * Decompressed, it is a sequence of records (32-byte header + payload), data/format/FORMAT.md. A block of one large rgbz
- * image is several zstd frames, one per band of rows, so that a crop costs only the bands that it touches. */
+ * Decompressed, it is a sequence of records (32-byte header + payload), data/format/FORMAT.md. A block of one large
+ * rgbz image is several zstd frames, one per band of rows, so that a crop costs only the bands that it touches. */
 #ifndef CSC_DATA_FORMAT_BLOCK_H
 #define CSC_DATA_FORMAT_BLOCK_H
 
@@ -55,19 +55,19 @@ struct block {
     uint8_t *data;                /* the records; banded: the frames as they lie in the file */
     const char *name;             /* of the shard; and the block's number: for messages */
     uint32_t number;
-    bool banded;                  /* one sample, each band a frame */
-    size_t *frames;               /* banded: where each band's frame begins in data, and where the last one ends */
+    bool banded;    /* one sample, each band a frame */
+    size_t *frames; /* banded: where each band's frame begins in data, and where the last one ends */
     size_t samples_capacity, data_capacity, frames_capacity; /* bytes */
 };
 
 /* Scratch of one thread; zero-initialised. */
 struct block_reader {
     struct ZSTD_DCtx_s *zstd;
-    uint8_t *frame;       /* the block as it lies in the file */
-    uint8_t *band;        /* one band, decompressed */
-    struct image image;   /* what block_window returned */
+    uint8_t *frame;     /* the block as it lies in the file */
+    uint8_t *band;      /* one band, decompressed */
+    struct image image; /* what block_window returned */
     size_t frame_capacity, band_capacity;
-    double read_s;        /* spent on reading and hashing */
+    double read_s; /* spent on reading and hashing */
     int64_t read_bytes, rereads;
 };
 void block_reader_finish(struct block_reader *reader);
@@ -77,8 +77,8 @@ struct block_facts {
     enum codec codec;
     size_t bytes, raw_bytes;
     uint32_t samples;
-    int classes;          /* labels must be below */
-    const char *name;     /* of the shard, which outlives the block, and the block's number: for messages */
+    int classes;      /* labels must be below */
+    const char *name; /* of the shard, which outlives the block, and the block's number: for messages */
     uint32_t number;
 };
 

@@ -6,7 +6,9 @@
 #include <stdint.h>
 
 #define FORMAT_VERSION 2
-#define FORMAT_MAGIC "\x89" "CSZ\r\n\x1a\n" /* 8 bytes */
+#define FORMAT_MAGIC \
+    "\x89"           \
+    "CSZ\r\n\x1a\n" /* 8 bytes */
 
 enum { HEADER_BYTES = 64, ENTRY_BYTES = 32, RECORD_BYTES = 32 };
 
@@ -17,16 +19,16 @@ enum codec { CODEC_RGBZ = 1, CODEC_JPEG = 2 };
 #define BAND_ROWS 64
 
 /* What a reader believes at most. */
-#define LIMIT_INDEX_BYTES ((size_t)256 << 20)
-#define LIMIT_SIDE 65500               /* pixels, as libjpeg */
-#define LIMIT_PIXELS (1u << 27)        /* per image */
-#define LIMIT_BLOCK_BYTES (1u << 29)   /* decoded; holds the largest image */
+#define LIMIT_INDEX_BYTES   ((size_t)256 << 20)
+#define LIMIT_SIDE          65500      /* pixels, as libjpeg */
+#define LIMIT_PIXELS        (1u << 27) /* per image */
+#define LIMIT_BLOCK_BYTES   (1u << 29) /* decoded; holds the largest image */
 #define LIMIT_SHARD_SAMPLES (1u << 28)
-#define LIMIT_CLASSES 1000000
-#define LIMIT_NAME 255                 /* bytes of a class name */
+#define LIMIT_CLASSES       1000000
+#define LIMIT_NAME          255 /* bytes of a class name */
 
 /* What the writer aims at. */
-#define BLOCK_TARGET (64u << 10)       /* decompressed bytes of a block of small images; a larger one has its own */
+#define BLOCK_TARGET (64u << 10) /* decompressed bytes of a block of small images; a larger one has its own */
 #define SHARD_TARGET ((uint64_t)512 << 20)
 
 static inline uint16_t get16(const uint8_t *p)

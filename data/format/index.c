@@ -261,10 +261,10 @@ enum status index_print(struct index *index, char **text, size_t *bytes)
         json_array_append_new(counts, json_integer(index->counts[i]));
     }
     json_t *object = json_pack("{s:s,s:i,s:s,s:s,s:I,s:i,s:i,s:o,s:o,s:o}", "format", "csz", "version", FORMAT_VERSION,
-                               "codec", codec_name(index->codec), "made_by", index->made_by, "samples", (json_int_t)index->samples,
-                               "width", index->width < 0 ? 0 : index->width, "height",
-                               index->height < 0 ? 0 : index->height, "classes", names, "counts", counts,
-                               "shards", shards_to_json(index));
+                               "codec", codec_name(index->codec), "made_by", index->made_by, "samples",
+                               (json_int_t)index->samples, "width", index->width < 0 ? 0 : index->width, "height",
+                               index->height < 0 ? 0 : index->height, "classes", names, "counts", counts, "shards",
+                               shards_to_json(index));
     if (!object || json_array_size(names) != (size_t)index->classes)
         FAIL(STATUS_DATA, "cannot write an index: a class name or the description is not UTF-8 text");
     body = json_dumps(object, JSON_INDENT(1));

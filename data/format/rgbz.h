@@ -11,7 +11,6 @@
 void rgbz_encode(const uint8_t *pixels, int width, int height, int band, uint8_t *out);
 
 /* Columns [x, x + columns) and rows [from, to) of one band (3, rows, width) -> pixels (to - from, columns, 3). */
-void rgbz_decode(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to,
-                 uint8_t *pixels);
+void rgbz_decode(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels);
 
 #endif

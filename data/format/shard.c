@@ -51,7 +51,8 @@ static enum status check_header(struct shard *shard, const uint8_t header[HEADER
     if (memcmp(header, FORMAT_MAGIC, 8) != 0)
         FAIL(STATUS_DATA, "%s: not a shard (its first 8 bytes are others)", shard->path);
     if (get32(header + 8) != FORMAT_VERSION)
-        FAIL(STATUS_DATA, "%s: format version %u; this program reads %d", shard->path, get32(header + 8), FORMAT_VERSION);
+        FAIL(STATUS_DATA, "%s: format version %u; this program reads %d", shard->path, get32(header + 8),
+             FORMAT_VERSION);
     if (get32(header + 12) != CODEC_RGBZ && get32(header + 12) != CODEC_JPEG)
         FAIL(STATUS_DATA, "%s: unknown codec %u", shard->path, get32(header + 12));
     shard->codec = get32(header + 12);
@@ -62,8 +63,8 @@ static enum status check_header(struct shard *shard, const uint8_t header[HEADER
         FAIL(STATUS_DATA, "%s: claims %llu samples in %u blocks", shard->path, (unsigned long long)shard->samples,
              shard->blocks);
     if (*table_offset > shard->bytes || shard->bytes - *table_offset != (uint64_t)shard->blocks * ENTRY_BYTES)
-        FAIL(STATUS_DATA, "%s: %llu bytes, but its table of %u blocks begins at %llu: truncated or damaged", shard->path,
-             (unsigned long long)shard->bytes, shard->blocks, (unsigned long long)*table_offset);
+        FAIL(STATUS_DATA, "%s: %llu bytes, but its table of %u blocks begins at %llu: truncated or damaged",
+             shard->path, (unsigned long long)shard->bytes, shard->blocks, (unsigned long long)*table_offset);
 fail:
     return status;
 }
@@ -73,8 +74,8 @@ static enum status parse_table(struct shard *shard, const uint8_t *table, uint64
     enum status status = STATUS_OK;
     uint64_t offset = HEADER_BYTES, samples = 0;
     for (uint32_t i = 0; i < shard->blocks; i++, table += ENTRY_BYTES) {
-        struct shard_entry e = { get64(table), get32(table + 8), get32(table + 12), get32(table + 16),
-                                 get32(table + 20), get64(table + 24) };
+        struct shard_entry e = { get64(table),      get32(table + 8),  get32(table + 12),
+                                 get32(table + 16), get32(table + 20), get64(table + 24) };
         if (e.offset != offset || !e.bytes || e.bytes > table_offset - offset)
             FAIL(STATUS_DATA, "%s: block %u: %u bytes at %llu do not follow the one before", shard->path, i, e.bytes,
                  (unsigned long long)e.offset);
@@ -169,7 +170,8 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     const struct shard_entry *e = &shard->table[block];
     double began = clock_seconds();
     TRY(buffer_grow(&reader->frame, &reader->frame_capacity, e->bytes));
-    bool cached = shard->cache && local_cache_get(shard->cache, shard->number, e->offset, e->bytes, e->hash, reader->frame);
+    bool cached = shard->cache &&
+                  local_cache_get(shard->cache, shard->number, e->offset, e->bytes, e->hash, reader->frame);
     if (!cached)
         status = try_block(shard, block, reader);
     if (status == STATUS_DATA) { /* once more, from storage: the page cache or a cable may be to blame */

@@ -19,7 +19,7 @@ struct shard_entry {
     uint32_t raw_bytes; /* decoded */
     uint32_t first;     /* sample in the shard */
     uint32_t samples;
-    uint64_t hash;      /* XXH64 of the frame */
+    uint64_t hash; /* XXH64 of the frame */
 };
 
 struct shard {
@@ -29,7 +29,7 @@ struct shard {
     uint64_t bytes;     /* of the file */
     uint64_t raw_bytes; /* of all blocks, decoded */
     uint64_t samples;
-    uint64_t hash;      /* XXH64 of header and table: what the index knows of the shard */
+    uint64_t hash; /* XXH64 of header and table: what the index knows of the shard */
     uint32_t blocks;
     struct shard_entry *table;
     struct local_cache *cache; /* the dataset's, or NULL; this shard is number `number` there */

@@ -31,16 +31,20 @@ bool decode_is_jpeg(const uint8_t *data, size_t bytes)
 /* What a file is that is not read, for the message. */
 static const char *name_format(const uint8_t *data, size_t bytes)
 {
-    static const struct { unsigned at, length; const char *magic, *name; } formats[] = {
-        { 0, 3, "GIF", "a GIF" },         { 0, 2, "BM", "a BMP" },           { 0, 4, "II*\0", "a TIFF" },
-        { 0, 4, "MM\0*", "a TIFF" },      { 4, 8, "ftypavif", "an AVIF" },   { 4, 7, "ftyphei", "an HEIC" },
-        { 4, 8, "ftypmif1", "an HEIC" },  { 0, 4, "\0\0\1\0", "an ICO" },   { 4, 4, "jP  ", "a JPEG 2000" },
-        { 0, 4, "8BPS", "a PSD" },        { 0, 2, "P5", "a PGM" },           { 0, 2, "P6", "a PPM" },
-        { 0, 4, "%PDF", "a PDF" },        { 0, 4, "PK\3\4", "a zip" },       { 0, 2, "\x1f\x8b", "a gzip file" },
-        { 0, 4, "<svg", "an SVG" },       { 0, 2, "\xff\x0a", "a JPEG XL" }, { 4, 4, "JXL ", "a JPEG XL" },
+    static const struct {
+        unsigned at, length;
+        const char *magic, *name;
+    } formats[] = {
+        { 0, 3, "GIF", "a GIF" },        { 0, 2, "BM", "a BMP" },           { 0, 4, "II*\0", "a TIFF" },
+        { 0, 4, "MM\0*", "a TIFF" },     { 4, 8, "ftypavif", "an AVIF" },   { 4, 7, "ftyphei", "an HEIC" },
+        { 4, 8, "ftypmif1", "an HEIC" }, { 0, 4, "\0\0\1\0", "an ICO" },    { 4, 4, "jP  ", "a JPEG 2000" },
+        { 0, 4, "8BPS", "a PSD" },       { 0, 2, "P5", "a PGM" },           { 0, 2, "P6", "a PPM" },
+        { 0, 4, "%PDF", "a PDF" },       { 0, 4, "PK\3\4", "a zip" },       { 0, 2, "\x1f\x8b", "a gzip file" },
+        { 0, 4, "<svg", "an SVG" },      { 0, 2, "\xff\x0a", "a JPEG XL" }, { 4, 4, "JXL ", "a JPEG XL" },
     };
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-        if (bytes >= formats[i].at + formats[i].length && !memcmp(data + formats[i].at, formats[i].magic, formats[i].length))
+        if (bytes >= formats[i].at + formats[i].length &&
+            !memcmp(data + formats[i].at, formats[i].magic, formats[i].length))
             return formats[i].name;
     return NULL;
 }
@@ -61,7 +65,10 @@ enum status decode_image(const uint8_t *data, size_t bytes, const char *name, st
         TRY(decode_webp(data, bytes, name, image, notes));
         *notes |= (unsigned)(named_jpeg || named_png) << NOTE_MISNAMED;
     } else {
-        FAIL(STATUS_DATA, "%s: %s%s", name, !bytes ? "empty file" : format ? format : "not an image that is known here",
+        FAIL(STATUS_DATA, "%s: %s%s", name,
+             !bytes   ? "empty file"
+             : format ? format
+                      : "not an image that is known here",
              bytes ? "; JPEG, PNG and WebP are read" : "");
     }
 fail:

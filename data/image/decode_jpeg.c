@@ -16,7 +16,7 @@
 
 enum {
     SCANS = 500, /* of a progressive file; more are an attack on the reader's time */
-    MARGIN = 2, /* pixels decoded around a window: the neighbours that upsampling may look at */
+    MARGIN = 2,  /* pixels decoded around a window: the neighbours that upsampling may look at */
 };
 
 /* All state lives here, so that nothing is lost in a longjmp. */
@@ -29,8 +29,8 @@ struct jpeg {
     const char *name;
     struct image *image;
     const struct jpeg_window *window; /* NULL: the whole image */
-    uint8_t *row; /* of CMYK */
-    bool complete, ended; /* all rows are read; the data end before the end marker */
+    uint8_t *row;                     /* of CMYK */
+    bool complete, ended;             /* all rows are read; the data end before the end marker */
     enum status status;
 };
 
@@ -194,7 +194,8 @@ static enum status decode(const uint8_t *data, size_t bytes, const char *name, c
         j->status = read_pixels(j, data, bytes, notes, view);
     } else if (!j->complete || !j->ended) {
         bool memory = j->errors.msg_code == JERR_OUT_OF_MEMORY;
-        j->status = status_report(memory ? STATUS_NOMEM : STATUS_DATA, __FILE__, __LINE__, "%s: JPEG: %s", name, j->message);
+        j->status = status_report(memory ? STATUS_NOMEM : STATUS_DATA, __FILE__, __LINE__, "%s: JPEG: %s", name,
+                                  j->message);
     }
     status = j->status;
     jpeg_destroy_decompress(&j->info);

@@ -1,7 +1,7 @@
 /* decode_png.c - PNG through libpng. Deep colour keeps its high bytes and transparency is dropped, as in
  * Pillow; 16-bit grey is clipped at 255, as in Pillow.
- * Pixels have two checksums: a CRC for each chunk, and zlib's over all of them. One of them suffices, and as in Pillow a
- * file may end right behind its last pixel, where both are missing. Chunks before the pixels must have their CRC. */
+ * Pixels have two checksums: a CRC for each chunk, and zlib's over all of them. One of them suffices, and as in Pillow
+ * a file may end right behind its last pixel, where both are missing. Chunks before the pixels must have their CRC. */
 #include <png.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -23,8 +23,8 @@ struct png {
     struct image *image;
     const uint8_t *data;
     size_t left;
-    uint8_t *wide;   /* (height, width) of 16-bit grey */
-    png_bytep *rows; /* (height) */
+    uint8_t *wide;              /* (height, width) of 16-bit grey */
+    png_bytep *rows;            /* (height) */
     bool in_pixels;             /* reading IDAT chunks */
     bool wrong_crc, wrong_zlib; /* of IDAT chunks; zlib's checksum is wrong or its data do not end with the rows */
     bool no_memory;
@@ -81,7 +81,8 @@ static void on_read(png_structp png, png_bytep out, png_size_t bytes)
     p->left -= bytes;
 }
 
-/* How much there is of a chunk of pixels in which the file ends; 0 if it ends elsewhere. libpng reads it in one piece then. */
+/* How much there is of a chunk of pixels in which the file ends; 0 if it ends elsewhere. libpng reads it in one piece
+ * then. */
 static size_t cut_bytes(const uint8_t *data, size_t bytes)
 {
     for (size_t at = 8, length; at + 8 <= bytes; at += 12 + length) {
@@ -127,7 +128,7 @@ static enum status read_pixels(struct png *p, unsigned *notes)
 {
     enum status status = STATUS_OK;
     png_set_read_fn(p->png, p, on_read);
-    png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX); /* ours are checked below */
+    png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);     /* ours are checked below */
     png_set_option(p->png, PNG_MAXIMUM_INFLATE_WINDOW, PNG_OPTION_ON); /* some files state too small a one */
     png_set_crc_action(p->png, PNG_CRC_DEFAULT, PNG_CRC_ERROR_QUIT);
     size_t cut = cut_bytes(p->data, p->left);
@@ -141,7 +142,8 @@ static enum status read_pixels(struct png *p, unsigned *notes)
     png_read_update_info(p->png, p->info);
     size_t row_bytes = (size_t)width * (wide ? 2 : 3);
     if (png_get_rowbytes(p->png, p->info) != row_bytes)
-        FAIL(STATUS_DATA, "%s: PNG: rows of %zu bytes for %d pixels", p->name, png_get_rowbytes(p->png, p->info), width);
+        FAIL(STATUS_DATA, "%s: PNG: rows of %zu bytes for %d pixels", p->name, png_get_rowbytes(p->png, p->info),
+             width);
     TRY(image_resize_buffer(p->image, width, height));
     p->rows = malloc((size_t)height * sizeof *p->rows);
     p->wide = wide ? malloc(row_bytes * height) : NULL;

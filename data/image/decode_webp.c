@@ -21,7 +21,8 @@ static enum status check(VP8StatusCode code, const char *name)
         FAIL(STATUS_NOMEM, "%s: WebP: out of memory", name);
     if (code != VP8_STATUS_OK)
         FAIL(STATUS_DATA, "%s: WebP: %s", name,
-             code == VP8_STATUS_NOT_ENOUGH_DATA || code == VP8_STATUS_SUSPENDED ? "the file ends too early" : "damaged");
+             code == VP8_STATUS_NOT_ENOUGH_DATA || code == VP8_STATUS_SUSPENDED ? "the file ends too early"
+                                                                                : "damaged");
 fail:
     return status;
 }
@@ -52,6 +53,7 @@ fail:
 enum status decode_webp(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes)
 {
     (void)data, (void)bytes, (void)image, (void)notes;
-    return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: WebP, which this csc-pack was built without (libwebp)", name);
+    return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: WebP, which this csc-pack was built without (libwebp)",
+                         name);
 }
 #endif

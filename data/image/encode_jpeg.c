@@ -94,7 +94,8 @@ enum status encode_jpeg(const struct image *image, int quality, const char *name
     TRY(buffer_grow(data, capacity, FIRST_BYTES));
     e->data = data;
     e->capacity = capacity;
-    e->to = (struct jpeg_destination_mgr){ .init_destination = on_begin, .empty_output_buffer = on_full,
+    e->to = (struct jpeg_destination_mgr){ .init_destination = on_begin,
+                                           .empty_output_buffer = on_full,
                                            .term_destination = on_end };
     if (!write_image(e, image, quality))
         FAIL(e->errors.msg_code == JERR_OUT_OF_MEMORY ? STATUS_NOMEM : STATUS_BUG, "%s: JPEG: %s", name, e->message);

@@ -20,7 +20,8 @@ static uint8_t clip(int32_t sum)
 
 /* ---- plain: columns [from, to) of what the whole function does ---- */
 
-static void encode_plain(const uint8_t *restrict pixels, int width, int rows, int from, int to, uint8_t *restrict planes)
+static void encode_plain(const uint8_t *restrict pixels, int width, int rows, int from, int to,
+                         uint8_t *restrict planes)
 {
     size_t plane = (size_t)width * rows;
     for (int y = 0; y < rows; y++) {
@@ -222,8 +223,8 @@ struct sums {
     __m256i high[2], low[2];
 };
 
-/* Adds two input pixels of four rows: `order` makes words r0 r1 g0 g1 b0 b1 0 0 of them. A weight of 22 bits is taken as
- * two of 11, which 16-bit multiplications take exactly. */
+/* Adds two input pixels of four rows: `order` makes words r0 r1 g0 g1 b0 b1 0 0 of them. A weight of 22 bits is taken
+ * as two of 11, which 16-bit multiplications take exactly. */
 static inline void add_pixels(struct sums *s, const __m256i pixels[2], __m256i order, const int32_t split[2])
 {
     __m256i top = _mm256_set1_epi32(split[0]), rest = _mm256_set1_epi32(split[1]);
@@ -305,8 +306,8 @@ static void columns(struct view view, const struct axis *axis, uint8_t *out)
     }
 }
 
-/* 32 bytes, two taps at a time by weights split as in add_pixels; of an odd number, the last one has a weight of 0 beside.
- * Unpacking and packing both stay in halves of 16 bytes, so that the order comes out right. */
+/* 32 bytes, two taps at a time by weights split as in add_pixels; of an odd number, the last one has a weight of 0
+ * beside. Unpacking and packing both stay in halves of 16 bytes, so that the order comes out right. */
 static inline void row32(const uint8_t *in, const uint8_t *last, size_t bytes, const int32_t *split, int pairs,
                          uint8_t *out)
 {
@@ -326,8 +327,8 @@ static inline void row32(const uint8_t *in, const uint8_t *last, size_t bytes, c
     }
     for (int k = 0; k < 4; k++)
         low[k] = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(high[k], 11), low[k]), RESIZE_PRECISION);
-    _mm256_storeu_si256((__m256i *)out, _mm256_packus_epi16(_mm256_packs_epi32(low[0], low[1]),
-                                                             _mm256_packs_epi32(low[2], low[3])));
+    _mm256_storeu_si256((__m256i *)out,
+                        _mm256_packus_epi16(_mm256_packs_epi32(low[0], low[1]), _mm256_packs_epi32(low[2], low[3])));
 }
 
 static inline void row_pairs(const uint8_t *in, size_t bytes, const int32_t *split, int taps, int pairs, uint8_t *out)
@@ -350,14 +351,9 @@ static void row(const uint8_t *in, size_t bytes, const struct axis *axis, int i,
         return;
     }
     switch ((taps + 1) / 2) { /* so that the usual ones are compiled without a loop */
-    case 1:
-        row_pairs(in, bytes, split, taps, 1, out);
-        break;
-    case 2:
-        row_pairs(in, bytes, split, taps, 2, out);
-        break;
-    default:
-        row_pairs(in, bytes, split, taps, (taps + 1) / 2, out);
+    case 1: row_pairs(in, bytes, split, taps, 1, out); break;
+    case 2: row_pairs(in, bytes, split, taps, 2, out); break;
+    default: row_pairs(in, bytes, split, taps, (taps + 1) / 2, out);
     }
 }
 

@@ -11,11 +11,11 @@ enum { RESIZE_PRECISION = 22 }; /* bits behind the point of a resizing weight */
 
 /* Resizing along one axis: output i is the sum over t < count[i] of weight[i * taps + t] * input[first[i] + t]. */
 struct axis {
-    int n;               /* outputs */
-    int *first, *count;  /* (n) */
-    int32_t *weight;     /* (n, taps); 0 from count[i] on */
-    int32_t *split;      /* (n, taps): of each two weights their upper 11 bits, as 16-bit halves, then their lower 11 */
-    int taps;            /* even */
+    int n;              /* outputs */
+    int *first, *count; /* (n) */
+    int32_t *weight;    /* (n, taps); 0 from count[i] on */
+    int32_t *split;     /* (n, taps): of each two weights their upper 11 bits, as 16-bit halves, then their lower 11 */
+    int taps;           /* even */
 };
 
 /* Bytes to floats: of channel c, value v becomes (v * high[c] + base[c]) + (v * low[c] + rest[c]), whose first sum is

@@ -26,8 +26,9 @@ static void make_normaliser(struct normaliser *n, const double mean[3], const do
 void augmenter_init(struct augmenter *a, enum augment kind, bool training, int size, uint64_t seed,
                     const double mean[3], const double std[3])
 {
-    *a = (struct augmenter){ .kind = kind, .training = training, .size = size, .seed = seed, .exact = true,
-                             .kernels = pixel_kernels() };
+    *a = (struct augmenter){
+        .kind = kind, .training = training, .size = size, .seed = seed, .exact = true, .kernels = pixel_kernels()
+    };
     make_normaliser(&a->normaliser, mean, std);
     for (int v = 0; v < 256; v++) {
         uint8_t pixels[8 * 3];
@@ -93,8 +94,8 @@ struct box random_crop_box(struct philox *stream, int width, int height)
     return (struct box){ (width - w) / 2, (height - h) / 2, w, h };
 }
 
-/* Sides alternate from epoch to epoch, and the first is drawn: in two epochs an image is seen once each way, which teaches
- * more than two independent draws, half of which repeat (Jordan 2024, arXiv:2404.00498). */
+/* Sides alternate from epoch to epoch, and the first is drawn: in two epochs an image is seen once each way, which
+ * teaches more than two independent draws, half of which repeat (Jordan 2024, arXiv:2404.00498). */
 static bool mirrored(const struct augmenter *a, int64_t epoch, uint64_t id)
 {
     struct philox stream;
@@ -142,7 +143,8 @@ fail:
 }
 
 /* Row y of the shifted and mirrored square. */
-static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, int y)
+static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p,
+                                  int y)
 {
     int from = y + p->dy, size = a->size;
     memset(s->line, 0, (size_t)size * 3);
@@ -158,7 +160,8 @@ static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scra
 }
 
 /* The square, corrupted. */
-static enum status corrupted(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p, void *out)
+static enum status corrupted(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p,
+                             void *out)
 {
     enum status status = STATUS_OK;
     size_t row = (size_t)a->size * 3;

@@ -15,23 +15,23 @@
 struct augmenter {
     enum augment kind;
     bool training;
-    int size;              /* S */
+    int size; /* S */
     uint64_t seed;
-    float table[3][256];   /* (value / 255 - mean) / std */
+    float table[3][256]; /* (value / 255 - mean) / std */
     struct normaliser normaliser;
-    bool exact;            /* the normaliser gives the table's values, all of them */
+    bool exact; /* the normaliser gives the table's values, all of them */
     const struct pixel_kernels *kernels;
     const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init, as is */
-    bool bytes;            /* nothing is normalised */
+    bool bytes;                          /* nothing is normalised */
 };
 
 /* What one sample becomes. */
 struct augment_plan {
-    struct box crop;       /* of the image: what resizing takes for its input */
-    struct resize resize;  /* of the crop, to (S,S) */
-    int dx, dy;            /* then shifted left and up, zeros coming in */
-    bool flip;             /* then mirrored */
-    struct box need;       /* of the image: the pixels that must be decoded */
+    struct box crop;      /* of the image: what resizing takes for its input */
+    struct resize resize; /* of the crop, to (S,S) */
+    int dx, dy;           /* then shifted left and up, zeros coming in */
+    bool flip;            /* then mirrored */
+    struct box need;      /* of the image: the pixels that must be decoded */
     uint64_t id;
 };
 
@@ -58,7 +58,8 @@ enum status augment_end(const struct augmenter *augmenter, struct augment_scratc
 
 void augment_scratch_finish(struct augment_scratch *scratch);
 
-/* The box of a random-resized-crop, as torchvision's RandomResizedCrop(scale=(0.08, 1), ratio=(3/4, 4/3)) chooses it. */
+/* The box of a random-resized-crop, as torchvision's RandomResizedCrop(scale=(0.08, 1), ratio=(3/4, 4/3)) chooses it.
+ */
 struct philox;
 struct box random_crop_box(struct philox *stream, int width, int height);
 

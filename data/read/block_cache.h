@@ -11,7 +11,7 @@
 #include "data/read/dataset.h"
 
 #define CACHE_BUDGET ((int64_t)512 << 20) /* bytes per loader */
-#define CACHE_WORTH 4                     /* no cache if fewer than 1 / CACHE_WORTH of the set fits */
+#define CACHE_WORTH  4                    /* no cache if fewer than 1 / CACHE_WORTH of the set fits */
 
 struct cache {
     int64_t blocks;

@@ -115,8 +115,7 @@ struct place dataset_locate(const struct dataset *d, int64_t sample)
         else
             last = middle;
     }
-    return (struct place){ low, first, (int)(in_shard - shard->table[first].first),
-                           d->first_block[low] + first };
+    return (struct place){ low, first, (int)(in_shard - shard->table[first].first), d->first_block[low] + first };
 }
 
 enum status dataset_read_block(const struct dataset *d, struct place place, struct block_reader *reader,

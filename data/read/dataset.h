@@ -12,8 +12,8 @@ struct dataset;
 enum status dataset_open(struct dataset **dataset, const char *directory);
 void dataset_close(struct dataset *dataset);
 
-/* Keeps copies of blocks in `directory`, on storage of this node, using at most `limit` bytes there; blocks are verified
- * whichever they come from. Before any reading. STATUS_IO, STATUS_NOMEM. */
+/* Keeps copies of blocks in `directory`, on storage of this node, using at most `limit` bytes there; blocks are
+ * verified whichever they come from. Before any reading. STATUS_IO, STATUS_NOMEM. */
 enum status dataset_use_cache(struct dataset *dataset, const char *directory, uint64_t limit);
 
 int64_t dataset_samples(const struct dataset *dataset);

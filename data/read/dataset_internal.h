@@ -19,9 +19,9 @@ struct dataset {
 
 struct place {
     int shard;
-    uint32_t block;      /* in the shard */
-    int sample;          /* in the block */
-    int64_t number;      /* of the block in the dataset */
+    uint32_t block; /* in the shard */
+    int sample;     /* in the block */
+    int64_t number; /* of the block in the dataset */
 };
 
 struct place dataset_locate(const struct dataset *dataset, int64_t sample);

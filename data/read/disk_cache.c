@@ -110,7 +110,8 @@ fail:
 
 /* Decides how much the cache may hold: what room there is, or what its users have decided already. Holds the lock of
  * the directory, so nobody else is deciding. */
-static enum status reserve(struct local_cache *c, const char *directory, uint64_t limit, uint64_t wanted, const char *name)
+static enum status reserve(struct local_cache *c, const char *directory, uint64_t limit, uint64_t wanted,
+                           const char *name)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], text[32];

@@ -13,20 +13,22 @@
 #include "data/format/index.h"
 
 struct local_cache {
-    char *folder;          /* DIR/csz-FINGERPRINT */
-    int lock;              /* descriptor of the folder, locked shared while it is in use */
+    char *folder; /* DIR/csz-FINGERPRINT */
+    int lock;     /* descriptor of the folder, locked shared while it is in use */
     const struct index *index;
-    int *files;            /* (shards) descriptors; -1: beyond the budget */
+    int *files; /* (shards) descriptors; -1: beyond the budget */
     int shards;
-    uint64_t budget;       /* bytes: blocks that end beyond, counted over the shards in order, are not kept */
-    uint64_t *before;      /* (shards): bytes of the shards before each */
-    atomic_int full;       /* storage had no room: nothing more is written */
+    uint64_t budget;  /* bytes: blocks that end beyond, counted over the shards in order, are not kept */
+    uint64_t *before; /* (shards): bytes of the shards before each */
+    atomic_int full;  /* storage had no room: nothing more is written */
     _Atomic(int64_t) hits, misses;
 };
 
-/* Makes or joins the cache of the dataset, whose index must outlive it, in `directory`. At most `limit` bytes are used under the directory; caches of
- * other datasets count, and those that nobody uses make room. STATUS_IO, STATUS_NOMEM. */
-enum status local_cache_open(struct local_cache *cache, const char *directory, uint64_t limit, const struct index *index);
+/* Makes or joins the cache of the dataset, whose index must outlive it, in `directory`. At most `limit` bytes are used
+ * under the directory; caches of other datasets count, and those that nobody uses make room. STATUS_IO, STATUS_NOMEM.
+ */
+enum status local_cache_open(struct local_cache *cache, const char *directory, uint64_t limit,
+                             const struct index *index);
 void local_cache_close(struct local_cache *cache); /* zeros are fine; the files stay */
 
 /* The block of `bytes` bytes at an offset of a shard: true if it is there and its hash is right. */

@@ -20,14 +20,14 @@ enum { PAGE = 4096, LINE = 64 };
 struct slot {
     struct micro_batch batch;
     struct order order;
-    void *images;         /* floats, or raw */
+    void *images; /* floats, or raw */
     int32_t *labels;
     uint64_t *ids;
-    int64_t number;       /* of the micro-batch, from the last seek */
-    int64_t position;     /* of its first sample in the epoch */
-    int taken, filled;    /* samples handed to workers, finished */
+    int64_t number;    /* of the micro-batch, from the last seek */
+    int64_t position;  /* of its first sample in the epoch */
+    int taken, filled; /* samples handed to workers, finished */
     struct loader_work work;
-    int failed_at;        /* the first sample that could not be had, or -1 */
+    int failed_at; /* the first sample that could not be had, or -1 */
     struct status_record failure;
 };
 
@@ -35,20 +35,20 @@ struct loader {
     struct loader_config config;
     struct supply supply;
     struct pixel_scale scale;
-    int64_t samples, steps;  /* of the dataset, of an epoch */
-    int per_step;            /* micro-batches of this rank in a step */
-    int64_t batches;         /* of this rank: evaluation only */
+    int64_t samples, steps; /* of the dataset, of an epoch */
+    int per_step;           /* micro-batches of this rank in a step */
+    int64_t batches;        /* of this rank: evaluation only */
     int chunk;
 
-    pthread_mutex_t mutex;   /* guards all below, but not what a slot's workers write */
+    pthread_mutex_t mutex; /* guards all below, but not what a slot's workers write */
     pthread_cond_t work, progress;
     struct slot *slots;
     int slot_count;
-    int64_t start;           /* position of the last seek, in micro-batches of this rank */
-    int64_t next, begun;     /* numbers: the next one for the consumer, the next one to begin */
-    bool held;               /* the consumer holds number next - 1 */
+    int64_t start;       /* position of the last seek, in micro-batches of this rank */
+    int64_t next, begun; /* numbers: the next one for the consumer, the next one to begin */
+    bool held;           /* the consumer holds number next - 1 */
     bool paused, stop;
-    int active;              /* workers inside a chunk */
+    int active; /* workers inside a chunk */
     pthread_t *threads;
     int thread_count;
     struct loader_stats stats;
@@ -76,7 +76,8 @@ static int64_t describe(const struct loader *l, int64_t at, struct micro_batch *
 static void begin_order(const struct loader *l, int64_t epoch, struct order *order)
 {
     const struct loader_config *c = &l->config;
-    order_init(order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window, c->seed, epoch);
+    order_init(order, c->training ? c->shuffle : SHUFFLE_NONE, (uint64_t)l->samples, (uint64_t)c->window, c->seed,
+               epoch);
 }
 
 /* Where the pixels of a raw micro-batch begin. */
@@ -96,7 +97,9 @@ static void begin_raw(const struct loader *l, struct slot *slot)
     struct image_cut *cuts = slot->images;
     int size = l->config.image_size;
     for (int i = 0; i < slot->batch.count; i++)
-        cuts[i] = (struct image_cut){ raw_head(&l->config) + i * values(&l->config), size, size, 0, 0, size, size, false };
+        cuts[i] = (struct image_cut){
+            raw_head(&l->config) + i * values(&l->config), size, size, 0, 0, size, size, false
+        };
     slot->batch.scale = &l->scale;
     slot->batch.raw = slot->images;
     slot->batch.raw_bytes = raw_head(&l->config) + slot->batch.count * values(&l->config);
@@ -164,8 +167,7 @@ static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot 
     for (int i = from; i < from + count; i++) {
         *failed_at = i;
         slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
-        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i),
-                          &slot->labels[i]));
+        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i), &slot->labels[i]));
     }
 fail:
     return status;

@@ -9,57 +9,58 @@
 
 #include "base/status.h"
 
-struct corruption; /* data/corrupt/corrupt.h */
+struct corruption;  /* data/corrupt/corrupt.h */
 struct pixel_scale; /* base/pixels.h */
-struct dataset; /* an open directory of shards: data/read/dataset.h */
+struct dataset;     /* an open directory of shards: data/read/dataset.h */
 struct loader;
 
 enum augment { AUGMENT_NONE, AUGMENT_CIFAR, AUGMENT_IMAGENET };
 enum shuffle { SHUFFLE_NONE, SHUFFLE_FULL, SHUFFLE_WINDOW };
 
 struct loader_config {
-    struct dataset *dataset;   /* must outlive the loader */
-    bool training;             /* false: every image once, in order, no augmentation, last batch partial */
+    struct dataset *dataset; /* must outlive the loader */
+    bool training;           /* false: every image once, in order, no augmentation, last batch partial */
     uint64_t seed;
-    enum shuffle shuffle;      /* training only */
-    int64_t window;            /* samples, for SHUFFLE_WINDOW */
-    enum augment augment;      /* training: what is drawn. Evaluation: IMAGENET means short side
-                                  image_size * 256 / 224, centre crop; else the whole image resized if need be */
-    int image_size;            /* S: batches are (n,S,S,3) */
-    double mean[3], std[3];    /* of values in 0..1 */
+    enum shuffle shuffle; /* training only */
+    int64_t window;       /* samples, for SHUFFLE_WINDOW */
+    /* Training: what is drawn. Evaluation: AUGMENT_IMAGENET resizes the short side to image_size * 256 / 224 and crops
+     * the center; any other resizes the whole image if need be. */
+    enum augment augment;
+    int image_size;                      /* S: batches are (n,S,S,3) */
+    double mean[3], std[3];              /* of values in 0..1 */
     const struct corruption *corruption; /* evaluation: of every image; NULL: none. Must outlive the loader */
-    int batch;                 /* samples per step over all ranks */
-    int micro_batch;           /* divides batch */
-    int rank, ranks;           /* training: this rank does its contiguous share of a step's micro-batches;
-                                  evaluation: micro-batches rank, rank + ranks, ... */
-    int workers, prefetch;     /* threads >= 1; micro-batches ready ahead >= 1 */
-    bool skip_bad;             /* data.bad_sample: a damaged sample is replaced by the next good one in training and left
-                                  out of an evaluation, with a warning and counted; else STATUS_DATA */
-    const int32_t *label_map;  /* (the dataset's classes): the label that batches give for each; NULL: the same.
-                                  Must outlive the loader */
-    bool raw;                  /* batches are bytes, for a device that normalises */
-    bool scaled_jpeg;          /* training with AUGMENT_IMAGENET: decode JPEGs at a fraction of their size where the crop
-                                  allows; faster, not exact */
+    int batch;                           /* samples per step over all ranks */
+    int micro_batch;                     /* divides batch */
+    int rank, ranks;                     /* training: this rank does its contiguous share of a step's micro-batches;
+                                            evaluation: micro-batches rank, rank + ranks, ... */
+    int workers, prefetch;               /* threads >= 1; micro-batches ready ahead >= 1 */
+    bool skip_bad;            /* data.bad_sample: a damaged sample is replaced by the next good one in training and left
+                                 out of an evaluation, with a warning and counted; else STATUS_DATA */
+    const int32_t *label_map; /* (the dataset's classes): the label that batches give for each; NULL: the same.
+                                 Must outlive the loader */
+    bool raw;                 /* batches are bytes, for a device that normalises */
+    bool scaled_jpeg;         /* training with AUGMENT_IMAGENET: decode JPEGs at a fraction of their size where the crop
+                                 allows; faster, not exact */
 };
 
 /* One micro-batch, owned by the loader. */
 struct micro_batch {
-    const float *images;       /* (n,S,S,3), normalised; NULL with raw: */
-    const void *raw;           /* raw_bytes: first n struct image_cut (base/pixels.h), then what they cut from; else NULL */
+    const float *images; /* (n,S,S,3), normalised; NULL with raw: */
+    const void *raw;     /* raw_bytes: first n struct image_cut (base/pixels.h), then what they cut from; else NULL */
     size_t raw_bytes;
     const struct pixel_scale *scale; /* what normalises raw images */
-    const int32_t *labels;     /* n */
-    const uint64_t *ids;       /* n, positions in the dataset */
-    int count;                 /* n: micro_batch, or fewer in an evaluation: at its end, and where samples are left out */
-    int64_t epoch, step;       /* step within the epoch, from 0 */
-    int index;                 /* micro-batch within the step (training), or within the set (evaluation) */
+    const int32_t *labels;           /* n */
+    const uint64_t *ids;             /* n, positions in the dataset */
+    int count;           /* n: micro_batch, or fewer in an evaluation: at its end, and where samples are left out */
+    int64_t epoch, step; /* step within the epoch, from 0 */
+    int index;           /* micro-batch within the step (training), or within the set (evaluation) */
 };
 
 enum status loader_create(struct loader **loader, const struct loader_config *config);
 void loader_destroy(struct loader *loader); /* stops its threads; NULL is fine */
 
-/* The memory of all images of micro-batch i of those that exist at once, for a device that wants to know it; NULL behind the
- * last. */
+/* The memory of all images of micro-batch i of those that exist at once, for a device that wants to know it; NULL
+ * behind the last. */
 void *loader_memory(const struct loader *loader, int i, size_t *bytes);
 
 /* Optimizer steps in an epoch: samples / batch, the partial last one dropped. */
@@ -75,16 +76,16 @@ enum status loader_next(struct loader *loader, const struct micro_batch **batch)
 /* Of the micro-batches given out since creation. Seconds of work are summed over the workers, so they may exceed
  * the time that passed. */
 struct loader_work {
-    double read_s;    /* from storage or the page cache, and hashing */
-    double decode_s;  /* decompression, pixels */
-    double resize_s;  /* along the rows */
-    double copy_s;    /* along the columns, flip, normalisation: into the batch */
+    double read_s;              /* from storage or the page cache, and hashing */
+    double decode_s;            /* decompression, pixels */
+    double resize_s;            /* along the rows */
+    double copy_s;              /* along the columns, flip, normalisation: into the batch */
     int64_t read_bytes, blocks; /* blocks read; others were still there */
     int64_t samples, skipped;   /* given; replaced or left out as damaged */
     int64_t rereads;            /* blocks that had to be read twice */
 };
 struct loader_stats {
-    double waited_s;  /* by the caller in loader_next */
+    double waited_s; /* by the caller in loader_next */
     struct loader_work work;
 };
 void loader_stats(const struct loader *loader, struct loader_stats *stats);

@@ -100,7 +100,8 @@ static int choose_shrink(const struct supply *s, const struct augment_plan *p)
     int shrink = 1;
     if (!s->scaled_jpeg || !s->augmenter.training || s->augmenter.kind != AUGMENT_IMAGENET)
         return 1;
-    while (shrink < 8 && p->crop.width / (2 * shrink) >= p->resize.width && p->crop.height / (2 * shrink) >= p->resize.height)
+    while (shrink < 8 && p->crop.width / (2 * shrink) >= p->resize.width &&
+           p->crop.height / (2 * shrink) >= p->resize.height)
         shrink *= 2;
     return shrink;
 }
@@ -157,8 +158,7 @@ fail:
     return status;
 }
 
-enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, uint64_t *id, void *out,
-                          int32_t *label)
+enum status supply_sample(struct supply *s, struct supplier *w, int64_t epoch, uint64_t *id, void *out, int32_t *label)
 {
     enum status status = STATUS_OK;
     uint64_t wanted = *id;

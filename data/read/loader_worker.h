@@ -32,8 +32,8 @@ void supplier_finish(struct supplier *supplier);
 
 enum { LABEL_MISSING = -1 };
 
-/* Sample *id to out (S,S,3) and *label. One that is damaged and may be skipped: in training the next good one, and *id is
- * then the sample that was taken; in an evaluation *label is LABEL_MISSING. STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
+/* Sample *id to out (S,S,3) and *label. One that is damaged and may be skipped: in training the next good one, and *id
+ * is then the sample that was taken; in an evaluation *label is LABEL_MISSING. STATUS_DATA, STATUS_IO, STATUS_NOMEM. */
 enum status supply_sample(struct supply *supply, struct supplier *supplier, int64_t epoch, uint64_t *id, void *out,
                           int32_t *label);
 

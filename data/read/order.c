@@ -99,7 +99,8 @@ struct order_quality order_measure(const struct order *o, uint64_t batch, uint64
         for (uint64_t i = 1; i < batch; i++)
             met += ids[i] == ids[i - 1] + 1;
     }
-    double n = (double)o->n, expected = looked * (double)batch * ((double)batch - 1) / n; /* neighbours that meet by chance */
+    double n = (double)o->n,
+           expected = looked * (double)batch * ((double)batch - 1) / n; /* neighbours that meet by chance */
     q.displacement = moved / seen / (n / 3);
     q.separation = met > expected ? expected / met : 1;
 end:

@@ -13,11 +13,11 @@
 #include "data/sources/archive_stream.h"
 
 struct archive_reader {
-    struct archive *archive;      /* reads the tar that the stream unpacks */
+    struct archive *archive; /* reads the tar that the stream unpacks */
     struct archive_stream stream;
-    enum status failed;           /* what the stream ended with */
-    char *path, *name; /* of the archive, of the current member */
-    int64_t bytes;     /* of the current member */
+    enum status failed; /* what the stream ended with */
+    char *path, *name;  /* of the archive, of the current member */
+    int64_t bytes;      /* of the current member */
 };
 
 /* libarchive's source of bytes. */
@@ -98,8 +98,9 @@ static enum status drain(struct archive_reader *r)
     do
         TRY(archive_stream_next(&r->stream, &data, &bytes));
     while (bytes);
-    archive_say_end(r->path, r->stream.bytes <= end ? ARCHIVE_END_MISSING :
-                    r->stream.data_end > end ? ARCHIVE_END_EARLY : ARCHIVE_END_GOOD);
+    archive_say_end(r->path, r->stream.bytes <= end     ? ARCHIVE_END_MISSING
+                             : r->stream.data_end > end ? ARCHIVE_END_EARLY
+                                                        : ARCHIVE_END_GOOD);
 fail:
     return status;
 }

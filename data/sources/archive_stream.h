@@ -14,10 +14,10 @@ struct archive_stream {
     int fd;
     struct archive *archive; /* unpacks all but gzip; NULL for gzip */
     z_stream zlib;
-    bool begun, inside;      /* zlib is initialised; it is inside a gzip member */
+    bool begun, inside; /* zlib is initialised; it is inside a gzip member */
     uint8_t *in, *out;
-    uint64_t bytes;          /* that have come */
-    uint64_t data_end;       /* behind the last of them that is not 0 */
+    uint64_t bytes;    /* that have come */
+    uint64_t data_end; /* behind the last of them that is not 0 */
 };
 
 /* STATUS_IO if it cannot be opened, STATUS_DATA if it is damaged or nothing that is read here. `path` is not copied. */

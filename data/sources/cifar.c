@@ -37,21 +37,23 @@ struct part {
 struct cifar {
     struct pack_source source; /* first: sources are cast back */
     bool hundred;
-    int record;                /* bytes */
+    int record; /* bytes */
     struct part *parts;
     int count;
     char **names;
     int classes;
-    enum role reading;         /* what the source gives */
-    bool archive;              /* all parts are in memory */
+    enum role reading; /* what the source gives */
+    bool archive;      /* all parts are in memory */
 };
 
 static enum role role_of(const struct cifar *c, const char *name, long *number)
 {
     *number = 0;
     if (c->hundred)
-        return !strcmp(name, "train.bin") ? ROLE_TRAINING : !strcmp(name, "test.bin") ? ROLE_TEST :
-               !strcmp(name, "fine_label_names.txt") ? ROLE_NAMES : ROLE_NONE;
+        return !strcmp(name, "train.bin")              ? ROLE_TRAINING
+               : !strcmp(name, "test.bin")             ? ROLE_TEST
+               : !strcmp(name, "fine_label_names.txt") ? ROLE_NAMES
+                                                       : ROLE_NONE;
     if (!strcmp(name, "test_batch.bin") || !strcmp(name, "batches.meta.txt"))
         return name[0] == 't' ? ROLE_TEST : ROLE_NAMES;
     if (strncmp(name, "data_batch_", 11) != 0 || !isdigit((unsigned char)name[11]))
@@ -339,8 +341,13 @@ struct pack_source *cifar_source(struct cifar *c, bool training)
                  (long long)part->records);
         fingerprint = hash_bytes(text, strlen(text));
     }
-    c->source = (struct pack_source){ .read = read_record, .decode = decode_record, .bytes = record_bytes, .total = total,
-                                      .fingerprint = fingerprint, .classes = c->classes, .names = c->names };
+    c->source = (struct pack_source){ .read = read_record,
+                                      .decode = decode_record,
+                                      .bytes = record_bytes,
+                                      .total = total,
+                                      .fingerprint = fingerprint,
+                                      .classes = c->classes,
+                                      .names = c->names };
     return total ? &c->source : NULL;
 }
 

@@ -9,7 +9,7 @@
 struct class_names {
     char **names; /* (count) */
     int count;
-    int *sorted;  /* (count): labels in the order of their names; NULL until class_names_sort */
+    int *sorted; /* (count): labels in the order of their names; NULL until class_names_sort */
 };
 
 /* From a text of one name a line, or from what `path` is: such a file or the folder of a dataset.

@@ -77,9 +77,13 @@ static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
 void dataset_source_init(struct dataset_source *d, const struct dataset *dataset)
 {
     *d = (struct dataset_source){ .dataset = dataset, .number = -1 };
-    d->source = (struct pack_source){ .read = read_sample, .decode = decode_sample, .bytes = sample_bytes,
-                                      .is_files = dataset->index.codec == CODEC_JPEG, .total = dataset_samples(dataset),
-                                      .classes = dataset_classes(dataset), .names = dataset->index.names };
+    d->source = (struct pack_source){ .read = read_sample,
+                                      .decode = decode_sample,
+                                      .bytes = sample_bytes,
+                                      .is_files = dataset->index.codec == CODEC_JPEG,
+                                      .total = dataset_samples(dataset),
+                                      .classes = dataset_classes(dataset),
+                                      .names = dataset->index.names };
 }
 
 void dataset_source_finish(struct dataset_source *d)

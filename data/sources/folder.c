@@ -265,8 +265,9 @@ enum status folder_read(struct pack_source *source, int64_t index, struct pack_i
     snprintf(item->name, sizeof item->name, "%s", file->path);
     if (file->fault)
         FAIL(STATUS_DATA, "%s %s", file->path, file->fault);
-    TRY(f->reader ? next_in_stream(f, index, item) : f->file >= 0 ? folder_next_in_file(f, file, item) :
-        next_on_disk(f, file, item));
+    TRY(f->reader      ? next_in_stream(f, index, item)
+        : f->file >= 0 ? folder_next_in_file(f, file, item)
+                       : next_on_disk(f, file, item));
 fail:
     return status;
 }
@@ -336,10 +337,16 @@ fail:
 enum status folder_complete(struct folder *f)
 {
     enum status status = STATUS_OK;
-    f->source = (struct pack_source){ .read = folder_read, .decode = folder_decode, .bytes = folder_bytes,
-                                      .parallel = !f->reader, .is_files = true, .total = f->listing.count,
-                                      .classes = f->listing.classes.count, .names = f->listing.classes.names,
-                                      .others = f->listing.others, .other_count = f->listing.other_count };
+    f->source = (struct pack_source){ .read = folder_read,
+                                      .decode = folder_decode,
+                                      .bytes = folder_bytes,
+                                      .parallel = !f->reader,
+                                      .is_files = true,
+                                      .total = f->listing.count,
+                                      .classes = f->listing.classes.count,
+                                      .names = f->listing.classes.names,
+                                      .others = f->listing.others,
+                                      .other_count = f->listing.other_count };
     TRY(listing_fingerprint(&f->listing, &f->source.fingerprint));
 fail:
     return status;

@@ -13,9 +13,9 @@ struct folder {
     struct pack_source source; /* first: sources are cast back */
     char *path, *root;         /* root without slashes at its ends, or "" */
     struct listing listing;
-    int file;                  /* an uncompressed archive or a spool, read by offset; -1: none */
+    int file;                      /* an uncompressed archive or a spool, read by offset; -1: none */
     struct archive_reader *reader; /* of a sorted compressed archive */
-    int64_t streamed;          /* files that have come from it */
+    int64_t streamed;              /* files that have come from it */
 };
 
 enum status folder_create(struct folder **folder, const char *path);

@@ -10,8 +10,8 @@
 enum status imagenet_open_train(struct folder **folder, const char *path, const struct class_names *given);
 
 /* Images in the order of their files' names, wherever in the archive they lie, labelled by a label file
- * (data/sources/labels.h); synsets: a synset file or NULL. Every label must be one of `classes`, and that of the folder which
- * the image lies in, if that is named as a class. STATUS_IO, STATUS_DATA. */
+ * (data/sources/labels.h); synsets: a synset file or NULL. Every label must be one of `classes`, and that of the folder
+ * which the image lies in, if that is named as a class. STATUS_IO, STATUS_DATA. */
 enum status imagenet_open_val(struct folder **folder, const char *path, const char *labels, const char *synsets,
                               const struct class_names *classes);
 

@@ -116,8 +116,10 @@ static enum status translate(struct labels *l, struct label_file synsets, const 
     enum status status = STATUS_OK;
     char *copy = NULL, **names = NULL;
     if (!synsets.text)
-        FAIL(STATUS_DATA, "%s: holds ILSVRC's numbers, which are not in the order of the names: give their list with --synsets, or "
-             "a label file with names such as n01751748", name);
+        FAIL(STATUS_DATA,
+             "%s: holds ILSVRC's numbers, which are not in the order of the names: give their list with --synsets, or "
+             "a label file with names such as n01751748",
+             name);
     names = calloc(NUMBER_MOST, sizeof *names);
     if (!names)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);

@@ -27,8 +27,8 @@ bool listing_wants(const char *path)
 bool listing_is_image(const char *path)
 {
     static const char *const endings[] = {
-        "jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm", "pgm", "pbm", "pnm",
-        "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico",
+        "jpg", "jpeg", "jpe", "jfif", "png",  "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm",
+        "pgm", "pbm",  "pnm", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico",
     };
     const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
     for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
@@ -211,9 +211,10 @@ static enum status check_classes(const struct listing *l, const char *where)
     int64_t at = 0;
     for (int c = 0; c < l->classes.count; c++) {
         if (at == l->count || l->files[at].label != c)
-            FAIL(STATUS_DATA, "%s: class folder '%s' is empty or holds no images; fill it, or give the list of classes "
-                 "with --classes, or remove it, which changes the labels of the classes behind it", where,
-                 l->classes.names[c]);
+            FAIL(STATUS_DATA,
+                 "%s: class folder '%s' is empty or holds no images; fill it, or give the list of classes "
+                 "with --classes, or remove it, which changes the labels of the classes behind it",
+                 where, l->classes.names[c]);
         while (at < l->count && l->files[at].label == c)
             at++;
     }

@@ -10,7 +10,7 @@
 #include "data/sources/class_names.h"
 
 struct listed {
-    char *path;      /* below the root: "CLASS/.../FILE" */
+    char *path; /* below the root: "CLASS/.../FILE" */
     int label;
     int64_t order;   /* in which it was added */
     uint64_t offset; /* of its content, in an archive that is read in any order */
@@ -24,9 +24,9 @@ struct listing {
     size_t capacity;
     struct class_names classes;
     size_t class_capacity;
-    int64_t loose;   /* files outside any class folder, left out; the first of them */
+    int64_t loose; /* files outside any class folder, left out; the first of them */
     char *first_loose;
-    char **others;   /* (other_count): files that are not named as images, left out */
+    char **others; /* (other_count): files that are not named as images, left out */
     int64_t other_count;
     size_t other_capacity;
 };

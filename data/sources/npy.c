@@ -1,5 +1,5 @@
-/* npy.c - the header is the text of a Python dictionary: {'descr': '|u1', 'fortran_order': False, 'shape': (50000, 32, 32, 3), }
- * Source: the format's description in NumPy's documentation (numpy.lib.format). */
+/* npy.c - the header is the text of a Python dictionary: {'descr': '|u1', 'fortran_order': False, 'shape': (50000, 32,
+ * 32, 3), } Source: the format's description in NumPy's documentation (numpy.lib.format). */
 #include "data/sources/npy.h"
 
 #include <errno.h>
@@ -103,8 +103,10 @@ static bool parse_entry(struct text *t, struct npy *npy, unsigned *seen)
     char key[16], descr[8];
     if (!take_string(t, key, sizeof key) || !take(t, ':'))
         return false;
-    unsigned which = strcmp(key, "descr") == 0 ? SEEN_DESCR : strcmp(key, "fortran_order") == 0 ? SEEN_ORDER
-                                                        : strcmp(key, "shape") == 0 ? SEEN_SHAPE : 0;
+    unsigned which = strcmp(key, "descr") == 0           ? SEEN_DESCR
+                     : strcmp(key, "fortran_order") == 0 ? SEEN_ORDER
+                     : strcmp(key, "shape") == 0         ? SEEN_SHAPE
+                                                         : 0;
     if (!which || *seen & which)
         return false;
     *seen |= which;
@@ -144,7 +146,8 @@ enum status npy_parse(struct npy *npy, const char *path, const void *data, size_
         FAIL(STATUS_DATA, "%s: the header is cut short or longer than %d bytes", path, NPY_HEADER_MOST);
     const char *text = (const char *)p + start;
     if (!parse_header((struct text){ text, text + length }, npy))
-        FAIL(STATUS_DATA, "%s: the header is not that of whole numbers in C order, of at most %d dimensions", path, NPY_DIMS);
+        FAIL(STATUS_DATA, "%s: the header is not that of whole numbers in C order, of at most %d dimensions", path,
+             NPY_DIMS);
     npy->offset = start + length;
     if (total < npy->offset || total - npy->offset != (uint64_t)npy->elements * (uint64_t)npy->item)
         FAIL(STATUS_DATA, "%s: the header promises %lld numbers of %d bytes, but %lld bytes follow it", path,

@@ -10,18 +10,18 @@
 enum { NPY_DIMS = 4, NPY_HEADER_MOST = 65536 };
 
 struct npy {
-    char kind;                /* 'u' or 'i' */
-    int item;                 /* bytes of a number: 1, 2, 4, 8; little-endian */
+    char kind; /* 'u' or 'i' */
+    int item;  /* bytes of a number: 1, 2, 4, 8; little-endian */
     int dims;
     int64_t shape[NPY_DIMS];
-    int64_t elements;         /* product of the shape */
-    uint64_t offset;          /* of the data in the file */
-    int file;                 /* descriptor, or -1 */
-    const char *path;         /* the caller's, for messages */
+    int64_t elements; /* product of the shape */
+    uint64_t offset;  /* of the data in the file */
+    int file;         /* descriptor, or -1 */
+    const char *path; /* the caller's, for messages */
 };
 
-/* Magic number and header, `total` bytes being the file's size. STATUS_DATA, naming `path`, unless it is a version 1 to 3
- * header of whole numbers in C order and the data fill the file exactly. */
+/* Magic number and header, `total` bytes being the file's size. STATUS_DATA, naming `path`, unless it is a version 1 to
+ * 3 header of whole numbers in C order and the data fill the file exactly. */
 enum status npy_parse(struct npy *npy, const char *path, const void *data, size_t bytes, uint64_t total);
 
 /* STATUS_IO, STATUS_DATA. path must outlive npy. */

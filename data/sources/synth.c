@@ -13,12 +13,14 @@
 #include "data/format/format.h"
 
 enum {
-    K = SYNTH_KERNEL, PLANE = K * K, ATOM = 3 * PLANE,
+    K = SYNTH_KERNEL,
+    PLANE = K * K,
+    ATOM = 3 * PLANE,
     AREA_PER_ATOM = 48, /* pixels: each is covered about once on average, so atoms overlap everywhere */
 };
-#define GAIN_LOW 0.9     /* norm of an atom in an image, values in 0..1 */
+#define GAIN_LOW  0.9 /* norm of an atom in an image, values in 0..1 */
 #define GAIN_HIGH 1.8
-#define SMOOTH 0.9       /* pixels: standard deviation of the blur over an atom's first draw */
+#define SMOOTH    0.9 /* pixels: standard deviation of the blur over an atom's first draw */
 
 /* Purposes under PHILOX_DOMAIN_SYNTH. */
 enum { DRAW_ATOM, DRAW_IMAGE, DRAW_LABELS };
@@ -26,9 +28,9 @@ enum { DRAW_ATOM, DRAW_IMAGE, DRAW_LABELS };
 struct synth {
     struct pack_source source; /* first: sources are cast back */
     struct synth_config config;
-    float *atoms;              /* (classes, SYNTH_ATOMS, 3, K, K) */
+    float *atoms; /* (classes, SYNTH_ATOMS, 3, K, K) */
     char **names;
-    int64_t base;              /* number of the first image of the set being given */
+    int64_t base; /* number of the first image of the set being given */
 };
 
 /* White noise blurred by a Gaussian: (K, K). */
@@ -207,9 +209,14 @@ struct pack_source *synth_source(struct synth *s, bool training)
 {
     int64_t other = s->config.images / 5 > 0 ? s->config.images / 5 : 1;
     s->base = training ? 0 : s->config.images;
-    s->source = (struct pack_source){ .read = read_image, .decode = decode_image, .bytes = image_bytes, .parallel = true,
-                                      .total = training ? s->config.images : other, .fingerprint = (uint64_t)training,
-                                      .classes = s->config.classes, .names = s->names };
+    s->source = (struct pack_source){ .read = read_image,
+                                      .decode = decode_image,
+                                      .bytes = image_bytes,
+                                      .parallel = true,
+                                      .total = training ? s->config.images : other,
+                                      .fingerprint = (uint64_t)training,
+                                      .classes = s->config.classes,
+                                      .names = s->names };
     return &s->source;
 }
 
@@ -224,10 +231,9 @@ enum status synth_write_truth(const struct synth *s, const char *path)
     snprintf(noise, sizeof noise, "%.9g", s->config.noise);
     snprintf(seed, sizeof seed, "%llu", (unsigned long long)s->config.seed);
     snprintf(images, sizeof images, "%lld", (long long)s->config.images);
-    json_t *object = json_pack("{s:{s:s,s:s,s:s,s:s,s:s,s:s},s:{s:s,s:[i,i,i,i],s:[i,I]}}", "__metadata__", "format", "pt",
-                               "classes", classes, "size", size, "noise", noise, "seed", seed, "images", images,
-                               "atoms", "dtype", "F32", "shape", atoms, 3, K, K, "data_offsets", 0,
-                               (json_int_t)bytes);
+    json_t *object = json_pack("{s:{s:s,s:s,s:s,s:s,s:s,s:s},s:{s:s,s:[i,i,i,i],s:[i,I]}}", "__metadata__", "format",
+                               "pt", "classes", classes, "size", size, "noise", noise, "seed", seed, "images", images,
+                               "atoms", "dtype", "F32", "shape", atoms, 3, K, K, "data_offsets", 0, (json_int_t)bytes);
     text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     if (!text)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);

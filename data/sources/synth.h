@@ -10,9 +10,9 @@
 enum { SYNTH_ATOMS = 6, SYNTH_KERNEL = 7 }; /* per class; pixels */
 
 struct synth_config {
-    int64_t images;  /* of the training set; the other set has a fifth, at least one */
+    int64_t images; /* of the training set; the other set has a fifth, at least one */
     int classes, size;
-    double noise;    /* standard deviation, of values in 0..1 */
+    double noise; /* standard deviation, of values in 0..1 */
     uint64_t seed;
 };
 

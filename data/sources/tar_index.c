@@ -17,12 +17,12 @@ enum { UNIT = 512, NAME_MOST = 4096, EXTENSION_MOST = 1 << 20, PADDING_MOST = 1 
 
 struct walk {
     const struct tar_range *range;
-    uint64_t at;            /* of the next header in the range */
-    uint8_t *extension;     /* content of a long name or pax record */
+    uint64_t at;        /* of the next header in the range */
+    uint8_t *extension; /* content of a long name or pax record */
     size_t capacity;
-    char *name;             /* of the next member if an extension names it */
-    uint64_t size;          /* likewise */
-    bool sized, sparse;     /* likewise: it is stored as a sparse file */
+    char *name;         /* of the next member if an extension names it */
+    uint64_t size;      /* likewise */
+    bool sized, sparse; /* likewise: it is stored as a sparse file */
 };
 
 static enum status read_range(const struct tar_range *r, uint64_t at, void *out, size_t bytes)

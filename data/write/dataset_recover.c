@@ -127,8 +127,8 @@ static enum status take_shard(struct replay *r, const struct journal_record *rec
         batch_finish(&batch);
     }
     r->count = 0;
-    dataset_writer_count_shard(r->writer, get64(record->payload), get64(record->payload + 8), get32(record->payload + 16),
-                               get64(record->payload + 24));
+    dataset_writer_count_shard(r->writer, get64(record->payload), get64(record->payload + 8),
+                               get32(record->payload + 16), get64(record->payload + 24));
     r->good = *record;
 fail:
     batch_finish(&batch);
@@ -207,8 +207,8 @@ static bool index_agrees(struct dataset_writer *w)
     dataset_writer_path(w->directory, "index.json", path);
     bool agrees = file_exists(path) && file_read(path, LIMIT_INDEX_BYTES, &found, &found_bytes) == STATUS_OK &&
                   (w->index.samples > 0 || w->plan.part) &&
-                  index_print(&w->index, &expected, &expected_bytes) == STATUS_OK &&
-                  found_bytes == expected_bytes && !memcmp(found, expected, found_bytes);
+                  index_print(&w->index, &expected, &expected_bytes) == STATUS_OK && found_bytes == expected_bytes &&
+                  !memcmp(found, expected, found_bytes);
     free(found);
     free(expected);
     status_clear();
@@ -234,8 +234,10 @@ enum status dataset_recover(struct dataset_writer *w, bool *found)
         goto fail; /* killed before any work was done */
     if (identity != w->plan.identity) {
         if (!w->plan.force)
-            FAIL(STATUS_USAGE, "%s: holds the beginning of another packing (other input, options or version); finish that "
-                 "one, choose another folder, or replace it with --force", w->directory);
+            FAIL(STATUS_USAGE,
+                 "%s: holds the beginning of another packing (other input, options or version); finish that "
+                 "one, choose another folder, or replace it with --force",
+                 w->directory);
         goto fail;
     }
     TRY(replay(&r));

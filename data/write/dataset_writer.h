@@ -16,9 +16,9 @@
 
 /* What is to be written. */
 struct dataset_plan {
-    bool force;           /* replace another dataset, or what is left of another packing */
-    bool keep_journal;    /* for a command that writes several datasets, until all are whole */
-    bool part;            /* of a packing: may have no sample, to be merged with others that have */
+    bool force;        /* replace another dataset, or what is left of another packing */
+    bool keep_journal; /* for a command that writes several datasets, until all are whole */
+    bool part;         /* of a packing: may have no sample, to be merged with others that have */
     enum codec codec;
     int classes;
     char *const *names;
@@ -35,13 +35,13 @@ struct dataset_writer {
     struct shard_writer shard;
     bool shard_open;
     struct journal journal;
-    int64_t next;              /* samples of the input that are in */
-    bool complete;             /* an earlier process had written all of it, index included */
+    int64_t next;  /* samples of the input that are in */
+    bool complete; /* an earlier process had written all of it, index included */
     int64_t skipped, others, notes[NOTES];
     uint64_t bytes, raw_bytes; /* of all frames */
     char *report;              /* text of report.tsv: samples that were converted or left out */
     size_t report_bytes, report_capacity;
-    int64_t synced;            /* when, in seconds */
+    int64_t synced; /* when, in seconds */
 };
 
 /* STATUS_USAGE if `directory` holds a dataset and force is false. */

@@ -10,7 +10,7 @@ enum { RECORD_BATCH = 1, RECORD_SHARD = 2 };
 enum { RECORD_SHARD_BYTES = 32 }; /* bytes u64, samples u64, blocks u32, 0 u32, hash u64 */
 
 #define JOURNAL_NAME "packing.journal"
-#define REPORT_NAME "report.tsv"
+#define REPORT_NAME  "report.tsv"
 
 /* directory/name; false if it is too long. */
 bool dataset_writer_path(const char *directory, const char *name, char path[PATH_MAX]);
@@ -27,7 +27,8 @@ void dataset_writer_count_shard(struct dataset_writer *writer, uint64_t bytes, u
  * *found: whether there was any work to take up; if not, the folder is as it was. */
 enum status dataset_recover(struct dataset_writer *writer, bool *found);
 
-/* Removes index, shards from number `first` on and what killed processes leave; if first is 0, journal and report too. */
+/* Removes index, shards from number `first` on and what killed processes leave; if first is 0, journal and report too.
+ */
 enum status dataset_remove(const char *directory, int first);
 
 #endif

@@ -33,13 +33,15 @@ static double processor_time(void)
 static enum status take_crops(struct estimator *e, const struct shard_frame *frame, enum codec codec)
 {
     enum status status = STATUS_OK;
-    struct block_facts facts = { codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->classes, "estimate", 0 };
+    struct block_facts facts = { codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->classes, "estimate",
+                                 0 };
     TRY(block_open(&e->block, &e->reader, &facts));
     for (int i = 0; i < e->block.count; i++) {
         const struct block_sample *s = &e->block.samples[i];
         for (int epoch = 0; epoch < EPOCHS; epoch++) {
             struct view view;
-            struct augment_plan plan = augment_plan(&e->augmenter, s->width, s->height, epoch, (uint64_t)(e->job->first + i));
+            struct augment_plan plan = augment_plan(&e->augmenter, s->width, s->height, epoch,
+                                                    (uint64_t)(e->job->first + i));
             TRY(block_window(&e->block, i, plan.need, 1, &e->reader, &view));
         }
     }

@@ -18,9 +18,9 @@
 struct part {
     const char *directory;
     struct dataset *dataset;
-    char made_by[512];    /* of the undivided packing */
+    char made_by[512]; /* of the undivided packing */
     int number, count;
-    uint64_t identity;    /* likewise */
+    uint64_t identity; /* likewise */
     char *journal;
     size_t journal_bytes;
 };
@@ -79,8 +79,8 @@ static enum status check_parts(struct part *parts, int count)
     qsort(parts, (size_t)count, sizeof *parts, compare_parts);
     for (int i = 0; i < count; i++) {
         if (parts[i].identity != parts[0].identity || parts[i].count != parts[0].count)
-            FAIL(STATUS_USAGE, "%s and %s are not parts of one packing: other input, options or versions", parts[0].directory,
-                 parts[i].directory);
+            FAIL(STATUS_USAGE, "%s and %s are not parts of one packing: other input, options or versions",
+                 parts[0].directory, parts[i].directory);
         if (i && parts[i].number == parts[i - 1].number)
             FAIL(STATUS_USAGE, "%s and %s are the same part", parts[i - 1].directory, parts[i].directory);
     }
@@ -174,9 +174,14 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     const struct index *index = &parts[0].dataset->index;
     struct dataset_writer w = { .lock = -1 };
     struct pack_progress progress = { .what = directory };
-    struct dataset_plan plan = { .force = o->force, .keep_journal = o->keep_journal, .codec = index->codec,
-                                 .classes = index->classes, .names = index->names, .made_by = parts[0].made_by,
-                                 .identity = parts[0].identity, .shard_bytes = shard_bytes_of(parts[0].made_by) };
+    struct dataset_plan plan = { .force = o->force,
+                                 .keep_journal = o->keep_journal,
+                                 .codec = index->codec,
+                                 .classes = index->classes,
+                                 .names = index->names,
+                                 .made_by = parts[0].made_by,
+                                 .identity = parts[0].identity,
+                                 .shard_bytes = shard_bytes_of(parts[0].made_by) };
     TRY(dataset_writer_init(&w, directory, &plan));
     pack_progress_start(&progress, directory, 0);
     for (int i = 0; i < count && !w.complete; i++)

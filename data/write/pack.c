@@ -27,22 +27,29 @@ struct packer {
     struct pack_report *report;
     struct dataset_writer writer;
     struct pack_progress progress;
-    int64_t first, next, end;   /* samples of this part; handed out up to next */
-    int64_t told;               /* bad samples */
+    int64_t first, next, end; /* samples of this part; handed out up to next */
+    int64_t told;             /* bad samples */
     pthread_mutex_t mutex;
     pthread_cond_t ready, done; /* a job became ready, done */
     bool stop;
     int job_count, worker_count;
-    struct job *jobs;           /* (job_count), a ring */
+    struct job *jobs; /* (job_count), a ring */
     pthread_t *workers;
 };
 
 const char *pack_note_text(enum pack_note note)
 {
     static const char *const texts[NOTES] = {
-        "grey", "CMYK", "16 bits a channel", "16-bit grey (values above 255 become white, as in Pillow)", "palette",
-        "transparency dropped", "named as another format than it is", "EXIF rotation not applied, as in torchvision",
-        "made smaller", "WebP, stored as a JPEG of quality 90",
+        "grey",
+        "CMYK",
+        "16 bits a channel",
+        "16-bit grey (values above 255 become white, as in Pillow)",
+        "palette",
+        "transparency dropped",
+        "named as another format than it is",
+        "EXIF rotation not applied, as in torchvision",
+        "made smaller",
+        "WebP, stored as a JPEG of quality 90",
     };
     return texts[note];
 }
@@ -181,8 +188,7 @@ static enum status start_workers(struct packer *p)
         FAIL(STATUS_NOMEM, "out of memory for %d workers", wanted);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
-    while (p->worker_count < wanted &&
-           pthread_create(&p->workers[p->worker_count], NULL, worker_main, p) == 0)
+    while (p->worker_count < wanted && pthread_create(&p->workers[p->worker_count], NULL, worker_main, p) == 0)
         p->worker_count++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (!p->worker_count)
@@ -220,7 +226,8 @@ enum status pack_range(const struct pack_options *o, int64_t total, int64_t *fir
     *first = groups * (o->part - 1) / o->parts * GROUP;
     *end = o->part == o->parts ? total : groups * o->part / o->parts * GROUP;
     if (*first >= *end)
-        FAIL(STATUS_USAGE, "--part %d/%d: %lld images are too few for so many parts", o->part, o->parts, (long long)total);
+        FAIL(STATUS_USAGE, "--part %d/%d: %lld images are too few for so many parts", o->part, o->parts,
+             (long long)total);
 fail:
     return status;
 }
@@ -231,8 +238,8 @@ static enum status identify(const struct packer *p, uint64_t *identity)
     enum status status = STATUS_OK;
     const struct pack_options *o = &p->options;
     char *text = NULL;
-    int length = asprintf(&text, "%s\ncodec %d\nresize %d %d\nshard %llu\nzstd %u\nsamples %lld %016llx\n", o->made_by, o->codec,
-                          o->resize, o->resize_to, (unsigned long long)o->shard_bytes, ZSTD_versionNumber(),
+    int length = asprintf(&text, "%s\ncodec %d\nresize %d %d\nshard %llu\nzstd %u\nsamples %lld %016llx\n", o->made_by,
+                          o->codec, o->resize, o->resize_to, (unsigned long long)o->shard_bytes, ZSTD_versionNumber(),
                           (long long)p->source->total, (unsigned long long)p->source->fingerprint);
     if (length < 0)
         FAIL(STATUS_NOMEM, "out of memory");
@@ -246,9 +253,14 @@ static enum status open_writer(struct packer *p, const char *directory)
 {
     enum status status = STATUS_OK;
     const struct pack_options *o = &p->options;
-    struct dataset_plan plan = { .force = o->force, .keep_journal = o->keep_journal, .part = o->parts != 0,
-                                 .codec = o->codec, .classes = p->source->classes, .names = p->source->names,
-                                 .made_by = o->made_by, .shard_bytes = o->shard_bytes };
+    struct dataset_plan plan = { .force = o->force,
+                                 .keep_journal = o->keep_journal,
+                                 .part = o->parts != 0,
+                                 .codec = o->codec,
+                                 .classes = p->source->classes,
+                                 .names = p->source->names,
+                                 .made_by = o->made_by,
+                                 .shard_bytes = o->shard_bytes };
     char *made_by = NULL;
     TRY(identify(p, &plan.identity));
     TRY(pack_range(o, p->source->total, &p->first, &p->end));

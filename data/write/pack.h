@@ -14,8 +14,17 @@
 
 /* What had to be done to an image to make it 8-bit RGB, or the stored file. */
 enum pack_note {
-    NOTE_GREY, NOTE_CMYK, NOTE_DEEP, NOTE_DEEP_GREY, NOTE_PALETTE, NOTE_ALPHA, NOTE_MISNAMED, NOTE_TURNED, NOTE_RESIZED,
-    NOTE_REENCODED, NOTES,
+    NOTE_GREY,
+    NOTE_CMYK,
+    NOTE_DEEP,
+    NOTE_DEEP_GREY,
+    NOTE_PALETTE,
+    NOTE_ALPHA,
+    NOTE_MISNAMED,
+    NOTE_TURNED,
+    NOTE_RESIZED,
+    NOTE_REENCODED,
+    NOTES,
 };
 const char *pack_note_text(enum pack_note note); /* "grey" */
 
@@ -25,11 +34,11 @@ const char *pack_note_text(enum pack_note note); /* "grey" */
 /* A sample as its source gives it; buffers are kept and reused. */
 struct pack_item {
     int label;
-    int64_t index;       /* position in the source */
-    char name[512];      /* for messages and the report */
-    uint8_t *data;       /* encoded bytes */
+    int64_t index;  /* position in the source */
+    char name[512]; /* for messages and the report */
+    uint8_t *data;  /* encoded bytes */
     size_t bytes, capacity;
-    bool absent;         /* why it cannot be read: it is gone or may not be opened, which --bad covers */
+    bool absent; /* why it cannot be read: it is gone or may not be opened, which --bad covers */
 };
 
 struct pack_source {
@@ -42,12 +51,12 @@ struct pack_source {
     /* Bytes of a sample, about, known without reading it. */
     uint64_t (*bytes)(const struct pack_source *source, int64_t index);
     bool parallel;
-    bool is_files;        /* items are files of images, which the jpeg codec can keep */
+    bool is_files; /* items are files of images, which the jpeg codec can keep */
     int64_t total;
     uint64_t fingerprint; /* of the samples' names, sizes and labels, in order */
     int classes;
     char **names;
-    char **others;        /* (other_count): files beside the samples that are not packed, for the report */
+    char **others; /* (other_count): files beside the samples that are not packed, for the report */
     int64_t other_count;
 };
 
@@ -55,13 +64,13 @@ enum resize_side { RESIZE_NONE, RESIZE_SHORT, RESIZE_LONGEST };
 
 struct pack_options {
     int workers;
-    bool force;          /* replace a dataset, or another packing's beginning */
-    bool keep_journal;   /* until dataset_writer_forget */
+    bool force;        /* replace a dataset, or another packing's beginning */
+    bool keep_journal; /* until dataset_writer_forget */
     bool skip_bad;
-    enum codec codec;    /* 0: CODEC_RGBZ */
+    enum codec codec;        /* 0: CODEC_RGBZ */
     enum resize_side resize; /* shrinks; smaller images stay as they are */
     int resize_to;
-    int part, parts;     /* this part, from 1, of so many; 0, 0: all */
+    int part, parts;      /* this part, from 1, of so many; 0, 0: all */
     uint64_t shard_bytes; /* 0: SHARD_TARGET */
     const char *made_by;
 };

@@ -101,7 +101,8 @@ enum status batch_parse(struct batch *b, const uint8_t *record, size_t bytes, in
         FAIL(STATUS_DATA, "a record of %zu bytes", bytes);
     uint64_t next = get64(record), frames = get32(record + 8), count = get32(record + 12);
     if (next > INT64_MAX || frames > count || frames * FRAME + count * SAMPLE > bytes - HEAD)
-        FAIL(STATUS_DATA, "a record of %zu bytes with %u frames of %u samples", bytes, (unsigned)frames, (unsigned)count);
+        FAIL(STATUS_DATA, "a record of %zu bytes with %u frames of %u samples", bytes, (unsigned)frames,
+             (unsigned)count);
     b->next = (int64_t)next;
     b->frames = calloc(frames + 1, sizeof *b->frames);
     b->samples = calloc(count + 1, sizeof *b->samples);
@@ -118,8 +119,8 @@ enum status batch_parse(struct batch *b, const uint8_t *record, size_t bytes, in
         good += !*b->samples[b->count].reason;
     }
     if (odd || text != end || in_frames != good)
-        FAIL(STATUS_DATA, "a damaged record, or one whose frames hold %llu samples instead of %llu", (unsigned long long)in_frames,
-             (unsigned long long)good);
+        FAIL(STATUS_DATA, "a damaged record, or one whose frames hold %llu samples instead of %llu",
+             (unsigned long long)in_frames, (unsigned long long)good);
 fail:
     if (status != STATUS_OK)
         batch_finish(b);

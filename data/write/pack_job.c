@@ -128,7 +128,7 @@ static enum status process_item(struct job *job, int i, struct pack_item *item, 
 fail:
     if (status != STATUS_OK) {
         status_save(&job->bad[i]);
-            job->may_skip[i] = status == STATUS_DATA;
+        job->may_skip[i] = status == STATUS_DATA;
         s->notes = 0;
     }
     return status;

@@ -16,18 +16,18 @@ enum job_state { JOB_FREE, JOB_READY, JOB_TAKEN, JOB_DONE };
 
 struct job {
     enum job_state state;
-    int64_t first;                   /* samples [first, first + count) of the source */
+    int64_t first; /* samples [first, first + count) of the source */
     int count;
-    struct pack_item items[GROUP];   /* read by the caller if the source is not parallel */
+    struct pack_item items[GROUP]; /* read by the caller if the source is not parallel */
     struct batch_sample samples[GROUP];
     struct status_record bad[GROUP]; /* code STATUS_OK: a good sample */
     bool may_skip[GROUP];            /* whether --bad covers it */
     char names[GROUP][512];
     struct shard_frame frame[GROUP]; /* the job's blocks */
     int frame_count;
-    uint8_t *frames;                 /* their bytes, one after the other */
+    uint8_t *frames; /* their bytes, one after the other */
     size_t frames_bytes, frames_capacity;
-    struct status_record failure;    /* of the job as a whole: no memory */
+    struct status_record failure; /* of the job as a whole: no memory */
 };
 
 /* What a worker keeps from one job to the next; zero-initialised. */
@@ -36,10 +36,10 @@ struct worker {
     struct image image, resized;
     struct resizer resizer;
     ZSTD_CCtx *zstd;
-    uint8_t *raw;          /* records of the block being filled */
+    uint8_t *raw; /* records of the block being filled */
     size_t raw_bytes, raw_capacity;
     uint32_t raw_samples;
-    uint8_t *file;         /* a JPEG made of a resized image */
+    uint8_t *file; /* a JPEG made of a resized image */
     size_t file_capacity;
 };
 
@@ -50,7 +50,8 @@ int job_length(const struct pack_source *source, int64_t first, int64_t end);
 void job_read(struct job *job, int i, struct pack_source *source, struct pack_item *item);
 
 /* Reads (if the source is parallel), decodes and compresses the job's samples. What fails is noted in the job. */
-void job_process(struct job *job, struct pack_source *source, const struct pack_options *options, struct worker *worker);
+void job_process(struct job *job, struct pack_source *source, const struct pack_options *options,
+                 struct worker *worker);
 void job_finish(struct job *job);
 void worker_finish(struct worker *worker);
 

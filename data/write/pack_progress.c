@@ -45,12 +45,11 @@ void pack_progress_step(struct pack_progress *p, int64_t done, uint64_t bytes)
                  (int)seconds % 60);
     }
     if (!p->terminal) {
-        log_info("%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, rate,
-                 (double)bytes / 1e6, left);
+        log_info("%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, rate, (double)bytes / 1e6, left);
         return;
     }
-    fprintf(stderr, "\r\x1b[K%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of,
-            rate, (double)bytes / 1e6, left);
+    fprintf(stderr, "\r\x1b[K%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, rate,
+            (double)bytes / 1e6, left);
     fflush(stderr);
     p->open = true;
 }

@@ -17,8 +17,8 @@ struct shard_writer {
     uint64_t offset; /* bytes so far */
     uint64_t samples;
     uint32_t blocks, capacity;
-    uint8_t *table;  /* (blocks, ENTRY_BYTES) */
-    uint64_t hash;   /* valid after commit */
+    uint8_t *table; /* (blocks, ENTRY_BYTES) */
+    uint64_t hash;  /* valid after commit */
 };
 
 /* A frame of `samples` samples that decodes to raw_bytes; hash: XXH64 of its bytes. */

@@ -19,13 +19,13 @@ struct verification {
     const char *directory;
     struct index index;
     bool deep;
-    pthread_mutex_t mutex;         /* of all below */
-    int next;                      /* shard */
-    int64_t *counts;               /* (classes) */
+    pthread_mutex_t mutex; /* of all below */
+    int next;              /* shard */
+    int64_t *counts;       /* (classes) */
     struct verify_report *report;
     struct pack_progress progress;
-    enum status worst;             /* of what was found damaged */
-    struct status_record failure;  /* what ends the verification: no memory */
+    enum status worst;            /* of what was found damaged */
+    struct status_record failure; /* what ends the verification: no memory */
 };
 
 /* Counts a failure and tells of it: STATUS_DATA, STATUS_IO; anything else ends the verification. */
@@ -72,8 +72,8 @@ static enum status count_block(const struct index *index, const struct shard *sh
         if (block_window(block, i, (struct box){ 0, 0, s->width, s->height }, 1, reader, &view) != STATUS_OK)
             FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, number, i, status_message());
         if (index->width && (s->width != index->width || s->height != index->height))
-            FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d", shard->path,
-                 number, s->width, s->height, index->width, index->height);
+            FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d",
+                 shard->path, number, s->width, s->height, index->width, index->height);
     }
     for (int i = 0; i < block->count; i++)
         counts[block->samples[i].label]++;
@@ -166,10 +166,11 @@ static enum status judge(const struct verification *v)
     if (v->failure.code != STATUS_OK)
         return status_restore(&v->failure);
     if (r->damaged_shards)
-        FAIL(v->worst, "%s: %d of %d shards are missing or damaged, and %lld of %lld blocks in the others", v->directory,
-             r->damaged_shards, r->shards, (long long)r->damaged, (long long)r->blocks);
+        FAIL(v->worst, "%s: %d of %d shards are missing or damaged, and %lld of %lld blocks in the others",
+             v->directory, r->damaged_shards, r->shards, (long long)r->damaged, (long long)r->blocks);
     if (r->damaged)
-        FAIL(v->worst, "%s: %lld of %lld blocks are damaged", v->directory, (long long)r->damaged, (long long)r->blocks);
+        FAIL(v->worst, "%s: %lld of %lld blocks are damaged", v->directory, (long long)r->damaged,
+             (long long)r->blocks);
     for (int c = 0; v->deep && c < v->index.classes; c++)
         if (v->counts[c] != v->index.counts[c])
             FAIL(STATUS_DATA, "%s: class %d has %lld samples, but the index says %lld", v->directory, c,

@@ -44,11 +44,13 @@ enum status conv_shape_check(const struct conv_shape *s)
 {
     enum status status = STATUS_OK;
     if (s->n < 1 || s->h < 1 || s->w < 1 || s->c < 1 || s->d < 1 || s->k < 1 || s->stride < 1 || s->pad < 0)
-        FAIL(STATUS_USAGE, "convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, padding %d: sizes must be positive",
-             s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride, s->pad);
+        FAIL(STATUS_USAGE,
+             "convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, padding %d: sizes must be positive", s->n,
+             s->h, s->w, s->c, s->d, s->k, s->k, s->stride, s->pad);
     if (s->h + 2 * s->pad < s->k || s->w + 2 * s->pad < s->k)
-        FAIL(STATUS_USAGE, "a %dx%d kernel does not fit into %dx%d with padding %d: the images are too small for this network",
-             s->k, s->k, s->h, s->w, s->pad);
+        FAIL(STATUS_USAGE,
+             "a %dx%d kernel does not fit into %dx%d with padding %d: the images are too small for this network", s->k,
+             s->k, s->h, s->w, s->pad);
 fail:
     return status;
 }
@@ -121,7 +123,8 @@ enum status device_plan_files(const char *plans, const char *tried)
 #else
     (void)plans;
     (void)tried;
-    return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no CUDA, and so no plans of convolutions to keep");
+    return status_report(STATUS_USAGE, __FILE__, __LINE__,
+                         "this build has no CUDA, and so no plans of convolutions to keep");
 #endif
 }
 

@@ -32,18 +32,24 @@ struct conv_shape {
 };
 int conv_out_h(const struct conv_shape *shape);
 int conv_out_w(const struct conv_shape *shape);
-size_t conv_in_count(const struct conv_shape *shape);      /* elements of the input */
+size_t conv_in_count(const struct conv_shape *shape); /* elements of the input */
 size_t conv_out_count(const struct conv_shape *shape);
 size_t conv_weight_count(const struct conv_shape *shape);
 /* STATUS_USAGE unless sizes are positive and the kernel fits the padded input. */
 enum status conv_shape_check(const struct conv_shape *shape);
 
 /* STACKED, with GRADIENT: it may be asked for the gradient of CONV_TERMS terms that are stacked: of one alpha, and the
- * operands of each right behind those of the term before. What helps planning: CODING, epilogues of a CSC-layer whose codes are
- * nonnegative; ADDING, the adjoint is added to something. KEEPING, with GRADIENT: an input of a term that was that of one of the
- * last CONV_TERMS forward calls still is as it was then. */
+ * operands of each right behind those of the term before. What helps planning: CODING, epilogues of a CSC-layer whose
+ * codes are nonnegative; ADDING, the adjoint is added to something. KEEPING, with GRADIENT: an input of a term that was
+ * that of one of the last CONV_TERMS forward calls still is as it was then. */
 enum conv_use {
-    CONV_FORWARD = 1, CONV_ADJOINT = 2, CONV_GRADIENT = 4, CONV_STACKED = 8, CONV_CODING = 16, CONV_ADDING = 32, CONV_KEEPING = 64
+    CONV_FORWARD = 1,
+    CONV_ADJOINT = 2,
+    CONV_GRADIENT = 4,
+    CONV_STACKED = 8,
+    CONV_CODING = 16,
+    CONV_ADDING = 32,
+    CONV_KEEPING = 64
 };
 enum { CONV_TERMS = 3 };
 
@@ -55,7 +61,7 @@ struct conv {
     struct conv_shape shape;
     enum precision precision;
     unsigned uses;
-    size_t scratch; /* bytes of shared scratch that its calls need */
+    size_t scratch;  /* bytes of shared scratch that its calls need */
     const char *how; /* its last call was done, for a trace; NULL: in one way only */
     double beyond;   /* bytes that its last call moved beyond each operand once, for a trace; a CPU does not tell */
     /* With CONV_STACKED: the gradient is faster of terms whose output gradients, and inputs too, are stacked. */
@@ -84,25 +90,28 @@ struct gradient_term {
     const float *number; /* device, not NULL: alpha is there */
 };
 
-/* What a CSC-layer's step size makes of its epilogues, where a device computes it: two times alpha, nu and threshold, as
- * struct epilogue's numbers, { eta, nu, lambda eta nu } and { -eta, nu, 0 } with nu = 1 / (1 + mu eta); and eta nu. */
+/* What a CSC-layer's step size makes of its epilogues, where a device computes it: two times alpha, nu and threshold,
+ * as struct epilogue's numbers, { eta, nu, lambda eta nu } and { -eta, nu, 0 } with nu = 1 / (1 + mu eta); and eta nu.
+ */
 enum { STEP_NUMBERS = 7 };
 
 /* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */
 #define NORM_EPSILON 1e-5 /* of the variance, as in the published networks */
-enum { NORM_SAVED = 4 };   /* floats a channel that norm_forward leaves to norm_backward */
+enum { NORM_SAVED = 4 };  /* floats a channel that norm_forward leaves to norm_backward */
 struct norm_shape {
     size_t rows; /* N*H*W */
     int c;
     bool relu;
-    float code_nu; /* norm_backward only. Not 0: x is a code, and dx is then nu dx where x != 0, else 0 */
+    float code_nu;            /* norm_backward only. Not 0: x is a code, and dx is then nu dx where x != 0, else 0 */
     const float *code_number; /* device, not NULL: code_nu is there, and not 0 */
-    /* With add and ReLU, of a device that keeps_open, c a multiple of 8 and all operands aligned to 16 bytes: forward leaves a bit an
-     * element, 1 where y > 0, lowest first, which backward reads instead of y. NULL: none. */
+    /* With add and ReLU, of a device that keeps_open, c a multiple of 8 and all operands aligned to 16 bytes: forward
+     * leaves a bit an element, 1 where y > 0, lowest first, which backward reads instead of y. NULL: none. */
     uint8_t *open;
 };
 
-struct pool_shape { int n, h, w, c, k, stride, pad; }; /* max pooling; outputs as for a convolution */
+struct pool_shape {
+    int n, h, w, c, k, stride, pad;
+}; /* max pooling; outputs as for a convolution */
 
 struct sgd {
     float lr, momentum, weight_decay;
@@ -136,30 +145,32 @@ struct backend {
      * work after it, and a wait until all in it is done. NULL where memory is the host's. */
     void *(*stream)(struct device *device);
     void (*wait)(struct device *device);
-    /* Optional. Tells a profiler, if one watches, where it begins and ends and where each step does. NULL: no profiler listens. */
+    /* Optional. Tells a profiler, if one watches, where it begins and ends and where each step does. NULL: no profiler
+     * listens. */
     void (*profile)(struct device *device, enum profile_mark mark);
 
     /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
-     * computed, and the upload from there that follows, of as many bytes, finds it done. `from` must stay as it is until that
-     * returns; one may be under way. Memory that pin has made known is copied faster, and only so. */
+     * computed, and the upload from there that follows, of as many bytes, finds it done. `from` must stay as it is
+     * until that returns; one may be under way. Memory that pin has made known is copied faster, and only so. */
     enum status (*pin)(struct device *device, void *memory, size_t bytes);
     void (*unpin)(struct device *device, void *memory);
     void (*stage)(struct device *device, const void *from, size_t bytes);
 
-    /* What is queued between record and recorded is not done but kept, with the memory and the numbers that it was given, to be
-     * done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then nothing is kept and
-     * nothing has been done, if something was called meanwhile that waits, takes memory, or copies from or to the host; so may
-     * that call. All four are NULL on a device that does not record. */
+    /* What is queued between record and recorded is not done but kept, with the memory and the numbers that it was
+     * given, to be done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then
+     * nothing is kept and nothing has been done, if something was called meanwhile that waits, takes memory, or copies
+     * from or to the host; so may that call. All four are NULL on a device that does not record. */
     enum status (*record)(struct device *device);
     enum status (*recorded)(struct device *device, struct device_graph **graph);
     enum status (*replay)(struct device *device, struct device_graph *graph);
     void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
 
-    /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i < DEVICE_LANES,
-     * up to the next lane or join. Every lane comes after all that was queued before fork, and before all that follows join, which
-     * is queued as ever; join comes even where something failed. Between fork and join nothing is called that waits, takes memory,
-     * or copies from or to the host, and no two lanes share a convolution or scratch, of which conv_load wants none there. mark notes as 0 <= i < DEVICE_MARKS how far its
-     * lane has come, and what follows await in another one comes after that. Lanes other than the first, of which each part is small, go
+    /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i <
+     * DEVICE_LANES, up to the next lane or join. Every lane comes after all that was queued before fork, and before all
+     * that follows join, which is queued as ever; join comes even where something failed. Between fork and join nothing
+     * is called that waits, takes memory, or copies from or to the host, and no two lanes share a convolution or
+     * scratch, of which conv_load wants none there. mark notes as 0 <= i < DEVICE_MARKS how far its lane has come, and
+     * what follows await in another one comes after that. Lanes other than the first, of which each part is small, go
      * first where both could. All five are NULL on a device that does one thing at a time. */
     void (*fork)(struct device *device);
     void (*lane)(struct device *device, int i);
@@ -171,8 +182,8 @@ struct backend {
     void (*upload)(struct device *device, void *to, const float *from, size_t count);
     void (*download)(struct device *device, float *to, const void *from, size_t count);
 
-    /* Images as bytes: raw (host, `bytes` in all) begins with `count` cuts, which become images to (count,S,S,3); resized as Pillow's
-     * BILINEAR, then mirrored, then by scale. NULL where the host may as well do it. */
+    /* Images as bytes: raw (host, `bytes` in all) begins with `count` cuts, which become images to (count,S,S,3);
+     * resized as Pillow's BILINEAR, then mirrored, then by scale. NULL where the host may as well do it. */
     void (*upload_pixels)(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
                           const struct pixel_scale *scale);
 
@@ -196,33 +207,32 @@ struct backend {
     void (*blend)(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count);
     double (*correlate)(struct device *device, const void *x, const void *y, size_t count); /* sum of x y */
     /* The same over floats, whatever the precision. */
-    void (*lincomb)(struct device *device, float a, const float *x, float b, const float *y, float *out,
-                    size_t count);
+    void (*lincomb)(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count);
     double (*dot)(struct device *device, const float *x, const float *y, size_t count);
 
     /* The end of a power iteration: with code = A^T from and image = A code, v = image / |image|; quotient (device) =
      * |code|^2 / |from|^2; from may be v. NULL: made of dot and lincomb. */
-    void (*power)(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
-                  float *v, double *quotient);
+    void (*power)(struct device *device, const float *code, size_t codes, const float *from, const float *image,
+                  size_t pixels, float *v, double *quotient);
 
-    /* On a device whose memory is not the host's, else both are NULL, and no operation is ever given numbers in its memory.
-     * step_sizes: STEP_NUMBERS for each of `count` layers (device) of eta = 0.9 / lambda_max (device). mask_by: as mask. */
-    void (*step_sizes)(struct device *device, const double *lambda_max, int count, float lambda, float mu, float *numbers);
+    /* On a device whose memory is not the host's, else both are NULL, and no operation is ever given numbers in its
+     * memory. step_sizes: STEP_NUMBERS for each of `count` layers (device) of eta = 0.9 / lambda_max (device). mask_by:
+     * as mask. */
+    void (*step_sizes)(struct device *device, const double *lambda_max, int count, float lambda, float mu,
+                       float *numbers);
     void (*mask_by)(struct device *device, const void *in, const void *mask, const float *nu, void *out, size_t count);
 
     /* Batch norm. forward saves mean, inverse_std, scale and shift (C each), y = (x - mean) scale + shift before add
      * and ReLU, and adds the batch's mean and unbiased variance to moments[0..C-1], moments[C..2C-1]. */
-    void (*norm_forward)(struct device *device, const struct norm_shape *shape, const void *x,
-                         const float *gamma, const float *beta, const void *add, void *y, float *saved,
-                         float *moments);
-    void (*norm_inference)(struct device *device, const struct norm_shape *shape, const void *x,
-                           const float *gamma, const float *beta, const float *running, const void *add,
-                           void *y);
-    /* x, y, gamma and saved are forward's. dy is overwritten by dx. dadd (NULL if nothing was added) gets or accumulates the
-     * gradient of add; dgamma, dbeta +=. */
-    void (*norm_backward)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
-                          void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
-                          float *dgamma, float *dbeta);
+    void (*norm_forward)(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
+                         const float *beta, const void *add, void *y, float *saved, float *moments);
+    void (*norm_inference)(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
+                           const float *beta, const float *running, const void *add, void *y);
+    /* x, y, gamma and saved are forward's. dy is overwritten by dx. dadd (NULL if nothing was added) gets or
+     * accumulates the gradient of add; dgamma, dbeta +=. */
+    void (*norm_backward)(struct device *device, const struct norm_shape *shape, const void *x, const void *y, void *dy,
+                          const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                          float *dbeta);
 
     /* The same of dy + more, which is not written, with add; NULL: they must be added before. */
     void (*norm_backward_of_two)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
@@ -231,33 +241,33 @@ struct backend {
 
     void (*max_forward)(struct device *device, const struct pool_shape *shape, const void *x, void *y,
                         int32_t *winner); /* winner: h * W + w of each maximum, first one on a tie */
-    void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy,
-                         const int32_t *winner, void *dx, bool accumulate);
-    /* norm_forward, without add, and max_forward of its result, which is not kept: y is that of pooling. place: of each maximum in its
-     * window, k row + column, 255 where a ReLU shut it, k up to 15; won: x there. backward: dx, all written, of pooling's dy. Both are
-     * NULL where nothing is gained. */
-    void (*norm_max_forward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
-                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
-                             void *won);
-    void (*norm_max_backward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
-                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
-                              const float *saved, float *dgamma, float *dbeta);
+    void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy, const int32_t *winner,
+                         void *dx, bool accumulate);
+    /* norm_forward, without add, and max_forward of its result, which is not kept: y is that of pooling. place: of each
+     * maximum in its window, k row + column, 255 where a ReLU shut it, k up to 15; won: x there. backward: dx, all
+     * written, of pooling's dy. Both are NULL where nothing is gained. */
+    void (*norm_max_forward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
+                             const void *x, const float *gamma, const float *beta, void *y, float *saved,
+                             float *moments, uint8_t *place, void *won);
+    void (*norm_max_backward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
+                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
+                              const float *gamma, const float *saved, float *dgamma, float *dbeta);
     /* Mean over H and W: activations x (N,H,W,C) -> floats y (N,C). From here to the loss all is float. */
     void (*mean_forward)(struct device *device, int n, int hw, int c, const void *x, float *y);
     void (*mean_backward)(struct device *device, int n, int hw, int c, const float *dy, void *dx);
     /* y (N,K) = x (N,C) w^T + b, w (K,C). dw, db +=. */
-    void (*linear_forward)(struct device *device, int n, int c, int k, const float *x, const float *w,
-                           const float *b, float *y);
-    void (*linear_backward)(struct device *device, int n, int c, int k, const float *x, const float *w,
-                            const float *dy, float *dx, float *dw, float *db);
+    void (*linear_forward)(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
+                           float *y);
+    void (*linear_backward)(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
+                            float *dx, float *dw, float *db);
     /* Softmax cross-entropy with label smoothing e: target (1-e) at the label + e/K everywhere.
-     * losses (N) per sample; mean (may be NULL): their mean; dlogits (may be NULL) = scale * gradient of their sum. Labels
-     * below 0 are ignored: loss and gradient 0, not counted. */
+     * losses (N) per sample; mean (may be NULL): their mean; dlogits (may be NULL) = scale * gradient of their sum.
+     * Labels below 0 are ignored: loss and gradient 0, not counted. */
     void (*cross_entropy)(struct device *device, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *mean, float *dlogits);
 
-    /* Optimizer, as torch.optim.SGD: g = scale g + decay w; v = momentum v + g; w -= lr (nesterov ? g + momentum v : v);
-     * then atoms are projected. rows: `count` of them in the device's memory; no float belongs to two. */
+    /* Optimizer, as torch.optim.SGD: g = scale g + decay w; v = momentum v + g; w -= lr (nesterov ? g + momentum v :
+     * v); then atoms are projected. rows: `count` of them in the device's memory; no float belongs to two. */
     void (*sgd)(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
                 const struct sgd_row *rows, int count);
     /* Every row (atom) of w (rows, length) to unit Euclidean norm; a norm below 1e-12 counts as 1e-12. */
@@ -276,16 +286,16 @@ struct device {
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 
-/* "ref", "cpu", "cuda" (the first GPU) or "cuda:1", that of the host's rank 1: ranks take those that they see in turn, be it all of
- * the host's or, where a scheduler divides them, their own.
- * 1 <= threads. STATUS_USAGE if they are too many, or if this build or machine lacks the kind or the precision. */
+/* "ref", "cpu", "cuda" (the first GPU) or "cuda:1", that of the host's rank 1: ranks take those that they see in turn,
+ * be it all of the host's or, where a scheduler divides them, their own. 1 <= threads. STATUS_USAGE if they are too
+ * many, or if this build or machine lacks the kind or the precision. */
 enum status device_open(struct device **device, const char *kind, enum precision precision, int threads);
-/* CUDA devices that are opened after this read the table of the fastest plans of convolutions from the file `plans`, if it is there,
- * and write it there, instead of to this machine's cache; and append what they timed to the file `tried`. NULL: as ever, and
- * nothing. STATUS_USAGE if this build has no CUDA. */
+/* CUDA devices that are opened after this read the table of the fastest plans of convolutions from the file `plans`, if
+ * it is there, and write it there, instead of to this machine's cache; and append what they timed to the file `tried`.
+ * NULL: as ever, and nothing. STATUS_USAGE if this build has no CUDA. */
 enum status device_plan_files(const char *plans, const char *tried);
 void device_close(struct device *device); /* NULL is fine */
-bool device_has_cuda(void); /* this build, whatever the machine */
-enum status device_check_cuda(int rank); /* STATUS_USAGE, saying why, unless the GPU of the host's rank can be used */
+bool device_has_cuda(void);               /* this build, whatever the machine */
+enum status device_check_cuda(int rank);  /* STATUS_USAGE, saying why, unless the GPU of the host's rank can be used */
 
 #endif

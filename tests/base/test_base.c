@@ -54,8 +54,8 @@ static void check_philox(void)
     CHECK(out[0] == 0x6627e8d5 && out[1] == 0xe169c58d && out[2] == 0xbc57ac4c && out[3] == 0x9b00dbd8, "zeros");
     philox4x32((uint32_t[]){ ~0u, ~0u, ~0u, ~0u }, (uint32_t[]){ ~0u, ~0u }, out);
     CHECK(out[0] == 0x408f276d && out[1] == 0x41c83b0e && out[2] == 0xa20bc7c6 && out[3] == 0x6d5451fd, "ones");
-    philox4x32((uint32_t[]){ 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 },
-               (uint32_t[]){ 0xa4093822, 0x299f31d0 }, out);
+    philox4x32((uint32_t[]){ 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 }, (uint32_t[]){ 0xa4093822, 0x299f31d0 },
+               out);
     CHECK(out[0] == 0xd16cfe09 && out[1] == 0x94fdcceb && out[2] == 0x5001e420 && out[3] == 0x24126ea1, "pi");
 
     struct philox stream;
@@ -69,7 +69,8 @@ static void check_philox(void)
         squares += v * v;
         counts[philox_below(&stream, 7)]++;
     }
-    CHECK(fabs(sum / DRAWS) < 0.02 && fabs(squares / DRAWS - 1) < 0.03, "mean %g square %g", sum / DRAWS, squares / DRAWS);
+    CHECK(fabs(sum / DRAWS) < 0.02 && fabs(squares / DRAWS - 1) < 0.03, "mean %g square %g", sum / DRAWS,
+          squares / DRAWS);
     for (int i = 0; i < 7; i++)
         CHECK(abs(counts[i] - DRAWS / 7) < 500, "%d draws of %d", counts[i], i);
 }
@@ -78,8 +79,13 @@ static void check_philox(void)
 static void check_plain(void)
 {
     static const char *const pairs[][2] = {
-        { "caf\xc3\xa9 \xf0\x9f\x90\x9d", "caf\xc3\xa9 \xf0\x9f\x90\x9d" }, { "a\nb\x1b[31m\x7f", "a?b?[31m?" },
-        { "caf\xe9", "caf?" }, { "\xc0\x80\xf5", "???" }, { "a\xc2\x9b", "a??" }, { "\xe2\x82", "??" }, { "", "" },
+        { "caf\xc3\xa9 \xf0\x9f\x90\x9d", "caf\xc3\xa9 \xf0\x9f\x90\x9d" },
+        { "a\nb\x1b[31m\x7f", "a?b?[31m?" },
+        { "caf\xe9", "caf?" },
+        { "\xc0\x80\xf5", "???" },
+        { "a\xc2\x9b", "a??" },
+        { "\xe2\x82", "??" },
+        { "", "" },
     };
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         char text[32];
@@ -128,7 +134,8 @@ static void check_files(void)
     CHECK(mkfifo(path, 0600) == 0, "mkfifo"); /* nobody writes into it */
     CHECK(file_read(path, 9, &data, &bytes) == STATUS_IO && strstr(status_message(), "not a regular file"), "a pipe");
     CHECK(hash_file(path, &hash, &length) == STATUS_IO, "hashed a pipe");
-    CHECK(file_is_inside(path, folder, NULL) && file_is_inside(path, folder, "a") && file_is_inside(folder, folder, "."),
+    CHECK(file_is_inside(path, folder, NULL) && file_is_inside(path, folder, "a") &&
+              file_is_inside(folder, folder, "."),
           "inside");
     snprintf(text, sizeof text, "%s", "x");
     CHECK(!file_is_inside(folder, deep, NULL) && !file_is_inside(text, folder, NULL), "not inside");
@@ -170,7 +177,8 @@ static void check_outputs(void)
     }
     int appended = open(path, O_WRONLY | O_APPEND); /* a descriptor of a regular file: what it holds stays */
     snprintf(link, sizeof link, "/dev/fd/%d", appended);
-    CHECK(file_write_output(link, "def", 3) == STATUS_OK && file_read(path, 9, &data, &bytes) == STATUS_OK && bytes == 6,
+    CHECK(file_write_output(link, "def", 3) == STATUS_OK && file_read(path, 9, &data, &bytes) == STATUS_OK &&
+              bytes == 6,
           "%s", status_message());
     free(data);
     CHECK(file_write_output("/dev/full", "abc", 3) == STATUS_IO, "written to a full device");
@@ -224,9 +232,11 @@ static void check_lost_lines(void)
     const int outputs[] = { full, ends[1], -1 };
     for (int i = 0; i < 3; i++) {
         CHECK(two_lines(false, outputs[i], errors) == 0, "a log: %s", errors);
-        CHECK(strstr(errors, "warning: standard output: ") && strchr(errors, '\n') == strrchr(errors, '\n'), "%s", errors);
+        CHECK(strstr(errors, "warning: standard output: ") && strchr(errors, '\n') == strrchr(errors, '\n'), "%s",
+              errors);
         CHECK(two_lines(true, outputs[i], errors) == STATUS_IO, "results: %s", errors);
-        CHECK(strstr(errors, "error: standard output: ") && strchr(errors, '\n') == strrchr(errors, '\n'), "%s", errors);
+        CHECK(strstr(errors, "error: standard output: ") && strchr(errors, '\n') == strrchr(errors, '\n'), "%s",
+              errors);
     }
     close(full);
     close(ends[1]);
@@ -259,7 +269,8 @@ static void check_cgroup_2(void)
     put("sys/fs/cgroup/user.slice/job/cpuset.cpus.effective", "0-3,8,10-11\n");
     put("sys/fs/cgroup/user.slice/job/memory.max", "1000000\n");
     put("sys/fs/cgroup/user.slice/job/memory.current", "700000\n");
-    put("sys/fs/cgroup/user.slice/job/memory.stat", "anon 500000\nfile 200000\ninactive_file 150000\nactive_file 50000\n");
+    put("sys/fs/cgroup/user.slice/job/memory.stat",
+        "anon 500000\nfile 200000\ninactive_file 150000\nactive_file 50000\n");
     CHECK(cgroup_cpus(tree) == 2.5 && cgroup_cpuset(tree) == 7, "%g of %d", cgroup_cpus(tree), cgroup_cpuset(tree));
     CHECK(cgroup_memory(tree) == 500000, "%zu: files are taken back", cgroup_memory(tree));
     put("sys/fs/cgroup/user.slice/cpu.max", "50000 100000\n");
@@ -285,7 +296,8 @@ static void check_cgroup_1(void)
     put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "50000\n");
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n");
     put("sys/fs/cgroup/memory/memory.usage_in_bytes", "700000\n");
-    CHECK(isinf(cgroup_cpus(tree)) && cgroup_memory(tree) == SIZE_MAX, "%g, %zu", cgroup_cpus(tree), cgroup_memory(tree));
+    CHECK(isinf(cgroup_cpus(tree)) && cgroup_memory(tree) == SIZE_MAX, "%g, %zu", cgroup_cpus(tree),
+          cgroup_memory(tree));
     put("sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "75000\n");
     put("sys/fs/cgroup/memory/memory.limit_in_bytes", "1000000\n");
     put("sys/fs/cgroup/memory/memory.stat", "inactive_file 1\nactive_file 1\ntotal_inactive_file 100000\n");
@@ -314,18 +326,22 @@ static void check_tuned(void)
     CHECK(tuned_create(&t) == STATUS_OK && tuned_create(&copy) == STATUS_OK, "create");
     CHECK(!tuned_get(t, "a") && !tuned_get(NULL, "a") && tuned_set(NULL, "a", "1") == STATUS_OK, "empty or none");
     CHECK(tuned_set(t, "b", "jit:3") == STATUS_OK && tuned_set(t, "a", "1.5") == STATUS_OK &&
-          tuned_set(t, "c", "x") == STATUS_OK && tuned_set(t, "c", "y") == STATUS_OK, "set");
+              tuned_set(t, "c", "x") == STATUS_OK && tuned_set(t, "c", "y") == STATUS_OK,
+          "set");
     CHECK(tuned_count(t) == 3 && strcmp(tuned_get(t, "c"), "y") == 0, "replaced");
     CHECK(tuned_number(t, "a", &number) && number == 1.5 && !tuned_number(t, "b", &number), "number");
     CHECK(tuned_set(t, "", "1") == STATUS_DATA && tuned_set(t, "a b", "1") == STATUS_DATA &&
-          tuned_set(t, "a", "") == STATUS_DATA && tuned_set(t, "a=", "1") == STATUS_DATA &&
-          tuned_set(t, long_key, "1") == STATUS_DATA, "out of form");
+              tuned_set(t, "a", "") == STATUS_DATA && tuned_set(t, "a=", "1") == STATUS_DATA &&
+              tuned_set(t, long_key, "1") == STATUS_DATA,
+          "out of form");
     char *text = tuned_print(t);
     CHECK(text && strcmp(text, "a=1.5\nb=jit:3\nc=y\n") == 0, "%s", text);
     CHECK(tuned_parse(copy, text, strlen(text)) == STATUS_OK && tuned_count(copy) == 3 &&
-          strcmp(tuned_get(copy, "b"), "jit:3") == 0, "read back");
+              strcmp(tuned_get(copy, "b"), "jit:3") == 0,
+          "read back");
     CHECK(tuned_parse(copy, text, strlen(text) - 1) == STATUS_DATA && tuned_parse(copy, "a\n", 2) == STATUS_DATA &&
-          tuned_parse(copy, "a\0=1\n", 5) == STATUS_DATA && tuned_parse(copy, "=1\n", 3) == STATUS_DATA, "damaged");
+              tuned_parse(copy, "a\0=1\n", 5) == STATUS_DATA && tuned_parse(copy, "=1\n", 3) == STATUS_DATA,
+          "damaged");
     free(text);
     for (int i = 0; i < TUNED_MOST; i++) {
         char key[16];
@@ -362,10 +378,10 @@ static void check_affinity(void)
 /* What no shell has expanded is refused, but not what only looks like it. */
 static void check_arguments(void)
 {
-    char *plain[] = { "csc", "run.dir=~/x", "./~", "a$", "a~", "-x", "--json", "$", "--lambda=0:1:5", "run.on=$HOME",
-                      NULL };
-    static char *const refused[] = { "~", "~/x", "~user/x", "$HOME/x", "/scratch/$USER", "${A}", "--json=~/x",
-                                     "--out=/$X/y" };
+    char *plain[] = { "csc", "run.dir=~/x",    "./~",          "a$", "a~", "-x", "--json",
+                      "$",   "--lambda=0:1:5", "run.on=$HOME", NULL };
+    static char *const refused[] = { "~",    "~/x",        "~user/x",    "$HOME/x", "/scratch/$USER",
+                                     "${A}", "--json=~/x", "--out=/$X/y" };
     setenv("POSIXLY_CORRECT", "1", 1);
     CHECK(arguments_check(plain) == STATUS_OK && !getenv("POSIXLY_CORRECT"), "%s", status_message());
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {

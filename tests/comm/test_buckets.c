@@ -19,12 +19,12 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-    { "one parameter",       1, { 5 },                         1 << 20, 1 },
-    { "one small bucket",    3, { 7, 1, 2 },                   1 << 20, 1 },
-    { "a bucket each",       4, { 7, 1, 9, 3 },                1,       4 },
-    { "first bucket early",  6, { 300, 300, 900, 900, 900, 5 }, 8000,    3 },
-    { "an empty parameter",  3, { 4, 0, 6 },                   1,       2 },
-    { "large",               3, { 40001, 100003, 17 },         65536,   3 },
+    { "one parameter", 1, { 5 }, 1 << 20, 1 },
+    { "one small bucket", 3, { 7, 1, 2 }, 1 << 20, 1 },
+    { "a bucket each", 4, { 7, 1, 9, 3 }, 1, 4 },
+    { "first bucket early", 6, { 300, 300, 900, 900, 900, 5 }, 8000, 3 },
+    { "an empty parameter", 3, { 4, 0, 6 }, 1, 2 },
+    { "large", 3, { 40001, 100003, 17 }, 65536, 3 },
 };
 
 static double value(int rank, int step, size_t i)

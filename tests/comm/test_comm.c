@@ -1,6 +1,6 @@
 /* test_comm.c - every operation of a communicator against serial results; run on 1 .. n ranks.
- * Usage: test-comm [abort | kill | speak], under mpirun or alone. Sizes are odd, empty or longer than a chunk; guard words surround
- * every buffer that an operation writes. */
+ * Usage: test-comm [abort | kill | speak], under mpirun or alone. Sizes are odd, empty or longer than a chunk; guard
+ * words surround every buffer that an operation writes. */
 #include <signal.h>
 #include <stdint.h>
 #include <string.h>
@@ -59,20 +59,20 @@ static void drop(void *data, size_t bytes)
 }
 
 /* The documented order, in the type of the wire: fold what is above the power of two, then pair up. */
-#define TREE(name, type, ADD)                                                \
-    static type name(type *v, int ranks)                                     \
-    {                                                                        \
-        int power = 1;                                                       \
-        while (power * 2 <= ranks)                                           \
-            power *= 2;                                                      \
-        for (int r = power; r < ranks; r++)                                  \
-            v[r - power] = ADD(v[r - power], v[r]);                          \
-        for (; power > 1; power /= 2)                                        \
-            for (int r = 0; r < power / 2; r++)                              \
-                v[r] = ADD(v[2 * r], v[2 * r + 1]);                          \
-        return v[0];                                                         \
+#define TREE(name, type, ADD)                       \
+    static type name(type *v, int ranks)            \
+    {                                               \
+        int power = 1;                              \
+        while (power * 2 <= ranks)                  \
+            power *= 2;                             \
+        for (int r = power; r < ranks; r++)         \
+            v[r - power] = ADD(v[r - power], v[r]); \
+        for (; power > 1; power /= 2)               \
+            for (int r = 0; r < power / 2; r++)     \
+                v[r] = ADD(v[2 * r], v[2 * r + 1]); \
+        return v[0];                                \
     }
-#define PLUS(a, b) ((a) + (b))
+#define PLUS(a, b)      ((a) + (b))
 #define PLUS_BF16(a, b) bf16_from_float(bf16_to_float(a) + bf16_to_float(b))
 TREE(tree_f32, float, PLUS)
 TREE(tree_f64, double, PLUS)
@@ -178,8 +178,8 @@ static void check_under_way(struct comm *comm, size_t count)
         const enum comm_dtype wires[3] = { COMM_F32, COMM_F32, COMM_BF16 };
         for (int k = 0; k < 3; k++) {
             data[k] = own_f32(comm, count);
-            CHECK(comm->ops->start_sum_f32(comm, data[k], count, wires[k], ordered[k], &requests[k]) == STATUS_OK,
-                  "%s", status_message());
+            CHECK(comm->ops->start_sum_f32(comm, data[k], count, wires[k], ordered[k], &requests[k]) == STATUS_OK, "%s",
+                  status_message());
             CHECK(comm->ops->progress(comm) == STATUS_OK, "%s", status_message());
         }
         for (int k = 0; k < 3; k++) {
@@ -287,7 +287,10 @@ static void check_places(struct comm *comm)
 
 static void check_bf16(void)
 {
-    static const struct { uint32_t bits; uint16_t rounded; } cases[] = {
+    static const struct {
+        uint32_t bits;
+        uint16_t rounded;
+    } cases[] = {
         { 0x3f800000, 0x3f80 }, { 0x3f808000, 0x3f80 }, { 0x3f818000, 0x3f82 }, { 0x3f808001, 0x3f81 },
         { 0x80000000, 0x8000 }, { 0x7f7fffff, 0x7f80 }, { 0xff800000, 0xff80 }, { 0x00008001, 0x0001 },
         { 0x7f800001, 0x7fc0 }, { 0xffffffff, 0xffff },

@@ -10,9 +10,19 @@
 #include "tests/check.h"
 
 static const char *const variables[] = {
-    "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK", "PMI_SIZE",
-    "PMI_RANK", "PMIX_NAMESPACE", "PMIX_RANK", "SLURM_STEP_ID", "SLURM_STEPID", "SLURM_STEP_NUM_TASKS",
-    "SLURM_PROCID", "SLURM_NTASKS",
+    "OMPI_COMM_WORLD_SIZE",
+    "OMPI_COMM_WORLD_RANK",
+    "MV2_COMM_WORLD_SIZE",
+    "MV2_COMM_WORLD_RANK",
+    "PMI_SIZE",
+    "PMI_RANK",
+    "PMIX_NAMESPACE",
+    "PMIX_RANK",
+    "SLURM_STEP_ID",
+    "SLURM_STEPID",
+    "SLURM_STEP_NUM_TASKS",
+    "SLURM_PROCID",
+    "SLURM_NTASKS",
 };
 
 struct launch_case {
@@ -23,22 +33,24 @@ struct launch_case {
 };
 
 static const struct launch_case cases[] = {
-    { "alone",                "", NULL, 0, 0 },
-    { "Open MPI",             "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=3 PMIX_NAMESPACE=x PMIX_RANK=3", "mpirun", 3, 4 },
-    { "MPICH",                "PMI_SIZE=2 PMI_RANK=1", "mpirun", 1, 2 },
-    { "MVAPICH",              "MV2_COMM_WORLD_SIZE=2 MV2_COMM_WORLD_RANK=1", "mpirun", 1, 2 },
-    { "mpirun in a job",      "OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_RANK=5 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 "
-                              "SLURM_PROCID=1", "mpirun", 5, 8 },
-    { "srun",                 "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4", "srun", 4, 6 },
-    { "srun, older",          "SLURM_STEPID=3 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4", "srun", 4, 6 },
-    { "srun with pmi2",       "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4 PMI_SIZE=6 PMI_RANK=4", "srun", 4, 6 },
-    { "srun with pmix",       "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4 PMIX_NAMESPACE=x", "srun", 4, 6 },
-    { "one task of srun",     "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_PROCID=0", "srun", 0, 1 },
-    { "the batch script",     "SLURM_STEP_ID=4294967291 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=0", NULL, 0, 0 },
-    { "an allocation",        "SLURM_NTASKS=6", NULL, 0, 0 },
-    { "PMIx only",            "PMIX_NAMESPACE=x PMIX_RANK=2", "a PMIx launcher", 2, 0 },
-    { "nonsense",             "OMPI_COMM_WORLD_SIZE=-4", NULL, 0, 0 },
-    { "more nonsense",        "OMPI_COMM_WORLD_SIZE=4x PMI_SIZE=99999999999999999999 MV2_COMM_WORLD_SIZE=", NULL, 0, 0 },
+    { "alone", "", NULL, 0, 0 },
+    { "Open MPI", "OMPI_COMM_WORLD_SIZE=4 OMPI_COMM_WORLD_RANK=3 PMIX_NAMESPACE=x PMIX_RANK=3", "mpirun", 3, 4 },
+    { "MPICH", "PMI_SIZE=2 PMI_RANK=1", "mpirun", 1, 2 },
+    { "MVAPICH", "MV2_COMM_WORLD_SIZE=2 MV2_COMM_WORLD_RANK=1", "mpirun", 1, 2 },
+    { "mpirun in a job",
+      "OMPI_COMM_WORLD_SIZE=8 OMPI_COMM_WORLD_RANK=5 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=2 "
+      "SLURM_PROCID=1",
+      "mpirun", 5, 8 },
+    { "srun", "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4", "srun", 4, 6 },
+    { "srun, older", "SLURM_STEPID=3 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4", "srun", 4, 6 },
+    { "srun with pmi2", "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4 PMI_SIZE=6 PMI_RANK=4", "srun", 4, 6 },
+    { "srun with pmix", "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=4 PMIX_NAMESPACE=x", "srun", 4, 6 },
+    { "one task of srun", "SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=1 SLURM_PROCID=0", "srun", 0, 1 },
+    { "the batch script", "SLURM_STEP_ID=4294967291 SLURM_STEP_NUM_TASKS=6 SLURM_PROCID=0", NULL, 0, 0 },
+    { "an allocation", "SLURM_NTASKS=6", NULL, 0, 0 },
+    { "PMIx only", "PMIX_NAMESPACE=x PMIX_RANK=2", "a PMIx launcher", 2, 0 },
+    { "nonsense", "OMPI_COMM_WORLD_SIZE=-4", NULL, 0, 0 },
+    { "more nonsense", "OMPI_COMM_WORLD_SIZE=4x PMI_SIZE=99999999999999999999 MV2_COMM_WORLD_SIZE=", NULL, 0, 0 },
 };
 
 static void set_environment(const char *text)

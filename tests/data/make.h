@@ -79,8 +79,16 @@ static inline enum status made_decode_file(const struct pack_source *source, con
 static inline enum status make_jpeg_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds)
 {
     static char *names[] = { "zero", "one", "two" };
-    struct made made = { { .read = made_read_file, .decode = made_decode_file, .bytes = made_bytes, .parallel = true,
-                           .is_files = true, .total = count, .classes = 3, .names = names }, sizes, kinds };
+    struct made made = { { .read = made_read_file,
+                           .decode = made_decode_file,
+                           .bytes = made_bytes,
+                           .parallel = true,
+                           .is_files = true,
+                           .total = count,
+                           .classes = 3,
+                           .names = names },
+                         sizes,
+                         kinds };
     struct pack_options options = { .workers = 2, .codec = CODEC_JPEG, .made_by = "a test" };
     struct pack_report report;
     return pack_dataset(&made.source, directory, &options, &report);
@@ -90,8 +98,15 @@ static inline enum status make_dataset(const char *directory, int64_t count, con
                                        int workers)
 {
     static char *names[] = { "zero", "one", "two" };
-    struct made made = { { .read = made_read, .decode = made_decode, .bytes = made_bytes, .parallel = true, .total = count,
-                           .classes = 3, .names = names }, sizes, kinds };
+    struct made made = { { .read = made_read,
+                           .decode = made_decode,
+                           .bytes = made_bytes,
+                           .parallel = true,
+                           .total = count,
+                           .classes = 3,
+                           .names = names },
+                         sizes,
+                         kinds };
     struct pack_options options = { .workers = workers, .made_by = "a test" };
     struct pack_report report;
     return pack_dataset(&made.source, directory, &options, &report);

@@ -1,5 +1,5 @@
-/* fuzz_archive.c - any bytes as a compressed archive, read to its end. What gzip's checksums do not allow must not pass:
- * a .tar.gz that is taken is inflated here once more, member by member. */
+/* fuzz_archive.c - any bytes as a compressed archive, read to its end. What gzip's checksums do not allow must not
+ * pass: a .tar.gz that is taken is inflated here once more, member by member. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* fuzz_checkpoint.c - any bytes as a checkpoint's state.json (first byte even) or MANIFEST (odd). What is accepted is in
- * range; a manifest is accepted only if its last line is the hash of those before it. */
+/* fuzz_checkpoint.c - any bytes as a checkpoint's state.json (first byte even) or MANIFEST (odd). What is accepted is
+ * in range; a manifest is accepted only if its last line is the hash of those before it. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,13 +10,13 @@
 #include "trainer/model/classes.h"
 
 static const char state[] =
-    "{\"version\":1,\"program\":\"csc-train\",\"step\":390,\"epoch\":1,\"epoch_step\":0,\"seed\":9223372036854775807,\"ranks\":2,"
+    "{\"version\":1,\"program\":\"csc-train\",\"step\":390,\"epoch\":1,\"epoch_step\":0,\"seed\":9223372036854775807,"
+    "\"ranks\":2,"
     "\"seconds\":1.5,\"top1\":null,\"best_top1\":0.5,\"best_step\":390,\"train\":\"0123456789abcdef\",\"val\":\"\","
     "\"extra\":{\"classes\":[\"ant\",\"bee\",\"cat\"]}}";
-static const char lines[] =
-    "csc-train checkpoint 1\n"
-    "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer.safetensors\n"
-    "0000000000000000 9999999999999999999 state.json\nef46db3751d8e999 1 config.yaml\n";
+static const char lines[] = "csc-train checkpoint 1\n"
+                            "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer.safetensors\n"
+                            "0000000000000000 9999999999999999999 state.json\nef46db3751d8e999 1 config.yaml\n";
 static const char part_lines[] =
     "csc-train checkpoint 1\n"
     "0123456789abcdef 12 model.safetensors\nfedcba9876543210 0 optimizer-00001-of-00002.safetensors\n"

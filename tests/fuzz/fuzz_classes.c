@@ -32,8 +32,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         if (!index_class_name_ok(names.names[i]) || class_names_find(&copy, names.names[i], length) != i)
             abort();
         int shorter = class_names_find(&names, names.names[i], length - 1);
-        if (shorter >= 0 && (strlen(names.names[shorter]) != length - 1 ||
-                             strncmp(names.names[shorter], names.names[i], length - 1)))
+        if (shorter >= 0 &&
+            (strlen(names.names[shorter]) != length - 1 || strncmp(names.names[shorter], names.names[i], length - 1)))
             abort();
     }
     class_names_finish(&names);

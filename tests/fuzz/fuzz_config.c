@@ -1,5 +1,5 @@
-/* fuzz_config.c - any bytes as a configuration (first byte even) or as an override of a good one (odd). What is accepted
- * must print, read back, and print the same. Any text may be given to --change. */
+/* fuzz_config.c - any bytes as a configuration (first byte even) or as an override of a good one (odd). What is
+ * accepted must print, read back, and print the same. Any text may be given to --change. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,13 +7,12 @@
 #include "tests/fuzz/fuzz.h"
 #include "trainer/config/config.h"
 
-static const char good[] =
-    "model: {arch: sdnet18-all, layers: [layer0.0, \"a b\"]}\n"
-    "csc:\n  lambda: 0.1\n  step_size: auto\n  backward: one-step\n"
-    "data:\n  train: data/train\n  val: none\n  shuffle: window\n  mean: [0.1, 0.2, .3]\n"
-    "train:\n  epochs: 10 # all\n  batch: 128\n  lr: 1e-1\n  nesterov: true\n"
-    "  schedule:\n    kind: step\n    milestones:\n    - 3\n    - 6.5\n"
-    "run: {name: 'x', seed: 9223372036854775807}\n";
+static const char good[] = "model: {arch: sdnet18-all, layers: [layer0.0, \"a b\"]}\n"
+                           "csc:\n  lambda: 0.1\n  step_size: auto\n  backward: one-step\n"
+                           "data:\n  train: data/train\n  val: none\n  shuffle: window\n  mean: [0.1, 0.2, .3]\n"
+                           "train:\n  epochs: 10 # all\n  batch: 128\n  lr: 1e-1\n  nesterov: true\n"
+                           "  schedule:\n    kind: step\n    milestones:\n    - 3\n    - 6.5\n"
+                           "run: {name: 'x', seed: 9223372036854775807}\n";
 
 static const char *const seeds[] = {
     good,
@@ -26,7 +25,8 @@ static const char *const seeds[] = {
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
-    static const char *const overrides[] = { "train.lr,data", "train.lr=0.2", "model.layers=[a, \"b\"]", "data.train=a: b #c", "run.name=\"q\\\"" };
+    static const char *const overrides[] = { "train.lr,data", "train.lr=0.2", "model.layers=[a, \"b\"]",
+                                             "data.train=a: b #c", "run.name=\"q\\\"" };
     int files = sizeof seeds / sizeof seeds[0], count = files + 5;
     if (index >= count)
         return 0;
@@ -45,8 +45,9 @@ static void check_round_trip(struct config *config)
     char *first, *second;
     if (config_print(config, &first) != STATUS_OK)
         abort();
-    if (config_parse(&again, "printed", first, strlen(first), NULL, 0) != STATUS_OK || config_print(&again, &second) != STATUS_OK ||
-        strcmp(first, second) != 0 || config_compare(config, &again, NULL, NULL) != STATUS_OK) {
+    if (config_parse(&again, "printed", first, strlen(first), NULL, 0) != STATUS_OK ||
+        config_print(&again, &second) != STATUS_OK || strcmp(first, second) != 0 ||
+        config_compare(config, &again, NULL, NULL) != STATUS_OK) {
         fprintf(stderr, "%s\n%s\n", status_message(), first);
         abort();
     }

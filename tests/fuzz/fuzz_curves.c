@@ -9,13 +9,16 @@
 
 static const char good[] =
     "{\"event\":\"start\",\"ranks\":1}\n{\"event\":\"step\",\"step\":1,\"loss\":2.5,\"lr\":0.1,\"img_s\":9}\n"
-    "{\"event\":\"step\",\"step\":2,\"loss\":null,\"lr\":0.1}\n{\"event\":\"eval\",\"step\":2,\"loss\":2,\"top1\":0.5}\n";
+    "{\"event\":\"step\",\"step\":2,\"loss\":null,\"lr\":0.1}\n{\"event\":\"eval\",\"step\":2,\"loss\":2,\"top1\":0.5}"
+    "\n";
 
 static const char *const seeds[] = {
     good,
     "{\"event\":\"step\",\"step\":10,\"loss\":1e308}\n{\"event\":\"step\",\"step\":20,\"loss\":-1e308}\n",
-    "{\"event\":\"step\",\"step\":5,\"loss\":1}\n{\"event\":\"resume\",\"step\":3}\n{\"event\":\"step\",\"step\":4,\"loss\":2}\n{\"ev",
-    "{\"event\":\"step\",\"step\":1e300,\"loss\":1e20}\n{\"event\":\"step\",\"step\":2e300,\"loss\":1.0000000000000002e20}\n",
+    "{\"event\":\"step\",\"step\":5,\"loss\":1}\n{\"event\":\"resume\",\"step\":3}\n{\"event\":\"step\",\"step\":4,"
+    "\"loss\":2}\n{\"ev",
+    "{\"event\":\"step\",\"step\":1e300,\"loss\":1e20}\n{\"event\":\"step\",\"step\":2e300,\"loss\":1."
+    "0000000000000002e20}\n",
     "[]\n",
 };
 

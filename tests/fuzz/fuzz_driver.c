@@ -1,5 +1,6 @@
 /* fuzz_driver.c - a fuzz target on its seeds and on mutations of them, for compilers without libFuzzer.
- * Usage: fuzz-TARGET [SEED [RUNS]]; the seed is printed, so that a failure can be repeated. FILE... runs those instead. */
+ * Usage: fuzz-TARGET [SEED [RUNS]]; the seed is printed, so that a failure can be repeated. FILE... runs those instead.
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,11 +11,13 @@
 
 enum { CAPACITY = 4096 };
 
+/* clang-format off */
 static const char *const tokens[] = {
-    ":", " ", "\n", "- ", "[", "]", "{", "}", ",", "\"", "'", "&a ", "*a", "!!", "#", "%", "---\n", "\t", "0", "-1", "1e999",
-    "18446744073709551616", "9223372036854775807", ".nan", "auto", "none", "null", "\xff", "\xc3", "\xe2\x80\xa8", "shape",
-    "data_offsets", "__metadata__", "F32", "train", "lr", "=",
+    ":", " ", "\n", "- ", "[", "]", "{", "}", ",", "\"", "'", "&a ", "*a", "!!", "#", "%", "---\n", "\t", "0", "-1",
+    "1e999", "18446744073709551616", "9223372036854775807", ".nan", "auto", "none", "null", "\xff", "\xc3",
+    "\xe2\x80\xa8", "shape", "data_offsets", "__metadata__", "F32", "train", "lr", "=",
 };
+/* clang-format on */
 
 static uint32_t below(struct philox *random, size_t bound)
 {
@@ -41,8 +44,7 @@ static size_t mutate(struct philox *random, unsigned char *data, size_t length)
             return length;
         memmove(data + at, data + at + count, length - at - count);
         return length - count;
-    case 3: /* cut */
-        return below(random, 4) ? length : at;
+    case 3: /* cut */ return below(random, 4) ? length : at;
     case 4: /* repeat some */
         if (at + count > length || length + count > CAPACITY)
             return length;

@@ -71,10 +71,10 @@ static size_t write_png(unsigned char *out, size_t capacity, png_uint_32 format)
 static size_t write_webp(unsigned char *out, size_t capacity, bool alpha, bool lossless)
 {
     uint8_t *memory = NULL;
-    size_t bytes = alpha && lossless ? WebPEncodeLosslessRGBA(pixels(), WIDTH, HEIGHT, WIDTH * 4, &memory) :
-                   alpha ? WebPEncodeRGBA(pixels(), WIDTH, HEIGHT, WIDTH * 4, 70, &memory) :
-                   lossless ? WebPEncodeLosslessRGB(pixels(), WIDTH, HEIGHT, WIDTH * 3, &memory) :
-                   WebPEncodeRGB(pixels(), WIDTH, HEIGHT, WIDTH * 3, 70, &memory);
+    size_t bytes = alpha && lossless ? WebPEncodeLosslessRGBA(pixels(), WIDTH, HEIGHT, WIDTH * 4, &memory)
+                   : alpha           ? WebPEncodeRGBA(pixels(), WIDTH, HEIGHT, WIDTH * 4, 70, &memory)
+                   : lossless        ? WebPEncodeLosslessRGB(pixels(), WIDTH, HEIGHT, WIDTH * 3, &memory)
+                                     : WebPEncodeRGB(pixels(), WIDTH, HEIGHT, WIDTH * 3, 70, &memory);
     bytes = bytes <= capacity ? bytes : 0;
     memcpy(out, memory, bytes);
     WebPFree(memory);

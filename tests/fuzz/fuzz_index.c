@@ -1,4 +1,5 @@
-/* fuzz_index.c - any bytes as index.json; with an odd first byte its hash is put right, so that the fields are reached. */
+/* fuzz_index.c - any bytes as index.json; with an odd first byte its hash is put right, so that the fields are reached.
+ */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +11,10 @@
 static const char body[] =
     "{\n \"format\": \"csz\",\n \"version\": 1,\n \"codec\": \"rgbz\",\n \"made_by\": \"hand\",\n \"samples\": 30,\n"
     " \"width\": 32,\n \"height\": 32,\n \"classes\": [\"a\", \"b\"],\n \"counts\": [10, 20],\n \"shards\": [\n"
-    "  {\"name\": \"shard-00000.csz\", \"bytes\": 999, \"samples\": 20, \"blocks\": 2, \"hash\": \"0123456789abcdef\"},\n"
-    "  {\"name\": \"shard-00001.csz\", \"bytes\": 99, \"samples\": 10, \"blocks\": 10, \"hash\": \"0000000000000000\"}\n ]";
+    "  {\"name\": \"shard-00000.csz\", \"bytes\": 999, \"samples\": 20, \"blocks\": 2, \"hash\": "
+    "\"0123456789abcdef\"},\n"
+    "  {\"name\": \"shard-00001.csz\", \"bytes\": 99, \"samples\": 10, \"blocks\": 10, \"hash\": "
+    "\"0000000000000000\"}\n ]";
 static const char key[] = ",\n \"hash\": \"", ending[] = "\"\n}\n";
 enum { DIGITS = 16, TAIL = sizeof key - 1 + DIGITS + sizeof ending - 1 };
 

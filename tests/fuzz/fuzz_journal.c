@@ -43,7 +43,9 @@ static size_t put_record(uint8_t *out, uint32_t type, const uint8_t *payload, si
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
-    struct batch_sample samples[] = { { 0, 5, 7, 0, "", "" }, { 2, 32, 32, 1, "b/grey.png", "" }, { 0, 0, 0, 0, "c", "cut" } };
+    struct batch_sample samples[] = { { 0, 5, 7, 0, "", "" },
+                                      { 2, 32, 32, 1, "b/grey.png", "" },
+                                      { 0, 0, 0, 0, "c", "cut" } };
     struct shard_frame frames[] = { { 900, 2000, 1, 17 }, { 70, 80, 1, 1 } };
     struct batch batch = { 3, 3, 2, samples, frames };
     uint8_t *record, shard[32] = { 1, 2, 3 };
@@ -73,7 +75,8 @@ static void check_record(const struct journal_record *record)
         for (int i = 0; i < batch.count; i++)
             if (batch.samples[i].label < 0 || batch.samples[i].label >= CLASSES)
                 abort();
-        if (batch_print(&batch, &again, &bytes) != STATUS_OK || bytes != record->bytes || memcmp(again, record->payload, bytes))
+        if (batch_print(&batch, &again, &bytes) != STATUS_OK || bytes != record->bytes ||
+            memcmp(again, record->payload, bytes))
             abort();
     }
     free(again);

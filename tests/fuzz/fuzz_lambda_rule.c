@@ -1,5 +1,5 @@
-/* fuzz_lambda_rule.c - any bytes as the rule for lambda beside a checkpoint: refused, or values in range that print and read
- * back. */
+/* fuzz_lambda_rule.c - any bytes as the rule for lambda beside a checkpoint: refused, or values in range that print and
+ * read back. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,9 +7,12 @@
 #include "trainer/model/lambda_rule.h"
 
 static const char *const seeds[] = {
-    "{\"version\":2,\"weights\":\"0123456789abcdef\",\"training_lambda\":0.1,\"steps\":20,\"intercept\":0.05,\"slope\":0.3,\"low\":0.1,"
-    "\"high\":1.4,\"data\":\"\",\"images\":100,\"points\":[{\"sigma\":0.0,\"residual\":0.5,\"best\":0.2,\"top1\":0.5}]}",
-    "{\"version\":2,\"weights\":\"fedcba9876543210\",\"training_lambda\":0,\"steps\":1000,\"intercept\":-1e300,\"slope\":1e-300,\"low\":0,"
+    "{\"version\":2,\"weights\":\"0123456789abcdef\",\"training_lambda\":0.1,\"steps\":20,\"intercept\":0.05,\"slope\":"
+    "0.3,\"low\":0.1,"
+    "\"high\":1.4,\"data\":\"\",\"images\":100,\"points\":[{\"sigma\":0.0,\"residual\":0.5,\"best\":0.2,\"top1\":0.5}]"
+    "}",
+    "{\"version\":2,\"weights\":\"fedcba9876543210\",\"training_lambda\":0,\"steps\":1000,\"intercept\":-1e300,"
+    "\"slope\":1e-300,\"low\":0,"
     "\"high\":999999,\"data\":\"0123456789abcdef\",\"images\":0,\"points\":[]}",
 };
 

@@ -19,7 +19,8 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     if (index >= (int)(sizeof headers / sizeof headers[0]))
         return 0;
     int version = 1 + index % 3;
-    size_t length = strlen(headers[index]), start = version == 1 ? 10 : 12, total = start + length + 1 + data_bytes[index];
+    size_t length = strlen(headers[index]), start = version == 1 ? 10 : 12,
+           total = start + length + 1 + data_bytes[index];
     if (total > capacity)
         abort();
     memset(out, 0, total);

@@ -1,12 +1,13 @@
-/* fuzz_safetensors.c - any bytes as a safetensors file: refused as damaged, or every tensor can be read to its last byte. */
+/* fuzz_safetensors.c - any bytes as a safetensors file: refused as damaged, or every tensor can be read to its last
+ * byte. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "tests/fuzz/fuzz.h"
 #include "trainer/checkpoint/safetensors.h"
 
-#define THREE_TENSORS                                                                                        \
-    "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]},"   \
+#define THREE_TENSORS                                                                                         \
+    "{\"__metadata__\":{\"format\":\"pt\"},\"a\":{\"dtype\":\"F32\",\"shape\":[2,1],\"data_offsets\":[0,8]}," \
     "\"b\":{\"dtype\":\"U8\",\"shape\":[3],\"data_offsets\":[8,11]},"                                         \
     "\"c\":{\"dtype\":\"BF16\",\"shape\":[],\"data_offsets\":[11,13]}}"
 
@@ -14,7 +15,8 @@ static const char *const headers[] = {
     THREE_TENSORS,
     "{\"x\":{\"dtype\":\"I64\",\"shape\":[0,4294967296,4294967296],\"data_offsets\":[0,0]}}",
     "{}      ",
-    "{\"x\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]},\"\\u00e9\":{\"shape\":[1],\"dtype\":\"U8\",\"data_offsets\":[8,9]}}",
+    "{\"x\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]},\"\\u00e9\":{\"shape\":[1],\"dtype\":\"U8\","
+    "\"data_offsets\":[8,9]}}",
 };
 static const size_t data_bytes[] = { 13, 0, 0, 9 };
 

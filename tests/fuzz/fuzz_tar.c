@@ -73,8 +73,8 @@ static enum status visit(void *context, const struct member *member, uint64_t of
         abort();
     v->members++;
     for (const char *part = member->name; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL)
-        if (*member->name && (!*part || *part == '/' || !strncmp(part, "./", 2) || !strcmp(part, "..") ||
-                              !strncmp(part, "../", 3)))
+        if (*member->name &&
+            (!*part || *part == '/' || !strncmp(part, "./", 2) || !strcmp(part, "..") || !strncmp(part, "../", 3)))
             abort();
     if (v->depth == 0 && member->kind == MEMBER_FILE) {
         struct tar_range inner = { "inner", -1, r->memory, offset, (uint64_t)member->bytes };

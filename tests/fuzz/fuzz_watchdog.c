@@ -14,7 +14,9 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
     if (index > WATCH_END || capacity < 1 + 2 * WATCH_FRAME)
         return 0;
-    struct watch_frame frame = { .type = index ? (enum watch_type)index : WATCH_BEAT, .rank = index % RANKS, .code = index,
+    struct watch_frame frame = { .type = index ? (enum watch_type)index : WATCH_BEAT,
+                                 .rank = index % RANKS,
+                                 .code = index,
                                  .place = { (enum watch_phase)(index % WATCH_PHASES), index % 2, 1000 * index, 7 } };
     if (frame.type <= WATCH_WELCOME)
         memset(frame.token, 0xa5, sizeof frame.token);

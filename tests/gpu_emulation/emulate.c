@@ -11,13 +11,18 @@
 
 #include "tests/gpu_emulation/fake_cuda.h"
 
-enum { MOST_THREADS = 1024, MOST_SHARED = 16, LANES = 32, STACK = 128 * 1024,
-       MOST_ARGUMENTS = 4096 }; /* CUDA's limit, in bytes */
+enum {
+    MOST_THREADS = 1024,
+    MOST_SHARED = 16,
+    LANES = 32,
+    STACK = 128 * 1024,
+    MOST_ARGUMENTS = 4096
+}; /* CUDA's limit, in bytes */
 
 enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
 
-/* swapcontext asks the kernel for the signal mask each time: it only makes a fiber's first step, but for AddressSanitizer, which
- * must be told of every one. */
+/* swapcontext asks the kernel for the signal mask each time: it only makes a fiber's first step, but for
+ * AddressSanitizer, which must be told of every one. */
 #if defined(__SANITIZE_ADDRESS__)
 #define JUMPS 0
 #elif !defined(__has_feature)
@@ -238,10 +243,13 @@ static void run_launch(const void *launch)
     fake_cuda_spend(0.1);
 }
 
-void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads, size_t blocks_x,
-                    size_t blocks_y)
+void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads,
+                    size_t blocks_x, size_t blocks_y)
 {
-    struct { struct launch launch; char arguments[MOST_ARGUMENTS]; } all = { { kernel, threads, (unsigned)blocks_x, (unsigned)blocks_y }, "" };
+    struct {
+        struct launch launch;
+        char arguments[MOST_ARGUMENTS];
+    } all = { { kernel, threads, (unsigned)blocks_x, (unsigned)blocks_y }, "" };
     assert(threads <= MOST_THREADS && threads % LANES == 0 && bytes <= MOST_ARGUMENTS);
     assert(blocks_x >= 1 && blocks_x <= 0x7fffffff && blocks_y >= 1 && blocks_y <= 65535); /* CUDA's limits */
     memcpy(all.arguments, arguments, bytes);

@@ -1,7 +1,8 @@
-/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once, but for copies from
- * locked memory: those are done when somebody waits for them, as late as a GPU might. New memory is NaN, behind each allocation lies a
- * page that nobody may touch, and a copy whose pointers are on the wrong side is refused. How often the host waited is written to the
- * file that CSC_FAKE_COUNTS names, at the end, with the other fake_counts. */
+/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once,
+ * but for copies from locked memory: those are done when somebody waits for them, as late as a GPU might. New memory is
+ * NaN, behind each allocation lies a page that nobody may touch, and a copy whose pointers are on the wrong side is
+ * refused. How often the host waited is written to the file that CSC_FAKE_COUNTS names, at the end, with the other
+ * fake_counts. */
 #include "tests/gpu_emulation/fake_cuda.h"
 
 #include <cuda_profiler_api.h>
@@ -14,9 +15,9 @@
 #include <unistd.h>
 
 enum { MOST_ALLOCATIONS = 256 };
-#define DEVICE_BYTES ((size_t)4 << 30) /* or as many MB as CSC_FAKE_MEMORY says */
+#define DEVICE_BYTES ((size_t)4 << 30)  /* or as many MB as CSC_FAKE_MEMORY says */
 #define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
-#define HUGE_PAGE ((size_t)2 << 20)
+#define HUGE_PAGE    ((size_t)2 << 20)
 
 static struct allocation {
     char *memory;
@@ -29,7 +30,11 @@ static size_t used;
 enum { MOST_LOCKED = 64, MOST_LATE = 8 };
 struct fake_stream {
     bool alive, stuck;
-    struct late { void *to; const void *from; size_t bytes; } late[MOST_LATE];
+    struct late {
+        void *to;
+        const void *from;
+        size_t bytes;
+    } late[MOST_LATE];
     int late_count;
 };
 struct fake_event {
@@ -38,7 +43,10 @@ struct fake_event {
     struct fake_mark mark;
     double ms;
 };
-static struct { char *memory; size_t bytes; } locked[MOST_LOCKED];
+static struct {
+    char *memory;
+    size_t bytes;
+} locked[MOST_LOCKED];
 static int current;
 static double clock_ms;
 struct fake_counts fake_counts;
@@ -48,7 +56,8 @@ static void write_counts(void)
 {
     FILE *f = current == 0 ? fopen(counts_path, "w") : NULL; /* of several ranks the first */
     if (f) {
-        fprintf(f, "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\nprofiled_graphs %ld\n",
+        fprintf(f,
+                "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\nprofiled_graphs %ld\n",
                 fake_counts.streams, fake_counts.events, fake_counts.queued, fake_counts.graphs, fake_counts.sums,
                 fake_counts.behind_graphs, fake_counts.profiled_graphs);
         fclose(f);
@@ -112,7 +121,8 @@ void fake_cuda_close(void)
 static struct allocation *find(const void *memory)
 {
     for (int i = 0; i < allocation_count; i++)
-        if ((const char *)memory >= allocations[i].memory && (const char *)memory < allocations[i].memory + allocations[i].pages)
+        if ((const char *)memory >= allocations[i].memory &&
+            (const char *)memory < allocations[i].memory + allocations[i].pages)
             return &allocations[i];
     return NULL;
 }
@@ -368,8 +378,9 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    *event = (struct fake_event){ .recorded = true, .stuck = stream && stream->stuck, .stream = stream,
-                                  .ms = clock_ms };
+    *event = (struct fake_event){
+        .recorded = true, .stuck = stream && stream->stuck, .stream = stream, .ms = clock_ms
+    };
     fake_graph_mark(stream, &event->mark);
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -403,10 +414,12 @@ cudaError_t cudaGetLastError(void)
 
 const char *cudaGetErrorString(cudaError_t error)
 {
-    return error == cudaErrorNoKernelImageForDevice ? "no kernel image is available for execution on the device" :
-           error == cudaErrorMemoryAllocation ? "out of memory" :
-           error == cudaErrorInvalidValue ? "invalid argument" : error == cudaErrorNoDevice ? "no GPU" :
-           error >= cudaErrorIllegalState ? "operation not permitted when stream is capturing" : "fine";
+    return error == cudaErrorNoKernelImageForDevice ? "no kernel image is available for execution on the device"
+           : error == cudaErrorMemoryAllocation     ? "out of memory"
+           : error == cudaErrorInvalidValue         ? "invalid argument"
+           : error == cudaErrorNoDevice             ? "no GPU"
+           : error >= cudaErrorIllegalState         ? "operation not permitted when stream is capturing"
+                                                    : "fine";
 }
 
 /* CSC_FAKE_GPUS=own: every process sees one GPU, another than the others see, as a scheduler may divide them. */

@@ -1,4 +1,5 @@
-/* fake_cuda.h - the memory of a GPU that is not there: the host's, but closed to the program except while kernels run. */
+/* fake_cuda.h - the memory of a GPU that is not there: the host's, but closed to the program except while kernels run.
+ */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_CUDA_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_CUDA_H
 
@@ -33,9 +34,12 @@ bool fake_graph_captures(cudaStream_t stream);
 bool fake_graph_captures_any(void);
 cudaError_t fake_graph_forbids(cudaError_t error);
 
-/* What happened so far: waits of the host for all of a stream and for an event, work queued call by call, graphs launched, NCCL's
- * sums, how many of them began when the last thing launched was a graph, and graphs launched while a profiler was on. */
-extern struct fake_counts { long streams, events, queued, graphs, sums, behind_graphs, profiled_graphs; } fake_counts;
+/* What happened so far: waits of the host for all of a stream and for an event, work queued call by call, graphs
+ * launched, NCCL's sums, how many of them began when the last thing launched was a graph, and graphs launched while a
+ * profiler was on. */
+extern struct fake_counts {
+    long streams, events, queued, graphs, sums, behind_graphs, profiled_graphs;
+} fake_counts;
 extern bool fake_last_was_graph;
 
 /* Events recorded on a stuck stream never come to pass. */

@@ -11,10 +11,12 @@
 #include "layers/backend/ref/ref.h"
 #include "tests/gpu_emulation/fake_cuda.h"
 
-enum { PROPOSALS = 2 }; /* for plain graphs */
+enum { PROPOSALS = 2 };              /* for plain graphs */
 #define WORKSPACE ((size_t)48 << 20) /* bytes that plans of some adjoints need: more than most lanes have */
 
-struct fake_cudnn { cudaStream_t stream; };
+struct fake_cudnn {
+    cudaStream_t stream;
+};
 
 /* Of a plan; its own memory is the host's. */
 struct dnn_graph {
@@ -69,14 +71,14 @@ static bool fuses(void)
     return !dnn || strcmp(dnn, "plain") != 0;
 }
 
-/* Engines 0 and 1 take what is plain, 0 also what is fused. Engine 2 is a fallback with a kernel that is faster than what is ranked, for
- * fused graphs of stride 1. Fused adjoints of another stride are slow. */
+/* Engines 0 and 1 take what is plain, 0 also what is fused. Engine 2 is a fallback with a kernel that is faster than
+ * what is ranked, for fused graphs of stride 1. Fused adjoints of another stride are slow. */
 enum { QUICK_ENGINE = 2, QUICK_KERNEL = 5 };
 
 static bool is_quick(const struct dnn_choice *choice)
 {
-    return choice->engine == QUICK_ENGINE && choice->knob_count == 1 && choice->knobs[0].type == CUDNN_KNOB_TYPE_KERNEL_CFG &&
-           choice->knobs[0].value == QUICK_KERNEL;
+    return choice->engine == QUICK_ENGINE && choice->knob_count == 1 &&
+           choice->knobs[0].type == CUDNN_KNOB_TYPE_KERNEL_CFG && choice->knobs[0].value == QUICK_KERNEL;
 }
 
 static bool has_plan(const struct dnn_spec *s, const struct dnn_choice *choice)
@@ -107,14 +109,16 @@ enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t propertie
     }
     proposals->ranked = proposals->count;
     for (int i = 0; i < QUICK_KERNEL + 2 && spec->tail != DNN_PLAIN; i++) /* of which one can be built */
-        proposals->choices[proposals->count++] =
-            (struct dnn_choice){ .engine = QUICK_ENGINE, .knob_count = 1, .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, i } } };
+        proposals->choices[proposals->count++] = (struct dnn_choice){ .engine = QUICK_ENGINE,
+                                                                      .knob_count = 1,
+                                                                      .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, i } } };
     return STATUS_OK;
 }
 
 void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME])
 {
-    snprintf(name, DNN_KERNEL_NAME, "fake_%s_kernel_%.1f_ms", plan->graph->cost < 1 ? "sm90" : "sm80", plan->graph->cost);
+    snprintf(name, DNN_KERNEL_NAME, "fake_%s_kernel_%.1f_ms", plan->graph->cost < 1 ? "sm90" : "sm80",
+             plan->graph->cost);
 }
 
 enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
@@ -131,14 +135,16 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     *out = NULL;
     if (!plan || !g)
         FAIL(STATUS_NOMEM, "out of memory");
-    if (!handle || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->tail != DNN_PLAIN) || spec->shape.c % 8 != 0)
+    if (!handle || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->tail != DNN_PLAIN) ||
+        spec->shape.c % 8 != 0)
         FAIL(STATUS_BUG, "cuDNN is not asked like that");
     plan->workspace = spec->kind == DNN_ADJOINT && spec->shape.d % 16 == 0 ? WORKSPACE : 0;
     if (!has_plan(spec, choice) || plan->workspace > most)
         goto fail;
     g->spec = *spec;
     g->cost = cost(spec, choice);
-    g->fails = spec->kind == DNN_GRADIENT && choice->engine == 1; /* as engines do that want more memory than there is */
+    g->fails = spec->kind == DNN_GRADIENT &&
+               choice->engine == 1; /* as engines do that want more memory than there is */
     TRY(ref_conv_create(NULL, &square, PRECISION_FP32, uses[spec->kind], &g->plain));
     ref_conv_place(g->plain, &measure);
     g->packed = aligned_alloc(ARENA_ALIGN, measure.used + ARENA_ALIGN);
@@ -247,7 +253,8 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
     else
         TRY(ref_conv_adjoint(g->plain, g->code, g->image, &plain, g->scratch));
     for (size_t i = 0; i < counts[s->kind]; i++)
-        element_store(s->float_result ? PRECISION_FP32 : s->precision, (void *)outs[s->kind], i, tail(s, o, result[i], i));
+        element_store(s->float_result ? PRECISION_FP32 : s->precision, (void *)outs[s->kind], i,
+                      tail(s, o, result[i], i));
 fail:
     return status;
 }
@@ -280,10 +287,11 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     size_t bytes = precision_bytes(s->precision), result_bytes = s->float_result ? sizeof(float) : bytes;
     size_t result = (s->kind == DNN_FORWARD ? dnn_code_count(s) : conv_in_count(&s->shape)) * bytes;
     bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
-    if (!handle || !fake_cuda_owns(workspace, plan->workspace + 1) || !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
+    if (!handle || !fake_cuda_owns(workspace, plan->workspace + 1) ||
+        !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
         !fine(o->code, dnn_code_count(s) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
-        !fine(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) || (adds && !fine(o->add, result, 16)) ||
-        (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
+        !fine(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) ||
+        (adds && !fine(o->add, result, 16)) || (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
         (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
     if (plan->graph->fails)
@@ -298,6 +306,6 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->tail, s->n, s->h, s->w, s->c, s->d, s->k,
-             s->stride, s->pad, spec->precision, spec->float_result, spec->rows);
+    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->tail, s->n, s->h, s->w, s->c,
+             s->d, s->k, s->stride, s->pad, spec->precision, spec->float_result, spec->rows);
 }

@@ -1,5 +1,5 @@
-/* fake_gemm.c - what layers/backend/cuda/gemm.c asks of cuBLASLt, by plain loops over column-major matrices. Layouts, types,
- * alignments and workspace must be as cuBLASLt wants them, and as the proposal was asked for. */
+/* fake_gemm.c - what layers/backend/cuda/gemm.c asks of cuBLASLt, by plain loops over column-major matrices. Layouts,
+ * types, alignments and workspace must be as cuBLASLt wants them, and as the proposal was asked for. */
 #include <cublasLt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -149,7 +149,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (!handle || c != d || !matches(product, a, b, d, &depth) ||
         preference->scheme & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < PROPOSALS && i < room && d->rows > 1 && d->columns > 1 && depth > 1; i++) { /* none of vectors */
+    for (int i = 0; i < PROPOSALS && i < room && d->rows > 1 && d->columns > 1 && depth > 1;
+         i++) { /* none of vectors */
         results[i] = (cublasLtMatmulHeuristicResult_t){ .workspaceSize = (size_t)i * WORKSPACE,
                                                         .state = i * WORKSPACE <= (int64_t)preference->workspace
                                                                      ? CUBLAS_STATUS_SUCCESS
@@ -216,8 +217,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
         proposal > PROPOSALS || workspace_bytes < (proposal - 1) * WORKSPACE ||
         (workspace_bytes > 0 && !fake_cuda_owns(workspace, workspace_bytes)))
         return CUBLAS_STATUS_INVALID_VALUE;
-    const struct product p = { { product->transposed[0], product->transposed[1] }, *a_layout, *b_layout, *d_layout, *by, *old,
-                               a, b, d, depth };
+    const struct product p = {
+        { product->transposed[0], product->transposed[1] }, *a_layout, *b_layout, *d_layout, *by, *old, a, b, d, depth
+    };
     return fake_cuda_queue(stream, multiply, &p, sizeof p) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                           : CUBLAS_STATUS_EXECUTION_FAILED;
+                                                                          : CUBLAS_STATUS_EXECUTION_FAILED;
 }

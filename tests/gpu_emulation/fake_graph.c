@@ -1,9 +1,9 @@
-/* fake_graph.c - CUDA's graphs over fake_cuda.c. While a stream is captured, what is queued on it is kept, with a copy of its
- * arguments, and not done; a call that would have to wait, takes memory or copies from or to the host is refused and spoils the
- * capture, as does an event that leaves or enters it, or work on a stream that is not captured. One capture at a time, of a stream
- * and of those that wait for events of it: they must be waited for in their turn before it ends. From launch to launch a graph's
- * streams take turns, or the first or the last goes on as far as events let it, so that memory shared by what runs side by side
- * shows, and what is not waited for. */
+/* fake_graph.c - CUDA's graphs over fake_cuda.c. While a stream is captured, what is queued on it is kept, with a copy
+ * of its arguments, and not done; a call that would have to wait, takes memory or copies from or to the host is refused
+ * and spoils the capture, as does an event that leaves or enters it, or work on a stream that is not captured. One
+ * capture at a time, of a stream and of those that wait for events of it: they must be waited for in their turn before
+ * it ends. From launch to launch a graph's streams take turns, or the first or the last goes on as far as events let
+ * it, so that memory shared by what runs side by side shows, and what is not waited for. */
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ enum order { IN_TURNS, FIRST_FIRST, LAST_FIRST, ORDERS };
 
 struct kept {
     fake_cuda_work *work;
-    void *arguments; /* owned */
+    void *arguments;                   /* owned */
     int stream, before[FAKE_CAPTURED]; /* in the capture; how much of each stream comes before it */
 };
 
@@ -26,10 +26,11 @@ struct fake_graph {
 bool fake_last_was_graph;
 
 static struct {
-    int number;          /* of captures so far */
+    int number;                          /* of captures so far */
     cudaStream_t streams[FAKE_CAPTURED]; /* the first began it */
-    int count;           /* of them; 0: none is being captured */
-    int seen[FAKE_CAPTURED][FAKE_CAPTURED]; /* [i][j]: of what happened on stream j, what comes before the next thing on stream i */
+    int count;                           /* of them; 0: none is being captured */
+    int seen[FAKE_CAPTURED]
+            [FAKE_CAPTURED]; /* [i][j]: of what happened on stream j, what comes before the next thing on stream i */
     struct fake_graph *graph;
     cudaError_t spoilt;
 } capture;

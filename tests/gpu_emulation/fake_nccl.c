@@ -1,7 +1,8 @@
-/* fake_nccl.c - NCCL over MPI and the memory of fake_cuda.c. Each call of a communicator that does not block is under way for
- * a few questions after its end. Sums must lie in a window that the same number of bytes of memory of ncclMemAlloc's was given on
- * every rank, and that closes before the memory goes. CSC_FAKE_NCCL makes a sum go wrong: "error@N", the Nth finds that a rank was
- * lost; "hang@N", it never ends; "start", no communicator comes about; "no-window": as where NCCL cannot open any. */
+/* fake_nccl.c - NCCL over MPI and the memory of fake_cuda.c. Each call of a communicator that does not block is under
+ * way for a few questions after its end. Sums must lie in a window that the same number of bytes of memory of
+ * ncclMemAlloc's was given on every rank, and that closes before the memory goes. CSC_FAKE_NCCL makes a sum go wrong:
+ * "error@N", the Nth finds that a rank was lost; "hang@N", it never ends; "start", no communicator comes about;
+ * "no-window": as where NCCL cannot open any. */
 #include <mpi.h>
 #include <nccl.h>
 #include <stdbool.h>
@@ -12,8 +13,10 @@
 #include "layers/backend/element.h"
 #include "tests/gpu_emulation/fake_cuda.h"
 
-enum { QUESTIONS = 3, /* until a call has ended */
-       MOST_WINDOWS = 2 };
+enum {
+    QUESTIONS = 3, /* until a call has ended */
+    MOST_WINDOWS = 2
+};
 
 struct fake_window {
     char *memory; /* NULL: closed */
@@ -36,7 +39,8 @@ static bool told(const char *what, long n)
 {
     const char *text = getenv("CSC_FAKE_NCCL");
     size_t length = strlen(what);
-    return text && strncmp(text, what, length) == 0 && (text[length] == '\0' || strtol(text + length + 1, NULL, 10) == n);
+    return text && strncmp(text, what, length) == 0 &&
+           (text[length] == '\0' || strtol(text + length + 1, NULL, 10) == n);
 }
 
 static ncclResult_t under_way(ncclComm_t comm)
@@ -117,8 +121,9 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void *memory, size_t bytes,
     while (w < comm->windows + MOST_WINDOWS && w->memory)
         w++;
     MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_LONG_LONG, MPI_MAX, comm->ranks);
-    if (!fake_cuda_owns(memory, bytes) || (memory != given[0] && memory != given[1]) || flags != NCCL_WIN_COLL_SYMMETRIC ||
-        extremes[0] != -extremes[1] || w == comm->windows + MOST_WINDOWS || comm->asked < QUESTIONS)
+    if (!fake_cuda_owns(memory, bytes) || (memory != given[0] && memory != given[1]) ||
+        flags != NCCL_WIN_COLL_SYMMETRIC || extremes[0] != -extremes[1] || w == comm->windows + MOST_WINDOWS ||
+        comm->asked < QUESTIONS)
         return ncclInvalidArgument;
     *w = (struct fake_window){ memory, bytes };
     if (!told("no-window", 0))
@@ -151,12 +156,12 @@ static void sum(ncclComm_t comm, void *data, size_t count, ncclDataType_t type)
         MPI_Op_free(&op);
 }
 
-ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
-                           cudaStream_t stream)
+ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataType_t type, ncclRedOp_t op,
+                           ncclComm_t comm, cudaStream_t stream)
 {
     size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(bf16));
-    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || !in_window(comm, to, bytes) || comm->asked < QUESTIONS ||
-        fake_graph_captures_any())
+    if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || !in_window(comm, to, bytes) ||
+        comm->asked < QUESTIONS || fake_graph_captures_any())
         return ncclInvalidArgument; /* also where the call before it was not waited for */
     comm->sums++;
     fake_counts.sums++;

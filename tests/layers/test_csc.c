@@ -1,7 +1,7 @@
 /* test_csc.c - the mathematics of the CSC-layer: A and A^T are adjoint; codes and gradients of every mode agree
  * with a double-precision layer and its central differences, away from the kink of the shrinkage; runs repeat to
- * the bit; lambda_max agrees with dense eigenvalues, and does not depend on what is computed beside it; the duality gap bounds what
- * is left to the optimum. */
+ * the bit; lambda_max agrees with dense eigenvalues, and does not depend on what is computed beside it; the duality gap
+ * bounds what is left to the optimum. */
 #include <inttypes.h>
 
 #include "base/philox.h"
@@ -62,8 +62,9 @@ static double inner(const float *a, const float *b, size_t count)
 static void check_adjoint(struct device *device)
 {
     for (int round = 0; round < 60; round++) {
-        struct conv_shape s = { .n = between(1, 2), .c = between(1, 20), .d = between(1, 20), .k = between(1, 5),
-                                .stride = between(1, 3) };
+        struct conv_shape s = {
+            .n = between(1, 2), .c = between(1, 20), .d = between(1, 20), .k = between(1, 5), .stride = between(1, 3)
+        };
         s.pad = between(0, s.k - 1);
         s.h = between(s.k, 11);
         s.w = between(s.k, 11);
@@ -85,8 +86,9 @@ static void check_adjoint(struct device *device)
         float *code = rig_out(&r, r.dz, r.codes), *image = rig_out(&r, r.dx, r.images);
         double left = inner(image, fx, r.images), right = inner(fz, code, r.codes);
         double size = sqrt(inner(image, image, r.images) * inner(fx, fx, r.images));
-        CHECK(fabs(left - right) <= 1e-6 * size + 1e-30, "%s %dx%dx%dx%d k %d d %d stride %d pad %d: <Az,x> %.9g, <z,A'x> %.9g",
-              device->ops->name, s.n, s.h, s.w, s.c, s.k, s.d, s.stride, s.pad, left, right);
+        CHECK(fabs(left - right) <= 1e-6 * size + 1e-30,
+              "%s %dx%dx%dx%d k %d d %d stride %d pad %d: <Az,x> %.9g, <z,A'x> %.9g", device->ops->name, s.n, s.h, s.w,
+              s.c, s.k, s.d, s.stride, s.pad, left, right);
         rig_spoil(&r);
         rig_finish(&r);
         void *all[] = { x, z, w, fx, fz, fw, code, image };
@@ -104,7 +106,10 @@ struct gradient_case {
     double tolerance;
 };
 
-#define SHAPE { 2, 7, 6, 3, 5, 3, 1, 1 }
+#define SHAPE                  \
+    {                          \
+        2, 7, 6, 3, 5, 3, 1, 1 \
+    }
 static const struct gradient_case gradient_cases[] = {
     { "1 step", SHAPE, { 1, 0.3f, 0, true, CSC_UNROLLED }, 5e-6 },
     { "2 steps", SHAPE, { 2, 0.3f, 0, true, CSC_UNROLLED }, 5e-6 },
@@ -141,8 +146,10 @@ struct problem {
 /* Draws until no value lies nearer to its threshold than `margin`; then the gradients, by differences. */
 static void problem_init(struct problem *p, const struct gradient_case *c, double margin, bool differences)
 {
-    *p = (struct problem){ .truth = { .shape = c->shape, .config = c->config }, .images = conv_in_count(&c->shape),
-                           .codes = conv_out_count(&c->shape), .weights = conv_weight_count(&c->shape) };
+    *p = (struct problem){ .truth = { .shape = c->shape, .config = c->config },
+                           .images = conv_in_count(&c->shape),
+                           .codes = conv_out_count(&c->shape),
+                           .weights = conv_weight_count(&c->shape) };
     double **all[] = { &p->x, &p->dx, &p->w, &p->dw, &p->dz, &p->z, &p->y };
     for (int i = 0; i < 7; i++)
         *all[i] = malloc((i < 2 ? p->images : i < 4 ? p->weights : p->codes) * sizeof(double));
@@ -255,7 +262,8 @@ static void check_variants(struct device *device)
         float there = rig_use_numbers(&again, eta);
         rig_forward(&again, p.fx, p.fw, there);
         rig_forward(&quiet, p.fx, p.fw, rig_use_numbers(&quiet, eta));
-        float *z = rig_out(&r, r.z, r.codes), *z2 = rig_out(&again, again.z, r.codes), *z3 = rig_out(&quiet, quiet.z, r.codes);
+        float *z = rig_out(&r, r.z, r.codes), *z2 = rig_out(&again, again.z, r.codes),
+              *z3 = rig_out(&quiet, quiet.z, r.codes);
         same(c->name, "code of a second run", z, z2, r.codes);
         same(c->name, "code of evaluation", z, z3, r.codes);
         rig_backward(&r, p.fdz, eta);
@@ -267,7 +275,8 @@ static void check_variants(struct device *device)
         check_accumulation(&r, c, &p, dx, dw);
         rig_in(&again, again.dz, p.fdz, r.codes);
         device->ops->zero(device, again.dw, r.weights * sizeof(float));
-        rig_must(csc_backward(again.csc, again.x, there, again.z, again.dz, false, NULL, false, again.dw, again.scratch));
+        rig_must(
+            csc_backward(again.csc, again.x, there, again.z, again.dz, false, NULL, false, again.dw, again.scratch));
         float *dw3 = rig_out(&again, again.dw, r.weights);
         same(c->name, "dw without dx", dw, dw3, r.weights);
         rig_finish(&r);
@@ -286,7 +295,9 @@ static void check_variants(struct device *device)
 static void check_power(struct device *device)
 {
     for (int round = 0; round < 24; round++) {
-        struct conv_shape s = { .n = 3, .c = between(1, 3), .d = between(1, 6), .k = between(1, 4), .stride = between(1, 2) };
+        struct conv_shape s = {
+            .n = 3, .c = between(1, 3), .d = between(1, 6), .k = between(1, 4), .stride = between(1, 2)
+        };
         struct csc_config config = { .steps = 1 };
         struct rig r, halves;
         s.pad = between(0, s.k - 1);
@@ -411,7 +422,9 @@ static void check_lanes(struct device *device)
 static void check_diagnostics(struct device *device, bool nonnegative, float mu)
 {
     static const int steps[] = { 1, 4, 30, 1000 };
-    struct gradient_case c = { "diagnostics", { 3, 6, 7, 2, 4, 3, 1, 1 }, { 1000, 0.3f, mu, nonnegative, CSC_UNROLLED }, 0 };
+    struct gradient_case c = {
+        "diagnostics", { 3, 6, 7, 2, 4, 3, 1, 1 }, { 1000, 0.3f, mu, nonnegative, CSC_UNROLLED }, 0
+    };
     struct problem p;
     problem_init(&p, &c, 0, false); /* p.z: the optimum */
     double last = INFINITY;
@@ -438,12 +451,15 @@ static void check_diagnostics(struct device *device, bool nonnegative, float mu)
             double x2 = 0;
             for (size_t j = 0; j < r.images / c.shape.n; j++)
                 x2 += pow(p.x[n * r.images / c.shape.n + j], 2);
-            energy += (truth_energy(&p.truth, p.x, p.w, code, n) - truth_energy(&p.truth, p.x, p.w, p.z, n)) / (0.5 * x2);
+            energy += (truth_energy(&p.truth, p.x, p.w, code, n) - truth_energy(&p.truth, p.x, p.w, p.z, n)) /
+                      (0.5 * x2);
         }
         energy /= c.shape.n;
         const char *name = device->ops->name;
-        CHECK(fabs(found.nonzeros - nonzeros / (double)r.codes) < 1e-12, "%s: share of non-zeros %g", name, found.nonzeros);
-        CHECK(fabs(found.residual / (left / size) - 1) < 1e-5, "%s: residual %g, should be %g", name, found.residual, left / size);
+        CHECK(fabs(found.nonzeros - nonzeros / (double)r.codes) < 1e-12, "%s: share of non-zeros %g", name,
+              found.nonzeros);
+        CHECK(fabs(found.residual / (left / size) - 1) < 1e-5, "%s: residual %g, should be %g", name, found.residual,
+              left / size);
         CHECK(found.gap >= -1e-6 && found.gap >= energy - 1e-6, "%s, %d steps: gap %g, but %g above the optimum", name,
               steps[i], found.gap, energy);
         CHECK(found.gap < last, "%s, %d steps: gap %g, was %g after fewer", name, steps[i], found.gap, last);

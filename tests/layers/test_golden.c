@@ -9,7 +9,10 @@
 
 /* Where the file's lambda_max was not yet converged (up to 6e-5 short, after 3,000 plain iterations): the value
  * found in double precision. There codes and gradients are compared at the file's step size. */
-static const struct { const char *name; double lambda_max; } converged[] = {
+static const struct {
+    const char *name;
+    double lambda_max;
+} converged[] = {
     { "odd_down", 2.954197160727 },
     { "ten_steps", 5.584273102900 },
     { "fixed_eta", 5.911728694072 },
@@ -20,7 +23,7 @@ struct golden {
     struct conv_shape shape;
     struct csc_config config;
     double eta, lambda_max;
-    bool fixed; /* eta is to be taken from the file */
+    bool fixed;                       /* eta is to be taken from the file */
     double *x, *w, *z, *dz, *dx, *dw; /* dw is missing where a case was cut to fewer images */
 };
 
@@ -43,9 +46,11 @@ static struct golden read_case(const struct golden_file *g, const json_t *entry)
     c.dw = golden_tensor(g, c.name, "dw", other);
     if (!c.x || !c.w || !c.z || !c.dz || !c.dx)
         golden_fail(c.name, "lacks a tensor");
-    c.shape = (struct conv_shape){ x[0], x[2], x[3], x[1], w[0], w[2], (int)number(entry, "stride"),
-                                   (int)number(entry, "padding") };
-    c.config = (struct csc_config){ .steps = (int)number(entry, "steps"), .lambda = (float)number(entry, "lam"),
+    c.shape = (struct conv_shape){
+        x[0], x[2], x[3], x[1], w[0], w[2], (int)number(entry, "stride"), (int)number(entry, "padding")
+    };
+    c.config = (struct csc_config){ .steps = (int)number(entry, "steps"),
+                                    .lambda = (float)number(entry, "lam"),
                                     .mu = (float)number(entry, "mu"),
                                     .nonnegative = json_is_true(json_object_get(entry, "nonnegative")) };
     c.eta = number(entry, "eta");

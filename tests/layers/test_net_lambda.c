@@ -1,5 +1,5 @@
-/* test_net_lambda.c - lambda by image against nets of that lambda, and the gradient of the image and of lambda against finite
- * differences of the logits, on small random networks. usage: test-net-input BACKEND */
+/* test_net_lambda.c - lambda by image against nets of that lambda, and the gradient of the image and of lambda against
+ * finite differences of the logits, on small random networks. usage: test-net-input BACKEND */
 #include <string.h>
 
 #include "base/philox.h"
@@ -99,8 +99,8 @@ static void check_lambda(const char *name, struct subject *s)
         float same[N] = { lambdas[i], lambdas[i], lambdas[i] };
         set_all(s, same);
         objective(s, s->images, single);
-        CHECK(fabs(mixed[i] - single[i]) <= 2e-4 * (1 + fabs(single[i])), "%s: image %d: %.7g, with its lambda alone %.7g",
-              name, i, mixed[i], single[i]);
+        CHECK(fabs(mixed[i] - single[i]) <= 2e-4 * (1 + fabs(single[i])),
+              "%s: image %d: %.7g, with its lambda alone %.7g", name, i, mixed[i], single[i]);
         CHECK(fabs(single[i] - before[i]) > 1e-2, "%s: image %d: lambda changes nothing", name, i);
     }
     set_all(s, NULL);
@@ -108,8 +108,8 @@ static void check_lambda(const char *name, struct subject *s)
     CHECK(memcmp(before, after, sizeof before) == 0, "%s: lambda was not taken back", name);
 }
 
-/* Along random directions the objective's central difference is the gradient's product with it. Codes that cross a threshold on
- * the way spoil single directions, so the median of several counts. */
+/* Along random directions the objective's central difference is the gradient's product with it. Codes that cross a
+ * threshold on the way spoil single directions, so the median of several counts. */
 static int by_size(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -163,8 +163,8 @@ static void check_lambda_gradient(const char *name, struct subject *s)
     }
     for (int i = 0; i < N; i++) {
         double want = (up[i] - down[i]) / (2 * h);
-        CHECK(fabs(dlambda[i] - want) < 0.06 * fabs(want) + 0.1, "%s: image %d: d/dlambda %.6g, by difference %.6g", name, i,
-              dlambda[i], want);
+        CHECK(fabs(dlambda[i] - want) < 0.06 * fabs(want) + 0.1, "%s: image %d: d/dlambda %.6g, by difference %.6g",
+              name, i, dlambda[i], want);
     }
 }
 
@@ -177,7 +177,10 @@ int main(int count, char **arguments)
     long_csc.steps = 4;
     long_csc.nonnegative = false;
     elastic.mu = 0.3f;
-    const struct { const char *name; struct model_config config; } cases[] = {
+    const struct {
+        const char *name;
+        struct model_config config;
+    } cases[] = {
         { "resnet18", { .depth = 18, .csc = csc } },
         { "sdnet18", { .depth = 18, .sparse_stem = true, .csc = csc } },
         { "sdnet18-all", { .depth = 18, .sparse_stem = true, .all = true, .csc = csc } },

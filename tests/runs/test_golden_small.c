@@ -13,8 +13,8 @@
 #include "trainer/train/optimizer.h"
 
 #define TOGETHER 1e-5 /* all norms and projections of a kind, relative norm; logits and loss too */
-#define ALONE 1e-4    /* one tensor's three numbers, relative to its norm, */
-#define FLOOR 1e-6    /* or to the norm of all tensors of its kind, for those whose gradient nearly cancels */
+#define ALONE    1e-4 /* one tensor's three numbers, relative to its norm, */
+#define FLOOR    1e-6 /* or to the norm of all tensors of its kind, for those whose gradient nearly cancels */
 
 struct golden {
     const char *path;
@@ -26,15 +26,17 @@ struct golden {
     struct net *net;
     struct optimizer *optimizer;
     struct arena arena;
-    float *sums;                 /* device */
-    float *host;                 /* room for the largest tensor */
-    double *start;               /* likewise */
+    float *sums;                                     /* device */
+    float *host;                                     /* room for the largest tensor */
+    double *start;                                   /* likewise */
     double logits, loss, gradients, change, running; /* relative errors */
 };
 
 /* ---- the generator ---- */
 
-struct stream { uint64_t state; };
+struct stream {
+    uint64_t state;
+};
 
 static struct stream stream_of(uint64_t seed, const char *name)
 {
@@ -153,12 +155,18 @@ static struct model_config model_of(const struct golden *g)
     const char *arch = json_string_value(json_object_get(g->hyper, "arch"));
     bool sparse = strncmp(arch, "sdnet", 5) == 0;
     return (struct model_config){
-        .depth = atoi(arch + (sparse ? 5 : 6)), .sparse_stem = sparse, .all = strstr(arch, "-all") != NULL,
+        .depth = atoi(arch + (sparse ? 5 : 6)),
+        .sparse_stem = sparse,
+        .all = strstr(arch, "-all") != NULL,
         .imagenet_stem = strcmp(json_string_value(json_object_get(g->hyper, "stem")), "imagenet") == 0,
-        .shortcut = is_true(g, "shortcut"), .width = (int)number_of(g, "width"),
-        .classes = (int)number_of(g, "classes"), .image_size = (int)number_of(g, "size"),
-        .csc = { .steps = (int)number_of(g, "steps"), .lambda = (float)number_of(g, "lam"),
-                 .mu = (float)number_of(g, "mu"), .nonnegative = is_true(g, "nonnegative") },
+        .shortcut = is_true(g, "shortcut"),
+        .width = (int)number_of(g, "width"),
+        .classes = (int)number_of(g, "classes"),
+        .image_size = (int)number_of(g, "size"),
+        .csc = { .steps = (int)number_of(g, "steps"),
+                 .lambda = (float)number_of(g, "lam"),
+                 .mu = (float)number_of(g, "mu"),
+                 .nonnegative = is_true(g, "nonnegative") },
         .step_size = (float)number_of(g, "eta"),
     };
 }
@@ -181,7 +189,8 @@ static enum status build(struct golden *g, const char *backend)
     g->hyper = json_object_get(g->json, "hyper");
     g->seed = (uint64_t)number_of(g, "seed");
     struct model_config model = model_of(g);
-    struct optimizer_config optimizer = { .momentum = (float)number_of(g, "momentum"), .decay_norm_and_bias = true,
+    struct optimizer_config optimizer = { .momentum = (float)number_of(g, "momentum"),
+                                          .decay_norm_and_bias = true,
                                           .weight_decay = (float)number_of(g, "weight_decay"),
                                           .nesterov = is_true(g, "nesterov") };
     TRY(device_open(&g->device, backend, PRECISION_FP32, 1));
@@ -240,7 +249,9 @@ fail:
 
 /* ---- comparison ---- */
 
-struct tally { double error, size; };
+struct tally {
+    double error, size;
+};
 
 static void count_in(struct tally *t, double got, double want)
 {
@@ -341,8 +352,9 @@ static enum status compare_logits(struct golden *g)
     TRY(net_infer(g->net, NULL));
     TRY(net_losses(g->net, 0, losses, logits));
     for (int i = 0; i < batch * classes; i++)
-        count_in(&all, logits[i], json_number_value(
-            json_array_get(json_array_get(json_object_get(g->json, "logits"), i / classes), i % classes)));
+        count_in(&all, logits[i],
+                 json_number_value(
+                     json_array_get(json_array_get(json_object_get(g->json, "logits"), i / classes), i % classes)));
     g->logits = relative(&all);
 fail:
     free(losses);

@@ -64,19 +64,20 @@ static enum status configure(struct golden *g)
     if (json_is_number(json_object_get(g->expect, "eta")))
         snprintf(eta, sizeof eta, "%.17g", number_of(g, "eta"));
     int bytes = snprintf(yaml, sizeof yaml,
-        "run: {dir: none}\n"
-        "model: {arch: %s, classes: %d, width: %d, shortcut: %s, init_from: %s/init.safetensors}\n"
-        "csc: {steps: %d, lambda: %.17g, mu: %.17g, step_size: %s}\n"
-        "data: {train: none, augment: none, shuffle: false, image_size: 32}\n"
-        "train: {steps: 1, batch: %d, lr: %.17g, momentum: %.17g, weight_decay: %.17g, nesterov: %s, schedule: {kind: constant}}\n",
-        text_of(g, "arch"), g->classes, (int)number_of(g, "width"),
-        json_is_true(json_object_get(g->expect, "shortcut")) ? "true" : "false", g->folder,
-        (int)number_of(g, "fista_steps"), number_of(g, "lam"), number_of(g, "mu"), eta, g->batch, number_of(g, "lr"),
-        number_of(g, "momentum"), number_of(g, "weight_decay"),
-        json_is_true(json_object_get(g->expect, "nesterov")) ? "true" : "false");
+                         "run: {dir: none}\n"
+                         "model: {arch: %s, classes: %d, width: %d, shortcut: %s, init_from: %s/init.safetensors}\n"
+                         "csc: {steps: %d, lambda: %.17g, mu: %.17g, step_size: %s}\n"
+                         "data: {train: none, augment: none, shuffle: false, image_size: 32}\n"
+                         "train: {steps: 1, batch: %d, lr: %.17g, momentum: %.17g, weight_decay: %.17g, nesterov: %s, "
+                         "schedule: {kind: constant}}\n",
+                         text_of(g, "arch"), g->classes, (int)number_of(g, "width"),
+                         json_is_true(json_object_get(g->expect, "shortcut")) ? "true" : "false", g->folder,
+                         (int)number_of(g, "fista_steps"), number_of(g, "lam"), number_of(g, "mu"), eta, g->batch,
+                         number_of(g, "lr"), number_of(g, "momentum"), number_of(g, "weight_decay"),
+                         json_is_true(json_object_get(g->expect, "nesterov")) ? "true" : "false");
     TRY(config_parse(&g->config, "golden", yaml, (size_t)bytes, NULL, 0));
-    TRY(config_resolve(&g->config, &(struct config_facts){ .classes = g->classes, .image_size = SIDE, .ranks = 1,
-                                                           .cores = 2 }));
+    TRY(config_resolve(&g->config,
+                       &(struct config_facts){ .classes = g->classes, .image_size = SIDE, .ranks = 1, .cores = 2 }));
 fail:
     return status;
 }
@@ -124,7 +125,9 @@ fail:
     return status;
 }
 
-struct difference { double error, size; };
+struct difference {
+    double error, size;
+};
 
 static void compare(struct difference *d, const float *got, const float *want, const float *from, size_t count)
 {
@@ -245,8 +248,8 @@ static void run_case(const char *root, const char *name, const char *backend, in
     TRY(step(&g));
     bool automatic = !json_is_number(json_object_get(g.expect, "eta")) && strncmp(text_of(&g, "arch"), "sdnet", 5) == 0;
     double tight = automatic ? 1e-4 : 1e-5;
-    printf("%-4s %-32s logits %.1e  loss %.1e  gradient %.1e  change %.1e\n", backend, name, g.logits_error, g.loss_error,
-           g.gradient_error, g.change_error);
+    printf("%-4s %-32s logits %.1e  loss %.1e  gradient %.1e  change %.1e\n", backend, name, g.logits_error,
+           g.loss_error, g.gradient_error, g.change_error);
     CHECK(g.logits_error < tight, "%s: logits off by %g", name, g.logits_error);
     CHECK(g.loss_error < tight, "%s: loss off by %g", name, g.loss_error);
     CHECK(g.gradient_error < 1e-1, "%s: gradient off by %g", name, g.gradient_error);
@@ -273,7 +276,8 @@ static int run_folder(const char *root, const char *backend)
     if (count >= 0)
         free(names);
     /* in the plain backend's roundings one more code falls to the other side */
-    CHECK(loose <= (strcmp(backend, "ref") == 0 ? 3 : 2), "%d of %d cases have a gradient or change off by more than 1e-4", loose, cases);
+    CHECK(loose <= (strcmp(backend, "ref") == 0 ? 3 : 2),
+          "%d of %d cases have a gradient or change off by more than 1e-4", loose, cases);
     return cases;
 }
 

@@ -30,7 +30,8 @@ static void check_ranks(const char *path)
     struct config config;
     int most = imagenet(path) ? 32 : 2;
     for (int ranks = 1; ranks <= most; ranks *= 2) {
-        CHECK(load(&config, path, ranks, 10, imagenet(path) ? 0 : 32), "%s on %d ranks: %s", path, ranks, status_message());
+        CHECK(load(&config, path, ranks, 10, imagenet(path) ? 0 : 32), "%s on %d ranks: %s", path, ranks,
+              status_message());
         config_finish(&config);
     }
     CHECK(!load(&config, path, 3, 10, 32), "%s ran on 3 ranks", path);
@@ -61,7 +62,8 @@ static void check_baseline(const char *path)
     for (int row = 0; row < CONFIG_KEYS; row++) {
         const char *key = config_keys[row].name;
         char *x = config_text(&a, key), *y = config_text(&b, key);
-        bool free_to_differ = strncmp(key, "run.", 4) == 0 || strcmp(key, "model.arch") == 0 || strcmp(key, "model.layers") == 0;
+        bool free_to_differ = strncmp(key, "run.", 4) == 0 || strcmp(key, "model.arch") == 0 ||
+                              strcmp(key, "model.layers") == 0;
         CHECK(x && y && (free_to_differ || strcmp(x, y) == 0), "%s: %s is %s, in %s %s", path, key, x, sparse, y);
         free(x);
         free(y);

@@ -9,9 +9,9 @@
 
 struct bench_command {
     const char *name;
-    const char *operands;  /* "DIR [options]", for the usage line */
-    const char *summary;   /* one line */
-    const char *help;      /* what it measures, and its options, each on a line of its own */
+    const char *operands; /* "DIR [options]", for the usage line */
+    const char *summary;  /* one line */
+    const char *help;     /* what it measures, and its options, each on a line of its own */
     /* argv[0] is the subcommand's name; --help, --version and the choice of the subcommand are done with. */
     enum status (*run)(int argc, char **argv);
 };

@@ -1,6 +1,7 @@
 /* bench_allreduce.c - csc-bench allreduce: how fast these ranks sum gradients over the network.
- * Every size is summed as the trainer does it: at once, and in buckets under way together; as fp32, bf16 and in the fixed
- * order of deterministic runs; in the host's memory, or in that of GPUs by NCCL. Bus bandwidth is 2 (ranks - 1) / ranks times bytes over seconds, as rings move it. */
+ * Every size is summed as the trainer does it: at once, and in buckets under way together; as fp32, bf16 and in the
+ * fixed order of deterministic runs; in the host's memory, or in that of GPUs by NCCL. Bus bandwidth is 2 (ranks - 1) /
+ * ranks times bytes over seconds, as rings move it. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,8 +36,7 @@ enum { MAX_MB = 256, BUCKET_MB, ROUNDS, JSON, DEVICE };
 static const struct option options[] = {
     { "max-mb", required_argument, NULL, MAX_MB }, { "bucket-mb", required_argument, NULL, BUCKET_MB },
     { "rounds", required_argument, NULL, ROUNDS }, { "json", required_argument, NULL, JSON },
-    { "device", required_argument, NULL, DEVICE },
-    { 0 },
+    { "device", required_argument, NULL, DEVICE }, { 0 },
 };
 
 enum { FP32, BF16, ORDERED, BUCKETS, WAYS };
@@ -114,8 +114,8 @@ static enum status open_bench(struct bench *b, struct comm *comm, const struct a
     }
     TRY(comm_agree(comm, place_data(b)));
     if (a->gpus)
-        TRY(comm_agree(comm, comm_nccl_create(&b->sums, comm, b->device->ops->stream(b->device), b->data, b->count, COMM_BF16,
-                                              TIMEOUT_S)));
+        TRY(comm_agree(comm, comm_nccl_create(&b->sums, comm, b->device->ops->stream(b->device), b->data, b->count,
+                                              COMM_BF16, TIMEOUT_S)));
 fail:
     return status;
 }
@@ -231,8 +231,8 @@ static enum status run(int argc, char **argv)
     TRY(comm_agree(comm, parse(argc, argv, &a)));
     TRY(measure(comm, &a, rows));
     if (comm->rank == 0)
-        status = bench_write_json(json_pack("{si ss sO}", "ranks", comm->size, "device", a.gpus ? "cuda" : "cpu",
-                                                                                 "sizes", rows), a.json);
+        status = bench_write_json(
+            json_pack("{si ss sO}", "ranks", comm->size, "device", a.gpus ? "cuda" : "cpu", "sizes", rows), a.json);
     TRY(comm_agree(comm, status));
 fail:;
     bool silent = status != STATUS_OK && comm && !comm_speaks(comm);

@@ -33,8 +33,8 @@ static const char help[] =
 struct arguments {
     const char *directory, *json;
     struct loader_config loader;
-    int augment;     /* enum augment, or -1 */
-    double consume;  /* images a second, 0: no limit */
+    int augment;    /* enum augment, or -1 */
+    double consume; /* images a second, 0: no limit */
     double seconds;
     bool cold;
 };
@@ -48,12 +48,18 @@ struct result {
 enum { WORKERS = 256, SIZE, AUGMENT, SHUFFLE, WINDOW, BATCH, PREFETCH, CONSUME, COLD, SECONDS, SEED, JSON };
 
 static const struct option options[] = {
-    { "workers", required_argument, NULL, WORKERS },   { "size", required_argument, NULL, SIZE },
-    { "augment", required_argument, NULL, AUGMENT },   { "shuffle", required_argument, NULL, SHUFFLE },
-    { "window", required_argument, NULL, WINDOW },     { "batch", required_argument, NULL, BATCH },
-    { "prefetch", required_argument, NULL, PREFETCH }, { "consume", required_argument, NULL, CONSUME },
-    { "cold", no_argument, NULL, COLD },               { "seconds", required_argument, NULL, SECONDS },
-    { "seed", required_argument, NULL, SEED },         { "json", required_argument, NULL, JSON },
+    { "workers", required_argument, NULL, WORKERS },
+    { "size", required_argument, NULL, SIZE },
+    { "augment", required_argument, NULL, AUGMENT },
+    { "shuffle", required_argument, NULL, SHUFFLE },
+    { "window", required_argument, NULL, WINDOW },
+    { "batch", required_argument, NULL, BATCH },
+    { "prefetch", required_argument, NULL, PREFETCH },
+    { "consume", required_argument, NULL, CONSUME },
+    { "cold", no_argument, NULL, COLD },
+    { "seconds", required_argument, NULL, SECONDS },
+    { "seed", required_argument, NULL, SEED },
+    { "json", required_argument, NULL, JSON },
     { 0 },
 };
 
@@ -70,17 +76,38 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         if (option == -1)
             break;
         switch (option) {
-        case WORKERS: TRY(bench_integer("--workers", optarg, 1, 1024, &n)); l->workers = (int)n; break;
-        case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); l->image_size = (int)n; break;
+        case WORKERS:
+            TRY(bench_integer("--workers", optarg, 1, 1024, &n));
+            l->workers = (int)n;
+            break;
+        case SIZE:
+            TRY(bench_integer("--size", optarg, 4, 8192, &n));
+            l->image_size = (int)n;
+            break;
         case AUGMENT: TRY(bench_choice("--augment", optarg, augments, &a->augment)); break;
-        case SHUFFLE: TRY(bench_choice("--shuffle", optarg, shuffles, &choice)); l->shuffle = choice; break;
-        case WINDOW: TRY(bench_integer("--window", optarg, 1, 1LL << 40, &n)); l->window = n; break;
-        case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); l->batch = (int)n; break;
-        case PREFETCH: TRY(bench_integer("--prefetch", optarg, 1, 1024, &n)); l->prefetch = (int)n; break;
+        case SHUFFLE:
+            TRY(bench_choice("--shuffle", optarg, shuffles, &choice));
+            l->shuffle = choice;
+            break;
+        case WINDOW:
+            TRY(bench_integer("--window", optarg, 1, 1LL << 40, &n));
+            l->window = n;
+            break;
+        case BATCH:
+            TRY(bench_integer("--batch", optarg, 1, 65536, &n));
+            l->batch = (int)n;
+            break;
+        case PREFETCH:
+            TRY(bench_integer("--prefetch", optarg, 1, 1024, &n));
+            l->prefetch = (int)n;
+            break;
         case CONSUME: TRY(bench_number("--consume", optarg, 1, 1e9, &a->consume)); break;
         case COLD: a->cold = true; break;
         case SECONDS: TRY(bench_number("--seconds", optarg, 0.01, 86400, &a->seconds)); break;
-        case SEED: TRY(bench_integer("--seed", optarg, 0, INT64_MAX, &n)); l->seed = (uint64_t)n; break;
+        case SEED:
+            TRY(bench_integer("--seed", optarg, 0, INT64_MAX, &n));
+            l->seed = (uint64_t)n;
+            break;
         case JSON: a->json = optarg; break;
         }
     }
@@ -162,13 +189,14 @@ static json_t *to_json(const struct arguments *a, const struct result *r, const 
 {
     const struct loader_work *w = &r->work;
     double images = w->samples ? (double)w->samples : 1;
-    return json_pack("{s:s,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:{s:f,s:f,s:f,s:f},s:f,s:{s:f,s:f}}", "dataset", a->directory,
-                     "workers", a->loader.workers, "images", (json_int_t)r->images, "seconds", r->seconds, "img_s",
-                     (double)r->images / r->seconds, "img_s_core", (double)r->images / r->processor, "data_wait",
-                     r->waited / r->seconds, "consume", a->consume, "bottleneck", bottleneck(a, r), "microseconds", "read",
-                     1e6 * w->read_s / images, "decode", 1e6 * w->decode_s / images, "resize", 1e6 * w->resize_s / images,
-                     "copy", 1e6 * w->copy_s / images, "read_bytes", (double)w->read_bytes / images, "shuffle",
-                     "displacement", q->displacement, "separation", q->separation);
+    return json_pack("{s:s,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:{s:f,s:f,s:f,s:f},s:f,s:{s:f,s:f}}", "dataset",
+                     a->directory, "workers", a->loader.workers, "images", (json_int_t)r->images, "seconds", r->seconds,
+                     "img_s", (double)r->images / r->seconds, "img_s_core", (double)r->images / r->processor,
+                     "data_wait", r->waited / r->seconds, "consume", a->consume, "bottleneck", bottleneck(a, r),
+                     "microseconds", "read", 1e6 * w->read_s / images, "decode", 1e6 * w->decode_s / images, "resize",
+                     1e6 * w->resize_s / images, "copy", 1e6 * w->copy_s / images, "read_bytes",
+                     (double)w->read_bytes / images, "shuffle", "displacement", q->displacement, "separation",
+                     q->separation);
 }
 
 static enum status report(const struct arguments *a, const struct result *r)
@@ -197,10 +225,18 @@ static enum status run(int argc, char **argv)
     struct dataset *dataset = NULL;
     struct loader *loader = NULL;
     struct result result = { 0 };
-    struct arguments a = { .augment = -1, .seconds = 5,
-                           .loader = { .training = true, .seed = 1, .shuffle = SHUFFLE_FULL, .window = 65536,
-                                       .batch = 64, .ranks = 1, .workers = affinity_cores(), .prefetch = 3,
-                                       .mean = { .485, .456, .406 }, .std = { .229, .224, .225 } } };
+    struct arguments a = { .augment = -1,
+                           .seconds = 5,
+                           .loader = { .training = true,
+                                       .seed = 1,
+                                       .shuffle = SHUFFLE_FULL,
+                                       .window = 65536,
+                                       .batch = 64,
+                                       .ranks = 1,
+                                       .workers = affinity_cores(),
+                                       .prefetch = 3,
+                                       .mean = { .485, .456, .406 },
+                                       .std = { .229, .224, .225 } } };
     TRY(parse(argc, argv, &a));
     TRY(dataset_open(&dataset, a.directory));
     a.loader.dataset = dataset;

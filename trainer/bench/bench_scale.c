@@ -1,7 +1,7 @@
 /* bench_scale.c - csc-bench scale: a training step on many ranks, from one that is measured here.
  * A communicator that sums nothing, but notes when each bucket of gradients was complete, gives the step without
- * communication. Under mpirun the same ranks also take real steps in between, whose time is compared with what the model
- * makes of the measured sums: that is how far it can be believed. */
+ * communication. Under mpirun the same ranks also take real steps in between, whose time is compared with what the
+ * model makes of the measured sums: that is how far it can be believed. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,15 +45,15 @@ struct arguments {
 
 /* Everything measured; times in seconds, medians over the steps, of the slowest rank. */
 struct profile {
-    int count;                   /* buckets */
+    int count;                    /* buckets */
     struct scale_bucket *buckets; /* (count) */
     int parameters;
     struct scale_bucket *layers; /* (parameters): likewise, each by itself, head first */
     double compute_s, real_s;    /* a step without and with sums; real_s 0 on one rank */
     double checkpoint_s;         /* between checkpoints */
     double bytes_image, bytes_checkpoint;
-    int batch;                   /* images of a rank's step */
-    struct scale_link link;      /* as fitted to the sums, one rank a node */
+    int batch;              /* images of a rank's step */
+    struct scale_link link; /* as fitted to the sums, one rank a node */
 };
 
 /* ---- a communicator that takes notes ---- */
@@ -72,7 +72,8 @@ static enum status note_start(struct comm *comm, float *data, size_t count, enum
     struct recorder *r = (struct recorder *)comm;
     float last;
     (void)ordered;
-    r->device->ops->copy_out(r->device, &last, data + count - 1, sizeof last); /* a device has reached this point then */
+    r->device->ops->copy_out(r->device, &last, data + count - 1,
+                             sizeof last); /* a device has reached this point then */
     r->notes[r->count++] = (struct scale_bucket){ bench_clock() - r->start_s,
                                                   (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
     *request = NULL;
@@ -99,15 +100,16 @@ static enum status note_gather(struct comm *comm, const void *data, size_t bytes
 }
 
 /* What a step may call; its gradients stay this rank's own. */
-static const struct comm_ops note_ops = { .name = "notes", .start_sum_f32 = note_start, .progress = note_progress,
-                                          .wait = note_wait, .gather = note_gather };
+static const struct comm_ops note_ops = {
+    .name = "notes", .start_sum_f32 = note_start, .progress = note_progress, .wait = note_wait, .gather = note_gather
+};
 
 /* ---- measuring ---- */
 
 struct lab {
     struct training t;
-    struct comm *comm;           /* the real one */
-    struct comm *sums;           /* of gradients: the same, or NCCL's */
+    struct comm *comm; /* the real one */
+    struct comm *sums; /* of gradients: the same, or NCCL's */
     struct recorder recorder;
     struct buckets *real, *noted, *layers;
 };
@@ -380,7 +382,8 @@ static void print_here(const struct lab *lab, const struct profile *p)
         return;
     double here = predicted_here(lab, p);
     printf("on these %d ranks%s: predicted %.1f ms, measured %.1f ms: %+.1f%%\n", lab->comm->size,
-           lab->sums == lab->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here, 1e3 * p->real_s, 100 * (here / p->real_s - 1));
+           lab->sums == lab->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here,
+           1e3 * p->real_s, 100 * (here / p->real_s - 1));
     printf("their link as a ring: %.1f us, %.2f GB/s\n", 1e6 * p->link.latency_s, p->link.bytes_s / 1e9);
 }
 
@@ -394,9 +397,9 @@ static json_t *buckets_json(const struct scale_bucket *buckets, int count)
 
 static json_t *row_json(const struct row *r)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "ranks", r->ranks, "step_s", r->step.step_s, "exposed_s",
-                     r->step.exposed_s, "efficiency", r->efficiency, "img_s", r->img_s, "read_bytes_s", r->read_s,
-                     "checkpoint_write_s", r->write_s, "storage_bound", r->storage_bound);
+    return json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:b}", "ranks", r->ranks, "step_s", r->step.step_s,
+                     "exposed_s", r->step.exposed_s, "efficiency", r->efficiency, "img_s", r->img_s, "read_bytes_s",
+                     r->read_s, "checkpoint_write_s", r->write_s, "storage_bound", r->storage_bound);
 }
 
 static enum status report(const struct lab *lab, const struct profile *p, const struct arguments *a)
@@ -418,11 +421,11 @@ static enum status report(const struct lab *lab, const struct profile *p, const 
                    100 * r.efficiency, r.img_s, r.read_s / 1e9, r.storage_bound ? "  storage is the limit" : "");
         json_array_append_new(rows, row_json(&r));
     }
-    json_t *all = json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "ranks_here", lab->comm->size, "compute_s",
-                            p->compute_s, "measured_s", p->real_s, "predicted_s", p->real_s > 0 ? predicted_here(lab, p) : 0.0,
-                            "link_latency_s", p->link.latency_s, "link_bytes_s", p->link.bytes_s, "checkpoint_bytes",
-                            p->bytes_checkpoint, "buckets", buckets_json(p->buckets, p->count), "parameters",
-                            buckets_json(p->layers, p->parameters), "rows", rows);
+    json_t *all = json_pack(
+        "{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "ranks_here", lab->comm->size, "compute_s", p->compute_s,
+        "measured_s", p->real_s, "predicted_s", p->real_s > 0 ? predicted_here(lab, p) : 0.0, "link_latency_s",
+        p->link.latency_s, "link_bytes_s", p->link.bytes_s, "checkpoint_bytes", p->bytes_checkpoint, "buckets",
+        buckets_json(p->buckets, p->count), "parameters", buckets_json(p->layers, p->parameters), "rows", rows);
     rows = NULL;
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for the results");
@@ -435,15 +438,34 @@ fail:
 
 /* ---- options ---- */
 
-enum { MICRO_BATCHES = 256, STEPS, PER_NODE, NODE_GBS, NODE_US, NET_GBS, NET_US, LINK, ALGORITHM, OVERLAP, STORAGE, JSON };
+enum {
+    MICRO_BATCHES = 256,
+    STEPS,
+    PER_NODE,
+    NODE_GBS,
+    NODE_US,
+    NET_GBS,
+    NET_US,
+    LINK,
+    ALGORITHM,
+    OVERLAP,
+    STORAGE,
+    JSON
+};
 
 static const struct option options[] = {
-    { "micro-batches", required_argument, NULL, MICRO_BATCHES }, { "steps", required_argument, NULL, STEPS },
-    { "per-node", required_argument, NULL, PER_NODE },           { "node-gbs", required_argument, NULL, NODE_GBS },
-    { "node-us", required_argument, NULL, NODE_US },             { "net-gbs", required_argument, NULL, NET_GBS },
-    { "net-us", required_argument, NULL, NET_US },               { "link", required_argument, NULL, LINK },
-    { "algorithm", required_argument, NULL, ALGORITHM },         { "overlap", required_argument, NULL, OVERLAP },
-    { "storage-gbs", required_argument, NULL, STORAGE },         { "json", required_argument, NULL, JSON },
+    { "micro-batches", required_argument, NULL, MICRO_BATCHES },
+    { "steps", required_argument, NULL, STEPS },
+    { "per-node", required_argument, NULL, PER_NODE },
+    { "node-gbs", required_argument, NULL, NODE_GBS },
+    { "node-us", required_argument, NULL, NODE_US },
+    { "net-gbs", required_argument, NULL, NET_GBS },
+    { "net-us", required_argument, NULL, NET_US },
+    { "link", required_argument, NULL, LINK },
+    { "algorithm", required_argument, NULL, ALGORITHM },
+    { "overlap", required_argument, NULL, OVERLAP },
+    { "storage-gbs", required_argument, NULL, STORAGE },
+    { "json", required_argument, NULL, JSON },
     { 0 },
 };
 
@@ -483,7 +505,10 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         switch (option) {
         case MICRO_BATCHES: TRY(bench_integer("--micro-batches", optarg, 1, 65536, &a->micro_batches)); break;
         case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &a->steps)); break;
-        case PER_NODE: TRY(bench_integer("--per-node", optarg, 1, 4096, &n)); c->per_node = (int)n; break;
+        case PER_NODE:
+            TRY(bench_integer("--per-node", optarg, 1, 4096, &n));
+            c->per_node = (int)n;
+            break;
         case NODE_GBS: TRY(scaled("--node-gbs", 1e-6, 1e6, 1e9, &c->node.bytes_s)); break;
         case NODE_US: TRY(scaled("--node-us", 0, 1e6, 1e-6, &c->node.latency_s)); break;
         case NET_GBS: TRY(scaled("--net-gbs", 1e-6, 1e6, 1e9, &c->net.bytes_s)); break;
@@ -534,9 +559,12 @@ static enum status run(int argc, char **argv)
     enum status status = STATUS_OK;
     struct config config = { 0 };
     bool agreed = false;
-    struct arguments a = { .micro_batches = 1, .steps = 10, .overlap = 1,
-                           .cluster = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 },
-                                        .algorithm = SCALE_BEST } };
+    struct arguments a = {
+        .micro_batches = 1,
+        .steps = 10,
+        .overlap = 1,
+        .cluster = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 }, .algorithm = SCALE_BEST }
+    };
     struct lab lab = { 0 };
     TRY(comm_create(&lab.comm));
     log_init("csc-bench", lab.comm->rank, lab.comm->size);

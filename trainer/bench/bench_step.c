@@ -16,18 +16,18 @@
 #include "trainer/model/upload.h"
 #include "trainer/train/optimizer.h"
 
-#define NETWORK_HELP                                                                                  \
-    "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"   \
-    "  --width N           channels of the first layer (default 64)\n"                                \
-    "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n" \
-    "  --batch N           images in a batch (default 64)\n"                                          \
-    "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                        \
-    "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                \
-    "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                             \
+#define NETWORK_HELP                                                                                      \
+    "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"      \
+    "  --width N           channels of the first layer (default 64)\n"                                    \
+    "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n"    \
+    "  --batch N           images in a batch (default 64)\n"                                              \
+    "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                           \
+    "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                    \
+    "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                                 \
     "  --plans FILE        on a GPU: take the fastest plans of convolutions from FILE, if it is there,\n" \
-    "                      measure those that it lacks, and write them there, not to the user's cache\n" \
-    "  --candidates FILE   on a GPU: append to FILE every plan that is measured, with milliseconds,\n" \
-    "                      TFLOP/s and the kernel's name\n"                                          \
+    "                      measure those that it lacks, and write them there, not to the user's cache\n"  \
+    "  --candidates FILE   on a GPU: append to FILE every plan that is measured, with milliseconds,\n"    \
+    "                      TFLOP/s and the kernel's name\n"                                               \
     "  --threads N         default: the cores this process may use\n"
 
 static const char step_help[] =
@@ -46,8 +46,8 @@ static const char step_help[] =
 
 static const char layers_help[] =
     "Times the convolutions of a network, each shape once: forward, adjoint (the gradient of its input),\n"
-    "gradient (of its weights). GFLOP/s are those of a direct sum, so that Winograd's may pass the peak.\n\n" NETWORK_HELP
-    "  --steps N           runs of each (default 5), after one to warm up\n"
+    "gradient (of its weights). GFLOP/s are those of a direct sum, so that Winograd's may pass the "
+    "peak.\n\n" NETWORK_HELP "  --steps N           runs of each (default 5), after one to warm up\n"
     "  --json FILE         write the results (- for standard output)\n"
     "  --help              this text\n";
 
@@ -59,16 +59,37 @@ struct arguments {
     bool trace, profile;
 };
 
-enum { ARCH = 256, WIDTH, SIZE, BATCH, BACKWARD, DEVICE, PRECISION, THREADS, STEPS, TRACE, PROFILE, PLANS, CANDIDATES, JSON };
+enum {
+    ARCH = 256,
+    WIDTH,
+    SIZE,
+    BATCH,
+    BACKWARD,
+    DEVICE,
+    PRECISION,
+    THREADS,
+    STEPS,
+    TRACE,
+    PROFILE,
+    PLANS,
+    CANDIDATES,
+    JSON
+};
 
 static const struct option options[] = {
-    { "arch", required_argument, NULL, ARCH },           { "width", required_argument, NULL, WIDTH },
-    { "size", required_argument, NULL, SIZE },           { "batch", required_argument, NULL, BATCH },
-    { "backward", required_argument, NULL, BACKWARD },   { "precision", required_argument, NULL, PRECISION },
-    { "threads", required_argument, NULL, THREADS },     { "steps", required_argument, NULL, STEPS },
+    { "arch", required_argument, NULL, ARCH },
+    { "width", required_argument, NULL, WIDTH },
+    { "size", required_argument, NULL, SIZE },
+    { "batch", required_argument, NULL, BATCH },
+    { "backward", required_argument, NULL, BACKWARD },
+    { "precision", required_argument, NULL, PRECISION },
+    { "threads", required_argument, NULL, THREADS },
+    { "steps", required_argument, NULL, STEPS },
     { "device", required_argument, NULL, DEVICE },
-    { "trace", no_argument, NULL, TRACE },               { "profile", no_argument, NULL, PROFILE },
-    { "plans", required_argument, NULL, PLANS },         { "candidates", required_argument, NULL, CANDIDATES },
+    { "trace", no_argument, NULL, TRACE },
+    { "profile", no_argument, NULL, PROFILE },
+    { "plans", required_argument, NULL, PLANS },
+    { "candidates", required_argument, NULL, CANDIDATES },
     { "json", required_argument, NULL, JSON },
     { 0 },
 };
@@ -81,7 +102,12 @@ static enum status parse(int argc, char **argv, struct arguments *a)
     enum status status = STATUS_OK;
     long long n = 0;
     int option, choice = 0;
-    *a = (struct arguments){ .arch = "sdnet18-all", .device = "cpu", .width = 64, .size = 32, .batch = 64, .threads = affinity_cores(),
+    *a = (struct arguments){ .arch = "sdnet18-all",
+                             .device = "cpu",
+                             .width = 64,
+                             .size = 32,
+                             .batch = 64,
+                             .threads = affinity_cores(),
                              .steps = 5 };
     for (;;) {
         TRY(bench_option(argc, argv, options, &option));
@@ -89,14 +115,38 @@ static enum status parse(int argc, char **argv, struct arguments *a)
             break;
         switch (option) {
         case ARCH: a->arch = optarg; break;
-        case WIDTH: TRY(bench_integer("--width", optarg, 4, 4096, &n)); a->width = (int)n; break;
-        case SIZE: TRY(bench_integer("--size", optarg, 4, 8192, &n)); a->size = (int)n; break;
-        case BATCH: TRY(bench_integer("--batch", optarg, 1, 65536, &n)); a->batch = (int)n; break;
-        case BACKWARD: TRY(bench_choice("--backward", optarg, backwards, &choice)); a->backward = choice; break;
-        case DEVICE: TRY(bench_choice("--device", optarg, devices, &choice)); a->device = devices[choice]; break;
-        case PRECISION: TRY(bench_choice("--precision", optarg, precisions, &choice)); a->precision = choice; break;
-        case THREADS: TRY(bench_integer("--threads", optarg, 1, 1024, &n)); a->threads = (int)n; break;
-        case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &n)); a->steps = (int)n; break;
+        case WIDTH:
+            TRY(bench_integer("--width", optarg, 4, 4096, &n));
+            a->width = (int)n;
+            break;
+        case SIZE:
+            TRY(bench_integer("--size", optarg, 4, 8192, &n));
+            a->size = (int)n;
+            break;
+        case BATCH:
+            TRY(bench_integer("--batch", optarg, 1, 65536, &n));
+            a->batch = (int)n;
+            break;
+        case BACKWARD:
+            TRY(bench_choice("--backward", optarg, backwards, &choice));
+            a->backward = choice;
+            break;
+        case DEVICE:
+            TRY(bench_choice("--device", optarg, devices, &choice));
+            a->device = devices[choice];
+            break;
+        case PRECISION:
+            TRY(bench_choice("--precision", optarg, precisions, &choice));
+            a->precision = choice;
+            break;
+        case THREADS:
+            TRY(bench_integer("--threads", optarg, 1, 1024, &n));
+            a->threads = (int)n;
+            break;
+        case STEPS:
+            TRY(bench_integer("--steps", optarg, 1, 100000, &n));
+            a->steps = (int)n;
+            break;
         case TRACE: a->trace = true; break;
         case PROFILE: a->profile = true; break;
         case PLANS: a->plans = optarg; break;
@@ -121,30 +171,36 @@ struct bench {
     struct model *model;
     struct net *net;
     struct arena arena;
-    float *sums;            /* device */
+    float *sums; /* device */
     struct optimizer *optimizer;
     struct tuned *tuned;
-    void *images;           /* host: floats, or raw */
+    void *images; /* host: floats, or raw */
     int32_t *labels;
     struct pixel_scale scale;
     struct micro_batch batch; /* of the two */
-    size_t count;           /* of sums */
-    bool staged;            /* the next step's images are on their way */
+    size_t count;             /* of sums */
+    bool staged;              /* the next step's images are on their way */
 };
 
 static enum status network_of(const struct arguments *a, struct model_config *config)
 {
-    static const char *const archs[] = { "resnet18", "resnet34", "resnet50", "sdnet18", "sdnet34", "sdnet50",
-                                         "sdnet18-all", "sdnet34-all", "sdnet50-all", NULL };
+    static const char *const archs[] = { "resnet18", "resnet34",    "resnet50",    "sdnet18",     "sdnet34",
+                                         "sdnet50",  "sdnet18-all", "sdnet34-all", "sdnet50-all", NULL };
     static const int depths[] = { 18, 34, 50 };
     enum status status = STATUS_OK;
     int arch;
     TRY(bench_choice("--arch", a->arch, archs, &arch));
-    *config = (struct model_config){ .depth = depths[arch % 3], .sparse_stem = arch >= 3, .all = arch >= 6,
-                                     .imagenet_stem = a->size > 64, .shortcut = true, .width = a->width,
-                                     .classes = a->size > 64 ? 1000 : 10, .image_size = a->size, .seed = 1,
-                                     .csc = { .steps = 2, .lambda = 0.1f, .nonnegative = true,
-                                              .backward = a->backward } };
+    *config = (struct model_config){ .depth = depths[arch % 3],
+                                     .sparse_stem = arch >= 3,
+                                     .all = arch >= 6,
+                                     .imagenet_stem = a->size > 64,
+                                     .shortcut = true,
+                                     .width = a->width,
+                                     .classes = a->size > 64 ? 1000 : 10,
+                                     .image_size = a->size,
+                                     .seed = 1,
+                                     .csc = {
+                                         .steps = 2, .lambda = 0.1f, .nonnegative = true, .backward = a->backward } };
 fail:
     return status;
 }
@@ -203,7 +259,9 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct model_config config;
-    const struct optimizer_config sgd = { .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true };
+    const struct optimizer_config sgd = {
+        .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true
+    };
     TRY(network_of(a, &config));
     TRY(device_open(&b->device, a->device, a->precision, a->threads));
     if (a->profile && !b->device->ops->profile)
@@ -318,7 +376,8 @@ static enum status add_trace(struct bench *b, const struct arguments *a, json_t 
         moved += lines[i].moved / a->steps;
         least += lines[i].least / a->steps;
     }
-    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; %.1f MB moved, at least %.1f\n",
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; %.1f MB moved, at least "
+           "%.1f\n",
            1e-9 * peaks.flops, 1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total), 1e-6 * moved,
            1e-6 * least);
     json_object_set_new(report, "peak_gflop_s", json_real(1e-9 * peaks.flops));
@@ -380,16 +439,16 @@ static enum status run_step(int argc, char **argv)
     double memory = peak_memory_mb();
     qsort(seconds, a.steps, sizeof *seconds, ascending);
     double median = seconds[a.steps / 2];
-    log_info("%s, width %d, %d images of %d pixels, %s, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
-             "%.1f ms of processor time; %.0f MB at most",
-             a.arch, a.width, a.batch, a.size, b.device->ops->name, precision_name(a.precision), a.threads, a.batch / median, 1e3 * median,
-             1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
-    report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:b}", "arch", a.arch, "device", a.device,
-                       "width", a.width, "size",
-                       a.size, "batch", a.batch, "precision", precision_name(a.precision), "threads", a.threads,
-                       "steps", a.steps, "img_s", a.batch / median, "ms", 1e3 * median, "least_ms", 1e3 * seconds[0],
-                       "most_ms", 1e3 * seconds[a.steps - 1], "processor_ms", 1e3 * processor, "memory_mb", memory,
-                       "graph", net_is_recorded(b.net));
+    log_info(
+        "%s, width %d, %d images of %d pixels, %s, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
+        "%.1f ms of processor time; %.0f MB at most",
+        a.arch, a.width, a.batch, a.size, b.device->ops->name, precision_name(a.precision), a.threads, a.batch / median,
+        1e3 * median, 1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
+    report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:b}", "arch", a.arch, "device",
+                       a.device, "width", a.width, "size", a.size, "batch", a.batch, "precision",
+                       precision_name(a.precision), "threads", a.threads, "steps", a.steps, "img_s", a.batch / median,
+                       "ms", 1e3 * median, "least_ms", 1e3 * seconds[0], "most_ms", 1e3 * seconds[a.steps - 1],
+                       "processor_ms", 1e3 * processor, "memory_mb", memory, "graph", net_is_recorded(b.net));
     if (a.trace)
         TRY(add_trace(&b, &a, report));
     TRY(bench_write_json(json_incref(report), a.json));
@@ -496,6 +555,7 @@ fail:
     return status;
 }
 
-const struct bench_command bench_step = { "step", "[options]", "training steps of a network on random images", step_help,
-                                          run_step };
-const struct bench_command bench_layers = { "layers", "[options]", "a network's convolutions", layers_help, run_layers };
+const struct bench_command bench_step = { "step", "[options]", "training steps of a network on random images",
+                                          step_help, run_step };
+const struct bench_command bench_layers = { "layers", "[options]", "a network's convolutions", layers_help,
+                                            run_layers };

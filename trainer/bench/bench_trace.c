@@ -14,7 +14,7 @@ enum { MOST_LINES = 1024 };
 
 static const struct backend *own; /* the device's */
 static struct backend table;
-static size_t element;            /* bytes of an activation */
+static size_t element; /* bytes of an activation */
 static struct trace_line lines[MOST_LINES];
 static int lines_count;
 
@@ -63,8 +63,8 @@ static void add_conv(const struct conv *conv, const char *name, double seconds, 
 {
     const struct conv_shape *s = &conv->shape;
     double bytes = elements * (double)precision_bytes(conv->precision) + 4.0 * (double)conv_weight_count(s);
-    add(seconds, flops, bytes + conv->beyond, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c, s->d, s->k, s->k, s->stride,
-        conv->how ? ", " : "", conv->how ? conv->how : "");
+    add(seconds, flops, bytes + conv->beyond, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c,
+        s->d, s->k, s->k, s->stride, conv->how ? ", " : "", conv->how ? conv->how : "");
 }
 
 /* How many operands of the result's size an epilogue reads. */
@@ -106,7 +106,10 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
 {
     double began = bench_clock();
     enum status status = own->conv_gradient(conv, terms, count, dw, scratch);
-    add_conv(conv, count == 1 ? "conv_gradient" : count == 2 ? "conv_gradient of 2" : "conv_gradient of 3",
+    add_conv(conv,
+             count == 1   ? "conv_gradient"
+             : count == 2 ? "conv_gradient of 2"
+                          : "conv_gradient of 3",
              done(conv->device) - began, count * conv_flops(&conv->shape),
              count * (double)(conv_in_count(&conv->shape) + conv_out_count(&conv->shape)));
     return status;
@@ -114,10 +117,10 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
 
 /* ---- the rest: passes over activations, `elements` that are moved and `least` at least, and `floats` floats ---- */
 
-#define PASSES(name, elements, least, floats, call, ...)                                              \
-    double began = bench_clock();                                                                     \
-    call;                                                                                             \
-    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats),       \
+#define PASSES(name, elements, least, floats, call, ...)                                        \
+    double began = bench_clock();                                                               \
+    call;                                                                                       \
+    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), \
         (double)(least) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
 #define PASS(name, elements, floats, call, ...) PASSES(name, elements, elements, floats, call, __VA_ARGS__)
 
@@ -130,14 +133,15 @@ static void upload(struct device *device, void *to, const float *from, size_t co
 static void upload_pixels(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
                           const struct pixel_scale *scale)
 {
-    PASS("upload", (size_t)count * size * size * 3, bytes / 4, own->upload_pixels(device, to, raw, bytes, count, size, scale),
-         "%d of %dx%d", count, size, size);
+    PASS("upload", (size_t)count * size * size * 3, bytes / 4,
+         own->upload_pixels(device, to, raw, bytes, count, size, scale), "%d of %dx%d", count, size, size);
 }
 
-static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
-                  float *v, double *quotient)
+static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image,
+                  size_t pixels, float *v, double *quotient)
 {
-    PASSES("power", 0, 0, codes + 4 * pixels, own->power(device, code, codes, from, image, pixels, v, quotient), "%zu", codes);
+    PASSES("power", 0, 0, codes + 4 * pixels, own->power(device, code, codes, from, image, pixels, v, quotient), "%zu",
+           codes);
 }
 
 static void zero(struct device *device, void *data, size_t bytes)
@@ -153,7 +157,8 @@ static void mask(struct device *device, const void *in, const void *by, float nu
 static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
 {
     bool scales = in == by; /* by a number on the device */
-    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu", count);
+    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu",
+         count);
 }
 
 static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
@@ -196,8 +201,8 @@ static void norm_forward(struct device *device, const struct norm_shape *s, cons
            added ? ", add" : "", s->relu ? ", relu" : "");
 }
 
-/* Activations that the two passes of a backward norm move for each of x. A GPU tells from x where a ReLU without add was open, and
- * else keeps what it let through in dadd, where nothing is to be added to that. */
+/* Activations that the two passes of a backward norm move for each of x. A GPU tells from x where a ReLU without add
+ * was open, and else keeps what it let through in dadd, where nothing is to be added to that. */
 static int backward_passes(const struct norm_shape *s, bool adds, bool accumulate)
 {
     bool gpu = own->stream != NULL;
@@ -213,19 +218,21 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
     size_t count = s->rows * s->c;
     int least = 3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0);
     PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * least, bits_of(s) / 4,
-           own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta), "%zu rows of %d%s%s%s",
-           s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+           own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta),
+           "%zu rows of %d%s%s%s", s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "",
+           s->code_nu != 0 ? ", of a code" : "");
 }
 
-static void norm_backward_of_two(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
-                                 const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate,
-                                 float *dgamma, float *dbeta)
+static void norm_backward_of_two(struct device *device, const struct norm_shape *s, const void *x, const void *y,
+                                 void *dy, const void *more, const float *gamma, const float *saved, void *dadd,
+                                 bool accumulate, float *dgamma, float *dbeta)
 {
     size_t count = s->rows * s->c;
     int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
     PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->open)), bits_of(s) / 4,
            own->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
-           "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "", s->code_nu != 0 ? ", of a code" : "");
+           "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "",
+           s->code_nu != 0 ? ", of a code" : "");
 }
 
 static size_t pooled(const struct pool_shape *s)
@@ -235,19 +242,19 @@ static size_t pooled(const struct pool_shape *s)
 }
 
 /* Besides activations a byte, as quarter of a float, for each place. */
-static void norm_max_forward(struct device *device, const struct norm_shape *s, const struct pool_shape *p, const void *x,
-                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
-                             void *won)
+static void norm_max_forward(struct device *device, const struct norm_shape *s, const struct pool_shape *p,
+                             const void *x, const float *gamma, const float *beta, void *y, float *saved,
+                             float *moments, uint8_t *place, void *won)
 {
     size_t count = s->rows * s->c, out = pooled(p);
     PASSES("norm_max_forward", 2 * count + 2 * out, count + 2 * out, out / 4,
-           own->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won), "%dx%dx%dx%d, %dx%d/%d%s", p->n,
-           p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
+           own->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won),
+           "%dx%dx%dx%d, %dx%d/%d%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
 }
 
-static void norm_max_backward(struct device *device, const struct norm_shape *s, const struct pool_shape *p, const void *x,
-                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
-                              const float *saved, float *dgamma, float *dbeta)
+static void norm_max_backward(struct device *device, const struct norm_shape *s, const struct pool_shape *p,
+                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
+                              const float *gamma, const float *saved, float *dgamma, float *dbeta)
 {
     size_t count = s->rows * s->c, out = pooled(p);
     PASSES("norm_max_backward", 2 * count + 3 * out, 2 * count + out, out / 2,
@@ -258,8 +265,8 @@ static void norm_max_backward(struct device *device, const struct norm_shape *s,
 
 static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
 {
-    PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s), own->max_forward(device, s, x, y, winner),
-         "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+    PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s),
+         own->max_forward(device, s, x, y, winner), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
 static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
@@ -271,20 +278,21 @@ static void max_backward(struct device *device, const struct pool_shape *s, cons
 
 static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)
 {
-    PASS("mean_forward", (size_t)n * hw * c, (size_t)n * c, own->mean_forward(device, n, hw, c, x, y), "%dx%dx%d", n, hw, c);
+    PASS("mean_forward", (size_t)n * hw * c, (size_t)n * c, own->mean_forward(device, n, hw, c, x, y), "%dx%dx%d", n,
+         hw, c);
 }
 
 static void mean_backward(struct device *device, int n, int hw, int c, const float *dy, void *dx)
 {
-    PASS("mean_backward", (size_t)n * hw * c, (size_t)n * c, own->mean_backward(device, n, hw, c, dy, dx), "%dx%dx%d", n,
-         hw, c);
+    PASS("mean_backward", (size_t)n * hw * c, (size_t)n * c, own->mean_backward(device, n, hw, c, dy, dx), "%dx%dx%d",
+         n, hw, c);
 }
 
 static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
                            float *y)
 {
-    PASS("linear_forward", 0, (size_t)n * c + (size_t)c * k, own->linear_forward(device, n, c, k, x, w, b, y), "%dx%dx%d",
-         n, c, k);
+    PASS("linear_forward", 0, (size_t)n * c + (size_t)c * k, own->linear_forward(device, n, c, k, x, w, b, y),
+         "%dx%dx%d", n, c, k);
 }
 
 static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
@@ -384,13 +392,21 @@ const struct trace_line *trace_lines(int *count)
 /* ---- peaks ---- */
 
 /* Sizes double until they keep the device busy for so long, or are the most. */
-enum { PEAK_RUNS = 5, LEAST_CHANNELS = 512, MOST_CHANNELS = 4096, LEAST_COPY = 1 << 23, MOST_COPY = 1 << 27 /* floats */ };
+enum {
+    PEAK_RUNS = 5,
+    LEAST_CHANNELS = 512,
+    MOST_CHANNELS = 4096,
+    LEAST_COPY = 1 << 23,
+    MOST_COPY = 1 << 27 /* floats */
+};
 #define PEAK_SECONDS 5e-4
 
 static enum status time_product(struct device *device, int channels, double *seconds, double *flops)
 {
     enum status status = STATUS_OK;
-    const struct conv_shape s = { .n = channels / 32, .h = 16, .w = 16, .c = channels, .d = channels, .k = 1, .stride = 1 };
+    const struct conv_shape s = {
+        .n = channels / 32, .h = 16, .w = 16, .c = channels, .d = channels, .k = 1, .stride = 1
+    };
     const struct epilogue plain = { .alpha = 1 };
     struct conv *conv = NULL;
     struct arena arena = { 0 };
@@ -468,21 +484,21 @@ static double of_peak(const struct trace_line *l, const struct trace_peaks *peak
 
 void trace_print_head(void)
 {
-    printf("%-18s %-48s %6s %9s %7s %8s %9s %9s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s", "MB",
-           "least MB", "GB/s", "of peak");
+    printf("%-18s %-48s %6s %9s %7s %8s %9s %9s %7s %8s\n", "operation", "shape", "calls", "ms", "share", "GFLOP/s",
+           "MB", "least MB", "GB/s", "of peak");
 }
 
 void trace_print(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
 {
-    printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %9.2f %9.2f %7.2f %7.1f%%\n", l->name, l->shape, (double)l->calls / per,
-           1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds, 1e-6 * l->moved / per,
-           1e-6 * l->least / per, 1e-9 * l->moved / l->seconds, 100 * of_peak(l, peaks));
+    printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %9.2f %9.2f %7.2f %7.1f%%\n", l->name, l->shape,
+           (double)l->calls / per, 1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds,
+           1e-6 * l->moved / per, 1e-6 * l->least / per, 1e-9 * l->moved / l->seconds, 100 * of_peak(l, peaks));
 }
 
 json_t *trace_json(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
 {
     return json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "operation", l->name, "shape", l->shape, "calls",
                      (double)l->calls / per, "ms", 1e3 * l->seconds / per, "share", l->seconds / total, "gflop_s",
-                     1e-9 * l->flops / l->seconds, "mb", 1e-6 * l->moved / per, "least_mb", 1e-6 * l->least / per, "gb_s",
-                     1e-9 * l->moved / l->seconds, "of_peak", of_peak(l, peaks));
+                     1e-9 * l->flops / l->seconds, "mb", 1e-6 * l->moved / per, "least_mb", 1e-6 * l->least / per,
+                     "gb_s", 1e-9 * l->moved / l->seconds, "of_peak", of_peak(l, peaks));
 }

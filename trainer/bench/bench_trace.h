@@ -11,8 +11,8 @@ struct trace_line {
     char name[32], shape[80];
     long calls;
     double seconds, flops; /* of all calls; flops of a direct sum */
-    double moved, least;   /* bytes read and written by passes over memory, and if each operand were once; of a convolution on the CPU
-                            * only the latter is known */
+    double moved, least;   /* bytes read and written by passes over memory, and if each operand were once; of a
+                            * convolution on the CPU   only the latter is known */
 };
 
 /* From here on every operation of the device adds to its line. One device at a time. */
@@ -24,7 +24,9 @@ void trace_stop(struct device *device);
 /* Lines by time, longest first; valid until the next operation. */
 const struct trace_line *trace_lines(int *count);
 
-struct trace_peaks { double flops, bytes; }; /* a second */
+struct trace_peaks {
+    double flops, bytes;
+}; /* a second */
 /* What this device reaches in a large matrix product, a 1x1 convolution of 512 channels, and in a copy. */
 enum status trace_measure_peaks(struct device *device, struct trace_peaks *peaks);
 

@@ -17,12 +17,9 @@ static double tree(const struct scale_link *link, int ranks, double bytes)
 static double network(const struct scale_cluster *c, int nodes, double bytes)
 {
     switch (c->algorithm) {
-    case SCALE_RING:
-        return ring(&c->net, nodes, bytes);
-    case SCALE_TREE:
-        return tree(&c->net, nodes, bytes);
-    default:
-        return fmin(ring(&c->net, nodes, bytes), tree(&c->net, nodes, bytes));
+    case SCALE_RING: return ring(&c->net, nodes, bytes);
+    case SCALE_TREE: return tree(&c->net, nodes, bytes);
+    default: return fmin(ring(&c->net, nodes, bytes), tree(&c->net, nodes, bytes));
     }
 }
 

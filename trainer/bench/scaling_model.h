@@ -1,5 +1,5 @@
-/* scaling_model.h - a training step on many ranks, on paper: sums of gradients over links of given figures, beside a backward pass
- * of measured times. All times in seconds, sizes in bytes. */
+/* scaling_model.h - a training step on many ranks, on paper: sums of gradients over links of given figures, beside a
+ * backward pass of measured times. All times in seconds, sizes in bytes. */
 #ifndef CSC_TRAINER_BENCH_SCALING_MODEL_H
 #define CSC_TRAINER_BENCH_SCALING_MODEL_H
 
@@ -19,8 +19,9 @@ struct scale_cluster {
 };
 
 /* All ranks' sum of n bytes each. ring of p: 2(p-1) messages of n/p; tree of p, pipelined, both ways at once:
- * 2 ceil(log2 p) latencies and 2n over the link. Several nodes: inside a node everybody gets a share of n/per_node, sums it
- * over the nodes and hands it round; the two kinds of link work at the same time, piece by piece, so the slower counts. */
+ * 2 ceil(log2 p) latencies and 2n over the link. Several nodes: inside a node everybody gets a share of n/per_node,
+ * sums it over the nodes and hands it round; the two kinds of link work at the same time, piece by piece, so the slower
+ * counts. */
 double scale_allreduce(const struct scale_cluster *cluster, int ranks, double bytes);
 
 /* A bucket of gradients that is complete ready_s after the step began; its sum takes sum_s. */
@@ -33,8 +34,8 @@ struct scale_step {
 };
 
 /* Buckets in the order of ready_s, summed one after another. compute_s: a step without sums; what follows the last
- * bucket's readiness in it needs all sums. overlap: the share of a sum that goes on without the rank's processor, 0 to 1;
- * the rest delays the backward pass. */
+ * bucket's readiness in it needs all sums. overlap: the share of a sum that goes on without the rank's processor, 0 to
+ * 1; the rest delays the backward pass. */
 struct scale_step scale_step(const struct scale_bucket *buckets, int count, double compute_s, double overlap);
 
 #endif

@@ -120,8 +120,8 @@ fail:
     return status;
 }
 
-/* Puts `fresh` in the place of `target`, which may exist: by exchanging the two, so that there is always a whole one, or,
- * where the file system cannot, by way of a third name. */
+/* Puts `fresh` in the place of `target`, which may exist: by exchanging the two, so that there is always a whole one,
+ * or, where the file system cannot, by way of a third name. */
 static enum status put_in_place(const char *fresh, const char *target)
 {
     enum status status = STATUS_OK;

@@ -4,20 +4,22 @@
 
 #include "trainer/checkpoint/checkpoint.h"
 
-#define CHECKPOINT_MODEL "model.safetensors"
-#define CHECKPOINT_STATE "state.json"
-#define CHECKPOINT_CONFIG "config.yaml"
+#define CHECKPOINT_MODEL    "model.safetensors"
+#define CHECKPOINT_STATE    "state.json"
+#define CHECKPOINT_CONFIG   "config.yaml"
 #define CHECKPOINT_MANIFEST "MANIFEST"
 
 enum { CHECKPOINT_NAME = 48 };
 
-/* optimizer.safetensors, or of several parts optimizer-%05d-of-%05d.safetensors, where the first is 1 (and its index 0). */
+/* optimizer.safetensors, or of several parts optimizer-%05d-of-%05d.safetensors, where the first is 1 (and its index
+ * 0). */
 void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts);
 
 /* folder/name; STATUS_IO if too long. */
 enum status checkpoint_join(char path[PATH_MAX], const char *folder, const char *name);
 
-/* What MANIFEST says: of the model, the parts of the optimizer state, the state and the configuration, in this order. */
+/* What MANIFEST says: of the model, the parts of the optimizer state, the state and the configuration, in this order.
+ */
 struct checkpoint_manifest {
     int parts; /* 1 to CHECKPOINT_PARTS */
     struct checkpoint_sum files[CHECKPOINT_PARTS + 3];
@@ -26,8 +28,8 @@ struct checkpoint_manifest {
 /* False if the text is not exactly one that checkpoint_write_manifest could have written, its own hash included. */
 bool checkpoint_parse_manifest(const char *text, struct checkpoint_manifest *manifest);
 
-/* Writes MANIFEST over the files that lie in folder. parts 0: the optimizer state is one file, hashed here like the rest. Else
- * its parts have these sums; only their lengths are looked at. */
+/* Writes MANIFEST over the files that lie in folder. parts 0: the optimizer state is one file, hashed here like the
+ * rest. Else its parts have these sums; only their lengths are looked at. */
 enum status checkpoint_write_manifest(const char *folder, const struct checkpoint_sum *sums, int parts);
 /* Whether a file of the checkpoint is not there, as opposed to one that cannot be read. */
 bool checkpoint_lacks_file(const char *folder);

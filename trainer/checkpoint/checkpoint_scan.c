@@ -150,8 +150,10 @@ enum status checkpoint_scan(const char *run, char path[PATH_MAX])
         unusable++;
     }
     if (unusable)
-        FAIL(STATUS_DATA, "%s: none of its %d checkpoints is whole and has finite weights: begin anew in another "
-             "run.dir", run, count);
+        FAIL(STATUS_DATA,
+             "%s: none of its %d checkpoints is whole and has finite weights: begin anew in another "
+             "run.dir",
+             run, count);
     if (count)
         TRY(refuse_all(run, count, unreadable));
 fail:
@@ -183,8 +185,10 @@ enum status checkpoint_resume(const char *run, const char *resume, char path[PAT
     }
     TRY(checkpoint_steps(run, &steps, &count));
     if (count)
-        FAIL(STATUS_USAGE, "%s holds checkpoints, the newest of step %lld: go on with --resume=auto, or choose another "
-             "run.dir", run, (long long)steps[0]);
+        FAIL(STATUS_USAGE,
+             "%s holds checkpoints, the newest of step %lld: go on with --resume=auto, or choose another "
+             "run.dir",
+             run, (long long)steps[0]);
 fail:
     json_decref(state.extra);
     free(steps);
@@ -351,7 +355,8 @@ fail:
 }
 
 /* A hidden folder left by a writer that died. One that holds what stood in a checkpoint's place (its name ends in -old)
- * goes back if the place is empty; all else goes, unless another process of the dead job still adds to it: next time, then. */
+ * goes back if the place is empty; all else goes, unless another process of the dead job still adds to it: next time,
+ * then. */
 static enum status clean_one(const char *folder, const char *name)
 {
     enum status status = STATUS_OK;
@@ -360,7 +365,8 @@ static enum status clean_one(const char *folder, const char *name)
     TRY(checkpoint_join(path, folder, name));
     snprintf(step, sizeof step, "%.13s", name + 5);
     TRY(checkpoint_join(place, folder, step));
-    if (length > 4 && strcmp(name + length - 4, "-old") == 0 && checkpoint_name_step(step) >= 0 && !file_exists(place)) {
+    if (length > 4 && strcmp(name + length - 4, "-old") == 0 && checkpoint_name_step(step) >= 0 &&
+        !file_exists(place)) {
         if (rename(path, place) != 0)
             FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, place, strerror(errno));
         log_info("put %s back in its place", place);

@@ -18,14 +18,12 @@ enum status checkpoint_write_state(const char *folder, const struct checkpoint_s
     enum status status = STATUS_OK;
     char path[PATH_MAX], *text = NULL;
     json_t *extra = state->extra ? json_incref(state->extra) : json_object();
-    json_t *json = json_pack("{si ss sI sI sI sI si sf so so sI ss ss so}",
-                             "version", VERSION, "program", "csc-train " CSC_VERSION,
-                             "step", (json_int_t)state->step, "epoch", (json_int_t)state->epoch,
-                             "epoch_step", (json_int_t)state->epoch_step, "seed", (json_int_t)state->seed,
-                             "ranks", state->ranks, "seconds", state->seconds,
-                             "top1", number_or_null(state->top1), "best_top1", number_or_null(state->best_top1),
-                             "best_step", (json_int_t)state->best_step, "train", state->train, "val", state->val,
-                             "extra", extra);
+    json_t *json = json_pack("{si ss sI sI sI sI si sf so so sI ss ss so}", "version", VERSION, "program",
+                             "csc-train " CSC_VERSION, "step", (json_int_t)state->step, "epoch",
+                             (json_int_t)state->epoch, "epoch_step", (json_int_t)state->epoch_step, "seed",
+                             (json_int_t)state->seed, "ranks", state->ranks, "seconds", state->seconds, "top1",
+                             number_or_null(state->top1), "best_top1", number_or_null(state->best_top1), "best_step",
+                             (json_int_t)state->best_step, "train", state->train, "val", state->val, "extra", extra);
     if (json)
         text = json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
     if (!text)

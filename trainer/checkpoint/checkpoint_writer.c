@@ -17,10 +17,10 @@ struct checkpoint_writer {
     pthread_cond_t wake, written;
     enum { IDLE, WRITING, WRITTEN } state;
     bool ending;
-    bool whole;                 /* contents are written, else part */
+    bool whole; /* contents are written, else part */
     struct checkpoint_contents contents;
     struct checkpoint_part part;
-    bool parts_known;           /* with contents.parts: */
+    bool parts_known; /* with contents.parts: */
     struct status_record parts_outcome;
     struct checkpoint_sum parts_sums[CHECKPOINT_PARTS];
     struct checkpoint_result result;

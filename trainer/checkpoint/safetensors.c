@@ -13,7 +13,7 @@
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are little-endian, and so is memory here");
 
 const struct safetensors_type safetensors_types[SAFETENSORS_TYPES] = {
-    [SAFETENSORS_F32] = { "F32", 4 }, [SAFETENSORS_F64] = { "F64", 8 }, [SAFETENSORS_I64] = { "I64", 8 },
+    [SAFETENSORS_F32] = { "F32", 4 },   [SAFETENSORS_F64] = { "F64", 8 }, [SAFETENSORS_I64] = { "I64", 8 },
     [SAFETENSORS_BF16] = { "BF16", 2 }, [SAFETENSORS_U8] = { "U8", 1 },
 };
 

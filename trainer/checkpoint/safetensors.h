@@ -15,9 +15,9 @@ enum safetensors_dtype { SAFETENSORS_F32, SAFETENSORS_F64, SAFETENSORS_I64, SAFE
 struct safetensor {
     const char *name;
     enum safetensors_dtype dtype;
-    int dims;                         /* 0 is a scalar */
+    int dims; /* 0 is a scalar */
     int64_t shape[SAFETENSORS_DIMS];
-    const void *data;                 /* aligned to 64 bytes when read */
+    const void *data; /* aligned to 64 bytes when read */
 };
 
 #define SAFETENSORS_ADVICE "scripts/csc_torch.py convert makes such a file of it"

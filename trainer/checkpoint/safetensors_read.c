@@ -23,7 +23,7 @@ struct safetensors {
     json_t *json; /* owns the tensors' names */
     struct entry *entries;
     int count;
-    char *data;   /* each tensor aligned */
+    char *data; /* each tensor aligned */
 };
 
 static enum status read_exactly(const struct safetensors *file, FILE *stream, void *out, size_t bytes)
@@ -47,9 +47,10 @@ static enum status read_header(struct safetensors *file, FILE *stream, uint64_t 
     TRY(read_exactly(file, stream, &bytes, 8));
     *left -= 8;
     if (bytes < 2 || bytes > *left || bytes > MAX_HEADER)
-        FAIL(STATUS_DATA, "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; if it "
-             "is a PyTorch file, " SAFETENSORS_ADVICE, file->name, (unsigned long long)bytes,
-             (unsigned long long)*left + 8);
+        FAIL(STATUS_DATA,
+             "%s: not a safetensors file, or cut short: a header of %llu bytes in a file of %llu; if it "
+             "is a PyTorch file, " SAFETENSORS_ADVICE,
+             file->name, (unsigned long long)bytes, (unsigned long long)*left + 8);
     text = malloc(bytes);
     if (!text)
         FAIL(STATUS_NOMEM, "%s: out of memory", file->name);
@@ -118,10 +119,8 @@ static enum status check_metadata(const struct safetensors *file, json_t *metada
     json_t *value;
     if (!json_is_object(metadata))
         return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: __metadata__ is not an object", file->name);
-    json_object_foreach(metadata, key, value)
-        if (!json_is_string(value))
-            return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: __metadata__: '%.64s' is not text", file->name,
-                                 key);
+    json_object_foreach(metadata, key, value) if (!json_is_string(value)) return status_report(
+        STATUS_DATA, __FILE__, __LINE__, "%s: __metadata__: '%.64s' is not text", file->name, key);
     return STATUS_OK;
 }
 
@@ -142,7 +141,8 @@ static enum status parse_entries(struct safetensors *file, uint64_t data_bytes)
     file->entries = calloc(json_object_size(file->json) + 1, sizeof *file->entries);
     if (!file->entries)
         FAIL(STATUS_NOMEM, "%s: out of memory", file->name);
-    json_object_foreach(file->json, name, value) {
+    json_object_foreach(file->json, name, value)
+    {
         struct entry *entry = &file->entries[file->count];
         if (strcmp(name, "__metadata__") == 0) {
             TRY(check_metadata(file, value));
@@ -159,8 +159,8 @@ static enum status parse_entries(struct safetensors *file, uint64_t data_bytes)
     qsort(file->entries, (size_t)file->count, sizeof *file->entries, by_position);
     for (int i = 0; i < file->count; i++) {
         if (file->entries[i].begin != at || file->entries[i].end > data_bytes)
-            FAIL(STATUS_DATA, "%s: tensor '%.64s' is not where the one before it ends, or is beyond the file", file->name,
-                 file->entries[i].tensor.name);
+            FAIL(STATUS_DATA, "%s: tensor '%.64s' is not where the one before it ends, or is beyond the file",
+                 file->name, file->entries[i].tensor.name);
         at = file->entries[i].end;
     }
     if (at != data_bytes)

@@ -36,7 +36,7 @@ const char *config_where(const struct config *config, int row, char out[CONFIG_P
 
 /* Reports "PLACE OF KEY: MESSAGE". */
 static __attribute__((format(printf, 3, 4))) enum status refuse(const struct config *config, const char *key,
-                                                               const char *format, ...)
+                                                                const char *format, ...)
 {
     char place[CONFIG_PLACE], text[512];
     va_list arguments;
@@ -69,7 +69,8 @@ static bool is_control(int32_t c, bool lines)
 {
     if (c == '\t' || c == '\n' || c == '\r')
         return !lines;
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe || c == 0xffff;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c == 0xfffe ||
+           c == 0xffff;
 }
 
 enum status config_check_text(const struct config_source *source, const char *text, size_t bytes, bool lines)

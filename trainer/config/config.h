@@ -16,9 +16,15 @@
 #include "data/read/loader.h"
 
 enum config_arch {
-    CONFIG_ARCH_RESNET18, CONFIG_ARCH_RESNET34, CONFIG_ARCH_RESNET50,
-    CONFIG_ARCH_SDNET18, CONFIG_ARCH_SDNET34, CONFIG_ARCH_SDNET50,
-    CONFIG_ARCH_SDNET18_ALL, CONFIG_ARCH_SDNET34_ALL, CONFIG_ARCH_SDNET50_ALL,
+    CONFIG_ARCH_RESNET18,
+    CONFIG_ARCH_RESNET34,
+    CONFIG_ARCH_RESNET50,
+    CONFIG_ARCH_SDNET18,
+    CONFIG_ARCH_SDNET34,
+    CONFIG_ARCH_SDNET50,
+    CONFIG_ARCH_SDNET18_ALL,
+    CONFIG_ARCH_SDNET34_ALL,
+    CONFIG_ARCH_SDNET50_ALL,
 };
 enum config_stem { CONFIG_STEM_AUTO, CONFIG_STEM_CIFAR, CONFIG_STEM_IMAGENET };
 enum config_backward { CONFIG_BACKWARD_UNROLLED, CONFIG_BACKWARD_ONE_STEP, CONFIG_BACKWARD_IMPLICIT };
@@ -39,48 +45,48 @@ struct config_where {
 /* Text is owned by the configuration; NULL is `none` or, before config_resolve, the default. */
 struct config {
     struct {
-        char *name;         /* default: the file's name */
-        char *dir;          /* default: runs/NAME */
-        uint64_t seed;      /* 0 .. 2^63-1 */
-        int log_every;      /* steps */
+        char *name;    /* default: the file's name */
+        char *dir;     /* default: runs/NAME */
+        uint64_t seed; /* 0 .. 2^63-1 */
+        int log_every; /* steps */
         bool deterministic;
     } run;
     struct {
         enum config_arch arch;
-        int classes;        /* 0: the dataset's */
+        int classes; /* 0: the dataset's */
         enum config_stem stem;
         int width;
         bool shortcut;
-        char **layers;      /* names of the CSC-layers; NULL: by arch (an empty list is not NULL) */
+        char **layers; /* names of the CSC-layers; NULL: by arch (an empty list is not NULL) */
         int layers_count;
-        char *init_from;    /* .safetensors or NULL */
+        char *init_from; /* .safetensors or NULL */
     } model;
     struct {
         int steps;
         double lambda, mu;
         bool nonnegative;
-        double step_size;   /* 0: auto */
+        double step_size; /* 0: auto */
         int power_iterations;
         enum config_backward backward;
     } csc;
     struct {
-        char *train, *val;  /* dataset directories; val NULL: no evaluation */
-        int augment;        /* enum augment; -1: by stem */
+        char *train, *val; /* dataset directories; val NULL: no evaluation */
+        int augment;       /* enum augment; -1: by stem */
         enum shuffle shuffle;
-        int64_t window;     /* samples */
-        int image_size;     /* pixels; 0: the dataset's, or 224 */
-        int workers;        /* threads per rank; 0: from the cores */
-        int prefetch;       /* micro-batches ahead */
+        int64_t window;         /* samples */
+        int image_size;         /* pixels; 0: the dataset's, or 224 */
+        int workers;            /* threads per rank; 0: from the cores */
+        int prefetch;           /* micro-batches ahead */
         double mean[3], std[3]; /* of values in 0..1; mean[0], std[0] < 0: by stem */
         enum config_policy bad_sample;
-        bool scaled_jpeg;   /* training decodes JPEGs at a fraction of their size where the crop allows; not exact */
-        char *cache;        /* directory or NULL */
+        bool scaled_jpeg; /* training decodes JPEGs at a fraction of their size where the crop allows; not exact */
+        char *cache;      /* directory or NULL */
         double cache_gb;
     } data;
     struct {
         int64_t epochs, steps; /* exactly one is > 0; an override of one replaces the file's other */
-        int batch;          /* samples over all ranks */
-        int micro_batch;    /* 0: batch, on one rank */
+        int batch;             /* samples over all ranks */
+        int micro_batch;       /* 0: batch, on one rank */
         enum config_optimizer optimizer;
         double lr, momentum;
         bool nesterov;
@@ -90,23 +96,23 @@ struct config {
         struct {
             enum config_schedule kind;
             double warmup_epochs; /* < 0: 0, or for onecycle 30% of the run (trainer/train/schedule.h) */
-            double *milestones; /* epochs, ascending; NULL if none */
+            double *milestones;   /* epochs, ascending; NULL if none */
             int milestones_count;
             double gamma, final_lr;
         } schedule;
         enum config_policy on_nonfinite;
     } train;
     struct {
-        int every_epochs;   /* 0: at the end only */
-        int batch;          /* 0: micro_batch */
+        int every_epochs; /* 0: at the end only */
+        int batch;        /* 0: micro_batch */
     } eval;
     struct {
         enum config_device kind;
         enum config_precision precision;
-        int threads;        /* per rank; 0: from the cores */
+        int threads; /* per rank; 0: from the cores */
     } device;
     struct {
-        double bucket_mb;   /* 0: auto */
+        double bucket_mb; /* 0: auto */
         enum comm_dtype grad_dtype;
         double timeout_s;
     } comm;
@@ -121,7 +127,7 @@ struct config {
         int pictures_every_epochs;
     } log;
 
-    char *file;             /* as messages name it */
+    char *file; /* as messages name it */
     struct config_where where[CONFIG_KEYS];
 };
 
@@ -142,8 +148,8 @@ struct config_facts {
     int classes;    /* of the training set */
     int image_size; /* side of its images if all are squares of one size, else 0 */
     int ranks;
-    int cores;      /* that this rank has to itself */
-    bool cuda;      /* device.kind auto becomes cuda */
+    int cores; /* that this rank has to itself */
+    bool cuda; /* device.kind auto becomes cuda */
 };
 
 /* Fills defaults that depend on the facts and checks what depends on them: micro-batches over ranks, classes. */
@@ -156,7 +162,8 @@ enum status config_print(const struct config *config, char **text);
 /* Whether a text begins as config_print's do. */
 bool config_is_printed(const char *text);
 
-/* The value of one key ("model.arch") as text, "auto" and "none" included; the caller frees it. NULL if out of memory. */
+/* The value of one key ("model.arch") as text, "auto" and "none" included; the caller frees it. NULL if out of memory.
+ */
 char *config_text(const struct config *config, const char *key);
 
 /* Whether a run saved with `old` may go on with `now` (both resolved): ranks, devices, workers, threads, paths,

@@ -132,9 +132,10 @@ static enum status refuse_differences(const struct config *old, const struct con
         return STATUS_OK;
     const struct config_key *key = &config_keys[first];
     bool recipe = key->effect == CONFIG_RECIPE;
-    return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: cannot resume with another %s: the checkpoint has "
-                         "%.200s, this configuration %.200s%s%s%s", config_where(now, first, place), key->name,
-                         found[first].before, found[first].after,
+    return status_report(STATUS_USAGE, __FILE__, __LINE__,
+                         "%s: cannot resume with another %s: the checkpoint has "
+                         "%.200s, this configuration %.200s%s%s%s",
+                         config_where(now, first, place), key->name, found[first].before, found[first].after,
                          key->effect == CONFIG_BITS ? " (run.deterministic fixes it)" : "",
                          recipe ? "; allow it with --change=" : "", recipe ? missing : "");
 }

@@ -58,19 +58,13 @@ static bool is_unset(const struct config *config, const struct config_key *key)
 {
     const char *at = (const char *)config + key->offset;
     switch (key->type) {
-    case CONFIG_INT:
-        return *(const int *)at == (int)key->unset;
-    case CONFIG_INT64:
-        return *(const int64_t *)at == (int64_t)key->unset;
+    case CONFIG_INT: return *(const int *)at == (int)key->unset;
+    case CONFIG_INT64: return *(const int64_t *)at == (int64_t)key->unset;
     case CONFIG_NUMBER:
-    case CONFIG_TRIPLE:
-        return *(const double *)at == key->unset;
-    case CONFIG_TEXT:
-        return !*(char *const *)at;
-    case CONFIG_TEXTS:
-        return !*(char *const *const *)at;
-    default:
-        return false;
+    case CONFIG_TRIPLE: return *(const double *)at == key->unset;
+    case CONFIG_TEXT: return !*(char *const *)at;
+    case CONFIG_TEXTS: return !*(char *const *const *)at;
+    default: return false;
     }
 }
 
@@ -82,27 +76,16 @@ static void print_value(FILE *out, const struct config *config, const struct con
         return;
     }
     switch (key->type) {
-    case CONFIG_BOOL:
-        fputs(*(const bool *)at ? "true" : "false", out);
-        break;
-    case CONFIG_INT:
-        fprintf(out, "%d", *(const int *)at);
-        break;
-    case CONFIG_INT64:
-        fprintf(out, "%lld", (long long)*(const int64_t *)at);
-        break;
-    case CONFIG_NUMBER:
-        print_number(out, *(const double *)at);
-        break;
-    case CONFIG_CHOICE:
-        fputs(key->choices[*(const int *)at - key->first], out);
-        break;
+    case CONFIG_BOOL: fputs(*(const bool *)at ? "true" : "false", out); break;
+    case CONFIG_INT: fprintf(out, "%d", *(const int *)at); break;
+    case CONFIG_INT64: fprintf(out, "%lld", (long long)*(const int64_t *)at); break;
+    case CONFIG_NUMBER: print_number(out, *(const double *)at); break;
+    case CONFIG_CHOICE: fputs(key->choices[*(const int *)at - key->first], out); break;
     case CONFIG_TEXT:
         if (*(char *const *)at)
             print_text(out, *(char *const *)at, key->word);
         break;
-    default:
-        print_list(out, config, key);
+    default: print_list(out, config, key);
     }
 }
 

@@ -5,21 +5,25 @@
 #include <stdio.h>
 #include <string.h>
 
-#define KEY(member) .name = #member, .offset = offsetof(struct config, member)
+#define KEY(member)  .name = #member, .offset = offsetof(struct config, member)
 #define LIST(member) KEY(member), .count_offset = offsetof(struct config, member##_count)
-#define MATHEMATICS .effect = CONFIG_MATHEMATICS
-#define RECIPE .effect = CONFIG_RECIPE
-#define BITS .effect = CONFIG_BITS
-#define PATHNAME .type = CONFIG_TEXT, .path = true
-#define CHOICE(...) .type = CONFIG_CHOICE, .choices = (const char *const[]){ __VA_ARGS__, NULL }
-#define INT(from, to) .type = CONFIG_INT, .least = (from), .most = (to)
+#define MATHEMATICS  .effect = CONFIG_MATHEMATICS
+#define RECIPE       .effect = CONFIG_RECIPE
+#define BITS         .effect = CONFIG_BITS
+#define PATHNAME     .type = CONFIG_TEXT, .path = true
+#define CHOICE(...)                                         \
+    .type = CONFIG_CHOICE, .choices = (const char *const[]) \
+    {                                                       \
+        __VA_ARGS__, NULL                                   \
+    }
+#define INT(from, to)   .type = CONFIG_INT, .least = (from), .most = (to)
 #define INT64(from, to) .type = CONFIG_INT64, .least = (from), .most = (to)
-#define AT_LEAST(from) .type = CONFIG_NUMBER, .low = (from), .high = INFINITY
-#define ABOVE(from) AT_LEAST(from), .above = true
-#define FRACTION .type = CONFIG_NUMBER, .low = 0, .high = 1, .below = true /* [0, 1) */
-#define DEFAULT(text) .fallback = text
-#define AUTO .fallback = "auto", .word = "auto"
-#define NONE .fallback = "none", .word = "none"
+#define AT_LEAST(from)  .type = CONFIG_NUMBER, .low = (from), .high = INFINITY
+#define ABOVE(from)     AT_LEAST(from), .above = true
+#define FRACTION        .type = CONFIG_NUMBER, .low = 0, .high = 1, .below = true /* [0, 1) */
+#define DEFAULT(text)   .fallback = text
+#define AUTO            .fallback = "auto", .word = "auto"
+#define NONE            .fallback = "none", .word = "none"
 
 const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(run.name), .type = CONFIG_TEXT, AUTO },
@@ -28,8 +32,10 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(run.log_every), INT(1, INT_MAX), DEFAULT("20") },
     { KEY(run.deterministic), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
 
-    { KEY(model.arch), CHOICE("resnet18", "resnet34", "resnet50", "sdnet18", "sdnet34", "sdnet50",
-                              "sdnet18-all", "sdnet34-all", "sdnet50-all"), MATHEMATICS },
+    { KEY(model.arch),
+      CHOICE("resnet18", "resnet34", "resnet50", "sdnet18", "sdnet34", "sdnet50", "sdnet18-all", "sdnet34-all",
+             "sdnet50-all"),
+      MATHEMATICS },
     { KEY(model.classes), INT(2, 1 << 20), AUTO, MATHEMATICS },
     { KEY(model.stem), CHOICE("auto", "cifar", "imagenet"), DEFAULT("auto"), MATHEMATICS },
     { KEY(model.width), INT(4, 4096), DEFAULT("64"), MATHEMATICS },
@@ -76,8 +82,7 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(train.clip), AT_LEAST(0), DEFAULT("0"), RECIPE },
     { KEY(train.schedule.kind), CHOICE("constant", "step", "cosine", "onecycle"), DEFAULT("cosine"), RECIPE },
     { KEY(train.schedule.warmup_epochs), AT_LEAST(0), AUTO, .unset = -1, RECIPE },
-    { LIST(train.schedule.milestones), .type = CONFIG_NUMBERS, .high = INFINITY, .above = true, DEFAULT("[]"),
-      RECIPE },
+    { LIST(train.schedule.milestones), .type = CONFIG_NUMBERS, .high = INFINITY, .above = true, DEFAULT("[]"), RECIPE },
     { KEY(train.schedule.gamma), .type = CONFIG_NUMBER, .high = 1, .above = true, DEFAULT("0.1"), RECIPE },
     { KEY(train.schedule.final_lr), AT_LEAST(0), DEFAULT("0"), RECIPE },
     { KEY(train.on_nonfinite), CHOICE("stop", "skip"), DEFAULT("stop") },

@@ -21,8 +21,8 @@ enum config_type {
 enum config_effect { CONFIG_FREE, CONFIG_BITS, CONFIG_RECIPE, CONFIG_MATHEMATICS };
 
 struct config_key {
-    const char *name;           /* "train.schedule.kind" */
-    size_t offset;              /* in struct config */
+    const char *name; /* "train.schedule.kind" */
+    size_t offset;    /* in struct config */
     enum config_type type;
     enum config_effect effect;
     const char *fallback;       /* the default as it would be written; NULL: required */
@@ -34,13 +34,13 @@ struct config_key {
     bool below;                 /* high itself is out */
     const char *const *choices; /* ends with NULL */
     int first;
-    size_t count_offset;        /* of a list */
-    bool path;                  /* CONFIG_TEXT */
+    size_t count_offset; /* of a list */
+    bool path;           /* CONFIG_TEXT */
 };
 
 extern const struct config_key config_keys[CONFIG_KEYS];
 
-int config_key_find(const char *name);   /* row, or -1 */
+int config_key_find(const char *name);    /* row, or -1 */
 bool config_is_section(const char *name); /* "train", "train.schedule" */
 
 /* " (did you mean 'lambda'?)" for an unknown `leaf` in `section` ("" is the top), or "". */

@@ -64,8 +64,8 @@ static enum status refuse_names(const struct reader *reader)
     }
     const char *what = event->type == YAML_ALIAS_EVENT ? "aliases" : anchor ? "anchors" : tag ? "tags" : NULL;
     if (what)
-        return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: YAML %s are not allowed here",
-                             here(reader, place), what);
+        return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: YAML %s are not allowed here", here(reader, place),
+                             what);
     return STATUS_OK;
 }
 
@@ -203,8 +203,8 @@ static enum status read_section(struct reader *reader, struct config *config, co
     char place[CONFIG_PLACE];
     for (int i = 0; i < seen->count; i++)
         if (strcmp(seen->names[i], name) == 0)
-            FAIL(STATUS_USAGE, "%s: duplicate key '%s'",
-                 config_place(&reader->source, key->line, key->column, place), name);
+            FAIL(STATUS_USAGE, "%s: duplicate key '%s'", config_place(&reader->source, key->line, key->column, place),
+                 name);
     snprintf(seen->names[seen->count++], sizeof seen->names[0], "%s", name);
     TRY(next(reader));
     if (reader->event.type != YAML_MAPPING_START_EVENT)

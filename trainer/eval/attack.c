@@ -86,7 +86,7 @@ enum status attack_parse(const char *text, struct attack *a)
 {
     enum status status = STATUS_OK;
     char copy[200], *rest = NULL;
-    *a = (struct attack){ .restarts = 1, .eps = -1, .step = -1, .kind = (enum attack_kind)-1 };
+    *a = (struct attack){ .restarts = 1, .eps = -1, .step = -1, .kind = (enum attack_kind) - 1 };
     snprintf(copy, sizeof copy, "%s", text);
     char *keys = strchr(copy, ':');
     if (keys)
@@ -94,15 +94,15 @@ enum status attack_parse(const char *text, struct attack *a)
     for (int k = 0; k < 4; k++)
         if (strcmp(copy, kinds[k]) == 0)
             a->kind = k;
-    if (strlen(text) >= sizeof copy || a->kind == (enum attack_kind)-1)
+    if (strlen(text) >= sizeof copy || a->kind == (enum attack_kind) - 1)
         FAIL(STATUS_USAGE, "--attack=%.200s: pgd, apgd-ce, apgd-t or square is needed", text);
     for (char *key = keys ? strtok_r(keys, ",", &rest) : NULL; key; key = strtok_r(NULL, ",", &rest)) {
         char *value = strchr(key, '=');
         if (value)
             *value++ = 0;
         if (!value || !take_key(a, key, value))
-            FAIL(STATUS_USAGE, "--attack=%s: '%s%s%s' does not fit %s; see csc-eval --help", text, key, value ? "=" : "",
-                 value ? value : "", kinds[a->kind]);
+            FAIL(STATUS_USAGE, "--attack=%s: '%s%s%s' does not fit %s; see csc-eval --help", text, key,
+                 value ? "=" : "", value ? value : "", kinds[a->kind]);
     }
     if (a->kind == ATTACK_SQUARE && a->norm == ATTACK_L2)
         FAIL(STATUS_USAGE, "--attack=%s: square knows norm=linf only", text);
@@ -133,7 +133,9 @@ void attack_text(const struct attack *a, char *text, size_t capacity)
         snprintf(text + length, capacity - length, ",queries=%d,restarts=%d", a->queries, a->restarts);
     else
         snprintf(text + length, capacity - length, ",steps=%d,restarts=%d%s%s", a->steps, a->restarts,
-                 a->kind != ATTACK_PGD ? "" : a->loss == ATTACK_MARGIN ? ",loss=margin" : ",loss=ce",
+                 a->kind != ATTACK_PGD      ? ""
+                 : a->loss == ATTACK_MARGIN ? ",loss=margin"
+                                            : ",loss=ce",
                  a->held ? ",held=yes" : "");
 }
 
@@ -205,7 +207,8 @@ fail:
 struct philox chunk_stream(const struct chunk *c, int i)
 {
     struct philox stream;
-    philox_init(&stream, c->seed, PHILOX_DOMAIN_ATTACK | (uint32_t)c->attack->kind << 16 | (uint32_t)c->restart, c->ids[i]);
+    philox_init(&stream, c->seed, PHILOX_DOMAIN_ATTACK | (uint32_t)c->attack->kind << 16 | (uint32_t)c->restart,
+                c->ids[i]);
     return stream;
 }
 
@@ -321,13 +324,13 @@ struct rounds {
     const struct attack *attack;
     const struct attack_set *set;
     uint64_t seed;
-    bool *standing;         /* still classified right */
-    int32_t *likely;        /* (count, TARGETS) of ATTACK_APGD_T */
+    bool *standing;  /* still classified right */
+    int32_t *likely; /* (count, TARGETS) of ATTACK_APGD_T */
     int targets;
     float *clean, *x, *logits;
     int32_t *labels, *goals;
     uint64_t *ids;
-    int64_t *from;          /* the set's index of each image of the chunk */
+    int64_t *from; /* the set's index of each image of the chunk */
     bool *fooled;
 };
 
@@ -364,8 +367,8 @@ static enum status begin(struct rounds *r)
     r->ids = malloc(n * sizeof *r->ids);
     r->from = malloc(n * sizeof *r->from);
     r->fooled = malloc(n * sizeof *r->fooled);
-    if (!r->standing || !r->likely || !r->clean || !r->x || !r->logits || !r->labels || !r->goals || !r->ids || !r->from ||
-        !r->fooled)
+    if (!r->standing || !r->likely || !r->clean || !r->x || !r->logits || !r->labels || !r->goals || !r->ids ||
+        !r->from || !r->fooled)
         FAIL(STATUS_NOMEM, "out of memory for an attack");
 fail:
     return status;
@@ -430,9 +433,19 @@ static enum status attack_chunk(struct rounds *r, int count, int restart)
 {
     enum status status = STATUS_OK;
     size_t pixels = victim_pixels(r->victim);
-    struct chunk c = { .victim = r->victim, .attack = r->attack, .seed = r->seed, .restart = restart, .count = count,
-                       .classes = r->victim->model->config.classes, .pixels = pixels, .clean = r->clean,
-                       .labels = r->labels, .ids = r->ids, .targets = r->goals, .x = r->x, .fooled = r->fooled };
+    struct chunk c = { .victim = r->victim,
+                       .attack = r->attack,
+                       .seed = r->seed,
+                       .restart = restart,
+                       .count = count,
+                       .classes = r->victim->model->config.classes,
+                       .pixels = pixels,
+                       .clean = r->clean,
+                       .labels = r->labels,
+                       .ids = r->ids,
+                       .targets = r->goals,
+                       .x = r->x,
+                       .fooled = r->fooled };
     switch (r->attack->kind) {
     case ATTACK_PGD: TRY(chunk_pgd(&c)); break;
     case ATTACK_SQUARE: TRY(chunk_square(&c)); break;

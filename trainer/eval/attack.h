@@ -13,7 +13,8 @@
 #include "trainer/report/progress.h"
 
 enum attack_kind {
-    ATTACK_PGD,     /* projected gradient steps of one size from a random start; the last iterate counts (Madry et al. 2018) */
+    ATTACK_PGD, /* projected gradient steps of one size from a random start; the last iterate counts (Madry et al. 2018)
+                 */
     ATTACK_APGD_CE, /* with momentum, and steps halved where progress stalls (Croce and Hein 2020); cross-entropy */
     ATTACK_APGD_T,  /* the same, towards each of the 9 likeliest other classes, difference of logits ratio */
     ATTACK_SQUARE,  /* random squares, no gradients (Andriushchenko et al. 2020); Linf */
@@ -24,10 +25,10 @@ enum attack_loss { ATTACK_CROSS_ENTROPY, ATTACK_MARGIN };
 struct attack {
     enum attack_kind kind;
     enum attack_norm norm;
-    enum attack_loss loss;  /* of ATTACK_PGD */
-    double eps, step;       /* of values in 0..1 */
+    enum attack_loss loss; /* of ATTACK_PGD */
+    double eps, step;      /* of values in 0..1 */
     int steps, restarts, queries;
-    bool held;              /* adaptive lambda: gradients with lambda(x) held, not through it */
+    bool held; /* adaptive lambda: gradients with lambda(x) held, not through it */
 };
 
 /* "pgd:norm=linf,eps=8/255,steps=20,step=2/255,restarts=1,loss=ce"; missing keys get their defaults. STATUS_USAGE. */
@@ -37,17 +38,17 @@ void attack_text(const struct attack *attack, char *text, size_t capacity);
 
 /* The network under attack. */
 struct victim {
-    struct net *net;            /* of NET_INPUT_GRADIENT */
+    struct net *net; /* of NET_INPUT_GRADIENT */
     const struct model *model;
-    struct adaptive *adaptive;  /* with gradient; or NULL: lambda as the net has it */
-    int n;                      /* the net's batch */
+    struct adaptive *adaptive; /* with gradient; or NULL: lambda as the net has it */
+    int n;                     /* the net's batch */
     double mean[3], std[3];
     float *normalised, *gradient; /* (n,S,S,3) */
-    double *dlambda;            /* (n) */
+    double *dlambda;              /* (n) */
 };
 enum status victim_init(struct victim *victim, struct net *net, const struct model *model, int n, const double mean[3],
                         const double std[3]);
-void victim_finish(struct victim *victim); /* zeros are fine */
+void victim_finish(struct victim *victim);         /* zeros are fine */
 size_t victim_pixels(const struct victim *victim); /* S S 3 */
 
 /* images (count,S,S,3) in 0..1, count <= n; logits (count,K). */
@@ -58,7 +59,7 @@ enum status victim_gradient(struct victim *victim, const float *dlogits, int cou
 /* Images to attack; this rank's. */
 struct attack_set {
     int64_t count;
-    float *images;      /* (count,S,S,3) in 0..1 */
+    float *images; /* (count,S,S,3) in 0..1 */
     int32_t *labels;
     uint64_t *ids;
     float *adversarial; /* where the attack ended, in its ball; NULL: not wanted */

@@ -9,10 +9,10 @@ struct chunk {
     struct victim *victim;
     const struct attack *attack;
     uint64_t seed;
-    int restart;            /* from 0; of ATTACK_APGD_T the rank of the target class too */
+    int restart; /* from 0; of ATTACK_APGD_T the rank of the target class too */
     int count, classes;
-    size_t pixels;          /* of one image */
-    const float *clean;     /* (count,S,S,3) */
+    size_t pixels;      /* of one image */
+    const float *clean; /* (count,S,S,3) */
     const int32_t *labels;
     const uint64_t *ids;
     const int32_t *targets; /* ATTACK_APGD_T */

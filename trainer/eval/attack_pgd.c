@@ -1,13 +1,13 @@
-/* attack_pgd.c - projected gradient ascent: plain (Madry et al., ICLR 2018) and with adaptive steps (Croce and Hein, ICML 2020).
- * x, gradients and iterates (count,S,S,3). */
+/* attack_pgd.c - projected gradient ascent: plain (Madry et al., ICLR 2018) and with adaptive steps (Croce and Hein,
+ * ICML 2020). x, gradients and iterates (count,S,S,3). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "trainer/eval/attack_internal.h"
 
-#define MOMENTUM 0.75   /* of APGD: weight of the new step */
-#define RISING 0.75     /* share of steps that must raise the loss, or the step size is halved */
+#define MOMENTUM 0.75 /* of APGD: weight of the new step */
+#define RISING   0.75 /* share of steps that must raise the loss, or the step size is halved */
 
 /* Losses (count) and steepest directions at c->x; c->fooled tells of it. */
 static enum status look(struct chunk *c, float *logits, float *dlogits, double *losses, float *direction)
@@ -52,7 +52,8 @@ enum status chunk_pgd(struct chunk *c)
 {
     enum status status = STATUS_OK;
     size_t all = c->count * c->pixels;
-    float *direction = malloc(all * sizeof *direction), *logits = malloc((size_t)c->count * c->classes * sizeof *logits);
+    float *direction = malloc(all * sizeof *direction),
+          *logits = malloc((size_t)c->count * c->classes * sizeof *logits);
     float *dlogits = malloc((size_t)c->count * c->classes * sizeof *dlogits);
     double *losses = malloc(c->count * sizeof *losses);
     if (!direction || !logits || !dlogits || !losses)
@@ -80,8 +81,8 @@ struct apgd {
     float *direction, *best_direction, *before, *best, *found; /* images; found: adversarial, once there is one */
     float *logits, *dlogits;
     double *losses, *previous, *best_loss, *checked_loss, *step; /* (count) */
-    int *rises;             /* steps since the last check that raised the loss */
-    bool *halved, *ever;    /* at the last check; fooled so far */
+    int *rises;                                                  /* steps since the last check that raised the loss */
+    bool *halved, *ever;                                         /* at the last check; fooled so far */
 };
 
 static void free_apgd(struct apgd *a)

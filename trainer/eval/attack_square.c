@@ -1,5 +1,5 @@
-/* attack_square.c - Square Attack for Linf (Andriushchenko et al., ECCV 2020): random search over squares whose side shrinks
- * on a schedule; a change is kept where the margin falls. It asks for logits only. */
+/* attack_square.c - Square Attack for Linf (Andriushchenko et al., ECCV 2020): random search over squares whose side
+ * shrinks on a schedule; a change is kept where the margin falls. It asks for logits only. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,8 @@ enum status chunk_square(struct chunk *c)
 {
     enum status status = STATUS_OK;
     int side = c->victim->model->edges[0].w, standing = c->count;
-    float *best = malloc(c->count * c->pixels * sizeof *best), *logits = malloc((size_t)c->count * c->classes * sizeof *logits);
+    float *best = malloc(c->count * c->pixels * sizeof *best),
+          *logits = malloc((size_t)c->count * c->classes * sizeof *logits);
     float *dlogits = malloc((size_t)c->count * c->classes * sizeof *dlogits);
     double *losses = malloc(c->count * sizeof *losses);
     struct philox *streams = malloc(c->count * sizeof *streams);

@@ -24,27 +24,29 @@ struct suite {
     int count, classes, batch, size, rank, ranks;
     struct augmenter augmenter;
     struct augment_scratch scratch;
-    struct npy images, labels;       /* cifar10-c */
+    struct npy images, labels; /* cifar10-c */
     char images_path[PATH_MAX], labels_path[PATH_MAX];
-    int64_t first, total;            /* of the severity's images in the file; */
-    struct folder *folder;           /* imagenet-c, */
-    int32_t *label_map;              /* (its class folders), or NULL */
-    bool told;                       /* that they go by name */
+    int64_t first, total;  /* of the severity's images in the file; */
+    struct folder *folder; /* imagenet-c, */
+    int32_t *label_map;    /* (its class folders), or NULL */
+    bool told;             /* that they go by name */
     struct pack_item item;
     struct image decoded;
-    int64_t at;                      /* micro-batch that comes next, of all ranks */
-    float *pixels;                   /* (batch,S,S,3) */
+    int64_t at;    /* micro-batch that comes next, of all ranks */
+    float *pixels; /* (batch,S,S,3) */
     int32_t *batch_labels;
     uint64_t *ids;
-    int64_t *numbers;                /* labels as read */
-    uint8_t *bytes;                  /* (batch,32,32,3) */
+    int64_t *numbers; /* labels as read */
+    uint8_t *bytes;   /* (batch,32,32,3) */
     struct micro_batch micro;
 };
 
 enum status suite_parse(const char *text, enum suite_kind *kind)
 {
     enum status status = STATUS_OK;
-    *kind = strcmp(text, "cifar10-c") == 0 ? SUITE_CIFAR10_C : strcmp(text, "imagenet-c") == 0 ? SUITE_IMAGENET_C : SUITE_NONE;
+    *kind = strcmp(text, "cifar10-c") == 0    ? SUITE_CIFAR10_C
+            : strcmp(text, "imagenet-c") == 0 ? SUITE_IMAGENET_C
+                                              : SUITE_NONE;
     if (*kind == SUITE_NONE)
         FAIL(STATUS_USAGE, "--suite=%s: cifar10-c or imagenet-c", text);
 fail:
@@ -54,11 +56,24 @@ fail:
 double suite_alexnet_error(const char *name)
 {
     /* Source: github.com/hendrycks/robustness, ImageNet-C/test.py */
-    static const struct { const char *name; double error; } published[] = {
-        { "gaussian_noise", 0.886428 }, { "shot_noise", 0.894468 }, { "impulse_noise", 0.922640 },
-        { "defocus_blur", 0.819880 }, { "glass_blur", 0.826268 }, { "motion_blur", 0.785948 }, { "zoom_blur", 0.798360 },
-        { "snow", 0.866816 }, { "frost", 0.826572 }, { "fog", 0.819324 }, { "brightness", 0.564592 },
-        { "contrast", 0.853204 }, { "elastic_transform", 0.646056 }, { "pixelate", 0.717840 },
+    static const struct {
+        const char *name;
+        double error;
+    } published[] = {
+        { "gaussian_noise", 0.886428 },
+        { "shot_noise", 0.894468 },
+        { "impulse_noise", 0.922640 },
+        { "defocus_blur", 0.819880 },
+        { "glass_blur", 0.826268 },
+        { "motion_blur", 0.785948 },
+        { "zoom_blur", 0.798360 },
+        { "snow", 0.866816 },
+        { "frost", 0.826572 },
+        { "fog", 0.819324 },
+        { "brightness", 0.564592 },
+        { "contrast", 0.853204 },
+        { "elastic_transform", 0.646056 },
+        { "pixelate", 0.717840 },
         { "jpeg_compression", 0.606500 },
     };
     for (size_t i = 0; i < sizeof published / sizeof published[0]; i++)
@@ -92,7 +107,8 @@ fail:
     return status;
 }
 
-/* One entry of a folder: a file of the CIFAR suite, or a folder with severities 1 to 5 in it, perhaps one level down. */
+/* One entry of a folder: a file of the CIFAR suite, or a folder with severities 1 to 5 in it, perhaps one level down.
+ */
 static enum status list_folder(struct suite *s, const char *folder, int depth)
 {
     enum status status = STATUS_OK;
@@ -109,7 +125,8 @@ static enum status list_folder(struct suite *s, const char *folder, int depth)
             snprintf(first, sizeof first, "%s/1", path) >= (int)sizeof first)
             FAIL(STATUS_IO, "%s: a path is too long", folder);
         if (s->kind == SUITE_CIFAR10_C) {
-            if (length > 4 && strcmp(entry->d_name + length - 4, ".npy") == 0 && strcmp(entry->d_name, "labels.npy") != 0)
+            if (length > 4 && strcmp(entry->d_name + length - 4, ".npy") == 0 &&
+                strcmp(entry->d_name, "labels.npy") != 0)
                 TRY(add(s, entry->d_name, length - 4, path));
         } else if (file_is_folder(first)) {
             TRY(add(s, entry->d_name, length, path));
@@ -144,9 +161,15 @@ enum status suite_open(struct suite **out, enum suite_kind kind, const char *dir
     struct suite *s = calloc(1, sizeof *s);
     if (!s)
         FAIL(STATUS_NOMEM, "out of memory");
-    *s = (struct suite){ .kind = kind, .network = classes, .classes = config->model.classes, .batch = config->eval.batch,
-                         .size = config->data.image_size, .rank = comm->rank, .ranks = comm->size,
-                         .images.file = -1, .labels.file = -1 };
+    *s = (struct suite){ .kind = kind,
+                         .network = classes,
+                         .classes = config->model.classes,
+                         .batch = config->eval.batch,
+                         .size = config->data.image_size,
+                         .rank = comm->rank,
+                         .ranks = comm->size,
+                         .images.file = -1,
+                         .labels.file = -1 };
     snprintf(s->directory, sizeof s->directory, "%s", directory);
     augmenter_init(&s->augmenter, AUGMENT_NONE, false, s->size, 0, config->data.mean, config->data.std);
     TRY(list_folder(s, directory, 1));
@@ -214,8 +237,9 @@ fail:
 
 static void give(struct suite *s, int count, const struct micro_batch **batch)
 {
-    s->micro = (struct micro_batch){ .images = s->pixels, .labels = s->batch_labels, .ids = s->ids, .count = count,
-                                     .index = (int)s->at };
+    s->micro = (struct micro_batch){
+        .images = s->pixels, .labels = s->batch_labels, .ids = s->ids, .count = count, .index = (int)s->at
+    };
     *batch = count > 0 ? &s->micro : NULL;
 }
 

@@ -13,9 +13,9 @@ enum status suite_parse(const char *text, enum suite_kind *kind); /* STATUS_USAG
 
 struct suite;
 
-/* directory: NAME.npy (5 n, 32, 32, 3) of five severities and labels.npy; or NAME/SEVERITY/CLASS/FILE, perhaps in folders of
- * groups (noise/NAME/...). config: resolved; images are given as its network takes them, this rank's micro-batches of
- * eval.batch. STATUS_DATA, STATUS_IO; STATUS_USAGE if the classes do not fit the network, whose names
+/* directory: NAME.npy (5 n, 32, 32, 3) of five severities and labels.npy; or NAME/SEVERITY/CLASS/FILE, perhaps in
+ * folders of groups (noise/NAME/...). config: resolved; images are given as its network takes them, this rank's
+ * micro-batches of eval.batch. STATUS_DATA, STATUS_IO; STATUS_USAGE if the classes do not fit the network, whose names
  * `classes` are (NULL: unknown; class folders are then numbered in their order); CIFAR-10-C's labels are numbers. */
 enum status suite_open(struct suite **suite, enum suite_kind kind, const char *directory, const struct config *config,
                        const json_t *classes, const struct comm *comm);
@@ -26,7 +26,8 @@ int suite_corruptions(const struct suite *suite);
 const char *suite_name(const struct suite *suite, int corruption);
 
 /* Starts one test set; images: how many it has. The source is the suite's. */
-enum status suite_start(struct suite *suite, int corruption, int severity, struct image_source *source, int64_t *images);
+enum status suite_start(struct suite *suite, int corruption, int severity, struct image_source *source,
+                        int64_t *images);
 
 /* AlexNet's mean error over the five severities, by which ImageNet-C's mCE divides; 0 for others than its 15. */
 double suite_alexnet_error(const char *name);

@@ -1,5 +1,5 @@
-/* eval.h - what the parts of the program csc-eval share. It runs cells: one evaluation each, of clean or corrupted images
- * at one setting of lambda. */
+/* eval.h - what the parts of the program csc-eval share. It runs cells: one evaluation each, of clean or corrupted
+ * images at one setting of lambda. */
 #ifndef CSC_TRAINER_EVAL_EVAL_H
 #define CSC_TRAINER_EVAL_EVAL_H
 
@@ -21,14 +21,14 @@ enum { MOST_ATTACKS = 16 };
 struct eval_arguments {
     const char *checkpoint, *data, *json, *logits, *layers;
     struct trained_machine machine;
-    char batch[64];              /* as an override of the configuration; "" if not given */
-    int64_t limit;               /* 0: all */
+    char batch[64]; /* as an override of the configuration; "" if not given */
+    int64_t limit;  /* 0: all */
     uint64_t seed;
     bool fit, no_checks;
     struct lambda_setting *lambdas; /* at least one; owned */
     int lambdas_count;
     bool corruption[CORRUPTIONS][CORRUPT_SEVERITIES];
-    bool corrupted;              /* any of them */
+    bool corrupted; /* any of them */
     enum suite_kind suite;
     struct attack attacks[MOST_ATTACKS];
     int attacks_count;
@@ -38,10 +38,10 @@ struct eval_arguments {
 enum status eval_parse_arguments(int argc, char **argv, struct eval_arguments *arguments, bool *done);
 
 struct cell {
-    char corruption[64];         /* "" if clean */
-    int severity;                /* 1..5, or 0 */
-    int corruption_index;        /* of enum corruption_kind or the suite; -1 if clean */
-    int lambda;                  /* index of the setting */
+    char corruption[64];  /* "" if clean */
+    int severity;         /* 1..5, or 0 */
+    int corruption_index; /* of enum corruption_kind or the suite; -1 if clean */
+    int lambda;           /* index of the setting */
     struct evaluation result;
     double calibration_error;
 };
@@ -61,22 +61,22 @@ struct eval {
     struct model *model;         /* of it */
     struct suite *suite;         /* NULL unless asked for */
     struct net *net;
-    struct adaptive *adaptive;   /* NULL unless asked for */
+    struct adaptive *adaptive; /* NULL unless asked for */
     struct lambda_rule rule;
-    bool *layers;                /* (csc_count): whose lambda is changed */
-    bool imagenet;               /* which constants */
-    int64_t images;              /* per cell */
-    float *logits;               /* (images, K) and (images) if asked for */
+    bool *layers;   /* (csc_count): whose lambda is changed */
+    bool imagenet;  /* which constants */
+    int64_t images; /* per cell */
+    float *logits;  /* (images, K) and (images) if asked for */
     int64_t *labels;
     struct csc_diagnostics *diagnostics;
-    struct tally tally;          /* of the first cell */
+    struct tally tally; /* of the first cell */
     struct cell *cells;
     int cells_count;
     struct attacked *attacked;
     int attacked_count;
-    char (*warnings)[256];       /* of the checks for masked gradients */
+    char (*warnings)[256]; /* of the checks for masked gradients */
     int warnings_count;
-    struct progress *progress;   /* rank 0 */
+    struct progress *progress; /* rank 0 */
 };
 
 /* eval_cells.c */

@@ -1,6 +1,6 @@
 /* eval_attack.c - csc-eval's attacks, and the checks that tell a network which is robust from one whose gradients lead
- * nowhere (Athalye et al., ICML 2018; Carlini et al. 2019). A check that fails is a warning: the figures are reported as they
- * are. */
+ * nowhere (Athalye et al., ICML 2018; Carlini et al. 2019). A check that fails is a warning: the figures are reported
+ * as they are. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,8 +11,13 @@
 #include "trainer/eval/eval.h"
 #include "trainer/model/load_model.h"
 
-enum { CHECK_IMAGES = 100, CHECK_STEPS = 5 /* times as many */, UNBOUNDED_STEPS = 50, CHECK_QUERIES = 500,
-       MOST_WARNINGS = 400 };
+enum {
+    CHECK_IMAGES = 100,
+    CHECK_STEPS = 5 /* times as many */,
+    UNBOUNDED_STEPS = 50,
+    CHECK_QUERIES = 500,
+    MOST_WARNINGS = 400
+};
 
 /* ---- images ---- */
 
@@ -29,7 +34,8 @@ static void free_set(struct attack_set *set)
 static void take_pixels(const struct eval *e, const float *normalised, size_t values, float *out)
 {
     for (size_t i = 0; i < values; i++)
-        out[i] = (float)(nearbyint((normalised[i] * e->config->data.std[i % 3] + e->config->data.mean[i % 3]) * 255) / 255);
+        out[i] = (float)(nearbyint((normalised[i] * e->config->data.std[i % 3] + e->config->data.mean[i % 3]) * 255) /
+                         255);
 }
 
 /* This rank's images, in memory. */
@@ -39,7 +45,8 @@ static enum status gather_images(const struct eval *e, const struct victim *vict
     struct loader *loader = NULL;
     const struct micro_batch *batch;
     size_t pixels = victim_pixels(victim);
-    int64_t most = e->images / e->comm->size + 2 * (int64_t)e->config->eval.batch; /* a rank has at most one batch more */
+    int64_t most = e->images / e->comm->size +
+                   2 * (int64_t)e->config->eval.batch; /* a rank has at most one batch more */
     set->images = malloc((size_t)most * pixels * sizeof *set->images);
     set->adversarial = malloc((size_t)most * pixels * sizeof *set->adversarial);
     set->labels = malloc((size_t)most * sizeof *set->labels);
@@ -120,11 +127,17 @@ static struct attack yardstick(const struct attack *attack)
         pgd.restarts = 1;
         return pgd;
     }
-    return (struct attack){ .kind = ATTACK_PGD, .norm = attack->norm, .eps = attack->eps, .step = attack->eps / 4,
-                            .steps = 20, .restarts = 1, .held = attack->held };
+    return (struct attack){ .kind = ATTACK_PGD,
+                            .norm = attack->norm,
+                            .eps = attack->eps,
+                            .step = attack->eps / 4,
+                            .steps = 20,
+                            .restarts = 1,
+                            .held = attack->held };
 }
 
-static enum status check_steps(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+static enum status check_steps(struct attacking *a, const struct attack *pgd, int lambda,
+                               const struct attack_result *base)
 {
     enum status status = STATUS_OK;
     struct attack longer = *pgd;
@@ -148,12 +161,14 @@ static enum status check_unbounded(struct attacking *a, const struct attack *pgd
     wide.steps = UNBOUNDED_STEPS;
     TRY(run_one(a, &wide, lambda, &a->few, "check: no bound", &result));
     if (result.robust > 0)
-        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified right", share(&result));
+        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified right",
+             share(&result));
 fail:
     return status;
 }
 
-static enum status check_black_box(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+static enum status check_black_box(struct attacking *a, const struct attack *pgd, int lambda,
+                                   const struct attack_result *base)
 {
     enum status status = STATUS_OK;
     struct attack square = { .kind = ATTACK_SQUARE, .eps = pgd->eps, .queries = CHECK_QUERIES, .restarts = 1 };
@@ -162,8 +177,8 @@ static enum status check_black_box(struct attacking *a, const struct attack *pgd
         return STATUS_OK; /* the squares are Linf's */
     TRY(run_one(a, &square, lambda, &a->few, "check: black box", &result));
     if (result.robust < base->robust)
-        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, PGD %.1f%%", CHECK_QUERIES, share(&result),
-             share(base));
+        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, PGD %.1f%%", CHECK_QUERIES,
+             share(&result), share(base));
 fail:
     return status;
 }
@@ -182,7 +197,8 @@ fail:
 }
 
 /* Images made against the net at its training lambda. */
-static enum status check_transfer(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+static enum status check_transfer(struct attacking *a, const struct attack *pgd, int lambda,
+                                  const struct attack_result *base)
 {
     enum status status = STATUS_OK;
     struct eval *e = a->e;
@@ -196,13 +212,15 @@ static enum status check_transfer(struct attacking *a, const struct attack *pgd,
     TRY(status);
     TRY(classify_transferred(a, lambda, &result));
     if (result.robust < base->robust)
-        warn(a->e, "masked gradients? images made against lambda %.3g leave %.1f%%, those made against this setting %.1f%%",
+        warn(a->e,
+             "masked gradients? images made against lambda %.3g leave %.1f%%, those made against this setting %.1f%%",
              e->config->csc.lambda, share(&result), share(base));
 fail:
     return status;
 }
 
-static enum status check_held(struct attacking *a, const struct attack *pgd, int lambda, const struct attack_result *base)
+static enum status check_held(struct attacking *a, const struct attack *pgd, int lambda,
+                              const struct attack_result *base)
 {
     enum status status = STATUS_OK;
     struct attack other = *pgd;
@@ -213,9 +231,11 @@ static enum status check_held(struct attacking *a, const struct attack *pgd, int
     TRY(run_one(a, &other, lambda, &a->few, "check: lambda(x) held", &result));
     const struct attack_result *held = other.held ? &result : base, *through = other.held ? base : &result;
     if (a->e->progress)
-        log_info("check: gradient through lambda(x) leaves %.1f%%, with lambda(x) held %.1f%%", share(through), share(held));
+        log_info("check: gradient through lambda(x) leaves %.1f%%, with lambda(x) held %.1f%%", share(through),
+                 share(held));
     if (held->robust < through->robust)
-        warn(a->e, "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: take the lower",
+        warn(a->e,
+             "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: take the lower",
              share(held), share(through));
 fail:
     return status;

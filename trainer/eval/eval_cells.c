@@ -41,10 +41,15 @@ static enum status run_cell(struct eval *e, struct cell *cell, const struct imag
     snprintf(phase, sizeof phase, "%d/%d %s", (int)(cell - e->cells) + 1, e->cells_count,
              cell->corruption[0] ? cell->corruption : "evaluating");
     struct evaluate_options how = {
-        .limit = e->a.limit, .total = e->a.limit > 0 && e->a.limit < images ? e->a.limit : images,
-        .logits = first ? e->logits : NULL, .labels = first ? e->labels : NULL, .tally = &tally,
+        .limit = e->a.limit,
+        .total = e->a.limit > 0 && e->a.limit < images ? e->a.limit : images,
+        .logits = first ? e->logits : NULL,
+        .labels = first ? e->labels : NULL,
+        .tally = &tally,
         .diagnostics = first ? e->diagnostics : NULL,
-        .adaptive = setting->mode == LAMBDA_ADAPTIVE ? e->adaptive : NULL, .progress = e->progress, .phase = phase,
+        .adaptive = setting->mode == LAMBDA_ADAPTIVE ? e->adaptive : NULL,
+        .progress = e->progress,
+        .phase = phase,
     };
     TRY(comm_agree(e->comm, tally_init(&tally, e->config->model.classes)));
     TRY(comm_agree(e->comm, eval_set_lambda(e, e->net, setting)));

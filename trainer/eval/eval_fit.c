@@ -1,7 +1,8 @@
-/* eval_fit.c - the protocol of --fit-lambda: training images at eleven levels of Gaussian noise (none, and standard deviations
- * .02 to .20 of values in 0..1), each evaluated at 14 lambdas, 1 to 14 times that of training (0.1 to 1.4). For every level the
- * mean residual at the training lambda and the lambda of the highest accuracy (of the lowest loss, on a tie) make a point. The
- * rule is the line that leaves clean images at the training lambda and passes nearest to the points of the noisy ones. */
+/* eval_fit.c - the protocol of --fit-lambda: training images at eleven levels of Gaussian noise (none, and standard
+ * deviations .02 to .20 of values in 0..1), each evaluated at 14 lambdas, 1 to 14 times that of training (0.1 to 1.4).
+ * For every level the mean residual at the training lambda and the lambda of the highest accuracy (of the lowest loss,
+ * on a tie) make a point. The rule is the line that leaves clean images at the training lambda and passes nearest to
+ * the points of the noisy ones. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 #include "trainer/model/load_model.h"
 
 enum { LEVELS = 11, LAMBDAS = 14, NOISE_STREAM = 16 /* as severity of the draws: none of --corruption's */ };
-#define SIGMA_STEP 0.02
+#define SIGMA_STEP     0.02
 #define LAMBDA_IF_ZERO 0.1 /* a net trained without lambda sweeps from here */
 
 /* Sums over images, all in whole units. */
@@ -88,8 +89,10 @@ static struct lambda_point find_best(const struct fit *f, const struct level *le
         if (level->hits[l] > level->hits[best] ||
             (level->hits[l] == level->hits[best] && level->loss[l] < level->loss[best]))
             best = l;
-    return (struct lambda_point){ .sigma = sigma, .residual = level->residual * TALLY_UNIT / level->images,
-                                  .best = nth_lambda(f, best).value, .top1 = level->hits[best] / level->images };
+    return (struct lambda_point){ .sigma = sigma,
+                                  .residual = level->residual * TALLY_UNIT / level->images,
+                                  .best = nth_lambda(f, best).value,
+                                  .top1 = level->hits[best] / level->images };
 }
 
 /* Images of the run's own validation set would make the rule look better than it is. */
@@ -141,8 +144,9 @@ enum status eval_fit(struct eval *e)
     snprintf(e->rule.data, sizeof e->rule.data, "%s", dataset_fingerprint(e->trained.dataset));
     for (int i = 0; i < LEVELS; i++) {
         struct level level = { 0 };
-        struct corruption noise = { .kind = CORRUPT_GAUSSIAN_NOISE, .severity = NOISE_STREAM + i, .a = SIGMA_STEP * i,
-                                    .seed = e->a.seed };
+        struct corruption noise = {
+            .kind = CORRUPT_GAUSSIAN_NOISE, .severity = NOISE_STREAM + i, .a = SIGMA_STEP * i, .seed = e->a.seed
+        };
         TRY(comm_agree(e->comm, own_share(&f, i, &noise, &level)));
         TRY(e->comm->ops->sum_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
         if (!(level.images > 0))

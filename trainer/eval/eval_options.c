@@ -12,7 +12,8 @@
 static const char usage[] =
     "usage: csc-eval CHECKPOINT|RUN --data DIR [options]\n"
     "\n"
-    "Evaluates a checkpoint (of a run directory: the best one) on the dataset DIR, every image once: accuracy with its\n"
+    "Evaluates a checkpoint (of a run directory: the best one) on the dataset DIR, every image once: accuracy with "
+    "its\n"
     "95% interval, per class, confusion matrix, calibration. Alone or under mpirun, with the same numbers.\n"
     "\n"
     "options:\n"
@@ -27,40 +28,72 @@ static const char usage[] =
     "  --seed N          of corruptions and attacks (default: 1)\n"
     "\n"
     "noise and blur:\n"
-    "  --corruption NAME:SEVERITY   also on corrupted images; severities 1 to 5; 'all' for every name or severity. May be\n"
+    "  --corruption NAME:SEVERITY   also on corrupted images; severities 1 to 5; 'all' for every name or severity. May "
+    "be\n"
     "                    repeated. gaussian_noise shot_noise impulse_noise speckle_noise gaussian_blur defocus_blur\n"
     "                    brightness contrast saturate pixelate jpeg_compression\n"
     "  --suite cifar10-c|imagenet-c   DIR holds CIFAR-10-C's .npy files, or ImageNet-C's NAME/SEVERITY/CLASS folders\n"
     "\n"
     "lambda:\n"
-    "  --fit-lambda      fit the rule for an adaptive lambda on DIR, training images; it is kept in CHECKPOINT.lambda.json\n"
+    "  --fit-lambda      fit the rule for an adaptive lambda on DIR, training images; it is kept in "
+    "CHECKPOINT.lambda.json\n"
     "  --lambda VALUE|FROM:TO:COUNT|adaptive   in place of the lambda of training. May be repeated\n"
     "  --layers LIST     which CSC-layers' lambda: names with commas, 'first' (default) or 'all'\n"
     "\n"
     "attacks, in pixel space, on the first N images of --limit:\n"
-    "  --attack SPEC     KIND[:KEY=VALUE,...], may be repeated. Kinds: pgd apgd-ce apgd-t square. Keys: norm=linf|l2, eps,\n"
-    "                    steps, step, restarts, loss=ce|margin (pgd), queries (square), held=yes (gradient with lambda(x)\n"
-    "                    held). eps and step may be fractions: 8/255. Default pgd:norm=linf,eps=8/255,steps=20,step=2/255\n"
+    "  --attack SPEC     KIND[:KEY=VALUE,...], may be repeated. Kinds: pgd apgd-ce apgd-t square. Keys: norm=linf|l2, "
+    "eps,\n"
+    "                    steps, step, restarts, loss=ce|margin (pgd), queries (square), held=yes (gradient with "
+    "lambda(x)\n"
+    "                    held). eps and step may be fractions: 8/255. Default "
+    "pgd:norm=linf,eps=8/255,steps=20,step=2/255\n"
     "  --no-checks       without the checks for masked gradients\n"
     "\n"
     "  --help, --version\n"
     "\n"
     "exit codes: 0 done; 2 usage; 65 bad data; 69 the GPU was lost; 71 out of memory; 74 I/O\n";
 
-enum { DATA = 256, JSON, LOGITS, LIMIT, BATCH, THREADS, DEVICE, PRECISION, SEED, CORRUPTION, SUITE, FIT, LAMBDA, LAYERS,
-       ATTACK, NO_CHECKS, HELP, VERSION };
+enum {
+    DATA = 256,
+    JSON,
+    LOGITS,
+    LIMIT,
+    BATCH,
+    THREADS,
+    DEVICE,
+    PRECISION,
+    SEED,
+    CORRUPTION,
+    SUITE,
+    FIT,
+    LAMBDA,
+    LAYERS,
+    ATTACK,
+    NO_CHECKS,
+    HELP,
+    VERSION
+};
 enum { MOST_LAMBDAS = 1000 };
 
 static const struct option options[] = {
-    { "data", required_argument, NULL, DATA },       { "json", required_argument, NULL, JSON },
-    { "logits", required_argument, NULL, LOGITS },   { "limit", required_argument, NULL, LIMIT },
-    { "batch", required_argument, NULL, BATCH },     { "threads", required_argument, NULL, THREADS },
-    { "device", required_argument, NULL, DEVICE },   { "precision", required_argument, NULL, PRECISION },
-    { "seed", required_argument, NULL, SEED },       { "corruption", required_argument, NULL, CORRUPTION },
-    { "suite", required_argument, NULL, SUITE },     { "fit-lambda", no_argument, NULL, FIT },
-    { "lambda", required_argument, NULL, LAMBDA },   { "layers", required_argument, NULL, LAYERS },
-    { "attack", required_argument, NULL, ATTACK },   { "no-checks", no_argument, NULL, NO_CHECKS },
-    { "help", no_argument, NULL, HELP },             { "version", no_argument, NULL, VERSION },
+    { "data", required_argument, NULL, DATA },
+    { "json", required_argument, NULL, JSON },
+    { "logits", required_argument, NULL, LOGITS },
+    { "limit", required_argument, NULL, LIMIT },
+    { "batch", required_argument, NULL, BATCH },
+    { "threads", required_argument, NULL, THREADS },
+    { "device", required_argument, NULL, DEVICE },
+    { "precision", required_argument, NULL, PRECISION },
+    { "seed", required_argument, NULL, SEED },
+    { "corruption", required_argument, NULL, CORRUPTION },
+    { "suite", required_argument, NULL, SUITE },
+    { "fit-lambda", no_argument, NULL, FIT },
+    { "lambda", required_argument, NULL, LAMBDA },
+    { "layers", required_argument, NULL, LAYERS },
+    { "attack", required_argument, NULL, ATTACK },
+    { "no-checks", no_argument, NULL, NO_CHECKS },
+    { "help", no_argument, NULL, HELP },
+    { "version", no_argument, NULL, VERSION },
     { 0 },
 };
 
@@ -182,7 +215,8 @@ static enum status check_together(const struct eval_arguments *a)
     if (!a->data)
         FAIL(STATUS_USAGE, "--data is needed: a dataset made by csc-pack, or a suite's folder");
     if (a->suite && (a->corrupted || a->attacks_count || a->fit || a->logits))
-        FAIL(STATUS_USAGE, "--suite goes with --lambda only, not with --corruption, --attack, --fit-lambda or --logits");
+        FAIL(STATUS_USAGE,
+             "--suite goes with --lambda only, not with --corruption, --attack, --fit-lambda or --logits");
     if (a->fit && (a->corrupted || a->attacks_count || a->lambdas_count || a->logits))
         FAIL(STATUS_USAGE, "--fit-lambda is a call of its own: without --corruption, --attack, --lambda and --logits");
 fail:

@@ -80,7 +80,10 @@ static enum status write_logits(const struct eval *e)
 {
     int64_t images = e->cells[0].result.images;
     const struct safetensor tensors[] = {
-        { .name = "logits", .dtype = SAFETENSORS_F32, .dims = 2, .shape = { images, e->config->model.classes },
+        { .name = "logits",
+          .dtype = SAFETENSORS_F32,
+          .dims = 2,
+          .shape = { images, e->config->model.classes },
           .data = e->logits },
         { .name = "labels", .dtype = SAFETENSORS_I64, .dims = 1, .shape = { images }, .data = e->labels },
     };
@@ -102,8 +105,9 @@ static json_t *classes_json(const struct eval *e)
     json_t *classes = json_array();
     for (int k = 0; k < e->tally.classes; k++) {
         int64_t images = tally_images(&e->tally, k), hits = tally_confusion(&e->tally, k, k);
-        json_array_append_new(classes, json_pack("{s:s, s:I, s:f}", "name", class_name(e, k), "images", (json_int_t)images,
-                                                 "top1", images ? (double)hits / (double)images : 0.0));
+        json_array_append_new(classes,
+                              json_pack("{s:s, s:I, s:f}", "name", class_name(e, k), "images", (json_int_t)images,
+                                        "top1", images ? (double)hits / (double)images : 0.0));
     }
     return classes;
 }
@@ -131,9 +135,9 @@ static json_t *confusion_json(const struct eval *e)
 static json_t *cell_json(const struct eval *e, const struct cell *c)
 {
     struct share_interval i = interval_of(&c->result);
-    json_t *cell = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda", lambda_json(&e->a.lambdas[c->lambda]),
-                             "images", (json_int_t)c->result.images, "missing", (json_int_t)c->result.missing,
-                             "top1", c->result.top1, "top1_interval", i.low, i.high,
+    json_t *cell = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda",
+                             lambda_json(&e->a.lambdas[c->lambda]), "images", (json_int_t)c->result.images, "missing",
+                             (json_int_t)c->result.missing, "top1", c->result.top1, "top1_interval", i.low, i.high,
                              "top5", c->result.top5, "loss", c->result.loss, "calibration_error", c->calibration_error);
     if (c->corruption[0]) {
         json_object_set_new(cell, "corruption", json_string(c->corruption));
@@ -148,7 +152,8 @@ static json_t *means_json(const struct eval *e)
     for (int l = 0; l < e->a.lambdas_count; l++) {
         int cells, corruptions;
         double top1 = mean_corrupted(e, l, &cells), mce = mean_ce(e, l, &corruptions);
-        json_t *mean = json_pack("{s:o, s:i, s:f}", "lambda", lambda_json(&e->a.lambdas[l]), "sets", cells, "top1", top1);
+        json_t *mean = json_pack("{s:o, s:i, s:f}", "lambda", lambda_json(&e->a.lambdas[l]), "sets", cells, "top1",
+                                 top1);
         if (e->imagenet && corruptions) {
             json_object_set_new(mean, "mce", json_real(mce));
             json_object_set_new(mean, "mce_corruptions", json_integer(corruptions));
@@ -166,12 +171,12 @@ static json_t *attacks_json(const struct eval *e)
         char text[160];
         struct share_interval range = tally_interval((double)a->result.robust, (double)a->result.images);
         attack_text(&a->attack, text, sizeof text);
-        json_array_append_new(attacks, json_pack("{s:s, s:o, s:I, s:f, s:f, s:[f, f], s:f}", "attack", text, "lambda",
-                                                 lambda_json(&e->a.lambdas[a->lambda]), "images",
-                                                 (json_int_t)a->result.images, "clean_top1",
-                                                 (double)a->result.clean / (double)a->result.images, "top1",
-                                                 (double)a->result.robust / (double)a->result.images, "top1_interval",
-                                                 range.low, range.high, "seconds", a->result.seconds));
+        json_array_append_new(attacks,
+                              json_pack("{s:s, s:o, s:I, s:f, s:f, s:[f, f], s:f}", "attack", text, "lambda",
+                                        lambda_json(&e->a.lambdas[a->lambda]), "images", (json_int_t)a->result.images,
+                                        "clean_top1", (double)a->result.clean / (double)a->result.images, "top1",
+                                        (double)a->result.robust / (double)a->result.images, "top1_interval", range.low,
+                                        range.high, "seconds", a->result.seconds));
     }
     return attacks;
 }
@@ -206,14 +211,13 @@ static enum status write_json(const struct eval *e)
     const struct checkpoint *checkpoint = e->trained.checkpoint;
     char *arch = config_text(e->config, "model.arch");
     struct share_interval i = interval_of(r);
-    json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}",
-                             "checkpoint", checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "",
-                             "data", e->a.data, "images", (json_int_t)r->images, "missing", (json_int_t)r->missing,
-                             "top1", r->top1, "top1_interval", i.low, i.high,
-                             "top5", r->top5, "loss", r->loss, "calibration_error", e->cells[0].calibration_error, "confidence",
-                             tally_confidence(&e->tally), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds,
-                             "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e),
-                             "confusion", confusion_json(e));
+    json_t *root = json_pack(
+        "{s:s, s:I, s:s, s:s, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}", "checkpoint",
+        checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "", "data", e->a.data,
+        "images", (json_int_t)r->images, "missing", (json_int_t)r->missing, "top1", r->top1, "top1_interval", i.low,
+        i.high, "top5", r->top5, "loss", r->loss, "calibration_error", e->cells[0].calibration_error, "confidence",
+        tally_confidence(&e->tally), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds, "averaged_weights",
+        e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e), "confusion", confusion_json(e));
     if (root)
         add_parts(e, root);
     free(arch);
@@ -270,8 +274,8 @@ static void print_cells(const struct eval *e)
         struct share_interval range = interval_of(&c->result);
         char lambda[32];
         lambda_text(&e->a.lambdas[c->lambda], lambda);
-        printf("%-18s %8d %9s  %6.2f%%  %6.2f%% .. %6.2f%%  %7.4f\n", c->corruption[0] ? c->corruption : "none", c->severity,
-               lambda, 100 * c->result.top1, 100 * range.low, 100 * range.high, c->result.loss);
+        printf("%-18s %8d %9s  %6.2f%%  %6.2f%% .. %6.2f%%  %7.4f\n", c->corruption[0] ? c->corruption : "none",
+               c->severity, lambda, 100 * c->result.top1, 100 * range.low, 100 * range.high, c->result.loss);
     }
     for (int l = 0; l < e->a.lambdas_count; l++) {
         int cells, corruptions;
@@ -295,8 +299,8 @@ static void print_attacks(const struct eval *e)
         char lambda[32], text[160];
         lambda_text(&e->a.lambdas[a->lambda], lambda);
         attack_text(&a->attack, text, sizeof text);
-        printf("%s, lambda %s: top-1 %.2f%% (clean %.2f%%) of %lld images, 95%% interval %.2f%% to %.2f%%\n", text, lambda,
-               100.0 * (double)a->result.robust / (double)a->result.images,
+        printf("%s, lambda %s: top-1 %.2f%% (clean %.2f%%) of %lld images, 95%% interval %.2f%% to %.2f%%\n", text,
+               lambda, 100.0 * (double)a->result.robust / (double)a->result.images,
                100.0 * (double)a->result.clean / (double)a->result.images, (long long)a->result.images, 100 * range.low,
                100 * range.high);
     }

@@ -1,5 +1,6 @@
 /* eval_statistics.h - what an evaluation counts: confusion matrix, calibration, confidence intervals.
- * All sums are of whole numbers (probabilities in units of 2^-24), so they are exact and the same for any number of ranks. */
+ * All sums are of whole numbers (probabilities in units of 2^-24), so they are exact and the same for any number of
+ * ranks. */
 #ifndef CSC_TRAINER_EVAL_EVAL_STATISTICS_H
 #define CSC_TRAINER_EVAL_EVAL_STATISTICS_H
 
@@ -28,9 +29,9 @@ void tally_add(struct tally *tally, const float *logits, int label);
 enum status tally_sum(struct tally *tally, struct comm *comm);
 
 int64_t tally_confusion(const struct tally *tally, int label, int predicted);
-int64_t tally_images(const struct tally *tally, int label);    /* of one class */
-double tally_calibration_error(const struct tally *tally);     /* mean |accuracy - confidence| over the bins, by images */
-double tally_confidence(const struct tally *tally);            /* mean */
+int64_t tally_images(const struct tally *tally, int label); /* of one class */
+double tally_calibration_error(const struct tally *tally);  /* mean |accuracy - confidence| over the bins, by images */
+double tally_confidence(const struct tally *tally);         /* mean */
 
 /* A share of `hits` in `images` with its 95% interval (Wilson, JASA 1927). */
 struct share_interval {

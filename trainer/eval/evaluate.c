@@ -99,9 +99,12 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
     double images = sums[IMAGES];
     if (!(images > 0))
         FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)options->total);
-    *out = (struct evaluation){ .loss = sums[LOSS] * TALLY_UNIT / images, .top1 = sums[TOP1] / images,
-                                .top5 = sums[TOP5] / images, .images = (int64_t)images,
-                                .missing = options->total - (int64_t)images, .seconds = now() - start };
+    *out = (struct evaluation){ .loss = sums[LOSS] * TALLY_UNIT / images,
+                                .top1 = sums[TOP1] / images,
+                                .top5 = sums[TOP5] / images,
+                                .images = (int64_t)images,
+                                .missing = options->total - (int64_t)images,
+                                .seconds = now() - start };
 fail:
     return status;
 }

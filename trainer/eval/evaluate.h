@@ -12,10 +12,10 @@
 
 /* Sums are exact, so all but the time is the same for any number of ranks. */
 struct evaluation {
-    double loss;        /* mean cross-entropy without smoothing */
-    double top1, top5;  /* shares; top5 is 1 with five classes or fewer */
+    double loss;       /* mean cross-entropy without smoothing */
+    double top1, top5; /* shares; top5 is 1 with five classes or fewer */
     int64_t images;
-    int64_t missing;    /* damaged, and left out */
+    int64_t missing; /* damaged, and left out */
     double seconds;
 };
 
@@ -28,11 +28,11 @@ struct image_source {
 struct image_source evaluate_loader(struct loader *loader);
 
 struct evaluate_options {
-    int64_t limit;      /* images, in data order; 0: all */
-    int64_t total;      /* images that there are to evaluate */
-    float *logits;      /* (images, K) in data order, on rank 0 of one; or NULL */
-    int64_t *labels;    /* (images) likewise */
-    struct tally *tally; /* adds to it; or NULL */
+    int64_t limit;                       /* images, in data order; 0: all */
+    int64_t total;                       /* images that there are to evaluate */
+    float *logits;                       /* (images, K) in data order, on rank 0 of one; or NULL */
+    int64_t *labels;                     /* (images) likewise */
+    struct tally *tally;                 /* adds to it; or NULL */
     struct csc_diagnostics *diagnostics; /* (csc_count), of the first batch; or NULL */
     struct adaptive *adaptive;           /* lambda by image; or NULL: as the net has it */
     struct progress *progress;           /* or NULL */

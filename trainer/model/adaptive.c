@@ -1,7 +1,8 @@
 /* adaptive.c - a copy of the first CSC-layer, at the training lambda and with the rule's steps, measures each image.
  *   r = x - A z(x)    R = |r| / sqrt(d)    dR/dx = (r - J^T A^T r) / (d R),  J = dz/dx: the layer's own backward pass
  *   x, r (N,H,W,C)    z (N,H',W',D)    d = H W C
- * For gradients it keeps every iterate, so then it takes a few images at a time, and codes them once more on the way back. */
+ * For gradients it keeps every iterate, so then it takes a few images at a time, and codes them once more on the way
+ * back. */
 #include "trainer/model/adaptive.h"
 
 #include <math.h>
@@ -22,11 +23,11 @@ struct adaptive {
     void *z, *dz;           /* (part,H',W',D) */
     void *scratch;
     struct arena arena;
-    float *host;            /* (part,H,W,C) */
-    float *images;          /* (N,H,W,C) of the last adaptive_apply; for gradients */
-    float *lambda;          /* (N) */
-    double *residual;       /* (N) */
-    uint64_t version;       /* of the weights that the plan holds */
+    float *host;      /* (part,H,W,C) */
+    float *images;    /* (N,H,W,C) of the last adaptive_apply; for gradients */
+    float *lambda;    /* (N) */
+    double *residual; /* (N) */
+    uint64_t version; /* of the weights that the plan holds */
 };
 
 double adaptive_lambda(const struct adaptive_rule *rule, double residual)
@@ -41,7 +42,8 @@ static size_t values_per_image(const struct adaptive *a)
 
 static void place(struct adaptive *a)
 {
-    size_t images = conv_in_count(&a->csc->shape) * sizeof(float), codes = conv_out_count(&a->csc->shape) * sizeof(float);
+    size_t images = conv_in_count(&a->csc->shape) * sizeof(float),
+           codes = conv_out_count(&a->csc->shape) * sizeof(float);
     csc_place(a->csc, &a->arena);
     a->x = arena_take(&a->arena, images);
     a->r = arena_take(&a->arena, images);
@@ -77,8 +79,12 @@ enum status adaptive_create(struct adaptive **out, struct model *model, int n, c
     struct adaptive *a = calloc(1, sizeof *a);
     if (!a)
         FAIL(STATUS_NOMEM, "out of memory for the adaptive lambda");
-    *a = (struct adaptive){ .model = model, .rule = *rule, .node = &model->nodes[0], .n = n,
-                            .part = gradient && n > FEW ? FEW : n, .gradient = gradient,
+    *a = (struct adaptive){ .model = model,
+                            .rule = *rule,
+                            .node = &model->nodes[0],
+                            .n = n,
+                            .part = gradient && n > FEW ? FEW : n,
+                            .gradient = gradient,
                             .version = UINT64_MAX };
     if (a->node->kind != NODE_CSC)
         FAIL(STATUS_USAGE, "an adaptive lambda needs a network whose stem, layer0.0, is a CSC-layer");
@@ -206,7 +212,8 @@ enum status adaptive_backward(struct adaptive *a, const double *dlambda, int cou
         TRY(part_gradient(a, here));
         for (int i = first; i < first + here; i++) {
             double R = a->residual[i], raw = rule->intercept + rule->slope * R;
-            double scale = R > 0 && raw > rule->low && raw < rule->high ? rule->slope * dlambda[i] / ((double)d * R) : 0;
+            double scale = R > 0 && raw > rule->low && raw < rule->high ? rule->slope * dlambda[i] / ((double)d * R)
+                                                                        : 0;
             for (size_t j = 0; j < d; j++)
                 dimages[i * d + j] += (float)(scale * a->host[(i - first) * d + j]);
         }

@@ -1,10 +1,11 @@
 /* adaptive.h - lambda chosen per image, without labels or a known level of noise: a line from the residual of the first
  * CSC-layer at the training lambda,
  *     lambda(x) = clamp(intercept + slope R(x), low, high),   R(x) = |x - A z(x)| / sqrt(values in x)
- * of the normalised image x: a root mean square, as the best lambda grows with the standard deviation of noise, not with its
- * variance. z(x) is solved with more steps than the network takes: what two steps leave behind is mostly
- * amplitude that they had no time to restore, and as large for a bright clean image as for a noisy one; what twenty leave is
- * what the dictionary cannot code. The rule is fitted on training images (trainer/eval/eval_fit.c) and then frozen. */
+ * of the normalised image x: a root mean square, as the best lambda grows with the standard deviation of noise, not
+ * with its variance. z(x) is solved with more steps than the network takes: what two steps leave behind is mostly
+ * amplitude that they had no time to restore, and as large for a bright clean image as for a noisy one; what twenty
+ * leave is what the dictionary cannot code. The rule is fitted on training images (trainer/eval/eval_fit.c) and then
+ * frozen. */
 #ifndef CSC_TRAINER_MODEL_ADAPTIVE_H
 #define CSC_TRAINER_MODEL_ADAPTIVE_H
 
@@ -35,8 +36,8 @@ enum status adaptive_apply(struct adaptive *adaptive, struct net *net, const flo
 /* The lambdas of the last adaptive_apply (n). */
 const float *adaptive_lambdas(const struct adaptive *adaptive);
 
-/* After adaptive_apply: dimages (count,S,S,3) += dlambda[i] times the gradient of lambda(x_i). Where lambda is clamped that
- * is 0. */
+/* After adaptive_apply: dimages (count,S,S,3) += dlambda[i] times the gradient of lambda(x_i). Where lambda is clamped
+ * that is 0. */
 enum status adaptive_backward(struct adaptive *adaptive, const double *dlambda, int count, float *dimages);
 
 #endif

@@ -29,9 +29,8 @@ enum status classes_kept(const json_t *extra, int most, const char *path, const 
         return STATUS_OK;
     if (!json_is_array(list) || json_array_size(list) < 1 || json_array_size(list) > (size_t)most)
         FAIL(STATUS_DATA, "%s/state.json: extra.classes is no list of 1 to %d names", path, most);
-    json_array_foreach(list, i, name)
-        if (!json_is_string(name))
-            FAIL(STATUS_DATA, "%s/state.json: extra.classes[%zu] is no name", path, i);
+    json_array_foreach(list, i, name) if (!json_is_string(name))
+        FAIL(STATUS_DATA, "%s/state.json: extra.classes[%zu] is no name", path, i);
 fail:
     return status;
 }

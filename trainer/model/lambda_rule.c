@@ -38,11 +38,13 @@ enum status lambda_rule_print(const struct lambda_rule *r, char **text)
     const struct adaptive_rule *l = &r->line;
     json_t *points = json_array(), *root = NULL;
     for (int i = 0; i < r->points; i++)
-        json_array_append_new(points, json_pack("{s:f, s:f, s:f, s:f}", "sigma", r->point[i].sigma, "residual",
-                                                r->point[i].residual, "best", r->point[i].best, "top1", r->point[i].top1));
-    root = json_pack("{s:i, s:s, s:f, s:i, s:f, s:f, s:f, s:f, s:s, s:I, s:o}", "version", VERSION, "weights", r->weights,
-                     "training_lambda", l->training_lambda, "steps", l->steps, "intercept", l->intercept, "slope", l->slope,
-                     "low", l->low, "high", l->high, "data", r->data, "images", (json_int_t)r->images, "points", points);
+        json_array_append_new(points,
+                              json_pack("{s:f, s:f, s:f, s:f}", "sigma", r->point[i].sigma, "residual",
+                                        r->point[i].residual, "best", r->point[i].best, "top1", r->point[i].top1));
+    root = json_pack("{s:i, s:s, s:f, s:i, s:f, s:f, s:f, s:f, s:s, s:I, s:o}", "version", VERSION, "weights",
+                     r->weights, "training_lambda", l->training_lambda, "steps", l->steps, "intercept", l->intercept,
+                     "slope", l->slope, "low", l->low, "high", l->high, "data", r->data, "images",
+                     (json_int_t)r->images, "points", points);
     *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(12)) : NULL;
     if (!*text)
         FAIL(STATUS_NOMEM, "out of memory for a rule for lambda");
@@ -58,8 +60,8 @@ static bool is_hash(const char *text)
 
 static bool finite_rule(const struct adaptive_rule *l)
 {
-    return isfinite(l->intercept) && isfinite(l->slope) && l->training_lambda >= 0 && l->low >= 0 && l->high >= l->low &&
-           l->high < 1e6 && l->training_lambda < 1e6 && l->steps >= 1 && l->steps <= STEPS_MOST;
+    return isfinite(l->intercept) && isfinite(l->slope) && l->training_lambda >= 0 && l->low >= 0 &&
+           l->high >= l->low && l->high < 1e6 && l->training_lambda < 1e6 && l->steps >= 1 && l->steps <= STEPS_MOST;
 }
 
 static bool take_points(const json_t *points, struct lambda_rule *r)
@@ -69,8 +71,8 @@ static bool take_points(const json_t *points, struct lambda_rule *r)
         return false;
     for (size_t i = 0; i < count; i++) {
         struct lambda_point *p = &r->point[i];
-        if (json_unpack(json_array_get(points, i), "{s:F, s:F, s:F, s:F !}", "sigma", &p->sigma, "residual", &p->residual,
-                        "best", &p->best, "top1", &p->top1) != 0)
+        if (json_unpack(json_array_get(points, i), "{s:F, s:F, s:F, s:F !}", "sigma", &p->sigma, "residual",
+                        &p->residual, "best", &p->best, "top1", &p->top1) != 0)
             return false;
     }
     r->points = (int)count;
@@ -90,10 +92,10 @@ enum status lambda_rule_parse(const char *text, size_t bytes, const char *name, 
     json_t *root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
     if (!root)
         FAIL(STATUS_DATA, "%s:%d:%d: %s", name, error.line, error.column, error.text);
-    if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:F, s:i, s:F, s:F, s:F, s:F, s:s, s:I, s:o !}", "version", &version,
-                       "weights", &weights, "training_lambda", &l->training_lambda, "steps", &l->steps, "intercept", &l->intercept,
-                       "slope", &l->slope, "low", &l->low, "high", &l->high, "data", &data, "images", &images, "points",
-                       &points) != 0)
+    if (json_unpack_ex(root, &error, 0, "{s:i, s:s, s:F, s:i, s:F, s:F, s:F, s:F, s:s, s:I, s:o !}", "version",
+                       &version, "weights", &weights, "training_lambda", &l->training_lambda, "steps", &l->steps,
+                       "intercept", &l->intercept, "slope", &l->slope, "low", &l->low, "high", &l->high, "data", &data,
+                       "images", &images, "points", &points) != 0)
         FAIL(STATUS_DATA, "%s: %s", name, error.text);
     if (version != VERSION)
         FAIL(STATUS_DATA, "%s: version %d is unknown, this program writes %d", name, version, VERSION);

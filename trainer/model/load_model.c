@@ -26,7 +26,8 @@ enum status setup_check_supported(const struct config *c)
 {
     enum status status = STATUS_OK;
     if (c->log.pictures_every_epochs > 0 && !c->log.tensorboard)
-        FAIL(STATUS_USAGE, "log.pictures_every_epochs: pictures go into TensorBoard's event files; set log.tensorboard to true");
+        FAIL(STATUS_USAGE,
+             "log.pictures_every_epochs: pictures go into TensorBoard's event files; set log.tensorboard to true");
     if (c->data.cache && !(c->data.cache_gb > 0))
         FAIL(STATUS_USAGE, "data.cache: data.cache_gb must say how much %s may hold", c->data.cache);
 fail:
@@ -91,8 +92,11 @@ struct model_config setup_model_config(const struct config *c)
         .zero_gamma = c->train.zero_gamma,
         .step_size = (float)c->csc.step_size,
         .seed = c->run.seed,
-        .csc = { .steps = c->csc.steps, .lambda = (float)c->csc.lambda, .mu = (float)c->csc.mu,
-                 .nonnegative = c->csc.nonnegative, .backward = backward[c->csc.backward] },
+        .csc = { .steps = c->csc.steps,
+                 .lambda = (float)c->csc.lambda,
+                 .mu = (float)c->csc.mu,
+                 .nonnegative = c->csc.nonnegative,
+                 .backward = backward[c->csc.backward] },
     };
 }
 

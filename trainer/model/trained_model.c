@@ -28,8 +28,11 @@ static enum status read_config(struct trained *t, const char *path, char *const 
     memcpy(all + own, overrides, count * sizeof *overrides);
     TRY(checkpoint_locate(path, found));
     TRY(checkpoint_open(&t->checkpoint, found));
-    TRY(config_parse(&t->config, t->checkpoint->path, t->checkpoint->config, strlen(t->checkpoint->config), all, own + count));
-    struct config_facts facts = { .classes = t->config.model.classes, .ranks = 1, .cores = setup_cores(comm),
+    TRY(config_parse(&t->config, t->checkpoint->path, t->checkpoint->config, strlen(t->checkpoint->config), all,
+                     own + count));
+    struct config_facts facts = { .classes = t->config.model.classes,
+                                  .ranks = 1,
+                                  .cores = setup_cores(comm),
                                   .cuda = setup_finds_gpu(&t->config, comm->local_rank) };
     TRY(config_resolve(&t->config, &facts));
     if (t->config.device.kind != CONFIG_DEVICE_CUDA && !machine->threads[0])
@@ -82,8 +85,9 @@ static enum status find_classes(struct trained *t, const char *data)
         TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
     }
     if (!t->classes)
-        log_warn_all("%s keeps no class names, and its training data is not at %s to take them from: labels go by number",
-                     c->path, t->config.data.train);
+        log_warn_all(
+            "%s keeps no class names, and its training data is not at %s to take them from: labels go by number",
+            c->path, t->config.data.train);
 fail:
     return status;
 }

@@ -9,12 +9,12 @@
 #include "data/write/pack.h"
 
 struct arguments {
-    const char *name;    /* of the subcommand */
+    const char *name; /* of the subcommand */
     char **operands;
     int operand_count;
     struct pack_options pack;
     struct synth_config synth;
-    const char *resize;  /* as given, or NULL */
+    const char *resize; /* as given, or NULL */
     const char *root, *json, *synsets, *from;
     const char *classes; /* a list of them, or a dataset */
     bool deep, drop, estimate, help;

@@ -20,8 +20,9 @@ enum status run_verify(const struct arguments *a)
     struct verify_report r;
     log_results();
     TRY(dataset_verify(a->operands[0], a->deep, a->pack.workers, &r));
-    log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0], (long long)r.samples,
-             (long long)r.blocks, (double)r.bytes / 1e6, a->deep ? " and every image" : "", r.seconds);
+    log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0],
+             (long long)r.samples, (long long)r.blocks, (double)r.bytes / 1e6, a->deep ? " and every image" : "",
+             r.seconds);
 fail:
     return status;
 }
@@ -50,8 +51,8 @@ static void say_estimates(const struct pack_source *source, const struct estimat
     log_info("  codec  bytes an image        total   packing an image   decoding a random crop");
     for (int i = 0; i < 2; i++)
         if (e[i].images)
-            log_info("  %s   %14.0f  %8.2f GB   %13.3f ms   %19.3f ms", i ? "jpeg" : "rgbz", e[i].bytes, e[i].total / 1e9,
-                     1e3 * e[i].pack_s, 1e3 * e[i].crop_s);
+            log_info("  %s   %14.0f  %8.2f GB   %13.3f ms   %19.3f ms", i ? "jpeg" : "rgbz", e[i].bytes,
+                     e[i].total / 1e9, 1e3 * e[i].pack_s, 1e3 * e[i].crop_s);
 }
 
 enum status say_estimate(struct pack_source *source, const struct pack_options *options)
@@ -76,8 +77,8 @@ enum status run_bench(const struct arguments *a)
     dataset_source_init(&source, dataset);
     TRY(estimate_source(&source.source, &a->pack, BENCHED, e));
     say_estimates(&source.source, e);
-    log_info("  reading and hashing: %.0f MB/s", source.reader.read_s > 0 ?
-             (double)source.reader.read_bytes / 1e6 / source.reader.read_s : 0);
+    log_info("  reading and hashing: %.0f MB/s",
+             source.reader.read_s > 0 ? (double)source.reader.read_bytes / 1e6 / source.reader.read_s : 0);
 fail:
     dataset_source_finish(&source);
     dataset_close(dataset);
@@ -99,11 +100,11 @@ static enum status write_info_json(const struct dataset *d, const char *path)
         json_array_append_new(names, json_string(d->index.names[i]));
         json_array_append_new(counts, json_integer(d->index.counts[i]));
     }
-    json_t *object = json_pack("{s:s,s:s,s:I,s:i,s:i,s:i,s:I,s:I,s:I,s:s,s:o,s:o}", "codec", codec_name(d->index.codec), "made_by",
-                               d->index.made_by, "samples", (json_int_t)d->index.samples, "width", d->index.width,
-                               "height", d->index.height, "shards", d->index.shards, "blocks",
-                               (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d), "decoded_bytes",
-                               (json_int_t)d->raw_bytes, "fingerprint", d->index.hash, "classes", names, "counts", counts);
+    json_t *object = json_pack(
+        "{s:s,s:s,s:I,s:i,s:i,s:i,s:I,s:I,s:I,s:s,s:o,s:o}", "codec", codec_name(d->index.codec), "made_by",
+        d->index.made_by, "samples", (json_int_t)d->index.samples, "width", d->index.width, "height", d->index.height,
+        "shards", d->index.shards, "blocks", (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d),
+        "decoded_bytes", (json_int_t)d->raw_bytes, "fingerprint", d->index.hash, "classes", names, "counts", counts);
     return json_output(object, path);
 }
 

@@ -20,8 +20,8 @@ static void say_report(const char *directory, const char *classes, enum codec co
     char share[48] = "";
     if (codec != CODEC_JPEG)
         snprintf(share, sizeof share, " (%.0f%% of the pixels)", 100.0 * (double)r->bytes / (double)r->raw_bytes);
-    log_info("%s: %lld images%s, %.1f MB%s, %.1f s", directory, (long long)r->samples, classes, (double)r->bytes / 1e6, share,
-             r->seconds);
+    log_info("%s: %lld images%s, %.1f MB%s, %.1f s", directory, (long long)r->samples, classes, (double)r->bytes / 1e6,
+             share, r->seconds);
     for (int n = 0; n < NOTES; n++)
         if (r->notes[n])
             log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
@@ -130,8 +130,8 @@ enum status run_synth(const struct arguments *a)
     struct pack_options options = a->pack;
     const struct synth_config *c = &a->synth;
     bool done;
-    snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu", (long long)c->images,
-             c->classes, c->size, c->noise, (unsigned long long)c->seed);
+    snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu",
+             (long long)c->images, c->classes, c->size, c->noise, (unsigned long long)c->seed);
     describe(a, what, made_by);
     options.made_by = made_by;
     options.keep_journal = true;
@@ -199,7 +199,8 @@ enum status run_imagenet(const struct arguments *a)
     bool done, both = a->operand_count == 4;
     int64_t first, end;
     if (a->operand_count == 3)
-        FAIL(STATUS_USAGE, "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
+        FAIL(STATUS_USAGE,
+             "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
              a->operands[1]);
     describe(a, "imagenet", made_by);
     options.made_by = made_by;
@@ -256,7 +257,8 @@ enum status run_merge(const struct arguments *a)
     char folders[2][PATH_MAX], path[PATH_MAX];
     bool done, has[2];
     for (int i = 0; i < 2; i++)
-        has[i] = snprintf(path, sizeof path, "%s%s", a->operands[0], below[i]) < PATH_MAX && dataset_writer_holds_index(path);
+        has[i] = snprintf(path, sizeof path, "%s%s", a->operands[0], below[i]) < PATH_MAX &&
+                 dataset_writer_holds_index(path);
     if (!has[0] && !has[1])
         return merge_below(a, "", false);
     TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));

@@ -10,7 +10,7 @@
 
 enum { MOST_BYTES = 1 << 30 };
 #define MOST_VALUE 1e30 /* what is larger has diverged and is not drawn */
-#define MOST_STEP 1e9
+#define MOST_STEP  1e9
 
 static enum status append(struct series *s, double step, const json_t *value)
 {
@@ -137,7 +137,8 @@ static struct axis fit_axis(double low, double high)
     double span = high > low ? high - low : fmax(fabs(high), 1e-9), rough = span / (TICKS - 1);
     double power = pow(10, floor(log10(rough))), unit = rough / power;
     double step = power * (unit <= 1 ? 1 : unit <= 2 ? 2 : unit <= 5 ? 5 : 10);
-    return (struct axis){ floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step + (high > low ? 0 : step), step };
+    return (struct axis){ floor(low / step + 1e-9) * step, ceil(high / step - 1e-9) * step + (high > low ? 0 : step),
+                          step };
 }
 
 static double place_x(const struct axis *a, double v)
@@ -154,7 +155,9 @@ static void draw_axes(FILE *out, const struct axis *x, const struct axis *y)
 {
     for (int i = 0; i <= 2 * TICKS && y->low + i * y->step <= y->high + 1e-6 * y->step; i++) {
         double at = place_y(y, y->low + i * y->step);
-        fprintf(out, "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/><text x='%d' y='%.1f' text-anchor='end'>%.4g</text>\n",
+        fprintf(out,
+                "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/><text x='%d' y='%.1f' "
+                "text-anchor='end'>%.4g</text>\n",
                 LEFT, at, WIDTH - RIGHT, at, LEFT - 5, at + 4, y->low + i * y->step);
     }
     for (int i = 0; i <= 2 * TICKS && x->low + i * x->step <= x->high + 1e-6 * x->step; i++) {
@@ -184,8 +187,8 @@ static void draw_line(FILE *out, const struct curve *line, const struct axis *x,
     }
     fputs("'/>\n", out);
     if (s->count == 1)
-        fprintf(out, "<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>\n", place_x(x, s->steps[0]), place_y(y, s->values[0]),
-                line->colour);
+        fprintf(out, "<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>\n", place_x(x, s->steps[0]),
+                place_y(y, s->values[0]), line->colour);
 }
 
 void curves_draw(FILE *out, const char *title, const struct curve *lines, int count)
@@ -202,8 +205,8 @@ void curves_draw(FILE *out, const char *title, const struct curve *lines, int co
         return;
     struct axis x = fit_axis(fmin(x_low, 0), x_high), y = fit_axis(y_low, y_high);
     x.high = fmax(x_high, x.low + x.step * 1e-3); /* the line reaches the right edge */
-    fprintf(out, "<svg viewBox='0 0 %d %d' role='img'><title>%s</title><text x='%d' y='17' class='title'>%s</text>\n", WIDTH, HEIGHT,
-            title, LEFT, title);
+    fprintf(out, "<svg viewBox='0 0 %d %d' role='img'><title>%s</title><text x='%d' y='17' class='title'>%s</text>\n",
+            WIDTH, HEIGHT, title, LEFT, title);
     draw_axes(out, &x, &y);
     int right = WIDTH - RIGHT;
     for (int i = count - 1; i >= 0; i--) {
@@ -211,7 +214,8 @@ void curves_draw(FILE *out, const char *title, const struct curve *lines, int co
             continue;
         draw_line(out, &lines[i], &x, &y);
         if (count > 1) {
-            fprintf(out, "<text x='%d' y='17' text-anchor='end' style='fill:%s'>%s</text>\n", right, lines[i].colour, lines[i].name);
+            fprintf(out, "<text x='%d' y='17' text-anchor='end' style='fill:%s'>%s</text>\n", right, lines[i].colour,
+                    lines[i].name);
             right -= 8 * (int)strlen(lines[i].name) + 10;
         }
     }

@@ -88,7 +88,11 @@ void metrics_close(struct metrics *metrics)
 /* The length of the UTF-8 character at s, 0 if it is none. Overlong forms are let through as harmless. */
 static int character(const unsigned char *s)
 {
-    int length = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
+    int length = s[0] < 0x80             ? 1
+                 : (s[0] & 0xe0) == 0xc0 ? 2
+                 : (s[0] & 0xf0) == 0xe0 ? 3
+                 : (s[0] & 0xf8) == 0xf0 ? 4
+                                         : 0;
     for (int i = 1; i < length; i++)
         if ((s[i] & 0xc0) != 0x80)
             return 0;
@@ -127,15 +131,9 @@ static void print_metric(FILE *out, const struct metric *metric)
     print_text(out, metric->key);
     fputc(':', out);
     switch (metric->kind) {
-    case METRIC_KIND_INT:
-        fprintf(out, "%lld", (long long)metric->integer);
-        break;
-    case METRIC_KIND_NUMBER:
-        print_number(out, metric->number);
-        break;
-    case METRIC_KIND_BOOL:
-        fputs(metric->integer ? "true" : "false", out);
-        break;
+    case METRIC_KIND_INT: fprintf(out, "%lld", (long long)metric->integer); break;
+    case METRIC_KIND_NUMBER: print_number(out, metric->number); break;
+    case METRIC_KIND_BOOL: fputs(metric->integer ? "true" : "false", out); break;
     case METRIC_KIND_TEXT:
         if (metric->text)
             print_text(out, metric->text);

@@ -21,12 +21,26 @@ struct metric {
     const double *numbers; /* `integer` of them */
 };
 
-#define METRIC_INT(name, value) { .key = (name), .kind = METRIC_KIND_INT, .integer = (value) }
-#define METRIC_NUMBER(name, value) { .key = (name), .kind = METRIC_KIND_NUMBER, .number = (value) } /* NaN, inf: null */
-#define METRIC_TEXT(name, value) { .key = (name), .kind = METRIC_KIND_TEXT, .text = (value) } /* NULL: null */
-#define METRIC_BOOL(name, value) { .key = (name), .kind = METRIC_KIND_BOOL, .integer = (value) }
-#define METRIC_NUMBERS(name, values, count) \
-    { .key = (name), .kind = METRIC_KIND_NUMBERS, .numbers = (values), .integer = (count) }
+#define METRIC_INT(name, value)                                    \
+    {                                                              \
+        .key = (name), .kind = METRIC_KIND_INT, .integer = (value) \
+    }
+#define METRIC_NUMBER(name, value)                                   \
+    {                                                                \
+        .key = (name), .kind = METRIC_KIND_NUMBER, .number = (value) \
+    } /* NaN, inf: null */
+#define METRIC_TEXT(name, value)                                 \
+    {                                                            \
+        .key = (name), .kind = METRIC_KIND_TEXT, .text = (value) \
+    } /* NULL: null */
+#define METRIC_BOOL(name, value)                                    \
+    {                                                               \
+        .key = (name), .kind = METRIC_KIND_BOOL, .integer = (value) \
+    }
+#define METRIC_NUMBERS(name, values, count)                                                 \
+    {                                                                                       \
+        .key = (name), .kind = METRIC_KIND_NUMBERS, .numbers = (values), .integer = (count) \
+    }
 
 /* Appends to the file, creating it. A last line that a crash left torn is cut off first, or ended if it is whole. */
 enum status metrics_open(struct metrics **metrics, const char *path);
@@ -35,7 +49,7 @@ void metrics_close(struct metrics *metrics); /* NULL is fine */
 /* {"event":EVENT, the metrics in order}. A line that cannot be written whole is not written. STATUS_IO. */
 enum status metrics_event(struct metrics *metrics, const char *event, const struct metric *values, int count);
 
-#define metrics_write(metrics, event, ...)                              \
+#define metrics_write(metrics, event, ...)                                \
     metrics_event(metrics, event, (const struct metric[]){ __VA_ARGS__ }, \
                   (int)(sizeof((const struct metric[]){ __VA_ARGS__ }) / sizeof(struct metric)))
 

@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MARGIN = 1, BACKGROUND = 255, TILE_PIXELS = 24, SIDE_PIXELS = 640 }; /* about how large atoms and pictures become */
+enum {
+    MARGIN = 1,
+    BACKGROUND = 255,
+    TILE_PIXELS = 24,
+    SIDE_PIXELS = 640
+}; /* about how large atoms and pictures become */
 
 static void clear(struct image *picture)
 {
@@ -56,7 +61,8 @@ static enum status colour_tiles(struct image *picture, const float *w, int d, in
             uint8_t colour[3];
             for (int c = 0; c < 3; c++)
                 colour[c] = to_byte(0.5 + 0.5 * atom[c * k * k + i] / scale);
-            dab(picture, MARGIN + a % columns * pitch + i % k * zoom, MARGIN + a / columns * pitch + i / k * zoom, zoom, colour);
+            dab(picture, MARGIN + a % columns * pitch + i % k * zoom, MARGIN + a / columns * pitch + i / k * zoom, zoom,
+                colour);
         }
     }
 fail:
@@ -89,7 +95,8 @@ enum status picture_atoms(struct image *picture, const float *w, int d, int c, i
     return c == 3 ? colour_tiles(picture, w, d, k) : channel_tiles(picture, w, d, c, k);
 }
 
-enum status picture_pixels(struct image *picture, const float *normalized, int size, const double mean[3], const double std[3])
+enum status picture_pixels(struct image *picture, const float *normalized, int size, const double mean[3],
+                           const double std[3])
 {
     enum status status = STATUS_OK;
     TRY(image_resize_buffer(picture, size, size));
@@ -110,8 +117,8 @@ enum status picture_strip(struct image *picture, const float *normalized, int co
     for (int i = 0; i < count; i++) {
         TRY(picture_pixels(&one, normalized + (size_t)i * size * size * 3, size, mean, std));
         for (int y = 0; y < size; y++)
-            memcpy(picture->pixels + ((size_t)y * picture->width + i * (size + GAP)) * 3, one.pixels + (size_t)y * size * 3,
-                   (size_t)size * 3);
+            memcpy(picture->pixels + ((size_t)y * picture->width + i * (size + GAP)) * 3,
+                   one.pixels + (size_t)y * size * 3, (size_t)size * 3);
     }
 fail:
     image_finish(&one);
@@ -138,7 +145,9 @@ fail:
 enum status picture_png(const struct image *picture, void **png, size_t *bytes)
 {
     enum status status = STATUS_OK;
-    png_image header = { .version = PNG_IMAGE_VERSION, .format = PNG_FORMAT_RGB, .width = (png_uint_32)picture->width,
+    png_image header = { .version = PNG_IMAGE_VERSION,
+                         .format = PNG_FORMAT_RGB,
+                         .width = (png_uint_32)picture->width,
                          .height = (png_uint_32)picture->height };
     png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(header);
     *png = malloc(room);

@@ -28,7 +28,7 @@ struct progress {
     bool has_numbers;
     double began, last_drawn; /* seconds; began: when the first step of this invocation was done */
     int64_t began_step;
-    double phase_began, phase_told; /* seconds: of the phase under way */
+    double phase_began, phase_told;  /* seconds: of the phase under way */
     int64_t phase_first, phase_done; /* of its total when it began, and now */
 };
 
@@ -69,8 +69,8 @@ static __attribute__((format(printf, 2, 3))) void add(char text[MAX_TEXT], const
     va_end(arguments);
 }
 
-/* Time left at the pace of this invocation, evaluations and checkpoints included; its first step, which may tune, is not
- * counted. */
+/* Time left at the pace of this invocation, evaluations and checkpoints included; its first step, which may tune, is
+ * not counted. */
 static void add_left(double left, char text[MAX_TEXT])
 {
     long long s = (long long)fmin(left, 1e9);
@@ -133,7 +133,10 @@ enum status progress_create(struct progress **out, int64_t first_step, int64_t t
     const char *kind = getenv("TERM");
     *progress = (struct progress){
         .terminal = isatty(STDERR_FILENO) && !(kind && strcmp(kind, "dumb") == 0),
-        .first = first_step, .step = first_step, .began_step = first_step, .total = total_steps,
+        .first = first_step,
+        .step = first_step,
+        .began_step = first_step,
+        .total = total_steps,
         .steps_per_epoch = steps_per_epoch > 0 ? steps_per_epoch : 1,
     };
     if (progress->terminal)

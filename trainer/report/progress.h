@@ -26,8 +26,8 @@ void progress_step(struct progress *progress, int64_t step);
 /* At the end of an interval: the bar's new numbers, or a line. */
 void progress_report(struct progress *progress, int64_t step, const struct progress_numbers *numbers);
 
-/* During a phase without steps ("evaluating", done of total): the bar says so, with the time left; in a batch log a line every
- * half minute. A smaller `done` than before begins another phase. */
+/* During a phase without steps ("evaluating", done of total): the bar says so, with the time left; in a batch log a
+ * line every half minute. A smaller `done` than before begins another phase. */
 void progress_phase(struct progress *progress, const char *phase, int64_t done, int64_t total);
 
 #endif

@@ -186,8 +186,8 @@ enum status tensorboard_scalar(struct tensorboard *t, const char *tag, int64_t s
     return write_value(t, tag, step, &m);
 }
 
-enum status tensorboard_picture(struct tensorboard *t, const char *tag, int64_t step, const void *png, size_t bytes, int width,
-                                int height)
+enum status tensorboard_picture(struct tensorboard *t, const char *tag, int64_t step, const void *png, size_t bytes,
+                                int width, int height)
 {
     struct message image = { 0 }, m = { 0 };
     put_number(&image, 1, height);
@@ -207,8 +207,8 @@ static enum status create_file(struct tensorboard *t, const char *folder)
     char host[65] = "localhost";
     gethostname(host, sizeof host - 1);
     for (int n = 0; n < MAX_SAME_SECOND; n++) {
-        if (snprintf(t->path, sizeof t->path, "%s/events.out.tfevents.%010lld.%s.%03d", folder, (long long)time(NULL), host,
-                     n) >= (int)sizeof t->path)
+        if (snprintf(t->path, sizeof t->path, "%s/events.out.tfevents.%010lld.%s.%03d", folder, (long long)time(NULL),
+                     host, n) >= (int)sizeof t->path)
             FAIL(STATUS_IO, "%.200s...: name too long", folder);
         t->fd = open(t->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (t->fd >= 0 || errno != EEXIST)

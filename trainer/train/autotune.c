@@ -1,6 +1,7 @@
-/* autotune.c - the size of the gradient buckets, by measurement at start: the smallest with which all of the gradient travels
- * nearly as fast as with the best one, since the smaller the last bucket, the less of it is left to wait for when the
- * backward pass ends. Kept as "comm.bucket_mb.RANKS.TYPE": a resume on as many ranks sums in the same order. */
+/* autotune.c - the size of the gradient buckets, by measurement at start: the smallest with which all of the gradient
+ * travels nearly as fast as with the best one, since the smaller the last bucket, the less of it is left to wait for
+ * when the backward pass ends. Kept as "comm.bucket_mb.RANKS.TYPE": a resume on as many ranks sums in the same order.
+ */
 #include <stdio.h>
 
 #include "base/log.h"
@@ -9,7 +10,7 @@
 enum { ROUNDS = 4, CANDIDATES = 7 };
 static const double candidates[CANDIDATES] = { 1, 2, 4, 8, 16, 25, 50 };
 #define FIXED_MB 25.0
-#define NEARLY 1.1
+#define NEARLY   1.1
 
 /* Seconds for the whole vector in pieces of mb. */
 static enum status measure(struct training *t, struct comm *comm, double mb, double *seconds)
@@ -62,7 +63,8 @@ enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb
 {
     enum status status = STATUS_OK;
     char key[64], value[32];
-    snprintf(key, sizeof key, "comm.bucket_mb.%d.%s", t->comm->size, t->config->comm.grad_dtype == COMM_BF16 ? "bf16" : "fp32");
+    snprintf(key, sizeof key, "comm.bucket_mb.%d.%s", t->comm->size,
+             t->config->comm.grad_dtype == COMM_BF16 ? "bf16" : "fp32");
     *mb = t->config->comm.bucket_mb > 0 ? t->config->comm.bucket_mb : FIXED_MB;
     if (t->config->comm.bucket_mb > 0 || t->config->run.deterministic || t->comm->size == 1)
         return STATUS_OK;

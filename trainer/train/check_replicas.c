@@ -31,7 +31,7 @@ static enum status fill(const struct training *t, struct card *card)
     snprintf(card->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
     snprintf(card->items[MPI_LIBRARY], 80, "%s", t->comm->library);
     snprintf(card->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
-    struct config config = *t->config; /* its texts are only read */
+    struct config config = *t->config;               /* its texts are only read */
     config.device.threads = config.data.workers = 0; /* nodes may differ in their cores */
     TRY(config_print(&config, &text));
     hash_text(hash_bytes(text, strlen(text)), card->items[CONFIGURATION]);
@@ -47,8 +47,8 @@ static enum status differ(const struct card *first, const struct card *own)
     enum status status = STATUS_OK;
     for (int i = 0; i < ITEMS; i++)
         if (strcmp(first->items[i], own->items[i]) != 0)
-            FAIL(i == TRAIN || i == VAL ? STATUS_DATA : STATUS_USAGE, "%s: '%s' here, '%s' on rank 0: %s", items[i].name,
-                 own->items[i], first->items[i], items[i].advice);
+            FAIL(i == TRAIN || i == VAL ? STATUS_DATA : STATUS_USAGE, "%s: '%s' here, '%s' on rank 0: %s",
+                 items[i].name, own->items[i], first->items[i], items[i].advice);
 fail:
     return status;
 }

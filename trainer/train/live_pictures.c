@@ -14,9 +14,9 @@ enum { IMAGES = 8, STRIP_PIXELS = 1024, ATOM_PIXELS = 640 };
 
 struct observer {
     struct tensorboard *tensorboard;
-    struct explain *explain;     /* NULL: no reconstructions */
-    int count, size;             /* images kept, their side */
-    float *images, *back;        /* (count,size,size,3), normalised */
+    struct explain *explain; /* NULL: no reconstructions */
+    int count, size;         /* images kept, their side */
+    float *images, *back;    /* (count,size,size,3), normalised */
     int32_t labels[IMAGES];
 };
 

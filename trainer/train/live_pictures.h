@@ -1,5 +1,5 @@
-/* live_pictures.h - what a run shows while it trains, in TensorBoard's event files (log.tensorboard, log.pictures_every_epochs).
- * Rank 0 only. */
+/* live_pictures.h - what a run shows while it trains, in TensorBoard's event files (log.tensorboard,
+ * log.pictures_every_epochs). Rank 0 only. */
 #ifndef CSC_TRAINER_TRAIN_LIVE_PICTURES_H
 #define CSC_TRAINER_TRAIN_LIVE_PICTURES_H
 
@@ -7,8 +7,8 @@
 
 struct observer;
 
-/* *observer stays NULL unless the configuration asks for one. Keeps a few images of the evaluation set for pictures. Any memory
- * for them is taken here. */
+/* *observer stays NULL unless the configuration asks for one. Keeps a few images of the evaluation set for pictures.
+ * Any memory for them is taken here. */
 enum status observer_create(struct observer **observer, struct training *t);
 void observer_destroy(struct observer *observer); /* NULL is fine */
 

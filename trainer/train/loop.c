@@ -58,7 +58,8 @@ static double per_step(const struct interval *i)
 /* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
 enum { DATA_WAIT, DATA_READ, DATA_DECODE, DATA_RESIZE, DATA_COPY, DATA_SKIPPED, DATA_BUSY, DATA_NUMBERS };
 
-static void data_numbers(const struct interval *i, const struct loader_stats *now, double seconds, double n[DATA_NUMBERS])
+static void data_numbers(const struct interval *i, const struct loader_stats *now, double seconds,
+                         double n[DATA_NUMBERS])
 {
     const struct loader_work *a = &i->data.work, *b = &now->work;
     n[DATA_WAIT] = (now->waited_s - i->data.waited_s) / seconds;
@@ -66,7 +67,7 @@ static void data_numbers(const struct interval *i, const struct loader_stats *no
     n[DATA_DECODE] = (b->decode_s - a->decode_s) / seconds;
     n[DATA_RESIZE] = (b->resize_s - a->resize_s) / seconds;
     n[DATA_COPY] = (b->copy_s - a->copy_s) / seconds;
-    n[DATA_SKIPPED] = (double)b->skipped; /* since the start of this call */
+    n[DATA_SKIPPED] = (double)b->skipped;                         /* since the start of this call */
     n[DATA_BUSY] = fmax(seconds - i->exposed_s, 0) / per_step(i); /* seconds a step that it did not wait for others */
 }
 
@@ -98,18 +99,18 @@ static enum status write_step(struct training *t, const struct progress_numbers 
     slowest_s = busy[slowest];
     qsort(busy, (size_t)ranks, sizeof *busy, ascending);
     double exposed = t->interval.exposed_s;
-    TRY(training_record(&t->metrics_lost, metrics_write(
-                      t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch),
-                      METRIC_INT("step", t->step), METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr),
-                      METRIC_NUMBER("img_s", n->img_s), METRIC_NUMBER("data_wait", n->data_wait),
-                      METRIC_NUMBER("comm_wait", exposed / seconds),
-                      METRIC_NUMBER("comm_exposed_s", exposed / per_step(&t->interval)),
-                      METRIC_INT("slowest_rank", slowest), METRIC_NUMBER("slowest_s", slowest_s),
-                      METRIC_NUMBER("median_s", busy[ranks / 2]), METRIC_INT("skipped_samples", skipped),
-                      METRIC_NUMBERS(names[0], columns, ranks), METRIC_NUMBERS(names[1], columns + ranks, ranks),
-                      METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
-                      METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
-                      METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
+    TRY(training_record(
+        &t->metrics_lost,
+        metrics_write(
+            t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch), METRIC_INT("step", t->step),
+            METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr), METRIC_NUMBER("img_s", n->img_s),
+            METRIC_NUMBER("data_wait", n->data_wait), METRIC_NUMBER("comm_wait", exposed / seconds),
+            METRIC_NUMBER("comm_exposed_s", exposed / per_step(&t->interval)), METRIC_INT("slowest_rank", slowest),
+            METRIC_NUMBER("slowest_s", slowest_s), METRIC_NUMBER("median_s", busy[ranks / 2]),
+            METRIC_INT("skipped_samples", skipped), METRIC_NUMBERS(names[0], columns, ranks),
+            METRIC_NUMBERS(names[1], columns + ranks, ranks), METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
+            METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
+            METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
     TRY(training_record(&t->events_lost, observer_step(t->observer, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
@@ -150,7 +151,8 @@ fail:
 
 /* ---- checkpoints ---- */
 
-/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. *step: of the checkpoint. Rank 0. */
+/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. *step: of the checkpoint. Rank 0.
+ */
 static enum status take_result(struct training *t, bool wait, enum status *written, int64_t *step)
 {
     enum status status = STATUS_OK;
@@ -164,14 +166,15 @@ static enum status take_result(struct training *t, bool wait, enum status *writt
         t->checkpoint_step = -1;
         return STATUS_OK;
     }
-    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step),
-                                METRIC_TEXT("path", r.path),
-                                METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
+    TRY(training_record(&t->metrics_lost,
+                        metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step), METRIC_TEXT("path", r.path),
+                                      METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
 fail:
     return status;
 }
 
-/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays. Collective. */
+/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays.
+ * Collective. */
 static enum status look_after_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
@@ -295,10 +298,11 @@ static enum status end(struct training *t, bool stopped)
     progress_destroy(t->progress);
     t->progress = NULL;
     double seconds = t->trained_before_s + training_clock() - t->started_s;
-    TRY(training_record(&t->metrics_lost, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
-                      METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
-                      METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
-                      METRIC_NUMBER("seconds", seconds))));
+    TRY(training_record(&t->metrics_lost,
+                        metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+                                      METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
+                                      METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
+                                      METRIC_NUMBER("seconds", seconds))));
     if (stopped)
         log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
                  (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
@@ -359,8 +363,14 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
 {
     enum status status = STATUS_OK;
     bool stopped = false;
-    struct training t = { .config = config, .comm = comm, .options = *options, .agreed = agreed, .checkpoint_step = -1,
-                          .eval_step = -1, .top1 = NAN, .best_top1 = NAN };
+    struct training t = { .config = config,
+                          .comm = comm,
+                          .options = *options,
+                          .agreed = agreed,
+                          .checkpoint_step = -1,
+                          .eval_step = -1,
+                          .top1 = NAN,
+                          .best_top1 = NAN };
     *agreed = false;
     TRY(training_plan(&t));
     if (!options->dry_run)

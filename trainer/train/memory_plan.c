@@ -100,7 +100,8 @@ fail:
 
 enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset)
 {
-    struct config_facts facts = { .ranks = comm->size, .cores = setup_cores(comm),
+    struct config_facts facts = { .ranks = comm->size,
+                                  .cores = setup_cores(comm),
                                   .cuda = setup_finds_gpu(config, comm->local_rank) };
     if (dataset) {
         facts.classes = dataset_classes(dataset);
@@ -158,7 +159,8 @@ static void warn_single_values(const struct training *t)
         if (node->kind != NODE_NORM || (int64_t)e->h * e->w * t->config->train.micro_batch > 1)
             continue;
         log_warn("%s: batch norm sees one value per channel (1x1 pixels, train.micro_batch 1), so the network cannot "
-                 "learn: raise train.micro_batch or data.image_size", node->name);
+                 "learn: raise train.micro_batch or data.image_size",
+                 node->name);
         return;
     }
 }
@@ -199,7 +201,8 @@ size_t training_bytes(const struct training *t)
     copy.arena = (struct arena){ 0 };
     place(&copy);
     if (sums_by_nccl(t))
-        copy.arena.used += t->layout.count * (sizeof(float) + (t->config->comm.grad_dtype == COMM_BF16 ? sizeof(uint16_t) : 0));
+        copy.arena.used += t->layout.count *
+                           (sizeof(float) + (t->config->comm.grad_dtype == COMM_BF16 ? sizeof(uint16_t) : 0));
     return t->model->arena.used + net_bytes(t->net) + optimizer_bytes(t->model, &optimizer) + copy.arena.used +
            (t->eval_net && t->eval_net != t->net ? net_bytes(t->eval_net) : 0);
 }
@@ -348,7 +351,7 @@ fail:
 
 static const char *kind_name(const struct node *node)
 {
-    static const char *names[] = { [NODE_CONV] = "conv", [NODE_CSC] = "csc", [NODE_NORM] = "batch norm",
+    static const char *names[] = { [NODE_CONV] = "conv",    [NODE_CSC] = "csc",        [NODE_NORM] = "batch norm",
                                    [NODE_MAX] = "max pool", [NODE_MEAN] = "mean pool", [NODE_LINEAR] = "linear" };
     return names[node->kind];
 }
@@ -373,17 +376,17 @@ void training_report_plan(const struct training *t)
     const struct config *c = t->config;
     const struct model *m = t->model;
     char *arch = config_text(c, "model.arch");
-    printf("network  %s, %zu parameters, %d CSC-layers, %.2f GFLOP per image forward\n", arch ? arch : "", m->parameters,
-           m->csc_count, 2e-9 * model_forward_macs(m));
+    printf("network  %s, %zu parameters, %d CSC-layers, %.2f GFLOP per image forward\n", arch ? arch : "",
+           m->parameters, m->csc_count, 2e-9 * model_forward_macs(m));
     for (int i = 0; i < m->nodes_count; i++)
         report_node(t, &m->nodes[i]);
     printf("data     %lld images in %d classes, %d x %d pixels", (long long)dataset_samples(t->train_set),
            dataset_classes(t->train_set), c->data.image_size, c->data.image_size);
     if (t->val_set)
         printf("; %lld for evaluation", (long long)dataset_samples(t->val_set));
-    printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n", (long long)t->total_steps,
-           c->train.batch, (long long)t->steps_per_epoch, t->comm->size, t->comm->size == 1 ? "" : "s", t->share,
-           t->share == 1 ? "" : "es", c->train.micro_batch);
+    printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n",
+           (long long)t->total_steps, c->train.batch, (long long)t->steps_per_epoch, t->comm->size,
+           t->comm->size == 1 ? "" : "s", t->share, t->share == 1 ? "" : "es", c->train.micro_batch);
     printf("memory   %s per rank; %s available\n", size_text(training_bytes(t)).text, size_text(device_memory(t)).text);
     printf("disk     %s a checkpoint, %d kept in %s; %s free\n", size_text(training_checkpoint_bytes(t)).text,
            c->checkpoint.keep, c->run.dir, size_text(disk_available(c->run.dir)).text);

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LARS_TRUST 1e-3 /* You et al. 2017 */
+#define LARS_TRUST 1e-3   /* You et al. 2017 */
 enum { ROW_MOST = 4096 }; /* floats of a row that is no atom */
 
 static bool is_weight(const struct param *p)
@@ -62,8 +62,10 @@ static enum status make_rows(struct optimizer *o)
         size_t most = length_of(p);
         for (size_t at = 0; at < p->count; at += most)
             rows[count++] = (struct sgd_row){
-                .offset = p->offset + at, .length = (int)(p->count - at < most ? p->count - at : most),
-                .atom = p->kind == PARAM_DICTIONARY, .decays = is_weight(p) || o->config.decay_norm_and_bias,
+                .offset = p->offset + at,
+                .length = (int)(p->count - at < most ? p->count - at : most),
+                .atom = p->kind == PARAM_DICTIONARY,
+                .decays = is_weight(p) || o->config.decay_norm_and_bias,
             };
         o->row_ends[i] = count;
     }
@@ -142,8 +144,12 @@ void optimizer_step(struct optimizer *o, const float *grads, float scale, float 
 {
     struct device *device = o->model->device;
     int params = o->model->params_count;
-    struct sgd sgd = { .lr = lr, .momentum = o->config.momentum, .weight_decay = o->config.weight_decay, .scale = scale,
-                       .nesterov = o->config.nesterov, .first = o->first };
+    struct sgd sgd = { .lr = lr,
+                       .momentum = o->config.momentum,
+                       .weight_decay = o->config.weight_decay,
+                       .scale = scale,
+                       .nesterov = o->config.nesterov,
+                       .first = o->first };
     if (o->config.lars)
         for (int i = 0; i < params; i++)
             step_tensor(o, i, grads, sgd);

@@ -5,22 +5,22 @@
 #include "layers/model.h"
 
 struct optimizer_config {
-    bool lars;                     /* rate of each weight tensor scaled by 0.001 |w| / (|g| + decay |w|) */
+    bool lars; /* rate of each weight tensor scaled by 0.001 |w| / (|g| + decay |w|) */
     float momentum, weight_decay;
     bool nesterov;
-    bool decay_norm_and_bias;      /* false: batch norm and biases are not decayed, nor scaled by LARS */
-    float ema;                     /* share of the old average that stays at each step; 0 is off */
+    bool decay_norm_and_bias; /* false: batch norm and biases are not decayed, nor scaled by LARS */
+    float ema;                /* share of the old average that stays at each step; 0 is off */
 };
 
 struct optimizer {
     struct model *model;
     struct optimizer_config config;
-    struct arena arena;            /* device memory */
-    float *velocity;               /* (model->count) */
-    struct sgd_row *rows;          /* device; the parameters', in their order */
-    int *row_ends;                 /* host (params_count): rows up to and with this parameter */
+    struct arena arena;               /* device memory */
+    float *velocity;                  /* (model->count) */
+    struct sgd_row *rows;             /* device; the parameters', in their order */
+    int *row_ends;                    /* host (params_count): rows up to and with this parameter */
     float *ema_weights, *ema_running; /* NULL if off */
-    bool first;                    /* velocity is still empty */
+    bool first;                       /* velocity is still empty */
 };
 
 enum status optimizer_create(struct optimizer **optimizer, struct model *model, const struct optimizer_config *config);

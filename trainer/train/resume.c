@@ -97,20 +97,17 @@ static enum status record_start(struct training *t, const char *resumed)
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     if (resumed)
         TRY(metrics_write(t->metrics, "resume", METRIC_INT("step", t->step), METRIC_TEXT("path", resumed),
-                          METRIC_TEXT("changed", t->changed),
-                          METRIC_INT("ranks", t->comm->size), METRIC_INT("threads", t->device->threads),
-                          METRIC_TEXT("time", started)));
+                          METRIC_TEXT("changed", t->changed), METRIC_INT("ranks", t->comm->size),
+                          METRIC_INT("threads", t->device->threads), METRIC_TEXT("time", started)));
     else
-        TRY(metrics_write(t->metrics, "start", METRIC_INT("ranks", t->comm->size),
-                          METRIC_TEXT("device", t->device->ops->name),
-                          METRIC_TEXT("precision", precision_name(t->device->precision)),
-                          METRIC_INT("params", (int64_t)t->model->parameters), METRIC_TEXT("arch", arch),
-                          METRIC_INT("threads", t->device->threads), METRIC_INT("workers", t->config->data.workers),
-                          METRIC_INT("batch", t->config->train.batch),
-                          METRIC_INT("micro_batch", t->config->train.micro_batch),
-                          METRIC_INT("images", dataset_samples(t->train_set)),
-                          METRIC_INT("steps_per_epoch", t->steps_per_epoch), METRIC_INT("steps", t->total_steps),
-                          METRIC_TEXT("version", CSC_VERSION), METRIC_TEXT("time", started)));
+        TRY(metrics_write(
+            t->metrics, "start", METRIC_INT("ranks", t->comm->size), METRIC_TEXT("device", t->device->ops->name),
+            METRIC_TEXT("precision", precision_name(t->device->precision)),
+            METRIC_INT("params", (int64_t)t->model->parameters), METRIC_TEXT("arch", arch),
+            METRIC_INT("threads", t->device->threads), METRIC_INT("workers", t->config->data.workers),
+            METRIC_INT("batch", t->config->train.batch), METRIC_INT("micro_batch", t->config->train.micro_batch),
+            METRIC_INT("images", dataset_samples(t->train_set)), METRIC_INT("steps_per_epoch", t->steps_per_epoch),
+            METRIC_INT("steps", t->total_steps), METRIC_TEXT("version", CSC_VERSION), METRIC_TEXT("time", started)));
 fail:
     free(arch);
     return status;
@@ -197,7 +194,7 @@ enum status training_begin(struct training *t)
     TRY(training_agree(t, initial_state(t, resumes)));
     TRY(training_broadcast(t));
     TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
-    if (t->resumed) /* later checkpoints are of a run that is given up */
+    if (t->resumed)                          /* later checkpoints are of a run that is given up */
         status = checkpoint_set_aside(run_directory(t->run), t->step);
     TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));

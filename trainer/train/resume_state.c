@@ -16,7 +16,8 @@ enum status training_recall_tuned(struct training *t)
     enum status status = STATUS_OK;
     const char *key;
     json_t *value, *object = json_object_get(t->resumed->state.extra, "tuned");
-    json_object_foreach(object, key, value) {
+    json_object_foreach(object, key, value)
+    {
         status = tuned_set(t->tuned, key, json_is_string(value) ? json_string_value(value) : "");
         if (status == STATUS_DATA)
             FAIL(STATUS_DATA, "%s/state.json: extra.tuned: %s", t->resumed->path, status_message());
@@ -119,7 +120,8 @@ fail:
     return status;
 }
 
-/* The accuracies so far, unless they were had with other images, or with labels by number that are not the same by name. */
+/* The accuracies so far, unless they were had with other images, or with labels by number that are not the same by
+ * name. */
 static void restore_accuracy(struct training *t, const struct checkpoint *c)
 {
     const char *val = t->val_set ? dataset_fingerprint(t->val_set) : c->state.val;
@@ -190,8 +192,9 @@ enum status training_restore(struct training *t)
     json_int_t threads = json_integer_value(json_object_get(c->state.extra, "threads"));
     bool any_ranks = t->config->run.deterministic && adds_up_alike(t->comm->size) && adds_up_alike(c->state.ranks);
     if (threads != t->device->threads || (c->state.ranks != t->comm->size && !any_ranks))
-        log_info("resuming with %d ranks of %d threads what %d ranks of %d wrote: the same mathematics, not the same bits",
-                 t->comm->size, t->device->threads, c->state.ranks, (int)threads);
+        log_info(
+            "resuming with %d ranks of %d threads what %d ranks of %d wrote: the same mathematics, not the same bits",
+            t->comm->size, t->device->threads, c->state.ranks, (int)threads);
 fail:
     return status;
 }
@@ -217,9 +220,13 @@ enum status training_broadcast(struct training *t)
     enum status status = STATUS_OK;
     struct model *m = t->model;
     struct optimizer *o = t->optimizer;
-    struct { int64_t step, checkpoint, eval, best; double before, top1, best_top1; int32_t first, skipped; } s = {
-        t->step, t->checkpoint_step, t->eval_step, t->best_step, t->trained_before_s, t->top1, t->best_top1, o->first,
-        t->skipped_in_row,
+    struct {
+        int64_t step, checkpoint, eval, best;
+        double before, top1, best_top1;
+        int32_t first, skipped;
+    } s = {
+        t->step, t->checkpoint_step, t->eval_step, t->best_step,      t->trained_before_s,
+        t->top1, t->best_top1,       o->first,     t->skipped_in_row,
     };
     if (t->comm->size == 1)
         return STATUS_OK;

@@ -1,5 +1,6 @@
-/* run_directory.c - RUN/lock: three lines (host, pid, job), under a kernel lock for as long as the process lives, and touched by a
- * thread every few seconds, which processes on other hosts can see where the file system does not share kernel locks. */
+/* run_directory.c - RUN/lock: three lines (host, pid, job), under a kernel lock for as long as the process lives, and
+ * touched by a thread every few seconds, which processes on other hosts can see where the file system does not share
+ * kernel locks. */
 #include "trainer/train/run_directory.h"
 
 #include <ctype.h>
@@ -25,11 +26,11 @@ double run_beat_s = 10, run_stale_s = 45;
 struct run {
     char directory[PATH_MAX], lock[PATH_MAX];
     int fd, folder; /* the lock and the directory, wherever they are moved to */
-    pid_t owner; /* a forked child must not let go of it */
+    pid_t owner;    /* a forked child must not let go of it */
     pthread_t beat;
     bool beating, ending;
-    bool lost;   /* the directory is no longer there; this was said */
-    bool made;   /* the directory is ours: one that stays empty goes again */
+    bool lost; /* the directory is no longer there; this was said */
+    bool made; /* the directory is ours: one that stays empty goes again */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 };
@@ -199,7 +200,8 @@ static enum status start_beat(struct run *run)
     int error = pthread_create(&run->beat, NULL, beat, run);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
-        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot start a thread: %s", run->lock, strerror(error));
+        return status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot start a thread: %s", run->lock,
+                             strerror(error));
     run->beating = true;
     return STATUS_OK;
 }

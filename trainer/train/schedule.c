@@ -5,8 +5,7 @@
 
 #include "base/log.h"
 
-void schedule_init(struct schedule *schedule, const struct config *config, int64_t total_steps,
-                   int64_t steps_per_epoch)
+void schedule_init(struct schedule *schedule, const struct config *config, int64_t total_steps, int64_t steps_per_epoch)
 {
     bool onecycle = config->train.schedule.kind == CONFIG_ONECYCLE;
     double warmup_epochs = config->train.schedule.warmup_epochs;
@@ -33,12 +32,15 @@ enum status schedule_check(const struct config *config, int64_t total_steps, int
     double warmup = config->train.schedule.warmup_epochs, epochs = (double)total_steps / (double)steps_per_epoch;
     int count = config->train.schedule.milestones_count;
     if (warmup > epochs)
-        FAIL(STATUS_USAGE, "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, "
-             "are %.3g epochs", warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
+        FAIL(STATUS_USAGE,
+             "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, "
+             "are %.3g epochs",
+             warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
     for (int i = 0; say && i < count; i++)
         if (config->train.schedule.milestones[i] >= epochs) {
             log_warn("train.schedule.milestones: %g is not before the end of this run of %.3g epochs (%lld steps): the "
-                     "rate stays as it is", config->train.schedule.milestones[i], epochs, (long long)total_steps);
+                     "rate stays as it is",
+                     config->train.schedule.milestones[i], epochs, (long long)total_steps);
             break;
         }
 fail:
@@ -67,12 +69,9 @@ double schedule_lr(const struct schedule *s, int64_t step)
     if (t < s->warmup)
         return s->lr * (s->start + (1 - s->start) * t / s->warmup);
     switch (s->kind) {
-    case CONFIG_STEP:
-        return step_lr(s, t);
+    case CONFIG_STEP: return step_lr(s, t);
     case CONFIG_COSINE:
-    case CONFIG_ONECYCLE:
-        return cosine_lr(s, t);
-    default:
-        return s->lr;
+    case CONFIG_ONECYCLE: return cosine_lr(s, t);
+    default: return s->lr;
     }
 }

@@ -9,10 +9,10 @@
 struct schedule {
     enum config_schedule kind;
     double lr, final_lr, gamma;
-    double start;              /* the warm-up's first rate over lr: 1/100, onecycle 1/25 */
-    double warmup, total;      /* optimizer steps */
+    double start;         /* the warm-up's first rate over lr: 1/100, onecycle 1/25 */
+    double warmup, total; /* optimizer steps */
     double steps_per_epoch;
-    const double *milestones;  /* epochs; the configuration's */
+    const double *milestones; /* epochs; the configuration's */
     int milestones_count;
 };
 

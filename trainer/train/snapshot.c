@@ -1,12 +1,13 @@
 /* snapshot.c - a run's state to checkpoints: a copy of it, from which a thread writes while training goes on.
- * The optimizer state is momentum.NAME, ema.NAME, power.LAYER (H,W,C) and eta.LAYER. It is the same on all ranks, so where it
- * is large and all ranks see the run's directory, ranks other than 0 write it, each a run of whole tensors:
+ * The optimizer state is momentum.NAME, ema.NAME, power.LAYER (H,W,C) and eta.LAYER. It is the same on all ranks, so
+ * where it is large and all ranks see the run's directory, ranks other than 0 write it, each a run of whole tensors:
  *
  *     rank 0     copy -> model, state, configuration .................... -> MANIFEST -> name -> retention
- *     others     copy -> part, fsync, sum -> idle -> (a flag in the summed vector of a later step says that all are) -> join
+ *     others     copy -> part, fsync, sum -> idle -> (a flag in the summed vector of a later step says that all are) ->
+ * join
  *
- * In a join, after that step, the ranks tell rank 0 how it went. So only main threads speak to other ranks, and a part that
- * cannot be written leaves the older checkpoints as they are. */
+ * In a join, after that step, the ranks tell rank 0 how it went. So only main threads speak to other ranks, and a part
+ * that cannot be written leaves the older checkpoints as they are. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -176,16 +177,22 @@ static enum status copy_state(struct training *t, struct snapshot *s)
     enum status status = STATUS_OK;
     forget_texts(s);
     s->state = (struct checkpoint_state){
-        .step = t->step, .epoch = t->step / t->steps_per_epoch, .epoch_step = t->step % t->steps_per_epoch,
-        .seed = t->config->run.seed, .ranks = t->comm->size,
+        .step = t->step,
+        .epoch = t->step / t->steps_per_epoch,
+        .epoch_step = t->step % t->steps_per_epoch,
+        .seed = t->config->run.seed,
+        .ranks = t->comm->size,
         .seconds = t->trained_before_s + training_clock() - t->started_s,
-        .top1 = t->eval_step == t->step ? t->top1 : NAN, .best_top1 = t->best_top1, .best_step = t->best_step,
+        .top1 = t->eval_step == t->step ? t->top1 : NAN,
+        .best_top1 = t->best_top1,
+        .best_step = t->best_step,
     };
     snprintf(s->state.train, sizeof s->state.train, "%s", dataset_fingerprint(t->train_set));
     snprintf(s->state.val, sizeof s->state.val, "%s", t->val_fingerprint);
     s->state.extra = json_pack("{s:b, s:i, s:i, s:o*, s:o*}", "momentum_started", !t->optimizer->first, "threads",
                                t->device->threads, "skipped_in_row", t->skipped_in_row, "tuned", tuned_object(t->tuned),
-                               "classes", classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set)));
+                               "classes",
+                               classes_list(dataset_class_names(t->train_set), dataset_classes(t->train_set)));
     if (!s->state.extra || !json_object_get(s->state.extra, "tuned") || !json_object_get(s->state.extra, "classes"))
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
     TRY(config_print(t->config, &s->config));
@@ -216,7 +223,9 @@ static int writer_of(const struct training *t, int part)
 static enum status look_at_lock(struct training *t, bool *seen)
 {
     enum status status = STATUS_OK;
-    struct { uint64_t lock, token; } own = { 0 }, first;
+    struct {
+        uint64_t lock, token;
+    } own = { 0 }, first;
     struct timespec now;
     char path[PATH_MAX];
     uint64_t bytes;
@@ -320,14 +329,22 @@ enum status training_save(struct training *t)
     }
     TRY(status);
     if (t->comm->rank == 0)
-        checkpoint_writer_start(t->writer, &(struct checkpoint_contents){
-            .model = s->model.list, .model_count = s->model.count, .optimizer = optimizer,
-            .optimizer_count = s->optimizer.count, .state = &s->state, .config = s->config, .token = t->token,
-            .parts = t->parts });
+        checkpoint_writer_start(t->writer, &(struct checkpoint_contents){ .model = s->model.list,
+                                                                          .model_count = s->model.count,
+                                                                          .optimizer = optimizer,
+                                                                          .optimizer_count = s->optimizer.count,
+                                                                          .state = &s->state,
+                                                                          .config = s->config,
+                                                                          .token = t->token,
+                                                                          .parts = t->parts });
     else if (t->part >= 0)
-        checkpoint_writer_start_part(t->writer, &(struct checkpoint_part){
-            .step = t->step, .token = t->token, .index = t->part, .parts = t->parts, .tensors = optimizer,
-            .count = s->optimizer.to - s->optimizer.from });
+        checkpoint_writer_start_part(t->writer,
+                                     &(struct checkpoint_part){ .step = t->step,
+                                                                .token = t->token,
+                                                                .index = t->part,
+                                                                .parts = t->parts,
+                                                                .tensors = optimizer,
+                                                                .count = s->optimizer.to - s->optimizer.from });
     t->parts_open = t->parts_writing = t->parts > 0;
 fail:
     return status;

@@ -2,9 +2,9 @@
  *
  *     loader_next -> upload -> forward -> loss -> backward (-> bucket_push) -> bucket_wait -> optimizer
  *
- * On a device with a queue nothing is waited for before the loss and the gradient's norm; the next micro-batch is copied
- * meanwhile. Forward, loss and backward are one call, net_train, which such a device may replay from a recording.
- * The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
+ * On a device with a queue nothing is waited for before the loss and the gradient's norm; the next micro-batch is
+ * copied meanwhile. Forward, loss and backward are one call, net_train, which such a device may replay from a
+ * recording. The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -184,8 +184,8 @@ static enum status judge(struct training *t, double loss, double norm, bool *ski
         TRY(training_agree(t, mine));
     }
     if (t->comm->rank == 0)
-        log_warn("step %lld: loss %g, gradient norm %g: step left out (%d in a row)", (long long)t->step + 1, loss, norm,
-                 t->skipped_in_row);
+        log_warn("step %lld: loss %g, gradient norm %g: step left out (%d in a row)", (long long)t->step + 1, loss,
+                 norm, t->skipped_in_row);
     status_clear();
     *skip = true;
 fail:

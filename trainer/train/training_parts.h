@@ -1,4 +1,5 @@
-/* training_parts.h - the parts of a run, shared by loop.c, step.c, validate.c, snapshot.c, resume_state.c and memory_plan.c; not for others. */
+/* training_parts.h - the parts of a run, shared by loop.c, step.c, validate.c, snapshot.c, resume_state.c and
+ * memory_plan.c; not for others. */
 #ifndef CSC_TRAINER_TRAIN_TRAINING_PARTS_H
 #define CSC_TRAINER_TRAIN_TRAINING_PARTS_H
 
@@ -44,55 +45,55 @@ struct training {
     bool *agreed;
 
     struct dataset *train_set, *val_set;
-    int32_t *val_labels;          /* the network's number of each of val_set's classes; NULL: the same */
+    int32_t *val_labels; /* the network's number of each of val_set's classes; NULL: the same */
     struct device *device;
     struct model *model;
-    struct net *net, *eval_net;   /* eval_net may be net */
+    struct net *net, *eval_net; /* eval_net may be net */
     struct optimizer *optimizer;
     struct loader *loader, *val_loader;
     struct buckets *buckets;
-    struct comm *device_comm;     /* of several GPUs, for the buckets; NULL without */
+    struct comm *device_comm; /* of several GPUs, for the buckets; NULL without */
     struct schedule schedule;
 
     struct net_sums layout;
-    struct arena arena;           /* device: sums, tree, weights for the evaluation of averages */
-    void *nccl_sums;              /* several GPUs' sums */
+    struct arena arena; /* device: sums, tree, weights for the evaluation of averages */
+    void *nccl_sums;    /* several GPUs' sums */
     float *sums, *tree[TREE_LEVELS];
-    float *losses;                /* (share): of the step's micro-batches */
-    float *ema_weights;           /* unit-atom copy of the averages; NULL without EMA */
+    float *losses;      /* (share): of the step's micro-batches */
+    float *ema_weights; /* unit-atom copy of the averages; NULL without EMA */
 
-    struct tuned *tuned;          /* choices by measurement, the same on all ranks */
-    char *changed;                /* rank 0: what of the recipe a resume has changed, as text; or NULL */
-    struct checkpoint *resumed;   /* rank 0, until the first step: what the run goes on from */
-    struct run *run;              /* rank 0 */
+    struct tuned *tuned;              /* choices by measurement, the same on all ranks */
+    char *changed;                    /* rank 0: what of the recipe a resume has changed, as text; or NULL */
+    struct checkpoint *resumed;       /* rank 0, until the first step: what the run goes on from */
+    struct run *run;                  /* rank 0 */
     struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
-    struct snapshot *snapshot;    /* what it writes from */
-    uint64_t token;               /* of this start, the same on all ranks */
-    int parts, part;              /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
-    bool parts_open;              /* of the last checkpoint: not joined yet. The same on all ranks */
-    bool parts_writing;           /* some rank was still writing one, as all agreed in the last step */
-    struct metrics *metrics;      /* rank 0 */
+    struct snapshot *snapshot;        /* what it writes from */
+    uint64_t token;                   /* of this start, the same on all ranks */
+    int parts, part;         /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
+    bool parts_open;         /* of the last checkpoint: not joined yet. The same on all ranks */
+    bool parts_writing;      /* some rank was still writing one, as all agreed in the last step */
+    struct metrics *metrics; /* rank 0 */
     bool metrics_lost, events_lost; /* a line or TensorBoard event could not be written; this was said */
-    struct progress *progress;    /* rank 0 */
-    struct observer *observer;    /* rank 0, or NULL */
+    struct progress *progress;      /* rank 0 */
+    struct observer *observer;      /* rank 0, or NULL */
 
-    int micro_batches, share;     /* of a step: all, this rank's */
+    int micro_batches, share; /* of a step: all, this rank's */
     int64_t steps_per_epoch, total_steps;
-    int64_t step, first_step;     /* done; done before this invocation */
+    int64_t step, first_step;           /* done; done before this invocation */
     int64_t checkpoint_step, eval_step; /* last ones, -1 if none */
     int skipped_in_row;
     double started_s, trained_before_s;
-    double checkpoint_s;          /* clock of the last checkpoint */
-    double paused_s;              /* how long training stood still for it */
-    double top1, best_top1;       /* NAN if none */
+    double checkpoint_s;    /* clock of the last checkpoint */
+    double paused_s;        /* how long training stood still for it */
+    double top1, best_top1; /* NAN if none */
     int64_t best_step;
-    char val_fingerprint[17];     /* of the images that these were had with, rank 0; "" if none */
+    char val_fingerprint[17]; /* of the images that these were had with, rank 0; "" if none */
     struct evaluation last_eval;
     struct interval interval;
-    struct taken_batch *taken;    /* (share), host: of the step so far, */
+    struct taken_batch *taken; /* (share), host: of the step so far, */
     int taken_count;
     const struct micro_batch *ahead; /* the next one, on its way to the device already; or NULL */
-    bool stop, checkpoint_due;    /* as all ranks agreed in the last step */
+    bool stop, checkpoint_due;       /* as all ranks agreed in the last step */
 };
 
 double training_clock(void); /* seconds, monotonic */
@@ -105,9 +106,9 @@ enum status training_plan(struct training *t);
 enum status training_plan_nets(struct training *t);
 enum status training_allocate(struct training *t);
 enum status training_create_buckets(struct training *t); /* collective */
-size_t training_bytes(const struct training *t);       /* of device memory */
+size_t training_bytes(const struct training *t);         /* of device memory */
 size_t training_checkpoint_bytes(const struct training *t);
-void training_report_plan(const struct training *t);    /* --dry-run */
+void training_report_plan(const struct training *t); /* --dry-run */
 enum status training_check_room(const struct training *t);
 
 /* resume.c */
@@ -123,7 +124,7 @@ enum status training_record(bool *said, enum status written); /* said: t->metric
 /* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
 enum status training_evaluate(struct training *t);
 
-void training_finish(struct training *t);       /* zeros are fine */
+void training_finish(struct training *t); /* zeros are fine */
 
 /* check_replicas.c: that all ranks have the same program, libraries, configuration and data; collective. */
 enum status training_compare(struct training *t);
@@ -137,10 +138,12 @@ enum status training_step(struct training *t);
 void training_pin(struct training *t);
 void training_unpin(struct training *t);
 
-/* snapshot.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests lower it. */
+/* snapshot.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests
+ * lower it. */
 extern size_t checkpoint_part_bytes;
 enum status training_plan_parts(struct training *t); /* collective; the run's directory must be open */
-/* Copies the state and begins to write it, with no write under way. STATUS_NOMEM: nothing has begun. Collective if t->parts. */
+/* Copies the state and begins to write it, with no write under way. STATUS_NOMEM: nothing has begun. Collective if
+ * t->parts. */
 enum status training_save(struct training *t);
 bool training_writes_part(const struct training *t);
 /* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_open; collective. */
@@ -148,11 +151,11 @@ enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
 
 /* resume_state.c */
-enum status training_recall_tuned(struct training *t);    /* from t->resumed, rank 0 */
-enum status training_share_tuned(struct training *t);     /* rank 0's choices to all; collective */
-enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
-enum status training_check_resume(struct training *t);    /* whether this run may go on from t->resumed; rank 0 */
-enum status training_restore(struct training *t);         /* from t->resumed, rank 0 */
-enum status training_broadcast(struct training *t); /* the state of rank 0 to all */
+enum status training_recall_tuned(struct training *t); /* from t->resumed, rank 0 */
+enum status training_share_tuned(struct training *t);  /* rank 0's choices to all; collective */
+enum status training_check_tuned(struct training *t);  /* that all ranks hold the same; collective */
+enum status training_check_resume(struct training *t); /* whether this run may go on from t->resumed; rank 0 */
+enum status training_restore(struct training *t);      /* from t->resumed, rank 0 */
+enum status training_broadcast(struct training *t);    /* the state of rank 0 to all */
 
 #endif

@@ -75,8 +75,9 @@ fail:
 static enum status with_averages(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct evaluate_options options = { .total = dataset_samples(t->val_set), .progress = t->progress,
-                                        .watch = t->options.watch, .step = t->step };
+    struct evaluate_options options = {
+        .total = dataset_samples(t->val_set), .progress = t->progress, .watch = t->options.watch, .step = t->step
+    };
     bool averaged = t->ema_weights != NULL;
     if (averaged) {
         t->device->ops->lincomb(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights, t->ema_weights,

@@ -18,11 +18,11 @@ struct plan {
 struct explain {
     struct net *net;
     const struct model *model;
-    struct device *device;       /* the CPU's */
+    struct device *device; /* the CPU's */
     int n;
-    struct plan *plans;          /* (nodes), made when needed */
-    float *estimate, *next;      /* (n, largest edge) */
-    float *recorded, *rebuilt;   /* likewise: of the forward pass */
+    struct plan *plans;        /* (nodes), made when needed */
+    float *estimate, *next;    /* (n, largest edge) */
+    float *recorded, *rebuilt; /* likewise: of the forward pass */
 };
 
 static size_t image_floats(const struct explain *e, int edge)
@@ -189,7 +189,8 @@ static enum status undo_norm(struct explain *e, const struct node *node)
     const struct backend *ops = m->device->ops;
     int c = m->edges[node->out].c;
     size_t rows = image_floats(e, node->out) / c * e->n;
-    float *numbers = malloc(4 * (size_t)c * sizeof *numbers), *gamma = numbers, *beta = numbers + c, *running = numbers + 2 * c;
+    float *numbers = malloc(4 * (size_t)c * sizeof *numbers), *gamma = numbers, *beta = numbers + c,
+          *running = numbers + 2 * c;
     if (!numbers)
         FAIL(STATUS_NOMEM, "out of memory for reconstructions");
     ops->copy_out(m->device, gamma, m->weights + m->params[node->param].offset, c * sizeof *gamma);
@@ -201,7 +202,8 @@ static enum status undo_norm(struct explain *e, const struct node *node)
         for (int j = 0; j < c; j++) {
             float *v = &e->estimate[r * c + j], add = node->add >= 0 ? e->recorded[r * c + j] : 0;
             bool off = fabsf(gamma[j]) < SWITCHED_OFF;
-            *v = off ? running[j] : (*v - add - beta[j]) * sqrtf(running[c + j] + (float)NORM_EPSILON) / gamma[j] + running[j];
+            *v = off ? running[j]
+                     : (*v - add - beta[j]) * sqrtf(running[c + j] + (float)NORM_EPSILON) / gamma[j] + running[j];
         }
 fail:
     free(numbers);

@@ -1,13 +1,11 @@
 /* explain.h - from any layer of a network back to pixels.
  * The codes or outputs of a layer go down the network, each layer undone in turn:
- *   CSC-layer, convolution   x = a A z, its own adjoint; a is the one number per image by which A z of the forward pass fits
- *                            its input best, because a few steps of coding do not restore amplitudes
- *   batch norm               x = (y - add - beta) sqrt(variance + eps) / gamma + mean, `add` being what a shortcut brought in the
- *                            forward pass; a channel that gamma has switched off comes back as its mean
- *   ReLU                     as it is: what it cut off is lost
- *   max pool                 the least of the maxima of the windows that a pixel lies in
- * Nothing else of the forward pass is used, so what a picture lacks is what the layer did not keep.
- * Runs on the CPU in fp32, whatever the network runs on. */
+ *   CSC-layer, convolution   x = a A z, its own adjoint; a is the one number per image by which A z of the forward pass
+ * fits its input best, because a few steps of coding do not restore amplitudes batch norm               x = (y - add -
+ * beta) sqrt(variance + eps) / gamma + mean, `add` being what a shortcut brought in the forward pass; a channel that
+ * gamma has switched off comes back as its mean ReLU                     as it is: what it cut off is lost max pool the
+ * least of the maxima of the windows that a pixel lies in Nothing else of the forward pass is used, so what a picture
+ * lacks is what the layer did not keep. Runs on the CPU in fp32, whatever the network runs on. */
 #ifndef CSC_TRAINER_VIZ_EXPLAIN_H
 #define CSC_TRAINER_VIZ_EXPLAIN_H
 

@@ -13,11 +13,11 @@ struct viz_arguments {
     const char *path, *data, *out, *json, *truth;
     const char *layers[VIZ_LAYERS]; /* to reconstruct from; none: the first convolution and the last of each stage */
     int layers_count;
-    int images;                     /* shown */
-    int64_t limit;                  /* measured */
-    double noise;                   /* of the noisy input that is shown: standard deviation, of values in 0..1 */
+    int images;    /* shown */
+    int64_t limit; /* measured */
+    double noise;  /* of the noisy input that is shown: standard deviation, of values in 0..1 */
     struct trained_machine machine;
-    char steps[64], lambda[64];     /* overrides of the configuration, or "" */
+    char steps[64], lambda[64]; /* overrides of the configuration, or "" */
 };
 
 /* Of one noise level, in dB against the clean images: the noisy ones, A z of them, and a A z (see explain.h). */
@@ -43,19 +43,19 @@ struct viz {
     struct trained trained;
     struct net *net;
     struct explain *explain;
-    struct loader *loader;   /* of single images, */
+    struct loader *loader;    /* of single images, */
     struct micro_batch batch; /* of which viz_next makes these */
     int32_t labels[VIZ_IMAGES];
     uint64_t ids[VIZ_IMAGES];
-    float *images;           /* (n,size,size,3) */
-    int n, size;             /* images at a time, their side */
-    int first;               /* node that sees the image */
+    float *images;                        /* (n,size,size,3) */
+    int n, size;                          /* images at a time, their side */
+    int first;                            /* node that sees the image */
     int layers[VIZ_LAYERS], layers_count; /* nodes to reconstruct from */
-    float *noisy, *back;     /* (n,size,size,3) */
+    float *noisy, *back;                  /* (n,size,size,3) */
 
-    int64_t measured, missing; /* images; damaged ones among them, which were left out */
+    int64_t measured, missing;           /* images; damaged ones among them, which were left out */
     struct csc_diagnostics *diagnostics; /* (csc_count), means */
-    double psnr[VIZ_LAYERS]; /* of the reconstruction from each of layers[] */
+    double psnr[VIZ_LAYERS];             /* of the reconstruction from each of layers[] */
     struct viz_level levels[VIZ_LEVELS];
     struct viz_recovery recovery; /* atoms 0: no truth was given */
 

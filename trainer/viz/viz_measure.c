@@ -1,5 +1,5 @@
-/* viz_measure.c - numbers over many images: how well layers code, what reconstructions keep, how much noise goes, and how many
- * true atoms were found. */
+/* viz_measure.c - numbers over many images: how well layers code, what reconstructions keep, how much noise goes, and
+ * how many true atoms were found. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -72,7 +72,8 @@ fail:
     return status;
 }
 
-static enum status measure_clean(struct viz *v, const struct micro_batch *batch, struct csc_diagnostics *now, double *sums)
+static enum status measure_clean(struct viz *v, const struct micro_batch *batch, struct csc_diagnostics *now,
+                                 double *sums)
 {
     enum status status = STATUS_OK;
     TRY(net_upload(v->net, batch->images, batch->labels, v->n));
@@ -194,8 +195,8 @@ enum status viz_compare_truth(struct viz *v)
     double sum = 0;
     TRY(safetensors_open(&file, v->a.truth));
     const struct safetensor *t = safetensors_find(file, "atoms");
-    if (!t || t->dtype != SAFETENSORS_F32 || t->dims != 4 || t->shape[0] < 1 || t->shape[1] != 3 || t->shape[2] != t->shape[3] ||
-        t->shape[2] < 1 || t->shape[2] > 64 || t->shape[0] > 100000)
+    if (!t || t->dtype != SAFETENSORS_F32 || t->dims != 4 || t->shape[0] < 1 || t->shape[1] != 3 ||
+        t->shape[2] != t->shape[3] || t->shape[2] < 1 || t->shape[2] > 64 || t->shape[0] > 100000)
         FAIL(STATUS_DATA, "%s: has no tensor 'atoms' of shape (N,3,s,s), as csc-pack synth writes it", v->a.truth);
     int count = (int)t->shape[0], s = (int)t->shape[2], k = p->shape[2];
     seen = malloc((size_t)3 * s * s * sizeof *seen);

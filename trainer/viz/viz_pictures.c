@@ -73,7 +73,8 @@ static enum status draw_noisy(struct viz *v, const struct micro_batch *batch)
     TRY(net_infer(v->net, NULL));
     snprintf(title, sizeof title, "with Gaussian noise of standard deviation %.3g", v->a.noise);
     TRY(draw_strip(v, v->noisy, "noisy.png", title));
-    bool whole = v->trained.config.csc.steps >= FULL_AMPLITUDES; /* then scaling to the noisy image would bring noise back */
+    bool whole = v->trained.config.csc.steps >=
+                 FULL_AMPLITUDES; /* then scaling to the noisy image would bring noise back */
     TRY(whole ? explain_plain(v->explain, v->first, v->back) : explain_pixels(v->explain, v->first, v->back));
     snprintf(title, sizeof title, "the noisy images, denoised: back from %s%s", v->trained.model->nodes[v->first].name,
              whole ? "" : ", scaled");

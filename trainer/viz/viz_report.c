@@ -20,7 +20,9 @@ static const char head[] =
     "h1{font-size:1.5em;margin:.3em 0;overflow-wrap:anywhere}h2{font-size:1.2em;margin:1.6em 0 .4em}p{margin:.5em 0}\n"
     "figure{margin:.8em 0}figcaption{font-size:.95em;margin-bottom:.2em}\n"
     "img{max-width:100%;height:auto;image-rendering:pixelated;display:block}\n"
-    ".wide{overflow-x:auto}.wide img{min-width:640px}.wide figcaption{position:sticky;left:0;width:fit-content}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n"
+    ".wide{overflow-x:auto}.wide img{min-width:640px}.wide "
+    "figcaption{position:sticky;left:0;width:fit-content}table{border-collapse:collapse;font-variant-numeric:tabular-"
+    "nums}\n"
     "th,td{padding:3px 10px 3px 0;text-align:right;border-bottom:1px solid #ddd;white-space:nowrap}\n"
     "th:first-child,td:first-child{text-align:left}th{font-weight:600;white-space:normal;vertical-align:bottom}\n"
     ".charts,.atoms{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr));gap:12px}\n"
@@ -83,9 +85,9 @@ static void put_title(FILE *out, const struct viz *v)
     put_text(out, c->run.name);
     fputs(": csc-viz</title></head><body>\n<h1>", out);
     put_text(out, c->run.name);
-    fprintf(out, "</h1>\n<p>%s, width %d, %d classes, %zu parameters; step %lld%s.<br>\n", arch ? arch : "", c->model.width,
-            c->model.classes, v->trained.model->parameters, (long long)v->trained.checkpoint->state.step,
-            v->trained.averaged ? ", averaged weights" : "");
+    fprintf(out, "</h1>\n<p>%s, width %d, %d classes, %zu parameters; step %lld%s.<br>\n", arch ? arch : "",
+            c->model.width, c->model.classes, v->trained.model->parameters,
+            (long long)v->trained.checkpoint->state.step, v->trained.averaged ? ", averaged weights" : "");
     fprintf(out, "Sparse coding: %d FISTA step%s, lambda %.4g%s. Measured on %lld images%s of ", c->csc.steps,
             c->csc.steps == 1 ? "" : "s", c->csc.lambda, c->csc.nonnegative ? ", codes not negative" : "",
             (long long)v->measured, missing);
@@ -101,16 +103,20 @@ static void put_layers(FILE *out, const struct viz *v)
         fputs("<p>This network has no CSC-layers.</p>\n", out);
         return;
     }
-    fputs("<h2>How the layers code</h2>\n<p>Codes that are not zero; what the codes leave unexplained, |x - A z|&sup2; / |x|&sup2;; "
+    fputs("<h2>How the layers code</h2>\n<p>Codes that are not zero; what the codes leave unexplained, |x - A z|&sup2; "
+          "/ |x|&sup2;; "
           "and the duality gap in units of |x|&sup2;/2, which is 0 at the optimum: two steps stop far from it.</p>\n"
-          "<div class='wide'><table><tr><th>layer</th><th>atoms</th><th>non-zero</th><th>residual</th><th>gap</th><th>eta</th></tr>\n", out);
+          "<div "
+          "class='wide'><table><tr><th>layer</th><th>atoms</th><th>non-zero</th><th>residual</th><th>gap</th><th>eta</"
+          "th></tr>\n",
+          out);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
         if (node->kind != NODE_CSC)
             continue;
         const struct csc_diagnostics *d = &v->diagnostics[node->csc];
-        fprintf(out, "<tr><td>%s</td><td>%d</td><td>%.1f%%</td><td>%.1f%%</td><td>%.3f</td><td>%.4g</td></tr>\n", node->name,
-                node->conv.d, 100 * d->nonzeros, 100 * d->residual, d->gap, (double)m->eta[node->csc]);
+        fprintf(out, "<tr><td>%s</td><td>%d</td><td>%.1f%%</td><td>%.1f%%</td><td>%.3f</td><td>%.4g</td></tr>\n",
+                node->name, node->conv.d, 100 * d->nonzeros, 100 * d->residual, d->gap, (double)m->eta[node->csc]);
     }
     fputs("</table></div>\n", out);
 }
@@ -118,13 +124,16 @@ static void put_layers(FILE *out, const struct viz *v)
 static void put_denoising(FILE *out, const struct viz *v)
 {
     bool sparse = v->trained.model->nodes[v->first].kind == NODE_CSC;
-    fprintf(out, "<h2>Noise</h2>\n<p>PSNR against the clean images in dB: of images with Gaussian noise, and of what comes back of them "
-            "from %s, %s. A z as it is, and scaled by one number per image, because a few steps do not restore amplitudes.</p>\n"
+    fprintf(out,
+            "<h2>Noise</h2>\n<p>PSNR against the clean images in dB: of images with Gaussian noise, and of what comes "
+            "back of them "
+            "from %s, %s. A z as it is, and scaled by one number per image, because a few steps do not restore "
+            "amplitudes.</p>\n"
             "<div class='wide'><table><tr><th>noise</th><th>noisy image</th><th>A z</th><th>A z scaled</th></tr>\n",
             v->trained.model->nodes[v->first].name, sparse ? "a CSC-layer" : "a plain convolution");
     for (int i = 0; i < VIZ_LEVELS; i++)
-        fprintf(out, "<tr><td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%.2f</td></tr>\n", v->levels[i].sigma, v->levels[i].input,
-                v->levels[i].plain, v->levels[i].fitted);
+        fprintf(out, "<tr><td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%.2f</td></tr>\n", v->levels[i].sigma,
+                v->levels[i].input, v->levels[i].plain, v->levels[i].fitted);
     fputs("</table></div>\n", out);
 }
 
@@ -133,7 +142,8 @@ static bool find_metrics(const struct viz *v, char path[PATH_MAX])
 {
     if (snprintf(path, PATH_MAX, "%s/metrics.jsonl", v->a.path) < PATH_MAX && file_exists(path))
         return true;
-    return snprintf(path, PATH_MAX, "%s/../../metrics.jsonl", v->trained.checkpoint->path) < PATH_MAX && file_exists(path);
+    return snprintf(path, PATH_MAX, "%s/../../metrics.jsonl", v->trained.checkpoint->path) < PATH_MAX &&
+           file_exists(path);
 }
 
 static enum status put_curves(FILE *out, const struct viz *v)
@@ -145,7 +155,8 @@ static enum status put_curves(FILE *out, const struct viz *v)
         return status;
     TRY(curves_read(&c, path));
     fputs("<h2>Training</h2>\n<div class='charts'>\n", out);
-    curves_draw(out, "loss", (struct curve[]){ { "training", "#1f6fb4", &c.loss }, { "evaluation", "#c0392b", &c.eval_loss } }, 2);
+    curves_draw(out, "loss",
+                (struct curve[]){ { "training", "#1f6fb4", &c.loss }, { "evaluation", "#c0392b", &c.eval_loss } }, 2);
     curves_draw(out, "top-1 accuracy", &(struct curve){ "top-1", "#c0392b", &c.top1 }, 1);
     curves_draw(out, "learning rate", &(struct curve){ "lr", "#555", &c.lr }, 1);
     curves_draw(out, "images per second", &(struct curve){ "img/s", "#2e8b57", &c.img_s }, 1);
@@ -165,18 +176,24 @@ enum status viz_write_report(const struct viz *v)
         FAIL(STATUS_NOMEM, "out of memory for the report");
     fputs(head, out);
     put_title(out, v);
-    fputs("<h2>Images, and what comes back of them</h2>\n<p>Every layer is undone in turn, from its output down to the pixels: "
-          "dictionaries by their adjoint, batch norms by their inverse.</p>\n", out);
+    fputs("<h2>Images, and what comes back of them</h2>\n<p>Every layer is undone in turn, from its output down to the "
+          "pixels: "
+          "dictionaries by their adjoint, batch norms by their inverse.</p>\n",
+          out);
     fputs("<div class='wide'>\n", out);
     put_pictures(out, v, false);
     fputs("</div>\n", out);
     put_denoising(out, v);
     put_layers(out, v);
     if (v->recovery.atoms)
-        fprintf(out, "<p>True atoms found by %s (cosine above 0.9, up to shift and sign): %d of %d; mean of the best cosines %.3f.</p>\n",
+        fprintf(out,
+                "<p>True atoms found by %s (cosine above 0.9, up to shift and sign): %d of %d; mean of the best "
+                "cosines %.3f.</p>\n",
                 v->trained.model->nodes[v->first].name, v->recovery.found, v->recovery.atoms, v->recovery.mean);
-    fputs("<h2>Dictionaries</h2>\n<p>Atoms on colours are shown as they are, grey is 0. Others have a row for each atom and a tile for "
-          "each channel, red above 0 and blue below.</p>\n<div class='atoms'>\n", out);
+    fputs("<h2>Dictionaries</h2>\n<p>Atoms on colours are shown as they are, grey is 0. Others have a row for each "
+          "atom and a tile for "
+          "each channel, red above 0 and blue below.</p>\n<div class='atoms'>\n",
+          out);
     put_pictures(out, v, true);
     fputs("</div>\n", out);
     status = put_curves(out, v);
@@ -205,9 +222,10 @@ static json_t *layers_json(const struct viz *v)
         if (node->kind != NODE_CSC)
             continue;
         const struct csc_diagnostics *d = &v->diagnostics[node->csc];
-        json_array_append_new(layers, json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "name", node->name, "atoms", node->conv.d,
-                                                "kernel", node->conv.k, "channels", node->conv.c, "eta", (double)m->eta[node->csc],
-                                                "nonzeros", d->nonzeros, "residual", d->residual, "gap", d->gap));
+        json_array_append_new(layers, json_pack("{s:s, s:i, s:i, s:i, s:f, s:f, s:f, s:f}", "name", node->name, "atoms",
+                                                node->conv.d, "kernel", node->conv.k, "channels", node->conv.c, "eta",
+                                                (double)m->eta[node->csc], "nonzeros", d->nonzeros, "residual",
+                                                d->residual, "gap", d->gap));
     }
     return layers;
 }
@@ -216,10 +234,12 @@ static json_t *numbers_json(const struct viz *v)
 {
     json_t *back = json_array(), *levels = json_array(), *pictures = json_array();
     for (int i = 0; i < v->layers_count; i++)
-        json_array_append_new(back, json_pack("{s:s, s:f}", "layer", v->trained.model->nodes[v->layers[i]].name, "psnr", v->psnr[i]));
+        json_array_append_new(
+            back, json_pack("{s:s, s:f}", "layer", v->trained.model->nodes[v->layers[i]].name, "psnr", v->psnr[i]));
     for (int i = 0; i < VIZ_LEVELS; i++)
-        json_array_append_new(levels, json_pack("{s:f, s:f, s:f, s:f}", "noise", v->levels[i].sigma, "input_psnr", v->levels[i].input,
-                                                "psnr", v->levels[i].plain, "scaled_psnr", v->levels[i].fitted));
+        json_array_append_new(levels, json_pack("{s:f, s:f, s:f, s:f}", "noise", v->levels[i].sigma, "input_psnr",
+                                                v->levels[i].input, "psnr", v->levels[i].plain, "scaled_psnr",
+                                                v->levels[i].fitted));
     for (int i = 0; i < v->pictures_count; i++)
         json_array_append_new(pictures, json_string(v->pictures[i].file));
     return json_pack("{s:o, s:o, s:o}", "reconstructions", back, "denoising", levels, "pictures", pictures);
@@ -229,17 +249,18 @@ enum status viz_write_json(const struct viz *v)
 {
     enum status status = STATUS_OK;
     json_t *numbers = numbers_json(v);
-    json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:i, s:f, s:b, s:o}", "checkpoint", v->trained.checkpoint->path,
-                             "step", (json_int_t)v->trained.checkpoint->state.step, "data", v->a.data, "device",
-                             v->trained.device->ops->name, "images", (json_int_t)v->measured,
-                             "missing", (json_int_t)v->missing,
-                             "fista_steps", v->trained.config.csc.steps, "lambda", v->trained.config.csc.lambda, "averaged_weights",
-                             v->trained.averaged, "layers", layers_json(v));
+    json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:i, s:f, s:b, s:o}", "checkpoint",
+                             v->trained.checkpoint->path, "step", (json_int_t)v->trained.checkpoint->state.step, "data",
+                             v->a.data, "device", v->trained.device->ops->name, "images", (json_int_t)v->measured,
+                             "missing", (json_int_t)v->missing, "fista_steps", v->trained.config.csc.steps, "lambda",
+                             v->trained.config.csc.lambda, "averaged_weights", v->trained.averaged, "layers",
+                             layers_json(v));
     if (!numbers || !root || json_object_update(root, numbers) != 0)
         FAIL(STATUS_NOMEM, "out of memory for the results");
     if (v->recovery.atoms)
-        json_object_set_new(root, "true_atoms", json_pack("{s:i, s:i, s:f, s:f}", "atoms", v->recovery.atoms, "found", v->recovery.found,
-                                                          "mean_cosine", v->recovery.mean, "best_cosine", v->recovery.best));
+        json_object_set_new(root, "true_atoms",
+                            json_pack("{s:i, s:i, s:f, s:f}", "atoms", v->recovery.atoms, "found", v->recovery.found,
+                                      "mean_cosine", v->recovery.mean, "best_cosine", v->recovery.best));
     TRY(json_output(json_incref(root), v->a.json));
 fail:
     json_decref(numbers);

@@ -1,8 +1,8 @@
 /* cpu.c - the CPU backend's device and its convolutions.
- * A convolution is our own where one fits (Winograd's transform, or few_channels.h), with the epilogue as each tile is stored;
- * else a oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed layout and
- * unpacked once. In bf16 all are our own (bf16.h), or on a processor that multiplies none, for tests, those of rounded
- * operands. Without oneDNN the plain convolutions serve. */
+ * A convolution is our own where one fits (Winograd's transform, or few_channels.h), with the epilogue as each tile is
+ * stored; else a oneDNN primitive followed by one fused pass over its result. Weight gradients are summed in the packed
+ * layout and unpacked once. In bf16 all are our own (bf16.h), or on a processor that multiplies none, for tests, those
+ * of rounded operands. Without oneDNN the plain convolutions serve. */
 #include "layers/backend/cpu/cpu.h"
 
 #include <stdlib.h>
@@ -25,7 +25,8 @@ double *cpu_partials(struct device *device, int channels)
     size_t count = (size_t)CPU_PARTIALS * channels * device->threads;
     if (count > cpu->partials_count) {
         free(cpu->partials);
-        cpu->partials = aligned_alloc(ARENA_ALIGN, (count * sizeof(double) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN);
+        cpu->partials = aligned_alloc(ARENA_ALIGN,
+                                      (count * sizeof(double) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN);
         if (!cpu->partials)
             abort(); /* a few kilobytes, asked for while planning */
         cpu->partials_count = count;
@@ -45,8 +46,8 @@ struct cpu_conv {
     const struct own_kernels *own[KINDS];           /* the same */
     bool lone;                                      /* one image and its weights as they are: no gradient */
     const float *weights;                           /* those */
-    void *packed[KINDS]; /* weights for DN_FORWARD and DN_ADJOINT */
-    bool emulated;       /* bf16 by fp32 convolutions of rounded operands */
+    void *packed[KINDS];                            /* weights for DN_FORWARD and DN_ADJOINT */
+    bool emulated;                                  /* bf16 by fp32 convolutions of rounded operands */
 };
 
 static const enum conv_use use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
@@ -76,11 +77,11 @@ static void conv_destroy(struct conv *conv)
 
 /* Where the parts of a call's scratch begin: oneDNN's own first, then each as long as its bytes say. */
 struct parts {
-    size_t in, code;           /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
-    size_t result;             /* float, where it cannot go to its destination at once */
-    size_t sum, term, plain;   /* GRADIENT: packed sum and one term of it, the sum unpacked */
-    size_t weights;            /* while loading: rounded to bf16 */
-    size_t bytes;              /* of all */
+    size_t in, code;         /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
+    size_t result;           /* float, where it cannot go to its destination at once */
+    size_t sum, term, plain; /* GRADIENT: packed sum and one term of it, the sum unpacked */
+    size_t weights;          /* while loading: rounded to bf16 */
+    size_t bytes;            /* of all */
 };
 
 static size_t take(struct parts *p, size_t bytes)
@@ -336,8 +337,7 @@ int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
     return count;
 }
 
-enum status cpu_open_with(struct device **device, enum precision precision, int threads,
-                          const struct kernels *kernels)
+enum status cpu_open_with(struct device **device, enum precision precision, int threads, const struct kernels *kernels)
 {
     enum status status = STATUS_OK;
     struct cpu_device *cpu = calloc(1, sizeof *cpu);
@@ -386,8 +386,9 @@ enum status cpu_open(struct device **device, enum precision precision, int threa
     if (precision == PRECISION_TF32)
         FAIL(STATUS_USAGE, "device.precision: tf32 exists on cuda only; use fp32");
     if (precision == PRECISION_BF16 && !sets[0]->bf16)
-        FAIL(STATUS_USAGE, "device.precision: this processor, or the compiler of this program, has no bf16 instructions "
-                           "(avx512_bf16 or amx_bf16); use fp32");
+        FAIL(STATUS_USAGE,
+             "device.precision: this processor, or the compiler of this program, has no bf16 instructions "
+             "(avx512_bf16 or amx_bf16); use fp32");
     TRY(cpu_open_with(device, precision, threads, sets[0]));
 fail:
     return status;

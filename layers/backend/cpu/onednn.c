@@ -18,20 +18,20 @@ typedef dnnl_memory_desc_t desc_t; /* a struct */
 typedef const dnnl_memory_desc_t *const_desc_t;
 #endif
 
-#define DN(call)                                                                             \
-    do {                                                                                     \
-        dnnl_status_t result = (call);                                                       \
-        if (result != dnnl_success)                                                          \
-            FAIL(result == dnnl_out_of_memory ? STATUS_NOMEM : STATUS_BUG,                   \
-                 "oneDNN: %s returned %s", #call, status_name(result));                      \
+#define DN(call)                                                                                            \
+    do {                                                                                                    \
+        dnnl_status_t result = (call);                                                                      \
+        if (result != dnnl_success)                                                                         \
+            FAIL(result == dnnl_out_of_memory ? STATUS_NOMEM : STATUS_BUG, "oneDNN: %s returned %s", #call, \
+                 status_name(result));                                                                      \
     } while (0)
 
 enum { SRC, WEIGHTS, DST, SCRATCH, PLAIN, ARGUMENTS };
 
 struct dn_conv {
     enum dn_kind kind;
-    struct conv_shape shape;  /* as the caller sees it */
-    bool flipped;             /* adjoint computed as a forward convolution */
+    struct conv_shape shape; /* as the caller sees it */
+    bool flipped;            /* adjoint computed as a forward convolution */
     dnnl_primitive_t primitive, reorder;
     dnnl_memory_t memory[ARGUMENTS];
     size_t packed, scratchpad, plain; /* bytes */
@@ -126,9 +126,9 @@ static dnnl_status_t first_plan(dnnl_primitive_desc_t *pd, const struct request 
         return result;
     }
     if (r->kind == DN_ADJOINT)
-        result = dnnl_convolution_backward_data_primitive_desc_create(
-            pd, engine, dnnl_convolution_direct, r->md[SRC], r->md[WEIGHTS], r->md[DST], r->strides, dense, r->before,
-            r->after, hint, r->attr);
+        result = dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, r->md[SRC],
+                                                                      r->md[WEIGHTS], r->md[DST], r->strides, dense,
+                                                                      r->before, r->after, hint, r->attr);
     else
         result = dnnl_convolution_backward_weights_primitive_desc_create(
             pd, engine, dnnl_convolution_direct, r->md[SRC], r->md[WEIGHTS], NULL, r->md[DST], r->strides, dense,
@@ -187,9 +187,8 @@ static dnnl_status_t plan(dnnl_primitive_desc_t *pd, const struct request *r)
         result = dnnl_convolution_backward_data_desc_init(&op, dnnl_convolution_direct, &r->md[SRC], &r->md[WEIGHTS],
                                                           &r->md[DST], r->strides, r->before, r->after);
     else if (result == dnnl_success)
-        result = dnnl_convolution_backward_weights_desc_init(&op, dnnl_convolution_direct, &r->md[SRC],
-                                                             &r->md[WEIGHTS], NULL, &r->md[DST], r->strides, r->before,
-                                                             r->after);
+        result = dnnl_convolution_backward_weights_desc_init(&op, dnnl_convolution_direct, &r->md[SRC], &r->md[WEIGHTS],
+                                                             NULL, &r->md[DST], r->strides, r->before, r->after);
     if (result == dnnl_success)
         result = choose(pd, r, &op, hint);
     dnnl_primitive_desc_destroy(hint);
@@ -210,8 +209,14 @@ static struct conv_shape asked(const struct dn_conv *c)
 {
     struct conv_shape s = c->shape;
     if (c->flipped)
-        s = (struct conv_shape){ .n = s.n, .h = conv_out_h(&c->shape), .w = conv_out_w(&c->shape), .c = s.d,
-                                 .d = s.c, .k = s.k, .stride = 1, .pad = s.k - 1 - s.pad };
+        s = (struct conv_shape){ .n = s.n,
+                                 .h = conv_out_h(&c->shape),
+                                 .w = conv_out_w(&c->shape),
+                                 .c = s.d,
+                                 .d = s.c,
+                                 .k = s.k,
+                                 .stride = 1,
+                                 .pad = s.k - 1 - s.pad };
     return s;
 }
 

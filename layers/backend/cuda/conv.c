@@ -6,26 +6,29 @@
 
 #include "layers/backend/cuda/gpu.h"
 
-enum { MOST_CALLS = 7, FACTORS = 8 }; /* calls that are planned ahead; factors of fused tails that are kept on the device */
+enum {
+    MOST_CALLS = 7,
+    FACTORS = 8
+}; /* calls that are planned ahead; factors of fused tails that are kept on the device */
 
 struct cuda_conv {
     struct conv base;
     bool folds;
-    struct fold fold;          /* fold.folded: what cuDNN computes */
-    void *own;                 /* activations, of the folded shape; NULL: floats are used where they are */
-    const void *weights;       /* own, or the loaded ones */
-    float *numbers;            /* device (FACTORS, 3): alpha, nu, threshold of fused tails */
+    struct fold fold;    /* fold.folded: what cuDNN computes */
+    void *own;           /* activations, of the folded shape; NULL: floats are used where they are */
+    const void *weights; /* own, or the loaded ones */
+    float *numbers;      /* device (FACTORS, 3): alpha, nu, threshold of fused tails */
     struct factors {
-        float written[3];      /* what is there now */
-        bool used, kept;       /* kept: it must stay, a recording reads it */
+        float written[3]; /* what is there now */
+        bool used, kept;  /* kept: it must stay, a recording reads it */
     } factors[FACTORS];
-    int next;                  /* that is written */
-    char *kept;                /* with KEEPING, folded images of the last forward calls; NULL: none */
+    int next;   /* that is written */
+    char *kept; /* with KEEPING, folded images of the last forward calls; NULL: none */
     const void *kept_of[CONV_TERMS];
     int next_kept;
-    bool by_gemm;              /* the last call was cuBLASLt's */
-    const char *fused_how;     /* of the last call's plan, if it was fused */
-    bool rounded[2];           /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
+    bool by_gemm;                  /* the last call was cuBLASLt's */
+    const char *fused_how;         /* of the last call's plan, if it was fused */
+    bool rounded[2];               /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
     size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
 };
 
@@ -69,7 +72,10 @@ static void conv_destroy(struct conv *conv)
 
 static struct dnn_spec spec_of(const struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail)
 {
-    return (struct dnn_spec){ .kind = kind, .tail = tail, .shape = c->fold.folded, .precision = c->base.precision,
+    return (struct dnn_spec){ .kind = kind,
+                              .tail = tail,
+                              .shape = c->fold.folded,
+                              .precision = c->base.precision,
                               .rows = c->folds && c->fold.rows };
 }
 
@@ -81,10 +87,15 @@ static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
     return spec;
 }
 
-/* All that will be called, but for what only diagnoses call: a recording finds its plans, and all ranks those of the first. */
+/* All that will be called, but for what only diagnoses call: a recording finds its plans, and all ranks those of the
+ * first. */
 static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
 {
-    static const struct { unsigned uses; enum dnn_kind kind; enum dnn_tail tail; } calls[MOST_CALLS] = {
+    static const struct {
+        unsigned uses;
+        enum dnn_kind kind;
+        enum dnn_tail tail;
+    } calls[MOST_CALLS] = {
         { CONV_FORWARD, DNN_FORWARD, DNN_PLAIN },
         { CONV_ADJOINT, DNN_ADJOINT, DNN_PLAIN },
         { CONV_GRADIENT, DNN_GRADIENT, DNN_PLAIN },
@@ -115,8 +126,10 @@ static enum status make_plans(struct cuda_conv *c)
         TRY(gpu_plan(gpu_of(&c->base), spec, &plan));
         if (!gpu_has(&plan) && spec->tail == DNN_PLAIN)
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
-                 spec->kind == DNN_FORWARD ? "forward" : spec->kind == DNN_ADJOINT ? "backward-data" : "backward-filter", s->n,
-                 s->h, s->w, s->c, s->d, s->k, spec->rows ? 1 : s->k, s->stride, precision_name(spec->precision));
+                 spec->kind == DNN_FORWARD   ? "forward"
+                 : spec->kind == DNN_ADJOINT ? "backward-data"
+                                             : "backward-filter",
+                 s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? 1 : s->k, s->stride, precision_name(spec->precision));
     }
 fail:
     return status;
@@ -225,9 +238,10 @@ static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
 }
 
-/* The factors that a fused tail reads: the caller's, or own ones, which are written when they are new. NULL: there is no room
- * for them. */
-static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_tail tail, const struct epilogue *e)
+/* The factors that a fused tail reads: the caller's, or own ones, which are written when they are new. NULL: there is
+ * no room for them. */
+static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_tail tail,
+                                const struct epilogue *e)
 {
     const float wanted[] = { e->alpha, tail >= DNN_SHRINK ? e->nu : 1, e->kind == EPILOGUE_SHRINK ? e->threshold : 0 };
     struct gpu *gpu = gpu_of(&c->base);
@@ -282,8 +296,8 @@ static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail ta
     return run_spec(c, &spec, operands, done);
 }
 
-/* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. Of a folded
- * image in bf16, since twice the bytes cost more there than all the rest. */
+/* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. Of a
+ * folded image in bf16, since twice the bytes cost more there than all the rest. */
 static enum status run_plain(struct cuda_conv *c, enum dnn_kind kind, struct dnn_operands *operands, enum element *type)
 {
     enum status status = STATUS_OK;
@@ -301,8 +315,8 @@ fail:
 }
 
 /* A convolution whose result has the plain layout: fused, or plain and then the epilogue. */
-static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void *in, void *out, const struct epilogue *e,
-                            char *scratch)
+static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void *in, void *out,
+                            const struct epilogue *e, char *scratch)
 {
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
@@ -313,8 +327,11 @@ static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void 
     bool done = false;
     const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, tail, e);
     if (tail != DNN_TAILS && (numbers || tail == DNN_PLAIN)) {
-        struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out, .code = kind == DNN_FORWARD ? out : in,
-                                      .add = e->add, .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL, .numbers = numbers };
+        struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out,
+                                      .code = kind == DNN_FORWARD ? out : in,
+                                      .add = e->add,
+                                      .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL,
+                                      .numbers = numbers };
         TRY(run(c, kind, tail, false, &fused, &done));
         c->base.how = c->by_gemm ? "cuBLASLt" : c->fused_how ? c->fused_how : "one pass";
     }
@@ -403,8 +420,8 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
 }
 
 /* The gradient of these terms, which are one, or stacked, to `result`. */
-static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *terms, int count, void *result, char *scratch,
-                               enum element *type)
+static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *terms, int count, void *result,
+                               char *scratch, enum element *type)
 {
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
@@ -413,14 +430,18 @@ static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *
     struct plan plan;
     TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
     int at = find_kept(c, terms->x);
-    struct dnn_operands operands = { .image = !c->folds ? terms->x : at >= 0 ? c->kept + at * folded_bytes(c) : scratch,
-                                     .code = terms->d, .weights = result };
+    struct dnn_operands operands = { .image = !c->folds ? terms->x
+                                              : at >= 0 ? c->kept + at * folded_bytes(c)
+                                                        : scratch,
+                                     .code = terms->d,
+                                     .weights = result };
     for (int t = 0; t < count && c->folds && at < 0; t++) {
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
         counts_between(c, image_count(c), precision_bytes(c->base.precision));
     }
     if (at >= 0) /* a folded image instead of the image */
-        c->base.beyond += (double)image - (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
+        c->base.beyond += (double)image -
+                          (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
     c->by_gemm = plan.gemm != NULL;
     TRY(gpu_run(gpu_of(&c->base), &plan, &operands));
     *type = plan.float_result ? F32 : BF16;
@@ -445,7 +466,8 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     for (int t = 0; t < results; t++)
         TRY(gradient_of(c, terms + t, together ? count : 1, gradients + t * gradient_bytes(c), scratch, &type));
     for (int t = 0; t < results && c->folds; t++)
-        kernel_unfold_gradient(&q, &c->fold, type, gradients + t * gradient_bytes(c), terms[t].alpha, terms[t].number, dw);
+        kernel_unfold_gradient(&q, &c->fold, type, gradients + t * gradient_bytes(c), terms[t].alpha, terms[t].number,
+                               dw);
     if (!c->folds)
         kernel_add_gradients(&q, type, gradients, gradient_bytes(c), terms, results, dw, weight_count(c));
     if (together)

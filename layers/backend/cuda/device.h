@@ -11,9 +11,9 @@ struct cuda_device {
     struct device base;
     struct backend table;
     struct queue queue;
-    void *staging;         /* device: floats on their way to or from activations; grows with the largest transfer */
+    void *staging; /* device: floats on their way to or from activations; grows with the largest transfer */
     size_t staging_bytes;
-    double *result;        /* device: CUDA_RESULTS sums */
+    double *result; /* device: CUDA_RESULTS sums */
     /* The convolution that wrote `summed` left its per-channel sums in queue.partials, in `parts` parts. Any other
      * operation forgets that: they are there for a batch norm that follows at once. */
     const void *summed;
@@ -33,8 +33,8 @@ void cuda_epilogue(const struct conv *conv, const struct epilogue *epilogue, enu
 /* Elementwise operations, batch norm, pooling, classifier, loss and optimizer. */
 void cuda_fill_table(struct backend *table);
 
-/* What `stage` copied from there, on the device and ready for what is queued next; NULL if it did not. The host's is free
- * then. Done: its user has been queued. */
+/* What `stage` copied from there, on the device and ready for what is queued next; NULL if it did not. The host's is
+ * free then. Done: its user has been queued. */
 const void *cuda_staged(struct cuda_device *device, const void *from, size_t bytes);
 void cuda_staged_done(struct cuda_device *device);
 

@@ -15,10 +15,11 @@ struct gemm_plan;
 bool gemm_fits(const struct dnn_spec *spec);
 
 /* cuBLASLt's `choice`-th proposal (0: the one that its heuristics rank first) among those that need at most `most`
- * bytes of workspace and repeat bits. alignment: bytes, of every operand. *plan is NULL where there is none: not an error. */
+ * bytes of workspace and repeat bits. alignment: bytes, of every operand. *plan is NULL where there is none: not an
+ * error. */
 enum status gemm_plan_create(struct gemm_plan **plan, cublasLtHandle_t handle, const struct dnn_spec *spec, int choice,
                              size_t most, int alignment);
-void gemm_plan_destroy(struct gemm_plan *plan); /* NULL is fine */
+void gemm_plan_destroy(struct gemm_plan *plan);      /* NULL is fine */
 size_t gemm_workspace(const struct gemm_plan *plan); /* bytes */
 
 /* result = product + beta result, queued on the stream. workspace: as many bytes as gemm_workspace says. */

@@ -1,6 +1,6 @@
-/* gpu.c - the CUDA device: memory and copies. One stream (several in streams.c), and one for batches that come ahead; the host
- * waits for copies back only, and for a batch's arrival before its memory is somebody else's. While the stream is
- * recorded (graph.c) there are neither. */
+/* gpu.c - the CUDA device: memory and copies. One stream (several in streams.c), and one for batches that come ahead;
+ * the host waits for copies back only, and for a batch's arrival before its memory is somebody else's. While the stream
+ * is recorded (graph.c) there are neither. */
 #include "layers/backend/cuda/gpu.h"
 
 #include <stdio.h>
@@ -39,8 +39,10 @@ static enum status arena_on_gpu(struct device *device, struct arena *arena)
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
         cudaMemGetInfo(&there, &all);
-        FAIL(STATUS_NOMEM, "the GPU has %.1f of %.1f GB free, but %.1f are needed: "
-             "lower train.micro_batch (csc-eval: --batch)", 1e-9 * there, 1e-9 * all, 1e-9 * arena->used);
+        FAIL(STATUS_NOMEM,
+             "the GPU has %.1f of %.1f GB free, but %.1f are needed: "
+             "lower train.micro_batch (csc-eval: --batch)",
+             1e-9 * there, 1e-9 * all, 1e-9 * arena->used);
     }
     if (error == cudaSuccess)
         error = cudaMemsetAsync(arena->memory, 0, arena->used, of(device)->stream);
@@ -112,7 +114,8 @@ static enum status pin(struct device *device, void *memory, size_t bytes)
     (void)device;
     if (error != cudaSuccess) {
         cudaGetLastError();
-        FAIL(STATUS_NOMEM, "%.1f MB of memory cannot be locked for the GPU: %s", 1e-6 * bytes, cudaGetErrorString(error));
+        FAIL(STATUS_NOMEM, "%.1f MB of memory cannot be locked for the GPU: %s", 1e-6 * bytes,
+             cudaGetErrorString(error));
     }
 fail:
     return status;
@@ -249,9 +252,10 @@ static enum status find(int rank, int *index)
         FAIL(STATUS_USAGE, "the GPU cannot be used: %s", cudaGetErrorString(error));
     *index = rank % count;
     if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, *index) != cudaSuccess ||
-        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess || major < LEAST_CAPABILITY)
-        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index,
-             major, minor, LEAST_CAPABILITY);
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess ||
+        major < LEAST_CAPABILITY)
+        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index, major, minor,
+             LEAST_CAPABILITY);
     TRY(check_code(*index, 10 * major + minor));
 fail:
     return status;
@@ -273,7 +277,8 @@ static size_t memory_free(struct device *device)
 static int multiprocessors(int index)
 {
     int count = 0;
-    return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index) == cudaSuccess && count > 0 ? count : 1;
+    return cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, index) == cudaSuccess && count > 0 ? count
+                                                                                                             : 1;
 }
 
 static void check_nvrtc(struct gpu *gpu)
@@ -282,7 +287,8 @@ static void check_nvrtc(struct gpu *gpu)
     gpu->said_unfused = !dnn_finds_nvrtc(name);
     if (gpu->said_unfused)
         log_warn_all("cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
-                     "add its folder to LD_LIBRARY_PATH", name);
+                     "add its folder to LD_LIBRARY_PATH",
+                     name);
 }
 
 static enum status start(struct gpu *gpu, int index)
@@ -301,8 +307,8 @@ static enum status start(struct gpu *gpu, int index)
     if (error == cudaSuccess)
         error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULTS * sizeof *gpu->base.result);
     if (error != cudaSuccess)
-        FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE,
-             "GPU %d cannot be used: %s", index, cudaGetErrorString(error));
+        FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE, "GPU %d cannot be used: %s", index,
+             cudaGetErrorString(error));
     cudnnStatus_t dnn = CUDNN_STATUS_SUCCESS;
     for (int i = 0; i < DEVICE_LANES && dnn == CUDNN_STATUS_SUCCESS; i++) {
         dnn = cudnnCreate(&gpu->lanes[i].dnn);
@@ -331,10 +337,19 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(start(gpu, index));
     struct backend *table = &gpu->base.table;
-    *table = (struct backend){ .name = "cuda", .arena_allocate = arena_on_gpu, .arena_finish = arena_off_gpu,
+    *table = (struct backend){ .name = "cuda",
+                               .arena_allocate = arena_on_gpu,
+                               .arena_finish = arena_off_gpu,
                                .memory_free = memory_free,
-                               .copy_in = copy_in, .copy_out = copy_out, .zero = zero, .close = close_device,
-                               .stream = stream, .wait = wait, .pin = pin, .unpin = unpin, .stage = stage };
+                               .copy_in = copy_in,
+                               .copy_out = copy_out,
+                               .zero = zero,
+                               .close = close_device,
+                               .stream = stream,
+                               .wait = wait,
+                               .pin = pin,
+                               .unpin = unpin,
+                               .stage = stage };
     cuda_fill_table(table);
     gpu_fill_conv(table);
     gpu_fill_linear(table);
@@ -353,4 +368,3 @@ fail:
         close_device(&gpu->base.base);
     return status;
 }
-

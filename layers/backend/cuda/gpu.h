@@ -8,8 +8,8 @@
 #include "layers/backend/cuda/gemm.h"
 #include "layers/backend/cuda/plan_table.h"
 
-#define GPU_WORKSPACE ((size_t)256 << 20) /* bytes that a convolution's plan may use, */
-#define LANE_WORKSPACE ((size_t)32 << 20) /* and in any lane but the first: more than one image wants */
+#define GPU_WORKSPACE  ((size_t)256 << 20) /* bytes that a convolution's plan may use, */
+#define LANE_WORKSPACE ((size_t)32 << 20)  /* and in any lane but the first: more than one image wants */
 
 /* Of a convolution, by cuDNN or by cuBLASLt; both NULL: neither has one. */
 struct plan {
@@ -30,26 +30,26 @@ struct linear_plans {
 /* What work that is queued side by side has of its own. */
 struct gpu_lane {
     cudaStream_t stream;
-    cudnnHandle_t dnn;       /* whose stream is that one */
+    cudnnHandle_t dnn;          /* whose stream is that one */
     void *workspace, *partials; /* behind it, of the same allocation */
     size_t workspace_bytes;
-    cudaEvent_t reached;     /* by what waits for it: what was queued there so far */
+    cudaEvent_t reached; /* by what waits for it: what was queued there so far */
 };
 
 struct gpu {
     struct cuda_device base;
     struct gpu_lane lanes[DEVICE_LANES]; /* the first is all there is, but between fork and join */
     cudaEvent_t marks[DEVICE_MARKS];     /* NULL: not used yet */
-    int lane;                  /* that is queued in; stream, dnn, workspace and base.queue are its */
-    cudaStream_t stream, copies; /* of kernels; of batches that come ahead */
+    int lane;                            /* that is queued in; stream, dnn, workspace and base.queue are its */
+    cudaStream_t stream, copies;         /* of kernels; of batches that come ahead */
     struct ahead {
-        void *memory;              /* device */
-        size_t room;               /* bytes */
-        const void *from;          /* host: what lies there or is on its way; NULL: nothing */
+        void *memory;     /* device */
+        size_t room;      /* bytes */
+        const void *from; /* host: what lies there or is on its way; NULL: nothing */
         size_t bytes;
-        cudaEvent_t there, used;   /* it has arrived; memory may be written again */
+        cudaEvent_t there, used; /* it has arrived; memory may be written again */
     } ahead;
-    int index;                 /* of the GPU on this host */
+    int index;                                 /* of the GPU on this host */
     cudnnHandle_t dnn, builders[GPU_BUILDERS]; /* builders: of threads that build plans; NULL: not yet */
     cublasLtHandle_t gemm;
     struct linear_plans linear[GPU_LINEARS];
@@ -57,32 +57,34 @@ struct gpu {
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
     struct status_record failure;
-    bool recording;            /* the stream is being captured */
-    const char *unrecordable;  /* why that must fail; NULL: so far it need not */
-    struct gpu_plan { /* shared by all convolutions of a shape */
+    bool recording;           /* the stream is being captured */
+    const char *unrecordable; /* why that must fail; NULL: so far it need not */
+    struct gpu_plan {         /* shared by all convolutions of a shape */
         char key[128];
         struct plan plan;
-    } *plans;
+    } * plans;
     int plan_count, plan_room;
-    struct plan_table known;   /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
+    struct plan_table
+        known; /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
     char known_path[512], name[256]; /* name: the GPU's */
-    bool learnt, unwritable;   /* there is more than the file has; which cannot be written */
-    bool said_unfused;         /* that something is not fused is said once */
-    double written, searched;  /* when it was (clock_seconds); seconds that building candidates took */
+    bool learnt, unwritable;         /* there is more than the file has; which cannot be written */
+    bool said_unfused;               /* that something is not fused is said once */
+    double written, searched;        /* when it was (clock_seconds); seconds that building candidates took */
 };
 
 /* Remembers the first failure. */
 void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line);
 #define GPU_CHECK(gpu, call) gpu_check(gpu, call, __FILE__, __LINE__)
 
-/* plans.c. Reads what is known of this GPU. A damaged file of the cache is a warning, one that was asked for STATUS_DATA. */
+/* plans.c. Reads what is known of this GPU. A damaged file of the cache is a warning, one that was asked for
+ * STATUS_DATA. */
 enum status gpu_init_plans(struct gpu *gpu, int index);
 /* Writes what has been learnt; destroys all plans. */
 void gpu_finish_plans(struct gpu *gpu);
 
-/* The plan for this graph: by measured time (recorded in device->tuned and the machine's file, and taken from there), or
- * without a table of choices the first one. Having none is no error: there is none, or of a fused graph its convolution alone and a
- * pass behind it are faster. Of a gradient in bf16 it may store fp32 or bf16. */
+/* The plan for this graph: by measured time (recorded in device->tuned and the machine's file, and taken from there),
+ * or without a table of choices the first one. Having none is no error: there is none, or of a fused graph its
+ * convolution alone and a pass behind it are faster. Of a gradient in bf16 it may store fp32 or bf16. */
 enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan);
 /* So that gpu_plan finds all of these: built side by side. */
 enum status gpu_plans(struct gpu *gpu, const struct dnn_spec *specs, int count);

@@ -1,5 +1,5 @@
-/* graph.c - recording into CUDA graphs. A capture of the compute stream takes no wait, no memory and no copy from the host;
- * what tries leaves a reason, and the recording fails. */
+/* graph.c - recording into CUDA graphs. A capture of the compute stream takes no wait, no memory and no copy from the
+ * host; what tries leaves a reason, and the recording fails. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

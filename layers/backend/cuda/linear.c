@@ -1,5 +1,5 @@
-/* linear.c - the classifier's three products by cuBLASLt, in tf32 unless the device is to be exact: x (N,C), w (K,C), logits (N,K)
- * are a pointwise convolution of one pixel. Where cuBLASLt has none, own kernels. */
+/* linear.c - the classifier's three products by cuBLASLt, in tf32 unless the device is to be exact: x (N,C), w (K,C),
+ * logits (N,K) are a pointwise convolution of one pixel. Where cuBLASLt has none, own kernels. */
 #include "layers/backend/cuda/gpu.h"
 
 enum { ALIGNMENT = 4 }; /* bytes: parameters lie one after another */
@@ -26,8 +26,10 @@ static struct linear_plans *plans_for(struct gpu *gpu, int n, int c, int k)
     gpu_forget_linear(p);
     *p = (struct linear_plans){ .n = n, .c = c, .k = k };
     for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
-        const struct dnn_spec spec = { .kind = kind, .shape = { n, 1, 1, c, k, 1, 1, 0 },
-                                       .precision = gpu->base.base.precision == PRECISION_FP32 ? PRECISION_FP32 : PRECISION_TF32 };
+        const struct dnn_spec spec = { .kind = kind,
+                                       .shape = { n, 1, 1, c, k, 1, 1, 0 },
+                                       .precision = gpu->base.base.precision == PRECISION_FP32 ? PRECISION_FP32
+                                                                                               : PRECISION_TF32 };
         if (gemm_plan_create(&p->plans[kind], gpu->gemm, &spec, 0, GPU_WORKSPACE, ALIGNMENT) != STATUS_OK)
             status_clear(); /* out of memory: own kernels do it */
     }
@@ -42,13 +44,14 @@ void gpu_forget_linear(struct linear_plans *p)
 }
 
 /* False where there is no plan. */
-static bool run(struct gpu *gpu, const struct gemm_plan *plan, const float *image, const float *code, const float *weights,
-                float beta)
+static bool run(struct gpu *gpu, const struct gemm_plan *plan, const float *image, const float *code,
+                const float *weights, float beta)
 {
     const struct dnn_operands operands = { .image = image, .code = code, .weights = weights };
     if (!plan)
         return false;
-    if (gemm_run(plan, gpu->gemm, gpu->stream, &operands, beta, gpu->workspace) != STATUS_OK && gpu->failure.code == STATUS_OK)
+    if (gemm_run(plan, gpu->gemm, gpu->stream, &operands, beta, gpu->workspace) != STATUS_OK &&
+        gpu->failure.code == STATUS_OK)
         status_save(&gpu->failure);
     return true;
 }

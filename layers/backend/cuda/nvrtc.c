@@ -7,7 +7,7 @@
 
 #include "layers/backend/cuda/dnn.h"
 
-#define TEXT(value) #value
+#define TEXT(value)    #value
 #define NAME_OF(major) "libcudnn_graph.so." TEXT(major)
 
 /* What is loaded stays, for cuDNN. */

@@ -218,7 +218,8 @@ static void tell_unfused(struct gpu *gpu, const struct search *s)
     if (s->spec->tail == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->said_unfused)
         return;
     log_warn_all("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
-                 "own, which is slower", s->key);
+                 "own, which is slower",
+                 s->key);
     gpu->said_unfused = true;
 }
 

@@ -1,13 +1,13 @@
-/* profile.c - marks for a profiler: where to begin and to end, and each step as a range of NVTX, whose headers are all that it
- * needs; a build without them leaves the ranges out. */
+/* profile.c - marks for a profiler: where to begin and to end, and each step as a range of NVTX, whose headers are all
+ * that it needs; a build without them leaves the ranges out. */
 #include <cuda_profiler_api.h>
 #if __has_include(<nvtx3/nvToolsExt.h>)
 #include <nvtx3/nvToolsExt.h>
 #define STEP_BEGINS() nvtxRangePushA("step")
-#define STEP_ENDS() nvtxRangePop()
+#define STEP_ENDS()   nvtxRangePop()
 #else
 #define STEP_BEGINS() ((void)0)
-#define STEP_ENDS() ((void)0)
+#define STEP_ENDS()   ((void)0)
 #endif
 
 #include "layers/backend/cuda/gpu.h"

@@ -1,6 +1,6 @@
-/* streams.c - lanes of work side by side: streams that come after the first one, which is the device's own, at a fork, and before it
- * at a join. Events order them, and so take the other streams into a capture of the first and back. Each lane has a handle of
- * cuDNN, a workspace and memory for partial sums of its own. */
+/* streams.c - lanes of work side by side: streams that come after the first one, which is the device's own, at a fork,
+ * and before it at a join. Events order them, and so take the other streams into a capture of the first and back. Each
+ * lane has a handle of cuDNN, a workspace and memory for partial sums of its own. */
 #include "layers/backend/cuda/gpu.h"
 
 static struct gpu *of(struct device *device)

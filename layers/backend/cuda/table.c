@@ -122,13 +122,14 @@ static double dot(struct device *device, const float *x, const float *y, size_t 
     return sum_of(device, F32, x, y, count);
 }
 
-static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
-                  float *v, double *quotient)
+static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image,
+                  size_t pixels, float *v, double *quotient)
 {
     kernel_power(cuda_queue(device), code, codes, from, image, pixels, v, quotient);
 }
 
-static void step_sizes(struct device *device, const double *lambda_max, int count, float lambda, float mu, float *numbers)
+static void step_sizes(struct device *device, const double *lambda_max, int count, float lambda, float mu,
+                       float *numbers)
 {
     kernel_step_sizes(cuda_queue(device), lambda_max, count, lambda, mu, numbers);
 }
@@ -160,17 +161,17 @@ static void norm_backward_of_two(struct device *device, const struct norm_shape 
     kernel_norm_backward(cuda_queue(device), shape, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta);
 }
 
-static void norm_max_forward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
-                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
-                             void *won)
+static void norm_max_forward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
+                             const void *x, const float *gamma, const float *beta, void *y, float *saved,
+                             float *moments, uint8_t *place, void *won)
 {
     int parts = of(device)->summed == x ? of(device)->parts : 0;
     kernel_norm_max_forward(cuda_queue(device), norm, pool, x, gamma, beta, y, saved, moments, place, won, parts);
 }
 
-static void norm_max_backward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
-                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
-                              const float *saved, float *dgamma, float *dbeta)
+static void norm_max_backward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
+                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
+                              const float *gamma, const float *saved, float *dgamma, float *dbeta)
 {
     kernel_norm_max_backward(cuda_queue(device), norm, pool, x, place, won, dy, dx, gamma, saved, dgamma, dbeta);
 }

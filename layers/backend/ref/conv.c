@@ -65,12 +65,12 @@ static double finish(enum precision p, double sum, const struct epilogue *e, siz
 }
 
 /* Calls visit's body for every (output position, tap) whose input position lies inside the image. */
-#define FOR_TAPS(s)                                                                                   \
-    for (int n = 0; n < (s)->n; n++)                                                                  \
-        for (int i = 0; i < conv_out_h(s); i++)                                                       \
-            for (int j = 0; j < conv_out_w(s); j++)                                                   \
-                for (int a = 0, y = i * (s)->stride - (s)->pad; a < (s)->k; a++, y++)                 \
-                    for (int b = 0, x = j * (s)->stride - (s)->pad; b < (s)->k; b++, x++)             \
+#define FOR_TAPS(s)                                                                       \
+    for (int n = 0; n < (s)->n; n++)                                                      \
+        for (int i = 0; i < conv_out_h(s); i++)                                           \
+            for (int j = 0; j < conv_out_w(s); j++)                                       \
+                for (int a = 0, y = i * (s)->stride - (s)->pad; a < (s)->k; a++, y++)     \
+                    for (int b = 0, x = j * (s)->stride - (s)->pad; b < (s)->k; b++, x++) \
                         if (y >= 0 && y < (s)->h && x >= 0 && x < (s)->w)
 
 static size_t in_at(const struct conv_shape *s, int n, int y, int x)
@@ -135,8 +135,8 @@ enum status ref_conv_gradient(struct conv *conv, const struct gradient_term *ter
             for (int d = 0; d < s->d; d++)
                 for (int c = 0; c < s->c; c++)
                     sums[weight_at(s, d, a, b) + c] += (double)terms[t].alpha *
-                                                   element_load(conv->precision, terms[t].d, code + d) *
-                                                   element_load(conv->precision, terms[t].x, pixel + c);
+                                                       element_load(conv->precision, terms[t].d, code + d) *
+                                                       element_load(conv->precision, terms[t].x, pixel + c);
         }
     }
     for (size_t i = 0; i < conv_weight_count(s); i++)

@@ -48,9 +48,8 @@ void ref_norm_inference(struct device *device, const struct norm_shape *shape, c
     }
 }
 
-void ref_norm_backward(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
-                       void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
-                       float *dgamma, float *dbeta)
+void ref_norm_backward(struct device *device, const struct norm_shape *shape, const void *x, const void *y, void *dy,
+                       const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma, float *dbeta)
 {
     enum precision p = device->precision;
     int channels = shape->c;

@@ -147,8 +147,8 @@ static void linear_forward(struct device *device, int n, int c, int k, const flo
             y[i * k + o] = (float)(b[o] + dot(device, x + (size_t)i * c, w + (size_t)o * c, c));
 }
 
-static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w,
-                            const float *dy, float *dx, float *dw, float *db)
+static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
+                            float *dx, float *dw, float *db)
 {
     (void)device;
     for (int o = 0; o < k; o++) {
@@ -234,18 +234,38 @@ static void close_device(struct device *device)
 
 const struct backend ref_backend = {
     .name = "ref",
-    .arena_allocate = host_allocate, .arena_finish = host_finish,
-    .copy_in = copy, .copy_out = copy, .zero = zero, .upload = upload, .download = download,
+    .arena_allocate = host_allocate,
+    .arena_finish = host_finish,
+    .copy_in = copy,
+    .copy_out = copy,
+    .zero = zero,
+    .upload = upload,
+    .download = download,
     .close = close_device,
-    .conv_create = ref_conv_create, .conv_destroy = ref_conv_destroy, .conv_place = ref_conv_place,
-    .conv_load = ref_conv_load, .conv_forward = ref_conv_forward, .conv_adjoint = ref_conv_adjoint,
+    .conv_create = ref_conv_create,
+    .conv_destroy = ref_conv_destroy,
+    .conv_place = ref_conv_place,
+    .conv_load = ref_conv_load,
+    .conv_forward = ref_conv_forward,
+    .conv_adjoint = ref_conv_adjoint,
     .conv_gradient = ref_conv_gradient,
-    .mask = mask, .blend = blend, .correlate = correlate, .lincomb = lincomb, .dot = dot,
-    .norm_forward = ref_norm_forward, .norm_inference = ref_norm_inference, .norm_backward = ref_norm_backward,
-    .max_forward = max_forward, .max_backward = max_backward,
-    .mean_forward = mean_forward, .mean_backward = mean_backward,
-    .linear_forward = linear_forward, .linear_backward = linear_backward,
-    .cross_entropy = cross_entropy, .sgd = sgd, .normalize_rows = normalize_rows,
+    .mask = mask,
+    .blend = blend,
+    .correlate = correlate,
+    .lincomb = lincomb,
+    .dot = dot,
+    .norm_forward = ref_norm_forward,
+    .norm_inference = ref_norm_inference,
+    .norm_backward = ref_norm_backward,
+    .max_forward = max_forward,
+    .max_backward = max_backward,
+    .mean_forward = mean_forward,
+    .mean_backward = mean_backward,
+    .linear_forward = linear_forward,
+    .linear_backward = linear_backward,
+    .cross_entropy = cross_entropy,
+    .sgd = sgd,
+    .normalize_rows = normalize_rows,
 };
 
 enum status ref_open(struct device **device, enum precision precision, int threads)

@@ -15,14 +15,15 @@ void ref_conv_place(struct conv *conv, struct arena *arena);
 enum status ref_conv_load(struct conv *conv, const float *weights, void *scratch);
 enum status ref_conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch);
 enum status ref_conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch);
-enum status ref_conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw, void *scratch);
+enum status ref_conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
+                              void *scratch);
 
 void ref_norm_forward(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
                       const float *beta, const void *add, void *y, float *saved, float *moments);
 void ref_norm_inference(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
                         const float *beta, const float *running, const void *add, void *y);
-void ref_norm_backward(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
-                       void *dy, const float *gamma, const float *saved, void *dadd, bool accumulate,
-                       float *dgamma, float *dbeta);
+void ref_norm_backward(struct device *device, const struct norm_shape *shape, const void *x, const void *y, void *dy,
+                       const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
+                       float *dbeta);
 
 #endif

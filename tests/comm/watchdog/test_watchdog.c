@@ -1,5 +1,5 @@
-/* test_watchdog.c - the watchdog: its judgement, its frames, and four ranks as threads of one process that hang, fail and are
- * visited by strangers. */
+/* test_watchdog.c - the watchdog: its judgement, its frames, and four ranks as threads of one process that hang, fail
+ * and are visited by strangers. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -40,7 +40,8 @@ static void check_judgement(void)
     alive(&t, 111, 2); /* stopped */
     t.ranks[2].place = (struct watch_place){ WATCH_COMPUTING, false, 16, 9 };
     CHECK(watch_table_judge(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 2 on node2 hangs: not heard of") &&
-          strstr(line, "step 16, computing"), "%s", line);
+              strstr(line, "step 16, computing"),
+          "%s", line);
     watch_table_shift(&t, 5); /* but so was this process */
     CHECK(watch_table_judge(&t, 111, line) == STATUS_OK, "%s", line);
     CHECK(watch_table_judge(&t, 116, line) == STATUS_HUNG, "shifted for good");
@@ -49,8 +50,9 @@ static void check_judgement(void)
     alive(&t, 112, -1); /* all are heard; rank 3 does not wait, and has not moved */
     t.ranks[3].place = (struct watch_place){ WATCH_LOADING, false, 17, 5 };
     CHECK(watch_table_judge(&t, 109, line) == STATUS_OK, "%s", line);
-    CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG && strstr(line, "rank 3 on node3 hangs: no progress for 12 s") &&
-          strstr(line, "step 17, loading data"), "%s", line);
+    CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG &&
+              strstr(line, "rank 3 on node3 hangs: no progress for 12 s") && strstr(line, "step 17, loading data"),
+          "%s", line);
     t.ranks[3].place.waits = true; /* then all wait: who is behind? */
     t.ranks[3].place.step = 16;
     CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG && strstr(line, "all ranks wait") && strstr(line, "rank 3"),
@@ -66,7 +68,8 @@ static void check_judgement(void)
     t = fresh(100);
     t.ranks[1].lost = true;
     CHECK(watch_table_judge(&t, 100.5, line) == STATUS_OK, "%s", line);
-    CHECK(watch_table_judge(&t, 101.5, line) == STATUS_LOST && strstr(line, "rank 1 on node1 ended without a word"), "%s", line);
+    CHECK(watch_table_judge(&t, 101.5, line) == STATUS_LOST && strstr(line, "rank 1 on node1 ended without a word"),
+          "%s", line);
     t.ranks[1].left = true;
     CHECK(watch_table_judge(&t, 101.5, line) == STATUS_OK, "who said goodbye is not missed: %s", line);
     t = fresh(100);
@@ -81,7 +84,8 @@ static void check_frames(void)
     struct watch_frame f = { .type = WATCH_BEAT, .rank = 3, .place = { WATCH_SAVING, true, 123456789, 42 } }, read;
     watch_encode(&f, bytes);
     CHECK(watch_decode(bytes, &read) && read.type == WATCH_BEAT && read.rank == 3 && read.place.phase == WATCH_SAVING &&
-          read.place.waits && read.place.step == 123456789 && read.place.beat == 42, "beat");
+              read.place.waits && read.place.step == 123456789 && read.place.beat == 42,
+          "beat");
     int accepted = 0;
     for (int bit = 0; bit < 8 * WATCH_FRAME; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -94,7 +98,8 @@ static void check_frames(void)
     }
     CHECK(accepted > 0 && accepted < 8 * WATCH_FRAME, "%d", accepted);
     CHECK(watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdef") &&
-          !watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdeg"), "token");
+              !watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdeg"),
+          "token");
 }
 
 /* ---- ranks as threads ---- */

@@ -99,7 +99,8 @@ static void read_whole(const char *path, char **data, size_t *bytes)
 /* All shapes come back, and the files are the same whatever the number of workers. */
 static void check_round_trips(void)
 {
-    static const int shapes[][2] = { { 1, 1 }, { 1, 9 }, { 9, 1 }, { 2, 3 }, { 31, 33 }, { 257, 129 }, { 150, 149 }, { 7, 7 } };
+    static const int shapes[][2] = { { 1, 1 },   { 1, 9 },     { 9, 1 },     { 2, 3 },
+                                     { 31, 33 }, { 257, 129 }, { 150, 149 }, { 7, 7 } };
     char one[96], many[96], path[128];
     snprintf(one, sizeof one, "%s/one", folder);
     CHECK(make_dataset(one, 1, shapes, 1, 1) == STATUS_OK, "%s", status_message());
@@ -151,7 +152,8 @@ static void overwrite(const char *path, const char *data, size_t bytes)
 static void poke(const char *path, size_t offset, char byte)
 {
     FILE *file = fopen(path, "r+b");
-    if (!file || fseek(file, (long)offset, SEEK_SET) != 0 || fputc((unsigned char)byte, file) == EOF || fclose(file) != 0) {
+    if (!file || fseek(file, (long)offset, SEEK_SET) != 0 || fputc((unsigned char)byte, file) == EOF ||
+        fclose(file) != 0) {
         perror(path);
         exit(1);
     }
@@ -208,8 +210,15 @@ static void check_exchange(const char *set)
 static struct loader_config plain(struct dataset *d, bool skip_bad)
 {
     return (struct loader_config){
-        .dataset = d, .image_size = 32, .micro_batch = 7, .ranks = 1, .workers = 2, .prefetch = 2, .batch = 7,
-        .std = { 1, 1, 1 }, .skip_bad = skip_bad,
+        .dataset = d,
+        .image_size = 32,
+        .micro_batch = 7,
+        .ranks = 1,
+        .workers = 2,
+        .prefetch = 2,
+        .batch = 7,
+        .std = { 1, 1, 1 },
+        .skip_bad = skip_bad,
     };
 }
 
@@ -227,8 +236,8 @@ static bool holds(const struct micro_batch *b, int k, int64_t index)
     return same;
 }
 
-/* Evaluation gives every image but those of the damaged block, in order and each with its own pixels, as floats and raw,
- * whatever the micro-batch, of which some are then empty. */
+/* Evaluation gives every image but those of the damaged block, in order and each with its own pixels, as floats and
+ * raw, whatever the micro-batch, of which some are then empty. */
 static void check_left_out(struct dataset *d, const struct shard_entry *hit)
 {
     for (int micro = 1; micro <= 70; micro = 3 * micro + 1)
@@ -255,8 +264,8 @@ static void check_left_out(struct dataset *d, const struct shard_entry *hit)
             }
             CHECK(next == 70, "%lld samples", (long long)next);
             loader_stats(loader, &stats);
-            CHECK(stats.work.skipped == hit->samples && stats.work.samples == 70 - hit->samples, "%lld skipped, %lld given",
-                  (long long)stats.work.skipped, (long long)stats.work.samples);
+            CHECK(stats.work.skipped == hit->samples && stats.work.samples == 70 - hit->samples,
+                  "%lld skipped, %lld given", (long long)stats.work.skipped, (long long)stats.work.samples);
             loader_destroy(loader);
         }
 }
@@ -272,7 +281,8 @@ static void check_bad_samples(void)
     struct loader_stats stats;
     const struct micro_batch *b;
     snprintf(set, sizeof set, "%s/bad", folder);
-    CHECK(make_dataset(set, 70, sizes, 1, 1) == STATUS_OK && dataset_open(&d, set) == STATUS_OK, "%s", status_message());
+    CHECK(make_dataset(set, 70, sizes, 1, 1) == STATUS_OK && dataset_open(&d, set) == STATUS_OK, "%s",
+          status_message());
     const struct shard_entry hit = d->shards[0].table[1];
     snprintf(path, sizeof path, "%s/shard-00000.csz", set);
     read_whole(path, &data, &bytes);
@@ -286,19 +296,20 @@ static void check_bad_samples(void)
         status_clear();
         CHECK(loader_next(loader, &b) == STATUS_DATA && !b, "damage went unseen");
         CHECK(strstr(status_message(), "shard-00000.csz: block 1 at byte ") &&
-              strstr(status_message(), " damaged: expected hash ") &&
-              strstr(status_message(), ", found "), "%s", status_message());
+                  strstr(status_message(), " damaged: expected hash ") && strstr(status_message(), ", found "),
+              "%s", status_message());
     }
     loader_destroy(loader);
     check_left_out(d, &hit);
     config = plain(d, true);
     config.training = true;
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
-    for (int64_t i = 0; i < 70; ) {
+    for (int64_t i = 0; i < 70;) {
         CHECK(loader_next(loader, &b) == STATUS_OK && b, "%s", status_message());
         for (int k = 0; k < b->count; k++, i++) {
             bool lost = i >= hit.first && i < hit.first + hit.samples;
-            CHECK(b->ids[k] == (lost ? hit.first + hit.samples : (uint64_t)i), "sample %llu", (unsigned long long)b->ids[k]);
+            CHECK(b->ids[k] == (lost ? hit.first + hit.samples : (uint64_t)i), "sample %llu",
+                  (unsigned long long)b->ids[k]);
             CHECK(b->labels[k] == (int)b->ids[k] % 3, "label %d", b->labels[k]);
         }
     }
@@ -307,8 +318,8 @@ static void check_bad_samples(void)
     CHECK(stats.work.rereads >= 1, "the damaged block was not read again");
     loader_destroy(loader);
     struct verify_report report;
-    CHECK(dataset_verify(set, false, 2, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4, "%lld of %lld",
-          (long long)report.damaged, (long long)report.blocks);
+    CHECK(dataset_verify(set, false, 2, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4,
+          "%lld of %lld", (long long)report.damaged, (long long)report.blocks);
     dataset_close(d);
     free(data);
 }
@@ -323,7 +334,8 @@ static void check_all_bad(void)
     struct loader *loader = NULL;
     const struct micro_batch *b;
     snprintf(set, sizeof set, "%s/all-bad", folder);
-    CHECK(make_dataset(set, 40, sizes, 1, 1) == STATUS_OK && dataset_open(&d, set) == STATUS_OK, "%s", status_message());
+    CHECK(make_dataset(set, 40, sizes, 1, 1) == STATUS_OK && dataset_open(&d, set) == STATUS_OK, "%s",
+          status_message());
     snprintf(path, sizeof path, "%s/shard-00000.csz", set);
     read_whole(path, &data, &bytes);
     for (uint32_t i = 0; i < d->shards[0].blocks; i++)

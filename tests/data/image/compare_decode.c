@@ -1,6 +1,7 @@
-/* compare_decode.c PILLOW_COMMAND TAR SHORT256 ORIGINAL JPEG [ROUNDS] - processor time from stored image to a normalised
- * random-resized-crop of 224 pixels, in one thread, page cache warm, over all images of a tar and three datasets of it.
- * Each round times every way once, one after the other; the table gives each way's median and the median of its ratios. */
+/* compare_decode.c PILLOW_COMMAND TAR SHORT256 ORIGINAL JPEG [ROUNDS] - processor time from stored image to a
+ * normalised random-resized-crop of 224 pixels, in one thread, page cache warm, over all images of a tar and three
+ * datasets of it. Each round times every way once, one after the other; the table gives each way's median and the
+ * median of its ratios. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,9 +15,12 @@
 enum { SIZE = 224, MOST_IMAGES = 4096, MOST_ROUNDS = 99, WAYS = 6 };
 enum way { PLAIN, WIDE_RESIZE, PILLOW, SETS };
 static const char *const names[WAYS] = { "plain C: whole JPEG, resize", "the same, resize in vectors", "Pillow",
-                                         "rgbz, short side 256", "rgbz, original size", "jpeg" };
+                                         "rgbz, short side 256",        "rgbz, original size",         "jpeg" };
 
-static struct { uint8_t *data; size_t bytes; } files[MOST_IMAGES];
+static struct {
+    uint8_t *data;
+    size_t bytes;
+} files[MOST_IMAGES];
 static int images;
 static float out[SIZE * SIZE * 3];
 

@@ -1,7 +1,7 @@
-/* decode_images.c - decodes files for compare_mutants.py, all in one process. In: u32 bytes and the file, until the end.
- * Out, for each: u32 code; if it is 0, u32 width, u32 height and the pixels, else u32 length and the message. All are
- * little-endian. A window of a JPEG that is not that part of the whole is code 70. With an argument it only prints the
- * version of its libjpeg-turbo. */
+/* decode_images.c - decodes files for compare_mutants.py, all in one process. In: u32 bytes and the file, until the
+ * end. Out, for each: u32 code; if it is 0, u32 width, u32 height and the pixels, else u32 length and the message. All
+ * are little-endian. A window of a JPEG that is not that part of the whole is code 70. With an argument it only prints
+ * the version of its libjpeg-turbo. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -50,7 +50,7 @@ fail:
     return status;
 }
 
-#define TEXT_OF(text) #text
+#define TEXT_OF(text)         #text
 #define VERSION_TEXT(version) TEXT_OF(version)
 
 int main(int count, char **arguments)

@@ -42,8 +42,9 @@ static unsigned char *make_jpeg(int width, int height, const struct kind *k, uns
     jpeg_start_compress(&info, TRUE);
     for (int y = 0; y < height; y++) {
         for (int i = 0; i < width * k->channels; i++) /* smooth and rough parts, every channel another */
-            line[i] = (unsigned char)(philox_below(&draws, 4) ? 128 + 100 * sin(.05 * y * (i % k->channels + 1) + .03 * i)
-                                                              : philox_u32(&draws));
+            line[i] = (unsigned char)(philox_below(&draws, 4)
+                                          ? 128 + 100 * sin(.05 * y * (i % k->channels + 1) + .03 * i)
+                                          : philox_u32(&draws));
         JSAMPROW row = line;
         jpeg_write_scanlines(&info, &row, 1);
     }
@@ -83,7 +84,8 @@ static void check_shrunk(const uint8_t *file, size_t bytes, const struct image *
     struct jpeg_window window = { whole->width, whole->height, box, shrink };
     CHECK(decode_jpeg_window(file, bytes, "shrunk", &window, &image, &view) == STATUS_OK, "%s", status_message());
     int right = (box.x + box.width + shrink - 1) / shrink, bottom = (box.y + box.height + shrink - 1) / shrink;
-    CHECK(view.width == right - box.x / shrink && view.height == bottom - box.y / shrink, "%d x %d", view.width, view.height);
+    CHECK(view.width == right - box.x / shrink && view.height == bottom - box.y / shrink, "%d x %d", view.width,
+          view.height);
     double sums[2] = { 0, 0 };
     for (int y = 0; view.pixels && y < view.height; y++)
         for (int x = 0; x < view.width * 3; x++)
@@ -106,7 +108,9 @@ static void check_file(const uint8_t *file, size_t bytes, int windows, const cha
     int w = whole.width, h = whole.height;
     if (!w)
         return;
-    struct box fixed[] = { { 0, 0, w, h }, { 0, 0, 1, 1 }, { w - 1, h - 1, 1, 1 }, { w / 2, 0, w - w / 2, 1 }, { 0, h / 2, w, 1 } };
+    struct box fixed[] = {
+        { 0, 0, w, h }, { 0, 0, 1, 1 }, { w - 1, h - 1, 1, 1 }, { w / 2, 0, w - w / 2, 1 }, { 0, h / 2, w, 1 }
+    };
     for (int i = 0; i < 5; i++)
         check_window(file, bytes, &whole, fixed[i], name);
     for (int i = 0; i < windows; i++) {
@@ -117,7 +121,8 @@ static void check_file(const uint8_t *file, size_t bytes, int windows, const cha
     }
     struct jpeg_window other = { w + 1, h, { 0, 0, 1, 1 }, 1 };
     struct view view;
-    CHECK(decode_jpeg_window(file, bytes, name, &other, &(struct image){ 0 }, &view) == STATUS_DATA, "another size passes");
+    CHECK(decode_jpeg_window(file, bytes, name, &other, &(struct image){ 0 }, &view) == STATUS_DATA,
+          "another size passes");
     CHECK(strstr(status_message(), "but its record says"), "%s", status_message());
     for (int shrink = 2; shrink <= 8 && w >= 64 && h >= 64; shrink *= 2)
         check_shrunk(file, bytes, &whole, shrink);
@@ -153,7 +158,8 @@ static unsigned long find_marker(const unsigned char *file, unsigned long bytes,
     return bytes;
 }
 
-/* Progressive files whose later scans are missing: the library smooths them, and windows are still parts of the whole. */
+/* Progressive files whose later scans are missing: the library smooths them, and windows are still parts of the whole.
+ */
 static void check_missing_scans(void)
 {
     static const struct kind kinds[] = { { 3, 2, 2, true, 0, 85 }, { 3, 1, 1, true, 0, 60 }, { 1, 1, 1, true, 0, 85 } };
@@ -213,7 +219,8 @@ static void check_ends(void)
     CHECK(decode_jpeg(longer, middle, "cut", &image, &notes) == STATUS_DATA, "a quarter passes for the whole");
     memcpy(longer, file, bytes);
     memcpy(longer + middle, "\xff\xa4", 2);
-    CHECK(decode_jpeg(longer, bytes, "stray marker", &image, &notes) == STATUS_DATA, "a quarter and grey pass for the whole");
+    CHECK(decode_jpeg(longer, bytes, "stray marker", &image, &notes) == STATUS_DATA,
+          "a quarter and grey pass for the whole");
     CHECK(strstr(status_message(), "stray marker: JPEG: Unsupported marker"), "%s", status_message());
     check_stored(longer, bytes, 200, 150);
     image_finish(&image);

@@ -28,7 +28,8 @@ static void check_window(struct resizer *r, struct view in, int width, int heigh
           "%d x %d to %d x %d: needs what is not there", in.width, in.height, width, height);
     for (int y = 0; y < need.height; y++)
         memcpy(part + y * row, in.pixels + (need.y + y) * in.stride + (size_t)need.x * 3, row);
-    CHECK(resize_begin(r, &z, (struct view){ part, row, need.width, need.height }) == STATUS_OK, "%s", status_message());
+    CHECK(resize_begin(r, &z, (struct view){ part, row, need.width, need.height }) == STATUS_OK, "%s",
+          status_message());
     int wrong = 0;
     for (int y = 0; y < window.height; y++) {
         const uint8_t *got = resize_row(r, y);
@@ -37,8 +38,8 @@ static void check_window(struct resizer *r, struct view in, int width, int heigh
             wrong += memcmp(got + 3 * x, expected + ((size_t)(window.y + y) * width + from) * 3, 3) != 0;
         }
     }
-    CHECK(wrong == 0, "%s: %d x %d to %d x %d: %d pixels of a window differ", r->kernels->name, in.width, in.height, width,
-          height, wrong);
+    CHECK(wrong == 0, "%s: %d x %d to %d x %d: %d pixels of a window differ", r->kernels->name, in.width, in.height,
+          width, height, wrong);
     free(part);
 }
 
@@ -53,8 +54,8 @@ static void check_resize(struct view in, int width, int height, const uint8_t *e
         struct resizer r = { .kernels = sets[k] };
         memset(out, 0xa5, bytes + GUARD);
         CHECK(resize_image(&r, in, width, height, out) == STATUS_OK, "%s", status_message());
-        CHECK(distance(out, expected, bytes) == 0, "%s: %d x %d to %d x %d: off by %d", sets[k]->name, in.width, in.height,
-              width, height, distance(out, expected, bytes));
+        CHECK(distance(out, expected, bytes) == 0, "%s: %d x %d to %d x %d: off by %d", sets[k]->name, in.width,
+              in.height, width, height, distance(out, expected, bytes));
         for (int i = 0; i < GUARD; i++)
             CHECK(out[bytes + i] == 0xa5, "wrote behind the end");
         int x = width / 3, y = height / 4;
@@ -87,8 +88,11 @@ static void check_evaluation(struct augment_scratch *scratch, struct view in, in
 static void check_normaliser(void)
 {
     static const double cases[][2][3] = {
-        { { .485, .456, .406 }, { .229, .224, .225 } }, { { .4914, .4822, .4465 }, { .2023, .1994, .2010 } },
-        { { 0, 0, 0 }, { 1, 1, 1 } }, { { .5, .5, .5 }, { .25, .5, .2 } }, { { .1, .9, 1 }, { 1e-3, 1e-6, 1 } },
+        { { .485, .456, .406 }, { .229, .224, .225 } },
+        { { .4914, .4822, .4465 }, { .2023, .1994, .2010 } },
+        { { 0, 0, 0 }, { 1, 1, 1 } },
+        { { .5, .5, .5 }, { .25, .5, .2 } },
+        { { .1, .9, 1 }, { 1e-3, 1e-6, 1 } },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         struct augmenter a;
@@ -127,7 +131,8 @@ static void check_boxes(void)
         areas += area;
     }
     CHECK(fabs(areas / DRAWS - 0.4329) < 0.01, "mean area %g", areas / DRAWS); /* of 200,000 draws in Python */
-    struct box wide = random_crop_box(&stream, 1000, 2), tall = random_crop_box(&stream, 3, 999), one = random_crop_box(&stream, 1, 1);
+    struct box wide = random_crop_box(&stream, 1000, 2), tall = random_crop_box(&stream, 3, 999),
+               one = random_crop_box(&stream, 1, 1);
     CHECK(wide.height <= 2 && wide.width <= 3 && wide.x + wide.width <= 1000, "%d x %d", wide.width, wide.height);
     CHECK(tall.width <= 3 && tall.height <= 4 && tall.y + tall.height <= 999, "%d x %d", tall.width, tall.height);
     CHECK(one.width == 1 && one.height == 1 && one.x == 0 && one.y == 0, "%d x %d", one.width, one.height);

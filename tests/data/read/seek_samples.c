@@ -11,9 +11,19 @@ enum { SIDE = 8, MICRO = 64, RANKS = 32, EPOCHS = 100, SEEKS = 200 };
 static struct loader_config config_of(struct dataset *dataset)
 {
     return (struct loader_config){
-        .dataset = dataset, .training = true, .seed = 1, .shuffle = SHUFFLE_FULL, .augment = AUGMENT_NONE,
-        .image_size = SIDE, .std = { 1, 1, 1 }, .batch = MICRO * RANKS, .micro_batch = MICRO, .rank = RANKS - 1,
-        .ranks = RANKS, .workers = 1, .prefetch = 1,
+        .dataset = dataset,
+        .training = true,
+        .seed = 1,
+        .shuffle = SHUFFLE_FULL,
+        .augment = AUGMENT_NONE,
+        .image_size = SIDE,
+        .std = { 1, 1, 1 },
+        .batch = MICRO * RANKS,
+        .micro_batch = MICRO,
+        .rank = RANKS - 1,
+        .ranks = RANKS,
+        .workers = 1,
+        .prefetch = 1,
     };
 }
 

@@ -35,7 +35,8 @@ static void read_all(struct dataset *d)
 static struct dataset *open_set(uint64_t limit)
 {
     struct dataset *d = NULL;
-    CHECK(dataset_open(&d, set) == STATUS_OK && dataset_use_cache(d, cache, limit) == STATUS_OK, "%s", status_message());
+    CHECK(dataset_open(&d, set) == STATUS_OK && dataset_use_cache(d, cache, limit) == STATUS_OK, "%s",
+          status_message());
     return d;
 }
 
@@ -54,7 +55,8 @@ static int64_t run(uint64_t limit, int64_t *misses)
 static uint64_t used(void)
 {
     char command[256], line[64] = "";
-    snprintf(command, sizeof command, "du -s -B1 --apparent-size '%s'/csz-*/shard-* | awk '{ s += $1 } END { print s + 0 }'", cache);
+    snprintf(command, sizeof command,
+             "du -s -B1 --apparent-size '%s'/csz-*/shard-* | awk '{ s += $1 } END { print s + 0 }'", cache);
     FILE *pipe = popen(command, "r");
     if (!pipe || !fgets(line, sizeof line, pipe))
         CHECK(false, "%s", command);
@@ -136,7 +138,8 @@ static void check_limit(void)
     uint64_t all = d->index.shard[0].bytes, half = all / 2;
     dataset_close(d);
     CHECK(run(half, &misses) < IMAGES, "everything fits into a half");
-    CHECK(used() <= half, "%llu bytes are used, but %llu are allowed", (unsigned long long)used(), (unsigned long long)half);
+    CHECK(used() <= half, "%llu bytes are used, but %llu are allowed", (unsigned long long)used(),
+          (unsigned long long)half);
     int64_t hits = run(half, &misses);
     CHECK(hits > 0 && hits < IMAGES && misses == 0, "%lld hits", (long long)hits);
     CHECK(run(10, &misses) == 0 && misses == 0 && used() <= 10, "%llu bytes", (unsigned long long)used());
@@ -153,7 +156,8 @@ static void check_others(void)
     CHECK(make_dataset(other, IMAGES + 2, sizes, 2, 1) == STATUS_OK && dataset_open(&o, other) == STATUS_OK, "%s",
           status_message());
     CHECK(dataset_use_cache(o, cache, bytes + bytes / 2) == STATUS_OK, "%s", status_message());
-    CHECK(o->cache.budget == bytes / 2, "%llu of %llu", (unsigned long long)o->cache.budget, (unsigned long long)bytes / 2);
+    CHECK(o->cache.budget == bytes / 2, "%llu of %llu", (unsigned long long)o->cache.budget,
+          (unsigned long long)bytes / 2);
     dataset_close(o);
     dataset_close(d);
     CHECK(dataset_open(&o, other) == STATUS_OK && dataset_use_cache(o, cache, bytes + bytes / 2) == STATUS_OK, "%s",
@@ -170,7 +174,8 @@ static void check_refusal(void)
     char path[128];
     snprintf(path, sizeof path, "%s/index.json/below", set);
     CHECK(dataset_open(&d, set) == STATUS_OK, "%s", status_message());
-    CHECK(dataset_use_cache(d, path, 1 << 20) == STATUS_IO && strstr(status_message(), "index.json"), "%s", status_message());
+    CHECK(dataset_use_cache(d, path, 1 << 20) == STATUS_IO && strstr(status_message(), "index.json"), "%s",
+          status_message());
     dataset_close(d);
 }
 

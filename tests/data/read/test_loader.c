@@ -16,9 +16,20 @@ static char folder[64], small[96], large[96];
 static struct loader_config base_config(struct dataset *dataset)
 {
     return (struct loader_config){
-        .dataset = dataset, .training = true, .seed = 7, .shuffle = SHUFFLE_FULL, .window = 50, .augment = AUGMENT_CIFAR,
-        .image_size = 32, .mean = { 0.5f, 0.4f, 0.3f }, .std = { 0.2f, 0.25f, 0.3f }, .batch = 48, .micro_batch = 4,
-        .ranks = 1, .workers = 1, .prefetch = 2,
+        .dataset = dataset,
+        .training = true,
+        .seed = 7,
+        .shuffle = SHUFFLE_FULL,
+        .window = 50,
+        .augment = AUGMENT_CIFAR,
+        .image_size = 32,
+        .mean = { 0.5f, 0.4f, 0.3f },
+        .std = { 0.2f, 0.25f, 0.3f },
+        .batch = 48,
+        .micro_batch = 4,
+        .ranks = 1,
+        .workers = 1,
+        .prefetch = 2,
     };
 }
 
@@ -96,7 +107,8 @@ static void check_epoch(struct dataset *dataset, enum shuffle shuffle)
         const struct micro_batch *b = NULL;
         CHECK(loader_next(loader, &b) == STATUS_OK && b && b->epoch == 0, "%s", status_message());
         for (int k = 0; k < b->count; k++, position++) {
-            CHECK(b->ids[k] < (uint64_t)samples && !seen[b->ids[k]]++, "sample %llu twice", (unsigned long long)b->ids[k]);
+            CHECK(b->ids[k] < (uint64_t)samples && !seen[b->ids[k]]++, "sample %llu twice",
+                  (unsigned long long)b->ids[k]);
             CHECK(b->labels[k] == (int)(b->ids[k] % 3), "label %d", b->labels[k]);
             moved += b->ids[k] != (uint64_t)position;
         }
@@ -118,7 +130,8 @@ static void check_raw(struct dataset *dataset, enum augment augment, bool traini
     config.micro_batch = 12;
     raw_config = config;
     raw_config.raw = true;
-    CHECK(loader_create(&floats, &config) == STATUS_OK && loader_create(&raw, &raw_config) == STATUS_OK, "%s", status_message());
+    CHECK(loader_create(&floats, &config) == STATUS_OK && loader_create(&raw, &raw_config) == STATUS_OK, "%s",
+          status_message());
     for (int i = 0; i < 9; i++) {
         const struct micro_batch *a = NULL, *b = NULL;
         CHECK(loader_next(floats, &a) == STATUS_OK && loader_next(raw, &b) == STATUS_OK, "%s", status_message());
@@ -128,15 +141,18 @@ static void check_raw(struct dataset *dataset, enum augment augment, bool traini
         }
         const struct image_cut *cuts = b->raw;
         const struct pixel_scale *s = b->scale;
-        CHECK(a->images && !a->raw && !b->images && b->count == a->count, "batch %d: %d images, not %d", i, b->count, a->count);
+        CHECK(a->images && !a->raw && !b->images && b->count == a->count, "batch %d: %d images, not %d", i, b->count,
+              a->count);
         for (int k = 0; k < b->count; k++) {
             const uint8_t *in = (const uint8_t *)b->raw + cuts[k].offset;
             size_t values = (size_t)32 * 32 * 3;
-            CHECK(cuts[k].offset + values <= b->raw_bytes && cuts[k].right == 32 && cuts[k].bottom == 32 && !cuts[k].flip &&
-                  cuts[k].left == 0 && cuts[k].top == 0 && cuts[k].width == 32, "cut %d of batch %d", k, i);
+            CHECK(cuts[k].offset + values <= b->raw_bytes && cuts[k].right == 32 && cuts[k].bottom == 32 &&
+                      !cuts[k].flip && cuts[k].left == 0 && cuts[k].top == 0 && cuts[k].width == 32,
+                  "cut %d of batch %d", k, i);
             for (size_t v = 0; v < values; v++) { /* that sum rounds twice, the host's floats once */
                 float got = in[v] * s->high[v % 3] + s->base[v % 3] + (in[v] * s->low[v % 3] + s->rest[v % 3]);
-                wrong += !(fabsf(got - a->images[k * values + v]) <= FLT_EPSILON * fabsf(got) + 1e-11f); /* of 0.4 - 0.4 */
+                wrong += !(fabsf(got - a->images[k * values + v]) <=
+                           FLT_EPSILON * fabsf(got) + 1e-11f); /* of 0.4 - 0.4 */
             }
         }
         CHECK(loader_memory(raw, 0, &bytes) && b->raw_bytes <= bytes, "%zu of %zu bytes", b->raw_bytes, bytes);
@@ -325,7 +341,8 @@ int main(int count, char **arguments)
     CHECK(make_dataset(small, 211, same, 1, 2) == STATUS_OK, "%s", status_message());
     CHECK(make_dataset(large, 205, mixed, 5, 2) == STATUS_OK, "%s", status_message());
     snprintf(files, sizeof files, "%s/files", folder);
-    CHECK(make_jpeg_dataset(files, 205, mixed, 5) == STATUS_OK && dataset_open(&j, files) == STATUS_OK, "%s", status_message());
+    CHECK(make_jpeg_dataset(files, 205, mixed, 5) == STATUS_OK && dataset_open(&j, files) == STATUS_OK, "%s",
+          status_message());
     CHECK(dataset_open(&s, small) == STATUS_OK && dataset_open(&l, large) == STATUS_OK, "%s", status_message());
     if (s && l && j) {
         CHECK(dataset_image_size(s) == 32 && dataset_image_size(l) == 0 && dataset_samples(s) == 211, "sizes");

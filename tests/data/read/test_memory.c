@@ -1,6 +1,6 @@
-/* test_memory.c - where memory ends inside a library, the status says so: the image is never called bad, since a packing
- * that leaves out bad images would leave out sound ones. Each step runs in a process of its own with little memory left,
- * and has to end in the result or in STATUS_NOMEM. */
+/* test_memory.c - where memory ends inside a library, the status says so: the image is never called bad, since a
+ * packing that leaves out bad images would leave out sound ones. Each step runs in a process of its own with little
+ * memory left, and has to end in the result or in STATUS_NOMEM. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -58,7 +58,9 @@ static void make_progressive(void)
 
 static void make_png(void)
 {
-    png_image image = { .version = PNG_IMAGE_VERSION, .width = SIDE * SIDE / 24, .height = 24, .format = PNG_FORMAT_RGB };
+    png_image image = {
+        .version = PNG_IMAGE_VERSION, .width = SIDE * SIDE / 24, .height = 24, .format = PNG_FORMAT_RGB
+    };
     png_alloc_size_t bytes = PNG_IMAGE_PNG_SIZE_MAX(image);
     file = malloc(bytes);
     CHECK(png_image_write_to_memory(&image, file, &bytes, 0, picture.pixels, 0, NULL), "%s", image.message);

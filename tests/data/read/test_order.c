@@ -66,8 +66,14 @@ static void check_stretches(void)
 static void check_quality(void)
 {
     enum { N = 200000, BATCH = 256 };
-    static const struct { enum shuffle shuffle; uint64_t window; double low, high, separation; } cases[] = {
-        { SHUFFLE_FULL, 0, .97, 1.03, .8 }, { SHUFFLE_WINDOW, N, .9, 1.1, .8 }, { SHUFFLE_WINDOW, 65536, .8, 1.2, .2 },
+    static const struct {
+        enum shuffle shuffle;
+        uint64_t window;
+        double low, high, separation;
+    } cases[] = {
+        { SHUFFLE_FULL, 0, .97, 1.03, .8 },
+        { SHUFFLE_WINDOW, N, .9, 1.1, .8 },
+        { SHUFFLE_WINDOW, 65536, .8, 1.2, .2 },
         { SHUFFLE_WINDOW, 4096, .7, 1.3, .01 },
     };
     struct order order;
@@ -75,8 +81,10 @@ static void check_quality(void)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         order_init(&order, cases[i].shuffle, N, cases[i].window, 3, 1);
         struct order_quality q = order_measure(&order, BATCH, N);
-        CHECK(q.displacement > cases[i].low && q.displacement < cases[i].high, "case %zu: displacement %g", i, q.displacement);
-        CHECK(q.separation > cases[i].separation && q.separation <= before + .1, "case %zu: separation %g", i, q.separation);
+        CHECK(q.displacement > cases[i].low && q.displacement < cases[i].high, "case %zu: displacement %g", i,
+              q.displacement);
+        CHECK(q.separation > cases[i].separation && q.separation <= before + .1, "case %zu: separation %g", i,
+              q.separation);
         before = q.separation;
     }
     order_init(&order, SHUFFLE_NONE, N, 0, 3, 1);

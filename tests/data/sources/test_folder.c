@@ -44,9 +44,22 @@ static enum status pack(const char *path, const char *root, const char *out, boo
 
 /* In the order in which they must be packed. */
 static const char *const files[] = {
-    "colour/full-chroma.jpeg", "colour/pixel.png", "colour/plain.jpg", "colour/plain.png", "colour/progressive.JPEG",
-    "grey/bits.png", "grey/grey.jpg", "grey/grey.png", "grey/sixteen.png", "grey/with-alpha.png", "odd/cmyk.jpg",
-    "odd/nested/below.png", "odd/palette-clear.png", "odd/palette.png", "odd/really-a.jpg.png", "odd/really-a.png.jpg",
+    "colour/full-chroma.jpeg",
+    "colour/pixel.png",
+    "colour/plain.jpg",
+    "colour/plain.png",
+    "colour/progressive.JPEG",
+    "grey/bits.png",
+    "grey/grey.jpg",
+    "grey/grey.png",
+    "grey/sixteen.png",
+    "grey/with-alpha.png",
+    "odd/cmyk.jpg",
+    "odd/nested/below.png",
+    "odd/palette-clear.png",
+    "odd/palette.png",
+    "odd/really-a.jpg.png",
+    "odd/really-a.png.jpg",
     "odd/rgba.png",
 };
 enum { FILES = sizeof files / sizeof *files };
@@ -97,8 +110,8 @@ static void check_notes(const struct pack_report *r)
 /* Faults where no pixels are do not keep an image out: checksums have two witnesses, and the last bytes hold none. */
 static void check_sound(void)
 {
-    static const char *const names[] = { "a/cut-in-checksum.png", "a/text-for-the-end-marker.jpg", "a/window-too-small.png",
-                                         "a/wrong-crc-of-pixels.png" };
+    static const char *const names[] = { "a/cut-in-checksum.png", "a/text-for-the-end-marker.jpg",
+                                         "a/window-too-small.png", "a/wrong-crc-of-pixels.png" };
     struct pack_report report;
     CHECK(pack(at("sound/in"), NULL, at("sound/out"), false, &report) == STATUS_OK, "%s", status_message());
     check_pixels(at("sound/out"), "sound/", names, 4);
@@ -106,15 +119,20 @@ static void check_sound(void)
 
 static void check_refused(void)
 {
-    static const struct { const char *file, *says; } cases[] = {
-        { "stray-marker.jpg", "JPEG: Unsupported marker type 0xa4" }, { "gamma-crc.png", "PNG: gAMA: CRC error" },
+    static const struct {
+        const char *file, *says;
+    } cases[] = {
+        { "stray-marker.jpg", "JPEG: Unsupported marker type 0xa4" },
+        { "gamma-crc.png", "PNG: gAMA: CRC error" },
         { "no-checksum.png", "PNG: damaged: no checksum of its pixels is right" },
         { "rows-missing.png", "PNG: Not enough image data" },
         { "side.png", "70000 x 1 pixels; at most 65500 a side and 134217728 in all" },
         { "pixels.png", "12000 x 11500 pixels; at most 65500 a side and 134217728 in all" },
-        { "a.gif", "a GIF; JPEG, PNG and WebP are read" }, { "a.bmp", "a BMP; JPEG, PNG and WebP are read" },
+        { "a.gif", "a GIF; JPEG, PNG and WebP are read" },
+        { "a.bmp", "a BMP; JPEG, PNG and WebP are read" },
 #ifdef CSC_WEBP
-        { "animated.webp", "an animated WebP" }, { "cut.webp", "WebP: the file ends too early" },
+        { "animated.webp", "an animated WebP" },
+        { "cut.webp", "WebP: the file ends too early" },
 #else
         { "cut.webp", "built without" },
 #endif
@@ -128,7 +146,8 @@ static void check_refused(void)
         if (strstr(path, ".webp") && !file_exists(path))
             continue;
         CHECK(file_read(path, 1 << 24, &data, &bytes) == STATUS_OK, "%s", status_message());
-        CHECK(decode_image((uint8_t *)data, bytes, cases[i].file, &image, &notes) == STATUS_DATA, "%s passes", cases[i].file);
+        CHECK(decode_image((uint8_t *)data, bytes, cases[i].file, &image, &notes) == STATUS_DATA, "%s passes",
+              cases[i].file);
         CHECK(strstr(status_message(), cases[i].says), "%s", status_message());
         image_finish(&image);
         free(data);
@@ -152,7 +171,8 @@ static void check_webp(void)
     CHECK(pack(at("webp/in"), NULL, at("webp/out"), false, &report) == STATUS_OK, "%s", status_message());
     CHECK(report.notes[NOTE_ALPHA] == 2 && report.notes[NOTE_REENCODED] == 0, "notes");
     check_pixels(at("webp/out"), "webp/", names, 5);
-    CHECK(folder_open(&source, at("webp/in"), &(struct folder_options){ .root = NULL }) == STATUS_OK, "%s", status_message());
+    CHECK(folder_open(&source, at("webp/in"), &(struct folder_options){ .root = NULL }) == STATUS_OK, "%s",
+          status_message());
     CHECK(pack_dataset(folder_source(source), at("webp/jpeg"), &options, &report) == STATUS_OK, "%s", status_message());
     CHECK(report.notes[NOTE_REENCODED] == 5, "%lld are said to be JPEGs now", (long long)report.notes[NOTE_REENCODED]);
     CHECK(dataset_open(&d, at("webp/jpeg")) == STATUS_OK && dataset_samples(d) == 5, "%s", status_message());
@@ -178,8 +198,8 @@ static void check_archives(void)
         { "tar --sort=name -C in -cf a.tar .", "a.tar", NULL },
         { "tar --sort=name -cf b.tar in", "b.tar", "in" },
         { "tar -C in -czf c.tar.gz odd grey colour", "c.tar.gz", NULL },
-        { "mkdir -p deep/er && cp -r in deep/er/train && touch deep/er/x && tar -cf - deep | zstd -q -o d.tar.zst", "d.tar.zst",
-          "/deep/er/train/" },
+        { "mkdir -p deep/er && cp -r in deep/er/train && touch deep/er/x && tar -cf - deep | zstd -q -o d.tar.zst",
+          "d.tar.zst", "/deep/er/train/" },
     };
     struct dataset *first = NULL;
     struct pack_report report;
@@ -194,7 +214,8 @@ static void check_archives(void)
         CHECK(pack(at(cases[i].file), cases[i].root, at(out), false, &report) == STATUS_OK, "%s", status_message());
         CHECK(dataset_open(&d, at(out)) == STATUS_OK, "%s", status_message());
         if (d)
-            CHECK(!strcmp(dataset_fingerprint(d), dataset_fingerprint(first)), "%s gives another dataset", cases[i].file);
+            CHECK(!strcmp(dataset_fingerprint(d), dataset_fingerprint(first)), "%s gives another dataset",
+                  cases[i].file);
         dataset_close(d);
     }
     CHECK(pack(at("b.tar"), NULL, at("wrong"), false, &report) == STATUS_DATA && strstr(status_message(), "--root in"),
@@ -212,15 +233,19 @@ static void check_empty(void)
 {
     struct pack_report report;
     shell("%s", "mkdir -p void noimages/a noimages/b hollow/a hollow/b && cp in/grey/grey.png hollow/a");
-    CHECK(pack(at("void"), NULL, at("out-1"), false, &report) == STATUS_DATA && strstr(status_message(), "no class folders"),
+    CHECK(pack(at("void"), NULL, at("out-1"), false, &report) == STATUS_DATA &&
+              strstr(status_message(), "no class folders"),
           "%s", status_message());
-    CHECK(pack(at("noimages"), NULL, at("out-2"), false, &report) == STATUS_DATA && strstr(status_message(), "no images"),
+    CHECK(pack(at("noimages"), NULL, at("out-2"), false, &report) == STATUS_DATA &&
+              strstr(status_message(), "no images"),
           "%s", status_message());
     CHECK(pack(at("hollow"), NULL, at("out-3"), false, &report) == STATUS_DATA &&
-          strstr(status_message(), "class folder 'b' is empty"), "%s", status_message());
+              strstr(status_message(), "class folder 'b' is empty"),
+          "%s", status_message());
     shell("%s", "tar --sort=name -C hollow -cf hollow.tar a b");
     CHECK(pack(at("hollow.tar"), NULL, at("out-4"), false, &report) == STATUS_DATA &&
-          strstr(status_message(), "class folder 'b' is empty"), "%s", status_message());
+              strstr(status_message(), "class folder 'b' is empty"),
+          "%s", status_message());
     CHECK(pack(at("nowhere"), NULL, at("out-5"), false, &report) == STATUS_IO, "%s", status_message());
     CHECK(!file_exists(at("out-3/index.json")), "an index was written");
 }
@@ -232,11 +257,12 @@ static void check_bad(void)
     struct dataset *d = NULL;
     shell("%s", "cp -r in faulty && head -c 500 in/colour/plain.jpg > faulty/colour/cut.jpg && "
                 "echo hello > faulty/odd/text.jpg && : > faulty/grey/nothing.png && echo x > faulty/odd/.hidden");
-    CHECK(pack(at("faulty"), NULL, at("stopped"), false, &report) == STATUS_DATA && strstr(status_message(), "colour/cut.jpg"),
+    CHECK(pack(at("faulty"), NULL, at("stopped"), false, &report) == STATUS_DATA &&
+              strstr(status_message(), "colour/cut.jpg"),
           "%s", status_message());
     CHECK(!file_exists(at("stopped/index.json")), "an index was written");
-    CHECK(pack(at("faulty"), NULL, at("skipped"), true, &report) == STATUS_OK && report.skipped == 3, "%lld skipped: %s",
-          (long long)report.skipped, status_message());
+    CHECK(pack(at("faulty"), NULL, at("skipped"), true, &report) == STATUS_OK && report.skipped == 3,
+          "%lld skipped: %s", (long long)report.skipped, status_message());
     CHECK(dataset_open(&d, at("skipped")) == STATUS_OK && dataset_samples(d) == FILES, "%s", status_message());
     dataset_close(d);
     for (int f = 0; f < FILES; f++) {

@@ -25,7 +25,8 @@ static void make(const char *name, uint64_t seed, int workers, bool training, in
     struct pack_report report;
     struct synth *synth = NULL;
     CHECK(synth_create(&synth, &config) == STATUS_OK, "%s", status_message());
-    CHECK(pack_dataset(synth_source(synth, training), at(name), &options, &report) == STATUS_OK, "%s", status_message());
+    CHECK(pack_dataset(synth_source(synth, training), at(name), &options, &report) == STATUS_OK, "%s",
+          status_message());
     CHECK(report.samples == (training ? images : images / 5), "%lld images", (long long)report.samples);
     CHECK(synth_write_truth(synth, at("truth.safetensors")) == STATUS_OK, "%s", status_message());
     synth_destroy(synth);
@@ -50,8 +51,15 @@ static int64_t load(const char *name, float **images, int **labels)
     const struct micro_batch *b;
     int64_t n = 0;
     CHECK(dataset_open(&d, at(name)) == STATUS_OK, "%s", status_message());
-    struct loader_config config = { .dataset = d, .image_size = SIZE, .mean = { 0.5f, 0.5f, 0.5f }, .std = { 1, 1, 1 },
-                                    .batch = 50, .micro_batch = 50, .ranks = 1, .workers = 2, .prefetch = 2 };
+    struct loader_config config = { .dataset = d,
+                                    .image_size = SIZE,
+                                    .mean = { 0.5f, 0.5f, 0.5f },
+                                    .std = { 1, 1, 1 },
+                                    .batch = 50,
+                                    .micro_batch = 50,
+                                    .ranks = 1,
+                                    .workers = 2,
+                                    .prefetch = 2 };
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
     *images = malloc((size_t)dataset_samples(d) * VALUES * sizeof **images);
     *labels = malloc((size_t)dataset_samples(d) * sizeof **labels);
@@ -69,7 +77,8 @@ static int64_t load(const char *name, float **images, int **labels)
 }
 
 /* Held-out accuracy of softmax regression, from scratch by SGD. */
-static double linear_accuracy(const float *train, const int *labels, int64_t n, const float *test, const int *truth, int64_t m)
+static double linear_accuracy(const float *train, const int *labels, int64_t n, const float *test, const int *truth,
+                              int64_t m)
 {
     float *w = calloc((VALUES + 1) * CLASSES, sizeof *w);
     int64_t right = 0;
@@ -145,7 +154,8 @@ static void check_truth(const float *images, const int *labels, int64_t n)
                     product += (double)atoms[a * ATOM + c * PLANE + i] * atoms[a * ATOM + d * PLANE + i];
                     mean += atoms[a * ATOM + c * PLANE + i];
                 }
-                CHECK(fabs(product - (c == d ? 1 / 3.0 : 0)) < 1e-6 && fabs(mean) < 1e-5, "atom %d: %g, %g", a, product, mean);
+                CHECK(fabs(product - (c == d ? 1 / 3.0 : 0)) < 1e-6 && fabs(mean) < 1e-5, "atom %d: %g, %g", a, product,
+                      mean);
             }
     for (int64_t i = 0; i < n; i++) {
         int best = 0;

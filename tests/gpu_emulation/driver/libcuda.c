@@ -1,20 +1,20 @@
-/* libcuda.c - stands for the driver of a GPU that is not there, so that cuDNN compiles its fused kernels for it. Code can be
- * "loaded", and kernels can be found in it; whatever needs a GPU answers that there is no such function. cuDNN looks up all
- * of these names before it uses any. */
+/* libcuda.c - stands for the driver of a GPU that is not there, so that cuDNN compiles its fused kernels for it. Code
+ * can be "loaded", and kernels can be found in it; whatever needs a GPU answers that there is no such function. cuDNN
+ * looks up all of these names before it uses any. */
 #include <stddef.h>
 
 enum { SUCCESS, NOT_THERE = 34 }; /* CUDA_ERROR_STUB_LIBRARY */
 
-#define WORKS(name) \
-    int name(void);  \
-    int name(void)   \
-    {                \
+#define WORKS(name)     \
+    int name(void);     \
+    int name(void)      \
+    {                   \
         return SUCCESS; \
     }
-#define FAILS(name) \
-    int name(void);  \
-    int name(void)   \
-    {                \
+#define FAILS(name)       \
+    int name(void);       \
+    int name(void)        \
+    {                     \
         return NOT_THERE; \
     }
 

@@ -1,4 +1,5 @@
-/* cuda_runtime_api.h - as much of CUDA's run-time as layers/cuda and comm/nccl.c ask for, served by fake_cuda.c without a GPU. */
+/* cuda_runtime_api.h - as much of CUDA's run-time as layers/cuda and comm/nccl.c ask for, served by fake_cuda.c without
+ * a GPU. */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_CUDA_RUNTIME_API_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_CUDA_RUNTIME_API_H
 
@@ -19,15 +20,27 @@ typedef enum {
     cudaErrorStreamCaptureUnjoined,
 } cudaError_t;
 enum cudaMemcpyKind { cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost };
-enum cudaDeviceAttr { cudaDevAttrComputeCapabilityMajor, cudaDevAttrComputeCapabilityMinor, cudaDevAttrMultiProcessorCount };
+enum cudaDeviceAttr {
+    cudaDevAttrComputeCapabilityMajor,
+    cudaDevAttrComputeCapabilityMinor,
+    cudaDevAttrMultiProcessorCount
+};
 enum { cudaStreamNonBlocking = 1, cudaEventDisableTiming = 2, cudaHostRegisterDefault = 0 };
-struct cudaDeviceProp { char name[256]; };
-struct cudaFuncAttributes { int binaryVersion; };
+struct cudaDeviceProp {
+    char name[256];
+};
+struct cudaFuncAttributes {
+    int binaryVersion;
+};
 typedef struct fake_stream *cudaStream_t;
 typedef struct fake_event *cudaEvent_t;
 typedef struct fake_graph *cudaGraph_t, *cudaGraphExec_t;
 typedef struct fake_node *cudaGraphNode_t;
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
+enum cudaStreamCaptureMode {
+    cudaStreamCaptureModeGlobal,
+    cudaStreamCaptureModeThreadLocal,
+    cudaStreamCaptureModeRelaxed
+};
 
 cudaError_t cudaMalloc(void **memory, size_t bytes);
 cudaError_t cudaFree(void *memory);

@@ -15,7 +15,7 @@
 #include "tests/gpu_emulation/emulated.h"
 #include "tests/layers/backend/ops.h"
 
-enum { GUARD = 16 }; /* words, one line of cache */
+enum { GUARD = 16 };          /* words, one line of cache */
 #define GUARD_WORD 0x7fedface /* as a float, a NaN */
 
 enum { ANY_PRECISION = -1 };
@@ -24,9 +24,9 @@ struct options {
     uint64_t seed;
     int rounds, most, threads; /* most: draws of an operation, 0: all */
     bool bench;
-    int precision; /* of a bench; of a device's checks if not -1 */
+    int precision;      /* of a bench; of a device's checks if not -1 */
     const char *device; /* NULL: the CPU's, with each of its kernel sets */
-    char **names; /* of the operations; NULL: all */
+    char **names;       /* of the operations; NULL: all */
 };
 
 static void must(enum status status)
@@ -91,7 +91,8 @@ int first_side(const struct task *task)
     return task->timed ? TESTED : REF;
 }
 
-/* Memory for `count` words between guards; they begin with `filled` bytes of host, and are guard words too behind them. */
+/* Memory for `count` words between guards; they begin with `filled` bytes of host, and are guard words too behind them.
+ */
 static struct arena guarded(struct device *device, const void *host, size_t filled, size_t count)
 {
     struct arena arena = { 0 };
@@ -210,8 +211,8 @@ static void compare_whole(const struct task *task, const struct operand *o, cons
           o->name);
 }
 
-/* A GPU rounds to bf16 a weight gradient before it is added, and before the epilogue results for images whose channels are
- * folded, or that its libraries have in bf16 only. */
+/* A GPU rounds to bf16 a weight gradient before it is added, and before the epilogue results for images whose channels
+ * are folded, or that its libraries have in bf16 only. */
 static bool rounds_between(const struct task *task)
 {
     bool rounds = task->terms > 0 || (strcmp(task->op->name, "conv_adjoint") == 0 && task->conv_shape.c % 8 != 0);
@@ -228,8 +229,8 @@ static bool in_tf32(const struct task *task)
     return task->conv[TESTED] && task->conv[TESTED]->precision == PRECISION_TF32;
 }
 
-/* Of the worst element. In tf32 the operands of a convolution are rounded to 11 bits: 4e-4 of a product's size, and the worst
- * of thousands is ten times that; in bf16 to 8 bits. */
+/* Of the worst element. In tf32 the operands of a convolution are rounded to 11 bits: 4e-4 of a product's size, and the
+ * worst of thousands is ten times that; in bf16 to 8 bits. */
 static double tolerance_of(const struct task *task)
 {
     double tolerance = task->op->tolerance + (precision_of(task) == PRECISION_BF16 ? task->op->roundings : 0);
@@ -271,8 +272,8 @@ static void compare_real(const struct task *task, const struct operand *o, const
           task->op->name, task->what, o->name, at, element_load(precision, b, at), element_load(precision, a, at),
           error, tolerance, task->exact ? " (exact draw)" : "");
     double mean = errors == 0 ? 0 : sqrt(errors / (double)o->count) / scale;
-    CHECK(mean <= mean_tolerance_of(task, o), "%s %s: %s is off by %.2g on average, at most %.2g", task->op->name, task->what, o->name,
-          mean, mean_tolerance_of(task, o));
+    CHECK(mean <= mean_tolerance_of(task, o), "%s %s: %s is off by %.2g on average, at most %.2g", task->op->name,
+          task->what, o->name, mean, mean_tolerance_of(task, o));
     if (error > *worst)
         *worst = error;
 }
@@ -310,7 +311,8 @@ static void finish(struct task *task)
     for (int i = 0; i < task->operands; i++)
         free(task->operand[i].host);
     for (int i = 0; i < task->hiddens; i++)
-        task->device[task->hidden[i].side]->ops->arena_finish(task->device[task->hidden[i].side], &task->hidden[i].arena);
+        task->device[task->hidden[i].side]->ops->arena_finish(task->device[task->hidden[i].side],
+                                                              &task->hidden[i].arena);
     for (int side = first_side(task); side < SIDES; side++) {
         struct device *device = task->device[side];
         if (task->conv[side])
@@ -331,7 +333,10 @@ static void check_op(const struct op *op, struct device *ref, struct device *tes
     for (int draw = 0; draw < draws; draw++)
         for (int exact = 0; exact <= op->exact; exact++) {
             struct philox random;
-            struct task task = { .op = op, .device = { ref, tested }, .random = &random, .exact = exact,
+            struct task task = { .op = op,
+                                 .device = { ref, tested },
+                                 .random = &random,
+                                 .exact = exact,
                                  .emulated = options->device && strcmp(options->device, "emulated") == 0 };
             philox_init(&random, options->seed, 0x7e570000u + exact, (uint64_t)draw);
             if (op->plan(&task, draw, NULL)) {
@@ -388,7 +393,8 @@ static bool wanted(const struct op *op, const struct options *options)
 
 static void all_ops(struct device *ref, struct device *tested, const struct options *options)
 {
-    const struct op *families[] = { conv_ops, norm_ops, small_ops, tested->ops->norm_max_forward ? norm_max_ops : NULL };
+    const struct op *families[] = { conv_ops, norm_ops, small_ops,
+                                    tested->ops->norm_max_forward ? norm_max_ops : NULL };
     for (int f = 0; f < 4 && families[f]; f++)
         for (const struct op *op = families[f]; op->name; op++)
             if (wanted(op, options) && options->bench)
@@ -441,7 +447,9 @@ static void run_all(const struct options *options)
     int kernels = options->bench ? (cpu_kernel_sets(sets), 1) : cpu_kernel_sets(sets);
     for (int run = 0; run < (options->bench ? 1 : 2 * kernels); run++) {
         const struct kernels *set = sets[run / 2];
-        enum precision precision = options->bench ? (enum precision)options->precision : run % 2 ? PRECISION_BF16 : PRECISION_FP32;
+        enum precision precision = options->bench ? (enum precision)options->precision
+                                   : run % 2      ? PRECISION_BF16
+                                                  : PRECISION_FP32;
         int threads = options->threads ? options->threads : options->bench ? 2 : (run / 2 + 1) % 3 + 1;
         struct device *ref = NULL, *tested = NULL;
         must(device_open(&ref, "ref", precision, 1));
@@ -463,12 +471,13 @@ static int precision_named(const char *name)
 
 int main(int count, char **arguments)
 {
-    static const struct option longs[] = { { "seed", required_argument, NULL, 's' }, { "rounds", required_argument, NULL, 'r' },
-                                           { "most", required_argument, NULL, 'm' },
-                                           { "threads", required_argument, NULL, 't' }, { "bench", no_argument, NULL, 'b' },
-                                           { "bf16", no_argument, NULL, 'B' }, { "device", required_argument, NULL, 'd' },
-                                           { "precision", required_argument, NULL, 'p' },
-                                           { "help", no_argument, NULL, 'h' }, { 0 } };
+    static const struct option longs[] = {
+        { "seed", required_argument, NULL, 's' },   { "rounds", required_argument, NULL, 'r' },
+        { "most", required_argument, NULL, 'm' },   { "threads", required_argument, NULL, 't' },
+        { "bench", no_argument, NULL, 'b' },        { "bf16", no_argument, NULL, 'B' },
+        { "device", required_argument, NULL, 'd' }, { "precision", required_argument, NULL, 'p' },
+        { "help", no_argument, NULL, 'h' },         { 0 }
+    };
     struct options options = { .seed = 1, .rounds = 1, .precision = ANY_PRECISION };
     for (int o; (o = getopt_long(count, arguments, "", longs, NULL)) != -1;)
         if (o == 's')

@@ -16,7 +16,7 @@ struct operand {
     const char *name;
     size_t count;
     enum operand_kind kind;
-    void *host;                /* as filled; an operand that the operation must not change still equals it */
+    void *host; /* as filled; an operand that the operation must not change still equals it */
     bool written;
     double scale;              /* the size of what cancels in it, where that is above its own; 0 if not said */
     struct arena arena[SIDES]; /* guard, data, guard */
@@ -34,8 +34,8 @@ struct task {
     const struct op *op;
     struct device *device[SIDES];
     struct philox *random;
-    bool exact; /* small dyadic values: no operation rounds, results must be equal, thresholds and ties are hit */
-    bool timed; /* only the tested side */
+    bool exact;    /* small dyadic values: no operation rounds, results must be equal, thresholds and ties are hit */
+    bool timed;    /* only the tested side */
     bool emulated; /* the tested device's libraries are the tests' own, and round once */
     char what[200];
     char failure[256]; /* why the device has no such operation, or what else was wrong; "": nothing */
@@ -43,7 +43,7 @@ struct task {
     int operands;
     struct hidden hidden[MOST_HIDDEN];
     int hiddens;
-    double slack; /* times its tolerance, for shapes that are computed in a less exact way; 0 is 1 */
+    double slack;         /* times its tolerance, for shapes that are computed in a less exact way; 0 is 1 */
     double work, traffic; /* flops, bytes of one run */
 
     /* what the operations are planned with */
@@ -94,11 +94,11 @@ void task_say(struct task *task, const char *format, ...) __attribute__((format(
 
 int first_side(const struct task *task); /* REF, or TESTED when timed */
 
-int random_in(struct task *task, int low, int high);  /* both included */
+int random_in(struct task *task, int low, int high); /* both included */
 bool random_bool(struct task *task);
-float random_value(struct task *task);                /* normal, or a multiple of 1/8 in -2..2 */
-float random_factor(struct task *task);               /* 0.25 .. 2, or a power of two */
+float random_value(struct task *task);  /* normal, or a multiple of 1/8 in -2..2 */
+float random_factor(struct task *task); /* 0.25 .. 2, or a power of two */
 
-#define PICK(task, list) ((list)[random_in((task), 0, sizeof(list) / sizeof *(list) - 1)])
+#define PICK(task, list) ((list)[random_in((task), 0, sizeof(list) / sizeof *(list)-1)])
 
 #endif

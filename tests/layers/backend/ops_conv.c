@@ -10,7 +10,7 @@
 enum { DRAWS = 130, FIRST_POINTWISE = 122 };
 #define MOST_WORK 4e6 /* multiplications of a checked draw: the plain backend is slow */
 
-enum { IN, OUT, ADD, MASK };       /* operands of forward and adjoint */
+enum { IN, OUT, ADD, MASK };         /* operands of forward and adjoint */
 enum { DW, X0, D0, X1, D1, X2, D2 }; /* of the gradient */
 
 /* All of kernel 1 2 3 5 7, stride 1..3, padding 0..k-1 come up in turn. */
@@ -27,8 +27,9 @@ static struct conv_shape random_shape(struct task *task, int draw)
     double work;
     do {
         int least = s.k - 2 * s.pad > 1 ? s.k - 2 * s.pad : 1;
-        s.n = random_in(task, 0, 3) ? random_in(task, 1, 3) : random_in(task, 4, 40); /* bf16 takes 16 or 32 at a time, */
-        s.h = random_in(task, least, random_in(task, 0, 5) ? 17 : 40);               /* and rows in parts */
+        s.n = random_in(task, 0, 3) ? random_in(task, 1, 3)
+                                    : random_in(task, 4, 40);          /* bf16 takes 16 or 32 at a time, */
+        s.h = random_in(task, least, random_in(task, 0, 5) ? 17 : 40); /* and rows in parts */
         s.w = random_in(task, least, random_in(task, 0, 5) ? 17 : 40);
         s.c = PICK(task, channels);
         s.d = PICK(task, channels);
@@ -57,11 +58,13 @@ static struct conv_shape random_winograd(struct task *task)
     return s;
 }
 
-/* One image under weights far larger than it, which are read as they are; in one of four draws weights so many that Winograd's
- * go past the caches. */
+/* One image under weights far larger than it, which are read as they are; in one of four draws weights so many that
+ * Winograd's go past the caches. */
 static struct conv_shape random_deep(struct task *task, bool many)
 {
-    struct conv_shape s = { .k = 3, .n = many ? 2 : 1, .stride = many ? 1 : random_in(task, 1, 2), .pad = random_in(task, 0, 1) };
+    struct conv_shape s = {
+        .k = 3, .n = many ? 2 : 1, .stride = many ? 1 : random_in(task, 1, 2), .pad = random_in(task, 0, 1)
+    };
     s.h = random_in(task, 3, many ? 4 : 5);
     s.w = random_in(task, 3, many ? 4 : 5);
     s.c = many ? 192 : 16 * random_in(task, 2, 6);
@@ -75,7 +78,9 @@ static struct conv_shape random_stem(struct task *task)
     static const int kernels[] = { 2, 3, 5, 7 }, atoms[] = { 8, 16, 33, 64, 80 };
     struct conv_shape s;
     do {
-        s = (struct conv_shape){ .n = random_in(task, 1, 3), .stride = random_in(task, 1, 3), .k = PICK(task, kernels) };
+        s = (struct conv_shape){ .n = random_in(task, 1, 3),
+                                 .stride = random_in(task, 1, 3),
+                                 .k = PICK(task, kernels) };
         s.pad = random_in(task, 0, s.k - 1);
         s.h = random_in(task, s.k, 12);
         s.w = random_in(task, s.k, 300);
@@ -162,8 +167,10 @@ static bool create(struct task *task, int draw, const int *fixed, unsigned uses)
 static void random_epilogue(struct task *task, double size)
 {
     struct epilogue *e = &task->epilogue;
-    *e = (struct epilogue){ .kind = random_in(task, EPILOGUE_LINEAR, EPILOGUE_MASK), .alpha = random_factor(task),
-                            .beta = random_factor(task), .nonnegative = random_bool(task) };
+    *e = (struct epilogue){ .kind = random_in(task, EPILOGUE_LINEAR, EPILOGUE_MASK),
+                            .alpha = random_factor(task),
+                            .beta = random_factor(task),
+                            .nonnegative = random_bool(task) };
     if (e->kind == EPILOGUE_LINEAR && random_bool(task))
         e->alpha = 1;
     if (task->timed)
@@ -292,9 +299,14 @@ static void run_gradient(struct task *task, int side)
 }
 
 /* The convolutions of ResNet-18 and SDNet-18 at 32x32. */
-#define BENCH { { 64, 32, 32, 3, 64, 3, 1, 1 }, { 64, 32, 32, 64, 64, 3, 1, 1 }, { 64, 32, 32, 64, 128, 3, 2, 1 },     \
-                { 64, 16, 16, 128, 128, 3, 1, 1 }, { 64, 8, 8, 256, 256, 3, 1, 1 }, { 64, 4, 4, 512, 512, 3, 1, 1 }, \
-                { 64, 32, 32, 64, 128, 1, 2, 0 } }
+#define BENCH                                                                                                    \
+    {                                                                                                            \
+        { 64, 32, 32, 3, 64, 3, 1, 1 }, { 64, 32, 32, 64, 64, 3, 1, 1 }, { 64, 32, 32, 64, 128, 3, 2, 1 },       \
+            { 64, 16, 16, 128, 128, 3, 1, 1 }, { 64, 8, 8, 256, 256, 3, 1, 1 }, { 64, 4, 4, 512, 512, 3, 1, 1 }, \
+        {                                                                                                        \
+            64, 32, 32, 64, 128, 1, 2, 0                                                                         \
+        }                                                                                                        \
+    }
 
 const struct op conv_ops[] = {
     { "conv_forward", plan_forward, run_forward, 3e-5, 0, DRAWS, true, BENCH },

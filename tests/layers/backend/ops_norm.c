@@ -8,7 +8,7 @@
 
 /* ---- batch norm: x (rows, C) ---- */
 
-enum { X, GAMMA, BETA, ADD, Y, SAVED, MOMENTS };                  /* forward; inference has RUNNING for SAVED */
+enum { X, GAMMA, BETA, ADD, Y, SAVED, MOMENTS };                     /* forward; inference has RUNNING for SAVED */
 enum { BX, BY, BGAMMA, BSAVED, BDY, BDADD, BDGAMMA, BDBETA, BMORE }; /* backward */
 
 /* In every other draw some channels have a mean far from 0, little deviation or none. */
@@ -27,7 +27,8 @@ static float *random_channels(struct task *task, size_t rows, int c)
 
 static void plan_norm(struct task *task, const int *fixed)
 {
-    static const int channels[] = { 1, 3, 5, 16, 17, 31, 32, 33, 64, 65, 100 }, rows[] = { 1, 2, 3, 7, 63, 64, 65, 200, 513 };
+    static const int channels[] = { 1, 3, 5, 16, 17, 31, 32, 33, 64, 65, 100 },
+                     rows[] = { 1, 2, 3, 7, 63, 64, 65, 200, 513 };
     task->norm = (struct norm_shape){ .rows = PICK(task, rows), .c = PICK(task, channels), .relu = random_bool(task) };
     task->add = random_bool(task);
     task->accumulate = random_bool(task);
@@ -54,7 +55,8 @@ static int channel_input(struct task *task, const char *name, double around)
 static bool takes_open(const struct task *task, int draw)
 {
     const struct norm_shape *s = &task->norm;
-    return !task->timed && draw % 2 == 0 && task->add && s->relu && s->c % 8 == 0 && task->device[TESTED]->ops->keeps_open;
+    return !task->timed && draw % 2 == 0 && task->add && s->relu && s->c % 8 == 0 &&
+           task->device[TESTED]->ops->keeps_open;
 }
 
 static bool plan_forward(struct task *task, int draw, const int *fixed)
@@ -188,7 +190,8 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     if (takes_open(task, draw)) {
         uint8_t *open = calloc(count / 8, 1);
         for (size_t i = 0; i < count; i++)
-            open[i / 8] |= (uint8_t)((element_load(task->device[TESTED]->precision, task->operand[BY].host, i) > 0) << i % 8);
+            open[i / 8] |= (uint8_t)((element_load(task->device[TESTED]->precision, task->operand[BY].host, i) > 0)
+                                     << i % 8);
         task->norm.open = task_memory(task, "open", TESTED, count / 8);
         task->device[TESTED]->ops->copy_in(task->device[TESTED], task->norm.open, open, count / 8);
         task_say(task, ", by bits");
@@ -208,8 +211,8 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     for (int c = 0; c < channels && rows < 4; c++) /* few rows leave next to nothing of g / deviation */
         task->operand[BDY].scale = fmax(task->operand[BDY].scale, saved[channels + c]);
     task->operand[BDGAMMA].scale = task->operand[BDBETA].scale = 0.5 * sqrt((double)rows);
-    task_say(task, "%s%s%s", task->add && task->accumulate ? " accumulated" : "", task->norm.code_nu != 0 ? ", of a code" : "",
-             task->of_two ? ", of two" : "");
+    task_say(task, "%s%s%s", task->add && task->accumulate ? " accumulated" : "",
+             task->norm.code_nu != 0 ? ", of a code" : "", task->of_two ? ", of two" : "");
     task->traffic *= 5 + (task->norm.relu ? 2 : 0) + (task->add ? 1 : 0); /* dy twice read, once written; x twice */
     free(x);
     free(y);
@@ -230,17 +233,17 @@ static void run_backward(struct task *task, int side)
     }
     if (side == TESTED && more) {
         ops->norm_backward_of_two(task->device[side], &shape, task_data(task, BX, side), y, dy, more,
-                                  task_data(task, BGAMMA, side), task_data(task, BSAVED, side), task_data(task, BDADD, side),
-                                  task->accumulate, task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
+                                  task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
+                                  task_data(task, BDADD, side), task->accumulate, task_data(task, BDGAMMA, side),
+                                  task_data(task, BDBETA, side));
         return;
     }
     if (more)
         ops->blend(task->device[side], 1, dy, 1, more, dy, shape.rows * shape.c);
-    task->device[side]->ops->norm_backward(task->device[side], &shape, task_data(task, BX, side),
-                                           y, task_data(task, BDY, side),
-                                           task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
-                                           task->add ? task_data(task, BDADD, side) : NULL, task->accumulate,
-                                           task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
+    task->device[side]->ops->norm_backward(
+        task->device[side], &shape, task_data(task, BX, side), y, task_data(task, BDY, side),
+        task_data(task, BGAMMA, side), task_data(task, BSAVED, side), task->add ? task_data(task, BDADD, side) : NULL,
+        task->accumulate, task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
 }
 
 /* ---- pooling ---- */
@@ -385,10 +388,29 @@ static void run_mean_backward(struct task *task, int side)
 }
 
 const struct op norm_ops[] = {
-    { "norm_forward", plan_forward, run_forward, 4e-5, 0, 200, false,
+    { "norm_forward",
+      plan_forward,
+      run_forward,
+      4e-5,
+      0,
+      200,
+      false,
       { { 65536, 64, 1, 0 }, { 65536, 64, 1, 1 }, { 16384, 128, 1, 0 }, { 4096, 256, 1, 0 }, { 1024, 512, 1, 0 } } },
-    { "norm_inference", plan_inference, run_inference, 2e-5, 0, 100, false, { { 65536, 64, 1, 0 }, { 1024, 512, 1, 1 } } },
-    { "norm_backward", plan_backward, run_backward, 2e-5, 0, 200, false,
+    { "norm_inference",
+      plan_inference,
+      run_inference,
+      2e-5,
+      0,
+      100,
+      false,
+      { { 65536, 64, 1, 0 }, { 1024, 512, 1, 1 } } },
+    { "norm_backward",
+      plan_backward,
+      run_backward,
+      2e-5,
+      0,
+      200,
+      false,
       { { 65536, 64, 1, 0 }, { 65536, 64, 1, 1 }, { 16384, 128, 1, 0 }, { 4096, 256, 1, 0 }, { 1024, 512, 1, 0 } } },
     { "max_forward", plan_max_forward, run_max_forward, 0, 0, 60, true, { { 16, 112, 112, 64, 3, 2, 1 } } },
     { "max_backward", plan_max_backward, run_max_backward, 5e-6, 0.05, 60, true, { { 16, 112, 112, 64, 3, 2, 1 } } },

@@ -1,5 +1,5 @@
-/* ops_norm_max.c - draws of batch norm with ReLU and max pooling in one, against what is written here plainly: no other backend has
- * it. */
+/* ops_norm_max.c - draws of batch norm with ReLU and max pooling in one, against what is written here plainly: no other
+ * backend has it. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -7,7 +7,7 @@
 #include "tests/layers/backend/ops.h"
 
 enum { SHUT = 255 };
-enum { X, GAMMA, BETA, Y, SAVED, MOMENTS, PLACE, WON };      /* forward */
+enum { X, GAMMA, BETA, Y, SAVED, MOMENTS, PLACE, WON };               /* forward */
 enum { BX, BPLACE, BWON, BDY, BDX, BGAMMA, BSAVED, BDGAMMA, BDBETA }; /* backward */
 
 static int pooled(int size, const struct pool_shape *s)
@@ -90,7 +90,8 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     task_operand(task, "place", places, words, true, WHOLE);
     free(places);
     task_result(task, "won", outputs(task));
-    task->traffic = (double)precision_bytes(task->device[TESTED]->precision) * (2.0 * (double)inputs(task) + 2.5 * (double)outputs(task));
+    task->traffic = (double)precision_bytes(task->device[TESTED]->precision) *
+                    (2.0 * (double)inputs(task) + 2.5 * (double)outputs(task));
     return true;
 }
 
@@ -125,12 +126,13 @@ static void plain_forward(struct task *task)
     float *saved = task_data(task, SAVED, REF);
     void *between = malloc(inputs(task) * sizeof(float));
     uint8_t *places = task_data(task, PLACE, REF);
-    ref->ops->norm_forward(ref, &task->norm, x, task_data(task, GAMMA, REF), task_data(task, BETA, REF), NULL, between, saved,
-                           task_data(task, MOMENTS, REF));
+    ref->ops->norm_forward(ref, &task->norm, x, task_data(task, GAMMA, REF), task_data(task, BETA, REF), NULL, between,
+                           saved, task_data(task, MOMENTS, REF));
     for (size_t o = 0; o < outputs(task); o++) {
         int c = (int)(o % task->norm.c), place = 0;
         size_t at = winner_of(task, o, saved + 2 * task->norm.c, x, &place);
-        float v = (element_load(precision, x, at) - saved[c]) * saved[2 * task->norm.c + c] + saved[3 * task->norm.c + c];
+        float v = (element_load(precision, x, at) - saved[c]) * saved[2 * task->norm.c + c] +
+                  saved[3 * task->norm.c + c];
         bool shut = task->norm.relu && !(v > 0);
         places[o] = shut ? SHUT : (uint8_t)place;
         element_store(precision, task_data(task, Y, REF), o, shut ? 0 : v);
@@ -145,9 +147,10 @@ static void run_forward(struct task *task, int side)
     if (side == REF)
         plain_forward(task);
     else
-        device->ops->norm_max_forward(device, &task->norm, &task->pool, task_data(task, X, side), task_data(task, GAMMA, side),
-                                      task_data(task, BETA, side), task_data(task, Y, side), task_data(task, SAVED, side),
-                                      task_data(task, MOMENTS, side), task_data(task, PLACE, side), task_data(task, WON, side));
+        device->ops->norm_max_forward(
+            device, &task->norm, &task->pool, task_data(task, X, side), task_data(task, GAMMA, side),
+            task_data(task, BETA, side), task_data(task, Y, side), task_data(task, SAVED, side),
+            task_data(task, MOMENTS, side), task_data(task, PLACE, side), task_data(task, WON, side));
 }
 
 /* ---- backward ---- */
@@ -172,7 +175,8 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
         places[o] = 0;
         if (o >= outputs(task))
             continue;
-        won[o] = element_load(precision, task->operand[BX].host, winner_of(task, o, saved + 2 * channels, task->operand[BX].host, &place));
+        won[o] = element_load(precision, task->operand[BX].host,
+                              winner_of(task, o, saved + 2 * channels, task->operand[BX].host, &place));
         places[o] = task->norm.relu && random_in(task, 0, 2) == 0 ? SHUT : (uint8_t)place;
     }
     task_operand(task, "place", places, words, false, WHOLE);
@@ -197,10 +201,12 @@ static void plain_backward(struct task *task)
     enum precision precision = task->device[REF]->precision;
     int channels = task->norm.c;
     const void *x = task_data(task, BX, REF), *dy = task_data(task, BDY, REF);
-    const float *saved = task_data(task, BSAVED, REF), *scale = saved + 2 * channels, *gamma = task_data(task, BGAMMA, REF);
+    const float *saved = task_data(task, BSAVED, REF), *scale = saved + 2 * channels,
+                *gamma = task_data(task, BGAMMA, REF);
     const uint8_t *places = task_data(task, BPLACE, REF);
     float *dgamma = task_data(task, BDGAMMA, REF), *dbeta = task_data(task, BDBETA, REF);
-    double *g = calloc(inputs(task), sizeof *g), *sum = calloc(2 * channels, sizeof *sum), rows = (double)task->norm.rows;
+    double *g = calloc(inputs(task), sizeof *g), *sum = calloc(2 * channels, sizeof *sum),
+           rows = (double)task->norm.rows;
     for (size_t o = 0; o < outputs(task); o++) {
         int place = 0;
         size_t at = winner_of(task, o, scale, x, &place);
@@ -215,7 +221,8 @@ static void plain_backward(struct task *task)
     for (size_t i = 0; i < inputs(task); i++) {
         int c = (int)(i % channels);
         double inverse = saved[channels + c], v = element_load(precision, x, i), normal = (v - saved[c]) * inverse;
-        double dx = scale[c] * g[i] - gamma[c] * inverse * (sum[c] + normal * sum[channels + c]) / rows, nu = task->norm.code_nu;
+        double dx = scale[c] * g[i] - gamma[c] * inverse * (sum[c] + normal * sum[channels + c]) / rows,
+               nu = task->norm.code_nu;
         element_store(precision, task_data(task, BDX, REF), i, (float)(nu == 0 ? dx : v != 0 ? nu * dx : 0));
     }
     for (int c = 0; c < channels; c++) {
@@ -237,10 +244,11 @@ static void run_backward(struct task *task, int side)
     if (side == REF)
         plain_backward(task);
     else
-        device->ops->norm_max_backward(device, &shape, &task->pool, task_data(task, BX, side), task_data(task, BPLACE, side),
-                                       task_data(task, BWON, side), task_data(task, BDY, side), task_data(task, BDX, side),
-                                       task_data(task, BGAMMA, side), task_data(task, BSAVED, side), task_data(task, BDGAMMA, side),
-                                       task_data(task, BDBETA, side));
+        device->ops->norm_max_backward(device, &shape, &task->pool, task_data(task, BX, side),
+                                       task_data(task, BPLACE, side), task_data(task, BWON, side),
+                                       task_data(task, BDY, side), task_data(task, BDX, side),
+                                       task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
+                                       task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));
 }
 
 const struct op norm_max_ops[] = {

@@ -62,7 +62,10 @@ static void run_lincomb(struct task *task, int side)
 {
     float *x = task_data(task, A, side), *y = task_data(task, B, side), *out = task_data(task, C, side);
     task->device[side]->ops->lincomb(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
-                                     task->k == 2 ? out : task->k == 3 ? x : y, out, task->operand[C].count);
+                                     task->k == 2   ? out
+                                     : task->k == 3 ? x
+                                                    : y,
+                                     out, task->operand[C].count);
 }
 
 /* The same of activations. */
@@ -83,7 +86,10 @@ static void run_blend(struct task *task, int side)
 {
     void *x = task_data(task, A, side), *y = task_data(task, B, side), *out = task_data(task, C, side);
     task->device[side]->ops->blend(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
-                                   task->k == 2 ? out : task->k == 3 ? x : y, out, task->operand[C].count);
+                                   task->k == 2   ? out
+                                   : task->k == 3 ? x
+                                                  : y,
+                                   out, task->operand[C].count);
 }
 
 static bool plan_correlate(struct task *task, int draw, const int *fixed)
@@ -153,8 +159,8 @@ static void run_dot(struct task *task, int side)
 
 /* ---- linear layer: y (N,K) = x (N,C) w^T + b ---- */
 
-enum { LX, LW, LB, LY };              /* forward */
-enum { GX, GW, GDY, GDX, GDW, GDB };  /* backward */
+enum { LX, LW, LB, LY };             /* forward */
+enum { GX, GW, GDY, GDX, GDW, GDB }; /* backward */
 
 static void plan_linear(struct task *task, const int *fixed)
 {
@@ -200,10 +206,9 @@ static bool plan_linear_backward(struct task *task, int draw, const int *fixed)
 
 static void run_linear_backward(struct task *task, int side)
 {
-    task->device[side]->ops->linear_backward(task->device[side], task->n, task->c, task->k, task_data(task, GX, side),
-                                             task_data(task, GW, side), task_data(task, GDY, side),
-                                             task_data(task, GDX, side), task_data(task, GDW, side),
-                                             task_data(task, GDB, side));
+    task->device[side]->ops->linear_backward(
+        task->device[side], task->n, task->c, task->k, task_data(task, GX, side), task_data(task, GW, side),
+        task_data(task, GDY, side), task_data(task, GDX, side), task_data(task, GDW, side), task_data(task, GDB, side));
 }
 
 /* ---- loss ---- */
@@ -230,7 +235,8 @@ static bool plan_loss(struct task *task, int draw, const int *fixed)
     task_output(task, "losses", task->n);
     task_output(task, "mean", 1);
     int dlogits = task_output(task, "dlogits", task->add ? (size_t)task->n * task->k : 0);
-    task->operand[dlogits].scale = task->alpha[1] / sqrt(task->k); /* probability less target: one class leaves nothing */
+    task->operand[dlogits].scale = task->alpha[1] /
+                                   sqrt(task->k); /* probability less target: one class leaves nothing */
     task_say(task, "%d images, %d classes, smoothing %g", task->n, task->k, task->alpha[0]);
     free(labels);
     free(logits);
@@ -257,7 +263,8 @@ static int draw_rows(struct task *task, const int *fixed, struct sgd_row *rows)
     int count = fixed ? fixed[0] : random_in(task, 1, MOST_ROWS);
     size_t at = 0;
     for (int i = 0; i < count; i++) {
-        rows[i] = (struct sgd_row){ .offset = at, .length = fixed ? fixed[1] : PICK(task, lengths),
+        rows[i] = (struct sgd_row){ .offset = at,
+                                    .length = fixed ? fixed[1] : PICK(task, lengths),
                                     .atom = !task->exact && (fixed || random_bool(task)),
                                     .decays = fixed || random_bool(task) };
         at += rows[i].length + (fixed ? 0 : random_in(task, 0, 3));
@@ -272,13 +279,17 @@ static bool plan_sgd(struct task *task, int draw, const int *fixed)
     int count = draw_rows(task, fixed, rows);
     size_t floats = rows[count - 1].offset + rows[count - 1].length;
     float *w = malloc(floats * sizeof *w), *v = malloc(floats * sizeof *v);
-    task->sgd = (struct sgd){ .lr = 0.125f, .momentum = draw & 4 ? 0 : 0.5f, .weight_decay = draw & 8 ? 0 : 0.25f,
-                              .scale = random_factor(task), .nesterov = draw & 1, .first = draw & 2 };
+    task->sgd = (struct sgd){ .lr = 0.125f,
+                              .momentum = draw & 4 ? 0 : 0.5f,
+                              .weight_decay = draw & 8 ? 0 : 0.25f,
+                              .scale = random_factor(task),
+                              .nesterov = draw & 1,
+                              .first = draw & 2 };
     if (!task->exact && task->sgd.momentum != 0)
         task->sgd.momentum = 0.9f;
-    task_say(task, "%d rows, the first of %d floats%s, %s, nesterov %d, first %d, momentum %g, decay %g, scale %g", count,
-             rows[0].length, rows[0].atom ? ", an atom" : "", rows[0].decays ? "decays" : "no decay", task->sgd.nesterov,
-             task->sgd.first, task->sgd.momentum, task->sgd.weight_decay, task->sgd.scale);
+    task_say(task, "%d rows, the first of %d floats%s, %s, nesterov %d, first %d, momentum %g, decay %g, scale %g",
+             count, rows[0].length, rows[0].atom ? ", an atom" : "", rows[0].decays ? "decays" : "no decay",
+             task->sgd.nesterov, task->sgd.first, task->sgd.momentum, task->sgd.weight_decay, task->sgd.scale);
     for (size_t i = 0; i < floats; i++) {
         v[i] = random_value(task);
         w[i] = task->exact ? random_value(task) : 4 + random_value(task);
@@ -334,8 +345,22 @@ const struct op small_ops[] = {
     { "upload", plan_upload, run_upload, 0, 0, 60, true, { { 4194304 } } },
     { "lincomb", plan_lincomb, run_lincomb, 1e-6, 0, 60, true, { { 4194304 } } },
     { "dot", plan_dot, run_dot, 1e-12, 0, 60, false, { { 4194304 } } },
-    { "linear_forward", plan_linear_forward, run_linear_forward, 5e-6, 0, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
-    { "linear_backward", plan_linear_backward, run_linear_backward, 5e-6, 0, 60, true, { { 64, 512, 10 }, { 64, 512, 1000 } } },
+    { "linear_forward",
+      plan_linear_forward,
+      run_linear_forward,
+      5e-6,
+      0,
+      60,
+      true,
+      { { 64, 512, 10 }, { 64, 512, 1000 } } },
+    { "linear_backward",
+      plan_linear_backward,
+      run_linear_backward,
+      5e-6,
+      0,
+      60,
+      true,
+      { { 64, 512, 10 }, { 64, 512, 1000 } } },
     { "cross_entropy", plan_loss, run_loss, 5e-6, 0, 60, false, { { 64, 10 }, { 64, 1000 } } },
     { "sgd", plan_sgd, run_sgd, 2e-6, 0, 64, true, { { 1024, 4608 } } },
     { "normalize_rows", plan_rows, run_rows, 2e-6, 0, 60, false, { { 512, 4608 } } },

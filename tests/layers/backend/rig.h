@@ -66,7 +66,9 @@ static inline void rig_check_guard(struct rig *r)
 static inline void rig_init(struct rig *r, struct device *device, const struct conv_shape *shape,
                             const struct csc_config *config, bool training)
 {
-    *r = (struct rig){ .device = device, .images = conv_in_count(shape), .codes = conv_out_count(shape),
+    *r = (struct rig){ .device = device,
+                       .images = conv_in_count(shape),
+                       .codes = conv_out_count(shape),
                        .weights = conv_weight_count(shape) };
     rig_must(csc_create(&r->csc, device, shape, config, training));
     rig_must(csc_power_create(&r->power, device, shape));
@@ -98,8 +100,8 @@ static inline float *rig_out(struct rig *r, const float *from, size_t count)
     return host;
 }
 
-/* The layer takes what follows from eta out of the device's memory, on a device that computes it itself; what is then to be
- * given as eta, which is not read. */
+/* The layer takes what follows from eta out of the device's memory, on a device that computes it itself; what is then
+ * to be given as eta, which is not read. */
 static inline float rig_use_numbers(struct rig *r, float eta)
 {
     float numbers[STEP_NUMBERS];

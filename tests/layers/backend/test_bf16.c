@@ -1,8 +1,8 @@
 /* test_bf16.c - whole networks with bf16 activations, beside the same ones in fp32: the first step's loss and gradient
  * agree up to rounding, the loss on the same images falls alike, and steps repeat to the bit.
- * An -all net of few images is chaotic, a code on its threshold changes much, so that it gets more images and a wider margin.
- * The CPU's backend is opened without asking for bf16 instructions, so that this runs on any machine.
- *   test-bf16 ref|cpu */
+ * An -all net of few images is chaotic, a code on its threshold changes much, so that it gets more images and a wider
+ * margin. The CPU's backend is opened without asking for bf16 instructions, so that this runs on any machine. test-bf16
+ * ref|cpu */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,8 +28,8 @@ struct run {
     float *sums, *velocity; /* device */
     size_t head, count;
     double losses[STEPS];
-    float *gradient;        /* host, of the first step */
-    double lambda_max;      /* of the last CSC-layer, at the first step */
+    float *gradient;   /* host, of the first step */
+    double lambda_max; /* of the last CSC-layer, at the first step */
 };
 
 static void must(enum status status)
@@ -128,12 +128,13 @@ static void check_network(const char *kind, const char *name, const struct model
     train(&rounded, data);
     train(&again, data);
     double alike = cosine(exact.gradient, rounded.gradient, exact.model->count);
-    printf("%s %s: loss %.4f to %.4f, in bf16 %.4f to %.4f; cosine of the gradients %.4f; %zu and %zu bytes; lambda_max %.6g, %.6g\n", kind, name,
-           exact.losses[0], exact.losses[STEPS - 1], rounded.losses[0], rounded.losses[STEPS - 1], alike,
+    printf("%s %s: loss %.4f to %.4f, in bf16 %.4f to %.4f; cosine of the gradients %.4f; %zu and %zu bytes; "
+           "lambda_max %.6g, %.6g\n",
+           kind, name, exact.losses[0], exact.losses[STEPS - 1], rounded.losses[0], rounded.losses[STEPS - 1], alike,
            net_bytes(exact.net), net_bytes(rounded.net), exact.lambda_max, rounded.lambda_max);
     CHECK(fabs(rounded.losses[0] - exact.losses[0]) < 0.1 * exact.losses[0], "%s: the first losses differ", name);
-    CHECK(fabs(rounded.lambda_max - exact.lambda_max) <= 1e-3 * exact.lambda_max, "%s: lambda_max is %.7g in bf16, %.7g in fp32",
-          name, rounded.lambda_max, exact.lambda_max);
+    CHECK(fabs(rounded.lambda_max - exact.lambda_max) <= 1e-3 * exact.lambda_max,
+          "%s: lambda_max is %.7g in bf16, %.7g in fp32", name, rounded.lambda_max, exact.lambda_max);
     CHECK(rounded.losses[0] != exact.losses[0], "%s: nothing was rounded", name);
     CHECK(alike > least_cosine, "%s: the gradients are not alike: cosine %g", name, alike);
     CHECK(rounded.losses[STEPS - 1] < 0.5 * rounded.losses[0], "%s: the loss does not fall", name);
@@ -158,8 +159,13 @@ int main(int count, char **arguments)
         data.images[i] = (float)philox_normal(&random);
     for (int i = 0; i < MOST_IMAGES; i++)
         data.labels[i] = i % CLASSES;
-    struct model_config config = { .depth = 18, .shortcut = true, .width = 8, .classes = CLASSES, .image_size = 8,
-                                   .csc = { .steps = 2, .lambda = 0.1f, .nonnegative = true }, .seed = 1 };
+    struct model_config config = { .depth = 18,
+                                   .shortcut = true,
+                                   .width = 8,
+                                   .classes = CLASSES,
+                                   .image_size = 8,
+                                   .csc = { .steps = 2, .lambda = 0.1f, .nonnegative = true },
+                                   .seed = 1 };
     data.count = 6;
     check_network(arguments[1], "resnet18", &config, &data, 0.8);
     config.sparse_stem = true;
@@ -172,7 +178,8 @@ int main(int count, char **arguments)
         check_network(arguments[1], "sdnet18-all", &config, &data, 0.5);
         config.imagenet_stem = true;
         config.csc.backward = CSC_ONE_STEP;
-        check_network(arguments[1], "sdnet18-all, ImageNet's stem, one-step", &config, &data, 0.1); /* unrelated ones: 0.01 */
+        check_network(arguments[1], "sdnet18-all, ImageNet's stem, one-step", &config, &data,
+                      0.1); /* unrelated ones: 0.01 */
     }
     return check_done("bf16");
 }

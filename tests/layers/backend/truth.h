@@ -10,21 +10,21 @@
 #include "layers/csc.h"
 
 /* Calls body with i: index into x, j: into z, l: into w, for every product of a convolution. */
-#define TRUTH_PRODUCTS(s, body)                                                                              \
-    for (int n = 0; n < (s)->n; n++)                                                                         \
-        for (int p = 0; p < conv_out_h(s) * conv_out_w(s); p++)                                              \
-            for (int t = 0; t < (s)->k * (s)->k; t++) {                                                      \
-                int row = p / conv_out_w(s) * (s)->stride + t / (s)->k - (s)->pad;                           \
-                int column = p % conv_out_w(s) * (s)->stride + t % (s)->k - (s)->pad;                        \
-                if (row < 0 || row >= (s)->h || column < 0 || column >= (s)->w)                              \
-                    continue;                                                                                \
-                for (int d = 0; d < (s)->d; d++)                                                             \
-                    for (int c = 0; c < (s)->c; c++) {                                                       \
-                        int i = ((n * (s)->h + row) * (s)->w + column) * (s)->c + c;                         \
-                        int j = (n * conv_out_h(s) * conv_out_w(s) + p) * (s)->d + d;                        \
-                        int l = (d * (s)->k * (s)->k + t) * (s)->c + c;                                      \
-                        body;                                                                                \
-                    }                                                                                        \
+#define TRUTH_PRODUCTS(s, body)                                                       \
+    for (int n = 0; n < (s)->n; n++)                                                  \
+        for (int p = 0; p < conv_out_h(s) * conv_out_w(s); p++)                       \
+            for (int t = 0; t < (s)->k * (s)->k; t++) {                               \
+                int row = p / conv_out_w(s) * (s)->stride + t / (s)->k - (s)->pad;    \
+                int column = p % conv_out_w(s) * (s)->stride + t % (s)->k - (s)->pad; \
+                if (row < 0 || row >= (s)->h || column < 0 || column >= (s)->w)       \
+                    continue;                                                         \
+                for (int d = 0; d < (s)->d; d++)                                      \
+                    for (int c = 0; c < (s)->c; c++) {                                \
+                        int i = ((n * (s)->h + row) * (s)->w + column) * (s)->c + c;  \
+                        int j = (n * conv_out_h(s) * conv_out_w(s) + p) * (s)->d + d; \
+                        int l = (d * (s)->k * (s)->k + t) * (s)->c + c;               \
+                        body;                                                         \
+                    }                                                                 \
             }
 
 static inline void truth_analysis(const struct conv_shape *s, const double *x, const double *w, double *z)
@@ -134,7 +134,8 @@ static inline double truth_energy(const struct truth *t, const double *x, const 
 static inline double truth_lambda_max(const struct conv_shape *s, const double *w)
 {
     size_t pixels = conv_in_count(s), codes = conv_out_count(s);
-    double *unit = calloc(pixels, sizeof *unit), *code = malloc(codes * sizeof *code), *m = malloc(pixels * pixels * sizeof *m);
+    double *unit = calloc(pixels, sizeof *unit), *code = malloc(codes * sizeof *code),
+           *m = malloc(pixels * pixels * sizeof *m);
     double off, most = 0;
     for (size_t i = 0; i < pixels; i++) {
         unit[i] = 1;

@@ -1,17 +1,18 @@
-/* test_scaling_model.c - the formulas against rings and trees that are walked message by message, the timeline against cases by
- * hand. */
+/* test_scaling_model.c - the formulas against rings and trees that are walked message by message, the timeline against
+ * cases by hand. */
 #include <math.h>
 #include <stdlib.h>
 
 #include "tests/check.h"
 #include "trainer/bench/scaling_model.h"
 
-#define CHECK_NEAR(got, wanted, error) CHECK(fabs((got) - (wanted)) <= (error), "%g, not %g", (double)(got), (double)(wanted))
+#define CHECK_NEAR(got, wanted, error) \
+    CHECK(fabs((got) - (wanted)) <= (error), "%g, not %g", (double)(got), (double)(wanted))
 
 enum { MOST = 64 };
 
-/* A ring of p: in each of 2(p-1) rounds everybody sends one of p pieces to the right; a rank goes on once it has sent its
- * piece and received its neighbour's. */
+/* A ring of p: in each of 2(p-1) rounds everybody sends one of p pieces to the right; a rank goes on once it has sent
+ * its piece and received its neighbour's. */
 static double walk_ring(int p, double bytes, struct scale_link link)
 {
     double now[MOST] = { 0 }, next[MOST];
@@ -59,7 +60,8 @@ static void test_ring(void)
     }
 }
 
-/* Two ranks are a tree of depth 1: up and down once. More: the latency of a path of that depth, the bytes of one link. */
+/* Two ranks are a tree of depth 1: up and down once. More: the latency of a path of that depth, the bytes of one link.
+ */
 static void test_tree(void)
 {
     struct scale_link link = { 5e-6, 1e9 };
@@ -104,11 +106,11 @@ static void test_timeline(void)
 {
     /* backward until 8, then 2 of optimizer */
     struct scale_bucket hidden[] = { { 4, 1, 1 }, { 6, 1, 2 }, { 8, 1, 0.5 } };
-    check_step(hidden, 3, 1, 10.5);   /* only the last shows */
-    check_step(hidden, 3, 0, 13.5);   /* all of them */
-    check_step(hidden, 3, 0.5, 12);   /* 1.5 until the last begins, and all of that one */
+    check_step(hidden, 3, 1, 10.5); /* only the last shows */
+    check_step(hidden, 3, 0, 13.5); /* all of them */
+    check_step(hidden, 3, 0.5, 12); /* 1.5 until the last begins, and all of that one */
     struct scale_bucket late[] = { { 4, 1, 3 }, { 6, 1, 3 }, { 8, 1, 3 } };
-    check_step(late, 3, 1, 15);       /* the link is busy from 4 to 13 */
+    check_step(late, 3, 1, 15); /* the link is busy from 4 to 13 */
     check_step(late, 0, 1, 10);
     check_step((struct scale_bucket[]){ { 8, 1, 0 } }, 1, 1, 10);
 }

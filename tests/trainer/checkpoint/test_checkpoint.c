@@ -1,5 +1,5 @@
-/* test_checkpoint.c - what is written opens again, in one file or in parts; damage in any file is found and an older checkpoint taken; retention
- * keeps what it must; a full disk and a killed writer leave the older ones whole. */
+/* test_checkpoint.c - what is written opens again, in one file or in parts; damage in any file is found and an older
+ * checkpoint taken; retention keeps what it must; a full disk and a killed writer leave the older ones whole. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -10,7 +10,8 @@
 #include "tests/trainer/folder.h"
 #include "trainer/checkpoint/checkpoint_writer.h"
 
-static const char *const names[] = { "model.safetensors", "optimizer.safetensors", "state.json", "config.yaml", "MANIFEST" };
+static const char *const names[] = { "model.safetensors", "optimizer.safetensors", "state.json", "config.yaml",
+                                     "MANIFEST" };
 static char run[PATH_MAX];
 
 static void new_run(const char *name)
@@ -51,8 +52,12 @@ static enum status await_parts(void *context, struct checkpoint_sum *sums)
             data[k] = (float)i;
         snprintf(name, sizeof name, "momentum.%d", i);
         struct safetensor tensor = { name, SAFETENSORS_F32, 1, { i + 1 }, data };
-        struct checkpoint_part part = { .step = contents->state->step, .token = contents->token, .index = i, .parts = parts,
-                                        .tensors = &tensor, .count = 1 };
+        struct checkpoint_part part = { .step = contents->state->step,
+                                        .token = contents->token,
+                                        .index = i,
+                                        .parts = parts,
+                                        .tensors = &tensor,
+                                        .count = 1 };
         TRY(checkpoint_write_part(run, &part, &sums[i]));
         if (i == part_lost)
             FAIL(STATUS_IO, "part %d is lost", i);
@@ -71,11 +76,26 @@ static enum status write_version(int64_t step, double top1, float version)
     struct safetensor model = { "linear.weight", SAFETENSORS_F32, 2, { 16, 16 }, weights };
     struct safetensor optimizer = { "momentum.linear.weight", SAFETENSORS_F32, 1, { 3 }, momentum };
     json_t *extra = json_pack("{s{si}}", "tuned", "bucket", 7);
-    struct checkpoint_state state = { .step = step, .epoch = 2, .epoch_step = 5, .seed = INT64_MAX, .ranks = 2, .seconds = 0.1,
-                                      .top1 = top1, .best_top1 = NAN, .train = "0123456789abcdef", .extra = extra };
-    struct checkpoint_contents contents = { .model = &model, .model_count = 1, .optimizer = &optimizer, .optimizer_count = 1,
-                                            .state = &state, .config = "model:\n  arch: sdnet18\n", .token = (uint64_t)getpid(),
-                                            .parts = parts, .await_parts = await_parts, .context = &contents };
+    struct checkpoint_state state = { .step = step,
+                                      .epoch = 2,
+                                      .epoch_step = 5,
+                                      .seed = INT64_MAX,
+                                      .ranks = 2,
+                                      .seconds = 0.1,
+                                      .top1 = top1,
+                                      .best_top1 = NAN,
+                                      .train = "0123456789abcdef",
+                                      .extra = extra };
+    struct checkpoint_contents contents = { .model = &model,
+                                            .model_count = 1,
+                                            .optimizer = &optimizer,
+                                            .optimizer_count = 1,
+                                            .state = &state,
+                                            .config = "model:\n  arch: sdnet18\n",
+                                            .token = (uint64_t)getpid(),
+                                            .parts = parts,
+                                            .await_parts = await_parts,
+                                            .context = &contents };
     enum status status = checkpoint_write(run, &contents, path);
     if (status == STATUS_OK)
         CHECK(strcmp(path, step_path(step)) == 0, "%s", path);
@@ -121,8 +141,9 @@ static void check_contents(void)
     if (!checkpoint)
         return;
     const struct checkpoint_state *s = &checkpoint->state;
-    CHECK(s->step == 390 && s->epoch == 2 && s->epoch_step == 5 && s->seed == INT64_MAX && s->ranks == 2 && s->seconds == 0.1 &&
-          s->top1 == 0.5 && isnan(s->best_top1) && s->best_step == 0, "state");
+    CHECK(s->step == 390 && s->epoch == 2 && s->epoch_step == 5 && s->seed == INT64_MAX && s->ranks == 2 &&
+              s->seconds == 0.1 && s->top1 == 0.5 && isnan(s->best_top1) && s->best_step == 0,
+          "state");
     CHECK(strcmp(s->train, "0123456789abcdef") == 0 && !s->val[0], "fingerprints");
     CHECK(json_integer_value(json_object_get(json_object_get(s->extra, "tuned"), "bucket")) == 7, "extra");
     CHECK(strcmp(checkpoint->config, "model:\n  arch: sdnet18\n") == 0, "%s", checkpoint->config);
@@ -151,7 +172,8 @@ static void check_parts(void)
         for (int i = 0; checkpoint && i < parts; i++) {
             snprintf(name, sizeof name, "momentum.%d", i);
             const struct safetensor *tensor = checkpoint_find(checkpoint, name);
-            CHECK(tensor && tensor->shape[0] == i + 1 && ((const float *)tensor->data)[i] == (float)i, "%d of %d", i, parts);
+            CHECK(tensor && tensor->shape[0] == i + 1 && ((const float *)tensor->data)[i] == (float)i, "%d of %d", i,
+                  parts);
         }
         CHECK(checkpoint && !checkpoint_find(checkpoint, "momentum"), "what is not there");
         checkpoint_close(checkpoint);
@@ -159,12 +181,15 @@ static void check_parts(void)
         const char *file = in_step(parts + 1, parts == 1 ? names[1] : name);
         CHECK(path_exists(file), "%s", file);
         file_flip(file, -1);
-        CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_DATA && strstr(status_message(), "XXH64"), "%s", status_message());
-        CHECK(write_version(parts + 1, 0, 0.5f) == STATUS_OK && first_weight(parts + 1) == (float)parts + 1.5f, "replaced");
+        CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_DATA && strstr(status_message(), "XXH64"), "%s",
+              status_message());
+        CHECK(write_version(parts + 1, 0, 0.5f) == STATUS_OK && first_weight(parts + 1) == (float)parts + 1.5f,
+              "replaced");
         unlink(file);
         CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_IO, "%s", status_message());
         for (part_lost = 0; part_lost < parts; part_lost += 4) {
-            CHECK(write_version(parts + 1, 0, 0) == STATUS_IO && strstr(status_message(), "is lost"), "%s", status_message());
+            CHECK(write_version(parts + 1, 0, 0) == STATUS_IO && strstr(status_message(), "is lost"), "%s",
+                  status_message());
             CHECK(first_weight(1) == 1 && count_hidden() == 0, "nothing is left of it");
         }
         part_lost = -1;
@@ -193,17 +218,18 @@ static void check_damage(void)
             else
                 unlink(file);
             enum status status = checkpoint_verify(step_path(20));
-            CHECK(status == (kind == 3 ? STATUS_IO : STATUS_DATA) && strstr(status_message(), names[i]), "%s, kind %d: %d %s",
-                  names[i], kind, status, status_message());
-            CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i], path);
+            CHECK(status == (kind == 3 ? STATUS_IO : STATUS_DATA) && strstr(status_message(), names[i]),
+                  "%s, kind %d: %d %s", names[i], kind, status, status_message());
+            CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i],
+                  path);
         }
     }
     FILE *manifest = fopen(in_step(10, "MANIFEST"), "a");
     fputs("\n", manifest);
     fclose(manifest);
     CHECK(checkpoint_verify(step_path(10)) == STATUS_DATA, "a manifest with something behind it");
-    CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "none of its 2 checkpoints is whole"), "%s",
-          status_message());
+    CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "none of its 2 checkpoints is whole"),
+          "%s", status_message());
 
     new_run("renamed");
     write_step(10, 0.1);
@@ -227,8 +253,8 @@ static unsigned char *whole_file(const char *path, size_t *bytes)
     return data;
 }
 
-/* Every byte of every file changed in each of its bits in turn, and every length that is shorter: all are found. Of each
- * file a few are taken through the scan, which falls back to the older checkpoint. */
+/* Every byte of every file changed in each of its bits in turn, and every length that is shorter: all are found. Of
+ * each file a few are taken through the scan, which falls back to the older checkpoint. */
 static void check_every_byte(void)
 {
     char path[PATH_MAX];
@@ -254,7 +280,8 @@ static void check_every_byte(void)
                 *(cut ? &cuts : &flips) += 1;
             }
             if (at % (bytes / 2) == 1)
-                CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i], path);
+                CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i],
+                      path);
             if (pwrite(fd, good, bytes, 0) != (ssize_t)bytes)
                 abort();
             close(fd);
@@ -282,7 +309,8 @@ static void check_resume(void)
     CHECK(checkpoint_resume(run, step_path(6), path) == STATUS_IO, "absent");
     CHECK(checkpoint_resume(run, "", path) == STATUS_IO, "empty");
     file_flip(in_step(7, names[1]), 100);
-    CHECK(checkpoint_resume(run, step_path(7), path) == STATUS_IO && strstr(status_message(), names[1]), "%s", status_message());
+    CHECK(checkpoint_resume(run, step_path(7), path) == STATUS_IO && strstr(status_message(), names[1]), "%s",
+          status_message());
     CHECK(checkpoint_resume(run, "auto", path) == STATUS_OK && strcmp(path, step_path(5)) == 0, "%s", path);
     file_flip(in_step(5, names[2]), 3);
     CHECK(checkpoint_resume(run, "auto", path) == STATUS_DATA, "none valid");
@@ -307,7 +335,8 @@ static void check_locate(void)
 static void expect_steps(const char *what, const char *present)
 {
     for (int64_t step = 1; step <= 9; step++)
-        CHECK(path_exists(step_path(step)) == (strchr(present, (char)('0' + step)) != NULL), "%s: step %lld", what, (long long)step);
+        CHECK(path_exists(step_path(step)) == (strchr(present, (char)('0' + step)) != NULL), "%s: step %lld", what,
+              (long long)step);
     CHECK(count_hidden() == 0, "%s: leftovers", what);
 }
 
@@ -357,7 +386,8 @@ static void check_clean(void)
     snprintf(path, sizeof path, "%.3000s/checkpoints/.tmp-step-00000003-78", run);
     mkdir(path, 0777);
     mkdir(strcat(path, "/cannot-go"), 0777);
-    CHECK(checkpoint_clean(run) == STATUS_OK && count_hidden() == 1, "what cannot go is no obstacle: %s", status_message());
+    CHECK(checkpoint_clean(run) == STATUS_OK && count_hidden() == 1, "what cannot go is no obstacle: %s",
+          status_message());
 }
 
 /* A resume from an older step leaves the later ones behind, whole and under another name. */
@@ -374,7 +404,8 @@ static void check_set_aside(void)
     CHECK(checkpoint_set_aside(run, 2) == STATUS_OK, "%s", status_message());
     expect_steps("later and whole", "124");
     write_step(3, 0.1);
-    CHECK(checkpoint_retain(run, 1) == STATUS_OK && checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(3)) == 0,
+    CHECK(checkpoint_retain(run, 1) == STATUS_OK && checkpoint_scan(run, path) == STATUS_OK &&
+              strcmp(path, step_path(3)) == 0,
           "the new course is the newest: %s", path);
     CHECK(checkpoint_set_aside(run, 2) == STATUS_OK, "%s", status_message());
     snprintf(path, sizeof path, "%.3000s/checkpoints/abandoned-step-00000003.2", run);
@@ -383,8 +414,8 @@ static void check_set_aside(void)
     CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
 }
 
-/* Two writers as on two ranks, the second one of a part: the checkpoint gets its name once the part is known to be there, not if
- * it is not, and an end without an answer is none either. */
+/* Two writers as on two ranks, the second one of a part: the checkpoint gets its name once the part is known to be
+ * there, not if it is not, and an end without an answer is none either. */
 static void check_writers(void)
 {
     struct checkpoint_writer *whole = NULL, *other = NULL;
@@ -392,24 +423,30 @@ static void check_writers(void)
     float data[4] = { 1, 2, 3, 4 };
     struct safetensor tensor = { "linear.weight", SAFETENSORS_F32, 1, { 4 }, data };
     struct checkpoint_state state = { .ranks = 2, .top1 = NAN, .best_top1 = NAN };
-    struct checkpoint_contents contents = { .model = &tensor, .model_count = 1, .state = &state, .config = "", .token = 7, .parts = 1 };
+    struct checkpoint_contents contents = {
+        .model = &tensor, .model_count = 1, .state = &state, .config = "", .token = 7, .parts = 1
+    };
     struct checkpoint_part part = { .token = 7, .parts = 1, .tensors = &tensor, .count = 1 };
-    const struct status_record outcomes[] = { { .code = STATUS_OK }, { .code = STATUS_IO, .message = "rank 1 failed" } };
+    const struct status_record outcomes[] = { { .code = STATUS_OK },
+                                              { .code = STATUS_IO, .message = "rank 1 failed" } };
     new_run("writers");
-    CHECK(checkpoint_writer_create(&whole, run, 5) == STATUS_OK && checkpoint_writer_create(&other, run, 5) == STATUS_OK, "%s",
-          status_message());
+    CHECK(checkpoint_writer_create(&whole, run, 5) == STATUS_OK &&
+              checkpoint_writer_create(&other, run, 5) == STATUS_OK,
+          "%s", status_message());
     for (int i = 0; i < 3; i++) { /* there, lost, no answer */
         part.step = state.step = i + 1;
         checkpoint_writer_start(whole, &contents);
         checkpoint_writer_start_part(other, &part);
         CHECK(checkpoint_writer_result(other, true, &part_result) && part_result.record.code == STATUS_OK, "%s",
               part_result.record.message);
-        CHECK(!checkpoint_writer_busy(other) && checkpoint_writer_busy(whole) && !path_exists(step_path(i + 1)), "waits for parts");
+        CHECK(!checkpoint_writer_busy(other) && checkpoint_writer_busy(whole) && !path_exists(step_path(i + 1)),
+              "waits for parts");
         if (i == 2)
             break;
         checkpoint_writer_parts(whole, &outcomes[i], &part_result.sum);
-        CHECK(checkpoint_writer_result(whole, true, &result) && result.record.code == outcomes[i].code && result.step == i + 1, "%s",
-              result.record.message);
+        CHECK(checkpoint_writer_result(whole, true, &result) && result.record.code == outcomes[i].code &&
+                  result.step == i + 1,
+              "%s", result.record.message);
     }
     checkpoint_writer_destroy(whole);
     checkpoint_writer_destroy(other);
@@ -461,7 +498,8 @@ static void check_killed_writer(void)
         CHECK(checkpoint_scan(run, path) == STATUS_OK && path[0], "round %d: %s", round, status_message());
         int64_t step = strtoll(strrchr(path, '-') + 1, NULL, 10);
         struct checkpoint *checkpoint = NULL;
-        CHECK(checkpoint_open(&checkpoint, path) == STATUS_OK && checkpoint->state.step == step, "%s", status_message());
+        CHECK(checkpoint_open(&checkpoint, path) == STATUS_OK && checkpoint->state.step == step, "%s",
+              status_message());
         checkpoint_close(checkpoint);
         CHECK(checkpoint_clean(run) == STATUS_OK && count_hidden() == 0, "%s", status_message());
     }
@@ -519,8 +557,8 @@ static void check_not_finite(void)
     CHECK(checkpoint_scan(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
     CHECK(write_version(1, NAN, NAN) == STATUS_OK, "%s", status_message());
     CHECK(checkpoint_scan(run, path) == STATUS_DATA && !path[0] &&
-          strstr(status_message(), "none of its 2 checkpoints is whole and has finite weights"), "%s",
-          status_message());
+              strstr(status_message(), "none of its 2 checkpoints is whole and has finite weights"),
+          "%s", status_message());
 }
 
 /* What cannot be read says nothing about what is in it: 74, not 65. A link to itself cannot be read by root either. */
@@ -541,8 +579,8 @@ static void check_unreadable(void)
     CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "is whole"), "%s", status_message());
     if (symlink(names[3], in_step(1, names[3])) != 0)
         abort();
-    CHECK(checkpoint_scan(run, path) == STATUS_IO &&
-          strstr(status_message(), "none of its 2 checkpoints can be read"), "%s", status_message());
+    CHECK(checkpoint_scan(run, path) == STATUS_IO && strstr(status_message(), "none of its 2 checkpoints can be read"),
+          "%s", status_message());
     CHECK(checkpoint_locate(run, path) == STATUS_IO, "%s", status_message());
 }
 

@@ -1,5 +1,6 @@
-/* test_safetensors.c - what is written reads back; every malformed header, truncation and flipped header bit is survived.
- * As `test-safetensors --write FILE` and `--read FILE` it is one side of the comparison with Python's module. */
+/* test_safetensors.c - what is written reads back; every malformed header, truncation and flipped header bit is
+ * survived. As `test-safetensors --write FILE` and `--read FILE` it is one side of the comparison with Python's module.
+ */
 #include <string.h>
 #include <unistd.h>
 
@@ -29,9 +30,11 @@ static void check_same(const struct safetensors *file, const struct safetensor *
     if (!tensor)
         return;
     CHECK(tensor->dtype == expected->dtype && tensor->dims == expected->dims &&
-          memcmp(tensor->shape, expected->shape, (size_t)tensor->dims * sizeof tensor->shape[0]) == 0, "%s: shape", expected->name);
+              memcmp(tensor->shape, expected->shape, (size_t)tensor->dims * sizeof tensor->shape[0]) == 0,
+          "%s: shape", expected->name);
     CHECK(safetensors_size(tensor) == safetensors_size(expected) &&
-          memcmp(tensor->data, expected->data, safetensors_size(expected)) == 0, "%s: data", expected->name);
+              memcmp(tensor->data, expected->data, safetensors_size(expected)) == 0,
+          "%s: data", expected->name);
     CHECK((uintptr_t)tensor->data % 64 == 0, "%s: alignment", expected->name);
 }
 
@@ -113,15 +116,29 @@ static const struct {
     /* 2^62 * 4 and 2^32 * 2^32 are 0 in 64 bits */
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4611686018427387904],\"data_offsets\":[0,0]}}", 0, STATUS_DATA },
     { "{\"a\":{\"dtype\":\"U8\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}", 0, STATUS_DATA },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[0,4611686018427387904,4611686018427387904],\"data_offsets\":[0,0]}}", 0, STATUS_OK },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 9, STATUS_DATA },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[0,4611686018427387904,4611686018427387904],\"data_offsets\":[0,0]}}", 0,
+      STATUS_OK },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 9,
+      STATUS_DATA },
     /* two tensors: in order, out of order in the text, overlapping, with a gap, the same place */
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}", 3, STATUS_OK },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 3, STATUS_OK },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}", 3, STATUS_DATA },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[2,3]}}", 3, STATUS_DATA },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", 1, STATUS_DATA },
-    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}", 2, STATUS_DATA },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+      "offsets\":[2,3]}}",
+      3, STATUS_OK },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+      "offsets\":[0,1]}}",
+      3, STATUS_OK },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_"
+      "offsets\":[1,3]}}",
+      3, STATUS_DATA },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+      "offsets\":[2,3]}}",
+      3, STATUS_DATA },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+      "offsets\":[0,1]}}",
+      1, STATUS_DATA },
+    { "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
+      "offsets\":[1,2]}}",
+      2, STATUS_DATA },
     { "{\"__metadata__\":{\"x\":\"y\"}}", 0, STATUS_OK },
     { "{\"__metadata__\":{\"x\":1}}", 0, STATUS_DATA },
     { "{\"__metadata__\":\"x\"}", 0, STATUS_DATA },
@@ -131,7 +148,8 @@ static void check_headers(void)
 {
     for (size_t i = 0; i < sizeof headers / sizeof headers[0]; i++) {
         enum status status = read_header(headers[i].json, headers[i].data);
-        CHECK(status == headers[i].expected, "%s with %zu bytes: %d %s", headers[i].json, headers[i].data, status, status_message());
+        CHECK(status == headers[i].expected, "%s with %zu bytes: %d %s", headers[i].json, headers[i].data, status,
+              status_message());
     }
     char huge[16] = { 0 };
     memset(huge, 0xff, 8);

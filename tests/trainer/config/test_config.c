@@ -7,18 +7,18 @@
 #include "trainer/config/config.h"
 #include "trainer/config/config_table.h"
 
-#define GOOD                          \
-    "model:\n"                        \
-    "  arch: sdnet18\n"               \
-    "data:\n"                         \
-    "  train: data/train\n"           \
-    "train:\n"                        \
-    "  epochs: 10\n"                  \
+#define GOOD                \
+    "model:\n"              \
+    "  arch: sdnet18\n"     \
+    "data:\n"               \
+    "  train: data/train\n" \
+    "train:\n"              \
+    "  epochs: 10\n"        \
     "  batch: 128\n"
 
 static enum status parse(struct config *config, const char *text, const char *override)
 {
-    char *overrides[] = { (char *)override };
+    char *overrides[] = { (char *) override };
     return config_parse(config, "t.yaml", text, strlen(text), overrides, override ? 1 : 0);
 }
 
@@ -121,7 +121,9 @@ static const struct {
     { "# \xe2\x82", "t.yaml:1:3: not UTF-8 (byte 0xe2)" },
     { "\xef\xbb\xbftrian:\n  lr: 1\n", "t.yaml:1:1: unknown key 'trian' (did you mean 'train'?)" },
     { "\xef\xbb\xbf\xef\xbb\xbfmodel:\n", "t.yaml:1:1: control character U+FEFF" },
-    { "\xff\xfe" "a\n", "t.yaml:1:1: not UTF-8 (byte 0xff)" },
+    { "\xff\xfe"
+      "a\n",
+      "t.yaml:1:1: not UTF-8 (byte 0xff)" },
     { "a: \x01\n", "t.yaml:1:4: control character U+0001" },
     /* what keys ask of each other */
     { "data:\n  train: a\ntrain:\n  epochs: 1\n  batch: 1\n", "t.yaml: model.arch is required" },
@@ -132,12 +134,13 @@ static const struct {
     { GOOD "  steps: 7\n", "t.yaml:8:10: train.epochs and train.steps are both given; give one" },
     { GOOD "  micro_batch: 48\n", "t.yaml:8:16: train.micro_batch of 48 does not divide train.batch of 128" },
     { GOOD "  nesterov: true\n  momentum: 0\n", "t.yaml:8:13: train.nesterov needs train.momentum above 0" },
-    { "model:\n  arch: sdnet18\n  shortcut: false\n" "data: {train: a}\ntrain: {epochs: 1, batch: 1}\n",
+    { "model:\n  arch: sdnet18\n  shortcut: false\n"
+      "data: {train: a}\ntrain: {epochs: 1, batch: 1}\n",
       "t.yaml:3:13: model.shortcut: only the -all networks can drop their shortcuts" },
-    { "model:\n  arch: sdnet18\n  width: 30\n" "data: {train: a}\ntrain: {epochs: 1, batch: 1}\n",
+    { "model:\n  arch: sdnet18\n  width: 30\n"
+      "data: {train: a}\ntrain: {epochs: 1, batch: 1}\n",
       "t.yaml:3:10: model.width must be a multiple of 4, not 30" },
-    { GOOD "  schedule:\n    kind: step\n",
-      "t.yaml:9:11: train.schedule.kind: step needs train.schedule.milestones" },
+    { GOOD "  schedule:\n    kind: step\n", "t.yaml:9:11: train.schedule.kind: step needs train.schedule.milestones" },
     { GOOD "  schedule:\n    milestones: [3]\n",
       "t.yaml:9:17: train.schedule.milestones needs train.schedule.kind: step" },
     { GOOD "  schedule:\n    kind: step\n    milestones: [3, 3]\n",
@@ -148,10 +151,8 @@ static const struct {
       "t.yaml:9:20: train.schedule.warmup_epochs of 11 is longer than the run's 10 epochs" },
     { GOOD "  schedule:\n    kind: constant\n    final_lr: 0.01\n",
       "t.yaml:10:15: train.schedule.final_lr needs train.schedule.kind: cosine or onecycle" },
-    { GOOD "  schedule:\n    final_lr: 0.2\n",
-      "t.yaml:9:15: train.schedule.final_lr of 0.2 is above train.lr of 0.1" },
-    { GOOD "run: {name: a/b}\n",
-      "t.yaml:8:13: run.name must be a file's name of at most 200 bytes, not 'a/b'" },
+    { GOOD "  schedule:\n    final_lr: 0.2\n", "t.yaml:9:15: train.schedule.final_lr of 0.2 is above train.lr of 0.1" },
+    { GOOD "run: {name: a/b}\n", "t.yaml:8:13: run.name must be a file's name of at most 200 bytes, not 'a/b'" },
 };
 
 static const struct {
@@ -166,7 +167,8 @@ static const struct {
     { "train.lr={a: 1}", "override 'train.lr={a: 1}': value: expected a value, got a mapping" },
     { "train.lr=*a", "override 'train.lr=*a': YAML aliases are not allowed here" },
     { "train.lr=1 --- 2", "override 'train.lr=1 --- 2': train.lr: expected a number, got '1 --- 2'" },
-    { "train.lr=[1", "override 'train.lr=[1': not YAML: did not find expected ',' or ']', while parsing a flow sequence" },
+    { "train.lr=[1",
+      "override 'train.lr=[1': not YAML: did not find expected ',' or ']', while parsing a flow sequence" },
     { "lr=0.1", "override 'lr=0.1': unknown key 'lr' (did you mean 'train.lr'?)" },
     { "csc.lambada=1", "override 'csc.lambada=1': unknown key 'csc.lambada' (did you mean 'lambda'?)" },
     { "trian.lr=1", "override 'trian.lr=1': unknown key 'trian.lr' (did you mean 'train'?)" },
@@ -186,33 +188,47 @@ static void check_defaults(void)
     CHECK(strcmp(c.run.name, "t") == 0 && strcmp(c.run.dir, "runs/t") == 0, "%s %s", c.run.name, c.run.dir);
     CHECK(c.run.seed == 1 && c.run.log_every == 20 && !c.run.deterministic, "run");
     CHECK(c.model.arch == CONFIG_ARCH_SDNET18 && c.model.classes == 0 && c.model.stem == CONFIG_STEM_AUTO &&
-          c.model.width == 64 && c.model.shortcut && !c.model.layers && !c.model.init_from, "model");
+              c.model.width == 64 && c.model.shortcut && !c.model.layers && !c.model.init_from,
+          "model");
     CHECK(c.csc.steps == 2 && c.csc.lambda == 0.1 && c.csc.mu == 0 && c.csc.nonnegative && c.csc.step_size == 0 &&
-          c.csc.power_iterations == 2 && c.csc.backward == CONFIG_BACKWARD_UNROLLED, "csc");
+              c.csc.power_iterations == 2 && c.csc.backward == CONFIG_BACKWARD_UNROLLED,
+          "csc");
     CHECK(strcmp(c.data.train, "data/train") == 0 && !c.data.val && c.data.augment == -1 &&
-          c.data.shuffle == SHUFFLE_FULL && c.data.window == 65536 && c.data.image_size == 0 && c.data.workers == 0 &&
-          c.data.prefetch == 3 && c.data.mean[0] < 0 && c.data.std[2] < 0 && c.data.bad_sample == CONFIG_STOP &&
-          !c.data.cache && c.data.cache_gb == 0, "data");
+              c.data.shuffle == SHUFFLE_FULL && c.data.window == 65536 && c.data.image_size == 0 &&
+              c.data.workers == 0 && c.data.prefetch == 3 && c.data.mean[0] < 0 && c.data.std[2] < 0 &&
+              c.data.bad_sample == CONFIG_STOP && !c.data.cache && c.data.cache_gb == 0,
+          "data");
     CHECK(c.train.epochs == 10 && c.train.steps == 0 && c.train.batch == 128 && c.train.micro_batch == 0 &&
-          c.train.optimizer == CONFIG_SGD && c.train.lr == 0.1 && c.train.momentum == 0.9 && !c.train.nesterov &&
-          c.train.weight_decay == 1e-4 && c.train.decay_norm_and_bias && !c.train.zero_gamma &&
-          c.train.label_smoothing == 0 && c.train.ema == 0 && c.train.clip == 0, "train");
-    CHECK(c.train.schedule.kind == CONFIG_COSINE && c.train.schedule.warmup_epochs < 0 && !c.train.schedule.milestones &&
-          c.train.schedule.gamma == 0.1 && c.train.schedule.final_lr == 0 && c.train.on_nonfinite == CONFIG_STOP, "schedule");
+              c.train.optimizer == CONFIG_SGD && c.train.lr == 0.1 && c.train.momentum == 0.9 && !c.train.nesterov &&
+              c.train.weight_decay == 1e-4 && c.train.decay_norm_and_bias && !c.train.zero_gamma &&
+              c.train.label_smoothing == 0 && c.train.ema == 0 && c.train.clip == 0,
+          "train");
+    CHECK(c.train.schedule.kind == CONFIG_COSINE && c.train.schedule.warmup_epochs < 0 &&
+              !c.train.schedule.milestones && c.train.schedule.gamma == 0.1 && c.train.schedule.final_lr == 0 &&
+              c.train.on_nonfinite == CONFIG_STOP,
+          "schedule");
     CHECK(c.eval.every_epochs == 1 && c.eval.batch == 0 && c.device.kind == CONFIG_DEVICE_AUTO &&
-          c.device.precision == CONFIG_PRECISION_AUTO && c.device.threads == 0, "eval, device");
+              c.device.precision == CONFIG_PRECISION_AUTO && c.device.threads == 0,
+          "eval, device");
     CHECK(c.comm.bucket_mb == 0 && c.comm.grad_dtype == COMM_F32 && c.comm.timeout_s == 600 &&
-          c.checkpoint.every_steps == 0 && c.checkpoint.every_epochs == 1 && c.checkpoint.every_minutes == 0 &&
-          c.checkpoint.keep == 3 && !c.log.tensorboard && c.log.pictures_every_epochs == 0, "comm, checkpoint, log");
+              c.checkpoint.every_steps == 0 && c.checkpoint.every_epochs == 1 && c.checkpoint.every_minutes == 0 &&
+              c.checkpoint.keep == 3 && !c.log.tensorboard && c.log.pictures_every_epochs == 0,
+          "comm, checkpoint, log");
     config_finish(&c);
 }
 
 static void check_overrides(void)
 {
     struct config c;
-    char *overrides[] = { "train.steps=5", "model.layers=[layer0.0, \"layer1.0\"]", "data.val=none",
-                          "data.train=a: b #c", "train.schedule.kind=step", "train.schedule.milestones=[1, 2.5]",
-                          "data.shuffle=false", "data.mean=[0, 0.5, 1]", "run.seed=9223372036854775807" };
+    char *overrides[] = { "train.steps=5",
+                          "model.layers=[layer0.0, \"layer1.0\"]",
+                          "data.val=none",
+                          "data.train=a: b #c",
+                          "train.schedule.kind=step",
+                          "train.schedule.milestones=[1, 2.5]",
+                          "data.shuffle=false",
+                          "data.mean=[0, 0.5, 1]",
+                          "run.seed=9223372036854775807" };
     CHECK(config_parse(&c, "t.yaml", GOOD, strlen(GOOD), overrides, 9) == STATUS_OK, "%s", status_message());
     CHECK(c.train.steps == 5 && c.train.epochs == 0, "steps replace epochs");
     CHECK(c.model.layers_count == 2 && strcmp(c.model.layers[1], "layer1.0") == 0, "list of texts");
@@ -241,7 +257,8 @@ static void check_round_trip(const char *text, const char *override, const struc
     if (facts)
         CHECK(config_resolve(&first, facts) == STATUS_OK, "%s", status_message());
     CHECK(config_print(&first, &once) == STATUS_OK, "print");
-    CHECK(config_parse(&second, "other.yaml", once, strlen(once), NULL, 0) == STATUS_OK, "%s\n%s", status_message(), once);
+    CHECK(config_parse(&second, "other.yaml", once, strlen(once), NULL, 0) == STATUS_OK, "%s\n%s", status_message(),
+          once);
     CHECK(config_print(&second, &again) == STATUS_OK, "print");
     CHECK(strcmp(once, again) == 0, "\n%s\n%s", once, again);
     CHECK(config_compare(&first, &second, NULL, NULL) == STATUS_OK, "%s", status_message());
@@ -278,35 +295,44 @@ static void check_resolve(void)
     CHECK(parse(&c, GOOD, "train.schedule.kind=onecycle") == STATUS_OK, "%s", status_message());
     CHECK(config_resolve(&c, &cifar) == STATUS_OK, "%s", status_message());
     CHECK(c.model.classes == 10 && c.model.stem == CONFIG_STEM_CIFAR && c.data.image_size == 32 &&
-          c.data.augment == AUGMENT_CIFAR && c.data.mean[0] == 0.4914 && c.data.std[2] == 0.2010, "cifar");
+              c.data.augment == AUGMENT_CIFAR && c.data.mean[0] == 0.4914 && c.data.std[2] == 0.2010,
+          "cifar");
     CHECK(c.train.micro_batch == 128 && c.eval.batch == 128 && c.device.kind == CONFIG_DEVICE_CPU &&
-          c.device.precision == CONFIG_FP32 && c.device.threads == 2 && c.data.workers == 1, "cpu");
+              c.device.precision == CONFIG_FP32 && c.device.threads == 2 && c.data.workers == 1,
+          "cpu");
     CHECK(fabs(c.train.schedule.warmup_epochs - 3) < 1e-12, "onecycle warms up for 30%%");
     config_finish(&c);
 
     CHECK(parse(&c, GOOD, "train.micro_batch=8") == STATUS_OK, "%s", status_message());
     CHECK(config_resolve(&c, &imagenet) == STATUS_OK, "%s", status_message());
     CHECK(c.model.classes == 1000 && c.model.stem == CONFIG_STEM_IMAGENET && c.data.image_size == 224 &&
-          c.data.augment == AUGMENT_IMAGENET && c.data.mean[0] == 0.485 && c.data.std[2] == 0.225, "imagenet");
+              c.data.augment == AUGMENT_IMAGENET && c.data.mean[0] == 0.485 && c.data.std[2] == 0.225,
+          "imagenet");
     CHECK(c.train.micro_batch == 8 && c.eval.batch == 8 && c.device.kind == CONFIG_DEVICE_CUDA &&
-          c.device.precision == CONFIG_BF16 && c.train.schedule.warmup_epochs == 0, "cuda");
+              c.device.precision == CONFIG_BF16 && c.train.schedule.warmup_epochs == 0,
+          "cuda");
     config_finish(&c);
 
     CHECK(parse(&c, GOOD, NULL) == STATUS_OK && config_resolve(&c, &imagenet) == STATUS_USAGE, "micro_batch");
     CHECK(strcmp(status_message(), "t.yaml: train.micro_batch is required on 4 ranks (batch norm sees one "
-                                   "micro-batch at a time)") == 0, "%s", status_message());
+                                   "micro-batch at a time)") == 0,
+          "%s", status_message());
     config_finish(&c);
-    CHECK(parse(&c, GOOD, "train.micro_batch=64") == STATUS_OK && config_resolve(&c, &imagenet) == STATUS_USAGE, "shares");
+    CHECK(parse(&c, GOOD, "train.micro_batch=64") == STATUS_OK && config_resolve(&c, &imagenet) == STATUS_USAGE,
+          "shares");
     CHECK(strcmp(status_message(), "override 'train.micro_batch=64': 2 micro-batches (train.batch 128 / "
-                                   "train.micro_batch 64) cannot be shared by 4 ranks") == 0, "%s", status_message());
+                                   "train.micro_batch 64) cannot be shared by 4 ranks") == 0,
+          "%s", status_message());
     config_finish(&c);
     CHECK(parse(&c, GOOD, "model.classes=9") == STATUS_OK && config_resolve(&c, &cifar) == STATUS_USAGE, "classes");
-    CHECK(strcmp(status_message(), "override 'model.classes=9': model.classes is 9, but the dataset has 10 classes") == 0,
+    CHECK(strcmp(status_message(), "override 'model.classes=9': model.classes is 9, but the dataset has 10 classes") ==
+              0,
           "%s", status_message());
     config_finish(&c);
     struct config_facts none = { 0 };
     CHECK(parse(&c, GOOD, NULL) == STATUS_OK && config_resolve(&c, &none) == STATUS_OK, "nothing known");
-    CHECK(c.model.classes == 0 && c.data.image_size == 0 && c.train.micro_batch == 0 && c.data.workers == 0, "stays auto");
+    CHECK(c.model.classes == 0 && c.data.image_size == 0 && c.train.micro_batch == 0 && c.data.workers == 0,
+          "stays auto");
     config_finish(&c);
 }
 
@@ -327,10 +353,12 @@ static void check_compare(const char *before, const char *after, const char *exp
 static void check_compares(void)
 {
     check_compare(NULL, NULL, NULL);
-    check_compare(NULL, "train.lr=0.2", "override 'train.lr=0.2': cannot resume with another train.lr: the checkpoint has "
-                                        "0.1, this configuration 0.2; allow it with --change=train.lr");
-    check_compare("train.epochs=9", NULL, "t.yaml:6:11: cannot resume with another train.epochs: the checkpoint has "
-                                          "9, this configuration 10; allow it with --change=train.epochs");
+    check_compare(NULL, "train.lr=0.2",
+                  "override 'train.lr=0.2': cannot resume with another train.lr: the checkpoint has "
+                  "0.1, this configuration 0.2; allow it with --change=train.lr");
+    check_compare("train.epochs=9", NULL,
+                  "t.yaml:6:11: cannot resume with another train.epochs: the checkpoint has "
+                  "9, this configuration 10; allow it with --change=train.epochs");
     check_compare(NULL, "train.lr=1e-1", NULL); /* another spelling */
     check_compare(NULL, "data.workers=7", NULL);
     check_compare(NULL, "device.threads=7", NULL);
@@ -341,16 +369,19 @@ static void check_compares(void)
     check_compare(NULL, "eval.every_epochs=7", NULL);
     check_compare(NULL, "comm.bucket_mb=7", NULL);
     check_compare(NULL, "log.tensorboard=true", NULL);
-    check_compare(NULL, "run.seed=2", "override 'run.seed=2': cannot resume with another run.seed: the checkpoint has 1, "
-                                      "this configuration 2");
+    check_compare(NULL, "run.seed=2",
+                  "override 'run.seed=2': cannot resume with another run.seed: the checkpoint has 1, "
+                  "this configuration 2");
     struct config a, b;
     struct config_facts facts = { 10, 32, 1, 2, false };
     char *old[] = { "run.deterministic=true" }, *now[] = { "run.deterministic=true", "comm.bucket_mb=3" };
     CHECK(config_parse(&a, "t.yaml", GOOD, strlen(GOOD), old, 1) == STATUS_OK && !config_resolve(&a, &facts), "old");
     CHECK(config_parse(&b, "t.yaml", GOOD, strlen(GOOD), now, 2) == STATUS_OK && !config_resolve(&b, &facts), "new");
     CHECK(config_compare(&a, &b, NULL, NULL) == STATUS_USAGE, "bits are promised");
-    CHECK(strcmp(status_message(), "override 'comm.bucket_mb=3': cannot resume with another comm.bucket_mb: the checkpoint "
-                                   "has auto, this configuration 3 (run.deterministic fixes it)") == 0, "%s", status_message());
+    CHECK(strcmp(status_message(),
+                 "override 'comm.bucket_mb=3': cannot resume with another comm.bucket_mb: the checkpoint "
+                 "has auto, this configuration 3 (run.deterministic fixes it)") == 0,
+          "%s", status_message());
     config_finish(&a);
     config_finish(&b);
 }
@@ -377,14 +408,22 @@ static void check_change(const char *change, const char *lr, const char *second,
 
 static void check_changes(void)
 {
-    static const struct { const char *list, *error; } lists[] = {
-        { "train.lr", NULL }, { "train.lr,train.schedule,data.augment", NULL }, { "train.schedule.final_lr", NULL },
+    static const struct {
+        const char *list, *error;
+    } lists[] = {
+        { "train.lr", NULL },
+        { "train.lr,train.schedule,data.augment", NULL },
+        { "train.schedule.final_lr", NULL },
         { "train.batch", "--change: train.batch cannot change at a resume; what can: data.augment, train.epochs, " },
-        { "train", "--change: train.batch cannot change at a resume" }, { "data", "data.shuffle cannot change" },
-        { "train.momentum", "train.momentum cannot change" }, { "csc.lambda", "csc.lambda cannot change" },
+        { "train", "--change: train.batch cannot change at a resume" },
+        { "data", "data.shuffle cannot change" },
+        { "train.momentum", "train.momentum cannot change" },
+        { "csc.lambda", "csc.lambda cannot change" },
         { "run.log_every", "--change: run.log_every may differ at any resume: leave it out" },
-        { "device.threads", "unless run.deterministic fixes it" }, { "", "unknown key ''" },
-        { "train.lr,", "unknown key ''" }, { "lr", "unknown key 'lr' (did you mean 'train.lr'?)" },
+        { "device.threads", "unless run.deterministic fixes it" },
+        { "", "unknown key ''" },
+        { "train.lr,", "unknown key ''" },
+        { "lr", "unknown key 'lr' (did you mean 'train.lr'?)" },
         { "train.schedule.kinds", "unknown key 'train.schedule.kinds' (did you mean 'kind'?)" },
         { "train.lr train.clip", "unknown key 'train.lr train.clip'" },
     };
@@ -397,7 +436,8 @@ static void check_changes(void)
     }
     check_change("train.lr", "train.lr=0.2", "run.log_every=3", "train.lr 0.1 -> 0.2", NULL);
     check_change("train.lr,train.clip", "train.lr=0.2", "train.clip=1", "train.lr 0.1 -> 0.2, train.clip 0 -> 1", NULL);
-    check_change("train.lr", "train.lr=0.2", "train.clip=1", NULL, "another train.clip: the checkpoint has 0, this "
+    check_change("train.lr", "train.lr=0.2", "train.clip=1", NULL,
+                 "another train.clip: the checkpoint has 0, this "
                  "configuration 1; allow it with --change=train.clip");
     check_change(NULL, "train.lr=0.2", "train.clip=1", NULL, "allow it with --change=train.lr,train.clip");
     check_change("train.lr", "train.lr=0.2", "train.batch=64", NULL, "cannot resume with another train.batch: ");
@@ -474,7 +514,8 @@ static void check_places(void)
     check_place(config, "run.name=B", "runs/B");
     write_file(config, GOOD "run:\n  dir: /a/$USER/x\n");
     CHECK(config_load(&c, config, NULL, 0) == STATUS_USAGE &&
-          strstr(status_message(), "config.yaml:9:8: run.dir: '/a/$USER/x'"), "%s", status_message());
+              strstr(status_message(), "config.yaml:9:8: run.dir: '/a/$USER/x'"),
+          "%s", status_message());
     char *home = "data.cache=~/x";
     CHECK(config_load(&c, config, &home, 1) == STATUS_USAGE, "~ in an override");
     unlink(config);
@@ -495,8 +536,8 @@ static void check_files(void)
     CHECK(strcmp(c.run.name, "my.run") == 0, "%s", c.run.name);
     config_finish(&c);
     CHECK(config_load(&c, "my.run.yaml", NULL, 0) == STATUS_USAGE, "not found");
-    CHECK(strstr(status_message(), "my.run.yaml: no such configuration here, in $CSC_CONFIG_DIR (not set) or in "), "%s",
-          status_message());
+    CHECK(strstr(status_message(), "my.run.yaml: no such configuration here, in $CSC_CONFIG_DIR (not set) or in "),
+          "%s", status_message());
     setenv("CSC_CONFIG_DIR", folder, 1);
     CHECK(config_find("my.run.yaml", found) == STATUS_OK && strcmp(found, path) == 0, "%s", found);
     CHECK(config_find("/my.run.yaml", found) == STATUS_USAGE, "absolute names are taken as given");

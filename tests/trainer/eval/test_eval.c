@@ -1,5 +1,5 @@
-/* test_eval.c - the parts of csc-eval that are arithmetic or text: intervals, calibration, the rule for lambda, attacks' specs,
- * classes by name. */
+/* test_eval.c - the parts of csc-eval that are arithmetic or text: intervals, calibration, the rule for lambda,
+ * attacks' specs, classes by name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,7 +17,8 @@ static bool near(double a, double b, double tolerance)
     return fabs(a - b) <= tolerance;
 }
 
-/* By hand: with z = 1.959964, of 8 in 10 the Wilson interval is 0.4901625 to 0.9433178; of 0 in 10 it ends at 0.2775328. */
+/* By hand: with z = 1.959964, of 8 in 10 the Wilson interval is 0.4901625 to 0.9433178; of 0 in 10 it ends at
+ * 0.2775328. */
 static void test_interval(void)
 {
     struct share_interval i = tally_interval(8, 10), none = tally_interval(0, 10), all = tally_interval(10, 10);
@@ -36,7 +37,8 @@ static void test_tally(void)
     tally_add(&t, sure, 0);
     tally_add(&t, mild, 0);
     tally_add(&t, tie, 0);
-    CHECK(tally_confusion(&t, 1, 1) == 1 && tally_confusion(&t, 0, 1) == 2 && tally_confusion(&t, 0, 0) == 1, "confusion");
+    CHECK(tally_confusion(&t, 1, 1) == 1 && tally_confusion(&t, 0, 1) == 2 && tally_confusion(&t, 0, 0) == 1,
+          "confusion");
     CHECK(tally_images(&t, 0) == 3 && tally_images(&t, 1) == 1, "images");
     CHECK(near(tally_confidence(&t), (.9 + .9 + .6 + .5) / 4, 1e-6), "%.9f", tally_confidence(&t));
     /* bins of 1/15: two of .9 with one hit, .6 with a hit, .5 without */
@@ -47,8 +49,9 @@ static void test_tally(void)
 
 static struct lambda_rule some_rule(void)
 {
-    struct lambda_rule r = { .points = 3, .images = 100, .weights = "0123456789abcdef",
-                             .line = { .training_lambda = .1, .steps = 20 } };
+    struct lambda_rule r = {
+        .points = 3, .images = 100, .weights = "0123456789abcdef", .line = { .training_lambda = .1, .steps = 20 }
+    };
     for (int i = 0; i < 3; i++)
         r.point[i] = (struct lambda_point){ .sigma = .1 * i, .residual = .5 + i, .best = .2 + .3 * i, .top1 = .5 };
     return r;
@@ -59,7 +62,8 @@ static void test_fit(void)
     struct lambda_rule r = some_rule(), flat = some_rule();
     CHECK(lambda_rule_fit(&r, 1.4) == STATUS_OK, "%s", status_message());
     /* best - .1 is .4 and .7 where the residual is 1 and 2 above that of the clean: slope (.4 + 1.4) / 5 */
-    CHECK(near(r.line.slope, .36, 1e-12) && near(adaptive_lambda(&r.line, .5), .1, 1e-12), "%g %g", r.line.slope, r.line.intercept);
+    CHECK(near(r.line.slope, .36, 1e-12) && near(adaptive_lambda(&r.line, .5), .1, 1e-12), "%g %g", r.line.slope,
+          r.line.intercept);
     CHECK(near(adaptive_lambda(&r.line, 1), .28, 1e-12) && r.line.steps == 20, "inside");
     CHECK(adaptive_lambda(&r.line, 0) == 0.1 && adaptive_lambda(&r.line, 100) == 1.4, "clamped");
     for (int i = 0; i < 3; i++)
@@ -81,7 +85,8 @@ static void test_rule_file(void)
     CHECK(lambda_rule_write(path, &r) == STATUS_OK, "%s", status_message());
     CHECK(lambda_rule_read(path, &back) == STATUS_OK, "%s", status_message());
     CHECK(back.points == 3 && near(back.line.slope, r.line.slope, 1e-11) && back.images == 100, "what was read");
-    CHECK(file_write(weights, "others", 6) == STATUS_OK && lambda_rule_read(path, &back) == STATUS_DATA, "other weights");
+    CHECK(file_write(weights, "others", 6) == STATUS_OK && lambda_rule_read(path, &back) == STATUS_DATA,
+          "other weights");
     CHECK(strstr(status_message(), "other weights") != NULL, "%s", status_message());
     status_clear();
     char command[PATH_MAX + 16];
@@ -95,9 +100,13 @@ static void test_rule_text(void)
     char *text = NULL;
     CHECK(lambda_rule_fit(&r, 1.4) == STATUS_OK && lambda_rule_print(&r, &text) == STATUS_OK, "%s", status_message());
     CHECK(lambda_rule_parse(text, strlen(text), "rule", &back) == STATUS_OK, "%s", status_message());
-    const struct { const char *from, *to; } edits[] = {
-        { "\"version\": 2", "\"version\": 1" }, { "\"version\": 2", "\"other\": 2" }, { "\"steps\": 20", "\"steps\": 0" }, { "0123456789abcdef", "0123456789abcdeg" },
-        { "\"low\": 0.1", "\"low\": 9.1" }, { "\"images\": 100", "\"images\": -1" }, { "\"sigma\"", "\"sigmb\"" },
+    const struct {
+        const char *from, *to;
+    } edits[] = {
+        { "\"version\": 2", "\"version\": 1" }, { "\"version\": 2", "\"other\": 2" },
+        { "\"steps\": 20", "\"steps\": 0" },    { "0123456789abcdef", "0123456789abcdeg" },
+        { "\"low\": 0.1", "\"low\": 9.1" },     { "\"images\": 100", "\"images\": -1" },
+        { "\"sigma\"", "\"sigmb\"" },
     };
     for (size_t i = 0; i < sizeof edits / sizeof edits[0]; i++) {
         char changed[4096], *at = strstr(text, edits[i].from);
@@ -113,27 +122,43 @@ static void test_attack_text(void)
 {
     struct attack a, again;
     char text[160];
-    const struct { const char *text, *whole; } good[] = {
+    const struct {
+        const char *text, *whole;
+    } good[] = {
         { "pgd", "pgd:norm=linf,eps=8/255,step=2/255,steps=20,restarts=1,loss=ce" },
         { "pgd:norm=l2", "pgd:norm=l2,eps=127.5/255,step=0.075,steps=20,restarts=1,loss=ce" },
-        { "pgd:eps=0.5/255,loss=margin,held=yes,restarts=3", "pgd:norm=linf,eps=0.5/255,step=2/255,steps=20,restarts=3,loss=margin,held=yes" },
+        { "pgd:eps=0.5/255,loss=margin,held=yes,restarts=3",
+          "pgd:norm=linf,eps=0.5/255,step=2/255,steps=20,restarts=3,loss=margin,held=yes" },
         { "apgd-t:steps=7", "apgd-t:norm=linf,eps=8/255,steps=7,restarts=1" },
         { "square:queries=9,eps=0", "square:norm=linf,eps=0/255,queries=9,restarts=1" },
     };
-    const char *const bad[] = { "", "pdg", "pgd:eps", "pgd:eps=-1", "pgd:eps=1/", "pgd:eps=8/0", "pgd:norm=l1", "pgd:queries=3",
-                                "apgd-ce:loss=margin", "apgd-ce:step=1/255", "square:norm=l2", "square:steps=3", "pgd:steps=0" };
+    const char *const bad[] = { "",
+                                "pdg",
+                                "pgd:eps",
+                                "pgd:eps=-1",
+                                "pgd:eps=1/",
+                                "pgd:eps=8/0",
+                                "pgd:norm=l1",
+                                "pgd:queries=3",
+                                "apgd-ce:loss=margin",
+                                "apgd-ce:step=1/255",
+                                "square:norm=l2",
+                                "square:steps=3",
+                                "pgd:steps=0" };
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         CHECK(attack_parse(good[i].text, &a) == STATUS_OK, "%s: %s", good[i].text, status_message());
         attack_text(&a, text, sizeof text);
         CHECK(strcmp(text, good[i].whole) == 0, "%s: %s", good[i].text, text);
-        CHECK(attack_parse(text, &again) == STATUS_OK && memcmp(&a.steps, &again.steps, sizeof a.steps) == 0, "%s", text);
+        CHECK(attack_parse(text, &again) == STATUS_OK && memcmp(&a.steps, &again.steps, sizeof a.steps) == 0, "%s",
+              text);
     }
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         CHECK(attack_parse(bad[i], &a) == STATUS_USAGE, "accepted: %s", bad[i]);
     status_clear();
 }
 
-/* Where data has the network's classes: the same, some, in another order; one that is unknown, and one that is ambiguous. */
+/* Where data has the network's classes: the same, some, in another order; one that is unknown, and one that is
+ * ambiguous. */
 static void test_classes(void)
 {
     static char *const network[] = { "ant", "bee", "cat" }, *const some[] = { "cat", "ant" };
@@ -147,12 +172,14 @@ static void test_classes(void)
           "the first");
     free(map);
     CHECK(classes_map(list, other, 2, "data", true, &map) == STATUS_USAGE && !map &&
-              strstr(status_message(), "class 1, 'dog'"), "%s", status_message());
+              strstr(status_message(), "class 1, 'dog'"),
+          "%s", status_message());
     CHECK(classes_map(ambiguous, twice, 3, "data", true, &map) == STATUS_OK && !map, "the same, some of one name");
     CHECK(classes_map(ambiguous, twice + 1, 1, "data", true, &map) == STATUS_OK && map && map[0] == 1, "ant");
     free(map);
     CHECK(classes_map(ambiguous, twice, 2, "data", true, &map) == STATUS_USAGE &&
-              strstr(status_message(), "'crane': several"), "%s", status_message());
+              strstr(status_message(), "'crane': several"),
+          "%s", status_message());
     status_clear();
     json_decref(list);
     json_decref(ambiguous);

@@ -1,4 +1,5 @@
-/* test_adaptive.c - lambda(x): the residual against the layer's own measure, and its gradient against finite differences. */
+/* test_adaptive.c - lambda(x): the residual against the layer's own measure, and its gradient against finite
+ * differences. */
 #include <string.h>
 
 #include "base/philox.h"
@@ -18,7 +19,12 @@ static void must(enum status status)
 static struct model *make_model(struct device *device, bool sparse, int steps)
 {
     struct model *m;
-    struct model_config config = { .depth = 18, .sparse_stem = sparse, .shortcut = true, .width = 8, .classes = 4, .image_size = SIDE,
+    struct model_config config = { .depth = 18,
+                                   .sparse_stem = sparse,
+                                   .shortcut = true,
+                                   .width = 8,
+                                   .classes = 4,
+                                   .image_size = SIDE,
                                    .csc = { .steps = steps, .lambda = 0.1f, .nonnegative = true } };
     must(model_create(&m, device, &config));
     must(model_allocate(m));
@@ -28,8 +34,8 @@ static struct model *make_model(struct device *device, bool sparse, int steps)
     return m;
 }
 
-/* m: a network whose own layers take as many steps as the rule's. csc_diagnose gives |r|^2 / |x|^2 over a batch: of one image
- * at a time it is ours squared times d / |x|^2. */
+/* m: a network whose own layers take as many steps as the rule's. csc_diagnose gives |r|^2 / |x|^2 over a batch: of one
+ * image at a time it is ours squared times d / |x|^2. */
 static void check_residual(struct adaptive *a, struct model *m, const float *images)
 {
     struct net *net;
@@ -75,7 +81,8 @@ static void check_gradient(struct adaptive *a, struct net *net, const float *ima
         }
         for (int i = 0; i < N; i++) {
             double want = ones[i] * (adaptive_lambda(rule, up[i]) - adaptive_lambda(rule, down[i])) / (2 * h);
-            CHECK(fabs(want - slope[i]) < 0.03 * fabs(want) + 0.003, "image %d: %.6g, by difference %.6g", i, slope[i], want);
+            CHECK(fabs(want - slope[i]) < 0.03 * fabs(want) + 0.003, "image %d: %.6g, by difference %.6g", i, slope[i],
+                  want);
         }
     }
 }
@@ -87,10 +94,15 @@ int main(void)
     struct net *net;
     struct philox stream;
     float images[N * VALUES];
-    const struct adaptive_rule rule = { .training_lambda = 0.1, .steps = STEPS, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 10 };
-    const struct adaptive_rule capped = { .training_lambda = 0.1, .steps = 2, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 0.02 };
+    const struct adaptive_rule rule = {
+        .training_lambda = 0.1, .steps = STEPS, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 10
+    };
+    const struct adaptive_rule capped = {
+        .training_lambda = 0.1, .steps = 2, .intercept = 0.02, .slope = 0.7, .low = 0.01, .high = 0.02
+    };
     must(device_open(&device, "cpu", PRECISION_FP32, 1));
-    struct model *m = make_model(device, true, 2), *solver = make_model(device, true, STEPS), *plain = make_model(device, false, 2);
+    struct model *m = make_model(device, true, 2), *solver = make_model(device, true, STEPS),
+                 *plain = make_model(device, false, 2);
     philox_init(&stream, 4, 1, 0);
     for (int i = 0; i < N * VALUES; i++)
         images[i] = (float)philox_normal(&stream) * (1 + i / VALUES % 3);
@@ -100,8 +112,8 @@ int main(void)
     check_residual(a, solver, images);
     check_gradient(a, net, images, &rule);
     must(adaptive_apply(a, net, images, 2));
-    CHECK(adaptive_lambdas(a)[0] > rule.low && adaptive_lambdas(a)[0] < adaptive_lambdas(a)[1], "louder images, larger lambdas: %g %g",
-          adaptive_lambdas(a)[0], adaptive_lambdas(a)[1]);
+    CHECK(adaptive_lambdas(a)[0] > rule.low && adaptive_lambdas(a)[0] < adaptive_lambdas(a)[1],
+          "louder images, larger lambdas: %g %g", adaptive_lambdas(a)[0], adaptive_lambdas(a)[1]);
     adaptive_destroy(a);
     must(adaptive_create(&a, m, N, &capped, NULL, true));
     check_residual(a, m, images);

@@ -1,5 +1,5 @@
-/* test_run_directory.c - one writer per run: the living refuse, the dead are succeeded; metrics with torn lines; stop requests;
- * the bar and the lines. */
+/* test_run_directory.c - one writer per run: the living refuse, the dead are succeeded; metrics with torn lines; stop
+ * requests; the bar and the lines. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -81,7 +81,8 @@ static void check_lock(void)
     run_close(run);
 }
 
-/* What run_look says, once, when the directory has another name or none; another run that took the name keeps its lock. */
+/* What run_look says, once, when the directory has another name or none; another run that took the name keeps its lock.
+ */
 static void check_moved(void)
 {
     char moved[160], text[1024];
@@ -140,7 +141,8 @@ static void check_other_host(void)
     stat(lock, &before);
     usleep(600000);
     stat(lock, &after);
-    CHECK(before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec, "no sign of life");
+    CHECK(before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec,
+          "no sign of life");
     run_close(run);
 
     file_put(lock, foreign, sizeof foreign - 1);
@@ -177,25 +179,24 @@ static void check_metrics(void)
     snprintf(path, sizeof path, "%s/metrics.jsonl", folder_root);
     CHECK(metrics_open(&metrics, path) == STATUS_OK, "%s", status_message());
     CHECK(metrics_write(metrics, "step", METRIC_INT("step", 20), METRIC_NUMBER("loss", 2.302585124969482),
-                        METRIC_NUMBER("lr", 1e-5), METRIC_NUMBER("bad", NAN)) == STATUS_OK, "%s", status_message());
+                        METRIC_NUMBER("lr", 1e-5), METRIC_NUMBER("bad", NAN)) == STATUS_OK,
+          "%s", status_message());
     CHECK(metrics_write(metrics, "a\"b", METRIC_TEXT("path", "x\\y\n\xff\xc3\xa9"), METRIC_TEXT("none", NULL),
-                        METRIC_BOOL("ok", true), METRIC_NUMBERS("list", numbers, 3)) == STATUS_OK, "%s", status_message());
+                        METRIC_BOOL("ok", true), METRIC_NUMBERS("list", numbers, 3)) == STATUS_OK,
+          "%s", status_message());
     metrics_close(metrics);
-    static const char whole[] =
-        "{\"event\":\"step\",\"step\":20,\"loss\":2.30258512,\"lr\":1e-05,\"bad\":null}\n"
-        "{\"event\":\"a\\\"b\",\"path\":\"x\\\\y\\u000a\\ufffd\xc3\xa9\",\"none\":null,\"ok\":true,\"list\":[1,0.5,null]}\n";
+    static const char whole[] = "{\"event\":\"step\",\"step\":20,\"loss\":2.30258512,\"lr\":1e-05,\"bad\":null}\n"
+                                "{\"event\":\"a\\\"b\",\"path\":\"x\\\\y\\u000a\\ufffd\xc3\xa9\",\"none\":null,\"ok\":"
+                                "true,\"list\":[1,0.5,null]}\n";
     CHECK(strcmp(file_get(path), whole) == 0, "%s", file_get(path));
 
     const struct {
         const char *tail, *kept;
         size_t bytes;
     } torn[] = {
-        { "", "", 0 },
-        { "{\"event\":\"st", "", 12 },
-        { "{", "", 1 },
-        { "{\"event\":\"step\"}", "{\"event\":\"step\"}\n", 16 },
-        { "\0\0\0\0", "", 4 },
-        { "garbage", "", 7 },
+        { "", "", 0 },         { "{\"event\":\"st", "", 12 },
+        { "{", "", 1 },        { "{\"event\":\"step\"}", "{\"event\":\"step\"}\n", 16 },
+        { "\0\0\0\0", "", 4 }, { "garbage", "", 7 },
         { "12", "", 2 },
     };
     for (size_t i = 0; i < sizeof torn / sizeof torn[0]; i++) {
@@ -203,8 +204,9 @@ static void check_metrics(void)
         memcpy(text, whole, sizeof whole - 1);
         memcpy(text + sizeof whole - 1, torn[i].tail, torn[i].bytes);
         file_put(path, text, sizeof whole - 1 + torn[i].bytes);
-        CHECK(metrics_open(&metrics, path) == STATUS_OK && metrics_write(metrics, "end", METRIC_INT("x", 1)) == STATUS_OK, "%s",
-              status_message());
+        CHECK(metrics_open(&metrics, path) == STATUS_OK &&
+                  metrics_write(metrics, "end", METRIC_INT("x", 1)) == STATUS_OK,
+              "%s", status_message());
         metrics_close(metrics);
         snprintf(expected, sizeof expected, "%s%s{\"event\":\"end\",\"x\":1}\n", whole, torn[i].kept);
         CHECK(strcmp(file_get(path), expected) == 0, "case %zu:\n%s", i, file_get(path));
@@ -221,11 +223,13 @@ static void check_metrics(void)
     setrlimit(RLIMIT_FSIZE, &limit);
     enum status full = metrics_write(metrics, "second", METRIC_INT("a", 123456789), METRIC_INT("b", 123456789));
     setrlimit(RLIMIT_FSIZE, &before);
-    CHECK(full == STATUS_IO && strcmp(file_get(path), "{\"event\":\"first\",\"x\":1}\n") == 0, "%d %s", full, file_get(path));
+    CHECK(full == STATUS_IO && strcmp(file_get(path), "{\"event\":\"first\",\"x\":1}\n") == 0, "%d %s", full,
+          file_get(path));
     metrics_close(metrics);
 }
 
-/* A child that takes the signals, 0 being a pause of more than a keystroke; its exit status, or minus the signal that ended it. */
+/* A child that takes the signals, 0 being a pause of more than a keystroke; its exit status, or minus the signal that
+ * ended it. */
 static int signalled(const int *numbers, int count)
 {
     int how;
@@ -257,7 +261,8 @@ static void check_stop(void)
     CHECK(signalled((int[]){ SIGINT, 0, SIGINT }, 3) == -SIGINT, "INT twice ends at once");
     CHECK(signalled((int[]){ SIGUSR1, SIGINT, 0, SIGINT }, 4) == -SIGINT, "INT twice after USR1");
     CHECK(signalled((int[]){ SIGUSR2 }, 1) == 75 && signalled((int[]){ SIGXCPU }, 1) == 75 &&
-          signalled((int[]){ SIGHUP }, 1) == 75, "USR2, XCPU, HUP");
+              signalled((int[]){ SIGHUP }, 1) == 75,
+          "USR2, XCPU, HUP");
     signal(SIGHUP, SIG_IGN);
     CHECK(signalled((int[]){ SIGHUP }, 1) == 2, "nohup");
     CHECK(signalled((int[]){ SIGUSR1, SIGHUP }, 2) == 75, "USR1 under nohup");
@@ -310,8 +315,10 @@ static void check_progress(void)
         abort();
     run_progress(ends[1], ends[1]);
     drain(ends[0], text, sizeof text);
-    CHECK(strncmp(text, "epoch 2/2  step 400/780  loss 1.4123  lr 0.1  2314 img/s  wait 1%  ETA 0:00:0", 75) == 0, "%s", text);
-    CHECK(strstr(text, "\na line\n") && !strchr(text, '\r') && !strchr(text, '\033') && !strstr(text, "evaluating"), "%s", text);
+    CHECK(strncmp(text, "epoch 2/2  step 400/780  loss 1.4123  lr 0.1  2314 img/s  wait 1%  ETA 0:00:0", 75) == 0, "%s",
+          text);
+    CHECK(strstr(text, "\na line\n") && !strchr(text, '\r') && !strchr(text, '\033') && !strstr(text, "evaluating"),
+          "%s", text);
 
     int terminal = posix_openpt(O_RDWR | O_NOCTTY);
     CHECK(terminal >= 0 && grantpt(terminal) == 0 && unlockpt(terminal) == 0, "no terminal: %s", strerror(errno));

@@ -10,7 +10,8 @@ static struct config make(const char *kind, const char *more)
     char text[512];
     snprintf(text, sizeof text,
              "model: {arch: sdnet18}\ndata: {train: a}\n"
-             "train: {epochs: 10, batch: 1, lr: 0.4, schedule: {kind: %s%s%s}}\n", kind, more[0] ? ", " : "", more);
+             "train: {epochs: 10, batch: 1, lr: 0.4, schedule: {kind: %s%s%s}}\n",
+             kind, more[0] ? ", " : "", more);
     if (config_parse(&config, "t.yaml", text, strlen(text), NULL, 0) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         abort();
@@ -21,7 +22,8 @@ static struct config make(const char *kind, const char *more)
 static void check_at(const struct schedule *s, int64_t step, double expected)
 {
     double lr = schedule_lr(s, step);
-    CHECK(fabs(lr - expected) <= 1e-12 * fabs(expected) + 1e-16, "step %lld: %.17g, not %.17g", (long long)step, lr, expected);
+    CHECK(fabs(lr - expected) <= 1e-12 * fabs(expected) + 1e-16, "step %lld: %.17g, not %.17g", (long long)step, lr,
+          expected);
 }
 
 static void check_cosine(void)
@@ -109,8 +111,10 @@ static void check_smooth(const char *kind, const char *more, int64_t total, int6
         limit = cosine;
     for (int64_t t = 0; t < total; t++) {
         double now = schedule_lr(&s, t), next = schedule_lr(&s, t + 1);
-        CHECK(now > 0 && now <= 0.4 + 1e-15, "%s %s: %g at %lld of %lld", kind, more, now, (long long)t, (long long)total);
-        CHECK(t + 1 == total || fabs(next - now) <= limit * 1.001, "%s %s: jumps from %g to %g at %lld", kind, more, now, next, (long long)t);
+        CHECK(now > 0 && now <= 0.4 + 1e-15, "%s %s: %g at %lld of %lld", kind, more, now, (long long)t,
+              (long long)total);
+        CHECK(t + 1 == total || fabs(next - now) <= limit * 1.001, "%s %s: jumps from %g to %g at %lld", kind, more,
+              now, next, (long long)t);
     }
     config_finish(&c);
 }

@@ -1,5 +1,5 @@
-/* test_explain.c - reconstructions against the same undoing in double precision, written plainly: adjoints, inverse batch norms
- * with a shortcut's share taken off, max pools; pictures decode to what was drawn. */
+/* test_explain.c - reconstructions against the same undoing in double precision, written plainly: adjoints, inverse
+ * batch norms with a shortcut's share taken off, max pools; pictures decode to what was drawn. */
 #include <math.h>
 #include <png.h>
 #include <string.h>
@@ -33,7 +33,8 @@ static void stir(struct model *m)
         if (p->kind != PARAM_NORM_WEIGHT && p->kind != PARAM_NORM_BIAS)
             continue;
         for (size_t j = 0; j < p->count; j++)
-            host[j] = p->kind == PARAM_NORM_WEIGHT ? 0.5f + (float)philox_uniform(&stream) : (float)philox_normal(&stream) * 0.2f;
+            host[j] = p->kind == PARAM_NORM_WEIGHT ? 0.5f + (float)philox_uniform(&stream)
+                                                   : (float)philox_normal(&stream) * 0.2f;
         if (p->kind == PARAM_NORM_WEIGHT && strcmp(p->name, "layer0.1.weight") == 0)
             host[1] = 1e-5f;
         model_set(m, m->weights, i, host);
@@ -44,7 +45,8 @@ static void stir(struct model *m)
         int channels;
         model_running_tensor(m, i, name, &offset, &channels);
         for (int j = 0; j < channels; j++)
-            m->running[offset + j] = i % 2 ? 0.02f + 0.02f * (float)philox_uniform(&stream) : 0.02f * (float)philox_normal(&stream);
+            m->running[offset + j] = i % 2 ? 0.02f + 0.02f * (float)philox_uniform(&stream)
+                                           : 0.02f * (float)philox_normal(&stream);
     }
     model_weights_changed(m);
 }
@@ -53,8 +55,9 @@ static bool start(struct rig *r, const struct model_config *config)
 {
     int32_t labels[2] = { 0 };
     struct philox stream;
-    if (device_open(&r->device, "cpu", PRECISION_FP32, 1) != STATUS_OK || model_create(&r->model, r->device, config) != STATUS_OK ||
-        model_allocate(r->model) != STATUS_OK || model_init(r->model, 3) != STATUS_OK)
+    if (device_open(&r->device, "cpu", PRECISION_FP32, 1) != STATUS_OK ||
+        model_create(&r->model, r->device, config) != STATUS_OK || model_allocate(r->model) != STATUS_OK ||
+        model_init(r->model, 3) != STATUS_OK)
         return false;
     stir(r->model);
     if (model_converge_step_sizes(r->model) != STATUS_OK || net_create(&r->net, r->model, n, true) != STATUS_OK ||
@@ -116,7 +119,8 @@ static void undo_norm(const struct rig *r, const struct node *node, double *v)
     static double add[MOST];
     const struct model *m = r->model;
     int c = m->edges[node->out].c;
-    const float *gamma = m->weights + m->params[node->param].offset, *beta = m->weights + m->params[node->param + 1].offset;
+    const float *gamma = m->weights + m->params[node->param].offset,
+                *beta = m->weights + m->params[node->param + 1].offset;
     const float *mean = m->running + node->running, *variance = mean + c;
     if (node->add >= 0)
         recorded(r, node->add, add);
@@ -172,7 +176,8 @@ static void check_layer(const struct rig *r, const char *name)
         error += (got[i] - v[i]) * (got[i] - v[i]);
         size += v[i] * v[i];
     }
-    CHECK(size > 0 && sqrt(error / size) < 1e-4, "%s: relative error %.1e, norm %.1e", name, sqrt(error / size), sqrt(size));
+    CHECK(size > 0 && sqrt(error / size) < 1e-4, "%s: relative error %.1e, norm %.1e", name, sqrt(error / size),
+          sqrt(size));
 }
 
 static void check_network(const struct model_config *config, const char *const *layers, int count)
@@ -189,12 +194,30 @@ static void check_network(const struct model_config *config, const char *const *
 static void check_networks(void)
 {
     struct csc_config csc = { .steps = 2, .lambda = 0.02f, .nonnegative = true };
-    struct model_config all = { .depth = 18, .sparse_stem = true, .all = true, .shortcut = true, .width = 4, .classes = 5,
-                                .image_size = 10, .csc = csc, .seed = 1 };
-    struct model_config plain = { .depth = 18, .sparse_stem = true, .imagenet_stem = true, .shortcut = true, .width = 4, .classes = 5,
-                                  .image_size = 21, .csc = csc, .seed = 1 };
-    struct model_config deep = { .depth = 50, .shortcut = true, .width = 4, .classes = 5, .image_size = 9, .csc = csc, .seed = 1 };
-    check_network(&all, (const char *[]){ "layer0.0", "layer1.layers.0.conv2", "layer2.layers.0.conv2", "layer2.layers.1.conv1" }, 4);
+    struct model_config all = { .depth = 18,
+                                .sparse_stem = true,
+                                .all = true,
+                                .shortcut = true,
+                                .width = 4,
+                                .classes = 5,
+                                .image_size = 10,
+                                .csc = csc,
+                                .seed = 1 };
+    struct model_config plain = { .depth = 18,
+                                  .sparse_stem = true,
+                                  .imagenet_stem = true,
+                                  .shortcut = true,
+                                  .width = 4,
+                                  .classes = 5,
+                                  .image_size = 21,
+                                  .csc = csc,
+                                  .seed = 1 };
+    struct model_config deep = {
+        .depth = 50, .shortcut = true, .width = 4, .classes = 5, .image_size = 9, .csc = csc, .seed = 1
+    };
+    check_network(
+        &all, (const char *[]){ "layer0.0", "layer1.layers.0.conv2", "layer2.layers.0.conv2", "layer2.layers.1.conv1" },
+        4);
     check_network(&plain, (const char *[]){ "layer0.0", "layer1.1.conv2", "layer2.0.conv1" }, 3);
     check_network(&deep, (const char *[]){ "layer0.0", "layer1.1.conv3" }, 2);
     struct model_config wide = all; /* for one image deep weights are read as they are, each time */
@@ -210,8 +233,14 @@ static void check_many_steps(void)
     static struct rig r;
     static float back[MOST];
     r = (struct rig){ 0 };
-    struct model_config config = { .depth = 18, .sparse_stem = true, .shortcut = true, .width = 64, .classes = 2, .image_size = 6,
-                                   .csc = { .steps = 400, .lambda = 1e-4f, .nonnegative = true }, .seed = 1 };
+    struct model_config config = { .depth = 18,
+                                   .sparse_stem = true,
+                                   .shortcut = true,
+                                   .width = 64,
+                                   .classes = 2,
+                                   .image_size = 6,
+                                   .csc = { .steps = 400, .lambda = 1e-4f, .nonnegative = true },
+                                   .seed = 1 };
     CHECK(start(&r, &config), "%s", status_message());
     CHECK(explain_plain(r.explain, explain_node(r.model, "layer0.0"), back) == STATUS_OK, "%s", status_message());
     double error = 0, size = 0;
@@ -232,7 +261,8 @@ static void check_png(const struct image *picture)
     png_image header = { .version = PNG_IMAGE_VERSION };
     CHECK(picture_png(picture, &png, &bytes) == STATUS_OK, "%s", status_message());
     CHECK(png_image_begin_read_from_memory(&header, png, bytes), "%s", header.message);
-    CHECK((int)header.width == picture->width && (int)header.height == picture->height, "%u x %u", header.width, header.height);
+    CHECK((int)header.width == picture->width && (int)header.height == picture->height, "%u x %u", header.width,
+          header.height);
     header.format = PNG_FORMAT_RGB;
     unsigned char *pixels = malloc(PNG_IMAGE_SIZE(header));
     CHECK(pixels && png_image_finish_read(&header, NULL, pixels, 0, NULL), "%s", header.message);
@@ -244,7 +274,9 @@ static void check_png(const struct image *picture)
 static void check_pictures(void)
 {
     struct image picture = { 0 };
-    float w[2 * 3 * 4] = { [0] = 1, [4] = -1, [12 + 8 + 3] = 0.5f }; /* (2,3,2,2): red and no green top left; blue bottom right */
+    float w[2 * 3 * 4] = {
+        [0] = 1, [4] = -1, [12 + 8 + 3] = 0.5f
+    }; /* (2,3,2,2): red and no green top left; blue bottom right */
     CHECK(picture_atoms(&picture, w, 2, 3, 2) == STATUS_OK, "%s", status_message());
     int zoom = (picture.width - 3) / 4; /* two tiles of two pixels, three margins */
     CHECK(picture.width == 4 * zoom + 3 && picture.height == 2 * zoom + 2, "%d x %d", picture.width, picture.height);
@@ -259,10 +291,13 @@ static void check_pictures(void)
     CHECK(picture_atoms(&picture, many, 5, 7, 3) == STATUS_OK, "%s", status_message());
     check_png(&picture);
     float pixels[] = { 0, 1, -1, 9, -9, 0.5f, 0, 0, 0, 0, 0, 0 };
-    CHECK(picture_pixels(&picture, pixels, 2, (double[]){ 0.5, 0.5, 0.5 }, (double[]){ 0.25, 0.25, 0.25 }) == STATUS_OK, "pixels");
+    CHECK(picture_pixels(&picture, pixels, 2, (double[]){ 0.5, 0.5, 0.5 }, (double[]){ 0.25, 0.25, 0.25 }) == STATUS_OK,
+          "pixels");
     const uint8_t want[] = { 128, 191, 64, 255, 0, 159 };
-    CHECK(memcmp(picture.pixels, want, sizeof want) == 0, "%d %d %d", picture.pixels[0], picture.pixels[1], picture.pixels[2]);
-    CHECK(picture_enlarge(&picture, 7) == STATUS_OK && picture.width == 6 && memcmp(picture.pixels + 6, want, 3) == 0, "enlarged");
+    CHECK(memcmp(picture.pixels, want, sizeof want) == 0, "%d %d %d", picture.pixels[0], picture.pixels[1],
+          picture.pixels[2]);
+    CHECK(picture_enlarge(&picture, 7) == STATUS_OK && picture.width == 6 && memcmp(picture.pixels + 6, want, 3) == 0,
+          "enlarged");
     check_png(&picture);
     image_finish(&picture);
 }

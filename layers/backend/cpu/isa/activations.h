@@ -182,10 +182,12 @@ static void NAME(moment_tile)(const ELEMENT *x, const ELEMENT *origin, size_t fr
 static void NAME(moments)(const ELEMENT *x, size_t from, size_t to, int channels, double *sums, double *squares)
 {
     for (size_t block = from; block < to; block += BLOCK) {
+        size_t end = block + BLOCK < to ? block + BLOCK : to;
         NAME(fetch)(x, block + BLOCK, to, channels);
-        for (int c = 0; c < channels; c += TILE)
-            NAME(moment_tile)(x + c, x + c, block, block + BLOCK < to ? block + BLOCK : to, channels,
-                              channels - c < TILE ? channels - c : TILE, sums + c, squares + c);
+        for (int c = 0; c < channels; c += TILE) {
+            int width = channels - c < TILE ? channels - c : TILE;
+            NAME(moment_tile)(x + c, x + c, block, end, channels, width, sums + c, squares + c);
+        }
     }
 }
 
@@ -299,17 +301,20 @@ static void NAME(backward_tile)(bool relu, const ELEMENT *x, const ELEMENT *y, c
     }
 }
 
-static void NAME(backward_sums)(bool relu, const ELEMENT *x, const ELEMENT *y, const ELEMENT *dy, const float *mean, size_t from,
-                                size_t to, int channels, double *sums, double *products)
+static void NAME(backward_sums)(bool relu, const ELEMENT *x, const ELEMENT *y, const ELEMENT *dy, const float *mean,
+                                size_t from, size_t to, int channels, double *sums, double *products)
 {
     for (size_t block = from; block < to; block += BLOCK) {
+        size_t end = block + BLOCK < to ? block + BLOCK : to;
         NAME(fetch)(x, block + BLOCK, to, channels);
         NAME(fetch)(dy, block + BLOCK, to, channels);
         if (relu)
             NAME(fetch)(y, block + BLOCK, to, channels);
-        for (int c = 0; c < channels; c += TILE)
-            NAME(backward_tile)(relu, x + c, y + c, dy + c, mean + c, block, block + BLOCK < to ? block + BLOCK : to, channels,
-                                channels - c < TILE ? channels - c : TILE, sums + c, products + c);
+        for (int c = 0; c < channels; c += TILE) {
+            int width = channels - c < TILE ? channels - c : TILE;
+            double *sum = sums + c, *product = products + c;
+            NAME(backward_tile)(relu, x + c, y + c, dy + c, mean + c, block, end, channels, width, sum, product);
+        }
     }
 }
 
@@ -414,8 +419,8 @@ static void NAME(max_forward)(struct device *device, const struct pool_shape *s,
     for (int row = 0; row < s->n * oh; row++)
         for (int j = 0; j < ow; j++) {
             size_t at = ((size_t)row * ow + j) * s->c;
-            NAME(max_pixel)(s, (const ELEMENT *)x + (size_t)(row / oh) * s->h * s->w * s->c, row % oh, j,
-                            (ELEMENT *)y + at, winner + at);
+            const ELEMENT *image = (const ELEMENT *)x + (size_t)(row / oh) * s->h * s->w * s->c;
+            NAME(max_pixel)(s, image, row % oh, j, (ELEMENT *)y + at, winner + at);
         }
 }
 

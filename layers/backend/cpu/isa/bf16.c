@@ -1,15 +1,15 @@
-/* bf16.c - convolutions of bf16 by products of 16x16 tiles, compiled once for AMX and once for AVX-512's bf16 (BF16 names
- * the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped where it
- * falls outside the image, nothing is padded, and any stride or size is as good as another.
- *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
- * Weight gradients are in bf16_gradient.c; few channels' in bf16_few_channels.c (adjoints), bf16_wide_rows.c and
- * bf16_wide_rows_gradient.c, wide images' in bf16_one_image.c.
- * Here c and d are the channels of input and output as run sees them. */
+/* bf16.c - convolutions of bf16 by products of 16x16 tiles, compiled once for AMX and once for AVX-512's bf16 (BF16
+ * names the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped
+ * where it falls outside the image, nothing is padded, and any stride or size is as good as another. M (16 images, 32
+ * outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32) Weight gradients are in
+ * bf16_gradient.c; few channels' in bf16_few_channels.c (adjoints), bf16_wide_rows.c and bf16_wide_rows_gradient.c,
+ * wide images' in bf16_one_image.c. Here c and d are the channels of input and output as run sees them. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum {
-    PACKED_BYTES = 320 << 10,    /* of a thread's part of the input, which stays in its cache beside what streams through; */
-    HEAVY_BYTES = 512 << 10,     /* MOST_BYTES for weights beyond this, which are then read less often */
+    PACKED_BYTES =
+        320 << 10, /* of a thread's part of the input, which stays in its cache beside what streams through; */
+    HEAVY_BYTES = 512 << 10, /* MOST_BYTES for weights beyond this, which are then read less often */
 };
 
 /* ---- shapes ---- */
@@ -19,12 +19,12 @@ struct run {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
-    enum gather gather;        /* not of adjoints */
-    int width, channels;       /* of a packed row, in pixels; of those */
-    int steps, panels, taps;   /* of 32 channels in, of 32 out */
-    int rows, ring;            /* of the output at a time, and of the input that those read, packed: row y at y % ring */
-    int groups, group;         /* of sixteen images: all, and at a time */
-    int spans;                 /* parts of an image that threads take */
+    enum gather gather;      /* not of adjoints */
+    int width, channels;     /* of a packed row, in pixels; of those */
+    int steps, panels, taps; /* of 32 channels in, of 32 out */
+    int rows, ring;          /* of the output at a time, and of the input that those read, packed: row y at y % ring */
+    int groups, group;       /* of sixteen images: all, and at a time */
+    int spans;               /* parts of an image that threads take */
 };
 
 static size_t packed_row(const struct run *r)
@@ -34,8 +34,17 @@ static size_t packed_row(const struct run *r)
 
 static struct run run_of(const struct conv_shape *s, enum conv_use use, int threads)
 {
-    struct run r = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
-                     .k = s->k, .stride = s->stride, .pad = s->pad, .adjoint = use == CONV_ADJOINT };
+    struct run r = { .n = s->n,
+                     .h = s->h,
+                     .w = s->w,
+                     .c = s->c,
+                     .oh = conv_out_h(s),
+                     .ow = conv_out_w(s),
+                     .d = s->d,
+                     .k = s->k,
+                     .stride = s->stride,
+                     .pad = s->pad,
+                     .adjoint = use == CONV_ADJOINT };
     if (r.adjoint) {
         r.h = conv_out_h(s), r.w = conv_out_w(s), r.c = s->d;
         r.oh = s->h, r.ow = s->w, r.d = s->c;
@@ -228,8 +237,9 @@ static int list_taps(const struct run *r, int i, int j, int other, const bf16 *p
             if (x0 < 0 && x1 < 0)
                 continue;
             const bf16 *w = weights + (a * r->k + b) * tap_values;
-            list[count++] = (struct operands){ { x0 < 0 ? nothing : row + x0 * pixel, x1 < 0 ? nothing : row + x1 * pixel },
-                                               { w, w + TILE } };
+            list[count++] = (struct operands){
+                { x0 < 0 ? nothing : row + x0 * pixel, x1 < 0 ? nothing : row + x1 * pixel }, { w, w + TILE }
+            };
         }
     }
     return count;
@@ -238,8 +248,8 @@ static int list_taps(const struct run *r, int i, int j, int other, const bf16 *p
 /* What one thread works with. */
 struct part {
     const struct epilogue *epilogue;
-    const bf16 *nothing;       /* zeros, a pixel's channels */
-    bf16 *packed;              /* of the input */
+    const bf16 *nothing; /* zeros, a pixel's channels */
+    bf16 *packed;        /* of the input */
     struct operands *list;
     bf16 *out;
     struct pending pending;
@@ -247,10 +257,12 @@ struct part {
 };
 
 /* The pixels of one row, one panel, of sixteen images. */
-static void run_row(const struct run *r, struct part *p, int first, int i, const bf16 *packed, int panel, const bf16 *weights)
+static void run_row(const struct run *r, struct part *p, int first, int i, const bf16 *packed, int panel,
+                    const bf16 *weights)
 {
     int images = least(r->n - first, EDGE), channels = r->d - panel * 2 * EDGE, phases = r->adjoint ? r->stride : 1;
-    size_t image = (size_t)r->oh * r->ow * r->d, row = first * image + (size_t)i * r->ow * r->d + (size_t)panel * 2 * EDGE;
+    size_t image = (size_t)r->oh * r->ow * r->d,
+           row = first * image + (size_t)i * r->ow * r->d + (size_t)panel * 2 * EDGE;
     bool two_right = channels > EDGE;
     for (int phase = 0; phase < phases; phase++) /* columns of one phase read the same taps */
         for (int j = phase; j < r->ow; j += 2 * phases) {
@@ -261,13 +273,16 @@ static void run_row(const struct run *r, struct part *p, int first, int i, const
             if (!two_right)
                 memset(sums, 0, 4 * RESULT * sizeof *sums);
             for (int from = 0; from == 0 || from < count; from += LIST)
-                sum_meanwhile(p->list + from, least(count - from, LIST), r->steps, TILE, DEPTH, 2 * TILE, other != j, two_right,
-                              from > 0, sums, NULL, 0, &p->pending, stored);
+                sum_meanwhile(p->list + from, least(count - from, LIST), r->steps, TILE, DEPTH, 2 * TILE, other != j,
+                              two_right, from > 0, sums, NULL, 0, &p->pending, stored);
             store_rest(&p->pending);
-            p->pending = (struct pending){ .epilogue = p->epilogue, .out = p->out, .sums = sums,
+            p->pending = (struct pending){ .epilogue = p->epilogue,
+                                           .out = p->out,
+                                           .sums = sums,
                                            .count = { images, other != j ? images : 0 },
                                            .at = { row + (size_t)j * r->d, row + (size_t)other * r->d },
-                                           .apart = image, .mask = first_of_32(channels) };
+                                           .apart = image,
+                                           .mask = first_of_32(channels) };
         }
 }
 
@@ -279,8 +294,8 @@ static size_t thread_bytes(const struct run *r)
 }
 
 /* Rows [from, to) of `groups` groups of images. */
-static void run_span(const struct run *r, const struct conv_shape *s, struct part *p, const bf16 *in, const bf16 *weights,
-                     int group, int groups, int from, int to)
+static void run_span(const struct run *r, const struct conv_shape *s, struct part *p, const bf16 *in,
+                     const bf16 *weights, int group, int groups, int from, int to)
 {
     int packed_to = 0;
     for (int row = from; row < to; row += r->rows) {
@@ -300,7 +315,10 @@ static void run_span(const struct run *r, const struct conv_shape *s, struct par
 /* Those that take some shapes better. */
 static const struct own_kernels *better(const struct conv_shape *s, enum conv_use use)
 {
-    return ROWS_BF16.fits(s, use) ? &ROWS_BF16 : FEW_BF16.fits(s, use) ? &FEW_BF16 : WIDE_BF16.fits(s, use) ? &WIDE_BF16 : NULL;
+    return ROWS_BF16.fits(s, use)   ? &ROWS_BF16
+           : FEW_BF16.fits(s, use)  ? &FEW_BF16
+           : WIDE_BF16.fits(s, use) ? &WIDE_BF16
+                                    : NULL;
 }
 
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
@@ -322,7 +340,9 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
 #pragma omp parallel
     {
         float sums[2][4 * RESULT] __attribute__((aligned(64)));
-        struct part p = { .epilogue = &e, .nothing = nothing, .out = out, .pending = { .next = 2 * EDGE }, .sums = sums };
+        struct part p = {
+            .epilogue = &e, .nothing = nothing, .out = out, .pending = { .next = 2 * EDGE }, .sums = sums
+        };
         p.packed = nothing + (size_t)r.steps * TILE + (size_t)thread_number() * thread_bytes(&r) / sizeof(bf16);
         p.list = (struct operands *)(p.packed + part_values(&r));
         begin_tiles();

@@ -1,5 +1,5 @@
-/* bf16_few_channels.c - few_channels.c's adjoints for bf16 codes, by products of tiles; P and the sums of an image's row are fp32. Compiled as
- * bf16.c is; FEW_BF16 names the table. */
+/* bf16_few_channels.c - few_channels.c's adjoints for bf16 codes, by products of tiles; P and the sums of an image's
+ * row are fp32. Compiled as bf16.c is; FEW_BF16 names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 #include "layers/backend/cpu/isa/few_channels_products.h"
 
@@ -43,7 +43,8 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
     (void)use;
     for (int t = 0; t < panels_of(s) * steps * 2; t++) {
         int step = t / 2 % steps, at = t / 2 / steps * 2 * EDGE + t % 2 * EDGE, d = step * DEPTH;
-        pack_adjoint(weights + (size_t)d * columns + at, columns, columns - at, s->d - d, (bf16 *)packed + (size_t)t * TILE);
+        pack_adjoint(weights + (size_t)d * columns + at, columns, columns - at, s->d - d,
+                     (bf16 *)packed + (size_t)t * TILE);
     }
 }
 

@@ -1,7 +1,7 @@
 /* bf16_gradient.c - weight gradients of bf16 activations by products of 16x16 tiles, 32 images at a time:
  *   dW (32 outputs, 32 channels) = sum over pixels of  D (32 outputs, 32 images) X (32 images, 32 channels)
- * Of up to 16 images two columns of the output go through together, so that a product is full: what stands here for a pair of
- * images is then an image at a column of the output and at the next one. Compiled as bf16.c is. */
+ * Of up to 16 images two columns of the output go through together, so that a product is full: what stands here for a
+ * pair of images is then an image at a column of the output and at the next one. Compiled as bf16.c is. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 #ifdef __AMX_BF16__
@@ -10,25 +10,25 @@ enum { HAS_THREE = 1 };
 enum { HAS_THREE = 0 };
 #endif
 
-/* 32 images at a time. x (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d (row, d / 32, column, 2, 16 outputs,
- * 16 pairs of images): what one sum reads follows one another. Sums of a tap and of 32 outputs and 32 channels lie together, a
- * unit (2, 2, 16, 16). With `three`, x's tiles lie alone (row, c / 16, column, 16, 16, 2), and a unit is of the taps in a row of
- * the kernel and of 32 outputs and 16 channels (2, 3, 16, 16). */
+/* 32 images at a time. x (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d (row, d / 32, column, 2, 16
+ * outputs, 16 pairs of images): what one sum reads follows one another. Sums of a tap and of 32 outputs and 32 channels
+ * lie together, a unit (2, 2, 16, 16). With `three`, x's tiles lie alone (row, c / 16, column, 16, 16, 2), and a unit
+ * is of the taps in a row of the kernel and of 32 outputs and 16 channels (2, 3, 16, 16). */
 struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;
     enum gather gather;
-    bool columns;                    /* pairs are of columns: of x, packed from column -stride on, those a stride apart */
-    int width, across;               /* pixels of a packed row of x, and of d */
-    int x_tiles, d_tiles;            /* tiles of a pixel */
-    int blocks, images;              /* all, and of a block */
-    int rows, ring;                  /* of d at a time, and of x that those read: row y at y % ring */
-    int spans;                       /* parts of an image that threads take */
+    bool columns;         /* pairs are of columns: of x, packed from column -stride on, those a stride apart */
+    int width, across;    /* pixels of a packed row of x, and of d */
+    int x_tiles, d_tiles; /* tiles of a pixel */
+    int blocks, images;   /* all, and of a block */
+    int rows, ring;       /* of d at a time, and of x that those read: row y at y % ring */
+    int spans;            /* parts of an image that threads take */
     bool three;
-    int side;                        /* tiles of x side by side: 2, or 1 with `three` */
-    int c_panels, d_panels, units;   /* of sums */
-    size_t unit;                     /* floats of one */
-    bool deep;                       /* more weights than pixels: all are packed at once, and units are shared out */
+    int side;                      /* tiles of x side by side: 2, or 1 with `three` */
+    int c_panels, d_panels, units; /* of sums */
+    size_t unit;                   /* floats of one */
+    bool deep;                     /* more weights than pixels: all are packed at once, and units are shared out */
 };
 
 static size_t x_row(const struct gradient *g)
@@ -43,8 +43,17 @@ static size_t d_row(const struct gradient *g)
 
 static struct gradient gradient_of(const struct conv_shape *s, int threads)
 {
-    struct gradient g = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
-                          .k = s->k, .stride = s->stride, .pad = s->pad, .taps = s->k * s->k };
+    struct gradient g = { .n = s->n,
+                          .h = s->h,
+                          .w = s->w,
+                          .c = s->c,
+                          .oh = conv_out_h(s),
+                          .ow = conv_out_w(s),
+                          .d = s->d,
+                          .k = s->k,
+                          .stride = s->stride,
+                          .pad = s->pad,
+                          .taps = s->k * s->k };
     g.gather = gather_of(s);
     if (g.gather != GATHER_NONE) {
         g.taps = g.gather == GATHER_ALL ? 1 : s->k;
@@ -103,8 +112,8 @@ static inline struct values values_of(const struct gradient *g, const struct con
 }
 
 /* The line of pair i at column `at` of a packed row of x, one for each tile. */
-static inline void pack_line(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int i, int y,
-                             int at, bf16 *to)
+static inline void pack_line(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int i,
+                             int y, int at, bf16 *to)
 {
     bool all = g->gather == GATHER_ALL;
     int n[2] = { first + 2 * i, first + 2 * i + 1 }, column[2] = { at, at };
@@ -130,11 +139,12 @@ static inline void pack_line(const struct gradient *g, const struct conv_shape *
                                 v[1].at ? v[1].at + tile * EDGE : NULL, (__mmask16)mask_from(v[1].in, tile * EDGE)));
 }
 
-/* The same without gathered taps, for all of a row: what is read lies in a row, images may be a multiple of a cache's size
- * apart. */
+/* The same without gathered taps, for all of a row: what is read lies in a row, images may be a multiple of a cache's
+ * size apart. */
 static inline void pack_lines(const struct gradient *g, const bf16 *x, int first, int i, int y, bf16 *to)
 {
-    int n[2] = { first + (g->columns ? i : 2 * i), first + (g->columns ? i : 2 * i + 1) }, shift = g->columns ? g->stride : 0;
+    int n[2] = { first + (g->columns ? i : 2 * i), first + (g->columns ? i : 2 * i + 1) },
+        shift = g->columns ? g->stride : 0;
     const bf16 *row[2];
     for (int k = 0; k < 2; k++)
         row[k] = n[k] < g->n ? x + ((size_t)n[k] * g->h + y) * g->w * g->c : NULL;
@@ -148,7 +158,8 @@ static inline void pack_lines(const struct gradient *g, const bf16 *x, int first
                 _mm_prefetch((const char *)(a + later), _MM_HINT_T0);
             if (b)
                 _mm_prefetch((const char *)(b + later), _MM_HINT_T0);
-            pack_pair(a, b, g->c - c, to + (size_t)c / (2 * EDGE) * (3 - g->side) * panel + (size_t)at * g->side * TILE, next);
+            pack_pair(a, b, g->c - c, to + (size_t)c / (2 * EDGE) * (3 - g->side) * panel + (size_t)at * g->side * TILE,
+                      next);
         }
 }
 
@@ -194,7 +205,8 @@ static void stage_row(const struct gradient *g, const bf16 *d, int first, int ro
 /* Rows [top, top + count) of d, transposed. */
 static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed, bf16 *staged)
 {
-    bool there = g->deep && !g->columns && first + g->images <= g->n; /* short rows, of which a pixel's are read at once */
+    bool there = g->deep && !g->columns &&
+                 first + g->images <= g->n; /* short rows, of which a pixel's are read at once */
     size_t image = there ? (size_t)g->oh * g->ow * g->d : staged_row(g);
     size_t other = g->columns ? (size_t)g->d : image, step = g->columns ? image : 2 * image;
     for (int row = top; row < top + count; row++) {
@@ -203,7 +215,8 @@ static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, 
             stage_row(g, d, first, row, staged);
         for (int at = 0; at < g->across; at++)
             for (int tile = 0; tile < g->d_tiles; tile++) {
-                bf16 *to = packed + (row - top) * d_row(g) + ((tile / 2 * (size_t)g->across + at) * 2 + tile % 2) * TILE;
+                bf16 *to = packed + (row - top) * d_row(g) +
+                           ((tile / 2 * (size_t)g->across + at) * 2 + tile % 2) * TILE;
                 const bf16 *from = rows + (size_t)at * (g->columns ? 2 : 1) * g->d + tile * EDGE;
                 __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
                 __m512i lines[EDGE];
@@ -223,7 +236,8 @@ struct unit {
 static struct unit unit_at(const struct gradient *g, int index)
 {
     int taps = g->three ? g->k : g->taps, rest = index / taps;
-    return (struct unit){ index % taps * (g->three ? g->k : 1), rest / g->c_panels * 2, rest % g->c_panels * (g->three ? 1 : 2) };
+    return (struct unit){ index % taps * (g->three ? g->k : 1), rest / g->c_panels * 2,
+                          rest % g->c_panels * (g->three ? 1 : 2) };
 }
 
 /* x's packed column that column j of the output reads by the kernel's column b; outside [0, width): none. */
@@ -234,7 +248,8 @@ static int column_of(const struct gradient *g, int j, int b)
 
 #ifdef __AMX_BF16__
 /* Registers 0 to 5 (left, 3) += those of one column. Registers are renamed: two do for all operands. */
-static inline __attribute__((always_inline)) void add_column(const bf16 *left, const bf16 *const right[3], bool two_left)
+static inline __attribute__((always_inline)) void add_column(const bf16 *left, const bf16 *const right[3],
+                                                             bool two_left)
 {
     _tile_loadd(6, left, 64);
     _tile_loadd(7, right[0], 64);
@@ -253,8 +268,8 @@ static inline __attribute__((always_inline)) void add_column(const bf16 *left, c
     }
 }
 
-/* The same of one row of d and of x. What lies on the right at three taps is for the most part what lay there at the column
- * before, and comes from the nearest cache. */
+/* The same of one row of d and of x. What lies on the right at three taps is for the most part what lay there at the
+ * column before, and comes from the nearest cache. */
 static inline __attribute__((always_inline)) void add_row(const struct gradient *g, const bf16 *left, const bf16 *x_row,
                                                           bool two_left)
 {
@@ -275,7 +290,8 @@ static inline __attribute__((always_inline)) void add_row(const struct gradient 
 }
 
 static inline __attribute__((always_inline)) void add_rows(const struct gradient *g, struct unit u, int from, int to,
-                                                           const bf16 *x, const bf16 *d, bool add, bool two_left, float *sums)
+                                                           const bf16 *x, const bf16 *d, bool add, bool two_left,
+                                                           float *sums)
 {
     __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
     _tile_zero(0);
@@ -370,7 +386,8 @@ static void add_unit(const struct gradient *g, struct unit u, float alpha, const
             __m512 sum = _mm512_load_ps(from);
             for (int p = 1; p < parts; p++)
                 sum = _mm512_add_ps(sum, _mm512_load_ps(from + p * step));
-            _mm512_mask_storeu_ps(to, mask, _mm512_fmadd_ps(_mm512_set1_ps(alpha), sum, _mm512_maskz_loadu_ps(mask, to)));
+            _mm512_mask_storeu_ps(to, mask,
+                                  _mm512_fmadd_ps(_mm512_set1_ps(alpha), sum, _mm512_maskz_loadu_ps(mask, to)));
         }
     }
 }
@@ -396,8 +413,8 @@ static void rescale(float *sums, size_t count, float from, float to)
 }
 
 /* Few terms, all packed: a thread sums its units over them. */
-static void gradient_deep(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
-                          float *dw, bf16 *blocks, bf16 *staged)
+static void gradient_deep(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
+                          int count, float *dw, bf16 *blocks, bf16 *staged)
 {
     int all = count * g->blocks;
 #pragma omp for schedule(static)
@@ -443,8 +460,8 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
 }
 
 /* The same by threads that each sum all units over their own rows. `sums` are the threads' one after another. */
-static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms, int count,
-                          float *dw, bf16 *blocks, bf16 *staged, float *sums)
+static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
+                          int count, float *dw, bf16 *blocks, bf16 *staged, float *sums)
 {
     float *own = sums + thread_number() * sum_floats(g), alpha = terms->alpha, last = terms[count - 1].alpha;
     int spans = g->blocks * g->spans;
@@ -454,8 +471,8 @@ static void gradient_wide(const struct gradient *g, const struct conv_shape *s, 
         int span = i % g->spans;
         rescale(own, sum_floats(g), alpha, terms[i / spans].alpha);
         alpha = terms[i / spans].alpha;
-        sum_span(g, s, &terms[i / spans], i % spans / g->spans * g->images, g->oh * span / g->spans, g->oh * (span + 1) / g->spans,
-                 blocks + thread_number() * block_values(g), staged, own);
+        sum_span(g, s, &terms[i / spans], i % spans / g->spans * g->images, g->oh * span / g->spans,
+                 g->oh * (span + 1) / g->spans, blocks + thread_number() * block_values(g), staged, own);
     }
     rescale(own, sum_floats(g), alpha, last);
 #pragma omp barrier

@@ -1,9 +1,9 @@
-/* bf16_one_image.c - convolutions of bf16 images of at least about 16 columns, one image at a time: 16 outputs of a row, or of one
- * phase of it where a stride spreads them, read by each tap 16 pixels a constant step apart, which load as a tile from a row
- * of the image between zeros. So rows are read and written in order, and what they share stays in the nearest cache:
- *   M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32 channels, 32)
- * A value that is not finite may reach a neighbouring pixel where channels are no multiple of 32. Weights are packed as bf16.c's.
- * Compiled as bf16.c is; WIDE_BF16 names the table. */
+/* bf16_one_image.c - convolutions of bf16 images of at least about 16 columns, one image at a time: 16 outputs of a
+ * row, or of one phase of it where a stride spreads them, read by each tap 16 pixels a constant step apart, which load
+ * as a tile from a row of the image between zeros. So rows are read and written in order, and what they share stays in
+ * the nearest cache: M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32
+ * channels, 32) A value that is not finite may reach a neighbouring pixel where channels are no multiple of 32. Weights
+ * are packed as bf16.c's. Compiled as bf16.c is; WIDE_BF16 names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { FETCHED = 4 }; /* cache lines at each tap */
@@ -13,9 +13,9 @@ struct wide {
     int h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
-    int phases, step;  /* columns of the output that read different taps, and of the input from one output to the next */
-    int groups;        /* of 16 outputs of a phase of a row */
-    int rows;          /* of the output at a time: two of each phase go together where a row is one group */
+    int phases, step; /* columns of the output that read different taps, and of the input from one output to the next */
+    int groups;       /* of 16 outputs of a phase of a row */
+    int rows;         /* of the output at a time: two of each phase go together where a row is one group */
     int steps, panels; /* of 32 channels in, of 32 out */
     int lead;          /* zero columns before a row */
     size_t row;        /* values of a row between zeros, as far as the last tile reads */
@@ -24,8 +24,18 @@ struct wide {
 
 static struct wide wide_of(const struct conv_shape *s, enum conv_use use)
 {
-    struct wide v = { .h = s->h, .w = s->w, .c = s->c, .oh = conv_out_h(s), .ow = conv_out_w(s), .d = s->d,
-                      .k = s->k, .stride = s->stride, .pad = s->pad, .adjoint = use == CONV_ADJOINT, .phases = 1, .step = s->stride };
+    struct wide v = { .h = s->h,
+                      .w = s->w,
+                      .c = s->c,
+                      .oh = conv_out_h(s),
+                      .ow = conv_out_w(s),
+                      .d = s->d,
+                      .k = s->k,
+                      .stride = s->stride,
+                      .pad = s->pad,
+                      .adjoint = use == CONV_ADJOINT,
+                      .phases = 1,
+                      .step = s->stride };
     if (v.adjoint) {
         v.h = conv_out_h(s), v.w = conv_out_w(s), v.c = s->d;
         v.oh = s->h, v.ow = s->w, v.d = s->c;
@@ -43,7 +53,8 @@ static struct wide wide_of(const struct conv_shape *s, enum conv_use use)
     return v;
 }
 
-/* Rows of less than 16 outputs leave room in a tile that other images would fill. A tile of images is a little slower. */
+/* Rows of less than 16 outputs leave room in a tile that other images would fill. A tile of images is a little slower.
+ */
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
     if (use == CONV_GRADIENT || s->c < DEPTH / 2 || s->d < DEPTH / 2)
@@ -96,7 +107,8 @@ static int column_at(const struct wide *v, int phase, int b)
     return at % v->stride == 0 ? at / v->stride : -1;
 }
 
-/* 16 outputs each of group `first` in row i and of `other` in row below, all panels; two: the second ones are wanted. */
+/* 16 outputs each of group `first` in row i and of `other` in row below, all panels; two: the second ones are wanted.
+ */
 static void run_pair(const struct wide *v, struct part *p, int phase, int i, int first, int below, int other, bool two)
 {
     int count = 0, all = up(v->ow - phase, v->phases);
@@ -128,8 +140,8 @@ static void run_pair(const struct wide *v, struct part *p, int phase, int i, int
         if (!two_right || count == 0)
             memset(sums, 0, 4 * RESULT * sizeof *sums);
         for (int from = 0; from < count; from += LIST)
-            sum_meanwhile(p->list + from, least(count - from, LIST), v->steps, DEPTH, (size_t)v->step * v->c, 2 * TILE, two,
-                          two_right, from > 0, sums, p->next, FETCHED, &p->pending, stored);
+            sum_meanwhile(p->list + from, least(count - from, LIST), v->steps, DEPTH, (size_t)v->step * v->c, 2 * TILE,
+                          two, two_right, from > 0, sums, p->next, FETCHED, &p->pending, stored);
         p->next += count * FETCHED * DEPTH;
         store_rest(&p->pending);
         next.sums = sums;
@@ -151,7 +163,8 @@ static void run_rows(const struct wide *v, struct part *p, const bf16 *in, int f
     int loaded = 0; /* up to here */
     for (int i = from; i < to; i += v->rows) {
         int top = v->adjoint ? i + v->pad - v->k + 1 : i * v->stride - v->pad;
-        int end = v->adjoint ? (i + v->rows - 1 + v->pad) / v->stride + 1 : (i + v->rows - 1) * v->stride - v->pad + v->k;
+        int end = v->adjoint ? (i + v->rows - 1 + v->pad) / v->stride + 1
+                             : (i + v->rows - 1) * v->stride - v->pad + v->k;
         top = top < 0 ? 0 : v->adjoint ? up(top, v->stride) : top;
         loaded = loaded < top ? top : loaded;
         for (; loaded < least(end, v->h); loaded++)
@@ -181,14 +194,20 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     {
         bf16 *ring = (bf16 *)((char *)scratch + thread_number() * thread_bytes(s, use));
         float sums[2][4 * RESULT] __attribute__((aligned(64)));
-        struct part p = { .epilogue = &e, .weights = packed, .ring = ring, .zeros = ring + v.ring * v.row, .out = out,
-                          .pending = { .next = 2 * EDGE }, .sums = sums };
+        struct part p = { .epilogue = &e,
+                          .weights = packed,
+                          .ring = ring,
+                          .zeros = ring + v.ring * v.row,
+                          .out = out,
+                          .pending = { .next = 2 * EDGE },
+                          .sums = sums };
         p.list = (struct operands *)(p.zeros + v.row);
         memset(ring, 0, (v.ring + 1) * v.row * sizeof *ring);
         begin_tiles();
 #pragma omp for schedule(static)
         for (int unit = 0; unit < s->n * spans; unit++) {
-            int n = unit / spans, span = unit % spans, from = blocks * span / spans * v.rows, to = blocks * (span + 1) / spans * v.rows;
+            int n = unit / spans, span = unit % spans, from = blocks * span / spans * v.rows,
+                to = blocks * (span + 1) / spans * v.rows;
             p.image = (size_t)n * v.oh * v.ow * v.d;
             run_rows(&v, &p, (const bf16 *)in + (size_t)n * v.h * v.w * v.c, from, least(to, v.oh));
         }

@@ -1,5 +1,6 @@
 /* bf16_tiles.h - what the bf16*.c share: products of tiles, by AMX or AVX-512 as this is compiled.
- * Left operands are tiles of 16 rows of 32 values, right ones of 16 rows of 16 pairs, each pair two values that are summed. */
+ * Left operands are tiles of 16 rows of 32 values, right ones of 16 rows of 16 pairs, each pair two values that are
+ * summed. */
 #ifndef CSC_LAYERS_BACKEND_CPU_ISA_BF16_TILES_H
 #define CSC_LAYERS_BACKEND_CPU_ISA_BF16_TILES_H
 
@@ -11,14 +12,14 @@
 #include "layers/backend/element.h"
 
 enum {
-    EDGE = 16,                   /* rows of a tile, and columns of a result */
-    DEPTH = 32,                  /* values that one product of tiles sums */
-    TILE = EDGE * DEPTH,         /* values in an operand's tile */
-    RESULT = EDGE * EDGE,        /* and in a result's */
-    FEW_CHANNELS = 8,            /* up to here several taps of a pixel are packed as one row of channels, */
-    MOST_GATHERED = 512,         /* if so many values are enough */
-    LIST = 64,                   /* products summed without storing */
-    MOST_BYTES = 768 << 10,      /* of packed operands that stay in a thread's own cache */
+    EDGE = 16,              /* rows of a tile, and columns of a result */
+    DEPTH = 32,             /* values that one product of tiles sums */
+    TILE = EDGE * DEPTH,    /* values in an operand's tile */
+    RESULT = EDGE * EDGE,   /* and in a result's */
+    FEW_CHANNELS = 8,       /* up to here several taps of a pixel are packed as one row of channels, */
+    MOST_GATHERED = 512,    /* if so many values are enough */
+    LIST = 64,              /* products summed without storing */
+    MOST_BYTES = 768 << 10, /* of packed operands that stay in a thread's own cache */
 };
 
 static inline int up(int count, int multiple)
@@ -36,7 +37,8 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 
-extern const struct own_kernels FEW_BF16, ROWS_BF16, ROWS_GRADIENT_BF16, WIDE_BF16; /* bf16_few_channels.c's and so on */
+extern const struct own_kernels FEW_BF16, ROWS_BF16, ROWS_GRADIENT_BF16,
+    WIDE_BF16; /* bf16_few_channels.c's and so on */
 
 static inline __mmask32 first_of_32(int count)
 {
@@ -77,8 +79,8 @@ static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
     return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
 }
 
-/* 32 channels of pixels whose sums are known: two runs of up to 16 rows of two results, left to be stored a pixel at a time
- * while the next ones are summed. */
+/* 32 channels of pixels whose sums are known: two runs of up to 16 rows of two results, left to be stored a pixel at a
+ * time while the next ones are summed. */
 struct pending {
     const struct epilogue *epilogue;
     bf16 *out;
@@ -90,8 +92,8 @@ struct pending {
 };
 
 /* f of 32 values that a convolution summed, those under the mask, at value `at` of the output. */
-static inline __attribute__((always_inline)) void store_line(const struct epilogue *e, __m512 low, __m512 high, size_t at,
-                                                             __mmask32 mask, bf16 *out)
+static inline __attribute__((always_inline)) void store_line(const struct epilogue *e, __m512 low, __m512 high,
+                                                             size_t at, __mmask32 mask, bf16 *out)
 {
     __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
     struct floats v = { _mm512_mul_ps(alpha, low), _mm512_mul_ps(alpha, high) };
@@ -142,7 +144,9 @@ static const struct {
     uint8_t palette, start, reserved[14];
     uint16_t bytes_per_row[16];
     uint8_t rows[16];
-} tile_registers = { 1, 0, { 0 }, { 64, 64, 64, 64, 64, 64, 64, 64 }, { EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE } };
+} tile_registers = {
+    1, 0, { 0 }, { 64, 64, 64, 64, 64, 64, 64, 64 }, { EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE, EDGE }
+};
 
 static inline void begin_tiles(void)
 {
@@ -154,13 +158,13 @@ static inline void end_tiles(void)
     _tile_release();
 }
 
-/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, a_step and b_step values apart; rows on the left are
- * a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each entry, and `stored`
- * pixels of what is pending at each step. */
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_step,
-                                                           size_t a_row, size_t b_step, bool two_left, bool two_right, bool add, float *sums,
-                                                           const bf16 *next, int fetched, struct pending *pending,
-                                                           int stored)
+/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, a_step and b_step values apart; rows on the
+ * left are a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each
+ * entry, and `stored` pixels of what is pending at each step. */
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps,
+                                                           size_t a_step, size_t a_row, size_t b_step, bool two_left,
+                                                           bool two_right, bool add, float *sums, const bf16 *next,
+                                                           int fetched, struct pending *pending, int stored)
 {
     __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
     if (add) {
@@ -217,7 +221,8 @@ static inline void end_tiles(void)
 }
 
 static inline __attribute__((always_inline)) void multiply_one(const struct operands *list, int count, int steps,
-                                                               size_t a_step, size_t a_row, size_t b_step, int left, int right, bool add, float *sums)
+                                                               size_t a_step, size_t a_row, size_t b_step, int left,
+                                                               int right, bool add, float *sums)
 {
     __m512 s[EDGE];
 #pragma GCC unroll 16
@@ -241,10 +246,10 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
         _mm512_storeu_ps(sums + row * EDGE, s[row]);
 }
 
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps, size_t a_step,
-                                                           size_t a_row, size_t b_step, bool two_left, bool two_right, bool add, float *sums,
-                                                           const bf16 *next, int fetched, struct pending *pending,
-                                                           int stored)
+static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps,
+                                                           size_t a_step, size_t a_row, size_t b_step, bool two_left,
+                                                           bool two_right, bool add, float *sums, const bf16 *next,
+                                                           int fetched, struct pending *pending, int stored)
 {
     for (int i = 0; pending && i < count * steps * stored; i++)
         store_next(pending);
@@ -252,14 +257,16 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
         _mm_prefetch((const char *)(next + i * DEPTH), _MM_HINT_T1);
     for (int left = 0; left <= two_left; left++)
         for (int right = 0; right <= two_right; right++)
-            multiply_one(list, count, steps, a_step, a_row, b_step, left, right, add, sums + (2 * left + right) * RESULT);
+            multiply_one(list, count, steps, a_step, a_row, b_step, left, right, add,
+                         sums + (2 * left + right) * RESULT);
 }
 #endif
 
-static inline __attribute__((always_inline)) void sum_meanwhile(const struct operands *list, int count, int steps, size_t a_step,
-                                                                size_t a_row, size_t b_step, bool two_left, bool two_right,
-                                                                bool add, float *sums, const bf16 *next, int fetched,
-                                                                struct pending *pending, int stored)
+static inline __attribute__((always_inline)) void sum_meanwhile(const struct operands *list, int count, int steps,
+                                                                size_t a_step, size_t a_row, size_t b_step,
+                                                                bool two_left, bool two_right, bool add, float *sums,
+                                                                const bf16 *next, int fetched, struct pending *pending,
+                                                                int stored)
 {
     if (two_left && two_right)
         multiply(list, count, steps, a_step, a_row, b_step, true, true, add, sums, next, fetched, pending, stored);
@@ -271,24 +278,26 @@ static inline __attribute__((always_inline)) void sum_meanwhile(const struct ope
         multiply(list, count, steps, a_step, a_row, b_step, false, false, add, sums, next, fetched, pending, stored);
 }
 
-static inline __attribute__((always_inline)) void sum_steps(const struct operands *list, int count, int steps, size_t a_step,
-                                                            size_t a_row, size_t b_step, bool two_left, bool two_right, bool add,
-                                                            float *sums)
+static inline __attribute__((always_inline)) void sum_steps(const struct operands *list, int count, int steps,
+                                                            size_t a_step, size_t a_row, size_t b_step, bool two_left,
+                                                            bool two_right, bool add, float *sums)
 {
     sum_meanwhile(list, count, steps, a_step, a_row, b_step, two_left, two_right, add, sums, NULL, 0, NULL, 0);
 }
 
 /* Of packed tiles. */
-static inline __attribute__((always_inline)) void sum_products(const struct operands *list, int count, int steps, size_t a_row,
-                                                               size_t b_step, bool two_left, bool two_right, bool add, float *sums)
+static inline __attribute__((always_inline)) void sum_products(const struct operands *list, int count, int steps,
+                                                               size_t a_row, size_t b_step, bool two_left,
+                                                               bool two_right, bool add, float *sums)
 {
     sum_steps(list, count, steps, TILE, a_row, b_step, two_left, two_right, add, sums);
 }
 
 /* ---- packing ---- */
 
-/* Which taps of an output pixel x holds in one row of channels: one; those of one row of the kernel, so that a packed row of
- * x serves several rows of output; or all, where they fit one product and rows are too short for bf16_wide_rows.c. */
+/* Which taps of an output pixel x holds in one row of channels: one; those of one row of the kernel, so that a packed
+ * row of x serves several rows of output; or all, where they fit one product and rows are too short for
+ * bf16_wide_rows.c. */
 enum gather { GATHER_NONE, GATHER_ROW, GATHER_ALL };
 
 static inline enum gather gather_of(const struct conv_shape *s)
@@ -313,8 +322,8 @@ static inline __mmask32 mask_from(struct inside in, int at)
     return first_of_32(in.high - at) & ~first_of_32(in.low - at);
 }
 
-/* What all taps of output pixel (i, j) read, (k,k,C). A row of taps is loaded under the mask of those inside the image: the
- * others are not touched. */
+/* What all taps of output pixel (i, j) read, (k,k,C). A row of taps is loaded under the mask of those inside the image:
+ * the others are not touched. */
 static inline __m512i gather_all(const struct conv_shape *s, const bf16 *image, int i, int j)
 {
     int left = j * s->stride - s->pad, top = i * s->stride - s->pad, row = s->k * s->c;
@@ -322,7 +331,8 @@ static inline __m512i gather_all(const struct conv_shape *s, const bf16 *image, 
     struct inside in = inside_row(s, left);
     __m512i values = _mm512_setzero_si512();
     for (int a = first; a < last && in.low < in.high; a++)
-        values = _mm512_mask_loadu_epi16(values, mask_from(in, -a * row), image + ((ptrdiff_t)(top + a) * s->w + left) * s->c - a * row);
+        values = _mm512_mask_loadu_epi16(values, mask_from(in, -a * row),
+                                         image + ((ptrdiff_t)(top + a) * s->w + left) * s->c - a * row);
     return values;
 }
 
@@ -357,22 +367,23 @@ static inline void transpose(__m512i r[EDGE])
 /* The values of two lines of 16 in turn. */
 static inline __m512i interleave(__m512i both)
 {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
+                                           21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return _mm512_permutexvar_epi16(order, both);
 }
 
 /* 32 values each of a and b in turn, in two lines `apart` values apart; of each the first `count`. NULL: zeros. */
 static inline void pack_pair(const bf16 *a, const bf16 *b, int count, bf16 *to, size_t apart)
 {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
-                                         35, 3, 34, 2, 33, 1, 32, 0);
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
+                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
     __mmask32 mask = first_of_32(count);
     __m512i first = a ? _mm512_maskz_loadu_epi16(mask, a) : _mm512_setzero_si512();
     __m512i second = b ? _mm512_maskz_loadu_epi16(mask, b) : _mm512_setzero_si512();
     _mm512_store_si512(to, _mm512_permutex2var_epi16(first, low, second));
     if (count > EDGE)
-        _mm512_store_si512(to + apart, _mm512_permutex2var_epi16(first, _mm512_add_epi16(low, _mm512_set1_epi16(EDGE)), second));
+        _mm512_store_si512(to + apart,
+                           _mm512_permutex2var_epi16(first, _mm512_add_epi16(low, _mm512_set1_epi16(EDGE)), second));
 }
 
 /* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */

@@ -1,11 +1,11 @@
-/* bf16_wide_rows.c - large images of few channels, such as at ImageNet's stem, for bf16. Forward, what a row of the kernel reads for
- * 16 columns of output are 16 overlapping runs of k C values in one row of the image,
- *     run j starts at column stride j - pad:   [ . . . k C . . . | values of weight 0 ]   32 values
- * which load as a tile from where they are: nothing is packed but the image's border, and the output is written in order.
- * The adjoint makes stride m columns of an image's row, up to 16 values, from a window of columns of codes,
- *     window t starts at column m t + first:   [ columns D ]                              a multiple of 32 values
- * with the weights of each row of the kernel laid out as a matrix (window, stride m C). Two rows of the image go together.
- * A value that is not finite reaches a few columns more than it should. Compiled as bf16.c is; ROWS_BF16 names the table. */
+/* bf16_wide_rows.c - large images of few channels, such as at ImageNet's stem, for bf16. Forward, what a row of the
+ * kernel reads for 16 columns of output are 16 overlapping runs of k C values in one row of the image, run j starts at
+ * column stride j - pad:   [ . . . k C . . . | values of weight 0 ]   32 values which load as a tile from where they
+ * are: nothing is packed but the image's border, and the output is written in order. The adjoint makes stride m columns
+ * of an image's row, up to 16 values, from a window of columns of codes, window t starts at column m t + first:   [
+ * columns D ]                              a multiple of 32 values with the weights of each row of the kernel laid out
+ * as a matrix (window, stride m C). Two rows of the image go together. A value that is not finite reaches a few columns
+ * more than it should. Compiled as bf16.c is; ROWS_BF16 names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { FETCHED = 3 }; /* cache lines of codes to come, at each product */
@@ -13,12 +13,12 @@ enum { FETCHED = 3 }; /* cache lines of codes to come, at each product */
 /* ---- adjoint ---- */
 
 struct windows {
-    int m, first;   /* columns of codes from window to window, and from m t to the window of t */
-    int outputs;    /* values of a row of the image that a window makes */
-    int count;      /* of a row */
-    int steps;      /* of 32 values of a window */
-    int ring;       /* rows of codes that two rows of the image read: row y at y % ring */
-    size_t row;     /* values of a row of codes between zeros, as far as the last tile reads */
+    int m, first; /* columns of codes from window to window, and from m t to the window of t */
+    int outputs;  /* values of a row of the image that a window makes */
+    int count;    /* of a row */
+    int steps;    /* of 32 values of a window */
+    int ring;     /* rows of codes that two rows of the image read: row y at y % ring */
+    size_t row;   /* values of a row of codes between zeros, as far as the last tile reads */
 };
 
 static struct windows windows_of(const struct conv_shape *s)
@@ -56,7 +56,8 @@ static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
 static __m512 weights_of(const struct conv_shape *s, const struct windows *w, const float *weights, int a, int at)
 {
     int column = at / s->d, d = at % s->d, row = s->k * s->c;
-    int from = (s->pad - s->stride * (column + w->first)) * s->c; /* of the kernel's row, for output 0; may lie before it */
+    int from = (s->pad - s->stride * (column + w->first)) *
+               s->c; /* of the kernel's row, for output 0; may lie before it */
     int low = from < 0 ? -from : 0, high = least(row - from, w->outputs);
     if (low >= high)
         return _mm512_setzero_ps();
@@ -86,10 +87,10 @@ static enum reach reach_of(const struct conv_shape *s, int top, int y)
     return first && second ? REACH_BOTH : first ? REACH_FIRST : second ? REACH_SECOND : REACH_NONE;
 }
 
-/* sums (windows, rows) (+)= what the rows of codes of this reach add to `top` and the next row, 32 windows from `codes` on.
- * Fetches from `next` on meanwhile. */
-static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w, enum reach reach, int top, const bf16 *codes,
-                             const bf16 *packed, bool two_left, float *sums, const bf16 *next)
+/* sums (windows, rows) (+)= what the rows of codes of this reach add to `top` and the next row, 32 windows from `codes`
+ * on. Fetches from `next` on meanwhile. */
+static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w, enum reach reach, int top,
+                             const bf16 *codes, const bf16 *packed, bool two_left, float *sums, const bf16 *next)
 {
     struct operands list[LIST];
     size_t step = (size_t)w->m * s->d;
@@ -103,9 +104,11 @@ static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w
         const bf16 *a = codes + y % w->ring * w->row;
         const bf16 *b = packed + (ptrdiff_t)(top + s->pad - s->stride * y + (reach == REACH_SECOND)) * w->steps * TILE;
         for (int i = 0; i < w->steps; i++, a += DEPTH, b += TILE) {
-            list[count++] = (struct operands){ { a, a + EDGE * step }, { b, b + (reach == REACH_BOTH ? w->steps * TILE : 0) } };
+            list[count++] = (struct operands){ { a, a + EDGE * step },
+                                               { b, b + (reach == REACH_BOTH ? w->steps * TILE : 0) } };
             if (count == LIST) {
-                sum_meanwhile(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED, NULL, 0);
+                sum_meanwhile(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED, NULL,
+                              0);
                 next += count * FETCHED * DEPTH;
                 add = true;
                 count = 0;
@@ -147,8 +150,8 @@ static void run_adjoint(const struct conv_shape *s, const struct epilogue *e, in
         int first = top + s->pad < s->k ? 0 : (top + s->pad - s->k) / s->stride + 1;
         loaded = loaded < first ? first : loaded;
         for (; loaded < end; loaded++)
-            memcpy(ring + loaded % w.ring * w.row - (ptrdiff_t)w.first * s->d, in + ((size_t)n * conv_out_h(s) + loaded) * row,
-                   row * sizeof *in);
+            memcpy(ring + loaded % w.ring * w.row - (ptrdiff_t)w.first * s->d,
+                   in + ((size_t)n * conv_out_h(s) + loaded) * row, row * sizeof *in);
         const bf16 *next = in + ((size_t)n * conv_out_h(s) + loaded) * row;
         for (int t = 0; t < w.count; t += 2 * EDGE) {
             bool two_left = w.count - t > EDGE;
@@ -174,11 +177,13 @@ static bool fits_forward(const struct conv_shape *s)
 /* A row of the image between zeros, as far as the last tile reads. */
 static size_t row_values(const struct conv_shape *s)
 {
-    size_t image = (size_t)(s->w + 2 * s->pad) * s->c, read = (size_t)up(conv_out_w(s), 2 * EDGE) * 2 * EDGE * s->stride * s->c;
+    size_t image = (size_t)(s->w + 2 * s->pad) * s->c,
+           read = (size_t)up(conv_out_w(s), 2 * EDGE) * 2 * EDGE * s->stride * s->c;
     return ((image > read ? image : read) + 2 * DEPTH) / DEPTH * DEPTH;
 }
 
-/* Output row i of one image, from rows y % k of the ring, but for what stays pending; `sums` are for that and for the next. */
+/* Output row i of one image, from rows y % k of the ring, but for what stays pending; `sums` are for that and for the
+ * next. */
 static void run_row(const struct conv_shape *s, const struct epilogue *e, int i, const bf16 *ring, const bf16 *weights,
                     size_t at, bf16 *out, struct pending *pending, float sums[2][4 * RESULT])
 {
@@ -203,7 +208,11 @@ static void run_row(const struct conv_shape *s, const struct epilogue *e, int i,
             sum_meanwhile(list, count, 1, 0, step, 2 * TILE, two_left, two_right, false, here, NULL, 0, pending,
                           count > 0 ? up(2 * EDGE, count) : 0);
             store_rest(pending);
-            *pending = (struct pending){ .epilogue = e, .out = out, .sums = here, .apart = s->d, .mask = first_of_32(s->d - d),
+            *pending = (struct pending){ .epilogue = e,
+                                         .out = out,
+                                         .sums = here,
+                                         .apart = s->d,
+                                         .mask = first_of_32(s->d - d),
                                          .count = { least(there, EDGE), two_left ? there - EDGE : 0 } };
             pending->at[0] = at + (size_t)j * s->d + d;
             pending->at[1] = pending->at[0] + (size_t)EDGE * s->d;
@@ -221,7 +230,8 @@ static void run_span(const struct conv_shape *s, const struct epilogue *e, int n
         int end = least(i * s->stride - s->pad + s->k, s->h), first = i * s->stride - s->pad;
         loaded = loaded < first ? first : loaded; /* with strides above k */
         for (; loaded < end; loaded++)
-            memcpy(ring + loaded % s->k * row_values(s) + s->pad * s->c, in + ((size_t)n * s->h + loaded) * row, row * sizeof *in);
+            memcpy(ring + loaded % s->k * row_values(s) + s->pad * s->c, in + ((size_t)n * s->h + loaded) * row,
+                   row * sizeof *in);
         run_row(s, e, i, ring, weights, ((size_t)n * conv_out_h(s) + i) * result, out, pending, sums);
     }
 }

@@ -1,22 +1,23 @@
 /* bf16_wide_rows_gradient.c - weight gradients of images of few channels, such as at a network's stem, for bf16:
  *   dW (k k C, D) = sum over output rows and pixels of  X (k k C, 32 pixels) Z (32 pixels, D)
- * What tap (b, channel) reads of a row of the image for all pixels is laid out as a line; the lines of a row's k C taps follow
- * one another, and so do the image's rows: those of all k k C taps of an output row are then lines a constant step apart,
- * which load as tiles. Z takes one permutation. Compiled as bf16.c is; ROWS_GRADIENT_BF16 names the table. */
+ * What tap (b, channel) reads of a row of the image for all pixels is laid out as a line; the lines of a row's k C taps
+ * follow one another, and so do the image's rows: those of all k k C taps of an output row are then lines a constant
+ * step apart, which load as tiles. Z takes one permutation. Compiled as bf16.c is; ROWS_GRADIENT_BF16 names the table.
+ */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { MOST_PHASES = 16, BLOCK_BYTES = 512 << 10 /* of lines and codes, in a thread's own cache */ };
 
 struct lines {
-    int taps, all;       /* of a row of the kernel, k C, and of the kernel */
-    int phases;          /* stride C: values from a pixel's to the next one's */
-    int lead;            /* zeros before a row of the image, a multiple of phases; it begins in column -lead / C */
-    int steps;           /* of 32 pixels */
-    size_t length;       /* of a line */
-    size_t padded;       /* values of a row of the image between zeros */
-    int across;          /* pixels of a phase's line */
-    int left, right;     /* tiles of 16 taps, and of 16 atoms */
-    int rows, held;      /* of the output at a time, and of the image that those read */
+    int taps, all;   /* of a row of the kernel, k C, and of the kernel */
+    int phases;      /* stride C: values from a pixel's to the next one's */
+    int lead;        /* zeros before a row of the image, a multiple of phases; it begins in column -lead / C */
+    int steps;       /* of 32 pixels */
+    size_t length;   /* of a line */
+    size_t padded;   /* values of a row of the image between zeros */
+    int across;      /* pixels of a phase's line */
+    int left, right; /* tiles of 16 taps, and of 16 atoms */
+    int rows, held;  /* of the output at a time, and of the image that those read */
 };
 
 static struct lines lines_of(const struct conv_shape *s)
@@ -24,7 +25,8 @@ static struct lines lines_of(const struct conv_shape *s)
     struct lines l = { .taps = s->k * s->c, .all = s->k * s->k * s->c, .phases = s->stride * s->c };
     l.lead = up(s->pad, s->stride) * l.phases;
     l.steps = up(conv_out_w(s), DEPTH);
-    l.length = (size_t)(l.steps + 1) * DEPTH; /* an odd number of cache lines where steps is even: tiles spread over sets */
+    l.length = (size_t)(l.steps + 1) *
+               DEPTH; /* an odd number of cache lines where steps is even: tiles spread over sets */
     l.across = up(l.steps * DEPTH + (l.lead + l.taps) / l.phases + 1, DEPTH) * DEPTH;
     size_t held = l.lead + (size_t)s->w * s->c, read = (size_t)(l.across + 2 * DEPTH) * l.phases;
     l.padded = ((held > read ? held : read) + 2 * DEPTH) / DEPTH * DEPTH;
@@ -40,8 +42,8 @@ static struct lines lines_of(const struct conv_shape *s)
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
     int w = conv_out_w(s);
-    return use == CONV_GRADIENT && gather_of(s) != GATHER_NONE && s->stride * s->c <= MOST_PHASES && s->k * s->k * s->c > EDGE &&
-           3 * up(w, DEPTH) * DEPTH <= 4 * w;
+    return use == CONV_GRADIENT && gather_of(s) != GATHER_NONE && s->stride * s->c <= MOST_PHASES &&
+           s->k * s->k * s->c > EDGE && 3 * up(w, DEPTH) * DEPTH <= 4 * w;
 }
 
 /* ---- scratch of a thread: lines, codes, a padded row, its phases ---- */
@@ -79,21 +81,24 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 /* phase (32 values) = row[phase + 0], row[phase + phases], ... */
 static inline __m512i every(const bf16 *row, int phases, int phase)
 {
-    const __m512i count = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13, 12, 11, 10,
-                                           9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m512i at = _mm512_add_epi16(_mm512_mullo_epi16(count, _mm512_set1_epi16((short)phases)), _mm512_set1_epi16((short)phase));
+    const __m512i count = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13,
+                                           12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i at = _mm512_add_epi16(_mm512_mullo_epi16(count, _mm512_set1_epi16((short)phases)),
+                                  _mm512_set1_epi16((short)phase));
     __m512i values = _mm512_setzero_si512();
     for (int from = 0; from < phases * DEPTH; from += 2 * DEPTH) {
         __m512i here = _mm512_sub_epi16(at, _mm512_set1_epi16((short)from));
         __mmask32 mask = _mm512_cmplt_epu16_mask(here, _mm512_set1_epi16(2 * DEPTH));
-        values = _mm512_mask_mov_epi16(values, mask, _mm512_permutex2var_epi16(_mm512_loadu_si512(row + from), here,
-                                                                               _mm512_loadu_si512(row + from + DEPTH)));
+        values = _mm512_mask_mov_epi16(
+            values, mask,
+            _mm512_permutex2var_epi16(_mm512_loadu_si512(row + from), here, _mm512_loadu_si512(row + from + DEPTH)));
     }
     return values;
 }
 
 /* The lines of one row of the image; NULL: it lies outside. */
-static void pack_lines(const struct conv_shape *s, const struct lines *l, const bf16 *row, bf16 *padded, bf16 *phases, bf16 *to)
+static void pack_lines(const struct conv_shape *s, const struct lines *l, const bf16 *row, bf16 *padded, bf16 *phases,
+                       bf16 *to)
 {
     int w = conv_out_w(s);
     if (!row) {
@@ -103,7 +108,8 @@ static void pack_lines(const struct conv_shape *s, const struct lines *l, const 
     memcpy(padded + l->lead, row, (size_t)s->w * s->c * sizeof *row);
     for (int phase = 0; phase < l->phases; phase++)
         for (int j = 0; j < l->across; j += DEPTH)
-            _mm512_store_si512(phases + (size_t)phase * l->across + j, every(padded + (size_t)j * l->phases, l->phases, phase));
+            _mm512_store_si512(phases + (size_t)phase * l->across + j,
+                               every(padded + (size_t)j * l->phases, l->phases, phase));
     for (int tap = 0; tap < l->taps; tap++) {
         int first = l->lead - s->pad * s->c + tap;
         const bf16 *from = phases + (size_t)(first % l->phases) * l->across + first / l->phases;
@@ -113,8 +119,8 @@ static void pack_lines(const struct conv_shape *s, const struct lines *l, const 
     }
 }
 
-/* Rows of codes as right operands: (row, step, tile of atoms, 16 pairs of pixels, 16 atoms, 2); those behind the last pixel
- * stay 0. */
+/* Rows of codes as right operands: (row, step, tile of atoms, 16 pairs of pixels, 16 atoms, 2); those behind the last
+ * pixel stay 0. */
 static void pack_codes(const struct conv_shape *s, const struct lines *l, const bf16 *codes, int rows, bf16 *to)
 {
     int w = conv_out_w(s);
@@ -129,10 +135,10 @@ static void pack_codes(const struct conv_shape *s, const struct lines *l, const 
 
 /* ---- sums ---- */
 
-/* sums (pair of tiles of taps, pair of tiles of atoms, 2, 2, 16, 16) += those of `rows` rows. Fetches as many codes from
- * `next` on meanwhile. */
-static void sum_block(const struct conv_shape *s, const struct lines *l, int rows, const bf16 *x, const bf16 *z, float *sums,
-                      const bf16 *next)
+/* sums (pair of tiles of taps, pair of tiles of atoms, 2, 2, 16, 16) += those of `rows` rows. Fetches as many codes
+ * from `next` on meanwhile. */
+static void sum_block(const struct conv_shape *s, const struct lines *l, int rows, const bf16 *x, const bf16 *z,
+                      float *sums, const bf16 *next)
 {
     int products = up(l->left, 2) * up(l->right, 2) * rows * l->steps;
     int fetched = up(rows * conv_out_w(s) * s->d, products * DEPTH); /* cache lines at each product */
@@ -143,11 +149,13 @@ static void sum_block(const struct conv_shape *s, const struct lines *l, int row
             int count = 0;
             for (int row = 0; row < rows; row++)
                 for (int step = 0; step < l->steps; step++) {
-                    const bf16 *a = x + ((size_t)row * s->stride * l->taps + (size_t)left * EDGE) * l->length + step * DEPTH;
+                    const bf16 *a = x + ((size_t)row * s->stride * l->taps + (size_t)left * EDGE) * l->length +
+                                    step * DEPTH;
                     const bf16 *b = z + ((size_t)(row * l->steps + step) * l->right + right) * TILE;
                     list[count++] = (struct operands){ { a, a + EDGE * l->length }, { b, b + TILE } };
                     if (count == LIST || (row == rows - 1 && step == l->steps - 1)) {
-                        sum_meanwhile(list, count, 1, 0, l->length, 0, two_left, two_right, true, sums, next, fetched, NULL, 0);
+                        sum_meanwhile(list, count, 1, 0, l->length, 0, two_left, two_right, true, sums, next, fetched,
+                                      NULL, 0);
                         next += count * fetched * DEPTH;
                         count = 0;
                     }
@@ -156,30 +164,31 @@ static void sum_block(const struct conv_shape *s, const struct lines *l, int row
 }
 
 /* Rows [from, to) of the output of image n. */
-static void sum_rows(const struct conv_shape *s, const struct lines *l, const struct gradient_term *term, int n, int from,
-                     int to, bf16 *own, float *sums)
+static void sum_rows(const struct conv_shape *s, const struct lines *l, const struct gradient_term *term, int n,
+                     int from, int to, bf16 *own, float *sums)
 {
     bf16 *codes = own + lines_values(l), *padded = codes + codes_values(l), *phases = padded + l->padded;
     const bf16 *z = (const bf16 *)term->d + (size_t)n * conv_out_h(s) * conv_out_w(s) * s->d;
     const bf16 *image = (const bf16 *)term->x + (size_t)n * s->h * s->w * s->c;
     size_t line = l->taps * l->length, codes_row = (size_t)conv_out_w(s) * s->d;
     for (int row = from; row < to; row += l->rows) {
-        int count = least(l->rows, to - row), top = row * s->stride - s->pad, held = (count - 1) * s->stride + s->k, kept = 0;
+        int count = least(l->rows, to - row), top = row * s->stride - s->pad, held = (count - 1) * s->stride + s->k,
+            kept = 0;
         if (row > from && s->k > s->stride) { /* the rows before these have the first lines */
             kept = s->k - s->stride;
             memmove(own, own + (size_t)(l->held - kept) * line, kept * line * sizeof *own);
         }
         for (int y = kept; y < held; y++)
-            pack_lines(s, l, top + y >= 0 && top + y < s->h ? image + (size_t)(top + y) * s->w * s->c : NULL, padded, phases,
-                       own + y * line);
+            pack_lines(s, l, top + y >= 0 && top + y < s->h ? image + (size_t)(top + y) * s->w * s->c : NULL, padded,
+                       phases, own + y * line);
         pack_codes(s, l, z + row * codes_row, count, codes);
         sum_block(s, l, count, own, codes, sums, z + (row + count) * codes_row);
     }
 }
 
 /* dw (D,k,k,C) += alpha times the sums of `threads` threads, for the atoms of one tile. */
-static void add_sums(const struct conv_shape *s, const struct lines *l, int tile, float alpha, const float *sums, int threads,
-                     float *dw)
+static void add_sums(const struct conv_shape *s, const struct lines *l, int tile, float alpha, const float *sums,
+                     int threads, float *dw)
 {
     for (int tap = 0; tap < l->all; tap++) {
         size_t unit = (size_t)(tap / (2 * EDGE)) * up(l->right, 2) + tile / 2;
@@ -194,16 +203,16 @@ static void add_sums(const struct conv_shape *s, const struct lines *l, int tile
 }
 
 /* Terms that all have one factor, by the threads of a parallel region. */
-static void add_terms(const struct conv_shape *s, const struct lines *l, const struct gradient_term *terms, int count, float *dw,
-                      int threads, bf16 *own, float *sums)
+static void add_terms(const struct conv_shape *s, const struct lines *l, const struct gradient_term *terms, int count,
+                      float *dw, int threads, bf16 *own, float *sums)
 {
     int spans = s->n % threads == 0 ? 1 : least(threads, conv_out_h(s)), rows = conv_out_h(s);
     memset(sums + thread_number() * sum_floats(l), 0, sum_floats(l) * sizeof *sums);
 #pragma omp for schedule(static)
     for (int unit = 0; unit < count * s->n * spans; unit++) {
         int span = unit % spans;
-        sum_rows(s, l, &terms[unit / spans / s->n], unit / spans % s->n, rows * span / spans, rows * (span + 1) / spans, own,
-                 sums + thread_number() * sum_floats(l));
+        sum_rows(s, l, &terms[unit / spans / s->n], unit / spans % s->n, rows * span / spans, rows * (span + 1) / spans,
+                 own, sums + thread_number() * sum_floats(l));
     }
 #pragma omp for schedule(static)
     for (int tile = 0; tile < l->right; tile++)

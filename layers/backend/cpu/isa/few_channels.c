@@ -1,5 +1,6 @@
-/* few_channels.c - adjoints towards images of few channels, compiled once per instruction set (FEW names the table). Codes are
- * multiplied by all taps at once, so that registers are full of columns; the images are made of that in few_channels_products.h. */
+/* few_channels.c - adjoints towards images of few channels, compiled once per instruction set (FEW names the table).
+ * Codes are multiplied by all taps at once, so that registers are full of columns; the images are made of that in
+ * few_channels_products.h. */
 #include "layers/backend/cpu/isa/few_channels.h"
 
 #include "layers/backend/cpu/isa/epilogue.h"

@@ -1,5 +1,6 @@
-/* few_channels_products.h - what few_channels.c and bf16_few_channels.c share: images from products of codes with all taps.
- *   P (pixel, k k C) = z (pixel, D) W (D, k k C)     image (s y + a - pad, s x + b - pad, c) += P (y, x; a, b, c) */
+/* few_channels_products.h - what few_channels.c and bf16_few_channels.c share: images from products of codes with all
+ * taps. P (pixel, k k C) = z (pixel, D) W (D, k k C)     image (s y + a - pad, s x + b - pad, c) += P (y, x; a, b, c)
+ */
 #ifndef CSC_LAYERS_BACKEND_CPU_ISA_FEW_CHANNELS_PRODUCTS_H
 #define CSC_LAYERS_BACKEND_CPU_ISA_FEW_CHANNELS_PRODUCTS_H
 
@@ -36,9 +37,9 @@ static inline size_t few_floats(const struct conv_shape *s, size_t step, int blo
     return floats / 64 * 64 + 128;
 }
 
-/* Adds a block's products of taps (a, .) to a row of the image, `row` being its column 0, in whole registers: behind the last
- * tap zeros are added. Neighbours add to the same floats, so columns are taken that far apart: what was just written is not
- * read at once. */
+/* Adds a block's products of taps (a, .) to a row of the image, `row` being its column 0, in whole registers: behind
+ * the last tap zeros are added. Neighbours add to the same floats, so columns are taken that far apart: what was just
+ * written is not read at once. */
 static inline void few_add(const struct few_rows *f, const float *products, int column, int count, int a, float *row)
 {
     const struct conv_shape *s = f->shape;

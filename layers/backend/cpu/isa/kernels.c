@@ -22,7 +22,7 @@ static void share(size_t count, size_t grain, size_t *from, size_t *to)
 
 #define ELEMENTS_PER_LINE 32 /* bf16; two lines of floats */
 
-#define TILE 32  /* channels whose sums stay in registers */
+#define TILE  32 /* channels whose sums stay in registers */
 #define BLOCK 64 /* rows summed in float before they go to double */
 
 /* partials (threads, CPU_PARTIALS, C) -> partials[0..2C): the first two summed over threads. */
@@ -33,16 +33,16 @@ static void combine(double *partials, int channels, int used)
             partials[c] += partials[(size_t)t * CPU_PARTIALS * channels + c];
 }
 
-#define ELEMENT float
-#define LOAD(x) (x)
+#define ELEMENT  float
+#define LOAD(x)  (x)
 #define STORE(x) (x)
-#define NAME(f) f##_fp32
+#define NAME(f)  f##_fp32
 #include "layers/backend/cpu/isa/activations.h"
 
-#define ELEMENT bf16
-#define LOAD(x) bf16_to_float(x)
+#define ELEMENT  bf16
+#define LOAD(x)  bf16_to_float(x)
 #define STORE(x) bf16_from_float(x)
-#define NAME(f) f##_bf16
+#define NAME(f)  f##_bf16
 #include "layers/backend/cpu/isa/activations.h"
 
 /* ---- weights ---- */
@@ -140,8 +140,8 @@ static void linear_forward(struct device *device, int n, int c, int k, const flo
         y[i] = (float)(b[i % k] + correlate_range_fp32(x + (size_t)(i / k) * c, w + (size_t)(i % k) * c, c));
 }
 
-static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w,
-                            const float *dy, float *dx, float *dw, float *db)
+static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
+                            float *dx, float *dw, float *db)
 {
     (void)device;
 #pragma omp parallel for schedule(static)

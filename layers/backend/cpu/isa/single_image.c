@@ -1,5 +1,5 @@
-/* single_image.c - convolutions of one image by weights read in their order, compiled once per instruction set (LONE names the
- * table). All of the image stays in the caches meanwhile. */
+/* single_image.c - convolutions of one image by weights read in their order, compiled once per instruction set (LONE
+ * names the table). All of the image stays in the caches meanwhile. */
 #include "layers/backend/cpu/isa/single_image.h"
 
 #include <string.h>
@@ -9,9 +9,11 @@
 
 enum {
 #if defined(__AVX512F__)
-    PIXELS = 6, ATOMS = 4, /* whose sums a forward pass holds in registers */
+    PIXELS = 6,
+    ATOMS = 4, /* whose sums a forward pass holds in registers */
 #else
-    PIXELS = 6, ATOMS = 2,
+    PIXELS = 6,
+    ATOMS = 2,
 #endif
     ROWS = 8,                /* atoms that an adjoint pass adds to a sum at once */
     LARGER = 8,              /* weights than pixels: else packing pays */
@@ -103,8 +105,8 @@ static void forward(const struct conv_shape *s, const float *weights, const floa
 }
 
 /* Adds ROWS atoms' share of one tap to one vector of channels of all pixels. */
-static inline void spread(const float *weights, size_t atom, const float *code, int d, const struct pair *pairs, int count,
-                          int c, float *image)
+static inline void spread(const float *weights, size_t atom, const float *code, int d, const struct pair *pairs,
+                          int count, int c, float *image)
 {
     vec w[ROWS];
     for (int r = 0; r < ROWS; r++)
@@ -139,8 +141,8 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
     int vectors = s->c / WIDTH, most = (int)(SUMMED_BYTES / ((size_t)pixels_in * WIDTH * sizeof(float)));
     most = most < 1 ? 1 : most;
 #pragma omp parallel
-    for (int at = vectors * thread_number() / thread_count(), end = vectors * (thread_number() + 1) / thread_count(); at < end;
-         at += most) {
+    for (int at = vectors * thread_number() / thread_count(), end = vectors * (thread_number() + 1) / thread_count();
+         at < end; at += most) {
         int from = at * WIDTH, to = (at + most < end ? at + most : end) * WIDTH;
         for (int p = 0; p < pixels_in; p++)
             memset(image + (size_t)p * s->c + from, 0, (size_t)(to - from) * sizeof *image);

@@ -26,22 +26,24 @@ enum { ROWS = 6, GRADIENT_ROWS = 4 };
 enum { ROWS = 4, GRADIENT_ROWS = 4 };
 #endif
 enum {
-    IN = 6, OUT = 4, PLACES = IN * IN,
-    PANEL = 2 * WIDTH,     /* columns of a product held in registers */
-    LINE = 16,             /* floats of a cache line: put behind long rows, and behind places, so that the many that are */
-    LONG_ROW = 256,        /* written or read together do not fall into the same sets of the cache */
-    TILE_MULTIPLE = 12,    /* of ROWS */
+    IN = 6,
+    OUT = 4,
+    PLACES = IN * IN,
+    PANEL = 2 * WIDTH,  /* columns of a product held in registers */
+    LINE = 16,          /* floats of a cache line: put behind long rows, and behind places, so that the many that are */
+    LONG_ROW = 256,     /* written or read together do not fall into the same sets of the cache */
+    TILE_MULTIPLE = 12, /* of ROWS */
     BLOCK_BYTES = 384 << 10, /* of V and M, for each thread */
     STREAM_BYTES = 4 << 20,  /* of U: as much does not stay in the caches until it is read */
 };
 
 /* The points' absolute values, whose product is 1, their squares, and what the kernel's transform divides by. */
-#define A (2.0f / 3)
-#define B (3.0f / 2)
-#define A2 (4.0f / 9)
-#define B2 (9.0f / 4)
+#define A    (2.0f / 3)
+#define B    (3.0f / 2)
+#define A2   (4.0f / 9)
+#define B2   (9.0f / 4)
 #define NEAR (-81.0f / 130) /* 1 / (2 A2 (A2 - B2)) */
-#define FAR (8.0f / 65)     /* 1 / (2 B2 (B2 - A2)) */
+#define FAR  (8.0f / 65)    /* 1 / (2 B2 (B2 - A2)) */
 
 /* Past the caches, to an aligned place: for what is not read before they have held other things. */
 static inline void stream(float *p, vec v)
@@ -148,7 +150,8 @@ static inline void spread_line(const vec *y, int step, vec *m, int m_step)
 static inline void kernel_line(const vec *g, int step, vec *u, int u_step)
 {
     vec g0 = g[0], g1 = g[step], g2 = g[2 * step];
-    vec even = NEAR * g0 + NEAR * A2 * g2, odd = NEAR * A * g1, far_even = FAR * g0 + FAR * B2 * g2, far_odd = FAR * B * g1;
+    vec even = NEAR * g0 + NEAR * A2 * g2, odd = NEAR * A * g1, far_even = FAR * g0 + FAR * B2 * g2,
+        far_odd = FAR * B * g1;
     u[0] = g0;
     u[u_step] = even + odd;
     u[2 * u_step] = even - odd;
@@ -169,7 +172,9 @@ static inline void gather_line(const vec *u, int step, vec *g, int g_step)
 
 /* ---- tiles ---- */
 
-struct tile { int image, top, left; }; /* in outputs */
+struct tile {
+    int image, top, left;
+}; /* in outputs */
 
 static struct tile tile_at(const struct run *r, int index)
 {
@@ -310,7 +315,7 @@ static void pack(const struct conv_shape *s, enum winograd_use use, const float 
 {
     struct run r = run_of(s, use, 1);
     bool adjoint = use == WINOGRAD_ADJOINT;
-    size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d;      /* floats from one of r.c to the next */
+    size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d; /* floats from one of r.c to the next */
     size_t tap = adjoint ? (size_t)s->c : (size_t)s->c * s->d;
     if (!adjoint) {
         transpose(weights, s->d, 9 * s->c, scratch);

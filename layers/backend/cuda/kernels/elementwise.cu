@@ -252,10 +252,12 @@ KERNELS_AT_ONCE(AT_ONCE, finish, finish)
 int kernel_epilogue(const struct queue *q, const struct epilogue *e, enum element result, const void *conv, void *out,
                     size_t rows, int c, uint8_t *bits, bool statistics)
 {
-    bool wide = aligned16(conv) && aligned16(out) && aligned16(e->add) && (e->kind != EPILOGUE_MASK || aligned16(e->mask));
+    bool wide = aligned16(conv) && aligned16(out) && aligned16(e->add) &&
+                (e->kind != EPILOGUE_MASK || aligned16(e->mask));
     int width = column_width(c, wide);
     struct column_grid grid = column_grid(q, rows, c, width, 1, AT_ONCE, statistics);
-    struct finish a = { *e, result, conv, out, width == WIDE ? bits : NULL, statistics ? (float *)q->partials : NULL, grid.s };
+    struct finish a = { *e,    result, conv, out, width == WIDE ? bits : NULL, statistics ? (float *)q->partials : NULL,
+                        grid.s };
     RUN_TYPED(finish, q->type, width, grid.x, grid.y, q, a);
     return statistics ? grid.x : 0;
 }

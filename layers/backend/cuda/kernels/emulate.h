@@ -11,35 +11,43 @@
 
 #include "layers/backend/element.h"
 
-struct emulated_index { unsigned x, y; };
+struct emulated_index {
+    unsigned x, y;
+};
 extern struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 
-typedef struct { float x, y, z, w; } __attribute__((aligned(16))) float4;
-typedef struct { uint32_t x, y; } __attribute__((aligned(8))) uint2;
-typedef struct { uint32_t x, y, z, w; } __attribute__((aligned(16))) uint4;
+typedef struct {
+    float x, y, z, w;
+} __attribute__((aligned(16))) float4;
+typedef struct {
+    uint32_t x, y;
+} __attribute__((aligned(8))) uint2;
+typedef struct {
+    uint32_t x, y, z, w;
+} __attribute__((aligned(16))) uint4;
 
 typedef void emulated_kernel(const void *arguments);
 /* stream: cudaStream_t, which may be being captured; NULL: none, it runs at once. */
-void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads, size_t blocks_x,
-                    size_t blocks_y);
+void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads,
+                    size_t blocks_x, size_t blocks_y);
 void emulate_barrier(void);
 void emulate_shared(void *memory, size_t bytes);
 /* v of the lane whose number differs in the bits of `lanes`. */
 double emulate_shuffle(double v, int lanes);
 
 #define DEVICE static inline
-#define KERNEL(name, arguments, ...)                            \
-    static void name(const void *arguments_)                    \
-    {                                                           \
-        struct arguments a;                                     \
-        memcpy(&a, arguments_, sizeof a);                       \
-        __VA_ARGS__;                                            \
+#define KERNEL(name, arguments, ...)         \
+    static void name(const void *arguments_) \
+    {                                        \
+        struct arguments a;                  \
+        memcpy(&a, arguments_, sizeof a);    \
+        __VA_ARGS__;                         \
     }
 #define KERNEL_AT_ONCE(at_once, name, arguments, ...) KERNEL(name, arguments, __VA_ARGS__)
 #define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
     emulate_launch((queue)->stream, kernel, &(arguments), sizeof(arguments), THREADS, blocks_x, blocks_y)
-#define SHARED(type, name, count)  \
-    static type name[count];       \
+#define SHARED(type, name, count) \
+    static type name[count];      \
     emulate_shared(name, sizeof name)
 #define __syncthreads emulate_barrier
 #define __launch_bounds__(threads)

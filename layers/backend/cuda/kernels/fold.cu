@@ -1,10 +1,11 @@
 /* fold.cu - strided convolutions as ones of stride 1 over lines of pixels, see kernels.h.
  * Folded pixel (I, J) is s lines of `span` pixels of the padded image, which begin at its pixel (I s, J s): channel
- * (u span + v) C + c is channel c of pixel v of line u. With rows the lines of neighbours overlap, but not in memory: cuDNN 9.19 plans
- * nothing whose strides do. */
+ * (u span + v) C + c is channel c of pixel v of line u. With rows the lines of neighbours overlap, but not in memory:
+ * cuDNN 9.19 plans nothing whose strides do. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
-/* Channels up to which a line is as long as the kernel: on an H100 cuDNN took 2.3 to 3.1 times as long with 16 channels as with 64. */
+/* Channels up to which a line is as long as the kernel: on an H100 cuDNN took 2.3 to 3.1 times as long with 16 channels
+ * as with 64. */
 enum { ROWS_MOST = 128 };
 
 static int ceil_div(int a, int b)
@@ -39,8 +40,8 @@ static int image_groups(int n)
     return image_blocks(ceil_div(n, 8));
 }
 
-/* A thread's 8 channels of a folded pixel: bf16: 2 bytes written an element, those of the image read once (what pixels share comes
- * from the cache), no flops; 75% of the bandwidth, since elements of the image are read one by one. */
+/* A thread's 8 channels of a folded pixel: bf16: 2 bytes written an element, those of the image read once (what pixels
+ * share comes from the cache), no flops; 75% of the bandwidth, since elements of the image are read one by one. */
 struct folding {
     struct fold f;
     const void *from;
@@ -82,8 +83,9 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
     RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / WIDE)), image_groups(b->n), q, a);
 }
 
-/* An element of the image is the sum of those of its copies, with the adjoint's epilogue. bf16: 2 bytes read of each copy, up to 4
- * of the epilogue, 2 written, up to 10 flops an element; 75% of the bandwidth, since pixels are single elements here. */
+/* An element of the image is the sum of those of its copies, with the adjoint's epilogue. bf16: 2 bytes read of each
+ * copy, up to 4 of the epilogue, 2 written, up to 10 flops an element; 75% of the bandwidth, since pixels are single
+ * elements here. */
 struct unfolding {
     struct fold f;
     struct epilogue e;
@@ -187,8 +189,8 @@ DEVICE void unfold_gradient(const struct gradient *a)
 }
 KERNEL(unfold_gradients, gradient, unfold_gradient(&a))
 
-void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
-                            const float *alpha_there, float *dw)
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded,
+                            float alpha, const float *alpha_there, float *dw)
 {
     struct gradient a = { *fold, type, folded, dw, alpha, alpha_there };
     RUN(unfold_gradients, blocks_for(conv_weight_count(&fold->shape)), 1, q, a);

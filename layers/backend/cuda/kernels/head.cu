@@ -66,7 +66,8 @@ DEVICE void spread_bias(const struct linear *a)
 }
 KERNEL(spread_bias_all, linear, spread_bias(&a))
 
-/* db += dy^T 1: a block takes COLUMNS of them, its threads' rows are joined in a fixed order. 4 bytes, 1 flop an element. */
+/* db += dy^T 1: a block takes COLUMNS of them, its threads' rows are joined in a fixed order. 4 bytes, 1 flop an
+ * element. */
 enum { COLUMNS = 32, ROWS = THREADS / COLUMNS };
 
 DEVICE void bias_gradient(const struct linear *a)
@@ -93,13 +94,15 @@ void kernel_linear_forward(const struct queue *q, int n, int c, int k, const flo
     RUN(forward_linear_all, blocks_for((size_t)n * k * WARP), 1, q, a);
 }
 
-void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy, float *dx)
+void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy,
+                                  float *dx)
 {
     struct linear a = { n, c, k, NULL, w, NULL, dy, NULL, dx, NULL, NULL };
     RUN(input_gradient_all, blocks_for((size_t)n * c), 1, q, a);
 }
 
-void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy, float *dw)
+void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy,
+                                   float *dw)
 {
     struct linear a = { n, c, k, x, NULL, NULL, dy, NULL, NULL, dw, NULL };
     RUN(weight_gradient_all, blocks_for((size_t)k * c), 1, q, a);
@@ -148,8 +151,9 @@ DEVICE void loss(const struct loss *a)
     mean = warp_sum(mean);
     float log_sum = logf(sum); /* beyond top */
     if (lane == 0)
-        a->losses[image] = label < 0 ? 0 : (1 - a->smoothing) * (log_sum - (row[label] - top)) +
-                                               a->smoothing * (log_sum - mean);
+        a->losses[image] = label < 0
+                               ? 0
+                               : (1 - a->smoothing) * (log_sum - (row[label] - top)) + a->smoothing * (log_sum - mean);
     for (int j = lane; a->dlogits && j < a->k; j += WARP) {
         float target = (j == label ? 1 - a->smoothing : 0) + a->smoothing / (float)a->k;
         a->dlogits[image * a->k + j] = label < 0 ? 0 : a->scale * (expf(row[j] - top - log_sum) - target);

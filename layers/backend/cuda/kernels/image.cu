@@ -102,7 +102,8 @@ DEVICE void prepare(const struct prepare *a, enum element type, int width)
 }
 KERNELS(prepare, prepare)
 
-void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale, void *out)
+void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale,
+                           void *out)
 {
     struct prepare a = { (const uint8_t *)raw, (const struct image_cut *)raw, count, size, *scale, out };
     size_t area = (size_t)size * size;

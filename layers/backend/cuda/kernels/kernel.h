@@ -17,10 +17,10 @@ enum { THREADS = 256, WARP = 32, WIDE = 8 };
 #include <cuda_runtime.h>
 
 #define DEVICE static __device__ __forceinline__
-#define KERNEL_AT_ONCE(at_once, name, arguments, ...)                                                          \
+#define KERNEL_AT_ONCE(at_once, name, arguments, ...)                                                           \
     static __global__ void __launch_bounds__(THREADS, at_once) name(const __grid_constant__ struct arguments a) \
-    {                                                                                                          \
-        __VA_ARGS__;                                                                                           \
+    {                                                                                                           \
+        __VA_ARGS__;                                                                                            \
     }
 #define KERNEL(name, arguments, ...) KERNEL_AT_ONCE(1, name, arguments, __VA_ARGS__)
 #define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
@@ -60,10 +60,10 @@ DEVICE uint32_t bf16_pair(float low, float high)
 #endif
 
 /* at_once: blocks that a multiprocessor has registers for, at least. */
-#define KERNELS_AT_ONCE(at_once, body, arguments)                       \
-    KERNEL_AT_ONCE(at_once, body##_f1, arguments, body(&a, F32, 1))     \
-    KERNEL_AT_ONCE(at_once, body##_f8, arguments, body(&a, F32, WIDE))  \
-    KERNEL_AT_ONCE(at_once, body##_b1, arguments, body(&a, BF16, 1))    \
+#define KERNELS_AT_ONCE(at_once, body, arguments)                      \
+    KERNEL_AT_ONCE(at_once, body##_f1, arguments, body(&a, F32, 1))    \
+    KERNEL_AT_ONCE(at_once, body##_f8, arguments, body(&a, F32, WIDE)) \
+    KERNEL_AT_ONCE(at_once, body##_b1, arguments, body(&a, BF16, 1))   \
     KERNEL_AT_ONCE(at_once, body##_b8, arguments, body(&a, BF16, WIDE))
 #define KERNELS(body, arguments) KERNELS_AT_ONCE(1, body, arguments)
 
@@ -84,7 +84,8 @@ DEVICE float bf16_as_float(uint16_t v)
     return bits_as_float((uint32_t)v << 16);
 }
 
-/* `width` elements as they lie in memory: several are fetched before the first is unpacked, so that enough is under way. */
+/* `width` elements as they lie in memory: several are fetched before the first is unpacked, so that enough is under
+ * way. */
 struct packed {
     uint4 bits;       /* of bf16 */
     float4 low, high; /* of float */
@@ -251,8 +252,9 @@ struct columns {
     int each;   /* rows of a thread that goes DOWN */
 };
 
-/* DOWN: from the first row to the last, a block's lie together. UP: from the last to the first, blocks in turn. Passes that only sum go
- * up, since what was written last is in the cache; those that write go down, from where the sums have just been. */
+/* DOWN: from the first row to the last, a block's lie together. UP: from the last to the first, blocks in turn. Passes
+ * that only sum go up, since what was written last is in the cache; those that write go down, from where the sums have
+ * just been. */
 enum walk { DOWN, UP };
 
 /* The thread's first channel; at or beyond c it has none, but takes part in barriers. */
@@ -261,7 +263,8 @@ DEVICE int column_of(const struct columns *s, int width)
     return (int)(blockIdx.y * s->across + threadIdx.x % s->across) * width;
 }
 
-/* A thread goes from first_row in steps of row_step to before end_row; these count in its direction, row_at tells which it is. */
+/* A thread goes from first_row in steps of row_step to before end_row; these count in its direction, row_at tells which
+ * it is. */
 DEVICE size_t first_row(const struct columns *s, enum walk walk)
 {
     int lanes = THREADS / s->across;
@@ -290,8 +293,8 @@ DEVICE int ahead_of(int rows, enum element type)
     return type == F32 && rows > 1 ? rows / 2 : rows;
 }
 
-/* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row is there is
- * not fetched ahead. */
+/* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row
+ * is there is not fetched ahead. */
 DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int many, int c,
                        enum element type, int width, struct packed *p)
 {
@@ -349,10 +352,11 @@ struct column_grid {
     int x, y; /* blocks */
 };
 
-/* A thread fetches `ahead` rows at a time, a multiprocessor runs `at_once` blocks. With sums all blocks run at once, each leaving
- * a partial sum; else there are enough for the last ones to matter little, unless each would have too few rows. */
-static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int ahead, int at_once,
-                                             bool sums)
+/* A thread fetches `ahead` rows at a time, a multiprocessor runs `at_once` blocks. With sums all blocks run at once,
+ * each leaving a partial sum; else there are enough for the last ones to matter little, unless each would have too few
+ * rows. */
+static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int ahead,
+                                             int at_once, bool sums)
 {
     enum { ROWS_MOST = 16 };
     int groups = (c + width - 1) / width, across = 1;
@@ -364,7 +368,8 @@ static inline struct column_grid column_grid(const struct queue *q, size_t rows,
         each = ROWS_MOST;
     if (each < (size_t)ahead)
         each = ahead;
-    size_t x = (rows + lanes * each - 1) / (lanes * each), parts = KERNELS_MOST_BLOCKS / y > 1 ? KERNELS_MOST_BLOCKS / y : 1;
+    size_t x = (rows + lanes * each - 1) / (lanes * each),
+           parts = KERNELS_MOST_BLOCKS / y > 1 ? KERNELS_MOST_BLOCKS / y : 1;
     if (sums && x > most)
         x = most;
     if (sums && x > parts)

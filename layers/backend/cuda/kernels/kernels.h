@@ -17,12 +17,12 @@ enum element { F32, BF16 }; /* of activations */
 
 /* Where kernels are queued, and memory for their partial sums. */
 struct queue {
-    void *stream;      /* cudaStream_t */
-    enum element type; /* of `void *` operands */
-    void *partials;    /* device, KERNELS_PARTIAL_BYTES */
+    void *stream;        /* cudaStream_t */
+    enum element type;   /* of `void *` operands */
+    void *partials;      /* device, KERNELS_PARTIAL_BYTES */
     int multiprocessors; /* of the device */
 };
-#define KERNELS_MOST_BLOCKS 1024
+#define KERNELS_MOST_BLOCKS   1024
 #define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MOST_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
 
 /* A cudaError_t: cudaSuccess if the program holds code of its kernels that the current GPU can run. */
@@ -32,9 +32,9 @@ int kernels_look_up(void);
 void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count);
 void kernel_from_activation(const struct queue *q, const void *from, float *to, size_t count);
 
-/* out (rows, c) = f(alpha conv + beta add), see struct epilogue; `result` is conv's type. bits, where not NULL, (rows * c) bits, is
- * written by SHRINK (1: the code is not 0) and read by MASK instead of epilogue->mask. statistics: leaves the
- * sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
+/* out (rows, c) = f(alpha conv + beta add), see struct epilogue; `result` is conv's type. bits, where not NULL, (rows *
+ * c) bits, is written by SHRINK (1: the code is not 0) and read by MASK instead of epilogue->mask. statistics: leaves
+ * the sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
 int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum element result, const void *conv,
                     void *out, size_t rows, int c, uint8_t *bits, bool statistics);
 /* nu_there, where not NULL, is nu on the device. */
@@ -44,8 +44,8 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
 
-/* dw (weights) += the sum of alpha gradient over up to CONV_TERMS terms. The gradients, of `type`, lie `apart` bytes from one another;
- * of terms only alpha and number are read. */
+/* dw (weights) += the sum of alpha gradient over up to CONV_TERMS terms. The gradients, of `type`, lie `apart` bytes
+ * from one another; of terms only alpha and number are read. */
 void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t apart,
                           const struct gradient_term *terms, int count, float *dw, size_t weights);
 
@@ -57,10 +57,11 @@ void kernel_dot(const struct queue *q, enum element type, const void *x, const v
 
 /* One power iteration's end: code (codes) = A^T from, image (pixels) = A code, all floats. Then
  * lambda_max = |code|^2 / |from|^2, v = image / |image|; all stay on the device, and from may be v. */
-void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
-                  float *v, double *lambda_max);
+void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image,
+                  size_t pixels, float *v, double *lambda_max);
 /* numbers (count, STEP_NUMBERS) of eta = 0.9 / lambda_max; bit for bit what csc_step_numbers makes of the same eta. */
-void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu, float *numbers);
+void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
+                       float *numbers);
 
 /* Batch norm, see struct backend. parts: what kernel_epilogue left, or 0: sums are made here. */
 void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
@@ -69,16 +70,16 @@ void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape
                            const float *beta, const float *running, const void *add, void *y);
 /* more: NULL, or added to dy. */
 void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
-                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
-                          float *dbeta);
+                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate,
+                          float *dgamma, float *dbeta);
 
 /* See struct backend's norm_max_forward and norm_max_backward; parts: as of kernel_norm_forward. */
-void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
-                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
-                             void *won, int parts);
-void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool, const void *x,
-                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
-                              const float *saved, float *dgamma, float *dbeta);
+void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool,
+                             const void *x, const float *gamma, const float *beta, void *y, float *saved,
+                             float *moments, uint8_t *place, void *won, int parts);
+void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool,
+                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
+                              const float *gamma, const float *saved, float *dgamma, float *dbeta);
 
 void kernel_max_forward(const struct queue *q, const struct pool_shape *shape, const void *x, void *y, int32_t *winner);
 void kernel_max_backward(const struct queue *q, const struct pool_shape *shape, const void *dy, const int32_t *winner,
@@ -88,8 +89,10 @@ void kernel_mean_backward(const struct queue *q, int n, int hw, int c, const flo
 
 void kernel_linear_forward(const struct queue *q, int n, int c, int k, const float *x, const float *w, const float *b,
                            float *y);
-void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy, float *dx);
-void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy, float *dw);
+void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, const float *w, const float *dy,
+                                  float *dx);
+void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy,
+                                   float *dw);
 void kernel_spread_bias(const struct queue *q, int n, int k, const float *b, float *y);
 void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, float *db);
 void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
@@ -111,7 +114,7 @@ struct fold {
     struct conv_shape shape;  /* of the plain convolution */
     struct conv_shape folded; /* stride 1, pad 0; with rows its kernel is k" x 1 */
     bool rows;
-    int span;                 /* pixels of a line */
+    int span; /* pixels of a line */
 };
 struct fold kernel_fold_shape(const struct conv_shape *shape);
 size_t kernel_fold_weight_count(const struct fold *fold);
@@ -122,12 +125,13 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
 /* Weights of any layer to activations; fold->shape may be a plain one. */
 void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);
 /* dw += alpha unfolded, of `type`; alpha_there, where not NULL, is alpha on the device. */
-void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded, float alpha,
-                            const float *alpha_there, float *dw);
+void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded,
+                            float alpha, const float *alpha_there, float *dw);
 
 /* Crops, resizes to size x size with an antialiased triangle filter as Pillow's BILINEAR, mirrors, normalises:
  * out (count, size, size, 3) activations. raw: device, see struct backend's upload_pixels. */
-void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale, void *out);
+void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale,
+                           void *out);
 
 #ifdef __cplusplus
 }

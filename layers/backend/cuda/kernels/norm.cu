@@ -5,7 +5,13 @@
 #include <assert.h>
 
 enum { AHEAD = 4, AHEAD_AFFINE = 2, AHEAD_BACK = 2 }; /* rows that a thread fetches at once */
-enum { MOMENTS_AT_ONCE = 4, SUMS_AT_ONCE = 3, AFFINE_AT_ONCE = 4, BACK_AT_ONCE = 3, BY_Y_AT_ONCE = 2 }; /* blocks of a multiprocessor */
+enum {
+    MOMENTS_AT_ONCE = 4,
+    SUMS_AT_ONCE = 3,
+    AFFINE_AT_ONCE = 4,
+    BACK_AT_ONCE = 3,
+    BY_Y_AT_ONCE = 2
+}; /* blocks of a multiprocessor */
 #if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 1200
 enum { BACK_BY_X_AT_ONCE = 2 }; /* with three, ptxas spills registers there */
 #else
@@ -20,8 +26,8 @@ struct moments {
     struct columns s;
 };
 
-DEVICE size_t add_moments(const struct moments *a, size_t row, int many, int c, enum element type, int width, const float *origin,
-                          float *sum, float *square)
+DEVICE size_t add_moments(const struct moments *a, size_t row, int many, int c, enum element type, int width,
+                          const float *origin, float *sum, float *square)
 {
     struct packed x[AHEAD];
     float v[WIDE];
@@ -60,42 +66,42 @@ KERNELS_AT_ONCE(MOMENTS_AT_ONCE, moments, moments)
 enum gate { OPEN, BY_X, BY_Y };
 
 /* One kernel for each, so that none keeps registers for what others need. */
-#define GATED_KERNELS(at_once, by_x_at_once, by_y_at_once, body, arguments)             \
-    DEVICE void body##_open(const struct arguments *a, enum element type, int width)    \
-    {                                                                                   \
-        body(a, type, width, OPEN);                                                     \
-    }                                                                                   \
-    DEVICE void body##_by_x(const struct arguments *a, enum element type, int width)    \
-    {                                                                                   \
-        body(a, type, width, BY_X);                                                     \
-    }                                                                                   \
-    DEVICE void body##_by_y(const struct arguments *a, enum element type, int width)    \
-    {                                                                                   \
-        body(a, type, width, BY_Y);                                                     \
-    }                                                                                   \
-    KERNELS_AT_ONCE(at_once, body##_open, arguments)                                    \
-    KERNELS_AT_ONCE(by_x_at_once, body##_by_x, arguments)                               \
+#define GATED_KERNELS(at_once, by_x_at_once, by_y_at_once, body, arguments)          \
+    DEVICE void body##_open(const struct arguments *a, enum element type, int width) \
+    {                                                                                \
+        body(a, type, width, OPEN);                                                  \
+    }                                                                                \
+    DEVICE void body##_by_x(const struct arguments *a, enum element type, int width) \
+    {                                                                                \
+        body(a, type, width, BY_X);                                                  \
+    }                                                                                \
+    DEVICE void body##_by_y(const struct arguments *a, enum element type, int width) \
+    {                                                                                \
+        body(a, type, width, BY_Y);                                                  \
+    }                                                                                \
+    KERNELS_AT_ONCE(at_once, body##_open, arguments)                                 \
+    KERNELS_AT_ONCE(by_x_at_once, body##_by_x, arguments)                            \
     KERNELS_AT_ONCE(by_y_at_once, body##_by_y, arguments)
 
-#define RUN_GATED(body, gate, type, width, blocks_x, blocks_y, queue, arguments)        \
-    do {                                                                                \
-        if ((gate) == OPEN)                                                             \
-            RUN_TYPED(body##_open, type, width, blocks_x, blocks_y, queue, arguments);  \
-        else if ((gate) == BY_X)                                                        \
-            RUN_TYPED(body##_by_x, type, width, blocks_x, blocks_y, queue, arguments);  \
-        else                                                                            \
-            RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments);  \
+#define RUN_GATED(body, gate, type, width, blocks_x, blocks_y, queue, arguments)       \
+    do {                                                                               \
+        if ((gate) == OPEN)                                                            \
+            RUN_TYPED(body##_open, type, width, blocks_x, blocks_y, queue, arguments); \
+        else if ((gate) == BY_X)                                                       \
+            RUN_TYPED(body##_by_x, type, width, blocks_x, blocks_y, queue, arguments); \
+        else                                                                           \
+            RUN_TYPED(body##_by_y, type, width, blocks_x, blocks_y, queue, arguments); \
     } while (0)
 
-/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes (by bits 4 1/8), with `more` 2 more, and 2 if g is written, 5 to 8
- * flops an element; 90%. */
+/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes (by bits 4 1/8), with `more` 2 more, and 2 if g is
+ * written, 5 to 8 flops an element; 90%. */
 struct sums {
     const void *x, *y, *dy;
-    const uint8_t *open;    /* BY_Y, not NULL: instead of y */
-    const void *more;       /* BY_Y, not NULL: added to dy */
-    const float *saved;     /* (NORM_SAVED, c) */
-    void *g;                /* BY_Y, not NULL: g goes there, for the next pass */
-    float *partials;        /* (blocks, 2, c) */
+    const uint8_t *open; /* BY_Y, not NULL: instead of y */
+    const void *more;    /* BY_Y, not NULL: added to dy */
+    const float *saved;  /* (NORM_SAVED, c) */
+    void *g;             /* BY_Y, not NULL: g goes there, for the next pass */
+    float *partials;     /* (blocks, 2, c) */
     struct columns s;
 };
 
@@ -110,8 +116,8 @@ struct gates {
     unsigned open[AHEAD_BACK];
 };
 
-DEVICE void fetch_gates(const struct columns *s, enum walk walk, const void *y, const uint8_t *open, size_t row, int many, int c,
-                        enum element type, int width, struct gates *gates)
+DEVICE void fetch_gates(const struct columns *s, enum walk walk, const void *y, const uint8_t *open, size_t row,
+                        int many, int c, enum element type, int width, struct gates *gates)
 {
     if (open)
         for (int r = 0; r < many; r++)
@@ -226,7 +232,8 @@ DEVICE void joined(const struct joined *a, enum element type, int width)
         double inverse = 1 / sqrt(variance + NORM_EPSILON);
         a->saved[a->c + c] = (float)inverse;
         a->saved[2 * a->c + c] = (float)(a->gamma[c] * inverse);
-        a->saved[3 * a->c + c] = (float)(a->beta[c] - (mean - (float)mean) * inverse * a->gamma[c]); /* the mean's rest */
+        a->saved[3 * a->c + c] = (float)(a->beta[c] -
+                                         (mean - (float)mean) * inverse * a->gamma[c]); /* the mean's rest */
         a->moments[c] += (float)mean;
         a->moments[a->c + c] += (float)(variance * rows / (rows > 1 ? rows - 1 : 1));
     } else {
@@ -252,7 +259,7 @@ int norm_moments(const struct queue *q, const struct norm_shape *shape, const vo
 static int run_sums(const struct queue *q, const struct norm_shape *shape, enum gate gate, struct sums *a)
 {
     int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->dy) && aligned16(a->more) &&
-                                       aligned16(a->g) && aligned16(a->saved));
+                                           aligned16(a->g) && aligned16(a->saved));
     int at_once = gate == BY_Y ? BY_Y_AT_ONCE : SUMS_AT_ONCE;
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, at_once, true);
     a->partials = (float *)q->partials;
@@ -277,8 +284,8 @@ struct affine {
     struct columns s;
 };
 
-DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, enum element type, int width, const float *mean,
-                           const float *scale, const float *shift)
+DEVICE size_t write_affine(const struct affine *a, size_t row, int many, int c, enum element type, int width,
+                           const float *mean, const float *scale, const float *shift)
 {
     struct packed x[AHEAD_AFFINE], add[AHEAD_AFFINE] = { 0 };
     float v[WIDE], other[WIDE];
@@ -331,7 +338,7 @@ KERNELS_AT_ONCE(AFFINE_AT_ONCE, affine, affine)
 static void run_affine(const struct queue *q, const struct norm_shape *shape, struct affine *a)
 {
     int width = column_width(shape->c, aligned16(a->x) && aligned16(a->y) && aligned16(a->add) && aligned16(a->mean) &&
-                                       aligned16(a->gamma) && aligned16(a->beta));
+                                           aligned16(a->gamma) && aligned16(a->beta));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_AFFINE, AFFINE_AT_ONCE, false);
     assert(!a->open || width == WIDE);
     a->s = grid.s;
@@ -342,10 +349,19 @@ static void run_affine(const struct queue *q, const struct norm_shape *shape, st
 void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
                          const float *beta, const void *add, void *y, float *saved, float *moments, int parts)
 {
-    struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, saved, moments,
-                        gamma, beta, NULL, NULL, NULL };
-    struct affine a = { x, add, y, saved + 2 * shape->c, saved + 3 * shape->c, saved, NULL, false,
-                        add && shape->relu ? shape->open : NULL, { 0, 0, 0, 0 } };
+    struct joined j = {
+        (const float *)q->partials, parts, shape->c, shape->rows, NULL, saved, moments, gamma, beta, NULL, NULL, NULL
+    };
+    struct affine a = { x,
+                        add,
+                        y,
+                        saved + 2 * shape->c,
+                        saved + 3 * shape->c,
+                        saved,
+                        NULL,
+                        false,
+                        add && shape->relu ? shape->open : NULL,
+                        { 0, 0, 0, 0 } };
     if (parts == 0) {
         j.parts = norm_moments(q, shape, x);
         j.origin = x;
@@ -361,17 +377,17 @@ void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape
     run_affine(q, shape, &a);
 }
 
-/* dy = scale g + b (x - mean) + k, of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more, dadd 2
- * or 4 more, 5 to 7 flops an element; 90%. */
+/* dy = scale g + b (x - mean) + k, of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more,
+ * dadd 2 or 4 more, 5 to 7 flops an element; 90%. */
 struct back {
     const void *x, *y; /* as of sums, and */
     const uint8_t *open;
-    const void *g;     /* dy, or what sums wrote, then OPEN */
-    void *dy, *dadd;   /* dadd: BY_Y */
+    const void *g;   /* dy, or what sums wrote, then OPEN */
+    void *dy, *dadd; /* dadd: BY_Y */
     const float *saved, *factors;
-    float nu; /* 0: x is no code */
+    float nu;              /* 0: x is no code */
     const float *nu_there; /* device, not NULL: nu is there */
-    bool accumulate;   /* to dadd */
+    bool accumulate;       /* to dadd */
     struct columns s;
 };
 
@@ -380,8 +396,8 @@ struct back_kept {
     float mean[WIDE], scale[WIDE], shift[WIDE], b[WIDE], k[WIDE], nu;
 };
 
-DEVICE size_t write_back(const struct back *a, size_t row, int many, int c, enum element type, int width, enum gate gate,
-                         const struct back_kept *kept)
+DEVICE size_t write_back(const struct back *a, size_t row, int many, int c, enum element type, int width,
+                         enum gate gate, const struct back_kept *kept)
 {
     struct packed x[AHEAD_BACK], dy[AHEAD_BACK], dadd[AHEAD_BACK] = { 0 };
     struct gates gates = { 0 };
@@ -439,10 +455,11 @@ DEVICE void back(const struct back *a, enum element type, int width, enum gate g
 GATED_KERNELS(BACK_AT_ONCE, BACK_BY_X_AT_ONCE, BY_Y_AT_ONCE, back, back)
 
 void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape, const void *x, const void *y, void *dy,
-                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate, float *dgamma,
-                          float *dbeta)
+                          const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate,
+                          float *dgamma, float *dbeta)
 {
-    /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.) */
+    /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.)
+     */
     enum gate gate = dadd ? BY_Y : shape->relu ? BY_X : OPEN;
     const uint8_t *open = dadd && shape->relu ? shape->open : NULL;
     const void *shuts = dadd && shape->relu && !open ? y : NULL;
@@ -452,14 +469,35 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
         kernel_blend(q, 1, dy, 1, more, dy, shape->rows * shape->c);
         more = NULL;
     }
-    int width = column_width(shape->c, aligned16(x) && aligned16(shuts) && aligned16(dy) && aligned16(dadd) && aligned16(saved));
+    int width = column_width(shape->c,
+                             aligned16(x) && aligned16(shuts) && aligned16(dy) && aligned16(dadd) && aligned16(saved));
     struct column_grid grid = column_grid(q, shape->rows, shape->c, width, AHEAD_BACK, BACK_AT_ONCE, false);
     struct sums s = { x, shuts, dy, open, more, saved, masked, NULL, { 0, 0, 0, 0 } };
     int parts = run_sums(q, shape, gate, &s);
-    struct joined j = { (const float *)q->partials, parts, shape->c, shape->rows, NULL, (float *)saved, NULL,
-                        gamma, NULL, dgamma, dbeta, norm_factors(q) };
-    struct back a = { x, shuts, open, masked ? masked : dy, dy, dadd, saved, norm_factors(q), shape->code_nu, shape->code_number,
-                      dadd && accumulate, grid.s };
+    struct joined j = { (const float *)q->partials,
+                        parts,
+                        shape->c,
+                        shape->rows,
+                        NULL,
+                        (float *)saved,
+                        NULL,
+                        gamma,
+                        NULL,
+                        dgamma,
+                        dbeta,
+                        norm_factors(q) };
+    struct back a = { x,
+                      shuts,
+                      open,
+                      masked ? masked : dy,
+                      dy,
+                      dadd,
+                      saved,
+                      norm_factors(q),
+                      shape->code_nu,
+                      shape->code_number,
+                      dadd && accumulate,
+                      grid.s };
     norm_join(q, &j);
     RUN_GATED(back, masked ? OPEN : gate, q->type, width, grid.x, grid.y, q, a);
 }

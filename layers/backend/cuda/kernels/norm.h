@@ -12,7 +12,8 @@ DEVICE float normalized(float centred, float scale, float shift)
 }
 
 /* A block's sums to its part of partials (blocks, 2, c). */
-DEVICE void leave_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials, float *shared)
+DEVICE void leave_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials,
+                       float *shared)
 {
     column_sum(s, width, sum, shared);
     column_sum(s, width, product, shared);
@@ -34,7 +35,7 @@ struct joined {
     float *moments;     /* forward; NULL: backward */
     const float *gamma, *beta;
     float *dgamma, *dbeta;
-    float *factors;     /* (2, c), backward: b, k */
+    float *factors; /* (2, c), backward: b, k */
 };
 
 #ifdef __cplusplus

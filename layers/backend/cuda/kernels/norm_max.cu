@@ -1,5 +1,6 @@
-/* norm_max.cu - batch norm, ReLU and max pooling in one, without the activations between. A normalised channel grows, or falls,
- * with x: so the maximum is found in x itself, and what is kept of each is its place in the window and its x. */
+/* norm_max.cu - batch norm, ReLU and max pooling in one, without the activations between. A normalised channel grows,
+ * or falls, with x: so the maximum is found in x itself, and what is kept of each is its place in the window and its x.
+ */
 #include "layers/backend/cuda/kernels/norm.h"
 #include "layers/backend/cuda/kernels/pool.h"
 
@@ -10,13 +11,13 @@ enum { AHEAD_WON = 4, POOL_AT_ONCE = 3 }; /* rows that a thread fetches at once;
 struct pooling {
     struct pool_shape s;
     int oh, ow;
-    const void *x, *dy;  /* dy: backward */
-    void *y, *won, *dx;  /* y, won: forward */
-    uint8_t *place;      /* in its window, of each maximum: k row + column, or SHUT */
-    const float *saved;  /* (NORM_SAVED, c) */
+    const void *x, *dy;   /* dy: backward */
+    void *y, *won, *dx;   /* y, won: forward */
+    uint8_t *place;       /* in its window, of each maximum: k row + column, or SHUT */
+    const float *saved;   /* (NORM_SAVED, c) */
     const float *factors; /* backward, (2, c): as of joined */
     bool relu;
-    float nu;            /* backward, as code_nu and code_number of struct norm_shape */
+    float nu; /* backward, as code_nu and code_number of struct norm_shape */
     const float *nu_there;
 };
 
@@ -37,8 +38,8 @@ DEVICE int place_of(uint2 places, int k)
     return (int)((k < 4 ? places.x >> 8 * k : places.y >> 8 * (k - 4)) & 255);
 }
 
-/* A thread's channels of one output pixel: bf16: 2 bytes an input and 5 an output element (y, x of the maximum, its place), k^2
- * comparisons an output element; 80%: what windows share comes from the cache. */
+/* A thread's channels of one output pixel: bf16: 2 bytes an input and 5 an output element (y, x of the maximum, its
+ * place), k^2 comparisons an output element; 80%: what windows share comes from the cache. */
 DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
@@ -84,7 +85,8 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
 }
 KERNELS_AT_ONCE(2, pool_forward, pooling)
 
-/* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element; 90%. */
+/* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element;
+ * 90%. */
 struct won_sums {
     const void *won, *dy;
     const uint8_t *place;
@@ -93,8 +95,8 @@ struct won_sums {
     struct columns s;
 };
 
-DEVICE size_t add_won(const struct won_sums *a, size_t row, int many, int c, enum element type, int width, const float *mean,
-                      float *sum, float *product)
+DEVICE size_t add_won(const struct won_sums *a, size_t row, int many, int c, enum element type, int width,
+                      const float *mean, float *sum, float *product)
 {
     struct packed won[AHEAD_WON], dy[AHEAD_WON];
     uint2 places[AHEAD_WON];
@@ -134,10 +136,10 @@ DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
 }
 KERNELS_AT_ONCE(POOL_AT_ONCE, won_sums, won_sums)
 
-/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH * PATCH,
- * WIDE). */
-DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type, int width,
-                        float (*sum)[WIDE])
+/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH *
+ * PATCH, WIDE). */
+DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type,
+                        int width, float (*sum)[WIDE])
 {
     const struct pool_shape *s = &a->s;
     struct packed dy[2];
@@ -161,9 +163,9 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
     }
 }
 
-/* dx = scale g + b (x - mean) + k, of a code nu times that where x is not 0; g: dy of the windows whose maximum x is. A thread takes
- * PATCH x PATCH pixels, whose windows it reads once for all of them. bf16: 4 bytes an input and 3 an output element, with k = 3 and
- * stride 2 10 flops and 4 comparisons an input element; 80%. */
+/* dx = scale g + b (x - mean) + k, of a code nu times that where x is not 0; g: dy of the windows whose maximum x is. A
+ * thread takes PATCH x PATCH pixels, whose windows it reads once for all of them. bf16: 4 bytes an input and 3 an
+ * output element, with k = 3 and stride 2 10 flops and 4 comparisons an input element; 80%. */
 DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
@@ -207,28 +209,41 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
 }
 KERNELS_AT_ONCE(2, pool_backward, pooling)
 
-static struct pooling pooling(const struct norm_shape *norm, const struct pool_shape *s, const void *x, const float *saved,
-                              const uint8_t *place)
+static struct pooling pooling(const struct norm_shape *norm, const struct pool_shape *s, const void *x,
+                              const float *saved, const uint8_t *place)
 {
-    struct pooling a = { *s, (s->h + 2 * s->pad - s->k) / s->stride + 1, (s->w + 2 * s->pad - s->k) / s->stride + 1, x, NULL,
-                         NULL, NULL, NULL, (uint8_t *)place, saved, NULL, norm->relu, norm->code_nu, norm->code_number };
+    struct pooling a = { *s,
+                         (s->h + 2 * s->pad - s->k) / s->stride + 1,
+                         (s->w + 2 * s->pad - s->k) / s->stride + 1,
+                         x,
+                         NULL,
+                         NULL,
+                         NULL,
+                         NULL,
+                         (uint8_t *)place,
+                         saved,
+                         NULL,
+                         norm->relu,
+                         norm->code_nu,
+                         norm->code_number };
     return a;
 }
 
 /* Wide only where all that is read so is aligned. */
 static int pooled_width(const struct pooling *a)
 {
-    return column_width(a->s.c, aligned16(a->x) && aligned16(a->dy) && aligned16(a->y) && aligned16(a->won) && aligned16(a->dx) &&
-                                    aligned16(a->place) && aligned16(a->saved));
+    return column_width(a->s.c, aligned16(a->x) && aligned16(a->dy) && aligned16(a->y) && aligned16(a->won) &&
+                                    aligned16(a->dx) && aligned16(a->place) && aligned16(a->saved));
 }
 
-void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s, const void *x,
-                             const float *gamma, const float *beta, void *y, float *saved, float *moments, uint8_t *place,
-                             void *won, int parts)
+void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s,
+                             const void *x, const float *gamma, const float *beta, void *y, float *saved,
+                             float *moments, uint8_t *place, void *won, int parts)
 {
     struct pooling a = pooling(norm, s, x, saved, place);
-    struct joined j = { (const float *)q->partials, parts, norm->c, norm->rows, NULL, saved, moments, gamma, beta, NULL, NULL,
-                        NULL };
+    struct joined j = {
+        (const float *)q->partials, parts, norm->c, norm->rows, NULL, saved, moments, gamma, beta, NULL, NULL, NULL
+    };
     if (parts == 0) {
         j.parts = norm_moments(q, norm, x);
         j.origin = x;
@@ -240,9 +255,9 @@ void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *nor
     RUN_TYPED(pool_forward, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
 }
 
-void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s, const void *x,
-                              const uint8_t *place, const void *won, const void *dy, void *dx, const float *gamma,
-                              const float *saved, float *dgamma, float *dbeta)
+void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s,
+                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
+                              const float *gamma, const float *saved, float *dgamma, float *dbeta)
 {
     struct pooling a = pooling(norm, s, x, saved, place);
     a.dy = dy;
@@ -253,8 +268,8 @@ void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *no
     size_t rows = (size_t)s->n * a.oh * a.ow;
     struct column_grid grid = column_grid(q, rows, s->c, width, AHEAD_WON, POOL_AT_ONCE, true);
     struct won_sums sums = { won, dy, place, saved, (float *)q->partials, grid.s };
-    struct joined j = { sums.partials, grid.x, norm->c, norm->rows, NULL, (float *)saved, NULL, gamma, NULL, dgamma, dbeta,
-                        norm_factors(q) };
+    struct joined j = { sums.partials, grid.x, norm->c, norm->rows, NULL,  (float *)saved,
+                        NULL,          gamma,  NULL,    dgamma,     dbeta, norm_factors(q) };
     RUN_TYPED(won_sums, q->type, width, grid.x, grid.y, q, sums);
     norm_join(q, &j);
     RUN_TYPED(pool_backward, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);

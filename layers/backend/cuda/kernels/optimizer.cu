@@ -66,7 +66,8 @@ DEVICE double move_row(const struct row_update *a, const struct sgd_row *row, in
     return square;
 }
 
-DEVICE void scale_row(const struct row_update *a, const struct sgd_row *row, int width, const float *waiting, float scale)
+DEVICE void scale_row(const struct row_update *a, const struct sgd_row *row, int width, const float *waiting,
+                      float scale)
 {
     float *w = a->w + row->offset;
     for (int i = threadIdx.x * width; i < row->length; i += THREADS * width) {

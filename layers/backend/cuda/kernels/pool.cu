@@ -4,8 +4,8 @@
 /* A thread takes some channels of one output pixel, backward of PATCH x PATCH input pixels, whose windows it reads once
  * for all of them: a gather, without atomics. Images are blockIdx.y, so that no index needs division in 64 bits.
  * bf16: 2 bytes an input and 6 (value and winner) an output element, 3.5 for each input element if the stride is 2;
- * forward k^2 comparisons an output element, backward, k = 3, 4 an input element; 80%: what windows or patches share comes
- * from the cache. */
+ * forward k^2 comparisons an output element, backward, k = 3, 4 an input element; 80%: what windows or patches share
+ * comes from the cache. */
 struct maximum {
     struct pool_shape s;
     const void *from;
@@ -104,8 +104,13 @@ KERNELS(backward_max, maximum)
 static struct maximum maximum(const struct pool_shape *s, const void *from, void *to, const int32_t *winner,
                               bool accumulate)
 {
-    struct maximum a = { *s, from, to, (int32_t *)winner, (s->h + 2 * s->pad - s->k) / s->stride + 1,
-                         (s->w + 2 * s->pad - s->k) / s->stride + 1, accumulate };
+    struct maximum a = { *s,
+                         from,
+                         to,
+                         (int32_t *)winner,
+                         (s->h + 2 * s->pad - s->k) / s->stride + 1,
+                         (s->w + 2 * s->pad - s->k) / s->stride + 1,
+                         accumulate };
     return a;
 }
 

@@ -19,10 +19,10 @@ DEVICE int first_window(const struct pool_shape *s, int v)
     return beyond < 0 ? 0 : beyond / s->stride + 1;
 }
 
-/* Of each channel the largest sign * x in the window from (top, left) of an image on, and its place, k row + column. A pixel beyond
- * the edge is taken for the nearest one inside, which the window has, too: so it changes nothing. */
-DEVICE void best_of_window(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c, enum element type,
-                           int width, const float *sign, float *best, int *at)
+/* Of each channel the largest sign * x in the window from (top, left) of an image on, and its place, k row + column. A
+ * pixel beyond the edge is taken for the nearest one inside, which the window has, too: so it changes nothing. */
+DEVICE void best_of_window(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c,
+                           enum element type, int width, const float *sign, float *best, int *at)
 {
     float v[WIDE];
     for (int dy = 0; dy < s->k; dy++)
@@ -38,13 +38,14 @@ DEVICE void best_of_window(const struct pool_shape *s, const void *x, size_t ima
 }
 
 /* The same of 3 x 3 pixels, all of which are fetched before the first is used. */
-DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c, enum element type,
-                         int width, const float *sign, float *best, int *at)
+DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c,
+                         enum element type, int width, const float *sign, float *best, int *at)
 {
     struct packed pixels[9];
     float v[WIDE];
     for (int p = 0; p < 9; p++)
-        pixels[p] = fetch(x, (image + clamped(top + p / 3, s->h) * s->w + clamped(left + p % 3, s->w)) * s->c + c, type, width);
+        pixels[p] = fetch(x, (image + clamped(top + p / 3, s->h) * s->w + clamped(left + p % 3, s->w)) * s->c + c, type,
+                          width);
     for (int p = 0; p < 9; p++) {
         int place = (clamped(top + p / 3, s->h) - top) * 3 + clamped(left + p % 3, s->w) - left;
         unpack(&pixels[p], type, width, v);
@@ -56,7 +57,8 @@ DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image
     }
 }
 
-/* What a backward thread takes: channels from c on of PATCH x PATCH pixels from (y, x) on, and the windows that reach them. */
+/* What a backward thread takes: channels from c on of PATCH x PATCH pixels from (y, x) on, and the windows that reach
+ * them. */
 struct patch {
     int c, y, x;
     int from_i, to_i, from_j, to_j; /* windows, both ends included */

@@ -110,8 +110,8 @@ DEVICE void scaled(const struct scaled *a)
 }
 KERNEL(scaled_all, scaled, scaled(&a))
 
-void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image, size_t pixels,
-                  float *v, double *lambda_max)
+void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image,
+                  size_t pixels, float *v, double *lambda_max)
 {
     double *parts = (double *)q->partials, *scale = parts + 3 * MOST_PARTS;
     struct products p = { { code, from, image }, { code, from, image }, { codes, pixels, pixels }, parts };
@@ -142,7 +142,8 @@ DEVICE void steps(const struct steps *a)
 }
 KERNEL(step_numbers, steps, steps(&a))
 
-void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu, float *numbers)
+void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
+                       float *numbers)
 {
     struct steps s = { lambda_max, count, lambda, mu, numbers };
     if (count > 0)

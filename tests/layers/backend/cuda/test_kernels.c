@@ -61,8 +61,13 @@ static void check_shrink(struct queue *q, size_t rows, int c, int shift, bool no
     struct activations conv = activations(q, count, shift), add = activations(q, count, shift);
     struct activations code = activations(q, count, shift), back = activations(q, count, shift);
     uint8_t *bits = calloc(count / 8 + 1, 1);
-    struct epilogue e = { .kind = EPILOGUE_SHRINK, .alpha = 0.7f, .beta = 1, .add = add.data, .nu = 0.8f,
-                          .threshold = 0.4f, .nonnegative = nonnegative };
+    struct epilogue e = { .kind = EPILOGUE_SHRINK,
+                          .alpha = 0.7f,
+                          .beta = 1,
+                          .add = add.data,
+                          .nu = 0.8f,
+                          .threshold = 0.4f,
+                          .nonnegative = nonnegative };
     bool has_bits = c % 8 == 0 && shift == 0;
     int parts = kernel_epilogue(q, &e, q->type, conv.data, code.data, rows, c, bits, true);
     double *sums = calloc(2 * c, sizeof *sums);
@@ -154,8 +159,8 @@ static void test_step_sizes(struct queue *q)
     kernel_step_sizes(q, lambda_max, COUNT, config.lambda, config.mu, numbers[0]);
     for (int i = 0; i < COUNT; i++) {
         csc_step_numbers(&config, (float)(0.9 / fmax(lambda_max[i], 1e-30)), expected);
-        CHECK(memcmp(numbers[i], expected, sizeof expected) == 0, "lambda_max %g: eta %.9g, should be %.9g", lambda_max[i],
-              numbers[i][0], expected[0]);
+        CHECK(memcmp(numbers[i], expected, sizeof expected) == 0, "lambda_max %g: eta %.9g, should be %.9g",
+              lambda_max[i], numbers[i][0], expected[0]);
     }
 }
 
@@ -187,9 +192,9 @@ static void test_images(struct queue *q)
     static const double mean[] = { 0.485, 0.456, 0.406 }, std[] = { 0.229, 0.224, 0.225 };
     const struct pixel_scale scale = pixel_scale(mean, std);
     const struct image_cut cuts[COUNT] = {
-        { HEAD, 20, 31, 0, 0, 20, 31, false },                               /* reduced */
-        { HEAD + 20 * 31 * 3, 7, 5, 1, 0, 6, 4, true },                      /* enlarged, mirrored */
-        { HEAD + (20 * 31 + 7 * 5) * 3, 12, 12, 2, 3, 11, 12, true },        /* as it is, mirrored */
+        { HEAD, 20, 31, 0, 0, 20, 31, false },                                           /* reduced */
+        { HEAD + 20 * 31 * 3, 7, 5, 1, 0, 6, 4, true },                                  /* enlarged, mirrored */
+        { HEAD + (20 * 31 + 7 * 5) * 3, 12, 12, 2, 3, 11, 12, true },                    /* as it is, mirrored */
         { HEAD + (20 * 31 + 7 * 5 + 12 * 12) * 3, SIZE, SIZE, 0, 0, SIZE, SIZE, false }, /* as the loader leaves it */
     };
     size_t wrong = 0;
@@ -211,14 +216,17 @@ static void test_images(struct queue *q)
     free(out.memory);
 }
 
-/* Every byte in every colour, with ImageNet's and CIFAR's statistics, is (v / 255 - mean) / std rounded once, as the host's are: also
- * where products and sums are one operation, as on a GPU. */
+/* Every byte in every colour, with ImageNet's and CIFAR's statistics, is (v / 255 - mean) / std rounded once, as the
+ * host's are: also where products and sums are one operation, as on a GPU. */
 static void test_exact_images(struct queue *q)
 {
     enum { SIZE = 16, VALUES = SIZE * SIZE * 3 };
     static const double statistics[][2][3] = { { { .485, .456, .406 }, { .229, .224, .225 } },
                                                { { .4914, .4822, .4465 }, { .2023, .1994, .2010 } } };
-    struct { struct image_cut cut; uint8_t pixels[VALUES]; } raw = { { sizeof(struct image_cut), SIZE, SIZE, 0, 0, SIZE, SIZE, false }, { 0 } };
+    struct {
+        struct image_cut cut;
+        uint8_t pixels[VALUES];
+    } raw = { { sizeof(struct image_cut), SIZE, SIZE, 0, 0, SIZE, SIZE, false }, { 0 } };
     struct activations out = activations(q, VALUES, 0);
     for (int i = 0; i < VALUES; i++)
         raw.pixels[i] = (uint8_t)(i / 3);
@@ -234,7 +242,8 @@ static void test_exact_images(struct queue *q)
             wrong += at(q, &out, i) != (q->type == BF16 ? bf16_to_float(bf16_from_float(expected)) : expected);
             fused_wrong += fused != expected;
         }
-        CHECK(wrong == 0 && fused_wrong == 0, "statistics %d: %d of %d values, %d fused ones", s, wrong, VALUES, fused_wrong);
+        CHECK(wrong == 0 && fused_wrong == 0, "statistics %d: %d of %d values, %d fused ones", s, wrong, VALUES,
+              fused_wrong);
     }
     free(out.memory);
 }
@@ -244,7 +253,8 @@ static void test_exact_images(struct queue *q)
 static void check_casts(size_t count, int shift)
 {
     size_t room = count + 64;
-    float *wide = aligned_alloc(64, (room * sizeof *wide + 63) / 64 * 64), *back = aligned_alloc(64, (room * sizeof *back + 63) / 64 * 64);
+    float *wide = aligned_alloc(64, (room * sizeof *wide + 63) / 64 * 64),
+          *back = aligned_alloc(64, (room * sizeof *back + 63) / 64 * 64);
     bf16 *narrow = aligned_alloc(64, (room * sizeof *narrow + 63) / 64 * 64);
     size_t wrong = 0;
     memset(narrow, 0x5a, room * sizeof *narrow);
@@ -258,7 +268,8 @@ static void check_casts(size_t count, int shift)
         bool inside = i >= (size_t)shift && i < shift + count;
         bf16 want = inside ? bf16_from_float(wide[i]) : 0x5a5a;
         float v = bf16_to_float(want);
-        wrong += narrow[i] != want || (inside ? memcmp(&back[i], &v, sizeof v) != 0 : ((uint32_t *)back)[i] != 0x5a5a5a5a);
+        wrong += narrow[i] != want ||
+                 (inside ? memcmp(&back[i], &v, sizeof v) != 0 : ((uint32_t *)back)[i] != 0x5a5a5a5a);
     }
     CHECK(wrong == 0, "casts of %zu from %d on: %zu wrong", count, shift, wrong);
     free(wide);
