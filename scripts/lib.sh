@@ -5,7 +5,7 @@
 build_packages=(meson ninja-build pkg-config gcc libc6-dev libopenmpi-dev openmpi-bin libdnnl-dev libyaml-dev
     libzstd-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev libxxhash-dev libjansson-dev)
 # shellcheck disable=SC2034
-test_packages=(python3 python3-numpy python3-pil zstd clang libclang-rt-dev libomp-dev shellcheck)
+test_packages=(python3 python3-numpy python3-pil zstd clang clang-format libclang-rt-dev libomp-dev shellcheck)
 # shellcheck disable=SC2034
 slurm_packages=(slurm-wlm slurm-client munge iproute2)
 

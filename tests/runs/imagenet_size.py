@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--classes", type=int, default=1000)
     options = parser.parse_args()
     build = os.path.abspath(options.build)
-    pack = os.path.join(build, "data", "csc-pack")
+    pack = os.path.join(build, "trainer", "csc-pack")
     with tempfile.TemporaryDirectory(prefix="csc-size-") as folder:
         start = time.time()
         write_archive(f"{folder}/train.tar", options.images, options.classes)

@@ -38,7 +38,7 @@ parser.add_argument("--tolerance", type=float, default=1e-4)
 OPTIONS, REST = parser.parse_known_args()
 TRAIN = os.path.join(OPTIONS.build, "trainer", "csc-train")
 EVAL = os.path.join(OPTIONS.build, "trainer", "csc-eval")
-PACK = os.path.join(OPTIONS.build, "data", "csc-pack")
+PACK = os.path.join(OPTIONS.build, "trainer", "csc-pack")
 SCRIPT = csc_torch.__file__
 
 CASES = [

@@ -235,7 +235,7 @@ class Whole(GpuCheck):
                 info.size = os.path.getsize(data)
                 with open(data, "rb") as f:
                     tar.addfile(info, f)
-        subprocess.run([os.path.join(BUILD, "data", "csc-pack"), "synth", self.path("cifar"), "--images", "64",
+        subprocess.run([os.path.join(BUILD, "trainer", "csc-pack"), "synth", self.path("cifar"), "--images", "64",
                         "--classes", "4", "--size", "32"], check=True, stdout=subprocess.DEVNULL)
 
     def all_parts(self, *arguments):

@@ -37,7 +37,7 @@ parser.add_argument("--square-batch", type=int, default=10, help="images that sh
 OPTIONS, REST = parser.parse_known_args()
 TRAIN = os.path.join(OPTIONS.build, "trainer", "csc-train")
 EVAL = os.path.join(OPTIONS.build, "trainer", "csc-eval")
-PACK = os.path.join(OPTIONS.build, "data", "csc-pack")
+PACK = os.path.join(OPTIONS.build, "trainer", "csc-pack")
 EPS = [0.5, 1, 2]  # 255ths
 SLACK = 5.01  # images that may differ by the luck of the draw, where they are few
 
