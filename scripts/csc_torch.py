@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""csc-train's networks in PyTorch: load its checkpoints, bring weights to it, export to ONNX.
+"""csc-train's networks in PyTorch: load checkpoints, convert weights for csc-train, export to ONNX.
 
 In Python:
 
@@ -7,14 +7,15 @@ In Python:
     net = csc_torch.load("runs/cifar10")        # or one checkpoint; evaluation mode, gradients flow to the input
     logits = net(csc_torch.read_cifar("test_batch.bin")[0])    # pixels (N,3,H,W) in 0..1
 
-ResNet and SDNet 18/34/50 as csc-train builds them: the same names of parameters, the same mathematics, NCHW. `load` gives the
-logits of `csc-eval --logits`: averaged weights where the run kept them, atoms of unit norm, step sizes converged.
+These are ResNet and SDNet 18/34/50 as csc-train builds them, with the same parameter names and the same mathematics, in NCHW.
+A network from `load` gives the same logits as `csc-eval --logits`: it has averaged weights if the run kept them, atoms of unit
+norm and converged step sizes.
 
 A CSC-layer with dictionary w (D,C,k,k) codes its input x (N,C,H,W) as z (N,D,H',W'), by `steps` unrolled FISTA iterations on
     1/2 |x - A z|^2 + lambda |z|_1 + mu/2 |z|^2        (z >= 0 if nonnegative)
 where A^T is convolution with w and A its adjoint; the step size is eta = 0.9 / lambda_max(A^T A) at the layer's input size.
 
-Needs PyTorch 1.13 or later with numpy, and for `onnx` what that PyTorch asks for.
+Needs PyTorch 1.13 or later with numpy; `onnx` also needs the packages that PyTorch's exporter needs.
 """
 import argparse
 import fnmatch
@@ -36,14 +37,14 @@ STEP_SAFETY = 0.9  # eta = 0.9 / lambda_max, as published
 
 
 class Problem(Exception):
-    """Bad input; the message says what and where."""
+    """Bad input. The message says what is wrong and where."""
 
 
 # ---- CSC-layer ----
 
 
 def largest_eigenvalue(image_map, start, most=400, tolerance=1e-10):
-    """Of a symmetric positive linear map on float64 tensors, by Lanczos' method from `start`."""
+    """The largest eigenvalue of a symmetric positive linear map on float64 tensors, by Lanczos' method from `start`."""
     v, before, beta = start / start.norm(), torch.zeros_like(start), 0.0
     alphas, betas, last = [], [], 0.0
     for i in range(most):
@@ -64,7 +65,7 @@ def largest_eigenvalue(image_map, start, most=400, tolerance=1e-10):
 
 
 class CSC(nn.Module):
-    """x (N,C,H,W) -> z (N,D,H',W'). `lam` may be set to a number or to a tensor (N): one for each image."""
+    """x (N,C,H,W) -> z (N,D,H',W'). `lam` is lambda: a number, or a tensor (N) with one value for each image."""
 
     def __init__(self, channels, atoms, kernel, stride, options):
         super().__init__()
@@ -72,18 +73,18 @@ class CSC(nn.Module):
         nn.init.normal_(self.dn.weight)
         self.steps, self.lam, self.mu = options["steps"], options["lambda"], options["mu"]
         self.nonnegative, self.step_size = options["nonnegative"], options["step_size"]
-        self.eta_at = {}  # (H,W) -> eta, with the weights as they are
+        self.eta_at = {}  # (H,W) -> eta for the current weights
         self.normalize_atoms()
 
     def normalize_atoms(self):
-        """To be called after every change of the weights."""
+        """Scales the atoms to unit norm. Call it after every change of the weights."""
         with torch.no_grad():
             w = self.dn.weight
             w /= w.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
         self.eta_at.clear()
 
     def eta(self, size):
-        """The step size for inputs of `size` (H,W): the given one, or 0.9 / lambda_max."""
+        """The step size for inputs of `size` (H,W): the configured one, or 0.9 / lambda_max."""
         size = (int(size[0]), int(size[1]))
         if self.step_size:
             return self.step_size
@@ -97,11 +98,11 @@ class CSC(nn.Module):
         return self.eta_at[size]
 
     def analysis(self, x, w=None):
-        """A^T x"""
+        """A^T x."""
         return F.conv2d(x, self.dn.weight if w is None else w, stride=self.dn.stride, padding=self.dn.padding)
 
     def synthesis(self, z, size, w=None):
-        """A z, of spatial size `size`"""
+        """A z; `size` is its spatial size (H,W)."""
         k, s, p = self.dn.kernel_size[0], self.dn.stride[0], self.dn.padding[0]
         extra = tuple((int(n) + 2 * p - k) % s for n in size)
         return F.conv_transpose2d(z, self.dn.weight if w is None else w, stride=s, padding=p, output_padding=extra)
@@ -113,7 +114,7 @@ class CSC(nn.Module):
         return F.relu(nu * v - threshold) if self.nonnegative else F.relu(nu * v - threshold) - F.relu(-nu * v - threshold)
 
     def residual(self, x, z):
-        """x - A z"""
+        """x - A z."""
         return x - self.synthesis(z, x.shape[-2:])
 
     def forward(self, x):
@@ -131,7 +132,7 @@ class CSC(nn.Module):
 
 
 class Block(nn.Module):
-    """One residual block: convolutions with batch norms, and a shortcut. ReLUs stand where no CSC-layer has made the codes sparse."""
+    """A residual block: convolutions with batch norms, and a shortcut. A ReLU follows only plain convolutions: codes are sparse."""
 
     def __init__(self, net, name, channels, planes, stride):
         super().__init__()
@@ -160,7 +161,7 @@ class Block(nn.Module):
 
 
 class Stage(nn.Module):
-    """The -all networks' blocks stand one level deeper: layer1.layers.0"""
+    """A stage of an -all network, whose blocks have one more level of names: layer1.layers.0."""
 
     def __init__(self, blocks):
         super().__init__()
@@ -178,7 +179,7 @@ DEFAULTS = {
 
 
 class Net(nn.Module):
-    """config: as DEFAULTS, with at least `arch`. Takes pixels (N,3,H,W) in 0..1, gives logits (N,classes)."""
+    """A network. config has the keys of DEFAULTS; only `arch` is required. From pixels (N,3,H,W) in 0..1 to logits (N,classes)."""
 
     def __init__(self, **config):
         super().__init__()
@@ -186,7 +187,7 @@ class Net(nn.Module):
         self.config = config = {**DEFAULTS, **config, "csc": csc}
         arch = config["arch"]
         if arch not in ARCHS:
-            raise Problem(f"'{arch}' is no network of csc-train; there are {', '.join(ARCHS)}")
+            raise Problem(f"csc-train has no network '{arch}'; it has {', '.join(ARCHS)}")
         self.all, self.sparse_stem, depth = arch.endswith("-all"), arch.startswith("sdnet"), int(re.sub(r"\D", "", arch))
         if not self.all and not config["shortcut"]:
             raise Problem("only the -all networks may drop their shortcuts")
@@ -205,7 +206,7 @@ class Net(nn.Module):
             setattr(self, name, Stage(blocks) if self.all else nn.Sequential(*blocks))
         self.linear = nn.Linear(channels, config["classes"])
         if self.unmet:
-            raise Problem(f"model.layers: {', '.join(sorted(self.unmet))}: no convolution of {arch} that can be a CSC-layer")
+            raise Problem(f"model.layers: {arch} has no such convolution that can be a CSC-layer: {', '.join(sorted(self.unmet))}")
 
     def is_sparse(self, name, by_arch):
         if self.config["layers"] is None:
@@ -229,7 +230,7 @@ class Net(nn.Module):
         return nn.ModuleList(parts)
 
     def csc_layers(self):
-        """name -> CSC, in forward order"""
+        """The CSC-layers by name, in forward order."""
         return {name: module for name, module in self.named_modules() if isinstance(module, CSC)}
 
     def normalize_atoms(self):
@@ -237,7 +238,7 @@ class Net(nn.Module):
             layer.normalize_atoms()
 
     def normalized(self, pixels):
-        """What the first layer sees."""
+        """The input of the first layer."""
         return (pixels - self.mean) / self.std
 
     def forward(self, pixels):
@@ -258,7 +259,7 @@ DTYPES = {"F32": numpy.float32, "F64": numpy.float64, "F16": numpy.float16, "I64
 
 
 def read_safetensors(path):
-    """name -> tensor"""
+    """The tensors of a file by name."""
     with open(path, "rb") as file:
         data = file.read()
     try:
@@ -281,7 +282,7 @@ def read_safetensors(path):
 
 
 def write_safetensors(path, tensors):
-    """tensors: name -> tensor, written as F32, whole numbers as I64"""
+    """Writes tensors (name -> tensor): floating-point ones as F32, integers as I64."""
     header, blobs, at = {"__metadata__": {"format": "pt"}}, [], 0
     for name, tensor in tensors.items():
         dtype, kind = ("F32", "<f4") if tensor.is_floating_point() else ("I64", "<i8")
@@ -299,7 +300,7 @@ def write_safetensors(path, tensors):
 
 
 def scalar(text):
-    """A value as csc-train prints it: a word, a number, or text in double quotes."""
+    """Parses a value as csc-train prints it: a word, a number, or text in double quotes."""
     if text.startswith('"'):
         return re.sub(r"\\(.)", r"\1", text[1:-1])
     if text in ("true", "false", "none"):
@@ -313,14 +314,14 @@ def scalar(text):
 
 
 def read_config(path):
-    """config.yaml of a run or checkpoint: dotted key -> value. Reads the one form that csc-train writes, not any YAML."""
+    """Reads config.yaml of a run or checkpoint: dotted key -> value. It reads only the form that csc-train writes, not any YAML."""
     values, sections = {}, []
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             match = re.fullmatch(r"((?:  )*)(\w+):(?: (.*))?\n?", line)
             if not match:
                 if line.strip() and not line.startswith("#"):
-                    raise Problem(f"{path}:{number}: not a line of a configuration that csc-train wrote")
+                    raise Problem(f"{path}:{number}: this is not a line of a configuration that csc-train wrote")
                 continue
             depth, key, text = len(match[1]) // 2, match[2], (match[3] or "").strip()
             sections[depth:] = [key]
@@ -332,7 +333,7 @@ def read_config(path):
 
 
 def net_config(values):
-    """Of read_config's keys, what Net takes."""
+    """The configuration of Net from the keys of read_config."""
     model = {key: values[f"model.{key}"] for key in ("arch", "classes", "stem", "width", "shortcut")}
     layers = values["model.layers"]
     csc = {key: values[f"csc.{key}"] for key in ("steps", "lambda", "mu", "nonnegative", "step_size")}
@@ -342,7 +343,7 @@ def net_config(values):
 
 
 def find_checkpoint(path):
-    """`path` itself if it is a checkpoint; of a run the best one, or the newest where none was evaluated."""
+    """`path` itself if it is a checkpoint; for a run its best checkpoint, or the newest one if none was evaluated."""
     if os.path.exists(os.path.join(path, "MANIFEST")):
         return path
     folder, found = os.path.join(path, "checkpoints"), []
@@ -358,7 +359,7 @@ def find_checkpoint(path):
 
 
 def load_weights(net, tensors, path):
-    """Into net, all of its parameters and running statistics and nothing else."""
+    """Loads all parameters and running statistics of net. Missing or unknown tensors are errors."""
     own = {name for name in net.state_dict() if not name.endswith("num_batches_tracked")}
     given = {name for name in tensors if not name.endswith("num_batches_tracked")}
     for names, what in ((own - given, "lacks"), (given - own, "has, and the network does not,")):
@@ -368,14 +369,15 @@ def load_weights(net, tensors, path):
         if name in own and tensor.shape != tensors[name].shape:
             raise Problem(f"{path}: '{name}' is {tuple(tensors[name].shape)}, the network's is {tuple(tensor.shape)}")
         if name in own and not torch.isfinite(tensors[name]).all():
-            raise Problem(f"{path}: '{name}' holds values that are not finite: no network can go on from it")
+            raise Problem(f"{path}: '{name}' has values that are not finite")
     net.load_state_dict({name: tensors[name].float() for name in own}, strict=False)
     net.normalize_atoms()
 
 
 def load(path, averaged=True, converge=True):
-    """The network of a checkpoint or run, in evaluation mode. averaged: with averaged weights where the run kept them, as
-    csc-eval does. converge: step sizes anew, as csc-eval does; else the ones that the next training step would have started from."""
+    """Loads the network of a checkpoint or run, in evaluation mode. averaged: use the averaged weights if the run kept them, as
+    csc-eval does. converge: compute converged step sizes, as csc-eval does; otherwise use the stored ones, from which the next
+    training step would start."""
     path = find_checkpoint(path)
     net = Net(**net_config(read_config(os.path.join(path, "config.yaml"))))
     weights = read_safetensors(os.path.join(path, "model.safetensors"))
@@ -400,31 +402,31 @@ TORCHVISION = [(r"conv1\.", "layer0.0."), (r"bn1\.", "layer0.1."), (r"fc\.", "li
 
 
 def read_weights(path, trust=False):
-    """name -> tensor, from .safetensors or from a PyTorch file (.pth, .pth.tar), bare or under `state_dict`."""
+    """The tensors by name of a .safetensors or of a PyTorch file (.pth, .pth.tar), directly or under `state_dict`."""
     if path.endswith(".safetensors"):
         return read_safetensors(path)
     with open(path, "rb") as file:
         packed = file.read(1) in (b"P", b"\x80")  # a zip archive or a pickle, as PyTorch writes them
     try:
         found = torch.load(path, map_location="cpu", weights_only=not trust)
-    except Exception as error:  # pickle, zip and PyTorch raise what they like
+    except Exception as error:  # pickle, zip and PyTorch raise many kinds of exceptions
         reason = (str(error).split("WeightsUnpickler error: ")[-1].strip() or "cut short").splitlines()[0]
         if not packed:
-            reason = "not a file of PyTorch's, nor .safetensors"
+            reason = "neither a PyTorch file nor .safetensors"
         refused = packed and not trust and isinstance(error, pickle.UnpicklingError) and (
             re.match("Unsupported|Trying", reason))
-        hint = "; if you trust its author, --trust lets it run what code it holds" if refused else ""
+        hint = "; if you trust its author, --trust lets it run the code that it contains" if refused else ""
         raise Problem(f"{path}: {reason}{hint}") from None
     for key in ("state_dict", "model", "net"):
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not found or not all(torch.is_tensor(t) for t in found.values()):
-        raise Problem(f"{path}: holds no dictionary of tensors")
+        raise Problem(f"{path}: has no dictionary of tensors")
     return found
 
 
 def published_names(tensors):
-    """Names as csc-train has them: without DataParallel's prefix, torchvision's translated."""
+    """The tensors by csc-train's names: without DataParallel's prefix, and with torchvision's names translated."""
     tensors = {re.sub(r"^module\.", "", name): tensor for name, tensor in tensors.items()}
     if "conv1.weight" in tensors and "fc.weight" in tensors:
         for pattern, ours in TORCHVISION:
@@ -433,13 +435,13 @@ def published_names(tensors):
 
 
 def infer_config(tensors, path):
-    """The network that has these weights."""
+    """The configuration of the network that has these weights."""
     def has(pattern):
         return any(re.fullmatch(pattern, name) for name in tensors)
 
     first = tensors.get("layer0.0.dn.weight", tensors.get("layer0.0.weight"))
     if first is None or "linear.weight" not in tensors:
-        raise Problem(f"{path}: names no network of csc-train's, of the published code or of torchvision "
+        raise Problem(f"{path}: its tensors are not of a network of csc-train, of the published code or of torchvision "
                       f"(it has '{sorted(tensors)[0]}')")
     deep = has(r"layer1\..*conv3\..*weight")
     depth = 50 if deep else 34 if has(r"layer3\.(layers\.)?5\..*") else 18
@@ -451,8 +453,8 @@ def infer_config(tensors, path):
 
 
 def convert(path, trust=False, ignore=()):
-    """A Net with the weights of a published .pth.tar, of torchvision's ResNet, or of a .safetensors. ignore: patterns of
-    names to leave out."""
+    """A Net with the weights of a published .pth.tar, of a ResNet of torchvision, or of a .safetensors. ignore: patterns of
+    tensor names to leave out."""
     tensors = published_names(read_weights(path, trust))
     tensors = {name: t for name, t in tensors.items() if not any(fnmatch.fnmatch(name, pattern) for pattern in ignore)}
     if not tensors:
@@ -466,7 +468,7 @@ def convert(path, trust=False, ignore=()):
 
 
 def save_weights(net, path):
-    """What csc-train's model.init_from takes."""
+    """Writes the file that csc-train's model.init_from reads."""
     write_safetensors(path, {n: t for n, t in net.state_dict().items() if not n.endswith("num_batches_tracked")})
 
 
@@ -474,7 +476,7 @@ def save_weights(net, path):
 
 
 def read_cifar(path, limit=None):
-    """CIFAR-10's binary format: pixels (N,3,32,32) in 0..1 and labels (N)."""
+    """Reads CIFAR-10's binary format: pixels (N,3,32,32) in 0..1 and labels (N)."""
     records = numpy.fromfile(path, numpy.uint8)
     if records.size == 0 or records.size % 3073:
         raise Problem(f"{path}: not a file of CIFAR-10's records of 3,073 bytes")
@@ -489,11 +491,11 @@ def all_logits(net, pixels, batch=100):
 
 
 def export_onnx(net, path, opset=13):
-    """Input `pixels` (N,3,S,S) in 0..1 with S the image size trained on, output `logits`; N is free."""
+    """Writes an ONNX network from `pixels` (N,3,S,S) in 0..1 to `logits`. S is the training image size; N is free."""
     size = net.config["image_size"]
     example = torch.rand(2, 3, size, size)
     with torch.no_grad():
-        net(example)  # step sizes are known before the network is traced
+        net(example)  # computes the step sizes before the network is traced
     old = torch.__version__.startswith("1.") or re.match(r"2\.[0-4]\.", torch.__version__)
     torch.onnx.export(net, (example,), path, input_names=["pixels"], output_names=["logits"], opset_version=opset,
                       dynamic_axes={"pixels": {0: "images"}, "logits": {0: "images"}}, **({} if old else {"dynamo": False}))
@@ -503,17 +505,17 @@ def main():
     parser = argparse.ArgumentParser(description="csc-train's networks in PyTorch",
                                      epilog="exit codes: 0 done; 2 usage; 65 bad data; 74 input or output failed")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("convert", help="weights of the published code or of torchvision into .safetensors for model.init_from")
+    one = commands.add_parser("convert", help="convert weights of the published code or of torchvision to .safetensors for model.init_from")
     one.add_argument("weights", help=".pth, .pth.tar or .safetensors")
     one.add_argument("out", help=".safetensors")
-    one.add_argument("--trust", action="store_true", help="let a PyTorch file run the code that it may hold")
-    one.add_argument("--ignore", metavar="PATTERN", action="append", default=[], help="leave out tensors of such names")
-    one = commands.add_parser("logits", help="logits of images in CIFAR-10's binary format, as csc-eval --logits writes them")
+    one.add_argument("--trust", action="store_true", help="let a PyTorch file run the code that it may contain")
+    one.add_argument("--ignore", metavar="PATTERN", action="append", default=[], help="leave out tensors whose names match")
+    one = commands.add_parser("logits", help="write the logits of images in CIFAR-10's binary format, as csc-eval --logits does")
     one.add_argument("checkpoint", help="checkpoint or run directory")
     one.add_argument("images", help="data_batch_N.bin or test_batch.bin")
     one.add_argument("out", help=".safetensors")
     one.add_argument("--limit", type=int, metavar="N", help="only the first N images")
-    one = commands.add_parser("onnx", help="a checkpoint's network as ONNX, from pixels in 0..1 to logits")
+    one = commands.add_parser("onnx", help="export the network of a checkpoint as ONNX, from pixels in 0..1 to logits")
     one.add_argument("checkpoint", help="checkpoint or run directory")
     one.add_argument("out", help=".onnx")
     one.add_argument("--opset", type=int, default=13, metavar="N", help="(default: 13)")

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """csz.py DIR: reads a dataset as data/format/FORMAT.md describes it, checks every hash, and lists its samples.
 
-One line per sample: number, label, width, height, XXH64 of its pixels (rgbz) or of its file (jpeg). Needs Python's
-own library and libzstd. It is written to be read beside FORMAT.md, not to be fast.
+It prints one line per sample: number, label, width, height, and the XXH64 of its pixels (rgbz) or of its file (jpeg). It needs
+only Python and libzstd. It is meant to be read beside FORMAT.md and is not fast.
 """
 import ctypes
 import ctypes.util
@@ -23,7 +23,7 @@ def expect(condition, *what):
 
 
 def xxh64(data):
-    """XXH64 with seed 0, from its specification."""
+    """XXH64 with seed 0, written from its specification."""
     p1, p2, p3, p4, p5 = (0x9E3779B185EBCA87, 0xC2B2AE3D27D4EB4F, 0x165667B19E3779F9, 0x85EBCA77C2B2AE63, 0x27D4EB2F165667C5)
     mask, n, at = (1 << 64) - 1, len(data), 0
 
@@ -57,7 +57,7 @@ def xxh64(data):
 
 
 def frames(block):
-    """The content of each zstd frame of a block."""
+    """The contents of the zstd frames of a block."""
     parts = []
     while block:
         length, size = ZSTD.ZSTD_findFrameCompressedSize(block, len(block)), ZSTD.ZSTD_getFrameContentSize(block, len(block))
@@ -70,7 +70,7 @@ def frames(block):
 
 
 def rgb(payload, width, height, band):
-    """rgbz residuals to interleaved pixels."""
+    """Decodes rgbz residuals to interleaved pixels."""
     out = bytearray()
     for top in range(0, height, band):
         rows = min(band, height - top)
@@ -86,7 +86,7 @@ def rgb(payload, width, height, band):
 
 
 def read_block(block, raw_bytes, count, codec):
-    """[(label, width, height, pixels or file)] of a block whose hash has been compared."""
+    """The samples [(label, width, height, pixels or file)] of a block whose hash has been checked."""
     parts = frames(block)
     raw, at, samples = b"".join(parts), 0, []
     expect(len(raw) == raw_bytes, "a block of another size")
@@ -105,7 +105,7 @@ def read_block(block, raw_bytes, count, codec):
 
 
 def read_dataset(path):
-    """(index, samples); ValueError if anything is not as FORMAT.md says."""
+    """Returns (index, samples). Raises ValueError if anything differs from FORMAT.md."""
     text = open(f"{path}/index.json", "rb").read()
     index, samples = json.loads(text), []
     expect(text[-20:-4].decode() == index["hash"] == f"{xxh64(text[:-20]):016x}", "index.json: damaged")

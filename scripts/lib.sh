@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# lib.sh - what quickstart and test share: packages, builds, ranks. Sourced, with the repository as working folder.
+# lib.sh - functions that the scripts share: packages, builds, ranks. Source it with the repository as working folder.
 
-# shellcheck disable=SC2034 # the packages are for those who source this file
+# shellcheck disable=SC2034 # scripts that source this file use the packages
 build_packages=(meson ninja-build pkg-config gcc libc6-dev libopenmpi-dev openmpi-bin libdnnl-dev libyaml-dev
     libzstd-dev libarchive-dev libjpeg62-turbo-dev libpng-dev libwebp-dev zlib1g-dev libxxhash-dev libjansson-dev)
 # shellcheck disable=SC2034
@@ -9,7 +9,7 @@ test_packages=(python3 python3-numpy python3-pil zstd clang clang-format libclan
 # shellcheck disable=SC2034
 slurm_packages=(slurm-wlm slurm-client munge iproute2)
 
-# The packages' programs come first, so that compiler, mpirun and libraries fit together.
+# The programs of the packages come first, so that compiler, mpirun and libraries match.
 export PATH="/usr/bin:/bin:$PATH"
 
 die() {
@@ -24,14 +24,14 @@ missing_packages() {
     done
 }
 
-# install_packages WHY PACKAGE...: says what is missing and why, then installs it in one go.
+# install_packages PURPOSE PACKAGE...: lists the missing packages and their purpose, then installs them together.
 install_packages() {
     local why=$1 missing as_root=()
     shift
     command -v dpkg-query >/dev/null || die "this is not Debian: install the equivalents of: $*"
     mapfile -t missing < <(missing_packages "$@")
     if [ ${#missing[@]} = 0 ]; then
-        echo "All Debian packages needed $why are there."
+        echo "All Debian packages needed $why are installed."
         return
     fi
     echo "These Debian packages are needed $why and will be installed with apt-get:"

@@ -1,8 +1,8 @@
-"""What csc-train is timed against, in PyTorch: a textbook ResNet-18, and SDNets at the published code's cost, either in a form of
-our own or by that code itself, from a checkout. Used by compare-pytorch and gpu-check.
+"""The PyTorch networks that csc-train is compared with: a textbook ResNet-18, and SDNets with the same work as the published code,
+either written here or from a checkout of that code. compare-pytorch and gpu-check use them.
 
-Besides two FISTA steps by autograd each forward pass computes a reconstruction that nobody uses, and before each step every layer
-asks up to 50 power iterations for its step size and looks at the result of each on the host.
+Besides two FISTA steps by autograd, each forward pass computes a reconstruction that is not used. Before each step every layer
+runs up to 50 power iterations for its step size and copies the result of each to the host.
 """
 import contextlib
 import importlib.util
@@ -18,11 +18,11 @@ NETWORKS = ("resnet18", "sdnet18", "sdnet18-all")
 
 
 class Problem(Exception):
-    """Its text is for the user."""
+    """An error whose text is for the user."""
 
 
 class Sparse(nn.Module):
-    """Codes of two FISTA steps over unit atoms; lambda 0.1, codes not negative. Its passes over memory are the published ones."""
+    """Two FISTA steps with unit atoms, lambda 0.1 and nonnegative codes. It passes over memory as the published code does."""
 
     def __init__(self, channels, atoms, kernel, stride):
         super().__init__()
@@ -38,9 +38,9 @@ class Sparse(nn.Module):
 
     @torch.no_grad()
     def update_stepsize(self):
-        """Power iterations in the space of one image's codes, from the last step's vector."""
+        """Runs power iterations in the space of one image's codes, from the last step's vector."""
         if self.vector is None:
-            return  # before the first image its size is not known
+            return  # the size is unknown before the first image
         for _ in range(50):
             before = self.vector
             after = self.analysis(self.synthesis(before, self.size))
@@ -60,7 +60,7 @@ class Sparse(nn.Module):
         r = x.repeat(1, 1, 1, 1) - self.synthesis(z, self.size)
         z = self.shrink(z + self.eta * self.analysis(r))
         rest = x.repeat(1, 1, 1, 1) - self.synthesis(z, self.size)
-        _ = rest.pow(2).sum(), 0.1 * z.abs().sum() + 0 * z.pow(2).sum()  # the objective, which nobody asks for
+        _ = rest.pow(2).sum(), 0.1 * z.abs().sum() + 0 * z.pow(2).sum()  # the objective, which is not used
         if self.vector is None:
             self.vector = torch.randn(z[:1].shape, device=z.device) / z[:1].numel() ** 0.5
         return z
@@ -88,7 +88,7 @@ class Block(nn.Module):
 
 
 class Net(nn.Sequential):
-    """One of NETWORKS at the published code's cost; x (N,3,H,W) to logits."""
+    """One of NETWORKS with the same work as the published code; from x (N,3,H,W) to logits."""
 
     def __init__(self, name, size):
         stem_sparse, all_sparse, large = name != "resnet18", name.endswith("-all"), size > 64
@@ -112,8 +112,8 @@ class Net(nn.Sequential):
 
 
 class Published(nn.Module):
-    """sdnet18 or sdnet18-all by the published code in the folder `checkout`, with its shortcuts; it needs yacs. It computes in fp32,
-    and says the sizes that it meets."""
+    """sdnet18 or sdnet18-all from the published code in the folder `checkout`, with its shortcuts. It needs yacs, computes in fp32
+    and prints the sizes of its inputs."""
 
     def __init__(self, checkout, name, size):
         super().__init__()
@@ -126,7 +126,7 @@ class Published(nn.Module):
             config = importlib.import_module("Lib.config").config
             models = importlib.import_module({"sdnet18": "Lib.models.sdnet", "sdnet18-all": "Lib.models.sdnet_inverse"}[name])
         except ImportError as problem:
-            raise Problem(f"{checkout} is no checkout of the published code that runs here: {problem}") from problem
+            raise Problem(f"{checkout} is not a checkout of the published code that runs here: {problem}") from problem
         finally:
             if stands_in:
                 del sys.modules["torchvision"]
@@ -134,14 +134,14 @@ class Published(nn.Module):
         config.DATASET.DATASET = "imagenet" if large else "cifar10"
         config.MODEL.NUM_CLASSES = 1000 if large else 10
         config.MODEL.IMAGE_SIZE = [size, size]
-        config.MODEL.SHORTCUT = True  # its YAML files say no, the networks that it reports have them
+        config.MODEL.SHORTCUT = True  # its YAML files say no, but the reported networks have them
         build = models.SDNet18 if name == "sdnet18" else models.SDNet18_all
         self.net = build(num_classes=config.MODEL.NUM_CLASSES, cfg=config)
         self.size, self.met = size, False
 
     def update_stepsize(self):
         with contextlib.redirect_stdout(io.StringIO()):
-            if not self.met:  # as it does before it trains: the sizes of its codes
+            if not self.met:  # it does the same before it trains, to find the sizes of its codes
                 with torch.no_grad():
                     self.net(torch.zeros(2, 3, self.size, self.size, device=next(self.parameters()).device))
                 self.met = True
