@@ -17,7 +17,7 @@ struct buckets {
     struct comm *comm;
     float *gradients;
     enum comm_dtype wire;
-    bool ordered;
+    bool deterministic;
     int parameters, count;
     int pushed;  /* parameters, this step */
     int started; /* buckets, this step */
@@ -46,7 +46,7 @@ static void cut(struct buckets *b, const size_t *offsets, size_t count, size_t b
 
 enum status buckets_create(struct buckets **out, struct comm *comm, float *gradients, size_t count,
                            const size_t *offsets, int parameters, size_t bucket_bytes, enum comm_dtype wire,
-                           bool ordered)
+                           bool deterministic)
 {
     enum status status = STATUS_OK;
     assert(parameters >= 0 && (parameters == 0 || offsets[0] == 0));
@@ -56,7 +56,7 @@ enum status buckets_create(struct buckets **out, struct comm *comm, float *gradi
     b->comm = comm;
     b->gradients = gradients;
     b->wire = wire;
-    b->ordered = ordered;
+    b->deterministic = deterministic;
     b->parameters = parameters;
     cut(b, offsets, count, bucket_bytes);
     *out = b;
@@ -83,8 +83,8 @@ enum status bucket_push(struct buckets *b, int parameter)
         return STATUS_OK;
     struct bucket *next = &b->list[b->started];
     if (parameter == next->last) {
-        TRY(b->comm->ops->start_sum_f32(b->comm, b->gradients + next->begin, next->end - next->begin, b->wire,
-                                        b->ordered, &next->request));
+        TRY(b->comm->ops->all_reduce_start_f32(b->comm, b->gradients + next->begin, next->end - next->begin, b->wire,
+                                               b->deterministic, &next->request));
         b->started++;
     } else {
         TRY(b->comm->ops->progress(b->comm));

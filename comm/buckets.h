@@ -13,7 +13,7 @@ struct buckets;
  * the first bucket is smaller, so that sending starts early. */
 enum status buckets_create(struct buckets **buckets, struct comm *comm, float *gradients, size_t count,
                            const size_t *offsets, int parameters, size_t bucket_bytes, enum comm_dtype wire,
-                           bool ordered);
+                           bool deterministic);
 void buckets_destroy(struct buckets *buckets);
 int buckets_count(const struct buckets *buckets);
 

@@ -84,7 +84,7 @@ enum status comm_agree(struct comm *comm, enum status mine)
         return mine;
 
     int64_t first = mine == STATUS_OK ? 0 : comm->size - comm->rank; /* the lowest failing rank wins */
-    TRY(comm->ops->max_i64(comm, &first, 1));
+    TRY(comm->ops->all_reduce_max_i64(comm, &first, 1));
     if (!first)
         return STATUS_OK;
     int root = (int)(comm->size - first);

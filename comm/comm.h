@@ -18,18 +18,19 @@ enum comm_dtype { COMM_F32, COMM_BF16 }; /* what travels; sums are rounded to it
 struct comm_ops {
     const char *name; /* "self", "mpi" */
     enum status (*broadcast)(struct comm *comm, void *data, size_t bytes, int root);
-    /* data[i] = sum over ranks, in place. `ordered`: recursive doubling of our own, whose order of
+    /* data[i] = sum over ranks, in place. `deterministic`: recursive doubling of our own, whose order of
      * summation depends only on the number of ranks; else as the library likes. */
-    enum status (*sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered);
-    enum status (*sum_f64)(struct comm *comm, double *data, size_t count, bool ordered);
+    enum status (*all_reduce_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                  bool deterministic);
+    enum status (*all_reduce_f64)(struct comm *comm, double *data, size_t count, bool deterministic);
     /* The same without waiting; *request stays valid until waited for. Data must not be touched. */
-    enum status (*start_sum_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
-                                 struct comm_request **request);
+    enum status (*all_reduce_start_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                        bool deterministic, struct comm_request **request);
     enum status (*progress)(struct comm *comm); /* not collective: gives reductions under way a push */
     enum status (*wait)(struct comm *comm, struct comm_request *request);
-    enum status (*max_i64)(struct comm *comm, int64_t *data, size_t count);
+    enum status (*all_reduce_max_i64)(struct comm *comm, int64_t *data, size_t count);
     /* out (on every rank): size * bytes, in rank order. */
-    enum status (*gather)(struct comm *comm, const void *data, size_t bytes, void *out);
+    enum status (*all_gather)(struct comm *comm, const void *data, size_t bytes, void *out);
     enum status (*barrier)(struct comm *comm);
     void (*abort)(struct comm *comm, int exit_code) __attribute__((noreturn)); /* not collective: ends all ranks */
     void (*destroy)(struct comm *comm);

@@ -45,33 +45,34 @@ fail:
     return status;
 }
 
-static enum status mpi_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered)
+static enum status mpi_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                      bool deterministic)
 {
     enum status status = STATUS_OK;
     struct comm_request *request;
-    if (ordered)
-        return mpi_ordered_f32((struct mpi_comm *)comm, data, count, wire);
+    if (deterministic)
+        return mpi_deterministic_f32((struct mpi_comm *)comm, data, count, wire);
     if (wire == COMM_F32)
         return reduce(comm, data, count, sizeof *data, MPI_FLOAT, MPI_SUM);
-    TRY(mpi_start_sum_f32(comm, data, count, wire, false, &request));
+    TRY(mpi_all_reduce_start_f32(comm, data, count, wire, false, &request));
     TRY(mpi_wait(comm, request));
 fail:
     return status;
 }
 
-static enum status mpi_sum_f64(struct comm *comm, double *data, size_t count, bool ordered)
+static enum status mpi_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
 {
-    if (ordered)
-        return mpi_ordered_f64((struct mpi_comm *)comm, data, count);
+    if (deterministic)
+        return mpi_deterministic_f64((struct mpi_comm *)comm, data, count);
     return reduce(comm, data, count, sizeof *data, MPI_DOUBLE, MPI_SUM);
 }
 
-static enum status mpi_max_i64(struct comm *comm, int64_t *data, size_t count)
+static enum status mpi_all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
     return reduce(comm, data, count, sizeof *data, MPI_INT64_T, MPI_MAX);
 }
 
-static enum status mpi_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+static enum status mpi_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
     enum status status = STATUS_OK;
     if (bytes && bytes <= comm_chunk) {
@@ -124,13 +125,13 @@ static void mpi_destroy(struct comm *comm)
 static const struct comm_ops mpi_ops = {
     .name = "mpi",
     .broadcast = mpi_broadcast,
-    .sum_f32 = mpi_sum_f32,
-    .sum_f64 = mpi_sum_f64,
-    .start_sum_f32 = mpi_start_sum_f32,
+    .all_reduce_f32 = mpi_all_reduce_f32,
+    .all_reduce_f64 = mpi_all_reduce_f64,
+    .all_reduce_start_f32 = mpi_all_reduce_start_f32,
     .progress = mpi_progress,
     .wait = mpi_wait,
-    .max_i64 = mpi_max_i64,
-    .gather = mpi_gather,
+    .all_reduce_max_i64 = mpi_all_reduce_max_i64,
+    .all_gather = mpi_all_gather,
     .barrier = mpi_barrier,
     .abort = mpi_abort,
     .destroy = mpi_destroy,
@@ -214,7 +215,7 @@ enum status comm_mpi_create(struct comm **out)
     mpi->mine = malloc(MPI_PIECE * sizeof(double));
     mpi->theirs = malloc(MPI_PIECE * sizeof(double));
     if (!mpi->mine || !mpi->theirs)
-        FAIL(STATUS_NOMEM, "out of memory for ordered sums");
+        FAIL(STATUS_NOMEM, "out of memory for deterministic sums");
     *out = &mpi->base;
     return STATUS_OK;
 fail:

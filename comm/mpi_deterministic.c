@@ -103,14 +103,14 @@ fail:
     return status;
 }
 
-enum status mpi_ordered_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire)
+enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire)
 {
     if (wire == COMM_BF16)
         return sum_bf16(comm, data, count);
     return sum_all(comm, &(struct element){ MPI_FLOAT, sizeof *data, add_f32 }, data, count);
 }
 
-enum status mpi_ordered_f64(struct mpi_comm *comm, double *data, size_t count)
+enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count)
 {
     return sum_all(comm, &(struct element){ MPI_DOUBLE, sizeof *data, add_f64 }, data, count);
 }

@@ -12,12 +12,12 @@ struct mpi_comm {
     MPI_Comm world;    /* our own copy of MPI_COMM_WORLD, errors returned */
     MPI_Datatype bf16; /* two bytes */
     MPI_Op bf16_sum;
-    void *mine, *theirs;            /* MPI_PIECE elements of 8 bytes each, for ordered sums */
+    void *mine, *theirs;            /* MPI_PIECE elements of 8 bytes each, for deterministic sums */
     struct comm_request **requests; /* the lowest free one is taken, so that every step reuses the same */
     int request_count;
 };
 
-#define MPI_PIECE ((size_t)1 << 17) /* elements that an ordered sum moves at a time: 1 MB at most */
+#define MPI_PIECE ((size_t)1 << 17) /* elements that an deterministic sum moves at a time: 1 MB at most */
 
 /* Reports the failure of an MPI call as STATUS_LOST. */
 enum status mpi_lost(const char *call, int error, const char *file, int line);
@@ -32,12 +32,12 @@ enum status mpi_lost(const char *call, int error, const char *file, int line);
     } while (0)
 
 /* mpi_deterministic.c: the sums whose order depends only on the number of ranks. */
-enum status mpi_ordered_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire);
-enum status mpi_ordered_f64(struct mpi_comm *comm, double *data, size_t count);
+enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire);
+enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count);
 
 /* mpi_request.c: sums under way. */
-enum status mpi_start_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
-                              struct comm_request **request);
+enum status mpi_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                     bool deterministic, struct comm_request **request);
 enum status mpi_progress(struct comm *comm);
 enum status mpi_wait(struct comm *comm, struct comm_request *request);
 void mpi_requests_free(struct mpi_comm *comm);

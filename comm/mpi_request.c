@@ -1,5 +1,5 @@
 /* mpi_request.c - sums under way, one MPI_Iallreduce per chunk.
- * bf16 sums travel in a packed copy kept with the request. Ordered sums have no non-blocking form: they are
+ * bf16 sums travel in a packed copy kept with the request. Deterministic sums have no non-blocking form: they are
  * done when waited for, which every rank does in the same order. */
 #include <stdlib.h>
 
@@ -7,7 +7,7 @@
 #include "comm/mpi_internal.h"
 
 struct comm_request {
-    bool busy, ordered;
+    bool busy, deterministic;
     enum comm_dtype wire;
     float *data;
     size_t count;
@@ -100,20 +100,20 @@ fail:
     return status;
 }
 
-enum status mpi_start_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
-                              struct comm_request **request)
+enum status mpi_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                     bool deterministic, struct comm_request **request)
 {
     enum status status = STATUS_OK;
     struct mpi_comm *mpi = (struct mpi_comm *)comm;
     struct comm_request *r = NULL;
     TRY(free_request(mpi, &r));
     r->busy = true;
-    r->ordered = ordered;
+    r->deterministic = deterministic;
     r->wire = wire;
     r->data = data;
     r->count = count;
     r->part_count = 0;
-    if (!ordered)
+    if (!deterministic)
         TRY(start(mpi, r));
     *request = r;
 fail:
@@ -137,8 +137,8 @@ fail:
 enum status mpi_wait(struct comm *comm, struct comm_request *r)
 {
     enum status status = STATUS_OK;
-    if (r->ordered) {
-        TRY(mpi_ordered_f32((struct mpi_comm *)comm, r->data, r->count, r->wire));
+    if (r->deterministic) {
+        TRY(mpi_deterministic_f32((struct mpi_comm *)comm, r->data, r->count, r->wire));
     } else {
         TRY_MPI(MPI_Waitall, r->part_count, r->parts, MPI_STATUSES_IGNORE);
         if (r->wire == COMM_BF16)

@@ -114,13 +114,13 @@ static ncclResult_t settle(const struct nccl_comm *c)
 
 /* ---- sums ---- */
 
-static enum status nccl_start_sum(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
-                                  struct comm_request **request)
+static enum status nccl_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                             bool deterministic, struct comm_request **request)
 {
     enum status status = STATUS_OK;
     struct nccl_comm *c = of(comm);
     struct comm_request *r = NULL;
-    if (ordered)
+    if (deterministic)
         FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
     for (int i = 0; i < MOST_REQUESTS && !r; i++)
         if (!c->requests[i].busy)
@@ -185,11 +185,12 @@ fail:
     return status;
 }
 
-static enum status nccl_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered)
+static enum status nccl_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                       bool deterministic)
 {
     enum status status = STATUS_OK;
     struct comm_request *request;
-    TRY(nccl_start_sum(comm, data, count, wire, ordered, &request));
+    TRY(nccl_all_reduce_start_f32(comm, data, count, wire, deterministic, &request));
     TRY(nccl_wait(comm, request));
 fail:
     return status;
@@ -202,19 +203,19 @@ static enum status nccl_broadcast(struct comm *comm, void *data, size_t bytes, i
     return of(comm)->ranks->ops->broadcast(of(comm)->ranks, data, bytes, root);
 }
 
-static enum status nccl_sum_f64(struct comm *comm, double *data, size_t count, bool ordered)
+static enum status nccl_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
 {
-    return of(comm)->ranks->ops->sum_f64(of(comm)->ranks, data, count, ordered);
+    return of(comm)->ranks->ops->all_reduce_f64(of(comm)->ranks, data, count, deterministic);
 }
 
-static enum status nccl_max_i64(struct comm *comm, int64_t *data, size_t count)
+static enum status nccl_all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
-    return of(comm)->ranks->ops->max_i64(of(comm)->ranks, data, count);
+    return of(comm)->ranks->ops->all_reduce_max_i64(of(comm)->ranks, data, count);
 }
 
-static enum status nccl_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+static enum status nccl_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
-    return of(comm)->ranks->ops->gather(of(comm)->ranks, data, bytes, out);
+    return of(comm)->ranks->ops->all_gather(of(comm)->ranks, data, bytes, out);
 }
 
 static enum status nccl_barrier(struct comm *comm)
@@ -253,13 +254,13 @@ static void nccl_destroy(struct comm *comm)
 static const struct comm_ops nccl_ops = {
     .name = "nccl",
     .broadcast = nccl_broadcast,
-    .sum_f32 = nccl_sum_f32,
-    .sum_f64 = nccl_sum_f64,
-    .start_sum_f32 = nccl_start_sum,
+    .all_reduce_f32 = nccl_all_reduce_f32,
+    .all_reduce_f64 = nccl_all_reduce_f64,
+    .all_reduce_start_f32 = nccl_all_reduce_start_f32,
     .progress = nccl_progress,
     .wait = nccl_wait,
-    .max_i64 = nccl_max_i64,
-    .gather = nccl_gather,
+    .all_reduce_max_i64 = nccl_all_reduce_max_i64,
+    .all_gather = nccl_all_gather,
     .barrier = nccl_barrier,
     .abort = nccl_abort,
     .destroy = nccl_destroy,
@@ -283,7 +284,7 @@ enum status comm_nccl_check(struct comm *ranks)
         FAIL(STATUS_NOMEM, "out of memory for %d ranks' GPUs", ranks->size);
     TRY_CUDA(cudaGetDevice(&device));
     TRY_CUDA(cudaDeviceGetPCIBusId(mine.bus, BUS_ID, device));
-    TRY(ranks->ops->gather(ranks, &mine, sizeof mine, all));
+    TRY(ranks->ops->all_gather(ranks, &mine, sizeof mine, all));
     for (int a = 0; a < ranks->size; a++)
         for (int b = a + 1; b < ranks->size; b++)
             if (all[a].host == all[b].host && strncmp(all[a].bus, all[b].bus, BUS_ID) == 0)

@@ -13,22 +13,23 @@ static enum status self_broadcast(struct comm *comm, void *data, size_t bytes, i
 }
 
 /* Nothing travels, so nothing is rounded to the wire's type. */
-static enum status self_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered)
+static enum status self_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                       bool deterministic)
 {
-    (void)comm, (void)data, (void)count, (void)wire, (void)ordered;
+    (void)comm, (void)data, (void)count, (void)wire, (void)deterministic;
     return STATUS_OK;
 }
 
-static enum status self_sum_f64(struct comm *comm, double *data, size_t count, bool ordered)
+static enum status self_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
 {
-    (void)comm, (void)data, (void)count, (void)ordered;
+    (void)comm, (void)data, (void)count, (void)deterministic;
     return STATUS_OK;
 }
 
-static enum status self_start_sum_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
-                                      struct comm_request **request)
+static enum status self_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                             bool deterministic, struct comm_request **request)
 {
-    (void)comm, (void)data, (void)count, (void)wire, (void)ordered;
+    (void)comm, (void)data, (void)count, (void)wire, (void)deterministic;
     *request = NULL;
     return STATUS_OK;
 }
@@ -45,13 +46,13 @@ static enum status self_wait(struct comm *comm, struct comm_request *request)
     return STATUS_OK;
 }
 
-static enum status self_max_i64(struct comm *comm, int64_t *data, size_t count)
+static enum status self_all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
     (void)comm, (void)data, (void)count;
     return STATUS_OK;
 }
 
-static enum status self_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+static enum status self_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
     (void)comm;
     if (bytes)
@@ -80,13 +81,13 @@ static void self_destroy(struct comm *comm)
 static const struct comm_ops self_ops = {
     .name = "self",
     .broadcast = self_broadcast,
-    .sum_f32 = self_sum_f32,
-    .sum_f64 = self_sum_f64,
-    .start_sum_f32 = self_start_sum_f32,
+    .all_reduce_f32 = self_all_reduce_f32,
+    .all_reduce_f64 = self_all_reduce_f64,
+    .all_reduce_start_f32 = self_all_reduce_start_f32,
     .progress = self_progress,
     .wait = self_wait,
-    .max_i64 = self_max_i64,
-    .gather = self_gather,
+    .all_reduce_max_i64 = self_all_reduce_max_i64,
+    .all_gather = self_all_gather,
     .barrier = self_barrier,
     .abort = self_abort,
     .destroy = self_destroy,

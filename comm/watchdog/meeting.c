@@ -134,7 +134,7 @@ static enum status meet(struct watch *w, struct comm *comm)
         mine = status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory for the watchdog of %d ranks",
                              comm->size);
     TRY(comm_agree(comm, mine));
-    TRY(comm->ops->gather(comm, own, WATCH_HOST, hosts));
+    TRY(comm->ops->all_gather(comm, own, WATCH_HOST, hosts));
     for (int i = comm->size - 1; i >= 0; i--) {
         char *host = hosts + (size_t)i * WATCH_HOST;
         snprintf(w->table.ranks[i].host, WATCH_HOST, "%.*s", WATCH_HOST - 1, host);
@@ -164,7 +164,7 @@ static enum status connect_all(struct watch *w, struct comm *comm, int hub, stru
         struct watch_peer peer = { .fd = -1 };
         bool dials = w->rank != hub && w->rank != 0; /* rank 0 and the deputy share one connection */
         int64_t failed = dials && !watch_connect(&offer->list[i], w->rank, w->token, &peer);
-        TRY(comm->ops->max_i64(comm, &failed, 1));
+        TRY(comm->ops->all_reduce_max_i64(comm, &failed, 1));
         *reached = !failed;
         pthread_mutex_lock(&w->mutex);
         peer.rank = hub;

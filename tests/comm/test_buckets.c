@@ -63,13 +63,13 @@ static void check_sum(struct comm *comm, const struct shape *s, const float *g, 
 static void check_same(struct comm *comm, const float *g, size_t count)
 {
     float *all = malloc(count * sizeof *g * (size_t)comm->size);
-    CHECK(comm->ops->gather(comm, g, count * sizeof *g, all) == STATUS_OK, "%s", status_message());
+    CHECK(comm->ops->all_gather(comm, g, count * sizeof *g, all) == STATUS_OK, "%s", status_message());
     for (int r = 1; r < comm->size; r++)
         CHECK(memcmp(all, all + (size_t)r * count, count * sizeof *g) == 0, "rank %d differs", r);
     free(all);
 }
 
-static void check_shape(struct comm *comm, const struct shape *s, enum comm_dtype wire, bool ordered)
+static void check_shape(struct comm *comm, const struct shape *s, enum comm_dtype wire, bool deterministic)
 {
     size_t offsets[6], count = 0;
     for (int p = 0; p < s->parameters; p++) {
@@ -80,7 +80,8 @@ static void check_shape(struct comm *comm, const struct shape *s, enum comm_dtyp
     for (size_t i = 0; i < count + 2 * GUARD; i++)
         memory[i] = 1e30f;
     struct buckets *buckets = NULL;
-    CHECK(buckets_create(&buckets, comm, g, count, offsets, s->parameters, s->bucket_bytes, wire, ordered) == STATUS_OK,
+    CHECK(buckets_create(&buckets, comm, g, count, offsets, s->parameters, s->bucket_bytes, wire, deterministic) ==
+              STATUS_OK,
           "%s", status_message());
     CHECK(buckets_count(buckets) == s->buckets, "%s: %d buckets, not %d", s->name, buckets_count(buckets), s->buckets);
     for (int step = 0; step < STEPS; step++) {
@@ -97,7 +98,7 @@ static void check_shape(struct comm *comm, const struct shape *s, enum comm_dtyp
     free(memory);
 }
 
-/* Ordered sums of two ranks are a + b, of four (a + b) + (c + d), exactly. */
+/* Deterministic sums of two ranks are a + b, of four (a + b) + (c + d), exactly. */
 static void check_order(struct comm *comm)
 {
     if (comm->size != 2 && comm->size != 4)
@@ -115,7 +116,7 @@ static void check_order(struct comm *comm)
             sum += (float)value(2, 0, i) + (float)value(3, 0, i);
         wrong += g[i] != sum;
     }
-    CHECK(wrong == 0, "%zu of %d ordered sums differ", wrong, N);
+    CHECK(wrong == 0, "%zu of %d deterministic sums differ", wrong, N);
     buckets_destroy(buckets);
 }
 
@@ -129,9 +130,9 @@ int main(void)
     }
     log_init("test-bucket", comm->rank, comm->size);
     for (size_t k = 0; k < sizeof shapes / sizeof *shapes; k++)
-        for (int ordered = 0; ordered < 2; ordered++) {
-            check_shape(comm, &shapes[k], COMM_F32, ordered);
-            check_shape(comm, &shapes[k], COMM_BF16, ordered);
+        for (int deterministic = 0; deterministic < 2; deterministic++) {
+            check_shape(comm, &shapes[k], COMM_F32, deterministic);
+            check_shape(comm, &shapes[k], COMM_BF16, deterministic);
         }
     check_order(comm);
     buckets_destroy(NULL);

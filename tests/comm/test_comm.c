@@ -78,7 +78,7 @@ TREE(tree_f32, float, PLUS)
 TREE(tree_f64, double, PLUS)
 TREE(tree_bf16, uint16_t, PLUS_BF16)
 
-static float expect_ordered(int ranks, uint64_t i, enum comm_dtype wire)
+static float expect_deterministic(int ranks, uint64_t i, enum comm_dtype wire)
 {
     float f[MAX_RANKS];
     uint16_t b[MAX_RANKS];
@@ -105,7 +105,7 @@ static double expect_sum(int ranks, uint64_t i, double *size)
 static void check_same(struct comm *comm, const void *data, size_t bytes, const char *what)
 {
     char *all = malloc(bytes * (size_t)comm->size + 1);
-    CHECK(comm->ops->gather(comm, data, bytes, all) == STATUS_OK, "%s", status_message());
+    CHECK(comm->ops->all_gather(comm, data, bytes, all) == STATUS_OK, "%s", status_message());
     for (int r = 1; r < comm->size; r++)
         CHECK(memcmp(all, all + (size_t)r * bytes, bytes) == 0, "%s: rank %d differs from rank 0", what, r);
     free(all);
@@ -116,7 +116,8 @@ static double tolerance(enum comm_dtype wire)
     return wire == COMM_F32 ? 1e-6 : 1.0 / 64; /* bf16: 2^-9 a rounding, a few roundings */
 }
 
-static void check_f32_values(struct comm *comm, const float *data, size_t count, enum comm_dtype wire, bool ordered)
+static void check_f32_values(struct comm *comm, const float *data, size_t count, enum comm_dtype wire,
+                             bool deterministic)
 {
     size_t wrong = 0;
     for (size_t i = 0; i < count; i++) {
@@ -124,11 +125,12 @@ static void check_f32_values(struct comm *comm, const float *data, size_t count,
         bool good = fabs(data[i] - sum) <= tolerance(wire) * size;
         if (comm->size == 1)
             good = data[i] == (float)element(0, i);
-        else if (ordered)
-            good = data[i] == expect_ordered(comm->size, i, wire);
+        else if (deterministic)
+            good = data[i] == expect_deterministic(comm->size, i, wire);
         wrong += !good;
     }
-    CHECK(wrong == 0, "%zu of %zu sums wrong, wire %d, ordered %d, %d ranks", wrong, count, wire, ordered, comm->size);
+    CHECK(wrong == 0, "%zu of %zu sums wrong, wire %d, deterministic %d, %d ranks", wrong, count, wire, deterministic,
+          comm->size);
 }
 
 static float *own_f32(struct comm *comm, size_t count)
@@ -139,32 +141,32 @@ static float *own_f32(struct comm *comm, size_t count)
     return data;
 }
 
-static void check_sum_f32(struct comm *comm, size_t count, enum comm_dtype wire, bool ordered)
+static void check_all_reduce_f32(struct comm *comm, size_t count, enum comm_dtype wire, bool deterministic)
 {
     float *data = own_f32(comm, count);
-    CHECK(comm->ops->sum_f32(comm, data, count, wire, ordered) == STATUS_OK, "%s", status_message());
-    check_f32_values(comm, data, count, wire, ordered);
-    CHECK(guards_hold(data, count, sizeof *data), "sum_f32 of %zu wrote outside", count);
-    check_same(comm, data, count * sizeof *data, "sum_f32");
+    CHECK(comm->ops->all_reduce_f32(comm, data, count, wire, deterministic) == STATUS_OK, "%s", status_message());
+    check_f32_values(comm, data, count, wire, deterministic);
+    CHECK(guards_hold(data, count, sizeof *data), "all_reduce_f32 of %zu wrote outside", count);
+    check_same(comm, data, count * sizeof *data, "all_reduce_f32");
     drop(data, sizeof *data);
 }
 
-static void check_sum_f64(struct comm *comm, size_t count, bool ordered)
+static void check_all_reduce_f64(struct comm *comm, size_t count, bool deterministic)
 {
     double *data = guarded(count, sizeof *data);
     for (size_t i = 0; i < count; i++)
         data[i] = element(comm->rank, i);
-    CHECK(comm->ops->sum_f64(comm, data, count, ordered) == STATUS_OK, "%s", status_message());
+    CHECK(comm->ops->all_reduce_f64(comm, data, count, deterministic) == STATUS_OK, "%s", status_message());
     size_t wrong = 0;
     for (size_t i = 0; i < count; i++) {
         double v[MAX_RANKS], size, sum = expect_sum(comm->size, i, &size);
         for (int r = 0; r < comm->size; r++)
             v[r] = element(r, i);
-        wrong += ordered ? data[i] != tree_f64(v, comm->size) : fabs(data[i] - sum) > 1e-15 * size;
+        wrong += deterministic ? data[i] != tree_f64(v, comm->size) : fabs(data[i] - sum) > 1e-15 * size;
     }
-    CHECK(wrong == 0, "%zu of %zu double sums wrong, ordered %d", wrong, count, ordered);
-    CHECK(guards_hold(data, count, sizeof *data), "sum_f64 of %zu wrote outside", count);
-    check_same(comm, data, count * sizeof *data, "sum_f64");
+    CHECK(wrong == 0, "%zu of %zu double sums wrong, deterministic %d", wrong, count, deterministic);
+    CHECK(guards_hold(data, count, sizeof *data), "all_reduce_f64 of %zu wrote outside", count);
+    check_same(comm, data, count * sizeof *data, "all_reduce_f64");
     drop(data, sizeof *data);
 }
 
@@ -174,17 +176,18 @@ static void check_under_way(struct comm *comm, size_t count)
     for (int round = 0; round < 2; round++) {
         float *data[3];
         struct comm_request *requests[3];
-        const bool ordered[3] = { false, true, false };
+        const bool deterministic[3] = { false, true, false };
         const enum comm_dtype wires[3] = { COMM_F32, COMM_F32, COMM_BF16 };
         for (int k = 0; k < 3; k++) {
             data[k] = own_f32(comm, count);
-            CHECK(comm->ops->start_sum_f32(comm, data[k], count, wires[k], ordered[k], &requests[k]) == STATUS_OK, "%s",
-                  status_message());
+            CHECK(comm->ops->all_reduce_start_f32(comm, data[k], count, wires[k], deterministic[k], &requests[k]) ==
+                      STATUS_OK,
+                  "%s", status_message());
             CHECK(comm->ops->progress(comm) == STATUS_OK, "%s", status_message());
         }
         for (int k = 0; k < 3; k++) {
             CHECK(comm->ops->wait(comm, requests[k]) == STATUS_OK, "%s", status_message());
-            check_f32_values(comm, data[k], count, wires[k], ordered[k]);
+            check_f32_values(comm, data[k], count, wires[k], deterministic[k]);
             CHECK(guards_hold(data[k], count, sizeof(float)), "a sum under way wrote outside");
             drop(data[k], sizeof(float));
         }
@@ -206,12 +209,12 @@ static void check_broadcast(struct comm *comm, size_t count)
     }
 }
 
-static void check_gather(struct comm *comm, size_t count)
+static void check_all_gather(struct comm *comm, size_t count)
 {
     unsigned char *data = malloc(count + 1), *out = guarded(count * (size_t)comm->size, 1);
     for (size_t i = 0; i < count; i++)
         data[i] = (unsigned char)(i * 7 + (size_t)comm->rank);
-    CHECK(comm->ops->gather(comm, data, count, out) == STATUS_OK, "%s", status_message());
+    CHECK(comm->ops->all_gather(comm, data, count, out) == STATUS_OK, "%s", status_message());
     size_t wrong = 0;
     for (int r = 0; r < comm->size; r++)
         for (size_t i = 0; i < count; i++)
@@ -226,7 +229,7 @@ static void check_max(struct comm *comm, size_t count)
     int64_t *data = guarded(count, sizeof *data);
     for (size_t i = 0; i < count; i++)
         data[i] = (int64_t)(((int)i + comm->rank) % comm->size) - (INT64_C(1) << 60);
-    CHECK(comm->ops->max_i64(comm, data, count) == STATUS_OK, "%s", status_message());
+    CHECK(comm->ops->all_reduce_max_i64(comm, data, count) == STATUS_OK, "%s", status_message());
     size_t wrong = 0;
     for (size_t i = 0; i < count; i++)
         wrong += data[i] != comm->size - 1 - (INT64_C(1) << 60);
@@ -237,14 +240,14 @@ static void check_max(struct comm *comm, size_t count)
 static void check_operations(struct comm *comm)
 {
     for (size_t k = 0; k < COUNTS; k++) {
-        for (int ordered = 0; ordered < 2; ordered++) {
-            check_sum_f32(comm, counts[k], COMM_F32, ordered);
-            check_sum_f32(comm, counts[k], COMM_BF16, ordered);
-            check_sum_f64(comm, counts[k], ordered);
+        for (int deterministic = 0; deterministic < 2; deterministic++) {
+            check_all_reduce_f32(comm, counts[k], COMM_F32, deterministic);
+            check_all_reduce_f32(comm, counts[k], COMM_BF16, deterministic);
+            check_all_reduce_f64(comm, counts[k], deterministic);
         }
         check_under_way(comm, counts[k]);
         check_broadcast(comm, counts[k]);
-        check_gather(comm, counts[k]);
+        check_all_gather(comm, counts[k]);
         check_max(comm, counts[k]);
     }
     CHECK(comm->ops->barrier(comm) == STATUS_OK, "%s", status_message());
@@ -277,7 +280,7 @@ static void check_places(struct comm *comm)
 {
     int64_t rank = comm->rank, *ranks = malloc((size_t)comm->size * sizeof *ranks);
     CHECK(strcmp(comm->ops->name, comm->size > 1 ? "mpi" : "self") == 0, "%s", comm->ops->name);
-    CHECK(comm->ops->gather(comm, &rank, sizeof rank, ranks) == STATUS_OK, "%s", status_message());
+    CHECK(comm->ops->all_gather(comm, &rank, sizeof rank, ranks) == STATUS_OK, "%s", status_message());
     for (int r = 0; r < comm->size; r++)
         CHECK(ranks[r] == r, "rank %d says it is %d", r, (int)ranks[r]);
     CHECK(comm->local_size == comm->size && comm->local_rank == comm->rank, "local %d of %d, global %d of %d",

@@ -39,7 +39,7 @@ static const struct option options[] = {
     { "device", required_argument, NULL, DEVICE }, { 0 },
 };
 
-enum { FP32, BF16, ORDERED, BUCKETS, WAYS };
+enum { FP32, BF16, DETERMINISTIC, BUCKETS, WAYS };
 static const char *const ways[WAYS] = { "fp32", "bf16", "ordered", "buckets" };
 
 static enum status parse(int argc, char **argv, struct arguments *a)
@@ -138,8 +138,8 @@ static enum status sum_in_buckets(struct comm *comm, float *data, size_t count, 
     int started = 0;
     piece = piece > count / 64 + 1 ? piece : count / 64 + 1;
     for (size_t at = 0; at < count; at += piece, started++)
-        TRY(comm->ops->start_sum_f32(comm, data + at, count - at < piece ? count - at : piece, COMM_F32, false,
-                                     &requests[started]));
+        TRY(comm->ops->all_reduce_start_f32(comm, data + at, count - at < piece ? count - at : piece, COMM_F32, false,
+                                            &requests[started]));
     for (int i = 0; i < started; i++)
         TRY(comm->ops->wait(comm, requests[i]));
 fail:
@@ -155,7 +155,7 @@ static int ascending(const void *a, const void *b)
 /* NCCL promises no order. */
 static bool skips(const struct arguments *a, int way)
 {
-    return a->gpus && way == ORDERED;
+    return a->gpus && way == DETERMINISTIC;
 }
 
 /* Median over the rounds of the slowest rank's seconds. */
@@ -169,11 +169,11 @@ static enum status time_one(struct comm *comm, const struct arguments *a, int wa
         if (way == BUCKETS)
             TRY(sum_in_buckets(comm, data, count, (size_t)(a->bucket_mb * 1e6 / sizeof *data)));
         else
-            TRY(comm->ops->sum_f32(comm, data, count, way == BF16 ? COMM_BF16 : COMM_F32, way == ORDERED));
+            TRY(comm->ops->all_reduce_f32(comm, data, count, way == BF16 ? COMM_BF16 : COMM_F32, way == DETERMINISTIC));
         if (round >= 0)
             times[round] = (int64_t)((bench_clock() - start) * 1e9);
     }
-    TRY(comm->ops->max_i64(comm, times, (size_t)a->rounds));
+    TRY(comm->ops->all_reduce_max_i64(comm, times, (size_t)a->rounds));
     qsort(times, (size_t)a->rounds, sizeof *times, ascending);
     *seconds = 1e-9 * (double)times[a->rounds / 2];
 fail:

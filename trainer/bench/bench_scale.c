@@ -66,12 +66,12 @@ struct recorder {
     struct scale_bucket *notes;
 };
 
-static enum status note_start(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool ordered,
+static enum status note_start(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool deterministic,
                               struct comm_request **request)
 {
     struct recorder *r = (struct recorder *)comm;
     float last;
-    (void)ordered;
+    (void)deterministic;
     r->device->ops->copy_out(r->device, &last, data + count - 1,
                              sizeof last); /* a device has reached this point then */
     r->notes[r->count++] = (struct scale_bucket){ bench_clock() - r->start_s,
@@ -92,7 +92,7 @@ static enum status note_wait(struct comm *comm, struct comm_request *request)
     return STATUS_OK;
 }
 
-static enum status note_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+static enum status note_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
     for (int r = 0; r < comm->size; r++)
         memcpy((char *)out + (size_t)r * bytes, data, bytes);
@@ -100,9 +100,11 @@ static enum status note_gather(struct comm *comm, const void *data, size_t bytes
 }
 
 /* What a step may call; its gradients stay this rank's own. */
-static const struct comm_ops note_ops = {
-    .name = "notes", .start_sum_f32 = note_start, .progress = note_progress, .wait = note_wait, .gather = note_gather
-};
+static const struct comm_ops note_ops = { .name = "notes",
+                                          .all_reduce_start_f32 = note_start,
+                                          .progress = note_progress,
+                                          .wait = note_wait,
+                                          .all_gather = note_all_gather };
 
 /* ---- measuring ---- */
 
@@ -184,7 +186,7 @@ static enum status timed_step(struct lab *lab, struct comm *comm, struct buckets
     t->buckets = own;
     if (status != STATUS_OK)
         return status;
-    TRY(lab->comm->ops->max_i64(lab->comm, &taken, 1));
+    TRY(lab->comm->ops->all_reduce_max_i64(lab->comm, &taken, 1));
     *seconds = 1e-9 * (double)taken;
 fail:
     return status;
@@ -231,10 +233,10 @@ static enum status timed_sum(struct lab *lab, float *data, size_t n, double *sec
         struct comm_request *request;
         TRY(ops->barrier(lab->comm));
         double start = bench_clock();
-        TRY(sums->start_sum_f32(lab->sums, data, n, lab->t.config->comm.grad_dtype, false, &request));
+        TRY(sums->all_reduce_start_f32(lab->sums, data, n, lab->t.config->comm.grad_dtype, false, &request));
         TRY(sums->wait(lab->sums, request));
         int64_t ns = (int64_t)(1e9 * (bench_clock() - start));
-        TRY(ops->max_i64(lab->comm, &ns, 1));
+        TRY(ops->all_reduce_max_i64(lab->comm, &ns, 1));
         taken[i] = 1e-9 * (double)ns;
     }
     *seconds = median(taken, TIMES); /* sorts */

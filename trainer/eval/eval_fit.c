@@ -148,7 +148,7 @@ enum status eval_fit(struct eval *e)
             .kind = CORRUPT_GAUSSIAN_NOISE, .severity = NOISE_STREAM + i, .a = SIGMA_STEP * i, .seed = e->a.seed
         };
         TRY(comm_agree(e->comm, own_share(&f, i, &noise, &level)));
-        TRY(e->comm->ops->sum_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
+        TRY(e->comm->ops->all_reduce_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
         if (!(level.images > 0))
             FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)e->images);
         e->rule.images = (int64_t)level.images;

@@ -67,7 +67,7 @@ void tally_add(struct tally *t, const float *logits, int label)
 
 enum status tally_sum(struct tally *t, struct comm *comm)
 {
-    return comm->ops->sum_f64(comm, t->sums, t->count, true);
+    return comm->ops->all_reduce_f64(comm, t->sums, t->count, true);
 }
 
 int64_t tally_confusion(const struct tally *t, int label, int predicted)

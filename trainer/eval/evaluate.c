@@ -92,7 +92,7 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
     status = own_share(net, n, model->config.classes, source, options, sums);
     watch_waits(options->watch, true);
     TRY(comm_agree(comm, status));
-    TRY(comm->ops->sum_f64(comm, sums, SUMS, true));
+    TRY(comm->ops->all_reduce_f64(comm, sums, SUMS, true));
     if (options->tally)
         TRY(tally_sum(options->tally, comm));
     watch_waits(options->watch, false);

@@ -23,8 +23,9 @@ static enum status measure(struct training *t, struct comm *comm, double mb, dou
     TRY(comm->ops->barrier(comm));
     double start = training_clock();
     for (size_t at = 0; at < t->layout.count; at += piece, count++)
-        TRY(comm->ops->start_sum_f32(comm, t->sums + at, t->layout.count - at < piece ? t->layout.count - at : piece,
-                                     t->config->comm.grad_dtype, false, &requests[count]));
+        TRY(comm->ops->all_reduce_start_f32(comm, t->sums + at,
+                                            t->layout.count - at < piece ? t->layout.count - at : piece,
+                                            t->config->comm.grad_dtype, false, &requests[count]));
     for (int i = 0; i < count; i++)
         TRY(comm->ops->wait(comm, requests[i]));
     *seconds = training_clock() - start;
@@ -49,7 +50,7 @@ static enum status choose(struct training *t, struct comm *comm, double *mb)
             if (round < 2 || ns < best[i]) /* the first round warms up */
                 best[i] = ns;
         }
-    TRY(t->comm->ops->max_i64(t->comm, best, (size_t)count));
+    TRY(t->comm->ops->all_reduce_max_i64(t->comm, best, (size_t)count));
     for (int i = 0; i < count; i++)
         least = best[i] < least ? best[i] : least;
     for (int i = count - 1; i >= 0; i--)

@@ -137,7 +137,7 @@ static enum status report_interval(struct training *t)
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", t->comm->size);
     watch_waits(t->options.watch, true);
-    TRY(t->comm->ops->gather(t->comm, mine, sizeof mine, all));
+    TRY(t->comm->ops->all_gather(t->comm, mine, sizeof mine, all));
     watch_waits(t->options.watch, false);
     if (t->run) {
         run_look(t->run);

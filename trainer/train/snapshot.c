@@ -238,7 +238,7 @@ static enum status look_at_lock(struct training *t, bool *seen)
     first = own;
     TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
     blind = !own.lock || own.lock != first.lock;
-    TRY(t->comm->ops->max_i64(t->comm, &blind, 1));
+    TRY(t->comm->ops->all_reduce_max_i64(t->comm, &blind, 1));
     t->token = first.token;
     *seen = !blind;
 fail:
@@ -369,7 +369,7 @@ enum status training_join_parts(struct training *t)
         mine = status_restore(&r.record);
     }
     watch_waits(t->options.watch, true);
-    TRY(t->comm->ops->gather(t->comm, &r.sum, sizeof r.sum, all));
+    TRY(t->comm->ops->all_gather(t->comm, &r.sum, sizeof r.sum, all));
     mine = comm_agree(t->comm, mine);
     watch_waits(t->options.watch, false);
     if (mine == STATUS_LOST)

@@ -109,8 +109,8 @@ fail:
 static enum status accumulate(struct training *t, int count, float *into, int level, bool first)
 {
     enum status status = STATUS_OK;
-    bool ordered = t->config->run.deterministic;
-    if (ordered && count % 2 == 0) {
+    bool deterministic = t->config->run.deterministic;
+    if (deterministic && count % 2 == 0) {
         float *half = t->tree[level];
         TRY(accumulate(t, count / 2, into, level + 1, first));
         t->device->ops->zero(t->device, half, t->layout.count * sizeof *half);

@@ -36,7 +36,7 @@ static enum status measure_step_sizes(struct training *t, float *eta)
         sums[i] = eta[i];
     watch_waits(t->options.watch, true);
     TRY(comm_agree(t->comm, status));
-    TRY(t->comm->ops->sum_f64(t->comm, sums, count, true));
+    TRY(t->comm->ops->all_reduce_f64(t->comm, sums, count, true));
     watch_waits(t->options.watch, false);
     for (int i = 0; i < count; i++)
         eta[i] = (float)sums[i];

@@ -133,7 +133,7 @@ static enum status broadcast(struct comm *comm, void *data, size_t bytes, int ro
     return STATUS_OK;
 }
 
-static enum status max_i64(struct comm *comm, int64_t *data, size_t count)
+static enum status all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
     int64_t most = 0;
     meet(comm, data);
@@ -145,7 +145,7 @@ static enum status max_i64(struct comm *comm, int64_t *data, size_t count)
     return STATUS_OK;
 }
 
-static enum status gather(struct comm *comm, const void *data, size_t bytes, void *out)
+static enum status all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
     meet(comm, (void *)data);
     for (int i = 0; i < RANKS; i++)
@@ -154,7 +154,9 @@ static enum status gather(struct comm *comm, const void *data, size_t bytes, voi
     return STATUS_OK;
 }
 
-static const struct comm_ops ops = { .name = "threads", .broadcast = broadcast, .max_i64 = max_i64, .gather = gather };
+static const struct comm_ops ops = {
+    .name = "threads", .broadcast = broadcast, .all_reduce_max_i64 = all_reduce_max_i64, .all_gather = all_gather
+};
 
 struct rank {
     struct comm comm;
