@@ -82,10 +82,10 @@ fail:
     return status;
 }
 
-static enum status parse(const struct replay *r, const struct journal_record *record, struct batch *batch)
+static enum status parse(const struct replay *r, const struct journal_record *record, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
-    status = batch_parse(batch, record->payload, record->bytes, r->writer->plan.classes);
+    status = pack_batch_decode(batch, record->payload, record->bytes, r->writer->plan.classes);
     if (status == STATUS_DATA)
         FAIL(STATUS_DATA, "%s/%s: %s; --force starts over", r->writer->directory, JOURNAL_NAME, status_message());
 fail:
@@ -120,22 +120,22 @@ fail:
 static enum status take_shard(struct replay *r, const struct journal_record *record)
 {
     enum status status = STATUS_OK;
-    struct batch batch = { .next = 0 };
+    struct pack_batch batch = { .next_sample = 0 };
     for (int i = 0; i < r->count; i++) {
         TRY(parse(r, &r->pending[i], &batch));
         TRY(dataset_writer_count(r->writer, &batch));
-        batch_finish(&batch);
+        pack_batch_finish(&batch);
     }
     r->count = 0;
     dataset_writer_count_shard(r->writer, get64(record->payload), get64(record->payload + 8),
                                get32(record->payload + 16), get64(record->payload + 24));
     r->good = *record;
 fail:
-    batch_finish(&batch);
+    pack_batch_finish(&batch);
     return status;
 }
 
-static enum status take_frames(struct shard_writer *shard, const struct batch *batch, bool *good)
+static enum status take_frames(struct shard_writer *shard, const struct pack_batch *batch, bool *good)
 {
     enum status status = STATUS_OK;
     *good = true;
@@ -150,7 +150,7 @@ static enum status take_unfinished(struct replay *r)
 {
     enum status status = STATUS_OK;
     struct dataset_writer *w = r->writer;
-    struct batch batch = { .next = 0 };
+    struct pack_batch batch = { .next_sample = 0 };
     char path[PATH_MAX];
     bool good = true;
     TRY(dataset_writer_next_shard(w, path));
@@ -167,12 +167,12 @@ static enum status take_unfinished(struct replay *r)
             w->shard.samples = before.samples;
             w->shard.blocks = before.blocks;
         }
-        batch_finish(&batch);
+        pack_batch_finish(&batch);
     }
     if (!w->shard_open)
         shard_writer_finish(&w->shard);
 fail:
-    batch_finish(&batch);
+    pack_batch_finish(&batch);
     return status;
 }
 

@@ -144,7 +144,7 @@ fail:
 }
 
 /* Adds a line to the report: name, tab, what was done; control characters become '?'. */
-static enum status report_line(struct dataset_writer *w, const struct batch_sample *s)
+static enum status report_line(struct dataset_writer *w, const struct pack_batch_sample *s)
 {
     enum status status = STATUS_OK;
     size_t most = w->report_bytes + strlen(s->name) + strlen(s->reason) + 64 * NOTES + 64;
@@ -171,10 +171,10 @@ fail:
     return status;
 }
 
-static enum status count_sample(struct dataset_writer *w, const struct batch_sample *s)
+static enum status count_sample(struct dataset_writer *w, const struct pack_batch_sample *s)
 {
     enum status status = STATUS_OK;
-    if (batch_is_odd(s))
+    if (pack_batch_sample_is_reported(s))
         TRY(report_line(w, s));
     if (*s->reason) {
         *(strcmp(s->reason, PACK_OTHER) ? &w->skipped : &w->others) += 1;
@@ -193,7 +193,7 @@ fail:
     return status;
 }
 
-enum status dataset_writer_count(struct dataset_writer *w, const struct batch *batch)
+enum status dataset_writer_count(struct dataset_writer *w, const struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < batch->count; i++)
@@ -202,7 +202,7 @@ enum status dataset_writer_count(struct dataset_writer *w, const struct batch *b
         w->bytes += batch->frames[i].bytes;
         w->raw_bytes += batch->frames[i].raw_bytes;
     }
-    w->next = batch->next;
+    w->next_sample = batch->next_sample;
 fail:
     return status;
 }
@@ -279,7 +279,7 @@ fail:
     return status;
 }
 
-enum status dataset_writer_add(struct dataset_writer *w, const struct batch *batch, const uint8_t *data)
+enum status dataset_writer_add(struct dataset_writer *w, const struct pack_batch *batch, const uint8_t *data)
 {
     enum status status = STATUS_OK;
     uint8_t *record = NULL;
@@ -290,7 +290,7 @@ enum status dataset_writer_add(struct dataset_writer *w, const struct batch *bat
         TRY(open_shard(w));
     for (int i = 0; i < batch->frame_count; data += batch->frames[i++].bytes)
         TRY(shard_writer_add(&w->shard, data, &batch->frames[i]));
-    TRY(batch_print(batch, &record, &bytes));
+    TRY(pack_batch_encode(batch, &record, &bytes));
     TRY(journal_append(&w->journal, RECORD_BATCH, record, (uint32_t)bytes));
     TRY(dataset_writer_count(w, batch));
     TRY(sync_now_and_then(w));

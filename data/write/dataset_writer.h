@@ -35,8 +35,8 @@ struct dataset_writer {
     struct shard_writer shard;
     bool shard_open;
     struct journal journal;
-    int64_t next;  /* samples of the input that are in */
-    bool complete; /* an earlier process had written all of it, index included */
+    int64_t next_sample; /* samples of the input that are in */
+    bool complete;       /* an earlier process had written all of it, index included */
     int64_t skipped, others, notes[NOTES];
     uint64_t bytes, raw_bytes; /* of all frames */
     char *report;              /* text of report.tsv: samples that were converted or left out */
@@ -50,12 +50,12 @@ enum status dataset_writer_check(const char *directory, bool force);
 bool dataset_writer_holds_index(const char *directory);
 bool dataset_writer_holds_journal(const char *directory);
 
-/* Makes the folder and takes up what an interrupted packing of the same identity left: writer->next says how far
+/* Makes the folder and takes up what an interrupted packing of the same identity left: writer->next_sample says how far
  * it came. STATUS_USAGE if the folder holds a dataset, or another packing's beginning, and plan->force is false. */
 enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, const struct dataset_plan *plan);
 
 /* Appends a batch, whose frames lie one after the other in `data`. */
-enum status dataset_writer_add(struct dataset_writer *writer, const struct batch *batch, const uint8_t *data);
+enum status dataset_writer_add(struct dataset_writer *writer, const struct pack_batch *batch, const uint8_t *data);
 
 /* Closes the last shard, writes report and index, removes the journal. STATUS_DATA if there is no sample, except in a
  * part. Warns of classes without samples, except in a part. */

@@ -16,7 +16,7 @@ enum { RECORD_SHARD_BYTES = 32 }; /* bytes u64, samples u64, blocks u32, 0 u32, 
 bool dataset_writer_path(const char *directory, const char *name, char path[PATH_MAX]);
 
 /* Counts a batch and its report's lines; its frames are in the shard already. */
-enum status dataset_writer_count(struct dataset_writer *writer, const struct batch *batch);
+enum status dataset_writer_count(struct dataset_writer *writer, const struct pack_batch *batch);
 /* Names the next shard of the index: its path. */
 enum status dataset_writer_next_shard(struct dataset_writer *writer, char path[PATH_MAX]);
 /* Adds the shard that dataset_writer_next_shard named, now whole, to the index. */

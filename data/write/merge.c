@@ -92,7 +92,7 @@ fail:
 }
 
 /* Reads the batch's blocks, which are the part's next, one after the other into *data. */
-static enum status read_blocks(const struct part *p, const struct batch *batch, struct cursor *cursor,
+static enum status read_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor,
                                struct block_reader *reader, uint8_t **data, size_t *capacity)
 {
     enum status status = STATUS_OK;
@@ -116,7 +116,7 @@ fail:
     return status;
 }
 
-static void pass_blocks(const struct part *p, const struct batch *batch, struct cursor *cursor)
+static void pass_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor)
 {
     for (int i = 0; i < batch->frame_count; i++) {
         while (cursor->shard < p->dataset->index.shards && cursor->block == p->dataset->shards[cursor->shard].blocks)
@@ -130,7 +130,7 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
     enum status status = STATUS_OK;
     const uint8_t *journal = (const uint8_t *)p->journal;
     struct journal_record record;
-    struct batch batch = { .next = 0 };
+    struct pack_batch batch = { .next_sample = 0 };
     struct block_reader reader = { 0 };
     struct cursor cursor = { 0, 0 };
     uint8_t *data = NULL;
@@ -140,21 +140,21 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
     while (journal_next(journal, p->journal_bytes, &record)) {
         if (record.type != RECORD_BATCH)
             continue;
-        TRY(batch_parse(&batch, record.payload, record.bytes, w->index.classes));
-        if (batch.next <= w->next) { /* taken up */
+        TRY(pack_batch_decode(&batch, record.payload, record.bytes, w->index.classes));
+        if (batch.next_sample <= w->next_sample) { /* taken up */
             pass_blocks(p, &batch, &cursor);
         } else {
             TRY(read_blocks(p, &batch, &cursor, &reader, &data, &capacity));
             TRY(dataset_writer_add(w, &batch, data));
-            pack_progress_step(progress, w->next, w->bytes);
+            pack_progress_step(progress, w->next_sample, w->bytes);
         }
-        batch_finish(&batch);
+        pack_batch_finish(&batch);
     }
     if (cursor.shard + 1 < p->dataset->index.shards ||
         (cursor.shard + 1 == p->dataset->index.shards && cursor.block != p->dataset->shards[cursor.shard].blocks))
         FAIL(STATUS_DATA, "%s: its journal ends before its shards; pack this part again", p->directory);
 fail:
-    batch_finish(&batch);
+    pack_batch_finish(&batch);
     block_reader_finish(&reader);
     free(data);
     return status;

@@ -110,20 +110,20 @@ fail:
 
 /* The job's samples behind its share of the source's other files, so that journal and report have these too, whatever
  * the packing is interrupted by or divided into. The caller frees them. */
-static enum status gather(const struct packer *p, const struct job *job, struct batch *batch)
+static enum status gather(const struct packer *p, const struct job *job, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
     double share = (double)p->source->other_count / (double)p->source->total;
-    int64_t first = (int64_t)(share * (double)job->first), end = (int64_t)(share * (double)batch->next);
-    if (batch->next == p->source->total)
+    int64_t first = (int64_t)(share * (double)job->first), end = (int64_t)(share * (double)batch->next_sample);
+    if (batch->next_sample == p->source->total)
         end = p->source->other_count;
     end = end - first > MOST_OTHERS ? first + MOST_OTHERS : end;
     batch->samples = calloc((size_t)(end - first + job->count), sizeof *batch->samples);
     if (!batch->samples)
         FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)(end - first));
     for (batch->count = 0; batch->count < end - first; batch->count++)
-        batch->samples[batch->count] = (struct batch_sample){ .name = p->source->others[first + batch->count],
-                                                              .reason = PACK_OTHER };
+        batch->samples[batch->count] = (struct pack_batch_sample){ .name = p->source->others[first + batch->count],
+                                                                   .reason = PACK_OTHER };
     memcpy(batch->samples + batch->count, job->samples, (size_t)job->count * sizeof *job->samples);
     batch->count += job->count;
 fail:
@@ -134,14 +134,14 @@ fail:
 static enum status commit_job(struct packer *p, struct job *job)
 {
     enum status status = STATUS_OK;
-    struct batch batch = { job->first + job->count, 0, job->frame_count, NULL, job->frame };
+    struct pack_batch batch = { job->first + job->count, 0, job->frame_count, NULL, job->frame };
     TRY(check_job(p, job));
     TRY(gather(p, job, &batch));
     TRY(dataset_writer_add(&p->writer, &batch, job->frames));
     for (int i = 0; i < job->count; i++)
         if (job->bad[i].code != STATUS_OK && ++p->told <= WARNINGS)
             log_warn("left out: %s", job->bad[i].message);
-    pack_progress_step(&p->progress, batch.next - p->first, p->writer.bytes);
+    pack_progress_step(&p->progress, batch.next_sample - p->first, p->writer.bytes);
 fail:
     free(batch.samples);
     return status;
@@ -274,7 +274,7 @@ static enum status open_writer(struct packer *p, const char *directory)
         plan.identity = hash_bytes(made_by, strlen(made_by));
     }
     TRY(dataset_writer_init(&p->writer, directory, &plan));
-    p->next = p->writer.next > p->first ? p->writer.next : p->first;
+    p->next = p->writer.next_sample > p->first ? p->writer.next_sample : p->first;
     if (p->next > p->end)
         FAIL(STATUS_DATA, "%s: its journal says that %lld of %lld images are packed; --force starts over", directory,
              (long long)p->next, (long long)p->end);
@@ -324,7 +324,7 @@ enum status pack_dataset(struct pack_source *source, const char *directory, cons
     fill_report(&p);
     TRY(dataset_writer_commit(&p.writer));
 fail:
-    if (status == STATUS_IO && p.writer.next > p.first)
+    if (status == STATUS_IO && p.writer.next_sample > p.first)
         status_report(status, __FILE__, __LINE__, "%s; what is packed is kept, and the same command goes on from there",
                       status_message());
     report->seconds = pack_progress_end(&p.progress);

@@ -8,29 +8,29 @@
 #include "base/status.h"
 #include "data/write/shard_writer.h"
 
-struct batch_sample {
+struct pack_batch_sample {
     int label, width, height;
     unsigned notes;     /* bits 1 << enum pack_note */
     const char *name;   /* for the report; "" where there is nothing to report */
     const char *reason; /* why it is left out of the blocks; "" if it is in */
 };
 
-/* The samples up to `next` of the input, and the frames that hold them. */
-struct batch {
-    int64_t next;
+/* The samples up to `next_sample` of the input, and the frames that hold them. */
+struct pack_batch {
+    int64_t next_sample;
     int count, frame_count;
-    struct batch_sample *samples; /* (count) */
-    struct shard_frame *frames;   /* (frame_count) */
+    struct pack_batch_sample *samples; /* (count) */
+    struct shard_frame *frames;        /* (frame_count) */
 };
 
 /* Whether a sample's line belongs into the report: it was converted, other than made smaller, or left out. */
-int batch_is_odd(const struct batch_sample *sample);
+int pack_batch_sample_is_reported(const struct pack_batch_sample *sample);
 
 /* The record of a batch; the caller frees *record. */
-enum status batch_print(const struct batch *batch, uint8_t **record, size_t *bytes);
+enum status pack_batch_encode(const struct pack_batch *batch, uint8_t **record, size_t *bytes);
 
 /* The batch of a record; its names lie in `record`. STATUS_DATA if it is none for a set of `classes`. */
-enum status batch_parse(struct batch *batch, const uint8_t *record, size_t bytes, int classes);
-void batch_finish(struct batch *batch); /* of batch_parse */
+enum status pack_batch_decode(struct pack_batch *batch, const uint8_t *record, size_t bytes, int classes);
+void pack_batch_finish(struct pack_batch *batch); /* of pack_batch_decode */
 
 #endif

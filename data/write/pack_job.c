@@ -109,7 +109,7 @@ static enum status process_item(struct job *job, int i, struct pack_item *item, 
                                 const struct pack_options *options, struct worker *w)
 {
     enum status status = STATUS_OK;
-    struct batch_sample *s = &job->samples[i];
+    struct pack_batch_sample *s = &job->samples[i];
     struct image *image;
     struct block_input input;
     TRY(source->decode(source, item, &w->image, &s->notes));
@@ -158,7 +158,7 @@ void job_process(struct job *job, struct pack_source *source, const struct pack_
         if (source->parallel)
             job_read(job, i, source, item);
         memcpy(job->names[i], item->name, sizeof job->names[i]);
-        job->samples[i] = (struct batch_sample){ item->label, 0, 0, 0, job->names[i], "" };
+        job->samples[i] = (struct pack_batch_sample){ item->label, 0, 0, 0, job->names[i], "" };
         if (job->bad[i].code == STATUS_OK)
             process_item(job, i, item, source, options, w);
         if (job->bad[i].code != STATUS_OK) {

@@ -19,7 +19,7 @@ struct job {
     int64_t first; /* samples [first, first + count) of the source */
     int count;
     struct pack_item items[GROUP]; /* read by the caller if the source is not parallel */
-    struct batch_sample samples[GROUP];
+    struct pack_batch_sample samples[GROUP];
     struct status_record bad[GROUP]; /* code STATUS_OK: a good sample */
     bool may_skip[GROUP];            /* whether --bad covers it */
     char names[GROUP][512];

@@ -43,14 +43,14 @@ static size_t put_record(uint8_t *out, uint32_t type, const uint8_t *payload, si
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
-    struct batch_sample samples[] = { { 0, 5, 7, 0, "", "" },
-                                      { 2, 32, 32, 1, "b/grey.png", "" },
-                                      { 0, 0, 0, 0, "c", "cut" } };
+    struct pack_batch_sample samples[] = { { 0, 5, 7, 0, "", "" },
+                                           { 2, 32, 32, 1, "b/grey.png", "" },
+                                           { 0, 0, 0, 0, "c", "cut" } };
     struct shard_frame frames[] = { { 900, 2000, 1, 17 }, { 70, 80, 1, 1 } };
-    struct batch batch = { 3, 3, 2, samples, frames };
+    struct pack_batch batch = { 3, 3, 2, samples, frames };
     uint8_t *record, shard[32] = { 1, 2, 3 };
     size_t bytes, length = 1 + JOURNAL_HEAD;
-    if (index > 1 || capacity < 512 || batch_print(&batch, &record, &bytes) != STATUS_OK)
+    if (index > 1 || capacity < 512 || pack_batch_encode(&batch, &record, &bytes) != STATUS_OK)
         return 0;
     memset(out, 0, 512);
     out[0] = (unsigned char)index;
@@ -65,22 +65,22 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 
 static void check_record(const struct journal_record *record)
 {
-    struct batch batch;
+    struct pack_batch batch;
     uint8_t *again = NULL;
     size_t bytes = 0;
-    enum status status = batch_parse(&batch, record->payload, record->bytes, CLASSES);
+    enum status status = pack_batch_decode(&batch, record->payload, record->bytes, CLASSES);
     if (status != STATUS_OK && status != STATUS_DATA)
         abort();
     if (status == STATUS_OK) {
         for (int i = 0; i < batch.count; i++)
             if (batch.samples[i].label < 0 || batch.samples[i].label >= CLASSES)
                 abort();
-        if (batch_print(&batch, &again, &bytes) != STATUS_OK || bytes != record->bytes ||
+        if (pack_batch_encode(&batch, &again, &bytes) != STATUS_OK || bytes != record->bytes ||
             memcmp(again, record->payload, bytes))
             abort();
     }
     free(again);
-    batch_finish(&batch);
+    pack_batch_finish(&batch);
 }
 
 int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
