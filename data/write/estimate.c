@@ -15,8 +15,8 @@ enum { RUNS = 16, EPOCHS = 4, SIDE = 224 };
 struct estimator {
     struct pack_source *source;
     struct pack_options options;
-    struct job *job;
-    struct worker worker;
+    struct pack_job *job;
+    struct pack_worker worker;
     struct augmenter augmenter;
     struct block_reader reader;
     struct block block;
@@ -52,9 +52,9 @@ fail:
 static enum status crop_job(struct estimator *e, enum codec codec, struct estimate *out)
 {
     enum status status = STATUS_OK;
-    const uint8_t *data = e->job->frames;
-    for (int i = 0; i < e->job->frame_count; data += e->job->frame[i++].bytes) {
-        const struct shard_frame *frame = &e->job->frame[i];
+    const uint8_t *data = e->job->frame_data;
+    for (int i = 0; i < e->job->frame_count; data += e->job->frames[i++].bytes) {
+        const struct shard_frame *frame = &e->job->frames[i];
         TRY(buffer_grow(&e->reader.frame, &e->reader.frame_capacity, frame->bytes));
         memcpy(e->reader.frame, data, frame->bytes);
         double begin = processor_time();
@@ -71,15 +71,15 @@ static enum status measure(struct estimator *e, enum codec codec, struct estimat
     enum status status = STATUS_OK;
     double begin = processor_time();
     e->options.codec = codec;
-    job_process(e->job, e->source, &e->options, &e->worker);
+    pack_job_process(e->job, e->source, &e->options, &e->worker);
     out->pack_s += processor_time() - begin;
-    if (e->job->failure.code != STATUS_OK)
-        return status_restore(&e->job->failure);
+    if (e->job->job_error.code != STATUS_OK)
+        return status_restore(&e->job->job_error);
     for (int i = 0; i < e->job->count; i++) {
-        out->images += e->job->bad[i].code == STATUS_OK;
-        out->bad += e->job->bad[i].code != STATUS_OK;
+        out->images += e->job->errors[i].code == STATUS_OK;
+        out->bad += e->job->errors[i].code != STATUS_OK;
     }
-    out->bytes += (double)e->job->frames_bytes + (double)e->job->frame_count * ENTRY_BYTES;
+    out->bytes += (double)e->job->frame_data_bytes + (double)e->job->frame_count * ENTRY_BYTES;
     TRY(crop_job(e, codec, out));
 fail:
     return status;
@@ -89,13 +89,13 @@ fail:
 static enum status measure_group(struct estimator *e, int64_t first, int64_t images, struct estimate estimates[2])
 {
     enum status status = STATUS_OK;
-    struct job *job = e->job;
-    int64_t end = first + GROUP < e->source->total ? first + GROUP : e->source->total;
+    struct pack_job *job = e->job;
+    int64_t end = first + PACK_GROUP < e->source->total ? first + PACK_GROUP : e->source->total;
     for (int64_t enough = first + images; first < end && first < enough; first += job->count) {
         job->first = first;
-        job->count = job_length(e->source, first, end);
+        job->count = pack_job_length(e->source, first, end);
         for (int i = 0; i < job->count && !e->source->parallel; i++)
-            job_read(job, i, e->source, &job->items[i]);
+            pack_job_read(job, i, e->source, &job->items[i]);
         TRY(measure(e, CODEC_RGBZ, &estimates[0]));
         if (e->source->is_files)
             TRY(measure(e, CODEC_JPEG, &estimates[1]));
@@ -122,22 +122,22 @@ enum status estimate_source(struct pack_source *source, const struct pack_option
     enum status status = STATUS_OK;
     static const double mean[3] = { 0.5, 0.5, 0.5 }, std[3] = { 0.25, 0.25, 0.25 };
     struct estimator e = { .source = source, .options = *options, .job = calloc(1, sizeof *e.job) };
-    int64_t groups = (source->total + GROUP - 1) / GROUP, runs = groups < RUNS ? groups : RUNS;
+    int64_t groups = (source->total + PACK_GROUP - 1) / PACK_GROUP, runs = groups < RUNS ? groups : RUNS;
     memset(estimates, 0, 2 * sizeof *estimates);
     if (!e.job)
         FAIL(STATUS_NOMEM, "out of memory");
     augmenter_init(&e.augmenter, AUGMENT_IMAGENET, true, SIDE, 1, mean, std);
     for (int64_t i = 0; i < runs; i++)
-        TRY(measure_group(&e, groups * i / runs * GROUP, (images + runs - 1) / runs, estimates));
+        TRY(measure_group(&e, groups * i / runs * PACK_GROUP, (images + runs - 1) / runs, estimates));
     if (!estimates[0].images)
-        FAIL(STATUS_DATA, "none of %lld images can be read: %s", (long long)estimates[0].bad, e.job->bad[0].message);
+        FAIL(STATUS_DATA, "none of %lld images can be read: %s", (long long)estimates[0].bad, e.job->errors[0].message);
     average(&estimates[0], source->total);
     average(&estimates[1], source->total);
 fail:
     if (e.job)
-        job_finish(e.job);
+        pack_job_finish(e.job);
     free(e.job);
-    worker_finish(&e.worker);
+    pack_worker_finish(&e.worker);
     block_reader_finish(&e.reader);
     block_finish(&e.block);
     return status;

@@ -17,8 +17,8 @@
 #include "data/write/pack_progress.h"
 
 enum {
-    WARNINGS = 20,       /* bad samples told one by one; the report has all */
-    MOST_OTHERS = 100000 /* in a batch, which must fit into a record of the journal */
+    MAX_WARNINGS = 20,           /* bad samples told one by one; the report has all */
+    MAX_NAMES_PER_BATCH = 100000 /* in a batch, which must fit into a record of the journal */
 };
 
 struct packer {
@@ -28,12 +28,12 @@ struct packer {
     struct dataset_writer writer;
     struct pack_progress progress;
     int64_t first, next, end; /* samples of this part; handed out up to next */
-    int64_t told;             /* bad samples */
+    int64_t bad_samples;      /* bad samples */
     pthread_mutex_t mutex;
     pthread_cond_t ready, done; /* a job became ready, done */
     bool stop;
     int job_count, worker_count;
-    struct job *jobs; /* (job_count), a ring */
+    struct pack_job *jobs; /* (job_count), a ring */
     pthread_t *workers;
 };
 
@@ -57,67 +57,68 @@ const char *pack_note_text(enum pack_note note)
 static void *worker_main(void *context)
 {
     struct packer *p = context;
-    struct worker worker = { .raw = NULL };
+    struct pack_worker worker = { .raw = NULL };
     pthread_mutex_lock(&p->mutex);
     while (!p->stop) {
-        struct job *job = NULL;
+        struct pack_job *job = NULL;
         for (int i = 0; i < p->job_count; i++)
-            if (p->jobs[i].state == JOB_READY && (!job || p->jobs[i].first < job->first))
+            if (p->jobs[i].state == PACK_JOB_READY && (!job || p->jobs[i].first < job->first))
                 job = &p->jobs[i];
         if (!job) {
             pthread_cond_wait(&p->ready, &p->mutex);
             continue;
         }
-        job->state = JOB_TAKEN;
+        job->state = PACK_JOB_RUNNING;
         pthread_mutex_unlock(&p->mutex);
-        job_process(job, p->source, &p->options, &worker);
+        pack_job_process(job, p->source, &p->options, &worker);
         pthread_mutex_lock(&p->mutex);
-        job->state = JOB_DONE;
+        job->state = PACK_JOB_DONE;
         pthread_cond_signal(&p->done);
     }
     pthread_mutex_unlock(&p->mutex);
-    worker_finish(&worker);
+    pack_worker_finish(&worker);
     return NULL;
 }
 
 /* Gives the job its samples. */
-static void fill_job(struct packer *p, struct job *job)
+static void fill_job(struct packer *p, struct pack_job *job)
 {
     job->first = p->next;
-    job->count = job_length(p->source, p->next, p->end);
+    job->count = pack_job_length(p->source, p->next, p->end);
     for (int i = 0; i < job->count && !p->source->parallel; i++)
-        job_read(job, i, p->source, &job->items[i]);
+        pack_job_read(job, i, p->source, &job->items[i]);
     p->next += job->count;
 }
 
 /* The first sample of the job that ends the packing, as a failure. */
-static enum status check_job(struct packer *p, const struct job *job)
+static enum status check_job(struct packer *p, const struct pack_job *job)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < job->count; i++) {
-        const struct status_record *bad = &job->bad[i];
-        if (bad->code == STATUS_OK || (job->may_skip[i] && p->options.skip_bad))
+        const struct status_record *bad = &job->errors[i];
+        if (bad->code == STATUS_OK || (job->skippable[i] && p->options.skip_bad))
             continue;
-        if (job->may_skip[i] && p->source->is_files)
+        if (job->skippable[i] && p->source->is_files)
             FAIL(bad->code, "%s (--bad skip leaves such images out and goes on from here)", bad->message);
         return status_restore(bad);
     }
-    if (job->failure.code != STATUS_OK)
-        return status_restore(&job->failure);
+    if (job->job_error.code != STATUS_OK)
+        return status_restore(&job->job_error);
 fail:
     return status;
 }
 
 /* The job's samples behind its share of the source's other files, so that journal and report have these too, whatever
  * the packing is interrupted by or divided into. The caller frees them. */
-static enum status gather(const struct packer *p, const struct job *job, struct pack_batch *batch)
+static enum status build_batch(const struct packer *p, const struct pack_job *job, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
-    double share = (double)p->source->other_count / (double)p->source->total;
-    int64_t first = (int64_t)(share * (double)job->first), end = (int64_t)(share * (double)batch->next_sample);
+    double names_per_sample = (double)p->source->other_count / (double)p->source->total;
+    int64_t first = (int64_t)(names_per_sample * (double)job->first),
+            end = (int64_t)(names_per_sample * (double)batch->next_sample);
     if (batch->next_sample == p->source->total)
         end = p->source->other_count;
-    end = end - first > MOST_OTHERS ? first + MOST_OTHERS : end;
+    end = end - first > MAX_NAMES_PER_BATCH ? first + MAX_NAMES_PER_BATCH : end;
     batch->samples = calloc((size_t)(end - first + job->count), sizeof *batch->samples);
     if (!batch->samples)
         FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)(end - first));
@@ -131,16 +132,16 @@ fail:
 }
 
 /* Tells of the job's bad samples, writes its blocks. */
-static enum status commit_job(struct packer *p, struct job *job)
+static enum status commit_job(struct packer *p, struct pack_job *job)
 {
     enum status status = STATUS_OK;
-    struct pack_batch batch = { job->first + job->count, 0, job->frame_count, NULL, job->frame };
+    struct pack_batch batch = { job->first + job->count, 0, job->frame_count, NULL, job->frames };
     TRY(check_job(p, job));
-    TRY(gather(p, job, &batch));
-    TRY(dataset_writer_add(&p->writer, &batch, job->frames));
+    TRY(build_batch(p, job, &batch));
+    TRY(dataset_writer_add(&p->writer, &batch, job->frame_data));
     for (int i = 0; i < job->count; i++)
-        if (job->bad[i].code != STATUS_OK && ++p->told <= WARNINGS)
-            log_warn("left out: %s", job->bad[i].message);
+        if (job->errors[i].code != STATUS_OK && ++p->bad_samples <= MAX_WARNINGS)
+            log_warn("left out: %s", job->errors[i].message);
     pack_progress_step(&p->progress, batch.next_sample - p->first, p->writer.bytes);
 fail:
     free(batch.samples);
@@ -154,20 +155,20 @@ static enum status run_jobs(struct packer *p)
     int64_t filled = 0, committed = 0;
     while (p->next < p->end || committed < filled) {
         if (p->next < p->end && filled - committed < p->job_count) {
-            struct job *job = &p->jobs[filled % p->job_count];
+            struct pack_job *job = &p->jobs[filled % p->job_count];
             fill_job(p, job);
             pthread_mutex_lock(&p->mutex);
-            job->state = JOB_READY;
+            job->state = PACK_JOB_READY;
             pthread_cond_signal(&p->ready);
             pthread_mutex_unlock(&p->mutex);
             filled++;
             continue;
         }
-        struct job *job = &p->jobs[committed % p->job_count];
+        struct pack_job *job = &p->jobs[committed % p->job_count];
         pthread_mutex_lock(&p->mutex);
-        while (job->state != JOB_DONE)
+        while (job->state != PACK_JOB_DONE)
             pthread_cond_wait(&p->done, &p->mutex);
-        job->state = JOB_FREE;
+        job->state = PACK_JOB_FREE;
         pthread_mutex_unlock(&p->mutex);
         TRY(commit_job(p, job));
         committed++;
@@ -206,7 +207,7 @@ static void packer_finish(struct packer *p)
     for (int i = 0; i < p->worker_count; i++)
         pthread_join(p->workers[i], NULL);
     for (int j = 0; p->jobs && j < p->job_count; j++)
-        job_finish(&p->jobs[j]);
+        pack_job_finish(&p->jobs[j]);
     free(p->jobs);
     free(p->workers);
     dataset_writer_finish(&p->writer);
@@ -218,13 +219,13 @@ static void packer_finish(struct packer *p)
 enum status pack_range(const struct pack_options *o, int64_t total, int64_t *first, int64_t *end)
 {
     enum status status = STATUS_OK;
-    int64_t groups = (total + GROUP - 1) / GROUP;
+    int64_t groups = (total + PACK_GROUP - 1) / PACK_GROUP;
     *first = 0;
     *end = total;
     if (!o->parts)
         return STATUS_OK;
-    *first = groups * (o->part - 1) / o->parts * GROUP;
-    *end = o->part == o->parts ? total : groups * o->part / o->parts * GROUP;
+    *first = groups * (o->part - 1) / o->parts * PACK_GROUP;
+    *end = o->part == o->parts ? total : groups * o->part / o->parts * PACK_GROUP;
     if (*first >= *end)
         FAIL(STATUS_USAGE, "--part %d/%d: %lld images are too few for so many parts", o->part, o->parts,
              (long long)total);
@@ -328,8 +329,9 @@ fail:
         status_report(status, __FILE__, __LINE__, "%s; what is packed is kept, and the same command goes on from there",
                       status_message());
     report->seconds = pack_progress_end(&p.progress);
-    if (p.told > WARNINGS)
-        log_warn("%lld more images left out; %s/report.tsv lists them", (long long)p.told - WARNINGS, directory);
+    if (p.bad_samples > MAX_WARNINGS)
+        log_warn("%lld more images left out; %s/report.tsv lists them", (long long)p.bad_samples - MAX_WARNINGS,
+                 directory);
     packer_finish(&p);
     return status;
 }

@@ -13,26 +13,26 @@
 enum { JOB_BYTES = 256 << 10 }; /* encoded; a job ends when it has more */
 
 /* Up to the end of the group, or until they are many bytes. */
-int job_length(const struct pack_source *source, int64_t first, int64_t end)
+int pack_job_length(const struct pack_source *source, int64_t first, int64_t end)
 {
     uint64_t bytes = 0;
     int count = 0;
     do
         bytes += source->bytes(source, first + count++);
-    while (first + count < end && (first + count) % GROUP && bytes < JOB_BYTES);
+    while (first + count < end && (first + count) % PACK_GROUP && bytes < JOB_BYTES);
     return count;
 }
 
-void job_read(struct job *job, int i, struct pack_source *source, struct pack_item *item)
+void pack_job_read(struct pack_job *job, int i, struct pack_source *source, struct pack_item *item)
 {
-    job->bad[i].code = STATUS_OK;
+    job->errors[i].code = STATUS_OK;
     item->index = job->first + i;
     item->absent = false;
     enum status status = source->read(source, job->first + i, item);
     if (status == STATUS_OK)
         return;
-    status_save(&job->bad[i]);
-    job->may_skip[i] = status == STATUS_DATA || item->absent;
+    status_save(&job->errors[i]);
+    job->skippable[i] = status == STATUS_DATA || item->absent;
 }
 
 /* Grows *buffer, keeping its first `used` bytes. */
@@ -52,26 +52,26 @@ fail:
 }
 
 /* Compresses the gathered records into the job's next block. */
-static enum status end_block(struct job *job, enum codec codec, struct worker *w)
+static enum status end_block(struct pack_job *job, enum codec codec, struct pack_worker *w)
 {
     enum status status = STATUS_OK;
     size_t written = 0, bound;
     if (!w->raw_samples)
         return STATUS_OK;
     bound = block_bound(codec, w->raw, w->raw_bytes, w->raw_samples);
-    TRY(grow(&job->frames, &job->frames_capacity, job->frames_bytes, bound));
-    uint8_t *out = job->frames + job->frames_bytes;
+    TRY(grow(&job->frame_data, &job->frame_data_capacity, job->frame_data_bytes, bound));
+    uint8_t *out = job->frame_data + job->frame_data_bytes;
     TRY(block_compress(w->zstd, codec, w->raw, w->raw_bytes, w->raw_samples, out, bound, &written));
-    job->frame[job->frame_count++] = (struct shard_frame){ (uint32_t)written, (uint32_t)w->raw_bytes, w->raw_samples,
-                                                           hash_bytes(out, written) };
-    job->frames_bytes += written;
+    job->frames[job->frame_count++] = (struct shard_frame){ (uint32_t)written, (uint32_t)w->raw_bytes, w->raw_samples,
+                                                            hash_bytes(out, written) };
+    job->frame_data_bytes += written;
     w->raw_bytes = w->raw_samples = 0;
 fail:
     return status;
 }
 
-static enum status add_record(struct job *job, enum codec codec, const struct block_input *input, const char *name,
-                              struct worker *w)
+static enum status add_record(struct pack_job *job, enum codec codec, const struct block_input *input, const char *name,
+                              struct pack_worker *w)
 {
     enum status status = STATUS_OK;
     size_t bytes = block_record_bytes(codec, input);
@@ -88,7 +88,7 @@ fail:
 }
 
 /* Shrinks worker->image as asked; *image is then the one to pack. */
-static enum status shrink(const struct pack_options *o, struct worker *w, struct image **image)
+static enum status shrink(const struct pack_options *o, struct pack_worker *w, struct image **image)
 {
     enum status status = STATUS_OK;
     int width = w->image.width, height = w->image.height, to = o->resize_to;
@@ -105,8 +105,8 @@ fail:
     return status;
 }
 
-static enum status process_item(struct job *job, int i, struct pack_item *item, struct pack_source *source,
-                                const struct pack_options *options, struct worker *w)
+static enum status process_item(struct pack_job *job, int i, struct pack_item *item, struct pack_source *source,
+                                const struct pack_options *options, struct pack_worker *w)
 {
     enum status status = STATUS_OK;
     struct pack_batch_sample *s = &job->samples[i];
@@ -127,14 +127,14 @@ static enum status process_item(struct job *job, int i, struct pack_item *item, 
     s->height = image->height;
 fail:
     if (status != STATUS_OK) {
-        status_save(&job->bad[i]);
-        job->may_skip[i] = status == STATUS_DATA;
+        status_save(&job->errors[i]);
+        job->skippable[i] = status == STATUS_DATA;
         s->notes = 0;
     }
     return status;
 }
 
-static enum status prepare(struct worker *w)
+static enum status prepare(struct pack_worker *w)
 {
     enum status status = STATUS_OK;
     w->raw_bytes = w->raw_samples = 0;
@@ -146,23 +146,24 @@ fail:
     return status;
 }
 
-void job_process(struct job *job, struct pack_source *source, const struct pack_options *options, struct worker *w)
+void pack_job_process(struct pack_job *job, struct pack_source *source, const struct pack_options *options,
+                      struct pack_worker *w)
 {
     enum status status = STATUS_OK;
-    job->frames_bytes = 0;
+    job->frame_data_bytes = 0;
     job->frame_count = 0;
-    job->failure.code = STATUS_OK;
+    job->job_error.code = STATUS_OK;
     TRY(prepare(w));
     for (int i = 0; i < job->count; i++) {
         struct pack_item *item = source->parallel ? &w->item : &job->items[i];
         if (source->parallel)
-            job_read(job, i, source, item);
+            pack_job_read(job, i, source, item);
         memcpy(job->names[i], item->name, sizeof job->names[i]);
         job->samples[i] = (struct pack_batch_sample){ item->label, 0, 0, 0, job->names[i], "" };
-        if (job->bad[i].code == STATUS_OK)
+        if (job->errors[i].code == STATUS_OK)
             process_item(job, i, item, source, options, w);
-        if (job->bad[i].code != STATUS_OK) {
-            job->samples[i].reason = job->bad[i].message;
+        if (job->errors[i].code != STATUS_OK) {
+            job->samples[i].reason = job->errors[i].message;
             job->samples[i].label = 0; /* it may be what is bad */
         }
     }
@@ -170,17 +171,17 @@ void job_process(struct job *job, struct pack_source *source, const struct pack_
     return;
 fail:
     (void)status;
-    status_save(&job->failure);
+    status_save(&job->job_error);
 }
 
-void job_finish(struct job *job)
+void pack_job_finish(struct pack_job *job)
 {
-    for (int i = 0; i < GROUP; i++)
+    for (int i = 0; i < PACK_GROUP; i++)
         free(job->items[i].data);
-    free(job->frames);
+    free(job->frame_data);
 }
 
-void worker_finish(struct worker *w)
+void pack_worker_finish(struct pack_worker *w)
 {
     free(w->item.data);
     image_finish(&w->image);
@@ -189,5 +190,5 @@ void worker_finish(struct worker *w)
     ZSTD_freeCCtx(w->zstd);
     free(w->raw);
     free(w->file);
-    *w = (struct worker){ .raw = NULL };
+    *w = (struct pack_worker){ .raw = NULL };
 }

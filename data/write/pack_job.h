@@ -9,29 +9,29 @@
 #include "data/write/pack_batch.h"
 
 enum {
-    GROUP = 63, /* no job reaches across a multiple of it: of CIFAR's images these are three full blocks */
+    PACK_GROUP = 63, /* no job reaches across a multiple of it: of CIFAR's images these are three full blocks */
 };
 
-enum job_state { JOB_FREE, JOB_READY, JOB_TAKEN, JOB_DONE };
+enum pack_job_state { PACK_JOB_FREE, PACK_JOB_READY, PACK_JOB_RUNNING, PACK_JOB_DONE };
 
-struct job {
-    enum job_state state;
+struct pack_job {
+    enum pack_job_state state;
     int64_t first; /* samples [first, first + count) of the source */
     int count;
-    struct pack_item items[GROUP]; /* read by the caller if the source is not parallel */
-    struct pack_batch_sample samples[GROUP];
-    struct status_record bad[GROUP]; /* code STATUS_OK: a good sample */
-    bool may_skip[GROUP];            /* whether --bad covers it */
-    char names[GROUP][512];
-    struct shard_frame frame[GROUP]; /* the job's blocks */
+    struct pack_item items[PACK_GROUP]; /* read by the caller if the source is not parallel */
+    struct pack_batch_sample samples[PACK_GROUP];
+    struct status_record errors[PACK_GROUP]; /* code STATUS_OK: a good sample */
+    bool skippable[PACK_GROUP];              /* whether --bad covers it */
+    char names[PACK_GROUP][512];
+    struct shard_frame frames[PACK_GROUP]; /* the job's blocks */
     int frame_count;
-    uint8_t *frames; /* their bytes, one after the other */
-    size_t frames_bytes, frames_capacity;
-    struct status_record failure; /* of the job as a whole: no memory */
+    uint8_t *frame_data; /* their bytes, one after the other */
+    size_t frame_data_bytes, frame_data_capacity;
+    struct status_record job_error; /* of the job as a whole: no memory */
 };
 
 /* What a worker keeps from one job to the next; zero-initialised. */
-struct worker {
+struct pack_worker {
     struct pack_item item; /* of a parallel source */
     struct image image, resized;
     struct resizer resizer;
@@ -44,15 +44,15 @@ struct worker {
 };
 
 /* How many samples the job has that begins at sample `first`, of those before `end`. */
-int job_length(const struct pack_source *source, int64_t first, int64_t end);
+int pack_job_length(const struct pack_source *source, int64_t first, int64_t end);
 
 /* Reads sample i of the job into item; what fails is noted in the job. */
-void job_read(struct job *job, int i, struct pack_source *source, struct pack_item *item);
+void pack_job_read(struct pack_job *job, int i, struct pack_source *source, struct pack_item *item);
 
 /* Reads (if the source is parallel), decodes and compresses the job's samples. What fails is noted in the job. */
-void job_process(struct job *job, struct pack_source *source, const struct pack_options *options,
-                 struct worker *worker);
-void job_finish(struct job *job);
-void worker_finish(struct worker *worker);
+void pack_job_process(struct pack_job *job, struct pack_source *source, const struct pack_options *options,
+                      struct pack_worker *worker);
+void pack_job_finish(struct pack_job *job);
+void pack_worker_finish(struct pack_worker *worker);
 
 #endif
