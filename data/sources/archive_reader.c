@@ -98,14 +98,14 @@ static enum status drain(struct archive_reader *r)
     do
         TRY(archive_stream_next(&r->stream, &data, &bytes));
     while (bytes);
-    archive_say_end(r->path, r->stream.bytes <= end     ? ARCHIVE_END_MISSING
-                             : r->stream.data_end > end ? ARCHIVE_END_EARLY
-                                                        : ARCHIVE_END_GOOD);
+    archive_warn_end(r->path, r->stream.bytes <= end     ? ARCHIVE_END_MISSING
+                              : r->stream.data_end > end ? ARCHIVE_END_EARLY
+                                                         : ARCHIVE_END_GOOD);
 fail:
     return status;
 }
 
-void archive_say_end(const char *name, enum archive_end end)
+void archive_warn_end(const char *name, enum archive_end end)
 {
     if (end == ARCHIVE_END_MISSING)
         log_warn_all("%s: has no end-of-archive mark; it may have been cut off between two files", name);

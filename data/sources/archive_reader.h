@@ -34,7 +34,7 @@ const char *member_fault(enum member_kind kind);
 
 /* How a tar ends: as it should; without its end-of-archive mark; with something behind that mark. */
 enum archive_end { ARCHIVE_END_GOOD, ARCHIVE_END_MISSING, ARCHIVE_END_EARLY };
-void archive_say_end(const char *name, enum archive_end end); /* warns unless it is good */
-void archive_reader_close(struct archive_reader *reader);     /* NULL is fine */
+void archive_warn_end(const char *name, enum archive_end end); /* warns unless it is good */
+void archive_reader_close(struct archive_reader *reader);      /* NULL is fine */
 
 #endif

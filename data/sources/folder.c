@@ -38,7 +38,7 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
     if (!handle)
         FAIL(STATUS_IO, "%s: %s", full, strerror(errno));
     for (struct dirent *entry; (entry = readdir(handle));) {
-        if (!listing_wants(entry->d_name))
+        if (!listing_accepts(entry->d_name))
             continue;
         if (snprintf(child, sizeof child, "%s%s%s", path, *path ? "/" : "", entry->d_name) >= PATH_MAX ||
             snprintf(full, sizeof full, "%s/%s", base, child) >= PATH_MAX)
@@ -62,7 +62,7 @@ fail:
     return status;
 }
 
-static enum status next_on_disk(struct folder *f, const struct listed *file, struct pack_item *item)
+static enum status next_on_disk(struct folder *f, const struct listed_file *file, struct pack_item *item)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
@@ -89,7 +89,7 @@ static const char *below_root(const struct folder *f, const char *name)
     if (length && (strncmp(name, f->root, length) != 0 || name[length] != '/'))
         return NULL;
     name += length ? length + 1 : 0;
-    return listing_wants(name) ? name : NULL;
+    return listing_accepts(name) ? name : NULL;
 }
 
 const char *folder_member_fault(const struct member *member)
@@ -113,7 +113,7 @@ fail:
     return status;
 }
 
-enum status folder_next_in_file(const struct folder *f, const struct listed *file, struct pack_item *item)
+enum status folder_next_in_file(const struct folder *f, const struct listed_file *file, struct pack_item *item)
 {
     enum status status = STATUS_OK;
     if (file->bytes > LIMIT_FILE)
@@ -165,7 +165,7 @@ fail:
 }
 
 /* The content of the archive's next image: the ones listing_add_file took, in that order. One with a fault has none. */
-static enum status next_file(struct folder *f, struct archive_reader *reader, const struct listed *file,
+static enum status next_file(struct folder *f, struct archive_reader *reader, const struct listed_file *file,
                              struct pack_item *item)
 {
     enum status status = STATUS_OK;
@@ -228,7 +228,7 @@ static enum status fill_spool(struct folder *f, const char *folder)
     TRY(archive_reader_open(&reader, f->path));
     listing_sort(&f->listing, true);
     for (int64_t i = 0; i < f->listing.count; i++) {
-        struct listed *file = &f->listing.files[i];
+        struct listed_file *file = &f->listing.files[i];
         TRY(next_file(f, reader, file, &item));
         TRY(write_spool(f, item.data, item.bytes));
         file->offset = offset;
@@ -249,7 +249,7 @@ static enum status next_in_stream(struct folder *f, int64_t index, struct pack_i
 {
     enum status status = STATUS_OK;
     while (f->streamed <= index) {
-        const struct listed *file = &f->listing.files[f->streamed++];
+        const struct listed_file *file = &f->listing.files[f->streamed++];
         TRY(next_file(f, f->reader, file, item));
     }
 fail:
@@ -259,7 +259,7 @@ fail:
 enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     struct folder *f = (struct folder *)source;
-    const struct listed *file = &f->listing.files[index];
+    const struct listed_file *file = &f->listing.files[index];
     item->label = file->label;
     enum status status = STATUS_OK;
     snprintf(item->name, sizeof item->name, "%s", file->path);
@@ -297,7 +297,7 @@ static enum status open_archive(struct folder *f, const char *where, const struc
     TRY(folder_open_tar(f, &range, &is_tar));
     if (is_tar) {
         TRY(tar_list(&range, add_member, f, &end));
-        archive_say_end(f->path, end);
+        archive_warn_end(f->path, end);
         TRY(listing_complete(&f->listing, where, rooted, o->classes));
         return STATUS_OK;
     }
@@ -345,8 +345,8 @@ enum status folder_complete(struct folder *f)
                                       .total = f->listing.count,
                                       .classes = f->listing.classes.count,
                                       .names = f->listing.classes.names,
-                                      .others = f->listing.others,
-                                      .other_count = f->listing.other_count };
+                                      .non_images = f->listing.non_images,
+                                      .non_image_count = f->listing.non_image_count };
     TRY(listing_fingerprint(&f->listing, &f->source.fingerprint));
 fail:
     return status;

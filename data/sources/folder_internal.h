@@ -21,7 +21,7 @@ struct folder {
 enum status folder_create(struct folder **folder, const char *path);
 /* Opens folder->path; *is_tar: whether it is an uncompressed tar, then *range is all of it. */
 enum status folder_open_tar(struct folder *folder, struct tar_range *range, bool *is_tar);
-enum status folder_next_in_file(const struct folder *folder, const struct listed *file, struct pack_item *item);
+enum status folder_next_in_file(const struct folder *folder, const struct listed_file *file, struct pack_item *item);
 
 /* Why a member cannot be packed, as far as its header tells; NULL: nothing. */
 const char *folder_member_fault(const struct member *member);

@@ -15,14 +15,14 @@
 
 #define LIMIT_LABELS ((size_t)1 << 30)
 
-struct listing_tars {
+struct class_tars {
     struct folder *folder;
     struct pack_progress progress;
     const char *class;
     int classes;
-    int64_t others; /* members that are no tars */
-    int unended;    /* tars without an end-of-archive mark, and the last of them */
-    char last_unended[LIMIT_NAME + 1];
+    int64_t non_tars; /* members that are no tars */
+    int without_end;  /* tars without an end-of-archive mark, and the last of them */
+    char last_without_end[LIMIT_NAME + 1];
 };
 
 static enum status open_tar(struct folder *f, struct tar_range *range)
@@ -42,10 +42,10 @@ fail:
 static enum status add_image(void *context, const struct member *member, uint64_t offset)
 {
     enum status status = STATUS_OK;
-    struct listing_tars *t = context;
+    struct class_tars *t = context;
     char path[PATH_MAX];
     const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
-    if (member->kind == MEMBER_FOLDER || !listing_wants(name))
+    if (member->kind == MEMBER_FOLDER || !listing_accepts(name))
         return STATUS_OK;
     if (snprintf(path, sizeof path, "%s/%s", t->class, name) >= PATH_MAX)
         FAIL(STATUS_DATA, "%s: %s.tar: name too long", t->folder->path, t->class);
@@ -58,15 +58,15 @@ fail:
 static enum status add_class_tar(void *context, const struct member *member, uint64_t offset)
 {
     enum status status = STATUS_OK;
-    struct listing_tars *t = context;
+    struct class_tars *t = context;
     char class[LIMIT_NAME + 1], where[PATH_MAX];
     const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
     size_t length = strlen(name);
     enum archive_end end;
     if (member->kind == MEMBER_FOLDER)
         return STATUS_OK;
-    if (member->kind != MEMBER_FILE || length < 5 || strcasecmp(name + length - 4, ".tar") || !listing_wants(name)) {
-        t->others++;
+    if (member->kind != MEMBER_FILE || length < 5 || strcasecmp(name + length - 4, ".tar") || !listing_accepts(name)) {
+        t->non_tars++;
         return STATUS_OK;
     }
     if (length - 4 > LIMIT_NAME)
@@ -78,8 +78,8 @@ static enum status add_class_tar(void *context, const struct member *member, uin
     t->class = class;
     TRY(listing_add_folder(&t->folder->listing, class));
     TRY(tar_list(&inner, add_image, t, &end));
-    if (end != ARCHIVE_END_GOOD && ++t->unended)
-        strcpy(t->last_unended, class);
+    if (end != ARCHIVE_END_GOOD && ++t->without_end)
+        strcpy(t->last_without_end, class);
     t->classes++;
     pack_progress_step(&t->progress, t->folder->listing.count, 0);
 fail:
@@ -91,7 +91,7 @@ enum status imagenet_open_train(struct folder **out, const char *path, const str
     enum status status = STATUS_OK;
     struct tar_range range;
     struct folder *f = NULL;
-    struct listing_tars t = { .class = NULL };
+    struct class_tars t = { .class = NULL };
     enum archive_end end;
     TRY(folder_create(&f, path));
     TRY(open_tar(f, &range));
@@ -100,14 +100,14 @@ enum status imagenet_open_train(struct folder **out, const char *path, const str
     status = tar_list(&range, add_class_tar, &t, &end);
     pack_progress_end(&t.progress);
     TRY(status);
-    archive_say_end(path, end);
-    if (t.unended)
+    archive_warn_end(path, end);
+    if (t.without_end)
         log_warn("%s: %d of its tars, such as %s.tar, do not end in an end-of-archive mark; they may have been cut off",
-                 path, t.unended, t.last_unended);
+                 path, t.without_end, t.last_without_end);
     if (!t.classes)
         FAIL(STATUS_DATA, "%s: holds no .tar for any class: not ImageNet's training archive", path);
-    if (t.others)
-        log_warn("%s: %lld members are no tars and are left out", path, (long long)t.others);
+    if (t.non_tars)
+        log_warn("%s: %lld members are no tars and are left out", path, (long long)t.non_tars);
     TRY(listing_complete(&f->listing, path, true, given));
     TRY(folder_complete(f));
     *out = f;
@@ -123,7 +123,7 @@ static enum status add_val_image(void *context, const struct member *member, uin
 {
     enum status status = STATUS_OK;
     struct folder *f = context;
-    if (member->kind == MEMBER_FOLDER || !listing_wants(member->name))
+    if (member->kind == MEMBER_FOLDER || !listing_accepts(member->name))
         return STATUS_OK;
     TRY(listing_add_entry(&f->listing, member->name, offset, (uint64_t)member->bytes, folder_member_fault(member)));
 fail:
@@ -139,12 +139,12 @@ static const char *file_name(const char *path)
 /* By the files' names, wherever they lie: the order of a label file's lines. */
 static int compare_images(const void *a, const void *b)
 {
-    const struct listed *x = a, *y = b;
+    const struct listed_file *x = a, *y = b;
     return strcmp(file_name(x->path), file_name(y->path));
 }
 
 /* Compares the label with the folder that the image lies in: a class's name there must be the label's. */
-static enum status check_folder(const struct folder *f, const struct listed *file, const char *label_path)
+static enum status check_folder(const struct folder *f, const struct listed_file *file, const char *label_path)
 {
     enum status status = STATUS_OK;
     const struct class_names *c = &f->listing.classes;
@@ -164,7 +164,7 @@ static enum status label_images(struct folder *f, const struct labels *labels, c
     enum status status = STATUS_OK;
     struct listing *l = &f->listing;
     for (int64_t i = 0; i < l->count; i++) {
-        struct listed *file = &l->files[i];
+        struct listed_file *file = &l->files[i];
         const char *name = labels_find(labels, i, file->path);
         if (i && !strcmp(file_name(file[-1].path), file_name(file->path)))
             FAIL(STATUS_DATA, "%s: holds %s twice, as %s and %s", f->path, file_name(file->path), file[-1].path,
@@ -213,8 +213,8 @@ enum status imagenet_open_val(struct folder **out, const char *path, const char 
     TRY(folder_create(&f, path));
     TRY(open_tar(f, &range));
     TRY(tar_list(&range, add_val_image, f, &end));
-    archive_say_end(path, end);
-    listing_say_others(&f->listing, path);
+    archive_warn_end(path, end);
+    listing_warn_non_images(&f->listing, path);
     if (!f->listing.count)
         FAIL(STATUS_DATA, "%s: holds no images", path);
     qsort(f->listing.files, (size_t)f->listing.count, sizeof *f->listing.files, compare_images);

@@ -10,7 +10,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 
-bool listing_wants(const char *path)
+bool listing_accepts(const char *path)
 {
     static const char *const systems[] = { "__MACOSX", "@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN" };
     for (const char *part = path; part; part = strchr(part, '/') ? strchr(part, '/') + 1 : NULL) {
@@ -38,11 +38,11 @@ bool listing_is_image(const char *path)
 }
 
 /* A larger array of `bytes` an element if it is full; NULL without memory, and then the old one stays. */
-static void *grow(void *array, size_t *capacity, int64_t count, size_t least, size_t bytes)
+static void *grow(void *array, size_t *capacity, int64_t count, size_t initial, size_t bytes)
 {
     if ((size_t)count < *capacity)
         return array;
-    size_t wanted = *capacity ? 2 * *capacity : least;
+    size_t wanted = *capacity ? 2 * *capacity : initial;
     void *grown = realloc(array, wanted * bytes);
     *capacity = grown ? wanted : *capacity;
     return grown;
@@ -73,17 +73,17 @@ enum status listing_add_folder(struct listing *l, const char *path)
     return add_class(l, path);
 }
 
-static enum status add_other(struct listing *l, const char *path)
+static enum status add_non_image(struct listing *l, const char *path)
 {
     enum status status = STATUS_OK;
-    char **grown = grow(l->others, &l->other_capacity, l->other_count, 64, sizeof *grown);
+    char **grown = grow(l->non_images, &l->non_image_capacity, l->non_image_count, 64, sizeof *grown);
     if (!grown)
-        FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->other_count);
-    l->others = grown;
-    l->others[l->other_count] = strdup(path);
-    if (!l->others[l->other_count])
-        FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->other_count);
-    l->other_count++;
+        FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->non_image_count);
+    l->non_images = grown;
+    l->non_images[l->non_image_count] = strdup(path);
+    if (!l->non_images[l->non_image_count])
+        FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->non_image_count);
+    l->non_image_count++;
 fail:
     return status;
 }
@@ -92,12 +92,12 @@ enum status listing_add_entry(struct listing *l, const char *path, uint64_t offs
 {
     enum status status = STATUS_OK;
     if (!listing_is_image(path))
-        return add_other(l, path);
-    struct listed *grown = grow(l->files, &l->capacity, l->count, 1024, sizeof *grown);
+        return add_non_image(l, path);
+    struct listed_file *grown = grow(l->files, &l->capacity, l->count, 1024, sizeof *grown);
     if (!grown)
         FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->count);
     l->files = grown;
-    l->files[l->count] = (struct listed){ strdup(path), 0, l->count, offset, bytes, fault };
+    l->files[l->count] = (struct listed_file){ strdup(path), 0, l->count, offset, bytes, fault };
     if (!l->files[l->count].path)
         FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->count);
     l->count++;
@@ -109,9 +109,9 @@ enum status listing_add_file(struct listing *l, const char *path, uint64_t offse
 {
     enum status status = STATUS_OK;
     if (!strchr(path, '/')) {
-        l->loose++;
-        if (!l->first_loose)
-            l->first_loose = strdup(path);
+        l->stray_count++;
+        if (!l->first_stray)
+            l->first_stray = strdup(path);
         return STATUS_OK;
     }
     TRY(add_class(l, path));
@@ -127,13 +127,13 @@ static int compare_strings(const void *a, const void *b)
 
 static int compare_files(const void *a, const void *b)
 {
-    const struct listed *x = a, *y = b;
+    const struct listed_file *x = a, *y = b;
     return x->label != y->label ? x->label - y->label : strcmp(x->path, y->path);
 }
 
 static int compare_orders(const void *a, const void *b)
 {
-    const struct listed *x = a, *y = b;
+    const struct listed_file *x = a, *y = b;
     return (x->order > y->order) - (x->order < y->order);
 }
 
@@ -222,22 +222,22 @@ fail:
     return status;
 }
 
-void listing_say_others(struct listing *l, const char *where)
+void listing_warn_non_images(struct listing *l, const char *where)
 {
-    if (!l->other_count)
+    if (!l->non_image_count)
         return;
-    qsort(l->others, (size_t)l->other_count, sizeof *l->others, compare_strings);
+    qsort(l->non_images, (size_t)l->non_image_count, sizeof *l->non_images, compare_strings);
     log_warn_all("%s: %lld files that are not named as images, such as %s, are left out", where,
-                 (long long)l->other_count, l->others[0]);
+                 (long long)l->non_image_count, l->non_images[0]);
 }
 
 enum status listing_complete(struct listing *l, const char *where, bool rooted, const struct class_names *given)
 {
     enum status status = STATUS_OK;
-    if (l->loose)
+    if (l->stray_count)
         log_warn_all("%s: %lld files lie outside of the class folders, such as %s, and are left out", where,
-                     (long long)l->loose, l->first_loose ? l->first_loose : "?");
-    listing_say_others(l, where);
+                     (long long)l->stray_count, l->first_stray ? l->first_stray : "?");
+    listing_warn_non_images(l, where);
     if (!l->classes.count)
         FAIL(STATUS_DATA, "%s: no class folders: images must lie in CLASS/FILE", where);
     sort_classes(&l->classes);
@@ -261,7 +261,7 @@ enum status listing_fingerprint(const struct listing *l, uint64_t *fingerprint)
     char text[PATH_MAX + 64];
     *fingerprint = 0;
     for (int64_t i = 0; i < l->count; i++) {
-        const struct listed *file = &l->files[i];
+        const struct listed_file *file = &l->files[i];
         int length = snprintf(text, sizeof text, "%016llx %d %llu %s", (unsigned long long)*fingerprint, file->label,
                               (unsigned long long)file->bytes, file->path);
         if (length >= (int)sizeof text)
@@ -280,10 +280,10 @@ void listing_finish(struct listing *l)
 {
     for (int64_t i = 0; i < l->count; i++)
         free(l->files[i].path);
-    for (int64_t i = 0; i < l->other_count; i++)
-        free(l->others[i]);
-    free(l->others);
-    free(l->first_loose);
+    for (int64_t i = 0; i < l->non_image_count; i++)
+        free(l->non_images[i]);
+    free(l->non_images);
+    free(l->first_stray);
     free(l->files);
     class_names_finish(&l->classes);
     *l = (struct listing){ 0 };

@@ -9,7 +9,7 @@
 #include "base/status.h"
 #include "data/sources/class_names.h"
 
-struct listed {
+struct listed_file {
     char *path; /* below the root: "CLASS/.../FILE" */
     int label;
     int64_t order;   /* in which it was added */
@@ -19,20 +19,20 @@ struct listed {
 };
 
 struct listing {
-    struct listed *files;
+    struct listed_file *files;
     int64_t count;
     size_t capacity;
     struct class_names classes;
     size_t class_capacity;
-    int64_t loose; /* files outside any class folder, left out; the first of them */
-    char *first_loose;
-    char **others; /* (other_count): files that are not named as images, left out */
-    int64_t other_count;
-    size_t other_capacity;
+    int64_t stray_count; /* files outside any class folder, left out; the first of them */
+    char *first_stray;
+    char **non_images; /* (non_image_count): files that are not named as images, left out */
+    int64_t non_image_count;
+    size_t non_image_capacity;
 };
 
 /* Whether a path is to be listed at all: not empty, not hidden, nor what systems put beside people's files. */
-bool listing_wants(const char *path);
+bool listing_accepts(const char *path);
 /* Whether a file is an image by its name's ending, of a format that is read here or of another. */
 bool listing_is_image(const char *path);
 
@@ -52,7 +52,7 @@ enum status listing_complete(struct listing *listing, const char *where, bool ro
 /* Sorts labelled files by class and path, or as they were added. */
 void listing_sort(struct listing *listing, bool as_added);
 /* Sorts the others and says that they are left out. */
-void listing_say_others(struct listing *listing, const char *where);
+void listing_warn_non_images(struct listing *listing, const char *where);
 /* XXH64 over names, sizes and labels, in order, and over the classes' names. */
 enum status listing_fingerprint(const struct listing *listing, uint64_t *fingerprint);
 void listing_finish(struct listing *listing);

@@ -177,7 +177,7 @@ static enum status count_sample(struct dataset_writer *w, const struct pack_batc
     if (pack_batch_sample_is_reported(s))
         TRY(report_line(w, s));
     if (*s->reason) {
-        *(strcmp(s->reason, PACK_OTHER) ? &w->skipped : &w->others) += 1;
+        *(strcmp(s->reason, PACK_NOT_AN_IMAGE) ? &w->skipped : &w->non_images) += 1;
         return STATUS_OK;
     }
     for (int n = 0; n < NOTES; n++)

@@ -187,7 +187,7 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     for (int i = 0; i < count && !w.complete; i++)
         TRY(copy_part(&parts[i], &w, &progress));
     r->skipped = w.skipped;
-    r->others = w.others;
+    r->non_images = w.non_images;
     memcpy(r->notes, w.notes, sizeof r->notes);
     r->bytes = w.bytes;
     r->raw_bytes = w.raw_bytes;

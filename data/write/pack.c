@@ -113,18 +113,18 @@ fail:
 static enum status build_batch(const struct packer *p, const struct pack_job *job, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
-    double names_per_sample = (double)p->source->other_count / (double)p->source->total;
+    double names_per_sample = (double)p->source->non_image_count / (double)p->source->total;
     int64_t first = (int64_t)(names_per_sample * (double)job->first),
             end = (int64_t)(names_per_sample * (double)batch->next_sample);
     if (batch->next_sample == p->source->total)
-        end = p->source->other_count;
+        end = p->source->non_image_count;
     end = end - first > MAX_NAMES_PER_BATCH ? first + MAX_NAMES_PER_BATCH : end;
     batch->samples = calloc((size_t)(end - first + job->count), sizeof *batch->samples);
     if (!batch->samples)
         FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)(end - first));
     for (batch->count = 0; batch->count < end - first; batch->count++)
-        batch->samples[batch->count] = (struct pack_batch_sample){ .name = p->source->others[first + batch->count],
-                                                                   .reason = PACK_OTHER };
+        batch->samples[batch->count] = (struct pack_batch_sample){ .name = p->source->non_images[first + batch->count],
+                                                                   .reason = PACK_NOT_AN_IMAGE };
     memcpy(batch->samples + batch->count, job->samples, (size_t)job->count * sizeof *job->samples);
     batch->count += job->count;
 fail:
@@ -297,7 +297,7 @@ static void fill_report(struct packer *p)
     struct pack_report *r = p->report;
     const struct dataset_writer *w = &p->writer;
     r->skipped = w->skipped;
-    r->others = w->others;
+    r->non_images = w->non_images;
     r->samples = 0;
     for (int c = 0; c < w->index.classes; c++)
         r->samples += w->index.counts[c];

@@ -29,7 +29,7 @@ enum pack_note {
 const char *pack_note_text(enum pack_note note); /* "grey" */
 
 /* The reason in the report for a file beside the samples. */
-#define PACK_OTHER "not named as an image"
+#define PACK_NOT_AN_IMAGE "not named as an image"
 
 /* A sample as its source gives it; buffers are kept and reused. */
 struct pack_item {
@@ -56,8 +56,8 @@ struct pack_source {
     uint64_t fingerprint; /* of the samples' names, sizes and labels, in order */
     int classes;
     char **names;
-    char **others; /* (other_count): files beside the samples that are not packed, for the report */
-    int64_t other_count;
+    char **non_images; /* (non_image_count): files beside the samples that are not packed, for the report */
+    int64_t non_image_count;
 };
 
 enum resize_side { RESIZE_NONE, RESIZE_SHORT, RESIZE_LONGEST };
@@ -76,7 +76,7 @@ struct pack_options {
 };
 
 struct pack_report {
-    int64_t samples, skipped, others;
+    int64_t samples, skipped, non_images;
     int64_t resumed_at; /* samples of the source that were in before */
     int64_t notes[NOTES];
     uint64_t bytes, raw_bytes;

@@ -27,8 +27,8 @@ static void say_report(const char *directory, const char *classes, enum codec co
             log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
     if (r->skipped)
         log_info("  %lld images left out", (long long)r->skipped);
-    if (r->others)
-        log_info("  %lld files that are not named as images left out", (long long)r->others);
+    if (r->non_images)
+        log_info("  %lld files that are not named as images left out", (long long)r->non_images);
 }
 
 /* Packs one dataset and says what became of it, or only what would. */
