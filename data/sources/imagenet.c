@@ -81,7 +81,7 @@ static enum status add_class_tar(void *context, const struct member *member, uin
     if (end != ARCHIVE_END_GOOD && ++t->without_end)
         strcpy(t->last_without_end, class);
     t->classes++;
-    pack_progress_step(&t->progress, t->folder->listing.count, 0);
+    pack_progress_update(&t->progress, t->folder->listing.count, 0);
 fail:
     return status;
 }

@@ -17,19 +17,19 @@
 #define LIMIT_JOURNAL ((size_t)8 << 30)
 
 /* Whether a name is one that only a killed process leaves: file_write's and the spool's. */
-static bool is_left_over(const char *name)
+static bool is_leftover(const char *name)
 {
     return !strncmp(name, "index.json.tmp-", 15) || !strncmp(name, REPORT_NAME ".tmp-", sizeof REPORT_NAME - 1 + 5) ||
            !strncmp(name, ".spool-", 7);
 }
 
-enum status dataset_remove(const char *directory, int first)
+enum status dataset_writer_remove_files(const char *directory, int first_shard)
 {
     enum status status = STATUS_OK;
     static const char *const files[] = { "index.json", JOURNAL_NAME, REPORT_NAME };
     char path[PATH_MAX];
     DIR *folder = NULL;
-    for (int i = 0; i < (first ? 1 : 3); i++) { /* the index first, so that a half-removed dataset is none */
+    for (int i = 0; i < (first_shard ? 1 : 3); i++) { /* the index first, so that a half-removed dataset is none */
         dataset_writer_path(directory, files[i], path);
         if (unlink(path) != 0 && errno != ENOENT)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
@@ -44,9 +44,9 @@ enum status dataset_remove(const char *directory, int first)
         snprintf(name, sizeof name, "%s", entry->d_name);
         if (length > 4 && length < sizeof name && !strcmp(name + length - 4, ".tmp"))
             name[length - 4] = 0;
-        bool ours = length < sizeof name && shard_name_ok(name) && atoi(name + 6) >= first;
+        bool ours = length < sizeof name && shard_name_ok(name) && atoi(name + 6) >= first_shard;
         dataset_writer_path(directory, entry->d_name, path);
-        if ((ours || is_left_over(entry->d_name)) && unlink(path) != 0)
+        if ((ours || is_leftover(entry->d_name)) && unlink(path) != 0)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     }
 fail:
@@ -63,7 +63,7 @@ struct replay {
     struct journal_record *pending;
     int count;
     size_t capacity;
-    struct journal_record good; /* the last record whose work is there */
+    struct journal_record last_good; /* the last record whose work is there */
 };
 
 static enum status add_pending(struct replay *r, const struct journal_record *record)
@@ -85,7 +85,7 @@ fail:
 static enum status parse(const struct replay *r, const struct journal_record *record, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
-    status = pack_batch_decode(batch, record->payload, record->bytes, r->writer->plan.classes);
+    status = pack_batch_decode(batch, record->payload, record->bytes, r->writer->options.classes);
     if (status == STATUS_DATA)
         FAIL(STATUS_DATA, "%s/%s: %s; --force starts over", r->writer->directory, JOURNAL_NAME, status_message());
 fail:
@@ -117,25 +117,25 @@ fail:
 }
 
 /* Counts the pending batches of a shard that is whole. */
-static enum status take_shard(struct replay *r, const struct journal_record *record)
+static enum status count_shard(struct replay *r, const struct journal_record *record)
 {
     enum status status = STATUS_OK;
     struct pack_batch batch = { .next_sample = 0 };
     for (int i = 0; i < r->count; i++) {
         TRY(parse(r, &r->pending[i], &batch));
-        TRY(dataset_writer_count(r->writer, &batch));
+        TRY(dataset_writer_count_batch(r->writer, &batch));
         pack_batch_finish(&batch);
     }
     r->count = 0;
     dataset_writer_count_shard(r->writer, get64(record->payload), get64(record->payload + 8),
                                get32(record->payload + 16), get64(record->payload + 24));
-    r->good = *record;
+    r->last_good = *record;
 fail:
     pack_batch_finish(&batch);
     return status;
 }
 
-static enum status take_frames(struct shard_writer *shard, const struct pack_batch *batch, bool *good)
+static enum status recover_frames(struct shard_writer *shard, const struct pack_batch *batch, bool *good)
 {
     enum status status = STATUS_OK;
     *good = true;
@@ -146,7 +146,7 @@ fail:
 }
 
 /* Takes the pending batches whose frames are in the unfinished shard. */
-static enum status take_unfinished(struct replay *r)
+static enum status recover_unfinished_shard(struct replay *r)
 {
     enum status status = STATUS_OK;
     struct dataset_writer *w = r->writer;
@@ -154,14 +154,14 @@ static enum status take_unfinished(struct replay *r)
     char path[PATH_MAX];
     bool good = true;
     TRY(dataset_writer_next_shard(w, path));
-    TRY(shard_writer_reopen(&w->shard, path, w->plan.codec, &w->shard_open));
+    TRY(shard_writer_reopen(&w->shard, path, w->options.codec, &w->shard_open));
     for (int i = 0; i < r->count && w->shard_open && good; i++) {
         struct shard_writer before = w->shard;
         TRY(parse(r, &r->pending[i], &batch));
-        TRY(take_frames(&w->shard, &batch, &good));
+        TRY(recover_frames(&w->shard, &batch, &good));
         if (good) {
-            TRY(dataset_writer_count(w, &batch));
-            r->good = r->pending[i];
+            TRY(dataset_writer_count_batch(w, &batch));
+            r->last_good = r->pending[i];
         } else {
             w->shard.offset = before.offset;
             w->shard.samples = before.samples;
@@ -179,7 +179,7 @@ fail:
 static enum status replay(struct replay *r)
 {
     enum status status = STATUS_OK;
-    struct journal_record record = r->good;
+    struct journal_record record = r->last_good;
     bool good = true;
     while (good && journal_next(r->data, r->bytes, &record)) {
         if (record.type == RECORD_BATCH) {
@@ -187,14 +187,14 @@ static enum status replay(struct replay *r)
         } else if (record.type == RECORD_SHARD) {
             TRY(check_shard(r, &record, &good));
             if (good)
-                TRY(take_shard(r, &record));
+                TRY(count_shard(r, &record));
         } else {
             FAIL(STATUS_DATA, "%s/%s: not a packing's journal", r->writer->directory, JOURNAL_NAME);
         }
     }
     if (!good)
         r->count = 0; /* the shard begins anew */
-    TRY(take_unfinished(r));
+    TRY(recover_unfinished_shard(r));
 fail:
     return status;
 }
@@ -206,7 +206,7 @@ static bool index_agrees(struct dataset_writer *w)
     size_t found_bytes = 0, expected_bytes = 0;
     dataset_writer_path(w->directory, "index.json", path);
     bool agrees = file_exists(path) && file_read(path, LIMIT_INDEX_BYTES, &found, &found_bytes) == STATUS_OK &&
-                  (w->index.samples > 0 || w->plan.part) &&
+                  (w->index.samples > 0 || w->options.part) &&
                   index_print(&w->index, &expected, &expected_bytes) == STATUS_OK && found_bytes == expected_bytes &&
                   !memcmp(found, expected, found_bytes);
     free(found);
@@ -215,7 +215,7 @@ static bool index_agrees(struct dataset_writer *w)
     return agrees;
 }
 
-enum status dataset_recover(struct dataset_writer *w, bool *found)
+enum status dataset_writer_recover(struct dataset_writer *w, bool *found)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], *data = NULL;
@@ -227,13 +227,13 @@ enum status dataset_recover(struct dataset_writer *w, bool *found)
         return STATUS_OK;
     TRY(file_read(path, LIMIT_JOURNAL, &data, &r.bytes));
     r.data = (const uint8_t *)data;
-    if (!journal_head(r.data, r.bytes, &identity, &r.good))
+    if (!journal_read_header(r.data, r.bytes, &identity, &r.last_good))
         goto fail;
-    struct journal_record first = r.good;
+    struct journal_record first = r.last_good;
     if (!journal_next(r.data, r.bytes, &first))
         goto fail; /* killed before any work was done */
-    if (identity != w->plan.identity) {
-        if (!w->plan.force)
+    if (identity != w->options.identity) {
+        if (!w->options.force)
             FAIL(STATUS_USAGE,
                  "%s: holds the beginning of another packing (other input, options or version); finish that "
                  "one, choose another folder, or replace it with --force",
@@ -243,8 +243,8 @@ enum status dataset_recover(struct dataset_writer *w, bool *found)
     TRY(replay(&r));
     w->complete = !w->shard_open && index_agrees(w);
     if (!w->complete)
-        TRY(dataset_remove(w->directory, w->index.shards + 1));
-    TRY(journal_continue(&w->journal, path, &r.good));
+        TRY(dataset_writer_remove_files(w->directory, w->index.shards + 1));
+    TRY(journal_reopen(&w->journal, path, &r.last_good));
     *found = true;
 fail:
     free(r.pending);

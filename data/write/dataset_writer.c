@@ -29,29 +29,29 @@ bool dataset_writer_path(const char *directory, const char *name, char path[PATH
     return snprintf(path, PATH_MAX, "%s/%s", directory, name) < PATH_MAX - 32;
 }
 
-static bool holds(const char *directory, const char *name)
+static bool has_file(const char *directory, const char *name)
 {
     char path[PATH_MAX];
     return dataset_writer_path(directory, name, path) && file_exists(path);
 }
 
-bool dataset_writer_holds_index(const char *directory)
+bool dataset_writer_has_index(const char *directory)
 {
-    return holds(directory, "index.json");
+    return has_file(directory, "index.json");
 }
 
-bool dataset_writer_holds_journal(const char *directory)
+bool dataset_writer_has_journal(const char *directory)
 {
-    return holds(directory, JOURNAL_NAME);
+    return has_file(directory, JOURNAL_NAME);
 }
 
-enum status dataset_writer_check(const char *directory, bool force)
+enum status dataset_writer_check_folder(const char *directory, bool force)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     if (!dataset_writer_path(directory, "index.json", path))
         FAIL(STATUS_USAGE, "%s: name too long", directory);
-    if (!force && dataset_writer_holds_index(directory) && !dataset_writer_holds_journal(directory))
+    if (!force && dataset_writer_has_index(directory) && !dataset_writer_has_journal(directory))
         FAIL(STATUS_USAGE, "%s: holds a dataset already; choose another folder, or replace it with --force", directory);
 fail:
     return status;
@@ -111,28 +111,29 @@ static enum status begin(struct dataset_writer *w)
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     bool found = false;
-    TRY(dataset_recover(w, &found));
+    TRY(dataset_writer_recover(w, &found));
     if (found)
         return STATUS_OK;
-    TRY(dataset_remove(w->directory, 0));
+    TRY(dataset_writer_remove_files(w->directory, 0));
     dataset_writer_path(w->directory, JOURNAL_NAME, path);
-    TRY(journal_create(&w->journal, path, w->plan.identity));
+    TRY(journal_create(&w->journal, path, w->options.identity));
     TRY(file_sync_folder(w->directory));
 fail:
     return status;
 }
 
-enum status dataset_writer_init(struct dataset_writer *w, const char *directory, const struct dataset_plan *plan)
+enum status dataset_writer_init(struct dataset_writer *w, const char *directory,
+                                const struct dataset_writer_options *options)
 {
     enum status status = STATUS_OK;
-    *w = (struct dataset_writer){ .lock = -1, .plan = *plan, .synced = now() };
-    w->index.codec = plan->codec;
+    *w = (struct dataset_writer){ .lock = -1, .options = *options, .last_sync = now() };
+    w->index.codec = options->codec;
     w->index.width = w->index.height = -1; /* not seen yet */
-    TRY(dataset_writer_check(directory, plan->force));
-    TRY(copy_names(&w->index, plan->classes, plan->names));
+    TRY(dataset_writer_check_folder(directory, options->force));
+    TRY(copy_names(&w->index, options->classes, options->names));
     TRY(file_make_folders(directory));
     w->directory = strdup(directory);
-    w->index.made_by = strdup(plan->made_by);
+    w->index.made_by = strdup(options->made_by);
     if (!w->directory || !w->index.made_by)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     TRY(lock_folder(w));
@@ -147,18 +148,20 @@ fail:
 static enum status report_line(struct dataset_writer *w, const struct pack_batch_sample *s)
 {
     enum status status = STATUS_OK;
-    size_t most = w->report_bytes + strlen(s->name) + strlen(s->reason) + 64 * NOTES + 64;
-    if (most > w->report_capacity) {
-        char *grown = realloc(w->report, 2 * most);
+    size_t needed = w->report_bytes + strlen(s->name) + strlen(s->reason) + 64 * NOTES + 64;
+    if (needed > w->report_capacity) {
+        char *grown = realloc(w->report, 2 * needed);
         if (!grown)
             FAIL(STATUS_NOMEM, "%s: out of memory for the report", w->directory);
         w->report = grown;
-        w->report_capacity = 2 * most;
+        w->report_capacity = 2 * needed;
     }
     char *line = w->report + w->report_bytes, *end = line;
     for (const char *c = s->name; *c; c++)
         *end++ = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
-    char *words = stpcpy(end, *s->reason ? "\tleft out: " : w->plan.codec == CODEC_JPEG ? "\tkept: " : "\tconverted: ");
+    char *words = stpcpy(end, *s->reason                       ? "\tleft out: "
+                              : w->options.codec == CODEC_JPEG ? "\tkept: "
+                                                               : "\tconverted: ");
     end = stpcpy(words, s->reason);
     for (int n = 0; n < NOTES && !*s->reason; n++)
         if (n != NOTE_RESIZED && s->notes >> n & 1)
@@ -193,7 +196,7 @@ fail:
     return status;
 }
 
-enum status dataset_writer_count(struct dataset_writer *w, const struct pack_batch *batch)
+enum status dataset_writer_count_batch(struct dataset_writer *w, const struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < batch->count; i++)
@@ -260,21 +263,21 @@ static enum status open_shard(struct dataset_writer *w)
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     TRY(dataset_writer_next_shard(w, path));
-    TRY(shard_writer_init(&w->shard, path, w->plan.codec));
+    TRY(shard_writer_init(&w->shard, path, w->options.codec));
     w->shard_open = true;
 fail:
     return status;
 }
 
-static enum status sync_now_and_then(struct dataset_writer *w)
+static enum status sync_if_due(struct dataset_writer *w)
 {
     enum status status = STATUS_OK;
-    if (now() - w->synced < SYNC_SECONDS)
+    if (now() - w->last_sync < SYNC_SECONDS)
         return STATUS_OK;
     if (w->shard_open)
         TRY(shard_writer_sync(&w->shard));
     TRY(journal_sync(&w->journal));
-    w->synced = now();
+    w->last_sync = now();
 fail:
     return status;
 }
@@ -284,7 +287,7 @@ enum status dataset_writer_add(struct dataset_writer *w, const struct pack_batch
     enum status status = STATUS_OK;
     uint8_t *record = NULL;
     size_t bytes = 0;
-    if (w->shard_open && w->shard.offset >= w->plan.shard_bytes)
+    if (w->shard_open && w->shard.offset >= w->options.shard_bytes)
         TRY(close_shard(w));
     if (!w->shard_open && batch->frame_count)
         TRY(open_shard(w));
@@ -292,8 +295,8 @@ enum status dataset_writer_add(struct dataset_writer *w, const struct pack_batch
         TRY(shard_writer_add(&w->shard, data, &batch->frames[i]));
     TRY(pack_batch_encode(batch, &record, &bytes));
     TRY(journal_append(&w->journal, RECORD_BATCH, record, (uint32_t)bytes));
-    TRY(dataset_writer_count(w, batch));
-    TRY(sync_now_and_then(w));
+    TRY(dataset_writer_count_batch(w, batch));
+    TRY(sync_if_due(w));
 fail:
     free(record);
     return status;
@@ -335,19 +338,19 @@ enum status dataset_writer_commit(struct dataset_writer *w)
         TRY(close_shard(w));
     else if (w->shard_open)
         unlink(w->shard.temporary); /* taken up with nothing in it that could be used */
-    if (!w->index.samples && !w->plan.part)
+    if (!w->index.samples && !w->options.part)
         FAIL(STATUS_DATA, "%s: not written: there is no image to put into it", w->directory);
     if (!w->complete)
         TRY(write_index(w));
-    if (!w->plan.part)
+    if (!w->options.part)
         warn_of_empty_classes(w);
-    if (!w->plan.keep_journal)
-        TRY(dataset_writer_forget(w->directory));
+    if (!w->options.keep_journal)
+        TRY(dataset_writer_remove_journal(w->directory));
 fail:
     return status;
 }
 
-enum status dataset_writer_forget(const char *directory)
+enum status dataset_writer_remove_journal(const char *directory)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];

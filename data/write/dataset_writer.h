@@ -15,7 +15,7 @@
 #include "data/write/shard_writer.h"
 
 /* What is to be written. */
-struct dataset_plan {
+struct dataset_writer_options {
     bool force;        /* replace another dataset, or what is left of another packing */
     bool keep_journal; /* for a command that writes several datasets, until all are whole */
     bool part;         /* of a packing: may have no sample, to be merged with others that have */
@@ -30,7 +30,7 @@ struct dataset_plan {
 struct dataset_writer {
     char *directory;
     int lock; /* descriptor of the folder, locked */
-    struct dataset_plan plan;
+    struct dataset_writer_options options;
     struct index index;
     struct shard_writer shard;
     bool shard_open;
@@ -41,18 +41,19 @@ struct dataset_writer {
     uint64_t bytes, raw_bytes; /* of all frames */
     char *report;              /* text of report.tsv: samples that were converted or left out */
     size_t report_bytes, report_capacity;
-    int64_t synced; /* when, in seconds */
+    int64_t last_sync; /* when, in seconds */
 };
 
 /* STATUS_USAGE if `directory` holds a dataset and force is false. */
-enum status dataset_writer_check(const char *directory, bool force);
+enum status dataset_writer_check_folder(const char *directory, bool force);
 
-bool dataset_writer_holds_index(const char *directory);
-bool dataset_writer_holds_journal(const char *directory);
+bool dataset_writer_has_index(const char *directory);
+bool dataset_writer_has_journal(const char *directory);
 
 /* Makes the folder and takes up what an interrupted packing of the same identity left: writer->next_sample says how far
- * it came. STATUS_USAGE if the folder holds a dataset, or another packing's beginning, and plan->force is false. */
-enum status dataset_writer_init(struct dataset_writer *writer, const char *directory, const struct dataset_plan *plan);
+ * it came. STATUS_USAGE if the folder holds a dataset, or another packing's beginning, and options->force is false. */
+enum status dataset_writer_init(struct dataset_writer *writer, const char *directory,
+                                const struct dataset_writer_options *options);
 
 /* Appends a batch, whose frames lie one after the other in `data`. */
 enum status dataset_writer_add(struct dataset_writer *writer, const struct pack_batch *batch, const uint8_t *data);
@@ -63,6 +64,6 @@ enum status dataset_writer_commit(struct dataset_writer *writer);
 void dataset_writer_finish(struct dataset_writer *writer);
 
 /* Removes the journal of a dataset that was written with keep_journal. */
-enum status dataset_writer_forget(const char *directory);
+enum status dataset_writer_remove_journal(const char *directory);
 
 #endif

@@ -16,7 +16,7 @@ enum { RECORD_SHARD_BYTES = 32 }; /* bytes u64, samples u64, blocks u32, 0 u32, 
 bool dataset_writer_path(const char *directory, const char *name, char path[PATH_MAX]);
 
 /* Counts a batch and its report's lines; its frames are in the shard already. */
-enum status dataset_writer_count(struct dataset_writer *writer, const struct pack_batch *batch);
+enum status dataset_writer_count_batch(struct dataset_writer *writer, const struct pack_batch *batch);
 /* Names the next shard of the index: its path. */
 enum status dataset_writer_next_shard(struct dataset_writer *writer, char path[PATH_MAX]);
 /* Adds the shard that dataset_writer_next_shard named, now whole, to the index. */
@@ -25,10 +25,10 @@ void dataset_writer_count_shard(struct dataset_writer *writer, uint64_t bytes, u
 
 /* Replays the journal into the writer, as far as journal and shards agree, and opens both for more.
  * *found: whether there was any work to take up; if not, the folder is as it was. */
-enum status dataset_recover(struct dataset_writer *writer, bool *found);
+enum status dataset_writer_recover(struct dataset_writer *writer, bool *found);
 
 /* Removes index, shards from number `first` on and what killed processes leave; if first is 0, journal and report too.
  */
-enum status dataset_remove(const char *directory, int first);
+enum status dataset_writer_remove_files(const char *directory, int first_shard);
 
 #endif

@@ -11,7 +11,7 @@
 #include "data/format/format.h"
 
 #define MAGIC "CSZJRNL\n" /* 8 bytes */
-enum { VERSION = 1, HASHED_HEAD = 24 };
+enum { VERSION = 1, HASHED_HEADER_BYTES = 24 };
 
 /* buffer: 8 bytes of room for the chain, then type, bytes and payload as they lie in the file. */
 static uint64_t record_hash(uint64_t chain, const uint8_t *record, size_t bytes, uint8_t *buffer)
@@ -21,35 +21,35 @@ static uint64_t record_hash(uint64_t chain, const uint8_t *record, size_t bytes,
     return hash_bytes(buffer, 8 + bytes);
 }
 
-int journal_head(const uint8_t *data, size_t bytes, uint64_t *identity, struct journal_record *record)
+bool journal_read_header(const uint8_t *data, size_t bytes, uint64_t *identity, struct journal_record *record)
 {
-    if (bytes < JOURNAL_HEAD || memcmp(data, MAGIC, 8) != 0 || get32(data + 8) != VERSION ||
-        get64(data + HASHED_HEAD) != hash_bytes(data, HASHED_HEAD))
-        return 0;
+    if (bytes < JOURNAL_HEADER_BYTES || memcmp(data, MAGIC, 8) != 0 || get32(data + 8) != VERSION ||
+        get64(data + HASHED_HEADER_BYTES) != hash_bytes(data, HASHED_HEADER_BYTES))
+        return false;
     *identity = get64(data + 16);
-    *record = (struct journal_record){ .end = JOURNAL_HEAD, .chain = get64(data + HASHED_HEAD) };
-    return 1;
+    *record = (struct journal_record){ .end = JOURNAL_HEADER_BYTES, .chain = get64(data + HASHED_HEADER_BYTES) };
+    return true;
 }
 
-int journal_next(const uint8_t *data, size_t bytes, struct journal_record *r)
+bool journal_next(const uint8_t *data, size_t bytes, struct journal_record *r)
 {
     size_t left = bytes - r->end;
     const uint8_t *record = data + r->end;
-    if (left < JOURNAL_RECORD_HEAD + 8)
-        return 0;
+    if (left < JOURNAL_RECORD_HEADER_BYTES + 8)
+        return false;
     uint32_t type = get32(record), size = get32(record + 4);
-    if (size > JOURNAL_PAYLOAD || size > left - JOURNAL_RECORD_HEAD - 8)
-        return 0;
-    size_t hashed = JOURNAL_RECORD_HEAD + (size_t)size;
+    if (size > JOURNAL_MAX_PAYLOAD || size > left - JOURNAL_RECORD_HEADER_BYTES - 8)
+        return false;
+    size_t hashed = JOURNAL_RECORD_HEADER_BYTES + (size_t)size;
     uint8_t *buffer = malloc(8 + hashed);
     if (!buffer)
-        return 0; /* as if torn: work is repeated, nothing is wrong */
+        return false; /* as if torn: work is repeated, nothing is wrong */
     uint64_t hash = record_hash(r->chain, record, hashed, buffer);
     free(buffer);
     if (hash != get64(record + hashed))
-        return 0;
-    *r = (struct journal_record){ type, size, record + JOURNAL_RECORD_HEAD, r->end + hashed + 8, hash };
-    return 1;
+        return false;
+    *r = (struct journal_record){ type, size, record + JOURNAL_RECORD_HEADER_BYTES, r->end + hashed + 8, hash };
+    return true;
 }
 
 static enum status write_at_end(struct journal *j, const uint8_t *data, size_t bytes)
@@ -85,12 +85,12 @@ fail:
 enum status journal_create(struct journal *j, const char *path, uint64_t identity)
 {
     enum status status = STATUS_OK;
-    uint8_t head[JOURNAL_HEAD] = MAGIC;
+    uint8_t head[JOURNAL_HEADER_BYTES] = MAGIC;
     TRY(open_file(j, path, O_CREAT | O_TRUNC));
     put32(head + 8, VERSION);
     put64(head + 16, identity);
-    j->chain = hash_bytes(head, HASHED_HEAD);
-    put64(head + HASHED_HEAD, j->chain);
+    j->chain = hash_bytes(head, HASHED_HEADER_BYTES);
+    put64(head + HASHED_HEADER_BYTES, j->chain);
     TRY(write_at_end(j, head, sizeof head));
     return STATUS_OK;
 fail:
@@ -98,7 +98,7 @@ fail:
     return status;
 }
 
-enum status journal_continue(struct journal *j, const char *path, const struct journal_record *last)
+enum status journal_reopen(struct journal *j, const char *path, const struct journal_record *last)
 {
     enum status status = STATUS_OK;
     TRY(open_file(j, path, 0));
@@ -115,8 +115,8 @@ fail:
 enum status journal_append(struct journal *j, uint32_t type, const void *payload, uint32_t bytes)
 {
     enum status status = STATUS_OK;
-    size_t hashed = JOURNAL_RECORD_HEAD + (size_t)bytes;
-    if (bytes > JOURNAL_PAYLOAD)
+    size_t hashed = JOURNAL_RECORD_HEADER_BYTES + (size_t)bytes;
+    if (bytes > JOURNAL_MAX_PAYLOAD)
         FAIL(STATUS_BUG, "%s: a record of %u bytes", j->path, bytes);
     if (j->capacity < 8 + hashed + 8) {
         uint8_t *grown = realloc(j->buffer, 2 * (8 + hashed + 8));
@@ -128,7 +128,7 @@ enum status journal_append(struct journal *j, uint32_t type, const void *payload
     uint8_t *record = j->buffer + 8;
     put32(record, type);
     put32(record + 4, bytes);
-    memcpy(record + JOURNAL_RECORD_HEAD, payload, bytes);
+    memcpy(record + JOURNAL_RECORD_HEADER_BYTES, payload, bytes);
     uint64_t hash = record_hash(j->chain, record, hashed, j->buffer);
     put64(record + hashed, hash);
     TRY(write_at_end(j, record, hashed + 8));

@@ -3,6 +3,7 @@
 #ifndef CSC_DATA_WRITE_JOURNAL_H
 #define CSC_DATA_WRITE_JOURNAL_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -10,7 +11,7 @@
 
 /* file: magic 8, version u32, 0 u32, identity u64, XXH64 of these 24 bytes; then records
  * record: type u32, bytes u32, payload, XXH64 of (hash before, type, bytes, payload) */
-enum { JOURNAL_HEAD = 32, JOURNAL_RECORD_HEAD = 8, JOURNAL_PAYLOAD = 64 << 20 };
+enum { JOURNAL_HEADER_BYTES = 32, JOURNAL_RECORD_HEADER_BYTES = 8, JOURNAL_MAX_PAYLOAD = 64 << 20 };
 
 struct journal {
     char *path;
@@ -28,14 +29,14 @@ struct journal_record {
 };
 
 /* Whether `bytes` at data begin with a journal's head; *identity and *record (for journal_next) are then set. */
-int journal_head(const uint8_t *data, size_t bytes, uint64_t *identity, struct journal_record *record);
+bool journal_read_header(const uint8_t *data, size_t bytes, uint64_t *identity, struct journal_record *record);
 /* Advances *record to the next; 0 at the end or at the first record that is torn or damaged. */
-int journal_next(const uint8_t *data, size_t bytes, struct journal_record *record);
+bool journal_next(const uint8_t *data, size_t bytes, struct journal_record *record);
 
 /* A new, empty journal. `identity` says what is being made. */
 enum status journal_create(struct journal *journal, const char *path, uint64_t identity);
 /* Goes on behind `last`, a record that was read, cutting off what follows. */
-enum status journal_continue(struct journal *journal, const char *path, const struct journal_record *last);
+enum status journal_reopen(struct journal *journal, const char *path, const struct journal_record *last);
 
 enum status journal_append(struct journal *journal, uint32_t type, const void *payload, uint32_t bytes);
 enum status journal_sync(struct journal *journal);

@@ -19,7 +19,7 @@ struct part {
     const char *directory;
     struct dataset *dataset;
     char made_by[512]; /* of the undivided packing */
-    int number, count;
+    int part, parts;
     uint64_t identity; /* likewise */
     char *journal;
     size_t journal_bytes;
@@ -38,8 +38,8 @@ static enum status parse_made_by(struct part *p)
     const char *text = p->dataset->index.made_by, *at = strstr(text, " --part ");
     unsigned long long identity;
     int used = 0;
-    if (!at || sscanf(at, " --part %d/%d of %16llx%n", &p->number, &p->count, &identity, &used) != 3 || at[used] ||
-        (size_t)(at - text) >= sizeof p->made_by || p->number < 1 || p->number > p->count)
+    if (!at || sscanf(at, " --part %d/%d of %16llx%n", &p->part, &p->parts, &identity, &used) != 3 || at[used] ||
+        (size_t)(at - text) >= sizeof p->made_by || p->part < 1 || p->part > p->parts)
         FAIL(STATUS_USAGE, "%s: was not packed with --part", p->directory);
     snprintf(p->made_by, sizeof p->made_by, "%.*s", (int)(at - text), text);
     p->identity = identity;
@@ -60,7 +60,7 @@ static enum status open_part(struct part *p)
         FAIL(STATUS_USAGE, "%s: no %s, which is needed to merge: pack this part again", p->directory, JOURNAL_NAME);
     TRY(file_read(path, LIMIT_JOURNAL, &p->journal, &p->journal_bytes));
     const char *made_by = p->dataset->index.made_by;
-    if (!journal_head((uint8_t *)p->journal, p->journal_bytes, &identity, &record) ||
+    if (!journal_read_header((uint8_t *)p->journal, p->journal_bytes, &identity, &record) ||
         identity != hash_bytes(made_by, strlen(made_by)))
         FAIL(STATUS_DATA, "%s: damaged, or of another packing", path);
 fail:
@@ -69,7 +69,7 @@ fail:
 
 static int compare_parts(const void *a, const void *b)
 {
-    return ((const struct part *)a)->number - ((const struct part *)b)->number;
+    return ((const struct part *)a)->part - ((const struct part *)b)->part;
 }
 
 /* All parts of one packing, each once. They are sorted then. */
@@ -78,15 +78,15 @@ static enum status check_parts(struct part *parts, int count)
     enum status status = STATUS_OK;
     qsort(parts, (size_t)count, sizeof *parts, compare_parts);
     for (int i = 0; i < count; i++) {
-        if (parts[i].identity != parts[0].identity || parts[i].count != parts[0].count)
+        if (parts[i].identity != parts[0].identity || parts[i].parts != parts[0].parts)
             FAIL(STATUS_USAGE, "%s and %s are not parts of one packing: other input, options or versions",
                  parts[0].directory, parts[i].directory);
-        if (i && parts[i].number == parts[i - 1].number)
+        if (i && parts[i].part == parts[i - 1].part)
             FAIL(STATUS_USAGE, "%s and %s are the same part", parts[i - 1].directory, parts[i].directory);
     }
-    for (int i = 0; i < parts[0].count; i++)
-        if (i == count || parts[i].number != i + 1)
-            FAIL(STATUS_USAGE, "part %d/%d is missing", i + 1, parts[0].count);
+    for (int i = 0; i < parts[0].parts; i++)
+        if (i == count || parts[i].part != i + 1)
+            FAIL(STATUS_USAGE, "part %d/%d is missing", i + 1, parts[0].parts);
 fail:
     return status;
 }
@@ -116,7 +116,7 @@ fail:
     return status;
 }
 
-static void pass_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor)
+static void skip_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor)
 {
     for (int i = 0; i < batch->frame_count; i++) {
         while (cursor->shard < p->dataset->index.shards && cursor->block == p->dataset->shards[cursor->shard].blocks)
@@ -136,17 +136,17 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
     uint8_t *data = NULL;
     size_t capacity = 0;
     uint64_t identity;
-    journal_head(journal, p->journal_bytes, &identity, &record);
+    journal_read_header(journal, p->journal_bytes, &identity, &record);
     while (journal_next(journal, p->journal_bytes, &record)) {
         if (record.type != RECORD_BATCH)
             continue;
         TRY(pack_batch_decode(&batch, record.payload, record.bytes, w->index.classes));
         if (batch.next_sample <= w->next_sample) { /* taken up */
-            pass_blocks(p, &batch, &cursor);
+            skip_blocks(p, &batch, &cursor);
         } else {
             TRY(read_blocks(p, &batch, &cursor, &reader, &data, &capacity));
             TRY(dataset_writer_add(w, &batch, data));
-            pack_progress_step(progress, w->next_sample, w->bytes);
+            pack_progress_update(progress, w->next_sample, w->bytes);
         }
         pack_batch_finish(&batch);
     }
@@ -174,15 +174,15 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     const struct index *index = &parts[0].dataset->index;
     struct dataset_writer w = { .lock = -1 };
     struct pack_progress progress = { .what = directory };
-    struct dataset_plan plan = { .force = o->force,
-                                 .keep_journal = o->keep_journal,
-                                 .codec = index->codec,
-                                 .classes = index->classes,
-                                 .names = index->names,
-                                 .made_by = parts[0].made_by,
-                                 .identity = parts[0].identity,
-                                 .shard_bytes = shard_bytes_of(parts[0].made_by) };
-    TRY(dataset_writer_init(&w, directory, &plan));
+    struct dataset_writer_options writer_options = { .force = o->force,
+                                                     .keep_journal = o->keep_journal,
+                                                     .codec = index->codec,
+                                                     .classes = index->classes,
+                                                     .names = index->names,
+                                                     .made_by = parts[0].made_by,
+                                                     .identity = parts[0].identity,
+                                                     .shard_bytes = shard_bytes_of(parts[0].made_by) };
+    TRY(dataset_writer_init(&w, directory, &writer_options));
     pack_progress_start(&progress, directory, 0);
     for (int i = 0; i < count && !w.complete; i++)
         TRY(copy_part(&parts[i], &w, &progress));

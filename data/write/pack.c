@@ -142,7 +142,7 @@ static enum status commit_job(struct packer *p, struct pack_job *job)
     for (int i = 0; i < job->count; i++)
         if (job->errors[i].code != STATUS_OK && ++p->bad_samples <= MAX_WARNINGS)
             log_warn("left out: %s", job->errors[i].message);
-    pack_progress_step(&p->progress, batch.next_sample - p->first, p->writer.bytes);
+    pack_progress_update(&p->progress, batch.next_sample - p->first, p->writer.bytes);
 fail:
     free(batch.samples);
     return status;
@@ -254,27 +254,27 @@ static enum status open_writer(struct packer *p, const char *directory)
 {
     enum status status = STATUS_OK;
     const struct pack_options *o = &p->options;
-    struct dataset_plan plan = { .force = o->force,
-                                 .keep_journal = o->keep_journal,
-                                 .part = o->parts != 0,
-                                 .codec = o->codec,
-                                 .classes = p->source->classes,
-                                 .names = p->source->names,
-                                 .made_by = o->made_by,
-                                 .shard_bytes = o->shard_bytes };
+    struct dataset_writer_options writer_options = { .force = o->force,
+                                                     .keep_journal = o->keep_journal,
+                                                     .part = o->parts != 0,
+                                                     .codec = o->codec,
+                                                     .classes = p->source->classes,
+                                                     .names = p->source->names,
+                                                     .made_by = o->made_by,
+                                                     .shard_bytes = o->shard_bytes };
     char *made_by = NULL;
-    TRY(identify(p, &plan.identity));
+    TRY(identify(p, &writer_options.identity));
     TRY(pack_range(o, p->source->total, &p->first, &p->end));
     if (o->parts) {
         if (asprintf(&made_by, "%s --part %d/%d of %016llx", o->made_by, o->part, o->parts,
-                     (unsigned long long)plan.identity) < 0) {
+                     (unsigned long long)writer_options.identity) < 0) {
             made_by = NULL;
             FAIL(STATUS_NOMEM, "out of memory");
         }
-        plan.made_by = made_by;
-        plan.identity = hash_bytes(made_by, strlen(made_by));
+        writer_options.made_by = made_by;
+        writer_options.identity = hash_bytes(made_by, strlen(made_by));
     }
-    TRY(dataset_writer_init(&p->writer, directory, &plan));
+    TRY(dataset_writer_init(&p->writer, directory, &writer_options));
     p->next = p->writer.next_sample > p->first ? p->writer.next_sample : p->first;
     if (p->next > p->end)
         FAIL(STATUS_DATA, "%s: its journal says that %lld of %lld images are packed; --force starts over", directory,
@@ -286,7 +286,7 @@ static enum status open_writer(struct packer *p, const char *directory)
                  (long long)(p->next - p->first), (long long)(p->end - p->first));
     p->report->resumed_at = p->next - p->first;
     pack_progress_start(&p->progress, directory, p->end - p->first);
-    p->progress.before = p->next - p->first;
+    p->progress.done_before = p->next - p->first;
 fail:
     free(made_by);
     return status;

@@ -65,7 +65,7 @@ enum resize_side { RESIZE_NONE, RESIZE_SHORT, RESIZE_LONGEST };
 struct pack_options {
     int workers;
     bool force;        /* replace a dataset, or another packing's beginning */
-    bool keep_journal; /* until dataset_writer_forget */
+    bool keep_journal; /* until dataset_writer_remove_journal */
     bool skip_bad;
     enum codec codec;        /* 0: CODEC_RGBZ */
     enum resize_side resize; /* shrinks; smaller images stay as they are */

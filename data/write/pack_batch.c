@@ -11,7 +11,7 @@
 #define LEFT_OUT (1u << 31)
 enum { HEAD_BYTES = 16, FRAME_BYTES = 24, SAMPLE_BYTES = 16 };
 
-int pack_batch_sample_is_reported(const struct pack_batch_sample *s)
+bool pack_batch_sample_is_reported(const struct pack_batch_sample *s)
 {
     return *s->reason || (s->notes & ~(1u << NOTE_RESIZED));
 }

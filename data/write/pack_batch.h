@@ -2,6 +2,7 @@
 #ifndef CSC_DATA_WRITE_PACK_BATCH_H
 #define CSC_DATA_WRITE_PACK_BATCH_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,7 +25,7 @@ struct pack_batch {
 };
 
 /* Whether a sample's line belongs into the report: it was converted, other than made smaller, or left out. */
-int pack_batch_sample_is_reported(const struct pack_batch_sample *sample);
+bool pack_batch_sample_is_reported(const struct pack_batch_sample *sample);
 
 /* The record of a batch; the caller frees *record. */
 enum status pack_batch_encode(const struct pack_batch *batch, uint8_t **record, size_t *bytes);

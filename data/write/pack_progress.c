@@ -17,27 +17,27 @@ static double now(void)
 static void clear_line(void *context)
 {
     struct pack_progress *p = context;
-    if (p->open)
+    if (p->line_open)
         fprintf(stderr, "\r\x1b[K");
-    p->open = false;
+    p->line_open = false;
 }
 
 void pack_progress_start(struct pack_progress *p, const char *what, int64_t total)
 {
     *p = (struct pack_progress){ .what = what, .total = total, .started = now(), .terminal = isatty(2) };
-    p->shown = p->started;
+    p->last_shown = p->started;
     if (p->terminal)
         log_on_line(clear_line, p);
 }
 
-void pack_progress_step(struct pack_progress *p, int64_t done, uint64_t bytes)
+void pack_progress_update(struct pack_progress *p, int64_t done, uint64_t bytes)
 {
     double time = now(), elapsed = time - p->started;
-    if (time - p->shown < (p->terminal ? 0.2 : 10) || done <= 0)
+    if (time - p->last_shown < (p->terminal ? 0.2 : 10) || done <= 0)
         return;
-    p->shown = time;
+    p->last_shown = time;
     char of[64] = "", left[64] = "";
-    double rate = (double)(done - p->before) / elapsed;
+    double rate = (double)(done - p->done_before) / elapsed;
     if (p->total > 0 && rate > 0) {
         double seconds = (double)(p->total - done) / rate;
         snprintf(of, sizeof of, " of %lld", (long long)p->total);
@@ -51,7 +51,7 @@ void pack_progress_step(struct pack_progress *p, int64_t done, uint64_t bytes)
     fprintf(stderr, "\r\x1b[K%s: %lld%s images, %.0f/s, %.1f MB%s", p->what, (long long)done, of, rate,
             (double)bytes / 1e6, left);
     fflush(stderr);
-    p->open = true;
+    p->line_open = true;
 }
 
 double pack_progress_end(struct pack_progress *p)

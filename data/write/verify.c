@@ -99,7 +99,7 @@ static void count_progress(struct verification *v, const struct shard_entry *ent
     v->report->blocks++;
     v->report->bytes += entry->bytes;
     v->report->samples += entry->samples;
-    pack_progress_step(&v->progress, v->report->samples, v->report->bytes);
+    pack_progress_update(&v->progress, v->report->samples, v->report->bytes);
     pthread_mutex_unlock(&v->mutex);
 }
 

@@ -13,13 +13,13 @@ enum { CLASSES = 3 };
 /* Puts the hashes right of the head and of all records that fit. */
 static void mend(uint8_t *data, size_t size)
 {
-    if (size < JOURNAL_HEAD)
+    if (size < JOURNAL_HEADER_BYTES)
         return;
     uint64_t chain = hash_bytes(data, 24);
     put64(data + 24, chain);
-    for (size_t at = JOURNAL_HEAD; size - at >= JOURNAL_RECORD_HEAD + 8;) {
-        size_t bytes = get32(data + at + 4), hashed = JOURNAL_RECORD_HEAD + bytes;
-        if (bytes > size - at - JOURNAL_RECORD_HEAD - 8)
+    for (size_t at = JOURNAL_HEADER_BYTES; size - at >= JOURNAL_RECORD_HEADER_BYTES + 8;) {
+        size_t bytes = get32(data + at + 4), hashed = JOURNAL_RECORD_HEADER_BYTES + bytes;
+        if (bytes > size - at - JOURNAL_RECORD_HEADER_BYTES - 8)
             return;
         uint8_t *text = malloc(8 + hashed);
         if (!text)
@@ -37,8 +37,8 @@ static size_t put_record(uint8_t *out, uint32_t type, const uint8_t *payload, si
 {
     put32(out, type);
     put32(out + 4, (uint32_t)bytes);
-    memcpy(out + JOURNAL_RECORD_HEAD, payload, bytes);
-    return JOURNAL_RECORD_HEAD + bytes + 8;
+    memcpy(out + JOURNAL_RECORD_HEADER_BYTES, payload, bytes);
+    return JOURNAL_RECORD_HEADER_BYTES + bytes + 8;
 }
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
@@ -49,7 +49,7 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     struct shard_frame frames[] = { { 900, 2000, 1, 17 }, { 70, 80, 1, 1 } };
     struct pack_batch batch = { 3, 3, 2, samples, frames };
     uint8_t *record, shard[32] = { 1, 2, 3 };
-    size_t bytes, length = 1 + JOURNAL_HEAD;
+    size_t bytes, length = 1 + JOURNAL_HEADER_BYTES;
     if (index > 1 || capacity < 512 || pack_batch_encode(&batch, &record, &bytes) != STATUS_OK)
         return 0;
     memset(out, 0, 512);
@@ -95,7 +95,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     memcpy(copy, data + 1, size - 1);
     if (data[0] % 2)
         mend(copy, size - 1);
-    if (journal_head(copy, size - 1, &identity, &record))
+    if (journal_read_header(copy, size - 1, &identity, &record))
         for (uint64_t before = record.end; journal_next(copy, size - 1, &record); before = record.end) {
             if (record.end <= before || record.end > size - 1)
                 abort();

@@ -68,7 +68,7 @@ static enum status forget(const struct arguments *a, char folders[2][PATH_MAX])
         return STATUS_OK;
     for (int i = 0; i < 2; i++)
         if (file_is_folder(folders[i]))
-            TRY(dataset_writer_forget(folders[i]));
+            TRY(dataset_writer_remove_journal(folders[i]));
 fail:
     return status;
 }
@@ -83,12 +83,12 @@ static enum status output_folders(const struct arguments *a, const char *out, ch
         FAIL(STATUS_USAGE, "%s: name too long", out);
     for (int i = 0; i < 2; i++) {
         snprintf(folders[i], PATH_MAX, "%s/%s", out, i ? "val" : "train");
-        whole += dataset_writer_holds_index(folders[i]);
-        journals += dataset_writer_holds_journal(folders[i]);
+        whole += dataset_writer_has_index(folders[i]);
+        journals += dataset_writer_has_journal(folders[i]);
     }
     *done = whole == 2 && journals == 1;
     for (int i = 0; i < 2 && !*done; i++)
-        TRY(dataset_writer_check(folders[i], a->pack.force));
+        TRY(dataset_writer_check_folder(folders[i], a->pack.force));
     if (*done) {
         TRY(forget(a, folders));
         log_info("%s: was complete already", out);
@@ -178,7 +178,7 @@ enum status run_imagefolder(const struct arguments *a)
     options.keep_journal = a->pack.parts != 0;
     if (file_is_inside(out, source, a->root))
         FAIL(STATUS_USAGE, "%s: lies inside the folder that is packed; choose one elsewhere", out);
-    TRY(dataset_writer_check(out, a->pack.force));
+    TRY(dataset_writer_check_folder(out, a->pack.force));
     TRY(read_classes(a, &names, &from.classes));
     TRY(folder_open(&folder, source, &from));
     TRY(pack_one(a, folder_source(folder), out, &options));
@@ -258,7 +258,7 @@ enum status run_merge(const struct arguments *a)
     bool done, has[2];
     for (int i = 0; i < 2; i++)
         has[i] = snprintf(path, sizeof path, "%s%s", a->operands[0], below[i]) < PATH_MAX &&
-                 dataset_writer_holds_index(path);
+                 dataset_writer_has_index(path);
     if (!has[0] && !has[1])
         return merge_below(a, "", false);
     TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
