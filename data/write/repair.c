@@ -28,9 +28,9 @@ struct repair {
     struct repair_report *report;
 };
 
-static void shard_path(const struct repair *r, int number, char path[PATH_MAX])
+static void shard_path(const struct repair *r, int shard_index, char path[PATH_MAX])
 {
-    snprintf(path, PATH_MAX, "%s/%s", r->directory, r->index.shard[number].name);
+    snprintf(path, PATH_MAX, "%s/%s", r->directory, r->index.shard[shard_index].name);
 }
 
 /* Whether a status is damage, which is what a repair is for. */
@@ -79,13 +79,13 @@ fail:
     return status;
 }
 
-/* Opens shard `number`; *good: whether it can be used, with blocks perhaps damaged. */
-static enum status open_shard(struct repair *r, int number, struct shard *shard, bool *good)
+/* Opens shard `shard_index`; *good: whether it can be used, with blocks perhaps damaged. */
+static enum status open_shard(struct repair *r, int shard_index, struct shard *shard, bool *good)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    const struct index_shard *expected = &r->index.shard[number];
-    shard_path(r, number, path);
+    const struct index_shard *expected = &r->index.shard[shard_index];
+    shard_path(r, shard_index, path);
     status = shard_open(shard, path);
     if (status != STATUS_OK && !is_damage(status))
         return status;
@@ -97,7 +97,7 @@ static enum status open_shard(struct repair *r, int number, struct shard *shard,
         TRY(copy_shard(r->copy->shards[i].path, path));
         TRY(shard_open(shard, path));
         *good = true;
-        r->report->shards_restored++;
+        r->report->restored_shards++;
     }
     status = STATUS_OK;
 fail:
@@ -107,10 +107,10 @@ fail:
 /* ---- blocks ---- */
 
 /* Writes the copy's block with this hash into its place. *restored: whether there is one. */
-static enum status restore_block(struct repair *r, const struct shard *shard, uint32_t number, bool *restored)
+static enum status restore_block(struct repair *r, const struct shard *shard, uint32_t block_index, bool *restored)
 {
     enum status status = STATUS_OK;
-    const struct shard_entry *e = &shard->table[number];
+    const struct shard_entry *e = &shard->table[block_index];
     int fd = -1;
     *restored = false;
     for (int i = 0; r->copy && i < r->copy->index.shards && !*restored; i++) {
@@ -132,7 +132,7 @@ static enum status restore_block(struct repair *r, const struct shard *shard, ui
     }
     if (fsync(fd) != 0)
         FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
-    r->report->restored++;
+    r->report->restored_blocks++;
 fail:
     if (fd >= 0)
         close(fd);
@@ -140,19 +140,19 @@ fail:
 }
 
 /* Whether a block is good, restoring it if need be; a dropping repair also counts its samples. */
-static enum status mend_block(struct repair *r, const struct shard *shard, uint32_t number, bool *good)
+static enum status repair_block(struct repair *r, const struct shard *shard, uint32_t block_index, bool *good)
 {
-    enum status status = r->drop ? shard_read_block(shard, number, r->index.classes, &r->reader, &r->block)
-                                 : shard_check_block(shard, number, &r->reader);
+    enum status status = r->drop ? shard_read_block(shard, block_index, r->index.classes, &r->reader, &r->block)
+                                 : shard_check_block(shard, block_index, &r->reader);
     *good = status == STATUS_OK;
     if (!*good && !is_damage(status))
         return status;
     if (!*good) {
         log_warn("%s", status_message());
-        r->report->damaged++;
-        TRY(restore_block(r, shard, number, good));
+        r->report->damaged_blocks++;
+        TRY(restore_block(r, shard, block_index, good));
         if (*good && r->drop)
-            TRY(shard_read_block(shard, number, r->index.classes, &r->reader, &r->block));
+            TRY(shard_read_block(shard, block_index, r->index.classes, &r->reader, &r->block));
     }
     for (int i = 0; *good && r->drop && i < r->block.count; i++)
         r->counts[r->block.samples[i].label]++;
@@ -182,20 +182,21 @@ fail:
     return status;
 }
 
-/* Mends the blocks of a shard that opens; *left: blocks that are good in the end, of a dropping repair in the file. */
-static enum status mend_shard(struct repair *r, struct shard *shard, uint32_t *left)
+/* Mends the blocks of a shard that opens; *good_blocks: blocks that are good in the end, of a dropping repair in the
+ * file. */
+static enum status repair_blocks(struct repair *r, struct shard *shard, uint32_t *good_blocks)
 {
     enum status status = STATUS_OK;
     bool *good = calloc(shard->blocks, sizeof *good);
-    *left = 0;
+    *good_blocks = 0;
     if (!good)
         FAIL(STATUS_NOMEM, "%s: out of memory", shard->path);
     for (uint32_t b = 0; b < shard->blocks; b++) {
-        TRY(mend_block(r, shard, b, &good[b]));
-        *left += good[b];
+        TRY(repair_block(r, shard, b, &good[b]));
+        *good_blocks += good[b];
         r->report->lost_samples += good[b] ? 0 : shard->table[b].samples;
     }
-    if (r->drop && *left && *left < shard->blocks)
+    if (r->drop && *good_blocks && *good_blocks < shard->blocks)
         TRY(rewrite_shard(r, shard, good));
 fail:
     free(good);
@@ -205,7 +206,7 @@ fail:
 /* ---- the dataset ---- */
 
 /* Says in the index that the dataset is not as it was packed. */
-static enum status mark(struct repair *r)
+static enum status mark_changed(struct repair *r)
 {
     enum status status = STATUS_OK;
     static const char words[] = ", damaged blocks dropped";
@@ -220,23 +221,23 @@ fail:
     return status;
 }
 
-/* Takes shard `number` out of the index, keeping the others in order. */
-static void drop_shard(struct repair *r, int number)
+/* Takes shard `shard_index` out of the index, keeping the others in order. */
+static void drop_shard(struct repair *r, int shard_index)
 {
-    memmove(&r->index.shard[number], &r->index.shard[number + 1],
-            (size_t)(r->index.shards - number - 1) * sizeof *r->index.shard);
+    memmove(&r->index.shard[shard_index], &r->index.shard[shard_index + 1],
+            (size_t)(r->index.shards - shard_index - 1) * sizeof *r->index.shard);
     r->index.shards--;
     r->changed = true;
 }
 
-/* What the index says of shard `number`, from the shard itself. */
-static enum status describe_shard(struct repair *r, int number)
+/* What the index says of shard `shard_index`, from the shard itself. */
+static enum status describe_shard(struct repair *r, int shard_index)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     struct shard shard;
-    struct index_shard *entry = &r->index.shard[number];
-    shard_path(r, number, path);
+    struct index_shard *entry = &r->index.shard[shard_index];
+    shard_path(r, shard_index, path);
     TRY(shard_open(&shard, path));
     r->changed |= entry->hash != shard.hash;
     entry->bytes = shard.bytes;
@@ -248,23 +249,23 @@ fail:
     return status;
 }
 
-/* Mends shard `number`; *dropped: nothing of it is left. */
-static enum status mend(struct repair *r, int number, bool *dropped)
+/* Mends shard `shard_index`; *dropped: nothing of it is left. */
+static enum status repair_shard(struct repair *r, int shard_index, bool *dropped)
 {
     enum status status = STATUS_OK;
     struct shard shard = { .fd = -1 };
     bool good = false;
-    uint32_t left = 0;
+    uint32_t good_blocks = 0;
     *dropped = false;
-    TRY(open_shard(r, number, &shard, &good));
+    TRY(open_shard(r, shard_index, &shard, &good));
     if (good)
-        TRY(mend_shard(r, &shard, &left));
+        TRY(repair_blocks(r, &shard, &good_blocks));
     else
-        log_warn("%s/%s: missing, or its header or table is damaged", r->directory, r->index.shard[number].name);
+        log_warn("%s/%s: missing, or its header or table is damaged", r->directory, r->index.shard[shard_index].name);
     if (!good)
-        r->report->lost_samples += (int64_t)r->index.shard[number].samples;
-    *dropped = r->drop && !left;
-    r->report->shards_lost += !good || (shard.blocks && !left);
+        r->report->lost_samples += (int64_t)r->index.shard[shard_index].samples;
+    *dropped = r->drop && !good_blocks;
+    r->report->lost_shards += !good || (shard.blocks && !good_blocks);
 fail:
     shard_close(&shard);
     return status;
@@ -280,7 +281,7 @@ static enum status write_index(struct repair *r)
         r->index.samples += (int64_t)r->index.shard[i].samples;
     if (!r->index.samples)
         FAIL(STATUS_DATA, "%s: no block is good: nothing would be left", r->directory);
-    TRY(mark(r));
+    TRY(mark_changed(r));
     memcpy(r->index.counts, r->counts, (size_t)r->index.classes * sizeof *r->counts);
     snprintf(path, sizeof path, "%s/index.json", r->directory);
     TRY(index_print(&r->index, &text, &bytes));
@@ -303,7 +304,7 @@ enum status dataset_repair(const char *directory, const char *copy, bool drop, s
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     for (int i = 0; i < r.index.shards;) {
         bool dropped;
-        TRY(mend(&r, i, &dropped));
+        TRY(repair_shard(&r, i, &dropped));
         if (dropped)
             drop_shard(&r, i);
         else if (drop)
@@ -314,7 +315,7 @@ enum status dataset_repair(const char *directory, const char *copy, bool drop, s
     TRY(file_sync_folder(directory));
     if (r.changed)
         TRY(write_index(&r));
-    if (!drop && (report->shards_lost || report->lost_samples))
+    if (!drop && (report->lost_shards || report->lost_samples))
         FAIL(STATUS_DATA, "%s: %lld images are still damaged; --drop leaves them out", directory,
              (long long)report->lost_samples);
 fail:

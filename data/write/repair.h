@@ -8,9 +8,9 @@
 #include "base/status.h"
 
 struct repair_report {
-    int64_t damaged, restored; /* blocks */
-    int64_t lost_samples;      /* of blocks and shards that remain damaged, or are dropped */
-    int shards_restored, shards_lost;
+    int64_t damaged_blocks, restored_blocks; /* blocks */
+    int64_t lost_samples;                    /* of blocks and shards that remain damaged, or are dropped */
+    int restored_shards, lost_shards;
 };
 
 /* Restores damaged blocks, and missing or damaged shards, from `copy`: any dataset that holds the same blocks, such as

@@ -13,44 +13,44 @@
 #include "data/format/shard.h"
 #include "data/write/pack_progress.h"
 
-enum { WARNINGS = 20, MOST_WORKERS = 256 };
+enum { MAX_WARNINGS = 20, MAX_WORKERS = 256 };
 
 struct verification {
     const char *directory;
     struct index index;
     bool deep;
     pthread_mutex_t mutex; /* of all below */
-    int next;              /* shard */
+    int next_shard;        /* shard */
     int64_t *counts;       /* (classes) */
     struct verify_report *report;
     struct pack_progress progress;
-    enum status worst;            /* of what was found damaged */
+    enum status damage_status;    /* of what was found damaged */
     struct status_record failure; /* what ends the verification: no memory */
 };
 
 /* Counts a failure and tells of it: STATUS_DATA, STATUS_IO; anything else ends the verification. */
-static void tell(struct verification *v, bool whole_shard)
+static void record_failure(struct verification *v, bool whole_shard)
 {
     enum status code = status_code();
     pthread_mutex_lock(&v->mutex);
     if (code != STATUS_DATA && code != STATUS_IO) {
         status_save(&v->failure);
-        v->next = v->index.shards;
+        v->next_shard = v->index.shards;
     } else {
-        v->report->damaged += !whole_shard;
+        v->report->damaged_blocks += !whole_shard;
         v->report->damaged_shards += whole_shard;
-        if (v->report->damaged + v->report->damaged_shards <= WARNINGS)
+        if (v->report->damaged_blocks + v->report->damaged_shards <= MAX_WARNINGS)
             log_warn("%s", status_message());
-        v->worst = code == STATUS_IO ? code : v->worst ? v->worst : code;
+        v->damage_status = code == STATUS_IO ? code : v->damage_status ? v->damage_status : code;
     }
     pthread_mutex_unlock(&v->mutex);
 }
 
-static enum status open_shard(const struct verification *v, int number, struct shard *shard)
+static enum status open_shard(const struct verification *v, int shard_index, struct shard *shard)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    const struct index_shard *expected = &v->index.shard[number];
+    const struct index_shard *expected = &v->index.shard[shard_index];
     snprintf(path, sizeof path, "%s/%s", v->directory, expected->name);
     TRY(shard_open(shard, path));
     if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
@@ -62,7 +62,7 @@ fail:
 }
 
 /* Decodes a block's samples and adds them to counts; image sizes must be what the index says. */
-static enum status count_block(const struct index *index, const struct shard *shard, uint32_t number,
+static enum status count_block(const struct index *index, const struct shard *shard, uint32_t block_index,
                                const struct block *block, struct block_reader *reader, int64_t *counts)
 {
     enum status status = STATUS_OK;
@@ -70,10 +70,10 @@ static enum status count_block(const struct index *index, const struct shard *sh
         const struct block_sample *s = &block->samples[i];
         struct view view;
         if (block_window(block, i, (struct box){ 0, 0, s->width, s->height }, 1, reader, &view) != STATUS_OK)
-            FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, number, i, status_message());
+            FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, block_index, i, status_message());
         if (index->width && (s->width != index->width || s->height != index->height))
             FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d",
-                 shard->path, number, s->width, s->height, index->width, index->height);
+                 shard->path, block_index, s->width, s->height, index->width, index->height);
     }
     for (int i = 0; i < block->count; i++)
         counts[block->samples[i].label]++;
@@ -81,14 +81,14 @@ fail:
     return status;
 }
 
-static enum status verify_block(const struct verification *v, const struct shard *shard, uint32_t number,
+static enum status verify_block(const struct verification *v, const struct shard *shard, uint32_t block_index,
                                 struct block_reader *reader, struct block *block, int64_t *counts)
 {
     enum status status = STATUS_OK;
     if (!v->deep)
-        return shard_check_block(shard, number, reader);
-    TRY(shard_read_block(shard, number, v->index.classes, reader, block));
-    TRY(count_block(&v->index, shard, number, block, reader, counts));
+        return shard_check_block(shard, block_index, reader);
+    TRY(shard_read_block(shard, block_index, v->index.classes, reader, block));
+    TRY(count_block(&v->index, shard, block_index, block, reader, counts));
 fail:
     return status;
 }
@@ -103,16 +103,16 @@ static void count_progress(struct verification *v, const struct shard_entry *ent
     pthread_mutex_unlock(&v->mutex);
 }
 
-static void verify_shard(struct verification *v, int number, struct block_reader *reader, struct block *block,
+static void verify_shard(struct verification *v, int shard_index, struct block_reader *reader, struct block *block,
                          int64_t *counts)
 {
     struct shard shard = { .fd = -1 };
-    if (open_shard(v, number, &shard) != STATUS_OK) {
-        tell(v, true);
+    if (open_shard(v, shard_index, &shard) != STATUS_OK) {
+        record_failure(v, true);
     } else {
         for (uint32_t b = 0; b < shard.blocks; b++) {
             if (verify_block(v, &shard, b, reader, block, counts) != STATUS_OK)
-                tell(v, false);
+                record_failure(v, false);
             count_progress(v, &shard.table[b]);
         }
     }
@@ -127,15 +127,15 @@ static void *worker_main(void *context)
     int64_t *counts = calloc((size_t)v->index.classes, sizeof *counts);
     for (bool more = true; more && counts;) {
         pthread_mutex_lock(&v->mutex);
-        int number = v->next < v->index.shards ? v->next++ : -1;
+        int shard_index = v->next_shard < v->index.shards ? v->next_shard++ : -1;
         pthread_mutex_unlock(&v->mutex);
-        more = number >= 0;
+        more = shard_index >= 0;
         if (more)
-            verify_shard(v, number, &reader, &block, counts);
+            verify_shard(v, shard_index, &reader, &block, counts);
     }
     if (!counts) {
         status_report(STATUS_NOMEM, __FILE__, __LINE__, "%s: out of memory", v->directory);
-        tell(v, false);
+        record_failure(v, false);
     }
     pthread_mutex_lock(&v->mutex);
     for (int c = 0; counts && c < v->index.classes; c++)
@@ -149,9 +149,9 @@ static void *worker_main(void *context)
 
 static void run_workers(struct verification *v, int workers)
 {
-    pthread_t threads[MOST_WORKERS];
+    pthread_t threads[MAX_WORKERS];
     int started = 0, wanted = workers < v->index.shards ? workers : v->index.shards;
-    wanted = wanted < MOST_WORKERS ? wanted : MOST_WORKERS;
+    wanted = wanted < MAX_WORKERS ? wanted : MAX_WORKERS;
     while (started < wanted - 1 && pthread_create(&threads[started], NULL, worker_main, v) == 0)
         started++;
     worker_main(v); /* the caller is one of them */
@@ -159,17 +159,17 @@ static void run_workers(struct verification *v, int workers)
         pthread_join(threads[--started], NULL);
 }
 
-static enum status judge(const struct verification *v)
+static enum status check_result(const struct verification *v)
 {
     enum status status = STATUS_OK;
     const struct verify_report *r = v->report;
     if (v->failure.code != STATUS_OK)
         return status_restore(&v->failure);
     if (r->damaged_shards)
-        FAIL(v->worst, "%s: %d of %d shards are missing or damaged, and %lld of %lld blocks in the others",
-             v->directory, r->damaged_shards, r->shards, (long long)r->damaged, (long long)r->blocks);
-    if (r->damaged)
-        FAIL(v->worst, "%s: %lld of %lld blocks are damaged", v->directory, (long long)r->damaged,
+        FAIL(v->damage_status, "%s: %d of %d shards are missing or damaged, and %lld of %lld blocks in the others",
+             v->directory, r->damaged_shards, r->shards, (long long)r->damaged_blocks, (long long)r->blocks);
+    if (r->damaged_blocks)
+        FAIL(v->damage_status, "%s: %lld of %lld blocks are damaged", v->directory, (long long)r->damaged_blocks,
              (long long)r->blocks);
     for (int c = 0; v->deep && c < v->index.classes; c++)
         if (v->counts[c] != v->index.counts[c])
@@ -193,7 +193,7 @@ enum status dataset_verify(const char *directory, bool deep, int workers, struct
     pack_progress_start(&v.progress, directory, v.index.samples);
     run_workers(&v, workers);
     report->seconds = pack_progress_end(&v.progress);
-    TRY(judge(&v));
+    TRY(check_result(&v));
 fail:
     free(v.counts);
     index_finish(&v.index);

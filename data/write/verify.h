@@ -8,8 +8,8 @@
 #include "base/status.h"
 
 struct verify_report {
-    int64_t samples, blocks, damaged; /* of blocks; without those of damaged shards */
-    int shards, damaged_shards;       /* missing, or with a header or table that is damaged */
+    int64_t samples, blocks, damaged_blocks; /* of blocks; without those of damaged shards */
+    int shards, damaged_shards;              /* missing, or with a header or table that is damaged */
     uint64_t bytes;
     double seconds;
 };

@@ -34,8 +34,8 @@ enum status run_repair(const struct arguments *a)
     if (!a->from && !a->drop)
         FAIL(STATUS_USAGE, "give --from DIR, a dataset that holds the damaged blocks, or --drop, or both");
     TRY(dataset_repair(a->operands[0], a->from, a->drop, &r));
-    log_info("%s: %lld blocks were damaged, %lld of them and %d shards restored", a->operands[0], (long long)r.damaged,
-             (long long)r.restored, r.shards_restored);
+    log_info("%s: %lld blocks were damaged, %lld of them and %d shards restored", a->operands[0],
+             (long long)r.damaged_blocks, (long long)r.restored_blocks, r.restored_shards);
     if (r.lost_samples)
         log_info("  %lld images dropped: another dataset now, with another fingerprint", (long long)r.lost_samples);
 fail:

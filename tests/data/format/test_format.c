@@ -318,8 +318,8 @@ static void check_bad_samples(void)
     CHECK(stats.work.rereads >= 1, "the damaged block was not read again");
     loader_destroy(loader);
     struct verify_report report;
-    CHECK(dataset_verify(set, false, 2, &report) == STATUS_DATA && report.damaged == 1 && report.blocks == 4,
-          "%lld of %lld", (long long)report.damaged, (long long)report.blocks);
+    CHECK(dataset_verify(set, false, 2, &report) == STATUS_DATA && report.damaged_blocks == 1 && report.blocks == 4,
+          "%lld of %lld", (long long)report.damaged_blocks, (long long)report.blocks);
     dataset_close(d);
     free(data);
 }
