@@ -15,20 +15,20 @@
 struct archive_reader {
     struct archive *archive; /* reads the tar that the stream unpacks */
     struct archive_stream stream;
-    enum status failed; /* what the stream ended with */
-    char *path, *name;  /* of the archive, of the current member */
-    int64_t bytes;      /* of the current member */
+    enum status stream_status; /* what the stream ended with */
+    char *path, *name;         /* of the archive, of the current member */
+    int64_t bytes;             /* of the current member */
 };
 
 /* libarchive's source of bytes. */
-static la_ssize_t give(struct archive *archive, void *context, const void **data)
+static la_ssize_t read_stream(struct archive *archive, void *context, const void **data)
 {
     struct archive_reader *r = context;
     size_t bytes;
-    r->failed = archive_stream_next(&r->stream, data, &bytes);
-    if (r->failed != STATUS_OK)
+    r->stream_status = archive_stream_next(&r->stream, data, &bytes);
+    if (r->stream_status != STATUS_OK)
         archive_set_error(archive, EIO, "%s", status_message());
-    return r->failed == STATUS_OK ? (la_ssize_t)bytes : -1;
+    return r->stream_status == STATUS_OK ? (la_ssize_t)bytes : -1;
 }
 
 enum status archive_reader_open(struct archive_reader **out, const char *path)
@@ -44,8 +44,8 @@ enum status archive_reader_open(struct archive_reader **out, const char *path)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     TRY(archive_stream_open(&r->stream, r->path));
     archive_read_support_format_tar(r->archive);
-    if (archive_read_open(r->archive, r, NULL, give, NULL) != ARCHIVE_OK) {
-        TRY(r->failed);
+    if (archive_read_open(r->archive, r, NULL, read_stream, NULL) != ARCHIVE_OK) {
+        TRY(r->stream_status);
         FAIL(STATUS_DATA, "%s: not a tar archive: %s", path, archive_stream_error(r->archive));
     }
     *out = r;
@@ -119,7 +119,7 @@ enum status archive_reader_next(struct archive_reader *r, struct member *member,
     struct archive_entry *entry;
     int code = archive_read_next_header(r->archive, &entry);
     *end = code == ARCHIVE_EOF;
-    TRY(r->failed);
+    TRY(r->stream_status);
     if (*end)
         return drain(r);
     if (code == ARCHIVE_FATAL || code == ARCHIVE_FAILED || code == ARCHIVE_RETRY)
@@ -152,7 +152,7 @@ enum status archive_reader_content(struct archive_reader *r, size_t limit, uint8
     TRY(buffer_grow(data, capacity, (size_t)r->bytes));
     for (size_t done = 0; done < (size_t)r->bytes;) {
         la_ssize_t got = archive_read_data(r->archive, *data + done, (size_t)r->bytes - done);
-        TRY(r->failed);
+        TRY(r->stream_status);
         if (got < 0)
             FAIL(STATUS_DATA, "%s: %s: %s", r->path, r->name, archive_stream_error(r->archive));
         if (got == 0)

@@ -19,7 +19,7 @@ const char *archive_stream_error(struct archive *archive)
     return text ? text : "it is damaged or truncated";
 }
 
-static enum status open_others(struct archive_stream *s)
+static enum status open_libarchive(struct archive_stream *s)
 {
     enum status status = STATUS_OK;
     struct archive_entry *entry;
@@ -47,13 +47,13 @@ enum status archive_stream_open(struct archive_stream *s, const char *path)
     if (!memcmp(first, "PK\3\4", 4))
         FAIL(STATUS_DATA, "%s: a zip archive, which is not read here; unpack it and pack the folder", path);
     if (first[0] != 0x1f || first[1] != 0x8b) {
-        TRY(open_others(s));
+        TRY(open_libarchive(s));
         return STATUS_OK;
     }
     s->in = malloc(CHUNK);
     s->out = malloc(CHUNK);
-    s->begun = s->in && s->out && inflateInit2(&s->zlib, MAX_WBITS + GZIP_ONLY) == Z_OK;
-    if (!s->begun)
+    s->zlib_ready = s->in && s->out && inflateInit2(&s->zlib, MAX_WBITS + GZIP_ONLY) == Z_OK;
+    if (!s->zlib_ready)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
 fail:
     return status;
@@ -68,7 +68,7 @@ static enum status refill(struct archive_stream *s)
     while (got < 0 && errno == EINTR);
     if (got < 0)
         FAIL(STATUS_IO, "%s: %s", s->path, strerror(errno));
-    if (got == 0 && s->inside)
+    if (got == 0 && s->in_member)
         FAIL(STATUS_DATA, "%s: truncated: its gzip data end too early", s->path);
     s->zlib.next_in = s->in;
     s->zlib.avail_in = (uInt)got;
@@ -83,8 +83,8 @@ static void begin_member(struct archive_stream *s)
         s->zlib.next_in++;
         s->zlib.avail_in--;
     }
-    s->inside = s->zlib.avail_in != 0;
-    if (s->inside && s->zlib.total_in)
+    s->in_member = s->zlib.avail_in != 0;
+    if (s->in_member && s->zlib.total_in)
         inflateReset(&s->zlib);
 }
 
@@ -98,14 +98,14 @@ static enum status next_inflated(struct archive_stream *s, size_t *bytes)
             TRY(refill(s));
         if (!s->zlib.avail_in)
             break;
-        if (!s->inside)
+        if (!s->in_member)
             begin_member(s);
-        int code = s->inside ? inflate(&s->zlib, Z_NO_FLUSH) : Z_OK;
+        int code = s->in_member ? inflate(&s->zlib, Z_NO_FLUSH) : Z_OK;
         if (code == Z_MEM_ERROR)
             FAIL(STATUS_NOMEM, "%s: out of memory", s->path);
         if (code != Z_OK && code != Z_STREAM_END && code != Z_BUF_ERROR)
             FAIL(STATUS_DATA, "%s: its gzip data are damaged: %s", s->path, s->zlib.msg ? s->zlib.msg : "not readable");
-        s->inside &= code != Z_STREAM_END;
+        s->in_member &= code != Z_STREAM_END;
     }
     *bytes = CHUNK - s->zlib.avail_out;
 fail:
@@ -147,7 +147,7 @@ fail:
 
 void archive_stream_close(struct archive_stream *s)
 {
-    if (s->begun)
+    if (s->zlib_ready)
         inflateEnd(&s->zlib);
     archive_read_free(s->archive);
     if (s->fd >= 0)

@@ -14,7 +14,7 @@ struct archive_stream {
     int fd;
     struct archive *archive; /* unpacks all but gzip; NULL for gzip */
     z_stream zlib;
-    bool begun, inside; /* zlib is initialised; it is inside a gzip member */
+    bool zlib_ready, in_member; /* zlib is initialised; it is in_member a gzip member */
     uint8_t *in, *out;
     uint64_t bytes;    /* that have come */
     uint64_t data_end; /* behind the last of them that is not 0 */

@@ -25,11 +25,11 @@ enum { SIDE = 32, PIXELS = SIDE * SIDE, PLANES = 3 * PIXELS };
 
 enum role { ROLE_NONE, ROLE_TRAINING, ROLE_TEST, ROLE_NAMES };
 
-struct part {
+struct cifar_file {
     enum role role;
-    long number;   /* of data_batch_N.bin */
-    char *path;    /* for reading and for messages */
-    uint8_t *data; /* NULL until read */
+    long batch_number; /* of data_batch_N.bin */
+    char *path;        /* for reading and for messages */
+    uint8_t *data;     /* NULL until read */
     size_t bytes;
     int64_t records;
 };
@@ -37,18 +37,18 @@ struct part {
 struct cifar {
     struct pack_source source; /* first: sources are cast back */
     bool hundred;
-    int record; /* bytes */
-    struct part *parts;
+    int record_bytes; /* bytes */
+    struct cifar_file *files;
     int count;
     char **names;
     int classes;
-    enum role reading; /* what the source gives */
-    bool archive;      /* all parts are in memory */
+    enum role source_role; /* what the source gives */
+    bool archive;          /* all files are in memory */
 };
 
-static enum role role_of(const struct cifar *c, const char *name, long *number)
+static enum role role_of(const struct cifar *c, const char *name, long *batch_number)
 {
-    *number = 0;
+    *batch_number = 0;
     if (c->hundred)
         return !strcmp(name, "train.bin")              ? ROLE_TRAINING
                : !strcmp(name, "test.bin")             ? ROLE_TEST
@@ -59,27 +59,27 @@ static enum role role_of(const struct cifar *c, const char *name, long *number)
     if (strncmp(name, "data_batch_", 11) != 0 || !isdigit((unsigned char)name[11]))
         return ROLE_NONE;
     char *end;
-    *number = strtol(name + 11, &end, 10);
+    *batch_number = strtol(name + 11, &end, 10);
     return strcmp(end, ".bin") ? ROLE_NONE : ROLE_TRAINING;
 }
 
-/* Adds a part that will be read from `path`; *part is NULL if its name is none of ours. */
-static enum status add_part(struct cifar *c, const char *path, struct part **part)
+/* Adds a file that will be read from `path`; *file is NULL if its name is none of ours. */
+static enum status add_file(struct cifar *c, const char *path, struct cifar_file **file)
 {
     enum status status = STATUS_OK;
     const char *slash = strrchr(path, '/');
-    long number;
-    enum role role = role_of(c, slash ? slash + 1 : path, &number);
-    *part = NULL;
+    long batch_number;
+    enum role role = role_of(c, slash ? slash + 1 : path, &batch_number);
+    *file = NULL;
     if (role == ROLE_NONE)
         return STATUS_OK;
-    struct part *grown = realloc(c->parts, (size_t)(c->count + 1) * sizeof *grown);
+    struct cifar_file *grown = realloc(c->files, (size_t)(c->count + 1) * sizeof *grown);
     if (!grown)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    c->parts = grown;
-    *part = &grown[c->count];
-    **part = (struct part){ .role = role, .number = number, .path = strdup(path) };
-    if (!(*part)->path)
+    c->files = grown;
+    *file = &grown[c->count];
+    **file = (struct cifar_file){ .role = role, .batch_number = batch_number, .path = strdup(path) };
+    if (!(*file)->path)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     c->count++;
 fail:
@@ -89,14 +89,14 @@ fail:
 static enum status scan_folder(struct cifar *c, const char *folder)
 {
     enum status status = STATUS_OK;
-    struct part *part;
+    struct cifar_file *file;
     DIR *handle = opendir(folder);
     if (!handle)
         FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
     for (struct dirent *entry; (entry = readdir(handle));) {
         char path[PATH_MAX];
         if (snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) < PATH_MAX)
-            TRY(add_part(c, path, &part));
+            TRY(add_file(c, path, &file));
     }
 fail:
     if (handle)
@@ -112,60 +112,63 @@ static enum status scan_archive(struct cifar *c, const char *path)
     TRY(archive_reader_open(&reader, path));
     for (;;) {
         struct member member;
-        struct part *part = NULL;
+        struct cifar_file *file = NULL;
         size_t capacity = 0;
         TRY(archive_reader_next(reader, &member, &end));
         if (end)
             break;
         if (member.kind != MEMBER_FILE)
             continue;
-        TRY(add_part(c, member.name, &part));
-        if (part)
-            TRY(archive_reader_content(reader, LIMIT_FILE, &part->data, &capacity, &part->bytes));
+        TRY(add_file(c, member.name, &file));
+        if (file)
+            TRY(archive_reader_content(reader, LIMIT_FILE, &file->data, &capacity, &file->bytes));
     }
 fail:
     archive_reader_close(reader);
     return status;
 }
 
-static int compare_parts(const void *a, const void *b)
+static int compare_files(const void *a, const void *b)
 {
-    const struct part *x = a, *y = b;
+    const struct cifar_file *x = a, *y = b;
     if (x->role != y->role)
         return x->role < y->role ? -1 : 1;
-    return x->number != y->number ? (x->number > y->number) - (x->number < y->number) : strcmp(x->path, y->path);
+    return x->batch_number != y->batch_number
+               ? (x->batch_number > y->batch_number) - (x->batch_number < y->batch_number)
+               : strcmp(x->path, y->path);
 }
 
-/* Reads a part that is not in memory yet, and checks a data file's length. */
-static enum status load_part(const struct cifar *c, struct part *part)
+/* Reads a file that is not in memory yet, and checks a data file's length. */
+static enum status load_file(const struct cifar *c, struct cifar_file *file)
 {
     enum status status = STATUS_OK;
-    if (!part->data)
-        TRY(file_read(part->path, LIMIT_FILE, (char **)&part->data, &part->bytes));
-    if (part->role != ROLE_NAMES && (!part->bytes || part->bytes % (size_t)c->record))
-        FAIL(STATUS_DATA, "%s: %zu bytes, not a number of records of %d bytes", part->path, part->bytes, c->record);
+    if (!file->data)
+        TRY(file_read(file->path, LIMIT_FILE, (char **)&file->data, &file->bytes));
+    if (file->role != ROLE_NAMES && (!file->bytes || file->bytes % (size_t)c->record_bytes))
+        FAIL(STATUS_DATA, "%s: %zu bytes, not a number of records of %d bytes", file->path, file->bytes,
+             c->record_bytes);
 fail:
     return status;
 }
 
 /* Class names from their file, one a line; there must be one for each class. */
-static enum status read_names(struct cifar *c, struct part *part)
+static enum status read_names(struct cifar *c, struct cifar_file *file)
 {
     enum status status = STATUS_OK;
     int count = 0;
     char *text = NULL, *rest;
-    TRY(load_part(c, part));
-    TRY(text_copy(&text, (const char *)part->data, part->bytes, part->path));
+    TRY(load_file(c, file));
+    TRY(text_copy(&text, (const char *)file->data, file->bytes, file->path));
     for (char *line = strtok_r(text, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest), count++) {
         if (count < c->classes) {
             free(c->names[count]);
             c->names[count] = strdup(line);
             if (!c->names[count])
-                FAIL(STATUS_NOMEM, "%s: out of memory", part->path);
+                FAIL(STATUS_NOMEM, "%s: out of memory", file->path);
         }
     }
     if (count != c->classes)
-        FAIL(STATUS_DATA, "%s: %d names, but there are %d classes", part->path, count, c->classes);
+        FAIL(STATUS_DATA, "%s: %d names, but there are %d classes", file->path, count, c->classes);
 fail:
     free(text);
     return status;
@@ -184,29 +187,29 @@ static enum status prepare_names(struct cifar *c)
             FAIL(STATUS_NOMEM, "out of memory");
     }
     for (int i = 0; i < c->count; i++)
-        if (c->parts[i].role == ROLE_NAMES)
-            TRY(read_names(c, &c->parts[i]));
+        if (c->files[i].role == ROLE_NAMES)
+            TRY(read_names(c, &c->files[i]));
 fail:
     return status;
 }
 
 /* A file that is there twice has one content too many; of CIFAR-10's five training files all should be there. */
-static enum status check_parts(const struct cifar *c, const char *path)
+static enum status check_files(const struct cifar *c, const char *path)
 {
     enum status status = STATUS_OK;
     enum { FILES = 5 };
-    bool there[FILES + 1] = { false };
+    bool present[FILES + 1] = { false };
     int found = 0, first = FILES;
     for (int i = 0; i < c->count; i++) {
-        const struct part *p = &c->parts[i];
-        if (i && p->role == p[-1].role && p->number == p[-1].number)
+        const struct cifar_file *p = &c->files[i];
+        if (i && p->role == p[-1].role && p->batch_number == p[-1].batch_number)
             FAIL(STATUS_DATA, "%s: holds %s twice, or as %s", path, p->path, p[-1].path);
-        if (p->role == ROLE_TRAINING && p->number >= 1 && p->number <= FILES)
-            there[p->number] = true;
+        if (p->role == ROLE_TRAINING && p->batch_number >= 1 && p->batch_number <= FILES)
+            present[p->batch_number] = true;
     }
     for (int i = FILES; i >= 1; i--) {
-        found += there[i];
-        first = there[i] ? first : i;
+        found += present[i];
+        first = present[i] ? first : i;
     }
     if (!c->hundred && found && found < FILES)
         log_warn("%s: holds %d of CIFAR-10's %d training files; data_batch_%d.bin is missing", path, found, FILES,
@@ -223,7 +226,7 @@ enum status cifar_open(struct cifar **out, const char *path, bool hundred)
     if (!c)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     c->hundred = hundred;
-    c->record = PLANES + (hundred ? 2 : 1);
+    c->record_bytes = PLANES + (hundred ? 2 : 1);
     if (file_is_folder(path)) {
         snprintf(inner, sizeof inner, "%s/%s", path, hundred ? "cifar-100-binary" : "cifar-10-batches-bin");
         TRY(scan_folder(c, file_is_folder(inner) ? inner : path));
@@ -232,8 +235,8 @@ enum status cifar_open(struct cifar **out, const char *path, bool hundred)
         TRY(scan_archive(c, path));
     }
     if (c->count)
-        qsort(c->parts, (size_t)c->count, sizeof *c->parts, compare_parts);
-    TRY(check_parts(c, path));
+        qsort(c->files, (size_t)c->count, sizeof *c->files, compare_files);
+    TRY(check_files(c, path));
     TRY(prepare_names(c));
     if (!cifar_source(c, true) && !cifar_source(c, false))
         FAIL(STATUS_DATA, "%s: holds none of %s", path,
@@ -245,28 +248,28 @@ fail:
     return status;
 }
 
-/* Records of a part; a file too short for one is an error when it is read, not none. */
-static int64_t records_of(const struct cifar *c, const struct part *part)
+/* Records of a file; a file too short for one is an error when it is read, not none. */
+static int64_t records_of(const struct cifar *c, const struct cifar_file *file)
 {
     struct stat info;
-    int64_t bytes = part->data ? (int64_t)part->bytes : stat(part->path, &info) == 0 ? info.st_size : 0;
-    return bytes < c->record ? 1 : bytes / c->record;
+    int64_t bytes = file->data ? (int64_t)file->bytes : stat(file->path, &info) == 0 ? info.st_size : 0;
+    return bytes < c->record_bytes ? 1 : bytes / c->record_bytes;
 }
 
-/* Sample `index` of the part that is being read; *part NULL if it lies behind the last. Parts before it are freed. */
-static enum status find_record(struct cifar *c, int64_t index, struct part **part, size_t *offset)
+/* Sample `index` of the file that is being read; *file NULL if it lies behind the last. Parts before it are freed. */
+static enum status find_record(struct cifar *c, int64_t index, struct cifar_file **file, size_t *offset)
 {
     enum status status = STATUS_OK;
-    *part = NULL;
+    *file = NULL;
     for (int i = 0; i < c->count; i++) {
-        struct part *p = &c->parts[i];
-        if (p->role != c->reading)
+        struct cifar_file *p = &c->files[i];
+        if (p->role != c->source_role)
             continue;
         int64_t records = p->records;
         if (index < records) {
-            TRY(load_part(c, p));
-            *part = p;
-            *offset = (size_t)index * (size_t)c->record;
+            TRY(load_file(c, p));
+            *file = p;
+            *offset = (size_t)index * (size_t)c->record_bytes;
             break;
         }
         index -= records;
@@ -275,8 +278,8 @@ static enum status find_record(struct cifar *c, int64_t index, struct part **par
             p->data = NULL;
         }
     }
-    if (!*part || *offset + (size_t)c->record > (*part)->bytes)
-        FAIL(STATUS_DATA, "%s: changed while it was read", *part ? (*part)->path : "CIFAR");
+    if (!*file || *offset + (size_t)c->record_bytes > (*file)->bytes)
+        FAIL(STATUS_DATA, "%s: changed while it was read", *file ? (*file)->path : "CIFAR");
 fail:
     return status;
 }
@@ -285,17 +288,17 @@ static enum status read_record(struct pack_source *source, int64_t index, struct
 {
     enum status status = STATUS_OK;
     struct cifar *c = (struct cifar *)source;
-    struct part *part;
+    struct cifar_file *file;
     size_t offset = 0;
     item->label = 0;
     item->bytes = 0;
     snprintf(item->name, sizeof item->name, "record %lld", (long long)index);
-    TRY(find_record(c, index, &part, &offset));
-    const uint8_t *record = part->data + offset;
-    size_t labels = (size_t)c->record - PLANES;
+    TRY(find_record(c, index, &file, &offset));
+    const uint8_t *record = file->data + offset;
+    size_t labels = (size_t)c->record_bytes - PLANES;
     TRY(buffer_grow(&item->data, &item->capacity, PLANES));
     item->label = record[labels - 1];
-    snprintf(item->name, sizeof item->name, "%s: record %zu", part->path, offset / (size_t)c->record);
+    snprintf(item->name, sizeof item->name, "%s: record %zu", file->path, offset / (size_t)c->record_bytes);
     item->bytes = PLANES;
     memcpy(item->data, record + labels, PLANES);
     if (item->label >= c->classes)
@@ -304,7 +307,7 @@ fail:
     return status;
 }
 
-static uint64_t record_bytes(const struct pack_source *source, int64_t index)
+static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
 {
     (void)source;
     (void)index;
@@ -330,20 +333,20 @@ struct pack_source *cifar_source(struct cifar *c, bool training)
     int64_t total = 0;
     char text[64];
     uint64_t fingerprint = 0;
-    c->reading = training ? ROLE_TRAINING : ROLE_TEST;
+    c->source_role = training ? ROLE_TRAINING : ROLE_TEST;
     for (int i = 0; i < c->count; i++) {
-        struct part *part = &c->parts[i];
-        if (part->role != c->reading)
+        struct cifar_file *file = &c->files[i];
+        if (file->role != c->source_role)
             continue;
-        part->records = records_of(c, part);
-        total += part->records;
-        snprintf(text, sizeof text, "%016llx %ld %lld", (unsigned long long)fingerprint, part->number,
-                 (long long)part->records);
+        file->records = records_of(c, file);
+        total += file->records;
+        snprintf(text, sizeof text, "%016llx %ld %lld", (unsigned long long)fingerprint, file->batch_number,
+                 (long long)file->records);
         fingerprint = hash_bytes(text, strlen(text));
     }
     c->source = (struct pack_source){ .read = read_record,
                                       .decode = decode_record,
-                                      .bytes = record_bytes,
+                                      .bytes = sample_bytes,
                                       .total = total,
                                       .fingerprint = fingerprint,
                                       .classes = c->classes,
@@ -356,12 +359,12 @@ void cifar_close(struct cifar *c)
     if (!c)
         return;
     for (int i = 0; i < c->count; i++) {
-        free(c->parts[i].path);
-        free(c->parts[i].data);
+        free(c->files[i].path);
+        free(c->files[i].data);
     }
     for (int i = 0; c->names && i < c->classes; i++)
         free(c->names[i]);
     free(c->names);
-    free(c->parts);
+    free(c->files);
     free(c);
 }

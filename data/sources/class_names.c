@@ -54,12 +54,12 @@ enum status class_names_parse(struct class_names *c, const char *text, size_t by
 {
     enum status status = STATUS_OK;
     char *copy = NULL, *rest;
-    int number = 0;
+    int lines = 0;
     *c = (struct class_names){ .names = NULL };
     TRY(text_copy(&copy, text, bytes, name));
     for (const char *at = copy; *at; at++)
-        number += *at == '\n' || *at == '\r';
-    c->names = calloc((size_t)number + 1, sizeof *c->names);
+        lines += *at == '\n' || *at == '\r';
+    c->names = calloc((size_t)lines + 1, sizeof *c->names);
     if (!c->names)
         FAIL(STATUS_NOMEM, "%s: out of memory for its names", name);
     for (char *line = strtok_r(copy, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest)) {

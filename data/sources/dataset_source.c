@@ -7,7 +7,7 @@
 #include "data/image/decode.h"
 #include "data/read/dataset_internal.h"
 
-enum { HEAD = 8 };
+enum { SIDES_BYTES = 8 };
 
 static enum status read_pixels(struct dataset_source *d, int sample, struct pack_item *item)
 {
@@ -16,12 +16,12 @@ static enum status read_pixels(struct dataset_source *d, int sample, struct pack
     struct view view;
     size_t row = (size_t)s->width * 3;
     TRY(block_window(&d->block, sample, (struct box){ 0, 0, s->width, s->height }, 1, &d->reader, &view));
-    item->bytes = HEAD + row * s->height;
+    item->bytes = SIDES_BYTES + row * s->height;
     TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
     put32(item->data, (uint32_t)s->width);
     put32(item->data + 4, (uint32_t)s->height);
     for (int y = 0; y < s->height; y++)
-        memcpy(item->data + HEAD + row * y, view.pixels + (size_t)y * view.stride, row);
+        memcpy(item->data + SIDES_BYTES + row * y, view.pixels + (size_t)y * view.stride, row);
 fail:
     return status;
 }
@@ -44,10 +44,10 @@ static enum status read_sample(struct pack_source *source, int64_t index, struct
     struct place place = dataset_locate(d->dataset, index);
     snprintf(item->name, sizeof item->name, "sample %lld", (long long)index);
     item->label = 0;
-    if (place.number != d->number) {
-        d->number = -1;
+    if (place.number != d->open_block) {
+        d->open_block = -1;
         TRY(dataset_read_block(d->dataset, place, &d->reader, &d->block));
-        d->number = place.number;
+        d->open_block = place.number;
     }
     item->label = d->block.samples[place.sample].label;
     TRY(source->is_files ? read_file(d, place.sample, item) : read_pixels(d, place.sample, item));
@@ -62,7 +62,7 @@ static enum status decode_sample(const struct pack_source *source, const struct 
     if (source->is_files)
         return decode_image(item->data, item->bytes, item->name, image, notes);
     TRY(image_resize_buffer(image, (int)get32(item->data), (int)get32(item->data + 4)));
-    memcpy(image->pixels, item->data + HEAD, item->bytes - HEAD);
+    memcpy(image->pixels, item->data + SIDES_BYTES, item->bytes - SIDES_BYTES);
 fail:
     return status;
 }
@@ -76,7 +76,7 @@ static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
 
 void dataset_source_init(struct dataset_source *d, const struct dataset *dataset)
 {
-    *d = (struct dataset_source){ .dataset = dataset, .number = -1 };
+    *d = (struct dataset_source){ .dataset = dataset, .open_block = -1 };
     d->source = (struct pack_source){ .read = read_sample,
                                       .decode = decode_sample,
                                       .bytes = sample_bytes,

@@ -11,7 +11,7 @@ struct dataset_source {
     const struct dataset *dataset;
     struct block_reader reader;
     struct block block;
-    int64_t number; /* of the open block; -1: none */
+    int64_t open_block; /* of the open block; -1: none */
 };
 
 /* rgbz samples come as pixels, jpeg samples as their files. */

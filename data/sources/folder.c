@@ -20,7 +20,7 @@
 #include "data/sources/archive_reader.h"
 #include "data/sources/folder_internal.h"
 
-enum { DEPTH = 32 }; /* of folders; a link that points upwards would go on for ever */
+enum { MAX_DEPTH = 32 }; /* of folders; a link that points upwards would go on for ever */
 
 /* ---- a folder on disk ---- */
 
@@ -31,8 +31,8 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
     char full[PATH_MAX], child[PATH_MAX];
     DIR *handle = NULL;
     struct stat info;
-    if (depth > DEPTH)
-        FAIL(STATUS_DATA, "%s/%s: folders more than %d deep", base, path, DEPTH);
+    if (depth > MAX_DEPTH)
+        FAIL(STATUS_DATA, "%s/%s: folders more than %d deep", base, path, MAX_DEPTH);
     snprintf(full, sizeof full, "%s/%s", base, path);
     handle = opendir(full);
     if (!handle)
@@ -62,7 +62,7 @@ fail:
     return status;
 }
 
-static enum status next_on_disk(struct folder *f, const struct listed_file *file, struct pack_item *item)
+static enum status read_from_disk(struct folder *f, const struct listed_file *file, struct pack_item *item)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
@@ -113,7 +113,7 @@ fail:
     return status;
 }
 
-enum status folder_next_in_file(const struct folder *f, const struct listed_file *file, struct pack_item *item)
+enum status folder_read_at_offset(const struct folder *f, const struct listed_file *file, struct pack_item *item)
 {
     enum status status = STATUS_OK;
     if (file->bytes > LIMIT_FILE)
@@ -122,7 +122,7 @@ enum status folder_next_in_file(const struct folder *f, const struct listed_file
     item->bytes = (size_t)file->bytes;
     TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
     for (size_t done = 0; done < item->bytes;) {
-        ssize_t got = pread(f->file, item->data + done, item->bytes - done, (off_t)(file->offset + done));
+        ssize_t got = pread(f->archive_fd, item->data + done, item->bytes - done, (off_t)(file->offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
@@ -137,8 +137,8 @@ enum status folder_open_tar(struct folder *f, struct tar_range *range, bool *is_
 {
     enum status status = STATUS_OK;
     struct stat info;
-    TRY(file_open(f->path, &f->file, &info));
-    *range = (struct tar_range){ f->path, f->file, NULL, 0, (uint64_t)info.st_size };
+    TRY(file_open(f->path, &f->archive_fd, &info));
+    *range = (struct tar_range){ f->path, f->archive_fd, NULL, 0, (uint64_t)info.st_size };
     TRY(tar_recognise(range, is_tar));
 fail:
     return status;
@@ -165,8 +165,8 @@ fail:
 }
 
 /* The content of the archive's next image: the ones listing_add_file took, in that order. One with a fault has none. */
-static enum status next_file(struct folder *f, struct archive_reader *reader, const struct listed_file *file,
-                             struct pack_item *item)
+static enum status next_archive_image(struct folder *f, struct archive_reader *reader, const struct listed_file *file,
+                                      struct pack_item *item)
 {
     enum status status = STATUS_OK;
     struct member member;
@@ -193,8 +193,8 @@ static enum status open_spool(struct folder *f, const char *folder)
     TRY(file_make_folders(folder));
     if (snprintf(path, sizeof path, "%s/.spool-XXXXXX", folder) >= PATH_MAX)
         FAIL(STATUS_IO, "%s: name too long", folder);
-    f->file = mkstemp(path);
-    if (f->file < 0)
+    f->archive_fd = mkstemp(path);
+    if (f->archive_fd < 0)
         FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     unlink(path); /* gone when it is closed, however this process ends */
 fail:
@@ -205,7 +205,7 @@ static enum status write_spool(struct folder *f, const uint8_t *data, size_t byt
 {
     enum status status = STATUS_OK;
     for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = write(f->file, data + done, bytes - done);
+        ssize_t wrote = write(f->archive_fd, data + done, bytes - done);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote < 0)
@@ -229,7 +229,7 @@ static enum status fill_spool(struct folder *f, const char *folder)
     listing_sort(&f->listing, true);
     for (int64_t i = 0; i < f->listing.count; i++) {
         struct listed_file *file = &f->listing.files[i];
-        TRY(next_file(f, reader, file, &item));
+        TRY(next_archive_image(f, reader, file, &item));
         TRY(write_spool(f, item.data, item.bytes));
         file->offset = offset;
         file->bytes = item.bytes;
@@ -245,12 +245,12 @@ fail:
 /* ---- all ---- */
 
 /* The archive as it comes; samples before `index` are passed over. One that fails has come too. */
-static enum status next_in_stream(struct folder *f, int64_t index, struct pack_item *item)
+static enum status read_from_stream(struct folder *f, int64_t index, struct pack_item *item)
 {
     enum status status = STATUS_OK;
-    while (f->streamed <= index) {
-        const struct listed_file *file = &f->listing.files[f->streamed++];
-        TRY(next_file(f, f->reader, file, item));
+    while (f->stream_position <= index) {
+        const struct listed_file *file = &f->listing.files[f->stream_position++];
+        TRY(next_archive_image(f, f->reader, file, item));
     }
 fail:
     return status;
@@ -265,9 +265,9 @@ enum status folder_read(struct pack_source *source, int64_t index, struct pack_i
     snprintf(item->name, sizeof item->name, "%s", file->path);
     if (file->fault)
         FAIL(STATUS_DATA, "%s %s", file->path, file->fault);
-    TRY(f->reader      ? next_in_stream(f, index, item)
-        : f->file >= 0 ? folder_next_in_file(f, file, item)
-                       : next_on_disk(f, file, item));
+    TRY(f->reader            ? read_from_stream(f, index, item)
+        : f->archive_fd >= 0 ? folder_read_at_offset(f, file, item)
+                             : read_from_disk(f, file, item));
 fail:
     return status;
 }
@@ -301,8 +301,8 @@ static enum status open_archive(struct folder *f, const char *where, const struc
         TRY(listing_complete(&f->listing, where, rooted, o->classes));
         return STATUS_OK;
     }
-    close(f->file);
-    f->file = -1;
+    close(f->archive_fd);
+    f->archive_fd = -1;
     TRY(list_archive(f));
     TRY(listing_complete(&f->listing, where, rooted, o->classes));
     for (int64_t i = 0; i < f->listing.count; i++)
@@ -323,7 +323,7 @@ enum status folder_create(struct folder **out, const char *path)
     struct folder *f = calloc(1, sizeof *f);
     if (!f)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    f->file = -1;
+    f->archive_fd = -1;
     f->path = strdup(path);
     if (!f->path)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
@@ -394,8 +394,8 @@ void folder_close(struct folder *f)
     if (!f)
         return;
     archive_reader_close(f->reader);
-    if (f->file >= 0)
-        close(f->file);
+    if (f->archive_fd >= 0)
+        close(f->archive_fd);
     listing_finish(&f->listing);
     free(f->path);
     free(f->root);

@@ -13,15 +13,15 @@ struct folder {
     struct pack_source source; /* first: sources are cast back */
     char *path, *root;         /* root without slashes at its ends, or "" */
     struct listing listing;
-    int file;                      /* an uncompressed archive or a spool, read by offset; -1: none */
+    int archive_fd;                /* an uncompressed archive or a spool, read by offset; -1: none */
     struct archive_reader *reader; /* of a sorted compressed archive */
-    int64_t streamed;              /* files that have come from it */
+    int64_t stream_position;       /* files that have come from it */
 };
 
 enum status folder_create(struct folder **folder, const char *path);
 /* Opens folder->path; *is_tar: whether it is an uncompressed tar, then *range is all of it. */
 enum status folder_open_tar(struct folder *folder, struct tar_range *range, bool *is_tar);
-enum status folder_next_in_file(const struct folder *folder, const struct listed_file *file, struct pack_item *item);
+enum status folder_read_at_offset(const struct folder *folder, const struct listed_file *file, struct pack_item *item);
 
 /* Why a member cannot be packed, as far as its header tells; NULL: nothing. */
 const char *folder_member_fault(const struct member *member);

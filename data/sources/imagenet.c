@@ -74,7 +74,7 @@ static enum status add_class_tar(void *context, const struct member *member, uin
     memcpy(class, name, length - 4);
     class[length - 4] = 0;
     snprintf(where, sizeof where, "%s: %s", t->folder->path, name);
-    struct tar_range inner = { where, t->folder->file, NULL, offset, (uint64_t)member->bytes };
+    struct tar_range inner = { where, t->folder->archive_fd, NULL, offset, (uint64_t)member->bytes };
     t->class = class;
     TRY(listing_add_folder(&t->folder->listing, class));
     TRY(tar_list(&inner, add_image, t, &end));

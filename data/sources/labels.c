@@ -6,15 +6,15 @@
 
 #include "data/sources/text.h"
 
-enum { WORD_MOST = 255, NUMBER_MOST = 100000, LINE_LIMIT = 100000000 };
+enum { MAX_WORD = 255, MAX_IDS = 100000, MAX_LINES = 100000000 };
 
-static bool is_number(const char *word)
+static bool is_id(const char *word)
 {
     return *word && strlen(word) <= 6 && strspn(word, "0123456789") == strlen(word);
 }
 
 /* The next word of *line, ended by a 0 byte; NULL at the line's end. */
-static char *take_word(char **line)
+static char *next_word(char **line)
 {
     char *word = *line + strspn(*line, " \t,\r\"");
     if (!*word)
@@ -26,14 +26,14 @@ static char *take_word(char **line)
 }
 
 /* The next line of *text that is not empty, ended by a 0 byte, and its number; NULL at the end. */
-static char *take_line(char **text, int64_t *number)
+static char *next_line(char **text, int64_t *line_number)
 {
     while (**text) {
         char *line = *text, *end = strchr(line, '\n');
         *text = end ? end + 1 : line + strlen(line);
         if (end)
             *end = 0;
-        ++*number;
+        ++*line_number;
         if (line[strspn(line, " \t,\r\"")])
             return line;
     }
@@ -54,7 +54,7 @@ static enum status add_line(struct labels *l, size_t *capacity, struct label_lin
     enum status status = STATUS_OK;
     if ((size_t)l->count == *capacity) {
         size_t wanted = *capacity ? 2 * *capacity : 1024;
-        struct label_line *grown = wanted <= LINE_LIMIT ? realloc(l->lines, wanted * sizeof *grown) : NULL;
+        struct label_line *grown = wanted <= MAX_LINES ? realloc(l->lines, wanted * sizeof *grown) : NULL;
         if (!grown)
             FAIL(STATUS_NOMEM, "%s: out of memory for %zu lines", name, wanted);
         l->lines = grown;
@@ -69,18 +69,18 @@ static enum status parse_lines(struct labels *l, const char *name)
 {
     enum status status = STATUS_OK;
     char *text = l->text;
-    int64_t number = 0;
+    int64_t line_number = 0;
     size_t capacity = 0;
-    for (char *line; (line = take_line(&text, &number));) {
-        char *first = take_word(&line), *second = take_word(&line);
-        if (number == 1 && second && !strcmp(first, "ImageId"))
+    for (char *line; (line = next_line(&text, &line_number));) {
+        char *first = next_word(&line), *second = next_word(&line);
+        if (line_number == 1 && second && !strcmp(first, "ImageId"))
             continue; /* the csv's head */
-        if (strlen(first) > WORD_MOST || (second && strlen(second) > WORD_MOST))
-            FAIL(STATUS_DATA, "%s:%lld: a word of more than %d bytes", name, (long long)number, WORD_MOST);
+        if (strlen(first) > MAX_WORD || (second && strlen(second) > MAX_WORD))
+            FAIL(STATUS_DATA, "%s:%lld: a word of more than %d bytes", name, (long long)line_number, MAX_WORD);
         if (!l->count)
             l->by_image = second != NULL;
         if (l->by_image != (second != NULL))
-            FAIL(STATUS_DATA, "%s:%lld: %s, unlike the lines before", name, (long long)number,
+            FAIL(STATUS_DATA, "%s:%lld: %s, unlike the lines before", name, (long long)line_number,
                  second ? "more than one word" : "one word");
         if (second)
             first = plain_image(first);
@@ -92,26 +92,26 @@ fail:
     return status;
 }
 
-/* names[number] from a synset file's text, which is cut into words. */
+/* names[id] from a synset file's text, which is cut into words. */
 static enum status parse_synsets(char **names, char *text, const char *name)
 {
     enum status status = STATUS_OK;
     int64_t line_number = 0;
-    for (char *line; (line = take_line(&text, &line_number));) {
-        char *first = take_word(&line), *second = take_word(&line);
-        bool forward = is_number(first);
-        char *number = forward ? first : second, *word = forward ? second : first;
-        if (!number || !word || !is_number(number) || atoi(number) >= NUMBER_MOST || names[atoi(number)])
+    for (char *line; (line = next_line(&text, &line_number));) {
+        char *first = next_word(&line), *second = next_word(&line);
+        bool forward = is_id(first);
+        char *id = forward ? first : second, *word = forward ? second : first;
+        if (!id || !word || !is_id(id) || atoi(id) >= MAX_IDS || names[atoi(id)])
             FAIL(STATUS_DATA, "%s:%lld: not a number and a name, or a number for the second time", name,
                  (long long)line_number);
-        names[atoi(number)] = word;
+        names[atoi(id)] = word;
     }
 fail:
     return status;
 }
 
 /* Replaces the numbers by names. */
-static enum status translate(struct labels *l, struct label_file synsets, const char *name)
+static enum status replace_ids(struct labels *l, struct label_file synsets, const char *name)
 {
     enum status status = STATUS_OK;
     char *copy = NULL, **names = NULL;
@@ -120,17 +120,17 @@ static enum status translate(struct labels *l, struct label_file synsets, const 
              "%s: holds ILSVRC's numbers, which are not in the order of the names: give their list with --synsets, or "
              "a label file with names such as n01751748",
              name);
-    names = calloc(NUMBER_MOST, sizeof *names);
+    names = calloc(MAX_IDS, sizeof *names);
     if (!names)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
     TRY(text_copy(&copy, synsets.text, synsets.bytes, synsets.name));
     TRY(parse_synsets(names, copy, synsets.name));
     for (int64_t i = 0; i < l->count; i++) {
-        char *number = l->lines[i].name;
-        if (!is_number(number) || atoi(number) >= NUMBER_MOST || !names[atoi(number)])
-            FAIL(STATUS_DATA, "%s: label %lld is '%s', which %s does not have", name, (long long)i + 1, number,
+        char *id = l->lines[i].name;
+        if (!is_id(id) || atoi(id) >= MAX_IDS || !names[atoi(id)])
+            FAIL(STATUS_DATA, "%s: label %lld is '%s', which %s does not have", name, (long long)i + 1, id,
                  synsets.name);
-        l->lines[i].name = names[atoi(number)];
+        l->lines[i].name = names[atoi(id)];
     }
     l->synsets = copy;
     copy = NULL;
@@ -153,8 +153,8 @@ enum status labels_parse(struct labels *l, struct label_file file, struct label_
     *l = (struct labels){ .text = NULL };
     TRY(text_copy(&l->text, file.text, file.bytes, name));
     TRY(parse_lines(l, name));
-    if (is_number(l->lines[0].name))
-        TRY(translate(l, synsets, name));
+    if (is_id(l->lines[0].name))
+        TRY(replace_ids(l, synsets, name));
     if (!l->by_image)
         return STATUS_OK;
     qsort(l->lines, (size_t)l->count, sizeof *l->lines, compare_lines);
@@ -169,12 +169,12 @@ fail:
 
 const char *labels_find(const struct labels *l, int64_t index, const char *image)
 {
-    char stem[WORD_MOST + 1];
+    char stem[MAX_WORD + 1];
     if (!l->by_image)
         return index < l->count ? l->lines[index].name : NULL;
     const char *slash = strrchr(image, '/');
     image = slash ? slash + 1 : image;
-    if (strlen(image) > WORD_MOST)
+    if (strlen(image) > MAX_WORD)
         return NULL;
     strcpy(stem, image);
     struct label_line key = { plain_image(stem), NULL };

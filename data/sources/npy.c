@@ -11,20 +11,20 @@
 
 #include "base/file.h"
 
-enum { ELEMENTS_BITS = 48, SEEN_DESCR = 1, SEEN_ORDER = 2, SEEN_SHAPE = 4, SEEN_ALL = 7 };
+enum { MAX_ELEMENTS_BITS = 48, SEEN_DESCR = 1, SEEN_ORDER = 2, SEEN_SHAPE = 4, SEEN_ALL = 7 };
 
 /* What is left of the header's text. */
-struct text {
+struct header_text {
     const char *at, *end;
 };
 
-static void skip_space(struct text *t)
+static void skip_space(struct header_text *t)
 {
     while (t->at < t->end && (*t->at == ' ' || *t->at == '\n'))
         t->at++;
 }
 
-static bool take(struct text *t, char c)
+static bool accept(struct header_text *t, char c)
 {
     skip_space(t);
     if (t->at == t->end || *t->at != c)
@@ -33,7 +33,7 @@ static bool take(struct text *t, char c)
     return true;
 }
 
-static bool take_word(struct text *t, const char *word)
+static bool accept_word(struct header_text *t, const char *word)
 {
     size_t length = strlen(word);
     skip_space(t);
@@ -44,9 +44,9 @@ static bool take_word(struct text *t, const char *word)
 }
 
 /* A string in single or double quotes, without escapes. */
-static bool take_string(struct text *t, char *out, size_t capacity)
+static bool accept_string(struct header_text *t, char *out, size_t capacity)
 {
-    char quote = take(t, '\'') ? '\'' : take(t, '"') ? '"' : 0;
+    char quote = accept(t, '\'') ? '\'' : accept(t, '"') ? '"' : 0;
     size_t length = 0;
     if (!quote)
         return false;
@@ -59,28 +59,28 @@ static bool take_string(struct text *t, char *out, size_t capacity)
     return t->at++ < t->end;
 }
 
-static bool take_shape(struct text *t, struct npy *npy)
+static bool parse_shape(struct header_text *t, struct npy *npy)
 {
-    if (!take(t, '('))
+    if (!accept(t, '('))
         return false;
-    for (npy->dims = 0; !take(t, ')'); npy->dims++) {
+    for (npy->dims = 0; !accept(t, ')'); npy->dims++) {
         int64_t value = 0;
         int digits = 0;
-        if (npy->dims == NPY_DIMS)
+        if (npy->dims == NPY_MAX_DIMS)
             return false;
         skip_space(t);
         for (; t->at < t->end && *t->at >= '0' && *t->at <= '9'; t->at++, digits++) {
             value = value * 10 + (*t->at - '0');
-            if (value >> ELEMENTS_BITS)
+            if (value >> MAX_ELEMENTS_BITS)
                 return false;
         }
-        if (!digits || (npy->elements && value > ((int64_t)1 << ELEMENTS_BITS) / npy->elements))
+        if (!digits || (npy->elements && value > ((int64_t)1 << MAX_ELEMENTS_BITS) / npy->elements))
             return false;
         npy->shape[npy->dims] = value;
         npy->elements *= value;
-        if (take(t, ','))
+        if (accept(t, ','))
             continue;
-        if (npy->dims == 0 || !take(t, ')')) /* (3) is no tuple */
+        if (npy->dims == 0 || !accept(t, ')')) /* (3) is no tuple */
             return false;
         npy->dims++;
         break;
@@ -89,19 +89,19 @@ static bool take_shape(struct text *t, struct npy *npy)
 }
 
 /* "|u1", "<i8" ... */
-static bool read_descr(const char *descr, struct npy *npy)
+static bool parse_descr(const char *descr, struct npy *npy)
 {
     npy->kind = descr[0] ? descr[1] : 0;
-    npy->item = npy->kind && descr[2] ? descr[2] - '0' : 0;
-    bool sized = npy->item == 1 || npy->item == 2 || npy->item == 4 || npy->item == 8;
+    npy->item_bytes = npy->kind && descr[2] ? descr[2] - '0' : 0;
+    bool sized = npy->item_bytes == 1 || npy->item_bytes == 2 || npy->item_bytes == 4 || npy->item_bytes == 8;
     return (npy->kind == 'u' || npy->kind == 'i') && sized && !descr[3] &&
-           (descr[0] == '<' || (descr[0] == '|' && npy->item == 1));
+           (descr[0] == '<' || (descr[0] == '|' && npy->item_bytes == 1));
 }
 
-static bool parse_entry(struct text *t, struct npy *npy, unsigned *seen)
+static bool parse_entry(struct header_text *t, struct npy *npy, unsigned *seen)
 {
     char key[16], descr[8];
-    if (!take_string(t, key, sizeof key) || !take(t, ':'))
+    if (!accept_string(t, key, sizeof key) || !accept(t, ':'))
         return false;
     unsigned which = strcmp(key, "descr") == 0           ? SEEN_DESCR
                      : strcmp(key, "fortran_order") == 0 ? SEEN_ORDER
@@ -111,20 +111,20 @@ static bool parse_entry(struct text *t, struct npy *npy, unsigned *seen)
         return false;
     *seen |= which;
     if (which == SEEN_DESCR)
-        return take_string(t, descr, sizeof descr) && read_descr(descr, npy);
-    return which == SEEN_ORDER ? take_word(t, "False") : take_shape(t, npy);
+        return accept_string(t, descr, sizeof descr) && parse_descr(descr, npy);
+    return which == SEEN_ORDER ? accept_word(t, "False") : parse_shape(t, npy);
 }
 
-static bool parse_header(struct text t, struct npy *npy)
+static bool parse_header(struct header_text t, struct npy *npy)
 {
     unsigned seen = 0;
     bool more = true;
-    if (!take(&t, '{'))
+    if (!accept(&t, '{'))
         return false;
-    while (!take(&t, '}')) {
+    while (!accept(&t, '}')) {
         if (!more || !parse_entry(&t, npy, &seen))
             return false;
-        more = take(&t, ',');
+        more = accept(&t, ',');
     }
     skip_space(&t);
     return t.at == t.end && seen == SEEN_ALL;
@@ -134,7 +134,7 @@ enum status npy_parse(struct npy *npy, const char *path, const void *data, size_
 {
     enum status status = STATUS_OK;
     const unsigned char *p = data;
-    *npy = (struct npy){ .elements = 1, .file = -1, .path = path };
+    *npy = (struct npy){ .elements = 1, .fd = -1, .path = path };
     if (bytes < 10 || memcmp(p, "\x93NUMPY", 6) != 0)
         FAIL(STATUS_DATA, "%s: this is no .npy file", path);
     if (p[6] < 1 || p[6] > 3 || p[7] != 0)
@@ -142,16 +142,16 @@ enum status npy_parse(struct npy *npy, const char *path, const void *data, size_
     size_t start = p[6] == 1 ? 10 : 12, length = p[8] | (size_t)p[9] << 8;
     if (p[6] > 1 && bytes >= 12)
         length |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
-    if (bytes < start || length > NPY_HEADER_MOST || length > bytes - start)
-        FAIL(STATUS_DATA, "%s: the header is cut short or longer than %d bytes", path, NPY_HEADER_MOST);
+    if (bytes < start || length > NPY_MAX_HEADER_BYTES || length > bytes - start)
+        FAIL(STATUS_DATA, "%s: the header is cut short or longer than %d bytes", path, NPY_MAX_HEADER_BYTES);
     const char *text = (const char *)p + start;
-    if (!parse_header((struct text){ text, text + length }, npy))
+    if (!parse_header((struct header_text){ text, text + length }, npy))
         FAIL(STATUS_DATA, "%s: the header is not that of whole numbers in C order, of at most %d dimensions", path,
-             NPY_DIMS);
+             NPY_MAX_DIMS);
     npy->offset = start + length;
-    if (total < npy->offset || total - npy->offset != (uint64_t)npy->elements * (uint64_t)npy->item)
+    if (total < npy->offset || total - npy->offset != (uint64_t)npy->elements * (uint64_t)npy->item_bytes)
         FAIL(STATUS_DATA, "%s: the header promises %lld numbers of %d bytes, but %lld bytes follow it", path,
-             (long long)npy->elements, npy->item, (long long)total - (long long)npy->offset);
+             (long long)npy->elements, npy->item_bytes, (long long)total - (long long)npy->offset);
 fail:
     return status;
 }
@@ -182,16 +182,16 @@ enum status npy_open(struct npy *npy, const char *path)
     enum status status = STATUS_OK;
     struct stat info;
     int file = -1;
-    size_t head = NPY_HEADER_MOST + 12;
+    size_t head = NPY_MAX_HEADER_BYTES + 12;
     char *data = malloc(head);
-    *npy = (struct npy){ .file = -1 };
+    *npy = (struct npy){ .fd = -1 };
     if (!data)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     TRY(file_open(path, &file, &info));
     head = (uint64_t)info.st_size < head ? (size_t)info.st_size : head;
     TRY(read_at(file, path, data, head, 0));
     TRY(npy_parse(npy, path, data, head, (uint64_t)info.st_size));
-    npy->file = file;
+    npy->fd = file;
     file = -1;
 fail:
     free(data);
@@ -202,9 +202,9 @@ fail:
 
 void npy_close(struct npy *npy)
 {
-    if (npy->file >= 0 && npy->path)
-        close(npy->file);
-    *npy = (struct npy){ .file = -1 };
+    if (npy->fd >= 0 && npy->path)
+        close(npy->fd);
+    *npy = (struct npy){ .fd = -1 };
 }
 
 enum status npy_read(const struct npy *npy, int64_t first, int64_t count, void *out)
@@ -213,8 +213,8 @@ enum status npy_read(const struct npy *npy, int64_t first, int64_t count, void *
     if (first < 0 || count < 0 || first > npy->elements || count > npy->elements - first)
         FAIL(STATUS_DATA, "%s: numbers %lld to %lld were asked for, it has %lld", npy->path, (long long)first,
              (long long)(first + count), (long long)npy->elements);
-    TRY(read_at(npy->file, npy->path, out, (size_t)count * (size_t)npy->item,
-                npy->offset + (uint64_t)first * (uint64_t)npy->item));
+    TRY(read_at(npy->fd, npy->path, out, (size_t)count * (size_t)npy->item_bytes,
+                npy->offset + (uint64_t)first * (uint64_t)npy->item_bytes));
 fail:
     return status;
 }
@@ -222,14 +222,14 @@ fail:
 enum status npy_read_integers(const struct npy *npy, int64_t first, int64_t count, int64_t *out)
 {
     enum status status = STATUS_OK;
-    unsigned char *bytes = malloc((size_t)count * (size_t)npy->item + 1);
+    unsigned char *bytes = malloc((size_t)count * (size_t)npy->item_bytes + 1);
     if (!bytes)
         FAIL(STATUS_NOMEM, "%s: out of memory", npy->path);
     TRY(npy_read(npy, first, count, bytes));
     for (int64_t i = 0; i < count; i++) {
-        const unsigned char *p = bytes + i * npy->item;
-        uint64_t value = npy->kind == 'i' && p[npy->item - 1] & 0x80 ? ~(uint64_t)0 : 0;
-        for (int b = npy->item - 1; b >= 0; b--)
+        const unsigned char *p = bytes + i * npy->item_bytes;
+        uint64_t value = npy->kind == 'i' && p[npy->item_bytes - 1] & 0x80 ? ~(uint64_t)0 : 0;
+        for (int b = npy->item_bytes - 1; b >= 0; b--)
             value = value << 8 | p[b];
         if (npy->kind == 'u' && value >> 63)
             FAIL(STATUS_DATA, "%s: number %lld does not fit", npy->path, (long long)(first + i));

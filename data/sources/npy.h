@@ -7,16 +7,16 @@
 
 #include "base/status.h"
 
-enum { NPY_DIMS = 4, NPY_HEADER_MOST = 65536 };
+enum { NPY_MAX_DIMS = 4, NPY_MAX_HEADER_BYTES = 65536 };
 
 struct npy {
-    char kind; /* 'u' or 'i' */
-    int item;  /* bytes of a number: 1, 2, 4, 8; little-endian */
+    char kind;      /* 'u' or 'i' */
+    int item_bytes; /* bytes of a number: 1, 2, 4, 8; little-endian */
     int dims;
-    int64_t shape[NPY_DIMS];
+    int64_t shape[NPY_MAX_DIMS];
     int64_t elements; /* product of the shape */
     uint64_t offset;  /* of the data in the file */
-    int file;         /* descriptor, or -1 */
+    int fd;           /* descriptor, or -1 */
     const char *path; /* the caller's, for messages */
 };
 

@@ -30,7 +30,7 @@ struct synth {
     struct synth_config config;
     float *atoms; /* (classes, SYNTH_ATOMS, 3, K, K) */
     char **names;
-    int64_t base; /* number of the first image of the set being given */
+    int64_t first_index; /* number of the first image of the set being given */
 };
 
 /* White noise blurred by a Gaussian: (K, K). */
@@ -60,11 +60,11 @@ static double dot(const double *a, const double *b)
 }
 
 /* Three planes, each orthogonal to a constant and to the planes before, of squared norm 1/3. */
-static void draw_atom(const struct synth_config *config, int number, float *atom)
+static void draw_atom(const struct synth_config *config, int atom_index, float *atom)
 {
     struct philox stream;
     double basis[4][PLANE];
-    philox_init(&stream, config->seed, PHILOX_DOMAIN_SYNTH | DRAW_ATOM, (uint64_t)number);
+    philox_init(&stream, config->seed, PHILOX_DOMAIN_SYNTH | DRAW_ATOM, (uint64_t)atom_index);
     for (int i = 0; i < PLANE; i++)
         basis[0][i] = 1.0 / K;
     for (int c = 1; c <= 3; c++) {
@@ -97,8 +97,8 @@ static void add_atom(float *image, int size, const float *atom, int cx, int cy, 
         }
 }
 
-/* Image `number` of class `label`: pixels (size, size, 3). */
-static enum status compose(const struct synth *s, int64_t number, int label, struct image *out)
+/* Image `index` of class `label`: pixels (size, size, 3). */
+static enum status compose(const struct synth *s, int64_t index, int label, struct image *out)
 {
     enum status status = STATUS_OK;
     int size = s->config.size;
@@ -108,7 +108,7 @@ static enum status compose(const struct synth *s, int64_t number, int label, str
     if (!image)
         FAIL(STATUS_NOMEM, "out of memory for an image of %d x %d pixels", size, size);
     TRY(image_resize_buffer(out, size, size));
-    philox_init(&stream, s->config.seed, PHILOX_DOMAIN_SYNTH | DRAW_IMAGE, (uint64_t)number);
+    philox_init(&stream, s->config.seed, PHILOX_DOMAIN_SYNTH | DRAW_IMAGE, (uint64_t)index);
     float background[3];
     for (int c = 0; c < 3; c++)
         background[c] = (float)(0.35 + 0.3 * philox_uniform(&stream));
@@ -131,15 +131,15 @@ fail:
 }
 
 /* Every run of `classes` images holds each class once, in a random order. */
-static int label_of(const struct synth *s, int64_t number)
+static int label_of(const struct synth *s, int64_t index)
 {
-    int classes = s->config.classes, place = (int)(number % classes), label = 0;
+    int classes = s->config.classes, position = (int)(index % classes), label = 0;
     int16_t order[1000];
     struct philox stream;
-    philox_init(&stream, s->config.seed, PHILOX_DOMAIN_SYNTH | DRAW_LABELS, (uint64_t)(number / classes));
+    philox_init(&stream, s->config.seed, PHILOX_DOMAIN_SYNTH | DRAW_LABELS, (uint64_t)(index / classes));
     for (int i = 0; i < classes; i++)
         order[i] = (int16_t)i;
-    for (int i = 0; i <= place; i++) {
+    for (int i = 0; i <= position; i++) {
         int other = i + (int)philox_below(&stream, (uint32_t)(classes - i));
         label = order[other];
         order[other] = order[i];
@@ -150,7 +150,7 @@ static int label_of(const struct synth *s, int64_t number)
 static enum status read_image(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     const struct synth *s = (const struct synth *)source;
-    item->index = s->base + index; /* over both sets */
+    item->index = s->first_index + index; /* over both sets */
     item->label = label_of(s, item->index);
     item->bytes = 0;
     snprintf(item->name, sizeof item->name, "image %lld", (long long)item->index);
@@ -208,7 +208,7 @@ fail:
 struct pack_source *synth_source(struct synth *s, bool training)
 {
     int64_t other = s->config.images / 5 > 0 ? s->config.images / 5 : 1;
-    s->base = training ? 0 : s->config.images;
+    s->first_index = training ? 0 : s->config.images;
     s->source = (struct pack_source){ .read = read_image,
                                       .decode = decode_image,
                                       .bytes = image_bytes,

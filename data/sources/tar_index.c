@@ -13,16 +13,16 @@
 
 #include "data/image/image.h"
 
-enum { UNIT = 512, NAME_MOST = 4096, EXTENSION_MOST = 1 << 20, PADDING_MOST = 1 << 20 };
+enum { TAR_BLOCK = 512, MAX_NAME = 4096, MAX_EXTENSION = 1 << 20, MAX_PADDING = 1 << 20 };
 
 struct walk {
     const struct tar_range *range;
-    uint64_t at;        /* of the next header in the range */
+    uint64_t position;  /* of the next header in the range */
     uint8_t *extension; /* content of a long name or pax record */
     size_t capacity;
-    char *name;         /* of the next member if an extension names it */
-    uint64_t size;      /* likewise */
-    bool sized, sparse; /* likewise: it is stored as a sparse file */
+    char *name;            /* of the next member if an extension names it */
+    uint64_t size;         /* likewise */
+    bool has_size, sparse; /* likewise: it is stored as a sparse file */
 };
 
 static enum status read_range(const struct tar_range *r, uint64_t at, void *out, size_t bytes)
@@ -50,14 +50,14 @@ fail:
 
 static bool all_zero(const uint8_t *header)
 {
-    for (int i = 0; i < UNIT; i++)
+    for (int i = 0; i < TAR_BLOCK; i++)
         if (header[i])
             return false;
     return true;
 }
 
 /* Octal digits, spaces before and after, or base 256 if the first bit is set; false if it is neither or too large. */
-static bool parse_number(const uint8_t *field, int bytes, uint64_t *value)
+static bool parse_numeric_field(const uint8_t *field, int bytes, uint64_t *value)
 {
     int i = 0;
     *value = 0;
@@ -86,22 +86,22 @@ static bool checksum_ok(const uint8_t *header)
 {
     uint64_t stated;
     int64_t plain = 0, with_sign = 0;
-    for (int i = 0; i < UNIT; i++) {
+    for (int i = 0; i < TAR_BLOCK; i++) {
         uint8_t byte = i >= 148 && i < 156 ? ' ' : header[i];
         plain += byte;
         with_sign += (int8_t)byte;
     }
-    return parse_number(header + 148, 8, &stated) && ((int64_t)stated == plain || (int64_t)stated == with_sign);
+    return parse_numeric_field(header + 148, 8, &stated) && ((int64_t)stated == plain || (int64_t)stated == with_sign);
 }
 
 enum status tar_recognise(const struct tar_range *range, bool *is_tar)
 {
     enum status status = STATUS_OK;
-    uint8_t header[UNIT];
+    uint8_t header[TAR_BLOCK];
     *is_tar = false;
-    if (range->bytes < UNIT)
+    if (range->bytes < TAR_BLOCK)
         return STATUS_OK;
-    TRY(read_range(range, 0, header, UNIT));
+    TRY(read_range(range, 0, header, TAR_BLOCK));
     *is_tar = !all_zero(header) && checksum_ok(header);
 fail:
     return status;
@@ -119,7 +119,7 @@ static char *header_name(const uint8_t *header)
 }
 
 /* Takes the value of a pax key, which a newline follows. */
-static enum status take_pax(struct walk *w, const char *key, const char *stop)
+static enum status apply_pax(struct walk *w, const char *key, const char *stop)
 {
     enum status status = STATUS_OK;
     static const char sparse_name[] = "GNU.sparse.name=";
@@ -134,7 +134,7 @@ static enum status take_pax(struct walk *w, const char *key, const char *stop)
         char *rest;
         errno = 0;
         w->size = strtoull(key + 5, &rest, 10);
-        w->sized = true;
+        w->has_size = true;
         if (errno || rest != stop || key[5] == '-')
             FAIL(STATUS_DATA, "%s: a pax record with a size that is none", w->range->name);
     }
@@ -153,7 +153,7 @@ static enum status parse_pax(struct walk *w, size_t bytes)
         if (rest == text || *rest != ' ' || length <= (size_t)(rest - text) + 1 || length > (size_t)(end - text) ||
             text[length - 1] != '\n')
             FAIL(STATUS_DATA, "%s: a damaged pax record", w->range->name);
-        TRY(take_pax(w, rest + 1, text + length - 1));
+        TRY(apply_pax(w, rest + 1, text + length - 1));
         text += length;
     }
 fail:
@@ -161,13 +161,13 @@ fail:
 }
 
 /* A header that only says something of the next one. */
-static enum status take_extension(struct walk *w, char type, uint64_t bytes)
+static enum status read_extension(struct walk *w, char type, uint64_t bytes)
 {
     enum status status = STATUS_OK;
-    if (bytes > EXTENSION_MOST)
+    if (bytes > MAX_EXTENSION)
         FAIL(STATUS_DATA, "%s: a long name or pax record of %llu bytes", w->range->name, (unsigned long long)bytes);
     TRY(buffer_grow(&w->extension, &w->capacity, (size_t)bytes + 1));
-    TRY(read_range(w->range, w->at + UNIT, w->extension, (size_t)bytes));
+    TRY(read_range(w->range, w->position + TAR_BLOCK, w->extension, (size_t)bytes));
     w->extension[bytes] = 0;
     if (type == 'x')
         TRY(parse_pax(w, (size_t)bytes));
@@ -200,13 +200,13 @@ static enum status visit_member(struct walk *w, const uint8_t *header, uint64_t 
     if (!name)
         FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
     size_t length = strlen(name);
-    if (length > NAME_MOST)
+    if (length > MAX_NAME)
         FAIL(STATUS_DATA, "%s: a name of %zu bytes", w->range->name, length);
     plain = archive_plain_name(name);
     if (!plain)
         FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
     struct member member = { plain, kind_of(type, length && name[length - 1] == '/', w->sparse), (int64_t)bytes };
-    TRY(visit(context, &member, w->range->offset + w->at + UNIT));
+    TRY(visit(context, &member, w->range->offset + w->position + TAR_BLOCK));
 fail:
     free(name);
     free(plain);
@@ -214,44 +214,45 @@ fail:
 }
 
 /* Passes over the blocks with more of a sparse file's map. */
-static enum status pass_map(struct walk *w, const uint8_t *header)
+static enum status skip_sparse_map(struct walk *w, const uint8_t *header)
 {
     enum status status = STATUS_OK;
-    uint8_t block[UNIT];
+    uint8_t block[TAR_BLOCK];
     for (bool more = header[482] != 0; more; more = block[504] != 0) {
-        w->at += UNIT;
-        TRY(read_range(w->range, w->at, block, UNIT));
+        w->position += TAR_BLOCK;
+        TRY(read_range(w->range, w->position, block, TAR_BLOCK));
     }
 fail:
     return status;
 }
 
-/* Takes the header at w->at and moves behind its content. */
-static enum status step(struct walk *w, const uint8_t *header, tar_visit *visit, void *context)
+/* Takes the header at w->position and moves behind its content. */
+static enum status next_member(struct walk *w, const uint8_t *header, tar_visit *visit, void *context)
 {
     enum status status = STATUS_OK;
     char type = (char)header[156];
     uint64_t bytes = 0;
     bool extension = type && strchr("xgLK", type);
-    if (!checksum_ok(header) || !parse_number(header + 124, 12, &bytes))
-        FAIL(STATUS_DATA, "%s: not a tar archive, or damaged, at byte %llu", w->range->name, (unsigned long long)w->at);
-    if (!extension && w->sized)
+    if (!checksum_ok(header) || !parse_numeric_field(header + 124, 12, &bytes))
+        FAIL(STATUS_DATA, "%s: not a tar archive, or damaged, at byte %llu", w->range->name,
+             (unsigned long long)w->position);
+    if (!extension && w->has_size)
         bytes = w->size;
     if (type >= '1' && type <= '6')
         bytes = 0; /* links state the size of what they point to */
     if (type == 'S')
-        TRY(pass_map(w, header));
-    if (bytes > w->range->bytes - w->at - UNIT)
+        TRY(skip_sparse_map(w, header));
+    if (bytes > w->range->bytes - w->position - TAR_BLOCK)
         FAIL(STATUS_DATA, "%s: truncated: a member of %llu bytes at byte %llu of %llu", w->range->name,
-             (unsigned long long)bytes, (unsigned long long)w->at, (unsigned long long)w->range->bytes);
+             (unsigned long long)bytes, (unsigned long long)w->position, (unsigned long long)w->range->bytes);
     if (extension) {
-        TRY(take_extension(w, type, bytes));
+        TRY(read_extension(w, type, bytes));
     } else {
         if (type != 'V') /* the archive's label */
             TRY(visit_member(w, header, bytes, visit, context));
-        w->sized = w->sparse = false;
+        w->has_size = w->sparse = false;
     }
-    w->at += UNIT + (bytes + UNIT - 1) / UNIT * UNIT;
+    w->position += TAR_BLOCK + (bytes + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
 fail:
     return status;
 }
@@ -261,10 +262,11 @@ static enum status find_end(const struct walk *w, enum archive_end *end)
 {
     enum status status = STATUS_OK;
     const struct tar_range *range = w->range;
-    uint8_t block[UNIT];
-    *end = w->at < range->bytes ? ARCHIVE_END_GOOD : ARCHIVE_END_MISSING;
-    for (uint64_t at = w->at; at < range->bytes && range->bytes - at >= UNIT && at - w->at < PADDING_MOST; at += UNIT) {
-        TRY(read_range(range, at, block, UNIT));
+    uint8_t block[TAR_BLOCK];
+    *end = w->position < range->bytes ? ARCHIVE_END_GOOD : ARCHIVE_END_MISSING;
+    for (uint64_t at = w->position;
+         at < range->bytes && range->bytes - at >= TAR_BLOCK && at - w->position < MAX_PADDING; at += TAR_BLOCK) {
+        TRY(read_range(range, at, block, TAR_BLOCK));
         if (!all_zero(block)) {
             *end = ARCHIVE_END_EARLY;
             break;
@@ -278,12 +280,12 @@ enum status tar_list(const struct tar_range *range, tar_visit *visit, void *cont
 {
     enum status status = STATUS_OK;
     struct walk w = { .range = range };
-    uint8_t header[UNIT];
-    while (w.at < range->bytes) {
-        TRY(read_range(range, w.at, header, UNIT));
+    uint8_t header[TAR_BLOCK];
+    while (w.position < range->bytes) {
+        TRY(read_range(range, w.position, header, TAR_BLOCK));
         if (all_zero(header))
             break;
-        TRY(step(&w, header, visit, context));
+        TRY(next_member(&w, header, visit, context));
     }
     TRY(find_end(&w, end));
 fail:

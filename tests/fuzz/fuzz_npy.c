@@ -44,8 +44,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     int64_t elements = 1;
     for (int i = 0; i < npy.dims; i++)
         elements *= npy.shape[i];
-    if (npy.dims > NPY_DIMS || elements != npy.elements || elements < 0 ||
-        npy.offset + (uint64_t)elements * (uint64_t)npy.item != size)
+    if (npy.dims > NPY_MAX_DIMS || elements != npy.elements || elements < 0 ||
+        npy.offset + (uint64_t)elements * (uint64_t)npy.item_bytes != size)
         abort();
     npy_close(&npy);
     return 0;

@@ -168,8 +168,8 @@ enum status suite_open(struct suite **out, enum suite_kind kind, const char *dir
                          .size = config->data.image_size,
                          .rank = comm->rank,
                          .ranks = comm->size,
-                         .images.file = -1,
-                         .labels.file = -1 };
+                         .images.fd = -1,
+                         .labels.fd = -1 };
     snprintf(s->directory, sizeof s->directory, "%s", directory);
     augmenter_init(&s->augmenter, AUGMENT_NONE, false, s->size, 0, config->data.mean, config->data.std);
     TRY(list_folder(s, directory, 1));
@@ -294,7 +294,7 @@ static enum status start_file(struct suite *s, int corruption, int severity)
     TRY(npy_open(&s->images, s->images_path));
     TRY(npy_open(&s->labels, s->labels_path));
     const struct npy *n = &s->images;
-    if (n->kind != 'u' || n->item != 1 || n->dims != 4 || n->shape[1] != SIDE || n->shape[2] != SIDE ||
+    if (n->kind != 'u' || n->item_bytes != 1 || n->dims != 4 || n->shape[1] != SIDE || n->shape[2] != SIDE ||
         n->shape[3] != CHANNELS || n->shape[0] < CORRUPT_SEVERITIES || n->shape[0] % CORRUPT_SEVERITIES)
         FAIL(STATUS_DATA, "%s: bytes of shape (5 n, %d, %d, 3) are needed", s->images_path, SIDE, SIDE);
     if (s->labels.dims != 1 || s->labels.shape[0] != n->shape[0])

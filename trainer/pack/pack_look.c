@@ -70,7 +70,7 @@ enum status run_bench(const struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct dataset *dataset = NULL;
-    struct dataset_source source = { .number = -1 };
+    struct dataset_source source = { .open_block = -1 };
     struct estimate e[2];
     log_results();
     TRY(dataset_open(&dataset, a->operands[0]));
