@@ -84,9 +84,9 @@ enum status corruption_parse(const char *text, int *kind, int *severity)
     for (int k = 0; k < CORRUPTIONS; k++)
         if (strlen(table[k].name) == length && strncmp(text, table[k].name, length) == 0)
             found = k;
-    bool every = colon && strcmp(colon + 1, "all") == 0;
+    bool all_severities = colon && strcmp(colon + 1, "all") == 0;
     bool digit = colon && colon[1] >= '1' && colon[1] <= '0' + CORRUPT_SEVERITIES && !colon[2];
-    if (found == -2 || !(every || digit)) {
+    if (found == -2 || !(all_severities || digit)) {
         char names[400] = "";
         for (int k = 0; k < CORRUPTIONS; k++)
             snprintf(names + strlen(names), sizeof names - strlen(names), " %s", table[k].name);
@@ -94,7 +94,7 @@ enum status corruption_parse(const char *text, int *kind, int *severity)
              CORRUPT_SEVERITIES, names);
     }
     *kind = found;
-    *severity = every ? -1 : colon[1] - '0';
+    *severity = all_severities ? -1 : colon[1] - '0';
 fail:
     return status;
 }
@@ -124,8 +124,8 @@ static void to_bytes(const double *values, size_t count, uint8_t *bytes)
 }
 
 /* Through values in 0..1: noise and colour in place, blurs into the second buffer. */
-static enum status by_values(const struct corruption *c, struct corrupter *s, uint8_t *pixels, int width, int height,
-                             uint64_t id)
+static enum status corrupt_values(const struct corruption *c, struct corrupter *s, uint8_t *pixels, int width,
+                                  int height, uint64_t id)
 {
     enum status status = STATUS_OK;
     size_t count = (size_t)width * height * 3;
@@ -158,6 +158,6 @@ enum status corrupt(const struct corruption *c, struct corrupter *s, uint8_t *pi
     switch (c->kind) {
     case CORRUPT_PIXELATE: return corrupt_pixelate(s, pixels, width, height, c->a);
     case CORRUPT_JPEG: return corrupt_jpeg(pixels, width, height, (int)c->a);
-    default: return by_values(c, s, pixels, width, height, id);
+    default: return corrupt_values(c, s, pixels, width, height, id);
     }
 }

@@ -9,11 +9,11 @@
 #include "data/image/image.h"
 
 enum {
-    DISK_MOST = 10, /* radius of the largest disk, */
-    DISK_LEAST = 8, /* and of the smallest grid that a disk is drawn on */
-    DISK_SIDE = 2 * DISK_MOST + 1,
-    BLUR_MOST = 4 * 6,  /* reach of the widest Gaussian: 4 standard deviations of 6 pixels */
-    BOX_PRECISION = 22, /* bits of Pillow's fixed-point weights */
+    MAX_DISK_RADIUS = 10, /* radius of the largest disk, */
+    MIN_DISK_REACH = 8,   /* and of the smallest grid that a disk is drawn on */
+    DISK_SIDE = 2 * MAX_DISK_RADIUS + 1,
+    MAX_BLUR_REACH = 4 * 6, /* reach of the widest Gaussian: 4 standard deviations of 6 pixels */
+    BOX_PRECISION = 22,     /* bits of Pillow's fixed-point weights */
 };
 
 static int clamp(int i, int n)
@@ -44,7 +44,7 @@ static void gaussian_weights(double sigma, int reach, double *weights)
 /* Rows, then columns, to 4 standard deviations; the border's value is continued. */
 void corrupt_gaussian_blur(const double *in, int width, int height, double sigma, double *scratch, double *out)
 {
-    double weights[2 * BLUR_MOST + 1];
+    double weights[2 * MAX_BLUR_REACH + 1];
     int reach = (int)(4 * sigma + 0.5);
     gaussian_weights(sigma, reach, weights);
     for (int pass = 0; pass < 2; pass++) {
@@ -66,8 +66,8 @@ void corrupt_gaussian_blur(const double *in, int width, int height, double sigma
 /* A disk of sum 1 on a grid of (side, side), its edge smoothed by a small Gaussian; returns the grid's reach. */
 static int make_disk(double radius, double alias, double disk[DISK_SIDE * DISK_SIDE])
 {
-    int reach = radius <= DISK_LEAST ? DISK_LEAST : (int)radius, side = 2 * reach + 1;
-    int soft = radius <= DISK_LEAST ? 1 : 2; /* reach of the Gaussian */
+    int reach = radius <= MIN_DISK_REACH ? MIN_DISK_REACH : (int)radius, side = 2 * reach + 1;
+    int soft = radius <= MIN_DISK_REACH ? 1 : 2; /* reach of the Gaussian */
     double sharp[DISK_SIDE * DISK_SIDE], weights[5], sum = 0;
     for (int y = -reach; y <= reach; y++)
         for (int x = -reach; x <= reach; x++)
