@@ -64,9 +64,9 @@ static const struct option long_options[] = {
 
 struct subcommand {
     const char *name, *operand_names;
-    int least, most;       /* operands */
-    enum flag accepts[12]; /* 0 ends it */
-    enum status (*run)(const struct arguments *arguments);
+    int min_operands, max_operands; /* operands */
+    enum flag accepts[12];          /* 0 ends it */
+    enum status (*run)(const struct pack_arguments *arguments);
     const char *help;
 };
 
@@ -220,7 +220,7 @@ fail:
     return status;
 }
 
-static enum status parse_flag(struct arguments *a, int flag, const char *name, const char *text)
+static enum status parse_flag(struct pack_arguments *a, int flag, const char *name, const char *text)
 {
     enum status status = STATUS_OK;
     long long value = 0;
@@ -287,7 +287,7 @@ static bool accepts(const struct subcommand *s, int flag)
 }
 
 /* argv[0] is the subcommand. */
-static enum status parse_arguments(struct arguments *a, const struct subcommand *s, int argc, char **argv)
+static enum status parse_arguments(struct pack_arguments *a, const struct subcommand *s, int argc, char **argv)
 {
     enum status status = STATUS_OK;
     int index = 0;
@@ -312,7 +312,7 @@ static enum status parse_arguments(struct arguments *a, const struct subcommand 
     a->name = s->name;
     a->operands = argv + optind;
     a->operand_count = argc - optind;
-    if (a->operand_count < s->least || a->operand_count > s->most)
+    if (a->operand_count < s->min_operands || a->operand_count > s->max_operands)
         FAIL(STATUS_USAGE, "usage: csc-pack %s %s [options]; csc-pack %s --help tells more", s->name, s->operand_names,
              s->name);
 fail:
@@ -322,7 +322,7 @@ fail:
 static enum status run(int argc, char **argv)
 {
     enum status status = STATUS_OK;
-    struct arguments a = {
+    struct pack_arguments a = {
         .pack = { .workers = affinity_cores() },
         .synth = { .images = 5000, .classes = 10, .size = 32, .noise = 0.1, .seed = 1 },
     };

@@ -8,7 +8,7 @@
 #include "data/sources/synth.h"
 #include "data/write/pack.h"
 
-struct arguments {
+struct pack_arguments {
     const char *name; /* of the subcommand */
     char **operands;
     int operand_count;
@@ -21,18 +21,18 @@ struct arguments {
 };
 
 /* pack_make.c: these write datasets. */
-enum status run_cifar(const struct arguments *arguments);
-enum status run_imagefolder(const struct arguments *arguments);
-enum status run_imagenet(const struct arguments *arguments);
-enum status run_synth(const struct arguments *arguments);
-enum status run_merge(const struct arguments *arguments);
+enum status run_cifar(const struct pack_arguments *arguments);
+enum status run_imagefolder(const struct pack_arguments *arguments);
+enum status run_imagenet(const struct pack_arguments *arguments);
+enum status run_synth(const struct pack_arguments *arguments);
+enum status run_merge(const struct pack_arguments *arguments);
 
 /* pack_look.c: these look at one. */
-enum status run_verify(const struct arguments *arguments);
-enum status run_info(const struct arguments *arguments);
-enum status run_repair(const struct arguments *arguments);
-enum status run_bench(const struct arguments *arguments);
+enum status run_verify(const struct pack_arguments *arguments);
+enum status run_info(const struct pack_arguments *arguments);
+enum status run_repair(const struct pack_arguments *arguments);
+enum status run_bench(const struct pack_arguments *arguments);
 /* What packing the source with each codec would give, from a sample of it. */
-enum status say_estimate(struct pack_source *source, const struct pack_options *options);
+enum status print_estimate(struct pack_source *source, const struct pack_options *options);
 
 #endif

@@ -12,9 +12,9 @@
 #include "trainer/pack/pack_command.h"
 #include "trainer/report/json_output.h"
 
-enum { ESTIMATED = 128, BENCHED = 256 }; /* images looked at */
+enum { ESTIMATE_IMAGES = 128, BENCH_IMAGES = 256 }; /* images looked at */
 
-enum status run_verify(const struct arguments *a)
+enum status run_verify(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     struct verify_report r;
@@ -27,7 +27,7 @@ fail:
     return status;
 }
 
-enum status run_repair(const struct arguments *a)
+enum status run_repair(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     struct repair_report r;
@@ -43,7 +43,7 @@ fail:
 }
 
 /* What packing with each codec costs and gives. */
-static void say_estimates(const struct pack_source *source, const struct estimate e[2])
+static void print_estimates(const struct pack_source *source, const struct estimate e[2])
 {
     log_info("from %lld of %lld images, one thread:", (long long)(e[0].images + e[0].bad), (long long)source->total);
     if (e[0].bad)
@@ -55,18 +55,18 @@ static void say_estimates(const struct pack_source *source, const struct estimat
                      e[i].total / 1e9, 1e3 * e[i].pack_s, 1e3 * e[i].crop_s);
 }
 
-enum status say_estimate(struct pack_source *source, const struct pack_options *options)
+enum status print_estimate(struct pack_source *source, const struct pack_options *options)
 {
     enum status status = STATUS_OK;
     struct estimate e[2];
     log_results();
-    TRY(estimate_source(source, options, ESTIMATED, e));
-    say_estimates(source, e);
+    TRY(estimate_source(source, options, ESTIMATE_IMAGES, e));
+    print_estimates(source, e);
 fail:
     return status;
 }
 
-enum status run_bench(const struct arguments *a)
+enum status run_bench(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     struct dataset *dataset = NULL;
@@ -75,8 +75,8 @@ enum status run_bench(const struct arguments *a)
     log_results();
     TRY(dataset_open(&dataset, a->operands[0]));
     dataset_source_init(&source, dataset);
-    TRY(estimate_source(&source.source, &a->pack, BENCHED, e));
-    say_estimates(&source.source, e);
+    TRY(estimate_source(&source.source, &a->pack, BENCH_IMAGES, e));
+    print_estimates(&source.source, e);
     log_info("  reading and hashing: %.0f MB/s",
              source.reader.read_s > 0 ? (double)source.reader.read_bytes / 1e6 / source.reader.read_s : 0);
 fail:
@@ -108,9 +108,9 @@ static enum status write_info_json(const struct dataset *d, const char *path)
     return json_output(object, path);
 }
 
-static void say_info(const char *path, const struct dataset *d)
+static void print_info(const char *path, const struct dataset *d)
 {
-    enum { SHOWN = 20 };
+    enum { MAX_CLASSES_SHOWN = 20 };
     char size[48] = "sizes differ";
     if (d->index.width)
         snprintf(size, sizeof size, "%d x %d pixels", d->index.width, d->index.height);
@@ -118,20 +118,20 @@ static void say_info(const char *path, const struct dataset *d)
     log_info("  codec %s, %d shards, %lld blocks, %.1f MB (decoded %.1f MB)", codec_name(d->index.codec),
              d->index.shards, (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6, (double)d->raw_bytes / 1e6);
     log_info("  made by %s, fingerprint %s", d->index.made_by, d->index.hash);
-    for (int i = 0; i < d->index.classes && i < SHOWN; i++)
+    for (int i = 0; i < d->index.classes && i < MAX_CLASSES_SHOWN; i++)
         log_info("  %5d  %-24s %lld", i, d->index.names[i], (long long)d->index.counts[i]);
-    if (d->index.classes > SHOWN)
-        log_info("  ... and %d more classes (--json has them all)", d->index.classes - SHOWN);
+    if (d->index.classes > MAX_CLASSES_SHOWN)
+        log_info("  ... and %d more classes (--json has them all)", d->index.classes - MAX_CLASSES_SHOWN);
 }
 
-enum status run_info(const struct arguments *a)
+enum status run_info(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     struct dataset *d = NULL;
     log_results();
     TRY(dataset_open(&d, a->operands[0]));
     if (!a->json || strcmp(a->json, "-") != 0)
-        say_info(a->operands[0], d);
+        print_info(a->operands[0], d);
     if (a->json)
         TRY(write_info_json(d, a->json));
 fail:

@@ -13,15 +13,15 @@
 #include "data/write/merge.h"
 #include "trainer/pack/pack_command.h"
 
-enum { MADE_BY = 320 };
+enum { MADE_BY_BYTES = 320 };
 
-static void say_report(const char *directory, const char *classes, enum codec codec, const struct pack_report *r)
+static void print_report(const char *directory, const char *classes, enum codec codec, const struct pack_report *r)
 {
-    char share[48] = "";
+    char ratio[48] = "";
     if (codec != CODEC_JPEG)
-        snprintf(share, sizeof share, " (%.0f%% of the pixels)", 100.0 * (double)r->bytes / (double)r->raw_bytes);
+        snprintf(ratio, sizeof ratio, " (%.0f%% of the pixels)", 100.0 * (double)r->bytes / (double)r->raw_bytes);
     log_info("%s: %lld images%s, %.1f MB%s, %.1f s", directory, (long long)r->samples, classes, (double)r->bytes / 1e6,
-             share, r->seconds);
+             ratio, r->seconds);
     for (int n = 0; n < NOTES; n++)
         if (r->notes[n])
             log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
@@ -32,36 +32,36 @@ static void say_report(const char *directory, const char *classes, enum codec co
 }
 
 /* Packs one dataset and says what became of it, or only what would. */
-static enum status pack_one(const struct arguments *a, struct pack_source *source, const char *directory,
-                            const struct pack_options *options)
+static enum status pack_or_estimate(const struct pack_arguments *a, struct pack_source *source, const char *directory,
+                                    const struct pack_options *options)
 {
     enum status status = STATUS_OK;
     if (a->estimate)
-        return say_estimate(source, options);
+        return print_estimate(source, options);
     struct pack_report r;
     char classes[40];
     TRY(pack_dataset(source, directory, options, &r));
     snprintf(classes, sizeof classes, " of %d classes", source->classes);
-    say_report(directory, classes, options->codec, &r);
+    print_report(directory, classes, options->codec, &r);
 fail:
     return status;
 }
 
 /* "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256": what the bytes depend on besides the input. */
-static void describe(const struct arguments *a, const char *what, char made_by[MADE_BY])
+static void describe_command(const struct pack_arguments *a, const char *what, char made_by[MADE_BY_BYTES])
 {
     const struct pack_options *o = &a->pack;
-    int length = snprintf(made_by, MADE_BY, "csc-pack %s %s", CSC_VERSION, what);
+    int length = snprintf(made_by, MADE_BY_BYTES, "csc-pack %s %s", CSC_VERSION, what);
     if (o->codec == CODEC_JPEG)
-        length += snprintf(made_by + length, MADE_BY - length, " --codec jpeg");
+        length += snprintf(made_by + length, MADE_BY_BYTES - length, " --codec jpeg");
     if (a->resize)
-        length += snprintf(made_by + length, MADE_BY - length, " --resize %.32s", a->resize);
+        length += snprintf(made_by + length, MADE_BY_BYTES - length, " --resize %.32s", a->resize);
     if (o->shard_bytes)
-        snprintf(made_by + length, MADE_BY - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
+        snprintf(made_by + length, MADE_BY_BYTES - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
 }
 
 /* Once both datasets are whole; csc-pack merge needs the journals of parts. */
-static enum status forget(const struct arguments *a, char folders[2][PATH_MAX])
+static enum status remove_journals(const struct pack_arguments *a, char folders[2][PATH_MAX])
 {
     enum status status = STATUS_OK;
     if (a->pack.parts || a->estimate)
@@ -75,36 +75,37 @@ fail:
 
 /* OUT/train and OUT/val; neither may be a dataset yet. *done: an earlier process was killed while it removed the
  * journals of two whole datasets, so that nothing is left to do. */
-static enum status output_folders(const struct arguments *a, const char *out, char folders[2][PATH_MAX], bool *done)
+static enum status output_folders(const struct pack_arguments *a, const char *out, char folders[2][PATH_MAX],
+                                  bool *done)
 {
     enum status status = STATUS_OK;
-    int whole = 0, journals = 0;
+    int datasets = 0, journals = 0;
     if (strlen(out) > PATH_MAX - 64)
         FAIL(STATUS_USAGE, "%s: name too long", out);
     for (int i = 0; i < 2; i++) {
         snprintf(folders[i], PATH_MAX, "%s/%s", out, i ? "val" : "train");
-        whole += dataset_writer_has_index(folders[i]);
+        datasets += dataset_writer_has_index(folders[i]);
         journals += dataset_writer_has_journal(folders[i]);
     }
-    *done = whole == 2 && journals == 1;
+    *done = datasets == 2 && journals == 1;
     for (int i = 0; i < 2 && !*done; i++)
         TRY(dataset_writer_check_folder(folders[i], a->pack.force));
     if (*done) {
-        TRY(forget(a, folders));
+        TRY(remove_journals(a, folders));
         log_info("%s: was complete already", out);
     }
 fail:
     return status;
 }
 
-enum status run_cifar(const struct arguments *a)
+enum status run_cifar(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
-    char folders[2][PATH_MAX], made_by[MADE_BY];
+    char folders[2][PATH_MAX], made_by[MADE_BY_BYTES];
     struct cifar *cifar = NULL;
     struct pack_options options = a->pack;
     bool done, hundred = !strcmp(a->name, "cifar100");
-    describe(a, hundred ? "cifar100" : "cifar10", made_by);
+    describe_command(a, hundred ? "cifar100" : "cifar10", made_by);
     options.made_by = made_by;
     options.keep_journal = true;
     TRY(output_folders(a, a->operands[1], folders, &done));
@@ -114,25 +115,25 @@ enum status run_cifar(const struct arguments *a)
     for (int i = 0; i < 2; i++) {
         struct pack_source *source = cifar_source(cifar, i == 0);
         if (source)
-            TRY(pack_one(a, source, folders[i], &options));
+            TRY(pack_or_estimate(a, source, folders[i], &options));
     }
-    TRY(forget(a, folders));
+    TRY(remove_journals(a, folders));
 fail:
     cifar_close(cifar);
     return status;
 }
 
-enum status run_synth(const struct arguments *a)
+enum status run_synth(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
-    char folders[2][PATH_MAX], truth[PATH_MAX], what[MADE_BY / 2], made_by[MADE_BY];
+    char folders[2][PATH_MAX], truth[PATH_MAX], what[MADE_BY_BYTES / 2], made_by[MADE_BY_BYTES];
     struct synth *synth = NULL;
     struct pack_options options = a->pack;
     const struct synth_config *c = &a->synth;
     bool done;
     snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu",
              (long long)c->images, c->classes, c->size, c->noise, (unsigned long long)c->seed);
-    describe(a, what, made_by);
+    describe_command(a, what, made_by);
     options.made_by = made_by;
     options.keep_journal = true;
     if (options.codec == CODEC_JPEG) /* before anything is written */
@@ -145,15 +146,16 @@ enum status run_synth(const struct arguments *a)
     snprintf(truth, sizeof truth, "%s/truth.safetensors", a->operands[0]);
     TRY(synth_write_truth(synth, truth));
     for (int i = 0; i < 2; i++)
-        TRY(pack_one(a, synth_source(synth, i == 0), folders[i], &options));
-    TRY(forget(a, folders));
+        TRY(pack_or_estimate(a, synth_source(synth, i == 0), folders[i], &options));
+    TRY(remove_journals(a, folders));
 fail:
     synth_destroy(synth);
     return status;
 }
 
 /* The classes of --classes; *given stays NULL without it. */
-static enum status read_classes(const struct arguments *a, struct class_names *names, const struct class_names **given)
+static enum status read_classes(const struct pack_arguments *a, struct class_names *names,
+                                const struct class_names **given)
 {
     enum status status = STATUS_OK;
     if (!a->classes)
@@ -164,16 +166,16 @@ fail:
     return status;
 }
 
-enum status run_imagefolder(const struct arguments *a)
+enum status run_imagefolder(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
-    char made_by[MADE_BY];
+    char made_by[MADE_BY_BYTES];
     const char *source = a->operands[0], *out = a->operands[1];
     struct folder *folder = NULL;
     struct class_names names = { .names = NULL };
     struct folder_options from = { .root = a->root, .spool = a->estimate ? NULL : out };
     struct pack_options options = a->pack;
-    describe(a, "imagefolder", made_by);
+    describe_command(a, "imagefolder", made_by);
     options.made_by = made_by;
     options.keep_journal = a->pack.parts != 0;
     if (file_is_inside(out, source, a->root))
@@ -181,17 +183,17 @@ enum status run_imagefolder(const struct arguments *a)
     TRY(dataset_writer_check_folder(out, a->pack.force));
     TRY(read_classes(a, &names, &from.classes));
     TRY(folder_open(&folder, source, &from));
-    TRY(pack_one(a, folder_source(folder), out, &options));
+    TRY(pack_or_estimate(a, folder_source(folder), out, &options));
 fail:
     folder_close(folder);
     class_names_finish(&names);
     return status;
 }
 
-enum status run_imagenet(const struct arguments *a)
+enum status run_imagenet(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
-    char folders[2][PATH_MAX], made_by[MADE_BY];
+    char folders[2][PATH_MAX], made_by[MADE_BY_BYTES];
     struct folder *train = NULL, *val = NULL;
     struct class_names names = { .names = NULL };
     const struct class_names *given = NULL;
@@ -202,7 +204,7 @@ enum status run_imagenet(const struct arguments *a)
         FAIL(STATUS_USAGE,
              "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
              a->operands[1]);
-    describe(a, "imagenet", made_by);
+    describe_command(a, "imagenet", made_by);
     options.made_by = made_by;
     options.keep_journal = true;
     TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
@@ -214,10 +216,10 @@ enum status run_imagenet(const struct arguments *a)
         TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, folder_classes(train)));
     if (both)
         TRY(pack_range(&options, folder_source(val)->total, &first, &end));
-    TRY(pack_one(a, folder_source(train), folders[0], &options));
+    TRY(pack_or_estimate(a, folder_source(train), folders[0], &options));
     if (both && !a->estimate)
-        TRY(pack_one(a, folder_source(val), folders[1], &options));
-    TRY(forget(a, folders));
+        TRY(pack_or_estimate(a, folder_source(val), folders[1], &options));
+    TRY(remove_journals(a, folders));
 fail:
     folder_close(train);
     folder_close(val);
@@ -226,7 +228,7 @@ fail:
 }
 
 /* Merges the parts as they are, or those below a folder of this name in each. */
-static enum status merge_below(const struct arguments *a, const char *below, bool keep_journal)
+static enum status merge_below(const struct pack_arguments *a, const char *below, bool keep_journal)
 {
     enum status status = STATUS_OK;
     struct pack_report r;
@@ -242,7 +244,7 @@ static enum status merge_below(const struct arguments *a, const char *below, boo
             FAIL(STATUS_NOMEM, "out of memory");
         }
     TRY(merge_parts(folders, count - 1, folders[count - 1], &options, &r));
-    say_report(folders[count - 1], "", CODEC_JPEG, &r);
+    print_report(folders[count - 1], "", CODEC_JPEG, &r);
 fail:
     for (int i = 0; folders && i < count; i++)
         free(folders[i]);
@@ -250,7 +252,7 @@ fail:
     return status;
 }
 
-enum status run_merge(const struct arguments *a)
+enum status run_merge(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     static const char *const below[] = { "/train", "/val" };
@@ -265,7 +267,7 @@ enum status run_merge(const struct arguments *a)
     for (int i = 0; i < 2 && !done; i++)
         if (has[i])
             TRY(merge_below(a, below[i], true));
-    TRY(forget(a, folders));
+    TRY(remove_journals(a, folders));
 fail:
     return status;
 }
