@@ -17,7 +17,7 @@ struct cache {
     int64_t blocks;
     _Atomic(struct block *) *slot; /* (blocks); NULL if the set is not cached */
     _Atomic(int64_t) left;         /* bytes of the budget */
-    atomic_uchar *bad;             /* (blocks): enum bad of loader_worker.c */
+    atomic_uchar *bad;             /* (blocks): enum bad of sample_reader.c */
 };
 
 enum status cache_init(struct cache *cache, const struct dataset *dataset);

@@ -12,7 +12,7 @@
 #include "base/affinity.h"
 #include "base/clock.h"
 #include "base/pixels.h"
-#include "data/read/loader_worker.h"
+#include "data/read/sample_reader.h"
 
 enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
 enum { PAGE = 4096, LINE = 64 };
@@ -33,7 +33,7 @@ struct slot {
 
 struct loader {
     struct loader_config config;
-    struct supply supply;
+    struct sample_reader reader;
     struct pixel_scale scale;
     int64_t samples, steps; /* of the dataset, of an epoch */
     int per_step;           /* micro-batches of this rank in a step */
@@ -146,7 +146,8 @@ static struct slot *find_work(struct loader *l)
 }
 
 /* Tells storage of the same samples of the micro-batch that will take this slot next. */
-static void advise_chunk(const struct loader *l, const struct supplier *w, int64_t at, int from, int count)
+static void prefetch_chunk(const struct loader *l, const struct sample_scratch *scratch, int64_t at, int from,
+                           int count)
 {
     struct micro_batch b;
     struct order order;
@@ -155,19 +156,20 @@ static void advise_chunk(const struct loader *l, const struct supplier *w, int64
     int64_t position = describe(l, at, &b);
     begin_order(l, b.epoch, &order);
     for (int i = from; i < from + count && i < b.count; i++)
-        supply_advise(&l->supply, w, order_at(&order, (uint64_t)(position + i)));
+        sample_reader_prefetch(&l->reader, scratch, order_at(&order, (uint64_t)(position + i)));
 }
 
 /* Fills samples [from, from + count) of a slot; no lock is held. At a failure, *failed_at is that sample. */
-static enum status fill_chunk(struct loader *l, struct supplier *w, struct slot *slot, int64_t at, int from, int count,
-                              int *failed_at)
+static enum status fill_chunk(struct loader *l, struct sample_scratch *scratch, struct slot *slot, int64_t at, int from,
+                              int count, int *failed_at)
 {
     enum status status = STATUS_OK;
-    advise_chunk(l, w, at + l->slot_count, from, count);
+    prefetch_chunk(l, scratch, at + l->slot_count, from, count);
     for (int i = from; i < from + count; i++) {
         *failed_at = i;
         slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
-        TRY(supply_sample(&l->supply, w, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i), &slot->labels[i]));
+        TRY(sample_reader_read(&l->reader, scratch, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i),
+                               &slot->labels[i]));
     }
 fail:
     return status;
@@ -189,7 +191,7 @@ static void add_work(struct loader_work *to, const struct loader_work *w)
 static void *worker_main(void *context)
 {
     struct loader *l = context;
-    struct supplier supplier = { .last = -1 };
+    struct sample_scratch scratch = { .block_index = -1 };
     pthread_setname_np(pthread_self(), "csc-loader");
     affinity_free_thread();
     pthread_mutex_lock(&l->mutex);
@@ -205,21 +207,21 @@ static void *worker_main(void *context)
         slot->taken += count;
         l->active++;
         pthread_mutex_unlock(&l->mutex);
-        supplier.work = (struct loader_work){ 0 };
-        enum status status = fill_chunk(l, &supplier, slot, at, from, count, &failed_at);
+        scratch.work = (struct loader_work){ 0 };
+        enum status status = fill_chunk(l, &scratch, slot, at, from, count, &failed_at);
         pthread_mutex_lock(&l->mutex);
         if (status != STATUS_OK && (slot->failed_at < 0 || failed_at < slot->failed_at)) {
             slot->failed_at = failed_at;
             status_save(&slot->failure);
         }
-        add_work(&slot->work, &supplier.work);
+        add_work(&slot->work, &scratch.work);
         slot->filled += count;
         l->active--;
         if (slot->filled == slot->batch.count || l->paused)
             pthread_cond_broadcast(&l->progress);
     }
     pthread_mutex_unlock(&l->mutex);
-    supplier_finish(&supplier);
+    sample_scratch_finish(&scratch);
     return NULL;
 }
 
@@ -322,16 +324,16 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
         int64_t all = (l->samples + config->micro_batch - 1) / config->micro_batch;
         l->batches = (all - config->rank + config->ranks - 1) / config->ranks;
     }
-    l->supply.dataset = config->dataset;
-    l->supply.label_map = config->label_map;
-    l->supply.skip_bad = config->skip_bad;
-    l->supply.scaled_jpeg = config->scaled_jpeg;
-    augmenter_init(&l->supply.augmenter, config->augment, config->training, config->image_size, config->seed,
+    l->reader.dataset = config->dataset;
+    l->reader.label_map = config->label_map;
+    l->reader.skip_bad = config->skip_bad;
+    l->reader.scaled_jpeg = config->scaled_jpeg;
+    augmenter_init(&l->reader.augmenter, config->augment, config->training, config->image_size, config->seed,
                    config->mean, config->std);
-    l->supply.augmenter.corruption = config->corruption;
-    l->supply.augmenter.bytes = config->raw;
+    l->reader.augmenter.corruption = config->corruption;
+    l->reader.augmenter.bytes = config->raw;
     l->scale = pixel_scale(config->mean, config->std);
-    TRY(cache_init(&l->supply.cache, config->dataset));
+    TRY(cache_init(&l->reader.cache, config->dataset));
     TRY(make_slots(l));
     TRY(start_threads(l));
     *out = l;
@@ -356,7 +358,7 @@ void loader_destroy(struct loader *l)
         free(l->slots[i].labels);
         free(l->slots[i].ids);
     }
-    cache_finish(&l->supply.cache);
+    cache_finish(&l->reader.cache);
     pthread_mutex_destroy(&l->mutex);
     pthread_cond_destroy(&l->work);
     pthread_cond_destroy(&l->progress);

@@ -10,7 +10,7 @@
 
 #include "base/philox.h"
 #include "data/image/decode.h"
-#include "data/read/loader_worker.h"
+#include "data/read/sample_reader.h"
 
 enum { SIZE = 224, MOST_IMAGES = 4096, MOST_ROUNDS = 99, WAYS = 6 };
 enum way { PLAIN, WIDE_RESIZE, PILLOW, SETS };
@@ -76,13 +76,13 @@ static double time_whole(const struct augmenter *a, struct augment_scratch *scra
 }
 
 /* What a worker of the loader does. */
-static double time_set(struct supply *supply, struct supplier *worker, int round)
+static double time_set(struct sample_reader *reader, struct sample_scratch *scratch, int round)
 {
     double began = processor();
     for (int i = 0; i < images; i++) {
         uint64_t id = (uint64_t)i;
         int32_t label;
-        if (supply_sample(supply, worker, round, &id, out, &label) != STATUS_OK)
+        if (sample_reader_read(reader, scratch, round, &id, out, &label) != STATUS_OK)
             die("a sample");
     }
     return processor() - began;
@@ -125,8 +125,8 @@ static double ratio(double times[WAYS][MOST_ROUNDS], int rounds, int over, int w
 int main(int count, char **arguments)
 {
     static double times[WAYS][MOST_ROUNDS];
-    static struct supply supplies[WAYS];
-    static struct supplier workers[WAYS];
+    static struct sample_reader readers[WAYS];
+    static struct sample_scratch scratches[WAYS];
     const struct pixel_kernels *sets[PIXEL_KERNEL_SETS];
     const double mean[3] = { .485, .456, .406 }, std[3] = { .229, .224, .225 };
     struct augmenter plain, wide;
@@ -141,19 +141,19 @@ int main(int count, char **arguments)
     read_tar(arguments[2]);
     for (int k = SETS; k < WAYS; k++) {
         struct dataset *d = NULL;
-        if (dataset_open(&d, arguments[k]) != STATUS_OK || cache_init(&supplies[k].cache, d) != STATUS_OK)
+        if (dataset_open(&d, arguments[k]) != STATUS_OK || cache_init(&readers[k].cache, d) != STATUS_OK)
             die(arguments[k]);
-        free(supplies[k].cache.slot); /* nothing is kept in memory: every block is read, hashed and decompressed */
-        supplies[k].cache.slot = NULL;
-        supplies[k].dataset = d;
-        supplies[k].augmenter = wide;
-        workers[k].last = -1;
-        time_set(&supplies[k], &workers[k], 0);
+        free(readers[k].cache.slot); /* nothing is kept in memory: every block is read, hashed and decompressed */
+        readers[k].cache.slot = NULL;
+        readers[k].dataset = d;
+        readers[k].augmenter = wide;
+        scratches[k].block_index = -1;
+        time_set(&readers[k], &scratches[k], 0);
     }
     for (int r = 0; r < rounds; r++) {
         times[PLAIN][r] = time_whole(&plain, &scratch[0], r);
         for (int k = SETS; k < WAYS; k++)
-            times[k][r] = time_set(&supplies[k], &workers[k], r);
+            times[k][r] = time_set(&readers[k], &scratches[k], r);
         times[WIDE_RESIZE][r] = time_whole(&wide, &scratch[1], r);
         times[PILLOW][r] = time_pillow(arguments[1], arguments[2]);
     }

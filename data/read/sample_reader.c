@@ -1,0 +1,188 @@
+/* sample_reader.c - samples one by one, through the worker's last block and the shared cache. */
+#include "data/read/sample_reader.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+
+enum {
+    BAD_IN_A_ROW = 1000, /* beyond that the set is not worth training on */
+    SMOOTHING = 16,      /* blocks */
+};
+#define SLOW_READ 100e-6 /* seconds per block; from memory it is some 30 */
+
+enum bad { BAD_NOT, BAD_BLOCK, BAD_SAMPLE }; /* cache.bad: the block is damaged; it is sound, but not all its samples */
+
+void sample_scratch_finish(struct sample_scratch *scratch)
+{
+    block_reader_finish(&scratch->block_reader);
+    augment_scratch_finish(&scratch->augment);
+    block_finish(&scratch->block);
+}
+
+/* Reads a block into scratch->block; its time is reading and, for what is decompressed at once, decoding. */
+static enum status read_block(struct sample_reader *reader, struct sample_scratch *scratch, struct place place)
+{
+    struct block_reader *r = &scratch->block_reader;
+    double began = clock_seconds(), read_s = r->read_s;
+    int64_t bytes = r->read_bytes, rereads = r->rereads;
+    enum status status = dataset_read_block(reader->dataset, place, r, &scratch->block);
+    read_s = r->read_s - read_s;
+    scratch->read_s += (read_s - scratch->read_s) / SMOOTHING;
+    scratch->work.read_s += read_s;
+    scratch->work.decode_s += clock_seconds() - began - read_s;
+    scratch->work.read_bytes += r->read_bytes - bytes;
+    scratch->work.rereads += r->rereads - rereads;
+    scratch->work.blocks++;
+    return status;
+}
+
+static enum status get_block(struct sample_reader *reader, struct sample_scratch *scratch, struct place place,
+                             const struct block **block)
+{
+    enum status status = STATUS_OK;
+    *block = cache_get(&reader->cache, place.number);
+    if (!*block && scratch->block_index == place.number)
+        *block = &scratch->block;
+    if (*block)
+        return STATUS_OK;
+    scratch->block_index = -1;
+    TRY(read_block(reader, scratch, place));
+    *block = cache_put(&reader->cache, place.number, &scratch->block);
+    if (!*block) {
+        *block = &scratch->block;
+        scratch->block_index = place.number;
+    }
+fail:
+    return status;
+}
+
+void sample_reader_prefetch(const struct sample_reader *reader, const struct sample_scratch *scratch, uint64_t id)
+{
+    struct place place = dataset_locate(reader->dataset, (int64_t)id);
+    if (scratch->read_s > SLOW_READ && !cache_get(&reader->cache, place.number))
+        shard_advise(&reader->dataset->shards[place.shard], place.block);
+}
+
+/* Says that a block, or a sample in a sound block, is not taken; once per block and loader. */
+static void warn_damaged(struct sample_reader *reader, int64_t number, enum bad bad)
+{
+    unsigned char before = BAD_NOT;
+    if (atomic_compare_exchange_strong(&reader->cache.bad[number], &before, (unsigned char)bad))
+        log_warn("%s; %s", status_message(),
+                 reader->augmenter.training ? "the next good sample takes its place" : "what is damaged is left out");
+    status_clear();
+}
+
+/* The block of the first sample from *id on, in a circle, that lies in a sound one; *place is that sample's. */
+static enum status get_good_block(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t *id,
+                                  struct place *place, const struct block **block)
+{
+    enum status status = STATUS_OK;
+    uint64_t samples = (uint64_t)dataset_samples(reader->dataset);
+    for (int i = 0; i < BAD_IN_A_ROW && i < reader->cache.blocks; i++) {
+        *place = dataset_locate(reader->dataset, (int64_t)*id);
+        if (atomic_load(&reader->cache.bad[place->number]) != BAD_BLOCK) {
+            status = get_block(reader, scratch, *place, block);
+            if (status != STATUS_DATA || !reader->skip_bad)
+                return status;
+            warn_damaged(reader, place->number, BAD_BLOCK);
+        }
+        uint32_t left = reader->dataset->shards[place->shard].table[place->block].samples - (uint32_t)place->sample;
+        *id = (*id + left) % samples;
+    }
+    FAIL(STATUS_DATA, "%s: too many damaged blocks in a row to go on", reader->dataset->directory);
+fail:
+    return status;
+}
+
+/* The largest power of two by which a crop can be decoded smaller and still be no smaller than what it becomes. */
+static int choose_shrink(const struct sample_reader *reader, const struct augment_plan *p)
+{
+    int shrink = 1;
+    if (!reader->scaled_jpeg || !reader->augmenter.training || reader->augmenter.kind != AUGMENT_IMAGENET)
+        return 1;
+    while (shrink < 8 && p->crop.width / (2 * shrink) >= p->resize.width &&
+           p->crop.height / (2 * shrink) >= p->resize.height)
+        shrink *= 2;
+    return shrink;
+}
+
+/* Sample number place.sample of the block, as drawn for `drawn_for`. */
+static enum status make_sample(struct sample_reader *reader, struct sample_scratch *scratch, const struct block *block,
+                               int sample_index, int64_t epoch, uint64_t drawn_for, void *out)
+{
+    enum status status = STATUS_OK;
+    const struct block_sample *sample = &block->samples[sample_index];
+    struct augment_plan plan = augment_plan(&reader->augmenter, sample->width, sample->height, epoch, drawn_for);
+    struct view view;
+    double began = clock_seconds();
+    TRY(block_window(block, sample_index, plan.need, choose_shrink(reader, &plan), &scratch->block_reader, &view));
+    double decoded = clock_seconds();
+    TRY(augment_begin(&reader->augmenter, &scratch->augment, &plan, view));
+    double resized = clock_seconds();
+    TRY(augment_end(&reader->augmenter, &scratch->augment, &plan, out));
+    scratch->work.decode_s += decoded - began;
+    scratch->work.resize_s += resized - decoded;
+    scratch->work.copy_s += clock_seconds() - resized;
+fail:
+    return status;
+}
+
+static int32_t label_of(const struct sample_reader *reader, const struct block *block, int sample_index)
+{
+    int label = block->samples[sample_index].label;
+    return reader->label_map ? reader->label_map[label] : label;
+}
+
+/* For an evaluation: this sample or none. */
+static enum status read_this(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t id, void *out,
+                             int32_t *label)
+{
+    enum status status = STATUS_OK;
+    struct place place = dataset_locate(reader->dataset, (int64_t)id);
+    const struct block *block = NULL;
+    *label = LABEL_MISSING;
+    scratch->work.skipped++; /* until it is there */
+    if (atomic_load(&reader->cache.bad[place.number]) == BAD_BLOCK)
+        return STATUS_OK;
+    status = get_block(reader, scratch, place, &block);
+    if (status == STATUS_OK)
+        status = make_sample(reader, scratch, block, place.sample, 0, id, out);
+    if (status == STATUS_DATA && reader->skip_bad) {
+        warn_damaged(reader, place.number, block ? BAD_SAMPLE : BAD_BLOCK);
+        return STATUS_OK;
+    }
+    TRY(status);
+    *label = label_of(reader, block, place.sample);
+    scratch->work.samples++;
+    scratch->work.skipped--;
+fail:
+    return status;
+}
+
+enum status sample_reader_read(struct sample_reader *reader, struct sample_scratch *scratch, int64_t epoch,
+                               uint64_t *id, void *out, int32_t *label)
+{
+    enum status status = STATUS_OK;
+    uint64_t drawn_for = *id;
+    struct place place;
+    const struct block *block;
+    if (!reader->augmenter.training)
+        return read_this(reader, scratch, *id, out, label);
+    for (int i = 0; i < BAD_IN_A_ROW; i++) {
+        TRY(get_good_block(reader, scratch, id, &place, &block));
+        status = make_sample(reader, scratch, block, place.sample, epoch, drawn_for, out);
+        if (status == STATUS_OK) {
+            *label = label_of(reader, block, place.sample);
+            scratch->work.samples++;
+            scratch->work.skipped += *id != drawn_for;
+        }
+        if (status != STATUS_DATA || !reader->skip_bad)
+            return status;
+        warn_damaged(reader, place.number, BAD_SAMPLE);
+        *id = (*id + 1) % (uint64_t)dataset_samples(reader->dataset);
+    }
+    FAIL(STATUS_DATA, "%s: too many damaged samples in a row to go on", reader->dataset->directory);
+fail:
+    return status;
+}
