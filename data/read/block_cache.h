@@ -10,23 +10,23 @@
 #include "data/format/block.h"
 #include "data/read/dataset.h"
 
-#define CACHE_BUDGET ((int64_t)512 << 20) /* bytes per loader */
-#define CACHE_WORTH  4                    /* no cache if fewer than 1 / CACHE_WORTH of the set fits */
+#define BLOCK_CACHE_BYTES     ((int64_t)512 << 20) /* bytes per loader */
+#define BLOCK_CACHE_MAX_RATIO 4 /* no cache if fewer than 1 / BLOCK_CACHE_MAX_RATIO of the set fits */
 
-struct cache {
+struct block_cache {
     int64_t blocks;
-    _Atomic(struct block *) *slot; /* (blocks); NULL if the set is not cached */
-    _Atomic(int64_t) left;         /* bytes of the budget */
-    atomic_uchar *bad;             /* (blocks): enum bad of sample_reader.c */
+    _Atomic(struct block *) *slots; /* (blocks); NULL if the set is not cached */
+    _Atomic(int64_t) bytes_left;    /* bytes of the budget */
+    atomic_uchar *damage;           /* (blocks): enum bad of sample_reader.c */
 };
 
-enum status cache_init(struct cache *cache, const struct dataset *dataset);
-void cache_finish(struct cache *cache);
+enum status block_cache_init(struct block_cache *cache, const struct dataset *dataset);
+void block_cache_finish(struct block_cache *cache);
 
-/* The block if it is kept, else NULL. It stays until cache_finish. */
-const struct block *cache_get(const struct cache *cache, int64_t number);
+/* The block if it is kept, else NULL. It stays until block_cache_finish. */
+const struct block *block_cache_get(const struct block_cache *cache, int64_t index);
 
 /* Offers a decoded block. If it is kept its buffers move and *block is empty; the kept block, or NULL. */
-const struct block *cache_put(struct cache *cache, int64_t number, struct block *block);
+const struct block *block_cache_put(struct block_cache *cache, int64_t index, struct block *block);
 
 #endif

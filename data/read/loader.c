@@ -333,7 +333,7 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
     l->reader.augmenter.corruption = config->corruption;
     l->reader.augmenter.bytes = config->raw;
     l->scale = pixel_scale(config->mean, config->std);
-    TRY(cache_init(&l->reader.cache, config->dataset));
+    TRY(block_cache_init(&l->reader.cache, config->dataset));
     TRY(make_slots(l));
     TRY(start_threads(l));
     *out = l;
@@ -358,7 +358,7 @@ void loader_destroy(struct loader *l)
         free(l->slots[i].labels);
         free(l->slots[i].ids);
     }
-    cache_finish(&l->reader.cache);
+    block_cache_finish(&l->reader.cache);
     pthread_mutex_destroy(&l->mutex);
     pthread_cond_destroy(&l->work);
     pthread_cond_destroy(&l->progress);

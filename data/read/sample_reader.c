@@ -5,12 +5,16 @@
 #include "base/log.h"
 
 enum {
-    BAD_IN_A_ROW = 1000, /* beyond that the set is not worth training on */
-    SMOOTHING = 16,      /* blocks */
+    MAX_DAMAGED_IN_A_ROW = 1000, /* beyond that the set is not worth training on */
+    SMOOTHING = 16,              /* blocks */
 };
 #define SLOW_READ 100e-6 /* seconds per block; from memory it is some 30 */
 
-enum bad { BAD_NOT, BAD_BLOCK, BAD_SAMPLE }; /* cache.bad: the block is damaged; it is sound, but not all its samples */
+enum damage {
+    DAMAGE_NONE,
+    DAMAGED_BLOCK,
+    DAMAGED_SAMPLE
+}; /* cache.damage: the block is damaged; it is sound, but not all its samples */
 
 void sample_scratch_finish(struct sample_scratch *scratch)
 {
@@ -40,14 +44,14 @@ static enum status get_block(struct sample_reader *reader, struct sample_scratch
                              const struct block **block)
 {
     enum status status = STATUS_OK;
-    *block = cache_get(&reader->cache, place.number);
+    *block = block_cache_get(&reader->cache, place.number);
     if (!*block && scratch->block_index == place.number)
         *block = &scratch->block;
     if (*block)
         return STATUS_OK;
     scratch->block_index = -1;
     TRY(read_block(reader, scratch, place));
-    *block = cache_put(&reader->cache, place.number, &scratch->block);
+    *block = block_cache_put(&reader->cache, place.number, &scratch->block);
     if (!*block) {
         *block = &scratch->block;
         scratch->block_index = place.number;
@@ -59,15 +63,15 @@ fail:
 void sample_reader_prefetch(const struct sample_reader *reader, const struct sample_scratch *scratch, uint64_t id)
 {
     struct place place = dataset_locate(reader->dataset, (int64_t)id);
-    if (scratch->read_s > SLOW_READ && !cache_get(&reader->cache, place.number))
+    if (scratch->read_s > SLOW_READ && !block_cache_get(&reader->cache, place.number))
         shard_advise(&reader->dataset->shards[place.shard], place.block);
 }
 
 /* Says that a block, or a sample in a sound block, is not taken; once per block and loader. */
-static void warn_damaged(struct sample_reader *reader, int64_t number, enum bad bad)
+static void warn_damaged(struct sample_reader *reader, int64_t number, enum damage damage)
 {
-    unsigned char before = BAD_NOT;
-    if (atomic_compare_exchange_strong(&reader->cache.bad[number], &before, (unsigned char)bad))
+    unsigned char before = DAMAGE_NONE;
+    if (atomic_compare_exchange_strong(&reader->cache.damage[number], &before, (unsigned char)damage))
         log_warn("%s; %s", status_message(),
                  reader->augmenter.training ? "the next good sample takes its place" : "what is damaged is left out");
     status_clear();
@@ -79,13 +83,13 @@ static enum status get_good_block(struct sample_reader *reader, struct sample_sc
 {
     enum status status = STATUS_OK;
     uint64_t samples = (uint64_t)dataset_samples(reader->dataset);
-    for (int i = 0; i < BAD_IN_A_ROW && i < reader->cache.blocks; i++) {
+    for (int i = 0; i < MAX_DAMAGED_IN_A_ROW && i < reader->cache.blocks; i++) {
         *place = dataset_locate(reader->dataset, (int64_t)*id);
-        if (atomic_load(&reader->cache.bad[place->number]) != BAD_BLOCK) {
+        if (atomic_load(&reader->cache.damage[place->number]) != DAMAGED_BLOCK) {
             status = get_block(reader, scratch, *place, block);
             if (status != STATUS_DATA || !reader->skip_bad)
                 return status;
-            warn_damaged(reader, place->number, BAD_BLOCK);
+            warn_damaged(reader, place->number, DAMAGED_BLOCK);
         }
         uint32_t left = reader->dataset->shards[place->shard].table[place->block].samples - (uint32_t)place->sample;
         *id = (*id + left) % samples;
@@ -143,13 +147,13 @@ static enum status read_this(struct sample_reader *reader, struct sample_scratch
     const struct block *block = NULL;
     *label = LABEL_MISSING;
     scratch->work.skipped++; /* until it is there */
-    if (atomic_load(&reader->cache.bad[place.number]) == BAD_BLOCK)
+    if (atomic_load(&reader->cache.damage[place.number]) == DAMAGED_BLOCK)
         return STATUS_OK;
     status = get_block(reader, scratch, place, &block);
     if (status == STATUS_OK)
         status = make_sample(reader, scratch, block, place.sample, 0, id, out);
     if (status == STATUS_DATA && reader->skip_bad) {
-        warn_damaged(reader, place.number, block ? BAD_SAMPLE : BAD_BLOCK);
+        warn_damaged(reader, place.number, block ? DAMAGED_SAMPLE : DAMAGED_BLOCK);
         return STATUS_OK;
     }
     TRY(status);
@@ -169,7 +173,7 @@ enum status sample_reader_read(struct sample_reader *reader, struct sample_scrat
     const struct block *block;
     if (!reader->augmenter.training)
         return read_this(reader, scratch, *id, out, label);
-    for (int i = 0; i < BAD_IN_A_ROW; i++) {
+    for (int i = 0; i < MAX_DAMAGED_IN_A_ROW; i++) {
         TRY(get_good_block(reader, scratch, id, &place, &block));
         status = make_sample(reader, scratch, block, place.sample, epoch, drawn_for, out);
         if (status == STATUS_OK) {
@@ -179,7 +183,7 @@ enum status sample_reader_read(struct sample_reader *reader, struct sample_scrat
         }
         if (status != STATUS_DATA || !reader->skip_bad)
             return status;
-        warn_damaged(reader, place.number, BAD_SAMPLE);
+        warn_damaged(reader, place.number, DAMAGED_SAMPLE);
         *id = (*id + 1) % (uint64_t)dataset_samples(reader->dataset);
     }
     FAIL(STATUS_DATA, "%s: too many damaged samples in a row to go on", reader->dataset->directory);

@@ -11,7 +11,7 @@
 struct sample_reader {
     const struct dataset *dataset;
     struct augmenter augmenter;
-    struct cache cache;
+    struct block_cache cache;
     const int32_t *label_map;
     bool skip_bad, scaled_jpeg;
 };

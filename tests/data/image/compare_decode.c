@@ -141,10 +141,10 @@ int main(int count, char **arguments)
     read_tar(arguments[2]);
     for (int k = SETS; k < WAYS; k++) {
         struct dataset *d = NULL;
-        if (dataset_open(&d, arguments[k]) != STATUS_OK || cache_init(&readers[k].cache, d) != STATUS_OK)
+        if (dataset_open(&d, arguments[k]) != STATUS_OK || block_cache_init(&readers[k].cache, d) != STATUS_OK)
             die(arguments[k]);
-        free(readers[k].cache.slot); /* nothing is kept in memory: every block is read, hashed and decompressed */
-        readers[k].cache.slot = NULL;
+        free(readers[k].cache.slots); /* nothing is kept in memory: every block is read, hashed and decompressed */
+        readers[k].cache.slots = NULL;
         readers[k].dataset = d;
         readers[k].augmenter = wide;
         scratches[k].block_index = -1;
