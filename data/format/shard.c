@@ -170,8 +170,8 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     const struct shard_entry *e = &shard->table[block];
     double began = clock_seconds();
     TRY(buffer_grow(&reader->frame, &reader->frame_capacity, e->bytes));
-    bool cached = shard->cache &&
-                  local_cache_get(shard->cache, shard->number, e->offset, e->bytes, e->hash, reader->frame);
+    bool cached = shard->disk_cache &&
+                  disk_cache_get(shard->disk_cache, shard->index, e->offset, e->bytes, e->hash, reader->frame);
     if (!cached)
         status = try_block(shard, block, reader);
     if (status == STATUS_DATA) { /* once more, from storage: the page cache or a cable may be to blame */
@@ -183,8 +183,8 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
         status_clear();
     }
     TRY(status);
-    if (shard->cache && !cached)
-        local_cache_put(shard->cache, shard->number, e->offset, e->bytes, reader->frame);
+    if (shard->disk_cache && !cached)
+        disk_cache_put(shard->disk_cache, shard->index, e->offset, e->bytes, reader->frame);
     reader->read_bytes += e->bytes;
     reader->read_s += clock_seconds() - began;
 fail:

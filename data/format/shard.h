@@ -10,7 +10,7 @@
 #include "data/format/block.h"
 #include "data/format/format.h"
 
-struct local_cache;
+struct disk_cache;
 
 /* One row of a shard's table. */
 struct shard_entry {
@@ -32,8 +32,8 @@ struct shard {
     uint64_t hash; /* XXH64 of header and table: what the index knows of the shard */
     uint32_t blocks;
     struct shard_entry *table;
-    struct local_cache *cache; /* the dataset's, or NULL; this shard is number `number` there */
-    int number;
+    struct disk_cache *disk_cache; /* the dataset's, or NULL; and the index of this shard there */
+    int index;
 };
 
 /* Reads and checks header and table. STATUS_IO if it cannot be read, STATUS_DATA if damaged. */

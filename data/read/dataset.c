@@ -34,7 +34,7 @@ enum status dataset_open_part(struct dataset **out, const char *directory)
     struct dataset *d = calloc(1, sizeof *d);
     if (!d)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
-    d->cache.lock = -1;
+    d->disk_cache.lock = -1;
     d->directory = strdup(directory);
     if (!d->directory)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
@@ -68,13 +68,13 @@ fail:
     return status;
 }
 
-enum status dataset_use_cache(struct dataset *d, const char *directory, uint64_t limit)
+enum status dataset_use_disk_cache(struct dataset *d, const char *directory, uint64_t limit)
 {
     enum status status = STATUS_OK;
-    TRY(local_cache_open(&d->cache, directory, limit, &d->index));
+    TRY(disk_cache_open(&d->disk_cache, directory, limit, &d->index));
     for (int i = 0; i < d->index.shards; i++) {
-        d->shards[i].cache = &d->cache;
-        d->shards[i].number = i;
+        d->shards[i].disk_cache = &d->disk_cache;
+        d->shards[i].index = i;
     }
 fail:
     return status;
@@ -84,7 +84,7 @@ void dataset_close(struct dataset *d)
 {
     if (!d)
         return;
-    local_cache_close(&d->cache);
+    disk_cache_close(&d->disk_cache);
     for (int i = 0; d->shards && i < d->index.shards; i++)
         shard_close(&d->shards[i]);
     index_finish(&d->index);

@@ -14,7 +14,7 @@ void dataset_close(struct dataset *dataset);
 
 /* Keeps copies of blocks in `directory`, on storage of this node, using at most `limit` bytes there; blocks are
  * verified whichever they come from. Before any reading. STATUS_IO, STATUS_NOMEM. */
-enum status dataset_use_cache(struct dataset *dataset, const char *directory, uint64_t limit);
+enum status dataset_use_disk_cache(struct dataset *dataset, const char *directory, uint64_t limit);
 
 int64_t dataset_samples(const struct dataset *dataset);
 int dataset_classes(const struct dataset *dataset);

@@ -14,7 +14,7 @@ struct dataset {
     int64_t *first_sample; /* (index.shards + 1): positions in the dataset */
     int64_t *first_block;  /* (index.shards + 1) */
     uint64_t raw_bytes;    /* decompressed size of all blocks */
-    struct local_cache cache;
+    struct disk_cache disk_cache;
 };
 
 struct place {

@@ -19,17 +19,17 @@
 #include "data/format/shard.h"
 
 #define PREFIX "csz-"
-enum { NAME = sizeof PREFIX - 1 + 16 }; /* and the fingerprint's digits */
+enum { NAME_LENGTH = sizeof PREFIX - 1 + 16 }; /* and the fingerprint's digits */
 
 /* "csz-" and 16 hex digits: a folder that is ours. */
 static bool is_cache_name(const char *name)
 {
-    return strlen(name) == NAME && !strncmp(name, PREFIX, sizeof PREFIX - 1) &&
+    return strlen(name) == NAME_LENGTH && !strncmp(name, PREFIX, sizeof PREFIX - 1) &&
            strspn(name + sizeof PREFIX - 1, "0123456789abcdef") == 16;
 }
 
 /* What a cache may grow to, as its first user wrote it; 0 if it cannot be told. */
-static uint64_t reserved(const char *folder)
+static uint64_t read_reservation(const char *folder)
 {
     char path[PATH_MAX], *text = NULL;
     size_t bytes;
@@ -59,7 +59,7 @@ static void remove_cache(const char *folder)
 }
 
 /* Sums what other datasets' caches in `directory` have reserved; with `evict`, unused ones are removed instead. */
-static uint64_t others(const char *directory, const char *own, bool evict)
+static uint64_t reserved_by_others(const char *directory, const char *own_name, bool evict)
 {
     char folder[PATH_MAX];
     uint64_t sum = 0;
@@ -67,7 +67,7 @@ static uint64_t others(const char *directory, const char *own, bool evict)
     if (!handle)
         return 0;
     for (struct dirent *entry; (entry = readdir(handle));) {
-        if (!is_cache_name(entry->d_name) || !strcmp(entry->d_name, own))
+        if (!is_cache_name(entry->d_name) || !strcmp(entry->d_name, own_name))
             continue;
         if (snprintf(folder, sizeof folder, "%s/%s", directory, entry->d_name) >= PATH_MAX - 32)
             continue;
@@ -76,7 +76,7 @@ static uint64_t others(const char *directory, const char *own, bool evict)
             log_info("%s: removed from the cache to make room; no process uses it", folder);
             remove_cache(folder);
         } else {
-            sum += reserved(folder);
+            sum += read_reservation(folder);
         }
         if (lock >= 0)
             close(lock);
@@ -85,23 +85,24 @@ static uint64_t others(const char *directory, const char *own, bool evict)
     return sum;
 }
 
-/* Opens the files that the budget reaches; nobody else uses them if `alone`, and what lies beyond is cut off then. */
-static enum status open_files(struct local_cache *c, bool alone)
+/* Opens the files that the budget reaches; nobody else uses them if `exclusive`, and what lies beyond is cut off then.
+ */
+static enum status open_files(struct disk_cache *c, bool exclusive)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     for (int i = 0; i < c->shards; i++) {
         snprintf(path, sizeof path, "%s/%s", c->folder, c->index->shard[i].name);
-        if (c->before[i] >= c->budget) {
-            if (alone)
+        if (c->bytes_before[i] >= c->budget) {
+            if (exclusive)
                 unlink(path);
             continue;
         }
-        c->files[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-        if (c->files[i] < 0)
+        c->descriptors[i] = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        if (c->descriptors[i] < 0)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-        uint64_t most = c->budget - c->before[i];
-        if (alone && most < c->index->shard[i].bytes && ftruncate(c->files[i], (off_t)most) != 0)
+        uint64_t allowed = c->budget - c->bytes_before[i];
+        if (exclusive && allowed < c->index->shard[i].bytes && ftruncate(c->descriptors[i], (off_t)allowed) != 0)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     }
 fail:
@@ -110,7 +111,7 @@ fail:
 
 /* Decides how much the cache may hold: what room there is, or what its users have decided already. Holds the lock of
  * the directory, so nobody else is deciding. */
-static enum status reserve(struct local_cache *c, const char *directory, uint64_t limit, uint64_t wanted,
+static enum status reserve(struct disk_cache *c, const char *directory, uint64_t limit, uint64_t wanted,
                            const char *name)
 {
     enum status status = STATUS_OK;
@@ -119,44 +120,44 @@ static enum status reserve(struct local_cache *c, const char *directory, uint64_
     c->lock = open(c->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (c->lock < 0)
         FAIL(STATUS_IO, "%s: %s", c->folder, strerror(errno));
-    bool alone = flock(c->lock, LOCK_EX | LOCK_NB) == 0;
-    if (alone) {
-        uint64_t taken = others(directory, name, false);
-        if (taken + wanted > limit)
-            taken = others(directory, name, true);
-        uint64_t room = taken < limit ? limit - taken : 0;
-        c->budget = wanted < room ? wanted : room;
+    bool exclusive = flock(c->lock, LOCK_EX | LOCK_NB) == 0;
+    if (exclusive) {
+        uint64_t others = reserved_by_others(directory, name, false);
+        if (others + wanted > limit)
+            others = reserved_by_others(directory, name, true);
+        uint64_t available = others < limit ? limit - others : 0;
+        c->budget = wanted < available ? wanted : available;
         snprintf(path, sizeof path, "%s/reserved", c->folder);
         snprintf(text, sizeof text, "%llu\n", (unsigned long long)c->budget);
         TRY(file_write(path, text, strlen(text)));
     } else {
-        c->budget = reserved(c->folder);
+        c->budget = read_reservation(c->folder);
     }
     if (flock(c->lock, LOCK_SH) != 0)
         FAIL(STATUS_IO, "%s: cannot lock it: %s", c->folder, strerror(errno));
-    TRY(open_files(c, alone));
+    TRY(open_files(c, exclusive));
 fail:
     return status;
 }
 
-enum status local_cache_open(struct local_cache *c, const char *directory, uint64_t limit, const struct index *index)
+enum status disk_cache_open(struct disk_cache *c, const char *directory, uint64_t limit, const struct index *index)
 {
     enum status status = STATUS_OK;
-    char name[NAME + 1];
+    char name[NAME_LENGTH + 1];
     uint64_t total = 0;
     int lock = -1;
-    *c = (struct local_cache){ .lock = -1, .shards = index->shards, .index = index };
+    *c = (struct disk_cache){ .lock = -1, .shards = index->shards, .index = index };
     snprintf(name, sizeof name, PREFIX "%s", index->hash);
-    c->files = malloc((size_t)index->shards * sizeof *c->files);
-    c->before = malloc((size_t)index->shards * sizeof *c->before);
-    if (!c->files || !c->before || asprintf(&c->folder, "%s/%s", directory, name) < 0) {
+    c->descriptors = malloc((size_t)index->shards * sizeof *c->descriptors);
+    c->bytes_before = malloc((size_t)index->shards * sizeof *c->bytes_before);
+    if (!c->descriptors || !c->bytes_before || asprintf(&c->folder, "%s/%s", directory, name) < 0) {
         c->folder = NULL;
         c->shards = 0;
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     }
     for (int i = 0; i < index->shards; i++) {
-        c->files[i] = -1;
-        c->before[i] = total;
+        c->descriptors[i] = -1;
+        c->bytes_before[i] = total;
         total += index->shard[i].bytes;
     }
     if (strlen(c->folder) >= PATH_MAX - 32)
@@ -170,57 +171,57 @@ fail:
     if (lock >= 0)
         close(lock);
     if (status != STATUS_OK)
-        local_cache_close(c);
+        disk_cache_close(c);
     return status;
 }
 
-void local_cache_close(struct local_cache *c)
+void disk_cache_close(struct disk_cache *c)
 {
-    for (int i = 0; c->files && i < c->shards; i++)
-        if (c->files[i] >= 0)
-            close(c->files[i]);
+    for (int i = 0; c->descriptors && i < c->shards; i++)
+        if (c->descriptors[i] >= 0)
+            close(c->descriptors[i]);
     if (c->folder && c->lock >= 0)
         close(c->lock);
-    free(c->files);
-    free(c->before);
+    free(c->descriptors);
+    free(c->bytes_before);
     free(c->folder);
-    *c = (struct local_cache){ .lock = -1 };
+    *c = (struct disk_cache){ .lock = -1 };
 }
 
 /* True if the limit lets this block be kept. */
-static bool kept(const struct local_cache *c, int shard, uint64_t offset, uint32_t bytes)
+static bool within_budget(const struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes)
 {
-    return c->files && c->files[shard] >= 0 && c->before[shard] + offset + bytes <= c->budget;
+    return c->descriptors && c->descriptors[shard] >= 0 && c->bytes_before[shard] + offset + bytes <= c->budget;
 }
 
-bool local_cache_get(struct local_cache *c, int shard, uint64_t offset, uint32_t bytes, uint64_t hash, void *out)
+bool disk_cache_get(struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes, uint64_t hash, void *out)
 {
-    if (!kept(c, shard, offset, bytes))
+    if (!within_budget(c, shard, offset, bytes))
         return false;
     size_t done = 0;
     while (done < bytes) {
-        ssize_t got = pread(c->files[shard], (char *)out + done, bytes - done, (off_t)(offset + done));
+        ssize_t got = pread(c->descriptors[shard], (char *)out + done, bytes - done, (off_t)(offset + done));
         if (got < 0 && errno == EINTR)
             continue;
         if (got <= 0)
             break;
         done += (size_t)got;
     }
-    bool right = done == bytes && hash_bytes(out, bytes) == hash;
-    atomic_fetch_add(right ? &c->hits : &c->misses, 1);
-    return right;
+    bool valid = done == bytes && hash_bytes(out, bytes) == hash;
+    atomic_fetch_add(valid ? &c->hits : &c->misses, 1);
+    return valid;
 }
 
-void local_cache_put(struct local_cache *c, int shard, uint64_t offset, uint32_t bytes, const void *data)
+void disk_cache_put(struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes, const void *data)
 {
-    if (!kept(c, shard, offset, bytes) || atomic_load(&c->full))
+    if (!within_budget(c, shard, offset, bytes) || atomic_load(&c->storage_full))
         return;
     for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = pwrite(c->files[shard], (const char *)data + done, bytes - done, (off_t)(offset + done));
+        ssize_t wrote = pwrite(c->descriptors[shard], (const char *)data + done, bytes - done, (off_t)(offset + done));
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote < 0) { /* the dataset is still there, so this is no error */
-            if (!atomic_exchange(&c->full, 1))
+            if (!atomic_exchange(&c->storage_full, 1))
                 log_warn("%s: %s; no more blocks are cached", c->folder, strerror(errno));
             return;
         }

@@ -21,7 +21,7 @@ static enum status use_cache(struct training *t, struct dataset *set, uint64_t l
     enum status status = STATUS_OK;
     if (!t->config->data.cache || t->options.dry_run || !set)
         return STATUS_OK;
-    status = dataset_use_cache(set, t->config->data.cache, limit);
+    status = dataset_use_disk_cache(set, t->config->data.cache, limit);
     if (status != STATUS_IO)
         return status;
     if (!*told && t->comm->local_rank == 0)

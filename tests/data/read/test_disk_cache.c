@@ -35,7 +35,7 @@ static void read_all(struct dataset *d)
 static struct dataset *open_set(uint64_t limit)
 {
     struct dataset *d = NULL;
-    CHECK(dataset_open(&d, set) == STATUS_OK && dataset_use_cache(d, cache, limit) == STATUS_OK, "%s",
+    CHECK(dataset_open(&d, set) == STATUS_OK && dataset_use_disk_cache(d, cache, limit) == STATUS_OK, "%s",
           status_message());
     return d;
 }
@@ -45,8 +45,8 @@ static int64_t run(uint64_t limit, int64_t *misses)
 {
     struct dataset *d = open_set(limit);
     read_all(d);
-    int64_t hits = d->cache.hits;
-    *misses = d->cache.misses;
+    int64_t hits = d->disk_cache.hits;
+    *misses = d->disk_cache.misses;
     dataset_close(d);
     return hits;
 }
@@ -89,8 +89,8 @@ static void check_use(void)
     struct dataset *d = open_set(1 << 30);
     blocks = dataset_blocks(d);
     read_all(d);
-    CHECK(d->cache.hits == IMAGES - blocks && d->cache.misses == blocks, "%lld hits, %lld misses at first",
-          (long long)d->cache.hits, (long long)d->cache.misses);
+    CHECK(d->disk_cache.hits == IMAGES - blocks && d->disk_cache.misses == blocks, "%lld hits, %lld misses at first",
+          (long long)d->disk_cache.hits, (long long)d->disk_cache.misses);
     dataset_close(d);
     CHECK(run(1 << 30, &misses) == IMAGES && misses == 0, "%lld misses when full", (long long)misses);
 }
@@ -122,10 +122,11 @@ static void check_shared(void)
     CHECK(system(command) == 0, "%s", command);
     a = open_set(1 << 30);
     b = open_set(1); /* joins: the first one's limit counts */
-    CHECK(a->cache.budget == b->cache.budget, "two limits for one cache");
+    CHECK(a->disk_cache.budget == b->disk_cache.budget, "two limits for one cache");
     read_all(b);
     read_all(a);
-    CHECK(a->cache.hits == IMAGES && b->cache.misses == dataset_blocks(b), "%lld hits", (long long)a->cache.hits);
+    CHECK(a->disk_cache.hits == IMAGES && b->disk_cache.misses == dataset_blocks(b), "%lld hits",
+          (long long)a->disk_cache.hits);
     dataset_close(b);
     dataset_close(a);
 }
@@ -155,14 +156,14 @@ static void check_others(void)
     snprintf(other, sizeof other, "%s/other", folder);
     CHECK(make_dataset(other, IMAGES + 2, sizes, 2, 1) == STATUS_OK && dataset_open(&o, other) == STATUS_OK, "%s",
           status_message());
-    CHECK(dataset_use_cache(o, cache, bytes + bytes / 2) == STATUS_OK, "%s", status_message());
-    CHECK(o->cache.budget == bytes / 2, "%llu of %llu", (unsigned long long)o->cache.budget,
+    CHECK(dataset_use_disk_cache(o, cache, bytes + bytes / 2) == STATUS_OK, "%s", status_message());
+    CHECK(o->disk_cache.budget == bytes / 2, "%llu of %llu", (unsigned long long)o->disk_cache.budget,
           (unsigned long long)bytes / 2);
     dataset_close(o);
     dataset_close(d);
-    CHECK(dataset_open(&o, other) == STATUS_OK && dataset_use_cache(o, cache, bytes + bytes / 2) == STATUS_OK, "%s",
-          status_message());
-    CHECK(o->cache.budget == o->index.shard[0].bytes, "%llu", (unsigned long long)o->cache.budget);
+    CHECK(dataset_open(&o, other) == STATUS_OK && dataset_use_disk_cache(o, cache, bytes + bytes / 2) == STATUS_OK,
+          "%s", status_message());
+    CHECK(o->disk_cache.budget == o->index.shard[0].bytes, "%llu", (unsigned long long)o->disk_cache.budget);
     CHECK(used() <= o->index.shard[0].bytes, "the unused cache is still there");
     dataset_close(o);
 }
@@ -174,7 +175,7 @@ static void check_refusal(void)
     char path[128];
     snprintf(path, sizeof path, "%s/index.json/below", set);
     CHECK(dataset_open(&d, set) == STATUS_OK, "%s", status_message());
-    CHECK(dataset_use_cache(d, path, 1 << 20) == STATUS_IO && strstr(status_message(), "index.json"), "%s",
+    CHECK(dataset_use_disk_cache(d, path, 1 << 20) == STATUS_IO && strstr(status_message(), "index.json"), "%s",
           status_message());
     dataset_close(d);
 }
