@@ -121,7 +121,7 @@ static void finish(struct eval *e)
     net_destroy(e->net);
     suite_close(e->suite);
     trained_finish(&e->trained);
-    tally_finish(&e->tally);
+    eval_statistics_finish(&e->statistics);
     free(e->a.lambdas);
     free(e->layers);
     free(e->logits);

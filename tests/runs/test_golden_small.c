@@ -249,28 +249,28 @@ fail:
 
 /* ---- comparison ---- */
 
-struct tally {
+struct eval_statistics {
     double error, size;
 };
 
-static void count_in(struct tally *t, double got, double want)
+static void count_in(struct eval_statistics *t, double got, double want)
 {
     t->error += (got - want) * (got - want);
     t->size += want * want;
 }
 
-static double relative(const struct tally *t)
+static double relative(const struct eval_statistics *t)
 {
     return sqrt(t->error / t->size);
 }
 
 /* Norm and two projections of `values` less `from` (NULL: of values) against the file's. */
 static void compare_tensor(const struct golden *g, const char *table, const char *tensor, const float *values,
-                           const double *from, size_t count, struct tally *all, struct tally *one)
+                           const double *from, size_t count, struct eval_statistics *all, struct eval_statistics *one)
 {
     const json_t *want = json_object_get(json_object_get(g->json, table), tensor);
     double got[3] = { 0 };
-    *one = (struct tally){ 0 };
+    *one = (struct eval_statistics){ 0 };
     CHECK(json_array_size(want) == 3, "%s: no %s of %s", g->path, table, tensor);
     for (int probe = 0; probe < 3; probe++) {
         char name[96];
@@ -289,8 +289,8 @@ static void compare_tensor(const struct golden *g, const char *table, const char
 }
 
 /* Second pass, when the norm of all is known. */
-static void check_alone(const struct golden *g, const char *table, const char *tensor, const struct tally *one,
-                        const struct tally *all)
+static void check_alone(const struct golden *g, const char *table, const char *tensor,
+                        const struct eval_statistics *one, const struct eval_statistics *all)
 {
     double error = sqrt(one->error), bound = fmax(ALONE * sqrt(one->size), FLOOR * sqrt(all->size));
     CHECK(error <= bound, "%s: %s of %s off by %.2g, may be %.2g", g->path, table, tensor, error, bound);
@@ -302,7 +302,7 @@ static enum status compare_params(const struct golden *g, const char *table, con
 {
     enum status status = STATUS_OK;
     const struct model *m = g->model;
-    struct tally all = { 0 }, *each = calloc(m->params_count, sizeof *each);
+    struct eval_statistics all = { 0 }, *each = calloc(m->params_count, sizeof *each);
     for (int i = 0; i < m->params_count; i++) {
         const struct param *p = &m->params[i];
         if (change) {
@@ -326,12 +326,12 @@ fail:
 static void compare_running(struct golden *g)
 {
     const struct model *m = g->model;
-    struct tally all = { 0 };
+    struct eval_statistics all = { 0 };
     for (int i = 0; i < model_running_tensors(m); i++) {
         char tensor[80];
         size_t offset;
         int channels;
-        struct tally one;
+        struct eval_statistics one;
         model_running_tensor(m, i, tensor, &offset, &channels);
         fill_running(g, tensor, channels, g->host);
         for (int c = 0; c < channels; c++)
@@ -347,7 +347,7 @@ static enum status compare_logits(struct golden *g)
 {
     enum status status = STATUS_OK;
     int batch = (int)number_of(g, "batch"), classes = g->model->config.classes;
-    struct tally all = { 0 };
+    struct eval_statistics all = { 0 };
     float *losses = malloc(batch * sizeof *losses), *logits = malloc((size_t)batch * classes * sizeof *logits);
     TRY(net_infer(g->net, NULL));
     TRY(net_losses(g->net, 0, losses, logits));

@@ -251,7 +251,7 @@ void chunk_steepest(const struct chunk *c, int i, float *gradient)
 
 bool chunk_is_fooled(const struct chunk *c, int i, const float *logits)
 {
-    return tally_rank(logits + (size_t)i * c->classes, c->classes, c->labels[i]) != 0;
+    return eval_label_rank(logits + (size_t)i * c->classes, c->classes, c->labels[i]) != 0;
 }
 
 int chunk_runner_up(const struct chunk *c, int i, const float *logits)
@@ -418,7 +418,7 @@ static enum status classify_clean(struct rounds *r, struct attack_result *result
         TRY(victim_logits(r->victim, r->clean, r->labels, count, r->logits));
         for (int i = 0; i < count; i++) {
             const float *z = r->logits + (size_t)i * classes;
-            r->standing[r->from[i]] = tally_rank(z, classes, r->labels[i]) == 0;
+            r->standing[r->from[i]] = eval_label_rank(z, classes, r->labels[i]) == 0;
             result->clean += r->standing[r->from[i]];
             if (r->attack->kind == ATTACK_APGD_T)
                 note_targets(r, r->from[i], z);

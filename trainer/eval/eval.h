@@ -69,7 +69,7 @@ struct eval {
     float *logits;  /* (images, K) and (images) if asked for */
     int64_t *labels;
     struct csc_diagnostics *diagnostics;
-    struct tally tally; /* of the first cell */
+    struct eval_statistics statistics; /* of the first cell */
     struct cell *cells;
     int cells_count;
     struct attacked *attacked;

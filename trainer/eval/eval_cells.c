@@ -36,7 +36,7 @@ static enum status run_cell(struct eval *e, struct cell *cell, const struct imag
     enum status status = STATUS_OK;
     const struct lambda_setting *setting = &e->a.lambdas[cell->lambda];
     bool first = cell == e->cells;
-    struct tally tally = { 0 };
+    struct eval_statistics statistics = { 0 };
     char phase[96];
     snprintf(phase, sizeof phase, "%d/%d %s", (int)(cell - e->cells) + 1, e->cells_count,
              cell->corruption[0] ? cell->corruption : "evaluating");
@@ -45,22 +45,22 @@ static enum status run_cell(struct eval *e, struct cell *cell, const struct imag
         .total = e->a.limit > 0 && e->a.limit < images ? e->a.limit : images,
         .logits = first ? e->logits : NULL,
         .labels = first ? e->labels : NULL,
-        .tally = &tally,
+        .statistics = &statistics,
         .diagnostics = first ? e->diagnostics : NULL,
         .adaptive = setting->mode == LAMBDA_ADAPTIVE ? e->adaptive : NULL,
         .progress = e->progress,
         .phase = phase,
     };
-    TRY(comm_agree(e->comm, tally_init(&tally, e->config->model.classes)));
+    TRY(comm_agree(e->comm, eval_statistics_init(&statistics, e->config->model.classes)));
     TRY(comm_agree(e->comm, eval_set_lambda(e, e->net, setting)));
     TRY(evaluate_source(e->net, e->config->eval.batch, e->model, source, e->comm, &how, &cell->result));
-    cell->calibration_error = tally_calibration_error(&tally);
+    cell->calibration_error = eval_statistics_calibration_error(&statistics);
     if (first) {
-        e->tally = tally;
-        tally = (struct tally){ 0 };
+        e->statistics = statistics;
+        statistics = (struct eval_statistics){ 0 };
     }
 fail:
-    tally_finish(&tally);
+    eval_statistics_finish(&statistics);
     return status;
 }
 

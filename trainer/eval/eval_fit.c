@@ -40,7 +40,7 @@ static enum status add_batch(struct fit *f, const struct micro_batch *batch, int
     int classes = e->config->model.classes;
     TRY(adaptive_residuals(e->adaptive, batch->images, used, f->residuals));
     for (int i = 0; i < used; i++)
-        level->residual += tally_quantum(f->residuals[i]);
+        level->residual += eval_to_fixed_point(f->residuals[i]);
     TRY(net_upload(e->net, batch->images, batch->labels, used));
     for (int l = 0; l < LAMBDAS; l++) {
         struct lambda_setting setting = nth_lambda(f, l);
@@ -50,8 +50,8 @@ static enum status add_batch(struct fit *f, const struct micro_batch *batch, int
         TRY(net_infer(e->net, NULL));
         TRY(net_losses(e->net, 0, f->losses, f->logits));
         for (int i = 0; i < used; i++) {
-            level->hits[l] += tally_rank(f->logits + (size_t)i * classes, classes, batch->labels[i]) == 0;
-            level->loss[l] += tally_quantum(f->losses[i]);
+            level->hits[l] += eval_label_rank(f->logits + (size_t)i * classes, classes, batch->labels[i]) == 0;
+            level->loss[l] += eval_to_fixed_point(f->losses[i]);
         }
     }
     level->images += used;
@@ -90,7 +90,7 @@ static struct lambda_point find_best(const struct fit *f, const struct level *le
             (level->hits[l] == level->hits[best] && level->loss[l] < level->loss[best]))
             best = l;
     return (struct lambda_point){ .sigma = sigma,
-                                  .residual = level->residual * TALLY_UNIT / level->images,
+                                  .residual = level->residual * EVAL_FIXED_POINT_UNIT / level->images,
                                   .best = nth_lambda(f, best).value,
                                   .top1 = level->hits[best] / level->images };
 }

@@ -23,9 +23,9 @@ static json_t *lambda_json(const struct lambda_setting *setting)
     return setting->mode == LAMBDA_ADAPTIVE ? json_string("adaptive") : json_real(setting->value);
 }
 
-static struct share_interval interval_of(const struct evaluation *r)
+static struct confidence_interval interval_of(const struct evaluation *r)
 {
-    return tally_interval(nearbyint(r->top1 * (double)r->images), (double)r->images);
+    return wilson_interval(nearbyint(r->top1 * (double)r->images), (double)r->images);
 }
 
 static const char *class_name(const struct eval *e, int label)
@@ -103,8 +103,9 @@ static json_t *layers_json(const struct eval *e)
 static json_t *classes_json(const struct eval *e)
 {
     json_t *classes = json_array();
-    for (int k = 0; k < e->tally.classes; k++) {
-        int64_t images = tally_images(&e->tally, k), hits = tally_confusion(&e->tally, k, k);
+    for (int k = 0; k < e->statistics.classes; k++) {
+        int64_t images = eval_statistics_images(&e->statistics, k),
+                hits = eval_statistics_confusion(&e->statistics, k, k);
         json_array_append_new(classes,
                               json_pack("{s:s, s:I, s:f}", "name", class_name(e, k), "images", (json_int_t)images,
                                         "top1", images ? (double)hits / (double)images : 0.0));
@@ -116,11 +117,11 @@ static json_t *classes_json(const struct eval *e)
 static json_t *confusion_json(const struct eval *e)
 {
     json_t *rows = json_array();
-    int classes = e->tally.classes;
+    int classes = e->statistics.classes;
     for (int k = 0; k < classes; k++) {
         json_t *row = classes <= MATRIX_CLASSES ? json_array() : NULL;
         for (int p = 0; p < classes; p++) {
-            json_int_t images = tally_confusion(&e->tally, k, p);
+            json_int_t images = eval_statistics_confusion(&e->statistics, k, p);
             if (row)
                 json_array_append_new(row, json_integer(images));
             else if (images)
@@ -134,7 +135,7 @@ static json_t *confusion_json(const struct eval *e)
 
 static json_t *cell_json(const struct eval *e, const struct cell *c)
 {
-    struct share_interval i = interval_of(&c->result);
+    struct confidence_interval i = interval_of(&c->result);
     json_t *cell = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda",
                              lambda_json(&e->a.lambdas[c->lambda]), "images", (json_int_t)c->result.images, "missing",
                              (json_int_t)c->result.missing, "top1", c->result.top1, "top1_interval", i.low, i.high,
@@ -169,7 +170,7 @@ static json_t *attacks_json(const struct eval *e)
     for (int i = 0; i < e->attacked_count; i++) {
         const struct attacked *a = &e->attacked[i];
         char text[160];
-        struct share_interval range = tally_interval((double)a->result.robust, (double)a->result.images);
+        struct confidence_interval range = wilson_interval((double)a->result.robust, (double)a->result.images);
         attack_text(&a->attack, text, sizeof text);
         json_array_append_new(attacks,
                               json_pack("{s:s, s:o, s:I, s:f, s:f, s:[f, f], s:f}", "attack", text, "lambda",
@@ -210,14 +211,15 @@ static enum status write_json(const struct eval *e)
     const struct evaluation *r = &e->cells[0].result;
     const struct checkpoint *checkpoint = e->trained.checkpoint;
     char *arch = config_text(e->config, "model.arch");
-    struct share_interval i = interval_of(r);
+    struct confidence_interval i = interval_of(r);
     json_t *root = json_pack(
         "{s:s, s:I, s:s, s:s, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}", "checkpoint",
         checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "", "data", e->a.data,
         "images", (json_int_t)r->images, "missing", (json_int_t)r->missing, "top1", r->top1, "top1_interval", i.low,
         i.high, "top5", r->top5, "loss", r->loss, "calibration_error", e->cells[0].calibration_error, "confidence",
-        tally_confidence(&e->tally), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds, "averaged_weights",
-        e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e), "confusion", confusion_json(e));
+        eval_statistics_mean_confidence(&e->statistics), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds,
+        "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e), "confusion",
+        confusion_json(e));
     if (root)
         add_parts(e, root);
     free(arch);
@@ -228,18 +230,18 @@ static enum status write_json(const struct eval *e)
 
 static void print_classes(const struct eval *e)
 {
-    for (int k = 0; k < e->tally.classes; k++) {
-        int64_t images = tally_images(&e->tally, k), most = 0;
+    for (int k = 0; k < e->statistics.classes; k++) {
+        int64_t images = eval_statistics_images(&e->statistics, k), most = 0;
         int other = -1;
-        for (int p = 0; p < e->tally.classes; p++)
-            if (p != k && tally_confusion(&e->tally, k, p) > most) {
-                most = tally_confusion(&e->tally, k, p);
+        for (int p = 0; p < e->statistics.classes; p++)
+            if (p != k && eval_statistics_confusion(&e->statistics, k, p) > most) {
+                most = eval_statistics_confusion(&e->statistics, k, p);
                 other = p;
             }
         if (!images)
             continue;
         printf("  class %3d %-16.16s %6.2f%% of %lld", k, class_name(e, k),
-               100.0 * (double)tally_confusion(&e->tally, k, k) / (double)images, (long long)images);
+               100.0 * (double)eval_statistics_confusion(&e->statistics, k, k) / (double)images, (long long)images);
         if (other >= 0)
             printf(", most often taken for %d %s (%lld)", other, class_name(e, other), (long long)most);
         puts("");
@@ -249,7 +251,7 @@ static void print_classes(const struct eval *e)
 static void print_first(const struct eval *e)
 {
     const struct evaluation *r = &e->cells[0].result;
-    struct share_interval i = interval_of(r);
+    struct confidence_interval i = interval_of(r);
     char missing[64];
     printf("%s, step %lld%s\n", e->trained.checkpoint->path, (long long)e->trained.checkpoint->state.step,
            e->trained.averaged ? ", averaged weights" : "");
@@ -258,11 +260,11 @@ static void print_first(const struct eval *e)
            100 * r->top1, 100 * r->top5, r->loss, (double)r->images / (r->seconds > 0 ? r->seconds : 1),
            e->trained.device->ops->name, precision_name(e->trained.device->precision));
     printf("  95%% interval of top-1 %.2f%% to %.2f%%; mean confidence %.2f%%, calibration error %.2f%%\n", 100 * i.low,
-           100 * i.high, 100 * tally_confidence(&e->tally), 100 * e->cells[0].calibration_error);
+           100 * i.high, 100 * eval_statistics_mean_confidence(&e->statistics), 100 * e->cells[0].calibration_error);
     for (int l = 0; l < e->model->csc_count; l++)
         printf("  %-26s %5.1f%% of codes non-zero, residual %5.1f%%, duality gap %.3f\n", model_csc_name(e->model, l),
                100 * e->diagnostics[l].nonzeros, 100 * e->diagnostics[l].residual, e->diagnostics[l].gap);
-    if (e->tally.classes <= FEW_CLASSES)
+    if (e->statistics.classes <= FEW_CLASSES)
         print_classes(e);
 }
 
@@ -271,7 +273,7 @@ static void print_cells(const struct eval *e)
     printf("%-18s %8s %9s  %7s  %17s  %7s\n", "corruption", "severity", "lambda", "top-1", "95% interval", "loss");
     for (int i = 0; i < e->cells_count; i++) {
         const struct cell *c = &e->cells[i];
-        struct share_interval range = interval_of(&c->result);
+        struct confidence_interval range = interval_of(&c->result);
         char lambda[32];
         lambda_text(&e->a.lambdas[c->lambda], lambda);
         printf("%-18s %8d %9s  %6.2f%%  %6.2f%% .. %6.2f%%  %7.4f\n", c->corruption[0] ? c->corruption : "none",
@@ -295,7 +297,7 @@ static void print_attacks(const struct eval *e)
 {
     for (int i = 0; i < e->attacked_count; i++) {
         const struct attacked *a = &e->attacked[i];
-        struct share_interval range = tally_interval((double)a->result.robust, (double)a->result.images);
+        struct confidence_interval range = wilson_interval((double)a->result.robust, (double)a->result.images);
         char lambda[32], text[160];
         lambda_text(&e->a.lambdas[a->lambda], lambda);
         attack_text(&a->attack, text, sizeof text);

@@ -4,14 +4,15 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { IMAGES, HITS, CONFIDENCE, PER_BIN };
+enum { IMAGES, HITS, CONFIDENCE, BIN_SUMS };
 
-#define DEVIATIONS 1.959963984540054 /* of a normal distribution: 95% lie within */
+#define NORMAL_QUANTILE 1.959963984540054 /* of a normal distribution: 95% lie within */
 
-enum status tally_init(struct tally *t, int classes)
+enum status eval_statistics_init(struct eval_statistics *t, int classes)
 {
     enum status status = STATUS_OK;
-    *t = (struct tally){ .classes = classes, .count = TALLY_BINS * PER_BIN + (size_t)classes * classes };
+    *t = (struct eval_statistics){ .classes = classes,
+                                   .count = CALIBRATION_BINS * BIN_SUMS + (size_t)classes * classes };
     t->sums = calloc(t->count, sizeof *t->sums);
     if (!t->sums)
         FAIL(STATUS_NOMEM, "out of memory for a confusion matrix of %d classes", classes);
@@ -19,18 +20,18 @@ fail:
     return status;
 }
 
-void tally_finish(struct tally *t)
+void eval_statistics_finish(struct eval_statistics *t)
 {
     free(t->sums);
-    *t = (struct tally){ 0 };
+    *t = (struct eval_statistics){ 0 };
 }
 
-double tally_quantum(double x)
+double eval_to_fixed_point(double x)
 {
-    return nearbyint(x / TALLY_UNIT);
+    return nearbyint(x / EVAL_FIXED_POINT_UNIT);
 }
 
-int tally_rank(const float *logits, int classes, int label)
+int eval_label_rank(const float *logits, int classes, int label)
 {
     int rank = 0;
     for (int k = 0; k < classes; k++)
@@ -49,67 +50,67 @@ static double confidence(const float *logits, int classes)
     return isfinite(sum) && sum > 0 ? 1 / sum : 1.0 / classes;
 }
 
-void tally_add(struct tally *t, const float *logits, int label)
+void eval_statistics_add(struct eval_statistics *t, const float *logits, int label)
 {
-    bool hit = tally_rank(logits, t->classes, label) == 0;
+    bool hit = eval_label_rank(logits, t->classes, label) == 0;
     int predicted = label;
     for (int k = 0; !hit && k < t->classes; k++)
         if (k != label && (predicted == label || logits[k] > logits[predicted]))
             predicted = k;
     double p = confidence(logits, t->classes);
-    int bin = (int)ceil(p * TALLY_BINS) - 1;
-    bin = bin < 0 ? 0 : bin >= TALLY_BINS ? TALLY_BINS - 1 : bin;
-    t->sums[bin * PER_BIN + IMAGES] += 1;
-    t->sums[bin * PER_BIN + HITS] += hit;
-    t->sums[bin * PER_BIN + CONFIDENCE] += tally_quantum(p);
-    t->sums[TALLY_BINS * PER_BIN + (size_t)label * t->classes + predicted] += 1;
+    int bin = (int)ceil(p * CALIBRATION_BINS) - 1;
+    bin = bin < 0 ? 0 : bin >= CALIBRATION_BINS ? CALIBRATION_BINS - 1 : bin;
+    t->sums[bin * BIN_SUMS + IMAGES] += 1;
+    t->sums[bin * BIN_SUMS + HITS] += hit;
+    t->sums[bin * BIN_SUMS + CONFIDENCE] += eval_to_fixed_point(p);
+    t->sums[CALIBRATION_BINS * BIN_SUMS + (size_t)label * t->classes + predicted] += 1;
 }
 
-enum status tally_sum(struct tally *t, struct comm *comm)
+enum status eval_statistics_all_reduce(struct eval_statistics *t, struct comm *comm)
 {
     return comm->ops->all_reduce_f64(comm, t->sums, t->count, true);
 }
 
-int64_t tally_confusion(const struct tally *t, int label, int predicted)
+int64_t eval_statistics_confusion(const struct eval_statistics *t, int label, int predicted)
 {
-    return (int64_t)t->sums[TALLY_BINS * PER_BIN + (size_t)label * t->classes + predicted];
+    return (int64_t)t->sums[CALIBRATION_BINS * BIN_SUMS + (size_t)label * t->classes + predicted];
 }
 
-int64_t tally_images(const struct tally *t, int label)
+int64_t eval_statistics_images(const struct eval_statistics *t, int label)
 {
     int64_t sum = 0;
     for (int k = 0; k < t->classes; k++)
-        sum += tally_confusion(t, label, k);
+        sum += eval_statistics_confusion(t, label, k);
     return sum;
 }
 
-static double over_bins(const struct tally *t, bool error)
+static double mean_over_bins(const struct eval_statistics *t, bool error)
 {
     double images = 0, sum = 0;
-    for (int b = 0; b < TALLY_BINS; b++) {
-        const double *bin = t->sums + b * PER_BIN;
-        double difference = bin[CONFIDENCE] * TALLY_UNIT - (error ? bin[HITS] : 0);
+    for (int b = 0; b < CALIBRATION_BINS; b++) {
+        const double *bin = t->sums + b * BIN_SUMS;
+        double difference = bin[CONFIDENCE] * EVAL_FIXED_POINT_UNIT - (error ? bin[HITS] : 0);
         images += bin[IMAGES];
         sum += fabs(difference);
     }
     return images > 0 ? sum / images : 0;
 }
 
-double tally_calibration_error(const struct tally *t)
+double eval_statistics_calibration_error(const struct eval_statistics *t)
 {
-    return over_bins(t, true);
+    return mean_over_bins(t, true);
 }
 
-double tally_confidence(const struct tally *t)
+double eval_statistics_mean_confidence(const struct eval_statistics *t)
 {
-    return over_bins(t, false);
+    return mean_over_bins(t, false);
 }
 
-struct share_interval tally_interval(double hits, double images)
+struct confidence_interval wilson_interval(double hits, double images)
 {
     if (!(images > 0))
-        return (struct share_interval){ 0, 1 };
-    double p = hits / images, z = DEVIATIONS * DEVIATIONS / images, scale = 1 / (1 + z);
-    double center = (p + z / 2) * scale, half = DEVIATIONS * sqrt(p * (1 - p) / images + z / (4 * images)) * scale;
-    return (struct share_interval){ fmax(center - half, 0), fmin(center + half, 1) };
+        return (struct confidence_interval){ 0, 1 };
+    double p = hits / images, z = NORMAL_QUANTILE * NORMAL_QUANTILE / images, scale = 1 / (1 + z);
+    double center = (p + z / 2) * scale, half = NORMAL_QUANTILE * sqrt(p * (1 - p) / images + z / (4 * images)) * scale;
+    return (struct confidence_interval){ fmax(center - half, 0), fmin(center + half, 1) };
 }

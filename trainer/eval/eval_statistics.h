@@ -9,37 +9,40 @@
 
 #include "comm/comm.h"
 
-enum { TALLY_BINS = 15 }; /* of equal width in confidence, for the expected calibration error (Guo et al., ICML 2017) */
-#define TALLY_UNIT 0x1p-24
+enum {
+    CALIBRATION_BINS = 15
+}; /* of equal width in confidence, for the expected calibration error (Guo et al., ICML 2017) */
+#define EVAL_FIXED_POINT_UNIT 0x1p-24
 
-struct tally {
+struct eval_statistics {
     int classes;
     size_t count;
     double *sums; /* (count): bins of images, hits, confidence; then the confusion matrix (K,K), [label][predicted] */
 };
 
-enum status tally_init(struct tally *tally, int classes);
-void tally_finish(struct tally *tally); /* zeros are fine */
+enum status eval_statistics_init(struct eval_statistics *statistics, int classes);
+void eval_statistics_finish(struct eval_statistics *statistics); /* zeros are fine */
 
 /* How many classes score at least as high as the label; ties count against it, so a constant net is not right. */
-int tally_rank(const float *logits, int classes, int label);
+int eval_label_rank(const float *logits, int classes, int label);
 /* One image. A tie is counted as a confusion with the other class. */
-void tally_add(struct tally *tally, const float *logits, int label);
+void eval_statistics_add(struct eval_statistics *statistics, const float *logits, int label);
 /* Collective. */
-enum status tally_sum(struct tally *tally, struct comm *comm);
+enum status eval_statistics_all_reduce(struct eval_statistics *statistics, struct comm *comm);
 
-int64_t tally_confusion(const struct tally *tally, int label, int predicted);
-int64_t tally_images(const struct tally *tally, int label); /* of one class */
-double tally_calibration_error(const struct tally *tally);  /* mean |accuracy - confidence| over the bins, by images */
-double tally_confidence(const struct tally *tally);         /* mean */
+int64_t eval_statistics_confusion(const struct eval_statistics *statistics, int label, int predicted);
+int64_t eval_statistics_images(const struct eval_statistics *statistics, int label); /* of one class */
+double eval_statistics_calibration_error(
+    const struct eval_statistics *statistics); /* mean |accuracy - confidence| over the bins, by images */
+double eval_statistics_mean_confidence(const struct eval_statistics *statistics); /* mean */
 
 /* A share of `hits` in `images` with its 95% interval (Wilson, JASA 1927). */
-struct share_interval {
+struct confidence_interval {
     double low, high;
 };
-struct share_interval tally_interval(double hits, double images);
+struct confidence_interval wilson_interval(double hits, double images);
 
-/* x in whole multiples of TALLY_UNIT. */
-double tally_quantum(double x);
+/* x in whole multiples of EVAL_FIXED_POINT_UNIT. */
+double eval_to_fixed_point(double x);
 
 #endif

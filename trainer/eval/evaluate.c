@@ -23,12 +23,12 @@ static void count(const struct micro_batch *batch, int used, const float *losses
     size_t at = (size_t)sums[IMAGES];
     for (int i = 0; i < used; i++) {
         const float *row = logits + (size_t)i * classes;
-        int rank = tally_rank(row, classes, batch->labels[i]);
-        sums[LOSS] += tally_quantum(losses[i]);
+        int rank = eval_label_rank(row, classes, batch->labels[i]);
+        sums[LOSS] += eval_to_fixed_point(losses[i]);
         sums[TOP1] += rank < 1;
         sums[TOP5] += rank < 5;
-        if (options->tally)
-            tally_add(options->tally, row, batch->labels[i]);
+        if (options->statistics)
+            eval_statistics_add(options->statistics, row, batch->labels[i]);
         if (options->logits)
             memcpy(options->logits + (at + i) * classes, row, classes * sizeof *row);
         if (options->labels)
@@ -93,13 +93,13 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
     watch_waits(options->watch, true);
     TRY(comm_agree(comm, status));
     TRY(comm->ops->all_reduce_f64(comm, sums, SUMS, true));
-    if (options->tally)
-        TRY(tally_sum(options->tally, comm));
+    if (options->statistics)
+        TRY(eval_statistics_all_reduce(options->statistics, comm));
     watch_waits(options->watch, false);
     double images = sums[IMAGES];
     if (!(images > 0))
         FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)options->total);
-    *out = (struct evaluation){ .loss = sums[LOSS] * TALLY_UNIT / images,
+    *out = (struct evaluation){ .loss = sums[LOSS] * EVAL_FIXED_POINT_UNIT / images,
                                 .top1 = sums[TOP1] / images,
                                 .top5 = sums[TOP5] / images,
                                 .images = (int64_t)images,

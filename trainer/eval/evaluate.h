@@ -32,7 +32,7 @@ struct evaluate_options {
     int64_t total;                       /* images that there are to evaluate */
     float *logits;                       /* (images, K) in data order, on rank 0 of one; or NULL */
     int64_t *labels;                     /* (images) likewise */
-    struct tally *tally;                 /* adds to it; or NULL */
+    struct eval_statistics *statistics;  /* adds to it; or NULL */
     struct csc_diagnostics *diagnostics; /* (csc_count), of the first batch; or NULL */
     struct adaptive *adaptive;           /* lambda by image; or NULL: as the net has it */
     struct progress *progress;           /* or NULL */

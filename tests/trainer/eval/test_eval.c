@@ -21,30 +21,33 @@ static bool near(double a, double b, double tolerance)
  * 0.2775328. */
 static void test_interval(void)
 {
-    struct share_interval i = tally_interval(8, 10), none = tally_interval(0, 10), all = tally_interval(10, 10);
+    struct confidence_interval i = wilson_interval(8, 10), none = wilson_interval(0, 10), all = wilson_interval(10, 10);
     CHECK(near(i.low, 0.4901625, 1e-6) && near(i.high, 0.9433178, 1e-6), "%.7f %.7f", i.low, i.high);
     CHECK(near(none.low, 0, 1e-9) && near(none.high, 0.2775328, 1e-6), "%.7f %.7f", none.low, none.high);
     CHECK(near(all.low, 1 - none.high, 1e-9) && near(all.high, 1, 1e-9), "%.7f %.7f", all.low, all.high);
 }
 
 /* Four images: confidences .9 (hit), .9 (miss), .6 (hit), and a tie of two, which counts as a confusion. */
-static void test_tally(void)
+static void test_statistics(void)
 {
-    struct tally t;
+    struct eval_statistics t;
     const float sure[] = { 0, (float)log(9.0) }, mild[] = { (float)log(1.5), 0 }, tie[] = { 1, 1 };
-    CHECK(tally_init(&t, 2) == STATUS_OK, "%s", status_message());
-    tally_add(&t, sure, 1);
-    tally_add(&t, sure, 0);
-    tally_add(&t, mild, 0);
-    tally_add(&t, tie, 0);
-    CHECK(tally_confusion(&t, 1, 1) == 1 && tally_confusion(&t, 0, 1) == 2 && tally_confusion(&t, 0, 0) == 1,
+    CHECK(eval_statistics_init(&t, 2) == STATUS_OK, "%s", status_message());
+    eval_statistics_add(&t, sure, 1);
+    eval_statistics_add(&t, sure, 0);
+    eval_statistics_add(&t, mild, 0);
+    eval_statistics_add(&t, tie, 0);
+    CHECK(eval_statistics_confusion(&t, 1, 1) == 1 && eval_statistics_confusion(&t, 0, 1) == 2 &&
+              eval_statistics_confusion(&t, 0, 0) == 1,
           "confusion");
-    CHECK(tally_images(&t, 0) == 3 && tally_images(&t, 1) == 1, "images");
-    CHECK(near(tally_confidence(&t), (.9 + .9 + .6 + .5) / 4, 1e-6), "%.9f", tally_confidence(&t));
+    CHECK(eval_statistics_images(&t, 0) == 3 && eval_statistics_images(&t, 1) == 1, "images");
+    CHECK(near(eval_statistics_mean_confidence(&t), (.9 + .9 + .6 + .5) / 4, 1e-6), "%.9f",
+          eval_statistics_mean_confidence(&t));
     /* bins of 1/15: two of .9 with one hit, .6 with a hit, .5 without */
     double want = (fabs(1.8 - 1) + fabs(.6 - 1) + .5) / 4;
-    CHECK(near(tally_calibration_error(&t), want, 1e-6), "%.9f, not %.9f", tally_calibration_error(&t), want);
-    tally_finish(&t);
+    CHECK(near(eval_statistics_calibration_error(&t), want, 1e-6), "%.9f, not %.9f",
+          eval_statistics_calibration_error(&t), want);
+    eval_statistics_finish(&t);
 }
 
 static struct lambda_rule some_rule(void)
@@ -189,7 +192,7 @@ int main(void)
 {
     test_classes();
     test_interval();
-    test_tally();
+    test_statistics();
     test_fit();
     test_rule_file();
     test_rule_text();
