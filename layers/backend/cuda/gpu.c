@@ -124,7 +124,7 @@ fail:
 static void unpin(struct device *device, void *memory)
 {
     struct gpu *gpu = of(device);
-    GPU_CHECK(gpu, cudaStreamSynchronize(gpu->copies));
+    GPU_CHECK(gpu, cudaStreamSynchronize(gpu->copy_stream));
     if (cudaHostUnregister(memory) != cudaSuccess) /* it was not pinned */
         cudaGetLastError();
 }
@@ -145,9 +145,9 @@ static void stage(struct device *device, const void *from, size_t bytes)
         ahead->room = bytes;
         GPU_CHECK(gpu, cudaEventRecord(ahead->used, gpu->stream));
     }
-    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copies, ahead->used, 0));
-    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, bytes, cudaMemcpyHostToDevice, gpu->copies));
-    GPU_CHECK(gpu, cudaEventRecord(ahead->there, gpu->copies));
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copy_stream, ahead->used, 0));
+    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, bytes, cudaMemcpyHostToDevice, gpu->copy_stream));
+    GPU_CHECK(gpu, cudaEventRecord(ahead->there, gpu->copy_stream));
     ahead->from = from;
     ahead->bytes = bytes;
 }
@@ -186,7 +186,7 @@ static void close_device(struct device *device)
 {
     struct gpu *gpu = of(device);
     gpu_finish_plans(gpu);
-    gpu_finish_lanes(gpu);
+    gpu_destroy_streams(gpu);
     for (int i = 0; i < GPU_BUILDERS; i++)
         if (gpu->builders[i])
             cudnnDestroy(gpu->builders[i]);
@@ -201,8 +201,8 @@ static void close_device(struct device *device)
         cudaEventDestroy(gpu->ahead.there);
     if (gpu->ahead.used)
         cudaEventDestroy(gpu->ahead.used);
-    if (gpu->copies)
-        cudaStreamDestroy(gpu->copies);
+    if (gpu->copy_stream)
+        cudaStreamDestroy(gpu->copy_stream);
     free(gpu);
 }
 
@@ -297,9 +297,9 @@ static enum status start(struct gpu *gpu, int index)
     cudaError_t error = cudaSetDevice(index);
     gpu->index = index;
     if (error == cudaSuccess)
-        error = gpu_allocate_lanes(gpu);
+        error = gpu_create_streams(gpu);
     if (error == cudaSuccess)
-        error = cudaStreamCreateWithFlags(&gpu->copies, cudaStreamNonBlocking);
+        error = cudaStreamCreateWithFlags(&gpu->copy_stream, cudaStreamNonBlocking);
     if (error == cudaSuccess)
         error = cudaEventCreateWithFlags(&gpu->ahead.there, cudaEventDisableTiming);
     if (error == cudaSuccess)
@@ -311,16 +311,16 @@ static enum status start(struct gpu *gpu, int index)
              cudaGetErrorString(error));
     cudnnStatus_t dnn = CUDNN_STATUS_SUCCESS;
     for (int i = 0; i < DEVICE_LANES && dnn == CUDNN_STATUS_SUCCESS; i++) {
-        dnn = cudnnCreate(&gpu->lanes[i].dnn);
+        dnn = cudnnCreate(&gpu->streams[i].dnn);
         if (dnn == CUDNN_STATUS_SUCCESS)
-            dnn = cudnnSetStream(gpu->lanes[i].dnn, gpu->lanes[i].stream);
+            dnn = cudnnSetStream(gpu->streams[i].dnn, gpu->streams[i].stream);
     }
     if (dnn != CUDNN_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuDNN cannot be used: %s", cudnnGetErrorString(dnn));
     cublasStatus_t gemm = cublasLtCreate(&gpu->gemm);
     if (gemm != CUBLAS_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuBLASLt cannot be used: %s", cublasLtGetStatusString(gemm));
-    gpu_use_lane(gpu, 0);
+    gpu_select_stream(gpu, 0);
     check_nvrtc(gpu);
 fail:
     return status;
@@ -355,7 +355,7 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
     gpu_fill_linear(table);
     gpu_fill_graph(table);
     gpu_fill_profile(table);
-    gpu_fill_lanes(table);
+    gpu_fill_streams(table);
     gpu->base.base = (struct device){ .ops = table, .precision = precision, .threads = threads };
     TRY(gpu_init_plans(gpu, index));
     snprintf(gpu->base.base.library, sizeof gpu->base.base.library, "cuDNN %zu", cudnnGetVersion());

@@ -8,8 +8,8 @@
 #include "layers/backend/cuda/gemm.h"
 #include "layers/backend/cuda/plan_table.h"
 
-#define GPU_WORKSPACE  ((size_t)256 << 20) /* bytes that a convolution's plan may use, */
-#define LANE_WORKSPACE ((size_t)32 << 20)  /* and in any lane but the first: more than one image wants */
+#define GPU_WORKSPACE             ((size_t)256 << 20) /* bytes that a convolution's plan may use, */
+#define GPU_SIDE_STREAM_WORKSPACE ((size_t)32 << 20)  /* and in any lane but the first: more than one image wants */
 
 /* Of a convolution, by cuDNN or by cuBLASLt; both NULL: neither has one. */
 struct plan {
@@ -28,20 +28,20 @@ struct linear_plans {
 };
 
 /* What work that is queued side by side has of its own. */
-struct gpu_lane {
+struct gpu_stream {
     cudaStream_t stream;
     cudnnHandle_t dnn;          /* whose stream is that one */
     void *workspace, *partials; /* behind it, of the same allocation */
     size_t workspace_bytes;
-    cudaEvent_t reached; /* by what waits for it: what was queued there so far */
+    cudaEvent_t progress; /* by what waits for it: what was queued there so far */
 };
 
 struct gpu {
     struct cuda_device base;
-    struct gpu_lane lanes[DEVICE_LANES]; /* the first is all there is, but between fork and join */
-    cudaEvent_t marks[DEVICE_MARKS];     /* NULL: not used yet */
-    int lane;                            /* that is queued in; stream, dnn, workspace and base.queue are its */
-    cudaStream_t stream, copies;         /* of kernels; of batches that come ahead */
+    struct gpu_stream streams[DEVICE_LANES]; /* the first is all there is, but between fork and join */
+    cudaEvent_t events[DEVICE_MARKS];        /* NULL: not used yet */
+    int stream_index;                        /* that is queued in; stream, dnn, workspace and base.queue are its */
+    cudaStream_t stream, copy_stream;        /* of kernels; of batches that come ahead */
     struct ahead {
         void *memory;     /* device */
         size_t room;      /* bytes */
@@ -105,12 +105,12 @@ void gpu_fill_linear(struct backend *table);
 void gpu_forget_linear(struct linear_plans *plans);
 
 /* streams.c */
-cudaError_t gpu_allocate_lanes(struct gpu *gpu); /* all but cuDNN's handles */
-void gpu_finish_lanes(struct gpu *gpu);
-void gpu_use_lane(struct gpu *gpu, int lane);
+cudaError_t gpu_create_streams(struct gpu *gpu); /* all but cuDNN's handles */
+void gpu_destroy_streams(struct gpu *gpu);
+void gpu_select_stream(struct gpu *gpu, int index);
 /* Goes on in that lane, after what has been queued in the one before. */
-void gpu_move_to_lane(struct gpu *gpu, int lane);
-void gpu_fill_lanes(struct backend *table);
+void gpu_switch_stream(struct gpu *gpu, int index);
+void gpu_fill_streams(struct backend *table);
 
 /* graph.c. Nothing where CSC_CUDA_GRAPH is 0. */
 void gpu_fill_graph(struct backend *table);

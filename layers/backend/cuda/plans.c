@@ -36,13 +36,13 @@ bool gpu_has(const struct plan *plan)
 enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands)
 {
     enum status status;
-    int lane = gpu->lane;
-    if ((plan->gemm ? gemm_workspace(plan->gemm) : plan->dnn->workspace) > gpu->lanes[lane].workspace_bytes)
-        gpu_move_to_lane(gpu, 0); /* which has enough for all */
+    int selected = gpu->stream_index;
+    if ((plan->gemm ? gemm_workspace(plan->gemm) : plan->dnn->workspace) > gpu->streams[selected].workspace_bytes)
+        gpu_switch_stream(gpu, 0); /* which has enough for all */
     status = plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, 0, gpu->workspace)
                         : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
-    if (gpu->lane != lane)
-        gpu_move_to_lane(gpu, lane);
+    if (gpu->stream_index != selected)
+        gpu_switch_stream(gpu, selected);
     return status;
 }
 

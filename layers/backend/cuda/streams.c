@@ -8,22 +8,22 @@ static struct gpu *of(struct device *device)
     return (struct gpu *)device;
 }
 
-static void mark(struct gpu *gpu, int lane)
+static void record_progress(struct gpu *gpu, int index)
 {
-    GPU_CHECK(gpu, cudaEventRecord(gpu->lanes[lane].reached, gpu->lanes[lane].stream));
+    GPU_CHECK(gpu, cudaEventRecord(gpu->streams[index].progress, gpu->streams[index].stream));
 }
 
 /* What will be queued in a lane comes after what had been queued in `other` when that was marked. */
-static void come_after(struct gpu *gpu, int lane, int other)
+static void wait_for_stream(struct gpu *gpu, int index, int other)
 {
-    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->lanes[lane].stream, gpu->lanes[other].reached, 0));
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->streams[index].stream, gpu->streams[other].progress, 0));
 }
 
-void gpu_use_lane(struct gpu *gpu, int lane)
+void gpu_select_stream(struct gpu *gpu, int index)
 {
-    const struct gpu_lane *l = &gpu->lanes[lane];
+    const struct gpu_stream *l = &gpu->streams[index];
     cuda_queue(&gpu->base.base); /* sums lie in the memory of the lane before */
-    gpu->lane = lane;
+    gpu->stream_index = index;
     gpu->stream = l->stream;
     gpu->dnn = l->dnn;
     gpu->workspace = l->workspace;
@@ -31,69 +31,69 @@ void gpu_use_lane(struct gpu *gpu, int lane)
     gpu->base.queue.partials = l->partials;
 }
 
-void gpu_move_to_lane(struct gpu *gpu, int lane)
+void gpu_switch_stream(struct gpu *gpu, int index)
 {
-    mark(gpu, gpu->lane);
-    come_after(gpu, lane, gpu->lane);
-    gpu_use_lane(gpu, lane);
+    record_progress(gpu, gpu->stream_index);
+    wait_for_stream(gpu, index, gpu->stream_index);
+    gpu_select_stream(gpu, index);
 }
 
-static void fork_lanes(struct device *device)
+static void streams_begin(struct device *device)
 {
-    mark(of(device), 0);
+    record_progress(of(device), 0);
     for (int i = 1; i < DEVICE_LANES; i++)
-        come_after(of(device), i, 0);
+        wait_for_stream(of(device), i, 0);
 }
 
-static void lane(struct device *device, int i)
+static void stream_select(struct device *device, int i)
 {
-    gpu_use_lane(of(device), i);
+    gpu_select_stream(of(device), i);
 }
 
-static void set_mark(struct device *device, int i)
-{
-    struct gpu *gpu = of(device);
-    if (!gpu->marks[i])
-        GPU_CHECK(gpu, cudaEventCreateWithFlags(&gpu->marks[i], cudaEventDisableTiming));
-    if (gpu->marks[i])
-        GPU_CHECK(gpu, cudaEventRecord(gpu->marks[i], gpu->stream));
-}
-
-static void await_mark(struct device *device, int i)
+static void event_record(struct device *device, int i)
 {
     struct gpu *gpu = of(device);
-    if (gpu->marks[i])
-        GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, gpu->marks[i], 0));
+    if (!gpu->events[i])
+        GPU_CHECK(gpu, cudaEventCreateWithFlags(&gpu->events[i], cudaEventDisableTiming));
+    if (gpu->events[i])
+        GPU_CHECK(gpu, cudaEventRecord(gpu->events[i], gpu->stream));
 }
 
-static void join_lanes(struct device *device)
+static void event_wait(struct device *device, int i)
 {
-    gpu_use_lane(of(device), 0);
+    struct gpu *gpu = of(device);
+    if (gpu->events[i])
+        GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, gpu->events[i], 0));
+}
+
+static void streams_end(struct device *device)
+{
+    gpu_select_stream(of(device), 0);
     for (int i = 1; i < DEVICE_LANES; i++) {
-        mark(of(device), i);
-        come_after(of(device), 0, i);
+        record_progress(of(device), i);
+        wait_for_stream(of(device), 0, i);
     }
 }
 
-void gpu_fill_lanes(struct backend *table)
+void gpu_fill_streams(struct backend *table)
 {
-    table->fork = fork_lanes;
-    table->lane = lane;
-    table->mark = set_mark;
-    table->await = await_mark;
-    table->join = join_lanes;
+    table->fork = streams_begin;
+    table->lane = stream_select;
+    table->mark = event_record;
+    table->await = event_wait;
+    table->join = streams_end;
 }
 
-cudaError_t gpu_allocate_lanes(struct gpu *gpu)
+cudaError_t gpu_create_streams(struct gpu *gpu)
 {
     int least = 0, most = 0; /* priorities: the smaller number is the higher one */
     cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &most);
     for (int i = 0; i < DEVICE_LANES && error == cudaSuccess; i++) {
-        struct gpu_lane *l = &gpu->lanes[i];
-        l->workspace_bytes = i == 0 ? GPU_WORKSPACE : LANE_WORKSPACE;
+        struct gpu_stream *l = &gpu->streams[i];
+        l->workspace_bytes = i == 0 ? GPU_WORKSPACE : GPU_SIDE_STREAM_WORKSPACE;
         error = cudaStreamCreateWithPriority(&l->stream, cudaStreamNonBlocking, i == 0 ? least : most);
         if (error == cudaSuccess)
-            error = cudaEventCreateWithFlags(&l->reached, cudaEventDisableTiming);
+            error = cudaEventCreateWithFlags(&l->progress, cudaEventDisableTiming);
         if (error == cudaSuccess)
             error = cudaMalloc(&l->workspace, l->workspace_bytes + KERNELS_PARTIAL_BYTES);
         l->partials = (char *)l->workspace + l->workspace_bytes;
@@ -101,18 +101,18 @@ cudaError_t gpu_allocate_lanes(struct gpu *gpu)
     return error;
 }
 
-void gpu_finish_lanes(struct gpu *gpu)
+void gpu_destroy_streams(struct gpu *gpu)
 {
     for (int i = 0; i < DEVICE_MARKS; i++)
-        if (gpu->marks[i])
-            cudaEventDestroy(gpu->marks[i]);
+        if (gpu->events[i])
+            cudaEventDestroy(gpu->events[i]);
     for (int i = 0; i < DEVICE_LANES; i++) {
-        struct gpu_lane *l = &gpu->lanes[i];
+        struct gpu_stream *l = &gpu->streams[i];
         if (l->dnn)
             cudnnDestroy(l->dnn);
         cudaFree(l->workspace);
-        if (l->reached)
-            cudaEventDestroy(l->reached);
+        if (l->progress)
+            cudaEventDestroy(l->progress);
         if (l->stream)
             cudaStreamDestroy(l->stream);
     }
