@@ -179,10 +179,10 @@ cudaError_t cudaFree(void *memory)
     return cudaSuccess;
 }
 
-cudaError_t cudaMemGetInfo(size_t *there, size_t *all)
+cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
-    *all = device_bytes();
-    *there = *all - used;
+    *total_bytes = device_bytes();
+    *free_bytes = *total_bytes - used;
     return cudaSuccess;
 }
 

@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "layers/backend/cuda/cuda.h"
 
-enum { LEAST_CAPABILITY = 8 };
+enum { MIN_CAPABILITY = 8 };
 
 static struct gpu *of(struct device *device)
 {
@@ -31,18 +31,18 @@ void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line)
 
 /* ---- memory ---- */
 
-static enum status arena_on_gpu(struct device *device, struct arena *arena)
+static enum status gpu_arena_allocate(struct device *device, struct arena *arena)
 {
     enum status status = STATUS_OK;
-    size_t there = 0, all = 0;
+    size_t free_bytes = 0, total_bytes = 0;
     cudaError_t error = cudaMalloc((void **)&arena->memory, arena->used ? arena->used : 1);
     if (error == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        cudaMemGetInfo(&there, &all);
+        cudaMemGetInfo(&free_bytes, &total_bytes);
         FAIL(STATUS_NOMEM,
              "the GPU has %.1f of %.1f GB free, but %.1f are needed: "
              "lower train.micro_batch (csc-eval: --batch)",
-             1e-9 * there, 1e-9 * all, 1e-9 * arena->used);
+             1e-9 * free_bytes, 1e-9 * total_bytes, 1e-9 * arena->used);
     }
     if (error == cudaSuccess)
         error = cudaMemsetAsync(arena->memory, 0, arena->used, of(device)->stream);
@@ -56,7 +56,7 @@ fail:
     return status;
 }
 
-static void arena_off_gpu(struct device *device, struct arena *arena)
+static void gpu_arena_finish(struct device *device, struct arena *arena)
 {
     if (arena->memory)
         GPU_CHECK(of(device), cudaFree(arena->memory));
@@ -234,7 +234,7 @@ fail:
 }
 
 /* *index: which of the GPUs that this process sees is the rank's. */
-static enum status find(int rank, int *index)
+static enum status find_gpu(int rank, int *index)
 {
     enum status status = STATUS_OK;
     int count = 0, major = 0, minor = 0, driver = 0, runtime = 0;
@@ -253,9 +253,9 @@ static enum status find(int rank, int *index)
     *index = rank % count;
     if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, *index) != cudaSuccess ||
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess ||
-        major < LEAST_CAPABILITY)
+        major < MIN_CAPABILITY)
         FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index, major, minor,
-             LEAST_CAPABILITY);
+             MIN_CAPABILITY);
     TRY(check_code(*index, 10 * major + minor));
 fail:
     return status;
@@ -264,14 +264,14 @@ fail:
 enum status cuda_check(int rank)
 {
     int index;
-    return find(rank, &index);
+    return find_gpu(rank, &index);
 }
 
 static size_t memory_free(struct device *device)
 {
-    size_t there = 0, all = 0;
+    size_t free_bytes = 0, total_bytes = 0;
     (void)device;
-    return cudaMemGetInfo(&there, &all) == cudaSuccess ? there : 0;
+    return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess ? free_bytes : 0;
 }
 
 static int multiprocessors(int index)
@@ -281,7 +281,7 @@ static int multiprocessors(int index)
                                                                                                              : 1;
 }
 
-static void check_nvrtc(struct gpu *gpu)
+static void warn_without_nvrtc(struct gpu *gpu)
 {
     char name[32];
     gpu->said_unfused = !dnn_finds_nvrtc(name);
@@ -291,7 +291,7 @@ static void check_nvrtc(struct gpu *gpu)
                      name);
 }
 
-static enum status start(struct gpu *gpu, int index)
+static enum status create_streams_and_handles(struct gpu *gpu, int index)
 {
     enum status status = STATUS_OK;
     cudaError_t error = cudaSetDevice(index);
@@ -321,7 +321,7 @@ static enum status start(struct gpu *gpu, int index)
     if (gemm != CUBLAS_STATUS_SUCCESS)
         FAIL(STATUS_USAGE, "cuBLASLt cannot be used: %s", cublasLtGetStatusString(gemm));
     gpu_select_stream(gpu, 0);
-    check_nvrtc(gpu);
+    warn_without_nvrtc(gpu);
 fail:
     return status;
 }
@@ -331,15 +331,15 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
     enum status status = STATUS_OK;
     struct gpu *gpu = NULL;
     int index;
-    TRY(find(rank, &index));
+    TRY(find_gpu(rank, &index));
     gpu = calloc(1, sizeof *gpu);
     if (!gpu)
         FAIL(STATUS_NOMEM, "out of memory");
-    TRY(start(gpu, index));
+    TRY(create_streams_and_handles(gpu, index));
     struct backend *table = &gpu->base.table;
     *table = (struct backend){ .name = "cuda",
-                               .arena_allocate = arena_on_gpu,
-                               .arena_finish = arena_off_gpu,
+                               .arena_allocate = gpu_arena_allocate,
+                               .arena_finish = gpu_arena_finish,
                                .memory_free = memory_free,
                                .copy_in = copy_in,
                                .copy_out = copy_out,

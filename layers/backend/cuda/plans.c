@@ -352,8 +352,9 @@ fail:
 /* Half the memory stays: what needs more is not tried. */
 static bool has_room(const struct dnn_spec *spec)
 {
-    size_t there = 0, all = 0, needs = (conv_in_count(&spec->shape) + dnn_code_count(spec)) * sizeof(float);
-    return cudaMemGetInfo(&there, &all) == cudaSuccess && needs <= there / 2;
+    size_t free_bytes = 0, total_bytes = 0,
+           needs = (conv_in_count(&spec->shape) + dnn_code_count(spec)) * sizeof(float);
+    return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess && needs <= free_bytes / 2;
 }
 
 static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, const struct dnn_spec *all,

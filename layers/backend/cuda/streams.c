@@ -86,12 +86,12 @@ void gpu_fill_streams(struct backend *table)
 
 cudaError_t gpu_create_streams(struct gpu *gpu)
 {
-    int least = 0, most = 0; /* priorities: the smaller number is the higher one */
-    cudaError_t error = cudaDeviceGetStreamPriorityRange(&least, &most);
+    int lowest = 0, highest = 0; /* priorities: the smaller number is the higher one */
+    cudaError_t error = cudaDeviceGetStreamPriorityRange(&lowest, &highest);
     for (int i = 0; i < DEVICE_LANES && error == cudaSuccess; i++) {
         struct gpu_stream *l = &gpu->streams[i];
         l->workspace_bytes = i == 0 ? GPU_WORKSPACE : GPU_SIDE_STREAM_WORKSPACE;
-        error = cudaStreamCreateWithPriority(&l->stream, cudaStreamNonBlocking, i == 0 ? least : most);
+        error = cudaStreamCreateWithPriority(&l->stream, cudaStreamNonBlocking, i == 0 ? lowest : highest);
         if (error == cudaSuccess)
             error = cudaEventCreateWithFlags(&l->progress, cudaEventDisableTiming);
         if (error == cudaSuccess)
