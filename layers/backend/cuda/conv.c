@@ -250,12 +250,12 @@ static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum
     for (int i = 0; i < FACTORS; i++) {
         struct factors *f = &c->factors[i];
         if (f->used && memcmp(f->written, wanted, sizeof wanted) == 0) {
-            f->kept |= gpu->recording;
+            f->kept |= gpu->capturing;
             return c->numbers + 3 * i;
         }
     }
-    if (gpu->recording) {
-        gpu_cannot_record(gpu, "factors of a convolution that are new");
+    if (gpu->capturing) {
+        gpu_fail_capture(gpu, "factors of a convolution that are new");
         return c->numbers;
     }
     for (int i = 0; i < FACTORS; i++) {

@@ -21,8 +21,8 @@ void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line)
 {
     if (error == cudaSuccess || gpu->failure.code != STATUS_OK)
         return;
-    if (gpu->recording) { /* what cannot be recorded can still be done */
-        gpu_cannot_record(gpu, cudaGetErrorString(error));
+    if (gpu->capturing) { /* what cannot be recorded can still be done */
+        gpu_fail_capture(gpu, cudaGetErrorString(error));
         return;
     }
     status_report(STATUS_LOST, file, line, "the GPU failed: %s", cudaGetErrorString(error));
@@ -66,8 +66,8 @@ static void gpu_arena_finish(struct device *device, struct arena *arena)
 static void copy_in(struct device *device, void *to, const void *from, size_t bytes)
 {
     cuda_queue(device);
-    if (of(device)->recording) { /* the host's memory may be something else by then */
-        gpu_cannot_record(of(device), "a copy from the host");
+    if (of(device)->capturing) { /* the host's memory may be something else by then */
+        gpu_fail_capture(of(device), "a copy from the host");
         return;
     }
     GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, of(device)->stream));
@@ -75,8 +75,8 @@ static void copy_in(struct device *device, void *to, const void *from, size_t by
 
 static void copy_out(struct device *device, void *to, const void *from, size_t bytes)
 {
-    if (of(device)->recording) {
-        gpu_cannot_record(of(device), "a copy to the host");
+    if (of(device)->capturing) {
+        gpu_fail_capture(of(device), "a copy to the host");
         memset(to, 0xff, bytes);
         return;
     }

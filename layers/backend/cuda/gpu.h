@@ -57,9 +57,9 @@ struct gpu {
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
     struct status_record failure;
-    bool recording;           /* the stream is being captured */
-    const char *unrecordable; /* why that must fail; NULL: so far it need not */
-    struct gpu_plan {         /* shared by all convolutions of a shape */
+    bool capturing;              /* the stream is being captured */
+    const char *capture_failure; /* why that must fail; NULL: so far it need not */
+    struct gpu_plan {            /* shared by all convolutions of a shape */
         char key[128];
         struct plan plan;
     } * plans;
@@ -115,7 +115,7 @@ void gpu_fill_streams(struct backend *table);
 /* graph.c. Nothing where CSC_CUDA_GRAPH is 0. */
 void gpu_fill_graph(struct backend *table);
 /* Makes the recording under way fail, if there is one; why: a literal. */
-void gpu_cannot_record(struct gpu *gpu, const char *why);
+void gpu_fail_capture(struct gpu *gpu, const char *why);
 
 void gpu_fill_profile(struct backend *table); /* profile.c */
 

@@ -15,10 +15,10 @@ static struct gpu *of(struct device *device)
     return (struct gpu *)device;
 }
 
-void gpu_cannot_record(struct gpu *gpu, const char *why)
+void gpu_fail_capture(struct gpu *gpu, const char *why)
 {
-    if (gpu->recording && !gpu->unrecordable)
-        gpu->unrecordable = why;
+    if (gpu->capturing && !gpu->capture_failure)
+        gpu->capture_failure = why;
 }
 
 static enum status record(struct device *device)
@@ -32,8 +32,8 @@ static enum status record(struct device *device)
     cudaError_t error = cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess)
         FAIL(STATUS_LOST, "CUDA does not begin a graph: %s", cudaGetErrorString(error));
-    gpu->recording = true;
-    gpu->unrecordable = NULL;
+    gpu->capturing = true;
+    gpu->capture_failure = NULL;
 fail:
     return status;
 }
@@ -69,10 +69,10 @@ static enum status recorded(struct device *device, struct device_graph **made)
     cudaError_t error = cudaStreamEndCapture(gpu->stream, &graph);
     cudaError_t launch = cudaGetLastError(); /* of a kernel, or this one */
     *made = NULL;
-    gpu->recording = false;
+    gpu->capturing = false;
     cuda_queue(device);
-    if (gpu->unrecordable)
-        FAIL(STATUS_USAGE, "%s", gpu->unrecordable);
+    if (gpu->capture_failure)
+        FAIL(STATUS_USAGE, "%s", gpu->capture_failure);
     if (error != cudaSuccess || launch != cudaSuccess)
         FAIL(STATUS_LOST, "CUDA: %s", cudaGetErrorString(error != cudaSuccess ? error : launch));
     TRY(instantiate(graph, made));

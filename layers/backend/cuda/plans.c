@@ -340,7 +340,7 @@ enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *
     char key[PLAN_KEY];
     key_of(spec, key);
     const struct plan *there = find(gpu, key);
-    if (!there && gpu->recording) /* plans are measured, and cuDNN takes memory for them */
+    if (!there && gpu->capturing) /* plans are measured, and cuDNN takes memory for them */
         FAIL(STATUS_USAGE, "no plan yet for %s", key);
     if (!there)
         TRY(gpu_plans(gpu, spec, 1));
