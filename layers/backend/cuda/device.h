@@ -35,10 +35,10 @@ void cuda_fill_table(struct backend *table);
 
 /* What `stage` copied from there, on the device and ready for what is queued next; NULL if it did not. The host's is
  * free then. Done: its user has been queued. */
-const void *cuda_staged(struct cuda_device *device, const void *from, size_t bytes);
-void cuda_staged_done(struct cuda_device *device);
+const void *cuda_prefetched(struct cuda_device *device, const void *from, size_t bytes);
+void cuda_prefetched_done(struct cuda_device *device);
 
 /* Grows staging to `bytes`; the device's own way to take memory. NULL if there is none. */
-void *cuda_staging(struct cuda_device *device, size_t bytes);
+void *cuda_staging_buffer(struct cuda_device *device, size_t bytes);
 
 #endif

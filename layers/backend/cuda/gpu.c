@@ -93,7 +93,7 @@ static void zero(struct device *device, void *data, size_t bytes)
     GPU_CHECK(of(device), cudaMemsetAsync(data, 0, bytes, of(device)->stream));
 }
 
-void *cuda_staging(struct cuda_device *device, size_t bytes)
+void *cuda_staging_buffer(struct cuda_device *device, size_t bytes)
 {
     struct gpu *gpu = (struct gpu *)device;
     if (bytes <= device->staging_bytes)
@@ -132,42 +132,42 @@ static void unpin(struct device *device, void *memory)
 static void stage(struct device *device, const void *from, size_t bytes)
 {
     struct gpu *gpu = of(device);
-    struct ahead *ahead = &gpu->ahead;
-    ahead->from = NULL;
-    if (bytes > ahead->room) {
-        GPU_CHECK(gpu, cudaFree(ahead->memory)); /* waits for its users */
-        ahead->memory = NULL;
-        ahead->room = 0;
-        cudaError_t error = cudaMalloc(&ahead->memory, bytes);
+    struct prefetch *prefetch = &gpu->prefetch;
+    prefetch->from = NULL;
+    if (bytes > prefetch->capacity) {
+        GPU_CHECK(gpu, cudaFree(prefetch->memory)); /* waits for its users */
+        prefetch->memory = NULL;
+        prefetch->capacity = 0;
+        cudaError_t error = cudaMalloc(&prefetch->memory, bytes);
         GPU_CHECK(gpu, error);
         if (error != cudaSuccess)
             return;
-        ahead->room = bytes;
-        GPU_CHECK(gpu, cudaEventRecord(ahead->used, gpu->stream));
+        prefetch->capacity = bytes;
+        GPU_CHECK(gpu, cudaEventRecord(prefetch->consumed, gpu->stream));
     }
-    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copy_stream, ahead->used, 0));
-    GPU_CHECK(gpu, cudaMemcpyAsync(ahead->memory, from, bytes, cudaMemcpyHostToDevice, gpu->copy_stream));
-    GPU_CHECK(gpu, cudaEventRecord(ahead->there, gpu->copy_stream));
-    ahead->from = from;
-    ahead->bytes = bytes;
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->copy_stream, prefetch->consumed, 0));
+    GPU_CHECK(gpu, cudaMemcpyAsync(prefetch->memory, from, bytes, cudaMemcpyHostToDevice, gpu->copy_stream));
+    GPU_CHECK(gpu, cudaEventRecord(prefetch->arrived, gpu->copy_stream));
+    prefetch->from = from;
+    prefetch->bytes = bytes;
 }
 
-const void *cuda_staged(struct cuda_device *device, const void *from, size_t bytes)
+const void *cuda_prefetched(struct cuda_device *device, const void *from, size_t bytes)
 {
     struct gpu *gpu = (struct gpu *)device;
-    struct ahead *ahead = &gpu->ahead;
-    if (ahead->from != from || ahead->bytes != bytes)
+    struct prefetch *prefetch = &gpu->prefetch;
+    if (prefetch->from != from || prefetch->bytes != bytes)
         return NULL;
-    ahead->from = NULL;
-    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, ahead->there, 0));
-    GPU_CHECK(gpu, cudaEventSynchronize(ahead->there));
-    return ahead->memory;
+    prefetch->from = NULL;
+    GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->stream, prefetch->arrived, 0));
+    GPU_CHECK(gpu, cudaEventSynchronize(prefetch->arrived));
+    return prefetch->memory;
 }
 
-void cuda_staged_done(struct cuda_device *device)
+void cuda_prefetched_done(struct cuda_device *device)
 {
     struct gpu *gpu = (struct gpu *)device;
-    GPU_CHECK(gpu, cudaEventRecord(gpu->ahead.used, gpu->stream));
+    GPU_CHECK(gpu, cudaEventRecord(gpu->prefetch.consumed, gpu->stream));
 }
 
 /* ---- device ---- */
@@ -196,11 +196,11 @@ static void close_device(struct device *device)
         cublasLtDestroy(gpu->gemm);
     cudaFree(gpu->base.result);
     cudaFree(gpu->base.staging);
-    cudaFree(gpu->ahead.memory);
-    if (gpu->ahead.there)
-        cudaEventDestroy(gpu->ahead.there);
-    if (gpu->ahead.used)
-        cudaEventDestroy(gpu->ahead.used);
+    cudaFree(gpu->prefetch.memory);
+    if (gpu->prefetch.arrived)
+        cudaEventDestroy(gpu->prefetch.arrived);
+    if (gpu->prefetch.consumed)
+        cudaEventDestroy(gpu->prefetch.consumed);
     if (gpu->copy_stream)
         cudaStreamDestroy(gpu->copy_stream);
     free(gpu);
@@ -301,9 +301,9 @@ static enum status create_streams_and_handles(struct gpu *gpu, int index)
     if (error == cudaSuccess)
         error = cudaStreamCreateWithFlags(&gpu->copy_stream, cudaStreamNonBlocking);
     if (error == cudaSuccess)
-        error = cudaEventCreateWithFlags(&gpu->ahead.there, cudaEventDisableTiming);
+        error = cudaEventCreateWithFlags(&gpu->prefetch.arrived, cudaEventDisableTiming);
     if (error == cudaSuccess)
-        error = cudaEventCreateWithFlags(&gpu->ahead.used, cudaEventDisableTiming);
+        error = cudaEventCreateWithFlags(&gpu->prefetch.consumed, cudaEventDisableTiming);
     if (error == cudaSuccess)
         error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULTS * sizeof *gpu->base.result);
     if (error != cudaSuccess)

@@ -42,13 +42,13 @@ struct gpu {
     cudaEvent_t events[DEVICE_MARKS];        /* NULL: not used yet */
     int stream_index;                        /* that is queued in; stream, dnn, workspace and base.queue are its */
     cudaStream_t stream, copy_stream;        /* of kernels; of batches that come ahead */
-    struct ahead {
+    struct prefetch {
         void *memory;     /* device */
-        size_t room;      /* bytes */
+        size_t capacity;  /* bytes */
         const void *from; /* host: what lies there or is on its way; NULL: nothing */
         size_t bytes;
-        cudaEvent_t there, used; /* it has arrived; memory may be written again */
-    } ahead;
+        cudaEvent_t arrived, consumed; /* it has arrived; memory may be written again */
+    } prefetch;
     int index;                                 /* of the GPU on this host */
     cudnnHandle_t dnn, builders[GPU_BUILDERS]; /* builders: of threads that build plans; NULL: not yet */
     cublasLtHandle_t gemm;

@@ -35,17 +35,17 @@ static void upload(struct device *device, void *to, const float *from, size_t co
 {
     const struct queue *q = cuda_queue(device);
     size_t bytes = count * sizeof *from;
-    const void *staged = cuda_staged(of(device), from, bytes);
-    if (staged) {
-        kernel_to_activation(q, staged, to, count);
-        cuda_staged_done(of(device));
+    const void *prefetched = cuda_prefetched(of(device), from, bytes);
+    if (prefetched) {
+        kernel_to_activation(q, prefetched, to, count);
+        cuda_prefetched_done(of(device));
         return;
     }
     if (q->type == F32) {
         device->ops->copy_in(device, to, from, bytes);
         return;
     }
-    void *floats = cuda_staging(of(device), bytes);
+    void *floats = cuda_staging_buffer(of(device), bytes);
     if (!floats)
         return;
     device->ops->copy_in(device, floats, from, bytes);
@@ -56,17 +56,17 @@ static void upload_pixels(struct device *device, void *to, const void *raw, size
                           const struct pixel_scale *scale)
 {
     const struct queue *q = cuda_queue(device);
-    const void *staged = cuda_staged(of(device), raw, bytes), *there = staged;
-    if (!staged) {
-        void *memory = cuda_staging(of(device), bytes);
+    const void *prefetched = cuda_prefetched(of(device), raw, bytes), *device_raw = prefetched;
+    if (!prefetched) {
+        void *memory = cuda_staging_buffer(of(device), bytes);
         if (!memory)
             return;
         device->ops->copy_in(device, memory, raw, bytes);
-        there = memory;
+        device_raw = memory;
     }
-    kernel_prepare_images(q, there, count, size, scale, to);
-    if (staged)
-        cuda_staged_done(of(device));
+    kernel_prepare_images(q, device_raw, count, size, scale, to);
+    if (prefetched)
+        cuda_prefetched_done(of(device));
 }
 
 static void download(struct device *device, float *to, const void *from, size_t count)
@@ -77,7 +77,7 @@ static void download(struct device *device, float *to, const void *from, size_t 
         device->ops->copy_out(device, to, from, bytes);
         return;
     }
-    void *floats = cuda_staging(of(device), bytes);
+    void *floats = cuda_staging_buffer(of(device), bytes);
     if (!floats)
         return;
     kernel_from_activation(q, from, floats, count);
