@@ -118,13 +118,13 @@ static enum status make_plans(struct cuda_conv *c)
     enum status status = STATUS_OK;
     struct dnn_spec specs[MOST_CALLS];
     int count = list_specs(c, specs);
-    TRY(gpu_plans(gpu_of(&c->base), specs, count));
+    TRY(gpu_prepare_plans(gpu_of(&c->base), specs, count));
     for (int i = 0; i < count; i++) {
         const struct dnn_spec *spec = &specs[i];
         const struct conv_shape *s = &spec->shape;
         struct plan plan;
-        TRY(gpu_plan(gpu_of(&c->base), spec, &plan));
-        if (!gpu_has(&plan) && spec->tail == DNN_PLAIN)
+        TRY(gpu_get_plan(gpu_of(&c->base), spec, &plan));
+        if (!gpu_plan_exists(&plan) && spec->tail == DNN_PLAIN)
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
                  spec->kind == DNN_FORWARD   ? "forward"
                  : spec->kind == DNN_ADJOINT ? "backward-data"
@@ -156,11 +156,11 @@ static enum status choose_stacks(struct cuda_conv *c)
     struct dnn_spec spec = gradient_spec(c, 1);
     if (!(base->uses & CONV_STACKED) || keeps(c) || code % 16 != 0 || (!c->folds && image % 16 != 0))
         return STATUS_OK;
-    TRY(gpu_stacks(gpu_of(base), &spec, !c->folds, &base->stacks));
+    TRY(gpu_choose_stacking(gpu_of(base), &spec, !c->folds, &base->stacks));
     base->stacks_inputs = base->stacks && !c->folds;
     const struct dnn_spec used[] = { spec_of(c, DNN_ADJOINT, DNN_SCALE), spec_of(c, DNN_ADJOINT, DNN_SUBTRACT) };
     if (base->stacks && !c->folds)
-        TRY(gpu_plans(gpu_of(base), used, 2));
+        TRY(gpu_prepare_plans(gpu_of(base), used, 2));
 fail:
     return status;
 }
@@ -277,13 +277,13 @@ static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, st
     enum status status = STATUS_OK;
     struct gpu *gpu = gpu_of(&c->base);
     struct plan plan;
-    TRY(gpu_plan(gpu, spec, &plan));
-    *done = gpu_has(&plan);
+    TRY(gpu_get_plan(gpu, spec, &plan));
+    *done = gpu_plan_exists(&plan);
     c->by_gemm = plan.gemm != NULL;
     c->fused_how = plan.how;
     operands->weights = operands->weights ? operands->weights : c->weights;
     if (*done)
-        TRY(gpu_run(gpu, &plan, operands));
+        TRY(gpu_run_plan(gpu, &plan, operands));
 fail:
     return status;
 }
@@ -428,7 +428,7 @@ static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *
     size_t image = image_count(c) * precision_bytes(c->base.precision);
     const struct dnn_spec spec = gradient_spec(c, count);
     struct plan plan;
-    TRY(gpu_plan(gpu_of(&c->base), &spec, &plan));
+    TRY(gpu_get_plan(gpu_of(&c->base), &spec, &plan));
     int at = find_kept(c, terms->x);
     struct dnn_operands operands = { .image = !c->folds ? terms->x
                                               : at >= 0 ? c->kept + at * folded_bytes(c)
@@ -443,7 +443,7 @@ static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *
         c->base.beyond += (double)image -
                           (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
     c->by_gemm = plan.gemm != NULL;
-    TRY(gpu_run(gpu_of(&c->base), &plan, &operands));
+    TRY(gpu_run_plan(gpu_of(&c->base), &plan, &operands));
     *type = plan.float_result ? F32 : BF16;
     counts_between(c, weight_count(c), *type == F32 ? sizeof(float) : 2);
 fail:

@@ -187,11 +187,11 @@ static void close_device(struct device *device)
     struct gpu *gpu = of(device);
     gpu_finish_plans(gpu);
     gpu_destroy_streams(gpu);
-    for (int i = 0; i < GPU_BUILDERS; i++)
-        if (gpu->builders[i])
-            cudnnDestroy(gpu->builders[i]);
-    for (int i = 0; i < GPU_LINEARS; i++)
-        gpu_forget_linear(&gpu->linear[i]);
+    for (int i = 0; i < GPU_BUILD_THREADS; i++)
+        if (gpu->build_handles[i])
+            cudnnDestroy(gpu->build_handles[i]);
+    for (int i = 0; i < GPU_LINEAR_SHAPES; i++)
+        gpu_destroy_linear_plans(&gpu->linear[i]);
     if (gpu->gemm)
         cublasLtDestroy(gpu->gemm);
     cudaFree(gpu->base.result);
@@ -284,8 +284,8 @@ static int multiprocessors(int index)
 static void warn_without_nvrtc(struct gpu *gpu)
 {
     char name[32];
-    gpu->said_unfused = !dnn_finds_nvrtc(name);
-    if (gpu->said_unfused)
+    gpu->warned_unfused = !dnn_finds_nvrtc(name);
+    if (gpu->warned_unfused)
         log_warn_all("cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
                      "add its folder to LD_LIBRARY_PATH",
                      name);

@@ -19,7 +19,10 @@ struct plan {
     const char *how;   /* of a fused one, for a trace; a literal */
 };
 
-enum { GPU_BUILDERS = 16, GPU_LINEARS = 4 }; /* threads that build plans; shapes of classifiers whose plans are kept */
+enum {
+    GPU_BUILD_THREADS = 16,
+    GPU_LINEAR_SHAPES = 4
+}; /* threads that build plans; shapes of classifiers whose plans are kept */
 
 /* By enum dnn_kind; NULL: none. */
 struct linear_plans {
@@ -49,27 +52,28 @@ struct gpu {
         size_t bytes;
         cudaEvent_t arrived, consumed; /* it has arrived; memory may be written again */
     } prefetch;
-    int index;                                 /* of the GPU on this host */
-    cudnnHandle_t dnn, builders[GPU_BUILDERS]; /* builders: of threads that build plans; NULL: not yet */
+    int index;                                           /* of the GPU on this host */
+    cudnnHandle_t dnn, build_handles[GPU_BUILD_THREADS]; /* builders: of threads that build plans; NULL: not yet */
     cublasLtHandle_t gemm;
-    struct linear_plans linear[GPU_LINEARS];
+    struct linear_plans linear[GPU_LINEAR_SHAPES];
     int next_linear;
     void *workspace;
     /* Operations without a status leave their first failure here; the next convolution returns it. */
     struct status_record failure;
     bool capturing;              /* the stream is being captured */
     const char *capture_failure; /* why that must fail; NULL: so far it need not */
-    struct gpu_plan {            /* shared by all convolutions of a shape */
+    struct gpu_plan_entry {      /* shared by all convolutions of a shape */
         char key[128];
         struct plan plan;
     } * plans;
-    int plan_count, plan_room;
+    int plan_count, plan_capacity;
     struct plan_table
-        known; /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
-    char known_path[512], name[256]; /* name: the GPU's */
-    bool learnt, unwritable;         /* there is more than the file has; which cannot be written */
-    bool said_unfused;               /* that something is not fused is said once */
-    double written, searched;        /* when it was (clock_seconds); seconds that building candidates took */
+        plan_table; /* choices measured on such a GPU by any run of this machine, as in known_path; "" : no file */
+    char plan_table_path[512], name[256];           /* name: the GPU's */
+    bool plan_table_changed, plan_table_unwritable; /* there is more than the file has; which cannot be written */
+    bool warned_unfused;                            /* that something is not fused is said once */
+    double plan_table_written_s,
+        search_seconds; /* when it was (clock_seconds); seconds that building candidates took */
 };
 
 /* Remembers the first failure. */
@@ -85,24 +89,24 @@ void gpu_finish_plans(struct gpu *gpu);
 /* The plan for this graph: by measured time (recorded in device->tuned and the machine's file, and taken from there),
  * or without a table of choices the first one. Having none is no error: there is none, or of a fused graph its
  * convolution alone and a pass behind it are faster. Of a gradient in bf16 it may store fp32 or bf16. */
-enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan);
+enum status gpu_get_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan);
 /* So that gpu_plan finds all of these: built side by side. */
-enum status gpu_plans(struct gpu *gpu, const struct dnn_spec *specs, int count);
+enum status gpu_prepare_plans(struct gpu *gpu, const struct dnn_spec *specs, int count);
 /* The plan of a fused graph's convolution alone: to fp32 if there is one, else to the precision. */
-enum status gpu_plain_plan(struct gpu *gpu, const struct dnn_spec *fused, struct plan *plan);
-bool gpu_has(const struct plan *plan);
-enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands);
+enum status gpu_get_plain_plan(struct gpu *gpu, const struct dnn_spec *fused, struct plan *plan);
+bool gpu_plan_exists(const struct plan *plan);
+enum status gpu_run_plan(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands);
 
 /* Whether a gradient's CONV_TERMS terms are faster as one convolution of so many times the batch than as one each; one:
  * of a term. copies_images: a term's image is copied for that, as its code is. Measured, recorded and taken over as
  * plans are; without a table of choices by how much is copied. */
-enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks);
+enum status gpu_choose_stacking(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks);
 
 void gpu_fill_conv(struct backend *table); /* conv.c */
 
 /* linear.c */
 void gpu_fill_linear(struct backend *table);
-void gpu_forget_linear(struct linear_plans *plans);
+void gpu_destroy_linear_plans(struct linear_plans *plans);
 
 /* streams.c */
 cudaError_t gpu_create_streams(struct gpu *gpu); /* all but cuDNN's handles */

@@ -18,12 +18,12 @@ static bool alike(const struct linear_plans *p, int n, int c, int k)
 static struct linear_plans *plans_for(struct gpu *gpu, int n, int c, int k)
 {
     struct linear_plans *p = gpu->linear;
-    for (int i = 0; i < GPU_LINEARS; i++)
+    for (int i = 0; i < GPU_LINEAR_SHAPES; i++)
         if (alike(&p[i], n, c, k))
             return &p[i];
     p += gpu->next_linear;
-    gpu->next_linear = (gpu->next_linear + 1) % GPU_LINEARS;
-    gpu_forget_linear(p);
+    gpu->next_linear = (gpu->next_linear + 1) % GPU_LINEAR_SHAPES;
+    gpu_destroy_linear_plans(p);
     *p = (struct linear_plans){ .n = n, .c = c, .k = k };
     for (enum dnn_kind kind = DNN_FORWARD; kind <= DNN_GRADIENT; kind++) {
         const struct dnn_spec spec = { .kind = kind,
@@ -36,7 +36,7 @@ static struct linear_plans *plans_for(struct gpu *gpu, int n, int c, int k)
     return p;
 }
 
-void gpu_forget_linear(struct linear_plans *p)
+void gpu_destroy_linear_plans(struct linear_plans *p)
 {
     for (int i = 0; i < 3; i++)
         gemm_plan_destroy(p->plans[i]);

@@ -27,7 +27,7 @@ void plan_choice_print(const struct plan_choice *choice, char text[DNN_CHOICE_TE
 bool plan_choice_parse(const char *text, struct plan_choice *choice)
 {
     int length = 0;
-    *choice = (struct plan_choice){ .source = PLAN_APART };
+    *choice = (struct plan_choice){ .source = PLAN_UNFUSED };
     if (strcmp(text, "apart") == 0)
         return true;
     choice->source = PLAN_CUBLAS;
@@ -44,7 +44,7 @@ void plan_destroy(struct plan *plan)
     *plan = (struct plan){ 0 };
 }
 
-void search_finish(struct search *search)
+void search_finish(struct plan_search *search)
 {
     for (int i = 0; i < search->count; i++)
         plan_destroy(&search->candidates[i].plan);
@@ -54,7 +54,7 @@ void search_finish(struct search *search)
 /* ---- building ---- */
 
 /* A handle for each thread that builds, since cuDNN's are one thread's at a time. */
-static enum status builder(struct gpu *gpu, cudnnHandle_t *handle)
+static enum status thread_handle(struct gpu *gpu, cudnnHandle_t *handle)
 {
     enum status status = STATUS_OK;
 #ifdef _OPENMP
@@ -65,27 +65,27 @@ static enum status builder(struct gpu *gpu, cudnnHandle_t *handle)
     *handle = gpu->dnn;
     if (thread == 0)
         return STATUS_OK;
-    if (!gpu->builders[thread] &&
-        (cudaSetDevice(gpu->index) != cudaSuccess || cudnnCreate(&gpu->builders[thread]) != CUDNN_STATUS_SUCCESS))
+    if (!gpu->build_handles[thread] &&
+        (cudaSetDevice(gpu->index) != cudaSuccess || cudnnCreate(&gpu->build_handles[thread]) != CUDNN_STATUS_SUCCESS))
         FAIL(STATUS_LOST, "cuDNN does not start in another thread");
-    *handle = gpu->builders[thread];
+    *handle = gpu->build_handles[thread];
 fail:
     return status;
 }
 
-static enum status list_candidates(struct gpu *gpu, struct search *s)
+static enum status list_candidates(struct gpu *gpu, struct plan_search *s)
 {
     enum status status = STATUS_OK;
     cudnnHandle_t handle;
     struct dnn_proposals proposals;
     if (s->chosen)
         return STATUS_OK;
-    TRY(builder(gpu, &handle));
+    TRY(thread_handle(gpu, &handle));
     TRY(dnn_propose(handle, NULL, s->spec, &proposals));
     for (int i = 0; i < proposals.count; i++)
         s->candidates[s->count++] = (struct candidate){ .choice = { .source = PLAN_CUDNN, .dnn = proposals.choices[i] },
-                                                        .extra = i >= proposals.ranked };
-    for (int i = 0; i < SEARCH_GEMMS && gemm_fits(s->spec); i++)
+                                                        .unranked = i >= proposals.ranked };
+    for (int i = 0; i < SEARCH_CUBLAS_PROPOSALS && gemm_fits(s->spec); i++)
         s->candidates[s->count++] = (struct candidate){ .choice = { .source = PLAN_CUBLAS, .gemm = i } };
 fail:
     return status;
@@ -93,15 +93,15 @@ fail:
 
 /* A gradient in bf16 is stored as bf16 by cuDNN, whose quick engines store nothing else, and as fp32 by cuBLASLt. The
  * plan stays empty where there is none. */
-static enum status build_one(struct gpu *gpu, const struct search *s, struct candidate *candidate)
+static enum status build_one(struct gpu *gpu, const struct plan_search *s, struct candidate *candidate)
 {
     enum status status = STATUS_OK;
     cudnnHandle_t handle;
     struct dnn_spec spec = *s->spec;
     struct plan *plan = &candidate->plan;
-    if (candidate->choice.source == PLAN_APART || (candidate->choice.source == PLAN_CUBLAS && !gemm_fits(&spec)))
+    if (candidate->choice.source == PLAN_UNFUSED || (candidate->choice.source == PLAN_CUBLAS && !gemm_fits(&spec)))
         return STATUS_OK;
-    TRY(builder(gpu, &handle));
+    TRY(thread_handle(gpu, &handle));
     if (candidate->choice.source == PLAN_CUBLAS) {
         spec.float_result |= spec.kind == DNN_GRADIENT && spec.precision == PRECISION_BF16;
         TRY(gemm_plan_create(&plan->gemm, gpu->gemm, &spec, candidate->choice.gemm, GPU_WORKSPACE, 16));
@@ -113,12 +113,12 @@ fail:
 }
 
 /* The first that can be built. */
-static enum status build_first(struct gpu *gpu, struct search *s)
+static enum status build_first(struct gpu *gpu, struct plan_search *s)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < s->count; i++) {
         TRY(build_one(gpu, s, &s->candidates[i]));
-        if (gpu_has(&s->candidates[i].plan))
+        if (gpu_plan_exists(&s->candidates[i].plan))
             s->count = i + 1;
     }
 fail:
@@ -126,12 +126,12 @@ fail:
 }
 
 /* Engines that are compiled when they are asked for take a third of a second each, of one core. */
-enum status search_build(struct gpu *gpu, struct search *searches, int count)
+enum status search_build(struct gpu *gpu, struct plan_search *searches, int count)
 {
     struct status_record failure = { .code = STATUS_OK };
-    int threads = gpu->base.base.threads < GPU_BUILDERS ? gpu->base.base.threads : GPU_BUILDERS;
+    int threads = gpu->base.base.threads < GPU_BUILD_THREADS ? gpu->base.base.threads : GPU_BUILD_THREADS;
     bool all = gpu->base.base.tuned != NULL;
-    double began = clock_seconds(), left = SEARCH_SECONDS - gpu->searched;
+    double began = clock_seconds(), left = SEARCH_SECONDS - gpu->search_seconds;
     (void)threads;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int i = 0; i < count; i++)
@@ -142,20 +142,21 @@ enum status search_build(struct gpu *gpu, struct search *searches, int count)
         return failure.code != STATUS_OK ? status_restore(&failure) : STATUS_OK;
 #pragma omp parallel for schedule(dynamic) num_threads(threads)
     for (int i = 0; i < count * SEARCH_CANDIDATES; i++) {
-        struct search *s = &searches[i % count];
+        struct plan_search *s = &searches[i % count];
         struct candidate *candidate = &s->candidates[i / count];
-        if (i / count < s->count && (!candidate->extra || clock_seconds() - began < left) &&
+        if (i / count < s->count && (!candidate->unranked || clock_seconds() - began < left) &&
             build_one(gpu, s, candidate) != STATUS_OK)
 #pragma omp critical
             status_save(&failure);
     }
-    gpu->searched += clock_seconds() - began;
+    gpu->search_seconds += clock_seconds() - began;
     return failure.code != STATUS_OK ? status_restore(&failure) : STATUS_OK;
 }
 
 /* ---- measuring ---- */
 
-static void fill_entry(const struct search *s, const struct candidate *candidate, float ms, struct plan_entry *entry)
+static void fill_entry(const struct plan_search *s, const struct candidate *candidate, float ms,
+                       struct plan_entry *entry)
 {
     *entry = (struct plan_entry){ .ms = ms };
     snprintf(entry->key, sizeof entry->key, "%s", s->key);
@@ -166,7 +167,7 @@ static void fill_entry(const struct search *s, const struct candidate *candidate
         dnn_plan_kernel(candidate->plan.dnn, entry->kernel);
 }
 
-static void note(FILE *f, const struct search *s, const struct candidate *candidate, float ms)
+static void append_candidate(FILE *f, const struct plan_search *s, const struct candidate *candidate, float ms)
 {
     struct plan_entry entry;
     char line[512];
@@ -179,15 +180,15 @@ static void note(FILE *f, const struct search *s, const struct candidate *candid
 
 /* Milliseconds of the plain convolution and the tail in a pass of its own, as conv.c does it. INFINITY where there is
  * no such plan, or no memory to time it. */
-static enum status time_apart(struct gpu *gpu, const struct dnn_spec *fused, float enough, float *ms)
+static enum status time_unfused(struct gpu *gpu, const struct dnn_spec *fused, float enough, float *ms)
 {
     enum status status = STATUS_OK;
     struct trial trial = { 0 };
     struct dnn_spec memory = *fused;
     struct plan plan;
     *ms = INFINITY;
-    TRY(gpu_plain_plan(gpu, fused, &plan));
-    if (!gpu_has(&plan))
+    TRY(gpu_get_plain_plan(gpu, fused, &plan));
+    if (!gpu_plan_exists(&plan))
         return STATUS_OK;
     memory.float_result = plan.float_result;
     const struct work work = { .plan = &plan, .runs = 1, .pass = fused };
@@ -201,7 +202,7 @@ fail:
 }
 
 /* Every candidate that was built. The device's memory may be too full for it. */
-static enum status time_candidates(struct gpu *gpu, struct search *s, FILE *tried, int *best, float *best_ms)
+static enum status time_candidates(struct gpu *gpu, struct plan_search *s, FILE *candidates, int *best, float *best_ms)
 {
     enum status status = STATUS_OK;
     struct trial trial = { 0 };
@@ -214,10 +215,10 @@ static enum status time_candidates(struct gpu *gpu, struct search *s, FILE *trie
     }
     for (int i = 0; i < s->count && status == STATUS_OK; i++) {
         const struct work work = { .plan = &s->candidates[i].plan, .runs = 1 };
-        if (!gpu_has(work.plan))
+        if (!gpu_plan_exists(work.plan))
             continue;
         TRY(trial_time(gpu, &work, &trial, *best_ms, &ms));
-        note(tried, s, &s->candidates[i], ms);
+        append_candidate(candidates, s, &s->candidates[i], ms);
         if (ms < *best_ms) {
             *best_ms = ms;
             *best = i;
@@ -228,23 +229,24 @@ fail:
     return status;
 }
 
-enum status search_measure(struct gpu *gpu, struct search *s, int *best, struct plan_entry *entry, const char *tried)
+enum status search_measure(struct gpu *gpu, struct plan_search *s, int *best, struct plan_entry *entry,
+                           const char *candidates_path)
 {
     enum status status = STATUS_OK;
-    FILE *f = tried ? fopen(tried, "a") : NULL;
-    const struct candidate apart = { .choice = { .source = PLAN_APART } };
-    float best_ms = INFINITY, apart_ms = INFINITY;
+    FILE *f = candidates_path ? fopen(candidates_path, "a") : NULL;
+    const struct candidate unfused = { .choice = { .source = PLAN_UNFUSED } };
+    float best_ms = INFINITY, unfused_ms = INFINITY;
     int fastest = -1;
-    if (tried && !f)
-        FAIL(STATUS_IO, "%s: %s", tried, strerror(errno));
+    if (candidates_path && !f)
+        FAIL(STATUS_IO, "%s: %s", candidates_path, strerror(errno));
     TRY(time_candidates(gpu, s, f, &fastest, &best_ms));
     if (s->spec->tail != DNN_PLAIN && fastest >= 0)
-        TRY(time_apart(gpu, s->spec, best_ms, &apart_ms));
-    note(f, s, &apart, apart_ms);
-    *best = apart_ms < best_ms ? -1 : fastest >= 0 ? fastest : *best;
-    fill_entry(s, *best < 0 ? &apart : &s->candidates[*best], fastest < 0 ? 0 : fminf(best_ms, apart_ms), entry);
+        TRY(time_unfused(gpu, s->spec, best_ms, &unfused_ms));
+    append_candidate(f, s, &unfused, unfused_ms);
+    *best = unfused_ms < best_ms ? -1 : fastest >= 0 ? fastest : *best;
+    fill_entry(s, *best < 0 ? &unfused : &s->candidates[*best], fastest < 0 ? 0 : fminf(best_ms, unfused_ms), entry);
 fail:
     if (f && fclose(f) != 0 && status == STATUS_OK)
-        status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: %s", tried, strerror(errno));
+        status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: %s", candidates_path, strerror(errno));
     return status;
 }

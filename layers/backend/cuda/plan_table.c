@@ -7,7 +7,7 @@
 
 #include "base/file.h"
 
-enum { FILE_MOST = 4 << 20, ENTRIES_MOST = 4096 }; /* bytes; lines */
+enum { MAX_FILE_BYTES = 4 << 20, MAX_ENTRIES = 4096 }; /* bytes; lines */
 
 void plan_table_finish(struct plan_table *table)
 {
@@ -26,20 +26,20 @@ const struct plan_entry *plan_table_find(const struct plan_table *table, const c
 enum status plan_table_set(struct plan_table *table, const struct plan_entry *entry)
 {
     enum status status = STATUS_OK;
-    struct plan_entry *there = (struct plan_entry *)plan_table_find(table, entry->key);
-    if (there) {
-        *there = *entry;
+    struct plan_entry *known = (struct plan_entry *)plan_table_find(table, entry->key);
+    if (known) {
+        *known = *entry;
         return STATUS_OK;
     }
-    if (table->count == ENTRIES_MOST)
-        FAIL(STATUS_DATA, "a table of more than %d plans", ENTRIES_MOST);
-    if (table->count == table->room) {
-        int room = table->room ? 2 * table->room : 64;
-        struct plan_entry *entries = realloc(table->entries, (size_t)room * sizeof *entries);
+    if (table->count == MAX_ENTRIES)
+        FAIL(STATUS_DATA, "a table of more than %d plans", MAX_ENTRIES);
+    if (table->count == table->capacity) {
+        int capacity = table->capacity ? 2 * table->capacity : 64;
+        struct plan_entry *entries = realloc(table->entries, (size_t)capacity * sizeof *entries);
         if (!entries)
             FAIL(STATUS_NOMEM, "out of memory for a table of plans");
         table->entries = entries;
-        table->room = room;
+        table->capacity = capacity;
     }
     table->entries[table->count++] = *entry;
 fail:
@@ -49,10 +49,10 @@ fail:
 /* ---- the file ---- */
 
 /* Copies the characters up to one of `ends`; false if there are none, too many, or others than printable ones. */
-static bool take_word(const char **text, const char *ends, char *to, size_t room)
+static bool take_word(const char **text, const char *ends, char *to, size_t size)
 {
     size_t n = strcspn(*text, ends);
-    if (n == 0 || n >= room)
+    if (n == 0 || n >= size)
         return false;
     for (size_t i = 0; i < n; i++)
         if ((*text)[i] <= ' ' || (*text)[i] > '~')
@@ -66,18 +66,18 @@ static bool take_word(const char **text, const char *ends, char *to, size_t room
 /* A line without its end. */
 static bool parse_line(const char *line, struct plan_entry *entry)
 {
-    char number[32], *end;
-    float *numbers[] = { &entry->ms, &entry->tflops };
+    char value[32], *end;
+    float *figures[] = { &entry->ms, &entry->tflops };
     *entry = (struct plan_entry){ 0 };
     if (!take_word(&line, "=", entry->key, sizeof entry->key) || *line++ != '=' ||
         !take_word(&line, " ", entry->choice, sizeof entry->choice))
         return false;
     for (int i = 0; i < 2 && *line; i++) {
         line += *line == ' ';
-        if (!take_word(&line, " ", number, sizeof number))
+        if (!take_word(&line, " ", value, sizeof value))
             return false;
-        *numbers[i] = strtof(number, &end);
-        if (*end || !(*numbers[i] >= 0 && *numbers[i] < 1e9f))
+        *figures[i] = strtof(value, &end);
+        if (*end || !(*figures[i] >= 0 && *figures[i] < 1e9f))
             return false;
     }
     return !*line || (*line++ == ' ' && take_word(&line, " ", entry->kernel, sizeof entry->kernel) && !*line);
@@ -89,17 +89,17 @@ enum status plan_table_read(struct plan_table *table, const char *path)
     struct plan_entry entry;
     char *text = NULL, *line, *next;
     size_t bytes = 0;
-    int number = 1;
-    TRY(file_read(path, FILE_MOST, &text, &bytes));
+    int line_number = 1;
+    TRY(file_read(path, MAX_FILE_BYTES, &text, &bytes));
     if (strlen(text) != bytes)
         FAIL(STATUS_DATA, "%s: not a table of plans", path);
-    for (line = text; *line; line = next, number++) {
+    for (line = text; *line; line = next, line_number++) {
         next = line + strcspn(line, "\n");
         next += *next ? (*next = '\0', 1) : 0;
         if (line[0] == '#' || !line[0])
             continue;
         if (!parse_line(line, &entry))
-            FAIL(STATUS_DATA, "%s:%d: not 'graph=choice milliseconds TFLOP/s kernel'", path, number);
+            FAIL(STATUS_DATA, "%s:%d: not 'graph=choice milliseconds TFLOP/s kernel'", path, line_number);
         TRY(plan_table_set(table, &entry));
     }
 fail:
@@ -125,18 +125,18 @@ static int by_key(const void *a, const void *b)
 enum status plan_table_write(const struct plan_table *table, const char *path, const char *heading)
 {
     enum status status = STATUS_OK;
-    size_t room = (size_t)(table->count + 2) * 512, used = 0;
-    char *text = malloc(room), line[512];
+    size_t size = (size_t)(table->count + 2) * 512, used = 0;
+    char *text = malloc(size), line[512];
     struct plan_entry *sorted = malloc((size_t)table->count * sizeof *sorted + 1);
     if (!text || !sorted)
         FAIL(STATUS_NOMEM, "out of memory for a table of plans");
     if (table->count > 0)
         memcpy(sorted, table->entries, (size_t)table->count * sizeof *sorted);
     qsort(sorted, (size_t)table->count, sizeof *sorted, by_key);
-    used = (size_t)snprintf(text, room, "# %.200s\n# graph=choice milliseconds TFLOP/s kernel\n", heading);
+    used = (size_t)snprintf(text, size, "# %.200s\n# graph=choice milliseconds TFLOP/s kernel\n", heading);
     for (int i = 0; i < table->count; i++) {
         plan_entry_print(&sorted[i], line);
-        used += (size_t)snprintf(text + used, room - used, "%s", line);
+        used += (size_t)snprintf(text + used, size - used, "%s", line);
     }
     TRY(file_write(path, text, used));
 fail:

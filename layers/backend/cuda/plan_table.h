@@ -19,7 +19,7 @@ struct plan_entry {
 
 struct plan_table {
     struct plan_entry *entries;
-    int count, room;
+    int count, capacity;
 };
 
 void plan_table_finish(struct plan_table *table);

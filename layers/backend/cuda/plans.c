@@ -16,24 +16,24 @@
 #include "layers/backend/cuda/trial.h"
 
 /* Bytes that move in the time of two short convolutions and passes over dw: an estimate. */
-#define COPIED_MOST ((size_t)32 << 20)
-#define WRITE_EVERY 2.0 /* seconds: between writings of the table, while plans are measured */
+#define MAX_STACKING_COPY ((size_t)32 << 20)
+#define WRITE_INTERVAL_S  2.0 /* seconds: between writings of the table, while plans are measured */
 
 /* What device_plan_files has set; "": the machine's own table, and none of what was tried. */
-static char plans_path[512], tried_path[512];
+static char plans_path[512], candidates_path[512];
 
-void cuda_plan_files(const char *plans, const char *tried)
+void cuda_plan_files(const char *plans, const char *candidates)
 {
     snprintf(plans_path, sizeof plans_path, "%s", plans ? plans : "");
-    snprintf(tried_path, sizeof tried_path, "%s", tried ? tried : "");
+    snprintf(candidates_path, sizeof candidates_path, "%s", candidates ? candidates : "");
 }
 
-bool gpu_has(const struct plan *plan)
+bool gpu_plan_exists(const struct plan *plan)
 {
     return plan->dnn || plan->gemm;
 }
 
-enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands)
+enum status gpu_run_plan(struct gpu *gpu, const struct plan *plan, const struct dnn_operands *operands)
 {
     enum status status;
     int selected = gpu->stream_index;
@@ -47,7 +47,7 @@ enum status gpu_run(struct gpu *gpu, const struct plan *plan, const struct dnn_o
 }
 
 /* "cudnn.91900.forward.plain.8x32x32x64.64.1.1.0.bf16.cublaslt.130000": a choice holds for these versions. */
-static void key_of(const struct dnn_spec *spec, char key[PLAN_KEY])
+static void plan_key(const struct dnn_spec *spec, char key[PLAN_KEY])
 {
     dnn_spec_key(spec, key);
     if (gemm_fits(spec))
@@ -57,7 +57,7 @@ static void key_of(const struct dnn_spec *spec, char key[PLAN_KEY])
 /* ---- what is known of this GPU ---- */
 
 /* "$XDG_CACHE_HOME/csc-train/plans-NAME-cudnn91900.txt"; "" where there is no such folder. */
-static void name_file(const char *gpu_name, char path[512])
+static void plan_table_path(const char *gpu_name, char path[512])
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char name[64];
@@ -74,10 +74,11 @@ static void name_file(const char *gpu_name, char path[512])
         snprintf(path, 512, "%s/.cache/csc-train/plans-%s-cudnn%zu.txt", home, name, cudnnGetVersion());
 }
 
-static enum status read_known(struct gpu *gpu)
+static enum status read_plan_table(struct gpu *gpu)
 {
-    return gpu->known_path[0] && file_exists(gpu->known_path) ? plan_table_read(&gpu->known, gpu->known_path)
-                                                              : STATUS_OK;
+    return gpu->plan_table_path[0] && file_exists(gpu->plan_table_path)
+               ? plan_table_read(&gpu->plan_table, gpu->plan_table_path)
+               : STATUS_OK;
 }
 
 enum status gpu_init_plans(struct gpu *gpu, int index)
@@ -85,87 +86,87 @@ enum status gpu_init_plans(struct gpu *gpu, int index)
     enum status status = STATUS_OK;
     struct cudaDeviceProp properties;
     if (cudaGetDeviceProperties(&properties, index) == cudaSuccess) {
-        name_file(properties.name, gpu->known_path);
+        plan_table_path(properties.name, gpu->plan_table_path);
         snprintf(gpu->name, sizeof gpu->name, "%s", properties.name);
     }
-    status = read_known(gpu);
+    status = read_plan_table(gpu);
     if (status != STATUS_OK) {
         if (plans_path[0]) /* somebody's own file is neither passed over nor written over */
             return status;
-        log_warn("%s is not used, and written anew: %s", gpu->known_path, status_message());
+        log_warn("%s is not used, and written anew: %s", gpu->plan_table_path, status_message());
         status_clear();
         status = STATUS_OK;
-        plan_table_finish(&gpu->known);
+        plan_table_finish(&gpu->plan_table);
     }
     return status;
 }
 
 /* With what others have found out since. */
-static enum status write_known(struct gpu *gpu)
+static enum status write_plan_table(struct gpu *gpu)
 {
     enum status status = STATUS_OK;
     char folder[512], heading[256], *slash;
-    struct plan_table own = gpu->known;
-    snprintf(folder, sizeof folder, "%s", gpu->known_path);
+    struct plan_table learnt = gpu->plan_table;
+    snprintf(folder, sizeof folder, "%s", gpu->plan_table_path);
     snprintf(heading, sizeof heading, "%s, cuDNN %zu: the fastest plans of convolutions", gpu->name, cudnnGetVersion());
-    gpu->known = (struct plan_table){ 0 };
-    if (read_known(gpu) != STATUS_OK)
+    gpu->plan_table = (struct plan_table){ 0 };
+    if (read_plan_table(gpu) != STATUS_OK)
         status_clear();
-    for (int i = 0; i < own.count && status == STATUS_OK; i++)
-        status = plan_table_set(&gpu->known, &own.entries[i]);
-    plan_table_finish(&own);
+    for (int i = 0; i < learnt.count && status == STATUS_OK; i++)
+        status = plan_table_set(&gpu->plan_table, &learnt.entries[i]);
+    plan_table_finish(&learnt);
     slash = strrchr(folder, '/');
     if (slash && slash > folder) {
         *slash = '\0';
         TRY(file_make_folders(folder));
     }
-    TRY(plan_table_write(&gpu->known, gpu->known_path, heading));
-    gpu->learnt = false;
+    TRY(plan_table_write(&gpu->plan_table, gpu->plan_table_path, heading));
+    gpu->plan_table_changed = false;
 fail:
-    gpu->written = clock_seconds();
+    gpu->plan_table_written_s = clock_seconds();
     return status;
 }
 
 /* A failure to write is said once, and ends nothing. */
-static void keep_known(struct gpu *gpu)
+static void save_plan_table(struct gpu *gpu)
 {
     struct status_record before;
-    if (!gpu->learnt || !gpu->known_path[0] || gpu->unwritable)
+    if (!gpu->plan_table_changed || !gpu->plan_table_path[0] || gpu->plan_table_unwritable)
         return;
     status_save(&before);
-    if (write_known(gpu) != STATUS_OK) {
+    if (write_plan_table(gpu) != STATUS_OK) {
         log_warn("the plans that were measured are not kept: %s", status_message());
-        gpu->unwritable = true;
+        gpu->plan_table_unwritable = true;
     }
     status_restore(&before);
 }
 
 void gpu_finish_plans(struct gpu *gpu)
 {
-    keep_known(gpu);
-    plan_table_finish(&gpu->known);
+    save_plan_table(gpu);
+    plan_table_finish(&gpu->plan_table);
     for (int i = 0; i < gpu->plan_count; i++)
         plan_destroy(&gpu->plans[i].plan);
     free(gpu->plans);
 }
 
-static enum status record(struct gpu *gpu, const struct plan_entry *entry)
+static enum status record_choice(struct gpu *gpu, const struct plan_entry *entry)
 {
     enum status status = STATUS_OK;
     TRY(tuned_set(gpu->base.base.tuned, entry->key, entry->choice));
-    TRY(plan_table_set(&gpu->known, entry));
-    gpu->learnt = true;
+    TRY(plan_table_set(&gpu->plan_table, entry));
+    gpu->plan_table_changed = true;
 fail:
     return status;
 }
 
 /* What was measured before on such a GPU counts as measured. *choice: NULL if nothing was. */
-static enum status choose(struct gpu *gpu, const char *key, const char **choice)
+static enum status recorded_choice(struct gpu *gpu, const char *key, const char **choice)
 {
     enum status status = STATUS_OK;
     struct tuned *tuned = gpu->base.base.tuned;
     *choice = tuned_get(tuned, key);
-    const struct plan_entry *known = *choice ? NULL : plan_table_find(&gpu->known, key);
+    const struct plan_entry *known = *choice ? NULL : plan_table_find(&gpu->plan_table, key);
     if (known) {
         TRY(tuned_set(tuned, key, known->choice));
         *choice = known->choice;
@@ -177,7 +178,7 @@ fail:
 /* ---- plans ---- */
 
 /* Which kind of kernel a fused plan has. Hopper also runs those that cuDNN made for Ampere. */
-static const char *how_fused(const struct plan *plan)
+static const char *fused_label(const struct plan *plan)
 {
     static const struct {
         const char *mark, *how;
@@ -194,18 +195,18 @@ static const char *how_fused(const struct plan *plan)
     return "fused in one pass";
 }
 
-static enum status keep(struct gpu *gpu, const char *key, const struct plan *plan)
+static enum status add_plan(struct gpu *gpu, const char *key, const struct plan *plan)
 {
     enum status status = STATUS_OK;
-    if (gpu->plan_count == gpu->plan_room) {
-        int room = gpu->plan_room ? 2 * gpu->plan_room : 64;
-        struct gpu_plan *plans = realloc(gpu->plans, (size_t)room * sizeof *plans);
+    if (gpu->plan_count == gpu->plan_capacity) {
+        int capacity = gpu->plan_capacity ? 2 * gpu->plan_capacity : 64;
+        struct gpu_plan_entry *plans = realloc(gpu->plans, (size_t)capacity * sizeof *plans);
         if (!plans)
             FAIL(STATUS_NOMEM, "out of memory for plans of convolutions");
         gpu->plans = plans;
-        gpu->plan_room = room;
+        gpu->plan_capacity = capacity;
     }
-    struct gpu_plan *entry = &gpu->plans[gpu->plan_count++];
+    struct gpu_plan_entry *entry = &gpu->plans[gpu->plan_count++];
     entry->plan = *plan;
     memcpy(entry->key, key, sizeof entry->key);
 fail:
@@ -213,39 +214,39 @@ fail:
 }
 
 /* Tails that are fused have plans in bf16 and tf32, unless something is wrong with cuDNN. */
-static void tell_unfused(struct gpu *gpu, const struct search *s)
+static void warn_unfused(struct gpu *gpu, const struct plan_search *s)
 {
-    if (s->spec->tail == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->said_unfused)
+    if (s->spec->tail == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->warned_unfused)
         return;
     log_warn_all("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
                  "own, which is slower",
                  s->key);
-    gpu->said_unfused = true;
+    gpu->warned_unfused = true;
 }
 
 /* Keeps the fastest candidate, and what it is in the tables; nothing, where there is none. */
-static enum status settle(struct gpu *gpu, struct search *s)
+static enum status keep_fastest(struct gpu *gpu, struct plan_search *s)
 {
     enum status status = STATUS_OK;
     static const struct plan none;
     struct plan_entry entry;
     int best = -1, built = 0;
     for (int i = 0; i < s->count; i++) {
-        best = best < 0 && gpu_has(&s->candidates[i].plan) ? i : best;
-        built += gpu_has(&s->candidates[i].plan);
+        best = best < 0 && gpu_plan_exists(&s->candidates[i].plan) ? i : best;
+        built += gpu_plan_exists(&s->candidates[i].plan);
     }
     if (built == 0 && !s->chosen)
-        tell_unfused(gpu, s);
+        warn_unfused(gpu, s);
     if (gpu->base.base.tuned && !s->chosen && built > 0) {
-        TRY(search_measure(gpu, s, &best, &entry, tried_path[0] ? tried_path : NULL));
+        TRY(search_measure(gpu, s, &best, &entry, candidates_path[0] ? candidates_path : NULL));
         if (entry.ms > 0)
-            TRY(record(gpu, &entry));
+            TRY(record_choice(gpu, &entry));
         else /* this run's choice, so that all ranks make it, but not the machine's */
             TRY(tuned_set(gpu->base.base.tuned, entry.key, entry.choice));
     }
     if (best >= 0 && s->spec->tail != DNN_PLAIN)
-        s->candidates[best].plan.how = how_fused(&s->candidates[best].plan);
-    TRY(keep(gpu, s->key, best >= 0 ? &s->candidates[best].plan : &none));
+        s->candidates[best].plan.how = fused_label(&s->candidates[best].plan);
+    TRY(add_plan(gpu, s->key, best >= 0 ? &s->candidates[best].plan : &none));
     if (best >= 0)
         s->candidates[best].plan = none;
 fail:
@@ -253,7 +254,7 @@ fail:
 }
 
 /* NULL: not there. */
-static const struct plan *find(const struct gpu *gpu, const char *key)
+static const struct plan *find_plan(const struct gpu *gpu, const char *key)
 {
     for (int i = 0; i < gpu->plan_count; i++)
         if (strcmp(gpu->plans[i].key, key) == 0)
@@ -262,20 +263,20 @@ static const struct plan *find(const struct gpu *gpu, const char *key)
 }
 
 /* Those of the specs that have no plan yet. A choice that this version does not understand is made anew. */
-static enum status add_searches(struct gpu *gpu, const struct dnn_spec *specs, int count, struct search *searches,
+static enum status add_searches(struct gpu *gpu, const struct dnn_spec *specs, int count, struct plan_search *searches,
                                 int *added)
 {
     enum status status = STATUS_OK;
     *added = 0;
     for (int i = 0; i < count; i++) {
-        struct search *s = &searches[*added];
+        struct plan_search *s = &searches[*added];
         const char *choice = NULL;
         s->spec = &specs[i];
-        key_of(&specs[i], s->key);
-        if (find(gpu, s->key))
+        plan_key(&specs[i], s->key);
+        if (find_plan(gpu, s->key))
             continue;
         if (gpu->base.base.tuned)
-            TRY(choose(gpu, s->key, &choice));
+            TRY(recorded_choice(gpu, s->key, &choice));
         s->chosen = choice && plan_choice_parse(choice, &s->candidates[0].choice);
         s->count = s->chosen;
         ++*added;
@@ -285,34 +286,34 @@ fail:
 }
 
 /* A plan that was chosen on a machine with more memory, or by another driver, may not be there. */
-static enum status search_anew(struct gpu *gpu, struct search *s)
+static enum status search_again(struct gpu *gpu, struct plan_search *s)
 {
     search_finish(s);
     s->chosen = false;
     return search_build(gpu, s, 1);
 }
 
-enum status gpu_plans(struct gpu *gpu, const struct dnn_spec *specs, int count)
+enum status gpu_prepare_plans(struct gpu *gpu, const struct dnn_spec *specs, int count)
 {
     enum status status = STATUS_OK;
     int added = 0;
     struct plan plain;
-    struct search *searches = calloc((size_t)count + 1, sizeof *searches);
+    struct plan_search *searches = calloc((size_t)count + 1, sizeof *searches);
     if (!searches)
         FAIL(STATUS_NOMEM, "out of memory for plans of convolutions");
     TRY(add_searches(gpu, specs, count, searches, &added));
     TRY(search_build(gpu, searches, added));
     for (int i = 0; i < added; i++) {
-        struct search *s = &searches[i];
-        bool apart = s->chosen && s->candidates[0].choice.source == PLAN_APART;
-        if (s->chosen && !apart && !gpu_has(&s->candidates[0].plan))
-            TRY(search_anew(gpu, s));
-        if (apart) /* a recording will look for it */
-            TRY(gpu_plain_plan(gpu, s->spec, &plain));
-        TRY(settle(gpu, s));
+        struct plan_search *s = &searches[i];
+        bool unfused = s->chosen && s->candidates[0].choice.source == PLAN_UNFUSED;
+        if (s->chosen && !unfused && !gpu_plan_exists(&s->candidates[0].plan))
+            TRY(search_again(gpu, s));
+        if (unfused) /* a recording will look for it */
+            TRY(gpu_get_plain_plan(gpu, s->spec, &plain));
+        TRY(keep_fastest(gpu, s));
     }
-    if (clock_seconds() - gpu->written > WRITE_EVERY)
-        keep_known(gpu);
+    if (clock_seconds() - gpu->plan_table_written_s > WRITE_INTERVAL_S)
+        save_plan_table(gpu);
 fail:
     for (int i = 0; searches && i < added; i++)
         search_finish(&searches[i]);
@@ -320,71 +321,71 @@ fail:
     return status;
 }
 
-enum status gpu_plain_plan(struct gpu *gpu, const struct dnn_spec *fused, struct plan *plan)
+enum status gpu_get_plain_plan(struct gpu *gpu, const struct dnn_spec *fused, struct plan *plan)
 {
     enum status status = STATUS_OK;
     struct dnn_spec spec = *fused;
     spec.tail = DNN_PLAIN;
     spec.float_result = true;
-    TRY(gpu_plan(gpu, &spec, plan));
+    TRY(gpu_get_plan(gpu, &spec, plan));
     spec.float_result = false;
-    if (!gpu_has(plan))
-        TRY(gpu_plan(gpu, &spec, plan));
+    if (!gpu_plan_exists(plan))
+        TRY(gpu_get_plan(gpu, &spec, plan));
 fail:
     return status;
 }
 
-enum status gpu_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan)
+enum status gpu_get_plan(struct gpu *gpu, const struct dnn_spec *spec, struct plan *plan)
 {
     enum status status = STATUS_OK;
     char key[PLAN_KEY];
-    key_of(spec, key);
-    const struct plan *there = find(gpu, key);
-    if (!there && gpu->capturing) /* plans are measured, and cuDNN takes memory for them */
+    plan_key(spec, key);
+    const struct plan *found = find_plan(gpu, key);
+    if (!found && gpu->capturing) /* plans are measured, and cuDNN takes memory for them */
         FAIL(STATUS_USAGE, "no plan yet for %s", key);
-    if (!there)
-        TRY(gpu_plans(gpu, spec, 1));
-    *plan = *find(gpu, key);
+    if (!found)
+        TRY(gpu_prepare_plans(gpu, spec, 1));
+    *plan = *find_plan(gpu, key);
 fail:
     return status;
 }
 
 /* Half the memory stays: what needs more is not tried. */
-static bool has_room(const struct dnn_spec *spec)
+static bool fits_memory(const struct dnn_spec *spec)
 {
     size_t free_bytes = 0, total_bytes = 0,
            needs = (conv_in_count(&spec->shape) + dnn_code_count(spec)) * sizeof(float);
     return cudaMemGetInfo(&free_bytes, &total_bytes) == cudaSuccess && needs <= free_bytes / 2;
 }
 
-static enum status measure_stacks(struct gpu *gpu, const struct dnn_spec *one, const struct dnn_spec *all,
-                                  bool copies_images, bool *stacks)
+static enum status measure_stacking(struct gpu *gpu, const struct dnn_spec *one, const struct dnn_spec *all,
+                                    bool copies_images, bool *stacks)
 {
     enum status status = STATUS_OK;
     struct trial trial = { 0 };
-    struct plan single, stacked;
-    float apart_ms, together_ms;
+    struct plan one_term, stacked;
+    float separate_ms, stacked_ms;
     size_t weights = dnn_weight_count(one);
-    TRY(gpu_plan(gpu, one, &single));
-    TRY(gpu_plan(gpu, all, &stacked));
-    if (!gpu_has(&single) || !gpu_has(&stacked))
+    TRY(gpu_get_plan(gpu, one, &one_term));
+    TRY(gpu_get_plan(gpu, all, &stacked));
+    if (!gpu_plan_exists(&one_term) || !gpu_plan_exists(&stacked))
         return STATUS_OK;
-    const struct work apart = { .plan = &single, .runs = CONV_TERMS, .added = weights };
+    const struct work unfused = { .plan = &one_term, .runs = CONV_TERMS, .added = weights };
     const struct work together = { .plan = &stacked,
                                    .runs = 1,
                                    .added = weights,
                                    .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
                                    .copied_code = dnn_code_count(one) };
     TRY(trial_init(&trial, gpu, all));
-    TRY(trial_time(gpu, &apart, &trial, INFINITY, &apart_ms));
-    TRY(trial_time(gpu, &together, &trial, apart_ms, &together_ms));
-    *stacks = together_ms <= apart_ms && together_ms < INFINITY;
+    TRY(trial_time(gpu, &unfused, &trial, INFINITY, &separate_ms));
+    TRY(trial_time(gpu, &together, &trial, separate_ms, &stacked_ms));
+    *stacks = stacked_ms <= separate_ms && stacked_ms < INFINITY;
 fail:
     trial_finish(&trial);
     return status;
 }
 
-enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks)
+enum status gpu_choose_stacking(struct gpu *gpu, const struct dnn_spec *one, bool copies_images, bool *stacks)
 {
     enum status status = STATUS_OK;
     struct dnn_spec all = *one;
@@ -393,25 +394,25 @@ enum status gpu_stacks(struct gpu *gpu, const struct dnn_spec *one, bool copies_
     const char *choice = NULL;
     size_t copied = dnn_code_count(one) + (copies_images ? conv_in_count(&one->shape) : 0);
     all.shape.n *= CONV_TERMS;
-    key_of(&all, entry.key);
+    plan_key(&all, entry.key);
     snprintf(entry.key + strlen(entry.key), sizeof entry.key - strlen(entry.key), ".stacked");
-    *stacks = !gpu->base.base.tuned && 2 * copied * precision_bytes(one->precision) <= COPIED_MOST;
+    *stacks = !gpu->base.base.tuned && 2 * copied * precision_bytes(one->precision) <= MAX_STACKING_COPY;
     if (gpu->base.base.tuned)
-        TRY(choose(gpu, entry.key, &choice));
+        TRY(recorded_choice(gpu, entry.key, &choice));
     if (gpu->base.base.tuned && !choice) {
-        bool fits = has_room(&all);
+        bool fits = fits_memory(&all);
         if (fits)
-            TRY(measure_stacks(gpu, one, &all, copies_images, stacks));
+            TRY(measure_stacking(gpu, one, &all, copies_images, stacks));
         snprintf(entry.choice, sizeof entry.choice, "%d", *stacks);
         if (fits)
-            return record(gpu, &entry);
+            return record_choice(gpu, &entry);
         return tuned_set(gpu->base.base.tuned, entry.key, entry.choice); /* this run's choice, not the machine's */
     }
     if (choice)
         *stacks = strcmp(choice, "1") == 0;
     if (*stacks)
-        TRY(gpu_plan(gpu, &all, &plan));
-    *stacks = gpu_has(&plan);
+        TRY(gpu_get_plan(gpu, &all, &plan));
+    *stacks = gpu_plan_exists(&plan);
 fail:
     return status;
 }

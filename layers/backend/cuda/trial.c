@@ -146,7 +146,7 @@ static enum status do_work(struct gpu *gpu, const struct work *work, const struc
     kernel_blend(q, 1, image, 0, image, image + work->copied_image * one, work->copied_image);
     kernel_blend(q, 1, code, 0, code, code + work->copied_code * one, work->copied_code);
     for (int i = 0; i < work->runs; i++)
-        TRY(gpu_run(gpu, work->plan, &operands));
+        TRY(gpu_run_plan(gpu, work->plan, &operands));
     kernel_lincomb(q, 1, trial->weights, 1, trial->weights, trial->weights, work->added);
     if (work->pass)
         pass_over(gpu, work, trial);
