@@ -57,7 +57,7 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 }
 
 /* CSC_FAKE_NVRTC=none: cuDNN will find no compiler. */
-bool dnn_finds_nvrtc(char name[32])
+bool nvrtc_found(char name[32])
 {
     const char *nvrtc = getenv("CSC_FAKE_NVRTC");
     snprintf(name, 32, "libnvrtc.so.13");
@@ -83,17 +83,17 @@ static bool is_quick(const struct dnn_choice *choice)
 
 static bool has_plan(const struct dnn_spec *s, const struct dnn_choice *choice)
 {
-    if (s->tail != DNN_PLAIN && (!fuses() || (s->kind == DNN_ADJOINT && s->tail == DNN_MASK_ADD)))
+    if (s->epilogue != DNN_PLAIN && (!fuses() || (s->kind == DNN_ADJOINT && s->epilogue == DNN_MASK_ADD)))
         return false;
     if (choice->engine == QUICK_ENGINE)
-        return s->tail != DNN_PLAIN && s->shape.stride == 1 && is_quick(choice);
-    return choice->knob_count == 0 && choice->engine < (s->tail == DNN_PLAIN ? PROPOSALS : 1);
+        return s->epilogue != DNN_PLAIN && s->shape.stride == 1 && is_quick(choice);
+    return choice->knob_count == 0 && choice->engine < (s->epilogue == DNN_PLAIN ? PROPOSALS : 1);
 }
 
 /* Milliseconds of the GPU's clock. */
 static double cost(const struct dnn_spec *s, const struct dnn_choice *choice)
 {
-    return is_quick(choice) ? 0.5 : s->kind == DNN_ADJOINT && s->tail != DNN_PLAIN && s->shape.stride > 1 ? 4 : 1;
+    return is_quick(choice) ? 0.5 : s->kind == DNN_ADJOINT && s->epilogue != DNN_PLAIN && s->shape.stride > 1 ? 4 : 1;
 }
 
 enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec,
@@ -108,7 +108,7 @@ enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t propertie
             proposals->choices[proposals->count++] = choice;
     }
     proposals->ranked = proposals->count;
-    for (int i = 0; i < QUICK_KERNEL + 2 && spec->tail != DNN_PLAIN; i++) /* of which one can be built */
+    for (int i = 0; i < QUICK_KERNEL + 2 && spec->epilogue != DNN_PLAIN; i++) /* of which one can be built */
         proposals->choices[proposals->count++] = (struct dnn_choice){ .engine = QUICK_ENGINE,
                                                                       .knob_count = 1,
                                                                       .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, i } } };
@@ -122,7 +122,7 @@ void dnn_plan_kernel(const struct dnn_plan *plan, char name[DNN_KERNEL_NAME])
 }
 
 enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t most)
+                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t max_workspace)
 {
     enum status status = STATUS_OK;
     static const unsigned uses[] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
@@ -130,16 +130,16 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     struct dnn_plan *plan = calloc(1, sizeof *plan);
     struct dnn_graph *g = calloc(1, sizeof *g);
     struct conv_shape square = spec->shape;
-    square.w += spec->rows ? square.k : 0; /* not used, but there */
+    square.w += spec->k_by_1 ? square.k : 0; /* not used, but there */
     (void)properties;
     *out = NULL;
     if (!plan || !g)
         FAIL(STATUS_NOMEM, "out of memory");
-    if (!handle || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->tail != DNN_PLAIN) ||
+    if (!handle || ((spec->kind == DNN_GRADIENT || spec->float_result) && spec->epilogue != DNN_PLAIN) ||
         spec->shape.c % 8 != 0)
         FAIL(STATUS_BUG, "cuDNN is not asked like that");
     plan->workspace = spec->kind == DNN_ADJOINT && spec->shape.d % 16 == 0 ? WORKSPACE : 0;
-    if (!has_plan(spec, choice) || plan->workspace > most)
+    if (!has_plan(spec, choice) || plan->workspace > max_workspace)
         goto fail;
     g->spec = *spec;
     g->cost = cost(spec, choice);
@@ -188,7 +188,7 @@ static void read_floats(enum precision precision, const void *from, float *to, s
 }
 
 /* Of a spec with rows, whose kernel is no square: adds all products to the result. */
-static void multiply_rows(const struct dnn_spec *spec, float *image, float *code, float *weights)
+static void multiply_k_by_1(const struct dnn_spec *spec, float *image, float *code, float *weights)
 {
     const struct conv_shape *s = &spec->shape;
     size_t out_h = (size_t)conv_out_h(s), pixels = s->n * out_h * s->w;
@@ -208,19 +208,20 @@ static void multiply_rows(const struct dnn_spec *spec, float *image, float *code
 }
 
 /* See enum dnn_tail. */
-static float tail(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
+static float apply_epilogue(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
 {
     const float *number = o->numbers; /* a, n, t */
-    bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
-    if (s->tail == DNN_PLAIN)
+    bool adds = s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT || s->epilogue == DNN_SHRINK_ADD ||
+                s->epilogue == DNN_MASK_ADD;
+    if (s->epilogue == DNN_PLAIN)
         return v;
     v *= number[0];
     if (adds)
-        v += (s->tail == DNN_SUBTRACT ? -1 : 1) * element_load(s->precision, o->add, i);
-    if (s->tail == DNN_SCALE || s->tail == DNN_ADD || s->tail == DNN_SUBTRACT)
+        v += (s->epilogue == DNN_SUBTRACT ? -1 : 1) * element_load(s->precision, o->add, i);
+    if (s->epilogue == DNN_SCALE || s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT)
         return v;
     v *= number[1];
-    if (s->tail == DNN_MASK_ADD)
+    if (s->epilogue == DNN_MASK_ADD)
         return element_load(s->precision, o->mask, i) != 0 ? v : 0;
     v -= number[2];
     return v > 0 ? v : 0;
@@ -242,10 +243,10 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
     if (s->kind != DNN_GRADIENT)
         read_floats(s->precision, o->weights, g->weights, counts[DNN_GRADIENT]);
     memset(result, 0, counts[s->kind] * sizeof *result);
-    if (s->kind != DNN_GRADIENT && !s->rows)
+    if (s->kind != DNN_GRADIENT && !s->k_by_1)
         TRY(ref_conv_load(g->plain, g->weights, g->scratch));
-    if (s->rows)
-        multiply_rows(s, g->image, g->code, g->weights);
+    if (s->k_by_1)
+        multiply_k_by_1(s, g->image, g->code, g->weights);
     else if (s->kind == DNN_GRADIENT)
         TRY(ref_conv_gradient(g->plain, &term, 1, g->weights, g->scratch));
     else if (s->kind == DNN_FORWARD)
@@ -254,7 +255,7 @@ static enum status compute(struct dnn_graph *g, const struct dnn_operands *o)
         TRY(ref_conv_adjoint(g->plain, g->code, g->image, &plain, g->scratch));
     for (size_t i = 0; i < counts[s->kind]; i++)
         element_store(s->float_result ? PRECISION_FP32 : s->precision, (void *)outs[s->kind], i,
-                      tail(s, o, result[i], i));
+                      apply_epilogue(s, o, result[i], i));
 fail:
     return status;
 }
@@ -286,13 +287,14 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     const struct dnn_spec *s = &plan->graph->spec;
     size_t bytes = precision_bytes(s->precision), result_bytes = s->float_result ? sizeof(float) : bytes;
     size_t result = (s->kind == DNN_FORWARD ? dnn_code_count(s) : conv_in_count(&s->shape)) * bytes;
-    bool adds = s->tail == DNN_ADD || s->tail == DNN_SUBTRACT || s->tail == DNN_SHRINK_ADD || s->tail == DNN_MASK_ADD;
+    bool adds = s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT || s->epilogue == DNN_SHRINK_ADD ||
+                s->epilogue == DNN_MASK_ADD;
     if (!handle || !fake_cuda_owns(workspace, plan->workspace + 1) ||
         !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
         !fine(o->code, dnn_code_count(s) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
         !fine(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) ||
-        (adds && !fine(o->add, result, 16)) || (s->tail == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
-        (s->tail != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
+        (adds && !fine(o->add, result, 16)) || (s->epilogue == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
+        (s->epilogue != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
     if (plan->graph->fails)
         FAIL(STATUS_LOST, "cuDNN: execution failed");
@@ -306,6 +308,6 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->tail, s->n, s->h, s->w, s->c,
-             s->d, s->k, s->stride, s->pad, spec->precision, spec->float_result, spec->rows);
+    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->epilogue, s->n, s->h, s->w,
+             s->c, s->d, s->k, s->stride, s->pad, spec->precision, spec->float_result, spec->k_by_1);
 }

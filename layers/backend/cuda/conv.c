@@ -70,13 +70,13 @@ static void conv_destroy(struct conv *conv)
     free(conv);
 }
 
-static struct dnn_spec spec_of(const struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail)
+static struct dnn_spec spec_of(const struct cuda_conv *c, enum dnn_kind kind, enum dnn_epilogue epilogue)
 {
     return (struct dnn_spec){ .kind = kind,
-                              .tail = tail,
+                              .epilogue = epilogue,
                               .shape = c->fold.folded,
                               .precision = c->base.precision,
-                              .rows = c->folds && c->fold.rows };
+                              .k_by_1 = c->folds && c->fold.k_by_1 };
 }
 
 /* Of a gradient's terms, whose plan may store fp32 or bf16. */
@@ -94,7 +94,7 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
     static const struct {
         unsigned uses;
         enum dnn_kind kind;
-        enum dnn_tail tail;
+        enum dnn_epilogue epilogue;
     } calls[MOST_CALLS] = {
         { CONV_FORWARD, DNN_FORWARD, DNN_PLAIN },
         { CONV_ADJOINT, DNN_ADJOINT, DNN_PLAIN },
@@ -106,9 +106,9 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
     };
     int count = 0;
     for (int i = 0; i < MOST_CALLS; i++) {
-        bool fused = calls[i].kind == DNN_ADJOINT && calls[i].tail != DNN_PLAIN;
+        bool fused = calls[i].kind == DNN_ADJOINT && calls[i].epilogue != DNN_PLAIN;
         if ((c->base.uses & calls[i].uses) == calls[i].uses && !(fused && c->folds))
-            specs[count++] = spec_of(c, calls[i].kind, calls[i].tail);
+            specs[count++] = spec_of(c, calls[i].kind, calls[i].epilogue);
     }
     return count;
 }
@@ -124,12 +124,13 @@ static enum status make_plans(struct cuda_conv *c)
         const struct conv_shape *s = &spec->shape;
         struct plan plan;
         TRY(gpu_get_plan(gpu_of(&c->base), spec, &plan));
-        if (!gpu_plan_exists(&plan) && spec->tail == DNN_PLAIN)
+        if (!gpu_plan_exists(&plan) && spec->epilogue == DNN_PLAIN)
             FAIL(STATUS_USAGE, "cuDNN has no %s convolution of %dx%dx%dx%d by %d %dx%d kernels, stride %d, in %s",
                  spec->kind == DNN_FORWARD   ? "forward"
                  : spec->kind == DNN_ADJOINT ? "backward-data"
                                              : "backward-filter",
-                 s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? 1 : s->k, s->stride, precision_name(spec->precision));
+                 s->n, s->h, s->w, s->c, s->d, s->k, spec->k_by_1 ? 1 : s->k, s->stride,
+                 precision_name(spec->precision));
     }
 fail:
     return status;
@@ -224,26 +225,27 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     return STATUS_OK;
 }
 
-/* The fused form of an epilogue; DNN_TAILS: there is none. */
-static enum dnn_tail tail_of(const struct epilogue *e, const void *out)
+/* The fused form of an epilogue; DNN_NOT_FUSED: there is none. */
+static enum dnn_epilogue fused_epilogue(const struct epilogue *e, const void *out)
 {
     if (e->add && e->add != out && e->beta == -1 && e->kind == EPILOGUE_LINEAR)
         return DNN_SUBTRACT;
     if (e->add && (e->beta != 1 || (e->add == out && e->kind != EPILOGUE_LINEAR)))
-        return DNN_TAILS;
+        return DNN_NOT_FUSED;
     if (e->kind == EPILOGUE_LINEAR)
         return e->add ? DNN_ADD : e->alpha == 1 && !e->numbers ? DNN_PLAIN : DNN_SCALE;
     if (e->kind == EPILOGUE_SHRINK)
-        return !e->nonnegative ? DNN_TAILS : e->add ? DNN_SHRINK_ADD : DNN_SHRINK;
-    return e->add && e->mask != out ? DNN_MASK_ADD : DNN_TAILS;
+        return !e->nonnegative ? DNN_NOT_FUSED : e->add ? DNN_SHRINK_ADD : DNN_SHRINK;
+    return e->add && e->mask != out ? DNN_MASK_ADD : DNN_NOT_FUSED;
 }
 
 /* The factors that a fused tail reads: the caller's, or own ones, which are written when they are new. NULL: there is
  * no room for them. */
-static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_tail tail,
+static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_epilogue epilogue,
                                 const struct epilogue *e)
 {
-    const float wanted[] = { e->alpha, tail >= DNN_SHRINK ? e->nu : 1, e->kind == EPILOGUE_SHRINK ? e->threshold : 0 };
+    const float wanted[] = { e->alpha, epilogue >= DNN_SHRINK ? e->nu : 1,
+                             e->kind == EPILOGUE_SHRINK ? e->threshold : 0 };
     struct gpu *gpu = gpu_of(&c->base);
     if (e->numbers)
         return e->numbers;
@@ -288,10 +290,10 @@ fail:
     return status;
 }
 
-static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_tail tail, bool float_result,
+static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_epilogue epilogue, bool float_result,
                        struct dnn_operands *operands, bool *done)
 {
-    struct dnn_spec spec = spec_of(c, kind, tail);
+    struct dnn_spec spec = spec_of(c, kind, epilogue);
     spec.float_result = float_result && c->base.precision == PRECISION_BF16;
     return run_spec(c, &spec, operands, done);
 }
@@ -315,24 +317,24 @@ fail:
 }
 
 /* A convolution whose result has the plain layout: fused, or plain and then the epilogue. */
-static enum status run_with(struct cuda_conv *c, enum dnn_kind kind, const void *in, void *out,
-                            const struct epilogue *e, char *scratch)
+static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, const void *in, void *out,
+                                     const struct epilogue *e, char *scratch)
 {
     enum status status = STATUS_OK;
     struct queue q = cuda_conv_queue(&c->base);
-    enum dnn_tail tail = tail_of(e, out);
+    enum dnn_epilogue epilogue = fused_epilogue(e, out);
     const struct conv_shape *s = &c->fold.folded;
     size_t count = kind == DNN_FORWARD ? conv_out_count(&c->base.shape) : image_count(c);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
-    const float *numbers = tail == DNN_PLAIN || tail == DNN_TAILS ? NULL : numbers_for(c, &q, tail, e);
-    if (tail != DNN_TAILS && (numbers || tail == DNN_PLAIN)) {
+    const float *numbers = epilogue == DNN_PLAIN || epilogue == DNN_NOT_FUSED ? NULL : numbers_for(c, &q, epilogue, e);
+    if (epilogue != DNN_NOT_FUSED && (numbers || epilogue == DNN_PLAIN)) {
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out,
                                       .code = kind == DNN_FORWARD ? out : in,
                                       .add = e->add,
                                       .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL,
                                       .numbers = numbers };
-        TRY(run(c, kind, tail, false, &fused, &done));
+        TRY(run(c, kind, epilogue, false, &fused, &done));
         c->base.how = c->by_gemm ? "cuBLASLt" : c->fused_how ? c->fused_how : "one pass";
     }
     if (!done) {
@@ -383,7 +385,7 @@ static enum status conv_forward(struct conv *conv, const void *in, void *out, co
     conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
-    return run_with(c, DNN_FORWARD, folded(c, &q, in, scratch), out, e, scratch);
+    return run_with_epilogue(c, DNN_FORWARD, folded(c, &q, in, scratch), out, e, scratch);
 }
 
 static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
@@ -396,7 +398,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return failed_before(conv);
     if (!c->folds)
-        return run_with(c, DNN_ADJOINT, in, out, e, scratch);
+        return run_with_epilogue(c, DNN_ADJOINT, in, out, e, scratch);
     struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);

@@ -7,7 +7,11 @@
 
 #include "layers/backend/cuda/dnn_graph.h"
 
-enum { RANKED = 24, FALLBACKS = 8, MOST_KNOBS = 32 }; /* proposals that are asked for; knobs of an engine */
+enum {
+    MAX_RANKED = 24,
+    MAX_FALLBACKS = 8,
+    MAX_ENGINE_KNOBS = 32
+}; /* proposals that are asked for; knobs of an engine */
 
 /* ---- choices ---- */
 
@@ -24,15 +28,15 @@ static void add_choice(struct dnn_proposals *proposals, const struct dnn_choice 
     for (int i = 0; i < proposals->count; i++)
         if (same_choice(&proposals->choices[i], choice))
             return;
-    if (proposals->count < DNN_CHOICES)
+    if (proposals->count < DNN_MAX_CHOICES)
         proposals->choices[proposals->count++] = *choice;
 }
 
 /* ---- engines and their configurations ---- */
 
 /* The first value of an attribute of one value; false if it cannot be read. */
-static bool get(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type,
-                void *value)
+static bool get_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                          cudnnBackendAttributeType_t type, void *value)
 {
     int64_t count = 0;
     return cudnnBackendGetAttribute(d, name, type, 1, &count, value) == CUDNN_STATUS_SUCCESS && count == 1;
@@ -62,11 +66,11 @@ static cudnnBackendDescriptor_t engine_of(struct dnn_graph *g, cudnnBackendDescr
                                           enum precision precision)
 {
     int64_t global = index;
-    cudnnBackendDescriptor_t engine = dnn_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    dnn_set_descriptor(g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, g->graph);
-    dnn_set(g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &global);
+    cudnnBackendDescriptor_t engine = dnn_graph_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    dnn_graph_set_descriptor(g, engine, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, g->graph);
+    dnn_graph_set(g, engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &global);
     if (properties)
-        dnn_set_descriptor(g, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, properties);
+        dnn_graph_set_descriptor(g, engine, CUDNN_ATTR_ENGINE_DEVICEPROP, properties);
     if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(engine) != CUDNN_STATUS_SUCCESS ||
         !acceptable(engine, precision))
         return NULL;
@@ -77,24 +81,25 @@ static cudnnBackendDescriptor_t engine_of(struct dnn_graph *g, cudnnBackendDescr
 static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, enum precision precision,
                         struct dnn_choice *choice)
 {
-    cudnnBackendDescriptor_t engine = dnn_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR), knobs[DNN_KNOBS];
+    cudnnBackendDescriptor_t engine = dnn_graph_make(g, CUDNN_BACKEND_ENGINE_DESCRIPTOR), knobs[DNN_MAX_KNOBS];
     int64_t index = 0, count = 0, value = 0;
     cudnnBackendKnobType_t type;
-    for (int i = 0; i < DNN_KNOBS; i++)
-        knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    for (int i = 0; i < DNN_MAX_KNOBS; i++)
+        knobs[i] = dnn_graph_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
     if (g->error != CUDNN_STATUS_SUCCESS ||
-        !get(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &engine) ||
-        !acceptable(engine, precision) || !get(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, &index) ||
+        !get_attribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, &engine) ||
+        !acceptable(engine, precision) ||
+        !get_attribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, &index) ||
         cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0, &count,
                                  NULL) != CUDNN_STATUS_SUCCESS ||
-        count > DNN_KNOBS ||
-        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, DNN_KNOBS,
-                                 &count, knobs) != CUDNN_STATUS_SUCCESS)
+        count > DNN_MAX_KNOBS ||
+        cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 DNN_MAX_KNOBS, &count, knobs) != CUDNN_STATUS_SUCCESS)
         return false;
     *choice = (struct dnn_choice){ .engine = (int)index, .knob_count = (int)count };
     for (int i = 0; i < count; i++) {
-        if (!get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) ||
-            !get(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &value))
+        if (!get_attribute(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) ||
+            !get_attribute(knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &value))
             return false;
         choice->knobs[i] = (struct dnn_knob){ (int)type, (int)value };
     }
@@ -104,36 +109,37 @@ static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, en
 static cudnnBackendDescriptor_t config_of(struct dnn_graph *g, cudnnBackendDescriptor_t engine,
                                           const struct dnn_choice *choice)
 {
-    cudnnBackendDescriptor_t knobs[DNN_KNOBS], config = NULL;
+    cudnnBackendDescriptor_t knobs[DNN_MAX_KNOBS], config = NULL;
     for (int i = 0; i < choice->knob_count; i++) {
         cudnnBackendKnobType_t type = (cudnnBackendKnobType_t)choice->knobs[i].type;
         int64_t value = choice->knobs[i].value;
-        knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
-        dnn_set(g, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
-        dnn_set(g, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value);
-        dnn_finalize(g, knobs[i]);
+        knobs[i] = dnn_graph_make(g, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+        dnn_graph_set(g, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+        dnn_graph_set(g, knobs[i], CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value);
+        dnn_graph_finalize(g, knobs[i]);
     }
-    config = dnn_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    dnn_set_descriptor(g, config, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+    config = dnn_graph_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    dnn_graph_set_descriptor(g, config, CUDNN_ATTR_ENGINECFG_ENGINE, engine);
     if (choice->knob_count > 0)
-        dnn_set(g, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, choice->knob_count, knobs);
-    return dnn_finalize(g, config);
+        dnn_graph_set(g, config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, choice->knob_count,
+                      knobs);
+    return dnn_graph_finalize(g, config);
 }
 
 /* NULL where the engine turns the graph down after all, or needs too much workspace. */
 static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                                        cudnnBackendDescriptor_t config, size_t most, size_t *workspace)
+                                        cudnnBackendDescriptor_t config, size_t max_workspace, size_t *workspace)
 {
     int64_t bytes = 0;
-    cudnnBackendDescriptor_t plan = dnn_make(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+    cudnnBackendDescriptor_t plan = dnn_graph_make(g, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     if (properties)
-        dnn_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, properties);
+        dnn_graph_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, properties);
     else
-        dnn_set(g, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    dnn_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
+        dnn_graph_set(g, plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    dnn_graph_set_descriptor(g, plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
     if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(plan) != CUDNN_STATUS_SUCCESS ||
-        !get(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &bytes) || bytes < 0 ||
-        (size_t)bytes > most)
+        !get_attribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, &bytes) || bytes < 0 ||
+        (size_t)bytes > max_workspace)
         return NULL;
     *workspace = (size_t)bytes;
     return plan;
@@ -142,23 +148,23 @@ static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handl
 /* ---- proposals ---- */
 
 /* What one of cuDNN's lists proposes, at most `most`, is added. */
-static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cudnnBackendHeurMode_t mode, int most,
-                    enum precision precision, struct dnn_proposals *proposals)
+static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cudnnBackendHeurMode_t mode,
+                    int max_count, enum precision precision, struct dnn_proposals *proposals)
 {
-    cudnnBackendDescriptor_t configs[RANKED], heuristics = dnn_make(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+    cudnnBackendDescriptor_t configs[MAX_RANKED], heuristics = dnn_graph_make(g, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
     struct dnn_choice choice;
     int64_t count = 0;
-    dnn_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, g->graph);
-    dnn_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
+    dnn_graph_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, g->graph);
+    dnn_graph_set(g, heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
     if (properties)
-        dnn_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, properties);
+        dnn_graph_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, properties);
     if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS)
         return; /* nothing for this graph */
-    for (int i = 0; i < most; i++)
-        configs[i] = dnn_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    for (int i = 0; i < max_count; i++)
+        configs[i] = dnn_graph_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     if (g->error != CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, most, &count,
-                                 configs) != CUDNN_STATUS_SUCCESS)
+        cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, max_count,
+                                 &count, configs) != CUDNN_STATUS_SUCCESS)
         return;
     for (int i = 0; i < count; i++)
         if (read_config(g, configs[i], precision, &choice))
@@ -169,23 +175,23 @@ static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cu
 static void add_kernels(struct dnn_graph *g, cudnnBackendDescriptor_t properties, int index, enum precision precision,
                         struct dnn_proposals *proposals)
 {
-    cudnnBackendDescriptor_t engine = engine_of(g, properties, index, precision), knobs[MOST_KNOBS];
+    cudnnBackendDescriptor_t engine = engine_of(g, properties, index, precision), knobs[MAX_ENGINE_KNOBS];
     int64_t count = 0, first = 0, last = -1, stride = 1;
     cudnnBackendKnobType_t type;
-    for (int i = 0; i < MOST_KNOBS; i++)
-        knobs[i] = dnn_make(g, CUDNN_BACKEND_KNOB_INFO_DESCRIPTOR);
+    for (int i = 0; i < MAX_ENGINE_KNOBS; i++)
+        knobs[i] = dnn_graph_make(g, CUDNN_BACKEND_KNOB_INFO_DESCRIPTOR);
     if (!engine || g->error != CUDNN_STATUS_SUCCESS ||
-        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_KNOB_INFO, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST_KNOBS, &count,
-                                 knobs) != CUDNN_STATUS_SUCCESS)
+        cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_KNOB_INFO, CUDNN_TYPE_BACKEND_DESCRIPTOR, MAX_ENGINE_KNOBS,
+                                 &count, knobs) != CUDNN_STATUS_SUCCESS)
         return;
-    for (int i = 0; i < count && i < MOST_KNOBS; i++)
-        if (get(knobs[i], CUDNN_ATTR_KNOB_INFO_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) &&
+    for (int i = 0; i < count && i < MAX_ENGINE_KNOBS; i++)
+        if (get_attribute(knobs[i], CUDNN_ATTR_KNOB_INFO_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) &&
             type == CUDNN_KNOB_TYPE_KERNEL_CFG &&
-            (!get(knobs[i], CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE, CUDNN_TYPE_INT64, &first) ||
-             !get(knobs[i], CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE, CUDNN_TYPE_INT64, &last) ||
-             !get(knobs[i], CUDNN_ATTR_KNOB_INFO_STRIDE, CUDNN_TYPE_INT64, &stride)))
+            (!get_attribute(knobs[i], CUDNN_ATTR_KNOB_INFO_MINIMUM_VALUE, CUDNN_TYPE_INT64, &first) ||
+             !get_attribute(knobs[i], CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE, CUDNN_TYPE_INT64, &last) ||
+             !get_attribute(knobs[i], CUDNN_ATTR_KNOB_INFO_STRIDE, CUDNN_TYPE_INT64, &stride)))
             last = first - 1;
-    for (int64_t value = first; value <= last && proposals->count<DNN_CHOICES; value += stride> 0 ? stride : 1) {
+    for (int64_t value = first; value <= last && proposals->count<DNN_MAX_CHOICES; value += stride> 0 ? stride : 1) {
         const struct dnn_choice choice = { .engine = index,
                                            .knob_count = 1,
                                            .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, (int)value } } };
@@ -209,11 +215,11 @@ enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t propertie
     *proposals = (struct dnn_proposals){ 0 };
     if (!g)
         FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
-    propose(g, properties, CUDNN_HEUR_MODE_A, RANKED, spec->precision, proposals);
+    propose(g, properties, CUDNN_HEUR_MODE_A, MAX_RANKED, spec->precision, proposals);
     int heuristic = proposals->count;
-    propose(g, properties, CUDNN_HEUR_MODE_FALLBACK, FALLBACKS, spec->precision, proposals);
+    propose(g, properties, CUDNN_HEUR_MODE_FALLBACK, MAX_FALLBACKS, spec->precision, proposals);
     int ranked = proposals->ranked = proposals->count;
-    for (int i = heuristic; i < ranked && spec->tail != DNN_PLAIN; i++) {
+    for (int i = heuristic; i < ranked && spec->epilogue != DNN_PLAIN; i++) {
         int engine = proposals->choices[i].engine;
         if (!has_engine(proposals, 0, heuristic, engine) && !has_engine(proposals, ranked, proposals->count, engine))
             add_kernels(g, properties, engine, spec->precision, proposals);
@@ -226,7 +232,7 @@ fail:
 /* ---- plans ---- */
 
 enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
-                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t most)
+                            const struct dnn_spec *spec, const struct dnn_choice *choice, size_t max_workspace)
 {
     enum status status = STATUS_OK;
     struct dnn_plan *plan = calloc(1, sizeof *plan);
@@ -236,11 +242,11 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
         FAIL(STATUS_NOMEM, "out of memory for a convolution's plan");
     cudnnBackendDescriptor_t engine = engine_of(g, properties, choice->engine, spec->precision);
     if (engine)
-        plan->plan = plan_of(g, handle, properties, config_of(g, engine, choice), most, &plan->workspace);
+        plan->plan = plan_of(g, handle, properties, config_of(g, engine, choice), max_workspace, &plan->workspace);
     if (!plan->plan)
         goto fail; /* not an error */
     plan->graph = g;
-    plan->tensors = dnn_graph_tensors(spec);
+    plan->tensors = dnn_spec_tensors(spec);
     *out = plan;
     return STATUS_OK;
 fail:
@@ -319,10 +325,10 @@ fail:
 void dnn_spec_key(const struct dnn_spec *spec, char key[128])
 {
     static const char *const kinds[] = { "forward", "adjoint", "gradient" };
-    static const char *const tails[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
+    static const char *const epilogues[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
     const struct conv_shape *s = &spec->shape;
     snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d%s.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
-             tails[spec->tail], s->n, s->h, s->w, s->c, s->d, s->k, spec->rows ? "r" : "", s->stride, s->pad,
+             epilogues[spec->epilogue], s->n, s->h, s->w, s->c, s->d, s->k, spec->k_by_1 ? "r" : "", s->stride, s->pad,
              precision_name(spec->precision),
              spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
 }

@@ -19,7 +19,7 @@ bool dnn_choice_parse(const char *text, struct dnn_choice *choice)
         return false;
     for (text += length; *text; text += length) {
         struct dnn_knob *knob = &choice->knobs[choice->knob_count];
-        if (choice->knob_count == DNN_KNOBS || sscanf(text, ":%d.%d%n", &knob->type, &knob->value, &length) != 2)
+        if (choice->knob_count == DNN_MAX_KNOBS || sscanf(text, ":%d.%d%n", &knob->type, &knob->value, &length) != 2)
             return false;
         choice->knob_count++;
     }

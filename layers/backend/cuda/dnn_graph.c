@@ -6,7 +6,7 @@
 
 enum { FIRST_VIRTUAL = 100 }; /* the uids of tensors within a graph */
 
-cudnnBackendDescriptor_t dnn_make(struct dnn_graph *g, cudnnBackendDescriptorType_t type)
+cudnnBackendDescriptor_t dnn_graph_make(struct dnn_graph *g, cudnnBackendDescriptorType_t type)
 {
     cudnnBackendDescriptor_t d = NULL;
     if (g->error == CUDNN_STATUS_SUCCESS && g->made_count == DNN_DESCRIPTORS)
@@ -18,20 +18,20 @@ cudnnBackendDescriptor_t dnn_make(struct dnn_graph *g, cudnnBackendDescriptorTyp
     return d;
 }
 
-void dnn_set(struct dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-             cudnnBackendAttributeType_t type, int64_t count, const void *value)
+void dnn_graph_set(struct dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                   cudnnBackendAttributeType_t type, int64_t count, const void *value)
 {
     if (g->error == CUDNN_STATUS_SUCCESS)
         g->error = cudnnBackendSetAttribute(d, name, type, count, value);
 }
 
-void dnn_set_descriptor(struct dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
-                        cudnnBackendDescriptor_t value)
+void dnn_graph_set_descriptor(struct dnn_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
+                              cudnnBackendDescriptor_t value)
 {
-    dnn_set(g, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
+    dnn_graph_set(g, d, name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &value);
 }
 
-cudnnBackendDescriptor_t dnn_finalize(struct dnn_graph *g, cudnnBackendDescriptor_t d)
+cudnnBackendDescriptor_t dnn_graph_finalize(struct dnn_graph *g, cudnnBackendDescriptor_t d)
 {
     if (g->error == CUDNN_STATUS_SUCCESS)
         g->error = cudnnBackendFinalize(d);
@@ -43,22 +43,22 @@ cudnnBackendDescriptor_t dnn_finalize(struct dnn_graph *g, cudnnBackendDescripto
 static cudnnBackendDescriptor_t tensor(struct dnn_graph *g, int64_t uid, cudnnDataType_t type, int n, int c, int h,
                                        int w)
 {
-    cudnnBackendDescriptor_t d = dnn_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
+    cudnnBackendDescriptor_t d = dnn_graph_make(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     int64_t dims[] = { n, c, h, w }, strides[] = { (int64_t)h * w * c, 1, (int64_t)w * c, c }, alignment = 16;
     bool virtual = uid >= FIRST_VIRTUAL;
-    if (uid >= DNN_A && uid <= DNN_T)
+    if (uid >= DNN_ALPHA && uid <= DNN_THRESHOLD)
         alignment = 4;
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid);
-    dnn_set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
+    dnn_graph_set(g, d, CUDNN_ATTR_TENSOR_DATA_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &type);
+    dnn_graph_set(g, d, CUDNN_ATTR_TENSOR_DIMENSIONS, CUDNN_TYPE_INT64, 4, dims);
+    dnn_graph_set(g, d, CUDNN_ATTR_TENSOR_STRIDES, CUDNN_TYPE_INT64, 4, strides);
+    dnn_graph_set(g, d, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &uid);
+    dnn_graph_set(g, d, CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, CUDNN_TYPE_INT64, 1, &alignment);
     if (virtual)
-        dnn_set(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &virtual);
-    return dnn_finalize(g, d);
+        dnn_graph_set(g, d, CUDNN_ATTR_TENSOR_IS_VIRTUAL, CUDNN_TYPE_BOOLEAN, 1, &virtual);
+    return dnn_graph_finalize(g, d);
 }
 
-static cudnnDataType_t stored(const struct dnn_spec *spec)
+static cudnnDataType_t element_type(const struct dnn_spec *spec)
 {
     return spec->precision == PRECISION_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_FLOAT;
 }
@@ -81,7 +81,7 @@ static cudnnBackendDescriptor_t weights_tensor(struct dnn_graph *g, const struct
                                                cudnnDataType_t type)
 {
     const struct conv_shape *s = &spec->shape;
-    return tensor(g, uid, type, s->d, s->c, s->k, spec->rows ? 1 : s->k);
+    return tensor(g, uid, type, s->d, s->c, s->k, spec->k_by_1 ? 1 : s->k);
 }
 
 /* A tensor like the convolution's result. */
@@ -93,7 +93,7 @@ static cudnnBackendDescriptor_t result_tensor(struct dnn_graph *g, const struct 
                                        : weights_tensor(g, spec, uid, type);
 }
 
-static cudnnBackendDescriptor_t between(struct dnn_graph *g, const struct dnn_spec *spec)
+static cudnnBackendDescriptor_t intermediate_tensor(struct dnn_graph *g, const struct dnn_spec *spec)
 {
     return result_tensor(g, spec, FIRST_VIRTUAL + g->virtual_count++, CUDNN_DATA_FLOAT);
 }
@@ -102,7 +102,7 @@ static cudnnBackendDescriptor_t between(struct dnn_graph *g, const struct dnn_sp
 
 static void add_operation(struct dnn_graph *g, cudnnBackendDescriptor_t operation)
 {
-    dnn_finalize(g, operation);
+    dnn_graph_finalize(g, operation);
     if (g->operation_count < DNN_OPERATIONS)
         g->operations[g->operation_count++] = operation;
 }
@@ -133,22 +133,22 @@ static void convolution(struct dnn_graph *g, const struct dnn_spec *spec, cudnnB
     cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
     int64_t two = 2, pads[] = { s->pad, s->pad }, strides[] = { s->stride, s->stride }, dilations[] = { 1, 1 };
     float one = 1, zero = 0;
-    cudnnBackendDescriptor_t conv = dnn_make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
-    dnn_set(g, conv, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations);
-    dnn_finalize(g, conv);
-    cudnnBackendDescriptor_t operation = dnn_make(g, types[spec->kind]);
-    dnn_set_descriptor(g, operation, name[CONV], conv);
-    dnn_set_descriptor(g, operation, name[IMAGE_AT], image);
-    dnn_set_descriptor(g, operation, name[CODE_AT], code);
-    dnn_set_descriptor(g, operation, name[WEIGHTS_AT], weights);
-    dnn_set(g, operation, name[ALPHA], CUDNN_TYPE_FLOAT, 1, &one);
-    dnn_set(g, operation, name[BETA], CUDNN_TYPE_FLOAT, 1, &zero);
+    cudnnBackendDescriptor_t conv = dnn_graph_make(g, CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, CUDNN_TYPE_INT64, 1, &two);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, CUDNN_TYPE_INT64, 2, pads);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, CUDNN_TYPE_INT64, 2, strides);
+    dnn_graph_set(g, conv, CUDNN_ATTR_CONVOLUTION_DILATIONS, CUDNN_TYPE_INT64, 2, dilations);
+    dnn_graph_finalize(g, conv);
+    cudnnBackendDescriptor_t operation = dnn_graph_make(g, types[spec->kind]);
+    dnn_graph_set_descriptor(g, operation, name[CONV], conv);
+    dnn_graph_set_descriptor(g, operation, name[IMAGE_AT], image);
+    dnn_graph_set_descriptor(g, operation, name[CODE_AT], code);
+    dnn_graph_set_descriptor(g, operation, name[WEIGHTS_AT], weights);
+    dnn_graph_set(g, operation, name[ALPHA], CUDNN_TYPE_FLOAT, 1, &one);
+    dnn_graph_set(g, operation, name[BETA], CUDNN_TYPE_FLOAT, 1, &zero);
     add_operation(g, operation);
 }
 
@@ -157,95 +157,96 @@ static void pointwise(struct dnn_graph *g, cudnnPointwiseMode_t mode, cudnnBacke
                       cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t to)
 {
     cudnnDataType_t compute = CUDNN_DATA_FLOAT;
-    cudnnBackendDescriptor_t how = dnn_make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
-    dnn_set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
-    dnn_set(g, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
-    dnn_finalize(g, how);
-    cudnnBackendDescriptor_t operation = dnn_make(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
-    dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
+    cudnnBackendDescriptor_t how = dnn_graph_make(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    dnn_graph_set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    dnn_graph_set(g, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &compute);
+    dnn_graph_finalize(g, how);
+    cudnnBackendDescriptor_t operation = dnn_graph_make(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
     if (mode == CUDNN_POINTWISE_RELU_BWD) {
-        dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, x);
-        dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, y);
-        dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, to);
+        dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, x);
+        dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, y);
+        dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, to);
     } else {
-        dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
+        dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
         if (y)
-            dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, y);
-        dnn_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, to);
+            dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_BDESC, y);
+        dnn_graph_set_descriptor(g, operation, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, to);
     }
     add_operation(g, operation);
 }
 
-static cudnnBackendDescriptor_t number(struct dnn_graph *g, int64_t uid)
+static cudnnBackendDescriptor_t scalar_tensor(struct dnn_graph *g, int64_t uid)
 {
     return tensor(g, uid, CUDNN_DATA_FLOAT, 1, 1, 1, 1);
 }
 
 /* v (tail's last operand excluded) times a number, into a new tensor or the result. */
-static cudnnBackendDescriptor_t through(struct dnn_graph *g, const struct dnn_spec *spec, cudnnPointwiseMode_t mode,
-                                        cudnnBackendDescriptor_t v, cudnnBackendDescriptor_t with,
-                                        cudnnBackendDescriptor_t result)
+static cudnnBackendDescriptor_t add_pointwise(struct dnn_graph *g, const struct dnn_spec *spec,
+                                              cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t v,
+                                              cudnnBackendDescriptor_t with, cudnnBackendDescriptor_t result)
 {
-    cudnnBackendDescriptor_t to = result ? result : between(g, spec);
+    cudnnBackendDescriptor_t to = result ? result : intermediate_tensor(g, spec);
     pointwise(g, mode, v, with, to);
     return to;
 }
 
 /* From the convolution's sums to what is stored, see enum dnn_tail. */
-static void tail(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendDescriptor_t sums,
-                 cudnnBackendDescriptor_t result)
+static void add_epilogue(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendDescriptor_t sums,
+                         cudnnBackendDescriptor_t result)
 {
-    enum dnn_tail kind = spec->tail;
+    enum dnn_epilogue kind = spec->epilogue;
     bool adds = kind == DNN_ADD || kind == DNN_SUBTRACT || kind == DNN_SHRINK_ADD || kind == DNN_MASK_ADD;
     bool ends = kind == DNN_ADD || kind == DNN_SUBTRACT;
-    cudnnBackendDescriptor_t v = through(g, spec, CUDNN_POINTWISE_MUL, sums, number(g, DNN_A),
-                                         kind == DNN_SCALE ? result : NULL);
+    cudnnBackendDescriptor_t v = add_pointwise(g, spec, CUDNN_POINTWISE_MUL, sums, scalar_tensor(g, DNN_ALPHA),
+                                               kind == DNN_SCALE ? result : NULL);
     if (adds)
-        v = through(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
-                    result_tensor(g, spec, DNN_ADDEND, stored(spec)), ends ? result : NULL);
+        v = add_pointwise(g, spec, kind == DNN_SUBTRACT ? CUDNN_POINTWISE_SUB : CUDNN_POINTWISE_ADD, v,
+                          result_tensor(g, spec, DNN_ADDEND, element_type(spec)), ends ? result : NULL);
     if (kind == DNN_SCALE || ends)
         return;
-    v = through(g, spec, CUDNN_POINTWISE_MUL, v, number(g, DNN_N), NULL);
+    v = add_pointwise(g, spec, CUDNN_POINTWISE_MUL, v, scalar_tensor(g, DNN_NU), NULL);
     if (kind == DNN_MASK_ADD) {
-        cudnnBackendDescriptor_t size = through(g, spec, CUDNN_POINTWISE_ABS,
-                                                result_tensor(g, spec, DNN_MASK, stored(spec)), NULL, NULL);
-        through(g, spec, CUDNN_POINTWISE_RELU_BWD, v, size, result);
+        cudnnBackendDescriptor_t size = add_pointwise(g, spec, CUDNN_POINTWISE_ABS,
+                                                      result_tensor(g, spec, DNN_MASK, element_type(spec)), NULL, NULL);
+        add_pointwise(g, spec, CUDNN_POINTWISE_RELU_BWD, v, size, result);
         return;
     }
-    v = through(g, spec, CUDNN_POINTWISE_SUB, v, number(g, DNN_T), NULL);
-    through(g, spec, CUDNN_POINTWISE_RELU_FWD, v, NULL, result);
+    v = add_pointwise(g, spec, CUDNN_POINTWISE_SUB, v, scalar_tensor(g, DNN_THRESHOLD), NULL);
+    add_pointwise(g, spec, CUDNN_POINTWISE_RELU_FWD, v, NULL, result);
 }
 
 static void build(struct dnn_graph *g, const struct dnn_spec *spec)
 {
     static const enum dnn_uid uids[] = { DNN_CODE, DNN_IMAGE, DNN_WEIGHTS };
-    bool fused = spec->tail != DNN_PLAIN;
-    cudnnDataType_t type = stored(spec), result_type = spec->float_result ? CUDNN_DATA_FLOAT : type;
+    bool fused = spec->epilogue != DNN_PLAIN;
+    cudnnDataType_t type = element_type(spec), result_type = spec->float_result ? CUDNN_DATA_FLOAT : type;
     cudnnBackendDescriptor_t result = result_tensor(g, spec, uids[spec->kind], result_type);
-    cudnnBackendDescriptor_t sums = fused ? between(g, spec) : result;
+    cudnnBackendDescriptor_t sums = fused ? intermediate_tensor(g, spec) : result;
     cudnnBackendDescriptor_t code = spec->kind == DNN_FORWARD ? sums : code_tensor(g, spec, DNN_CODE, type);
     cudnnBackendDescriptor_t image = spec->kind == DNN_ADJOINT ? sums : image_tensor(g, spec, DNN_IMAGE, type);
     cudnnBackendDescriptor_t weights = spec->kind == DNN_GRADIENT ? sums : weights_tensor(g, spec, DNN_WEIGHTS, type);
     convolution(g, spec, image, code, weights);
     if (fused)
-        tail(g, spec, sums, result);
-    g->graph = dnn_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
-    dnn_set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count,
-            g->operations);
+        add_epilogue(g, spec, sums, result);
+    g->graph = dnn_graph_make(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
+    dnn_graph_set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->operation_count,
+                  g->operations);
 }
 
 /* The tensors that the graph has, a bit each from DNN_IMAGE on: a call names no others. */
-unsigned dnn_graph_tensors(const struct dnn_spec *spec)
+unsigned dnn_spec_tensors(const struct dnn_spec *spec)
 {
-    enum dnn_tail tail = spec->tail;
-    bool adds = tail == DNN_ADD || tail == DNN_SUBTRACT || tail == DNN_SHRINK_ADD || tail == DNN_MASK_ADD;
-    bool shrinks = tail == DNN_SHRINK || tail == DNN_SHRINK_ADD;
+    enum dnn_epilogue epilogue = spec->epilogue;
+    bool adds = epilogue == DNN_ADD || epilogue == DNN_SUBTRACT || epilogue == DNN_SHRINK_ADD ||
+                epilogue == DNN_MASK_ADD;
+    bool shrinks = epilogue == DNN_SHRINK || epilogue == DNN_SHRINK_ADD;
     unsigned all = 1u << DNN_IMAGE | 1u << DNN_CODE | 1u << DNN_WEIGHTS;
     all |= adds ? 1u << DNN_ADDEND : 0;
-    all |= tail == DNN_MASK_ADD ? 1u << DNN_MASK : 0;
-    all |= tail != DNN_PLAIN ? 1u << DNN_A : 0;
-    all |= shrinks || tail == DNN_MASK_ADD ? 1u << DNN_N : 0;
-    return all | (shrinks ? 1u << DNN_T : 0);
+    all |= epilogue == DNN_MASK_ADD ? 1u << DNN_MASK : 0;
+    all |= epilogue != DNN_PLAIN ? 1u << DNN_ALPHA : 0;
+    all |= shrinks || epilogue == DNN_MASK_ADD ? 1u << DNN_NU : 0;
+    return all | (shrinks ? 1u << DNN_THRESHOLD : 0);
 }
 
 void dnn_graph_destroy(struct dnn_graph *g)
@@ -263,7 +264,7 @@ struct dnn_graph *dnn_graph_create(cudnnHandle_t handle, cudnnBackendDescriptor_
         return NULL;
     build(g, spec);
     if (!properties)
-        dnn_set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
-    dnn_finalize(g, g->graph);
+        dnn_graph_set(g, g->graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &handle);
+    dnn_graph_finalize(g, g->graph);
     return g;
 }

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-enum { MOST_PROPOSALS = 8 };
+enum { MAX_PROPOSALS = 8 };
 
 /* to (m, n) = a (m, k) b (k, n), column-major, a and b as they are or transposed. */
 struct gemm_plan {
@@ -18,7 +18,7 @@ struct gemm_plan {
 bool gemm_fits(const struct dnn_spec *spec)
 {
     const struct conv_shape *s = &spec->shape;
-    return s->k == 1 && s->stride == 1 && s->pad == 0 && spec->tail == DNN_PLAIN;
+    return s->k == 1 && s->stride == 1 && s->pad == 0 && spec->epilogue == DNN_PLAIN;
 }
 
 static cublasStatus_t set_transposed(cublasLtMatmulDesc_t product, cublasLtMatmulDescAttributes_t which)
@@ -53,14 +53,14 @@ static cublasStatus_t describe(struct gemm_plan *p, const struct dnn_spec *spec)
 }
 
 /* Parts of a sum are added up apart and in fp32, in a fixed order. */
-static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t most, uint32_t alignment)
+static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t max_workspace, uint32_t alignment)
 {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                                                        CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
     const uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
-    const uint64_t bytes = most;
+    const uint64_t bytes = max_workspace;
     cublasStatus_t error = cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
                                                                 &bytes, sizeof bytes);
     if (error == CUBLAS_STATUS_SUCCESS)
@@ -72,20 +72,20 @@ static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t most,
 }
 
 /* False where there is no such proposal. */
-static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, size_t most, uint32_t alignment)
+static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, size_t max_workspace, uint32_t alignment)
 {
-    cublasLtMatmulHeuristicResult_t results[MOST_PROPOSALS];
+    cublasLtMatmulHeuristicResult_t results[MAX_PROPOSALS];
     cublasLtMatmulPreference_t preference = NULL;
     int count = 0;
     bool found = false;
     if (cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
         return false;
-    if (prefer(preference, most, alignment) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulAlgoGetHeuristic(handle, p->product, p->a, p->b, p->to, p->to, preference, MOST_PROPOSALS,
-                                       results, &count) != CUBLAS_STATUS_SUCCESS)
+    if (prefer(preference, max_workspace, alignment) == CUBLAS_STATUS_SUCCESS &&
+        cublasLtMatmulAlgoGetHeuristic(handle, p->product, p->a, p->b, p->to, p->to, preference, MAX_PROPOSALS, results,
+                                       &count) != CUBLAS_STATUS_SUCCESS)
         count = 0;
     for (int i = 0; i < count && !found; i++) {
-        if (results[i].state != CUBLAS_STATUS_SUCCESS || results[i].workspaceSize > most || choice-- > 0)
+        if (results[i].state != CUBLAS_STATUS_SUCCESS || results[i].workspaceSize > max_workspace || choice-- > 0)
             continue;
         p->algorithm = results[i].algo;
         p->workspace = results[i].workspaceSize;
@@ -96,7 +96,7 @@ static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, si
 }
 
 enum status gemm_plan_create(struct gemm_plan **out, cublasLtHandle_t handle, const struct dnn_spec *spec, int choice,
-                             size_t most, int alignment)
+                             size_t max_workspace, int alignment)
 {
     enum status status = STATUS_OK;
     struct gemm_plan *p = calloc(1, sizeof *p);
@@ -104,7 +104,7 @@ enum status gemm_plan_create(struct gemm_plan **out, cublasLtHandle_t handle, co
     if (!p)
         FAIL(STATUS_NOMEM, "out of memory for a plan of matrices");
     p->kind = spec->kind;
-    if (describe(p, spec) != CUBLAS_STATUS_SUCCESS || !propose(p, handle, choice, most, (uint32_t)alignment))
+    if (describe(p, spec) != CUBLAS_STATUS_SUCCESS || !propose(p, handle, choice, max_workspace, (uint32_t)alignment))
         goto fail; /* not an error */
     *out = p;
     return STATUS_OK;

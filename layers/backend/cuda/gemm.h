@@ -18,7 +18,7 @@ bool gemm_fits(const struct dnn_spec *spec);
  * bytes of workspace and repeat bits. alignment: bytes, of every operand. *plan is NULL where there is none: not an
  * error. */
 enum status gemm_plan_create(struct gemm_plan **plan, cublasLtHandle_t handle, const struct dnn_spec *spec, int choice,
-                             size_t most, int alignment);
+                             size_t max_workspace, int alignment);
 void gemm_plan_destroy(struct gemm_plan *plan);      /* NULL is fine */
 size_t gemm_workspace(const struct gemm_plan *plan); /* bytes */
 

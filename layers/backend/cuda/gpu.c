@@ -284,7 +284,7 @@ static int multiprocessors(int index)
 static void warn_without_nvrtc(struct gpu *gpu)
 {
     char name[32];
-    gpu->warned_unfused = !dnn_finds_nvrtc(name);
+    gpu->warned_unfused = !nvrtc_found(name);
     if (gpu->warned_unfused)
         log_warn_all("cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
                      "add its folder to LD_LIBRARY_PATH",

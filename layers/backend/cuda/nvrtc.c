@@ -18,7 +18,7 @@ static bool loads(const char *folder, const char *library)
     return length < (int)sizeof path && dlopen(path, RTLD_LAZY) != NULL;
 }
 
-bool dnn_finds(const char *library)
+bool library_found(const char *library)
 {
     Dl_serinfo size, *search = NULL;
     bool found = loads("", library);
@@ -34,8 +34,8 @@ bool dnn_finds(const char *library)
     return found;
 }
 
-bool dnn_finds_nvrtc(char name[32])
+bool nvrtc_found(char name[32])
 {
     snprintf(name, 32, "libnvrtc.so.%zu", cudnnGetCudartVersion() / 1000);
-    return dnn_finds(name) || dnn_finds("libnvrtc.so"); /* its names for it */
+    return library_found(name) || library_found("libnvrtc.so"); /* its names for it */
 }

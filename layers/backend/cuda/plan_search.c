@@ -240,7 +240,7 @@ enum status search_measure(struct gpu *gpu, struct plan_search *s, int *best, st
     if (candidates_path && !f)
         FAIL(STATUS_IO, "%s: %s", candidates_path, strerror(errno));
     TRY(time_candidates(gpu, s, f, &fastest, &best_ms));
-    if (s->spec->tail != DNN_PLAIN && fastest >= 0)
+    if (s->spec->epilogue != DNN_PLAIN && fastest >= 0)
         TRY(time_unfused(gpu, s->spec, best_ms, &unfused_ms));
     append_candidate(f, s, &unfused, unfused_ms);
     *best = unfused_ms < best_ms ? -1 : fastest >= 0 ? fastest : *best;

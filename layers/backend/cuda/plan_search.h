@@ -16,7 +16,7 @@ struct plan_choice {
 void plan_choice_print(const struct plan_choice *choice, char text[DNN_CHOICE_TEXT]);
 bool plan_choice_parse(const char *text, struct plan_choice *choice);
 
-enum { SEARCH_CUBLAS_PROPOSALS = 8, SEARCH_CANDIDATES = DNN_CHOICES + SEARCH_CUBLAS_PROPOSALS };
+enum { SEARCH_CUBLAS_PROPOSALS = 8, SEARCH_CANDIDATES = DNN_MAX_CHOICES + SEARCH_CUBLAS_PROPOSALS };
 
 struct plan_search {
     const struct dnn_spec *spec;

@@ -216,7 +216,7 @@ fail:
 /* Tails that are fused have plans in bf16 and tf32, unless something is wrong with cuDNN. */
 static void warn_unfused(struct gpu *gpu, const struct plan_search *s)
 {
-    if (s->spec->tail == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->warned_unfused)
+    if (s->spec->epilogue == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->warned_unfused)
         return;
     log_warn_all("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
                  "own, which is slower",
@@ -244,7 +244,7 @@ static enum status keep_fastest(struct gpu *gpu, struct plan_search *s)
         else /* this run's choice, so that all ranks make it, but not the machine's */
             TRY(tuned_set(gpu->base.base.tuned, entry.key, entry.choice));
     }
-    if (best >= 0 && s->spec->tail != DNN_PLAIN)
+    if (best >= 0 && s->spec->epilogue != DNN_PLAIN)
         s->candidates[best].plan.how = fused_label(&s->candidates[best].plan);
     TRY(add_plan(gpu, s->key, best >= 0 ? &s->candidates[best].plan : &none));
     if (best >= 0)
@@ -325,7 +325,7 @@ enum status gpu_get_plain_plan(struct gpu *gpu, const struct dnn_spec *fused, st
 {
     enum status status = STATUS_OK;
     struct dnn_spec spec = *fused;
-    spec.tail = DNN_PLAIN;
+    spec.epilogue = DNN_PLAIN;
     spec.float_result = true;
     TRY(gpu_get_plan(gpu, &spec, plan));
     spec.float_result = false;

@@ -75,7 +75,7 @@ enum status trial_init(struct trial *trial, struct gpu *gpu, const struct dnn_sp
     const struct conv_shape *s = &spec->shape;
     size_t one = spec->float_result ? sizeof(float) : precision_bytes(spec->precision);
     size_t images = conv_in_count(s), codes = dnn_code_count(spec);
-    size_t beside = spec->tail == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images;
+    size_t beside = spec->epilogue == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images;
     void **memory[] = { &trial->image, &trial->code, &trial->weights, &trial->beside, (void **)&trial->numbers };
     const size_t bytes[] = { images * one, codes * one, dnn_weight_count(spec) * sizeof(float), beside * one,
                              3 * sizeof(float) };
@@ -114,13 +114,14 @@ static void pass_over(struct gpu *gpu, const struct work *work, const struct tri
 {
     const struct dnn_spec *spec = work->pass;
     struct conv conv = { .device = &gpu->base.base, .shape = spec->shape, .precision = spec->precision };
-    bool forward = spec->kind == DNN_FORWARD, shrinks = spec->tail == DNN_SHRINK || spec->tail == DNN_SHRINK_ADD;
-    bool adds = spec->tail != DNN_SCALE && spec->tail != DNN_SHRINK;
-    const struct epilogue epilogue = { .kind = shrinks                      ? EPILOGUE_SHRINK
-                                               : spec->tail == DNN_MASK_ADD ? EPILOGUE_MASK
-                                                                            : EPILOGUE_LINEAR,
+    bool forward = spec->kind == DNN_FORWARD,
+         shrinks = spec->epilogue == DNN_SHRINK || spec->epilogue == DNN_SHRINK_ADD;
+    bool adds = spec->epilogue != DNN_SCALE && spec->epilogue != DNN_SHRINK;
+    const struct epilogue epilogue = { .kind = shrinks                          ? EPILOGUE_SHRINK
+                                               : spec->epilogue == DNN_MASK_ADD ? EPILOGUE_MASK
+                                                                                : EPILOGUE_LINEAR,
                                        .add = adds ? trial->beside : NULL,
-                                       .beta = spec->tail == DNN_SUBTRACT ? -1 : 1,
+                                       .beta = spec->epilogue == DNN_SUBTRACT ? -1 : 1,
                                        .nonnegative = true,
                                        .mask = trial->beside,
                                        .numbers = trial->numbers };

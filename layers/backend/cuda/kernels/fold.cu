@@ -17,13 +17,13 @@ struct fold kernel_fold_shape(const struct conv_shape *s)
 {
     struct fold fold;
     int k = ceil_div(s->k, s->stride), channels = s->stride * s->stride * s->c;
-    fold.rows = k > 1 && ceil_div(k * channels, WIDE) * WIDE <= ROWS_MOST;
-    fold.span = s->stride * (fold.rows ? k : 1);
+    fold.k_by_1 = k > 1 && ceil_div(k * channels, WIDE) * WIDE <= ROWS_MOST;
+    fold.span = s->stride * (fold.k_by_1 ? k : 1);
     fold.shape = fold.folded = *s;
     fold.folded.k = k;
     fold.folded.h = conv_out_h(s) - 1 + k;
-    fold.folded.w = conv_out_w(s) + (fold.rows ? 0 : k - 1);
-    fold.folded.c = ceil_div(fold.rows ? k * channels : channels, WIDE) * WIDE;
+    fold.folded.w = conv_out_w(s) + (fold.k_by_1 ? 0 : k - 1);
+    fold.folded.c = ceil_div(fold.k_by_1 ? k * channels : channels, WIDE) * WIDE;
     fold.folded.stride = 1;
     fold.folded.pad = 0;
     return fold;
@@ -31,7 +31,7 @@ struct fold kernel_fold_shape(const struct conv_shape *s)
 
 size_t kernel_fold_weight_count(const struct fold *fold)
 {
-    return conv_weight_count(&fold->folded) / (fold->rows ? fold->folded.k : 1);
+    return conv_weight_count(&fold->folded) / (fold->k_by_1 ? fold->folded.k : 1);
 }
 
 /* A thread takes the same place in several images, whose indices it computes once. */
@@ -141,7 +141,7 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
 DEVICE void fold_weights(const struct folding *a, enum element type, int width)
 {
     const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
-    int across = a->f.rows ? 1 : b->k;
+    int across = a->f.k_by_1 ? 1 : b->k;
     size_t t = (size_t)blockIdx.x * THREADS + threadIdx.x;
     (void)width;
     if (t >= (size_t)b->d * b->k * across * b->c)
@@ -179,7 +179,7 @@ DEVICE void unfold_gradient(const struct gradient *a)
     if (t >= (size_t)s->d * s->k * s->k * s->c)
         return;
     int c = (int)(t % s->c), column = (int)(t / s->c % s->k), row = (int)(t / s->c / s->k % s->k);
-    int across = a->f.rows ? 1 : b->k, B = a->f.rows ? 0 : column / s->stride;
+    int across = a->f.k_by_1 ? 1 : b->k, B = a->f.k_by_1 ? 0 : column / s->stride;
     int g = (row % s->stride * a->f.span + column - B * s->stride) * s->c + c;
     size_t d = t / s->c / s->k / s->k;
     float alpha = a->alpha_there ? *a->alpha_there : a->alpha;

@@ -113,7 +113,7 @@ void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const fl
 struct fold {
     struct conv_shape shape;  /* of the plain convolution */
     struct conv_shape folded; /* stride 1, pad 0; with rows its kernel is k" x 1 */
-    bool rows;
+    bool k_by_1;
     int span; /* pixels of a line */
 };
 struct fold kernel_fold_shape(const struct conv_shape *shape);

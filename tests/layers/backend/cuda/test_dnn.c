@@ -66,8 +66,8 @@ static const struct conv_shape strided[] = { { BATCH, 112, 112, 64, 64, 3, 2, 1 
                                              { BATCH, 28, 28, 128, 256, 3, 2, 1 },
                                              { BATCH, 14, 14, 256, 512, 3, 2, 1 } };
 static const struct conv_shape stem = { BATCH, 115, 112, 48, 64, 4, 1, 0 };
-static const enum dnn_tail forward_tails[] = { DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD };
-static const enum dnn_tail adjoint_tails[] = { DNN_ADD, DNN_SCALE, DNN_SUBTRACT };
+static const enum dnn_epilogue forward_epilogues[] = { DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD };
+static const enum dnn_epilogue adjoint_epilogues[] = { DNN_ADD, DNN_SCALE, DNN_SUBTRACT };
 
 /* Calls do(spec, context) for every fused graph over these shapes. */
 static void for_each_fused(const struct conv_shape *shapes, int count, bool rows,
@@ -76,10 +76,10 @@ static void for_each_fused(const struct conv_shape *shapes, int count, bool rows
     for (int i = 0; i < count; i++)
         for (int t = 0; t < 6; t++) {
             struct dnn_spec spec = { .kind = t < 3 ? DNN_FORWARD : DNN_ADJOINT,
-                                     .tail = t < 3 ? forward_tails[t] : adjoint_tails[t - 3],
+                                     .epilogue = t < 3 ? forward_epilogues[t] : adjoint_epilogues[t - 3],
                                      .shape = shapes[i],
                                      .precision = PRECISION_BF16,
-                                     .rows = rows };
+                                     .k_by_1 = rows };
             if (!rows || t < 3) /* a folded image is unfolded by a pass of its own */
                 act(&spec, context);
         }
@@ -126,7 +126,7 @@ static void want_plan(const struct dnn_spec *spec, void *context)
     const struct planner *p = context;
     struct dnn_proposals proposals;
     char key[128], kernel[DNN_KERNEL_NAME];
-    if (spec->tail != DNN_SHRINK_ADD && spec->tail != DNN_ADD) /* a sample */
+    if (spec->epilogue != DNN_SHRINK_ADD && spec->epilogue != DNN_ADD) /* a sample */
         return;
     dnn_spec_key(spec, key);
     CHECK(dnn_propose(NULL, p->properties, spec, &proposals) == STATUS_OK, "%s", status_message());
@@ -180,7 +180,7 @@ static void check_plain(const struct planner *p)
         struct dnn_spec spec = { .kind = i % 3,
                                  .precision = i / 3 % 3,
                                  .shape = shapes[i / 9],
-                                 .rows = i / 9 > 1,
+                                 .k_by_1 = i / 9 > 1,
                                  .float_result = i % 3 != DNN_GRADIENT };
         char key[128];
         int candidates = 0;
@@ -213,9 +213,9 @@ static void check_choices(void)
 static void check_finds(void)
 {
     char name[32];
-    CHECK(dnn_finds("libcudnn_graph.so.9"), "a library that is there is not found");
-    CHECK(!dnn_finds("libnvrtc.so.0"), "a library that is not there is found");
-    printf("%s %s\n", dnn_finds_nvrtc(name) ? "cuDNN finds" : "cuDNN does not find", name);
+    CHECK(library_found("libcudnn_graph.so.9"), "a library that is there is not found");
+    CHECK(!library_found("libnvrtc.so.0"), "a library that is not there is found");
+    printf("%s %s\n", nvrtc_found(name) ? "cuDNN finds" : "cuDNN does not find", name);
 }
 
 static const struct card *card_of(int capability)
