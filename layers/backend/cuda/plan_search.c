@@ -10,7 +10,7 @@
 #endif
 
 #include "base/clock.h"
-#include "layers/backend/cuda/trial.h"
+#include "layers/backend/cuda/plan_timer.h"
 
 #define SEARCH_SECONDS 150.0 /* of a process, after which only ranked candidates are built */
 
@@ -180,10 +180,10 @@ static void append_candidate(FILE *f, const struct plan_search *s, const struct 
 
 /* Milliseconds of the plain convolution and the tail in a pass of its own, as conv.c does it. INFINITY where there is
  * no such plan, or no memory to time it. */
-static enum status time_unfused(struct gpu *gpu, const struct dnn_spec *fused, float enough, float *ms)
+static enum status time_unfused(struct gpu *gpu, const struct dnn_spec *fused, float to_beat, float *ms)
 {
     enum status status = STATUS_OK;
-    struct trial trial = { 0 };
+    struct plan_timer timer = { 0 };
     struct dnn_spec memory = *fused;
     struct plan plan;
     *ms = INFINITY;
@@ -191,13 +191,13 @@ static enum status time_unfused(struct gpu *gpu, const struct dnn_spec *fused, f
     if (!gpu_plan_exists(&plan))
         return STATUS_OK;
     memory.float_result = plan.float_result;
-    const struct work work = { .plan = &plan, .runs = 1, .pass = fused };
-    if (trial_init(&trial, gpu, &memory) == STATUS_NOMEM)
+    const struct timed_work work = { .plan = &plan, .runs = 1, .separate_epilogue = fused };
+    if (plan_timer_init(&timer, gpu, &memory) == STATUS_NOMEM)
         status_clear();
     else
-        TRY(trial_time(gpu, &work, &trial, enough, ms));
+        TRY(plan_timer_measure(gpu, &work, &timer, to_beat, ms));
 fail:
-    trial_finish(&trial);
+    plan_timer_finish(&timer);
     return status;
 }
 
@@ -205,19 +205,19 @@ fail:
 static enum status time_candidates(struct gpu *gpu, struct plan_search *s, FILE *candidates, int *best, float *best_ms)
 {
     enum status status = STATUS_OK;
-    struct trial trial = { 0 };
+    struct plan_timer timer = { 0 };
     float ms;
-    status = trial_init(&trial, gpu, s->spec);
+    status = plan_timer_init(&timer, gpu, s->spec);
     if (status == STATUS_NOMEM) {
         status_clear();
         status = STATUS_OK;
         goto fail; /* not an error */
     }
     for (int i = 0; i < s->count && status == STATUS_OK; i++) {
-        const struct work work = { .plan = &s->candidates[i].plan, .runs = 1 };
+        const struct timed_work work = { .plan = &s->candidates[i].plan, .runs = 1 };
         if (!gpu_plan_exists(work.plan))
             continue;
-        TRY(trial_time(gpu, &work, &trial, *best_ms, &ms));
+        TRY(plan_timer_measure(gpu, &work, &timer, *best_ms, &ms));
         append_candidate(candidates, s, &s->candidates[i], ms);
         if (ms < *best_ms) {
             *best_ms = ms;
@@ -225,7 +225,7 @@ static enum status time_candidates(struct gpu *gpu, struct plan_search *s, FILE 
         }
     }
 fail:
-    trial_finish(&trial);
+    plan_timer_finish(&timer);
     return status;
 }
 

@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/tuned.h"
 #include "layers/backend/cuda/cuda.h"
-#include "layers/backend/cuda/trial.h"
+#include "layers/backend/cuda/plan_timer.h"
 
 /* Bytes that move in the time of two short convolutions and passes over dw: an estimate. */
 #define MAX_STACKING_COPY ((size_t)32 << 20)
@@ -362,7 +362,7 @@ static enum status measure_stacking(struct gpu *gpu, const struct dnn_spec *one,
                                     bool copies_images, bool *stacks)
 {
     enum status status = STATUS_OK;
-    struct trial trial = { 0 };
+    struct plan_timer timer = { 0 };
     struct plan one_term, stacked;
     float separate_ms, stacked_ms;
     size_t weights = dnn_weight_count(one);
@@ -370,18 +370,18 @@ static enum status measure_stacking(struct gpu *gpu, const struct dnn_spec *one,
     TRY(gpu_get_plan(gpu, all, &stacked));
     if (!gpu_plan_exists(&one_term) || !gpu_plan_exists(&stacked))
         return STATUS_OK;
-    const struct work unfused = { .plan = &one_term, .runs = CONV_TERMS, .added = weights };
-    const struct work together = { .plan = &stacked,
-                                   .runs = 1,
-                                   .added = weights,
-                                   .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
-                                   .copied_code = dnn_code_count(one) };
-    TRY(trial_init(&trial, gpu, all));
-    TRY(trial_time(gpu, &unfused, &trial, INFINITY, &separate_ms));
-    TRY(trial_time(gpu, &together, &trial, separate_ms, &stacked_ms));
+    const struct timed_work unfused = { .plan = &one_term, .runs = CONV_TERMS, .accumulated_weights = weights };
+    const struct timed_work together = { .plan = &stacked,
+                                         .runs = 1,
+                                         .accumulated_weights = weights,
+                                         .copied_image = copies_images ? conv_in_count(&one->shape) : 0,
+                                         .copied_code = dnn_code_count(one) };
+    TRY(plan_timer_init(&timer, gpu, all));
+    TRY(plan_timer_measure(gpu, &unfused, &timer, INFINITY, &separate_ms));
+    TRY(plan_timer_measure(gpu, &together, &timer, separate_ms, &stacked_ms));
     *stacks = stacked_ms <= separate_ms && stacked_ms < INFINITY;
 fail:
-    trial_finish(&trial);
+    plan_timer_finish(&timer);
     return status;
 }
 
