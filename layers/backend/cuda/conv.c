@@ -7,29 +7,30 @@
 #include "layers/backend/cuda/gpu.h"
 
 enum {
-    MOST_CALLS = 7,
-    FACTORS = 8
+    MAX_SPECS = 7,
+    SCALAR_SETS = 8
 }; /* calls that are planned ahead; factors of fused tails that are kept on the device */
 
 struct cuda_conv {
     struct conv base;
     bool folds;
-    struct fold fold;    /* fold.folded: what cuDNN computes */
-    void *own;           /* activations, of the folded shape; NULL: floats are used where they are */
-    const void *weights; /* own, or the loaded ones */
-    float *numbers;      /* device (FACTORS, 3): alpha, nu, threshold of fused tails */
-    struct factors {
-        float written[3]; /* what is there now */
-        bool used, kept;  /* kept: it must stay, a recording reads it */
-    } factors[FACTORS];
-    int next;   /* that is written */
-    char *kept; /* with KEEPING, folded images of the last forward calls; NULL: none */
-    const void *kept_of[CONV_TERMS];
-    int next_kept;
-    bool by_gemm;                  /* the last call was cuBLASLt's */
-    const char *fused_how;         /* of the last call's plan, if it was fused */
-    bool rounded[2];               /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
-    size_t result_at, gradient_at; /* in scratch, fp32; before them the folded image, before gradient_at all images */
+    struct fold fold;        /* fold.folded: what cuDNN computes */
+    void *converted_weights; /* activations, of the folded shape; NULL: floats are used where they are */
+    const void *weights;     /* own, or the loaded ones */
+    float *numbers;          /* device (SCALAR_SETS, 3): alpha, nu, threshold of fused tails */
+    struct scalar_set {
+        float values[3];     /* what is there now */
+        bool used, captured; /* kept: it must stay, a recording reads it */
+    } scalar_sets[SCALAR_SETS];
+    int next_set;        /* that is written */
+    char *folded_inputs; /* with KEEPING, folded images of the last forward calls; NULL: none */
+    const void *folded_input_of[CONV_TERMS];
+    int next_folded_input;
+    bool used_cublas;        /* the last call was cuBLASLt's */
+    const char *fused_label; /* of the last call's plan, if it was fused */
+    bool stores_bf16[2];     /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
+    size_t result_offset,
+        gradient_offset; /* in scratch, fp32; before them the folded image, before gradient_at all images */
 };
 
 static struct gpu *gpu_of(const struct conv *conv)
@@ -37,7 +38,7 @@ static struct gpu *gpu_of(const struct conv *conv)
     return (struct gpu *)conv->device;
 }
 
-static size_t rounded(size_t bytes)
+static size_t align256(size_t bytes)
 {
     return (bytes + 255) / 256 * 256;
 }
@@ -56,11 +57,11 @@ static size_t weight_count(const struct cuda_conv *c)
 /* Bytes from one term's gradient to the next. */
 static size_t gradient_bytes(const struct cuda_conv *c)
 {
-    return rounded(weight_count(c) * sizeof(float));
+    return align256(weight_count(c) * sizeof(float));
 }
 
 /* Written and read again, what is no operand. */
-static void counts_between(struct cuda_conv *c, size_t elements, size_t bytes_each)
+static void count_extra_traffic(struct cuda_conv *c, size_t elements, size_t bytes_each)
 {
     c->base.beyond += 2.0 * (double)(elements * bytes_each);
 }
@@ -95,7 +96,7 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
         unsigned uses;
         enum dnn_kind kind;
         enum dnn_epilogue epilogue;
-    } calls[MOST_CALLS] = {
+    } calls[MAX_SPECS] = {
         { CONV_FORWARD, DNN_FORWARD, DNN_PLAIN },
         { CONV_ADJOINT, DNN_ADJOINT, DNN_PLAIN },
         { CONV_GRADIENT, DNN_GRADIENT, DNN_PLAIN },
@@ -105,7 +106,7 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
         { CONV_ADJOINT | CONV_ADDING, DNN_ADJOINT, DNN_ADD },
     };
     int count = 0;
-    for (int i = 0; i < MOST_CALLS; i++) {
+    for (int i = 0; i < MAX_SPECS; i++) {
         bool fused = calls[i].kind == DNN_ADJOINT && calls[i].epilogue != DNN_PLAIN;
         if ((c->base.uses & calls[i].uses) == calls[i].uses && !(fused && c->folds))
             specs[count++] = spec_of(c, calls[i].kind, calls[i].epilogue);
@@ -116,7 +117,7 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
 static enum status make_plans(struct cuda_conv *c)
 {
     enum status status = STATUS_OK;
-    struct dnn_spec specs[MOST_CALLS];
+    struct dnn_spec specs[MAX_SPECS];
     int count = list_specs(c, specs);
     TRY(gpu_prepare_plans(gpu_of(&c->base), specs, count));
     for (int i = 0; i < count; i++) {
@@ -137,25 +138,25 @@ fail:
 }
 
 /* Folded images are many times as large as what is folded: written once where they are read twice. */
-static bool keeps(const struct cuda_conv *c)
+static bool keeps_folded_inputs(const struct cuda_conv *c)
 {
     return c->folds && (c->base.uses & CONV_KEEPING);
 }
 
 static size_t folded_bytes(const struct cuda_conv *c)
 {
-    return rounded(image_count(c) * precision_bytes(c->base.precision));
+    return align256(image_count(c) * precision_bytes(c->base.precision));
 }
 
 /* cuDNN wants tensors at multiples of 16 bytes. Folded images are stacked as they are folded. */
-static enum status choose_stacks(struct cuda_conv *c)
+static enum status choose_stacking(struct cuda_conv *c)
 {
     enum status status = STATUS_OK;
     struct conv *base = &c->base;
     size_t one = precision_bytes(base->precision), image = conv_in_count(&base->shape) * one;
     size_t code = conv_out_count(&base->shape) * one;
     struct dnn_spec spec = gradient_spec(c, 1);
-    if (!(base->uses & CONV_STACKED) || keeps(c) || code % 16 != 0 || (!c->folds && image % 16 != 0))
+    if (!(base->uses & CONV_STACKED) || keeps_folded_inputs(c) || code % 16 != 0 || (!c->folds && image % 16 != 0))
         return STATUS_OK;
     TRY(gpu_choose_stacking(gpu_of(base), &spec, !c->folds, &base->stacks));
     base->stacks_inputs = base->stacks && !c->folds;
@@ -181,13 +182,13 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     if (!c->folds)
         c->fold.folded = *shape;
     size_t in = image_count(c), out = conv_out_count(shape);
-    c->result_at = c->folds ? rounded(in * precision_bytes(precision)) : 0;
+    c->result_offset = c->folds ? align256(in * precision_bytes(precision)) : 0;
     TRY(make_plans(c));
-    TRY(choose_stacks(c));
+    TRY(choose_stacking(c));
     size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
-    c->gradient_at = c->result_at + rounded((in > out ? in : out) * sizeof(float));
-    c->gradient_at = c->gradient_at > stack ? c->gradient_at : rounded(stack);
-    c->base.scratch = c->gradient_at + (uses & CONV_GRADIENT ? CONV_TERMS * gradient_bytes(c) : 0);
+    c->gradient_offset = c->result_offset + align256((in > out ? in : out) * sizeof(float));
+    c->gradient_offset = c->gradient_offset > stack ? c->gradient_offset : align256(stack);
+    c->base.scratch = c->gradient_offset + (uses & CONV_GRADIENT ? CONV_TERMS * gradient_bytes(c) : 0);
     *conv = &c->base;
     c = NULL;
 fail:
@@ -199,13 +200,13 @@ static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
     bool converts = c->folds || conv->precision == PRECISION_BF16;
-    c->own = converts ? arena_take(arena, weight_count(c) * precision_bytes(conv->precision)) : NULL;
-    c->numbers = arena_take(arena, FACTORS * 3 * sizeof *c->numbers);
-    if (keeps(c))
-        c->kept = arena_take(arena, CONV_TERMS * folded_bytes(c));
+    c->converted_weights = converts ? arena_take(arena, weight_count(c) * precision_bytes(conv->precision)) : NULL;
+    c->numbers = arena_take(arena, SCALAR_SETS * 3 * sizeof *c->numbers);
+    if (keeps_folded_inputs(c))
+        c->folded_inputs = arena_take(arena, CONV_TERMS * folded_bytes(c));
 }
 
-static enum status failed_before(const struct conv *conv)
+static enum status earlier_failure(const struct conv *conv)
 {
     return status_restore(&gpu_of(conv)->failure);
 }
@@ -216,12 +217,12 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     struct queue q = cuda_conv_queue(conv);
     (void)scratch;
     if (gpu_of(conv)->failure.code != STATUS_OK)
-        return failed_before(conv);
-    c->weights = c->own ? c->own : (const void *)weights;
+        return earlier_failure(conv);
+    c->weights = c->converted_weights ? c->converted_weights : (const void *)weights;
     if (c->folds)
-        kernel_fold_weights(&q, &c->fold, weights, c->own);
-    else if (c->own)
-        kernel_to_activation(&q, weights, c->own, conv_weight_count(&conv->shape));
+        kernel_fold_weights(&q, &c->fold, weights, c->converted_weights);
+    else if (c->converted_weights)
+        kernel_to_activation(&q, weights, c->converted_weights, conv_weight_count(&conv->shape));
     return STATUS_OK;
 }
 
@@ -241,18 +242,18 @@ static enum dnn_epilogue fused_epilogue(const struct epilogue *e, const void *ou
 
 /* The factors that a fused tail reads: the caller's, or own ones, which are written when they are new. NULL: there is
  * no room for them. */
-static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum dnn_epilogue epilogue,
+static const float *scalars_for(struct cuda_conv *c, const struct queue *q, enum dnn_epilogue epilogue,
                                 const struct epilogue *e)
 {
-    const float wanted[] = { e->alpha, epilogue >= DNN_SHRINK ? e->nu : 1,
+    const float values[] = { e->alpha, epilogue >= DNN_SHRINK ? e->nu : 1,
                              e->kind == EPILOGUE_SHRINK ? e->threshold : 0 };
     struct gpu *gpu = gpu_of(&c->base);
     if (e->numbers)
         return e->numbers;
-    for (int i = 0; i < FACTORS; i++) {
-        struct factors *f = &c->factors[i];
-        if (f->used && memcmp(f->written, wanted, sizeof wanted) == 0) {
-            f->kept |= gpu->capturing;
+    for (int i = 0; i < SCALAR_SETS; i++) {
+        struct scalar_set *f = &c->scalar_sets[i];
+        if (f->used && memcmp(f->values, values, sizeof values) == 0) {
+            f->captured |= gpu->capturing;
             return c->numbers + 3 * i;
         }
     }
@@ -260,14 +261,14 @@ static const float *numbers_for(struct cuda_conv *c, const struct queue *q, enum
         gpu_fail_capture(gpu, "factors of a convolution that are new");
         return c->numbers;
     }
-    for (int i = 0; i < FACTORS; i++) {
-        int at = (c->next + i) % FACTORS;
-        if (c->factors[at].kept)
+    for (int i = 0; i < SCALAR_SETS; i++) {
+        int at = (c->next_set + i) % SCALAR_SETS;
+        if (c->scalar_sets[at].captured)
             continue;
-        kernel_numbers(q, c->numbers + 3 * at, wanted[0], wanted[1], wanted[2]);
-        memcpy(c->factors[at].written, wanted, sizeof wanted);
-        c->factors[at].used = true;
-        c->next = (at + 1) % FACTORS;
+        kernel_numbers(q, c->numbers + 3 * at, values[0], values[1], values[2]);
+        memcpy(c->scalar_sets[at].values, values, sizeof values);
+        c->scalar_sets[at].used = true;
+        c->next_set = (at + 1) % SCALAR_SETS;
         return c->numbers + 3 * at;
     }
     return NULL;
@@ -281,8 +282,8 @@ static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, st
     struct plan plan;
     TRY(gpu_get_plan(gpu, spec, &plan));
     *done = gpu_plan_exists(&plan);
-    c->by_gemm = plan.gemm != NULL;
-    c->fused_how = plan.how;
+    c->used_cublas = plan.gemm != NULL;
+    c->fused_label = plan.label;
     operands->weights = operands->weights ? operands->weights : c->weights;
     if (*done)
         TRY(gpu_run_plan(gpu, &plan, operands));
@@ -304,14 +305,14 @@ static enum status run_plain(struct cuda_conv *c, enum dnn_kind kind, struct dnn
 {
     enum status status = STATUS_OK;
     bool done = false;
-    c->rounded[kind] |= c->folds && kind == DNN_ADJOINT;
-    if (!c->rounded[kind])
+    c->stores_bf16[kind] |= c->folds && kind == DNN_ADJOINT;
+    if (!c->stores_bf16[kind])
         TRY(run(c, kind, DNN_PLAIN, true, operands, &done));
     if (!done) {
-        c->rounded[kind] = true;
+        c->stores_bf16[kind] = true;
         TRY(run(c, kind, DNN_PLAIN, false, operands, &done));
     }
-    *type = !c->rounded[kind] || c->base.precision != PRECISION_BF16 ? F32 : BF16;
+    *type = !c->stores_bf16[kind] || c->base.precision != PRECISION_BF16 ? F32 : BF16;
 fail:
     return status;
 }
@@ -327,7 +328,7 @@ static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, co
     size_t count = kind == DNN_FORWARD ? conv_out_count(&c->base.shape) : image_count(c);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
-    const float *numbers = epilogue == DNN_PLAIN || epilogue == DNN_NOT_FUSED ? NULL : numbers_for(c, &q, epilogue, e);
+    const float *numbers = epilogue == DNN_PLAIN || epilogue == DNN_NOT_FUSED ? NULL : scalars_for(c, &q, epilogue, e);
     if (epilogue != DNN_NOT_FUSED && (numbers || epilogue == DNN_PLAIN)) {
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out,
                                       .code = kind == DNN_FORWARD ? out : in,
@@ -335,27 +336,27 @@ static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, co
                                       .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL,
                                       .numbers = numbers };
         TRY(run(c, kind, epilogue, false, &fused, &done));
-        c->base.how = c->by_gemm ? "cuBLASLt" : c->fused_how ? c->fused_how : "one pass";
+        c->base.how = c->used_cublas ? "cuBLASLt" : c->fused_label ? c->fused_label : "one pass";
     }
     if (!done) {
         enum element type;
-        void *result = scratch + c->result_at;
+        void *result = scratch + c->result_offset;
         struct dnn_operands plain = { .image = kind == DNN_FORWARD ? in : result,
                                       .code = kind == DNN_FORWARD ? result : in };
         TRY(run_plain(c, kind, &plain, &type));
-        counts_between(c, count, type == F32 ? sizeof(float) : 2);
+        count_extra_traffic(c, count, type == F32 ? sizeof(float) : 2);
         cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
-        c->base.how = c->by_gemm ? "cuBLASLt, own pass after" : "own pass after";
+        c->base.how = c->used_cublas ? "cuBLASLt, own pass after" : "own pass after";
     }
 fail:
     return status;
 }
 
 /* Of a forward call's image; -1: not kept. */
-static int find_kept(const struct cuda_conv *c, const void *image)
+static int find_folded_input(const struct cuda_conv *c, const void *image)
 {
-    for (int i = 0; c->kept && i < CONV_TERMS; i++)
-        if (c->kept_of[i] == image)
+    for (int i = 0; c->folded_inputs && i < CONV_TERMS; i++)
+        if (c->folded_input_of[i] == image)
             return i;
     return -1;
 }
@@ -364,17 +365,17 @@ static const void *folded(struct cuda_conv *c, const struct queue *q, const void
 {
     if (!c->folds)
         return in;
-    if (c->kept) {
-        int at = find_kept(c, in);
+    if (c->folded_inputs) {
+        int at = find_folded_input(c, in);
         if (at < 0) {
-            at = c->next_kept;
-            c->next_kept = (at + 1) % CONV_TERMS;
+            at = c->next_folded_input;
+            c->next_folded_input = (at + 1) % CONV_TERMS;
         }
-        c->kept_of[at] = in;
-        scratch = c->kept + at * folded_bytes(c);
+        c->folded_input_of[at] = in;
+        scratch = c->folded_inputs + at * folded_bytes(c);
     }
     kernel_fold_image(q, &c->fold, in, scratch);
-    counts_between(c, image_count(c), precision_bytes(c->base.precision));
+    count_extra_traffic(c, image_count(c), precision_bytes(c->base.precision));
     return scratch;
 }
 
@@ -384,7 +385,7 @@ static enum status conv_forward(struct conv *conv, const void *in, void *out, co
     struct queue q = cuda_conv_queue(conv);
     conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
-        return failed_before(conv);
+        return earlier_failure(conv);
     return run_with_epilogue(c, DNN_FORWARD, folded(c, &q, in, scratch), out, e, scratch);
 }
 
@@ -396,14 +397,14 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     enum element type;
     conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
-        return failed_before(conv);
+        return earlier_failure(conv);
     if (!c->folds)
         return run_with_epilogue(c, DNN_ADJOINT, in, out, e, scratch);
-    struct dnn_operands plain = { .image = (char *)scratch + c->result_at, .code = in };
+    struct dnn_operands plain = { .image = (char *)scratch + c->result_offset, .code = in };
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
-    counts_between(c, image_count(c), type == F32 ? sizeof(float) : 2);
-    conv->how = c->by_gemm ? "cuBLASLt, unfolded after" : "unfolded after";
+    count_extra_traffic(c, image_count(c), type == F32 ? sizeof(float) : 2);
+    conv->how = c->used_cublas ? "cuBLASLt, unfolded after" : "unfolded after";
 fail:
     return status;
 }
@@ -431,23 +432,23 @@ static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *
     const struct dnn_spec spec = gradient_spec(c, count);
     struct plan plan;
     TRY(gpu_get_plan(gpu_of(&c->base), &spec, &plan));
-    int at = find_kept(c, terms->x);
+    int at = find_folded_input(c, terms->x);
     struct dnn_operands operands = { .image = !c->folds ? terms->x
-                                              : at >= 0 ? c->kept + at * folded_bytes(c)
+                                              : at >= 0 ? c->folded_inputs + at * folded_bytes(c)
                                                         : scratch,
                                      .code = terms->d,
                                      .weights = result };
     for (int t = 0; t < count && c->folds && at < 0; t++) {
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
-        counts_between(c, image_count(c), precision_bytes(c->base.precision));
+        count_extra_traffic(c, image_count(c), precision_bytes(c->base.precision));
     }
     if (at >= 0) /* a folded image instead of the image */
         c->base.beyond += (double)image -
                           (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
-    c->by_gemm = plan.gemm != NULL;
+    c->used_cublas = plan.gemm != NULL;
     TRY(gpu_run_plan(gpu_of(&c->base), &plan, &operands));
     *type = plan.float_result ? F32 : BF16;
-    counts_between(c, weight_count(c), *type == F32 ? sizeof(float) : 2);
+    count_extra_traffic(c, weight_count(c), *type == F32 ? sizeof(float) : 2);
 fail:
     return status;
 }
@@ -460,11 +461,11 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     bool together = are_stacked(c, terms, count);
     int results = together ? 1 : count;
     struct queue q = cuda_conv_queue(conv);
-    char *gradients = (char *)scratch + c->gradient_at;
+    char *gradients = (char *)scratch + c->gradient_offset;
     enum element type = F32;
     conv->beyond = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
-        return failed_before(conv);
+        return earlier_failure(conv);
     for (int t = 0; t < results; t++)
         TRY(gradient_of(c, terms + t, together ? count : 1, gradients + t * gradient_bytes(c), scratch, &type));
     for (int t = 0; t < results && c->folds; t++)
@@ -473,9 +474,9 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     if (!c->folds)
         kernel_add_gradients(&q, type, gradients, gradient_bytes(c), terms, results, dw, weight_count(c));
     if (together)
-        conv->how = c->by_gemm ? "cuBLASLt, one call" : "one call";
+        conv->how = c->used_cublas ? "cuBLASLt, one call" : "one call";
     else
-        conv->how = c->by_gemm ? "cuBLASLt" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
+        conv->how = c->used_cublas ? "cuBLASLt" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
 fail:
     return status;
 }

@@ -16,7 +16,7 @@ struct plan {
     struct dnn_plan *dnn;
     struct gemm_plan *gemm;
     bool float_result; /* it stores fp32 */
-    const char *how;   /* of a fused one, for a trace; a literal */
+    const char *label; /* of a fused one, for a trace; a literal */
 };
 
 enum {

@@ -181,7 +181,7 @@ fail:
 static const char *fused_label(const struct plan *plan)
 {
     static const struct {
-        const char *mark, *how;
+        const char *mark, *label;
     } kinds[] = { { "sm80_", "fused in one pass, sm80 kernel" },
                   { "sm90_", "fused in one pass, sm90 kernel" },
                   { "sm100_", "fused in one pass, sm100 kernel" },
@@ -191,7 +191,7 @@ static const char *fused_label(const struct plan *plan)
         dnn_plan_kernel(plan->dnn, kernel);
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         if (strstr(kernel, kinds[i].mark))
-            return kinds[i].how;
+            return kinds[i].label;
     return "fused in one pass";
 }
 
@@ -245,7 +245,7 @@ static enum status keep_fastest(struct gpu *gpu, struct plan_search *s)
             TRY(tuned_set(gpu->base.base.tuned, entry.key, entry.choice));
     }
     if (best >= 0 && s->spec->epilogue != DNN_PLAIN)
-        s->candidates[best].plan.how = fused_label(&s->candidates[best].plan);
+        s->candidates[best].plan.label = fused_label(&s->candidates[best].plan);
     TRY(add_plan(gpu, s->key, best >= 0 ? &s->candidates[best].plan : &none));
     if (best >= 0)
         s->candidates[best].plan = none;
