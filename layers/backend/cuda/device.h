@@ -5,7 +5,7 @@
 #include "layers/backend/backend.h"
 #include "layers/backend/cuda/kernels/kernels.h"
 
-enum { CUDA_RESULTS = 1 };
+enum { CUDA_RESULT_COUNT = 1 };
 
 struct cuda_device {
     struct device base;
@@ -13,11 +13,11 @@ struct cuda_device {
     struct queue queue;
     void *staging; /* device: floats on their way to or from activations; grows with the largest transfer */
     size_t staging_bytes;
-    double *result; /* device: CUDA_RESULTS sums */
+    double *result; /* device: CUDA_RESULT_COUNT sums */
     /* The convolution that wrote `summed` left its per-channel sums in queue.partials, in `parts` parts. Any other
      * operation forgets that: they are there for a batch norm that follows at once. */
-    const void *summed;
-    int parts;
+    const void *statistics_of;
+    int statistics_parts;
 };
 
 /* The queue for an operation on activations; forgets sums. */

@@ -305,7 +305,7 @@ static enum status create_streams_and_handles(struct gpu *gpu, int index)
     if (error == cudaSuccess)
         error = cudaEventCreateWithFlags(&gpu->prefetch.consumed, cudaEventDisableTiming);
     if (error == cudaSuccess)
-        error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULTS * sizeof *gpu->base.result);
+        error = cudaMalloc((void **)&gpu->base.result, CUDA_RESULT_COUNT * sizeof *gpu->base.result);
     if (error != cudaSuccess)
         FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE, "GPU %d cannot be used: %s", index,
              cudaGetErrorString(error));

@@ -1,4 +1,4 @@
-/* table.c - the slots of the table that own kernels serve. */
+/* operations.c - the slots of the table that own kernels serve. */
 #include "layers/backend/cuda/device.h"
 
 static struct cuda_device *of(struct device *device)
@@ -8,7 +8,7 @@ static struct cuda_device *of(struct device *device)
 
 const struct queue *cuda_queue(struct device *device)
 {
-    of(device)->summed = NULL;
+    of(device)->statistics_of = NULL;
     return &of(device)->queue;
 }
 
@@ -26,8 +26,8 @@ void cuda_epilogue(const struct conv *conv, const struct epilogue *e, enum eleme
     bool code = e->kind == EPILOGUE_SHRINK;
     int parts = kernel_epilogue(&q, e, type, result, out, rows, c, NULL, code);
     if (code) {
-        of(conv->device)->summed = out;
-        of(conv->device)->parts = parts;
+        of(conv->device)->statistics_of = out;
+        of(conv->device)->statistics_parts = parts;
     }
 }
 
@@ -137,7 +137,7 @@ static void step_sizes(struct device *device, const double *lambda_max, int coun
 static void norm_forward(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
                          const float *beta, const void *add, void *y, float *saved, float *moments)
 {
-    int parts = of(device)->summed == x ? of(device)->parts : 0;
+    int parts = of(device)->statistics_of == x ? of(device)->statistics_parts : 0;
     kernel_norm_forward(cuda_queue(device), shape, x, gamma, beta, add, y, saved, moments, parts);
 }
 
@@ -165,7 +165,7 @@ static void norm_max_forward(struct device *device, const struct norm_shape *nor
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
                              float *moments, uint8_t *place, void *won)
 {
-    int parts = of(device)->summed == x ? of(device)->parts : 0;
+    int parts = of(device)->statistics_of == x ? of(device)->statistics_parts : 0;
     kernel_norm_max_forward(cuda_queue(device), norm, pool, x, gamma, beta, y, saved, moments, place, won, parts);
 }
 
