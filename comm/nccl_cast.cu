@@ -13,8 +13,8 @@ struct cast {
 /* type: of `from`; `to` is the other one's. */
 DEVICE void cast(const struct cast *a, enum element type, int width)
 {
-    float v[WIDE];
-    size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * WIDE;
+    float v[VECTOR];
+    size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * VECTOR;
     load_flat(a->from, i, a->count, type, width, v);
     store_flat(a->to, i, a->count, type == F32 ? BF16 : F32, width, v);
 }
@@ -24,8 +24,8 @@ static cudaError_t run(const void *from, enum element type, void *to, size_t cou
 {
     const struct queue q = { stream, type, NULL, 0 };
     struct cast a = { from, to, count };
-    int width = aligned16(from) && aligned16(to) ? WIDE : 1;
-    RUN_TYPED(cast, type, width, blocks_for((count + WIDE - 1) / WIDE), 1, &q, a);
+    int width = aligned16(from) && aligned16(to) ? VECTOR : 1;
+    RUN_TYPED(cast, type, width, blocks_for((count + VECTOR - 1) / VECTOR), 1, &q, a);
     return cudaGetLastError();
 }
 

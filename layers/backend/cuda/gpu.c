@@ -222,7 +222,7 @@ static enum status check_code(int index, int architecture)
         cudaGetLastError();
         return STATUS_OK;
     }
-    cudaError_t error = (cudaError_t)kernels_look_up();
+    cudaError_t error = (cudaError_t)kernels_check_code();
     if (error == cudaSuccess)
         return STATUS_OK;
     cudaGetLastError();

@@ -65,7 +65,7 @@ static void linear_forward(struct device *device, int n, int c, int k, const flo
         kernel_linear_forward(q, n, c, k, x, w, b, y);
         return;
     }
-    kernel_spread_bias(q, n, k, b, y);
+    kernel_broadcast_bias(q, n, k, b, y);
     run(of(device), p->plans[DNN_FORWARD], x, y, w, 1);
 }
 

@@ -7,12 +7,12 @@
 
 DEVICE size_t flat_index(void)
 {
-    return ((size_t)blockIdx.x * THREADS + threadIdx.x) * WIDE;
+    return ((size_t)blockIdx.x * THREADS + threadIdx.x) * VECTOR;
 }
 
 static size_t flat_blocks(size_t count)
 {
-    return blocks_for((count + WIDE - 1) / WIDE);
+    return blocks_for((count + VECTOR - 1) / VECTOR);
 }
 
 /* float <-> activation: 6 bytes an element with bf16, no flops; 90% of the bandwidth. */
@@ -25,7 +25,7 @@ struct convert {
 
 DEVICE void convert(const struct convert *a, enum element type, int width)
 {
-    float v[WIDE];
+    float v[VECTOR];
     size_t i = flat_index();
     if (i >= a->count)
         return;
@@ -34,7 +34,7 @@ DEVICE void convert(const struct convert *a, enum element type, int width)
 }
 KERNELS(convert, convert)
 
-int kernels_look_up(void)
+int kernels_check_code(void)
 {
     struct cudaFuncAttributes attributes;
     return cudaFuncGetAttributes(&attributes, (const void *)convert_f1);
@@ -44,7 +44,7 @@ static void run_convert(const struct queue *q, const void *from, void *to, size_
 {
     struct convert a = { from, to, count, up };
     if (count > 0)
-        RUN_TYPED(convert, q->type, aligned16(from) && aligned16(to) ? WIDE : 1, flat_blocks(count), 1, q, a);
+        RUN_TYPED(convert, q->type, aligned16(from) && aligned16(to) ? VECTOR : 1, flat_blocks(count), 1, q, a);
 }
 
 void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count)
@@ -67,17 +67,17 @@ struct combine {
 
 DEVICE void combine(const struct combine *a, enum element type, int width)
 {
-    float x[WIDE], y[WIDE];
+    float x[VECTOR], y[VECTOR];
     size_t i = flat_index();
     if (i >= a->count)
         return;
     load_flat(a->x, i, a->count, type, width, x);
     if (a->b != 0) {
         load_flat(a->y, i, a->count, type, width, y);
-        for (int k = 0; k < WIDE; k++)
+        for (int k = 0; k < VECTOR; k++)
             x[k] = a->a * x[k] + a->b * y[k];
     } else {
-        for (int k = 0; k < WIDE; k++)
+        for (int k = 0; k < VECTOR; k++)
             x[k] = a->a * x[k];
     }
     store_flat(a->out, i, a->count, type, width, x);
@@ -88,7 +88,7 @@ static void run_combine(const struct queue *q, enum element type, const struct c
 {
     bool wide = aligned16(a->x) && aligned16(a->y) && aligned16(a->out);
     if (a->count > 0)
-        RUN_TYPED(combine, type, wide ? WIDE : 1, flat_blocks(a->count), 1, q, *a);
+        RUN_TYPED(combine, type, wide ? VECTOR : 1, flat_blocks(a->count), 1, q, *a);
 }
 
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count)
@@ -106,16 +106,16 @@ void kernel_lincomb(const struct queue *q, float a, const float *x, float b, con
 /* dw += the sum of alpha gradient: 8 bytes and, of a bf16 gradient, 2 and 2 flops a term and element; 90%. */
 struct gradients {
     const char *first;
-    size_t apart, weights;
+    size_t stride, weights;
     float alpha[CONV_TERMS];
-    const float *there[CONV_TERMS]; /* device, not NULL: alpha is there */
+    const float *alpha_device[CONV_TERMS]; /* device, not NULL: alpha is there */
     int count;
     float *dw;
 };
 
 DEVICE void add_gradients(const struct gradients *a, enum element type, int width)
 {
-    float sum[WIDE], v[WIDE];
+    float sum[VECTOR], v[VECTOR];
     size_t i = flat_index();
     if (i >= a->weights)
         return;
@@ -123,24 +123,24 @@ DEVICE void add_gradients(const struct gradients *a, enum element type, int widt
     for (int t = 0; t < CONV_TERMS; t++) {
         if (t >= a->count)
             break;
-        float alpha = a->there[t] ? *a->there[t] : a->alpha[t];
-        load_flat(a->first + t * a->apart, i, a->weights, type, width, v);
-        for (int k = 0; k < WIDE; k++)
+        float alpha = a->alpha_device[t] ? *a->alpha_device[t] : a->alpha[t];
+        load_flat(a->first + t * a->stride, i, a->weights, type, width, v);
+        for (int k = 0; k < VECTOR; k++)
             sum[k] += alpha * v[k];
     }
     store_flat(a->dw, i, a->weights, F32, width, sum);
 }
 KERNELS(add_gradients, gradients)
 
-void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t apart,
+void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t stride,
                           const struct gradient_term *terms, int count, float *dw, size_t weights)
 {
-    struct gradients a = { (const char *)gradients, apart, weights, { 0 }, { NULL }, count, dw };
+    struct gradients a = { (const char *)gradients, stride, weights, { 0 }, { NULL }, count, dw };
     for (int t = 0; t < count; t++) {
         a.alpha[t] = terms[t].alpha;
-        a.there[t] = terms[t].number;
+        a.alpha_device[t] = terms[t].number;
     }
-    int width = aligned16(gradients) && apart % 16 == 0 && aligned16(dw) ? WIDE : 1;
+    int width = aligned16(gradients) && stride % 16 == 0 && aligned16(dw) ? VECTOR : 1;
     RUN_TYPED(add_gradients, type, width, flat_blocks(weights), 1, q, a);
 }
 
@@ -151,37 +151,37 @@ struct masked {
     void *out;
     size_t count;
     float nu;
-    const float *nu_there; /* device, not NULL: nu is there */
+    const float *nu_device; /* device, not NULL: nu is there */
 };
 
 DEVICE void masked(const struct masked *a, enum element type, int width)
 {
-    float v[WIDE], m[WIDE];
+    float v[VECTOR], m[VECTOR];
     size_t i = flat_index();
     if (i >= a->count)
         return;
-    float nu = a->nu_there ? *a->nu_there : a->nu;
+    float nu = a->nu_device ? *a->nu_device : a->nu;
     load_flat(a->in, i, a->count, type, width, v);
     if (a->bits) {
-        unsigned byte = a->bits[i / WIDE];
-        for (int k = 0; k < WIDE; k++)
+        unsigned byte = a->bits[i / VECTOR];
+        for (int k = 0; k < VECTOR; k++)
             m[k] = (float)(byte >> k & 1);
     } else {
         load_flat(a->mask, i, a->count, type, width, m);
     }
-    for (int k = 0; k < WIDE; k++)
+    for (int k = 0; k < VECTOR; k++)
         v[k] = m[k] != 0 ? nu * v[k] : 0;
     store_flat(a->out, i, a->count, type, width, v);
 }
 KERNELS(masked, masked)
 
 void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu,
-                 const float *nu_there, void *out, size_t count)
+                 const float *nu_device, void *out, size_t count)
 {
-    struct masked a = { in, mask, bits, out, count, nu, nu_there };
+    struct masked a = { in, mask, bits, out, count, nu, nu_device };
     if (count > 0)
-        RUN_TYPED(masked, q->type, aligned16(in) && aligned16(mask) && aligned16(out) ? WIDE : 1, flat_blocks(count), 1,
-                  q, a);
+        RUN_TYPED(masked, q->type, aligned16(in) && aligned16(mask) && aligned16(out) ? VECTOR : 1, flat_blocks(count),
+                  1, q, a);
 }
 
 /* Three numbers: the launch's latency. */
@@ -206,9 +206,9 @@ void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
 
 /* out = f(alpha conv + beta add), and, of the code that is written, bits and per-channel sums for the batch norm
  * that follows. bf16: reads 2 to 6 and writes 2 1/8 bytes, 6 flops an element; 85% of the bandwidth. */
-enum { AT_ONCE = 4 };
+enum { EPILOGUE_BLOCKS = 4 };
 
-struct finish {
+struct epilogue_pass {
     struct epilogue e;
     enum element result;
     const void *conv;
@@ -218,12 +218,12 @@ struct finish {
     struct columns s;
 };
 
-DEVICE void finish(const struct finish *a, enum element type, int width)
+DEVICE void epilogue_pass(const struct epilogue_pass *a, enum element type, int width)
 {
-    SHARED(float, shared, WIDE *THREADS);
+    SHARED(float, shared, VECTOR *THREADS);
     int c = column_of(&a->s, width);
-    float v[WIDE], sum[WIDE], square[WIDE];
-    const struct epilogue e = with_numbers(&a->e);
+    float v[VECTOR], sum[VECTOR], square[VECTOR];
+    const struct epilogue e = resolve_scalars(&a->e);
     const enum walk walk = a->partials ? UP : DOWN;
     for (int k = 0; k < width; k++)
         sum[k] = square[k] = 0;
@@ -247,7 +247,7 @@ DEVICE void finish(const struct finish *a, enum element type, int width)
         to[a->s.c] = square[k];
     }
 }
-KERNELS_AT_ONCE(AT_ONCE, finish, finish)
+KERNELS_MIN_BLOCKS(EPILOGUE_BLOCKS, epilogue_pass, epilogue_pass)
 
 int kernel_epilogue(const struct queue *q, const struct epilogue *e, enum element result, const void *conv, void *out,
                     size_t rows, int c, uint8_t *bits, bool statistics)
@@ -255,9 +255,10 @@ int kernel_epilogue(const struct queue *q, const struct epilogue *e, enum elemen
     bool wide = aligned16(conv) && aligned16(out) && aligned16(e->add) &&
                 (e->kind != EPILOGUE_MASK || aligned16(e->mask));
     int width = column_width(c, wide);
-    struct column_grid grid = column_grid(q, rows, c, width, 1, AT_ONCE, statistics);
-    struct finish a = { *e,    result, conv, out, width == WIDE ? bits : NULL, statistics ? (float *)q->partials : NULL,
-                        grid.s };
-    RUN_TYPED(finish, q->type, width, grid.x, grid.y, q, a);
+    struct column_grid grid = column_grid(q, rows, c, width, 1, EPILOGUE_BLOCKS, statistics);
+    struct epilogue_pass a = {
+        *e, result, conv, out, width == VECTOR ? bits : NULL, statistics ? (float *)q->partials : NULL, grid.s
+    };
+    RUN_TYPED(epilogue_pass, q->type, width, grid.x, grid.y, q, a);
     return statistics ? grid.x : 0;
 }

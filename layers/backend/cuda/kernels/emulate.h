@@ -43,7 +43,7 @@ double emulate_shuffle(double v, int lanes);
         memcpy(&a, arguments_, sizeof a);    \
         __VA_ARGS__;                         \
     }
-#define KERNEL_AT_ONCE(at_once, name, arguments, ...) KERNEL(name, arguments, __VA_ARGS__)
+#define KERNEL_MIN_BLOCKS(blocks, name, arguments, ...) KERNEL(name, arguments, __VA_ARGS__)
 #define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
     emulate_launch((queue)->stream, kernel, &(arguments), sizeof(arguments), THREADS, blocks_x, blocks_y)
 #define SHARED(type, name, count) \

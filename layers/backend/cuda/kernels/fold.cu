@@ -6,7 +6,7 @@
 
 /* Channels up to which a line is as long as the kernel: on an H100 cuDNN took 2.3 to 3.1 times as long with 16 channels
  * as with 64. */
-enum { ROWS_MOST = 128 };
+enum { MAX_K_BY_1_CHANNELS = 128 };
 
 static int ceil_div(int a, int b)
 {
@@ -17,13 +17,13 @@ struct fold kernel_fold_shape(const struct conv_shape *s)
 {
     struct fold fold;
     int k = ceil_div(s->k, s->stride), channels = s->stride * s->stride * s->c;
-    fold.k_by_1 = k > 1 && ceil_div(k * channels, WIDE) * WIDE <= ROWS_MOST;
+    fold.k_by_1 = k > 1 && ceil_div(k * channels, VECTOR) * VECTOR <= MAX_K_BY_1_CHANNELS;
     fold.span = s->stride * (fold.k_by_1 ? k : 1);
     fold.shape = fold.folded = *s;
     fold.folded.k = k;
     fold.folded.h = conv_out_h(s) - 1 + k;
     fold.folded.w = conv_out_w(s) + (fold.k_by_1 ? 0 : k - 1);
-    fold.folded.c = ceil_div(fold.k_by_1 ? k * channels : channels, WIDE) * WIDE;
+    fold.folded.c = ceil_div(fold.k_by_1 ? k * channels : channels, VECTOR) * VECTOR;
     fold.folded.stride = 1;
     fold.folded.pad = 0;
     return fold;
@@ -51,13 +51,13 @@ struct folding {
 DEVICE void fold_image(const struct folding *a, enum element type, int width)
 {
     const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
-    unsigned groups = b->c / WIDE, t = blockIdx.x * THREADS + threadIdx.x;
-    unsigned g = t % groups * WIDE, J = t / groups % b->w, I = t / groups / b->w;
-    int line = a->f.span * s->c, row = s->w * s->c, u = (int)g / line, v = (int)g % line, from[WIDE];
+    unsigned groups = b->c / VECTOR, t = blockIdx.x * THREADS + threadIdx.x;
+    unsigned g = t % groups * VECTOR, J = t / groups % b->w, I = t / groups / b->w;
+    int line = a->f.span * s->c, row = s->w * s->c, u = (int)g / line, v = (int)g % line, from[VECTOR];
     (void)width;
     if (I >= (unsigned)b->h)
         return;
-    for (int e = 0; e < WIDE; e++) { /* where in an image; -1: outside */
+    for (int e = 0; e < VECTOR; e++) { /* where in an image; -1: outside */
         int y = (int)I * s->stride + u - s->pad, x = ((int)J * s->stride - s->pad) * s->c + v;
         from[e] = u < s->stride && y >= 0 && y < s->h && x >= 0 && x < row ? y * row + x : -1;
         if (++v == line)
@@ -65,13 +65,13 @@ DEVICE void fold_image(const struct folding *a, enum element type, int width)
     }
     size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = ((size_t)I * b->w + J) * b->c + g;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
-        float pixel[WIDE];
-        for (int e = 0; e < WIDE; e++) {
+        float pixel[VECTOR];
+        for (int e = 0; e < VECTOR; e++) {
             pixel[e] = 0;
             if (from[e] >= 0)
                 load(a->from, n * image + from[e], type, 1, &pixel[e]);
         }
-        store(a->to, n * folded + to, type, WIDE, pixel);
+        store(a->to, n * folded + to, type, VECTOR, pixel);
     }
 }
 KERNELS(fold_image, folding)
@@ -80,7 +80,7 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
 {
     struct folding a = { *fold, image, folded };
     const struct conv_shape *b = &fold->folded;
-    RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / WIDE)), image_groups(b->n), q, a);
+    RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / VECTOR)), image_groups(b->n), q, a);
 }
 
 /* An element of the image is the sum of those of its copies, with the adjoint's epilogue. bf16: 2 bytes read of each
@@ -109,7 +109,7 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     int copies = I < b->h ? last - first + 1 : 0, apart = b->c - step;
     size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = (size_t)y * row + x;
     size_t from = ((size_t)I * b->w + first) * b->c + u * line + place - first * step;
-    const struct epilogue e = with_numbers(&a->e);
+    const struct epilogue e = resolve_scalars(&a->e);
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += 2 * gridDim.y) { /* two images, so that more is under way */
         size_t other = n + gridDim.y < (size_t)s->n ? n + gridDim.y : n;
         float pixel = 0, other_pixel = 0, copy, other_copy;
@@ -169,7 +169,7 @@ struct gradient {
     const void *from;
     float *dw;
     float alpha;
-    const float *alpha_there; /* device, not NULL: alpha is there */
+    const float *alpha_device; /* device, not NULL: alpha is there */
 };
 
 DEVICE void unfold_gradient(const struct gradient *a)
@@ -182,7 +182,7 @@ DEVICE void unfold_gradient(const struct gradient *a)
     int across = a->f.k_by_1 ? 1 : b->k, B = a->f.k_by_1 ? 0 : column / s->stride;
     int g = (row % s->stride * a->f.span + column - B * s->stride) * s->c + c;
     size_t d = t / s->c / s->k / s->k;
-    float alpha = a->alpha_there ? *a->alpha_there : a->alpha;
+    float alpha = a->alpha_device ? *a->alpha_device : a->alpha;
     float v;
     load(a->from, ((d * b->k + row / s->stride) * across + B) * b->c + g, a->type, 1, &v);
     a->dw[t] += alpha * v;
@@ -190,8 +190,8 @@ DEVICE void unfold_gradient(const struct gradient *a)
 KERNEL(unfold_gradients, gradient, unfold_gradient(&a))
 
 void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded,
-                            float alpha, const float *alpha_there, float *dw)
+                            float alpha, const float *alpha_device, float *dw)
 {
-    struct gradient a = { *fold, type, folded, dw, alpha, alpha_there };
+    struct gradient a = { *fold, type, folded, dw, alpha, alpha_device };
     RUN(unfold_gradients, blocks_for(conv_weight_count(&fold->shape)), 1, q, a);
 }

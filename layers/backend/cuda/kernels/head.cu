@@ -58,13 +58,13 @@ DEVICE void input_gradient(const struct linear *a)
 KERNEL(input_gradient_all, linear, input_gradient(&a))
 
 /* y = b in every row: 4 bytes an element. */
-DEVICE void spread_bias(const struct linear *a)
+DEVICE void broadcast_bias(const struct linear *a)
 {
     size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
     if (at < (size_t)a->n * a->k)
         a->y[at] = a->b[at % a->k];
 }
-KERNEL(spread_bias_all, linear, spread_bias(&a))
+KERNEL(broadcast_bias_all, linear, broadcast_bias(&a))
 
 /* db += dy^T 1: a block takes COLUMNS of them, its threads' rows are joined in a fixed order. 4 bytes, 1 flop an
  * element. */
@@ -108,10 +108,10 @@ void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, c
     RUN(weight_gradient_all, blocks_for((size_t)k * c), 1, q, a);
 }
 
-void kernel_spread_bias(const struct queue *q, int n, int k, const float *b, float *y)
+void kernel_broadcast_bias(const struct queue *q, int n, int k, const float *b, float *y)
 {
     struct linear a = { n, 0, k, NULL, NULL, b, NULL, y, NULL, NULL, NULL };
-    RUN(spread_bias_all, blocks_for((size_t)n * k), 1, q, a);
+    RUN(broadcast_bias_all, blocks_for((size_t)n * k), 1, q, a);
 }
 
 void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, float *db)

@@ -89,11 +89,11 @@ DEVICE void prepare(const struct prepare *a, enum element type, int width)
         for (int c = 0; c < COLOURS; c++)
             colours[threadIdx.x * COLOURS + c] = scaled_pixel(&a->scale, c, sum[c]);
         __syncthreads();
-        if (threadIdx.x < COLOURS * THREADS / WIDE) {
-            float v[WIDE];
-            size_t all = (size_t)area * COLOURS, i = (size_t)blockIdx.x * THREADS * COLOURS + threadIdx.x * WIDE;
-            for (int k = 0; k < WIDE; k++)
-                v[k] = colours[threadIdx.x * WIDE + k];
+        if (threadIdx.x < COLOURS * THREADS / VECTOR) {
+            float v[VECTOR];
+            size_t all = (size_t)area * COLOURS, i = (size_t)blockIdx.x * THREADS * COLOURS + threadIdx.x * VECTOR;
+            for (int k = 0; k < VECTOR; k++)
+                v[k] = colours[threadIdx.x * VECTOR + k];
             if (i < all)
                 store_flat(a->out, n * all + i, (n + 1) * all, type, width, v);
         }
@@ -107,6 +107,6 @@ void kernel_prepare_images(const struct queue *q, const void *raw, int count, in
 {
     struct prepare a = { (const uint8_t *)raw, (const struct image_cut *)raw, count, size, *scale, out };
     size_t area = (size_t)size * size;
-    int width = aligned16(out) && area * COLOURS % WIDE == 0 ? WIDE : 1; /* every image is */
+    int width = aligned16(out) && area * COLOURS % VECTOR == 0 ? VECTOR : 1; /* every image is */
     RUN_TYPED(prepare, q->type, width, blocks_for(area), image_blocks(count), q, a);
 }

@@ -11,18 +11,18 @@
 
 #include "layers/backend/cuda/kernels/kernels.h"
 
-enum { THREADS = 256, WARP = 32, WIDE = 8 };
+enum { THREADS = 256, WARP = 32, VECTOR = 8 };
 
 #ifdef __CUDACC__
 #include <cuda_runtime.h>
 
 #define DEVICE static __device__ __forceinline__
-#define KERNEL_AT_ONCE(at_once, name, arguments, ...)                                                           \
-    static __global__ void __launch_bounds__(THREADS, at_once) name(const __grid_constant__ struct arguments a) \
-    {                                                                                                           \
-        __VA_ARGS__;                                                                                            \
+#define KERNEL_MIN_BLOCKS(blocks, name, arguments, ...)                                                        \
+    static __global__ void __launch_bounds__(THREADS, blocks) name(const __grid_constant__ struct arguments a) \
+    {                                                                                                          \
+        __VA_ARGS__;                                                                                           \
     }
-#define KERNEL(name, arguments, ...) KERNEL_AT_ONCE(1, name, arguments, __VA_ARGS__)
+#define KERNEL(name, arguments, ...) KERNEL_MIN_BLOCKS(1, name, arguments, __VA_ARGS__)
 #define RUN(kernel, blocks_x, blocks_y, queue, arguments) \
     kernel<<<dim3((unsigned)(blocks_x), (unsigned)(blocks_y)), THREADS, 0, (cudaStream_t)(queue)->stream>>>(arguments)
 #define SHARED(type, name, count) __shared__ type name[count]
@@ -59,13 +59,13 @@ DEVICE uint32_t bf16_pair(float low, float high)
 #include "layers/backend/cuda/kernels/emulate.h"
 #endif
 
-/* at_once: blocks that a multiprocessor has registers for, at least. */
-#define KERNELS_AT_ONCE(at_once, body, arguments)                      \
-    KERNEL_AT_ONCE(at_once, body##_f1, arguments, body(&a, F32, 1))    \
-    KERNEL_AT_ONCE(at_once, body##_f8, arguments, body(&a, F32, WIDE)) \
-    KERNEL_AT_ONCE(at_once, body##_b1, arguments, body(&a, BF16, 1))   \
-    KERNEL_AT_ONCE(at_once, body##_b8, arguments, body(&a, BF16, WIDE))
-#define KERNELS(body, arguments) KERNELS_AT_ONCE(1, body, arguments)
+/* blocks: blocks that a multiprocessor has registers for, at least. */
+#define KERNELS_MIN_BLOCKS(blocks, body, arguments)                        \
+    KERNEL_MIN_BLOCKS(blocks, body##_f1, arguments, body(&a, F32, 1))      \
+    KERNEL_MIN_BLOCKS(blocks, body##_f8, arguments, body(&a, F32, VECTOR)) \
+    KERNEL_MIN_BLOCKS(blocks, body##_b1, arguments, body(&a, BF16, 1))     \
+    KERNEL_MIN_BLOCKS(blocks, body##_b8, arguments, body(&a, BF16, VECTOR))
+#define KERNELS(body, arguments) KERNELS_MIN_BLOCKS(1, body, arguments)
 
 #define RUN_TYPED(body, type, width, blocks_x, blocks_y, queue, arguments) \
     do {                                                                   \
@@ -153,13 +153,13 @@ DEVICE void store(void *to, size_t i, enum element type, int width, const float 
     }
 }
 
-/* As load and store of WIDE elements, but only what lies below count; the rest reads as 0. */
+/* As load and store of VECTOR elements, but only what lies below count; the rest reads as 0. */
 DEVICE void load_flat(const void *from, size_t i, size_t count, enum element type, int width, float *v)
 {
-    if (width == WIDE && i + WIDE <= count) {
-        load(from, i, type, WIDE, v);
+    if (width == VECTOR && i + VECTOR <= count) {
+        load(from, i, type, VECTOR, v);
     } else {
-        for (int k = 0; k < WIDE; k++) {
+        for (int k = 0; k < VECTOR; k++) {
             v[k] = 0;
             if (i + k < count)
                 load(from, i + k, type, 1, &v[k]);
@@ -169,10 +169,10 @@ DEVICE void load_flat(const void *from, size_t i, size_t count, enum element typ
 
 DEVICE void store_flat(void *to, size_t i, size_t count, enum element type, int width, const float *v)
 {
-    if (width == WIDE && i + WIDE <= count) {
-        store(to, i, type, WIDE, v);
+    if (width == VECTOR && i + VECTOR <= count) {
+        store(to, i, type, VECTOR, v);
     } else {
-        for (int k = 0; k < WIDE; k++)
+        for (int k = 0; k < VECTOR; k++)
             if (i + k < count)
                 store(to, i + k, type, 1, &v[k]);
     }
@@ -193,7 +193,7 @@ DEVICE double block_sum(double v, double *sums)
     return v;
 }
 
-DEVICE float finish_one(const struct epilogue *e, float v)
+DEVICE float shrink(const struct epilogue *e, float v)
 {
     float s = e->nu * v, shrunk = fabsf(s) - e->threshold;
     if (shrunk <= 0 || (e->nonnegative && s < 0))
@@ -202,21 +202,21 @@ DEVICE float finish_one(const struct epilogue *e, float v)
 }
 
 /* With the numbers that are on the device. */
-DEVICE struct epilogue with_numbers(const struct epilogue *e)
+DEVICE struct epilogue resolve_scalars(const struct epilogue *e)
 {
-    struct epilogue own = *e;
+    struct epilogue resolved = *e;
     if (e->numbers) {
-        own.alpha = e->numbers[0];
-        own.nu = e->numbers[1];
-        own.threshold = e->numbers[2];
+        resolved.alpha = e->numbers[0];
+        resolved.nu = e->numbers[1];
+        resolved.threshold = e->numbers[2];
     }
-    return own;
+    return resolved;
 }
 
 /* v[0..width), elements i .. of a convolution, to what is stored there. bits: see kernel_epilogue. */
 DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, enum element type, int width, float *v)
 {
-    float other[WIDE];
+    float other[VECTOR];
     unsigned byte = 0;
     for (int k = 0; k < width; k++)
         v[k] *= e->alpha;
@@ -227,13 +227,13 @@ DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, en
     }
     if (e->kind == EPILOGUE_SHRINK) {
         for (int k = 0; k < width; k++) {
-            v[k] = finish_one(e, v[k]);
+            v[k] = shrink(e, v[k]);
             byte |= (unsigned)(v[k] != 0) << k;
         }
         if (bits)
-            bits[i / WIDE] = (uint8_t)byte;
+            bits[i / VECTOR] = (uint8_t)byte;
     } else if (e->kind == EPILOGUE_MASK && bits) {
-        byte = bits[i / WIDE];
+        byte = bits[i / VECTOR];
         for (int k = 0; k < width; k++)
             v[k] = byte >> k & 1 ? e->nu * v[k] : 0;
     } else if (e->kind == EPILOGUE_MASK) {
@@ -248,8 +248,8 @@ DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, en
 struct columns {
     size_t rows;
     int c;
-    int across; /* threads side by side, a power of two up to a warp; the others lie below them */
-    int each;   /* rows of a thread that goes DOWN */
+    int across;          /* threads side by side, a power of two up to a warp; the others lie below them */
+    int rows_per_thread; /* rows of a thread that goes DOWN */
 };
 
 /* DOWN: from the first row to the last, a block's lie together. UP: from the last to the first, blocks in turn. Passes
@@ -267,8 +267,8 @@ DEVICE int column_of(const struct columns *s, int width)
  * it is. */
 DEVICE size_t first_row(const struct columns *s, enum walk walk)
 {
-    int lanes = THREADS / s->across;
-    return (size_t)blockIdx.x * lanes * (walk == DOWN ? s->each : 1) + threadIdx.x / s->across;
+    int thread_rows = THREADS / s->across;
+    return (size_t)blockIdx.x * thread_rows * (walk == DOWN ? s->rows_per_thread : 1) + threadIdx.x / s->across;
 }
 
 DEVICE size_t row_step(const struct columns *s, enum walk walk)
@@ -278,7 +278,7 @@ DEVICE size_t row_step(const struct columns *s, enum walk walk)
 
 DEVICE size_t end_row(const struct columns *s, enum walk walk)
 {
-    size_t end = (size_t)(blockIdx.x + 1) * (THREADS / s->across) * s->each;
+    size_t end = (size_t)(blockIdx.x + 1) * (THREADS / s->across) * s->rows_per_thread;
     return walk == DOWN && end < s->rows ? end : s->rows;
 }
 
@@ -288,37 +288,37 @@ DEVICE size_t row_at(const struct columns *s, enum walk walk, size_t row)
 }
 
 /* How many rows of a type to fetch at once: floats take twice the registers. */
-DEVICE int ahead_of(int rows, enum element type)
+DEVICE int fetch_depth(int rows, enum element type)
 {
     return type == F32 && rows > 1 ? rows / 2 : rows;
 }
 
 /* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row
  * is there is not fetched ahead. */
-DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int many, int c,
+DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int count, int c,
                        enum element type, int width, struct packed *p)
 {
-    for (int r = 0; r < many; r++)
+    for (int r = 0; r < count; r++)
         p[r] = fetch(from, row_at(s, walk, row + r * row_step(s, walk)) * s->c + c, type, width);
 }
 
-DEVICE bool rows_there(const struct columns *s, enum walk walk, size_t row, int many)
+DEVICE bool rows_there(const struct columns *s, enum walk walk, size_t row, int count)
 {
-    return row + (many - 1) * row_step(s, walk) < end_row(s, walk);
+    return row + (count - 1) * row_step(s, walk) < end_row(s, walk);
 }
 
 /* Sums over a column's threads, in shared memory: v[width] of each -> of the first. */
 DEVICE void column_sum(const struct columns *s, int width, float *v, float *shared)
 {
-    int lane = threadIdx.x / s->across;
+    int thread_row = threadIdx.x / s->across;
     __syncthreads();
     for (int k = 0; k < width; k++)
         shared[k * THREADS + threadIdx.x] = v[k];
-    for (int lanes = THREADS / s->across / 2; lanes > 0; lanes /= 2) {
+    for (int thread_rows = THREADS / s->across / 2; thread_rows > 0; thread_rows /= 2) {
         __syncthreads();
-        if (lane < lanes)
+        if (thread_row < thread_rows)
             for (int k = 0; k < width; k++)
-                shared[k * THREADS + threadIdx.x] += shared[k * THREADS + threadIdx.x + lanes * s->across];
+                shared[k * THREADS + threadIdx.x] += shared[k * THREADS + threadIdx.x + thread_rows * s->across];
     }
     for (int k = 0; k < width; k++)
         v[k] = shared[k * THREADS + threadIdx.x];
@@ -344,7 +344,7 @@ static inline int image_blocks(int n)
 
 static inline int column_width(int c, int aligned)
 {
-    return c % WIDE == 0 && aligned ? WIDE : 1;
+    return c % VECTOR == 0 && aligned ? VECTOR : 1;
 }
 
 struct column_grid {
@@ -352,29 +352,30 @@ struct column_grid {
     int x, y; /* blocks */
 };
 
-/* A thread fetches `ahead` rows at a time, a multiprocessor runs `at_once` blocks. With sums all blocks run at once,
+/* A thread fetches `ahead` rows at a time, a multiprocessor runs `blocks` blocks. With sums all blocks run at once,
  * each leaving a partial sum; else there are enough for the last ones to matter little, unless each would have too few
  * rows. */
-static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int ahead,
-                                             int at_once, bool sums)
+static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int depth,
+                                             int blocks, bool sums)
 {
-    enum { ROWS_MOST = 16 };
+    enum { MAX_ROWS = 16 };
     int groups = (c + width - 1) / width, across = 1;
     while (across < groups && across < WARP)
         across *= 2;
-    int y = (groups + across - 1) / across, wave = q->multiprocessors * at_once;
-    size_t lanes = THREADS / across, most = wave > y ? wave / y : 1, each = rows / (lanes * most);
-    if (each > ROWS_MOST)
-        each = ROWS_MOST;
-    if (each < (size_t)ahead)
-        each = ahead;
-    size_t x = (rows + lanes * each - 1) / (lanes * each),
-           parts = KERNELS_MOST_BLOCKS / y > 1 ? KERNELS_MOST_BLOCKS / y : 1;
-    if (sums && x > most)
-        x = most;
+    int y = (groups + across - 1) / across, wave = q->multiprocessors * blocks;
+    size_t thread_rows = THREADS / across, max_x = wave > y ? wave / y : 1,
+           rows_per_thread = rows / (thread_rows * max_x);
+    if (rows_per_thread > MAX_ROWS)
+        rows_per_thread = MAX_ROWS;
+    if (rows_per_thread < (size_t)depth)
+        rows_per_thread = depth;
+    size_t x = (rows + thread_rows * rows_per_thread - 1) / (thread_rows * rows_per_thread),
+           parts = KERNELS_MAX_BLOCKS / y > 1 ? KERNELS_MAX_BLOCKS / y : 1;
+    if (sums && x > max_x)
+        x = max_x;
     if (sums && x > parts)
         x = parts;
-    struct column_grid grid = { { rows, c, across, (int)each }, (int)x, y };
+    struct column_grid grid = { { rows, c, across, (int)rows_per_thread }, (int)x, y };
     return grid;
 }
 

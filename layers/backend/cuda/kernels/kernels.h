@@ -22,11 +22,11 @@ struct queue {
     void *partials;      /* device, KERNELS_PARTIAL_BYTES */
     int multiprocessors; /* of the device */
 };
-#define KERNELS_MOST_BLOCKS   1024
-#define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MOST_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
+#define KERNELS_MAX_BLOCKS    1024
+#define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MAX_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
 
 /* A cudaError_t: cudaSuccess if the program holds code of its kernels that the current GPU can run. */
-int kernels_look_up(void);
+int kernels_check_code(void);
 
 /* Between floats and activations. */
 void kernel_to_activation(const struct queue *q, const float *from, void *to, size_t count);
@@ -37,16 +37,16 @@ void kernel_from_activation(const struct queue *q, const void *from, float *to, 
  * the sums that kernel_norm_forward takes in q->partials; returns their number, 0 if not asked for. */
 int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum element result, const void *conv,
                     void *out, size_t rows, int c, uint8_t *bits, bool statistics);
-/* nu_there, where not NULL, is nu on the device. */
+/* nu_device, where not NULL, is nu on the device. */
 void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu,
-                 const float *nu_there, void *out, size_t count);
+                 const float *nu_device, void *out, size_t count);
 /* out = a x + b y; y is not read where b is 0. */
 void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
 void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
 
 /* dw (weights) += the sum of alpha gradient over up to CONV_TERMS terms. The gradients, of `type`, lie `apart` bytes
  * from one another; of terms only alpha and number are read. */
-void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t apart,
+void kernel_add_gradients(const struct queue *q, enum element type, const void *gradients, size_t stride,
                           const struct gradient_term *terms, int count, float *dw, size_t weights);
 
 /* to[0..2] = a, b, c: for graphs that read their factors from memory. */
@@ -93,7 +93,7 @@ void kernel_linear_input_gradient(const struct queue *q, int n, int c, int k, co
                                   float *dx);
 void kernel_linear_weight_gradient(const struct queue *q, int n, int c, int k, const float *x, const float *dy,
                                    float *dw);
-void kernel_spread_bias(const struct queue *q, int n, int k, const float *b, float *y);
+void kernel_broadcast_bias(const struct queue *q, int n, int k, const float *b, float *y);
 void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, float *db);
 void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *mean, float *dlogits);
@@ -101,7 +101,7 @@ void kernel_cross_entropy(const struct queue *q, int n, int k, const float *logi
 void kernel_normalize_rows(const struct queue *q, float *w, int rows, size_t length);
 
 /* In one launch, a block per row; rows: device. */
-#define KERNELS_ATOM_MOST 4608 /* length up to which an atom is read once */
+#define KERNELS_MAX_SHARED_ATOM 4608 /* length up to which an atom is read once */
 void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const float *g, float *v,
                 const struct sgd_row *rows, int count);
 
@@ -124,9 +124,9 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
                          const struct epilogue *epilogue, void *image);
 /* Weights of any layer to activations; fold->shape may be a plain one. */
 void kernel_fold_weights(const struct queue *q, const struct fold *fold, const float *weights, void *folded);
-/* dw += alpha unfolded, of `type`; alpha_there, where not NULL, is alpha on the device. */
+/* dw += alpha unfolded, of `type`; alpha_device, where not NULL, is alpha on the device. */
 void kernel_unfold_gradient(const struct queue *q, const struct fold *fold, enum element type, const void *folded,
-                            float alpha, const float *alpha_there, float *dw);
+                            float alpha, const float *alpha_device, float *dw);
 
 /* Crops, resizes to size x size with an antialiased triangle filter as Pillow's BILINEAR, mirrors, normalises:
  * out (count, size, size, 3) activations. raw: device, see struct backend's upload_pixels. */

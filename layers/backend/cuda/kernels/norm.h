@@ -12,8 +12,8 @@ DEVICE float normalized(float centred, float scale, float shift)
 }
 
 /* A block's sums to its part of partials (blocks, 2, c). */
-DEVICE void leave_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials,
-                       float *shared)
+DEVICE void store_partial_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials,
+                               float *shared)
 {
     column_sum(s, width, sum, shared);
     column_sum(s, width, product, shared);
@@ -26,7 +26,7 @@ DEVICE void leave_sums(const struct columns *s, int c, int width, float *sum, fl
 
 /* Joins partial sums: a few kilobytes. Forward: mean, inverse standard deviation, moments. Backward: gradients of
  * gamma and beta, and b, k of the next pass, dx = scale g + b (x - mean) + k. */
-struct joined {
+struct norm_reduction {
     const float *partials;
     int parts, c;
     size_t rows;
@@ -42,9 +42,9 @@ struct joined {
 extern "C" {
 #endif
 
-void norm_join(const struct queue *q, const struct joined *a);
+void norm_reduce(const struct queue *q, const struct norm_reduction *a);
 
-/* Queues the sums of x that norm_join takes, from its first row; returns their parts. */
+/* Queues the sums of x that norm_reduce takes, from its first row; returns their parts. */
 int norm_moments(const struct queue *q, const struct norm_shape *shape, const void *x);
 
 #ifdef __cplusplus
@@ -53,7 +53,7 @@ int norm_moments(const struct queue *q, const struct norm_shape *shape, const vo
 
 static inline float *norm_factors(const struct queue *q) /* (2, C) */
 {
-    return (float *)q->partials + (size_t)KERNELS_MOST_BLOCKS * 2 * 256;
+    return (float *)q->partials + (size_t)KERNELS_MAX_BLOCKS * 2 * 256;
 }
 
 #endif

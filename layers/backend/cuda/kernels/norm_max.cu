@@ -4,8 +4,8 @@
 #include "layers/backend/cuda/kernels/norm.h"
 #include "layers/backend/cuda/kernels/pool.h"
 
-enum { SHUT = 255 };                      /* the place where a ReLU shut the maximum */
-enum { AHEAD_WON = 4, POOL_AT_ONCE = 3 }; /* rows that a thread fetches at once; blocks of a multiprocessor */
+enum { INACTIVE = 255 };                   /* the place where a ReLU shut the maximum */
+enum { ARGMAX_ROWS = 4, POOL_BLOCKS = 3 }; /* rows that a thread fetches at once; blocks of a multiprocessor */
 
 /* What the passes over pixels know; images are blockIdx.y. */
 struct pooling {
@@ -18,11 +18,11 @@ struct pooling {
     const float *factors; /* backward, (2, c): as of joined */
     bool relu;
     float nu; /* backward, as code_nu and code_number of struct norm_shape */
-    const float *nu_there;
+    const float *nu_device;
 };
 
 /* `width` places, a byte each. */
-DEVICE uint2 load_places(const uint8_t *from, int width)
+DEVICE uint2 load_argmax(const uint8_t *from, int width)
 {
     uint2 v;
     v.x = v.y = 0;
@@ -33,7 +33,7 @@ DEVICE uint2 load_places(const uint8_t *from, int width)
     return v;
 }
 
-DEVICE int place_of(uint2 places, int k)
+DEVICE int argmax_of(uint2 places, int k)
 {
     return (int)((k < 4 ? places.x >> 8 * k : places.y >> 8 * (k - 4)) & 255);
 }
@@ -48,15 +48,15 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         return;
     int c = (int)(t % groups) * width, i = (int)(pixel / a->ow), j = (int)(pixel % a->ow);
     int top = i * s->stride - s->pad, left = j * s->stride - s->pad;
-    float sign[WIDE], best[WIDE], mean[WIDE], scale[WIDE], shift[WIDE];
-    int at[WIDE];
+    float sign[VECTOR], best[VECTOR], mean[VECTOR], scale[VECTOR], shift[VECTOR];
+    int at[VECTOR];
     load(a->saved, 2 * s->c + c, F32, width, scale);
     for (int k = 0; k < width; k++)
         sign[k] = scale[k] < 0 ? -1 : 1;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
         size_t out = (n * a->oh * a->ow + pixel) * s->c + c;
-        for (int k = 0; k < WIDE; k++)
-            best[k] = 0, at[k] = SHUT;
+        for (int k = 0; k < VECTOR; k++)
+            best[k] = 0, at[k] = INACTIVE;
         if (s->k == 3)
             best_of_nine(s, a->x, n * s->h * s->w, top, left, c, type, width, sign, best, at);
         else
@@ -70,7 +70,7 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         for (int k = 0; k < width; k++) {
             float v = normalized(best[k] - mean[k], scale[k], shift[k]);
             best[k] = a->relu && v < 0 ? 0 : v; /* NaN stays */
-            at[k] = a->relu && !(v > 0) ? SHUT : at[k];
+            at[k] = a->relu && !(v > 0) ? INACTIVE : at[k];
         }
         store(a->y, out, type, width, best);
         if (width == 1) {
@@ -83,11 +83,11 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         }
     }
 }
-KERNELS_AT_ONCE(2, pool_forward, pooling)
+KERNELS_MIN_BLOCKS(2, pool_forward, pooling)
 
 /* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element;
  * 90%. */
-struct won_sums {
+struct argmax_sums {
     const void *won, *dy;
     const uint8_t *place;
     const float *mean;
@@ -95,60 +95,60 @@ struct won_sums {
     struct columns s;
 };
 
-DEVICE size_t add_won(const struct won_sums *a, size_t row, int many, int c, enum element type, int width,
-                      const float *mean, float *sum, float *product)
+DEVICE size_t add_argmax(const struct argmax_sums *a, size_t row, int count, int c, enum element type, int width,
+                         const float *mean, float *sum, float *product)
 {
-    struct packed won[AHEAD_WON], dy[AHEAD_WON];
-    uint2 places[AHEAD_WON];
-    float v[WIDE], g[WIDE];
-    fetch_rows(&a->s, UP, a->won, row, many, c, type, width, won);
-    fetch_rows(&a->s, UP, a->dy, row, many, c, type, width, dy);
-    for (int r = 0; r < many; r++)
-        places[r] = load_places(a->place + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c, width);
-    for (int r = 0; r < many; r++) {
+    struct packed won[ARGMAX_ROWS], dy[ARGMAX_ROWS];
+    uint2 places[ARGMAX_ROWS];
+    float v[VECTOR], g[VECTOR];
+    fetch_rows(&a->s, UP, a->won, row, count, c, type, width, won);
+    fetch_rows(&a->s, UP, a->dy, row, count, c, type, width, dy);
+    for (int r = 0; r < count; r++)
+        places[r] = load_argmax(a->place + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c, width);
+    for (int r = 0; r < count; r++) {
         unpack(&won[r], type, width, v);
         unpack(&dy[r], type, width, g);
         for (int k = 0; k < width; k++) {
-            g[k] = place_of(places[r], k) == SHUT ? 0 : g[k];
+            g[k] = argmax_of(places[r], k) == INACTIVE ? 0 : g[k];
             sum[k] += g[k];
             product[k] += g[k] * (v[k] - mean[k]);
         }
     }
-    return row + many * row_step(&a->s, UP);
+    return row + count * row_step(&a->s, UP);
 }
 
-DEVICE void won_sums(const struct won_sums *a, enum element type, int width)
+DEVICE void argmax_sums(const struct argmax_sums *a, enum element type, int width)
 {
-    SHARED(float, shared, WIDE *THREADS);
-    const int ahead = ahead_of(AHEAD_WON, type);
+    SHARED(float, shared, VECTOR *THREADS);
+    const int depth = fetch_depth(ARGMAX_ROWS, type);
     int c = column_of(&a->s, width);
     size_t row = c < a->s.c ? first_row(&a->s, UP) : a->s.rows;
-    float mean[WIDE], sum[WIDE], product[WIDE];
+    float mean[VECTOR], sum[VECTOR], product[VECTOR];
     for (int k = 0; k < width; k++)
         mean[k] = sum[k] = product[k] = 0;
     if (c < a->s.c)
         load(a->mean, c, F32, width, mean);
-    while (rows_there(&a->s, UP, row, ahead))
-        row = add_won(a, row, ahead, c, type, width, mean, sum, product);
+    while (rows_there(&a->s, UP, row, depth))
+        row = add_argmax(a, row, depth, c, type, width, mean, sum, product);
     while (row < end_row(&a->s, UP))
-        row = add_won(a, row, 1, c, type, width, mean, sum, product);
-    leave_sums(&a->s, c, width, sum, product, a->partials, shared);
+        row = add_argmax(a, row, 1, c, type, width, mean, sum, product);
+    store_partial_sums(&a->s, c, width, sum, product, a->partials, shared);
 }
-KERNELS_AT_ONCE(POOL_AT_ONCE, won_sums, won_sums)
+KERNELS_MIN_BLOCKS(POOL_BLOCKS, argmax_sums, argmax_sums)
 
 /* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH *
- * PATCH, WIDE). */
+ * PATCH, VECTOR). */
 DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type,
-                        int width, float (*sum)[WIDE])
+                        int width, float (*sum)[VECTOR])
 {
     const struct pool_shape *s = &a->s;
     struct packed dy[2];
     uint2 places[2];
-    float v[WIDE];
+    float v[VECTOR];
     for (int w = 0; w < 2; w++) {
         size_t out = ((n * a->oh + i) * a->ow + (j + w < at->to_j ? j + w : at->to_j)) * s->c + at->c;
         dy[w] = fetch(a->dy, out, type, width);
-        places[w] = load_places(a->place + out, width);
+        places[w] = load_argmax(a->place + out, width);
     }
     for (int w = 0; w < 2; w++) {
         int top = i * s->stride - s->pad, left = (j + w) * s->stride - s->pad;
@@ -158,7 +158,7 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
             bool inside = j + w <= at->to_j && row >= 0 && row < s->k && column >= 0 && column < s->k;
             int place = inside ? row * s->k + column : -1;
             for (int k = 0; k < width; k++)
-                sum[p][k] += place_of(places[w], k) == place ? v[k] : 0;
+                sum[p][k] += argmax_of(places[w], k) == place ? v[k] : 0;
         }
     }
 }
@@ -173,9 +173,9 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
     if (!patch_of(s, a->oh, a->ow, width, &at))
         return;
     int c = at.c, y = at.y, x = at.x;
-    float nu = a->nu_there ? *a->nu_there : a->nu;
+    float nu = a->nu_device ? *a->nu_device : a->nu;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
-        float sum[PATCH * PATCH][WIDE], v[WIDE], mean[WIDE], scale[WIDE], b[WIDE], add[WIDE];
+        float sum[PATCH * PATCH][VECTOR], v[VECTOR], mean[VECTOR], scale[VECTOR], b[VECTOR], add[VECTOR];
         struct packed pixels[PATCH * PATCH];
         size_t image = n * s->h * s->w;
         for (int p = 0; p < PATCH * PATCH; p++) {
@@ -207,7 +207,7 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
         }
     }
 }
-KERNELS_AT_ONCE(2, pool_backward, pooling)
+KERNELS_MIN_BLOCKS(2, pool_backward, pooling)
 
 static struct pooling pooling(const struct norm_shape *norm, const struct pool_shape *s, const void *x,
                               const float *saved, const uint8_t *place)
@@ -241,7 +241,7 @@ void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *nor
                              float *moments, uint8_t *place, void *won, int parts)
 {
     struct pooling a = pooling(norm, s, x, saved, place);
-    struct joined j = {
+    struct norm_reduction j = {
         (const float *)q->partials, parts, norm->c, norm->rows, NULL, saved, moments, gamma, beta, NULL, NULL, NULL
     };
     if (parts == 0) {
@@ -251,7 +251,7 @@ void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *nor
     a.y = y;
     a.won = won;
     int width = pooled_width(&a);
-    norm_join(q, &j);
+    norm_reduce(q, &j);
     RUN_TYPED(pool_forward, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
 }
 
@@ -266,11 +266,11 @@ void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *no
     a.factors = norm_factors(q);
     int width = pooled_width(&a);
     size_t rows = (size_t)s->n * a.oh * a.ow;
-    struct column_grid grid = column_grid(q, rows, s->c, width, AHEAD_WON, POOL_AT_ONCE, true);
-    struct won_sums sums = { won, dy, place, saved, (float *)q->partials, grid.s };
-    struct joined j = { sums.partials, grid.x, norm->c, norm->rows, NULL,  (float *)saved,
-                        NULL,          gamma,  NULL,    dgamma,     dbeta, norm_factors(q) };
-    RUN_TYPED(won_sums, q->type, width, grid.x, grid.y, q, sums);
-    norm_join(q, &j);
+    struct column_grid grid = column_grid(q, rows, s->c, width, ARGMAX_ROWS, POOL_BLOCKS, true);
+    struct argmax_sums sums = { won, dy, place, saved, (float *)q->partials, grid.s };
+    struct norm_reduction j = { sums.partials, grid.x, norm->c, norm->rows, NULL,  (float *)saved,
+                                NULL,          gamma,  NULL,    dgamma,     dbeta, norm_factors(q) };
+    RUN_TYPED(argmax_sums, q->type, width, grid.x, grid.y, q, sums);
+    norm_reduce(q, &j);
     RUN_TYPED(pool_backward, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
 }

@@ -42,7 +42,7 @@ struct row_update {
 };
 
 /* New weights into `waiting` or, where that is NULL, into w; the sum of the thread's squares. */
-DEVICE double move_row(const struct row_update *a, const struct sgd_row *row, int width, float *waiting)
+DEVICE double move_row(const struct row_update *a, const struct sgd_row *row, int width, float *new_atom)
 {
     float *w = a->w + row->offset, *v = a->v + row->offset;
     const float *g = a->g + row->offset;
@@ -56,26 +56,26 @@ DEVICE double move_row(const struct row_update *a, const struct sgd_row *row, in
         for (int k = 0; k < width; k++) {
             next[k] = step_one(&a->sgd, decay, next[k], slope[k], &speed[k]);
             square += (double)next[k] * next[k];
-            if (waiting)
-                waiting[i + k] = next[k];
+            if (new_atom)
+                new_atom[i + k] = next[k];
         }
         store_floats(v + i, width, speed);
-        if (!waiting)
+        if (!new_atom)
             store_floats(w + i, width, next);
     }
     return square;
 }
 
-DEVICE void scale_row(const struct row_update *a, const struct sgd_row *row, int width, const float *waiting,
+DEVICE void scale_row(const struct row_update *a, const struct sgd_row *row, int width, const float *new_atom,
                       float scale)
 {
     float *w = a->w + row->offset;
     for (int i = threadIdx.x * width; i < row->length; i += THREADS * width) {
         float next[4];
-        if (!waiting)
+        if (!new_atom)
             load_floats(w + i, width, next);
         for (int k = 0; k < width; k++)
-            next[k] = scale * (waiting ? waiting[i + k] : next[k]);
+            next[k] = scale * (new_atom ? new_atom[i + k] : next[k]);
         store_floats(w + i, width, next);
     }
 }
@@ -83,11 +83,11 @@ DEVICE void scale_row(const struct row_update *a, const struct sgd_row *row, int
 DEVICE void update_row(const struct row_update *a)
 {
     SHARED(double, sums, THREADS / WARP + 1);
-    SHARED(float, atom, KERNELS_ATOM_MOST);
+    SHARED(float, atom, KERNELS_MAX_SHARED_ATOM);
     const struct sgd_row row = a->rows[blockIdx.x];
-    float *waiting = row.atom && row.length <= KERNELS_ATOM_MOST ? atom : NULL;
+    float *new_atom = row.atom && row.length <= KERNELS_MAX_SHARED_ATOM ? atom : NULL;
     bool fours = a->aligned && row.offset % 4 == 0 && row.length % 4 == 0;
-    double square = fours ? move_row(a, &row, 4, waiting) : move_row(a, &row, 1, waiting);
+    double square = fours ? move_row(a, &row, 4, new_atom) : move_row(a, &row, 1, new_atom);
     if (!row.atom)
         return;
     square = block_sum(square, sums);
@@ -96,9 +96,9 @@ DEVICE void update_row(const struct row_update *a)
     __syncthreads();
     float scale = (float)sums[THREADS / WARP];
     if (fours)
-        scale_row(a, &row, 4, waiting, scale);
+        scale_row(a, &row, 4, new_atom, scale);
     else
-        scale_row(a, &row, 1, waiting, scale);
+        scale_row(a, &row, 1, new_atom, scale);
 }
 KERNEL(update_rows, row_update, update_row(&a))
 

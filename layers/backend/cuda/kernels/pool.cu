@@ -49,8 +49,8 @@ DEVICE void forward_max(const struct maximum *a, enum element type, int width)
     int c = (int)(t % groups) * width, i = (int)(pixel / a->ow), j = (int)(pixel % a->ow);
     int top = i * s->stride - s->pad, left = j * s->stride - s->pad;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
-        float best[WIDE], same[WIDE];
-        int32_t at[WIDE];
+        float best[VECTOR], same[VECTOR];
+        int32_t at[VECTOR];
         for (int k = 0; k < width; k++)
             at[k] = 0, best[k] = 0, same[k] = 1;
         size_t out = (n * a->oh * a->ow + pixel) * s->c + c;
@@ -64,7 +64,7 @@ DEVICE void forward_max(const struct maximum *a, enum element type, int width)
         store_winners(a->winner + out, width, at);
     }
 }
-KERNELS_AT_ONCE(2, forward_max, maximum)
+KERNELS_MIN_BLOCKS(2, forward_max, maximum)
 
 DEVICE void backward_max(const struct maximum *a, enum element type, int width)
 {
@@ -75,8 +75,8 @@ DEVICE void backward_max(const struct maximum *a, enum element type, int width)
     int c = at.c, y = at.y, x = at.x;
     int pixel = y * s->w + x;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
-        float sum[PATCH * PATCH][WIDE], v[WIDE];
-        int32_t winner[WIDE];
+        float sum[PATCH * PATCH][VECTOR], v[VECTOR];
+        int32_t winner[VECTOR];
         size_t in = (n * s->h * s->w + pixel) * s->c + c;
         for (int p = 0; p < PATCH * PATCH; p++) {
             for (int k = 0; k < width; k++)
@@ -139,12 +139,12 @@ struct mean {
 
 DEVICE void forward_mean(const struct mean *a, enum element type, int width)
 {
-    SHARED(float, shared, WIDE *THREADS);
-    int c = (int)(blockIdx.y * a->across + threadIdx.x % a->across) * width, lane = threadIdx.x / a->across;
-    float v[WIDE], sum[WIDE];
+    SHARED(float, shared, VECTOR *THREADS);
+    int c = (int)(blockIdx.y * a->across + threadIdx.x % a->across) * width, thread_row = threadIdx.x / a->across;
+    float v[VECTOR], sum[VECTOR];
     for (int k = 0; k < width; k++)
         sum[k] = 0;
-    for (int p = lane; c < a->c && p < a->hw; p += THREADS / a->across) {
+    for (int p = thread_row; c < a->c && p < a->hw; p += THREADS / a->across) {
         load(a->from, ((size_t)blockIdx.x * a->hw + p) * a->c + c, type, width, v);
         for (int k = 0; k < width; k++)
             sum[k] += v[k];
@@ -152,7 +152,7 @@ DEVICE void forward_mean(const struct mean *a, enum element type, int width)
     for (int k = 0; k < width; k++)
         shared[k * THREADS + threadIdx.x] = sum[k];
     __syncthreads();
-    if (lane > 0 || c >= a->c)
+    if (thread_row > 0 || c >= a->c)
         return;
     for (int l = 1; l < THREADS / a->across; l++)
         for (int k = 0; k < width; k++)
@@ -164,13 +164,13 @@ KERNELS(forward_mean, mean)
 
 DEVICE void backward_mean(const struct mean *a, enum element type, int width)
 {
-    int c = (int)(blockIdx.y * a->across + threadIdx.x % a->across) * width, lane = threadIdx.x / a->across;
-    float v[WIDE];
+    int c = (int)(blockIdx.y * a->across + threadIdx.x % a->across) * width, thread_row = threadIdx.x / a->across;
+    float v[VECTOR];
     if (c >= a->c)
         return;
     for (int k = 0; k < width; k++)
         v[k] = ((const float *)a->from)[(size_t)blockIdx.x * a->c + c + k] / (float)a->hw;
-    for (int p = lane; p < a->hw; p += THREADS / a->across)
+    for (int p = thread_row; p < a->hw; p += THREADS / a->across)
         store(a->to, ((size_t)blockIdx.x * a->hw + p) * a->c + c, type, width, v);
 }
 KERNELS(backward_mean, mean)

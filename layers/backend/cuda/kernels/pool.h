@@ -24,7 +24,7 @@ DEVICE int first_window(const struct pool_shape *s, int v)
 DEVICE void best_of_window(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c,
                            enum element type, int width, const float *sign, float *best, int *at)
 {
-    float v[WIDE];
+    float v[VECTOR];
     for (int dy = 0; dy < s->k; dy++)
         for (int dx = 0; dx < s->k; dx++) {
             int row = clamped(top + dy, s->h), column = clamped(left + dx, s->w);
@@ -42,7 +42,7 @@ DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image
                          enum element type, int width, const float *sign, float *best, int *at)
 {
     struct packed pixels[9];
-    float v[WIDE];
+    float v[VECTOR];
     for (int p = 0; p < 9; p++)
         pixels[p] = fetch(x, (image + clamped(top + p / 3, s->h) * s->w + clamped(left + p % 3, s->w)) * s->c + c, type,
                           width);

@@ -1,7 +1,7 @@
 /* reduce.cu - sums of products in double, and what a power iteration does with them, all on the device. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
-enum { MOST_PARTS = 512 };
+enum { MAX_PARTS = 512 };
 #define STEP_SAFETY 0.9 /* eta = 0.9 / lambda_max, as published */
 
 /* Partial sums of up to three products: 4 (bf16) or 8 bytes and 2 flops in double an element; 90% of the
@@ -16,17 +16,17 @@ DEVICE void products(const struct products *a, enum element type, int width)
 {
     SHARED(double, sums, THREADS / WARP);
     const void *px = a->x[0], *py = a->y[0];
-    size_t count = a->count[0], step = (size_t)gridDim.x * THREADS * WIDE;
+    size_t count = a->count[0], step = (size_t)gridDim.x * THREADS * VECTOR;
     if (blockIdx.y == 1)
         px = a->x[1], py = a->y[1], count = a->count[1];
     if (blockIdx.y == 2)
         px = a->x[2], py = a->y[2], count = a->count[2];
-    float x[WIDE], y[WIDE];
+    float x[VECTOR], y[VECTOR];
     double sum = 0;
-    for (size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * WIDE; i < count; i += step) {
+    for (size_t i = ((size_t)blockIdx.x * THREADS + threadIdx.x) * VECTOR; i < count; i += step) {
         load_flat(px, i, count, type, width, x);
         load_flat(py, i, count, type, width, y);
-        for (int k = 0; k < WIDE; k++)
+        for (int k = 0; k < VECTOR; k++)
             sum += (double)x[k] * y[k];
     }
     sum = block_sum(sum, sums);
@@ -35,20 +35,20 @@ DEVICE void products(const struct products *a, enum element type, int width)
 }
 KERNELS(products, products)
 
-static int run_products(const struct queue *q, enum element type, const struct products *a, int many)
+static int run_products(const struct queue *q, enum element type, const struct products *a, int count)
 {
     size_t most = 0, blocks;
     bool wide = true;
-    for (int i = 0; i < many; i++) {
+    for (int i = 0; i < count; i++) {
         most = a->count[i] > most ? a->count[i] : most;
         wide &= aligned16(a->x[i]) && aligned16(a->y[i]);
     }
-    blocks = blocks_for((most + WIDE - 1) / WIDE);
-    if (blocks > MOST_PARTS)
-        blocks = MOST_PARTS;
+    blocks = blocks_for((most + VECTOR - 1) / VECTOR);
+    if (blocks > MAX_PARTS)
+        blocks = MAX_PARTS;
     if (blocks < 1)
         blocks = 1;
-    RUN_TYPED(products, type, wide ? WIDE : 1, blocks, many, q, *a);
+    RUN_TYPED(products, type, wide ? VECTOR : 1, blocks, count, q, *a);
     return (int)blocks;
 }
 
@@ -113,7 +113,7 @@ KERNEL(scaled_all, scaled, scaled(&a))
 void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image,
                   size_t pixels, float *v, double *lambda_max)
 {
-    double *parts = (double *)q->partials, *scale = parts + 3 * MOST_PARTS;
+    double *parts = (double *)q->partials, *scale = parts + 3 * MAX_PARTS;
     struct products p = { { code, from, image }, { code, from, image }, { codes, pixels, pixels }, parts };
     struct total t = { parts, run_products(q, F32, &p, 3), lambda_max, scale };
     struct scaled s = { image, v, scale, pixels };
