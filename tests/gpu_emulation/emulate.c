@@ -12,11 +12,11 @@
 #include "tests/gpu_emulation/fake_cuda.h"
 
 enum {
-    MOST_THREADS = 1024,
-    MOST_SHARED = 16,
+    MAX_THREADS = 1024,
+    MAX_SHARED = 16,
     LANES = 32,
     STACK = 128 * 1024,
-    MOST_ARGUMENTS = 4096
+    MAX_ARGUMENT_BYTES = 4096
 }; /* CUDA's limit, in bytes */
 
 enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
@@ -46,21 +46,21 @@ struct fiber {
 static struct thread {
     enum state state;
     struct fiber *fiber;
-    double given; /* to a shuffle */
-} threads_of_block[MOST_THREADS];
+    double offered; /* to a shuffle */
+} threads_of_block[MAX_THREADS];
 
-static struct fiber fibers[MOST_THREADS], *idle[MOST_THREADS];
+static struct fiber fibers[MAX_THREADS], *idle[MAX_THREADS];
 static int idle_count;
 
 struct emulated_index threadIdx, blockIdx, blockDim, gridDim;
 
 static struct context scheduler;
-static struct fiber *on; /* the fiber that runs */
+static struct fiber *current_fiber; /* the fiber that runs */
 static emulated_kernel *running;
 static const void *running_arguments;
 static unsigned thread_count, started_count; /* of the block */
 static bool backwards;
-static const void *shared_seen[MOST_SHARED];
+static const void *shared_seen[MAX_SHARED];
 static int shared_count;
 static unsigned launches;
 
@@ -83,7 +83,7 @@ static void leave(struct context *from, struct context *to)
 
 static void wait_as(enum state state)
 {
-    struct fiber *mine = on;
+    struct fiber *mine = current_fiber;
     threads_of_block[threadIdx.x].state = state;
     leave(&mine->context, &scheduler);
 }
@@ -93,12 +93,12 @@ static void fiber_main(void)
     for (;;) {
         while (started_count < thread_count) {
             threadIdx.x = in_order(started_count++);
-            threads_of_block[threadIdx.x].fiber = on;
+            threads_of_block[threadIdx.x].fiber = current_fiber;
             threads_of_block[threadIdx.x].state = RUNNING;
             running(running_arguments);
             threads_of_block[threadIdx.x].state = DONE;
         }
-        struct fiber *mine = on;
+        struct fiber *mine = current_fiber;
         idle[idle_count++] = mine;
         leave(&mine->context, &scheduler);
     }
@@ -106,7 +106,7 @@ static void fiber_main(void)
 
 static void resume(struct fiber *fiber)
 {
-    on = fiber;
+    current_fiber = fiber;
     leave(&scheduler, &fiber->context);
 }
 
@@ -117,11 +117,11 @@ void emulate_barrier(void)
 
 double emulate_shuffle(double v, int lanes)
 {
-    threads_of_block[threadIdx.x].given = v;
+    threads_of_block[threadIdx.x].offered = v;
     wait_as(AT_SHUFFLE);
-    double taken = threads_of_block[threadIdx.x ^ (unsigned)lanes].given;
+    double received = threads_of_block[threadIdx.x ^ (unsigned)lanes].offered;
     wait_as(AT_SHUFFLE); /* nobody gives again before all have taken */
-    return taken;
+    return received;
 }
 
 /* The first thread of a block that comes by fills the memory with NaN. */
@@ -130,7 +130,7 @@ void emulate_shared(void *memory, size_t bytes)
     for (int i = 0; i < shared_count; i++)
         if (shared_seen[i] == memory)
             return;
-    assert(shared_count < MOST_SHARED);
+    assert(shared_count < MAX_SHARED);
     shared_seen[shared_count++] = memory;
     memset(memory, 0xff, bytes);
 }
@@ -153,7 +153,7 @@ static struct fiber *idle_fiber(void)
 {
     if (idle_count > 0)
         return idle[--idle_count];
-    for (int i = 0; i < MOST_THREADS; i++)
+    for (int i = 0; i < MAX_THREADS; i++)
         if (!fibers[i].started) {
             make_fiber(&fibers[i]);
             return &fibers[i];
@@ -233,14 +233,14 @@ static void run_launch(const void *launch)
     running_arguments = l + 1;
     blockDim = (struct emulated_index){ l->threads, 1 };
     gridDim = (struct emulated_index){ l->x, l->y };
-    fake_cuda_open();
+    fake_cuda_unlock();
     for (size_t i = 0; i < blocks; i++) {
         size_t b = backwards ? blocks - 1 - i : i;
         blockIdx = (struct emulated_index){ (unsigned)(b % l->x), (unsigned)(b / l->x) };
         run_block();
     }
-    fake_cuda_close();
-    fake_cuda_spend(0.1);
+    fake_cuda_lock();
+    fake_cuda_advance_clock(0.1);
 }
 
 void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads,
@@ -248,10 +248,10 @@ void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments
 {
     struct {
         struct launch launch;
-        char arguments[MOST_ARGUMENTS];
+        char arguments[MAX_ARGUMENT_BYTES];
     } all = { { kernel, threads, (unsigned)blocks_x, (unsigned)blocks_y }, "" };
-    assert(threads <= MOST_THREADS && threads % LANES == 0 && bytes <= MOST_ARGUMENTS);
+    assert(threads <= MAX_THREADS && threads % LANES == 0 && bytes <= MAX_ARGUMENT_BYTES);
     assert(blocks_x >= 1 && blocks_x <= 0x7fffffff && blocks_y >= 1 && blocks_y <= 65535); /* CUDA's limits */
     memcpy(all.arguments, arguments, bytes);
-    fake_cuda_queue(stream, run_launch, &all, sizeof all.launch + bytes);
+    fake_cuda_enqueue(stream, run_launch, &all, sizeof all.launch + bytes);
 }

@@ -14,7 +14,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum { MOST_ALLOCATIONS = 256 };
+enum { MAX_ALLOCATIONS = 256 };
 #define DEVICE_BYTES ((size_t)4 << 30)  /* or as many MB as CSC_FAKE_MEMORY says */
 #define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
 #define HUGE_PAGE    ((size_t)2 << 20)
@@ -23,30 +23,30 @@ static struct allocation {
     char *memory;
     size_t bytes, pages; /* asked for; in bytes, without the guard */
     char *region;        /* holds them at its end */
-} allocations[MOST_ALLOCATIONS];
-static int allocation_count, open_count;
+} allocations[MAX_ALLOCATIONS];
+static int allocation_count, unlock_count;
 static size_t used;
 
-enum { MOST_LOCKED = 64, MOST_LATE = 8 };
+enum { MAX_LOCKED = 64, MAX_PENDING = 8 };
 struct fake_stream {
-    bool alive, stuck;
-    struct late {
+    bool alive, hung;
+    struct pending_copy {
         void *to;
         const void *from;
         size_t bytes;
-    } late[MOST_LATE];
-    int late_count;
+    } pending[MAX_PENDING];
+    int pending_count;
 };
 struct fake_event {
-    bool recorded, stuck;
+    bool recorded, hung;
     cudaStream_t stream;
-    struct fake_mark mark;
+    struct fake_position position;
     double ms;
 };
 static struct {
     char *memory;
     size_t bytes;
-} locked[MOST_LOCKED];
+} pinned[MAX_LOCKED];
 static int current;
 static double clock_ms;
 struct fake_counts fake_counts;
@@ -85,8 +85,8 @@ static size_t region_bytes(size_t pages)
 /* Closed, with a guard behind it; NULL: none. */
 static char *new_region(size_t pages)
 {
-    size_t bytes = region_bytes(pages), room = bytes + HUGE_PAGE + whole_pages(1);
-    char *mapped = mmap(NULL, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    size_t bytes = region_bytes(pages), mapped_bytes = bytes + HUGE_PAGE + whole_pages(1);
+    char *mapped = mmap(NULL, mapped_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (mapped == MAP_FAILED)
         return NULL;
     size_t before = (HUGE_PAGE - (uintptr_t)mapped % HUGE_PAGE) % HUGE_PAGE;
@@ -99,23 +99,23 @@ static char *new_region(size_t pages)
     return region;
 }
 
-static void protect(int how)
+static void protect_all(int how)
 {
     for (int i = 0; i < allocation_count; i++)
         if (mprotect(allocations[i].region, region_bytes(allocations[i].pages), how) != 0)
             abort();
 }
 
-void fake_cuda_open(void)
+void fake_cuda_unlock(void)
 {
-    if (open_count++ == 0)
-        protect(PROT_READ | PROT_WRITE);
+    if (unlock_count++ == 0)
+        protect_all(PROT_READ | PROT_WRITE);
 }
 
-void fake_cuda_close(void)
+void fake_cuda_lock(void)
 {
-    if (--open_count == 0)
-        protect(PROT_NONE);
+    if (--unlock_count == 0)
+        protect_all(PROT_NONE);
 }
 
 static struct allocation *find(const void *memory)
@@ -133,7 +133,7 @@ bool fake_cuda_owns(const void *memory, size_t bytes)
     return a && (const char *)memory + bytes <= a->memory + a->bytes;
 }
 
-void fake_cuda_spend(double ms)
+void fake_cuda_advance_clock(double ms)
 {
     clock_ms += ms;
 }
@@ -147,8 +147,8 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     size_t pages = whole_pages(bytes);
     if (fake_graph_captures_any())
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
-    if (used + pages > device_bytes() || allocation_count == MOST_ALLOCATIONS)
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
+    if (used + pages > device_bytes() || allocation_count == MAX_ALLOCATIONS)
         return cudaErrorMemoryAllocation;
     char *region = new_region(pages);
     if (!region)
@@ -156,10 +156,10 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
     char *at = region + region_bytes(pages) - pages;
     used += pages;
     allocations[allocation_count++] = (struct allocation){ at, bytes, pages, region };
-    fake_cuda_open();
+    fake_cuda_unlock();
     if (pages <= FILLED_BYTES)
         memset(at, 0xff, pages);
-    fake_cuda_close();
+    fake_cuda_lock();
     *memory = at;
     return cudaSuccess;
 }
@@ -170,7 +170,7 @@ cudaError_t cudaFree(void *memory)
     if (!memory)
         return cudaSuccess;
     if (fake_graph_captures_any())
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
     if (!a || a->memory != memory)
         return cudaErrorInvalidValue;
     munmap(a->region, region_bytes(a->pages) + whole_pages(1));
@@ -195,9 +195,9 @@ struct filling {
 static void fill(const void *arguments)
 {
     const struct filling *f = arguments;
-    fake_cuda_open();
+    fake_cuda_unlock();
     memset(f->to, f->value, f->bytes);
-    fake_cuda_close();
+    fake_cuda_lock();
 }
 
 cudaError_t cudaMemset(void *to, int value, size_t bytes)
@@ -206,7 +206,7 @@ cudaError_t cudaMemset(void *to, int value, size_t bytes)
     if (bytes > 0 && !fake_cuda_owns(to, bytes))
         return cudaErrorInvalidValue;
     if (fake_graph_captures_any())
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
     fill(&f);
     return cudaSuccess;
 }
@@ -216,7 +216,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     const struct filling f = { to, value, bytes };
     if (!stream || !stream->alive || (bytes > 0 && !fake_cuda_owns(to, bytes)))
         return cudaErrorInvalidValue;
-    return fake_cuda_queue(stream, fill, &f, sizeof f);
+    return fake_cuda_enqueue(stream, fill, &f, sizeof f);
 }
 
 /* CUDA locks whole pages, and none twice. */
@@ -224,19 +224,19 @@ static bool shares_page(const void *memory, size_t bytes)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)memory / page;
     const uintptr_t last = ((uintptr_t)memory + bytes - 1) / page;
-    for (int i = 0; i < MOST_LOCKED; i++) {
-        uintptr_t from = (uintptr_t)locked[i].memory;
-        if (from && first <= (from + locked[i].bytes - 1) / page && last >= from / page)
+    for (int i = 0; i < MAX_LOCKED; i++) {
+        uintptr_t from = (uintptr_t)pinned[i].memory;
+        if (from && first <= (from + pinned[i].bytes - 1) / page && last >= from / page)
             return true;
     }
     return false;
 }
 
-static bool is_locked(const void *memory, size_t bytes)
+static bool is_pinned(const void *memory, size_t bytes)
 {
     const char *m = memory;
-    for (int i = 0; i < MOST_LOCKED; i++)
-        if (locked[i].memory && m >= locked[i].memory && m + bytes <= locked[i].memory + locked[i].bytes)
+    for (int i = 0; i < MAX_LOCKED; i++)
+        if (pinned[i].memory && m >= pinned[i].memory && m + bytes <= pinned[i].memory + pinned[i].bytes)
             return true;
     return false;
 }
@@ -245,10 +245,10 @@ cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags)
 {
     if (flags != cudaHostRegisterDefault || find(memory) || bytes == 0 || shares_page(memory, bytes))
         return cudaErrorInvalidValue;
-    for (int i = 0; i < MOST_LOCKED; i++)
-        if (!locked[i].memory) {
-            locked[i].memory = memory;
-            locked[i].bytes = bytes;
+    for (int i = 0; i < MAX_LOCKED; i++)
+        if (!pinned[i].memory) {
+            pinned[i].memory = memory;
+            pinned[i].bytes = bytes;
             return cudaSuccess;
         }
     return cudaErrorMemoryAllocation;
@@ -256,21 +256,21 @@ cudaError_t cudaHostRegister(void *memory, size_t bytes, unsigned flags)
 
 cudaError_t cudaHostUnregister(void *memory)
 {
-    for (int i = 0; i < MOST_LOCKED; i++)
-        if (locked[i].memory == memory) {
-            locked[i].memory = NULL;
+    for (int i = 0; i < MAX_LOCKED; i++)
+        if (pinned[i].memory == memory) {
+            pinned[i].memory = NULL;
             return cudaSuccess;
         }
     return cudaErrorInvalidValue;
 }
 
-static void do_late(cudaStream_t stream)
+static void finish_copies(cudaStream_t stream)
 {
-    fake_cuda_open();
-    for (int i = 0; i < stream->late_count; i++)
-        memcpy(stream->late[i].to, stream->late[i].from, stream->late[i].bytes);
-    stream->late_count = 0;
-    fake_cuda_close();
+    fake_cuda_unlock();
+    for (int i = 0; i < stream->pending_count; i++)
+        memcpy(stream->pending[i].to, stream->pending[i].from, stream->pending[i].bytes);
+    stream->pending_count = 0;
+    fake_cuda_lock();
 }
 
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind kind, cudaStream_t stream)
@@ -279,15 +279,15 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
     if (!stream || !stream->alive || (bytes > 0 && (!fake_cuda_owns(device, bytes) || find(host))))
         return cudaErrorInvalidValue;
     if (fake_graph_captures(stream))
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
-    if (kind == cudaMemcpyHostToDevice && is_locked(from, bytes) && stream->late_count < MOST_LATE) {
-        stream->late[stream->late_count++] = (struct late){ to, from, bytes };
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
+    if (kind == cudaMemcpyHostToDevice && is_pinned(from, bytes) && stream->pending_count < MAX_PENDING) {
+        stream->pending[stream->pending_count++] = (struct pending_copy){ to, from, bytes };
         return cudaSuccess;
     }
-    do_late(stream);
-    fake_cuda_open();
+    finish_copies(stream);
+    fake_cuda_unlock();
     memcpy(to, from, bytes);
-    fake_cuda_close();
+    fake_cuda_lock();
     return cudaSuccess;
 }
 
@@ -318,35 +318,35 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
     if (!stream || !stream->alive)
         return cudaErrorInvalidValue;
     if (fake_graph_captures(stream))
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
     fake_counts.streams++;
-    do_late(stream);
+    finish_copies(stream);
     return cudaSuccess;
 }
 
-cudaError_t fake_cuda_catch_up(cudaStream_t stream)
+cudaError_t fake_cuda_finish_copies(cudaStream_t stream)
 {
     if (!stream || !stream->alive)
         return cudaErrorInvalidValue;
-    do_late(stream);
+    finish_copies(stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
     (void)flags;
-    if (event->recorded && event->stuck)
+    if (event->recorded && event->hung)
         return cudaErrorInvalidValue;
-    if (event->mark.capture || fake_graph_captures(stream))
-        return fake_graph_follow(stream, &event->mark);
+    if (event->position.capture || fake_graph_captures(stream))
+        return fake_graph_follow(stream, &event->position);
     if (event->recorded)
-        do_late(event->stream);
+        finish_copies(event->stream);
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
-void fake_cuda_stick(cudaStream_t stream, bool stuck)
+void fake_cuda_hang(cudaStream_t stream, bool hung)
 {
-    stream->stuck = stuck;
+    stream->hung = hung;
 }
 
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
@@ -368,29 +368,27 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags)
 
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
-    if (!event->recorded || event->stuck)
+    if (!event->recorded || event->hung)
         return event->recorded ? cudaErrorNotReady : cudaErrorInvalidValue;
-    if (event->mark.capture)
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
-    do_late(event->stream);
+    if (event->position.capture)
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
+    finish_copies(event->stream);
     return cudaSuccess;
 }
 
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    *event = (struct fake_event){
-        .recorded = true, .stuck = stream && stream->stuck, .stream = stream, .ms = clock_ms
-    };
-    fake_graph_mark(stream, &event->mark);
+    *event = (struct fake_event){ .recorded = true, .hung = stream && stream->hung, .stream = stream, .ms = clock_ms };
+    fake_graph_position(stream, &event->position);
     return stream && stream->alive ? cudaSuccess : cudaErrorInvalidValue;
 }
 
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    if (event->mark.capture)
-        return fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    if (event->position.capture)
+        return fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
     if (event->recorded)
-        do_late(event->stream);
+        finish_copies(event->stream);
     fake_counts.events++;
     return event->recorded ? cudaSuccess : cudaErrorInvalidValue;
 }
@@ -423,7 +421,7 @@ const char *cudaGetErrorString(cudaError_t error)
 }
 
 /* CSC_FAKE_GPUS=own: every process sees one GPU, another than the others see, as a scheduler may divide them. */
-static bool sees_own(void)
+static bool sees_one_gpu(void)
 {
     const char *gpus = getenv("CSC_FAKE_GPUS");
     return gpus && strcmp(gpus, "own") == 0;
@@ -432,11 +430,11 @@ static bool sees_own(void)
 cudaError_t cudaGetDeviceCount(int *count)
 {
     const char *gpus = getenv("CSC_FAKE_GPUS");
-    *count = gpus && !sees_own() ? atoi(gpus) : 1;
+    *count = gpus && !sees_one_gpu() ? atoi(gpus) : 1;
     return *count > 0 ? cudaSuccess : cudaErrorNoDevice;
 }
 
-static cudaError_t there_is(int device)
+static cudaError_t device_exists(int device)
 {
     int count;
     cudaError_t error = cudaGetDeviceCount(&count);
@@ -445,7 +443,7 @@ static cudaError_t there_is(int device)
 
 cudaError_t cudaSetDevice(int device)
 {
-    cudaError_t error = there_is(device);
+    cudaError_t error = device_exists(device);
     if (!counts_path && getenv("CSC_FAKE_COUNTS")) {
         counts_path = getenv("CSC_FAKE_COUNTS");
         atexit(write_counts);
@@ -475,21 +473,21 @@ cudaError_t cudaGetDevice(int *device)
 /* CSC_FAKE_SHARED_GPU: all are the same one, as where a scheduler shows every rank only that. */
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
 {
-    unsigned domain = sees_own() ? (unsigned)getpid() & 0xffff : 0;
+    unsigned domain = sees_one_gpu() ? (unsigned)getpid() & 0xffff : 0;
     snprintf(id, (size_t)length, "%04x:%02x:00.0", domain, getenv("CSC_FAKE_SHARED_GPU") ? 1 : device + 1);
-    return there_is(device);
+    return device_exists(device);
 }
 
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
 {
     *value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : attribute == cudaDevAttrMultiProcessorCount ? 3 : 0;
-    return there_is(device);
+    return device_exists(device);
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int device)
 {
     snprintf(properties->name, sizeof properties->name, "Fake GPU/1");
-    return there_is(device);
+    return device_exists(device);
 }
 
 /* CSC_FAKE_CODE=none: a driver and a GPU, but a program without code for it. */

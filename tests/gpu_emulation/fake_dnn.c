@@ -73,27 +73,27 @@ static bool fuses(void)
 
 /* Engines 0 and 1 take what is plain, 0 also what is fused. Engine 2 is a fallback with a kernel that is faster than
  * what is ranked, for fused graphs of stride 1. Fused adjoints of another stride are slow. */
-enum { QUICK_ENGINE = 2, QUICK_KERNEL = 5 };
+enum { FAST_ENGINE = 2, FAST_KERNEL = 5 };
 
-static bool is_quick(const struct dnn_choice *choice)
+static bool is_fast(const struct dnn_choice *choice)
 {
-    return choice->engine == QUICK_ENGINE && choice->knob_count == 1 &&
-           choice->knobs[0].type == CUDNN_KNOB_TYPE_KERNEL_CFG && choice->knobs[0].value == QUICK_KERNEL;
+    return choice->engine == FAST_ENGINE && choice->knob_count == 1 &&
+           choice->knobs[0].type == CUDNN_KNOB_TYPE_KERNEL_CFG && choice->knobs[0].value == FAST_KERNEL;
 }
 
 static bool has_plan(const struct dnn_spec *s, const struct dnn_choice *choice)
 {
     if (s->epilogue != DNN_PLAIN && (!fuses() || (s->kind == DNN_ADJOINT && s->epilogue == DNN_MASK_ADD)))
         return false;
-    if (choice->engine == QUICK_ENGINE)
-        return s->epilogue != DNN_PLAIN && s->shape.stride == 1 && is_quick(choice);
+    if (choice->engine == FAST_ENGINE)
+        return s->epilogue != DNN_PLAIN && s->shape.stride == 1 && is_fast(choice);
     return choice->knob_count == 0 && choice->engine < (s->epilogue == DNN_PLAIN ? PROPOSALS : 1);
 }
 
 /* Milliseconds of the GPU's clock. */
 static double cost(const struct dnn_spec *s, const struct dnn_choice *choice)
 {
-    return is_quick(choice) ? 0.5 : s->kind == DNN_ADJOINT && s->epilogue != DNN_PLAIN && s->shape.stride > 1 ? 4 : 1;
+    return is_fast(choice) ? 0.5 : s->kind == DNN_ADJOINT && s->epilogue != DNN_PLAIN && s->shape.stride > 1 ? 4 : 1;
 }
 
 enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t properties, const struct dnn_spec *spec,
@@ -108,8 +108,8 @@ enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t propertie
             proposals->choices[proposals->count++] = choice;
     }
     proposals->ranked = proposals->count;
-    for (int i = 0; i < QUICK_KERNEL + 2 && spec->epilogue != DNN_PLAIN; i++) /* of which one can be built */
-        proposals->choices[proposals->count++] = (struct dnn_choice){ .engine = QUICK_ENGINE,
+    for (int i = 0; i < FAST_KERNEL + 2 && spec->epilogue != DNN_PLAIN; i++) /* of which one can be built */
+        proposals->choices[proposals->count++] = (struct dnn_choice){ .engine = FAST_ENGINE,
                                                                       .knob_count = 1,
                                                                       .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, i } } };
     return STATUS_OK;
@@ -261,7 +261,7 @@ fail:
 }
 
 /* A tensor of the graph lies on the device, aligned as its descriptor says. */
-static bool fine(const void *memory, size_t bytes, size_t alignment)
+static bool is_aligned_on_device(const void *memory, size_t bytes, size_t alignment)
 {
     return fake_cuda_owns(memory, bytes) && (uintptr_t)memory % alignment == 0;
 }
@@ -274,11 +274,11 @@ struct run {
 static void run(const void *arguments)
 {
     const struct run *r = arguments;
-    fake_cuda_open();
+    fake_cuda_unlock();
     if (compute(r->graph, &r->operands) != STATUS_OK)
         abort();
-    fake_cuda_close();
-    fake_cuda_spend(r->graph->cost);
+    fake_cuda_lock();
+    fake_cuda_advance_clock(r->graph->cost);
 }
 
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
@@ -290,16 +290,18 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
     bool adds = s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT || s->epilogue == DNN_SHRINK_ADD ||
                 s->epilogue == DNN_MASK_ADD;
     if (!handle || !fake_cuda_owns(workspace, plan->workspace + 1) ||
-        !fine(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes), 16) ||
-        !fine(o->code, dnn_code_count(s) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
-        !fine(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) ||
-        (adds && !fine(o->add, result, 16)) || (s->epilogue == DNN_MASK_ADD && !fine(o->mask, result, 16)) ||
-        (s->epilogue != DNN_PLAIN && !fine(o->numbers, 3 * sizeof(float), 4)))
+        !is_aligned_on_device(o->image, conv_in_count(&s->shape) * (s->kind == DNN_ADJOINT ? result_bytes : bytes),
+                              16) ||
+        !is_aligned_on_device(o->code, dnn_code_count(s) * (s->kind == DNN_FORWARD ? result_bytes : bytes), 16) ||
+        !is_aligned_on_device(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) ||
+        (adds && !is_aligned_on_device(o->add, result, 16)) ||
+        (s->epilogue == DNN_MASK_ADD && !is_aligned_on_device(o->mask, result, 16)) ||
+        (s->epilogue != DNN_PLAIN && !is_aligned_on_device(o->numbers, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
     if (plan->graph->fails)
         FAIL(STATUS_LOST, "cuDNN: execution failed");
     const struct run whole = { plan->graph, *o };
-    if (fake_cuda_queue(handle->stream, run, &whole, sizeof whole) != cudaSuccess)
+    if (fake_cuda_enqueue(handle->stream, run, &whole, sizeof whole) != cudaSuccess)
         FAIL(STATUS_LOST, "cuDNN: execution failed");
 fail:
     return status;

@@ -140,7 +140,7 @@ static bool matches(const struct fake_product *p, const struct fake_layout *a, c
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
                                               cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b,
                                               cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
-                                              cublasLtMatmulPreference_t preference, int room,
+                                              cublasLtMatmulPreference_t preference, int max_results,
                                               cublasLtMatmulHeuristicResult_t *results, int *count)
 {
     uint64_t depth;
@@ -149,7 +149,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     if (!handle || c != d || !matches(product, a, b, d, &depth) ||
         preference->scheme & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         return CUBLAS_STATUS_INVALID_VALUE;
-    for (int i = 0; i < PROPOSALS && i < room && d->rows > 1 && d->columns > 1 && depth > 1;
+    for (int i = 0; i < PROPOSALS && i < max_results && d->rows > 1 && d->columns > 1 && depth > 1;
          i++) { /* none of vectors */
         results[i] = (cublasLtMatmulHeuristicResult_t){ .workspaceSize = (size_t)i * WORKSPACE,
                                                         .state = i * WORKSPACE <= (int64_t)preference->workspace
@@ -163,7 +163,7 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static bool lies_well(const void *memory, const struct fake_layout *l, uint64_t alignment)
+static bool is_aligned_on_device(const void *memory, const struct fake_layout *l, uint64_t alignment)
 {
     size_t elements = (size_t)l->leading * (l->columns - 1) + l->rows;
     return alignment > 0 && (uintptr_t)memory % alignment == 0 &&
@@ -188,7 +188,7 @@ struct product {
 static void multiply(const void *arguments)
 {
     const struct product *p = arguments;
-    fake_cuda_open();
+    fake_cuda_unlock();
     for (uint64_t n = 0; n < p->d_layout.columns; n++)
         for (uint64_t m = 0; m < p->d_layout.rows; m++) {
             double sum = 0;
@@ -199,8 +199,8 @@ static void multiply(const void *arguments)
             element_store(p->d_layout.type, p->d, to,
                           (float)(p->by * sum + (p->old != 0 ? p->old * element_load(p->d_layout.type, p->d, to) : 0)));
         }
-    fake_cuda_close();
-    fake_cuda_spend(0.5);
+    fake_cuda_lock();
+    fake_cuda_advance_clock(0.5);
 }
 
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
@@ -212,14 +212,16 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
     uint64_t depth, proposal = algorithm->data[0];
     const float *by = alpha, *old = beta;
     if (!handle || !stream || c != d || c_layout != d_layout ||
-        !matches(product, a_layout, b_layout, d_layout, &depth) || !lies_well(a, a_layout, algorithm->data[1]) ||
-        !lies_well(b, b_layout, algorithm->data[2]) || !lies_well(d, d_layout, algorithm->data[4]) || proposal < 1 ||
-        proposal > PROPOSALS || workspace_bytes < (proposal - 1) * WORKSPACE ||
+        !matches(product, a_layout, b_layout, d_layout, &depth) ||
+        !is_aligned_on_device(a, a_layout, algorithm->data[1]) ||
+        !is_aligned_on_device(b, b_layout, algorithm->data[2]) ||
+        !is_aligned_on_device(d, d_layout, algorithm->data[4]) || proposal < 1 || proposal > PROPOSALS ||
+        workspace_bytes < (proposal - 1) * WORKSPACE ||
         (workspace_bytes > 0 && !fake_cuda_owns(workspace, workspace_bytes)))
         return CUBLAS_STATUS_INVALID_VALUE;
     const struct product p = {
         { product->transposed[0], product->transposed[1] }, *a_layout, *b_layout, *d_layout, *by, *old, a, b, d, depth
     };
-    return fake_cuda_queue(stream, multiply, &p, sizeof p) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
-                                                                          : CUBLAS_STATUS_EXECUTION_FAILED;
+    return fake_cuda_enqueue(stream, multiply, &p, sizeof p) == cudaSuccess ? CUBLAS_STATUS_SUCCESS
+                                                                            : CUBLAS_STATUS_EXECUTION_FAILED;
 }

@@ -12,27 +12,27 @@
 
 enum order { IN_TURNS, FIRST_FIRST, LAST_FIRST, ORDERS };
 
-struct kept {
+struct captured_work {
     fake_cuda_work *work;
-    void *arguments;                   /* owned */
-    int stream, before[FAKE_CAPTURED]; /* in the capture; how much of each stream comes before it */
+    void *arguments;                               /* owned */
+    int stream, before[FAKE_MAX_CAPTURED_STREAMS]; /* in the capture; how much of each stream comes before it */
 };
 
 struct fake_graph {
-    struct kept *list;
-    size_t count, room;
+    struct captured_work *list;
+    size_t count, capacity;
 };
 
 bool fake_last_was_graph;
 
 static struct {
-    int number;                          /* of captures so far */
-    cudaStream_t streams[FAKE_CAPTURED]; /* the first began it */
-    int count;                           /* of them; 0: none is being captured */
-    int seen[FAKE_CAPTURED]
-            [FAKE_CAPTURED]; /* [i][j]: of what happened on stream j, what comes before the next thing on stream i */
+    int number;                                                     /* of captures so far */
+    cudaStream_t streams[FAKE_MAX_CAPTURED_STREAMS];                /* the first began it */
+    int count;                                                      /* of them; 0: none is being captured */
+    int seen[FAKE_MAX_CAPTURED_STREAMS][FAKE_MAX_CAPTURED_STREAMS]; /* [i][j]: of what happened on stream j, what comes
+                                                                       before the next thing on stream i */
     struct fake_graph *graph;
-    cudaError_t spoilt;
+    cudaError_t invalidated;
 } capture;
 
 /* -1: it is not captured. */
@@ -54,63 +54,64 @@ bool fake_graph_captures_any(void)
     return capture.count > 0;
 }
 
-void fake_graph_mark(cudaStream_t stream, struct fake_mark *mark)
+void fake_graph_position(cudaStream_t stream, struct fake_position *position)
 {
     int at = index_of(stream);
-    *mark = (struct fake_mark){ 0 };
+    *position = (struct fake_position){ 0 };
     if (at < 0)
         return;
-    mark->capture = capture.number;
-    memcpy(mark->seen, capture.seen[at], sizeof mark->seen);
+    position->capture = capture.number;
+    memcpy(position->seen, capture.seen[at], sizeof position->seen);
 }
 
-cudaError_t fake_graph_follow(cudaStream_t stream, const struct fake_mark *mark)
+cudaError_t fake_graph_follow(cudaStream_t stream, const struct fake_position *position)
 {
     int at = index_of(stream);
-    if (capture.count == 0 || mark->capture != capture.number || (at < 0 && capture.count == FAKE_CAPTURED))
-        return fake_graph_forbids(cudaErrorStreamCaptureIsolation); /* across the capture's border */
-    if (capture.spoilt != cudaSuccess)
-        return capture.spoilt;
+    if (capture.count == 0 || position->capture != capture.number ||
+        (at < 0 && capture.count == FAKE_MAX_CAPTURED_STREAMS))
+        return fake_graph_forbid(cudaErrorStreamCaptureIsolation); /* across the capture's border */
+    if (capture.invalidated != cudaSuccess)
+        return capture.invalidated;
     if (at < 0) {
         at = capture.count++;
         capture.streams[at] = stream;
         capture.seen[at][at] = 1;
     }
-    for (int i = 0; i < FAKE_CAPTURED; i++)
-        capture.seen[at][i] = mark->seen[i] > capture.seen[at][i] ? mark->seen[i] : capture.seen[at][i];
+    for (int i = 0; i < FAKE_MAX_CAPTURED_STREAMS; i++)
+        capture.seen[at][i] = position->seen[i] > capture.seen[at][i] ? position->seen[i] : capture.seen[at][i];
     return cudaSuccess;
 }
 
-cudaError_t fake_graph_forbids(cudaError_t error)
+cudaError_t fake_graph_forbid(cudaError_t error)
 {
     if (capture.count == 0)
         return cudaSuccess;
-    capture.spoilt = cudaErrorStreamCaptureInvalidated;
+    capture.invalidated = cudaErrorStreamCaptureInvalidated;
     return error;
 }
 
-cudaError_t fake_cuda_queue(cudaStream_t stream, fake_cuda_work *work, const void *arguments, size_t bytes)
+cudaError_t fake_cuda_enqueue(cudaStream_t stream, fake_cuda_work *work, const void *arguments, size_t bytes)
 {
     struct fake_graph *g = capture.graph;
     int at = index_of(stream);
     if (at < 0) {
-        fake_graph_forbids(cudaErrorStreamCaptureIsolation);
+        fake_graph_forbid(cudaErrorStreamCaptureIsolation);
         fake_counts.queued++;
         fake_last_was_graph = false;
         work(arguments);
         return cudaSuccess;
     }
-    if (capture.spoilt != cudaSuccess)
-        return capture.spoilt;
-    if (g->count == g->room) {
-        g->room = g->room ? 2 * g->room : 64;
-        g->list = realloc(g->list, g->room * sizeof *g->list);
+    if (capture.invalidated != cudaSuccess)
+        return capture.invalidated;
+    if (g->count == g->capacity) {
+        g->capacity = g->capacity ? 2 * g->capacity : 64;
+        g->list = realloc(g->list, g->capacity * sizeof *g->list);
     }
     void *copy = malloc(bytes);
     if (!g->list || !copy)
         abort();
     memcpy(copy, arguments, bytes);
-    g->list[g->count] = (struct kept){ .work = work, .arguments = copy, .stream = at };
+    g->list[g->count] = (struct captured_work){ .work = work, .arguments = copy, .stream = at };
     memcpy(g->list[g->count++].before, capture.seen[at], sizeof capture.seen[at]);
     capture.seen[at][at]++;
     return cudaSuccess;
@@ -129,7 +130,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
     capture.number++;
     capture.streams[0] = stream;
     capture.count = 1;
-    capture.spoilt = cudaSuccess;
+    capture.invalidated = cudaSuccess;
     return cudaSuccess;
 }
 
@@ -138,15 +139,15 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
     if (index_of(stream) != 0)
         return cudaErrorIllegalState;
     for (int i = 1; i < capture.count; i++)
-        if (capture.seen[0][i] < capture.seen[i][i] && capture.spoilt == cudaSuccess)
-            capture.spoilt = cudaErrorStreamCaptureUnjoined;
+        if (capture.seen[0][i] < capture.seen[i][i] && capture.invalidated == cudaSuccess)
+            capture.invalidated = cudaErrorStreamCaptureUnjoined;
     *graph = capture.graph;
     capture.count = 0;
-    if (capture.spoilt != cudaSuccess) {
+    if (capture.invalidated != cudaSuccess) {
         cudaGraphDestroy(*graph);
         *graph = NULL;
     }
-    return capture.spoilt;
+    return capture.invalidated;
 }
 
 cudaError_t cudaGraphDestroy(cudaGraph_t graph)
@@ -169,10 +170,10 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
 /* The executable graph outlives the graph. CSC_FAKE_GRAPH="fails": none can be made. */
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
-    const char *told = getenv("CSC_FAKE_GRAPH");
+    const char *setting = getenv("CSC_FAKE_GRAPH");
     if (flags != cudaGraphInstantiateFlagUseNodePriority || graph->count == 0)
         return cudaErrorInvalidValue;
-    if (told && strcmp(told, "fails") == 0)
+    if (setting && strcmp(setting, "fails") == 0)
         return cudaErrorMemoryAllocation;
     *exec = malloc(sizeof **exec);
     if (!*exec)
@@ -187,10 +188,10 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
     return cudaGraphDestroy(exec);
 }
 
-static bool ready(const struct kept *kept, const int *done)
+static bool ready(const struct captured_work *captured, const int *done)
 {
-    for (int i = 0; i < FAKE_CAPTURED; i++)
-        if (done[i] < kept->before[i])
+    for (int i = 0; i < FAKE_MAX_CAPTURED_STREAMS; i++)
+        if (done[i] < captured->before[i])
             return false;
     return true;
 }
@@ -199,15 +200,15 @@ static bool ready(const struct kept *kept, const int *done)
 static int turn_after(int s, enum order order, bool went_on)
 {
     if (order == IN_TURNS || !went_on)
-        return (order == LAST_FIRST ? s + FAKE_CAPTURED - 1 : s + 1) % FAKE_CAPTURED;
-    return order == FIRST_FIRST ? 0 : FAKE_CAPTURED - 1;
+        return (order == LAST_FIRST ? s + FAKE_MAX_CAPTURED_STREAMS - 1 : s + 1) % FAKE_MAX_CAPTURED_STREAMS;
+    return order == FIRST_FIRST ? 0 : FAKE_MAX_CAPTURED_STREAMS - 1;
 }
 
 static void run_graph(const struct fake_graph *g, enum order order)
 {
-    size_t at[FAKE_CAPTURED] = { 0 }, left = g->count;
-    int done[FAKE_CAPTURED] = { 0 };
-    for (int s = 1; s < FAKE_CAPTURED; s++)
+    size_t at[FAKE_MAX_CAPTURED_STREAMS] = { 0 }, left = g->count;
+    int done[FAKE_MAX_CAPTURED_STREAMS] = { 0 };
+    for (int s = 1; s < FAKE_MAX_CAPTURED_STREAMS; s++)
         done[s] = 1; /* that it was taken in */
     for (int s = 0, next; left > 0; s = next) {
         while (at[s] < g->count && g->list[at[s]].stream != s)
@@ -225,9 +226,9 @@ static void run_graph(const struct fake_graph *g, enum order order)
 
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
-    cudaError_t error = fake_graph_forbids(cudaErrorStreamCaptureUnsupported);
+    cudaError_t error = fake_graph_forbid(cudaErrorStreamCaptureUnsupported);
     if (error == cudaSuccess)
-        error = fake_cuda_catch_up(stream);
+        error = fake_cuda_finish_copies(stream);
     if (error != cudaSuccess)
         return error;
     fake_counts.graphs++;

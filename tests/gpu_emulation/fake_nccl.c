@@ -15,7 +15,7 @@
 
 enum {
     QUESTIONS = 3, /* until a call has ended */
-    MOST_WINDOWS = 2
+    MAX_WINDOWS = 2
 };
 
 struct fake_window {
@@ -28,11 +28,11 @@ struct fake_nccl {
     int asked; /* since the last call */
     long sums;
     bool lost, hangs;
-    struct fake_window windows[MOST_WINDOWS];
-    cudaStream_t stuck;
+    struct fake_window windows[MAX_WINDOWS];
+    cudaStream_t hung;
 };
 
-static void *given[MOST_WINDOWS]; /* by ncclMemAlloc */
+static void *given[MAX_WINDOWS]; /* by ncclMemAlloc */
 static struct fake_nccl *alive;
 
 static bool told(const char *what, long n)
@@ -83,7 +83,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id
 
 ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
 {
-    for (int i = 0; i < MOST_WINDOWS; i++)
+    for (int i = 0; i < MAX_WINDOWS; i++)
         if (!given[i] && cudaMalloc(memory, bytes) == cudaSuccess) {
             given[i] = *memory;
             return ncclSuccess;
@@ -94,7 +94,7 @@ ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
 static bool in_window(const struct fake_nccl *comm, const void *memory, size_t bytes)
 {
     const char *m = memory;
-    for (int i = 0; comm && i < MOST_WINDOWS; i++) {
+    for (int i = 0; comm && i < MAX_WINDOWS; i++) {
         const struct fake_window *w = &comm->windows[i];
         if (w->memory && m >= w->memory && m + bytes <= w->memory + w->bytes)
             return true;
@@ -104,7 +104,7 @@ static bool in_window(const struct fake_nccl *comm, const void *memory, size_t b
 
 ncclResult_t ncclMemFree(void *memory)
 {
-    for (int i = 0; i < MOST_WINDOWS; i++)
+    for (int i = 0; i < MAX_WINDOWS; i++)
         if (given[i] == memory) {
             if (in_window(alive, memory, 1))
                 abort();
@@ -118,11 +118,11 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void *memory, size_t bytes,
 {
     struct fake_window *w = comm->windows;
     long long extremes[2] = { (long long)bytes, -(long long)bytes };
-    while (w < comm->windows + MOST_WINDOWS && w->memory)
+    while (w < comm->windows + MAX_WINDOWS && w->memory)
         w++;
     MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_LONG_LONG, MPI_MAX, comm->ranks);
     if (!fake_cuda_owns(memory, bytes) || (memory != given[0] && memory != given[1]) ||
-        flags != NCCL_WIN_COLL_SYMMETRIC || extremes[0] != -extremes[1] || w == comm->windows + MOST_WINDOWS ||
+        flags != NCCL_WIN_COLL_SYMMETRIC || extremes[0] != -extremes[1] || w == comm->windows + MAX_WINDOWS ||
         comm->asked < QUESTIONS)
         return ncclInvalidArgument;
     *w = (struct fake_window){ memory, bytes };
@@ -169,13 +169,13 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
     fake_last_was_graph = false;
     if (told("error", comm->sums) || told("hang", comm->sums)) {
         comm->lost = told("error", comm->sums);
-        comm->stuck = stream;
-        fake_cuda_stick(stream, true);
+        comm->hung = stream;
+        fake_cuda_hang(stream, true);
         return under_way(comm);
     }
-    fake_cuda_open();
+    fake_cuda_unlock();
     sum(comm, to, count, type);
-    fake_cuda_close();
+    fake_cuda_lock();
     return under_way(comm);
 }
 
@@ -192,8 +192,8 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm)
 
 ncclResult_t ncclCommAbort(ncclComm_t comm)
 {
-    if (comm->stuck)
-        fake_cuda_stick(comm->stuck, false);
+    if (comm->hung)
+        fake_cuda_hang(comm->hung, false);
     alive = NULL;
     free(comm); /* not MPI's part: peers may be gone */
     return ncclSuccess;
