@@ -43,8 +43,8 @@ struct cpu_conv {
     struct conv base;
     struct dn_conv *dn[KINDS];
     const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
-    const struct own_kernels *own[KINDS];           /* the same */
-    bool lone;                                      /* one image and its weights as they are: no gradient */
+    const struct direct_kernels *direct[KINDS];     /* the same */
+    bool single_image;                              /* one image and its weights as they are: no gradient */
     const float *weights;                           /* those */
     void *packed[KINDS];                            /* weights for DN_FORWARD and DN_ADJOINT */
     bool emulated;                                  /* bf16 by fp32 convolutions of rounded operands */
@@ -95,7 +95,7 @@ static size_t take(struct parts *p, size_t bytes)
 static size_t library_bytes(const struct cpu_conv *c, enum dn_kind kind)
 {
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
-    return c->lone ? kernels->lone->scratch_bytes(&c->base.shape) : dn_scratch_bytes(c->dn[kind]);
+    return c->single_image ? kernels->single_image->scratch_bytes(&c->base.shape) : dn_scratch_bytes(c->dn[kind]);
 }
 
 static struct parts parts_of(const struct cpu_conv *c, enum dn_kind kind)
@@ -130,19 +130,19 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
     const struct kernels *kernels = ((struct cpu_device *)device)->kernels;
     const struct winograd_kernels *winograd = kernels->winograd;
-    const struct own_kernels *own = precision == PRECISION_BF16 ? kernels->bf16 : kernels->few;
-    c->emulated = precision == PRECISION_BF16 && !own;
-    c->lone = precision == PRECISION_FP32 && !(uses & CONV_GRADIENT) && kernels->lone->fits(shape);
+    const struct direct_kernels *direct = precision == PRECISION_BF16 ? kernels->bf16 : kernels->few_channels;
+    c->emulated = precision == PRECISION_BF16 && !direct;
+    c->single_image = precision == PRECISION_FP32 && !(uses & CONV_GRADIENT) && kernels->single_image->fits(shape);
     for (int kind = 0; kind < KINDS; kind++) {
         if (!(uses & use_of[kind]))
             continue;
         if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
             c->winograd[kind] = winograd;
-        else if (own && !c->lone && own->fits(shape, use_of[kind]))
-            c->own[kind] = own;
-        else if (!c->lone)
+        else if (direct && !c->single_image && direct->fits(shape, use_of[kind]))
+            c->direct[kind] = direct;
+        else if (!c->single_image)
             TRY(dn_conv_create(&c->dn[kind], kind, shape));
-        size_t bytes = c->own[kind]        ? own->scratch_bytes(shape, use_of[kind], device->threads)
+        size_t bytes = c->direct[kind]     ? direct->scratch_bytes(shape, use_of[kind], device->threads)
                        : c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
                                            : parts_of(c, kind).bytes;
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
@@ -158,9 +158,10 @@ fail:
 static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cpu_conv *c = (struct cpu_conv *)conv;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++)
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->single_image; kind++)
         if (conv->uses & use_of[kind])
-            c->packed[kind] = arena_take(arena, c->own[kind] ? c->own[kind]->packed_bytes(&conv->shape, use_of[kind])
+            c->packed[kind] = arena_take(arena, c->direct[kind]
+                                                    ? c->direct[kind]->packed_bytes(&conv->shape, use_of[kind])
                                                 : c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
                                                                     : dn_packed_bytes(c->dn[kind]));
 }
@@ -171,11 +172,11 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     struct cpu_conv *c = (struct cpu_conv *)conv;
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
     c->weights = weights;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->lone; kind++) {
+    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->single_image; kind++) {
         if (!(conv->uses & use_of[kind]))
             continue;
-        if (c->own[kind]) {
-            c->own[kind]->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
+        if (c->direct[kind]) {
+            c->direct[kind]->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
             continue;
         }
         if (c->winograd[kind]) {
@@ -215,8 +216,9 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
     size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
     bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
-    if (c->own[kind]) {
-        c->own[kind]->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads, scratch);
+    if (c->direct[kind]) {
+        c->direct[kind]->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads,
+                             scratch);
         return STATUS_OK;
     }
     if (c->winograd[kind]) {
@@ -227,8 +229,9 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
     struct parts p = parts_of(c, kind);
     float *result = floats && e->add != out && e->mask != out ? out : (float *)(scratch + p.result);
     in = operand(c, in, forward ? images : codes, scratch, forward ? p.in : p.code);
-    if (c->lone)
-        (forward ? kernels->lone->forward : kernels->lone->adjoint)(&c->base.shape, c->weights, in, result, scratch);
+    if (c->single_image)
+        (forward ? kernels->single_image->forward : kernels->single_image->adjoint)(&c->base.shape, c->weights, in,
+                                                                                    result, scratch);
     else
         TRY(dn_run(c->dn[kind], in, c->packed[kind], result, scratch));
     if (!floats || !plain(e))
@@ -262,8 +265,8 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct cpu_conv *c = (struct cpu_conv *)conv;
     struct dn_conv *dn = c->dn[DN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
-    if (c->own[DN_GRADIENT]) {
-        c->own[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+    if (c->direct[DN_GRADIENT]) {
+        c->direct[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
         return STATUS_OK;
     }
     if (c->winograd[DN_GRADIENT]) {

@@ -32,9 +32,9 @@ struct kernels {
     void (*round)(const float *from, float *to, size_t count);                   /* to the nearest bf16 */
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
     const struct winograd_kernels *winograd;
-    const struct lone_kernels *lone;
-    const struct own_kernels *few;
-    const struct own_kernels *bf16; /* NULL: fp32 convolutions of rounded operands serve */
+    const struct single_image_kernels *single_image;
+    const struct direct_kernels *few_channels;
+    const struct direct_kernels *bf16; /* NULL: fp32 convolutions of rounded operands serve */
     void (*fill_table)(struct backend *table, enum precision precision);
 };
 extern const struct kernels kernels_base;

@@ -150,9 +150,12 @@ static size_t packed_weights(const struct run *r)
 }
 
 /* Adjoints towards few channels pack them otherwise. */
-static const struct own_kernels *packs(const struct conv_shape *s, enum conv_use use)
+static const struct direct_kernels *packs(const struct conv_shape *s, enum conv_use use)
 {
-    return use != CONV_ADJOINT ? NULL : ROWS_BF16.fits(s, use) ? &ROWS_BF16 : FEW_BF16.fits(s, use) ? &FEW_BF16 : NULL;
+    return use != CONV_ADJOINT              ? NULL
+           : BF16_WIDE_ROWS.fits(s, use)    ? &BF16_WIDE_ROWS
+           : BF16_FEW_CHANNELS.fits(s, use) ? &BF16_FEW_CHANNELS
+                                            : NULL;
 }
 
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
@@ -313,18 +316,18 @@ static void run_span(const struct run *r, const struct conv_shape *s, struct par
 }
 
 /* Those that take some shapes better. */
-static const struct own_kernels *better(const struct conv_shape *s, enum conv_use use)
+static const struct direct_kernels *better(const struct conv_shape *s, enum conv_use use)
 {
-    return ROWS_BF16.fits(s, use)   ? &ROWS_BF16
-           : FEW_BF16.fits(s, use)  ? &FEW_BF16
-           : WIDE_BF16.fits(s, use) ? &WIDE_BF16
-                                    : NULL;
+    return BF16_WIDE_ROWS.fits(s, use)      ? &BF16_WIDE_ROWS
+           : BF16_FEW_CHANNELS.fits(s, use) ? &BF16_FEW_CHANNELS
+           : BF16_ONE_IMAGE.fits(s, use)    ? &BF16_ONE_IMAGE
+                                            : NULL;
 }
 
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    const struct own_kernels *other = better(s, use);
+    const struct direct_kernels *other = better(s, use);
     if (other) {
         other->run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
@@ -374,7 +377,7 @@ static bool fits(const struct conv_shape *s, enum conv_use use)
     return true;
 }
 
-const struct own_kernels BF16 = {
+const struct direct_kernels BF16 = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

@@ -5,6 +5,6 @@
 
 #include "layers/backend/cpu/isa/direct.h"
 
-extern const struct own_kernels bf16_bf16, bf16_amx; /* AVX-512's bf16, AMX */
+extern const struct direct_kernels bf16_bf16, bf16_amx; /* AVX-512's bf16, AMX */
 
 #endif

@@ -1,5 +1,5 @@
 /* bf16_few_channels.c - few_channels.c's adjoints for bf16 codes, by products of tiles; P and the sums of an image's
- * row are fp32. Compiled as bf16.c is; FEW_BF16 names the table. */
+ * row are fp32. Compiled as bf16.c is; BF16_FEW_CHANNELS names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 #include "layers/backend/cpu/isa/few_channels_products.h"
 
@@ -141,7 +141,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct own_kernels FEW_BF16 = {
+const struct direct_kernels BF16_FEW_CHANNELS = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

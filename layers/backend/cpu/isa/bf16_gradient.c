@@ -491,8 +491,8 @@ static size_t block_count(const struct gradient *g, int threads)
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                    void *scratch)
 {
-    if (ROWS_GRADIENT_BF16.fits(s, CONV_GRADIENT)) {
-        ROWS_GRADIENT_BF16.gradient(s, terms, count, dw, threads, scratch);
+    if (BF16_WIDE_ROWS_GRADIENT.fits(s, CONV_GRADIENT)) {
+        BF16_WIDE_ROWS_GRADIENT.gradient(s, terms, count, dw, threads, scratch);
         return;
     }
     struct gradient g = gradient_of(s, threads);
@@ -521,8 +521,8 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
 
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads)
 {
-    if (ROWS_GRADIENT_BF16.fits(s, CONV_GRADIENT))
-        return ROWS_GRADIENT_BF16.scratch_bytes(s, CONV_GRADIENT, threads);
+    if (BF16_WIDE_ROWS_GRADIENT.fits(s, CONV_GRADIENT))
+        return BF16_WIDE_ROWS_GRADIENT.scratch_bytes(s, CONV_GRADIENT, threads);
     struct gradient g = gradient_of(s, threads);
     return (block_count(&g, threads) * block_values(&g) + threads * staged_values(&g)) * sizeof(bf16) +
            (g.deep ? 0 : threads * sum_floats(&g) * sizeof(float));

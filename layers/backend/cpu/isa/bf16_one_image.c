@@ -3,7 +3,7 @@
  * as a tile from a row of the image between zeros. So rows are read and written in order, and what they share stays in
  * the nearest cache: M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32
  * channels, 32) A value that is not finite may reach a neighbouring pixel where channels are no multiple of 32. Weights
- * are packed as bf16.c's. Compiled as bf16.c is; WIDE_BF16 names the table. */
+ * are packed as bf16.c's. Compiled as bf16.c is; BF16_ONE_IMAGE names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { FETCHED = 4 }; /* cache lines at each tap */
@@ -216,7 +216,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct own_kernels WIDE_BF16 = {
+const struct direct_kernels BF16_ONE_IMAGE = {
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .run = run,

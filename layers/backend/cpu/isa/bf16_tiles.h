@@ -12,14 +12,14 @@
 #include "layers/backend/element.h"
 
 enum {
-    EDGE = 16,              /* rows of a tile, and columns of a result */
-    DEPTH = 32,             /* values that one product of tiles sums */
-    TILE = EDGE * DEPTH,    /* values in an operand's tile */
-    RESULT = EDGE * EDGE,   /* and in a result's */
-    FEW_CHANNELS = 8,       /* up to here several taps of a pixel are packed as one row of channels, */
-    MOST_GATHERED = 512,    /* if so many values are enough */
-    LIST = 64,              /* products summed without storing */
-    MOST_BYTES = 768 << 10, /* of packed operands that stay in a thread's own cache */
+    EDGE = 16,               /* rows of a tile, and columns of a result */
+    DEPTH = 32,              /* values that one product of tiles sums */
+    TILE = EDGE * DEPTH,     /* values in an operand's tile */
+    RESULT = EDGE * EDGE,    /* and in a result's */
+    GATHER_MAX_CHANNELS = 8, /* up to here several taps of a pixel are packed as one row of channels, */
+    GATHER_MAX_VALUES = 512, /* if so many values are enough */
+    LIST = 64,               /* products summed without storing */
+    MOST_BYTES = 768 << 10,  /* of packed operands that stay in a thread's own cache */
 };
 
 static inline int up(int count, int multiple)
@@ -37,8 +37,8 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 
-extern const struct own_kernels FEW_BF16, ROWS_BF16, ROWS_GRADIENT_BF16,
-    WIDE_BF16; /* bf16_few_channels.c's and so on */
+extern const struct direct_kernels BF16_FEW_CHANNELS, BF16_WIDE_ROWS, BF16_WIDE_ROWS_GRADIENT,
+    BF16_ONE_IMAGE; /* bf16_few_channels.c's and so on */
 
 static inline __mmask32 first_of_32(int count)
 {
@@ -302,7 +302,7 @@ enum gather { GATHER_NONE, GATHER_ROW, GATHER_ALL };
 
 static inline enum gather gather_of(const struct conv_shape *s)
 {
-    if (s->k == 1 || s->c > FEW_CHANNELS || s->k * s->c > MOST_GATHERED)
+    if (s->k == 1 || s->c > GATHER_MAX_CHANNELS || s->k * s->c > GATHER_MAX_VALUES)
         return GATHER_NONE;
     return s->k * s->k * s->c <= DEPTH && conv_out_w(s) < EDGE ? GATHER_ALL : GATHER_ROW;
 }

@@ -5,7 +5,7 @@
  * of an image's row, up to 16 values, from a window of columns of codes, window t starts at column m t + first:   [
  * columns D ]                              a multiple of 32 values with the weights of each row of the kernel laid out
  * as a matrix (window, stride m C). Two rows of the image go together. A value that is not finite reaches a few columns
- * more than it should. Compiled as bf16.c is; ROWS_BF16 names the table. */
+ * more than it should. Compiled as bf16.c is; BF16_WIDE_ROWS names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { FETCHED = 3 }; /* cache lines of codes to come, at each product */
@@ -284,7 +284,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct own_kernels ROWS_BF16 = {
+const struct direct_kernels BF16_WIDE_ROWS = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

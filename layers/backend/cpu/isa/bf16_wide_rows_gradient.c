@@ -2,7 +2,8 @@
  *   dW (k k C, D) = sum over output rows and pixels of  X (k k C, 32 pixels) Z (32 pixels, D)
  * What tap (b, channel) reads of a row of the image for all pixels is laid out as a line; the lines of a row's k C taps
  * follow one another, and so do the image's rows: those of all k k C taps of an output row are then lines a constant
- * step apart, which load as tiles. Z takes one permutation. Compiled as bf16.c is; ROWS_GRADIENT_BF16 names the table.
+ * step apart, which load as tiles. Z takes one permutation. Compiled as bf16.c is; BF16_WIDE_ROWS_GRADIENT names the
+ * table.
  */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
@@ -239,7 +240,7 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
     }
 }
 
-const struct own_kernels ROWS_GRADIENT_BF16 = {
+const struct direct_kernels BF16_WIDE_ROWS_GRADIENT = {
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .gradient = gradient,

@@ -6,7 +6,7 @@
 
 /* Compiled once per instruction set. shape is the convolution's, whatever the use; `threads` is the number that OpenMP
  * will use, the same in all calls for a convolution. Weights (D,k,k,C) and their gradient are fp32. */
-struct own_kernels {
+struct direct_kernels {
     bool (*fits)(const struct conv_shape *shape, enum conv_use use);
     /* Bytes of packed weights, for CONV_FORWARD or CONV_ADJOINT, and of the scratch of run or gradient. */
     size_t (*packed_bytes)(const struct conv_shape *shape, enum conv_use use);

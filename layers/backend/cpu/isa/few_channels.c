@@ -134,7 +134,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     few_run(&f, threads, scratch);
 }
 
-const struct own_kernels FEW = {
+const struct direct_kernels FEW_CHANNELS = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

@@ -5,9 +5,9 @@
 #include "layers/backend/cpu/isa/direct.h"
 
 /* Only CONV_ADJOINT. The same bits for any number of threads. */
-extern const struct own_kernels few_base;
+extern const struct direct_kernels few_channels_base;
 #if defined(__x86_64__)
-extern const struct own_kernels few_v3, few_v4, few_bf16, few_amx;
+extern const struct direct_kernels few_channels_v3, few_channels_v4, few_channels_bf16, few_channels_amx;
 #endif
 
 #endif

@@ -184,8 +184,8 @@ const struct kernels KERNELS = {
     .round = round_to_bf16,
     .add_scaled = add_scaled,
     .winograd = &WINOGRAD,
-    .lone = &LONE,
-    .few = &FEW,
+    .single_image = &SINGLE_IMAGE,
+    .few_channels = &FEW_CHANNELS,
 #ifdef BF16
     .bf16 = &BF16,
 #endif

@@ -154,7 +154,7 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
     }
 }
 
-const struct lone_kernels LONE = {
+const struct single_image_kernels SINGLE_IMAGE = {
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .forward = forward,

@@ -7,7 +7,7 @@
 #include "layers/backend/backend.h"
 
 /* Compiled once per instruction set. */
-struct lone_kernels {
+struct single_image_kernels {
     bool (*fits)(const struct conv_shape *shape);
     size_t (*scratch_bytes)(const struct conv_shape *shape);
     /* image (H,W,C) -> code (H',W',D), and back by the adjoint; weights (D,k,k,C). */
@@ -17,9 +17,9 @@ struct lone_kernels {
                     void *scratch);
 };
 
-extern const struct lone_kernels lone_base;
+extern const struct single_image_kernels single_image_base;
 #if defined(__x86_64__)
-extern const struct lone_kernels lone_v3, lone_v4, lone_bf16, lone_amx;
+extern const struct single_image_kernels single_image_v3, single_image_v4, single_image_bf16, single_image_amx;
 #endif
 
 #endif
