@@ -95,7 +95,7 @@ void dataset_close(struct dataset *d)
     free(d);
 }
 
-struct place dataset_locate(const struct dataset *d, int64_t sample)
+struct sample_location dataset_locate(const struct dataset *d, int64_t sample)
 {
     int low = 0, high = d->index.shards;
     while (high - low > 1) {
@@ -115,13 +115,14 @@ struct place dataset_locate(const struct dataset *d, int64_t sample)
         else
             last = middle;
     }
-    return (struct place){ low, first, (int)(in_shard - shard->table[first].first), d->first_block[low] + first };
+    return (struct sample_location){ low, first, (int)(in_shard - shard->table[first].first),
+                                     d->first_block[low] + first };
 }
 
-enum status dataset_read_block(const struct dataset *d, struct place place, struct block_reader *reader,
+enum status dataset_read_block(const struct dataset *d, struct sample_location location, struct block_reader *reader,
                                struct block *block)
 {
-    return shard_read_block(&d->shards[place.shard], place.block, d->index.classes, reader, block);
+    return shard_read_block(&d->shards[location.shard], location.block, d->index.classes, reader, block);
 }
 
 int64_t dataset_blocks(const struct dataset *d)

@@ -17,19 +17,19 @@ struct dataset {
     struct disk_cache disk_cache;
 };
 
-struct place {
+struct sample_location {
     int shard;
-    uint32_t block; /* in the shard */
-    int sample;     /* in the block */
-    int64_t number; /* of the block in the dataset */
+    uint32_t block;      /* in the shard */
+    int sample;          /* in the block */
+    int64_t block_index; /* of the block in the dataset */
 };
 
-struct place dataset_locate(const struct dataset *dataset, int64_t sample);
+struct sample_location dataset_locate(const struct dataset *dataset, int64_t sample);
 int64_t dataset_blocks(const struct dataset *dataset);
 
-/* Reads, checks and decodes the block of a place. */
-enum status dataset_read_block(const struct dataset *dataset, struct place place, struct block_reader *reader,
-                               struct block *block);
+/* Reads, checks and decodes the block of a location. */
+enum status dataset_read_block(const struct dataset *dataset, struct sample_location location,
+                               struct block_reader *reader, struct block *block);
 
 /* As dataset_open, but also of a part of a packing that holds no sample. */
 enum status dataset_open_part(struct dataset **dataset, const char *directory);

@@ -24,12 +24,13 @@ void sample_scratch_finish(struct sample_scratch *scratch)
 }
 
 /* Reads a block into scratch->block; its time is reading and, for what is decompressed at once, decoding. */
-static enum status read_block(struct sample_reader *reader, struct sample_scratch *scratch, struct place place)
+static enum status read_block(struct sample_reader *reader, struct sample_scratch *scratch,
+                              struct sample_location location)
 {
     struct block_reader *r = &scratch->block_reader;
     double began = clock_seconds(), read_s = r->read_s;
     int64_t bytes = r->read_bytes, rereads = r->rereads;
-    enum status status = dataset_read_block(reader->dataset, place, r, &scratch->block);
+    enum status status = dataset_read_block(reader->dataset, location, r, &scratch->block);
     read_s = r->read_s - read_s;
     scratch->read_s += (read_s - scratch->read_s) / SMOOTHING;
     scratch->work.read_s += read_s;
@@ -40,21 +41,21 @@ static enum status read_block(struct sample_reader *reader, struct sample_scratc
     return status;
 }
 
-static enum status get_block(struct sample_reader *reader, struct sample_scratch *scratch, struct place place,
-                             const struct block **block)
+static enum status get_block(struct sample_reader *reader, struct sample_scratch *scratch,
+                             struct sample_location location, const struct block **block)
 {
     enum status status = STATUS_OK;
-    *block = block_cache_get(&reader->cache, place.number);
-    if (!*block && scratch->block_index == place.number)
+    *block = block_cache_get(&reader->cache, location.block_index);
+    if (!*block && scratch->block_index == location.block_index)
         *block = &scratch->block;
     if (*block)
         return STATUS_OK;
     scratch->block_index = -1;
-    TRY(read_block(reader, scratch, place));
-    *block = block_cache_put(&reader->cache, place.number, &scratch->block);
+    TRY(read_block(reader, scratch, location));
+    *block = block_cache_put(&reader->cache, location.block_index, &scratch->block);
     if (!*block) {
         *block = &scratch->block;
-        scratch->block_index = place.number;
+        scratch->block_index = location.block_index;
     }
 fail:
     return status;
@@ -62,9 +63,9 @@ fail:
 
 void sample_reader_prefetch(const struct sample_reader *reader, const struct sample_scratch *scratch, uint64_t id)
 {
-    struct place place = dataset_locate(reader->dataset, (int64_t)id);
-    if (scratch->read_s > SLOW_READ && !block_cache_get(&reader->cache, place.number))
-        shard_advise(&reader->dataset->shards[place.shard], place.block);
+    struct sample_location location = dataset_locate(reader->dataset, (int64_t)id);
+    if (scratch->read_s > SLOW_READ && !block_cache_get(&reader->cache, location.block_index))
+        shard_advise(&reader->dataset->shards[location.shard], location.block);
 }
 
 /* Says that a block, or a sample in a sound block, is not taken; once per block and loader. */
@@ -77,21 +78,22 @@ static void warn_damaged(struct sample_reader *reader, int64_t number, enum dama
     status_clear();
 }
 
-/* The block of the first sample from *id on, in a circle, that lies in a sound one; *place is that sample's. */
+/* The block of the first sample from *id on, in a circle, that lies in a sound one; *location is that sample's. */
 static enum status get_good_block(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t *id,
-                                  struct place *place, const struct block **block)
+                                  struct sample_location *location, const struct block **block)
 {
     enum status status = STATUS_OK;
     uint64_t samples = (uint64_t)dataset_samples(reader->dataset);
     for (int i = 0; i < MAX_DAMAGED_IN_A_ROW && i < reader->cache.blocks; i++) {
-        *place = dataset_locate(reader->dataset, (int64_t)*id);
-        if (atomic_load(&reader->cache.damage[place->number]) != DAMAGED_BLOCK) {
-            status = get_block(reader, scratch, *place, block);
+        *location = dataset_locate(reader->dataset, (int64_t)*id);
+        if (atomic_load(&reader->cache.damage[location->block_index]) != DAMAGED_BLOCK) {
+            status = get_block(reader, scratch, *location, block);
             if (status != STATUS_DATA || !reader->skip_bad)
                 return status;
-            warn_damaged(reader, place->number, DAMAGED_BLOCK);
+            warn_damaged(reader, location->block_index, DAMAGED_BLOCK);
         }
-        uint32_t left = reader->dataset->shards[place->shard].table[place->block].samples - (uint32_t)place->sample;
+        uint32_t left = reader->dataset->shards[location->shard].table[location->block].samples -
+                        (uint32_t)location->sample;
         *id = (*id + left) % samples;
     }
     FAIL(STATUS_DATA, "%s: too many damaged blocks in a row to go on", reader->dataset->directory);
@@ -111,7 +113,7 @@ static int choose_shrink(const struct sample_reader *reader, const struct augmen
     return shrink;
 }
 
-/* Sample number place.sample of the block, as drawn for `drawn_for`. */
+/* Sample number location.sample of the block, as drawn for `drawn_for`. */
 static enum status make_sample(struct sample_reader *reader, struct sample_scratch *scratch, const struct block *block,
                                int sample_index, int64_t epoch, uint64_t drawn_for, void *out)
 {
@@ -143,21 +145,21 @@ static enum status read_this(struct sample_reader *reader, struct sample_scratch
                              int32_t *label)
 {
     enum status status = STATUS_OK;
-    struct place place = dataset_locate(reader->dataset, (int64_t)id);
+    struct sample_location location = dataset_locate(reader->dataset, (int64_t)id);
     const struct block *block = NULL;
     *label = LABEL_MISSING;
     scratch->work.skipped++; /* until it is there */
-    if (atomic_load(&reader->cache.damage[place.number]) == DAMAGED_BLOCK)
+    if (atomic_load(&reader->cache.damage[location.block_index]) == DAMAGED_BLOCK)
         return STATUS_OK;
-    status = get_block(reader, scratch, place, &block);
+    status = get_block(reader, scratch, location, &block);
     if (status == STATUS_OK)
-        status = make_sample(reader, scratch, block, place.sample, 0, id, out);
+        status = make_sample(reader, scratch, block, location.sample, 0, id, out);
     if (status == STATUS_DATA && reader->skip_bad) {
-        warn_damaged(reader, place.number, block ? DAMAGED_SAMPLE : DAMAGED_BLOCK);
+        warn_damaged(reader, location.block_index, block ? DAMAGED_SAMPLE : DAMAGED_BLOCK);
         return STATUS_OK;
     }
     TRY(status);
-    *label = label_of(reader, block, place.sample);
+    *label = label_of(reader, block, location.sample);
     scratch->work.samples++;
     scratch->work.skipped--;
 fail:
@@ -169,21 +171,21 @@ enum status sample_reader_read(struct sample_reader *reader, struct sample_scrat
 {
     enum status status = STATUS_OK;
     uint64_t drawn_for = *id;
-    struct place place;
+    struct sample_location location;
     const struct block *block;
     if (!reader->augmenter.training)
         return read_this(reader, scratch, *id, out, label);
     for (int i = 0; i < MAX_DAMAGED_IN_A_ROW; i++) {
-        TRY(get_good_block(reader, scratch, id, &place, &block));
-        status = make_sample(reader, scratch, block, place.sample, epoch, drawn_for, out);
+        TRY(get_good_block(reader, scratch, id, &location, &block));
+        status = make_sample(reader, scratch, block, location.sample, epoch, drawn_for, out);
         if (status == STATUS_OK) {
-            *label = label_of(reader, block, place.sample);
+            *label = label_of(reader, block, location.sample);
             scratch->work.samples++;
             scratch->work.skipped += *id != drawn_for;
         }
         if (status != STATUS_DATA || !reader->skip_bad)
             return status;
-        warn_damaged(reader, place.number, DAMAGED_SAMPLE);
+        warn_damaged(reader, location.block_index, DAMAGED_SAMPLE);
         *id = (*id + 1) % (uint64_t)dataset_samples(reader->dataset);
     }
     FAIL(STATUS_DATA, "%s: too many damaged samples in a row to go on", reader->dataset->directory);

@@ -41,16 +41,16 @@ static enum status read_sample(struct pack_source *source, int64_t index, struct
 {
     enum status status = STATUS_OK;
     struct dataset_source *d = (struct dataset_source *)source;
-    struct place place = dataset_locate(d->dataset, index);
+    struct sample_location location = dataset_locate(d->dataset, index);
     snprintf(item->name, sizeof item->name, "sample %lld", (long long)index);
     item->label = 0;
-    if (place.number != d->open_block) {
+    if (location.block_index != d->open_block) {
         d->open_block = -1;
-        TRY(dataset_read_block(d->dataset, place, &d->reader, &d->block));
-        d->open_block = place.number;
+        TRY(dataset_read_block(d->dataset, location, &d->reader, &d->block));
+        d->open_block = location.block_index;
     }
-    item->label = d->block.samples[place.sample].label;
-    TRY(source->is_files ? read_file(d, place.sample, item) : read_pixels(d, place.sample, item));
+    item->label = d->block.samples[location.sample].label;
+    TRY(source->is_files ? read_file(d, location.sample, item) : read_pixels(d, location.sample, item));
 fail:
     return status;
 }

@@ -64,20 +64,20 @@ static void check_content(const char *path, int64_t count, const int (*sizes)[2]
     CHECK(dataset_open(&d, path) == STATUS_OK && dataset_samples(d) == count, "%s", status_message());
     for (int64_t i = 0; d && i < count; i++) {
         const int *size = sizes[i % kinds];
-        struct place place = dataset_locate(d, i);
-        CHECK(dataset_read_block(d, place, &reader, &block) == STATUS_OK, "%s", status_message());
-        CHECK(place.sample < block.count, "sample %d of %d", place.sample, block.count);
-        const struct block_sample *s = &block.samples[place.sample];
+        struct sample_location location = dataset_locate(d, i);
+        CHECK(dataset_read_block(d, location, &reader, &block) == STATUS_OK, "%s", status_message());
+        CHECK(location.sample < block.count, "sample %d of %d", location.sample, block.count);
+        const struct block_sample *s = &block.samples[location.sample];
         made_pixels(i, size[0], size[1], pixels);
         CHECK(s->label == i % 3 && s->width == size[0] && s->height == size[1], "image %lld: label %d, %d x %d",
               (long long)i, s->label, s->width, s->height);
         struct view view;
         struct box all = { 0, 0, s->width, s->height };
-        CHECK(block_window(&block, place.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_window(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         CHECK(memcmp(view.pixels, pixels, (size_t)size[0] * size[1] * 3) == 0, "image %lld differs", (long long)i);
         struct box part = { s->width / 3, s->height / 4, s->width - s->width / 3, (s->height + 1) / 2 };
         int wrong = 0;
-        CHECK(block_window(&block, place.sample, part, 1, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_window(&block, location.sample, part, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         for (int y = 0; y < part.height; y++)
             wrong += memcmp(view.pixels + y * view.stride, pixels + ((size_t)(part.y + y) * size[0] + part.x) * 3,
                             (size_t)part.width * 3) != 0;

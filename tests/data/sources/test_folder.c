@@ -75,18 +75,18 @@ static void check_pixels(const char *set, const char *expected_in, const char *c
     for (int i = 0; d && i < count; i++) {
         char path[PATH_MAX], *expected = NULL;
         size_t bytes;
-        struct place place = dataset_locate(d, i);
+        struct sample_location location = dataset_locate(d, i);
         snprintf(path, sizeof path, "%s/%sexpected/%s.rgb", folder, expected_in, names[i]);
         CHECK(file_read(path, 1 << 24, &expected, &bytes) == STATUS_OK, "%s", status_message());
-        CHECK(dataset_read_block(d, place, &reader, &block) == STATUS_OK, "%s", status_message());
-        const struct block_sample *s = &block.samples[place.sample];
+        CHECK(dataset_read_block(d, location, &reader, &block) == STATUS_OK, "%s", status_message());
+        const struct block_sample *s = &block.samples[location.sample];
         CHECK(s->label == (names != files || i < 5 ? 0 : i < 10 ? 1 : 2), "%s: label %d", names[i], s->label);
         CHECK(get32((uint8_t *)expected) == (uint32_t)s->width && get32((uint8_t *)expected + 4) == (uint32_t)s->height,
               "%s: %d x %d", names[i], s->width, s->height);
         int most = 0;
         struct view view = { NULL, 0, 0, 0 };
         struct box all = { 0, 0, s->width, s->height };
-        CHECK(block_window(&block, place.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_window(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         for (size_t k = 0; view.pixels && k < bytes - 8; k++) {
             int difference = abs(view.pixels[k] - (uint8_t)expected[8 + k]);
             most = difference > most ? difference : most;
@@ -177,9 +177,9 @@ static void check_webp(void)
     CHECK(report.notes[NOTE_REENCODED] == 5, "%lld are said to be JPEGs now", (long long)report.notes[NOTE_REENCODED]);
     CHECK(dataset_open(&d, at("webp/jpeg")) == STATUS_OK && dataset_samples(d) == 5, "%s", status_message());
     for (int i = 0; d && i < 5; i++) {
-        struct place place = dataset_locate(d, i);
-        CHECK(dataset_read_block(d, place, &reader, &block) == STATUS_OK, "%s", status_message());
-        const struct block_sample *s = &block.samples[place.sample];
+        struct sample_location location = dataset_locate(d, i);
+        CHECK(dataset_read_block(d, location, &reader, &block) == STATUS_OK, "%s", status_message());
+        const struct block_sample *s = &block.samples[location.sample];
         CHECK(decode_is_jpeg(block.data + s->offset, s->bytes), "%s is not stored as a JPEG", names[i]);
     }
     folder_close(source);
