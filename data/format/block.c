@@ -29,19 +29,19 @@ enum {
 
 /* ---- writing ---- */
 
-static size_t payload_bytes(enum codec codec, const struct block_input *input)
+static size_t payload_bytes(enum codec codec, const struct record_input *input)
 {
     return codec == CODEC_RGBZ ? (size_t)input->width * input->height * 3 : input->file_bytes;
 }
 
-size_t block_record_bytes(enum codec codec, const struct block_input *input)
+size_t record_bytes(enum codec codec, const struct record_input *input)
 {
-    return RECORD_BYTES + payload_bytes(codec, input);
+    return RECORD_HEADER_BYTES + payload_bytes(codec, input);
 }
 
-void block_append(uint8_t *out, enum codec codec, const struct block_input *input)
+void record_write(uint8_t *out, enum codec codec, const struct record_input *input)
 {
-    memset(out, 0, RECORD_BYTES);
+    memset(out, 0, RECORD_HEADER_BYTES);
     put32(out, (uint32_t)input->label);
     out[4] = RECORD_VERSION;
     put32(out + 8, (uint32_t)input->width);
@@ -49,9 +49,9 @@ void block_append(uint8_t *out, enum codec codec, const struct block_input *inpu
     put32(out + 16, codec == CODEC_RGBZ ? BAND_ROWS : 0);
     put32(out + 24, (uint32_t)payload_bytes(codec, input));
     if (codec == CODEC_RGBZ)
-        rgbz_encode(input->pixels, input->width, input->height, BAND_ROWS, out + RECORD_BYTES);
+        rgbz_encode(input->pixels, input->width, input->height, BAND_ROWS, out + RECORD_HEADER_BYTES);
     else
-        memcpy(out + RECORD_BYTES, input->file, input->file_bytes);
+        memcpy(out + RECORD_HEADER_BYTES, input->file, input->file_bytes);
 }
 
 /* Bands that become frames of their own, 0 if the block is one frame. */
@@ -153,10 +153,10 @@ enum status block_compress(ZSTD_CCtx *zstd, enum codec codec, const uint8_t *raw
     TRY(set_parameters(zstd, codec, true));
     if (!bands)
         return compress_frame(zstd, raw, bytes, 1, out, capacity, written);
-    TRY(compress_frame(zstd, raw, RECORD_BYTES, 1, out, capacity, written));
-    size_t row = (size_t)get32(raw + 8) * 3, at = RECORD_BYTES;
+    TRY(compress_frame(zstd, raw, RECORD_HEADER_BYTES, 1, out, capacity, written));
+    size_t row = (size_t)get32(raw + 8) * 3, at = RECORD_HEADER_BYTES;
     for (uint32_t b = 0; b < bands; b++) {
-        size_t most = row * BAND_ROWS, length = bytes - at < most ? bytes - at : most;
+        size_t band_bytes = row * BAND_ROWS, length = bytes - at < band_bytes ? bytes - at : band_bytes;
         TRY(compress_band(zstd, raw + at, length, out, capacity, written));
         at += length;
     }
@@ -166,22 +166,25 @@ fail:
 
 /* ---- reading ---- */
 
-/* Checks the record header at r, behind which `room` bytes follow in the block; fills *sample but for its offset. */
-static enum status check_record(const uint8_t *r, size_t room, const struct block_facts *f, struct block_sample *sample)
+/* Checks the record header at r, behind which `available` bytes follow in the block; fills *sample but for its offset.
+ */
+static enum status check_record(const uint8_t *r, size_t available, const struct block_info *f,
+                                struct block_sample *sample)
 {
     enum status status = STATUS_OK;
     uint32_t label = get32(r), width = get32(r + 8), height = get32(r + 12), band = get32(r + 16), size = get32(r + 24);
     if (r[4] != RECORD_VERSION || r[5] || get16(r + 6) || get32(r + 20) || get32(r + 28))
-        FAIL(STATUS_DATA, "%s: block %u: record of version %u, flags %u; this program reads version %d", f->name,
-             f->number, r[4], r[5], RECORD_VERSION);
+        FAIL(STATUS_DATA, "%s: block %u: record of version %u, flags %u; this program reads version %d", f->shard_path,
+             f->index, r[4], r[5], RECORD_VERSION);
     if (label >= (uint32_t)f->classes)
-        FAIL(STATUS_DATA, "%s: block %u: label %u, but there are %d classes", f->name, f->number, label, f->classes);
+        FAIL(STATUS_DATA, "%s: block %u: label %u, but there are %d classes", f->shard_path, f->index, label,
+             f->classes);
     if (!width || !height || width > LIMIT_SIDE || height > LIMIT_SIDE || (uint64_t)width * height > LIMIT_PIXELS)
-        FAIL(STATUS_DATA, "%s: block %u: image of %u x %u pixels", f->name, f->number, width, height);
+        FAIL(STATUS_DATA, "%s: block %u: image of %u x %u pixels", f->shard_path, f->index, width, height);
     if (f->codec == CODEC_RGBZ ? !band || band > LIMIT_SIDE : band)
-        FAIL(STATUS_DATA, "%s: block %u: bands of %u rows", f->name, f->number, band);
-    if (size > room || (f->codec == CODEC_RGBZ && size != (uint64_t)width * height * 3))
-        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", f->name, f->number, size, width,
+        FAIL(STATUS_DATA, "%s: block %u: bands of %u rows", f->shard_path, f->index, band);
+    if (size > available || (f->codec == CODEC_RGBZ && size != (uint64_t)width * height * 3))
+        FAIL(STATUS_DATA, "%s: block %u: payload of %u bytes for %u x %u pixels", f->shard_path, f->index, size, width,
              height);
     *sample = (struct block_sample){ (int)label, (int)width, (int)height, (int)band, 0, size };
 fail:
@@ -189,93 +192,94 @@ fail:
 }
 
 static enum status decompress(struct block_reader *r, uint8_t *out, size_t out_bytes, const uint8_t *in, size_t bytes,
-                              const char *name, uint32_t number)
+                              const char *name, uint32_t index)
 {
     enum status status = STATUS_OK;
     size_t got = ZSTD_decompressDCtx(r->zstd, out, out_bytes, in, bytes);
     if (got != out_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %s", name, number,
+        FAIL(STATUS_DATA, "%s: block %u: %s", name, index,
              ZSTD_isError(got) ? ZSTD_getErrorName(got) : "decompresses to fewer bytes than it says");
 fail:
     return status;
 }
 
 /* One frame with all records. */
-static enum status open_whole(struct block *block, struct block_reader *r, const struct block_facts *f)
+static enum status open_whole(struct block *block, struct block_reader *r, const struct block_info *f)
 {
     enum status status = STATUS_OK;
     size_t at = 0;
     TRY(buffer_grow(&block->data, &block->data_capacity, f->raw_bytes));
-    TRY(decompress(r, block->data, f->raw_bytes, r->frame, f->bytes, f->name, f->number));
+    TRY(decompress(r, block->data, f->raw_bytes, r->compressed, f->bytes, f->shard_path, f->index));
     for (uint32_t i = 0; i < f->samples; i++) {
         struct block_sample *s = &block->samples[i];
-        if (f->raw_bytes - at < RECORD_BYTES)
-            FAIL(STATUS_DATA, "%s: block %u: ends inside a record", f->name, f->number);
-        TRY(check_record(block->data + at, f->raw_bytes - at - RECORD_BYTES, f, s));
-        s->offset = at + RECORD_BYTES;
+        if (f->raw_bytes - at < RECORD_HEADER_BYTES)
+            FAIL(STATUS_DATA, "%s: block %u: ends inside a record", f->shard_path, f->index);
+        TRY(check_record(block->data + at, f->raw_bytes - at - RECORD_HEADER_BYTES, f, s));
+        s->offset = at + RECORD_HEADER_BYTES;
         at = s->offset + s->bytes;
     }
     if (at != f->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last sample", f->name, f->number, f->raw_bytes - at);
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last sample", f->shard_path, f->index, f->raw_bytes - at);
 fail:
     return status;
 }
 
 /* A frame with the record's header, then one per band. */
-static enum status open_banded(struct block *block, struct block_reader *r, const struct block_facts *f)
+static enum status open_banded(struct block *block, struct block_reader *r, const struct block_info *f)
 {
     enum status status = STATUS_OK;
-    uint8_t header[RECORD_BYTES];
+    uint8_t header[RECORD_HEADER_BYTES];
     struct block_sample *s = block->samples;
-    size_t at = ZSTD_findFrameCompressedSize(r->frame, f->bytes);
+    size_t at = ZSTD_findFrameCompressedSize(r->compressed, f->bytes);
     if (ZSTD_isError(at))
-        FAIL(STATUS_DATA, "%s: block %u: %s", f->name, f->number, ZSTD_getErrorName(at));
-    TRY(decompress(r, header, sizeof header, r->frame, at, f->name, f->number));
-    TRY(check_record(header, f->raw_bytes - RECORD_BYTES, f, s));
-    int bands = (s->height + s->band - 1) / s->band;
+        FAIL(STATUS_DATA, "%s: block %u: %s", f->shard_path, f->index, ZSTD_getErrorName(at));
+    TRY(decompress(r, header, sizeof header, r->compressed, at, f->shard_path, f->index));
+    TRY(check_record(header, f->raw_bytes - RECORD_HEADER_BYTES, f, s));
+    int bands = (s->height + s->band_rows - 1) / s->band_rows;
     TRY(buffer_grow((uint8_t **)&block->frames, &block->frames_capacity, ((size_t)bands + 1) * sizeof *block->frames));
     for (int b = 0; b < bands; b++) {
-        int rows = s->height - b * s->band < s->band ? s->height - b * s->band : s->band;
-        size_t length = ZSTD_findFrameCompressedSize(r->frame + at, f->bytes - at);
+        int rows = s->height - b * s->band_rows < s->band_rows ? s->height - b * s->band_rows : s->band_rows;
+        size_t length = ZSTD_findFrameCompressedSize(r->compressed + at, f->bytes - at);
         if (ZSTD_isError(length) ||
-            ZSTD_getFrameContentSize(r->frame + at, length) != (unsigned long long)s->width * rows * 3)
-            FAIL(STATUS_DATA, "%s: block %u: band %d is not %d rows of %d pixels", f->name, f->number, b, rows,
+            ZSTD_getFrameContentSize(r->compressed + at, length) != (unsigned long long)s->width * rows * 3)
+            FAIL(STATUS_DATA, "%s: block %u: band %d is not %d rows of %d pixels", f->shard_path, f->index, b, rows,
                  s->width);
         block->frames[b] = at;
         at += length;
     }
     block->frames[bands] = at;
-    if (at != f->bytes || RECORD_BYTES + s->bytes != f->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last band", f->name, f->number, f->bytes - at);
+    if (at != f->bytes || RECORD_HEADER_BYTES + s->bytes != f->raw_bytes)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last band", f->shard_path, f->index, f->bytes - at);
     uint8_t *data = block->data;
     size_t capacity = block->data_capacity;
-    block->data = r->frame;
-    block->data_capacity = r->frame_capacity;
-    r->frame = data;
-    r->frame_capacity = capacity;
+    block->data = r->compressed;
+    block->data_capacity = r->compressed_capacity;
+    r->compressed = data;
+    r->compressed_capacity = capacity;
 fail:
     return status;
 }
 
-enum status block_open(struct block *block, struct block_reader *r, const struct block_facts *f)
+enum status block_open(struct block *block, struct block_reader *r, const struct block_info *f)
 {
     enum status status = STATUS_OK;
     block->count = 0;
     block->codec = f->codec;
-    block->name = f->name;
-    block->number = f->number;
+    block->shard_path = f->shard_path;
+    block->index = f->index;
     if (!r->zstd)
         r->zstd = ZSTD_createDCtx();
     if (!r->zstd)
-        FAIL(STATUS_NOMEM, "%s: out of memory", f->name);
-    if (f->samples > f->raw_bytes / RECORD_BYTES)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->name, f->number, f->raw_bytes,
+        FAIL(STATUS_NOMEM, "%s: out of memory", f->shard_path);
+    if (f->samples > f->raw_bytes / RECORD_HEADER_BYTES)
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->shard_path, f->index, f->raw_bytes,
              f->samples);
     TRY(buffer_grow((uint8_t **)&block->samples, &block->samples_capacity, f->samples * sizeof *block->samples));
-    unsigned long long first = ZSTD_getFrameContentSize(r->frame, f->bytes);
-    block->banded = f->codec == CODEC_RGBZ && f->samples == 1 && first == RECORD_BYTES && f->raw_bytes > RECORD_BYTES;
+    unsigned long long first = ZSTD_getFrameContentSize(r->compressed, f->bytes);
+    block->banded = f->codec == CODEC_RGBZ && f->samples == 1 && first == RECORD_HEADER_BYTES &&
+                    f->raw_bytes > RECORD_HEADER_BYTES;
     if (!block->banded && first != f->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: its frame and the table disagree on its size", f->name, f->number);
+        FAIL(STATUS_DATA, "%s: block %u: its frame and the table disagree on its size", f->shard_path, f->index);
     TRY(block->banded ? open_banded(block, r, f) : open_whole(block, r, f));
     block->count = (int)f->samples;
 fail:
@@ -288,12 +292,12 @@ static enum status get_band(const struct block *block, const struct block_sample
 {
     enum status status = STATUS_OK;
     size_t bytes = (size_t)s->width * rows * 3;
-    *planes = block->data + s->offset + (size_t)b * s->band * s->width * 3;
+    *planes = block->data + s->offset + (size_t)b * s->band_rows * s->width * 3;
     if (!block->banded)
         return STATUS_OK;
     TRY(buffer_grow(&r->band, &r->band_capacity, bytes));
     TRY(decompress(r, r->band, bytes, block->data + block->frames[b], block->frames[b + 1] - block->frames[b],
-                   block->name, block->number));
+                   block->shard_path, block->index));
     *planes = r->band;
 fail:
     return status;
@@ -304,8 +308,8 @@ static enum status rgbz_window(const struct block *block, const struct block_sam
 {
     enum status status = STATUS_OK;
     TRY(image_resize_buffer(&r->image, box.width, box.height));
-    for (int b = box.y / s->band; b * s->band < box.y + box.height; b++) {
-        int top = b * s->band, rows = s->height - top < s->band ? s->height - top : s->band;
+    for (int b = box.y / s->band_rows; b * s->band_rows < box.y + box.height; b++) {
+        int top = b * s->band_rows, rows = s->height - top < s->band_rows ? s->height - top : s->band_rows;
         int from = box.y > top ? box.y - top : 0;
         int to = box.y + box.height - top < rows ? box.y + box.height - top : rows;
         const uint8_t *planes;
@@ -326,7 +330,7 @@ static enum status file_window(const struct block *block, int sample, struct box
     const uint8_t *file = block->data + s->offset;
     char name[512];
     unsigned notes = 0;
-    snprintf(name, sizeof name, "%s: block %u, sample %d", block->name, block->number, sample);
+    snprintf(name, sizeof name, "%s: block %u, sample %d", block->shard_path, block->index, sample);
     bool whole = shrink == 1 && box.width == s->width && box.height == s->height;
     if (!whole && decode_is_jpeg(file, s->bytes)) {
         struct jpeg_window window = { s->width, s->height, box, shrink };
@@ -341,8 +345,8 @@ fail:
     return status;
 }
 
-enum status block_window(const struct block *block, int sample, struct box box, int shrink, struct block_reader *r,
-                         struct view *view)
+enum status block_decode_box(const struct block *block, int sample, struct box box, int shrink, struct block_reader *r,
+                             struct view *view)
 {
     enum status status = STATUS_OK;
     if (block->codec == CODEC_JPEG)
@@ -364,7 +368,7 @@ void block_finish(struct block *block)
 void block_reader_finish(struct block_reader *r)
 {
     ZSTD_freeDCtx(r->zstd);
-    free(r->frame);
+    free(r->compressed);
     free(r->band);
     image_finish(&r->image);
     *r = (struct block_reader){ 0 };

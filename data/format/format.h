@@ -10,7 +10,7 @@
     "\x89"           \
     "CSZ\r\n\x1a\n" /* 8 bytes */
 
-enum { HEADER_BYTES = 64, ENTRY_BYTES = 32, RECORD_BYTES = 32 };
+enum { SHARD_HEADER_BYTES = 64, SHARD_ENTRY_BYTES = 32, RECORD_HEADER_BYTES = 32 };
 
 /* What a sample's payload is: residuals of its pixels, or the file it came from (JPEG, rarely PNG). */
 enum codec { CODEC_RGBZ = 1, CODEC_JPEG = 2 };

@@ -91,7 +91,7 @@ static enum status parse_shard(struct index_shard *shard, const json_t *object, 
     if (!shard_name_ok(text) || (before && strcmp(before, text) >= 0))
         FAIL(STATUS_DATA, "%s: shards: '%.32s' is not a shard's name, or not in order", name, text);
     strcpy(shard->name, text);
-    TRY(get_integer(object, "bytes", HEADER_BYTES, INT64_MAX, &bytes, name));
+    TRY(get_integer(object, "bytes", SHARD_HEADER_BYTES, INT64_MAX, &bytes, name));
     TRY(get_integer(object, "samples", 1, LIMIT_SHARD_SAMPLES, &samples, name));
     TRY(get_integer(object, "blocks", 1, samples, &blocks, name));
     TRY(get_text(object, "hash", &hash, name));

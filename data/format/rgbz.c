@@ -3,11 +3,11 @@
 
 #include "data/image/pixel_kernels.h"
 
-void rgbz_encode(const uint8_t *pixels, int width, int height, int band, uint8_t *out)
+void rgbz_encode(const uint8_t *pixels, int width, int height, int band_rows, uint8_t *out)
 {
     const struct pixel_kernels *kernels = pixel_kernels();
-    for (int y = 0; y < height; y += band) {
-        int rows = height - y < band ? height - y : band;
+    for (int y = 0; y < height; y += band_rows) {
+        int rows = height - y < band_rows ? height - y : band_rows;
         kernels->encode(pixels + (size_t)y * width * 3, width, rows, out + (size_t)y * width * 3);
     }
 }

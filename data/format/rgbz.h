@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 /* pixels (height, width, 3) -> bands, one after the other, each (3, rows, width). The buffers must not overlap. */
-void rgbz_encode(const uint8_t *pixels, int width, int height, int band, uint8_t *out);
+void rgbz_encode(const uint8_t *pixels, int width, int height, int band_rows, uint8_t *out);
 
 /* Columns [x, x + columns) and rows [from, to) of one band (3, rows, width) -> pixels (to - from, columns, 3). */
 void rgbz_decode(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels);

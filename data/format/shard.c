@@ -45,7 +45,7 @@ fail:
 }
 
 /* Checks the header; *table_offset and shard->blocks are then consistent with the size of the file. */
-static enum status check_header(struct shard *shard, const uint8_t header[HEADER_BYTES], uint64_t *table_offset)
+static enum status check_header(struct shard *shard, const uint8_t header[SHARD_HEADER_BYTES], uint64_t *table_offset)
 {
     enum status status = STATUS_OK;
     if (memcmp(header, FORMAT_MAGIC, 8) != 0)
@@ -62,7 +62,7 @@ static enum status check_header(struct shard *shard, const uint8_t header[HEADER
     if (!shard->blocks || shard->samples < shard->blocks || shard->samples > LIMIT_SHARD_SAMPLES)
         FAIL(STATUS_DATA, "%s: claims %llu samples in %u blocks", shard->path, (unsigned long long)shard->samples,
              shard->blocks);
-    if (*table_offset > shard->bytes || shard->bytes - *table_offset != (uint64_t)shard->blocks * ENTRY_BYTES)
+    if (*table_offset > shard->bytes || shard->bytes - *table_offset != (uint64_t)shard->blocks * SHARD_ENTRY_BYTES)
         FAIL(STATUS_DATA, "%s: %llu bytes, but its table of %u blocks begins at %llu: truncated or damaged",
              shard->path, (unsigned long long)shard->bytes, shard->blocks, (unsigned long long)*table_offset);
 fail:
@@ -72,8 +72,8 @@ fail:
 static enum status parse_table(struct shard *shard, const uint8_t *table, uint64_t table_offset)
 {
     enum status status = STATUS_OK;
-    uint64_t offset = HEADER_BYTES, samples = 0;
-    for (uint32_t i = 0; i < shard->blocks; i++, table += ENTRY_BYTES) {
+    uint64_t offset = SHARD_HEADER_BYTES, samples = 0;
+    for (uint32_t i = 0; i < shard->blocks; i++, table += SHARD_ENTRY_BYTES) {
         struct shard_entry e = { get64(table),      get32(table + 8),  get32(table + 12),
                                  get32(table + 16), get32(table + 20), get64(table + 24) };
         if (e.offset != offset || !e.bytes || e.bytes > table_offset - offset)
@@ -82,7 +82,7 @@ static enum status parse_table(struct shard *shard, const uint8_t *table, uint64
         if (e.first != samples || !e.samples || e.samples > shard->samples - samples)
             FAIL(STATUS_DATA, "%s: block %u: %u samples from %u do not follow the ones before", shard->path, i,
                  e.samples, e.first);
-        if (e.raw_bytes > LIMIT_BLOCK_BYTES || e.samples > e.raw_bytes / RECORD_BYTES)
+        if (e.raw_bytes > LIMIT_BLOCK_BYTES || e.samples > e.raw_bytes / RECORD_HEADER_BYTES)
             FAIL(STATUS_DATA, "%s: block %u: %u samples in %u bytes", shard->path, i, e.samples, e.raw_bytes);
         offset += e.bytes;
         samples += e.samples;
@@ -101,24 +101,24 @@ fail:
 static enum status read_table(struct shard *shard)
 {
     enum status status = STATUS_OK;
-    uint8_t header[HEADER_BYTES], *both = NULL;
+    uint8_t header[SHARD_HEADER_BYTES], *both = NULL;
     uint64_t table_offset = 0;
     TRY(read_at(shard, header, sizeof header, 0));
     TRY(check_header(shard, header, &table_offset));
-    size_t table_bytes = (size_t)shard->blocks * ENTRY_BYTES;
-    both = malloc(HEADER_BYTES + table_bytes);
+    size_t table_bytes = (size_t)shard->blocks * SHARD_ENTRY_BYTES;
+    both = malloc(SHARD_HEADER_BYTES + table_bytes);
     shard->table = calloc(shard->blocks, sizeof *shard->table);
     if (!both || !shard->table)
         FAIL(STATUS_NOMEM, "%s: out of memory for a table of %u blocks", shard->path, shard->blocks);
-    memcpy(both, header, HEADER_BYTES);
+    memcpy(both, header, SHARD_HEADER_BYTES);
     memset(both + 56, 0, 8);
-    TRY(read_at(shard, both + HEADER_BYTES, table_bytes, table_offset));
+    TRY(read_at(shard, both + SHARD_HEADER_BYTES, table_bytes, table_offset));
     shard->hash = get64(header + 56);
-    uint64_t found = hash_bytes(both, HEADER_BYTES + table_bytes);
+    uint64_t found = hash_bytes(both, SHARD_HEADER_BYTES + table_bytes);
     if (found != shard->hash)
         FAIL(STATUS_DATA, "%s: header or table damaged: expected hash %016llx, found %016llx", shard->path,
              (unsigned long long)shard->hash, (unsigned long long)found);
-    TRY(parse_table(shard, both + HEADER_BYTES, table_offset));
+    TRY(parse_table(shard, both + SHARD_HEADER_BYTES, table_offset));
 fail:
     free(both);
     return status;
@@ -155,8 +155,8 @@ static enum status try_block(const struct shard *shard, uint32_t block, struct b
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
-    TRY(read_at(shard, reader->frame, e->bytes, e->offset));
-    uint64_t found = hash_bytes(reader->frame, e->bytes);
+    TRY(read_at(shard, reader->compressed, e->bytes, e->offset));
+    uint64_t found = hash_bytes(reader->compressed, e->bytes);
     if (found != e->hash)
         FAIL(STATUS_DATA, "%s: block %u at byte %llu damaged: expected hash %016llx, found %016llx", shard->path, block,
              (unsigned long long)e->offset, (unsigned long long)e->hash, (unsigned long long)found);
@@ -169,9 +169,9 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
     double began = clock_seconds();
-    TRY(buffer_grow(&reader->frame, &reader->frame_capacity, e->bytes));
+    TRY(buffer_grow(&reader->compressed, &reader->compressed_capacity, e->bytes));
     bool cached = shard->disk_cache &&
-                  disk_cache_get(shard->disk_cache, shard->index, e->offset, e->bytes, e->hash, reader->frame);
+                  disk_cache_get(shard->disk_cache, shard->index, e->offset, e->bytes, e->hash, reader->compressed);
     if (!cached)
         status = try_block(shard, block, reader);
     if (status == STATUS_DATA) { /* once more, from storage: the page cache or a cable may be to blame */
@@ -184,14 +184,14 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     }
     TRY(status);
     if (shard->disk_cache && !cached)
-        disk_cache_put(shard->disk_cache, shard->index, e->offset, e->bytes, reader->frame);
+        disk_cache_put(shard->disk_cache, shard->index, e->offset, e->bytes, reader->compressed);
     reader->read_bytes += e->bytes;
     reader->read_s += clock_seconds() - began;
 fail:
     return status;
 }
 
-void shard_advise(const struct shard *shard, uint32_t block)
+void shard_prefetch_block(const struct shard *shard, uint32_t block)
 {
     const struct shard_entry *e = &shard->table[block];
     posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_WILLNEED);
@@ -202,7 +202,7 @@ enum status shard_read_block(const struct shard *shard, uint32_t block, int clas
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
-    struct block_facts facts = { shard->codec, e->bytes, e->raw_bytes, e->samples, classes, shard->path, block };
+    struct block_info facts = { shard->codec, e->bytes, e->raw_bytes, e->samples, classes, shard->path, block };
     out->count = 0;
     TRY(shard_check_block(shard, block, reader));
     TRY(block_open(out, reader, &facts));

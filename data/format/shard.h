@@ -40,12 +40,12 @@ struct shard {
 enum status shard_open(struct shard *shard, const char *path);
 void shard_close(struct shard *shard); /* zeros are fine */
 
-/* Reads a block and compares its hash, twice if need be; reader->frame holds it. STATUS_DATA names shard, block, offset
- * and both hashes. */
+/* Reads a block and compares its hash, twice if need be; reader->compressed holds it. STATUS_DATA names shard, block,
+ * offset and both hashes. */
 enum status shard_check_block(const struct shard *shard, uint32_t block, struct block_reader *reader);
 
 /* Asks the system to read a block ahead of its use. */
-void shard_advise(const struct shard *shard, uint32_t block);
+void shard_prefetch_block(const struct shard *shard, uint32_t block);
 
 /* shard_check_block, then opens it as *out. */
 enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,

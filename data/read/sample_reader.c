@@ -65,7 +65,7 @@ void sample_reader_prefetch(const struct sample_reader *reader, const struct sam
 {
     struct sample_location location = dataset_locate(reader->dataset, (int64_t)id);
     if (scratch->read_s > SLOW_READ && !block_cache_get(&reader->cache, location.block_index))
-        shard_advise(&reader->dataset->shards[location.shard], location.block);
+        shard_prefetch_block(&reader->dataset->shards[location.shard], location.block);
 }
 
 /* Says that a block, or a sample in a sound block, is not taken; once per block and loader. */
@@ -122,7 +122,7 @@ static enum status make_sample(struct sample_reader *reader, struct sample_scrat
     struct augment_plan plan = augment_plan(&reader->augmenter, sample->width, sample->height, epoch, drawn_for);
     struct view view;
     double began = clock_seconds();
-    TRY(block_window(block, sample_index, plan.need, choose_shrink(reader, &plan), &scratch->block_reader, &view));
+    TRY(block_decode_box(block, sample_index, plan.need, choose_shrink(reader, &plan), &scratch->block_reader, &view));
     double decoded = clock_seconds();
     TRY(augment_begin(&reader->augmenter, &scratch->augment, &plan, view));
     double resized = clock_seconds();

@@ -15,7 +15,7 @@ static enum status read_pixels(struct dataset_source *d, int sample, struct pack
     const struct block_sample *s = &d->block.samples[sample];
     struct view view;
     size_t row = (size_t)s->width * 3;
-    TRY(block_window(&d->block, sample, (struct box){ 0, 0, s->width, s->height }, 1, &d->reader, &view));
+    TRY(block_decode_box(&d->block, sample, (struct box){ 0, 0, s->width, s->height }, 1, &d->reader, &view));
     item->bytes = SIDES_BYTES + row * s->height;
     TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
     put32(item->data, (uint32_t)s->width);

@@ -29,12 +29,13 @@ static double processor_time(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Takes EPOCHS random crops of every sample of the block in reader.frame. */
+/* Takes EPOCHS random crops of every sample of the block in reader.compressed. */
 static enum status take_crops(struct estimator *e, const struct shard_frame *frame, enum codec codec)
 {
     enum status status = STATUS_OK;
-    struct block_facts facts = { codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->classes, "estimate",
-                                 0 };
+    struct block_info facts = {
+        codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->classes, "estimate", 0
+    };
     TRY(block_open(&e->block, &e->reader, &facts));
     for (int i = 0; i < e->block.count; i++) {
         const struct block_sample *s = &e->block.samples[i];
@@ -42,7 +43,7 @@ static enum status take_crops(struct estimator *e, const struct shard_frame *fra
             struct view view;
             struct augment_plan plan = augment_plan(&e->augmenter, s->width, s->height, epoch,
                                                     (uint64_t)(e->job->first + i));
-            TRY(block_window(&e->block, i, plan.need, 1, &e->reader, &view));
+            TRY(block_decode_box(&e->block, i, plan.need, 1, &e->reader, &view));
         }
     }
 fail:
@@ -55,8 +56,8 @@ static enum status crop_job(struct estimator *e, enum codec codec, struct estima
     const uint8_t *data = e->job->frame_data;
     for (int i = 0; i < e->job->frame_count; data += e->job->frames[i++].bytes) {
         const struct shard_frame *frame = &e->job->frames[i];
-        TRY(buffer_grow(&e->reader.frame, &e->reader.frame_capacity, frame->bytes));
-        memcpy(e->reader.frame, data, frame->bytes);
+        TRY(buffer_grow(&e->reader.compressed, &e->reader.compressed_capacity, frame->bytes));
+        memcpy(e->reader.compressed, data, frame->bytes);
         double begin = processor_time();
         TRY(take_crops(e, frame, codec));
         out->crop_s += (processor_time() - begin) / EPOCHS;
@@ -79,7 +80,7 @@ static enum status measure(struct estimator *e, enum codec codec, struct estimat
         out->images += e->job->errors[i].code == STATUS_OK;
         out->bad += e->job->errors[i].code != STATUS_OK;
     }
-    out->bytes += (double)e->job->frame_data_bytes + (double)e->job->frame_count * ENTRY_BYTES;
+    out->bytes += (double)e->job->frame_data_bytes + (double)e->job->frame_count * SHARD_ENTRY_BYTES;
     TRY(crop_job(e, codec, out));
 fail:
     return status;

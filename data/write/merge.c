@@ -108,7 +108,7 @@ static enum status read_blocks(const struct part *p, const struct pack_batch *ba
             shard->table[cursor->block].bytes != batch->frames[i].bytes)
             FAIL(STATUS_DATA, "%s: its journal and its shards disagree; pack this part again", p->directory);
         TRY(shard_check_block(shard, cursor->block, reader));
-        memcpy(*data + done, reader->frame, batch->frames[i].bytes);
+        memcpy(*data + done, reader->compressed, batch->frames[i].bytes);
         done += batch->frames[i].bytes;
         cursor->block++;
     }

@@ -70,17 +70,17 @@ fail:
     return status;
 }
 
-static enum status add_record(struct pack_job *job, enum codec codec, const struct block_input *input, const char *name,
-                              struct pack_worker *w)
+static enum status add_record(struct pack_job *job, enum codec codec, const struct record_input *input,
+                              const char *name, struct pack_worker *w)
 {
     enum status status = STATUS_OK;
-    size_t bytes = block_record_bytes(codec, input);
+    size_t bytes = record_bytes(codec, input);
     if (bytes > LIMIT_BLOCK_BYTES)
         FAIL(STATUS_DATA, "%s: %zu bytes are too many for a sample", name, bytes);
     if (w->raw_bytes + bytes > BLOCK_TARGET)
         TRY(end_block(job, codec, w));
     TRY(grow(&w->raw, &w->raw_capacity, w->raw_bytes, bytes));
-    block_append(w->raw + w->raw_bytes, codec, input);
+    record_write(w->raw + w->raw_bytes, codec, input);
     w->raw_bytes += bytes;
     w->raw_samples++;
 fail:
@@ -111,10 +111,10 @@ static enum status process_item(struct pack_job *job, int i, struct pack_item *i
     enum status status = STATUS_OK;
     struct pack_batch_sample *s = &job->samples[i];
     struct image *image;
-    struct block_input input;
+    struct record_input input;
     TRY(source->decode(source, item, &w->image, &s->notes));
     TRY(shrink(options, w, &image));
-    input = (struct block_input){ item->label, image->width, image->height, image->pixels, item->data, item->bytes };
+    input = (struct record_input){ item->label, image->width, image->height, image->pixels, item->data, item->bytes };
     bool resized = image == &w->resized, webp = decode_is_webp(item->data, item->bytes);
     s->notes |= (unsigned)resized << NOTE_RESIZED;
     if (options->codec == CODEC_JPEG && (resized || webp)) {

@@ -125,7 +125,7 @@ static enum status restore_block(struct repair *r, const struct shard *shard, ui
     if (fd < 0)
         FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
     for (size_t done = 0; done < e->bytes;) {
-        ssize_t wrote = pwrite(fd, r->reader.frame + done, e->bytes - done, (off_t)(e->offset + done));
+        ssize_t wrote = pwrite(fd, r->reader.compressed + done, e->bytes - done, (off_t)(e->offset + done));
         if (wrote < 0 && errno != EINTR)
             FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
         done += wrote > 0 ? (size_t)wrote : 0;
@@ -173,7 +173,7 @@ static enum status rewrite_shard(struct repair *r, const struct shard *shard, co
         if (!good[b])
             continue;
         TRY(shard_check_block(shard, b, &r->reader));
-        TRY(shard_writer_add(&writer, r->reader.frame, &frame));
+        TRY(shard_writer_add(&writer, r->reader.compressed, &frame));
     }
     TRY(shard_writer_commit(&writer));
     r->changed = true;

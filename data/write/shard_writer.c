@@ -29,7 +29,7 @@ fail:
 static enum status open_file(struct shard_writer *writer, const char *path, enum codec codec, int flags)
 {
     enum status status = STATUS_OK;
-    *writer = (struct shard_writer){ .fd = -1, .offset = HEADER_BYTES, .codec = codec };
+    *writer = (struct shard_writer){ .fd = -1, .offset = SHARD_HEADER_BYTES, .codec = codec };
     writer->path = strdup(path);
     if (!writer->path || asprintf(&writer->temporary, "%s.tmp", path) < 0) {
         writer->temporary = NULL;
@@ -64,7 +64,7 @@ static enum status grow_table(struct shard_writer *writer)
     enum status status = STATUS_OK;
     /* the header lies in front of the table, so that both are hashed in one go */
     uint32_t capacity = writer->capacity ? writer->capacity * 2 : 1024;
-    uint8_t *table = realloc(writer->table, HEADER_BYTES + (size_t)capacity * ENTRY_BYTES);
+    uint8_t *table = realloc(writer->table, SHARD_HEADER_BYTES + (size_t)capacity * SHARD_ENTRY_BYTES);
     if (!table)
         FAIL(STATUS_NOMEM, "%s: out of memory for %u blocks", writer->path, capacity);
     writer->table = table;
@@ -78,7 +78,7 @@ static enum status add_entry(struct shard_writer *writer, const struct shard_fra
     enum status status = STATUS_OK;
     if (writer->blocks == writer->capacity)
         TRY(grow_table(writer));
-    uint8_t *entry = writer->table + HEADER_BYTES + (size_t)writer->blocks * ENTRY_BYTES;
+    uint8_t *entry = writer->table + SHARD_HEADER_BYTES + (size_t)writer->blocks * SHARD_ENTRY_BYTES;
     put64(entry, writer->offset);
     put32(entry + 8, frame->bytes);
     put32(entry + 12, frame->raw_bytes);
@@ -138,18 +138,18 @@ enum status shard_writer_commit(struct shard_writer *writer)
     if (!writer->table)
         TRY(grow_table(writer));
     uint8_t *header = writer->table;
-    size_t table_bytes = (size_t)writer->blocks * ENTRY_BYTES;
-    memset(header, 0, HEADER_BYTES);
+    size_t table_bytes = (size_t)writer->blocks * SHARD_ENTRY_BYTES;
+    memset(header, 0, SHARD_HEADER_BYTES);
     memcpy(header, FORMAT_MAGIC, 8);
     put32(header + 8, FORMAT_VERSION);
     put32(header + 12, writer->codec);
     put64(header + 16, writer->samples);
     put64(header + 24, writer->offset);
     put32(header + 32, writer->blocks);
-    writer->hash = hash_bytes(header, HEADER_BYTES + table_bytes); /* with zeros where it will stand */
+    writer->hash = hash_bytes(header, SHARD_HEADER_BYTES + table_bytes); /* with zeros where it will stand */
     put64(header + 56, writer->hash);
-    TRY(write_all(writer, header + HEADER_BYTES, table_bytes, writer->offset));
-    TRY(write_all(writer, header, HEADER_BYTES, 0));
+    TRY(write_all(writer, header + SHARD_HEADER_BYTES, table_bytes, writer->offset));
+    TRY(write_all(writer, header, SHARD_HEADER_BYTES, 0));
     writer->offset += table_bytes;
     if (ftruncate(writer->fd, (off_t)writer->offset) != 0 || fsync(writer->fd) != 0)
         FAIL(STATUS_IO, "%s: %s", writer->temporary, strerror(errno));

@@ -17,7 +17,7 @@ struct shard_writer {
     uint64_t offset; /* bytes so far */
     uint64_t samples;
     uint32_t blocks, capacity;
-    uint8_t *table; /* (blocks, ENTRY_BYTES) */
+    uint8_t *table; /* (blocks, SHARD_ENTRY_BYTES) */
     uint64_t hash;  /* valid after commit */
 };
 

@@ -69,7 +69,7 @@ static enum status count_block(const struct index *index, const struct shard *sh
     for (int i = 0; i < block->count; i++) {
         const struct block_sample *s = &block->samples[i];
         struct view view;
-        if (block_window(block, i, (struct box){ 0, 0, s->width, s->height }, 1, reader, &view) != STATUS_OK)
+        if (block_decode_box(block, i, (struct box){ 0, 0, s->width, s->height }, 1, reader, &view) != STATUS_OK)
             FAIL(status_code(), "%s: block %u, sample %d: %s", shard->path, block_index, i, status_message());
         if (index->width && (s->width != index->width || s->height != index->height))
             FAIL(STATUS_DATA, "%s: block %u: an image of %d x %d, but the index says that all have %d x %d",

@@ -54,10 +54,10 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     for (int i = 0; i < 3; i++) {
         uint8_t pixels[4 * 3 * 3];
         made_pixels(i, 1 + i, 3, pixels);
-        struct block_input input = { i, 1 + i, 3, pixels, pixels, sizeof pixels };
+        struct record_input input = { i, 1 + i, 3, pixels, pixels, sizeof pixels };
         enum codec codec = index == 2 ? CODEC_RGBZ : CODEC_JPEG;
-        block_append(out + 1 + bytes, codec, &input);
-        bytes += block_record_bytes(codec, &input);
+        record_write(out + 1 + bytes, codec, &input);
+        bytes += record_bytes(codec, &input);
     }
     return 1 + bytes;
 }
@@ -65,23 +65,23 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 /* Every hash becomes right as far as the offsets lie inside. */
 static void repair(uint8_t *data, size_t bytes)
 {
-    if (bytes < HEADER_BYTES)
+    if (bytes < SHARD_HEADER_BYTES)
         return;
     uint64_t table = get64(data + 24);
     if (table > bytes)
         return;
-    for (uint64_t at = table; at + ENTRY_BYTES <= bytes; at += ENTRY_BYTES) {
+    for (uint64_t at = table; at + SHARD_ENTRY_BYTES <= bytes; at += SHARD_ENTRY_BYTES) {
         uint64_t offset = get64(data + at), length = get32(data + at + 8);
         if (offset <= bytes && length <= bytes - offset)
             put64(data + at + 24, hash_bytes(data + offset, length));
     }
     memset(data + 56, 0, 8);
-    uint8_t *both = malloc(HEADER_BYTES + bytes - table);
+    uint8_t *both = malloc(SHARD_HEADER_BYTES + bytes - table);
     if (!both)
         abort();
-    memcpy(both, data, HEADER_BYTES);
-    memcpy(both + HEADER_BYTES, data + table, bytes - table);
-    put64(data + 56, hash_bytes(both, HEADER_BYTES + bytes - table));
+    memcpy(both, data, SHARD_HEADER_BYTES);
+    memcpy(both + SHARD_HEADER_BYTES, data + table, bytes - table);
+    put64(data + 56, hash_bytes(both, SHARD_HEADER_BYTES + bytes - table));
     free(both);
 }
 
@@ -96,7 +96,7 @@ static void check_block(const struct block *block, struct block_reader *reader)
             return; /* larger ones only cost time */
         for (int k = 0; k < 2; k++) {
             struct view view;
-            enum status status = block_window(block, i, boxes[k], 1, reader, &view);
+            enum status status = block_decode_box(block, i, boxes[k], 1, reader, &view);
             if (status != STATUS_OK && status != STATUS_DATA)
                 abort();
             for (int y = 0; status == STATUS_OK && y < view.height; y++)
@@ -111,10 +111,10 @@ static void try_records(const uint8_t *data, size_t bytes, uint32_t count, enum 
     struct block block = { 0 };
     struct block_reader reader = { 0 };
     size_t bound = ZSTD_compressBound(bytes);
-    if (buffer_grow(&reader.frame, &reader.frame_capacity, bound) != STATUS_OK)
+    if (buffer_grow(&reader.compressed, &reader.compressed_capacity, bound) != STATUS_OK)
         abort();
-    size_t length = ZSTD_compress(reader.frame, bound, data, bytes, 1);
-    struct block_facts facts = { codec, length, bytes, count, CLASSES, "fuzz", 0 };
+    size_t length = ZSTD_compress(reader.compressed, bound, data, bytes, 1);
+    struct block_info facts = { codec, length, bytes, count, CLASSES, "fuzz", 0 };
     if (block_open(&block, &reader, &facts) == STATUS_OK)
         check_block(&block, &reader);
     block_finish(&block);

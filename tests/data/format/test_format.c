@@ -73,11 +73,11 @@ static void check_content(const char *path, int64_t count, const int (*sizes)[2]
               (long long)i, s->label, s->width, s->height);
         struct view view;
         struct box all = { 0, 0, s->width, s->height };
-        CHECK(block_window(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_decode_box(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         CHECK(memcmp(view.pixels, pixels, (size_t)size[0] * size[1] * 3) == 0, "image %lld differs", (long long)i);
         struct box part = { s->width / 3, s->height / 4, s->width - s->width / 3, (s->height + 1) / 2 };
         int wrong = 0;
-        CHECK(block_window(&block, location.sample, part, 1, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_decode_box(&block, location.sample, part, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         for (int y = 0; y < part.height; y++)
             wrong += memcmp(view.pixels + y * view.stride, pixels + ((size_t)(part.y + y) * size[0] + part.x) * 3,
                             (size_t)part.width * 3) != 0;

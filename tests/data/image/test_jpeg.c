@@ -184,19 +184,20 @@ static void check_stored(const unsigned char *file, size_t bytes, int width, int
 {
     struct block block = { 0 };
     struct block_reader reader = { 0 };
-    struct block_input input = { 0, width, height, NULL, file, bytes };
-    size_t raw_bytes = block_record_bytes(CODEC_JPEG, &input), frame_bytes = 0;
+    struct record_input input = { 0, width, height, NULL, file, bytes };
+    size_t raw_bytes = record_bytes(CODEC_JPEG, &input), frame_bytes = 0;
     uint8_t *raw = malloc(raw_bytes);
     struct view view;
-    block_append(raw, CODEC_JPEG, &input);
+    record_write(raw, CODEC_JPEG, &input);
     ZSTD_CCtx *zstd = ZSTD_createCCtx();
     size_t room = block_bound(CODEC_JPEG, raw, raw_bytes, 1);
-    CHECK(buffer_grow(&reader.frame, &reader.frame_capacity, room) == STATUS_OK, "%s", status_message());
-    CHECK(block_compress(zstd, CODEC_JPEG, raw, raw_bytes, 1, reader.frame, room, &frame_bytes) == STATUS_OK, "%s",
+    CHECK(buffer_grow(&reader.compressed, &reader.compressed_capacity, room) == STATUS_OK, "%s", status_message());
+    CHECK(block_compress(zstd, CODEC_JPEG, raw, raw_bytes, 1, reader.compressed, room, &frame_bytes) == STATUS_OK, "%s",
           status_message());
-    struct block_facts facts = { CODEC_JPEG, frame_bytes, raw_bytes, 1, 1, "shard", 0 };
+    struct block_info facts = { CODEC_JPEG, frame_bytes, raw_bytes, 1, 1, "shard", 0 };
     CHECK(block_open(&block, &reader, &facts) == STATUS_OK, "%s", status_message());
-    CHECK(block_window(&block, 0, (struct box){ 0, 0, width, height }, 1, &reader, &view) == STATUS_DATA, "it passes");
+    CHECK(block_decode_box(&block, 0, (struct box){ 0, 0, width, height }, 1, &reader, &view) == STATUS_DATA,
+          "it passes");
     CHECK(strstr(status_message(), "shard: block 0, sample 0: JPEG: Unsupported marker"), "%s", status_message());
     ZSTD_freeCCtx(zstd);
     free(raw);

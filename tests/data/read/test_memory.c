@@ -93,10 +93,10 @@ static size_t raw_bytes, bound;
 
 static void make_record(void)
 {
-    struct block_input input = { 0, SIDE, SIDE, picture.pixels, NULL, 0 };
-    raw_bytes = block_record_bytes(CODEC_RGBZ, &input);
+    struct record_input input = { 0, SIDE, SIDE, picture.pixels, NULL, 0 };
+    raw_bytes = record_bytes(CODEC_RGBZ, &input);
     raw = malloc(raw_bytes);
-    block_append(raw, CODEC_RGBZ, &input);
+    record_write(raw, CODEC_RGBZ, &input);
     bound = block_bound(CODEC_RGBZ, raw, raw_bytes, 1);
     out = malloc(bound);
     zstd = ZSTD_createCCtx();

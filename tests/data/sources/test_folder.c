@@ -86,7 +86,7 @@ static void check_pixels(const char *set, const char *expected_in, const char *c
         int most = 0;
         struct view view = { NULL, 0, 0, 0 };
         struct box all = { 0, 0, s->width, s->height };
-        CHECK(block_window(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
+        CHECK(block_decode_box(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
         for (size_t k = 0; view.pixels && k < bytes - 8; k++) {
             int difference = abs(view.pixels[k] - (uint8_t)expected[8 + k]);
             most = difference > most ? difference : most;
