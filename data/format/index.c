@@ -80,7 +80,7 @@ fail:
     return status;
 }
 
-static enum status parse_shard(struct index_shard *shard, const json_t *object, const char *before, const char *name)
+static enum status parse_shard(struct index_shard *shard, const json_t *object, const char *previous, const char *name)
 {
     enum status status = STATUS_OK;
     const char *text, *hash;
@@ -88,7 +88,7 @@ static enum status parse_shard(struct index_shard *shard, const json_t *object, 
     if (json_object_size(object) != 5)
         FAIL(STATUS_DATA, "%s: shards: each needs exactly name, bytes, samples, blocks, hash", name);
     TRY(get_text(object, "name", &text, name));
-    if (!shard_name_ok(text) || (before && strcmp(before, text) >= 0))
+    if (!shard_name_ok(text) || (previous && strcmp(previous, text) >= 0))
         FAIL(STATUS_DATA, "%s: shards: '%.32s' is not a shard's name, or not in order", name, text);
     strcpy(shard->name, text);
     TRY(get_integer(object, "bytes", SHARD_HEADER_BYTES, INT64_MAX, &bytes, name));
@@ -112,14 +112,14 @@ static enum status parse_shards(struct index *index, const json_t *array, const 
     size_t count = json_array_size(array);
     if (!json_is_array(array) || !count != !index->samples || count > 100000)
         FAIL(STATUS_DATA, "%s: shards: missing, empty or too many", name);
-    index->shard = calloc(count + 1, sizeof *index->shard);
-    if (!index->shard)
+    index->shards = calloc(count + 1, sizeof *index->shards);
+    if (!index->shards)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
-    index->shards = (int)count;
-    for (int i = 0; i < index->shards; i++) {
-        const char *before = i ? index->shard[i - 1].name : NULL;
-        TRY(parse_shard(&index->shard[i], json_array_get(array, (size_t)i), before, name));
-        sum += (int64_t)index->shard[i].samples;
+    index->shard_count = (int)count;
+    for (int i = 0; i < index->shard_count; i++) {
+        const char *previous = i ? index->shards[i - 1].name : NULL;
+        TRY(parse_shard(&index->shards[i], json_array_get(array, (size_t)i), previous, name));
+        sum += (int64_t)index->shards[i].samples;
     }
     if (sum != index->samples)
         FAIL(STATUS_DATA, "%s: its shards hold %lld samples, but it says %lld", name, (long long)sum,
@@ -135,23 +135,23 @@ static enum status parse_classes(struct index *index, const json_t *names, const
     int64_t sum = 0;
     if (!count || count > LIMIT_CLASSES || json_array_size(counts) != count)
         FAIL(STATUS_DATA, "%s: classes and counts: missing, empty, too many, or not equally many", name);
-    index->names = calloc(count, sizeof *index->names);
+    index->class_names = calloc(count, sizeof *index->class_names);
     index->counts = calloc(count, sizeof *index->counts);
-    if (!index->names || !index->counts)
+    if (!index->class_names || !index->counts)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
-    index->classes = (int)count;
+    index->class_count = (int)count;
     for (size_t i = 0; i < count; i++) {
         const char *text = json_string_value(json_array_get(names, i));
-        const json_t *number = json_array_get(counts, i);
+        const json_t *class_size = json_array_get(counts, i);
         if (!text || !*text || strlen(text) > LIMIT_NAME || strpbrk(text, "\n\r\t\x1b"))
             FAIL(STATUS_DATA, "%s: the name of class %zu is missing, too long or not plain text", name, i);
-        if (!json_is_integer(number) || json_integer_value(number) < 0 ||
-            json_integer_value(number) > index->samples - sum)
+        if (!json_is_integer(class_size) || json_integer_value(class_size) < 0 ||
+            json_integer_value(class_size) > index->samples - sum)
             FAIL(STATUS_DATA, "%s: the count of class %zu is impossible", name, i);
-        index->names[i] = strdup(text);
-        if (!index->names[i])
+        index->class_names[i] = strdup(text);
+        if (!index->class_names[i])
             FAIL(STATUS_NOMEM, "%s: out of memory", name);
-        index->counts[i] = json_integer_value(number);
+        index->counts[i] = json_integer_value(class_size);
         sum += index->counts[i];
     }
     if (sum != index->samples)
@@ -240,8 +240,8 @@ fail:
 static json_t *shards_to_json(const struct index *index)
 {
     json_t *array = json_array();
-    for (int i = 0; i < index->shards; i++) {
-        const struct index_shard *s = &index->shard[i];
+    for (int i = 0; i < index->shard_count; i++) {
+        const struct index_shard *s = &index->shards[i];
         char hash[17];
         hash_text(s->hash, hash);
         json_array_append_new(array, json_pack("{s:s,s:I,s:I,s:I,s:s}", "name", s->name, "bytes", (json_int_t)s->bytes,
@@ -256,8 +256,8 @@ enum status index_print(struct index *index, char **text, size_t *bytes)
     enum status status = STATUS_OK;
     char *body = NULL;
     json_t *names = json_array(), *counts = json_array();
-    for (int i = 0; i < index->classes; i++) {
-        json_array_append_new(names, json_string(index->names[i])); /* fails on a name that is not UTF-8 */
+    for (int i = 0; i < index->class_count; i++) {
+        json_array_append_new(names, json_string(index->class_names[i])); /* fails on a name that is not UTF-8 */
         json_array_append_new(counts, json_integer(index->counts[i]));
     }
     json_t *object = json_pack("{s:s,s:i,s:s,s:s,s:I,s:i,s:i,s:o,s:o,s:o}", "format", "csz", "version", FORMAT_VERSION,
@@ -265,21 +265,21 @@ enum status index_print(struct index *index, char **text, size_t *bytes)
                                (json_int_t)index->samples, "width", index->width < 0 ? 0 : index->width, "height",
                                index->height < 0 ? 0 : index->height, "classes", names, "counts", counts, "shards",
                                shards_to_json(index));
-    if (!object || json_array_size(names) != (size_t)index->classes)
+    if (!object || json_array_size(names) != (size_t)index->class_count)
         FAIL(STATUS_DATA, "cannot write an index: a class name or the description is not UTF-8 text");
     body = json_dumps(object, JSON_INDENT(1));
     size_t length = body ? strlen(body) : 0;
     *text = body ? malloc(length + sizeof hash_key + TAIL + 1) : NULL;
     if (!*text)
         FAIL(STATUS_NOMEM, "out of memory for an index");
-    size_t kept = length - 2; /* without the last "\n}" */
-    memcpy(*text, body, kept);
-    memcpy(*text + kept, hash_key, sizeof hash_key - 1);
-    kept += sizeof hash_key - 1;
-    hash_text(hash_bytes(*text, kept), index->hash);
-    memcpy(*text + kept, index->hash, HASH_DIGITS);
-    memcpy(*text + kept + HASH_DIGITS, ending, sizeof ending);
-    *bytes = kept + TAIL;
+    size_t at = length - 2; /* without the last "\n}" */
+    memcpy(*text, body, at);
+    memcpy(*text + at, hash_key, sizeof hash_key - 1);
+    at += sizeof hash_key - 1;
+    hash_text(hash_bytes(*text, at), index->hash);
+    memcpy(*text + at, index->hash, HASH_DIGITS);
+    memcpy(*text + at + HASH_DIGITS, ending, sizeof ending);
+    *bytes = at + TAIL;
 fail:
     free(body);
     json_decref(object);
@@ -288,11 +288,11 @@ fail:
 
 void index_finish(struct index *index)
 {
-    for (int i = 0; index->names && i < index->classes; i++)
-        free(index->names[i]);
-    free(index->names);
+    for (int i = 0; index->class_names && i < index->class_count; i++)
+        free(index->class_names[i]);
+    free(index->class_names);
     free(index->counts);
-    free(index->shard);
+    free(index->shards);
     free(index->made_by);
     *index = (struct index){ 0 };
 }

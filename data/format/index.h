@@ -19,13 +19,13 @@ struct index {
     enum codec codec;
     int64_t samples;
     int width, height; /* of every image, or 0 and 0 if they differ */
-    int classes;
-    char **names;    /* (classes) */
-    int64_t *counts; /* (classes): samples of each */
-    int shards;
-    struct index_shard *shard; /* (shards), names ascending */
-    char *made_by;             /* one line for people */
-    char hash[17];             /* XXH64 of the text, hex; set by parsing and by printing */
+    int class_count;
+    char **class_names; /* (class_count) */
+    int64_t *counts;    /* (class_count): samples of each */
+    int shard_count;
+    struct index_shard *shards; /* (shard_count), names ascending */
+    char *made_by;              /* one line for people */
+    char hash[17];              /* XXH64 of the text, hex; set by parsing and by printing */
 };
 
 /* "rgbz" or "jpeg", and back. */

@@ -13,7 +13,7 @@ static enum status open_shard(struct dataset *d, int i)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    const struct index_shard *expected = &d->index.shard[i];
+    const struct index_shard *expected = &d->index.shards[i];
     struct shard *shard = &d->shards[i];
     snprintf(path, sizeof path, "%s/%s", d->directory, expected->name);
     TRY(shard_open(shard, path));
@@ -39,12 +39,12 @@ enum status dataset_open_part(struct dataset **out, const char *directory)
     if (!d->directory)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     TRY(index_read(&d->index, directory));
-    d->shards = calloc((size_t)d->index.shards + 1, sizeof *d->shards);
-    d->first_sample = calloc((size_t)d->index.shards + 1, sizeof *d->first_sample);
-    d->first_block = calloc((size_t)d->index.shards + 1, sizeof *d->first_block);
+    d->shards = calloc((size_t)d->index.shard_count + 1, sizeof *d->shards);
+    d->first_sample = calloc((size_t)d->index.shard_count + 1, sizeof *d->first_sample);
+    d->first_block = calloc((size_t)d->index.shard_count + 1, sizeof *d->first_block);
     if (!d->shards || !d->first_sample || !d->first_block)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
-    for (int i = 0; i < d->index.shards; i++)
+    for (int i = 0; i < d->index.shard_count; i++)
         TRY(open_shard(d, i));
     *out = d;
     d = NULL;
@@ -72,7 +72,7 @@ enum status dataset_use_disk_cache(struct dataset *d, const char *directory, uin
 {
     enum status status = STATUS_OK;
     TRY(disk_cache_open(&d->disk_cache, directory, limit, &d->index));
-    for (int i = 0; i < d->index.shards; i++) {
+    for (int i = 0; i < d->index.shard_count; i++) {
         d->shards[i].disk_cache = &d->disk_cache;
         d->shards[i].index = i;
     }
@@ -85,7 +85,7 @@ void dataset_close(struct dataset *d)
     if (!d)
         return;
     disk_cache_close(&d->disk_cache);
-    for (int i = 0; d->shards && i < d->index.shards; i++)
+    for (int i = 0; d->shards && i < d->index.shard_count; i++)
         shard_close(&d->shards[i]);
     index_finish(&d->index);
     free(d->directory);
@@ -97,7 +97,7 @@ void dataset_close(struct dataset *d)
 
 struct sample_location dataset_locate(const struct dataset *d, int64_t sample)
 {
-    int low = 0, high = d->index.shards;
+    int low = 0, high = d->index.shard_count;
     while (high - low > 1) {
         int middle = low + (high - low) / 2;
         if (d->first_sample[middle] <= sample)
@@ -122,12 +122,12 @@ struct sample_location dataset_locate(const struct dataset *d, int64_t sample)
 enum status dataset_read_block(const struct dataset *d, struct sample_location location, struct block_reader *reader,
                                struct block *block)
 {
-    return shard_read_block(&d->shards[location.shard], location.block, d->index.classes, reader, block);
+    return shard_read_block(&d->shards[location.shard], location.block, d->index.class_count, reader, block);
 }
 
 int64_t dataset_blocks(const struct dataset *d)
 {
-    return d->first_block[d->index.shards];
+    return d->first_block[d->index.shard_count];
 }
 
 int64_t dataset_samples(const struct dataset *d)
@@ -137,17 +137,17 @@ int64_t dataset_samples(const struct dataset *d)
 
 int dataset_classes(const struct dataset *d)
 {
-    return d->index.classes;
+    return d->index.class_count;
 }
 
 const char *dataset_class_name(const struct dataset *d, int label)
 {
-    return label >= 0 && label < d->index.classes ? d->index.names[label] : "?";
+    return label >= 0 && label < d->index.class_count ? d->index.class_names[label] : "?";
 }
 
 char *const *dataset_class_names(const struct dataset *d)
 {
-    return d->index.names;
+    return d->index.class_names;
 }
 
 int dataset_image_size(const struct dataset *d)

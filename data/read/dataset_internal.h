@@ -10,9 +10,9 @@
 struct dataset {
     char *directory;
     struct index index;
-    struct shard *shards;  /* (index.shards) */
-    int64_t *first_sample; /* (index.shards + 1): positions in the dataset */
-    int64_t *first_block;  /* (index.shards + 1) */
+    struct shard *shards;  /* (index.shard_count) */
+    int64_t *first_sample; /* (index.shard_count + 1): positions in the dataset */
+    int64_t *first_block;  /* (index.shard_count + 1) */
     uint64_t raw_bytes;    /* decompressed size of all blocks */
     struct disk_cache disk_cache;
 };

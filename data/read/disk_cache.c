@@ -92,7 +92,7 @@ static enum status open_files(struct disk_cache *c, bool exclusive)
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     for (int i = 0; i < c->shards; i++) {
-        snprintf(path, sizeof path, "%s/%s", c->folder, c->index->shard[i].name);
+        snprintf(path, sizeof path, "%s/%s", c->folder, c->index->shards[i].name);
         if (c->bytes_before[i] >= c->budget) {
             if (exclusive)
                 unlink(path);
@@ -102,7 +102,7 @@ static enum status open_files(struct disk_cache *c, bool exclusive)
         if (c->descriptors[i] < 0)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
         uint64_t allowed = c->budget - c->bytes_before[i];
-        if (exclusive && allowed < c->index->shard[i].bytes && ftruncate(c->descriptors[i], (off_t)allowed) != 0)
+        if (exclusive && allowed < c->index->shards[i].bytes && ftruncate(c->descriptors[i], (off_t)allowed) != 0)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     }
 fail:
@@ -146,19 +146,19 @@ enum status disk_cache_open(struct disk_cache *c, const char *directory, uint64_
     char name[NAME_LENGTH + 1];
     uint64_t total = 0;
     int lock = -1;
-    *c = (struct disk_cache){ .lock = -1, .shards = index->shards, .index = index };
+    *c = (struct disk_cache){ .lock = -1, .shards = index->shard_count, .index = index };
     snprintf(name, sizeof name, PREFIX "%s", index->hash);
-    c->descriptors = malloc((size_t)index->shards * sizeof *c->descriptors);
-    c->bytes_before = malloc((size_t)index->shards * sizeof *c->bytes_before);
+    c->descriptors = malloc((size_t)index->shard_count * sizeof *c->descriptors);
+    c->bytes_before = malloc((size_t)index->shard_count * sizeof *c->bytes_before);
     if (!c->descriptors || !c->bytes_before || asprintf(&c->folder, "%s/%s", directory, name) < 0) {
         c->folder = NULL;
         c->shards = 0;
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     }
-    for (int i = 0; i < index->shards; i++) {
+    for (int i = 0; i < index->shard_count; i++) {
         c->descriptors[i] = -1;
         c->bytes_before[i] = total;
-        total += index->shard[i].bytes;
+        total += index->shards[i].bytes;
     }
     if (strlen(c->folder) >= PATH_MAX - 32)
         FAIL(STATUS_IO, "%s: name too long", directory);

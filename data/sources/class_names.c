@@ -82,14 +82,14 @@ fail:
 enum status class_names_read(struct class_names *c, const char *path)
 {
     enum status status = STATUS_OK;
-    struct index index = { .names = NULL };
+    struct index index = { .class_names = NULL };
     struct class_names found = { .names = NULL };
     char *text = NULL;
     size_t bytes = 0;
     *c = (struct class_names){ .names = NULL };
     if (file_is_folder(path)) {
         TRY(index_read(&index, path));
-        found = (struct class_names){ index.names, index.classes, NULL };
+        found = (struct class_names){ index.class_names, index.class_count, NULL };
         TRY(class_names_copy(c, &found));
         TRY(class_names_sort(c, path));
     } else {

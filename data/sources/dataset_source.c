@@ -83,7 +83,7 @@ void dataset_source_init(struct dataset_source *d, const struct dataset *dataset
                                       .is_files = dataset->index.codec == CODEC_JPEG,
                                       .total = dataset_samples(dataset),
                                       .classes = dataset_classes(dataset),
-                                      .names = dataset->index.names };
+                                      .names = dataset->index.class_names };
 }
 
 void dataset_source_finish(struct dataset_source *d)

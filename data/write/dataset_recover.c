@@ -243,7 +243,7 @@ enum status dataset_writer_recover(struct dataset_writer *w, bool *found)
     TRY(replay(&r));
     w->complete = !w->shard_open && index_agrees(w);
     if (!w->complete)
-        TRY(dataset_writer_remove_files(w->directory, w->index.shards + 1));
+        TRY(dataset_writer_remove_files(w->directory, w->index.shard_count + 1));
     TRY(journal_reopen(&w->journal, path, &r.last_good));
     *found = true;
 fail:

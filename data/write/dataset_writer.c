@@ -77,16 +77,16 @@ static enum status copy_names(struct index *index, int classes, char *const *nam
     enum status status = STATUS_OK;
     if (classes < 1 || classes > LIMIT_CLASSES)
         FAIL(STATUS_DATA, "%d classes; a dataset has 1 to %d", classes, LIMIT_CLASSES);
-    index->names = calloc((size_t)classes, sizeof *index->names);
+    index->class_names = calloc((size_t)classes, sizeof *index->class_names);
     index->counts = calloc((size_t)classes, sizeof *index->counts);
-    if (!index->names || !index->counts)
+    if (!index->class_names || !index->counts)
         FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
-    index->classes = classes;
+    index->class_count = classes;
     for (int i = 0; i < classes; i++) {
         if (!index_class_name_ok(names[i]))
             TRY(refuse_name(i, names[i]));
-        index->names[i] = strdup(names[i]);
-        if (!index->names[i])
+        index->class_names[i] = strdup(names[i]);
+        if (!index->class_names[i])
             FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
     }
 fail:
@@ -214,15 +214,15 @@ enum status dataset_writer_next_shard(struct dataset_writer *w, char path[PATH_M
 {
     enum status status = STATUS_OK;
     struct index *index = &w->index;
-    if (index->shards > 99999)
+    if (index->shard_count > 99999)
         FAIL(STATUS_DATA, "%s: more than 100,000 shards", w->directory);
-    struct index_shard *grown = realloc(index->shard, (size_t)(index->shards + 1) * sizeof *grown);
+    struct index_shard *grown = realloc(index->shards, (size_t)(index->shard_count + 1) * sizeof *grown);
     if (!grown)
         FAIL(STATUS_NOMEM, "%s: out of memory", w->directory);
-    index->shard = grown;
-    grown[index->shards] = (struct index_shard){ .bytes = 0 };
-    snprintf(grown[index->shards].name, sizeof grown->name, "shard-%05d.csz", index->shards);
-    dataset_writer_path(w->directory, grown[index->shards].name, path);
+    index->shards = grown;
+    grown[index->shard_count] = (struct index_shard){ .bytes = 0 };
+    snprintf(grown[index->shard_count].name, sizeof grown->name, "shard-%05d.csz", index->shard_count);
+    dataset_writer_path(w->directory, grown[index->shard_count].name, path);
 fail:
     return status;
 }
@@ -230,7 +230,7 @@ fail:
 void dataset_writer_count_shard(struct dataset_writer *w, uint64_t bytes, uint64_t samples, uint32_t blocks,
                                 uint64_t hash)
 {
-    struct index_shard *shard = &w->index.shard[w->index.shards++];
+    struct index_shard *shard = &w->index.shards[w->index.shard_count++];
     shard->bytes = bytes;
     shard->samples = samples;
     shard->blocks = blocks;
@@ -321,14 +321,14 @@ fail:
 static void warn_of_empty_classes(const struct dataset_writer *w)
 {
     int empty = 0, first = 0;
-    for (int c = w->index.classes - 1; c >= 0; c--)
+    for (int c = w->index.class_count - 1; c >= 0; c--)
         if (!w->index.counts[c]) {
             empty++;
             first = c;
         }
     if (empty)
-        log_warn("%s: %d of %d classes have no image, such as '%s'", w->directory, empty, w->index.classes,
-                 w->index.names[first]);
+        log_warn("%s: %d of %d classes have no image, such as '%s'", w->directory, empty, w->index.class_count,
+                 w->index.class_names[first]);
 }
 
 enum status dataset_writer_commit(struct dataset_writer *w)

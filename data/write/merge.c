@@ -101,10 +101,12 @@ static enum status read_blocks(const struct part *p, const struct pack_batch *ba
         bytes += batch->frames[i].bytes;
     TRY(buffer_grow(data, capacity, bytes));
     for (int i = 0; i < batch->frame_count; i++) {
-        while (cursor->shard < p->dataset->index.shards && cursor->block == p->dataset->shards[cursor->shard].blocks)
+        while (cursor->shard < p->dataset->index.shard_count &&
+               cursor->block == p->dataset->shards[cursor->shard].blocks)
             *cursor = (struct cursor){ cursor->shard + 1, 0 };
         const struct shard *shard = &p->dataset->shards[cursor->shard];
-        if (cursor->shard == p->dataset->index.shards || shard->table[cursor->block].hash != batch->frames[i].hash ||
+        if (cursor->shard == p->dataset->index.shard_count ||
+            shard->table[cursor->block].hash != batch->frames[i].hash ||
             shard->table[cursor->block].bytes != batch->frames[i].bytes)
             FAIL(STATUS_DATA, "%s: its journal and its shards disagree; pack this part again", p->directory);
         TRY(shard_check_block(shard, cursor->block, reader));
@@ -119,9 +121,10 @@ fail:
 static void skip_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor)
 {
     for (int i = 0; i < batch->frame_count; i++) {
-        while (cursor->shard < p->dataset->index.shards && cursor->block == p->dataset->shards[cursor->shard].blocks)
+        while (cursor->shard < p->dataset->index.shard_count &&
+               cursor->block == p->dataset->shards[cursor->shard].blocks)
             *cursor = (struct cursor){ cursor->shard + 1, 0 };
-        cursor->block += cursor->shard < p->dataset->index.shards;
+        cursor->block += cursor->shard < p->dataset->index.shard_count;
     }
 }
 
@@ -140,7 +143,7 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
     while (journal_next(journal, p->journal_bytes, &record)) {
         if (record.type != RECORD_BATCH)
             continue;
-        TRY(pack_batch_decode(&batch, record.payload, record.bytes, w->index.classes));
+        TRY(pack_batch_decode(&batch, record.payload, record.bytes, w->index.class_count));
         if (batch.next_sample <= w->next_sample) { /* taken up */
             skip_blocks(p, &batch, &cursor);
         } else {
@@ -150,8 +153,8 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
         }
         pack_batch_finish(&batch);
     }
-    if (cursor.shard + 1 < p->dataset->index.shards ||
-        (cursor.shard + 1 == p->dataset->index.shards && cursor.block != p->dataset->shards[cursor.shard].blocks))
+    if (cursor.shard + 1 < p->dataset->index.shard_count ||
+        (cursor.shard + 1 == p->dataset->index.shard_count && cursor.block != p->dataset->shards[cursor.shard].blocks))
         FAIL(STATUS_DATA, "%s: its journal ends before its shards; pack this part again", p->directory);
 fail:
     pack_batch_finish(&batch);
@@ -177,8 +180,8 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     struct dataset_writer_options writer_options = { .force = o->force,
                                                      .keep_journal = o->keep_journal,
                                                      .codec = index->codec,
-                                                     .classes = index->classes,
-                                                     .names = index->names,
+                                                     .classes = index->class_count,
+                                                     .names = index->class_names,
                                                      .made_by = parts[0].made_by,
                                                      .identity = parts[0].identity,
                                                      .shard_bytes = shard_bytes_of(parts[0].made_by) };

@@ -299,7 +299,7 @@ static void fill_report(struct packer *p)
     r->skipped = w->skipped;
     r->non_images = w->non_images;
     r->samples = 0;
-    for (int c = 0; c < w->index.classes; c++)
+    for (int c = 0; c < w->index.class_count; c++)
         r->samples += w->index.counts[c];
     memcpy(r->notes, w->notes, sizeof r->notes);
     r->bytes = w->bytes;

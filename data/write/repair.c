@@ -30,7 +30,7 @@ struct repair {
 
 static void shard_path(const struct repair *r, int shard_index, char path[PATH_MAX])
 {
-    snprintf(path, PATH_MAX, "%s/%s", r->directory, r->index.shard[shard_index].name);
+    snprintf(path, PATH_MAX, "%s/%s", r->directory, r->index.shards[shard_index].name);
 }
 
 /* Whether a status is damage, which is what a repair is for. */
@@ -84,14 +84,14 @@ static enum status open_shard(struct repair *r, int shard_index, struct shard *s
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    const struct index_shard *expected = &r->index.shard[shard_index];
+    const struct index_shard *expected = &r->index.shards[shard_index];
     shard_path(r, shard_index, path);
     status = shard_open(shard, path);
     if (status != STATUS_OK && !is_damage(status))
         return status;
     *good = status == STATUS_OK && (shard->hash == expected->hash || r->drop); /* dropped from before: its own table */
-    for (int i = 0; !*good && r->copy && i < r->copy->index.shards; i++) {
-        if (r->copy->index.shard[i].hash != expected->hash || r->copy->index.shard[i].bytes != expected->bytes)
+    for (int i = 0; !*good && r->copy && i < r->copy->index.shard_count; i++) {
+        if (r->copy->index.shards[i].hash != expected->hash || r->copy->index.shards[i].bytes != expected->bytes)
             continue;
         shard_close(shard);
         TRY(copy_shard(r->copy->shards[i].path, path));
@@ -113,7 +113,7 @@ static enum status restore_block(struct repair *r, const struct shard *shard, ui
     const struct shard_entry *e = &shard->table[block_index];
     int fd = -1;
     *restored = false;
-    for (int i = 0; r->copy && i < r->copy->index.shards && !*restored; i++) {
+    for (int i = 0; r->copy && i < r->copy->index.shard_count && !*restored; i++) {
         const struct shard *from = &r->copy->shards[i];
         for (uint32_t b = 0; b < from->blocks && !*restored; b++)
             *restored = from->table[b].hash == e->hash && from->table[b].bytes == e->bytes &&
@@ -142,7 +142,7 @@ fail:
 /* Whether a block is good, restoring it if need be; a dropping repair also counts its samples. */
 static enum status repair_block(struct repair *r, const struct shard *shard, uint32_t block_index, bool *good)
 {
-    enum status status = r->drop ? shard_read_block(shard, block_index, r->index.classes, &r->reader, &r->block)
+    enum status status = r->drop ? shard_read_block(shard, block_index, r->index.class_count, &r->reader, &r->block)
                                  : shard_check_block(shard, block_index, &r->reader);
     *good = status == STATUS_OK;
     if (!*good && !is_damage(status))
@@ -152,7 +152,7 @@ static enum status repair_block(struct repair *r, const struct shard *shard, uin
         r->report->damaged_blocks++;
         TRY(restore_block(r, shard, block_index, good));
         if (*good && r->drop)
-            TRY(shard_read_block(shard, block_index, r->index.classes, &r->reader, &r->block));
+            TRY(shard_read_block(shard, block_index, r->index.class_count, &r->reader, &r->block));
     }
     for (int i = 0; *good && r->drop && i < r->block.count; i++)
         r->counts[r->block.samples[i].label]++;
@@ -224,9 +224,9 @@ fail:
 /* Takes shard `shard_index` out of the index, keeping the others in order. */
 static void drop_shard(struct repair *r, int shard_index)
 {
-    memmove(&r->index.shard[shard_index], &r->index.shard[shard_index + 1],
-            (size_t)(r->index.shards - shard_index - 1) * sizeof *r->index.shard);
-    r->index.shards--;
+    memmove(&r->index.shards[shard_index], &r->index.shards[shard_index + 1],
+            (size_t)(r->index.shard_count - shard_index - 1) * sizeof *r->index.shards);
+    r->index.shard_count--;
     r->changed = true;
 }
 
@@ -236,7 +236,7 @@ static enum status describe_shard(struct repair *r, int shard_index)
     enum status status = STATUS_OK;
     char path[PATH_MAX];
     struct shard shard;
-    struct index_shard *entry = &r->index.shard[shard_index];
+    struct index_shard *entry = &r->index.shards[shard_index];
     shard_path(r, shard_index, path);
     TRY(shard_open(&shard, path));
     r->changed |= entry->hash != shard.hash;
@@ -261,9 +261,9 @@ static enum status repair_shard(struct repair *r, int shard_index, bool *dropped
     if (good)
         TRY(repair_blocks(r, &shard, &good_blocks));
     else
-        log_warn("%s/%s: missing, or its header or table is damaged", r->directory, r->index.shard[shard_index].name);
+        log_warn("%s/%s: missing, or its header or table is damaged", r->directory, r->index.shards[shard_index].name);
     if (!good)
-        r->report->lost_samples += (int64_t)r->index.shard[shard_index].samples;
+        r->report->lost_samples += (int64_t)r->index.shards[shard_index].samples;
     *dropped = r->drop && !good_blocks;
     r->report->lost_shards += !good || (shard.blocks && !good_blocks);
 fail:
@@ -277,12 +277,12 @@ static enum status write_index(struct repair *r)
     char path[PATH_MAX], *text = NULL;
     size_t bytes = 0;
     r->index.samples = 0;
-    for (int i = 0; i < r->index.shards; i++)
-        r->index.samples += (int64_t)r->index.shard[i].samples;
+    for (int i = 0; i < r->index.shard_count; i++)
+        r->index.samples += (int64_t)r->index.shards[i].samples;
     if (!r->index.samples)
         FAIL(STATUS_DATA, "%s: no block is good: nothing would be left", r->directory);
     TRY(mark_changed(r));
-    memcpy(r->index.counts, r->counts, (size_t)r->index.classes * sizeof *r->counts);
+    memcpy(r->index.counts, r->counts, (size_t)r->index.class_count * sizeof *r->counts);
     snprintf(path, sizeof path, "%s/index.json", r->directory);
     TRY(index_print(&r->index, &text, &bytes));
     TRY(file_write(path, text, bytes));
@@ -299,10 +299,10 @@ enum status dataset_repair(const char *directory, const char *copy, bool drop, s
     TRY(index_read(&r.index, directory));
     if (copy)
         TRY(dataset_open(&r.copy, copy));
-    r.counts = calloc((size_t)r.index.classes, sizeof *r.counts);
+    r.counts = calloc((size_t)r.index.class_count, sizeof *r.counts);
     if (!r.counts)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
-    for (int i = 0; i < r.index.shards;) {
+    for (int i = 0; i < r.index.shard_count;) {
         bool dropped;
         TRY(repair_shard(&r, i, &dropped));
         if (dropped)

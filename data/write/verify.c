@@ -35,7 +35,7 @@ static void record_failure(struct verification *v, bool whole_shard)
     pthread_mutex_lock(&v->mutex);
     if (code != STATUS_DATA && code != STATUS_IO) {
         status_save(&v->failure);
-        v->next_shard = v->index.shards;
+        v->next_shard = v->index.shard_count;
     } else {
         v->report->damaged_blocks += !whole_shard;
         v->report->damaged_shards += whole_shard;
@@ -50,7 +50,7 @@ static enum status open_shard(const struct verification *v, int shard_index, str
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    const struct index_shard *expected = &v->index.shard[shard_index];
+    const struct index_shard *expected = &v->index.shards[shard_index];
     snprintf(path, sizeof path, "%s/%s", v->directory, expected->name);
     TRY(shard_open(shard, path));
     if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
@@ -87,7 +87,7 @@ static enum status verify_block(const struct verification *v, const struct shard
     enum status status = STATUS_OK;
     if (!v->deep)
         return shard_check_block(shard, block_index, reader);
-    TRY(shard_read_block(shard, block_index, v->index.classes, reader, block));
+    TRY(shard_read_block(shard, block_index, v->index.class_count, reader, block));
     TRY(count_block(&v->index, shard, block_index, block, reader, counts));
 fail:
     return status;
@@ -124,10 +124,10 @@ static void *worker_main(void *context)
     struct verification *v = context;
     struct block_reader reader = { 0 };
     struct block block = { 0 };
-    int64_t *counts = calloc((size_t)v->index.classes, sizeof *counts);
+    int64_t *counts = calloc((size_t)v->index.class_count, sizeof *counts);
     for (bool more = true; more && counts;) {
         pthread_mutex_lock(&v->mutex);
-        int shard_index = v->next_shard < v->index.shards ? v->next_shard++ : -1;
+        int shard_index = v->next_shard < v->index.shard_count ? v->next_shard++ : -1;
         pthread_mutex_unlock(&v->mutex);
         more = shard_index >= 0;
         if (more)
@@ -138,7 +138,7 @@ static void *worker_main(void *context)
         record_failure(v, false);
     }
     pthread_mutex_lock(&v->mutex);
-    for (int c = 0; counts && c < v->index.classes; c++)
+    for (int c = 0; counts && c < v->index.class_count; c++)
         v->counts[c] += counts[c];
     pthread_mutex_unlock(&v->mutex);
     free(counts);
@@ -150,7 +150,7 @@ static void *worker_main(void *context)
 static void run_workers(struct verification *v, int workers)
 {
     pthread_t threads[MAX_WORKERS];
-    int started = 0, wanted = workers < v->index.shards ? workers : v->index.shards;
+    int started = 0, wanted = workers < v->index.shard_count ? workers : v->index.shard_count;
     wanted = wanted < MAX_WORKERS ? wanted : MAX_WORKERS;
     while (started < wanted - 1 && pthread_create(&threads[started], NULL, worker_main, v) == 0)
         started++;
@@ -171,7 +171,7 @@ static enum status check_result(const struct verification *v)
     if (r->damaged_blocks)
         FAIL(v->damage_status, "%s: %lld of %lld blocks are damaged", v->directory, (long long)r->damaged_blocks,
              (long long)r->blocks);
-    for (int c = 0; v->deep && c < v->index.classes; c++)
+    for (int c = 0; v->deep && c < v->index.class_count; c++)
         if (v->counts[c] != v->index.counts[c])
             FAIL(STATUS_DATA, "%s: class %d has %lld samples, but the index says %lld", v->directory, c,
                  (long long)v->counts[c], (long long)v->index.counts[c]);
@@ -186,8 +186,8 @@ enum status dataset_verify(const char *directory, bool deep, int workers, struct
     *report = (struct verify_report){ 0 };
     pthread_mutex_init(&v.mutex, NULL);
     TRY(index_read(&v.index, directory));
-    report->shards = v.index.shards;
-    v.counts = calloc((size_t)v.index.classes, sizeof *v.counts);
+    report->shards = v.index.shard_count;
+    v.counts = calloc((size_t)v.index.class_count, sizeof *v.counts);
     if (!v.counts)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     pack_progress_start(&v.progress, directory, v.index.samples);

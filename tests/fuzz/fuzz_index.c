@@ -42,17 +42,17 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 static void check_accepted(const struct index *index)
 {
     int64_t by_class = 0, by_shard = 0;
-    for (int i = 0; i < index->classes; i++) {
-        if (!*index->names[i] || strlen(index->names[i]) > LIMIT_NAME || index->counts[i] < 0)
+    for (int i = 0; i < index->class_count; i++) {
+        if (!*index->class_names[i] || strlen(index->class_names[i]) > LIMIT_NAME || index->counts[i] < 0)
             abort();
         by_class += index->counts[i];
     }
-    for (int i = 0; i < index->shards; i++) {
-        if (!shard_name_ok(index->shard[i].name) || index->shard[i].blocks < 1)
+    for (int i = 0; i < index->shard_count; i++) {
+        if (!shard_name_ok(index->shards[i].name) || index->shards[i].blocks < 1)
             abort();
-        by_shard += (int64_t)index->shard[i].samples;
+        by_shard += (int64_t)index->shards[i].samples;
     }
-    if (!index->samples != !index->shards)
+    if (!index->samples != !index->shard_count)
         abort();
     if (by_class != index->samples || by_shard != index->samples || !index->width != !index->height)
         abort();

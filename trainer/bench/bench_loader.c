@@ -122,7 +122,7 @@ fail:
 static enum status drop_pages(const struct dataset *d)
 {
     enum status status = STATUS_OK;
-    for (int i = 0; i < d->index.shards; i++) {
+    for (int i = 0; i < d->index.shard_count; i++) {
         int error = posix_fadvise(d->shards[i].fd, 0, 0, POSIX_FADV_DONTNEED);
         if (error)
             FAIL(STATUS_IO, "%s: cannot drop it from the page cache: %s", d->shards[i].path, strerror(error));

@@ -314,8 +314,8 @@ static void measure_sizes(const struct lab *lab, struct profile *p)
 {
     const struct training *t = &lab->t;
     double bytes = 0;
-    for (int i = 0; i < t->train_set->index.shards; i++)
-        bytes += (double)t->train_set->index.shard[i].bytes;
+    for (int i = 0; i < t->train_set->index.shard_count; i++)
+        bytes += (double)t->train_set->index.shards[i].bytes;
     p->bytes_image = bytes / (double)dataset_samples(t->train_set);
     p->bytes_checkpoint = (double)training_checkpoint_bytes(t);
     p->checkpoint_s = t->config->checkpoint.every_minutes > 0 ? 60 * t->config->checkpoint.every_minutes : 1800;

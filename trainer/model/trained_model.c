@@ -77,7 +77,7 @@ static enum status find_classes(struct trained *t, const char *data)
     for (int i = 0; i < 2 && !t->classes && places[i]; i++) {
         struct index index = { 0 };
         if (index_read(&index, places[i]) == STATUS_OK && strcmp(index.hash, c->state.train) == 0)
-            list = classes_list(index.names, index.classes);
+            list = classes_list(index.class_names, index.class_count);
         index_finish(&index);
         status_clear();
         if (list && json_object_set_new(c->state.extra, "classes", list) != 0)

@@ -88,22 +88,22 @@ fail:
 static uint64_t shard_bytes(const struct dataset *d)
 {
     uint64_t bytes = 0;
-    for (int i = 0; i < d->index.shards; i++)
-        bytes += d->index.shard[i].bytes;
+    for (int i = 0; i < d->index.shard_count; i++)
+        bytes += d->index.shards[i].bytes;
     return bytes;
 }
 
 static enum status write_info_json(const struct dataset *d, const char *path)
 {
     json_t *names = json_array(), *counts = json_array();
-    for (int i = 0; i < d->index.classes; i++) {
-        json_array_append_new(names, json_string(d->index.names[i]));
+    for (int i = 0; i < d->index.class_count; i++) {
+        json_array_append_new(names, json_string(d->index.class_names[i]));
         json_array_append_new(counts, json_integer(d->index.counts[i]));
     }
     json_t *object = json_pack(
         "{s:s,s:s,s:I,s:i,s:i,s:i,s:I,s:I,s:I,s:s,s:o,s:o}", "codec", codec_name(d->index.codec), "made_by",
         d->index.made_by, "samples", (json_int_t)d->index.samples, "width", d->index.width, "height", d->index.height,
-        "shards", d->index.shards, "blocks", (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d),
+        "shards", d->index.shard_count, "blocks", (json_int_t)dataset_blocks(d), "bytes", (json_int_t)shard_bytes(d),
         "decoded_bytes", (json_int_t)d->raw_bytes, "fingerprint", d->index.hash, "classes", names, "counts", counts);
     return json_output(object, path);
 }
@@ -114,14 +114,15 @@ static void print_info(const char *path, const struct dataset *d)
     char size[48] = "sizes differ";
     if (d->index.width)
         snprintf(size, sizeof size, "%d x %d pixels", d->index.width, d->index.height);
-    log_info("%s: %lld images, %s, %d classes", path, (long long)d->index.samples, size, d->index.classes);
+    log_info("%s: %lld images, %s, %d classes", path, (long long)d->index.samples, size, d->index.class_count);
     log_info("  codec %s, %d shards, %lld blocks, %.1f MB (decoded %.1f MB)", codec_name(d->index.codec),
-             d->index.shards, (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6, (double)d->raw_bytes / 1e6);
+             d->index.shard_count, (long long)dataset_blocks(d), (double)shard_bytes(d) / 1e6,
+             (double)d->raw_bytes / 1e6);
     log_info("  made by %s, fingerprint %s", d->index.made_by, d->index.hash);
-    for (int i = 0; i < d->index.classes && i < MAX_CLASSES_SHOWN; i++)
-        log_info("  %5d  %-24s %lld", i, d->index.names[i], (long long)d->index.counts[i]);
-    if (d->index.classes > MAX_CLASSES_SHOWN)
-        log_info("  ... and %d more classes (--json has them all)", d->index.classes - MAX_CLASSES_SHOWN);
+    for (int i = 0; i < d->index.class_count && i < MAX_CLASSES_SHOWN; i++)
+        log_info("  %5d  %-24s %lld", i, d->index.class_names[i], (long long)d->index.counts[i]);
+    if (d->index.class_count > MAX_CLASSES_SHOWN)
+        log_info("  ... and %d more classes (--json has them all)", d->index.class_count - MAX_CLASSES_SHOWN);
 }
 
 enum status run_info(const struct pack_arguments *a)

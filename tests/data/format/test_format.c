@@ -131,7 +131,7 @@ static enum status examine(const char *path)
     struct dataset *d = NULL;
     struct block_reader reader = { 0 };
     enum status status = dataset_open(&d, path);
-    for (int s = 0; status == STATUS_OK && s < d->index.shards; s++)
+    for (int s = 0; status == STATUS_OK && s < d->index.shard_count; s++)
         for (uint32_t b = 0; status == STATUS_OK && b < d->shards[s].blocks; b++)
             status = shard_check_block(&d->shards[s], b, &reader);
     block_reader_finish(&reader);
@@ -403,13 +403,13 @@ static void check_large(const char *set, int changes)
     CHECK(dataset_open(&d, set) == STATUS_OK, "%s", status_message());
     if (!d)
         return;
-    for (int s = 0; s < d->index.shards; s++)
-        bytes += d->index.shard[s].bytes;
+    for (int s = 0; s < d->index.shard_count; s++)
+        bytes += d->index.shards[s].bytes;
     check_positions(set, "index.json", -1, changes / 10, 100);
-    for (int s = 0; s < d->index.shards; s++) {
+    for (int s = 0; s < d->index.shard_count; s++) {
         char name[32];
         snprintf(name, sizeof name, "shard-%05d.csz", s);
-        check_positions(set, name, s, (int)(changes * (double)d->index.shard[s].bytes / (double)bytes) + 1, 30);
+        check_positions(set, name, s, (int)(changes * (double)d->index.shards[s].bytes / (double)bytes) + 1, 30);
     }
     CHECK(examine(set) == STATUS_OK, "%s", status_message());
     dataset_close(d);

@@ -136,7 +136,7 @@ static void check_limit(void)
 {
     int64_t misses;
     struct dataset *d = open_set(1 << 30);
-    uint64_t all = d->index.shard[0].bytes, half = all / 2;
+    uint64_t all = d->index.shards[0].bytes, half = all / 2;
     dataset_close(d);
     CHECK(run(half, &misses) < IMAGES, "everything fits into a half");
     CHECK(used() <= half, "%llu bytes are used, but %llu are allowed", (unsigned long long)used(),
@@ -151,7 +151,7 @@ static void check_others(void)
 {
     char other[96];
     struct dataset *d = open_set(1 << 30), *o = NULL;
-    uint64_t bytes = d->index.shard[0].bytes;
+    uint64_t bytes = d->index.shards[0].bytes;
     read_all(d);
     snprintf(other, sizeof other, "%s/other", folder);
     CHECK(make_dataset(other, IMAGES + 2, sizes, 2, 1) == STATUS_OK && dataset_open(&o, other) == STATUS_OK, "%s",
@@ -163,8 +163,8 @@ static void check_others(void)
     dataset_close(d);
     CHECK(dataset_open(&o, other) == STATUS_OK && dataset_use_disk_cache(o, cache, bytes + bytes / 2) == STATUS_OK,
           "%s", status_message());
-    CHECK(o->disk_cache.budget == o->index.shard[0].bytes, "%llu", (unsigned long long)o->disk_cache.budget);
-    CHECK(used() <= o->index.shard[0].bytes, "the unused cache is still there");
+    CHECK(o->disk_cache.budget == o->index.shards[0].bytes, "%llu", (unsigned long long)o->disk_cache.budget);
+    CHECK(used() <= o->index.shards[0].bytes, "the unused cache is still there");
     dataset_close(o);
 }
 
