@@ -12,12 +12,12 @@ enum { FEISTEL_ROUNDS = 6 };
 
 struct feistel {
     uint64_t n;
-    int half; /* bits of one half of the domain */
+    int half_bits; /* bits of one half of the domain */
     uint32_t keys[FEISTEL_ROUNDS];
 };
 
-/* The permutation of 0..n-1 that belongs to (seed, epoch, which). n >= 1. */
-void feistel_init(struct feistel *feistel, uint64_t n, uint64_t seed, int64_t epoch, uint64_t which);
+/* The permutation of 0..n-1 that belongs to (seed, epoch, stream_id). n >= 1. */
+void feistel_init(struct feistel *feistel, uint64_t n, uint64_t seed, int64_t epoch, uint64_t stream_id);
 uint64_t feistel_permute(const struct feistel *feistel, uint64_t index);
 
 /* One epoch's order. For SHUFFLE_WINDOW the set, rotated by a random amount, is cut into runs of
@@ -25,10 +25,10 @@ uint64_t feistel_permute(const struct feistel *feistel, uint64_t index);
  * window reads from at most 65 stretches of the set, whatever its size. */
 struct order {
     enum shuffle shuffle;
-    uint64_t seed, n, window, run;
+    uint64_t seed, n, window, run_length;
     int64_t epoch;
     uint64_t rotation;
-    struct feistel all, runs;
+    struct feistel permutation, run_order;
 };
 
 void order_init(struct order *order, enum shuffle shuffle, uint64_t n, uint64_t window, uint64_t seed, int64_t epoch);
@@ -36,10 +36,10 @@ void order_init(struct order *order, enum shuffle shuffle, uint64_t n, uint64_t 
 uint64_t order_at(const struct order *order, uint64_t position);
 
 /* How well an order mixes the set, 1 being a random permutation: how far samples move, and how seldom two samples that
- * are neighbours in the set meet in one batch (of `batch` samples). Measured on at most `most` positions. */
+ * are neighbours in the set meet in one batch (of `batch` samples). Measured on at most `max_positions` positions. */
 struct order_quality {
     double displacement, separation;
 };
-struct order_quality order_measure(const struct order *order, uint64_t batch, uint64_t most);
+struct order_quality order_measure(const struct order *order, uint64_t batch, uint64_t max_positions);
 
 #endif
