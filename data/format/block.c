@@ -307,7 +307,7 @@ static enum status rgbz_window(const struct block *block, const struct block_sam
                                struct block_reader *r)
 {
     enum status status = STATUS_OK;
-    TRY(image_resize_buffer(&r->image, box.width, box.height));
+    TRY(image_allocate(&r->image, box.width, box.height));
     for (int b = box.y / s->band_rows; b * s->band_rows < box.y + box.height; b++) {
         int top = b * s->band_rows, rows = s->height - top < s->band_rows ? s->height - top : s->band_rows;
         int from = box.y > top ? box.y - top : 0;

@@ -8,11 +8,11 @@ void rgbz_encode(const uint8_t *pixels, int width, int height, int band_rows, ui
     const struct pixel_kernels *kernels = pixel_kernels();
     for (int y = 0; y < height; y += band_rows) {
         int rows = height - y < band_rows ? height - y : band_rows;
-        kernels->encode(pixels + (size_t)y * width * 3, width, rows, out + (size_t)y * width * 3);
+        kernels->rgbz_encode(pixels + (size_t)y * width * 3, width, rows, out + (size_t)y * width * 3);
     }
 }
 
 void rgbz_decode(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels)
 {
-    pixel_kernels()->decode(planes, width, rows, x, columns, from, to, pixels);
+    pixel_kernels()->rgbz_decode(planes, width, rows, x, columns, from, to, pixels);
 }

@@ -121,7 +121,7 @@ static enum status read_window(struct jpeg *j, bool cmyk, struct view *view)
     int column, row, all_columns = (int)j->info.output_width, all_rows = (int)j->info.output_height;
     struct box b = scaled_box(j, &column, &row);
     if (lacks_scans(j)) {
-        TRY(image_resize_buffer(j->image, all_columns, all_rows));
+        TRY(image_allocate(j->image, all_columns, all_rows));
         read_rows(j, all_columns, all_rows, cmyk, j->image->pixels);
         *view = view_crop(view_image(j->image), b.x, b.y, b.width, b.height);
         return STATUS_OK;
@@ -130,7 +130,7 @@ static enum status read_window(struct jpeg *j, bool cmyk, struct view *view)
     JDIMENSION x = (JDIMENSION)column;
     JDIMENSION width = (JDIMENSION)((end < all_columns ? end : all_columns) - column);
     jpeg_crop_scanline(&j->info, &x, &width);
-    TRY(image_resize_buffer(j->image, (int)width, b.height));
+    TRY(image_allocate(j->image, (int)width, b.height));
     if (row)
         jpeg_skip_scanlines(&j->info, (JDIMENSION)row);
     read_rows(j, (int)width, b.y - row, cmyk, NULL);
@@ -165,7 +165,7 @@ static enum status read_pixels(struct jpeg *j, const uint8_t *data, size_t bytes
     }
     if (w)
         return read_window(j, cmyk, view);
-    TRY(image_resize_buffer(j->image, width, height));
+    TRY(image_allocate(j->image, width, height));
     read_rows(j, width, height, cmyk, j->image->pixels);
     j->complete = true; /* no marker at the end is needed, but what lies behind the rows must be sound, as in Pillow */
     jpeg_finish_decompress(&j->info);

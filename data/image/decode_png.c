@@ -11,7 +11,7 @@
 #include "data/image/decode.h"
 #include "data/write/pack.h"
 
-enum { MOST_CHUNK = 64 << 20 }; /* bytes of a chunk without pixels: libpng allocates what a damaged one states */
+enum { MAX_CHUNK_BYTES = 64 << 20 }; /* bytes of a chunk without pixels: libpng allocates what a damaged one states */
 
 /* All state lives here, so that nothing is lost in a longjmp. */
 struct png {
@@ -34,7 +34,7 @@ struct png {
 static png_voidp on_malloc(png_structp png, png_alloc_size_t bytes)
 {
     struct png *p = png_get_mem_ptr(png);
-    bool allowed = p->in_pixels || bytes <= MOST_CHUNK;
+    bool allowed = p->in_pixels || bytes <= MAX_CHUNK_BYTES;
     void *memory = allowed ? malloc(bytes) : NULL;
     p->no_memory |= allowed && !memory;
     return memory;
@@ -144,7 +144,7 @@ static enum status read_pixels(struct png *p, unsigned *notes)
     if (png_get_rowbytes(p->png, p->info) != row_bytes)
         FAIL(STATUS_DATA, "%s: PNG: rows of %zu bytes for %d pixels", p->name, png_get_rowbytes(p->png, p->info),
              width);
-    TRY(image_resize_buffer(p->image, width, height));
+    TRY(image_allocate(p->image, width, height));
     p->rows = malloc((size_t)height * sizeof *p->rows);
     p->wide = wide ? malloc(row_bytes * height) : NULL;
     if (!p->rows || (wide && !p->wide))
@@ -159,7 +159,7 @@ fail:
 }
 
 /* After a longjmp. */
-static enum status judge_error(const struct png *p)
+static enum status error_status(const struct png *p)
 {
     enum status status = STATUS_OK;
     if (p->no_memory)
@@ -197,7 +197,7 @@ enum status decode_png(const uint8_t *data, size_t bytes, const char *name, stru
         p->status = p->info ? read_pixels(p, notes)
                             : status_report(STATUS_NOMEM, __FILE__, __LINE__, "%s: out of memory", name);
     } else {
-        p->status = judge_error(p);
+        p->status = error_status(p);
     }
     status = p->status == STATUS_OK ? finish_pixels(p) : p->status;
     png_destroy_read_struct(&p->png, &p->info, NULL);

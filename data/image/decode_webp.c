@@ -37,7 +37,7 @@ enum status decode_webp(const uint8_t *data, size_t bytes, const char *name, str
     if (c.input.has_animation)
         FAIL(STATUS_DATA, "%s: an animated WebP, of which no image can be chosen", name);
     TRY(decode_check_size(name, c.input.width, c.input.height));
-    TRY(image_resize_buffer(image, c.input.width, c.input.height));
+    TRY(image_allocate(image, c.input.width, c.input.height));
     *notes |= (unsigned)(c.input.has_alpha != 0) << NOTE_ALPHA;
     size_t row = (size_t)image->width * 3;
     c.output.colorspace = MODE_RGB;

@@ -20,7 +20,7 @@ static uint32_t get(const struct tiff *t, size_t at, int bytes)
 }
 
 /* TIFF: "II*\0" or "MM\0*", offset of the first directory; its entries are tag u16, type u16, count u32, value 4. */
-static bool tiff_turned(struct tiff *t)
+static bool tiff_is_rotated(struct tiff *t)
 {
     if (t->bytes < 8 || (memcmp(t->data, "II*\0", 4) && memcmp(t->data, "MM\0*", 4)))
         return false;
@@ -38,7 +38,7 @@ static bool tiff_turned(struct tiff *t)
     return false;
 }
 
-bool exif_turned(const uint8_t *data, size_t bytes)
+bool exif_is_rotated(const uint8_t *data, size_t bytes)
 {
     size_t at = 2;
     if (bytes < 4 || data[0] != 0xff || data[1] != 0xd8)
@@ -49,7 +49,7 @@ bool exif_turned(const uint8_t *data, size_t bytes)
             return false;
         if (data[at + 1] == 0xe1 && length >= 8 && !memcmp(data + at + 4, "Exif\0\0", 6)) {
             struct tiff t = { data + at + 10, length - 8, false };
-            return tiff_turned(&t);
+            return tiff_is_rotated(&t);
         }
         at += 2 + length;
     }

@@ -7,6 +7,6 @@
 #include <stdint.h>
 
 /* True if the file is a JPEG whose EXIF orientation is one of 2 to 8. Anything odd is false. */
-bool exif_turned(const uint8_t *data, size_t bytes);
+bool exif_is_rotated(const uint8_t *data, size_t bytes);
 
 #endif

@@ -18,7 +18,7 @@ fail:
     return status;
 }
 
-enum status image_resize_buffer(struct image *image, int width, int height)
+enum status image_allocate(struct image *image, int width, int height)
 {
     enum status status = STATUS_OK;
     TRY(buffer_grow(&image->pixels, &image->capacity, (size_t)width * height * 3));

@@ -14,7 +14,7 @@ struct image {
 };
 
 /* Gives the image this size, keeping its memory if it suffices; pixels are undefined. STATUS_NOMEM. */
-enum status image_resize_buffer(struct image *image, int width, int height);
+enum status image_allocate(struct image *image, int width, int height);
 void image_finish(struct image *image);
 
 /* A view of pixels (height, width, 3) whose rows lie `stride` bytes apart. */

@@ -68,7 +68,7 @@ static void decode_plain(const uint8_t *restrict planes, int width, int rows, in
 }
 
 /* Output pixel i of one row. */
-static void column_plain(const uint8_t *row, const struct axis *axis, int i, uint8_t *out)
+static void column_plain(const uint8_t *row, const struct resize_axis *axis, int i, uint8_t *out)
 {
     const int32_t *weight = axis->weight + (size_t)i * axis->taps;
     const uint8_t *in = row + (size_t)axis->first[i] * 3;
@@ -262,7 +262,7 @@ static inline void finish_pixels(const struct sums *s, uint8_t *out, size_t stri
 }
 
 /* Four rows of `width` input pixels, none read beyond its end. */
-static void columns_quad(const uint8_t *rows, size_t stride, const struct axis *axis, int width, uint8_t *out)
+static void columns_quad(const uint8_t *rows, size_t stride, const struct resize_axis *axis, int width, uint8_t *out)
 {
     const __m256i first = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(0, -1, 3, -1, 1, -1, 4, -1, 2, -1, 5, -1, -1, -1, -1, -1));
@@ -294,7 +294,7 @@ static void columns_quad(const uint8_t *rows, size_t stride, const struct axis *
     }
 }
 
-static void columns(struct view view, const struct axis *axis, uint8_t *out)
+static void columns(struct view view, const struct resize_axis *axis, uint8_t *out)
 {
     size_t stride = (size_t)axis->n * 3;
     for (int y = 0; y < view.height && view.height < 4; y++)
@@ -341,7 +341,7 @@ static inline void row_pairs(const uint8_t *in, size_t bytes, const int32_t *spl
     }
 }
 
-static void row(const uint8_t *in, size_t bytes, const struct axis *axis, int i, uint8_t *out)
+static void row(const uint8_t *in, size_t bytes, const struct resize_axis *axis, int i, uint8_t *out)
 {
     const int32_t *split = axis->split + (size_t)i * axis->taps;
     int taps = axis->count[i];
@@ -381,14 +381,14 @@ static void decode(const uint8_t *planes, int width, int rows, int x, int column
     decode_plain(planes, width, rows, x, columns, 0, columns, from, to, pixels);
 }
 
-static void columns(struct view view, const struct axis *axis, uint8_t *out)
+static void columns(struct view view, const struct resize_axis *axis, uint8_t *out)
 {
     for (int y = 0; y < view.height; y++)
         for (int i = 0; i < axis->n; i++, out += 3)
             column_plain(view.pixels + y * view.stride, axis, i, out);
 }
 
-static void row(const uint8_t *in, size_t bytes, const struct axis *axis, int i, uint8_t *out)
+static void row(const uint8_t *in, size_t bytes, const struct resize_axis *axis, int i, uint8_t *out)
 {
     row_plain(in + (size_t)axis->first[i] * bytes, bytes, axis->weight + (size_t)i * axis->taps, axis->count[i], out);
 }

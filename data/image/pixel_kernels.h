@@ -10,7 +10,7 @@
 enum { RESIZE_PRECISION = 22 }; /* bits behind the point of a resizing weight */
 
 /* Resizing along one axis: output i is the sum over t < count[i] of weight[i * taps + t] * input[first[i] + t]. */
-struct axis {
+struct resize_axis {
     int n;              /* outputs */
     int *first, *count; /* (n) */
     int32_t *weight;    /* (n, taps); 0 from count[i] on */
@@ -28,12 +28,13 @@ struct normaliser {
 struct pixel_kernels {
     const char *name;
     /* rgbz.h's functions, for one band */
-    void (*encode)(const uint8_t *pixels, int width, int rows, uint8_t *planes);
-    void (*decode)(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels);
+    void (*rgbz_encode)(const uint8_t *pixels, int width, int rows, uint8_t *planes);
+    void (*rgbz_decode)(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to,
+                        uint8_t *pixels);
     /* the view's rows resized along x: out (view.height, axis->n, 3) */
-    void (*columns)(struct view view, const struct axis *axis, uint8_t *out);
+    void (*resize_columns)(struct view view, const struct resize_axis *axis, uint8_t *out);
     /* output row i of a resize along y, whose input rows of so many bytes each begin at in */
-    void (*row)(const uint8_t *in, size_t bytes, const struct axis *axis, int i, uint8_t *out);
+    void (*resize_row)(const uint8_t *in, size_t bytes, const struct resize_axis *axis, int i, uint8_t *out);
     /* in (pixels, 3) -> out (pixels, 3) */
     void (*normalise)(const struct normaliser *normaliser, const uint8_t *in, int pixels, float *out);
 };

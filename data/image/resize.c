@@ -24,7 +24,7 @@ static double reach(int in, int out, int i, int *low, int *high)
     return center;
 }
 
-struct box resize_needs(const struct resize *r)
+struct box resize_input_box(const struct resize *r)
 {
     int left, right, top, bottom, unused;
     if (r->in_width == r->width && r->in_height == r->height)
@@ -43,7 +43,7 @@ static int axis_taps(int in, int out)
 }
 
 /* Carves an axis of n outputs from memory; returns what lies behind it. */
-static int32_t *axis_carve(struct axis *axis, int in, int out, int n, int32_t *memory)
+static int32_t *axis_carve(struct resize_axis *axis, int in, int out, int n, int32_t *memory)
 {
     axis->n = n;
     axis->taps = axis_taps(in, out);
@@ -66,7 +66,7 @@ static double triangle(double x)
 }
 
 /* Fills the weights of outputs from, from + 1, ..., or the other way round; inputs are counted from `base`. */
-static void axis_fill(struct axis *axis, int in, int out, int from, int base, bool mirror)
+static void axis_fill(struct resize_axis *axis, int in, int out, int from, int base, bool mirror)
 {
     double inverse = 1 / fmax((double)in / out, 1);
     for (int k = 0; k < axis->n; k++) {
@@ -92,12 +92,12 @@ static void axis_fill(struct axis *axis, int in, int out, int from, int base, bo
 enum status resize_begin(struct resizer *r, const struct resize *z, struct view view)
 {
     enum status status = STATUS_OK;
-    struct axis horizontal;
-    struct box need = resize_needs(z);
+    struct resize_axis horizontal;
+    struct box box = resize_input_box(z);
     int columns = z->window.width, rows = z->window.height;
     if (!r->kernels)
         r->kernels = pixel_kernels();
-    r->now = *z;
+    r->current = *z;
     r->view = view;
     TRY(buffer_grow(&r->line, &r->line_capacity, (size_t)columns * 3));
     if (z->in_width == z->width && z->in_height == z->height)
@@ -105,28 +105,28 @@ enum status resize_begin(struct resizer *r, const struct resize *z, struct view 
     TRY(buffer_grow(&r->weights, &r->weights_capacity,
                     (axis_words(z->in_width, z->width, columns) + axis_words(z->in_height, z->height, rows)) *
                         sizeof(int32_t)));
-    TRY(buffer_grow(&r->rows, &r->rows_capacity, (size_t)need.height * columns * 3));
+    TRY(buffer_grow(&r->rows, &r->rows_capacity, (size_t)box.height * columns * 3));
     int32_t *rest = axis_carve(&horizontal, z->in_width, z->width, columns, (int32_t *)r->weights);
     axis_carve(&r->vertical, z->in_height, z->height, rows, rest);
-    axis_fill(&horizontal, z->in_width, z->width, z->window.x, need.x, z->mirror);
-    axis_fill(&r->vertical, z->in_height, z->height, z->window.y, need.y, false);
-    r->kernels->columns(view, &horizontal, r->rows);
+    axis_fill(&horizontal, z->in_width, z->width, z->window.x, box.x, z->mirror);
+    axis_fill(&r->vertical, z->in_height, z->height, z->window.y, box.y, false);
+    r->kernels->resize_columns(view, &horizontal, r->rows);
 fail:
     return status;
 }
 
 const uint8_t *resize_row(struct resizer *r, int i)
 {
-    size_t bytes = (size_t)r->now.window.width * 3;
-    if (r->now.in_width == r->now.width && r->now.in_height == r->now.height) {
+    size_t bytes = (size_t)r->current.window.width * 3;
+    if (r->current.in_width == r->current.width && r->current.in_height == r->current.height) {
         const uint8_t *in = r->view.pixels + i * r->view.stride;
-        if (!r->now.mirror)
+        if (!r->current.mirror)
             return in;
-        for (int x = 0; x < r->now.window.width; x++)
+        for (int x = 0; x < r->current.window.width; x++)
             memcpy(r->line + 3 * x, in + bytes - 3 * (x + 1), 3);
         return r->line;
     }
-    r->kernels->row(r->rows, bytes, &r->vertical, i, r->line);
+    r->kernels->resize_row(r->rows, bytes, &r->vertical, i, r->line);
     return r->line;
 }
 

@@ -19,7 +19,7 @@ struct resize {
 };
 
 /* The pixels of the input that the window needs. */
-struct box resize_needs(const struct resize *resize);
+struct box resize_input_box(const struct resize *resize);
 
 /* Scratch, one per thread; zero-initialised. */
 struct resizer {
@@ -27,14 +27,14 @@ struct resizer {
     uint8_t *rows, *line, *weights;
     size_t rows_capacity, line_capacity, weights_capacity;
     /* of the resize that was begun */
-    struct resize now;
+    struct resize current;
     struct view view;
-    struct axis vertical;
+    struct resize_axis vertical;
 };
 void resizer_finish(struct resizer *resizer);
 
-/* Begins a resize of the pixels that resize_needs named, then gives row i of the window: (window.width, 3), valid until
- * the next call. The view must stay until the last row. STATUS_NOMEM. */
+/* Begins a resize of the pixels that resize_input_box named, then gives row i of the window: (window.width, 3), valid
+ * until the next call. The view must stay until the last row. STATUS_NOMEM. */
 enum status resize_begin(struct resizer *resizer, const struct resize *resize, struct view view);
 const uint8_t *resize_row(struct resizer *resizer, int i);
 

@@ -26,9 +26,12 @@ static void make_normaliser(struct normaliser *n, const double mean[3], const do
 void augmenter_init(struct augmenter *a, enum augment kind, bool training, int size, uint64_t seed,
                     const double mean[3], const double std[3])
 {
-    *a = (struct augmenter){
-        .kind = kind, .training = training, .size = size, .seed = seed, .exact = true, .kernels = pixel_kernels()
-    };
+    *a = (struct augmenter){ .kind = kind,
+                             .training = training,
+                             .size = size,
+                             .seed = seed,
+                             .normaliser_exact = true,
+                             .kernels = pixel_kernels() };
     make_normaliser(&a->normaliser, mean, std);
     for (int v = 0; v < 256; v++) {
         uint8_t pixels[8 * 3];
@@ -36,9 +39,9 @@ void augmenter_init(struct augmenter *a, enum augment kind, bool training, int s
         memset(pixels, v, sizeof pixels);
         a->kernels->normalise(&a->normaliser, pixels, 8, out);
         for (int c = 0; c < 3; c++)
-            a->table[c][v] = (float)((v / 255.0 - mean[c]) / std[c]);
+            a->normalised[c][v] = (float)((v / 255.0 - mean[c]) / std[c]);
         for (int k = 0; k < 24; k++)
-            a->exact &= out[k] == a->table[k % 3][v];
+            a->normaliser_exact &= out[k] == a->normalised[k % 3][v];
     }
 }
 
@@ -46,18 +49,18 @@ void augmenter_init(struct augmenter *a, enum augment kind, bool training, int s
 static void write_row(const struct augmenter *a, const uint8_t *in, int y, void *square)
 {
     size_t values = (size_t)a->size * 3;
-    if (a->bytes) {
+    if (a->output_bytes) {
         memcpy((uint8_t *)square + y * values, in, values);
         return;
     }
     float *out = (float *)square + y * values;
-    if (a->exact) {
+    if (a->normaliser_exact) {
         a->kernels->normalise(&a->normaliser, in, a->size, out);
         return;
     }
     for (int x = 0; x < a->size; x++, in += 3, out += 3)
         for (int c = 0; c < 3; c++)
-            out[c] = a->table[c][in[c]];
+            out[c] = a->normalised[c][in[c]];
 }
 
 /* Short side to `side`, then the centre S x S, as torchvision's Resize and CenterCrop round. */
@@ -121,8 +124,8 @@ struct augment_plan augment_plan(const struct augmenter *a, int width, int heigh
     }
     p.flip = draws && mirrored(a, epoch, id);
     p.resize.mirror = p.flip && !p.dx && !p.dy;
-    struct box need = resize_needs(&p.resize);
-    p.need = (struct box){ p.crop.x + need.x, p.crop.y + need.y, need.width, need.height };
+    struct box box = resize_input_box(&p.resize);
+    p.input = (struct box){ p.crop.x + box.x, p.crop.y + box.y, box.width, box.height };
     return p;
 }
 
@@ -131,7 +134,7 @@ enum status augment_begin(const struct augmenter *a, struct augment_scratch *s, 
 {
     enum status status = STATUS_OK;
     struct resize z = p->resize;
-    if (view.width != p->need.width || view.height != p->need.height) { /* all of a crop, at a smaller scale */
+    if (view.width != p->input.width || view.height != p->input.height) { /* all of a crop, at a smaller scale */
         z.in_width = view.width;
         z.in_height = view.height;
     }

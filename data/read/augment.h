@@ -17,12 +17,12 @@ struct augmenter {
     bool training;
     int size; /* S */
     uint64_t seed;
-    float table[3][256]; /* (value / 255 - mean) / std */
+    float normalised[3][256]; /* (value / 255 - mean) / std */
     struct normaliser normaliser;
-    bool exact; /* the normaliser gives the table's values, all of them */
+    bool normaliser_exact; /* the normaliser gives the table's values, all of them */
     const struct pixel_kernels *kernels;
     const struct corruption *corruption; /* of evaluation's squares; NULL: none. Set after augmenter_init, as is */
-    bool bytes;                          /* nothing is normalised */
+    bool output_bytes;                   /* nothing is normalised */
 };
 
 /* What one sample becomes. */
@@ -31,7 +31,7 @@ struct augment_plan {
     struct resize resize; /* of the crop, to (S,S) */
     int dx, dy;           /* then shifted left and up, zeros coming in */
     bool flip;            /* then mirrored */
-    struct box need;      /* of the image: the pixels that must be decoded */
+    struct box input;     /* of the image: the pixels that must be decoded */
     uint64_t id;
 };
 
@@ -49,7 +49,7 @@ void augmenter_init(struct augmenter *augmenter, enum augment kind, bool trainin
 /* The plan of sample `id`, an image of this size, in an epoch. */
 struct augment_plan augment_plan(const struct augmenter *augmenter, int width, int height, int64_t epoch, uint64_t id);
 
-/* Carries it out in two steps: view holds plan->need, or the same decoded at a smaller scale, and must stay until the
+/* Carries it out in two steps: view holds plan->input, or the same decoded at a smaller scale, and must stay until the
  * second one, which fills out (S,S,3), floats or bytes. STATUS_NOMEM; augment_end also what corrupt returns. */
 enum status augment_begin(const struct augmenter *augmenter, struct augment_scratch *scratch,
                           const struct augment_plan *plan, struct view view);

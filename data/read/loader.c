@@ -331,7 +331,7 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
     augmenter_init(&l->reader.augmenter, config->augment, config->training, config->image_size, config->seed,
                    config->mean, config->std);
     l->reader.augmenter.corruption = config->corruption;
-    l->reader.augmenter.bytes = config->raw;
+    l->reader.augmenter.output_bytes = config->raw;
     l->scale = pixel_scale(config->mean, config->std);
     TRY(block_cache_init(&l->reader.cache, config->dataset));
     TRY(make_slots(l));

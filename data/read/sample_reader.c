@@ -122,7 +122,7 @@ static enum status make_sample(struct sample_reader *reader, struct sample_scrat
     struct augment_plan plan = augment_plan(&reader->augmenter, sample->width, sample->height, epoch, drawn_for);
     struct view view;
     double began = clock_seconds();
-    TRY(block_decode_box(block, sample_index, plan.need, choose_shrink(reader, &plan), &scratch->block_reader, &view));
+    TRY(block_decode_box(block, sample_index, plan.input, choose_shrink(reader, &plan), &scratch->block_reader, &view));
     double decoded = clock_seconds();
     TRY(augment_begin(&reader->augmenter, &scratch->augment, &plan, view));
     double resized = clock_seconds();

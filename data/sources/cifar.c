@@ -320,7 +320,7 @@ static enum status decode_record(const struct pack_source *source, const struct 
     enum status status = STATUS_OK;
     (void)source;
     (void)notes;
-    TRY(image_resize_buffer(image, SIDE, SIDE));
+    TRY(image_allocate(image, SIDE, SIDE));
     for (int i = 0; i < PIXELS; i++)
         for (int p = 0; p < 3; p++)
             image->pixels[3 * i + p] = item->data[p * PIXELS + i];

@@ -61,7 +61,7 @@ static enum status decode_sample(const struct pack_source *source, const struct 
     enum status status = STATUS_OK;
     if (source->is_files)
         return decode_image(item->data, item->bytes, item->name, image, notes);
-    TRY(image_resize_buffer(image, (int)get32(item->data), (int)get32(item->data + 4)));
+    TRY(image_allocate(image, (int)get32(item->data), (int)get32(item->data + 4)));
     memcpy(image->pixels, item->data + SIDES_BYTES, item->bytes - SIDES_BYTES);
 fail:
     return status;

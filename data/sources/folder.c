@@ -278,7 +278,7 @@ enum status folder_decode(const struct pack_source *source, const struct pack_it
     enum status status = STATUS_OK;
     (void)source;
     TRY(decode_image(item->data, item->bytes, item->name, image, notes));
-    *notes |= (unsigned)exif_turned(item->data, item->bytes) << NOTE_TURNED;
+    *notes |= (unsigned)exif_is_rotated(item->data, item->bytes) << NOTE_ROTATED;
 fail:
     return status;
 }

@@ -107,7 +107,7 @@ static enum status compose(const struct synth *s, int64_t index, int label, stru
     float *image = malloc(values * sizeof *image);
     if (!image)
         FAIL(STATUS_NOMEM, "out of memory for an image of %d x %d pixels", size, size);
-    TRY(image_resize_buffer(out, size, size));
+    TRY(image_allocate(out, size, size));
     philox_init(&stream, s->config.seed, PHILOX_DOMAIN_SYNTH | DRAW_IMAGE, (uint64_t)index);
     float background[3];
     for (int c = 0; c < 3; c++)

@@ -43,7 +43,7 @@ static enum status take_crops(struct estimator *e, const struct shard_frame *fra
             struct view view;
             struct augment_plan plan = augment_plan(&e->augmenter, s->width, s->height, epoch,
                                                     (uint64_t)(e->job->first + i));
-            TRY(block_decode_box(&e->block, i, plan.need, 1, &e->reader, &view));
+            TRY(block_decode_box(&e->block, i, plan.input, 1, &e->reader, &view));
         }
     }
 fail:

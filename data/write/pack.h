@@ -21,7 +21,7 @@ enum pack_note {
     NOTE_PALETTE,
     NOTE_ALPHA,
     NOTE_MISNAMED,
-    NOTE_TURNED,
+    NOTE_ROTATED,
     NOTE_RESIZED,
     NOTE_REENCODED,
     NOTES,

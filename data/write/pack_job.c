@@ -98,7 +98,7 @@ static enum status shrink(const struct pack_options *o, struct pack_worker *w, s
         return STATUS_OK;
     int wide = by_height ? resize_other_side(to, height, width) : to;
     int high = by_height ? to : resize_other_side(to, width, height);
-    TRY(image_resize_buffer(&w->resized, wide, high));
+    TRY(image_allocate(&w->resized, wide, high));
     TRY(resize_image(&w->resizer, view_image(&w->image), wide, high, w->resized.pixels));
     *image = &w->resized;
 fail:

@@ -48,7 +48,7 @@ static inline enum status made_decode(const struct pack_source *source, const st
     const struct made *m = (const struct made *)source;
     const int *size = m->sizes[item->index % m->kinds];
     (void)notes;
-    enum status status = image_resize_buffer(image, size[0], size[1]);
+    enum status status = image_allocate(image, size[0], size[1]);
     if (status == STATUS_OK)
         made_pixels(item->index, size[0], size[1], image->pixels);
     return status;

@@ -108,7 +108,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 {
     struct image image = { 0 };
     unsigned notes = 0;
-    exif_turned(data, size);
+    exif_is_rotated(data, size);
     enum status status = decode_image(data, size, "fuzz", &image, &notes);
     if (status != STATUS_OK && status != STATUS_DATA && status != STATUS_NOMEM)
         abort();

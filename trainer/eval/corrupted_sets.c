@@ -227,7 +227,7 @@ static enum status take(struct suite *s, int i, struct view view, int64_t label,
              (long long)label, s->classes);
     struct augment_plan plan = augment_plan(&s->augmenter, view.width, view.height, 0, (uint64_t)id);
     TRY(augment_begin(&s->augmenter, &s->scratch, &plan,
-                      view_crop(view, plan.need.x, plan.need.y, plan.need.width, plan.need.height)));
+                      view_crop(view, plan.input.x, plan.input.y, plan.input.width, plan.input.height)));
     TRY(augment_end(&s->augmenter, &s->scratch, &plan, s->pixels + (size_t)i * s->size * s->size * CHANNELS));
     s->batch_labels[i] = (int32_t)label;
     s->ids[i] = (uint64_t)id;

@@ -52,7 +52,7 @@ static enum status colour_tiles(struct image *picture, const float *w, int d, in
 {
     enum status status = STATUS_OK;
     int columns = (int)ceil(sqrt(d)), zoom = TILE_PIXELS / k > 1 ? TILE_PIXELS / k : 1, pitch = k * zoom + MARGIN;
-    TRY(image_resize_buffer(picture, columns * pitch + MARGIN, (d + columns - 1) / columns * pitch + MARGIN));
+    TRY(image_allocate(picture, columns * pitch + MARGIN, (d + columns - 1) / columns * pitch + MARGIN));
     clear(picture);
     for (int a = 0; a < d; a++) {
         const float *atom = w + (size_t)a * 3 * k * k;
@@ -76,7 +76,7 @@ static enum status channel_tiles(struct image *picture, const float *w, int d, i
     int zoom = SIDE_PIXELS / (columns * (k + MARGIN));
     zoom = zoom < 1 ? 1 : zoom * k > TILE_PIXELS ? TILE_PIXELS / k : zoom;
     int pitch = k * zoom + MARGIN;
-    TRY(image_resize_buffer(picture, columns * pitch + MARGIN, rows * pitch + MARGIN));
+    TRY(image_allocate(picture, columns * pitch + MARGIN, rows * pitch + MARGIN));
     clear(picture);
     float scale = largest(w, (size_t)rows * c * k * k);
     for (int a = 0; a < rows; a++)
@@ -99,7 +99,7 @@ enum status picture_pixels(struct image *picture, const float *normalized, int s
                            const double std[3])
 {
     enum status status = STATUS_OK;
-    TRY(image_resize_buffer(picture, size, size));
+    TRY(image_allocate(picture, size, size));
     for (size_t i = 0; i < (size_t)size * size * 3; i++)
         picture->pixels[i] = to_byte(normalized[i] * std[i % 3] + mean[i % 3]);
 fail:
@@ -112,7 +112,7 @@ enum status picture_strip(struct image *picture, const float *normalized, int co
     enum status status = STATUS_OK;
     enum { GAP = 2 };
     struct image one = { 0 };
-    TRY(image_resize_buffer(picture, count * (size + GAP) - GAP, size));
+    TRY(image_allocate(picture, count * (size + GAP) - GAP, size));
     clear(picture);
     for (int i = 0; i < count; i++) {
         TRY(picture_pixels(&one, normalized + (size_t)i * size * size * 3, size, mean, std));
@@ -132,7 +132,7 @@ enum status picture_enlarge(struct image *picture, int pixels)
     int longer = picture->width > picture->height ? picture->width : picture->height, zoom = pixels / longer;
     if (zoom < 2)
         return STATUS_OK;
-    TRY(image_resize_buffer(&large, picture->width * zoom, picture->height * zoom));
+    TRY(image_allocate(&large, picture->width * zoom, picture->height * zoom));
     for (int y = 0; y < picture->height; y++)
         for (int x = 0; x < picture->width; x++)
             dab(&large, x * zoom, y * zoom, zoom, picture->pixels + ((size_t)y * picture->width + x) * 3);

@@ -68,7 +68,7 @@ static double time_whole(const struct augmenter *a, struct augment_scratch *scra
         if (decode_jpeg(files[i].data, files[i].bytes, "file", &image, &notes) != STATUS_OK)
             die("a JPEG");
         struct augment_plan p = augment_plan(a, image.width, image.height, round, (uint64_t)i);
-        struct view view = view_crop(view_image(&image), p.need.x, p.need.y, p.need.width, p.need.height);
+        struct view view = view_crop(view_image(&image), p.input.x, p.input.y, p.input.width, p.input.height);
         if (augment_begin(a, scratch, &p, view) != STATUS_OK || augment_end(a, scratch, &p, out) != STATUS_OK)
             die("resizing");
     }

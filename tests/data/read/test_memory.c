@@ -28,7 +28,7 @@ static size_t file_bytes, file_capacity;
 
 static void make_picture(void)
 {
-    CHECK(image_resize_buffer(&picture, SIDE, SIDE) == STATUS_OK, "%s", status_message());
+    CHECK(image_allocate(&picture, SIDE, SIDE) == STATUS_OK, "%s", status_message());
     for (size_t i = 0; i < (size_t)SIDE * SIDE * 3; i++)
         picture.pixels[i] = (uint8_t)(i * i / 1001 + i / 7);
 }
