@@ -14,8 +14,12 @@
 #include "base/pixels.h"
 #include "data/read/sample_reader.h"
 
-enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL = 64 }; /* samples per turn of a worker; images up to SMALL pixels */
-enum { PAGE = 4096, LINE = 64 };
+enum {
+    CHUNK_SMALL = 16,
+    CHUNK_LARGE = 4,
+    SMALL_IMAGE = 64
+}; /* samples per turn of a worker; images up to SMALL_IMAGE pixels */
+enum { PAGE_BYTES = 4096, CACHE_LINE = 64 };
 
 struct slot {
     struct micro_batch batch;
@@ -23,11 +27,11 @@ struct slot {
     void *images; /* floats, or raw */
     int32_t *labels;
     uint64_t *ids;
-    int64_t number;    /* of the micro-batch, from the last seek */
-    int64_t position;  /* of its first sample in the epoch */
-    int taken, filled; /* samples handed to workers, finished */
+    int64_t sequence;     /* of the micro-batch, from the last seek */
+    int64_t position;     /* of its first sample in the epoch */
+    int assigned, filled; /* samples handed to workers, finished */
     struct loader_work work;
-    int failed_at; /* the first sample that could not be had, or -1 */
+    int first_failed; /* the first sample that could not be had, or -1 */
     struct status_record failure;
 };
 
@@ -35,27 +39,27 @@ struct loader {
     struct loader_config config;
     struct sample_reader reader;
     struct pixel_scale scale;
-    int64_t samples, steps; /* of the dataset, of an epoch */
-    int per_step;           /* micro-batches of this rank in a step */
-    int64_t batches;        /* of this rank: evaluation only */
+    int64_t samples, steps_per_epoch; /* of the dataset, of an epoch */
+    int local_micro_batches;          /* micro-batches of this rank in a step */
+    int64_t evaluation_batches;       /* of this rank: evaluation only */
     int chunk;
 
     pthread_mutex_t mutex; /* guards all below, but not what a slot's workers write */
-    pthread_cond_t work, progress;
+    pthread_cond_t work_ready, progress;
     struct slot *slots;
     int slot_count;
-    int64_t start;       /* position of the last seek, in micro-batches of this rank */
-    int64_t next, begun; /* numbers: the next one for the consumer, the next one to begin */
-    bool held;           /* the consumer holds number next - 1 */
+    int64_t first_position; /* position of the last seek, in micro-batches of this rank */
+    int64_t next, begun;    /* numbers: the next one for the consumer, the next one to begin */
+    bool consumer_holds;    /* the consumer holds number next - 1 */
     bool paused, stop;
-    int active; /* workers inside a chunk */
+    int busy_workers; /* workers inside a chunk */
     pthread_t *threads;
     int thread_count;
     struct loader_stats stats;
 };
 
 /* What micro-batch `at` of this rank is, counted from the first of epoch 0 or of the evaluation; its first position. */
-static int64_t describe(const struct loader *l, int64_t at, struct micro_batch *b)
+static int64_t describe_micro_batch(const struct loader *l, int64_t at, struct micro_batch *b)
 {
     const struct loader_config *c = &l->config;
     *b = (struct micro_batch){ .count = c->micro_batch };
@@ -66,10 +70,10 @@ static int64_t describe(const struct loader *l, int64_t at, struct micro_batch *
             b->count = (int)(l->samples - position);
         return position;
     }
-    int64_t step = at / l->per_step;
-    b->epoch = step / l->steps;
-    b->step = step % l->steps;
-    b->index = (int)(at % l->per_step) + c->rank * l->per_step;
+    int64_t step = at / l->local_micro_batches;
+    b->epoch = step / l->steps_per_epoch;
+    b->step = step % l->steps_per_epoch;
+    b->index = (int)(at % l->local_micro_batches) + c->rank * l->local_micro_batches;
     return b->step * c->batch + (int64_t)b->index * c->micro_batch;
 }
 
@@ -81,12 +85,12 @@ static void begin_order(const struct loader *l, int64_t epoch, struct order *ord
 }
 
 /* Where the pixels of a raw micro-batch begin. */
-static size_t raw_head(const struct loader_config *c)
+static size_t raw_header_bytes(const struct loader_config *c)
 {
-    return ((size_t)c->micro_batch * sizeof(struct image_cut) + LINE - 1) / LINE * LINE;
+    return ((size_t)c->micro_batch * sizeof(struct image_cut) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
-static size_t values(const struct loader_config *c)
+static size_t image_values(const struct loader_config *c)
 {
     return (size_t)c->image_size * c->image_size * 3;
 }
@@ -98,35 +102,36 @@ static void begin_raw(const struct loader *l, struct slot *slot)
     int size = l->config.image_size;
     for (int i = 0; i < slot->batch.count; i++)
         cuts[i] = (struct image_cut){
-            raw_head(&l->config) + i * values(&l->config), size, size, 0, 0, size, size, false
+            raw_header_bytes(&l->config) + i * image_values(&l->config), size, size, 0, 0, size, size, false
         };
     slot->batch.scale = &l->scale;
     slot->batch.raw = slot->images;
-    slot->batch.raw_bytes = raw_head(&l->config) + slot->batch.count * values(&l->config);
+    slot->batch.raw_bytes = raw_header_bytes(&l->config) + slot->batch.count * image_values(&l->config);
 }
 
-static void *image_of(const struct loader *l, const struct slot *slot, int i)
+static void *image_memory(const struct loader *l, const struct slot *slot, int i)
 {
-    size_t at = i * values(&l->config);
-    return l->config.raw ? (void *)((uint8_t *)slot->images + raw_head(&l->config) + at) : (float *)slot->images + at;
+    size_t at = i * image_values(&l->config);
+    return l->config.raw ? (void *)((uint8_t *)slot->images + raw_header_bytes(&l->config) + at)
+                         : (float *)slot->images + at;
 }
 
-/* Says what micro-batch `number` is and makes its slot ready to be filled. */
-static void begin_slot(struct loader *l, int64_t number)
+/* Says what micro-batch `sequence` is and makes its slot ready to be filled. */
+static void begin_slot(struct loader *l, int64_t sequence)
 {
-    struct slot *slot = &l->slots[number % l->slot_count];
+    struct slot *slot = &l->slots[sequence % l->slot_count];
     struct micro_batch *b = &slot->batch;
-    slot->number = number;
-    slot->position = describe(l, l->start + number, b);
+    slot->sequence = sequence;
+    slot->position = describe_micro_batch(l, l->first_position + sequence, b);
     b->images = l->config.raw ? NULL : slot->images;
     if (l->config.raw)
         begin_raw(l, slot);
     b->labels = slot->labels;
     b->ids = slot->ids;
     begin_order(l, b->epoch, &slot->order);
-    slot->taken = slot->filled = 0;
+    slot->assigned = slot->filled = 0;
     slot->work = (struct loader_work){ 0 };
-    slot->failed_at = -1;
+    slot->first_failed = -1;
 }
 
 /* A slot with samples that nobody fills yet, beginning a new one if there is room; NULL if there is none. */
@@ -134,11 +139,11 @@ static struct slot *find_work(struct loader *l)
 {
     for (int64_t n = l->next; n < l->begun; n++) {
         struct slot *slot = &l->slots[n % l->slot_count];
-        if (slot->taken < slot->batch.count)
+        if (slot->assigned < slot->batch.count)
             return slot;
     }
-    int64_t oldest = l->next - l->held;
-    bool more = l->config.training || l->start + l->begun < l->batches;
+    int64_t oldest = l->next - l->consumer_holds;
+    bool more = l->config.training || l->first_position + l->begun < l->evaluation_batches;
     if (!more || l->begun - oldest >= l->slot_count)
         return NULL;
     begin_slot(l, l->begun);
@@ -151,9 +156,9 @@ static void prefetch_chunk(const struct loader *l, const struct sample_scratch *
 {
     struct micro_batch b;
     struct order order;
-    if (!l->config.training && at >= l->batches)
+    if (!l->config.training && at >= l->evaluation_batches)
         return;
-    int64_t position = describe(l, at, &b);
+    int64_t position = describe_micro_batch(l, at, &b);
     begin_order(l, b.epoch, &order);
     for (int i = from; i < from + count && i < b.count; i++)
         sample_reader_prefetch(&l->reader, scratch, order_at(&order, (uint64_t)(position + i)));
@@ -168,7 +173,7 @@ static enum status fill_chunk(struct loader *l, struct sample_scratch *scratch, 
     for (int i = from; i < from + count; i++) {
         *failed_at = i;
         slot->ids[i] = order_at(&slot->order, (uint64_t)(slot->position + i));
-        TRY(sample_reader_read(&l->reader, scratch, slot->batch.epoch, &slot->ids[i], image_of(l, slot, i),
+        TRY(sample_reader_read(&l->reader, scratch, slot->batch.epoch, &slot->ids[i], image_memory(l, slot, i),
                                &slot->labels[i]));
     }
 fail:
@@ -198,25 +203,25 @@ static void *worker_main(void *context)
     while (!l->stop) {
         struct slot *slot = l->paused ? NULL : find_work(l);
         if (!slot) {
-            pthread_cond_wait(&l->work, &l->mutex);
+            pthread_cond_wait(&l->work_ready, &l->mutex);
             continue;
         }
-        int from = slot->taken, left = slot->batch.count - from, failed_at;
+        int from = slot->assigned, left = slot->batch.count - from, failed_at;
         int count = left < l->chunk ? left : l->chunk;
-        int64_t at = l->start + slot->number;
-        slot->taken += count;
-        l->active++;
+        int64_t at = l->first_position + slot->sequence;
+        slot->assigned += count;
+        l->busy_workers++;
         pthread_mutex_unlock(&l->mutex);
         scratch.work = (struct loader_work){ 0 };
         enum status status = fill_chunk(l, &scratch, slot, at, from, count, &failed_at);
         pthread_mutex_lock(&l->mutex);
-        if (status != STATUS_OK && (slot->failed_at < 0 || failed_at < slot->failed_at)) {
-            slot->failed_at = failed_at;
+        if (status != STATUS_OK && (slot->first_failed < 0 || failed_at < slot->first_failed)) {
+            slot->first_failed = failed_at;
             status_save(&slot->failure);
         }
         add_work(&slot->work, &scratch.work);
         slot->filled += count;
-        l->active--;
+        l->busy_workers--;
         if (slot->filled == slot->batch.count || l->paused)
             pthread_cond_broadcast(&l->progress);
     }
@@ -253,8 +258,8 @@ fail:
 /* Whole pages, which a device may lock without its neighbours'. */
 static size_t slot_bytes(const struct loader_config *c)
 {
-    size_t all = (size_t)c->micro_batch * values(c);
-    return ((c->raw ? raw_head(c) + all : all * sizeof(float)) + PAGE - 1) / PAGE * PAGE;
+    size_t all = (size_t)c->micro_batch * image_values(c);
+    return ((c->raw ? raw_header_bytes(c) + all : all * sizeof(float)) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 }
 
 void *loader_memory(const struct loader *l, int i, size_t *bytes)
@@ -274,7 +279,7 @@ static enum status make_slots(struct loader *l)
         FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", l->slot_count);
     for (int i = 0; i < l->slot_count; i++) {
         struct slot *slot = &l->slots[i];
-        slot->images = aligned_alloc(PAGE, bytes);
+        slot->images = aligned_alloc(PAGE_BYTES, bytes);
         slot->labels = malloc(n * sizeof *slot->labels);
         slot->ids = malloc(n * sizeof *slot->ids);
         if (!slot->images || !slot->labels || !slot->ids)
@@ -313,16 +318,16 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
         FAIL(STATUS_NOMEM, "out of memory");
     l->config = *config;
     pthread_mutex_init(&l->mutex, NULL);
-    pthread_cond_init(&l->work, NULL);
+    pthread_cond_init(&l->work_ready, NULL);
     pthread_cond_init(&l->progress, NULL);
     l->samples = dataset_samples(config->dataset);
-    l->chunk = config->image_size <= SMALL ? CHUNK_SMALL : CHUNK_LARGE;
+    l->chunk = config->image_size <= SMALL_IMAGE ? CHUNK_SMALL : CHUNK_LARGE;
     if (config->training) {
-        l->steps = l->samples / config->batch;
-        l->per_step = config->batch / config->micro_batch / config->ranks;
+        l->steps_per_epoch = l->samples / config->batch;
+        l->local_micro_batches = config->batch / config->micro_batch / config->ranks;
     } else {
         int64_t all = (l->samples + config->micro_batch - 1) / config->micro_batch;
-        l->batches = (all - config->rank + config->ranks - 1) / config->ranks;
+        l->evaluation_batches = (all - config->rank + config->ranks - 1) / config->ranks;
     }
     l->reader.dataset = config->dataset;
     l->reader.label_map = config->label_map;
@@ -349,7 +354,7 @@ void loader_destroy(struct loader *l)
         return;
     pthread_mutex_lock(&l->mutex);
     l->stop = true;
-    pthread_cond_broadcast(&l->work);
+    pthread_cond_broadcast(&l->work_ready);
     pthread_mutex_unlock(&l->mutex);
     for (int i = 0; i < l->thread_count; i++)
         pthread_join(l->threads[i], NULL);
@@ -360,7 +365,7 @@ void loader_destroy(struct loader *l)
     }
     block_cache_finish(&l->reader.cache);
     pthread_mutex_destroy(&l->mutex);
-    pthread_cond_destroy(&l->work);
+    pthread_cond_destroy(&l->work_ready);
     pthread_cond_destroy(&l->progress);
     free(l->slots);
     free(l->threads);
@@ -369,23 +374,23 @@ void loader_destroy(struct loader *l)
 
 int64_t loader_steps_per_epoch(const struct loader *l)
 {
-    return l->steps;
+    return l->steps_per_epoch;
 }
 
 enum status loader_seek(struct loader *l, int64_t epoch, int64_t step)
 {
     enum status status = STATUS_OK;
     bool training = l->config.training;
-    if (epoch < 0 || step < 0 || (training ? step > l->steps : epoch || step))
+    if (epoch < 0 || step < 0 || (training ? step > l->steps_per_epoch : epoch || step))
         FAIL(STATUS_USAGE, "loader: cannot seek to epoch %lld, step %lld", (long long)epoch, (long long)step);
     pthread_mutex_lock(&l->mutex);
     l->paused = true;
-    while (l->active)
+    while (l->busy_workers)
         pthread_cond_wait(&l->progress, &l->mutex);
-    l->start = training ? (epoch * l->steps + step) * l->per_step : 0;
+    l->first_position = training ? (epoch * l->steps_per_epoch + step) * l->local_micro_batches : 0;
     l->next = l->begun = 0;
-    l->held = l->paused = false;
-    pthread_cond_broadcast(&l->work);
+    l->consumer_holds = l->paused = false;
+    pthread_cond_broadcast(&l->work_ready);
     pthread_mutex_unlock(&l->mutex);
 fail:
     return status;
@@ -403,7 +408,7 @@ static void close_gaps(const struct loader *l, struct slot *slot)
         if (kept < i && l->config.raw)
             cuts[kept] = cuts[i];
         else if (kept < i)
-            memcpy(image_of(l, slot, kept), image_of(l, slot, i), values(&l->config) * sizeof(float));
+            memcpy(image_memory(l, slot, kept), image_memory(l, slot, i), image_values(&l->config) * sizeof(float));
         slot->labels[kept] = slot->labels[i];
         slot->ids[kept++] = slot->ids[i];
     }
@@ -416,11 +421,11 @@ static enum status next_batch(struct loader *l, const struct micro_batch **batch
     enum status status = STATUS_OK;
     *batch = NULL;
     pthread_mutex_lock(&l->mutex);
-    if (l->held) {
-        l->held = false; /* its slot is free now */
-        pthread_cond_broadcast(&l->work);
+    if (l->consumer_holds) {
+        l->consumer_holds = false; /* its slot is free now */
+        pthread_cond_broadcast(&l->work_ready);
     }
-    if (!l->config.training && l->start + l->next >= l->batches) {
+    if (!l->config.training && l->first_position + l->next >= l->evaluation_batches) {
         pthread_mutex_unlock(&l->mutex);
         return STATUS_OK;
     }
@@ -429,12 +434,12 @@ static enum status next_batch(struct loader *l, const struct micro_batch **batch
     while (l->next >= l->begun || slot->filled < slot->batch.count)
         pthread_cond_wait(&l->progress, &l->mutex);
     l->stats.waited_s += clock_seconds() - began;
-    if (slot->failed_at >= 0) {
+    if (slot->first_failed >= 0) {
         status = status_restore(&slot->failure); /* and again, should it be asked for again */
     } else {
         close_gaps(l, slot);
         add_work(&l->stats.work, &slot->work);
-        l->held = true;
+        l->consumer_holds = true;
         l->next++;
         *batch = &slot->batch;
     }

@@ -19,8 +19,8 @@ static char folder[64];
 static void check_rgbz(void)
 {
     struct philox stream;
-    enum { GUARD = 16, SIDE = 140, MOST = SIDE * SIDE * 3 };
-    static uint8_t pixels[MOST], planes[MOST + 2 * GUARD], back[MOST + 2 * GUARD];
+    enum { GUARD = 16, SIDE = 140, MAX_BYTES = SIDE * SIDE * 3 };
+    static uint8_t pixels[MAX_BYTES], planes[MAX_BYTES + 2 * GUARD], back[MAX_BYTES + 2 * GUARD];
     philox_init(&stream, 3, PHILOX_DOMAIN_SYNTH, 0);
     for (int n = 0; n < 300; n++) {
         int width = 1 + (int)philox_below(&stream, SIDE), height = 1 + (int)philox_below(&stream, SIDE);

@@ -12,7 +12,7 @@
 #include "data/image/decode.h"
 #include "data/read/sample_reader.h"
 
-enum { SIZE = 224, MOST_IMAGES = 4096, MOST_ROUNDS = 99, WAYS = 6 };
+enum { SIZE = 224, MAX_IMAGES = 4096, MAX_ROUNDS = 99, WAYS = 6 };
 enum way { PLAIN, WIDE_RESIZE, PILLOW, SETS };
 static const char *const names[WAYS] = { "plain C: whole JPEG, resize", "the same, resize in vectors", "Pillow",
                                          "rgbz, short side 256",        "rgbz, original size",         "jpeg" };
@@ -20,7 +20,7 @@ static const char *const names[WAYS] = { "plain C: whole JPEG, resize", "the sam
 static struct {
     uint8_t *data;
     size_t bytes;
-} files[MOST_IMAGES];
+} files[MAX_IMAGES];
 static int images;
 static float out[SIZE * SIZE * 3];
 
@@ -41,7 +41,7 @@ static void read_tar(const char *path)
 {
     FILE *tar = fopen(path, "rb");
     unsigned char header[512];
-    while (tar && images < MOST_IMAGES && fread(header, 1, sizeof header, tar) == sizeof header && header[0]) {
+    while (tar && images < MAX_IMAGES && fread(header, 1, sizeof header, tar) == sizeof header && header[0]) {
         size_t bytes = strtoul((char *)header + 124, NULL, 8), room = (bytes + 511) / 512 * 512;
         uint8_t *data = malloc(room ? room : 1);
         if (!data || fread(data, 1, room, tar) != room)
@@ -114,9 +114,9 @@ static double median(double *values, int count)
     return values[count / 2];
 }
 
-static double ratio(double times[WAYS][MOST_ROUNDS], int rounds, int over, int way)
+static double ratio(double times[WAYS][MAX_ROUNDS], int rounds, int over, int way)
 {
-    double values[MOST_ROUNDS];
+    double values[MAX_ROUNDS];
     for (int r = 0; r < rounds; r++)
         values[r] = times[over][r] / times[way][r];
     return median(values, rounds);
@@ -124,7 +124,7 @@ static double ratio(double times[WAYS][MOST_ROUNDS], int rounds, int over, int w
 
 int main(int count, char **arguments)
 {
-    static double times[WAYS][MOST_ROUNDS];
+    static double times[WAYS][MAX_ROUNDS];
     static struct sample_reader readers[WAYS];
     static struct sample_scratch scratches[WAYS];
     const struct pixel_kernels *sets[PIXEL_KERNEL_SETS];
@@ -134,7 +134,7 @@ int main(int count, char **arguments)
     if (count < 6)
         die("usage: compare_decode PILLOW_COMMAND TAR SHORT256 ORIGINAL JPEG [ROUNDS]");
     int rounds = count > 6 ? atoi(arguments[6]) : 5, kernels = pixel_kernel_sets(sets);
-    rounds = rounds < 1 ? 1 : rounds > MOST_ROUNDS ? MOST_ROUNDS : rounds;
+    rounds = rounds < 1 ? 1 : rounds > MAX_ROUNDS ? MAX_ROUNDS : rounds;
     augmenter_init(&wide, AUGMENT_IMAGENET, true, SIZE, 1, mean, std);
     plain = wide;
     plain.kernels = sets[kernels - 1];

@@ -44,7 +44,7 @@ static uint64_t digest(const struct micro_batch *b, int size)
     return hash_bytes(parts, sizeof parts);
 }
 
-static int most_workers = 8, worker_step = 3;
+static int max_workers = 8, worker_step = 3;
 enum { MICROS = 12, STEPS = 9 }; /* per step; followed over two epochs of 4 steps and one step more */
 
 /* Fills table[step][micro] as all ranks together see it, from (epoch, step) on. */
@@ -84,7 +84,7 @@ static void check_same(struct dataset *dataset, enum shuffle shuffle, enum augme
     CHECK(expected[0][0] != expected[4][0] || (shuffle == SHUFFLE_NONE && augment == AUGMENT_NONE),
           "epochs do not differ");
     for (int ranks = 1; ranks <= 4; ranks++)
-        for (int workers = 1 + ranks % worker_step; workers <= most_workers; workers += worker_step)
+        for (int workers = 1 + ranks % worker_step; workers <= max_workers; workers += worker_step)
             for (int64_t from = 0; from < STEPS; from += 3) {
                 uint64_t got[STEPS][MICROS] = { 0 };
                 collect(config, ranks, workers, from, got);
@@ -332,7 +332,7 @@ int main(int count, char **arguments)
     char files[96];
     struct dataset *s = NULL, *l = NULL, *j = NULL;
     if (count > 1) {
-        most_workers = atoi(arguments[1]);
+        max_workers = atoi(arguments[1]);
         worker_step = 1;
     }
     make_folder(folder);
