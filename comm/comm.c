@@ -8,7 +8,7 @@
 #include "comm/launch.h"
 #include "comm/nccl.h"
 
-size_t comm_chunk = (size_t)1 << 30;
+size_t comm_max_count = (size_t)1 << 30;
 
 enum status comm_create(struct comm **comm)
 {
@@ -24,17 +24,17 @@ enum status comm_create(struct comm **comm)
 }
 
 #ifndef CSC_HAVE_NCCL
-enum status comm_nccl_check(struct comm *ranks)
+enum status comm_nccl_check(struct comm *host_comm)
 {
-    if (ranks->size == 1)
+    if (host_comm->size == 1)
         return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL: build with -Dnccl=enabled");
     return status_report(STATUS_USAGE, __FILE__, __LINE__,
                          "this build has no NCCL, so %d ranks cannot sum gradients on "
                          "GPUs: use one, or build with -Dnccl=enabled",
-                         ranks->size);
+                         host_comm->size);
 }
 
-enum status comm_nccl_memory(void **memory, size_t bytes)
+enum status comm_nccl_allocate(void **memory, size_t bytes)
 {
     (void)memory;
     return status_report(STATUS_BUG, __FILE__, __LINE__, "%zu bytes for NCCL, which this build does not have", bytes);
@@ -45,11 +45,11 @@ void comm_nccl_free(void *memory)
     (void)memory;
 }
 
-enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, float *memory, size_t count,
+enum status comm_nccl_create(struct comm **comm, struct comm *host_comm, void *stream, float *memory, size_t count,
                              enum comm_dtype wire, double timeout_s)
 {
     (void)comm, (void)stream, (void)memory, (void)count, (void)wire, (void)timeout_s;
-    return comm_nccl_check(ranks);
+    return comm_nccl_check(host_comm);
 }
 #endif
 
@@ -59,13 +59,13 @@ void comm_destroy(struct comm *comm)
         comm->ops->destroy(comm);
 }
 
-bool comm_speaks(const struct comm *comm)
+bool comm_should_report(const struct comm *comm)
 {
-    return comm ? !comm->quiet : launch_read().rank == 0 || !launch_above();
+    return comm ? !comm->other_rank_reports : launch_read().rank == 0 || !launch_has_launcher();
 }
 
 /* Takes over the record of `rank`, as seen from another. */
-static enum status adopt(int rank, const struct status_record *record)
+static enum status adopt_failure(int rank, const struct status_record *record)
 {
     struct status_record seen = { .code = record->code };
     snprintf(seen.message, sizeof seen.message, "rank %d failed: %s", rank, record->message);
@@ -79,7 +79,7 @@ enum status comm_agree(struct comm *comm, enum status mine)
     struct status_record own, chosen;
     status_save(&own);
     own.code = mine;
-    comm->quiet = false;
+    comm->other_rank_reports = false;
     if (comm->size == 1)
         return mine;
 
@@ -92,8 +92,8 @@ enum status comm_agree(struct comm *comm, enum status mine)
     TRY(comm->ops->broadcast(comm, &chosen, sizeof chosen, root));
     if (comm->rank == root)
         return mine;
-    comm->quiet = true;
-    return adopt(root, &chosen);
+    comm->other_rank_reports = true;
+    return adopt_failure(root, &chosen);
 fail:
     return mine == STATUS_OK ? status : status_restore(&own);
 }

@@ -40,7 +40,7 @@ struct comm {
     const struct comm_ops *ops;
     int rank, size;             /* of the job */
     int local_rank, local_size; /* among the ranks that share this host's memory */
-    bool quiet;                 /* the last comm_agree chose another rank's failure */
+    bool other_rank_reports;    /* the last comm_agree chose another rank's failure */
     char library[64];           /* such as "Open MPI v4.1.4"; "" if there is none */
 };
 
@@ -56,6 +56,6 @@ enum status comm_agree(struct comm *comm, enum status mine);
 
 /* Whether this rank is the one to print the failure: not if comm_agree chose another rank's. Without a
  * communicator (NULL: comm_create failed), only the process that the launcher calls rank 0. Not collective. */
-bool comm_speaks(const struct comm *comm);
+bool comm_should_report(const struct comm *comm);
 
 #endif

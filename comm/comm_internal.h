@@ -9,6 +9,6 @@ enum status comm_mpi_create(struct comm **comm);
 
 /* Most elements in one MPI call, whose counts are ints. A variable so that the tests can make it small;
  * the same on all ranks. */
-extern size_t comm_chunk;
+extern size_t comm_max_count;
 
 #endif

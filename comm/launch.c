@@ -20,7 +20,7 @@ static const struct source {
 };
 
 /* A number >= 0; -1 if the variable is missing or anything else. */
-static long number(const char *name)
+static long env_number(const char *name)
 {
     const char *text = getenv(name);
     if (!text || *text < '0' || *text > '9')
@@ -31,19 +31,19 @@ static long number(const char *name)
     return errno || *end ? -1 : value;
 }
 
-static int count(const char *name)
+static int env_count(const char *name)
 {
-    long value = number(name);
+    long value = env_number(name);
     return value > 0 && value <= INT_MAX ? (int)value : 0;
 }
 
 /* SLURM numbers the batch script's and other special steps from 0xfffffff0 up; those hold one process. */
 static bool in_srun_step(void)
 {
-    long step = number("SLURM_STEP_ID");
+    long step = env_number("SLURM_STEP_ID");
     if (step < 0)
-        step = number("SLURM_STEPID");
-    return step >= 0 && step < 0xfffffff0L && number("SLURM_PROCID") >= 0;
+        step = env_number("SLURM_STEPID");
+    return step >= 0 && step < 0xfffffff0L && env_number("SLURM_PROCID") >= 0;
 }
 
 /* The parent of a process and the name of its program; 0 if it cannot be told. */
@@ -65,7 +65,7 @@ static long parent_of(long pid, char name[64])
     return parent;
 }
 
-bool launch_above(void)
+bool launch_has_launcher(void)
 {
     static const char *const launchers[] = { "mpirun",     "mpiexec", "orterun",         "orted",
                                              "prterun",    "prted",   "hydra_pmi_proxy", "mpiexec.hydra",
@@ -82,18 +82,19 @@ bool launch_above(void)
 
 struct launch launch_read(void)
 {
-    int tasks = in_srun_step() ? count("SLURM_STEP_NUM_TASKS") : 0;
-    if (tasks && count("PMI_SIZE") == tasks && number("PMI_RANK") == number("SLURM_PROCID")) /* --mpi=pmi2 */
-        return (struct launch){ "srun", "PMI_SIZE", count("PMI_RANK"), tasks };
+    int tasks = in_srun_step() ? env_count("SLURM_STEP_NUM_TASKS") : 0;
+    if (tasks && env_count("PMI_SIZE") == tasks &&
+        env_number("PMI_RANK") == env_number("SLURM_PROCID")) /* --mpi=pmi2 */
+        return (struct launch){ "srun", "PMI_SIZE", env_count("PMI_RANK"), tasks };
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++) {
         const struct source *s = &sources[i];
-        if (count(s->ranks))
-            return (struct launch){ s->launcher, s->ranks, count(s->rank), count(s->ranks) };
+        if (env_count(s->ranks))
+            return (struct launch){ s->launcher, s->ranks, env_count(s->rank), env_count(s->ranks) };
     }
     if (tasks)
-        return (struct launch){ "srun", "SLURM_STEP_NUM_TASKS", count("SLURM_PROCID"), tasks };
+        return (struct launch){ "srun", "SLURM_STEP_NUM_TASKS", env_count("SLURM_PROCID"), tasks };
     if (getenv("PMIX_NAMESPACE"))
-        return (struct launch){ "a PMIx launcher", "PMIX_NAMESPACE", count("PMIX_RANK"), 0 };
+        return (struct launch){ "a PMIx launcher", "PMIX_NAMESPACE", env_count("PMIX_RANK"), 0 };
     return (struct launch){ 0 };
 }
 

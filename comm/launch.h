@@ -16,7 +16,7 @@ struct launch {
 struct launch launch_read(void);
 
 /* Whether a launcher is among this process's ancestors: else the variables were inherited, and no rank 0 speaks. */
-bool launch_above(void);
+bool launch_has_launcher(void);
 
 /* Where the world of `size` ranks that MPI found is smaller than what the launcher promised: STATUS_USAGE,
  * saying what to do. library: such as "Open MPI v4.1.4", or NULL if built without MPI. */

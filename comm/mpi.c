@@ -1,6 +1,6 @@
 /* mpi.c - ranks through MPI: the blocking calls, start and end.
  * MPI is initialised FUNNELED: only the thread that created the communicator may use it. MPI's errors come
- * back as STATUS_LOST. Arrays longer than comm_chunk travel in chunks, since MPI counts in ints. */
+ * back as STATUS_LOST. Arrays longer than comm_max_count travel in chunks, since MPI counts in ints. */
 #include "comm/mpi_internal.h"
 
 #include <assert.h>
@@ -12,7 +12,7 @@
 #include "base/bf16.h"
 #include "comm/launch.h"
 
-enum status mpi_lost(const char *call, int error, const char *file, int line)
+enum status report_mpi_error(const char *call, int error, const char *file, int line)
 {
     char text[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
@@ -24,9 +24,9 @@ static enum status mpi_broadcast(struct comm *comm, void *data, size_t bytes, in
 {
     enum status status = STATUS_OK;
     assert(root >= 0 && root < comm->size);
-    for (size_t done = 0; done < bytes; done += comm_chunk) {
-        int part = (int)(bytes - done < comm_chunk ? bytes - done : comm_chunk);
-        TRY_MPI(MPI_Bcast, (char *)data + done, part, MPI_BYTE, root, ((struct mpi_comm *)comm)->world);
+    for (size_t done = 0; done < bytes; done += comm_max_count) {
+        int chunk = (int)(bytes - done < comm_max_count ? bytes - done : comm_max_count);
+        TRY_MPI(MPI_Bcast, (char *)data + done, chunk, MPI_BYTE, root, ((struct mpi_comm *)comm)->world);
     }
 fail:
     return status;
@@ -36,9 +36,9 @@ fail:
 static enum status reduce(struct comm *comm, void *data, size_t count, size_t bytes, MPI_Datatype type, MPI_Op op)
 {
     enum status status = STATUS_OK;
-    for (size_t done = 0; done < count; done += comm_chunk) {
-        int part = (int)(count - done < comm_chunk ? count - done : comm_chunk);
-        TRY_MPI(MPI_Allreduce, MPI_IN_PLACE, (char *)data + done * bytes, part, type, op,
+    for (size_t done = 0; done < count; done += comm_max_count) {
+        int chunk = (int)(count - done < comm_max_count ? count - done : comm_max_count);
+        TRY_MPI(MPI_Allreduce, MPI_IN_PLACE, (char *)data + done * bytes, chunk, type, op,
                 ((struct mpi_comm *)comm)->world);
     }
 fail:
@@ -75,7 +75,7 @@ static enum status mpi_all_reduce_max_i64(struct comm *comm, int64_t *data, size
 static enum status mpi_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
     enum status status = STATUS_OK;
-    if (bytes && bytes <= comm_chunk) {
+    if (bytes && bytes <= comm_max_count) {
         TRY_MPI(MPI_Allgather, data, (int)bytes, MPI_BYTE, out, (int)bytes, MPI_BYTE, ((struct mpi_comm *)comm)->world);
     } else if (bytes) {
         memcpy((char *)out + (size_t)comm->rank * bytes, data, bytes);
@@ -108,8 +108,8 @@ static void mpi_destroy(struct comm *comm)
 {
     struct mpi_comm *mpi = (struct mpi_comm *)comm;
     mpi_requests_free(mpi);
-    free(mpi->mine);
-    free(mpi->theirs);
+    free(mpi->packed);
+    free(mpi->received);
     if (mpi->bf16_sum != MPI_OP_NULL)
         MPI_Op_free(&mpi->bf16_sum);
     if (mpi->bf16 != MPI_DATATYPE_NULL)
@@ -174,7 +174,7 @@ fail:
     return status;
 }
 
-static enum status read_places(struct mpi_comm *mpi)
+static enum status read_ranks(struct mpi_comm *mpi)
 {
     enum status status = STATUS_OK;
     MPI_Comm host = MPI_COMM_NULL;
@@ -210,11 +210,11 @@ enum status comm_mpi_create(struct comm **out)
     TRY_MPI(MPI_Type_contiguous, 2, MPI_BYTE, &mpi->bf16);
     TRY_MPI(MPI_Type_commit, &mpi->bf16);
     TRY_MPI(MPI_Op_create, sum_bf16, 1, &mpi->bf16_sum);
-    TRY(read_places(mpi));
+    TRY(read_ranks(mpi));
     library_name(mpi->base.library);
-    mpi->mine = malloc(MPI_PIECE * sizeof(double));
-    mpi->theirs = malloc(MPI_PIECE * sizeof(double));
-    if (!mpi->mine || !mpi->theirs)
+    mpi->packed = malloc(SEGMENT_ELEMENTS * sizeof(double));
+    mpi->received = malloc(SEGMENT_ELEMENTS * sizeof(double));
+    if (!mpi->packed || !mpi->received)
         FAIL(STATUS_NOMEM, "out of memory for deterministic sums");
     *out = &mpi->base;
     return STATUS_OK;

@@ -35,24 +35,25 @@ static void add_bf16(void *into, const void *low, const void *high, size_t count
         ((uint16_t *)into)[i] = bf16_from_float(bf16_to_float(a[i]) + bf16_to_float(b[i]));
 }
 
-static enum status double_up(struct mpi_comm *comm, const struct element *e, void *data, size_t count, int power)
+static enum status recursive_doubling(struct mpi_comm *comm, const struct element *e, void *data, size_t count,
+                                      int power)
 {
     enum status status = STATUS_OK;
     for (int distance = 1; distance < power; distance *= 2) {
         int partner = comm->base.rank ^ distance;
-        TRY_MPI(MPI_Sendrecv, data, (int)count, e->type, partner, TAG, comm->theirs, (int)count, e->type, partner, TAG,
-                comm->world, MPI_STATUS_IGNORE);
+        TRY_MPI(MPI_Sendrecv, data, (int)count, e->type, partner, TAG, comm->received, (int)count, e->type, partner,
+                TAG, comm->world, MPI_STATUS_IGNORE);
         if (comm->base.rank < partner)
-            e->add(data, data, comm->theirs, count);
+            e->add(data, data, comm->received, count);
         else
-            e->add(data, comm->theirs, data, count);
+            e->add(data, comm->received, data, count);
     }
 fail:
     return status;
 }
 
-/* One piece: at most MPI_PIECE elements. */
-static enum status sum_piece(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
+/* One piece: at most SEGMENT_ELEMENTS elements. */
+static enum status reduce_segment(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
 {
     enum status status = STATUS_OK;
     int power = 1, rank = comm->base.rank;
@@ -65,22 +66,22 @@ static enum status sum_piece(struct mpi_comm *comm, const struct element *e, voi
     }
     bool paired = rank + power < comm->base.size;
     if (paired) {
-        TRY_MPI(MPI_Recv, comm->theirs, (int)count, e->type, rank + power, TAG, comm->world, MPI_STATUS_IGNORE);
-        e->add(data, data, comm->theirs, count);
+        TRY_MPI(MPI_Recv, comm->received, (int)count, e->type, rank + power, TAG, comm->world, MPI_STATUS_IGNORE);
+        e->add(data, data, comm->received, count);
     }
-    TRY(double_up(comm, e, data, count, power));
+    TRY(recursive_doubling(comm, e, data, count, power));
     if (paired)
         TRY_MPI(MPI_Send, data, (int)count, e->type, rank + power, TAG, comm->world);
 fail:
     return status;
 }
 
-static enum status sum_all(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
+static enum status reduce_segments(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
 {
     enum status status = STATUS_OK;
-    for (size_t done = 0; done < count; done += MPI_PIECE) {
-        size_t part = count - done < MPI_PIECE ? count - done : MPI_PIECE;
-        TRY(sum_piece(comm, e, (char *)data + done * e->bytes, part));
+    for (size_t done = 0; done < count; done += SEGMENT_ELEMENTS) {
+        size_t segment = count - done < SEGMENT_ELEMENTS ? count - done : SEGMENT_ELEMENTS;
+        TRY(reduce_segment(comm, e, (char *)data + done * e->bytes, segment));
     }
 fail:
     return status;
@@ -90,13 +91,13 @@ static enum status sum_bf16(struct mpi_comm *comm, float *data, size_t count)
 {
     enum status status = STATUS_OK;
     struct element element = { comm->bf16, sizeof(uint16_t), add_bf16 };
-    uint16_t *packed = comm->mine;
-    for (size_t done = 0; done < count; done += MPI_PIECE) {
-        size_t part = count - done < MPI_PIECE ? count - done : MPI_PIECE;
-        for (size_t i = 0; i < part; i++)
+    uint16_t *packed = comm->packed;
+    for (size_t done = 0; done < count; done += SEGMENT_ELEMENTS) {
+        size_t segment = count - done < SEGMENT_ELEMENTS ? count - done : SEGMENT_ELEMENTS;
+        for (size_t i = 0; i < segment; i++)
             packed[i] = bf16_from_float(data[done + i]);
-        TRY(sum_piece(comm, &element, packed, part));
-        for (size_t i = 0; i < part; i++)
+        TRY(reduce_segment(comm, &element, packed, segment));
+        for (size_t i = 0; i < segment; i++)
             data[done + i] = bf16_to_float(packed[i]);
     }
 fail:
@@ -107,10 +108,10 @@ enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t cou
 {
     if (wire == COMM_BF16)
         return sum_bf16(comm, data, count);
-    return sum_all(comm, &(struct element){ MPI_FLOAT, sizeof *data, add_f32 }, data, count);
+    return reduce_segments(comm, &(struct element){ MPI_FLOAT, sizeof *data, add_f32 }, data, count);
 }
 
 enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count)
 {
-    return sum_all(comm, &(struct element){ MPI_DOUBLE, sizeof *data, add_f64 }, data, count);
+    return reduce_segments(comm, &(struct element){ MPI_DOUBLE, sizeof *data, add_f64 }, data, count);
 }

@@ -12,23 +12,23 @@ struct mpi_comm {
     MPI_Comm world;    /* our own copy of MPI_COMM_WORLD, errors returned */
     MPI_Datatype bf16; /* two bytes */
     MPI_Op bf16_sum;
-    void *mine, *theirs;            /* MPI_PIECE elements of 8 bytes each, for deterministic sums */
+    void *packed, *received;        /* SEGMENT_ELEMENTS elements of 8 bytes each, for deterministic sums */
     struct comm_request **requests; /* the lowest free one is taken, so that every step reuses the same */
     int request_count;
 };
 
-#define MPI_PIECE ((size_t)1 << 17) /* elements that an deterministic sum moves at a time: 1 MB at most */
+#define SEGMENT_ELEMENTS ((size_t)1 << 17) /* elements that an deterministic sum moves at a time: 1 MB at most */
 
 /* Reports the failure of an MPI call as STATUS_LOST. */
-enum status mpi_lost(const char *call, int error, const char *file, int line);
+enum status report_mpi_error(const char *call, int error, const char *file, int line);
 
-#define TRY_MPI(function, ...)                                        \
-    do {                                                              \
-        int error_ = function(__VA_ARGS__);                           \
-        if (error_ != MPI_SUCCESS) {                                  \
-            status = mpi_lost(#function, error_, __FILE__, __LINE__); \
-            goto fail;                                                \
-        }                                                             \
+#define TRY_MPI(function, ...)                                                \
+    do {                                                                      \
+        int error_ = function(__VA_ARGS__);                                   \
+        if (error_ != MPI_SUCCESS) {                                          \
+            status = report_mpi_error(#function, error_, __FILE__, __LINE__); \
+            goto fail;                                                        \
+        }                                                                     \
     } while (0)
 
 /* mpi_deterministic.c: the sums whose order depends only on the number of ranks. */

@@ -13,8 +13,8 @@ struct comm_request {
     size_t count;
     uint16_t *packed; /* count values, bf16 only */
     size_t packed_capacity;
-    MPI_Request *parts; /* one per chunk */
-    int part_count, part_capacity;
+    MPI_Request *chunks; /* one per chunk */
+    int chunk_count, chunk_capacity;
 };
 
 static enum status new_request(struct mpi_comm *mpi, struct comm_request **request)
@@ -33,7 +33,7 @@ fail:
     return status;
 }
 
-static enum status free_request(struct mpi_comm *mpi, struct comm_request **request)
+static enum status idle_request(struct mpi_comm *mpi, struct comm_request **request)
 {
     for (int i = 0; i < mpi->request_count; i++) {
         if (!mpi->requests[i]->busy) {
@@ -48,13 +48,13 @@ static enum status free_request(struct mpi_comm *mpi, struct comm_request **requ
 static enum status reserve(struct comm_request *r)
 {
     enum status status = STATUS_OK;
-    int parts = (int)((r->count + comm_chunk - 1) / comm_chunk);
-    if (parts > r->part_capacity) {
-        MPI_Request *grown = realloc(r->parts, (size_t)parts * sizeof *grown);
+    int chunks = (int)((r->count + comm_max_count - 1) / comm_max_count);
+    if (chunks > r->chunk_capacity) {
+        MPI_Request *grown = realloc(r->chunks, (size_t)chunks * sizeof *grown);
         if (!grown)
             FAIL(STATUS_NOMEM, "out of memory for a sum of %zu numbers", r->count);
-        r->parts = grown;
-        r->part_capacity = parts;
+        r->chunks = grown;
+        r->chunk_capacity = chunks;
     }
     if (r->wire == COMM_BF16 && r->count > r->packed_capacity) {
         free(r->packed);
@@ -86,15 +86,15 @@ static enum status start(struct mpi_comm *mpi, struct comm_request *r)
     TRY(reserve(r));
     if (r->wire == COMM_BF16)
         pack(r);
-    for (size_t done = 0; done < r->count; done += comm_chunk) {
-        int part = (int)(r->count - done < comm_chunk ? r->count - done : comm_chunk);
-        MPI_Request *request = &r->parts[r->part_count];
+    for (size_t done = 0; done < r->count; done += comm_max_count) {
+        int chunk = (int)(r->count - done < comm_max_count ? r->count - done : comm_max_count);
+        MPI_Request *request = &r->chunks[r->chunk_count];
         if (r->wire == COMM_BF16)
-            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->packed + done, part, mpi->bf16, mpi->bf16_sum, mpi->world,
+            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->packed + done, chunk, mpi->bf16, mpi->bf16_sum, mpi->world,
                     request);
         else
-            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->data + done, part, MPI_FLOAT, MPI_SUM, mpi->world, request);
-        r->part_count++;
+            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->data + done, chunk, MPI_FLOAT, MPI_SUM, mpi->world, request);
+        r->chunk_count++;
     }
 fail:
     return status;
@@ -106,13 +106,13 @@ enum status mpi_all_reduce_start_f32(struct comm *comm, float *data, size_t coun
     enum status status = STATUS_OK;
     struct mpi_comm *mpi = (struct mpi_comm *)comm;
     struct comm_request *r = NULL;
-    TRY(free_request(mpi, &r));
+    TRY(idle_request(mpi, &r));
     r->busy = true;
     r->deterministic = deterministic;
     r->wire = wire;
     r->data = data;
     r->count = count;
-    r->part_count = 0;
+    r->chunk_count = 0;
     if (!deterministic)
         TRY(start(mpi, r));
     *request = r;
@@ -127,8 +127,8 @@ enum status mpi_progress(struct comm *comm)
     for (int i = 0; i < mpi->request_count; i++) {
         struct comm_request *r = mpi->requests[i];
         int done;
-        if (r->busy && r->part_count)
-            TRY_MPI(MPI_Testall, r->part_count, r->parts, &done, MPI_STATUSES_IGNORE);
+        if (r->busy && r->chunk_count)
+            TRY_MPI(MPI_Testall, r->chunk_count, r->chunks, &done, MPI_STATUSES_IGNORE);
     }
 fail:
     return status;
@@ -140,7 +140,7 @@ enum status mpi_wait(struct comm *comm, struct comm_request *r)
     if (r->deterministic) {
         TRY(mpi_deterministic_f32((struct mpi_comm *)comm, r->data, r->count, r->wire));
     } else {
-        TRY_MPI(MPI_Waitall, r->part_count, r->parts, MPI_STATUSES_IGNORE);
+        TRY_MPI(MPI_Waitall, r->chunk_count, r->chunks, MPI_STATUSES_IGNORE);
         if (r->wire == COMM_BF16)
             unpack(r);
     }
@@ -153,7 +153,7 @@ void mpi_requests_free(struct mpi_comm *mpi)
 {
     for (int i = 0; i < mpi->request_count; i++) {
         free(mpi->requests[i]->packed);
-        free(mpi->requests[i]->parts);
+        free(mpi->requests[i]->chunks);
         free(mpi->requests[i]);
     }
     free(mpi->requests);

@@ -15,7 +15,7 @@
 #error "NCCL 2.27 or later is needed: it registers windows of memory"
 #endif
 
-enum { MOST_REQUESTS = 256, BUS_ID = 32 };
+enum { MAX_REQUESTS = 256, BUS_ID = 32 };
 #define SPIN_S 0.05
 
 struct comm_request {
@@ -27,8 +27,8 @@ struct comm_request {
 
 struct nccl_comm {
     struct comm base;
-    struct comm *ranks;
-    cudaStream_t compute, own;
+    struct comm *host_comm;
+    cudaStream_t compute_stream, comm_stream;
     cudaEvent_t ready;
     ncclComm_t nccl;
     float *memory; /* the caller's, `count` values */
@@ -36,38 +36,38 @@ struct nccl_comm {
     uint16_t *packed;        /* their bf16 copies; NULL: not asked for */
     ncclWindow_t windows[2]; /* onto both; NULL where NCCL has none on this machine */
     double timeout_s;
-    struct comm_request requests[MOST_REQUESTS];
+    struct comm_request requests[MAX_REQUESTS];
 };
 
-static struct nccl_comm *of(struct comm *comm)
+static struct nccl_comm *nccl_of(struct comm *comm)
 {
     return (struct nccl_comm *)comm;
 }
 
-static enum status lost(const char *call, const char *why, const char *file, int line)
+static enum status report_lost(const char *call, const char *why, const char *file, int line)
 {
     return status_report(STATUS_LOST, file, line, "%s: %s: a rank, its GPU or the network was lost", call, why);
 }
 
-#define TRY_CUDA(call)                                                            \
-    do {                                                                          \
-        cudaError_t error_ = (call);                                              \
-        if (error_ != cudaSuccess) {                                              \
-            status = lost(#call, cudaGetErrorString(error_), __FILE__, __LINE__); \
-            goto fail;                                                            \
-        }                                                                         \
+#define TRY_CUDA(call)                                                                   \
+    do {                                                                                 \
+        cudaError_t error_ = (call);                                                     \
+        if (error_ != cudaSuccess) {                                                     \
+            status = report_lost(#call, cudaGetErrorString(error_), __FILE__, __LINE__); \
+            goto fail;                                                                   \
+        }                                                                                \
     } while (0)
 
 /* Calls on a non-blocking communicator may say that they are still at it. */
-#define TRY_NCCL(comm, call)                                                \
-    do {                                                                    \
-        ncclResult_t error_ = (call);                                       \
-        if (error_ == ncclInProgress)                                       \
-            error_ = settle(comm);                                          \
-        if (error_ != ncclSuccess) {                                        \
-            status = lost(#call, reason(comm, error_), __FILE__, __LINE__); \
-            goto fail;                                                      \
-        }                                                                   \
+#define TRY_NCCL(comm, call)                                                           \
+    do {                                                                               \
+        ncclResult_t error_ = (call);                                                  \
+        if (error_ == ncclInProgress)                                                  \
+            error_ = wait_until_done(comm);                                            \
+        if (error_ != ncclSuccess) {                                                   \
+            status = report_lost(#call, error_text(comm, error_), __FILE__, __LINE__); \
+            goto fail;                                                                 \
+        }                                                                              \
     } while (0)
 
 static double now(void)
@@ -88,7 +88,7 @@ static void pause_since(double began)
         nanosleep(&nap, NULL);
 }
 
-static const char *reason(const struct nccl_comm *c, ncclResult_t error)
+static const char *error_text(const struct nccl_comm *c, ncclResult_t error)
 {
     const char *detail = ncclGetLastError(c->nccl);
     if (error == ncclInProgress)
@@ -97,7 +97,7 @@ static const char *reason(const struct nccl_comm *c, ncclResult_t error)
 }
 
 /* Until the communicator has done what it was asked; ncclInProgress if that takes too long. */
-static ncclResult_t settle(const struct nccl_comm *c)
+static ncclResult_t wait_until_done(const struct nccl_comm *c)
 {
     ncclResult_t state = ncclInProgress;
     double began = now();
@@ -118,30 +118,30 @@ static enum status nccl_all_reduce_start_f32(struct comm *comm, float *data, siz
                                              bool deterministic, struct comm_request **request)
 {
     enum status status = STATUS_OK;
-    struct nccl_comm *c = of(comm);
+    struct nccl_comm *c = nccl_of(comm);
     struct comm_request *r = NULL;
     if (deterministic)
         FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
-    for (int i = 0; i < MOST_REQUESTS && !r; i++)
+    for (int i = 0; i < MAX_REQUESTS && !r; i++)
         if (!c->requests[i].busy)
             r = &c->requests[i];
     if (!r)
-        FAIL(STATUS_BUG, "more than %d sums under way", MOST_REQUESTS);
+        FAIL(STATUS_BUG, "more than %d sums under way", MAX_REQUESTS);
     if (data < c->memory || data + count > c->memory + c->count || (wire == COMM_BF16 && !c->packed))
         FAIL(STATUS_BUG, "a sum of %zu values that are not in the memory that was registered for it", count);
     if (!r->done)
         TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
-    TRY_CUDA(cudaEventRecord(c->ready, c->compute));
-    TRY_CUDA(cudaStreamWaitEvent(c->own, c->ready, 0));
+    TRY_CUDA(cudaEventRecord(c->ready, c->compute_stream));
+    TRY_CUDA(cudaStreamWaitEvent(c->comm_stream, c->ready, 0));
     if (wire == COMM_BF16) {
         uint16_t *packed = c->packed + (data - c->memory);
-        TRY_CUDA(nccl_narrow(data, packed, count, c->own));
-        TRY_NCCL(c, ncclAllReduce(packed, packed, count, ncclBfloat16, ncclSum, c->nccl, c->own));
-        TRY_CUDA(nccl_widen(packed, data, count, c->own));
+        TRY_CUDA(nccl_f32_to_bf16(data, packed, count, c->comm_stream));
+        TRY_NCCL(c, ncclAllReduce(packed, packed, count, ncclBfloat16, ncclSum, c->nccl, c->comm_stream));
+        TRY_CUDA(nccl_bf16_to_f32(packed, data, count, c->comm_stream));
     } else {
-        TRY_NCCL(c, ncclAllReduce(data, data, count, ncclFloat32, ncclSum, c->nccl, c->own));
+        TRY_NCCL(c, ncclAllReduce(data, data, count, ncclFloat32, ncclSum, c->nccl, c->comm_stream));
     }
-    TRY_CUDA(cudaEventRecord(r->done, c->own));
+    TRY_CUDA(cudaEventRecord(r->done, c->comm_stream));
     r->busy = true;
     *request = r;
 fail:
@@ -151,7 +151,7 @@ fail:
 static enum status nccl_progress(struct comm *comm)
 {
     enum status status = STATUS_OK;
-    struct nccl_comm *c = of(comm);
+    struct nccl_comm *c = nccl_of(comm);
     ncclResult_t state = ncclSuccess;
     TRY_NCCL(c, ncclCommGetAsyncError(c->nccl, &state));
     if (state != ncclSuccess && state != ncclInProgress)
@@ -164,7 +164,7 @@ fail:
 static enum status nccl_wait(struct comm *comm, struct comm_request *request)
 {
     enum status status = STATUS_OK;
-    struct nccl_comm *c = of(comm);
+    struct nccl_comm *c = nccl_of(comm);
     double began = now();
     cudaError_t state;
     while ((state = cudaEventQuery(request->done)) == cudaErrorNotReady) {
@@ -175,7 +175,7 @@ static enum status nccl_wait(struct comm *comm, struct comm_request *request)
         pause_since(began);
     }
     TRY_CUDA(state);
-    TRY_CUDA(cudaStreamWaitEvent(c->compute, request->done, 0));
+    TRY_CUDA(cudaStreamWaitEvent(c->compute_stream, request->done, 0));
     request->busy = false;
 fail:
     if (status != STATUS_OK && c->nccl) { /* ends the kernels that wait on the GPU */
@@ -200,53 +200,53 @@ fail:
 
 static enum status nccl_broadcast(struct comm *comm, void *data, size_t bytes, int root)
 {
-    return of(comm)->ranks->ops->broadcast(of(comm)->ranks, data, bytes, root);
+    return nccl_of(comm)->host_comm->ops->broadcast(nccl_of(comm)->host_comm, data, bytes, root);
 }
 
 static enum status nccl_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
 {
-    return of(comm)->ranks->ops->all_reduce_f64(of(comm)->ranks, data, count, deterministic);
+    return nccl_of(comm)->host_comm->ops->all_reduce_f64(nccl_of(comm)->host_comm, data, count, deterministic);
 }
 
 static enum status nccl_all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
-    return of(comm)->ranks->ops->all_reduce_max_i64(of(comm)->ranks, data, count);
+    return nccl_of(comm)->host_comm->ops->all_reduce_max_i64(nccl_of(comm)->host_comm, data, count);
 }
 
 static enum status nccl_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
-    return of(comm)->ranks->ops->all_gather(of(comm)->ranks, data, bytes, out);
+    return nccl_of(comm)->host_comm->ops->all_gather(nccl_of(comm)->host_comm, data, bytes, out);
 }
 
 static enum status nccl_barrier(struct comm *comm)
 {
-    return of(comm)->ranks->ops->barrier(of(comm)->ranks);
+    return nccl_of(comm)->host_comm->ops->barrier(nccl_of(comm)->host_comm);
 }
 
 static void __attribute__((noreturn)) nccl_abort(struct comm *comm, int exit_code)
 {
-    if (of(comm)->nccl)
-        ncclCommAbort(of(comm)->nccl);
-    of(comm)->ranks->ops->abort(of(comm)->ranks, exit_code);
+    if (nccl_of(comm)->nccl)
+        ncclCommAbort(nccl_of(comm)->nccl);
+    nccl_of(comm)->host_comm->ops->abort(nccl_of(comm)->host_comm, exit_code);
 }
 
 static void nccl_destroy(struct comm *comm)
 {
-    struct nccl_comm *c = of(comm);
+    struct nccl_comm *c = nccl_of(comm);
     for (int i = 0; i < 2; i++)
         if (c->nccl && c->windows[i] && ncclCommWindowDeregister(c->nccl, c->windows[i]) == ncclInProgress)
-            settle(c);
+            wait_until_done(c);
     if (c->nccl && ncclCommFinalize(c->nccl) == ncclInProgress)
-        settle(c);
+        wait_until_done(c);
     if (c->nccl)
         ncclCommDestroy(c->nccl);
-    for (int i = 0; i < MOST_REQUESTS; i++)
+    for (int i = 0; i < MAX_REQUESTS; i++)
         if (c->requests[i].done)
             cudaEventDestroy(c->requests[i].done);
     if (c->ready)
         cudaEventDestroy(c->ready);
-    if (c->own)
-        cudaStreamDestroy(c->own);
+    if (c->comm_stream)
+        cudaStreamDestroy(c->comm_stream);
     comm_nccl_free(c->packed);
     free(c);
 }
@@ -268,25 +268,25 @@ static const struct comm_ops nccl_ops = {
 
 /* ---- start ---- */
 
-struct place {
+struct gpu_location {
     int64_t host; /* the lowest rank of the host */
     char bus[BUS_ID];
 };
 
 /* NCCL would say so too, but neither which ranks nor what to do. */
-enum status comm_nccl_check(struct comm *ranks)
+enum status comm_nccl_check(struct comm *host_comm)
 {
     enum status status = STATUS_OK;
-    struct place mine = { .host = ranks->rank - ranks->local_rank };
-    struct place *all = calloc(ranks->size, sizeof *all);
+    struct gpu_location mine = { .host = host_comm->rank - host_comm->local_rank };
+    struct gpu_location *all = calloc(host_comm->size, sizeof *all);
     int device = 0;
     if (!all)
-        FAIL(STATUS_NOMEM, "out of memory for %d ranks' GPUs", ranks->size);
+        FAIL(STATUS_NOMEM, "out of memory for %d ranks' GPUs", host_comm->size);
     TRY_CUDA(cudaGetDevice(&device));
     TRY_CUDA(cudaDeviceGetPCIBusId(mine.bus, BUS_ID, device));
-    TRY(ranks->ops->all_gather(ranks, &mine, sizeof mine, all));
-    for (int a = 0; a < ranks->size; a++)
-        for (int b = a + 1; b < ranks->size; b++)
+    TRY(host_comm->ops->all_gather(host_comm, &mine, sizeof mine, all));
+    for (int a = 0; a < host_comm->size; a++)
+        for (int b = a + 1; b < host_comm->size; b++)
             if (all[a].host == all[b].host && strncmp(all[a].bus, all[b].bus, BUS_ID) == 0)
                 FAIL(STATUS_USAGE, "ranks %d and %d share GPU %.*s: start as many ranks on a host as it has GPUs", a, b,
                      BUS_ID, all[a].bus);
@@ -306,7 +306,7 @@ static enum status connect_ranks(struct nccl_comm *c)
     config.blocking = 0;
     if (c->base.rank == 0)
         first.error = ncclGetUniqueId(&first.id);
-    TRY(c->ranks->ops->broadcast(c->ranks, &first, sizeof first, 0));
+    TRY(c->host_comm->ops->broadcast(c->host_comm, &first, sizeof first, 0));
     if (first.error != ncclSuccess)
         FAIL(STATUS_LOST, "ncclGetUniqueId on rank 0: %s", ncclGetErrorString(first.error));
     TRY_NCCL(c, ncclCommInitRankConfig(&c->nccl, c->base.size, first.id, c->base.rank, &config));
@@ -314,7 +314,7 @@ fail:
     return status;
 }
 
-enum status comm_nccl_memory(void **memory, size_t bytes)
+enum status comm_nccl_allocate(void **memory, size_t bytes)
 {
     ncclResult_t error = ncclMemAlloc(memory, bytes);
     if (error == ncclSuccess)
@@ -338,7 +338,7 @@ static enum status open_windows(struct nccl_comm *c, enum comm_dtype wire)
     TRY_NCCL(c, ncclCommWindowRegister(c->nccl, c->memory, c->count * sizeof *c->memory, &c->windows[0],
                                        NCCL_WIN_COLL_SYMMETRIC));
     if (wire == COMM_BF16) {
-        TRY(comm_nccl_memory((void **)&c->packed, c->count * sizeof *c->packed));
+        TRY(comm_nccl_allocate((void **)&c->packed, c->count * sizeof *c->packed));
         TRY_NCCL(c, ncclCommWindowRegister(c->nccl, c->packed, c->count * sizeof *c->packed, &c->windows[1],
                                            NCCL_WIN_COLL_SYMMETRIC));
     }
@@ -346,24 +346,24 @@ fail:
     return status;
 }
 
-enum status comm_nccl_create(struct comm **comm, struct comm *ranks, void *stream, float *memory, size_t count,
+enum status comm_nccl_create(struct comm **comm, struct comm *host_comm, void *stream, float *memory, size_t count,
                              enum comm_dtype wire, double timeout_s)
 {
     enum status status = STATUS_OK;
-    int least, most; /* priorities */
+    int lowest, highest; /* priorities */
     struct nccl_comm *c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory");
-    c->base = *ranks;
+    c->base = *host_comm;
     c->base.ops = &nccl_ops;
-    c->ranks = ranks;
-    c->compute = stream;
+    c->host_comm = host_comm;
+    c->compute_stream = stream;
     c->memory = memory;
     c->count = count;
     c->timeout_s = timeout_s;
-    TRY_CUDA(cudaDeviceGetStreamPriorityRange(&least, &most));
-    TRY_CUDA(cudaStreamCreateWithPriority(&c->own, cudaStreamNonBlocking,
-                                          most)); /* a sum waits for no convolution's last block */
+    TRY_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
+    TRY_CUDA(cudaStreamCreateWithPriority(&c->comm_stream, cudaStreamNonBlocking,
+                                          highest)); /* a sum waits for no convolution's last block */
     TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
     TRY(connect_ranks(c));
     TRY(open_windows(c, wire));

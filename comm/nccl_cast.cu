@@ -29,12 +29,12 @@ static cudaError_t run(const void *from, enum element type, void *to, size_t cou
     return cudaGetLastError();
 }
 
-cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
+cudaError_t nccl_f32_to_bf16(const float *from, uint16_t *to, size_t count, cudaStream_t stream)
 {
     return run(from, F32, to, count, stream);
 }
 
-cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
+cudaError_t nccl_bf16_to_f32(const uint16_t *from, float *to, size_t count, cudaStream_t stream)
 {
     return run(from, BF16, to, count, stream);
 }

@@ -11,8 +11,8 @@ extern "C" {
 #include <stddef.h>
 #include <stdint.h>
 
-cudaError_t nccl_narrow(const float *from, uint16_t *to, size_t count, cudaStream_t stream);
-cudaError_t nccl_widen(const uint16_t *from, float *to, size_t count, cudaStream_t stream);
+cudaError_t nccl_f32_to_bf16(const float *from, uint16_t *to, size_t count, cudaStream_t stream);
+cudaError_t nccl_bf16_to_f32(const uint16_t *from, float *to, size_t count, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

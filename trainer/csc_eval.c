@@ -160,7 +160,7 @@ int main(int argc, char **argv)
     TRY(comm_agree(e.comm, eval_report(&e)));
 fail:
     status = log_finish(status);
-    if (status != STATUS_OK && comm_speaks(e.comm))
+    if (status != STATUS_OK && comm_should_report(e.comm))
         log_failure();
     finish(&e);
     comm_destroy(e.comm);

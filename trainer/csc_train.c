@@ -198,7 +198,8 @@ int main(int argc, char **argv)
     TRY(train(&config, comm, &arguments.train, &agreed));
 fail:
     config_finish(&config);
-    if (status != STATUS_OK && status != STATUS_STOPPED && agreed && comm_speaks(comm)) /* else train() has said it */
+    if (status != STATUS_OK && status != STATUS_STOPPED && agreed &&
+        comm_should_report(comm)) /* else train() has said it */
         log_failure();
     if (!agreed && status != STATUS_OK && comm->size > 1)
         comm->ops->abort(comm, status); /* the others wait for this rank in a step */

@@ -264,7 +264,7 @@ int main(int argc, char **argv)
         TRY(viz_write_json(&v));
 fail:
     status = log_finish(status);
-    if (status != STATUS_OK && comm_speaks(comm))
+    if (status != STATUS_OK && comm_should_report(comm))
         log_failure();
     finish(&v);
     comm_destroy(comm);

@@ -124,7 +124,7 @@ int main(void)
 {
     struct comm *comm = NULL;
     if (comm_create(&comm) != STATUS_OK) {
-        if (comm_speaks(comm))
+        if (comm_should_report(comm))
             log_failure();
         return status_code();
     }

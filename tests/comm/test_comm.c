@@ -271,7 +271,7 @@ static void check_agree(struct comm *comm)
         CHECK(agreed == (set ? codes[first] : STATUS_OK), "set %u: agreed on %d", set, agreed);
         CHECK(!set || status_code() == agreed, "set %u: the record says %d", set, status_code());
         CHECK(strcmp(status_message(), message) == 0, "set %u: '%s', not '%s'", set, status_message(), message);
-        CHECK(comm_speaks(comm) == (!set || first == comm->rank), "set %u: %d speaks", set, comm->rank);
+        CHECK(comm_should_report(comm) == (!set || first == comm->rank), "set %u: %d speaks", set, comm->rank);
     }
     status_clear();
 }
@@ -314,7 +314,7 @@ static int fail_as_told(struct comm *comm, const char *how)
     if (last && strcmp(how, "kill") == 0)
         raise(SIGKILL);
     enum status status = comm_agree(comm, status_report(STATUS_DATA, "x.c", 1, "everyone failed"));
-    if (comm_speaks(comm))
+    if (comm_should_report(comm))
         log_failure();
     comm_destroy(comm);
     return (int)status;
@@ -324,7 +324,7 @@ int main(int argc, char **argv)
 {
     struct comm *comm = NULL;
     if (comm_create(&comm) != STATUS_OK) {
-        if (comm_speaks(comm))
+        if (comm_should_report(comm))
             log_failure();
         return status_code();
     }
@@ -335,7 +335,7 @@ int main(int argc, char **argv)
     check_places(comm);
     check_bf16();
     check_operations(comm);
-    comm_chunk = 333; /* as if the arrays were longer than MPI can count */
+    comm_max_count = 333; /* as if the arrays were longer than MPI can count */
     check_operations(comm);
     check_agree(comm);
     comm_destroy(comm);

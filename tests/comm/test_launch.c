@@ -75,7 +75,7 @@ static void check_read(void)
         bool same = c->launcher ? launch.launcher && strcmp(launch.launcher, c->launcher) == 0 : !launch.launcher;
         CHECK(same, "%s: started by %s", c->name, launch.launcher ? launch.launcher : "none");
         CHECK(launch.rank == c->rank && launch.ranks == c->ranks, "%s: %d of %d", c->name, launch.rank, launch.ranks);
-        CHECK(comm_speaks(NULL) == (c->rank == 0 || !launch_above()), "%s: rank %d", c->name, c->rank);
+        CHECK(comm_should_report(NULL) == (c->rank == 0 || !launch_has_launcher()), "%s: rank %d", c->name, c->rank);
     }
 }
 
@@ -90,7 +90,7 @@ static bool speaks_below(const char *name)
         prctl(PR_SET_NAME, name);
         pid_t child = fork();
         if (child == 0)
-            _exit(comm_speaks(NULL));
+            _exit(comm_should_report(NULL));
         waitpid(child, &how, 0);
         _exit(WEXITSTATUS(how));
     }
@@ -100,7 +100,7 @@ static bool speaks_below(const char *name)
 
 static void check_inherited(void)
 {
-    bool above = launch_above(); /* of this test itself */
+    bool above = launch_has_launcher(); /* of this test itself */
     CHECK(!speaks_below("mpirun") && !speaks_below("orted") && !speaks_below("slurmstepd"), "rank 0 tells of it");
     CHECK(speaks_below("a) 1 (shell") == !above, "variables that nobody set for this process");
 }

@@ -96,7 +96,7 @@ static enum status place_data(struct bench *b)
             FAIL(STATUS_NOMEM, "out of memory for %zu numbers", b->count);
         return STATUS_OK;
     }
-    TRY(comm_nccl_memory(&memory, b->count * sizeof *b->data));
+    TRY(comm_nccl_allocate(&memory, b->count * sizeof *b->data));
     b->data = memory;
     b->device->ops->zero(b->device, b->data, b->count * sizeof *b->data);
 fail:
@@ -235,7 +235,7 @@ static enum status run(int argc, char **argv)
             json_pack("{si ss sO}", "ranks", comm->size, "device", a.gpus ? "cuda" : "cpu", "sizes", rows), a.json);
     TRY(comm_agree(comm, status));
 fail:;
-    bool silent = status != STATUS_OK && comm && !comm_speaks(comm);
+    bool silent = status != STATUS_OK && comm && !comm_should_report(comm);
     json_decref(rows);
     comm_destroy(comm);
     if (silent) /* another rank tells of it */

@@ -577,7 +577,7 @@ static enum status run(int argc, char **argv)
     TRY(training_agree(&lab.t, config_load(&config, a.config, a.overrides, a.overrides_count)));
     TRY(measure(&lab, &config, &a));
 fail:;
-    bool silent = status != STATUS_OK && agreed && !comm_speaks(lab.comm);
+    bool silent = status != STATUS_OK && agreed && !comm_should_report(lab.comm);
     if (status != STATUS_OK && !agreed && lab.comm && lab.comm->size > 1) {
         log_failure();
         lab.comm->ops->abort(lab.comm, (int)status); /* the others wait in a step */

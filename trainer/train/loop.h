@@ -18,8 +18,8 @@ struct train_options {
 };
 
 /* Collective. config is resolved here. STATUS_STOPPED after a checkpoint on request. *agreed: a failure is known to all
- * ranks (each may simply end, and comm_speaks says which one tells of it); else only this rank knows of it, has told of
- * it already and must end the others. */
+ * ranks (each may simply end, and comm_should_report says which one tells of it); else only this rank knows of it, has
+ * told of it already and must end the others. */
 enum status train(struct config *config, struct comm *comm, const struct train_options *options, bool *agreed);
 
 /* Opens data.train and resolves the configuration with what it holds; *dataset may be NULL: then only while present. */

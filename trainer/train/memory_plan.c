@@ -248,7 +248,7 @@ enum status training_allocate(struct training *t)
         TRY(net_allocate(t->eval_net));
     TRY(optimizer_create(&t->optimizer, t->model, &optimizer));
     if (sums_by_nccl(t))
-        TRY(comm_nccl_memory(&t->nccl_sums, t->layout.count * sizeof *t->sums));
+        TRY(comm_nccl_allocate(&t->nccl_sums, t->layout.count * sizeof *t->sums));
     place(t);
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     place(t);

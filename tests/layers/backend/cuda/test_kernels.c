@@ -262,8 +262,8 @@ static void check_casts(size_t count, int shift)
     for (size_t i = 0; i < room; i++)
         wide[i] = (float)philox_normal(&stream) * (i % 5 == 0 ? 1e-39f : i % 7 == 0 ? 1e30f : 1);
     wide[shift] = count % 2 ? INFINITY : -0.0f;
-    CHECK(nccl_narrow(wide + shift, narrow + shift, count, NULL) == cudaSuccess, "narrow fails");
-    CHECK(nccl_widen(narrow + shift, back + shift, count, NULL) == cudaSuccess, "widen fails");
+    CHECK(nccl_f32_to_bf16(wide + shift, narrow + shift, count, NULL) == cudaSuccess, "narrow fails");
+    CHECK(nccl_bf16_to_f32(narrow + shift, back + shift, count, NULL) == cudaSuccess, "widen fails");
     for (size_t i = 0; i < room; i++) {
         bool inside = i >= (size_t)shift && i < shift + count;
         bf16 want = inside ? bf16_from_float(wide[i]) : 0x5a5a;
