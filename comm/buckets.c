@@ -24,23 +24,23 @@ struct buckets {
     struct bucket list[];
 };
 
-static void cut(struct buckets *b, const size_t *offsets, size_t count, size_t bucket_bytes)
+static void partition(struct buckets *b, const size_t *offsets, size_t count, size_t bucket_bytes)
 {
-    size_t limit = bucket_bytes / 8;
-    struct bucket *open = NULL;
+    size_t min_bytes = bucket_bytes / 8;
+    struct bucket *current = NULL;
     for (int i = 0; i < b->parameters; i++) {
         size_t end = i + 1 < b->parameters ? offsets[i + 1] : count;
         assert(offsets[i] <= end && end <= count);
-        if (!open) {
-            open = &b->list[b->count++];
-            open->begin = offsets[i];
+        if (!current) {
+            current = &b->list[b->count++];
+            current->begin = offsets[i];
         }
-        open->end = end;
-        open->last = i;
-        if ((open->end - open->begin) * sizeof(float) < limit)
+        current->end = end;
+        current->last = i;
+        if ((current->end - current->begin) * sizeof(float) < min_bytes)
             continue;
-        open = NULL;
-        limit = bucket_bytes;
+        current = NULL;
+        min_bytes = bucket_bytes;
     }
 }
 
@@ -58,7 +58,7 @@ enum status buckets_create(struct buckets **out, struct comm *comm, float *gradi
     b->wire = wire;
     b->deterministic = deterministic;
     b->parameters = parameters;
-    cut(b, offsets, count, bucket_bytes);
+    partition(b, offsets, count, bucket_bytes);
     *out = b;
 fail:
     return status;
@@ -93,7 +93,7 @@ fail:
     return status;
 }
 
-bool bucket_ends(const struct buckets *b, int parameter)
+bool bucket_completes(const struct buckets *b, int parameter)
 {
     for (int i = 0; b->comm->size > 1 && i < b->count; i++)
         if (b->list[i].last == parameter)

@@ -22,7 +22,7 @@ int buckets_count(const struct buckets *buckets);
 enum status bucket_push(struct buckets *buckets, int parameter);
 
 /* Whether pushing this parameter, in its turn, starts a sum. */
-bool bucket_ends(const struct buckets *buckets, int parameter);
+bool bucket_completes(const struct buckets *buckets, int parameter);
 
 /* All parameters must have been pushed: a rank that fails in between must end the job (ops->abort), since
  * the others wait for it here. Waits for all; afterwards the next step may push again. exposed_s, if not NULL,

@@ -21,7 +21,7 @@ static enum status push(void *context, int ready)
 
 static bool ends_bucket(void *context, int ready)
 {
-    return bucket_ends(context, ready);
+    return bucket_completes(context, ready);
 }
 
 /* Raises this rank's flags in the head before it is sent. */
