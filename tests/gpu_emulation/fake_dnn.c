@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "layers/backend/cuda/dnn.h"
+#include "layers/backend/cuda/nvrtc.h"
 #include "layers/backend/element.h"
 #include "layers/backend/ref/ref.h"
 #include "tests/gpu_emulation/fake_cuda.h"
@@ -307,9 +308,9 @@ fail:
     return status;
 }
 
-void dnn_spec_key(const struct dnn_spec *spec, char key[128])
+void dnn_spec_key(const struct dnn_spec *spec, char key[DNN_SPEC_KEY])
 {
     const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->epilogue, s->n, s->h, s->w,
-             s->c, s->d, s->k, s->stride, s->pad, spec->precision, spec->float_result, spec->k_by_1);
+    snprintf(key, DNN_SPEC_KEY, "fake.%d.%d.%dx%dx%dx%d.%d.%d.%d.%d.%d.%d.%d", spec->kind, spec->epilogue, s->n, s->h,
+             s->w, s->c, s->d, s->k, s->stride, s->pad, spec->precision, spec->float_result, spec->k_by_1);
 }

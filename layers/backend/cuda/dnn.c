@@ -191,7 +191,8 @@ static void add_kernels(struct dnn_graph *g, cudnnBackendDescriptor_t properties
              !get_attribute(knobs[i], CUDNN_ATTR_KNOB_INFO_MAXIMUM_VALUE, CUDNN_TYPE_INT64, &last) ||
              !get_attribute(knobs[i], CUDNN_ATTR_KNOB_INFO_STRIDE, CUDNN_TYPE_INT64, &stride)))
             last = first - 1;
-    for (int64_t value = first; value <= last && proposals->count<DNN_MAX_CHOICES; value += stride> 0 ? stride : 1) {
+    const int64_t step = stride > 0 ? stride : 1;
+    for (int64_t value = first; value <= last && proposals->count < DNN_MAX_CHOICES; value += step) {
         const struct dnn_choice choice = { .engine = index,
                                            .knob_count = 1,
                                            .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, (int)value } } };
@@ -246,7 +247,7 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     if (!plan->plan)
         goto fail; /* not an error */
     plan->graph = g;
-    plan->tensors = dnn_spec_tensors(spec);
+    plan->tensors = dnn_graph_tensors(spec);
     *out = plan;
     return STATUS_OK;
 fail:
@@ -320,15 +321,4 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
         FAIL(STATUS_LOST, "cuDNN: %s", cudnnGetErrorString(error));
 fail:
     return status;
-}
-
-void dnn_spec_key(const struct dnn_spec *spec, char key[128])
-{
-    static const char *const kinds[] = { "forward", "adjoint", "gradient" };
-    static const char *const epilogues[] = { "plain", "scale", "add", "subtract", "shrink", "shrink-add", "mask-add" };
-    const struct conv_shape *s = &spec->shape;
-    snprintf(key, 128, "cudnn.%zu.%s.%s.%dx%dx%dx%d.%d.%d%s.%d.%d.%s%s", cudnnGetVersion(), kinds[spec->kind],
-             epilogues[spec->epilogue], s->n, s->h, s->w, s->c, s->d, s->k, spec->k_by_1 ? "r" : "", s->stride, s->pad,
-             precision_name(spec->precision),
-             spec->float_result && spec->precision == PRECISION_BF16 ? ".to-fp32" : "");
 }

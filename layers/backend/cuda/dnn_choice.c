@@ -1,5 +1,5 @@
 /* dnn_choice.c - a choice of cuDNN's as text. */
-#include "layers/backend/cuda/dnn.h"
+#include "layers/backend/cuda/dnn_choice.h"
 
 #include <stdio.h>
 

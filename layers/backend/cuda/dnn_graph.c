@@ -235,7 +235,7 @@ static void build(struct dnn_graph *g, const struct dnn_spec *spec)
 }
 
 /* The tensors that the graph has, a bit each from DNN_IMAGE on: a call names no others. */
-unsigned dnn_spec_tensors(const struct dnn_spec *spec)
+unsigned dnn_graph_tensors(const struct dnn_spec *spec)
 {
     enum dnn_epilogue epilogue = spec->epilogue;
     bool adds = epilogue == DNN_ADD || epilogue == DNN_SUBTRACT || epilogue == DNN_SHRINK_ADD ||

@@ -2,7 +2,9 @@
 #ifndef CSC_LAYERS_BACKEND_CUDA_DNN_GRAPH_H
 #define CSC_LAYERS_BACKEND_CUDA_DNN_GRAPH_H
 
-#include "layers/backend/cuda/dnn.h"
+#include <cudnn_graph.h>
+
+#include "layers/backend/cuda/dnn_spec.h"
 
 enum { DNN_DESCRIPTORS = 1024, DNN_OPERATIONS = 8 };
 
@@ -21,7 +23,7 @@ struct dnn_graph *dnn_graph_create(cudnnHandle_t handle, cudnnBackendDescriptor_
                                    const struct dnn_spec *spec);
 void dnn_graph_destroy(struct dnn_graph *graph); /* NULL is fine */
 /* The tensors that the graph has: bit 1 << uid of each. */
-unsigned dnn_spec_tensors(const struct dnn_spec *spec);
+unsigned dnn_graph_tensors(const struct dnn_spec *spec);
 
 /* A new descriptor, which the graph owns; NULL after an error. */
 cudnnBackendDescriptor_t dnn_graph_make(struct dnn_graph *graph, cudnnBackendDescriptorType_t type);

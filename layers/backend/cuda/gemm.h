@@ -7,7 +7,7 @@
 
 #include <cublasLt.h>
 
-#include "layers/backend/cuda/dnn.h"
+#include "layers/backend/cuda/dnn_spec.h"
 
 struct gemm_plan;
 

@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "layers/backend/cuda/cuda.h"
+#include "layers/backend/cuda/nvrtc.h"
 
 enum { MIN_CAPABILITY = 8 };
 

@@ -63,7 +63,7 @@ struct gpu {
     bool capturing;              /* the stream is being captured */
     const char *capture_failure; /* why that must fail; NULL: so far it need not */
     struct gpu_plan_entry {      /* shared by all convolutions of a shape */
-        char key[128];
+        char key[PLAN_KEY];
         struct plan plan;
     } * plans;
     int plan_count, plan_capacity;

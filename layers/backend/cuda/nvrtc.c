@@ -1,11 +1,12 @@
 /* nvrtc.c - whether cuDNN will find NVRTC, CUDA's run-time compiler, which it loads by name when it is first asked for
  * a fused graph. The search is cuDNN's own: what the program and the system find, then where libcudnn_graph looks. */
+#include "layers/backend/cuda/nvrtc.h"
+
+#include <cudnn_graph.h>
 #include <dlfcn.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#include "layers/backend/cuda/dnn.h"
 
 #define TEXT(value)    #value
 #define NAME_OF(major) "libcudnn_graph.so." TEXT(major)

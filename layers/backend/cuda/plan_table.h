@@ -9,7 +9,7 @@
 
 #include "layers/backend/cuda/dnn.h"
 
-enum { PLAN_KEY = 128 };
+enum { PLAN_KEY = DNN_SPEC_KEY };
 
 struct plan_entry {
     char key[PLAN_KEY], choice[DNN_CHOICE_TEXT];

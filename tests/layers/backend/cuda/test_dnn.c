@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "layers/backend/cuda/dnn.h"
+#include "layers/backend/cuda/nvrtc.h"
 #include "tests/check.h"
 
 enum { BATCH = 256 };
@@ -112,7 +113,7 @@ static void want_wgmma(const struct dnn_spec *spec, void *context)
 {
     const struct planner *p = context;
     struct dnn_proposals proposals;
-    char key[128], kernel[DNN_KERNEL_NAME];
+    char key[DNN_SPEC_KEY], kernel[DNN_KERNEL_NAME];
     dnn_spec_key(spec, key);
     CHECK(dnn_propose(NULL, p->properties, spec, &proposals) == STATUS_OK, "%s", status_message());
     bool found = builds(p, spec, &proposals, proposals.ranked, proposals.count, "xmma_sm90", kernel);
@@ -125,7 +126,7 @@ static void want_plan(const struct dnn_spec *spec, void *context)
 {
     const struct planner *p = context;
     struct dnn_proposals proposals;
-    char key[128], kernel[DNN_KERNEL_NAME];
+    char key[DNN_SPEC_KEY], kernel[DNN_KERNEL_NAME];
     if (spec->epilogue != DNN_SHRINK_ADD && spec->epilogue != DNN_ADD) /* a sample */
         return;
     dnn_spec_key(spec, key);
@@ -140,7 +141,7 @@ static void print_all(const struct dnn_spec *spec, void *context)
 {
     const struct planner *p = context;
     struct dnn_proposals proposals;
-    char key[128], text[DNN_CHOICE_TEXT], kernel[DNN_KERNEL_NAME];
+    char key[DNN_SPEC_KEY], text[DNN_CHOICE_TEXT], kernel[DNN_KERNEL_NAME];
     int built = 0;
     dnn_spec_key(spec, key);
     CHECK(dnn_propose(NULL, p->properties, spec, &proposals) == STATUS_OK, "%s", status_message());
@@ -182,7 +183,7 @@ static void check_plain(const struct planner *p)
                                  .shape = shapes[i / 9],
                                  .k_by_1 = i / 9 > 1,
                                  .float_result = i % 3 != DNN_GRADIENT };
-        char key[128];
+        char key[DNN_SPEC_KEY];
         int candidates = 0;
         dnn_spec_key(&spec, key);
         bool found = has_plain_plan(p, &spec, &candidates);
