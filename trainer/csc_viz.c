@@ -187,7 +187,7 @@ static enum status prepare(struct viz *v, const struct comm *comm)
     v->size = v->trained.config.data.image_size;
     TRY(choose_layers(v));
     TRY(file_make_folders(v->a.out));
-    TRY(net_create(&v->net, v->trained.model, v->n, true));
+    TRY(net_create(&v->net, v->trained.model, v->n, NET_TRAINING));
     TRY(net_allocate(v->net));
     TRY(explain_create(&v->explain, v->net, v->trained.model, v->n, v->trained.device->threads));
     TRY(open_loader(v, comm));

@@ -196,7 +196,7 @@ static enum status build(struct golden *g, const char *backend)
     TRY(device_open(&g->device, backend, PRECISION_FP32, 1));
     TRY(model_create(&g->model, g->device, &model));
     TRY(model_allocate(g->model));
-    TRY(net_create(&g->net, g->model, (int)number_of(g, "batch"), true));
+    TRY(net_create(&g->net, g->model, (int)number_of(g, "batch"), NET_TRAINING));
     TRY(net_allocate(g->net));
     TRY(optimizer_create(&g->optimizer, g->model, &optimizer));
     size_t bytes = net_sums(g->model).count * sizeof *g->sums;

@@ -114,7 +114,7 @@ static enum status build(struct golden *g, const char *backend)
     TRY(device_open(&g->device, backend, PRECISION_FP32, 2));
     TRY(model_create(&g->model, g->device, &model));
     TRY(model_allocate(g->model));
-    TRY(net_create(&g->net, g->model, g->batch, true));
+    TRY(net_create(&g->net, g->model, g->batch, NET_TRAINING));
     TRY(net_allocate(g->net));
     TRY(optimizer_create(&g->optimizer, g->model, &optimizer));
     TRY(model_init(g->model, 1));

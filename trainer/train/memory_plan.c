@@ -88,11 +88,11 @@ static enum status create_nets(struct training *t)
     const struct config *c = t->config;
     struct model_config model = setup_model_config(c);
     TRY(model_create(&t->model, t->device, &model));
-    TRY(net_create(&t->net, t->model, c->train.micro_batch, true));
+    TRY(net_create(&t->net, t->model, c->train.micro_batch, NET_TRAINING));
     if (t->val_set && c->eval.batch == c->train.micro_batch)
         t->eval_net = t->net;
     else if (t->val_set)
-        TRY(net_create(&t->eval_net, t->model, c->eval.batch, false));
+        TRY(net_create(&t->eval_net, t->model, c->eval.batch, NET_INFERENCE));
     t->layout = net_sums(t->model);
 fail:
     return status;

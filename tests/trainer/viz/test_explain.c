@@ -60,8 +60,9 @@ static bool start(struct rig *r, const struct model_config *config)
         model_init(r->model, 3) != STATUS_OK)
         return false;
     stir(r->model);
-    if (model_converge_step_sizes(r->model) != STATUS_OK || net_create(&r->net, r->model, n, true) != STATUS_OK ||
-        net_allocate(r->net) != STATUS_OK || explain_create(&r->explain, r->net, r->model, n, 1) != STATUS_OK)
+    if (model_converge_step_sizes(r->model) != STATUS_OK ||
+        net_create(&r->net, r->model, n, NET_TRAINING) != STATUS_OK || net_allocate(r->net) != STATUS_OK ||
+        explain_create(&r->explain, r->net, r->model, n, 1) != STATUS_OK)
         return false;
     philox_init(&stream, 7, 1, 1);
     for (int i = 0; i < n * config->image_size * config->image_size * 3; i++)
