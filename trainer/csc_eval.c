@@ -13,7 +13,7 @@ static enum status open_trained(struct eval *e)
 {
     enum status status = STATUS_OK;
     char *overrides[2] = { "csc.backward=unrolled", e->a.batch };
-    TRY(trained_open(&e->trained, e->a.checkpoint, e->a.suite ? NULL : e->a.data, overrides, e->a.batch[0] ? 2 : 1,
+    TRY(trained_open(&e->trained, e->a.checkpoint, e->a.sets ? NULL : e->a.data, overrides, e->a.batch[0] ? 2 : 1,
                      &e->a.machine, e->comm));
     e->config = &e->trained.config;
     e->model = e->trained.model;
@@ -21,8 +21,8 @@ static enum status open_trained(struct eval *e)
     for (int i = 0; i < e->a.lambdas_count; i++)
         if (e->a.lambdas[i].mode == LAMBDA_TRAINED)
             e->a.lambdas[i].value = e->config->csc.lambda;
-    if (e->a.suite)
-        return suite_open(&e->suite, e->a.suite, e->a.data, e->config, e->trained.classes, e->comm);
+    if (e->a.sets)
+        return corrupted_sets_open(&e->sets, e->a.sets, e->a.data, e->config, e->trained.classes, e->comm);
     e->images = dataset_samples(e->trained.dataset);
     if (e->a.limit > 0 && e->a.limit < e->images)
         e->images = e->a.limit;
@@ -119,7 +119,7 @@ static void finish(struct eval *e)
     progress_destroy(e->progress);
     adaptive_destroy(e->adaptive);
     net_destroy(e->net);
-    suite_close(e->suite);
+    corrupted_sets_close(e->sets);
     trained_finish(&e->trained);
     eval_statistics_finish(&e->statistics);
     free(e->a.lambdas);

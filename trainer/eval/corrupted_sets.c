@@ -14,46 +14,46 @@
 #include "data/sources/npy.h"
 #include "trainer/model/classes.h"
 
-enum { MOST = 64, SIDE = 32, CHANNELS = 3 };
+enum { MAX_CORRUPTIONS = 64, SIDE = 32, CHANNELS = 3 };
 
-struct suite {
-    enum suite_kind kind;
+struct corrupted_sets {
+    enum corrupted_sets_kind kind;
     char directory[PATH_MAX];
-    char *names[MOST], *paths[MOST]; /* of the corruptions, sorted by name */
-    const json_t *network;           /* class names, or NULL */
+    char *names[MAX_CORRUPTIONS], *paths[MAX_CORRUPTIONS]; /* of the corruptions, sorted by name */
+    const json_t *class_names;                             /* class names, or NULL */
     int count, classes, batch, size, rank, ranks;
     struct augmenter augmenter;
     struct augment_scratch scratch;
     struct npy images, labels; /* cifar10-c */
     char images_path[PATH_MAX], labels_path[PATH_MAX];
-    int64_t first, total;  /* of the severity's images in the file; */
-    struct folder *folder; /* imagenet-c, */
-    int32_t *label_map;    /* (its class folders), or NULL */
-    bool told;             /* that they go by name */
+    int64_t first_image, total_images; /* of the severity's images in the file; */
+    struct folder *folder;             /* imagenet-c, */
+    int32_t *label_map;                /* (its class folders), or NULL */
+    bool mapping_logged;               /* that they go by name */
     struct pack_item item;
     struct image decoded;
-    int64_t at;    /* micro-batch that comes next, of all ranks */
-    float *pixels; /* (batch,S,S,3) */
+    int64_t next_batch; /* micro-batch that comes next, of all ranks */
+    float *pixels;      /* (batch,S,S,3) */
     int32_t *batch_labels;
     uint64_t *ids;
-    int64_t *numbers; /* labels as read */
-    uint8_t *bytes;   /* (batch,32,32,3) */
+    int64_t *raw_labels; /* labels as read */
+    uint8_t *raw_pixels; /* (batch,32,32,3) */
     struct micro_batch micro;
 };
 
-enum status suite_parse(const char *text, enum suite_kind *kind)
+enum status corrupted_sets_parse(const char *text, enum corrupted_sets_kind *kind)
 {
     enum status status = STATUS_OK;
-    *kind = strcmp(text, "cifar10-c") == 0    ? SUITE_CIFAR10_C
-            : strcmp(text, "imagenet-c") == 0 ? SUITE_IMAGENET_C
-                                              : SUITE_NONE;
-    if (*kind == SUITE_NONE)
+    *kind = strcmp(text, "cifar10-c") == 0    ? CORRUPTED_SETS_CIFAR10_C
+            : strcmp(text, "imagenet-c") == 0 ? CORRUPTED_SETS_IMAGENET_C
+                                              : CORRUPTED_SETS_NONE;
+    if (*kind == CORRUPTED_SETS_NONE)
         FAIL(STATUS_USAGE, "--suite=%s: cifar10-c or imagenet-c", text);
 fail:
     return status;
 }
 
-double suite_alexnet_error(const char *name)
+double corrupted_sets_alexnet_error(const char *name)
 {
     /* Source: github.com/hendrycks/robustness, ImageNet-C/test.py */
     static const struct {
@@ -84,12 +84,12 @@ double suite_alexnet_error(const char *name)
 
 /* ---- which corruptions are there ---- */
 
-static enum status add(struct suite *s, const char *name, size_t length, const char *path)
+static enum status add_corruption(struct corrupted_sets *s, const char *name, size_t length, const char *path)
 {
     enum status status = STATUS_OK;
     int at = s->count;
-    if (s->count == MOST)
-        FAIL(STATUS_DATA, "%s: more than %d corruptions", s->directory, MOST);
+    if (s->count == MAX_CORRUPTIONS)
+        FAIL(STATUS_DATA, "%s: more than %d corruptions", s->directory, MAX_CORRUPTIONS);
     char *copy = strndup(name, length), *where = strdup(path);
     if (!copy || !where) {
         free(copy);
@@ -109,7 +109,7 @@ fail:
 
 /* One entry of a folder: a file of the CIFAR suite, or a folder with severities 1 to 5 in it, perhaps one level down.
  */
-static enum status list_folder(struct suite *s, const char *folder, int depth)
+static enum status list_folder(struct corrupted_sets *s, const char *folder, int depth)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], first[PATH_MAX];
@@ -124,12 +124,12 @@ static enum status list_folder(struct suite *s, const char *folder, int depth)
         if (snprintf(path, sizeof path, "%s/%s", folder, entry->d_name) >= (int)sizeof path ||
             snprintf(first, sizeof first, "%s/1", path) >= (int)sizeof first)
             FAIL(STATUS_IO, "%s: a path is too long", folder);
-        if (s->kind == SUITE_CIFAR10_C) {
+        if (s->kind == CORRUPTED_SETS_CIFAR10_C) {
             if (length > 4 && strcmp(entry->d_name + length - 4, ".npy") == 0 &&
                 strcmp(entry->d_name, "labels.npy") != 0)
-                TRY(add(s, entry->d_name, length - 4, path));
+                TRY(add_corruption(s, entry->d_name, length - 4, path));
         } else if (file_is_folder(first)) {
-            TRY(add(s, entry->d_name, length, path));
+            TRY(add_corruption(s, entry->d_name, length, path));
         } else if (depth > 0 && file_is_folder(path)) {
             TRY(list_folder(s, path, depth - 1));
         }
@@ -140,51 +140,51 @@ fail:
     return status;
 }
 
-static enum status allocate(struct suite *s)
+static enum status allocate(struct corrupted_sets *s)
 {
     enum status status = STATUS_OK;
     s->pixels = malloc((size_t)s->batch * s->size * s->size * CHANNELS * sizeof *s->pixels);
     s->batch_labels = malloc(s->batch * sizeof *s->batch_labels);
     s->ids = malloc(s->batch * sizeof *s->ids);
-    s->numbers = malloc(s->batch * sizeof *s->numbers);
-    s->bytes = malloc((size_t)s->batch * SIDE * SIDE * CHANNELS);
-    if (!s->pixels || !s->batch_labels || !s->ids || !s->numbers || !s->bytes)
+    s->raw_labels = malloc(s->batch * sizeof *s->raw_labels);
+    s->raw_pixels = malloc((size_t)s->batch * SIDE * SIDE * CHANNELS);
+    if (!s->pixels || !s->batch_labels || !s->ids || !s->raw_labels || !s->raw_pixels)
         FAIL(STATUS_NOMEM, "out of memory for a batch of images");
 fail:
     return status;
 }
 
-enum status suite_open(struct suite **out, enum suite_kind kind, const char *directory, const struct config *config,
-                       const json_t *classes, const struct comm *comm)
+enum status corrupted_sets_open(struct corrupted_sets **out, enum corrupted_sets_kind kind, const char *directory,
+                                const struct config *config, const json_t *classes, const struct comm *comm)
 {
     enum status status = STATUS_OK;
-    struct suite *s = calloc(1, sizeof *s);
+    struct corrupted_sets *s = calloc(1, sizeof *s);
     if (!s)
         FAIL(STATUS_NOMEM, "out of memory");
-    *s = (struct suite){ .kind = kind,
-                         .network = classes,
-                         .classes = config->model.classes,
-                         .batch = config->eval.batch,
-                         .size = config->data.image_size,
-                         .rank = comm->rank,
-                         .ranks = comm->size,
-                         .images.fd = -1,
-                         .labels.fd = -1 };
+    *s = (struct corrupted_sets){ .kind = kind,
+                                  .class_names = classes,
+                                  .classes = config->model.classes,
+                                  .batch = config->eval.batch,
+                                  .size = config->data.image_size,
+                                  .rank = comm->rank,
+                                  .ranks = comm->size,
+                                  .images.fd = -1,
+                                  .labels.fd = -1 };
     snprintf(s->directory, sizeof s->directory, "%s", directory);
     augmenter_init(&s->augmenter, AUGMENT_NONE, false, s->size, 0, config->data.mean, config->data.std);
     TRY(list_folder(s, directory, 1));
     if (s->count == 0)
         FAIL(STATUS_DATA, "%s: holds no corruption (%s)", directory,
-             kind == SUITE_CIFAR10_C ? "NAME.npy" : "NAME/SEVERITY/CLASS/FILE");
+             kind == CORRUPTED_SETS_CIFAR10_C ? "NAME.npy" : "NAME/SEVERITY/CLASS/FILE");
     TRY(allocate(s));
     *out = s;
     s = NULL;
 fail:
-    suite_close(s);
+    corrupted_sets_close(s);
     return status;
 }
 
-void suite_close(struct suite *s)
+void corrupted_sets_close(struct corrupted_sets *s)
 {
     if (!s)
         return;
@@ -202,24 +202,24 @@ void suite_close(struct suite *s)
     free(s->pixels);
     free(s->batch_labels);
     free(s->ids);
-    free(s->numbers);
-    free(s->bytes);
+    free(s->raw_labels);
+    free(s->raw_pixels);
     free(s);
 }
 
-int suite_corruptions(const struct suite *s)
+int corrupted_sets_count(const struct corrupted_sets *s)
 {
     return s->count;
 }
 
-const char *suite_name(const struct suite *s, int corruption)
+const char *corrupted_sets_name(const struct corrupted_sets *s, int corruption)
 {
     return s->names[corruption];
 }
 
 /* ---- micro-batches ---- */
 
-static enum status take(struct suite *s, int i, struct view view, int64_t label, int64_t id)
+static enum status prepare_image(struct corrupted_sets *s, int i, struct view view, int64_t label, int64_t id)
 {
     enum status status = STATUS_OK;
     if (label < 0 || label >= s->classes)
@@ -235,56 +235,56 @@ fail:
     return status;
 }
 
-static void give(struct suite *s, int count, const struct micro_batch **batch)
+static void set_batch(struct corrupted_sets *s, int count, const struct micro_batch **batch)
 {
     s->micro = (struct micro_batch){
-        .images = s->pixels, .labels = s->batch_labels, .ids = s->ids, .count = count, .index = (int)s->at
+        .images = s->pixels, .labels = s->batch_labels, .ids = s->ids, .count = count, .index = (int)s->next_batch
     };
     *batch = count > 0 ? &s->micro : NULL;
 }
 
-static enum status next_of_file(void *context, const struct micro_batch **batch)
+static enum status next_from_npy(void *context, const struct micro_batch **batch)
 {
     enum status status = STATUS_OK;
-    struct suite *s = context;
-    int64_t start = (s->at + s->rank) * s->batch, left = s->total - start;
+    struct corrupted_sets *s = context;
+    int64_t start = (s->next_batch + s->rank) * s->batch, left = s->total_images - start;
     int count = left <= 0 ? 0 : left < s->batch ? (int)left : s->batch;
     size_t values = SIDE * SIDE * CHANNELS;
     if (count > 0) {
-        TRY(npy_read(&s->images, (s->first + start) * (int64_t)values, count * (int64_t)values, s->bytes));
-        TRY(npy_read_integers(&s->labels, s->first + start, count, s->numbers));
+        TRY(npy_read(&s->images, (s->first_image + start) * (int64_t)values, count * (int64_t)values, s->raw_pixels));
+        TRY(npy_read_integers(&s->labels, s->first_image + start, count, s->raw_labels));
     }
     for (int i = 0; i < count; i++) {
-        struct view view = { s->bytes + i * values, SIDE * CHANNELS, SIDE, SIDE };
-        TRY(take(s, i, view, s->numbers[i], start + i));
+        struct view view = { s->raw_pixels + i * values, SIDE * CHANNELS, SIDE, SIDE };
+        TRY(prepare_image(s, i, view, s->raw_labels[i], start + i));
     }
-    give(s, count, batch);
-    s->at += s->ranks;
+    set_batch(s, count, batch);
+    s->next_batch += s->ranks;
 fail:
     return status;
 }
 
-static enum status next_of_folder(void *context, const struct micro_batch **batch)
+static enum status next_from_folders(void *context, const struct micro_batch **batch)
 {
     enum status status = STATUS_OK;
-    struct suite *s = context;
+    struct corrupted_sets *s = context;
     struct pack_source *source = folder_source(s->folder);
-    int64_t start = (s->at + s->rank) * s->batch;
+    int64_t start = (s->next_batch + s->rank) * s->batch;
     int count = 0;
-    for (; count < s->batch && start + count < s->total; count++) {
+    for (; count < s->batch && start + count < s->total_images; count++) {
         unsigned notes = 0;
         TRY(source->read(source, start + count, &s->item));
         TRY(source->decode(source, &s->item, &s->decoded, &notes));
         int64_t label = s->label_map ? s->label_map[s->item.label] : s->item.label;
-        TRY(take(s, count, view_image(&s->decoded), label, start + count));
+        TRY(prepare_image(s, count, view_image(&s->decoded), label, start + count));
     }
-    give(s, count, batch);
-    s->at += s->ranks;
+    set_batch(s, count, batch);
+    s->next_batch += s->ranks;
 fail:
     return status;
 }
 
-static enum status start_file(struct suite *s, int corruption, int severity)
+static enum status start_npy(struct corrupted_sets *s, int corruption, int severity)
 {
     enum status status = STATUS_OK;
     npy_close(&s->images);
@@ -300,13 +300,13 @@ static enum status start_file(struct suite *s, int corruption, int severity)
     if (s->labels.dims != 1 || s->labels.shape[0] != n->shape[0])
         FAIL(STATUS_DATA, "%s: as many labels as %s has images (%lld) are needed", s->labels_path, s->images_path,
              (long long)n->shape[0]);
-    s->total = n->shape[0] / CORRUPT_SEVERITIES;
-    s->first = (severity - 1) * s->total;
+    s->total_images = n->shape[0] / CORRUPT_SEVERITIES;
+    s->first_image = (severity - 1) * s->total_images;
 fail:
     return status;
 }
 
-static enum status start_folder(struct suite *s, int corruption, int severity)
+static enum status start_folders(struct corrupted_sets *s, int corruption, int severity)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
@@ -318,28 +318,29 @@ static enum status start_folder(struct suite *s, int corruption, int severity)
     const struct pack_source *source = folder_source(s->folder);
     free(s->label_map);
     s->label_map = NULL;
-    if (s->network)
-        TRY(classes_map(s->network, source->names, source->classes, path, !s->told, &s->label_map));
-    s->told = s->told || s->label_map;
-    if (!s->network && source->classes != s->classes)
+    if (s->class_names)
+        TRY(classes_map(s->class_names, source->names, source->classes, path, !s->mapping_logged, &s->label_map));
+    s->mapping_logged = s->mapping_logged || s->label_map;
+    if (!s->class_names && source->classes != s->classes)
         FAIL(STATUS_USAGE, "%s: has %d class folders, but the network %d classes: their numbers would not match", path,
              source->classes, s->classes);
-    s->total = source->total;
+    s->total_images = source->total;
 fail:
     return status;
 }
 
-enum status suite_start(struct suite *s, int corruption, int severity, struct image_source *source, int64_t *images)
+enum status corrupted_sets_start(struct corrupted_sets *s, int corruption, int severity, struct image_source *source,
+                                 int64_t *images)
 {
     enum status status = STATUS_OK;
-    bool file = s->kind == SUITE_CIFAR10_C;
+    bool file = s->kind == CORRUPTED_SETS_CIFAR10_C;
     if (file)
-        TRY(start_file(s, corruption, severity));
+        TRY(start_npy(s, corruption, severity));
     else
-        TRY(start_folder(s, corruption, severity));
-    s->at = 0;
-    *images = s->total;
-    *source = (struct image_source){ file ? next_of_file : next_of_folder, s };
+        TRY(start_folders(s, corruption, severity));
+    s->next_batch = 0;
+    *images = s->total_images;
+    *source = (struct image_source){ file ? next_from_npy : next_from_folders, s };
 fail:
     return status;
 }

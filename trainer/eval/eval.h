@@ -29,7 +29,7 @@ struct eval_arguments {
     int lambdas_count;
     bool corruption[CORRUPTIONS][CORRUPT_SEVERITIES];
     bool corrupted; /* any of them */
-    enum suite_kind suite;
+    enum corrupted_sets_kind sets;
     struct attack attacks[MOST_ATTACKS];
     int attacks_count;
 };
@@ -59,7 +59,7 @@ struct eval {
     struct trained trained;      /* its dataset is NULL for a suite */
     const struct config *config; /* of it */
     struct model *model;         /* of it */
-    struct suite *suite;         /* NULL unless asked for */
+    struct corrupted_sets *sets; /* NULL unless asked for */
     struct net *net;
     struct adaptive *adaptive; /* NULL unless asked for */
     struct lambda_rule rule;

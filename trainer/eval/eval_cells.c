@@ -70,7 +70,7 @@ static enum status run_settings(struct eval *e, const char *name, int index, int
 {
     enum status status = STATUS_OK;
     struct loader *loader = NULL;
-    if (!e->suite)
+    if (!e->sets)
         TRY(comm_agree(e->comm, eval_open_loader(e, corruption, &loader)));
     for (int l = 0; l < e->a.lambdas_count; l++) {
         struct cell *cell = &e->cells[(*at)++];
@@ -80,8 +80,8 @@ static enum status run_settings(struct eval *e, const char *name, int index, int
         cell->severity = severity;
         cell->corruption_index = index;
         cell->lambda = l;
-        if (e->suite) {
-            TRY(comm_agree(e->comm, suite_start(e->suite, index, severity, &source, &images)));
+        if (e->sets) {
+            TRY(comm_agree(e->comm, corrupted_sets_start(e->sets, index, severity, &source, &images)));
         } else {
             TRY(comm_agree(e->comm, loader_seek(loader, 0, 0)));
             source = evaluate_loader(loader);
@@ -95,7 +95,7 @@ fail:
 
 static int count_sets(const struct eval *e)
 {
-    int sets = e->suite ? suite_corruptions(e->suite) * CORRUPT_SEVERITIES : 1;
+    int sets = e->sets ? corrupted_sets_count(e->sets) * CORRUPT_SEVERITIES : 1;
     for (int k = 0; k < CORRUPTIONS; k++)
         for (int s = 0; s < CORRUPT_SEVERITIES; s++)
             sets += e->a.corruption[k][s];
@@ -110,11 +110,11 @@ enum status eval_run_cells(struct eval *e)
     e->cells = calloc(e->cells_count, sizeof *e->cells);
     if (!e->cells)
         FAIL(STATUS_NOMEM, "out of memory for the results");
-    if (!e->suite)
+    if (!e->sets)
         TRY(run_settings(e, "", -1, 0, &at, NULL));
-    for (int c = 0; e->suite && c < suite_corruptions(e->suite); c++)
+    for (int c = 0; e->sets && c < corrupted_sets_count(e->sets); c++)
         for (int s = 1; s <= CORRUPT_SEVERITIES; s++)
-            TRY(run_settings(e, suite_name(e->suite, c), c, s, &at, NULL));
+            TRY(run_settings(e, corrupted_sets_name(e->sets, c), c, s, &at, NULL));
     for (int k = 0; k < CORRUPTIONS; k++)
         for (int s = 1; s <= CORRUPT_SEVERITIES; s++) {
             struct corruption corruption = corruption_make(k, s, e->imagenet, e->a.seed);

@@ -193,7 +193,7 @@ static enum status take_option(struct eval_arguments *a, int option)
         a->seed = (uint64_t)number;
         break;
     case CORRUPTION: TRY(take_corruption(a, optarg)); break;
-    case SUITE: TRY(suite_parse(optarg, &a->suite)); break;
+    case SUITE: TRY(corrupted_sets_parse(optarg, &a->sets)); break;
     case FIT: a->fit = true; break;
     case LAMBDA: TRY(take_lambda(a, optarg)); break;
     case LAYERS: a->layers = optarg; break;
@@ -214,7 +214,7 @@ static enum status check_together(const struct eval_arguments *a)
     enum status status = STATUS_OK;
     if (!a->data)
         FAIL(STATUS_USAGE, "--data is needed: a dataset made by csc-pack, or a suite's folder");
-    if (a->suite && (a->corrupted || a->attacks_count || a->fit || a->logits))
+    if (a->sets && (a->corrupted || a->attacks_count || a->fit || a->logits))
         FAIL(STATUS_USAGE,
              "--suite goes with --lambda only, not with --corruption, --attack, --fit-lambda or --logits");
     if (a->fit && (a->corrupted || a->attacks_count || a->lambdas_count || a->logits))

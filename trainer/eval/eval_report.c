@@ -57,7 +57,7 @@ static double mean_ce(const struct eval *e, int lambda, int *corruptions)
     *corruptions = 0;
     for (int i = 0; i < e->cells_count; i++) {
         const struct cell *c = &e->cells[i];
-        double error = 0, alexnet = suite_alexnet_error(c->corruption);
+        double error = 0, alexnet = corrupted_sets_alexnet_error(c->corruption);
         int severities = 0;
         if (c->severity != 1 || c->lambda != lambda || alexnet == 0)
             continue;
