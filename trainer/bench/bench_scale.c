@@ -38,55 +38,55 @@ struct arguments {
     char **overrides;
     int overrides_count;
     long long micro_batches, steps;
-    struct scale_cluster cluster;
+    struct scaling_cluster cluster;
     double overlap, storage; /* storage in bytes/s, 0: unlimited */
     bool link_measured;
 };
 
 /* Everything measured; times in seconds, medians over the steps, of the slowest rank. */
 struct profile {
-    int count;                    /* buckets */
-    struct scale_bucket *buckets; /* (count) */
+    int count;                      /* buckets */
+    struct scaling_bucket *buckets; /* (count) */
     int parameters;
-    struct scale_bucket *layers; /* (parameters): likewise, each by itself, head first */
-    double compute_s, real_s;    /* a step without and with sums; real_s 0 on one rank */
-    double checkpoint_s;         /* between checkpoints */
+    struct scaling_bucket *layers; /* (parameters): likewise, each by itself, head first */
+    double compute_s, real_s;      /* a step without and with sums; real_s 0 on one rank */
+    double checkpoint_s;           /* between checkpoints */
     double bytes_image, bytes_checkpoint;
-    int batch;              /* images of a rank's step */
-    struct scale_link link; /* as fitted to the sums, one rank a node */
+    int batch;                /* images of a rank's step */
+    struct scaling_link link; /* as fitted to the sums, one rank a node */
 };
 
 /* ---- a communicator that takes notes ---- */
 
-struct recorder {
+struct readiness_recorder {
     struct comm base;
     struct device *device;
     double start_s;
     int count;
-    struct scale_bucket *notes;
+    struct scaling_bucket *ready_times;
 };
 
-static enum status note_start(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool deterministic,
-                              struct comm_request **request)
+static enum status record_ready(struct comm *comm, float *data, size_t count, enum comm_dtype wire, bool deterministic,
+                                struct comm_request **request)
 {
-    struct recorder *r = (struct recorder *)comm;
+    struct readiness_recorder *r = (struct readiness_recorder *)comm;
     float last;
     (void)deterministic;
     r->device->ops->copy_out(r->device, &last, data + count - 1,
                              sizeof last); /* a device has reached this point then */
-    r->notes[r->count++] = (struct scale_bucket){ bench_clock() - r->start_s,
-                                                  (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
+    r->ready_times[r->count++] = (struct scaling_bucket){ bench_clock() - r->start_s,
+                                                          (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
     *request = NULL;
     return STATUS_OK;
 }
 
-static enum status note_progress(struct comm *comm)
+static enum status record_progress(struct comm *comm)
 {
     (void)comm;
     return STATUS_OK;
 }
 
-static enum status note_wait(struct comm *comm, struct comm_request *request)
+static enum status record_wait(struct comm *comm, struct comm_request *request)
 {
     (void)comm, (void)request;
     return STATUS_OK;
@@ -100,26 +100,26 @@ static enum status note_all_gather(struct comm *comm, const void *data, size_t b
 }
 
 /* What a step may call; its gradients stay this rank's own. */
-static const struct comm_ops note_ops = { .name = "notes",
-                                          .all_reduce_start_f32 = note_start,
-                                          .progress = note_progress,
-                                          .wait = note_wait,
-                                          .all_gather = note_all_gather };
+static const struct comm_ops recorder_ops = { .name = "notes",
+                                              .all_reduce_start_f32 = record_ready,
+                                              .progress = record_progress,
+                                              .wait = record_wait,
+                                              .all_gather = note_all_gather };
 
 /* ---- measuring ---- */
 
-struct lab {
+struct scaling_bench {
     struct training t;
     struct comm *comm; /* the real one */
     struct comm *sums; /* of gradients: the same, or NCCL's */
-    struct recorder recorder;
-    struct buckets *real, *noted, *layers;
+    struct readiness_recorder recorder;
+    struct buckets *real, *recording, *layers;
 };
 
-static enum status make_buckets(struct lab *lab, struct comm *comm, double mb, struct buckets **out)
+static enum status make_buckets(struct scaling_bench *bench, struct comm *comm, double mb, struct buckets **out)
 {
     enum status status = STATUS_OK;
-    const struct training *t = &lab->t;
+    const struct training *t = &bench->t;
     int count = t->model->params_count + 1;
     size_t *offsets = calloc((size_t)count, sizeof *offsets);
     if (!offsets)
@@ -133,11 +133,11 @@ fail:
     return status;
 }
 
-static enum status prepare(struct lab *lab, struct config *config, const struct arguments *a)
+static enum status prepare(struct scaling_bench *bench, struct config *config, const struct arguments *a)
 {
     enum status status = STATUS_OK;
-    struct training *t = &lab->t;
-    int ranks = lab->comm->size;
+    struct training *t = &bench->t;
+    int ranks = bench->comm->size;
     if (!config->train.micro_batch)
         config->train.micro_batch = config->train.batch;
     config->train.batch = config->train.micro_batch * (int)a->micro_batches * ranks;
@@ -152,42 +152,42 @@ static enum status prepare(struct lab *lab, struct config *config, const struct 
     TRY(training_agree(t, model_converge_step_sizes(t->model)));
     schedule_init(&t->schedule, config, t->total_steps, t->steps_per_epoch);
     TRY(training_agree(t, loader_seek(t->loader, 0, 0)));
-    struct recorder *r = &lab->recorder;
-    *r = (struct recorder){ .base = *lab->comm, .device = t->device };
-    r->base.ops = &note_ops;
+    struct readiness_recorder *r = &bench->recorder;
+    *r = (struct readiness_recorder){ .base = *bench->comm, .device = t->device };
+    r->base.ops = &recorder_ops;
     if (r->base.size == 1)
         r->base.size = 2; /* alone, nothing would be sent */
-    r->notes = calloc((size_t)t->model->params_count + 1, sizeof *r->notes);
-    if (!r->notes)
+    r->ready_times = calloc((size_t)t->model->params_count + 1, sizeof *r->ready_times);
+    if (!r->ready_times)
         FAIL(STATUS_NOMEM, "out of memory for %d notes", t->model->params_count + 1);
     double mb = config->comm.bucket_mb > 0 ? config->comm.bucket_mb : 25;
-    lab->sums = t->device_comm ? t->device_comm : lab->comm;
-    TRY(make_buckets(lab, lab->sums, mb, &lab->real));
-    TRY(make_buckets(lab, &r->base, mb, &lab->noted));
-    TRY(make_buckets(lab, &r->base, 1e-6, &lab->layers));
+    bench->sums = t->device_comm ? t->device_comm : bench->comm;
+    TRY(make_buckets(bench, bench->sums, mb, &bench->real));
+    TRY(make_buckets(bench, &r->base, mb, &bench->recording));
+    TRY(make_buckets(bench, &r->base, 1e-6, &bench->layers));
 fail:
     return status;
 }
 
 /* One step of all ranks at once. seconds: of the slowest. */
-static enum status timed_step(struct lab *lab, struct comm *comm, struct buckets *buckets, double *seconds)
+static enum status time_step(struct scaling_bench *bench, struct comm *comm, struct buckets *buckets, double *seconds)
 {
     enum status status = STATUS_OK;
-    struct training *t = &lab->t;
+    struct training *t = &bench->t;
     struct buckets *own = t->buckets;
-    TRY(lab->comm->ops->barrier(lab->comm));
+    TRY(bench->comm->ops->barrier(bench->comm));
     t->comm = comm;
     t->buckets = buckets;
-    lab->recorder.count = 0;
-    double start = lab->recorder.start_s = bench_clock();
+    bench->recorder.count = 0;
+    double start = bench->recorder.start_s = bench_clock();
     status = training_step(t);
-    int64_t taken = (int64_t)(1e9 * (bench_clock() - start));
-    t->comm = lab->comm;
+    int64_t elapsed_ns = (int64_t)(1e9 * (bench_clock() - start));
+    t->comm = bench->comm;
     t->buckets = own;
     if (status != STATUS_OK)
         return status;
-    TRY(lab->comm->ops->all_reduce_max_i64(lab->comm, &taken, 1));
-    *seconds = 1e-9 * (double)taken;
+    TRY(bench->comm->ops->all_reduce_max_i64(bench->comm, &elapsed_ns, 1));
+    *seconds = 1e-9 * (double)elapsed_ns;
 fail:
     return status;
 }
@@ -205,7 +205,8 @@ static double median(double *values, int count)
 }
 
 /* Adds the notes of a step, as shares of its time. */
-static enum status keep_notes(const struct recorder *r, double own_s, struct scale_bucket **sums, int *count)
+static enum status add_ready_times(const struct readiness_recorder *r, double own_s, struct scaling_bucket **sums,
+                                   int *count)
 {
     enum status status = STATUS_OK;
     if (!*sums) {
@@ -215,55 +216,56 @@ static enum status keep_notes(const struct recorder *r, double own_s, struct sca
             FAIL(STATUS_NOMEM, "out of memory for %d notes", r->count);
     }
     for (int i = 0; i < r->count; i++) {
-        (*sums)[i].ready_s += r->notes[i].ready_s / own_s;
-        (*sums)[i].bytes = r->notes[i].bytes;
+        (*sums)[i].ready_s += r->ready_times[i].ready_s / own_s;
+        (*sums)[i].bytes = r->ready_times[i].bytes;
     }
 fail:
     return status;
 }
 
 /* The time of one sum of n floats, as it is here, and at best; all ranks. */
-static enum status timed_sum(struct lab *lab, float *data, size_t n, double *seconds, double *best)
+static enum status time_all_reduce(struct scaling_bench *bench, float *data, size_t n, double *seconds, double *best)
 {
     enum status status = STATUS_OK;
     enum { TIMES = 9 };
-    double taken[TIMES];
-    const struct comm_ops *ops = lab->comm->ops, *sums = lab->sums->ops;
+    double times[TIMES];
+    const struct comm_ops *ops = bench->comm->ops, *sums = bench->sums->ops;
     for (int i = 0; i < TIMES; i++) {
         struct comm_request *request;
-        TRY(ops->barrier(lab->comm));
+        TRY(ops->barrier(bench->comm));
         double start = bench_clock();
-        TRY(sums->all_reduce_start_f32(lab->sums, data, n, lab->t.config->comm.grad_dtype, false, &request));
-        TRY(sums->wait(lab->sums, request));
+        TRY(sums->all_reduce_start_f32(bench->sums, data, n, bench->t.config->comm.grad_dtype, false, &request));
+        TRY(sums->wait(bench->sums, request));
         int64_t ns = (int64_t)(1e9 * (bench_clock() - start));
-        TRY(ops->all_reduce_max_i64(lab->comm, &ns, 1));
-        taken[i] = 1e-9 * (double)ns;
+        TRY(ops->all_reduce_max_i64(bench->comm, &ns, 1));
+        times[i] = 1e-9 * (double)ns;
     }
-    *seconds = median(taken, TIMES); /* sorts */
-    *best = taken[0];
+    *seconds = median(times, TIMES); /* sorts */
+    *best = times[0];
 fail:
     return status;
 }
 
-/* sum_s of every bucket, and the link that a ring of these ranks would need for the smallest and the largest sum. */
-static enum status measure_sums(struct lab *lab, struct profile *p)
+/* all_reduce_s of every bucket, and the link that a ring of these ranks would need for the smallest and the largest
+ * sum. */
+static enum status measure_all_reduces(struct scaling_bench *bench, struct profile *p)
 {
     enum status status = STATUS_OK;
-    size_t most = 0;
-    int ranks = lab->comm->size;
-    double small, wire = lab->t.config->comm.grad_dtype == COMM_BF16 ? 2 : sizeof(float);
+    size_t largest = 0;
+    int ranks = bench->comm->size;
+    double small, wire = bench->t.config->comm.grad_dtype == COMM_BF16 ? 2 : sizeof(float);
     for (int i = 0; i < p->count; i++)
-        most = (size_t)(p->buckets[i].bytes / wire) > most ? (size_t)(p->buckets[i].bytes / wire) : most;
-    struct training *t = &lab->t;
-    float *own = lab->sums == lab->comm ? calloc(most, sizeof *own) : NULL, *data = own ? own : t->sums;
-    if (lab->sums == lab->comm && !own)
-        FAIL(STATUS_NOMEM, "out of memory for sums of %zu numbers", most);
+        largest = (size_t)(p->buckets[i].bytes / wire) > largest ? (size_t)(p->buckets[i].bytes / wire) : largest;
+    struct training *t = &bench->t;
+    float *own = bench->sums == bench->comm ? calloc(largest, sizeof *own) : NULL, *data = own ? own : t->sums;
+    if (bench->sums == bench->comm && !own)
+        FAIL(STATUS_NOMEM, "out of memory for sums of %zu numbers", largest);
     if (!own)
-        t->device->ops->zero(t->device, data, most * sizeof *data);
+        t->device->ops->zero(t->device, data, largest * sizeof *data);
     double large = 0, bytes = 0, usual, best;
-    TRY(timed_sum(lab, data, 1, &usual, &small));
+    TRY(time_all_reduce(bench, data, 1, &usual, &small));
     for (int i = 0; i < p->count; i++) {
-        TRY(timed_sum(lab, data, (size_t)(p->buckets[i].bytes / wire), &p->buckets[i].sum_s, &best));
+        TRY(time_all_reduce(bench, data, (size_t)(p->buckets[i].bytes / wire), &p->buckets[i].all_reduce_s, &best));
         if (p->buckets[i].bytes > bytes) {
             bytes = p->buckets[i].bytes;
             large = best;
@@ -277,24 +279,24 @@ fail:
 }
 
 /* Steps with and without sums in turn, so that whatever else this machine does meets both. */
-static enum status measure_steps(struct lab *lab, const struct arguments *a, struct profile *p)
+static enum status measure_steps(struct scaling_bench *bench, const struct arguments *a, struct profile *p)
 {
     enum status status = STATUS_OK;
     int steps = (int)a->steps, warm_up = 2;
-    bool several = lab->comm->size > 1;
+    bool several = bench->comm->size > 1;
     double *plain = calloc((size_t)steps, sizeof *plain), *real = calloc((size_t)steps, sizeof *real), ignored;
     if (!plain || !real)
         FAIL(STATUS_NOMEM, "out of memory for %d steps", steps);
     for (int i = -warm_up; i < steps; i++) {
-        double *mine = i < 0 ? &ignored : &plain[i];
-        TRY(timed_step(lab, &lab->recorder.base, lab->noted, mine));
+        double *seconds = i < 0 ? &ignored : &plain[i];
+        TRY(time_step(bench, &bench->recorder.base, bench->recording, seconds));
         if (i >= 0)
-            TRY(keep_notes(&lab->recorder, *mine, &p->buckets, &p->count));
+            TRY(add_ready_times(&bench->recorder, *seconds, &p->buckets, &p->count));
         if (several)
-            TRY(timed_step(lab, lab->comm, lab->real, i < 0 ? &ignored : &real[i]));
-        TRY(timed_step(lab, &lab->recorder.base, lab->layers, &ignored));
+            TRY(time_step(bench, bench->comm, bench->real, i < 0 ? &ignored : &real[i]));
+        TRY(time_step(bench, &bench->recorder.base, bench->layers, &ignored));
         if (i >= 0)
-            TRY(keep_notes(&lab->recorder, ignored, &p->layers, &p->parameters));
+            TRY(add_ready_times(&bench->recorder, ignored, &p->layers, &p->parameters));
     }
     p->compute_s = median(plain, steps);
     p->real_s = several ? median(real, steps) : 0;
@@ -303,16 +305,16 @@ static enum status measure_steps(struct lab *lab, const struct arguments *a, str
     for (int i = 0; i < p->parameters; i++)
         p->layers[i].ready_s *= p->compute_s / steps;
     if (several)
-        TRY(measure_sums(lab, p));
+        TRY(measure_all_reduces(bench, p));
 fail:
     free(plain);
     free(real);
     return status;
 }
 
-static void measure_sizes(const struct lab *lab, struct profile *p)
+static void measure_sizes(const struct scaling_bench *bench, struct profile *p)
 {
-    const struct training *t = &lab->t;
+    const struct training *t = &bench->t;
     double bytes = 0;
     for (int i = 0; i < t->train_set->index.shard_count; i++)
         bytes += (double)t->train_set->index.shards[i].bytes;
@@ -326,20 +328,20 @@ static void measure_sizes(const struct lab *lab, struct profile *p)
 
 struct row {
     int ranks;
-    struct scale_step step;
+    struct scaling_step step;
     double efficiency, img_s, read_s, write_s; /* bytes/s of the loaders; seconds of a checkpoint */
     bool storage_bound;
 };
 
 /* The step that the links allow, then what storage makes of it: loaders read all images, one checkpoint is written per
  * interval beside them. */
-static struct row predict(const struct profile *p, const struct arguments *a, int ranks, struct scale_bucket *scratch)
+static struct row predict(const struct profile *p, const struct arguments *a, int ranks, struct scaling_bucket *scratch)
 {
     struct row row = { .ranks = ranks };
     memcpy(scratch, p->buckets, (size_t)p->count * sizeof *scratch);
     for (int i = 0; i < p->count; i++)
-        scratch[i].sum_s = scale_allreduce(&a->cluster, ranks, scratch[i].bytes);
-    row.step = scale_step(scratch, p->count, p->compute_s, a->overlap);
+        scratch[i].all_reduce_s = scaling_all_reduce(&a->cluster, ranks, scratch[i].bytes);
+    row.step = scaling_step(scratch, p->count, p->compute_s, a->overlap);
     double batch = (double)p->batch * ranks;
     if (a->storage > 0) {
         double left = fmax(a->storage - p->bytes_checkpoint / p->checkpoint_s, 1);
@@ -355,9 +357,9 @@ static struct row predict(const struct profile *p, const struct arguments *a, in
 }
 
 /* Sums on the host take the ranks' processors; NCCL's go on beside. */
-static double predicted_here(const struct lab *lab, const struct profile *p)
+static double predicted_here(const struct scaling_bench *bench, const struct profile *p)
 {
-    return scale_step(p->buckets, p->count, p->compute_s, lab->sums == lab->comm ? 0 : 1).step_s;
+    return scaling_step(p->buckets, p->count, p->compute_s, bench->sums == bench->comm ? 0 : 1).step_s;
 }
 
 static void print_readiness(const struct profile *p)
@@ -374,7 +376,7 @@ static void print_readiness(const struct profile *p)
     }
 }
 
-static void print_here(const struct lab *lab, const struct profile *p)
+static void print_here(const struct scaling_bench *bench, const struct profile *p)
 {
     printf("a rank's step of %d images: %.1f ms without sums\n", p->batch, 1e3 * p->compute_s);
     print_readiness(p);
@@ -382,14 +384,14 @@ static void print_here(const struct lab *lab, const struct profile *p)
            p->bytes_checkpoint / 1e6, p->checkpoint_s / 60);
     if (p->real_s == 0)
         return;
-    double here = predicted_here(lab, p);
-    printf("on these %d ranks%s: predicted %.1f ms, measured %.1f ms: %+.1f%%\n", lab->comm->size,
-           lab->sums == lab->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here,
+    double here = predicted_here(bench, p);
+    printf("on these %d ranks%s: predicted %.1f ms, measured %.1f ms: %+.1f%%\n", bench->comm->size,
+           bench->sums == bench->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here,
            1e3 * p->real_s, 100 * (here / p->real_s - 1));
     printf("their link as a ring: %.1f us, %.2f GB/s\n", 1e6 * p->link.latency_s, p->link.bytes_s / 1e9);
 }
 
-static json_t *buckets_json(const struct scale_bucket *buckets, int count)
+static json_t *buckets_json(const struct scaling_bucket *buckets, int count)
 {
     json_t *list = json_array();
     for (int i = 0; i < count; i++)
@@ -404,16 +406,16 @@ static json_t *row_json(const struct row *r)
                      r->read_s, "checkpoint_write_s", r->write_s, "storage_bound", r->storage_bound);
 }
 
-static enum status report(const struct lab *lab, const struct profile *p, const struct arguments *a)
+static enum status report(const struct scaling_bench *bench, const struct profile *p, const struct arguments *a)
 {
     enum status status = STATUS_OK;
     bool text = !a->json || strcmp(a->json, "-") != 0;
-    struct scale_bucket *scratch = calloc((size_t)p->count + 1, sizeof *scratch);
+    struct scaling_bucket *scratch = calloc((size_t)p->count + 1, sizeof *scratch);
     json_t *rows = json_array();
     if (!scratch || !rows)
         FAIL(STATUS_NOMEM, "out of memory for the results");
     if (text) {
-        print_here(lab, p);
+        print_here(bench, p);
         printf("\n ranks   step ms  exposed ms  efficiency       img/s  reads GB/s\n");
     }
     for (int ranks = 1; ranks <= 4096; ranks *= 2) {
@@ -423,11 +425,12 @@ static enum status report(const struct lab *lab, const struct profile *p, const 
                    100 * r.efficiency, r.img_s, r.read_s / 1e9, r.storage_bound ? "  storage is the limit" : "");
         json_array_append_new(rows, row_json(&r));
     }
-    json_t *all = json_pack(
-        "{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "ranks_here", lab->comm->size, "compute_s", p->compute_s,
-        "measured_s", p->real_s, "predicted_s", p->real_s > 0 ? predicted_here(lab, p) : 0.0, "link_latency_s",
-        p->link.latency_s, "link_bytes_s", p->link.bytes_s, "checkpoint_bytes", p->bytes_checkpoint, "buckets",
-        buckets_json(p->buckets, p->count), "parameters", buckets_json(p->layers, p->parameters), "rows", rows);
+    json_t *all = json_pack("{s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}", "ranks_here", bench->comm->size,
+                            "compute_s", p->compute_s, "measured_s", p->real_s, "predicted_s",
+                            p->real_s > 0 ? predicted_here(bench, p) : 0.0, "link_latency_s", p->link.latency_s,
+                            "link_bytes_s", p->link.bytes_s, "checkpoint_bytes", p->bytes_checkpoint, "buckets",
+                            buckets_json(p->buckets, p->count), "parameters", buckets_json(p->layers, p->parameters),
+                            "rows", rows);
     rows = NULL;
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for the results");
@@ -471,7 +474,7 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status scaled(const char *option, double low, double high, double unit, double *value)
+static enum status parse_scaled(const char *option, double low, double high, double unit, double *value)
 {
     enum status status = STATUS_OK;
     TRY(bench_number(option, optarg, low, high, value));
@@ -480,13 +483,13 @@ fail:
     return status;
 }
 
-static enum status parse_algorithm(enum scale_algorithm *algorithm)
+static enum status parse_algorithm(enum scaling_algorithm *algorithm)
 {
-    static const char *const names[] = { [SCALE_RING] = "ring", [SCALE_TREE] = "tree", [SCALE_BEST] = "best" };
+    static const char *const names[] = { [SCALING_RING] = "ring", [SCALING_TREE] = "tree", [SCALING_BEST] = "best" };
     enum status status = STATUS_OK;
     for (int i = 0; i < 3; i++)
         if (!strcmp(optarg, names[i])) {
-            *algorithm = (enum scale_algorithm)i;
+            *algorithm = (enum scaling_algorithm)i;
             return STATUS_OK;
         }
     FAIL(STATUS_USAGE, "--algorithm %s: must be ring, tree or best", optarg);
@@ -497,7 +500,7 @@ fail:
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     enum status status = STATUS_OK;
-    struct scale_cluster *c = &a->cluster;
+    struct scaling_cluster *c = &a->cluster;
     long long n;
     int option;
     for (;;) {
@@ -511,18 +514,18 @@ static enum status parse(int argc, char **argv, struct arguments *a)
             TRY(bench_integer("--per-node", optarg, 1, 4096, &n));
             c->per_node = (int)n;
             break;
-        case NODE_GBS: TRY(scaled("--node-gbs", 1e-6, 1e6, 1e9, &c->node.bytes_s)); break;
-        case NODE_US: TRY(scaled("--node-us", 0, 1e6, 1e-6, &c->node.latency_s)); break;
-        case NET_GBS: TRY(scaled("--net-gbs", 1e-6, 1e6, 1e9, &c->net.bytes_s)); break;
-        case NET_US: TRY(scaled("--net-us", 0, 1e6, 1e-6, &c->net.latency_s)); break;
+        case NODE_GBS: TRY(parse_scaled("--node-gbs", 1e-6, 1e6, 1e9, &c->node.bytes_s)); break;
+        case NODE_US: TRY(parse_scaled("--node-us", 0, 1e6, 1e-6, &c->node.latency_s)); break;
+        case NET_GBS: TRY(parse_scaled("--net-gbs", 1e-6, 1e6, 1e9, &c->net.bytes_s)); break;
+        case NET_US: TRY(parse_scaled("--net-us", 0, 1e6, 1e-6, &c->net.latency_s)); break;
         case LINK:
             if (strcmp(optarg, "measured") != 0)
                 FAIL(STATUS_USAGE, "--link %s: must be measured", optarg);
             a->link_measured = true;
             break;
         case ALGORITHM: TRY(parse_algorithm(&c->algorithm)); break;
-        case OVERLAP: TRY(scaled("--overlap", 0, 1, 1, &a->overlap)); break;
-        case STORAGE: TRY(scaled("--storage-gbs", 0, 1e6, 1e9, &a->storage)); break;
+        case OVERLAP: TRY(parse_scaled("--overlap", 0, 1, 1, &a->overlap)); break;
+        case STORAGE: TRY(parse_scaled("--storage-gbs", 0, 1e6, 1e9, &a->storage)); break;
         case JSON: a->json = optarg; break;
         }
     }
@@ -535,21 +538,21 @@ fail:
     return status;
 }
 
-static enum status measure(struct lab *lab, struct config *config, struct arguments *a)
+static enum status measure(struct scaling_bench *bench, struct config *config, struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct profile p = { 0 };
-    TRY(prepare(lab, config, a));
-    TRY(measure_steps(lab, a, &p));
-    measure_sizes(lab, &p);
+    TRY(prepare(bench, config, a));
+    TRY(measure_steps(bench, a, &p));
+    measure_sizes(bench, &p);
     if (a->link_measured) {
-        if (lab->comm->size == 1)
+        if (bench->comm->size == 1)
             FAIL(STATUS_USAGE, "--link measured: one rank has no link; start several with mpirun");
         a->cluster.per_node = 1;
         a->cluster.net = p.link;
     }
-    if (lab->comm->rank == 0)
-        TRY(report(lab, &p, a));
+    if (bench->comm->rank == 0)
+        TRY(report(bench, &p, a));
 fail:
     free(p.buckets);
     free(p.layers);
@@ -565,30 +568,30 @@ static enum status run(int argc, char **argv)
         .micro_batches = 1,
         .steps = 10,
         .overlap = 1,
-        .cluster = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 }, .algorithm = SCALE_BEST }
+        .cluster = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 }, .algorithm = SCALING_BEST }
     };
-    struct lab lab = { 0 };
-    TRY(comm_create(&lab.comm));
-    log_init("csc-bench", lab.comm->rank, lab.comm->size);
-    lab.t.comm = lab.comm;
-    lab.t.config = &config;
-    lab.t.agreed = &agreed;
-    TRY(training_agree(&lab.t, parse(argc, argv, &a)));
-    TRY(training_agree(&lab.t, config_load(&config, a.config, a.overrides, a.overrides_count)));
-    TRY(measure(&lab, &config, &a));
+    struct scaling_bench bench = { 0 };
+    TRY(comm_create(&bench.comm));
+    log_init("csc-bench", bench.comm->rank, bench.comm->size);
+    bench.t.comm = bench.comm;
+    bench.t.config = &config;
+    bench.t.agreed = &agreed;
+    TRY(training_agree(&bench.t, parse(argc, argv, &a)));
+    TRY(training_agree(&bench.t, config_load(&config, a.config, a.overrides, a.overrides_count)));
+    TRY(measure(&bench, &config, &a));
 fail:;
-    bool silent = status != STATUS_OK && agreed && !comm_should_report(lab.comm);
-    if (status != STATUS_OK && !agreed && lab.comm && lab.comm->size > 1) {
+    bool silent = status != STATUS_OK && agreed && !comm_should_report(bench.comm);
+    if (status != STATUS_OK && !agreed && bench.comm && bench.comm->size > 1) {
         log_failure();
-        lab.comm->ops->abort(lab.comm, (int)status); /* the others wait in a step */
+        bench.comm->ops->abort(bench.comm, (int)status); /* the others wait in a step */
     }
-    buckets_destroy(lab.real);
-    buckets_destroy(lab.noted);
-    buckets_destroy(lab.layers);
-    free(lab.recorder.notes);
-    training_finish(&lab.t);
+    buckets_destroy(bench.real);
+    buckets_destroy(bench.recording);
+    buckets_destroy(bench.layers);
+    free(bench.recorder.ready_times);
+    training_finish(&bench.t);
     config_finish(&config);
-    comm_destroy(lab.comm);
+    comm_destroy(bench.comm);
     if (silent) /* another rank tells of it */
         exit((int)status);
     return status;

@@ -13,7 +13,7 @@ enum { MOST = 64 };
 
 /* A ring of p: in each of 2(p-1) rounds everybody sends one of p pieces to the right; a rank goes on once it has sent
  * its piece and received its neighbour's. */
-static double walk_ring(int p, double bytes, struct scale_link link)
+static double walk_ring(int p, double bytes, struct scaling_link link)
 {
     double now[MOST] = { 0 }, next[MOST];
     for (int round = 0; round < 2 * (p - 1); round++) {
@@ -31,7 +31,7 @@ static double walk_ring(int p, double bytes, struct scale_link link)
 }
 
 /* A chain of p, piece by piece to its end and back, links full duplex: what a tree of depth p-1 does. */
-static double walk_chain(int p, double bytes, int pieces, struct scale_link link)
+static double walk_chain(int p, double bytes, int pieces, struct scaling_link link)
 {
     double *at = calloc((size_t)p, sizeof *at); /* when the sender's link at each place is free */
     double piece = bytes / pieces / link.bytes_s, last = 0;
@@ -50,13 +50,13 @@ static double walk_chain(int p, double bytes, int pieces, struct scale_link link
 
 static void test_ring(void)
 {
-    struct scale_link link = { 3e-6, 2e9 };
+    struct scaling_link link = { 3e-6, 2e9 };
     for (int p = 2; p <= MOST; p++) {
-        struct scale_cluster flat = { .per_node = 1, .node = { 1, 1 }, .net = link, .algorithm = SCALE_RING };
-        struct scale_cluster inside = { .per_node = MOST, .node = link, .net = { 1, 1 } };
+        struct scaling_cluster flat = { .per_node = 1, .node = { 1, 1 }, .net = link, .algorithm = SCALING_RING };
+        struct scaling_cluster inside = { .per_node = MOST, .node = link, .net = { 1, 1 } };
         double wanted = walk_ring(p, 5e6, link);
-        CHECK_NEAR(scale_allreduce(&flat, p, 5e6), wanted, 1e-9 * wanted);
-        CHECK_NEAR(scale_allreduce(&inside, p, 5e6), wanted, 1e-9 * wanted);
+        CHECK_NEAR(scaling_all_reduce(&flat, p, 5e6), wanted, 1e-9 * wanted);
+        CHECK_NEAR(scaling_all_reduce(&inside, p, 5e6), wanted, 1e-9 * wanted);
     }
 }
 
@@ -64,40 +64,42 @@ static void test_ring(void)
  */
 static void test_tree(void)
 {
-    struct scale_link link = { 5e-6, 1e9 };
-    struct scale_cluster c = { .per_node = 1, .net = link, .algorithm = SCALE_TREE };
+    struct scaling_link link = { 5e-6, 1e9 };
+    struct scaling_cluster c = { .per_node = 1, .net = link, .algorithm = SCALING_TREE };
     for (int depth = 1; depth <= 12; depth++) {
         double one_way = walk_chain(depth + 1, 4e6, 4096, link);
-        double got = scale_allreduce(&c, 1 << depth, 4e6);
+        double got = scaling_all_reduce(&c, 1 << depth, 4e6);
         CHECK_NEAR(got, 2 * one_way, 0.005 * got); /* the last piece still has to pass depth - 1 links */
     }
 }
 
 static void test_cluster(void)
 {
-    struct scale_cluster c = { .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 }, .algorithm = SCALE_BEST };
-    CHECK(scale_allreduce(&c, 1, 1e8) == 0, "one rank");
+    struct scaling_cluster c = {
+        .per_node = 8, .node = { 3e-6, 300e9 }, .net = { 5e-6, 45e9 }, .algorithm = SCALING_BEST
+    };
+    CHECK(scaling_all_reduce(&c, 1, 1e8) == 0, "one rank");
     double before = 0;
     for (int ranks = 2; ranks <= 4096; ranks *= 2) { /* never faster with more ranks */
-        double t = scale_allreduce(&c, ranks, 46.8e6);
+        double t = scaling_all_reduce(&c, ranks, 46.8e6);
         CHECK(t > before, "%d ranks", ranks);
         before = t;
     }
     for (int ranks = 16; ranks <= 4096; ranks *= 2) { /* the better of the two, and better than a ring without nodes */
-        struct scale_cluster ring = c, tree = c, flat = c;
-        ring.algorithm = flat.algorithm = SCALE_RING;
-        tree.algorithm = SCALE_TREE;
+        struct scaling_cluster ring = c, tree = c, flat = c;
+        ring.algorithm = flat.algorithm = SCALING_RING;
+        tree.algorithm = SCALING_TREE;
         flat.per_node = 1;
-        double r = scale_allreduce(&ring, ranks, 46.8e6), t = scale_allreduce(&tree, ranks, 46.8e6);
-        double best = scale_allreduce(&c, ranks, 46.8e6);
+        double r = scaling_all_reduce(&ring, ranks, 46.8e6), t = scaling_all_reduce(&tree, ranks, 46.8e6);
+        double best = scaling_all_reduce(&c, ranks, 46.8e6);
         CHECK(best <= r && best <= t && (best == r || best == t), "%d ranks", ranks);
-        CHECK(best < scale_allreduce(&flat, ranks, 46.8e6), "%d ranks", ranks);
+        CHECK(best < scaling_all_reduce(&flat, ranks, 46.8e6), "%d ranks", ranks);
     }
 }
 
-static void check_step(const struct scale_bucket *b, int count, double overlap, double step)
+static void check_step(const struct scaling_bucket *b, int count, double overlap, double step)
 {
-    struct scale_step s = scale_step(b, count, 10, overlap);
+    struct scaling_step s = scaling_step(b, count, 10, overlap);
     CHECK_NEAR(s.step_s, step, 1e-12);
     CHECK_NEAR(s.exposed_s, step - 10, 1e-12);
 }
@@ -105,14 +107,14 @@ static void check_step(const struct scale_bucket *b, int count, double overlap, 
 static void test_timeline(void)
 {
     /* backward until 8, then 2 of optimizer */
-    struct scale_bucket hidden[] = { { 4, 1, 1 }, { 6, 1, 2 }, { 8, 1, 0.5 } };
+    struct scaling_bucket hidden[] = { { 4, 1, 1 }, { 6, 1, 2 }, { 8, 1, 0.5 } };
     check_step(hidden, 3, 1, 10.5); /* only the last shows */
     check_step(hidden, 3, 0, 13.5); /* all of them */
     check_step(hidden, 3, 0.5, 12); /* 1.5 until the last begins, and all of that one */
-    struct scale_bucket late[] = { { 4, 1, 3 }, { 6, 1, 3 }, { 8, 1, 3 } };
+    struct scaling_bucket late[] = { { 4, 1, 3 }, { 6, 1, 3 }, { 8, 1, 3 } };
     check_step(late, 3, 1, 15); /* the link is busy from 4 to 13 */
     check_step(late, 0, 1, 10);
-    check_step((struct scale_bucket[]){ { 8, 1, 0 } }, 1, 1, 10);
+    check_step((struct scaling_bucket[]){ { 8, 1, 0 } }, 1, 1, 10);
 }
 
 int main(void)
