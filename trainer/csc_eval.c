@@ -12,20 +12,20 @@
 static enum status open_trained(struct eval *e)
 {
     enum status status = STATUS_OK;
-    char *overrides[2] = { "csc.backward=unrolled", e->a.batch };
-    TRY(trained_open(&e->trained, e->a.checkpoint, e->a.sets ? NULL : e->a.data, overrides, e->a.batch[0] ? 2 : 1,
-                     &e->a.machine, e->comm));
+    char *overrides[2] = { "csc.backward=unrolled", e->options.batch };
+    TRY(trained_open(&e->trained, e->options.checkpoint, e->options.sets ? NULL : e->options.data, overrides,
+                     e->options.batch[0] ? 2 : 1, &e->options.machine, e->comm));
     e->config = &e->trained.config;
     e->model = e->trained.model;
     e->imagenet = e->config->model.stem == CONFIG_STEM_IMAGENET;
-    for (int i = 0; i < e->a.lambdas_count; i++)
-        if (e->a.lambdas[i].mode == LAMBDA_TRAINED)
-            e->a.lambdas[i].value = e->config->csc.lambda;
-    if (e->a.sets)
-        return corrupted_sets_open(&e->sets, e->a.sets, e->a.data, e->config, e->trained.classes, e->comm);
+    for (int i = 0; i < e->options.lambdas_count; i++)
+        if (e->options.lambdas[i].mode == LAMBDA_TRAINED)
+            e->options.lambdas[i].value = e->config->csc.lambda;
+    if (e->options.sets)
+        return corrupted_sets_open(&e->sets, e->options.sets, e->options.data, e->config, e->trained.classes, e->comm);
     e->images = dataset_samples(e->trained.dataset);
-    if (e->a.limit > 0 && e->a.limit < e->images)
-        e->images = e->a.limit;
+    if (e->options.limit > 0 && e->options.limit < e->images)
+        e->images = e->options.limit;
 fail:
     return status;
 }
@@ -36,7 +36,7 @@ fail:
 static enum status choose_layers(struct eval *e)
 {
     enum status status = STATUS_OK;
-    const char *list = e->a.layers ? e->a.layers : "first";
+    const char *list = e->options.layers ? e->options.layers : "first";
     int count = e->model->csc_count, found = 0, names = 1;
     e->layers = calloc((size_t)count + 1, sizeof *e->layers);
     if (!e->layers)
@@ -53,17 +53,17 @@ static enum status choose_layers(struct eval *e)
     }
     for (const char *at = list; *at; at++)
         names += *at == ',';
-    if (e->a.layers && strcmp(list, "all") != 0 && strcmp(list, "first") != 0 && found != names)
+    if (e->options.layers && strcmp(list, "all") != 0 && strcmp(list, "first") != 0 && found != names)
         FAIL(STATUS_USAGE, "--layers=%s: each must be, once, a CSC-layer of this network (it has %d, the first is %s)",
              list, count, count ? model_csc_name(e->model, 0) : "none");
 fail:
     return status;
 }
 
-static bool wants(const struct eval *e, enum lambda_mode mode)
+static bool uses_lambda_mode(const struct eval *e, enum lambda_mode mode)
 {
-    for (int i = 0; i < e->a.lambdas_count; i++)
-        if (e->a.lambdas[i].mode == mode)
+    for (int i = 0; i < e->options.lambdas_count; i++)
+        if (e->options.lambdas[i].mode == mode)
             return true;
     return false;
 }
@@ -71,9 +71,9 @@ static bool wants(const struct eval *e, enum lambda_mode mode)
 static enum status prepare_lambda(struct eval *e)
 {
     enum status status = STATUS_OK;
-    bool adaptive = wants(e, LAMBDA_ADAPTIVE);
+    bool adaptive = uses_lambda_mode(e, LAMBDA_ADAPTIVE);
     TRY(choose_layers(e));
-    if ((adaptive || e->a.fit || wants(e, LAMBDA_FIXED)) && e->model->csc_count == 0)
+    if ((adaptive || e->options.fit || uses_lambda_mode(e, LAMBDA_FIXED)) && e->model->csc_count == 0)
         FAIL(STATUS_USAGE, "%s: this network has no CSC-layer, so no lambda", e->trained.checkpoint->path);
     if (adaptive)
         TRY(lambda_rule_read(e->trained.checkpoint->path, &e->rule));
@@ -81,7 +81,7 @@ static enum status prepare_lambda(struct eval *e)
         e->rule.line.steps = e->config->csc.steps > ADAPTIVE_STEPS ? e->config->csc.steps : ADAPTIVE_STEPS;
     e->rule.line.training_lambda =
         e->config->csc.lambda; /* a rule that is read was fitted with these weights, so with it */
-    if (adaptive || e->a.fit)
+    if (adaptive || e->options.fit)
         TRY(adaptive_create(&e->adaptive, e->model, e->config->eval.batch, &e->rule.line, e->layers, false));
 fail:
     return status;
@@ -92,7 +92,7 @@ fail:
 static enum status prepare(struct eval *e)
 {
     enum status status = STATUS_OK;
-    bool quiet = e->a.json && strcmp(e->a.json, "-") == 0; /* standard output is for the JSON alone */
+    bool quiet = e->options.json && strcmp(e->options.json, "-") == 0; /* standard output is for the JSON alone */
     if (quiet)
         log_info_to_stderr();
     TRY(open_trained(e));
@@ -100,13 +100,13 @@ static enum status prepare(struct eval *e)
     TRY(net_allocate(e->net));
     TRY(prepare_lambda(e));
     e->diagnostics = calloc(e->model->csc_count + 1, sizeof *e->diagnostics);
-    if (e->a.logits && e->comm->size > 1)
+    if (e->options.logits && e->comm->size > 1)
         FAIL(STATUS_USAGE, "--logits: use one process, not %d ranks", e->comm->size);
-    if (e->a.logits) {
+    if (e->options.logits) {
         e->logits = calloc((size_t)e->images * e->config->model.classes, sizeof *e->logits);
         e->labels = calloc((size_t)e->images, sizeof *e->labels);
     }
-    if (!e->diagnostics || (e->a.logits && (!e->logits || !e->labels)))
+    if (!e->diagnostics || (e->options.logits && (!e->logits || !e->labels)))
         FAIL(STATUS_NOMEM, "out of memory for the results");
     if (e->comm->rank == 0 && !quiet)
         TRY(progress_create(&e->progress, 0, 0, 1));
@@ -122,13 +122,13 @@ static void finish(struct eval *e)
     corrupted_sets_close(e->sets);
     trained_finish(&e->trained);
     eval_statistics_finish(&e->statistics);
-    free(e->a.lambdas);
+    free(e->options.lambdas);
     free(e->layers);
     free(e->logits);
     free(e->labels);
     free(e->diagnostics);
-    free(e->cells);
-    free(e->attacked);
+    free(e->results);
+    free(e->attack_outcomes);
     free(e->warnings);
 }
 
@@ -144,16 +144,16 @@ int main(int argc, char **argv)
     log_init("csc-eval", e.comm->rank, e.comm->size);
     if (e.comm->rank != 0 && !freopen("/dev/null", "w", stdout))
         status_clear();
-    TRY(comm_agree(e.comm, eval_parse_arguments(argc, argv, &e.a, &done)));
+    TRY(comm_agree(e.comm, eval_parse_options(argc, argv, &e.options, &done)));
     if (done)
         goto fail;
     TRY(comm_agree(e.comm, prepare(&e)));
-    if (e.a.fit) {
+    if (e.options.fit) {
         TRY(eval_fit(&e));
         goto fail;
     }
-    TRY(eval_run_cells(&e));
-    if (e.a.attacks_count)
+    TRY(eval_run_accuracy(&e));
+    if (e.options.attacks_count)
         TRY(eval_run_attacks(&e));
     progress_destroy(e.progress);
     e.progress = NULL;

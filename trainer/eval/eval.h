@@ -16,9 +16,9 @@ struct lambda_setting {
     double value; /* LAMBDA_FIXED; of LAMBDA_TRAINED the configuration's */
 };
 
-enum { MOST_ATTACKS = 16 };
+enum { MAX_ATTACKS = 16 };
 
-struct eval_arguments {
+struct eval_options {
     const char *checkpoint, *data, *json, *logits, *layers;
     struct trained_machine machine;
     char batch[64]; /* as an override of the configuration; "" if not given */
@@ -30,24 +30,24 @@ struct eval_arguments {
     bool corruption[CORRUPTIONS][CORRUPT_SEVERITIES];
     bool corrupted; /* any of them */
     enum corrupted_sets_kind sets;
-    struct attack attacks[MOST_ATTACKS];
+    struct attack attacks[MAX_ATTACKS];
     int attacks_count;
 };
 
 /* *done: help or version was printed. Defaults are filled in. */
-enum status eval_parse_arguments(int argc, char **argv, struct eval_arguments *arguments, bool *done);
+enum status eval_parse_options(int argc, char **argv, struct eval_options *arguments, bool *done);
 
-struct cell {
+struct eval_result {
     char corruption[64];  /* "" if clean */
     int severity;         /* 1..5, or 0 */
     int corruption_index; /* of enum corruption_kind or the suite; -1 if clean */
     int lambda;           /* index of the setting */
-    struct evaluation result;
+    struct evaluation evaluation;
     double calibration_error;
 };
 
 /* An attack's outcome at one setting of lambda. */
-struct attacked {
+struct attack_outcome {
     struct attack attack;
     int lambda;
     struct attack_result result;
@@ -55,7 +55,7 @@ struct attacked {
 
 struct eval {
     struct comm *comm;
-    struct eval_arguments a;
+    struct eval_options options;
     struct trained trained;      /* its dataset is NULL for a suite */
     const struct config *config; /* of it */
     struct model *model;         /* of it */
@@ -70,19 +70,19 @@ struct eval {
     int64_t *labels;
     struct csc_diagnostics *diagnostics;
     struct eval_statistics statistics; /* of the first cell */
-    struct cell *cells;
-    int cells_count;
-    struct attacked *attacked;
-    int attacked_count;
+    struct eval_result *results;
+    int results_count;
+    struct attack_outcome *attack_outcomes;
+    int attack_outcomes_count;
     char (*warnings)[256]; /* of the checks for masked gradients */
     int warnings_count;
     struct progress *progress; /* rank 0 */
 };
 
-/* eval_cells.c */
+/* eval_accuracy.c */
 enum status eval_open_loader(const struct eval *e, const struct corruption *corruption, struct loader **loader);
 enum status eval_set_lambda(struct eval *e, struct net *net, const struct lambda_setting *setting);
-enum status eval_run_cells(struct eval *e);
+enum status eval_run_accuracy(struct eval *e);
 /* eval_fit.c */
 enum status eval_fit(struct eval *e);
 /* eval_attack.c */

@@ -16,7 +16,7 @@ enum {
     CHECK_STEPS = 5 /* times as many */,
     UNBOUNDED_STEPS = 50,
     CHECK_QUERIES = 500,
-    MOST_WARNINGS = 400
+    MAX_WARNINGS = 400
 };
 
 /* ---- images ---- */
@@ -56,7 +56,7 @@ static enum status gather_images(const struct eval *e, const struct victim *vict
     TRY(eval_open_loader(e, NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
-        int used = batch ? evaluate_within(batch, e->images) : 0;
+        int used = batch ? evaluate_images_within(batch, e->images) : 0;
         if (used == 0)
             break;
         for (int i = 0; i < used; i++) {
@@ -85,10 +85,10 @@ static enum status run_one(struct attacking *a, const struct attack *attack, int
 {
     enum status status = STATUS_OK;
     struct eval *e = a->e;
-    const struct lambda_setting *setting = &e->a.lambdas[lambda];
+    const struct lambda_setting *setting = &e->options.lambdas[lambda];
     a->victim.adaptive = setting->mode == LAMBDA_ADAPTIVE ? a->adaptive : NULL;
     TRY(comm_agree(e->comm, eval_set_lambda(e, a->net, setting)));
-    TRY(comm_agree(e->comm, attack_run(&a->victim, attack, e->a.seed, set, e->progress, phase, result)));
+    TRY(comm_agree(e->comm, attack_run(&a->victim, attack, e->options.seed, set, e->progress, phase, result)));
     double sums[] = { (double)result->images, (double)result->clean, (double)result->robust };
     TRY(e->comm->ops->all_reduce_f64(e->comm, sums, 3, true));
     result->images = (int64_t)sums[0];
@@ -108,7 +108,7 @@ static double share(const struct attack_result *r)
 static void warn(struct eval *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void warn(struct eval *e, const char *format, ...)
 {
-    if (e->warnings_count == MOST_WARNINGS)
+    if (e->warnings_count == MAX_WARNINGS)
         return;
     va_list arguments;
     va_start(arguments, format);
@@ -202,13 +202,13 @@ static enum status check_transfer(struct attacking *a, const struct attack *pgd,
 {
     enum status status = STATUS_OK;
     struct eval *e = a->e;
-    struct lambda_setting kept = e->a.lambdas[lambda];
+    struct lambda_setting kept = e->options.lambdas[lambda];
     struct attack_result result;
     if (kept.mode == LAMBDA_TRAINED)
         return STATUS_OK;
-    e->a.lambdas[lambda] = (struct lambda_setting){ .mode = LAMBDA_TRAINED, .value = e->config->csc.lambda };
+    e->options.lambdas[lambda] = (struct lambda_setting){ .mode = LAMBDA_TRAINED, .value = e->config->csc.lambda };
     status = run_one(a, pgd, lambda, &a->few, "check: transfer", &result);
-    e->a.lambdas[lambda] = kept;
+    e->options.lambdas[lambda] = kept;
     TRY(status);
     TRY(classify_transferred(a, lambda, &result));
     if (result.robust < base->robust)
@@ -225,7 +225,7 @@ static enum status check_held(struct attacking *a, const struct attack *pgd, int
     enum status status = STATUS_OK;
     struct attack other = *pgd;
     struct attack_result result;
-    if (a->e->a.lambdas[lambda].mode != LAMBDA_ADAPTIVE)
+    if (a->e->options.lambdas[lambda].mode != LAMBDA_ADAPTIVE)
         return STATUS_OK;
     other.held = !other.held;
     TRY(run_one(a, &other, lambda, &a->few, "check: lambda(x) held", &result));
@@ -260,9 +260,10 @@ fail:
 static bool checked_before(const struct eval *e, int index)
 {
     for (int i = 0; i < index; i++)
-        if (e->a.attacks[i].norm == e->a.attacks[index].norm && e->a.attacks[i].eps == e->a.attacks[index].eps)
+        if (e->options.attacks[i].norm == e->options.attacks[index].norm &&
+            e->options.attacks[i].eps == e->options.attacks[index].eps)
             return true;
-    return e->a.attacks[index].eps == 0;
+    return e->options.attacks[index].eps == 0;
 }
 
 /* ---- all of it ---- */
@@ -281,9 +282,10 @@ static enum status prepare(struct attacking *a)
     a->few = a->all;
     for (a->few.count = 0; a->few.count < a->all.count && a->all.ids[a->few.count] < CHECK_IMAGES;)
         a->few.count++;
-    e->attacked = calloc((size_t)e->a.attacks_count * e->a.lambdas_count, sizeof *e->attacked);
-    e->warnings = calloc(MOST_WARNINGS, sizeof *e->warnings);
-    if (!e->attacked || !e->warnings)
+    e->attack_outcomes = calloc((size_t)e->options.attacks_count * e->options.lambdas_count,
+                                sizeof *e->attack_outcomes);
+    e->warnings = calloc(MAX_WARNINGS, sizeof *e->warnings);
+    if (!e->attack_outcomes || !e->warnings)
         FAIL(STATUS_NOMEM, "out of memory for the results");
 fail:
     return status;
@@ -294,12 +296,12 @@ enum status eval_run_attacks(struct eval *e)
     enum status status = STATUS_OK;
     struct attacking a = { .e = e };
     TRY(comm_agree(e->comm, prepare(&a)));
-    for (int l = 0; l < e->a.lambdas_count; l++)
-        for (int i = 0; i < e->a.attacks_count; i++) {
-            struct attacked *out = &e->attacked[e->attacked_count++];
-            *out = (struct attacked){ .attack = e->a.attacks[i], .lambda = l };
+    for (int l = 0; l < e->options.lambdas_count; l++)
+        for (int i = 0; i < e->options.attacks_count; i++) {
+            struct attack_outcome *out = &e->attack_outcomes[e->attack_outcomes_count++];
+            *out = (struct attack_outcome){ .attack = e->options.attacks[i], .lambda = l };
             TRY(run_one(&a, &out->attack, l, &a.all, "attacking", &out->result));
-            if (!e->a.no_checks && !checked_before(e, i))
+            if (!e->options.no_checks && !checked_before(e, i))
                 TRY(run_checks(&a, &out->attack, l));
         }
 fail:

@@ -70,7 +70,7 @@ static enum status own_share(struct fit *f, int number, const struct corruption 
     TRY(eval_open_loader(e, number > 0 ? noise : NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
-        int used = batch ? evaluate_within(batch, e->images) : 0;
+        int used = batch ? evaluate_images_within(batch, e->images) : 0;
         if (used == 0)
             break;
         TRY(add_batch(f, batch, used, level));
@@ -102,9 +102,10 @@ static enum status check_images(const struct eval *e)
     const char *fingerprint = dataset_fingerprint(e->trained.dataset);
     const struct checkpoint_state *state = &e->trained.checkpoint->state;
     if (state->val[0] && strcmp(fingerprint, state->val) == 0)
-        FAIL(STATUS_USAGE, "%s: these are the run's validation images; --fit-lambda needs training images", e->a.data);
+        FAIL(STATUS_USAGE, "%s: these are the run's validation images; --fit-lambda needs training images",
+             e->options.data);
     if (state->train[0] && strcmp(fingerprint, state->train) != 0)
-        log_info("%s is not the dataset that this run was trained on", e->a.data);
+        log_info("%s is not the dataset that this run was trained on", e->options.data);
 fail:
     return status;
 }
@@ -145,7 +146,7 @@ enum status eval_fit(struct eval *e)
     for (int i = 0; i < LEVELS; i++) {
         struct level level = { 0 };
         struct corruption noise = {
-            .kind = CORRUPT_GAUSSIAN_NOISE, .severity = NOISE_STREAM + i, .a = SIGMA_STEP * i, .seed = e->a.seed
+            .kind = CORRUPT_GAUSSIAN_NOISE, .severity = NOISE_STREAM + i, .a = SIGMA_STEP * i, .seed = e->options.seed
         };
         TRY(comm_agree(e->comm, own_share(&f, i, &noise, &level)));
         TRY(e->comm->ops->all_reduce_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));

@@ -73,7 +73,7 @@ enum {
     HELP,
     VERSION
 };
-enum { MOST_LAMBDAS = 1000 };
+enum { MAX_LAMBDAS = 1000 };
 
 static const struct option options[] = {
     { "data", required_argument, NULL, DATA },
@@ -97,7 +97,7 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status take_number(const char *name, const char *text, long long least, long long *value)
+static enum status parse_integer(const char *name, const char *text, long long least, long long *value)
 {
     enum status status = STATUS_OK;
     char *rest;
@@ -109,17 +109,17 @@ fail:
     return status;
 }
 
-static enum status add_lambda(struct eval_arguments *a, struct lambda_setting setting)
+static enum status add_lambda(struct eval_options *a, struct lambda_setting setting)
 {
     enum status status = STATUS_OK;
-    if (a->lambdas_count == MOST_LAMBDAS)
-        FAIL(STATUS_USAGE, "--lambda: at most %d settings", MOST_LAMBDAS);
+    if (a->lambdas_count == MAX_LAMBDAS)
+        FAIL(STATUS_USAGE, "--lambda: at most %d settings", MAX_LAMBDAS);
     a->lambdas[a->lambdas_count++] = setting;
 fail:
     return status;
 }
 
-static bool take_lambda_value(const char **text, double *value)
+static bool parse_lambda_value(const char **text, double *value)
 {
     char *rest;
     *value = strtod(*text, &rest);
@@ -129,7 +129,7 @@ static bool take_lambda_value(const char **text, double *value)
 }
 
 /* VALUE, FROM:TO:COUNT or adaptive */
-static enum status take_lambda(struct eval_arguments *a, const char *text)
+static enum status parse_lambda(struct eval_options *a, const char *text)
 {
     enum status status = STATUS_OK;
     const char *at = text;
@@ -138,19 +138,19 @@ static enum status take_lambda(struct eval_arguments *a, const char *text)
     long count = 1;
     if (strcmp(text, "adaptive") == 0)
         return add_lambda(a, (struct lambda_setting){ .mode = LAMBDA_ADAPTIVE });
-    bool good = take_lambda_value(&at, &from);
+    bool good = parse_lambda_value(&at, &from);
     to = from;
     if (good && *at == ':') {
         at++;
-        good = take_lambda_value(&at, &to) && *at == ':';
+        good = parse_lambda_value(&at, &to) && *at == ':';
         count = good ? strtol(at + 1, &rest, 10) : 0;
-        good = good && rest != at + 1 && !*rest && count >= 2 && count <= MOST_LAMBDAS;
+        good = good && rest != at + 1 && !*rest && count >= 2 && count <= MAX_LAMBDAS;
     } else {
         good = good && !*at;
     }
     if (!good)
         FAIL(STATUS_USAGE, "--lambda=%s: VALUE of at least 0, FROM:TO:COUNT with COUNT from 2 to %d, or adaptive", text,
-             MOST_LAMBDAS);
+             MAX_LAMBDAS);
     for (long i = 0; i < count; i++) {
         double value = count > 1 ? from + (to - from) * (double)i / (double)(count - 1) : from;
         TRY(add_lambda(a, (struct lambda_setting){ .mode = LAMBDA_FIXED, .value = value }));
@@ -159,7 +159,7 @@ fail:
     return status;
 }
 
-static enum status take_corruption(struct eval_arguments *a, const char *text)
+static enum status add_corruptions(struct eval_options *a, const char *text)
 {
     enum status status = STATUS_OK;
     int kind, severity;
@@ -172,7 +172,7 @@ fail:
     return status;
 }
 
-static enum status take_option(struct eval_arguments *a, int option)
+static enum status parse_option(struct eval_options *a, int option)
 {
     enum status status = STATUS_OK;
     long long number;
@@ -181,7 +181,7 @@ static enum status take_option(struct eval_arguments *a, int option)
     case JSON: a->json = optarg; break;
     case LOGITS: a->logits = optarg; break;
     case LIMIT:
-        TRY(take_number("limit", optarg, 1, &number));
+        TRY(parse_integer("limit", optarg, 1, &number));
         a->limit = number;
         break;
     case BATCH: snprintf(a->batch, sizeof a->batch, "eval.batch=%s", optarg); break;
@@ -189,17 +189,17 @@ static enum status take_option(struct eval_arguments *a, int option)
     case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", optarg); break;
     case PRECISION: snprintf(a->machine.precision, sizeof a->machine.precision, "device.precision=%s", optarg); break;
     case SEED:
-        TRY(take_number("seed", optarg, 0, &number));
+        TRY(parse_integer("seed", optarg, 0, &number));
         a->seed = (uint64_t)number;
         break;
-    case CORRUPTION: TRY(take_corruption(a, optarg)); break;
+    case CORRUPTION: TRY(add_corruptions(a, optarg)); break;
     case SUITE: TRY(corrupted_sets_parse(optarg, &a->sets)); break;
     case FIT: a->fit = true; break;
-    case LAMBDA: TRY(take_lambda(a, optarg)); break;
+    case LAMBDA: TRY(parse_lambda(a, optarg)); break;
     case LAYERS: a->layers = optarg; break;
     case ATTACK:
-        if (a->attacks_count == MOST_ATTACKS)
-            FAIL(STATUS_USAGE, "--attack: at most %d", MOST_ATTACKS);
+        if (a->attacks_count == MAX_ATTACKS)
+            FAIL(STATUS_USAGE, "--attack: at most %d", MAX_ATTACKS);
         TRY(attack_parse(optarg, &a->attacks[a->attacks_count++]));
         break;
     case NO_CHECKS: a->no_checks = true; break;
@@ -209,7 +209,7 @@ fail:
     return status;
 }
 
-static enum status check_together(const struct eval_arguments *a)
+static enum status check_combinations(const struct eval_options *a)
 {
     enum status status = STATUS_OK;
     if (!a->data)
@@ -223,12 +223,12 @@ fail:
     return status;
 }
 
-enum status eval_parse_arguments(int argc, char **argv, struct eval_arguments *a, bool *done)
+enum status eval_parse_options(int argc, char **argv, struct eval_options *a, bool *done)
 {
     enum status status = STATUS_OK;
     int option;
-    *a = (struct eval_arguments){ .seed = 1 };
-    a->lambdas = calloc(MOST_LAMBDAS, sizeof *a->lambdas);
+    *a = (struct eval_options){ .seed = 1 };
+    a->lambdas = calloc(MAX_LAMBDAS, sizeof *a->lambdas);
     if (!a->lambdas)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(arguments_check(argv));
@@ -243,12 +243,12 @@ enum status eval_parse_arguments(int argc, char **argv, struct eval_arguments *a
             FAIL(STATUS_USAGE, "%s needs a value; see csc-eval --help", argv[optind - 1]);
         if (option == '?')
             FAIL(STATUS_USAGE, "unknown option %s; see csc-eval --help", argv[optind - 1]);
-        TRY(take_option(a, option));
+        TRY(parse_option(a, option));
     }
     if (optind + 1 != argc)
         FAIL(STATUS_USAGE, "one checkpoint or run directory is needed; see csc-eval --help");
     a->checkpoint = argv[optind];
-    TRY(check_together(a));
+    TRY(check_combinations(a));
     if (a->lambdas_count == 0)
         TRY(add_lambda(a, (struct lambda_setting){ .mode = LAMBDA_TRAINED }));
 fail:

@@ -37,17 +37,17 @@ static const char *class_name(const struct eval *e, int label)
 
 /* ---- means over corruptions ---- */
 
-/* Mean accuracy over all corrupted cells of one setting of lambda. */
-static double mean_corrupted(const struct eval *e, int lambda, int *cells)
+/* Mean accuracy over all corrupted sets of one setting of lambda. */
+static double mean_corrupted(const struct eval *e, int lambda, int *sets)
 {
     double sum = 0;
-    *cells = 0;
-    for (int i = 0; i < e->cells_count; i++)
-        if (e->cells[i].corruption[0] && e->cells[i].lambda == lambda) {
-            sum += e->cells[i].result.top1;
-            ++*cells;
+    *sets = 0;
+    for (int i = 0; i < e->results_count; i++)
+        if (e->results[i].corruption[0] && e->results[i].lambda == lambda) {
+            sum += e->results[i].evaluation.top1;
+            ++*sets;
         }
-    return *cells ? sum / *cells : 0;
+    return *sets ? sum / *sets : 0;
 }
 
 /* Mean over the corruptions that have all five severities and a published error of AlexNet. */
@@ -55,15 +55,15 @@ static double mean_ce(const struct eval *e, int lambda, int *corruptions)
 {
     double sum = 0;
     *corruptions = 0;
-    for (int i = 0; i < e->cells_count; i++) {
-        const struct cell *c = &e->cells[i];
+    for (int i = 0; i < e->results_count; i++) {
+        const struct eval_result *c = &e->results[i];
         double error = 0, alexnet = corrupted_sets_alexnet_error(c->corruption);
         int severities = 0;
         if (c->severity != 1 || c->lambda != lambda || alexnet == 0)
             continue;
-        for (int j = i; j < e->cells_count; j++)
-            if (e->cells[j].corruption_index == c->corruption_index && e->cells[j].lambda == lambda) {
-                error += (1 - e->cells[j].result.top1) / CORRUPT_SEVERITIES;
+        for (int j = i; j < e->results_count; j++)
+            if (e->results[j].corruption_index == c->corruption_index && e->results[j].lambda == lambda) {
+                error += (1 - e->results[j].evaluation.top1) / CORRUPT_SEVERITIES;
                 severities++;
             }
         if (severities == CORRUPT_SEVERITIES) {
@@ -78,7 +78,7 @@ static double mean_ce(const struct eval *e, int lambda, int *corruptions)
 
 static enum status write_logits(const struct eval *e)
 {
-    int64_t images = e->cells[0].result.images;
+    int64_t images = e->results[0].evaluation.images;
     const struct safetensor tensors[] = {
         { .name = "logits",
           .dtype = SAFETENSORS_F32,
@@ -87,7 +87,7 @@ static enum status write_logits(const struct eval *e)
           .data = e->logits },
         { .name = "labels", .dtype = SAFETENSORS_I64, .dims = 1, .shape = { images }, .data = e->labels },
     };
-    return safetensors_write(e->a.logits, tensors, 2);
+    return safetensors_write(e->options.logits, tensors, 2);
 }
 
 static json_t *layers_json(const struct eval *e)
@@ -133,27 +133,28 @@ static json_t *confusion_json(const struct eval *e)
     return rows;
 }
 
-static json_t *cell_json(const struct eval *e, const struct cell *c)
+static json_t *result_json(const struct eval *e, const struct eval_result *c)
 {
-    struct confidence_interval i = interval_of(&c->result);
-    json_t *cell = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda",
-                             lambda_json(&e->a.lambdas[c->lambda]), "images", (json_int_t)c->result.images, "missing",
-                             (json_int_t)c->result.missing, "top1", c->result.top1, "top1_interval", i.low, i.high,
-                             "top5", c->result.top5, "loss", c->result.loss, "calibration_error", c->calibration_error);
+    struct confidence_interval i = interval_of(&c->evaluation);
+    json_t *result = json_pack("{s:o, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f}", "lambda",
+                               lambda_json(&e->options.lambdas[c->lambda]), "images", (json_int_t)c->evaluation.images,
+                               "missing", (json_int_t)c->evaluation.missing, "top1", c->evaluation.top1,
+                               "top1_interval", i.low, i.high, "top5", c->evaluation.top5, "loss", c->evaluation.loss,
+                               "calibration_error", c->calibration_error);
     if (c->corruption[0]) {
-        json_object_set_new(cell, "corruption", json_string(c->corruption));
-        json_object_set_new(cell, "severity", json_integer(c->severity));
+        json_object_set_new(result, "corruption", json_string(c->corruption));
+        json_object_set_new(result, "severity", json_integer(c->severity));
     }
-    return cell;
+    return result;
 }
 
 static json_t *means_json(const struct eval *e)
 {
     json_t *means = json_array();
-    for (int l = 0; l < e->a.lambdas_count; l++) {
-        int cells, corruptions;
-        double top1 = mean_corrupted(e, l, &cells), mce = mean_ce(e, l, &corruptions);
-        json_t *mean = json_pack("{s:o, s:i, s:f}", "lambda", lambda_json(&e->a.lambdas[l]), "sets", cells, "top1",
+    for (int l = 0; l < e->options.lambdas_count; l++) {
+        int sets, corruptions;
+        double top1 = mean_corrupted(e, l, &sets), mce = mean_ce(e, l, &corruptions);
+        json_t *mean = json_pack("{s:o, s:i, s:f}", "lambda", lambda_json(&e->options.lambdas[l]), "sets", sets, "top1",
                                  top1);
         if (e->imagenet && corruptions) {
             json_object_set_new(mean, "mce", json_real(mce));
@@ -167,17 +168,17 @@ static json_t *means_json(const struct eval *e)
 static json_t *attacks_json(const struct eval *e)
 {
     json_t *attacks = json_array();
-    for (int i = 0; i < e->attacked_count; i++) {
-        const struct attacked *a = &e->attacked[i];
+    for (int i = 0; i < e->attack_outcomes_count; i++) {
+        const struct attack_outcome *a = &e->attack_outcomes[i];
         char text[160];
         struct confidence_interval range = wilson_interval((double)a->result.robust, (double)a->result.images);
         attack_text(&a->attack, text, sizeof text);
-        json_array_append_new(attacks,
-                              json_pack("{s:s, s:o, s:I, s:f, s:f, s:[f, f], s:f}", "attack", text, "lambda",
-                                        lambda_json(&e->a.lambdas[a->lambda]), "images", (json_int_t)a->result.images,
-                                        "clean_top1", (double)a->result.clean / (double)a->result.images, "top1",
-                                        (double)a->result.robust / (double)a->result.images, "top1_interval", range.low,
-                                        range.high, "seconds", a->result.seconds));
+        json_array_append_new(attacks, json_pack("{s:s, s:o, s:I, s:f, s:f, s:[f, f], s:f}", "attack", text, "lambda",
+                                                 lambda_json(&e->options.lambdas[a->lambda]), "images",
+                                                 (json_int_t)a->result.images, "clean_top1",
+                                                 (double)a->result.clean / (double)a->result.images, "top1",
+                                                 (double)a->result.robust / (double)a->result.images, "top1_interval",
+                                                 range.low, range.high, "seconds", a->result.seconds));
     }
     return attacks;
 }
@@ -185,19 +186,19 @@ static json_t *attacks_json(const struct eval *e)
 /* What is reported only where it was asked for. */
 static void add_parts(const struct eval *e, json_t *root)
 {
-    int cells;
+    int sets;
     json_object_set_new(root, "device", json_string(e->trained.device->ops->name));
     json_object_set_new(root, "precision", json_string(precision_name(e->trained.device->precision)));
-    mean_corrupted(e, 0, &cells);
-    if (e->cells_count > 1) {
+    mean_corrupted(e, 0, &sets);
+    if (e->results_count > 1) {
         json_t *results = json_array();
-        for (int i = 0; i < e->cells_count; i++)
-            json_array_append_new(results, cell_json(e, &e->cells[i]));
+        for (int i = 0; i < e->results_count; i++)
+            json_array_append_new(results, result_json(e, &e->results[i]));
         json_object_set_new(root, "results", results);
     }
-    if (cells)
+    if (sets)
         json_object_set_new(root, "corrupted", means_json(e));
-    if (e->attacked_count) {
+    if (e->attack_outcomes_count) {
         json_object_set_new(root, "attacks", attacks_json(e));
         json_t *warnings = json_array();
         for (int i = 0; i < e->warnings_count; i++)
@@ -208,22 +209,22 @@ static void add_parts(const struct eval *e, json_t *root)
 
 static enum status write_json(const struct eval *e)
 {
-    const struct evaluation *r = &e->cells[0].result;
+    const struct evaluation *r = &e->results[0].evaluation;
     const struct checkpoint *checkpoint = e->trained.checkpoint;
     char *arch = config_text(e->config, "model.arch");
     struct confidence_interval i = interval_of(r);
     json_t *root = json_pack(
         "{s:s, s:I, s:s, s:s, s:I, s:I, s:f, s:[f, f], s:f, s:f, s:f, s:f, s:o, s:f, s:b, s:o, s:o, s:o}", "checkpoint",
-        checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "", "data", e->a.data,
+        checkpoint->path, "step", (json_int_t)checkpoint->state.step, "arch", arch ? arch : "", "data", e->options.data,
         "images", (json_int_t)r->images, "missing", (json_int_t)r->missing, "top1", r->top1, "top1_interval", i.low,
-        i.high, "top5", r->top5, "loss", r->loss, "calibration_error", e->cells[0].calibration_error, "confidence",
-        eval_statistics_mean_confidence(&e->statistics), "lambda", lambda_json(&e->a.lambdas[0]), "seconds", r->seconds,
-        "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e), "confusion",
-        confusion_json(e));
+        i.high, "top5", r->top5, "loss", r->loss, "calibration_error", e->results[0].calibration_error, "confidence",
+        eval_statistics_mean_confidence(&e->statistics), "lambda", lambda_json(&e->options.lambdas[0]), "seconds",
+        r->seconds, "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e),
+        "confusion", confusion_json(e));
     if (root)
         add_parts(e, root);
     free(arch);
-    return json_output(root, e->a.json);
+    return json_output(root, e->options.json);
 }
 
 /* ---- for people ---- */
@@ -250,7 +251,7 @@ static void print_classes(const struct eval *e)
 
 static void print_first(const struct eval *e)
 {
-    const struct evaluation *r = &e->cells[0].result;
+    const struct evaluation *r = &e->results[0].evaluation;
     struct confidence_interval i = interval_of(r);
     char missing[64];
     printf("%s, step %lld%s\n", e->trained.checkpoint->path, (long long)e->trained.checkpoint->state.step,
@@ -260,7 +261,7 @@ static void print_first(const struct eval *e)
            100 * r->top1, 100 * r->top5, r->loss, (double)r->images / (r->seconds > 0 ? r->seconds : 1),
            e->trained.device->ops->name, precision_name(e->trained.device->precision));
     printf("  95%% interval of top-1 %.2f%% to %.2f%%; mean confidence %.2f%%, calibration error %.2f%%\n", 100 * i.low,
-           100 * i.high, 100 * eval_statistics_mean_confidence(&e->statistics), 100 * e->cells[0].calibration_error);
+           100 * i.high, 100 * eval_statistics_mean_confidence(&e->statistics), 100 * e->results[0].calibration_error);
     for (int l = 0; l < e->model->csc_count; l++)
         printf("  %-26s %5.1f%% of codes non-zero, residual %5.1f%%, duality gap %.3f\n", model_csc_name(e->model, l),
                100 * e->diagnostics[l].nonzeros, 100 * e->diagnostics[l].residual, e->diagnostics[l].gap);
@@ -268,25 +269,25 @@ static void print_first(const struct eval *e)
         print_classes(e);
 }
 
-static void print_cells(const struct eval *e)
+static void print_results(const struct eval *e)
 {
     printf("%-18s %8s %9s  %7s  %17s  %7s\n", "corruption", "severity", "lambda", "top-1", "95% interval", "loss");
-    for (int i = 0; i < e->cells_count; i++) {
-        const struct cell *c = &e->cells[i];
-        struct confidence_interval range = interval_of(&c->result);
+    for (int i = 0; i < e->results_count; i++) {
+        const struct eval_result *c = &e->results[i];
+        struct confidence_interval range = interval_of(&c->evaluation);
         char lambda[32];
-        lambda_text(&e->a.lambdas[c->lambda], lambda);
+        lambda_text(&e->options.lambdas[c->lambda], lambda);
         printf("%-18s %8d %9s  %6.2f%%  %6.2f%% .. %6.2f%%  %7.4f\n", c->corruption[0] ? c->corruption : "none",
-               c->severity, lambda, 100 * c->result.top1, 100 * range.low, 100 * range.high, c->result.loss);
+               c->severity, lambda, 100 * c->evaluation.top1, 100 * range.low, 100 * range.high, c->evaluation.loss);
     }
-    for (int l = 0; l < e->a.lambdas_count; l++) {
-        int cells, corruptions;
-        double top1 = mean_corrupted(e, l, &cells), mce = mean_ce(e, l, &corruptions);
+    for (int l = 0; l < e->options.lambdas_count; l++) {
+        int sets, corruptions;
+        double top1 = mean_corrupted(e, l, &sets), mce = mean_ce(e, l, &corruptions);
         char lambda[32];
-        lambda_text(&e->a.lambdas[l], lambda);
-        if (!cells)
+        lambda_text(&e->options.lambdas[l], lambda);
+        if (!sets)
             continue;
-        printf("lambda %s: mean top-1 over %d corrupted sets %.2f%%", lambda, cells, 100 * top1);
+        printf("lambda %s: mean top-1 over %d corrupted sets %.2f%%", lambda, sets, 100 * top1);
         if (e->imagenet && corruptions)
             printf(", mCE %.2f%% over %d of ImageNet-C's 15 corruptions", 100 * mce, corruptions);
         puts("");
@@ -295,11 +296,11 @@ static void print_cells(const struct eval *e)
 
 static void print_attacks(const struct eval *e)
 {
-    for (int i = 0; i < e->attacked_count; i++) {
-        const struct attacked *a = &e->attacked[i];
+    for (int i = 0; i < e->attack_outcomes_count; i++) {
+        const struct attack_outcome *a = &e->attack_outcomes[i];
         struct confidence_interval range = wilson_interval((double)a->result.robust, (double)a->result.images);
         char lambda[32], text[160];
-        lambda_text(&e->a.lambdas[a->lambda], lambda);
+        lambda_text(&e->options.lambdas[a->lambda], lambda);
         attack_text(&a->attack, text, sizeof text);
         printf("%s, lambda %s: top-1 %.2f%% (clean %.2f%%) of %lld images, 95%% interval %.2f%% to %.2f%%\n", text,
                lambda, 100.0 * (double)a->result.robust / (double)a->result.images,
@@ -313,15 +314,15 @@ enum status eval_report(const struct eval *e)
     enum status status = STATUS_OK;
     if (e->comm->rank != 0)
         return STATUS_OK;
-    if (!e->a.json || strcmp(e->a.json, "-") != 0) {
+    if (!e->options.json || strcmp(e->options.json, "-") != 0) {
         print_first(e);
-        if (e->cells_count > 1)
-            print_cells(e);
+        if (e->results_count > 1)
+            print_results(e);
         print_attacks(e);
     }
-    if (e->a.json)
+    if (e->options.json)
         TRY(write_json(e));
-    if (e->a.logits)
+    if (e->options.logits)
         TRY(write_logits(e));
 fail:
     return status;

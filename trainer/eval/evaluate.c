@@ -37,7 +37,7 @@ static void count(const struct micro_batch *batch, int used, const float *losses
     sums[IMAGES] += used;
 }
 
-int evaluate_within(const struct micro_batch *batch, int64_t limit)
+int evaluate_images_within(const struct micro_batch *batch, int64_t limit)
 {
     int used = batch->count;
     while (limit > 0 && used > 0 && (int64_t)batch->ids[used - 1] >= limit)
@@ -64,7 +64,7 @@ static enum status own_share(struct net *net, int n, int classes, const struct i
     for (;;) {
         watch_at(options->watch, WATCH_EVALUATING, options->step);
         TRY(source->next(source->context, &batch));
-        int used = batch ? evaluate_within(batch, options->limit) : 0;
+        int used = batch ? evaluate_images_within(batch, options->limit) : 0;
         if (used == 0)
             break;
         if (options->adaptive)

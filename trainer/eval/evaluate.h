@@ -42,7 +42,7 @@ struct evaluate_options {
 };
 
 /* How many of a micro-batch lie within the first `limit` images; 0 is no limit. */
-int evaluate_within(const struct micro_batch *batch, int64_t limit);
+int evaluate_images_within(const struct micro_batch *batch, int64_t limit);
 
 /* For the line that gives the images: "" or " (3 damaged ones left out)". */
 void evaluate_missing_text(int64_t missing, char text[64]);

@@ -1,4 +1,4 @@
-/* eval_cells.c - csc-eval's evaluations: clean and corrupted images, at each setting of lambda. */
+/* eval_accuracy.c - csc-eval's evaluations: clean and corrupted images, at each setting of lambda. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,18 +31,19 @@ fail:
     return status;
 }
 
-static enum status run_cell(struct eval *e, struct cell *cell, const struct image_source *source, int64_t images)
+static enum status evaluate_setting(struct eval *e, struct eval_result *result, const struct image_source *source,
+                                    int64_t images)
 {
     enum status status = STATUS_OK;
-    const struct lambda_setting *setting = &e->a.lambdas[cell->lambda];
-    bool first = cell == e->cells;
+    const struct lambda_setting *setting = &e->options.lambdas[result->lambda];
+    bool first = result == e->results;
     struct eval_statistics statistics = { 0 };
     char phase[96];
-    snprintf(phase, sizeof phase, "%d/%d %s", (int)(cell - e->cells) + 1, e->cells_count,
-             cell->corruption[0] ? cell->corruption : "evaluating");
+    snprintf(phase, sizeof phase, "%d/%d %s", (int)(result - e->results) + 1, e->results_count,
+             result->corruption[0] ? result->corruption : "evaluating");
     struct evaluate_options how = {
-        .limit = e->a.limit,
-        .total = e->a.limit > 0 && e->a.limit < images ? e->a.limit : images,
+        .limit = e->options.limit,
+        .total = e->options.limit > 0 && e->options.limit < images ? e->options.limit : images,
         .logits = first ? e->logits : NULL,
         .labels = first ? e->labels : NULL,
         .statistics = &statistics,
@@ -53,8 +54,8 @@ static enum status run_cell(struct eval *e, struct cell *cell, const struct imag
     };
     TRY(comm_agree(e->comm, eval_statistics_init(&statistics, e->config->model.classes)));
     TRY(comm_agree(e->comm, eval_set_lambda(e, e->net, setting)));
-    TRY(evaluate_source(e->net, e->config->eval.batch, e->model, source, e->comm, &how, &cell->result));
-    cell->calibration_error = eval_statistics_calibration_error(&statistics);
+    TRY(evaluate_source(e->net, e->config->eval.batch, e->model, source, e->comm, &how, &result->evaluation));
+    result->calibration_error = eval_statistics_calibration_error(&statistics);
     if (first) {
         e->statistics = statistics;
         statistics = (struct eval_statistics){ 0 };
@@ -65,28 +66,28 @@ fail:
 }
 
 /* All settings of lambda on one set of images, from cell *at on. */
-static enum status run_settings(struct eval *e, const char *name, int index, int severity, int *at,
+static enum status evaluate_set(struct eval *e, const char *name, int index, int severity, int *at,
                                 const struct corruption *corruption)
 {
     enum status status = STATUS_OK;
     struct loader *loader = NULL;
     if (!e->sets)
         TRY(comm_agree(e->comm, eval_open_loader(e, corruption, &loader)));
-    for (int l = 0; l < e->a.lambdas_count; l++) {
-        struct cell *cell = &e->cells[(*at)++];
+    for (int l = 0; l < e->options.lambdas_count; l++) {
+        struct eval_result *result = &e->results[(*at)++];
         struct image_source source;
         int64_t images = e->images;
-        snprintf(cell->corruption, sizeof cell->corruption, "%s", name);
-        cell->severity = severity;
-        cell->corruption_index = index;
-        cell->lambda = l;
+        snprintf(result->corruption, sizeof result->corruption, "%s", name);
+        result->severity = severity;
+        result->corruption_index = index;
+        result->lambda = l;
         if (e->sets) {
             TRY(comm_agree(e->comm, corrupted_sets_start(e->sets, index, severity, &source, &images)));
         } else {
             TRY(comm_agree(e->comm, loader_seek(loader, 0, 0)));
             source = evaluate_loader(loader);
         }
-        TRY(run_cell(e, cell, &source, images));
+        TRY(evaluate_setting(e, result, &source, images));
     }
 fail:
     loader_destroy(loader);
@@ -98,28 +99,28 @@ static int count_sets(const struct eval *e)
     int sets = e->sets ? corrupted_sets_count(e->sets) * CORRUPT_SEVERITIES : 1;
     for (int k = 0; k < CORRUPTIONS; k++)
         for (int s = 0; s < CORRUPT_SEVERITIES; s++)
-            sets += e->a.corruption[k][s];
+            sets += e->options.corruption[k][s];
     return sets;
 }
 
-enum status eval_run_cells(struct eval *e)
+enum status eval_run_accuracy(struct eval *e)
 {
     enum status status = STATUS_OK;
     int at = 0;
-    e->cells_count = count_sets(e) * e->a.lambdas_count;
-    e->cells = calloc(e->cells_count, sizeof *e->cells);
-    if (!e->cells)
+    e->results_count = count_sets(e) * e->options.lambdas_count;
+    e->results = calloc(e->results_count, sizeof *e->results);
+    if (!e->results)
         FAIL(STATUS_NOMEM, "out of memory for the results");
     if (!e->sets)
-        TRY(run_settings(e, "", -1, 0, &at, NULL));
+        TRY(evaluate_set(e, "", -1, 0, &at, NULL));
     for (int c = 0; e->sets && c < corrupted_sets_count(e->sets); c++)
         for (int s = 1; s <= CORRUPT_SEVERITIES; s++)
-            TRY(run_settings(e, corrupted_sets_name(e->sets, c), c, s, &at, NULL));
+            TRY(evaluate_set(e, corrupted_sets_name(e->sets, c), c, s, &at, NULL));
     for (int k = 0; k < CORRUPTIONS; k++)
         for (int s = 1; s <= CORRUPT_SEVERITIES; s++) {
-            struct corruption corruption = corruption_make(k, s, e->imagenet, e->a.seed);
-            if (e->a.corruption[k][s - 1])
-                TRY(run_settings(e, corruption_name(k), k, s, &at, &corruption));
+            struct corruption corruption = corruption_make(k, s, e->imagenet, e->options.seed);
+            if (e->options.corruption[k][s - 1])
+                TRY(evaluate_set(e, corruption_name(k), k, s, &at, &corruption));
         }
 fail:
     return status;
