@@ -173,7 +173,7 @@ int main(int argc, char **argv)
     struct arguments arguments = { 0 };
     struct config config = { 0 };
     struct comm *comm = NULL;
-    struct watch *watch = NULL;
+    struct watchdog *watchdog = NULL;
     bool done = false, agreed = true;
     stop_keep_ignored();
     affinity_wait_calmly(argv);
@@ -193,8 +193,8 @@ int main(int argc, char **argv)
         TRY(comm_agree(comm, print_config(&config, comm)));
     if (arguments.print_config)
         goto fail;
-    TRY(watch_start(&watch, comm, &(struct watch_options){ .timeout_s = config.comm.timeout_s }));
-    arguments.train.watch = watch;
+    TRY(watchdog_start(&watchdog, comm, &(struct watchdog_options){ .timeout_s = config.comm.timeout_s }));
+    arguments.train.watchdog = watchdog;
     TRY(train(&config, comm, &arguments.train, &agreed));
 fail:
     config_finish(&config);
@@ -205,7 +205,7 @@ fail:
         comm->ops->abort(comm, status); /* the others wait for this rank in a step */
     if (status == STATUS_OK && (status = log_finish(status)) != STATUS_OK)
         log_failure();
-    watch_stop(watch);
+    watchdog_stop(watchdog);
     comm_destroy(comm);
     return status;
 }

@@ -17,88 +17,88 @@
 #include "base/log.h"
 #include "comm/watchdog/watchdog_internal.h"
 
-enum { STRANGERS = 16 }; /* connections without the token that are listened to at once */
+enum { MAX_UNAUTHENTICATED = 16 }; /* connections without the token that are listened to at once */
 
 /* ---- connections ---- */
 
-static bool add_peer(struct watch *w, const struct watch_peer *peer)
+static bool add_peer(struct watchdog *w, const struct watchdog_peer *peer)
 {
-    if (w->peer_count == w->peer_room) {
-        int room = w->peer_room ? 2 * w->peer_room : 8;
-        struct watch_peer *all = realloc(w->peers, (size_t)room * sizeof *all);
+    if (w->peer_count == w->peer_capacity) {
+        int capacity = w->peer_capacity ? 2 * w->peer_capacity : 8;
+        struct watchdog_peer *all = realloc(w->peers, (size_t)capacity * sizeof *all);
         if (!all)
             return false;
         w->peers = all;
-        w->peer_room = room;
+        w->peer_capacity = capacity;
     }
     w->peers[w->peer_count++] = *peer;
     return true;
 }
 
-void watch_accept(struct watch *w, double time)
+void watchdog_accept(struct watchdog *w, double time)
 {
     for (int i = 0; i < w->listener_count; i++) {
-        struct watch_peer peer = { .rank = NOBODY, .since = time, .ready = true };
+        struct watchdog_peer peer = { .rank = NO_RANK, .since = time, .ready = true };
         while ((peer.fd = accept4(w->listeners[i], NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
-            int strangers = 0;
+            int unauthenticated = 0;
             for (int k = 0; k < w->peer_count; k++)
-                strangers += w->peers[k].rank == NOBODY;
-            if (strangers >= STRANGERS + w->size || !add_peer(w, &peer))
-                watch_close(&peer);
+                unauthenticated += w->peers[k].rank == NO_RANK;
+            if (unauthenticated >= MAX_UNAUTHENTICATED + w->size || !add_peer(w, &peer))
+                watchdog_close(&peer);
         }
     }
 }
 
-static void close_listeners(struct watch *w)
+static void close_listeners(struct watchdog *w)
 {
     for (int i = 0; i < w->listener_count; i++)
         close(w->listeners[i]);
     w->listener_count = 0;
     for (int i = 0; i < w->peer_count; i++)
-        if (w->peers[i].rank == NOBODY)
-            watch_close(&w->peers[i]);
+        if (w->peers[i].rank == NO_RANK)
+            watchdog_close(&w->peers[i]);
 }
 
 /* ---- start, collective ---- */
 
-static void say_default(void *context, const char *line)
+static void report_default(void *context, const char *line)
 {
     (void)context;
     log_alarm(line);
 }
 
-static void end_default(void *context, enum status code)
+static void end_process_default(void *context, enum status code)
 {
     (void)context;
     _exit(code);
 }
 
-static enum status allocate(struct watch **out, const struct comm *comm, const struct watch_options *options)
+static enum status allocate(struct watchdog **out, const struct comm *comm, const struct watchdog_options *options)
 {
     enum status status = STATUS_OK;
-    double time = watch_now();
-    struct watch *w = calloc(1, sizeof *w);
+    double time = watchdog_now();
+    struct watchdog *w = calloc(1, sizeof *w);
     if (!w)
         FAIL(STATUS_NOMEM, "out of memory for the watchdog");
     *out = w;
     w->options = *options;
-    if (!w->options.say)
-        w->options.say = say_default;
-    if (!w->options.end)
-        w->options.end = end_default;
+    if (!w->options.report)
+        w->options.report = report_default;
+    if (!w->options.end_process)
+        w->options.end_process = end_process_default;
     w->rank = comm->rank;
     w->size = comm->size;
-    w->hubs[1] = w->speaker = w->wake[0] = w->wake[1] = NOBODY;
+    w->coordinators[1] = w->reporter = w->wake[0] = w->wake[1] = NO_RANK;
     pthread_mutex_init(&w->mutex, NULL);
-    clock_condition_init(&w->answered);
-    w->table = (struct watch_table){ .size = w->size,
-                                     .timeout = options->timeout_s,
-                                     .ranks = calloc((size_t)w->size, sizeof *w->table.ranks) };
+    clock_condition_init(&w->changed);
+    w->table = (struct watchdog_table){ .size = w->size,
+                                        .timeout = options->timeout_s,
+                                        .ranks = calloc((size_t)w->size, sizeof *w->table.ranks) };
     if (!w->table.ranks)
         FAIL(STATUS_NOMEM, "out of memory for the watchdog of %d ranks", w->size);
     for (int i = 0; i < w->size; i++) {
-        w->table.ranks[i].left = i != w->rank; /* until it is heard */
-        w->table.ranks[i].heard = w->table.ranks[i].moved = time;
+        w->table.ranks[i].unmonitored = i != w->rank; /* until it is heard */
+        w->table.ranks[i].last_heard = w->table.ranks[i].last_progress = time;
     }
     if (pipe2(w->wake, O_CLOEXEC) != 0)
         FAIL(STATUS_IO, "the watchdog's pipe: %s", strerror(errno));
@@ -109,12 +109,12 @@ fail:
 }
 
 /* Signals are the main thread's. */
-static enum status start_thread(struct watch *w)
+static enum status start_thread(struct watchdog *w)
 {
     sigset_t all, before;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&w->thread, NULL, watch_thread, w);
+    int error = pthread_create(&w->thread, NULL, watchdog_thread, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "cannot start the watchdog's thread: %s",
@@ -124,29 +124,29 @@ static enum status start_thread(struct watch *w)
 }
 
 /* Every rank's host, and the first rank that is not on rank 0's. */
-static enum status meet(struct watch *w, struct comm *comm)
+static enum status exchange_hosts(struct watchdog *w, struct comm *comm)
 {
     enum status status = STATUS_OK, mine = STATUS_OK;
-    char own[WATCH_HOST] = "", *hosts = calloc((size_t)comm->size, WATCH_HOST);
+    char own[WATCHDOG_HOST_BYTES] = "", *hosts = calloc((size_t)comm->size, WATCHDOG_HOST_BYTES);
     if (gethostname(own, sizeof own - 1) != 0 || !own[0])
         snprintf(own, sizeof own, "unknown host");
     if (!hosts)
         mine = status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory for the watchdog of %d ranks",
                              comm->size);
     TRY(comm_agree(comm, mine));
-    TRY(comm->ops->all_gather(comm, own, WATCH_HOST, hosts));
+    TRY(comm->ops->all_gather(comm, own, WATCHDOG_HOST_BYTES, hosts));
     for (int i = comm->size - 1; i >= 0; i--) {
-        char *host = hosts + (size_t)i * WATCH_HOST;
-        snprintf(w->table.ranks[i].host, WATCH_HOST, "%.*s", WATCH_HOST - 1, host);
-        if (i == 1 && w->hubs[1] == NOBODY)
-            w->hubs[1] = 1;
+        char *host = hosts + (size_t)i * WATCHDOG_HOST_BYTES;
+        snprintf(w->table.ranks[i].host, WATCHDOG_HOST_BYTES, "%.*s", WATCHDOG_HOST_BYTES - 1, host);
+        if (i == 1 && w->coordinators[1] == NO_RANK)
+            w->coordinators[1] = 1;
         else if (i > 0 && strcmp(host, hosts) != 0)
-            w->hubs[1] = i;
+            w->coordinators[1] = i;
     }
     if (comm->size < 2)
-        w->hubs[1] = NOBODY;
-    w->hub = w->rank == w->hubs[0] || w->rank == w->hubs[1];
-    TRY(comm->ops->broadcast(comm, w->token, WATCH_TOKEN, 0));
+        w->coordinators[1] = NO_RANK;
+    w->is_coordinator = w->rank == w->coordinators[0] || w->rank == w->coordinators[1];
+    TRY(comm->ops->broadcast(comm, w->token, WATCHDOG_TOKEN_BYTES, 0));
 fail:
     free(hosts);
     return status;
@@ -154,24 +154,25 @@ fail:
 
 /* All ranks but the hub itself connect to it at the first of its addresses that all of them reach. *reached: there is
  * one. */
-static enum status connect_all(struct watch *w, struct comm *comm, int hub, struct watch_offer *offer, bool *reached)
+static enum status connect_to_coordinator(struct watchdog *w, struct comm *comm, int coordinator,
+                                          struct watchdog_addresses *addresses, bool *reached)
 {
     enum status status = STATUS_OK;
     *reached = false;
-    TRY(comm->ops->broadcast(comm, offer, sizeof *offer, hub));
-    int count = offer->count >= 0 && offer->count <= WATCH_ADDRESSES ? offer->count : 0;
+    TRY(comm->ops->broadcast(comm, addresses, sizeof *addresses, coordinator));
+    int count = addresses->count >= 0 && addresses->count <= WATCHDOG_MAX_ADDRESSES ? addresses->count : 0;
     for (int i = 0; i < count && !*reached; i++) {
-        struct watch_peer peer = { .fd = -1 };
-        bool dials = w->rank != hub && w->rank != 0; /* rank 0 and the deputy share one connection */
-        int64_t failed = dials && !watch_connect(&offer->list[i], w->rank, w->token, &peer);
+        struct watchdog_peer peer = { .fd = -1 };
+        bool dials = w->rank != coordinator && w->rank != 0; /* rank 0 and the deputy share one connection */
+        int64_t failed = dials && !watchdog_connect(&addresses->list[i], w->rank, w->token, &peer);
         TRY(comm->ops->all_reduce_max_i64(comm, &failed, 1));
         *reached = !failed;
         pthread_mutex_lock(&w->mutex);
-        peer.rank = hub;
+        peer.rank = coordinator;
         if (peer.fd >= 0 && (failed || !add_peer(w, &peer)))
-            watch_close(&peer);
+            watchdog_close(&peer);
         else if (peer.fd >= 0)
-            w->table.ranks[hub].left = false;
+            w->table.ranks[coordinator].unmonitored = false;
         pthread_mutex_unlock(&w->mutex);
     }
 fail:
@@ -189,31 +190,31 @@ static void raise_limit(int size)
     }
 }
 
-static enum status connect_hubs(struct watch *w, struct comm *comm)
+static enum status connect_to_coordinators(struct watchdog *w, struct comm *comm)
 {
     enum status status = STATUS_OK;
-    struct watch_offer own = { 0 };
+    struct watchdog_addresses own = { 0 };
     bool reached = true;
-    if (w->hub) {
+    if (w->is_coordinator) {
         raise_limit(w->size);
         pthread_mutex_lock(&w->mutex);
-        watch_listen(comm->local_size == comm->size, &own, w->listeners);
+        watchdog_listen(comm->local_size == comm->size, &own, w->listeners);
         w->listener_count = own.count;
         pthread_mutex_unlock(&w->mutex);
     }
-    for (int i = 0; i < 2 && reached && w->hubs[i] != NOBODY; i++) {
-        struct watch_offer offer = own;
-        TRY(connect_all(w, comm, w->hubs[i], &offer, &reached));
+    for (int i = 0; i < 2 && reached && w->coordinators[i] != NO_RANK; i++) {
+        struct watchdog_addresses addresses = own;
+        TRY(connect_to_coordinator(w, comm, w->coordinators[i], &addresses, &reached));
     }
     pthread_mutex_lock(&w->mutex);
     close_listeners(w);
     if (!reached) { /* each for itself */
         for (int i = 0; i < w->peer_count; i++)
-            watch_close(&w->peers[i]);
+            watchdog_close(&w->peers[i]);
         for (int i = 0; i < w->size; i++)
-            w->table.ranks[i].left = i != w->rank;
-        w->hubs[0] = w->rank;
-        w->hubs[1] = NOBODY;
+            w->table.ranks[i].unmonitored = i != w->rank;
+        w->coordinators[0] = w->rank;
+        w->coordinators[1] = NO_RANK;
     }
     pthread_mutex_unlock(&w->mutex);
     if (!reached && comm->rank == 0)
@@ -224,32 +225,32 @@ fail:
     return status;
 }
 
-enum status watch_start(struct watch **out, struct comm *comm, const struct watch_options *options)
+enum status watchdog_start(struct watchdog **out, struct comm *comm, const struct watchdog_options *options)
 {
     enum status status = STATUS_OK;
-    struct watch *w = NULL;
+    struct watchdog *w = NULL;
     TRY(comm_agree(comm, allocate(&w, comm, options)));
-    TRY(meet(w, comm));
+    TRY(exchange_hosts(w, comm));
     TRY(comm_agree(comm, start_thread(w)));
     if (comm->size > 1)
-        TRY(connect_hubs(w, comm));
+        TRY(connect_to_coordinators(w, comm));
     pthread_mutex_lock(&w->mutex);
     for (int i = 0; i < w->size; i++)
-        w->table.ranks[i].heard = w->table.ranks[i].moved = watch_now();
+        w->table.ranks[i].last_heard = w->table.ranks[i].last_progress = watchdog_now();
     w->ready = true;
     pthread_mutex_unlock(&w->mutex);
     *out = w;
     return STATUS_OK;
 fail:
-    watch_stop(w);
+    watchdog_stop(w);
     return status;
 }
 
 /* ---- parting ---- */
 
-void watch_stop(struct watch *w)
+void watchdog_stop(struct watchdog *w)
 {
-    struct watch_frame bye = { .type = WATCH_BYE };
+    struct watchdog_frame bye = { .type = WATCHDOG_GOODBYE };
     if (!w)
         return;
     if (w->running) {
@@ -262,15 +263,15 @@ void watch_stop(struct watch *w)
     }
     bye.rank = w->rank;
     for (int i = 0; i < w->peer_count; i++) {
-        struct watch_frame ignored;
+        struct watchdog_frame ignored;
         if (w->peers[i].fd < 0)
             continue;
-        if (w->peers[i].rank != NOBODY)
-            watch_send(&w->peers[i], &bye, true);
+        if (w->peers[i].rank != NO_RANK)
+            watchdog_send(&w->peers[i], &bye, true);
         shutdown(w->peers[i].fd, SHUT_WR);
-        while (watch_receive(&w->peers[i], &ignored) > 0)
+        while (watchdog_receive(&w->peers[i], &ignored) > 0)
             ; /* what is unread would reset the connection, and the goodbye might be lost */
-        watch_close(&w->peers[i]);
+        watchdog_close(&w->peers[i]);
     }
     for (int i = 0; i < w->listener_count; i++)
         close(w->listeners[i]);
@@ -278,7 +279,7 @@ void watch_stop(struct watch *w)
         if (w->wake[i] >= 0)
             close(w->wake[i]);
     pthread_mutex_destroy(&w->mutex);
-    pthread_cond_destroy(&w->answered);
+    pthread_cond_destroy(&w->changed);
     free(w->table.ranks);
     free(w->peers);
     free(w);

@@ -12,7 +12,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PATIENCE_MS = 5000 };
+enum { CONNECT_MS = 5000 };
 
 static socklen_t length_of(const struct sockaddr_storage *address)
 {
@@ -43,25 +43,26 @@ static bool usable(const struct ifaddrs *i)
     return i->ifa_addr->sa_family == AF_INET;
 }
 
-static void offer_address(struct watch_offer *offer, int listeners[], const struct sockaddr *address, size_t bytes)
+static void add_address(struct watchdog_addresses *addresses, int listeners[], const struct sockaddr *address,
+                        size_t bytes)
 {
-    struct sockaddr_storage *place = &offer->list[offer->count];
-    if (offer->count == WATCH_ADDRESSES)
+    struct sockaddr_storage *slot = &addresses->list[addresses->count];
+    if (addresses->count == WATCHDOG_MAX_ADDRESSES)
         return;
-    memset(place, 0, sizeof *place);
-    memcpy(place, address, bytes);
-    int fd = listen_on(place);
+    memset(slot, 0, sizeof *slot);
+    memcpy(slot, address, bytes);
+    int fd = listen_on(slot);
     if (fd >= 0)
-        listeners[offer->count++] = fd;
+        listeners[addresses->count++] = fd;
 }
 
-void watch_listen(bool one_host, struct watch_offer *offer, int listeners[WATCH_ADDRESSES])
+void watchdog_listen(bool one_host, struct watchdog_addresses *addresses, int listeners[WATCHDOG_MAX_ADDRESSES])
 {
     struct ifaddrs *all = NULL;
     struct sockaddr_in loopback = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    *offer = (struct watch_offer){ 0 };
+    *addresses = (struct watchdog_addresses){ 0 };
     if (one_host)
-        offer_address(offer, listeners, (struct sockaddr *)&loopback, sizeof loopback);
+        add_address(addresses, listeners, (struct sockaddr *)&loopback, sizeof loopback);
     if (getifaddrs(&all) != 0)
         return;
     for (int six = 0; six < 2; six++) /* IPv4 first */
@@ -74,7 +75,7 @@ void watch_listen(bool one_host, struct watch_offer *offer, int listeners[WATCH_
                     ((struct sockaddr_in6 *)&address)->sin6_port = 0;
                 else
                     ((struct sockaddr_in *)&address)->sin_port = 0;
-                offer_address(offer, listeners, (struct sockaddr *)&address, bytes);
+                add_address(addresses, listeners, (struct sockaddr *)&address, bytes);
             }
     freeifaddrs(all);
 }
@@ -95,90 +96,90 @@ static bool open_connection(int fd, const struct sockaddr_storage *address)
     socklen_t size = sizeof error;
     if (connect(fd, (const struct sockaddr *)address, length_of(address)) != 0 && errno != EINPROGRESS)
         return false;
-    if (!ready(fd, POLLOUT, PATIENCE_MS) || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error)
+    if (!ready(fd, POLLOUT, CONNECT_MS) || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error)
         return false;
     return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0;
 }
 
-bool watch_connect(const struct sockaddr_storage *address, int rank, const uint8_t token[WATCH_TOKEN],
-                   struct watch_peer *peer)
+bool watchdog_connect(const struct sockaddr_storage *address, int rank, const uint8_t token[WATCHDOG_TOKEN_BYTES],
+                      struct watchdog_peer *peer)
 {
-    struct watch_frame hello = { .type = WATCH_HELLO, .rank = rank }, welcome;
-    *peer = (struct watch_peer){ .fd = -1, .rank = -1 };
+    struct watchdog_frame hello = { .type = WATCHDOG_HELLO, .rank = rank }, welcome;
+    *peer = (struct watchdog_peer){ .fd = -1, .rank = -1 };
     if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
         return false;
     peer->fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (peer->fd < 0)
         return false;
-    memcpy(hello.token, token, WATCH_TOKEN);
+    memcpy(hello.token, token, WATCHDOG_TOKEN_BYTES);
     if (open_connection(peer->fd, address)) {
-        watch_send(peer, &hello, true);
-        for (int got = 0; got == 0 && ready(peer->fd, POLLIN, PATIENCE_MS);) {
-            got = watch_receive(peer, &welcome);
-            if (got == 1 && welcome.type == WATCH_WELCOME && watch_same_token(welcome.token, token))
+        watchdog_send(peer, &hello, true);
+        for (int got = 0; got == 0 && ready(peer->fd, POLLIN, CONNECT_MS);) {
+            got = watchdog_receive(peer, &welcome);
+            if (got == 1 && welcome.type == WATCHDOG_WELCOME && watchdog_token_equal(welcome.token, token))
                 return true;
         }
     }
-    watch_close(peer);
+    watchdog_close(peer);
     return false;
 }
 
-bool watch_same_token(const uint8_t a[WATCH_TOKEN], const uint8_t b[WATCH_TOKEN])
+bool watchdog_token_equal(const uint8_t a[WATCHDOG_TOKEN_BYTES], const uint8_t b[WATCHDOG_TOKEN_BYTES])
 {
     uint8_t difference = 0;
-    for (int i = 0; i < WATCH_TOKEN; i++)
+    for (int i = 0; i < WATCHDOG_TOKEN_BYTES; i++)
         difference |= a[i] ^ b[i];
     return !difference;
 }
 
 /* Sends what is left of the last frame; true if nothing is left. */
-static bool flush(struct watch_peer *p)
+static bool flush(struct watchdog_peer *p)
 {
-    while (p->out_have > 0) {
-        ssize_t sent = send(p->fd, p->out, (size_t)p->out_have, MSG_NOSIGNAL);
+    while (p->out_bytes > 0) {
+        ssize_t sent = send(p->fd, p->out, (size_t)p->out_bytes, MSG_NOSIGNAL);
         if (sent <= 0)
             return false;
-        p->out_have -= (int)sent;
-        memmove(p->out, p->out + sent, (size_t)p->out_have);
+        p->out_bytes -= (int)sent;
+        memmove(p->out, p->out + sent, (size_t)p->out_bytes);
     }
     return true;
 }
 
-void watch_send(struct watch_peer *p, const struct watch_frame *frame, bool must_arrive)
+void watchdog_send(struct watchdog_peer *p, const struct watchdog_frame *frame, bool must_arrive)
 {
     if (p->fd < 0)
         return;
     if (!flush(p) && !(must_arrive && ready(p->fd, POLLOUT, 100) && flush(p)))
         return;
-    watch_encode(frame, p->out);
-    p->out_have = WATCH_FRAME;
+    watchdog_encode(frame, p->out);
+    p->out_bytes = WATCHDOG_FRAME_BYTES;
     if (flush(p))
         return;
     if (must_arrive && ready(p->fd, POLLOUT, 100))
         flush(p);
-    else if (p->out_have == WATCH_FRAME && !must_arrive)
-        p->out_have = 0; /* nothing of it went out: a later one says more */
+    else if (p->out_bytes == WATCHDOG_FRAME_BYTES && !must_arrive)
+        p->out_bytes = 0; /* nothing of it went out: a later one says more */
 }
 
-int watch_receive(struct watch_peer *p, struct watch_frame *frame)
+int watchdog_receive(struct watchdog_peer *p, struct watchdog_frame *frame)
 {
     for (;;) {
-        ssize_t got = recv(p->fd, p->in + p->in_have, (size_t)(WATCH_FRAME - p->in_have), 0);
+        ssize_t got = recv(p->fd, p->in + p->in_bytes, (size_t)(WATCHDOG_FRAME_BYTES - p->in_bytes), 0);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             return 0;
         if (got <= 0)
             return -1;
-        p->in_have += (int)got;
-        if (p->in_have < WATCH_FRAME)
+        p->in_bytes += (int)got;
+        if (p->in_bytes < WATCHDOG_FRAME_BYTES)
             continue;
-        p->in_have = 0;
-        return watch_decode(p->in, frame) ? 1 : -1;
+        p->in_bytes = 0;
+        return watchdog_decode(p->in, frame) ? 1 : -1;
     }
 }
 
-void watch_close(struct watch_peer *p)
+void watchdog_close(struct watchdog_peer *p)
 {
     if (p->fd >= 0)
         close(p->fd);

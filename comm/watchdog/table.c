@@ -7,52 +7,52 @@
 static const struct {
     const char *name, *advice;
     bool takes_long;
-} phases[WATCH_PHASES] = {
-    [WATCH_STARTING] = { "starting", "", true },
-    [WATCH_LOADING] = { "loading data", ": is its storage alive?", false },
-    [WATCH_COMPUTING] = { "computing", ": is its device alive?", false },
-    [WATCH_EXCHANGING] = { "exchanging gradients", ": is the network alive?", false },
-    [WATCH_UPDATING] = { "updating weights", ": is its device alive?", false },
-    [WATCH_EVALUATING] = { "evaluating", "", true },
-    [WATCH_SAVING] = { "saving a checkpoint", ": is its storage alive?", true },
-    [WATCH_ENDING] = { "ending", "", true },
+} phases[WATCHDOG_PHASES] = {
+    [WATCHDOG_STARTING] = { "starting", "", true },
+    [WATCHDOG_LOADING] = { "loading data", ": is its storage alive?", false },
+    [WATCHDOG_COMPUTING] = { "computing", ": is its device alive?", false },
+    [WATCHDOG_EXCHANGING] = { "exchanging gradients", ": is the network alive?", false },
+    [WATCHDOG_UPDATING] = { "updating weights", ": is its device alive?", false },
+    [WATCHDOG_EVALUATING] = { "evaluating", "", true },
+    [WATCHDOG_SAVING] = { "saving a checkpoint", ": is its storage alive?", true },
+    [WATCHDOG_ENDING] = { "ending", "", true },
 };
 
-const char *watch_phase_name(enum watch_phase phase)
+const char *watchdog_phase_name(enum watchdog_phase phase)
 {
     return phases[phase].name;
 }
 
-void watch_table_beat(struct watch_table *t, int rank, const struct watch_place *place, double now)
+void watchdog_table_heartbeat(struct watchdog_table *t, int rank, const struct watchdog_progress *progress, double now)
 {
-    struct watch_entry *e = &t->ranks[rank];
-    if (place->beat != e->place.beat)
-        e->moved = now;
-    e->place = *place;
-    e->heard = now;
+    struct watchdog_entry *e = &t->ranks[rank];
+    if (progress->counter != e->progress.counter)
+        e->last_progress = now;
+    e->progress = *progress;
+    e->last_heard = now;
 }
 
-void watch_table_shift(struct watch_table *t, double seconds)
+void watchdog_table_shift(struct watchdog_table *t, double seconds)
 {
     for (int i = 0; i < t->size; i++) {
-        t->ranks[i].heard += seconds;
-        t->ranks[i].moved += seconds;
+        t->ranks[i].last_heard += seconds;
+        t->ranks[i].last_progress += seconds;
     }
 }
 
-bool watch_table_silent(const struct watch_table *t, int rank, double now)
+bool watchdog_table_silent(const struct watchdog_table *t, int rank, double now)
 {
-    const struct watch_entry *e = &t->ranks[rank];
-    return !e->left && now - e->heard > (e->lost ? 0 : t->timeout);
+    const struct watchdog_entry *e = &t->ranks[rank];
+    return !e->unmonitored && now - e->last_heard > (e->lost ? 0 : t->timeout);
 }
 
-static double limit(const struct watch_table *t, const struct watch_entry *e)
+static double limit(const struct watchdog_table *t, const struct watchdog_entry *e)
 {
-    return phases[e->place.phase].takes_long ? WATCH_LONG * t->timeout : t->timeout;
+    return phases[e->progress.phase].takes_long ? WATCHDOG_LONG_PHASE_FACTOR * t->timeout : t->timeout;
 }
 
 /* "rank 3 on HOST", with the number of others that are like it. */
-static const char *who(char text[128], const struct watch_table *t, int rank, int others)
+static const char *rank_name(char text[128], const struct watchdog_table *t, int rank, int others)
 {
     int length = snprintf(text, 128, "rank %d on %s", rank, t->ranks[rank].host);
     if (others)
@@ -60,86 +60,88 @@ static const char *who(char text[128], const struct watch_table *t, int rank, in
     return text;
 }
 
-static bool waits(const struct watch_entry *e)
+static bool waits(const struct watchdog_entry *e)
 {
-    return e->place.waits || e->place.phase == WATCH_EXCHANGING;
+    return e->progress.waits || e->progress.phase == WATCHDOG_EXCHANGING;
 }
 
 /* The one furthest behind of two that do not move. */
-static int behind(const struct watch_table *t, int a, int b)
+static int further_behind(const struct watchdog_table *t, int a, int b)
 {
-    const struct watch_entry *x = &t->ranks[a], *y = &t->ranks[b];
-    if (x->place.step != y->place.step)
-        return x->place.step < y->place.step ? a : b;
-    return x->moved <= y->moved ? a : b;
+    const struct watchdog_entry *x = &t->ranks[a], *y = &t->ranks[b];
+    if (x->progress.step != y->progress.step)
+        return x->progress.step < y->progress.step ? a : b;
+    return x->last_progress <= y->last_progress ? a : b;
 }
 
-static enum status judge_stuck(const struct watch_table *t, double now, char line[512])
+static enum status check_stuck(const struct watchdog_table *t, double now, char line[512])
 {
     int culprit = -1, last = -1, judged = 0;
     bool all_wait = true;
     for (int i = 0; i < t->size; i++) {
-        const struct watch_entry *e = &t->ranks[i];
-        if (e->left)
+        const struct watchdog_entry *e = &t->ranks[i];
+        if (e->unmonitored)
             continue;
         judged++;
-        bool stuck = now - e->moved > limit(t, e);
+        bool stuck = now - e->last_progress > limit(t, e);
         if (!waits(e) && stuck)
-            culprit = culprit < 0 ? i : behind(t, culprit, i);
+            culprit = culprit < 0 ? i : further_behind(t, culprit, i);
         all_wait = all_wait && waits(e) && stuck;
-        last = last < 0 ? i : behind(t, last, i);
+        last = last < 0 ? i : further_behind(t, last, i);
     }
     char name[128];
     if (culprit >= 0) {
-        const struct watch_entry *e = &t->ranks[culprit];
+        const struct watchdog_entry *e = &t->ranks[culprit];
         snprintf(line, 512, "%s hangs: no progress for %.0f s in step %lld, %s%s Run again with --resume=auto",
-                 who(name, t, culprit, 0), now - e->moved, (long long)e->place.step, phases[e->place.phase].name,
-                 phases[e->place.phase].advice[0] ? phases[e->place.phase].advice : ".");
+                 rank_name(name, t, culprit, 0), now - e->last_progress, (long long)e->progress.step,
+                 phases[e->progress.phase].name,
+                 phases[e->progress.phase].advice[0] ? phases[e->progress.phase].advice : ".");
         return STATUS_HUNG;
     }
     if (judged > 1 && all_wait) {
-        const struct watch_entry *e = &t->ranks[last];
+        const struct watchdog_entry *e = &t->ranks[last];
         snprintf(line, 512,
                  "all ranks wait for one another; %s is furthest behind, in step %lld, %s, for %.0f s: is the "
                  "network alive? Run again with --resume=auto",
-                 who(name, t, last, 0), (long long)e->place.step, phases[e->place.phase].name, now - e->moved);
+                 rank_name(name, t, last, 0), (long long)e->progress.step, phases[e->progress.phase].name,
+                 now - e->last_progress);
         return STATUS_HUNG;
     }
     return STATUS_OK;
 }
 
-enum status watch_table_judge(const struct watch_table *t, double now, char line[512])
+enum status watchdog_table_check(const struct watchdog_table *t, double now, char line[512])
 {
     int lost = -1, silent = -1, all_lost = 0, all_silent = 0;
     char name[128];
     for (int i = t->size - 1; i >= 0; i--) {
-        const struct watch_entry *e = &t->ranks[i];
-        if (e->left)
+        const struct watchdog_entry *e = &t->ranks[i];
+        if (e->unmonitored)
             continue;
-        if (e->lost && now - e->heard > WATCH_LOST_AFTER) {
+        if (e->lost && now - e->last_heard > WATCHDOG_LOST_AFTER_S) {
             lost = i;
             all_lost++;
-        } else if (!e->lost && now - e->heard > t->timeout) {
+        } else if (!e->lost && now - e->last_heard > t->timeout) {
             silent = i;
             all_silent++;
         }
     }
     if (lost >= 0) {
-        const struct watch_entry *e = &t->ranks[lost];
+        const struct watchdog_entry *e = &t->ranks[lost];
         snprintf(line, 512,
                  "%s ended without a word in step %lld, %s: killed, out of memory, or its node failed. Run again "
                  "with --resume=auto",
-                 who(name, t, lost, all_lost - 1), (long long)e->place.step, phases[e->place.phase].name);
+                 rank_name(name, t, lost, all_lost - 1), (long long)e->progress.step, phases[e->progress.phase].name);
         return STATUS_LOST;
     }
     if (silent >= 0) {
-        const struct watch_entry *e = &t->ranks[silent];
+        const struct watchdog_entry *e = &t->ranks[silent];
         snprintf(line, 512,
                  "%s hangs: not heard of for %.0f s, last in step %lld, %s: stopped, or its node or link is "
                  "down. Run again with --resume=auto",
-                 who(name, t, silent, all_silent - 1), now - e->heard, (long long)e->place.step,
-                 phases[e->place.phase].name);
+                 rank_name(name, t, silent, all_silent - 1), now - e->last_heard, (long long)e->progress.step,
+                 phases[e->progress.phase].name);
         return STATUS_HUNG;
     }
-    return judge_stuck(t, now, line);
+    return check_stuck(t, now, line);
 }

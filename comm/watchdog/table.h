@@ -4,33 +4,34 @@
 
 #include "comm/watchdog/frames.h"
 
-enum { WATCH_HOST = 64 };
+enum { WATCHDOG_HOST_BYTES = 64 };
 /* Seconds between the end of a connection and the verdict: a goodbye may be on its way. */
-#define WATCH_LOST_AFTER 1.0
+#define WATCHDOG_LOST_AFTER_S 1.0
 
-struct watch_entry {
-    char host[WATCH_HOST];
-    double heard, moved; /* when, in seconds of any clock */
-    struct watch_place place;
-    bool left; /* not judged: said goodbye, failed and said so, or is not heard here at all */
-    bool lost; /* its connection ended without that, at `heard` */
+struct watchdog_entry {
+    char host[WATCHDOG_HOST_BYTES];
+    double last_heard, last_progress; /* when, in seconds of any clock */
+    struct watchdog_progress progress;
+    bool unmonitored; /* not judged: said goodbye, failed and said so, or is not heard here at all */
+    bool lost;        /* its connection ended without that, at `heard` */
 };
 
-struct watch_table {
+struct watchdog_table {
     int size;
     double timeout;
-    struct watch_entry *ranks;
+    struct watchdog_entry *ranks;
 };
 
 /* A sign of life. */
-void watch_table_beat(struct watch_table *table, int rank, const struct watch_place *place, double now);
+void watchdog_table_heartbeat(struct watchdog_table *table, int rank, const struct watchdog_progress *progress,
+                              double now);
 
 /* This process itself was stopped for so long: nobody could be heard. */
-void watch_table_shift(struct watch_table *table, double seconds);
+void watchdog_table_shift(struct watchdog_table *table, double seconds);
 
-bool watch_table_silent(const struct watch_table *table, int rank, double now);
+bool watchdog_table_silent(const struct watchdog_table *table, int rank, double now);
 
 /* Whether the job is to end: STATUS_HUNG or STATUS_LOST, and the line that says why. STATUS_OK: not yet. */
-enum status watch_table_judge(const struct watch_table *table, double now, char line[512]);
+enum status watchdog_table_check(const struct watchdog_table *table, double now, char line[512]);
 
 #endif

@@ -10,13 +10,13 @@
 #include "base/clock.h"
 #include "comm/watchdog/watchdog_internal.h"
 
-enum { PROMPT = 64 }; /* ranks up to which every move is sent at once */
-#define STRANGER_S  5.0
-#define TURN_S      0.05 /* between two looks; what has moved since is sent */
+enum { MAX_IMMEDIATE_RANKS = 64 }; /* ranks up to which every move is sent at once */
+#define HANDSHAKE_S 5.0
+#define POLL_S      0.05 /* between two looks; what has moved since is sent */
 #define GRACE_S     1.0  /* between the verdict and the end: frames must leave, the one who speaks must speak */
 #define SUSPENDED_S 2.0  /* a look that comes so late means that this process was stopped */
 
-double watch_now(void)
+double watchdog_now(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -25,97 +25,100 @@ double watch_now(void)
 
 /* ---- the main thread's place ---- */
 
-static uint64_t pack(enum watch_phase phase, bool waits, int64_t step)
+static uint64_t pack(enum watchdog_phase phase, bool waits, int64_t step)
 {
     return (uint64_t)phase << 56 | (uint64_t)waits << 48 | (uint64_t)step;
 }
 
-static struct watch_place unpack(struct watch *w)
+static struct watchdog_progress unpack(struct watchdog *w)
 {
-    uint64_t beat = atomic_load(&w->beat), place = atomic_load(&w->place);
-    return (struct watch_place){ (enum watch_phase)(place >> 56), place >> 48 & 1,
-                                 (int64_t)(place & (((uint64_t)1 << 48) - 1)), beat };
+    uint64_t counter = atomic_load(&w->progress_counter), packed = atomic_load(&w->packed_progress);
+    return (struct watchdog_progress){ (enum watchdog_phase)(packed >> 56), packed >> 48 & 1,
+                                       (int64_t)(packed & (((uint64_t)1 << 48) - 1)), counter };
 }
 
-static bool is_hub(const struct watch *w, int rank)
+static bool is_coordinator_rank(const struct watchdog *w, int rank)
 {
-    return rank == w->hubs[0] || rank == w->hubs[1];
+    return rank == w->coordinators[0] || rank == w->coordinators[1];
 }
 
 /* To all as a sign of life, and to the hubs whenever something has moved. */
-static void send_beat(struct watch *w, double time)
+static void send_heartbeat(struct watchdog *w, double time)
 {
-    struct watch_frame frame = { .type = WATCH_BEAT, .rank = w->rank, .place = unpack(w) };
+    struct watchdog_frame frame = { .type = WATCHDOG_HEARTBEAT, .rank = w->rank, .progress = unpack(w) };
     struct sent *sent = &w->sent;
-    watch_table_beat(&w->table, w->rank, &frame.place, time);
-    double pause = w->size > PROMPT ? 0.5 : 0.001; /* a hub of thousands need not hear of every step */
-    bool all = time - sent->all >= (w->options.timeout_s < 8 ? w->options.timeout_s / 8 : 1);
-    bool hubs = all || (frame.place.beat != sent->beat && time - sent->hubs >= pause);
+    watchdog_table_heartbeat(&w->table, w->rank, &frame.progress, time);
+    double pause = w->size > MAX_IMMEDIATE_RANKS ? 0.5 : 0.001; /* a hub of thousands need not hear of every step */
+    bool to_all = time - sent->all >= (w->options.timeout_s < 8 ? w->options.timeout_s / 8 : 1);
+    bool to_coordinators = to_all || (frame.progress.counter != sent->counter && time - sent->coordinators >= pause);
     for (int i = 0; i < w->peer_count; i++)
-        if (w->peers[i].rank != NOBODY && (is_hub(w, w->peers[i].rank) ? hubs : all))
-            watch_send(&w->peers[i], &frame, false);
-    if (all)
+        if (w->peers[i].rank != NO_RANK && (is_coordinator_rank(w, w->peers[i].rank) ? to_coordinators : to_all))
+            watchdog_send(&w->peers[i], &frame, false);
+    if (to_all)
         sent->all = time;
-    if (hubs) {
-        sent->hubs = time;
-        sent->beat = frame.place.beat;
+    if (to_coordinators) {
+        sent->coordinators = time;
+        sent->counter = frame.progress.counter;
     }
 }
 
 /* At once where that is cheap, so that a rank which stops a moment later is named with its true place. */
-static void moved(struct watch *w)
+static void send_progress(struct watchdog *w)
 {
-    atomic_fetch_add(&w->beat, 1);
-    if (w->size == 1 || w->size > PROMPT || pthread_mutex_trylock(&w->mutex) != 0)
+    atomic_fetch_add(&w->progress_counter, 1);
+    if (w->size == 1 || w->size > MAX_IMMEDIATE_RANKS || pthread_mutex_trylock(&w->mutex) != 0)
         return;
     if (w->ready && !w->ending)
-        send_beat(w, watch_now());
+        send_heartbeat(w, watchdog_now());
     pthread_mutex_unlock(&w->mutex);
 }
 
-void watch_at(struct watch *w, enum watch_phase phase, int64_t step)
+void watchdog_enter(struct watchdog *w, enum watchdog_phase phase, int64_t step)
 {
     if (!w)
         return;
-    atomic_store(&w->place, pack(phase, false, step < 0 ? 0 : step < WATCH_MOST_STEP ? step : WATCH_MOST_STEP));
-    moved(w);
+    atomic_store(&w->packed_progress, pack(phase, false,
+                                           step < 0                   ? 0
+                                           : step < WATCHDOG_MAX_STEP ? step
+                                                                      : WATCHDOG_MAX_STEP));
+    send_progress(w);
 }
 
-void watch_waits(struct watch *w, bool waits)
+void watchdog_set_waiting(struct watchdog *w, bool waits)
 {
     if (!w)
         return;
-    uint64_t place = atomic_load(&w->place), bit = (uint64_t)1 << 48;
-    atomic_store(&w->place, waits ? place | bit : place & ~bit);
-    moved(w);
+    uint64_t packed = atomic_load(&w->packed_progress), bit = (uint64_t)1 << 48;
+    atomic_store(&w->packed_progress, waits ? packed | bit : packed & ~bit);
+    send_progress(w);
 }
 
 /* ---- the end ---- */
 
-static void end_at(struct watch *w, enum status code, double when)
+static void end_at(struct watchdog *w, enum status code, double when)
 {
     if (w->ending)
         return;
     w->ending = true;
-    pthread_cond_signal(&w->answered);
+    pthread_cond_signal(&w->changed);
     w->end_code = code;
     w->end_at = when;
 }
 
-static void tell_all(struct watch *w, enum status code, int but)
+static void send_end(struct watchdog *w, enum status code, int but)
 {
-    struct watch_frame frame = { .type = WATCH_END, .rank = w->rank, .code = code };
-    if (w->told)
+    struct watchdog_frame frame = { .type = WATCHDOG_END, .rank = w->rank, .code = code };
+    if (w->end_sent)
         return;
-    w->told = true;
+    w->end_sent = true;
     for (int i = 0; i < w->peer_count; i++)
-        if (w->peers[i].rank != NOBODY && w->peers[i].rank != but)
-            watch_send(&w->peers[i], &frame, true);
+        if (w->peers[i].rank != NO_RANK && w->peers[i].rank != but)
+            watchdog_send(&w->peers[i], &frame, true);
 }
 
 /* ---- failures ---- */
 
-static struct watch_peer *peer_of(struct watch *w, int rank)
+static struct watchdog_peer *peer_of(struct watchdog *w, int rank)
 {
     for (int i = 0; i < w->peer_count; i++)
         if (w->peers[i].rank == rank && w->peers[i].fd >= 0)
@@ -124,110 +127,111 @@ static struct watch_peer *peer_of(struct watch *w, int rank)
 }
 
 /* A hub decides who speaks of a failure: the first, unless a verdict has been reached already. */
-static bool may_speak(struct watch *w, int rank, enum status code)
+static bool grant_report(struct watchdog *w, int rank, enum status code)
 {
-    if (w->speaker != NOBODY || w->ending)
+    if (w->reporter != NO_RANK || w->ending)
         return false;
-    w->speaker = rank;
-    tell_all(w, code, rank);
+    w->reporter = rank;
+    send_end(w, code, rank);
     return true;
 }
 
-/* The hub that this rank turns to: the first that can be heard; NOBODY if there is none. */
-static int arbiter(struct watch *w)
+/* The hub that this rank turns to: the first that can be heard; NO_RANK if there is none. */
+static int reachable_coordinator(struct watchdog *w)
 {
     for (int i = 0; i < 2; i++)
-        if (w->hubs[i] == w->rank ||
-            (w->hubs[i] != NOBODY && peer_of(w, w->hubs[i]) && !watch_table_silent(&w->table, w->hubs[i], watch_now())))
-            return w->hubs[i];
-    return NOBODY;
+        if (w->coordinators[i] == w->rank || (w->coordinators[i] != NO_RANK && peer_of(w, w->coordinators[i]) &&
+                                              !watchdog_table_silent(&w->table, w->coordinators[i], watchdog_now())))
+            return w->coordinators[i];
+    return NO_RANK;
 }
 
-static void ask(struct watch *w)
+static void request_report(struct watchdog *w)
 {
-    int hub = arbiter(w);
-    struct watch_frame frame = { .type = WATCH_FAILED, .rank = w->rank, .code = w->failed_code };
+    int coordinator = reachable_coordinator(w);
+    struct watchdog_frame frame = { .type = WATCHDOG_FAILED, .rank = w->rank, .code = w->failed_code };
     for (int i = 0; i < w->peer_count; i++) /* the other hub need not wonder where this rank went */
-        if (w->peers[i].rank != NOBODY && (w->peers[i].rank == w->hubs[0] || w->peers[i].rank == w->hubs[1]))
-            watch_send(&w->peers[i], &frame, true);
-    if (hub == w->rank)
-        w->asked = may_speak(w, w->rank, w->failed_code) ? SPEAK : QUIET;
-    else if (hub == NOBODY)
-        w->asked = SPEAK;
-    if (w->asked != ASKED)
-        pthread_cond_signal(&w->answered);
+        if (w->peers[i].rank != NO_RANK &&
+            (w->peers[i].rank == w->coordinators[0] || w->peers[i].rank == w->coordinators[1]))
+            watchdog_send(&w->peers[i], &frame, true);
+    if (coordinator == w->rank)
+        w->report = grant_report(w, w->rank, w->failed_code) ? REPORT_GRANTED : REPORT_DENIED;
+    else if (coordinator == NO_RANK)
+        w->report = REPORT_GRANTED;
+    if (w->report != REPORT_REQUESTED)
+        pthread_cond_signal(&w->changed);
 }
 
-bool watch_failed(struct watch *w, enum status code)
+bool watchdog_announce_failure(struct watchdog *w, enum status code)
 {
     if (!w)
         return true;
     struct timespec verdict = clock_after(2), until = clock_after(3);
     pthread_mutex_lock(&w->mutex);
-    while (code == STATUS_LOST && !w->ending && pthread_cond_timedwait(&w->answered, &w->mutex, &verdict) == 0)
+    while (code == STATUS_LOST && !w->ending && pthread_cond_timedwait(&w->changed, &w->mutex, &verdict) == 0)
         ; /* whom it has lost, a hub knows better */
     w->failed_code = code;
-    w->asked = w->ending ? QUIET : ASKED;
-    if (w->asked == ASKED)
-        ask(w);
-    while (w->asked == ASKED && pthread_cond_timedwait(&w->answered, &w->mutex, &until) == 0)
+    w->report = w->ending ? REPORT_DENIED : REPORT_REQUESTED;
+    if (w->report == REPORT_REQUESTED)
+        request_report(w);
+    while (w->report == REPORT_REQUESTED && pthread_cond_timedwait(&w->changed, &w->mutex, &until) == 0)
         ;
-    bool speak = w->asked != QUIET;
+    bool granted = w->report != REPORT_DENIED;
     pthread_mutex_unlock(&w->mutex);
-    return speak;
+    return granted;
 }
 
 /* ---- frames ---- */
 
 /* The first frame of a connection. */
-static bool admit(struct watch *w, struct watch_peer *p, const struct watch_frame *f, double time)
+static bool handle_hello(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
 {
-    struct watch_frame welcome = { .type = WATCH_WELCOME, .rank = w->rank };
-    if (f->type != WATCH_HELLO || !watch_same_token(f->token, w->token) || f->rank >= w->size || f->rank == w->rank ||
-        peer_of(w, f->rank))
+    struct watchdog_frame welcome = { .type = WATCHDOG_WELCOME, .rank = w->rank };
+    if (f->type != WATCHDOG_HELLO || !watchdog_token_equal(f->token, w->token) || f->rank >= w->size ||
+        f->rank == w->rank || peer_of(w, f->rank))
         return false;
-    memcpy(welcome.token, w->token, WATCH_TOKEN);
-    watch_send(p, &welcome, true);
+    memcpy(welcome.token, w->token, WATCHDOG_TOKEN_BYTES);
+    watchdog_send(p, &welcome, true);
     p->rank = f->rank;
-    w->table.ranks[f->rank].left = w->table.ranks[f->rank].lost = false;
-    w->table.ranks[f->rank].heard = w->table.ranks[f->rank].moved = time;
+    w->table.ranks[f->rank].unmonitored = w->table.ranks[f->rank].lost = false;
+    w->table.ranks[f->rank].last_heard = w->table.ranks[f->rank].last_progress = time;
     return true;
 }
 
 /* False: no rank of this job would say that. */
-static bool heed(struct watch *w, struct watch_peer *p, const struct watch_frame *f, double time)
+static bool handle_message(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
 {
-    struct watch_entry *entry = &w->table.ranks[p->rank];
-    struct watch_frame answer = { .type = WATCH_ANSWER, .rank = w->rank };
+    struct watchdog_entry *entry = &w->table.ranks[p->rank];
+    struct watchdog_frame answer = { .type = WATCHDOG_ANSWER, .rank = w->rank };
     if (f->rank != p->rank)
         return false;
-    entry->heard = time;
+    entry->last_heard = time;
     switch (f->type) {
-    case WATCH_BEAT: watch_table_beat(&w->table, p->rank, &f->place, time); return true;
-    case WATCH_BYE: entry->left = true; return true;
-    case WATCH_FAILED:
-        entry->left = true;
-        if (!w->hub || f->code == STATUS_OK)
+    case WATCHDOG_HEARTBEAT: watchdog_table_heartbeat(&w->table, p->rank, &f->progress, time); return true;
+    case WATCHDOG_GOODBYE: entry->unmonitored = true; return true;
+    case WATCHDOG_FAILED:
+        entry->unmonitored = true;
+        if (!w->is_coordinator || f->code == STATUS_OK)
             return false;
-        if (w->rank == w->hubs[0] || watch_table_silent(&w->table, w->hubs[0], time)) {
-            answer.code = may_speak(w, p->rank, (enum status)f->code);
-            watch_send(p, &answer, true);
+        if (w->rank == w->coordinators[0] || watchdog_table_silent(&w->table, w->coordinators[0], time)) {
+            answer.code = grant_report(w, p->rank, (enum status)f->code);
+            watchdog_send(p, &answer, true);
             end_at(w, (enum status)f->code, time + 2 * GRACE_S);
         }
         return true;
-    case WATCH_ANSWER:
-        if (w->asked != ASKED || f->code > 1 || !is_hub(w, p->rank))
+    case WATCHDOG_ANSWER:
+        if (w->report != REPORT_REQUESTED || f->code > 1 || !is_coordinator_rank(w, p->rank))
             return false;
-        w->asked = f->code ? SPEAK : QUIET;
-        pthread_cond_signal(&w->answered);
+        w->report = f->code ? REPORT_GRANTED : REPORT_DENIED;
+        pthread_cond_signal(&w->changed);
         return true;
-    case WATCH_END:
-        if (!is_hub(w, p->rank) || f->code == STATUS_OK)
+    case WATCHDOG_END:
+        if (!is_coordinator_rank(w, p->rank) || f->code == STATUS_OK)
             return false;
-        entry->left = true;
-        if (w->asked == ASKED) { /* somebody else speaks: who may is not told this */
-            w->asked = QUIET;
-            pthread_cond_signal(&w->answered);
+        entry->unmonitored = true;
+        if (w->report == REPORT_REQUESTED) { /* somebody else speaks: who may is not told this */
+            w->report = REPORT_DENIED;
+            pthread_cond_signal(&w->changed);
         }
         end_at(w, (enum status)f->code, time + GRACE_S);
         return true;
@@ -235,34 +239,35 @@ static bool heed(struct watch *w, struct watch_peer *p, const struct watch_frame
     }
 }
 
-static void lose(struct watch *w, struct watch_peer *p, double time)
+static void peer_lost(struct watchdog *w, struct watchdog_peer *p, double time)
 {
-    if (p->rank != NOBODY) {
+    if (p->rank != NO_RANK) {
         w->table.ranks[p->rank].lost = true;
-        w->table.ranks[p->rank].heard = time;
-        if (w->asked == ASKED && p->rank == arbiter(w)) { /* it will not answer */
-            w->asked = SPEAK;
-            pthread_cond_signal(&w->answered);
+        w->table.ranks[p->rank].last_heard = time;
+        if (w->report == REPORT_REQUESTED && p->rank == reachable_coordinator(w)) { /* it will not answer */
+            w->report = REPORT_GRANTED;
+            pthread_cond_signal(&w->changed);
         }
     }
-    watch_close(p);
+    watchdog_close(p);
 }
 
-static void listen_to(struct watch *w, struct watch_peer *p, double time)
+static void read_messages(struct watchdog *w, struct watchdog_peer *p, double time)
 {
-    struct watch_frame frame;
-    for (int got; p->ready && p->fd >= 0 && (got = watch_receive(p, &frame)) != 0;) {
-        bool good = got > 0 && (p->rank == NOBODY ? admit(w, p, &frame, time) : heed(w, p, &frame, time));
+    struct watchdog_frame frame;
+    for (int got; p->ready && p->fd >= 0 && (got = watchdog_receive(p, &frame)) != 0;) {
+        bool good = got > 0 &&
+                    (p->rank == NO_RANK ? handle_hello(w, p, &frame, time) : handle_message(w, p, &frame, time));
         if (!good)
-            lose(w, p, time);
+            peer_lost(w, p, time);
     }
-    if (p->fd >= 0 && p->rank == NOBODY && time - p->since > STRANGER_S)
-        watch_close(p);
+    if (p->fd >= 0 && p->rank == NO_RANK && time - p->since > HANDSHAKE_S)
+        watchdog_close(p);
 }
 
 /* ---- the thread ---- */
 
-static void forget_closed(struct watch *w)
+static void remove_closed(struct watchdog *w)
 {
     int kept = 0;
     for (int i = 0; i < w->peer_count; i++)
@@ -273,79 +278,80 @@ static void forget_closed(struct watch *w)
 
 /* Rank 0 judges; the deputy if rank 0 is silent; any rank if all hubs have been silent for a while longer, one after
  * another, since the first to end takes the others with it. */
-static bool its_turn(struct watch *w, double time)
+static bool may_check(struct watchdog *w, double time)
 {
     double earlier = time - 2 - (w->rank < 60 ? 0.05 * w->rank : 3);
-    if (w->rank == w->hubs[0])
+    if (w->rank == w->coordinators[0])
         return true;
-    if (w->rank == w->hubs[1])
-        return watch_table_silent(&w->table, w->hubs[0], time);
-    return watch_table_silent(&w->table, w->hubs[0], earlier) && watch_table_silent(&w->table, w->hubs[1], earlier);
+    if (w->rank == w->coordinators[1])
+        return watchdog_table_silent(&w->table, w->coordinators[0], time);
+    return watchdog_table_silent(&w->table, w->coordinators[0], earlier) &&
+           watchdog_table_silent(&w->table, w->coordinators[1], earlier);
 }
 
-static void judge(struct watch *w, double time)
+static void check_deadlines(struct watchdog *w, double time)
 {
     char line[512];
-    if (!w->ready || w->ending || w->speaker != NOBODY || w->asked != NOT_ASKED || !its_turn(w, time))
+    if (!w->ready || w->ending || w->reporter != NO_RANK || w->report != REPORT_NONE || !may_check(w, time))
         return;
-    enum status code = watch_table_judge(&w->table, time, line);
+    enum status code = watchdog_table_check(&w->table, time, line);
     if (code == STATUS_OK)
         return;
-    w->options.say(w->options.context, line);
-    tell_all(w, code, NOBODY);
+    w->options.report(w->options.context, line);
+    send_end(w, code, NO_RANK);
     end_at(w, code, time + GRACE_S);
 }
 
 /* Without the lock held: what there is to hear, or the time for the next look. */
-static void look(struct watch *w, struct pollfd **polls, int *room)
+static void wait_for_events(struct watchdog *w, struct pollfd **polls, int *capacity)
 {
     int count = 0, needed = w->peer_count + w->listener_count + 1;
-    if (needed > *room) {
+    if (needed > *capacity) {
         struct pollfd *more = realloc(*polls, (size_t)(2 * needed) * sizeof *more);
         if (more) {
             *polls = more;
-            *room = 2 * needed;
+            *capacity = 2 * needed;
         }
     }
-    if (*room)
+    if (*capacity)
         (*polls)[count++] = (struct pollfd){ .fd = w->wake[0], .events = POLLIN };
-    for (int i = 0; i < w->listener_count && count < *room; i++)
+    for (int i = 0; i < w->listener_count && count < *capacity; i++)
         (*polls)[count++] = (struct pollfd){ .fd = w->listeners[i], .events = POLLIN };
     int first = count;
-    for (int i = 0; i < w->peer_count && count < *room; i++)
+    for (int i = 0; i < w->peer_count && count < *capacity; i++)
         (*polls)[count++] = (struct pollfd){ .fd = w->peers[i].fd, .events = POLLIN };
     pthread_mutex_unlock(&w->mutex);
-    poll(*polls, (nfds_t)count, (int)(1000 * TURN_S));
+    poll(*polls, (nfds_t)count, (int)(1000 * POLL_S));
     pthread_mutex_lock(&w->mutex);
     for (int i = 0; i < w->peer_count; i++) /* those that the main thread has added since are new */
         w->peers[i].ready = first + i >= count || (*polls)[first + i].revents;
 }
 
-void *watch_thread(void *context)
+void *watchdog_thread(void *context)
 {
-    struct watch *w = context;
+    struct watchdog *w = context;
     struct pollfd *polls = NULL;
-    int room = 0;
-    double last = watch_now();
+    int capacity = 0;
+    double last = watchdog_now();
     bool ended = false;
-    pthread_setname_np(pthread_self(), "csc-watch");
+    pthread_setname_np(pthread_self(), "csc-watchdog");
     pthread_mutex_lock(&w->mutex);
     while (!w->stopping) {
-        look(w, &polls, &room);
-        double time = watch_now();
+        wait_for_events(w, &polls, &capacity);
+        double time = watchdog_now();
         if (time - last > SUSPENDED_S)
-            watch_table_shift(&w->table, time - last);
+            watchdog_table_shift(&w->table, time - last);
         last = time;
-        watch_accept(w, time);
+        watchdog_accept(w, time);
         for (int i = 0; i < w->peer_count; i++)
-            listen_to(w, &w->peers[i], time);
-        forget_closed(w);
+            read_messages(w, &w->peers[i], time);
+        remove_closed(w);
         if (ended)
             continue;
-        send_beat(w, time);
-        judge(w, time);
-        if (w->ending && time >= w->end_at && w->asked == NOT_ASKED) {
-            w->options.end(w->options.context, w->end_code);
+        send_heartbeat(w, time);
+        check_deadlines(w, time);
+        if (w->ending && time >= w->end_at && w->report == REPORT_NONE) {
+            w->options.end_process(w->options.context, w->end_code);
             ended = true; /* in a test */
         }
     }

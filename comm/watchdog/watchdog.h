@@ -9,46 +9,46 @@
 
 #include "comm/comm.h"
 
-struct watch;
+struct watchdog;
 
-/* Where the main thread is. Only EXCHANGING waits for other ranks by itself; see watch_waits. STARTING, EVALUATING,
- * SAVING and ENDING may take WATCH_LONG times as long as the others. */
-enum watch_phase {
-    WATCH_STARTING,
-    WATCH_LOADING,
-    WATCH_COMPUTING,
-    WATCH_EXCHANGING,
-    WATCH_UPDATING,
-    WATCH_EVALUATING,
-    WATCH_SAVING,
-    WATCH_ENDING,
-    WATCH_PHASES,
+/* Where the main thread is. Only EXCHANGING waits for other ranks by itself; see watchdog_set_waiting. STARTING,
+ * EVALUATING, SAVING and ENDING may take WATCHDOG_LONG_PHASE_FACTOR times as long as the others. */
+enum watchdog_phase {
+    WATCHDOG_STARTING,
+    WATCHDOG_LOADING,
+    WATCHDOG_COMPUTING,
+    WATCHDOG_EXCHANGING,
+    WATCHDOG_UPDATING,
+    WATCHDOG_EVALUATING,
+    WATCHDOG_SAVING,
+    WATCHDOG_ENDING,
+    WATCHDOG_PHASES,
 };
-enum { WATCH_LONG = 6 };
-const char *watch_phase_name(enum watch_phase phase); /* "loading data" */
+enum { WATCHDOG_LONG_PHASE_FACTOR = 6 };
+const char *watchdog_phase_name(enum watchdog_phase phase); /* "loading data" */
 
-struct watch_options {
+struct watchdog_options {
     double timeout_s;
     /* Called from the watching thread: says why the job ends, on one rank; then, a moment later, ends this process.
      * NULL: log_alarm, _exit. A test's may return; nothing more is judged then. */
-    void (*say)(void *context, const char *line);
-    void (*end)(void *context, enum status code);
+    void (*report)(void *context, const char *line);
+    void (*end_process)(void *context, enum status code);
     void *context;
 };
 
 /* Collective. Binds to the address on which all ranks reach the hub (loopback on one host) and lets in only who knows a
  * token that travels through comm. Where ranks cannot reach a hub, a warning says so and each watches itself only. */
-enum status watch_start(struct watch **watch, struct comm *comm, const struct watch_options *options);
+enum status watchdog_start(struct watchdog **watchdog, struct comm *comm, const struct watchdog_options *options);
 /* Not collective: says goodbye and ends the thread. NULL is fine. */
-void watch_stop(struct watch *watch);
+void watchdog_stop(struct watchdog *watchdog);
 
-/* The main thread has moved; cheap enough for every micro-batch. watch may be NULL in all of these. */
-void watch_at(struct watch *watch, enum watch_phase phase, int64_t step);
+/* The main thread has moved; cheap enough for every micro-batch. watchdog may be NULL in all of these. */
+void watchdog_enter(struct watchdog *watchdog, enum watchdog_phase phase, int64_t step);
 /* It enters or has left a collective: a rank that waits is not the one that hangs. */
-void watch_waits(struct watch *watch, bool waits);
+void watchdog_set_waiting(struct watchdog *watchdog, bool waits);
 
 /* This rank has failed by itself and is about to end the job. True if it is the one to say so; the other ranks end with
  * `code` a moment later. Waits at most 3 seconds for an answer. */
-bool watch_failed(struct watch *watch, enum status code);
+bool watchdog_announce_failure(struct watchdog *watchdog, enum status code);
 
 #endif

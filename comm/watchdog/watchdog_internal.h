@@ -10,46 +10,46 @@
 #include "comm/watchdog/table.h"
 #include "comm/watchdog/watchdog.h"
 
-enum { NOBODY = -1 }; /* a rank */
+enum { NO_RANK = -1 }; /* a rank */
 
-enum asked { NOT_ASKED, ASKED, SPEAK, QUIET };
+enum report_state { REPORT_NONE, REPORT_REQUESTED, REPORT_GRANTED, REPORT_DENIED };
 
 struct sent { /* beats, when last */
-    double all, hubs;
-    uint64_t beat;
+    double all, coordinators;
+    uint64_t counter;
 };
 
-struct watch {
-    struct watch_options options;
-    int rank, size, hubs[2]; /* hubs: rank 0 and the deputy, or NOBODY */
-    bool hub;
-    uint8_t token[WATCH_TOKEN];
-    _Atomic uint64_t place, beat; /* main thread's; place: phase << 56 | waits << 48 | step */
+struct watchdog {
+    struct watchdog_options options;
+    int rank, size, coordinators[2]; /* hubs: rank 0 and the deputy, or NO_RANK */
+    bool is_coordinator;
+    uint8_t token[WATCHDOG_TOKEN_BYTES];
+    _Atomic uint64_t packed_progress, progress_counter; /* main thread's; place: phase << 56 | waits << 48 | step */
     pthread_t thread;
     bool running;
     int wake[2]; /* a pipe: ends a look early */
 
     pthread_mutex_t mutex; /* guards all below */
-    pthread_cond_t answered;
-    struct watch_table table;
-    struct watch_peer *peers; /* a hub's ranks and strangers; everybody's hubs */
-    int peer_count, peer_room;
-    int listeners[WATCH_ADDRESSES], listener_count;
+    pthread_cond_t changed;
+    struct watchdog_table table;
+    struct watchdog_peer *peers; /* a hub's ranks and strangers; everybody's hubs */
+    int peer_count, peer_capacity;
+    int listeners[WATCHDOG_MAX_ADDRESSES], listener_count;
     struct sent sent;
-    bool ready;                  /* all are connected: judging may begin */
-    bool stopping, ending, told; /* told: END was sent; ending: this process ends at end_at */
+    bool ready;                      /* all are connected: judging may begin */
+    bool stopping, ending, end_sent; /* told: END was sent; ending: this process ends at end_at */
     double end_at;
     enum status end_code;
-    enum asked asked;
+    enum report_state report;
     enum status failed_code;
-    int speaker; /* the first rank that failed, NOBODY */
+    int reporter; /* the first rank that failed, NO_RANK */
 };
 
 /* watchdog.c */
-double watch_now(void);          /* seconds, monotonic */
-void *watch_thread(void *watch); /* the watching thread, until `stopping` */
+double watchdog_now(void);             /* seconds, monotonic */
+void *watchdog_thread(void *watchdog); /* the watching thread, until `stopping` */
 
 /* meeting.c. Lets in whoever has dialled, as a stranger; the mutex is held. */
-void watch_accept(struct watch *w, double time);
+void watchdog_accept(struct watchdog *w, double time);
 
 #endif

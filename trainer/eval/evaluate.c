@@ -62,7 +62,7 @@ static enum status own_share(struct net *net, int n, int classes, const struct i
     if (!losses || !logits)
         FAIL(STATUS_NOMEM, "out of memory for an evaluation");
     for (;;) {
-        watch_at(options->watch, WATCH_EVALUATING, options->step);
+        watchdog_enter(options->watchdog, WATCHDOG_EVALUATING, options->step);
         TRY(source->next(source->context, &batch));
         int used = batch ? evaluate_images_within(batch, options->limit) : 0;
         if (used == 0)
@@ -90,12 +90,12 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
     enum status status = STATUS_OK;
     double sums[SUMS] = { 0 }, start = now();
     status = own_share(net, n, model->config.classes, source, options, sums);
-    watch_waits(options->watch, true);
+    watchdog_set_waiting(options->watchdog, true);
     TRY(comm_agree(comm, status));
     TRY(comm->ops->all_reduce_f64(comm, sums, SUMS, true));
     if (options->statistics)
         TRY(eval_statistics_all_reduce(options->statistics, comm));
-    watch_waits(options->watch, false);
+    watchdog_set_waiting(options->watchdog, false);
     double images = sums[IMAGES];
     if (!(images > 0))
         FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)options->total);

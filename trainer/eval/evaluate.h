@@ -36,8 +36,8 @@ struct evaluate_options {
     struct csc_diagnostics *diagnostics; /* (csc_count), of the first batch; or NULL */
     struct adaptive *adaptive;           /* lambda by image; or NULL: as the net has it */
     struct progress *progress;           /* or NULL */
-    struct watch *watch;                 /* told of every batch; or NULL */
-    int64_t step;                        /* for the watch */
+    struct watchdog *watchdog;           /* told of every batch; or NULL */
+    int64_t step;                        /* for the watchdog */
     const char *phase;                   /* what progress calls it; NULL: "evaluating" */
 };
 

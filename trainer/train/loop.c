@@ -24,9 +24,9 @@ double training_clock(void)
 
 enum status training_agree(struct training *t, enum status mine)
 {
-    watch_waits(t->options.watch, true);
+    watchdog_set_waiting(t->options.watchdog, true);
     enum status all = comm_agree(t->comm, mine);
-    watch_waits(t->options.watch, false);
+    watchdog_set_waiting(t->options.watchdog, false);
     if (all != STATUS_OK)
         *t->agreed = true;
     return all;
@@ -136,9 +136,9 @@ static enum status report_interval(struct training *t)
     all = calloc((size_t)t->comm->size, sizeof mine);
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", t->comm->size);
-    watch_waits(t->options.watch, true);
+    watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->all_gather(t->comm, mine, sizeof mine, all));
-    watch_waits(t->options.watch, false);
+    watchdog_set_waiting(t->options.watchdog, false);
     if (t->run) {
         run_look(t->run);
         TRY(write_step(t, &n, seconds, all));
@@ -201,7 +201,7 @@ static enum status begin_checkpoint(struct training *t)
     t->checkpoint_step = t->step;
     t->checkpoint_s = before;
     if (t->comm->rank == 0 || t->parts)
-        watch_at(t->options.watch, WATCH_SAVING, t->step);
+        watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->run)
         run_look(t->run);
     TRY(look_after_checkpoint(t, true));
@@ -225,14 +225,14 @@ static enum status last_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK, written = STATUS_OK;
     int64_t step;
-    watch_at(t->options.watch, WATCH_SAVING, t->step);
+    watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->run)
         run_look(t->run);
     TRY(look_after_checkpoint(t, true));
     bool there = t->checkpoint_step == t->step; /* rank 0 knows */
-    watch_waits(t->options.watch, true);
+    watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->broadcast(t->comm, &there, sizeof there, 0));
-    watch_waits(t->options.watch, false);
+    watchdog_set_waiting(t->options.watchdog, false);
     if (there)
         return STATUS_OK;
     double before = training_clock();
@@ -393,7 +393,7 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
         }
     }
 fail:
-    if (status != STATUS_OK && !*agreed && watch_failed(options->watch, status))
+    if (status != STATUS_OK && !*agreed && watchdog_announce_failure(options->watchdog, status))
         log_failure(); /* first of all: the other ranks wait */
     training_finish(&t);
     return status;

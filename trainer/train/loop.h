@@ -10,11 +10,11 @@
 #include "trainer/config/config.h"
 
 struct train_options {
-    const char *resume;  /* NULL, "auto" or a checkpoint */
-    const char *change;  /* keys with commas that a resume may change (config_compare), or NULL */
-    int64_t stop_after;  /* optimizer steps of this invocation; 0: all */
-    bool dry_run;        /* check and report, write nothing */
-    struct watch *watch; /* told where this rank is; or NULL */
+    const char *resume;        /* NULL, "auto" or a checkpoint */
+    const char *change;        /* keys with commas that a resume may change (config_compare), or NULL */
+    int64_t stop_after;        /* optimizer steps of this invocation; 0: all */
+    bool dry_run;              /* check and report, write nothing */
+    struct watchdog *watchdog; /* told where this rank is; or NULL */
 };
 
 /* Collective. config is resolved here. STATUS_STOPPED after a checkpoint on request. *agreed: a failure is known to all

@@ -323,9 +323,9 @@ enum status training_save(struct training *t)
         return STATUS_OK;
     status = copy(t);
     if (t->parts) {
-        watch_waits(t->options.watch, true);
+        watchdog_set_waiting(t->options.watchdog, true);
         status = comm_agree(t->comm, status);
-        watch_waits(t->options.watch, false);
+        watchdog_set_waiting(t->options.watchdog, false);
     }
     TRY(status);
     if (t->comm->rank == 0)
@@ -363,15 +363,15 @@ enum status training_join_parts(struct training *t)
     struct status_record outcome;
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
-    watch_at(t->options.watch, WATCH_SAVING, t->step);
+    watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->part >= 0) {
         checkpoint_writer_result(t->writer, true, &r);
         mine = status_restore(&r.record);
     }
-    watch_waits(t->options.watch, true);
+    watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->all_gather(t->comm, &r.sum, sizeof r.sum, all));
     mine = comm_agree(t->comm, mine);
-    watch_waits(t->options.watch, false);
+    watchdog_set_waiting(t->options.watchdog, false);
     if (mine == STATUS_LOST)
         TRY(mine);
     status_save(&outcome);

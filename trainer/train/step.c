@@ -87,12 +87,12 @@ static enum status micro_batch(struct training *t, float *sums, bool first_of_st
 {
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
-    watch_at(t->options.watch, WATCH_LOADING, t->step + 1);
+    watchdog_enter(t->options.watchdog, WATCHDOG_LOADING, t->step + 1);
     if (!t->ahead)
         TRY(fetch(t));
     batch = t->ahead;
     t->ahead = NULL;
-    watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
+    watchdog_enter(t->options.watchdog, WATCHDOG_COMPUTING, t->step + 1);
     TRY(upload_batch(t->net, batch, batch->count));
     if (first_of_step)
         raise_flags(t, sums);
@@ -210,15 +210,15 @@ enum status training_step(struct training *t)
     bool skip;
     const struct backend *ops = t->device->ops;
     t->taken_count = 0;
-    watch_at(t->options.watch, WATCH_COMPUTING, t->step + 1);
+    watchdog_enter(t->options.watchdog, WATCHDOG_COMPUTING, t->step + 1);
     TRY(model_advance_step_sizes(t->model, t->config->csc.power_iterations));
     ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
     TRY(accumulate(t, t->share, t->sums, 0, true));
-    watch_at(t->options.watch, WATCH_EXCHANGING, t->step + 1);
+    watchdog_enter(t->options.watchdog, WATCHDOG_EXCHANGING, t->step + 1);
     if (t->config->run.deterministic && t->share % 2 == 0)
         TRY(push_all(t));
     TRY(bucket_wait(t->buckets, &exposed));
-    watch_at(t->options.watch, WATCH_UPDATING, t->step + 1);
+    watchdog_enter(t->options.watchdog, WATCHDOG_UPDATING, t->step + 1);
     ops->copy_out(t->device, head, t->sums, sizeof head);
     t->stop = head[SUM_STOP] > 0;
     t->checkpoint_due = head[SUM_CHECKPOINT] > 0;

@@ -34,10 +34,10 @@ static enum status measure_step_sizes(struct training *t, float *eta)
     status = model_measure_step_sizes(t->model, t->comm->rank, t->comm->size, eta);
     for (int i = 0; i < count; i++)
         sums[i] = eta[i];
-    watch_waits(t->options.watch, true);
+    watchdog_set_waiting(t->options.watchdog, true);
     TRY(comm_agree(t->comm, status));
     TRY(t->comm->ops->all_reduce_f64(t->comm, sums, count, true));
-    watch_waits(t->options.watch, false);
+    watchdog_set_waiting(t->options.watchdog, false);
     for (int i = 0; i < count; i++)
         eta[i] = (float)sums[i];
 fail:
@@ -76,7 +76,7 @@ static enum status with_averages(struct training *t)
 {
     enum status status = STATUS_OK;
     struct evaluate_options options = {
-        .total = dataset_samples(t->val_set), .progress = t->progress, .watch = t->options.watch, .step = t->step
+        .total = dataset_samples(t->val_set), .progress = t->progress, .watchdog = t->options.watchdog, .step = t->step
     };
     bool averaged = t->ema_weights != NULL;
     if (averaged) {
@@ -115,7 +115,7 @@ enum status training_evaluate(struct training *t)
 {
     enum status status = STATUS_OK;
     double before = training_clock();
-    watch_at(t->options.watch, WATCH_EVALUATING, t->step);
+    watchdog_enter(t->options.watchdog, WATCHDOG_EVALUATING, t->step);
     TRY(training_agree(t, with_averages(t)));
     t->interval.start_s += training_clock() - before; /* not training time */
     t->eval_step = t->step;

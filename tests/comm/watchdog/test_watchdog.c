@@ -13,92 +13,101 @@
 
 /* ---- judgement ---- */
 
-static struct watch_entry entries[4];
+static struct watchdog_entry entries[4];
 
-static struct watch_table fresh(double now)
+static struct watchdog_table fresh(double now)
 {
     for (int i = 0; i < 4; i++) {
-        entries[i] = (struct watch_entry){ .heard = now, .moved = now, .place = { WATCH_EXCHANGING, false, 17, 5 } };
+        entries[i] = (struct watchdog_entry){ .last_heard = now,
+                                              .last_progress = now,
+                                              .progress = { WATCHDOG_EXCHANGING, false, 17, 5 } };
         snprintf(entries[i].host, sizeof entries[i].host, "node%d", i);
     }
-    return (struct watch_table){ .size = 4, .timeout = 10, .ranks = entries };
+    return (struct watchdog_table){ .size = 4, .timeout = 10, .ranks = entries };
 }
 
-static void alive(struct watch_table *t, double now, int but)
+static void alive(struct watchdog_table *t, double now, int but)
 {
     for (int i = 0; i < 4; i++)
         if (i != but)
-            t->ranks[i].heard = now;
+            t->ranks[i].last_heard = now;
 }
 
 static void check_judgement(void)
 {
     char line[512] = "";
-    struct watch_table t = fresh(100);
-    CHECK(watch_table_judge(&t, 109, line) == STATUS_OK, "%s", line);
+    struct watchdog_table t = fresh(100);
+    CHECK(watchdog_table_check(&t, 109, line) == STATUS_OK, "%s", line);
 
     alive(&t, 111, 2); /* stopped */
-    t.ranks[2].place = (struct watch_place){ WATCH_COMPUTING, false, 16, 9 };
-    CHECK(watch_table_judge(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 2 on node2 hangs: not heard of") &&
+    t.ranks[2].progress = (struct watchdog_progress){ WATCHDOG_COMPUTING, false, 16, 9 };
+    CHECK(watchdog_table_check(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 2 on node2 hangs: not heard of") &&
               strstr(line, "step 16, computing"),
           "%s", line);
-    watch_table_shift(&t, 5); /* but so was this process */
-    CHECK(watch_table_judge(&t, 111, line) == STATUS_OK, "%s", line);
-    CHECK(watch_table_judge(&t, 116, line) == STATUS_HUNG, "shifted for good");
+    watchdog_table_shift(&t, 5); /* but so was this process */
+    CHECK(watchdog_table_check(&t, 111, line) == STATUS_OK, "%s", line);
+    CHECK(watchdog_table_check(&t, 116, line) == STATUS_HUNG, "shifted for good");
 
     t = fresh(100);
     alive(&t, 112, -1); /* all are heard; rank 3 does not wait, and has not moved */
-    t.ranks[3].place = (struct watch_place){ WATCH_LOADING, false, 17, 5 };
-    CHECK(watch_table_judge(&t, 109, line) == STATUS_OK, "%s", line);
-    CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG &&
+    t.ranks[3].progress = (struct watchdog_progress){ WATCHDOG_LOADING, false, 17, 5 };
+    CHECK(watchdog_table_check(&t, 109, line) == STATUS_OK, "%s", line);
+    CHECK(watchdog_table_check(&t, 112, line) == STATUS_HUNG &&
               strstr(line, "rank 3 on node3 hangs: no progress for 12 s") && strstr(line, "step 17, loading data"),
           "%s", line);
-    t.ranks[3].place.waits = true; /* then all wait: who is behind? */
-    t.ranks[3].place.step = 16;
-    CHECK(watch_table_judge(&t, 112, line) == STATUS_HUNG && strstr(line, "all ranks wait") && strstr(line, "rank 3"),
+    t.ranks[3].progress.waits = true; /* then all wait: who is behind? */
+    t.ranks[3].progress.step = 16;
+    CHECK(watchdog_table_check(&t, 112, line) == STATUS_HUNG && strstr(line, "all ranks wait") &&
+              strstr(line, "rank 3"),
           "%s", line);
-    struct watch_place moving = { WATCH_EVALUATING, false, 17, 6 }; /* one that moves: the others wait for it */
-    watch_table_beat(&t, 3, &moving, 111);
-    CHECK(watch_table_judge(&t, 112, line) == STATUS_OK, "%s", line);
+    struct watchdog_progress moving = { WATCHDOG_EVALUATING, false, 17,
+                                        6 }; /* one that moves: the others wait for it */
+    watchdog_table_heartbeat(&t, 3, &moving, 111);
+    CHECK(watchdog_table_check(&t, 112, line) == STATUS_OK, "%s", line);
     alive(&t, 171, -1);
-    CHECK(watch_table_judge(&t, 170, line) == STATUS_OK, "a long phase has a limit of its own: %s", line);
+    CHECK(watchdog_table_check(&t, 170, line) == STATUS_OK, "a long phase has a limit of its own: %s", line);
     alive(&t, 172, -1);
-    CHECK(watch_table_judge(&t, 172, line) == STATUS_HUNG && strstr(line, "evaluating"), "%s", line);
+    CHECK(watchdog_table_check(&t, 172, line) == STATUS_HUNG && strstr(line, "evaluating"), "%s", line);
 
     t = fresh(100);
     t.ranks[1].lost = true;
-    CHECK(watch_table_judge(&t, 100.5, line) == STATUS_OK, "%s", line);
-    CHECK(watch_table_judge(&t, 101.5, line) == STATUS_LOST && strstr(line, "rank 1 on node1 ended without a word"),
+    CHECK(watchdog_table_check(&t, 100.5, line) == STATUS_OK, "%s", line);
+    CHECK(watchdog_table_check(&t, 101.5, line) == STATUS_LOST && strstr(line, "rank 1 on node1 ended without a word"),
           "%s", line);
-    t.ranks[1].left = true;
-    CHECK(watch_table_judge(&t, 101.5, line) == STATUS_OK, "who said goodbye is not missed: %s", line);
+    t.ranks[1].unmonitored = true;
+    CHECK(watchdog_table_check(&t, 101.5, line) == STATUS_OK, "who said goodbye is not missed: %s", line);
     t = fresh(100);
-    t.ranks[0].heard = 111; /* a whole node */
-    CHECK(watch_table_judge(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 1 on node1 (and 2 more)"), "%s", line);
-    CHECK(watch_table_silent(&t, 1, 111) && !watch_table_silent(&t, 0, 111), "silent");
+    t.ranks[0].last_heard = 111; /* a whole node */
+    CHECK(watchdog_table_check(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 1 on node1 (and 2 more)"), "%s",
+          line);
+    CHECK(watchdog_table_silent(&t, 1, 111) && !watchdog_table_silent(&t, 0, 111), "silent");
 }
 
 static void check_frames(void)
 {
-    uint8_t bytes[WATCH_FRAME], again[WATCH_FRAME];
-    struct watch_frame f = { .type = WATCH_BEAT, .rank = 3, .place = { WATCH_SAVING, true, 123456789, 42 } }, read;
-    watch_encode(&f, bytes);
-    CHECK(watch_decode(bytes, &read) && read.type == WATCH_BEAT && read.rank == 3 && read.place.phase == WATCH_SAVING &&
-              read.place.waits && read.place.step == 123456789 && read.place.beat == 42,
+    uint8_t bytes[WATCHDOG_FRAME_BYTES], again[WATCHDOG_FRAME_BYTES];
+    struct watchdog_frame f = { .type = WATCHDOG_HEARTBEAT,
+                                .rank = 3,
+                                .progress = { WATCHDOG_SAVING, true, 123456789, 42 } },
+                          read;
+    watchdog_encode(&f, bytes);
+    CHECK(watchdog_decode(bytes, &read) && read.type == WATCHDOG_HEARTBEAT && read.rank == 3 &&
+              read.progress.phase == WATCHDOG_SAVING && read.progress.waits && read.progress.step == 123456789 &&
+              read.progress.counter == 42,
           "beat");
     int accepted = 0;
-    for (int bit = 0; bit < 8 * WATCH_FRAME; bit++) {
+    for (int bit = 0; bit < 8 * WATCHDOG_FRAME_BYTES; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
-        if (watch_decode(bytes, &read)) {
+        if (watchdog_decode(bytes, &read)) {
             accepted++;
-            watch_encode(&read, again);
+            watchdog_encode(&read, again);
             CHECK(memcmp(again, bytes, sizeof bytes) == 0, "bit %d", bit);
         }
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
     }
-    CHECK(accepted > 0 && accepted < 8 * WATCH_FRAME, "%d", accepted);
-    CHECK(watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdef") &&
-              !watch_same_token((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdeg"),
+    CHECK(accepted > 0 && accepted < 8 * WATCHDOG_FRAME_BYTES, "%d", accepted);
+    CHECK(watchdog_token_equal((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdef") &&
+              !watchdog_token_equal((const uint8_t *)"0123456789abcdef", (const uint8_t *)"0123456789abcdeg"),
           "token");
 }
 
@@ -109,7 +118,7 @@ enum { RANKS = 4 };
 static struct {
     pthread_barrier_t barrier;
     void *shared[RANKS];
-    void (*visit)(const struct watch_offer *offer); /* called once the first hub listens */
+    void (*visit)(const struct watchdog_addresses *addresses); /* called once the first hub listens */
     bool visited;
 } job;
 
@@ -123,7 +132,7 @@ static enum status meet(struct comm *comm, void *data)
 static enum status broadcast(struct comm *comm, void *data, size_t bytes, int root)
 {
     meet(comm, data);
-    if (bytes == sizeof(struct watch_offer) && comm->rank == root && job.visit && !job.visited) {
+    if (bytes == sizeof(struct watchdog_addresses) && comm->rank == root && job.visit && !job.visited) {
         job.visited = true;
         job.visit(data);
     }
@@ -168,14 +177,14 @@ struct rank {
 };
 static struct rank ranks[RANKS];
 
-static void on_say(void *context, const char *line)
+static void on_report(void *context, const char *line)
 {
     struct rank *r = context;
     snprintf(r->line, sizeof r->line, "%s", line);
     atomic_fetch_add(&r->said, 1);
 }
 
-static void on_end(void *context, enum status code)
+static void on_job_end(void *context, enum status code)
 {
     atomic_store(&((struct rank *)context)->ended, code);
 }
@@ -186,14 +195,14 @@ static void nap(void)
 }
 
 /* As many steps as it takes until the job ends; 90 s at most. */
-static void work(struct rank *r, struct watch *watch, int64_t last)
+static void work(struct rank *r, struct watchdog *watchdog, int64_t last)
 {
     for (int64_t turn = 0; !atomic_load(&r->ended) && turn < 18000; turn++) {
         int64_t step = turn < last ? turn : last;
         if (turn < last) {
-            watch_at(watch, WATCH_LOADING, step);
-            watch_at(watch, WATCH_COMPUTING, step);
-            watch_at(watch, WATCH_EXCHANGING, step);
+            watchdog_enter(watchdog, WATCHDOG_LOADING, step);
+            watchdog_enter(watchdog, WATCHDOG_COMPUTING, step);
+            watchdog_enter(watchdog, WATCHDOG_EXCHANGING, step);
         }
         nap();
     }
@@ -204,39 +213,39 @@ enum { HANG = 2, CALM, FAIL_TWICE, FAIL_ALL };
 static void *rank_main(void *context)
 {
     struct rank *r = context;
-    struct watch *watch = NULL;
-    struct watch_options options = { .timeout_s = 5, .say = on_say, .end = on_end, .context = r };
-    r->started = watch_start(&watch, &r->comm, &options) == STATUS_OK;
+    struct watchdog *watchdog = NULL;
+    struct watchdog_options options = { .timeout_s = 5, .report = on_report, .end_process = on_job_end, .context = r };
+    r->started = watchdog_start(&watchdog, &r->comm, &options) == STATUS_OK;
     if (r->scene == HANG && r->comm.rank == 2) { /* its main thread hangs in the loader of step 21 */
         for (int64_t step = 0; step < 20; step++)
-            watch_at(watch, WATCH_EXCHANGING, step);
-        watch_at(watch, WATCH_LOADING, 21);
+            watchdog_enter(watchdog, WATCHDOG_EXCHANGING, step);
+        watchdog_enter(watchdog, WATCHDOG_LOADING, 21);
         while (!atomic_load(&r->ended))
             nap();
     } else if (r->scene == HANG) {
-        work(r, watch, 21);
+        work(r, watchdog, 21);
     } else if (r->scene == FAIL_TWICE && r->comm.rank % 2) {
-        watch_at(watch, WATCH_LOADING, 3);
-        r->spoke = watch_failed(watch, STATUS_DATA);
+        watchdog_enter(watchdog, WATCHDOG_LOADING, 3);
+        r->spoke = watchdog_announce_failure(watchdog, STATUS_DATA);
     } else if (r->scene == FAIL_TWICE) {
-        work(r, watch, 3);
+        work(r, watchdog, 3);
     } else if (r->scene == FAIL_ALL) { /* and end, the hub too, without waiting for one another */
-        r->spoke = watch_failed(watch, STATUS_DATA);
-        watch_stop(watch);
+        r->spoke = watchdog_announce_failure(watchdog, STATUS_DATA);
+        watchdog_stop(watchdog);
         return NULL;
     } else {
         for (int64_t step = 0; step < 50; step++) {
-            watch_at(watch, WATCH_COMPUTING, step);
-            watch_waits(watch, true);
-            watch_waits(watch, false);
+            watchdog_enter(watchdog, WATCHDOG_COMPUTING, step);
+            watchdog_set_waiting(watchdog, true);
+            watchdog_set_waiting(watchdog, false);
         }
     }
     pthread_barrier_wait(&job.barrier);
-    watch_stop(watch);
+    watchdog_stop(watchdog);
     return NULL;
 }
 
-static void play(int scene, void (*visit)(const struct watch_offer *offer))
+static void play(int scene, void (*visit)(const struct watchdog_addresses *addresses))
 {
     job.visit = visit;
     job.visited = false;
@@ -260,18 +269,18 @@ static void play(int scene, void (*visit)(const struct watch_offer *offer))
 /* Strangers: silence, noise, a rank's greeting without the token, and the start of one. */
 static int strangers[6];
 
-static void knock(const struct watch_offer *offer)
+static void knock(const struct watchdog_addresses *addresses)
 {
     struct sockaddr_in address;
-    memcpy(&address, &offer->list[0], sizeof address);
-    CHECK(offer->count > 0 && address.sin_family == AF_INET && address.sin_addr.s_addr == htonl(INADDR_LOOPBACK),
+    memcpy(&address, &addresses->list[0], sizeof address);
+    CHECK(addresses->count > 0 && address.sin_family == AF_INET && address.sin_addr.s_addr == htonl(INADDR_LOOPBACK),
           "one host: loopback first");
     for (int i = 0; i < 6; i++) {
-        uint8_t bytes[WATCH_FRAME];
-        struct watch_frame frame = { .type = i == 4 ? WATCH_END : WATCH_HELLO, .rank = 1 + i % 3, .code = 2 };
+        uint8_t bytes[WATCHDOG_FRAME_BYTES];
+        struct watchdog_frame frame = { .type = i == 4 ? WATCHDOG_END : WATCHDOG_HELLO, .rank = 1 + i % 3, .code = 2 };
         memset(bytes, 0x5a, sizeof bytes);
         if (i >= 2)
-            watch_encode(&frame, bytes);
+            watchdog_encode(&frame, bytes);
         strangers[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
         bool in = connect(strangers[i], (struct sockaddr *)&address, sizeof address) == 0;
         CHECK(in, "stranger %d", i);
@@ -317,5 +326,5 @@ int main(void)
     check_judgement();
     check_frames();
     check_ranks();
-    return check_done("watch");
+    return check_done("watchdog");
 }
