@@ -20,14 +20,14 @@ struct pack_arguments {
     bool deep, drop, estimate, help;
 };
 
-/* pack_make.c: these write datasets. */
+/* pack_create.c: these write datasets. */
 enum status run_cifar(const struct pack_arguments *arguments);
 enum status run_imagefolder(const struct pack_arguments *arguments);
 enum status run_imagenet(const struct pack_arguments *arguments);
 enum status run_synth(const struct pack_arguments *arguments);
 enum status run_merge(const struct pack_arguments *arguments);
 
-/* pack_look.c: these look at one. */
+/* pack_inspect.c: these look at one. */
 enum status run_verify(const struct pack_arguments *arguments);
 enum status run_info(const struct pack_arguments *arguments);
 enum status run_repair(const struct pack_arguments *arguments);

@@ -1,4 +1,4 @@
-/* pack_look.c - the subcommands of csc-pack that look at a dataset. */
+/* pack_inspect.c - the subcommands of csc-pack that look at a dataset. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* pack_make.c - the subcommands of csc-pack that write datasets. */
+/* pack_create.c - the subcommands of csc-pack that write datasets. */
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
