@@ -1,5 +1,5 @@
-/* csc_pack.c - csc-pack: builds and checks sharded datasets.
- * The command line: one table finds the subcommands and holds their help. */
+/* csc_pack.c - csc-pack builds and checks sharded datasets. This file reads the command line; a table holds the
+ * subcommands, the options that each accepts, and their help. */
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
@@ -64,90 +64,90 @@ static const struct option long_options[] = {
 
 struct subcommand {
     const char *name, *operand_names;
-    int min_operands, max_operands; /* operands */
-    enum flag accepts[12];          /* 0 ends it */
+    int min_operands, max_operands;
+    enum flag accepts[12]; /* ends with 0 */
     enum status (*run)(const struct pack_arguments *arguments);
     const char *help;
 };
 
-#define PACK_OPTIONS                                                                                \
-    "  --workers N           threads that read, decode and compress (default: one per core)\n"      \
-    "  --part K/N            pack the K-th of N parts; csc-pack merge joins them\n"                 \
-    "  --shard-mb N          begin a new shard after N MiB (default 512)\n"                         \
-    "  --force               replace the dataset, or another packing's beginning, that OUT holds\n" \
-    "\nAn interrupted packing goes on when the same command is given again.\n"
-#define IMAGE_OPTIONS                                                                                      \
-    "  --classes FILE|DATASET  the classes and their order: a name a line, or a packed dataset's;\n"       \
-    "                        some may have no images; an image of another class is refused\n"              \
-    "  --codec rgbz|jpeg     store decoded pixels, losslessly, or the files as they are (default rgbz);\n" \
-    "                        WebP and what is made smaller become JPEGs of quality 90 then\n"              \
-    "  --resize short:N      make the short side N pixels, never larger than it is\n"                      \
-    "  --resize longest:N    the same with the longest side\n"                                             \
-    "  --bad stop|skip       at an image that cannot be read (default stop)\n"                             \
-    "  --estimate            write nothing; print size and cost of each codec from a sample\n"
+#define PACK_OPTIONS                                                                            \
+    "  --workers N           threads that read, decode and compress (default: one per core)\n"  \
+    "  --part K/N            pack only part K of N; csc-pack merge joins the parts\n"           \
+    "  --shard-mb N          begin a new shard after N MiB (default 512)\n"                     \
+    "  --force               replace the dataset in OUT, or what another packing began there\n" \
+    "\nIf packing is interrupted, give the same command again: it continues.\n"
+#define IMAGE_OPTIONS                                                                                       \
+    "  --classes FILE|DATASET  the classes in label order: a file of one name a line, or a packed\n"        \
+    "                        dataset; a class may have no images, an image of another class is refused\n"   \
+    "  --codec rgbz|jpeg     store the decoded pixels, losslessly, or the original files (default rgbz);\n" \
+    "                        with jpeg, WebP files and shrunk images are stored as JPEGs of quality 90\n"   \
+    "  --resize short:N      shrink images to a short side of N pixels; smaller ones stay as they are\n"    \
+    "  --resize longest:N    the same with the longest side\n"                                              \
+    "  --bad stop|skip       what to do about an image that cannot be read (default stop)\n"                \
+    "  --estimate            write nothing; estimate size and cost of each codec from a sample of images\n"
 #define PACK_FLAGS FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB
 
 /* clang-format off */
 static const struct subcommand subcommands[] = {
     { "cifar10", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-10 into OUT/train and OUT/val. SRC is the folder of its binary files\n"
-      "(data_batch_1.bin, ..., test_batch.bin), or of cifar-10-batches-bin/, or the .tar.gz.\n"
-      "Of the two datasets, those are written whose files are there.\n\n" PACK_OPTIONS },
+      "(data_batch_1.bin, ..., test_batch.bin), the folder above cifar-10-batches-bin, or the .tar.gz.\n"
+      "If only training or only test files are there, only that dataset is written.\n\n" PACK_OPTIONS },
     { "cifar100", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
-      "its binary files (train.bin, test.bin), or of cifar-100-binary/, or the .tar.gz.\n\n" PACK_OPTIONS },
+      "its binary files (train.bin, test.bin), the folder above cifar-100-binary, or the .tar.gz.\n\n" PACK_OPTIONS },
     { "imagefolder", "DIR|TAR OUT", 2, 2,
       { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE, FLAG_ESTIMATE, FLAG_CLASS_LIST }, run_imagefolder,
       "Packs a folder of class folders of JPEG, PNG and WebP files, or a .tar, .tar.gz or .tar.zst of one,\n"
-      "into the dataset OUT. Classes are the folders' names, sorted by their bytes; files are sorted by\n"
-      "class and path. Files that are not named as images are left out. Images become 8-bit RGB as\n"
-      "Pillow's convert(\"RGB\") makes them; OUT/report.tsv lists those that were something else, and what\n"
-      "was left out.\n\n"
-      "  --root NAME           take the class folders inside folder NAME, such as train\n"
+      "into the dataset OUT. The folders' names, sorted by their bytes, are the classes; files are sorted\n"
+      "by class and path. Files that are not named as images are left out. Images are converted to 8-bit\n"
+      "RGB like Pillow's convert(\"RGB\"). OUT/report.tsv lists the images that were converted and the files\n"
+      "that were left out.\n\n"
+      "  --root NAME           use the class folders inside the folder NAME, such as train\n"
       IMAGE_OPTIONS PACK_OPTIONS },
     { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4,
       { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS, FLAG_ESTIMATE, FLAG_CLASS_LIST }, run_imagenet,
       "Packs ImageNet's own archives into OUT/train and OUT/val without unpacking them: TRAIN.tar\n"
       "(ILSVRC2012_img_train.tar) holds a tar for each class; VAL.tar holds the validation images.\n"
-      "A line of LABELS is the class (n01751748) of the image in that place when sorted by file name,\n"
+      "A line of LABELS is a class such as n01751748, for the images in the order of their file names;\n"
       "or an image's name and its class, as in LOC_val_solution.csv. OUT/train/report.tsv and\n"
-      "OUT/val/report.tsv list the images that were not 8-bit RGB, and what was left out.\n\n"
-      "  --synsets FILE        if LABELS has ILSVRC's numbers: lines of number and class, as in\n"
+      "OUT/val/report.tsv list the images that were converted and the files that were left out.\n\n"
+      "  --synsets FILE        needed if LABELS has ILSVRC's ids: lines of an id and a class, as in\n"
       "                        map_clsloc.txt\n"
       IMAGE_OPTIONS PACK_OPTIONS },
     { "synth", "OUT", 1, 1, { PACK_FLAGS, FLAG_IMAGES, FLAG_CLASSES, FLAG_SIZE, FLAG_NOISE, FLAG_SEED },
       run_synth,
-      "Makes images composed from class-specific convolutional dictionaries: OUT/train with N\n"
-      "images, OUT/val with N/5 others of the same dictionaries, and the dictionaries themselves\n"
-      "in OUT/truth.safetensors.\n\n"
+      "Makes images from convolutional dictionaries, one for each class: N images in OUT/train, N/5 others\n"
+      "from the same dictionaries in OUT/val, and the dictionaries themselves in OUT/truth.safetensors.\n\n"
       "  --images N            training images (default 5000)\n"
       "  --classes N           classes, each with 6 atoms of 7x7x3 (default 10)\n"
       "  --size N              side of the images in pixels (default 32)\n"
-      "  --noise X             standard deviation of the noise, of values in 0..1 (default 0.1)\n"
-      "  --seed N              the same seed makes the same files (default 1)\n" PACK_OPTIONS },
+      "  --noise X             standard deviation of the noise, for pixel values in 0..1 (default 0.1)\n"
+      "  --seed N              seed of all random numbers; the same seed makes the same files (default 1)\n"
+      PACK_OPTIONS },
     { "merge", "PART... OUT", 2, 10001, { FLAG_FORCE }, run_merge,
-      "Joins all parts of a packing (--part K/N) into OUT: the dataset that packing in one would have\n"
-      "given, byte for byte, if every part was packed by the same version of csc-pack and zstd. PARTs\n"
-      "that hold train and val give OUT/train and OUT/val. Every block's hash is compared on the way.\n"
-      "The parts stay. An interrupted merging goes on when the same command is given again.\n\n"
-      "  --force               replace the dataset that OUT holds\n" },
+      "Joins all parts of a packing (--part K/N) into OUT. The result is the dataset that one packing would\n"
+      "have written, byte for byte; all parts must come from the same versions of csc-pack and zstd. If the\n"
+      "parts hold train and val, so will OUT. Every block's hash is compared. The parts are not changed.\n"
+      "If merging is interrupted, give the same command again: it continues.\n\n"
+      "  --force               replace the dataset in OUT\n" },
     { "verify", "DIR", 1, 1, { FLAG_DEEP, FLAG_WORKERS }, run_verify,
-      "Compares every hash of a dataset; names every damaged block and shard and exits with 65 if there is\n"
-      "one, with 74 if a shard cannot be opened.\n\n"
-      "  --deep                decode every image too\n"
-      "  --workers N           threads, each with a shard at a time (default: one per core)\n" },
+      "Compares every hash of a dataset and names damaged blocks and shards. The exit code is 65 if there\n"
+      "is damage, and 74 if a shard cannot be opened.\n\n"
+      "  --deep                also decode every image\n"
+      "  --workers N           threads, each of which checks one shard at a time (default: one per core)\n" },
     { "repair", "DIR", 1, 1, { FLAG_FROM, FLAG_DROP }, run_repair,
-      "Mends damaged blocks and shards in place. What is restored is as it was, byte for byte.\n\n"
-      "  --from DIR2           take them from a dataset that holds the same blocks: a copy, or the input\n"
-      "                        packed again with the same options, all of it or the part in question\n"
-      "  --drop                leave out what remains damaged: another dataset, with another fingerprint\n" },
+      "Repairs damaged blocks and shards in place.\n\n"
+      "  --from DIR2           restore them, byte for byte, from a dataset that holds the same blocks: a copy,\n"
+      "                        or the input packed again with the same options, or the part in question\n"
+      "  --drop                remove what cannot be restored; the dataset then has another fingerprint\n" },
     { "bench", "DIR", 1, 1, { FLAG_RESIZE }, run_bench,
-      "Measures packing on the images of a dataset: size, time to pack and time to decode a random crop\n"
-      "with each codec, and how fast the dataset is read.\n\n"
-      "  --resize short:N|longest:N  make the images smaller first\n" },
+      "Measures with the images of a dataset, for each codec: the size, the time to pack, and the time to\n"
+      "decode a random crop; and how fast the dataset is read.\n\n"
+      "  --resize short:N|longest:N  shrink the images first\n" },
     { "info", "DIR", 1, 1, { FLAG_JSON }, run_info,
-      "Says what a dataset holds.\n\n"
-      "  --json FILE           write it to FILE, all classes included (- for standard output)\n" },
+      "Prints what a dataset holds.\n\n"
+      "  --json FILE           write it as JSON to FILE, with all classes (- for standard output)\n" },
 };
 /* clang-format on */
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
@@ -164,11 +164,11 @@ static void print_help(const struct subcommand *s)
            "Builds and checks datasets of compressed shards.\n\n");
     for (int i = 0; i < SUBCOMMANDS; i++)
         printf("  csc-pack %s %s\n", subcommands[i].name, subcommands[i].operand_names);
-    printf("\n  csc-pack SUBCOMMAND --help tells more; --version prints the version.\n"
+    printf("\n  csc-pack SUBCOMMAND --help describes one; --version prints the version.\n"
            "Exit codes: 0 done, 2 usage, 65 bad data, 71 out of memory, 74 input or output failed.\n");
 }
 
-/* An integer in [low, high] and nothing behind it. */
+/* Parses an integer in [low, high] that nothing follows. */
 static enum status parse_integer(const char *name, const char *text, long long low, long long high, long long *value)
 {
     enum status status = STATUS_OK;
@@ -208,7 +208,7 @@ fail:
     return status;
 }
 
-/* "K/N": part K of N, from 1. */
+/* Parses "K/N": part K of N, counted from 1. */
 static enum status parse_part(const char *text, struct pack_options *pack)
 {
     enum status status = STATUS_OK;
@@ -286,7 +286,7 @@ static bool accepts(const struct subcommand *s, int flag)
     return false;
 }
 
-/* argv[0] is the subcommand. */
+/* Parses options and operands; argv[0] is the subcommand. */
 static enum status parse_arguments(struct pack_arguments *a, const struct subcommand *s, int argc, char **argv)
 {
     enum status status = STATUS_OK;
@@ -299,7 +299,8 @@ static enum status parse_arguments(struct pack_arguments *a, const struct subcom
         }
         if (flag == ':')
             FAIL(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
-        if (flag == FLAG_CLASSES && !accepts(s, flag)) /* synth takes their number, the others their names */
+        /* synth takes the number of classes, the others a list of them */
+        if (flag == FLAG_CLASSES && !accepts(s, flag))
             flag = FLAG_CLASS_LIST;
         if (flag == '?')
             FAIL(STATUS_USAGE, "csc-pack %s has no option %s (csc-pack %s --help lists them)", s->name,
@@ -313,7 +314,7 @@ static enum status parse_arguments(struct pack_arguments *a, const struct subcom
     a->operands = argv + optind;
     a->operand_count = argc - optind;
     if (a->operand_count < s->min_operands || a->operand_count > s->max_operands)
-        FAIL(STATUS_USAGE, "usage: csc-pack %s %s [options]; csc-pack %s --help tells more", s->name, s->operand_names,
+        FAIL(STATUS_USAGE, "usage: csc-pack %s %s [options]; see csc-pack %s --help", s->name, s->operand_names,
              s->name);
 fail:
     return status;

@@ -1,4 +1,4 @@
-/* pack_command.h - csc-pack's subcommands and what its command line gives them. */
+/* pack_command.h - csc-pack's subcommands and the arguments that they get from the command line. */
 #ifndef CSC_TRAINER_PACK_PACK_COMMAND_H
 #define CSC_TRAINER_PACK_PACK_COMMAND_H
 
@@ -14,25 +14,25 @@ struct pack_arguments {
     int operand_count;
     struct pack_options pack;
     struct synth_config synth;
-    const char *resize; /* as given, or NULL */
+    const char *resize; /* the option's text, or NULL */
     const char *root, *json, *synsets, *from;
-    const char *classes; /* a list of them, or a dataset */
+    const char *classes; /* --classes of imagefolder and imagenet: a file or a dataset; NULL: not given */
     bool deep, drop, estimate, help;
 };
 
-/* pack_create.c: these write datasets. */
+/* These write datasets (pack_create.c). */
 enum status run_cifar(const struct pack_arguments *arguments);
 enum status run_imagefolder(const struct pack_arguments *arguments);
 enum status run_imagenet(const struct pack_arguments *arguments);
 enum status run_synth(const struct pack_arguments *arguments);
 enum status run_merge(const struct pack_arguments *arguments);
 
-/* pack_inspect.c: these look at one. */
+/* These work on a dataset (pack_inspect.c). */
 enum status run_verify(const struct pack_arguments *arguments);
 enum status run_info(const struct pack_arguments *arguments);
 enum status run_repair(const struct pack_arguments *arguments);
 enum status run_bench(const struct pack_arguments *arguments);
-/* What packing the source with each codec would give, from a sample of it. */
+/* Prints an estimate of the source's size with each codec, and of the time to pack and to decode it. */
 enum status print_estimate(struct pack_source *source, const struct pack_options *options);
 
 #endif

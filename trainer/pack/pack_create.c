@@ -31,7 +31,7 @@ static void print_report(const char *directory, const char *classes, enum codec 
         log_info("  %lld files that are not named as images left out", (long long)r->non_images);
 }
 
-/* Packs one dataset and says what became of it, or only what would. */
+/* Packs one dataset and prints a summary; with --estimate it only prints the estimate. */
 static enum status pack_or_estimate(const struct pack_arguments *a, struct pack_source *source, const char *directory,
                                     const struct pack_options *options)
 {
@@ -47,7 +47,8 @@ fail:
     return status;
 }
 
-/* "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256": what the bytes depend on besides the input. */
+/* Writes the index's made_by, such as "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256". Besides the input,
+ * the dataset's bytes depend only on what it says. */
 static void describe_command(const struct pack_arguments *a, const char *what, char made_by[MADE_BY_BYTES])
 {
     const struct pack_options *o = &a->pack;
@@ -60,7 +61,7 @@ static void describe_command(const struct pack_arguments *a, const char *what, c
         snprintf(made_by + length, MADE_BY_BYTES - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
 }
 
-/* Once both datasets are whole; csc-pack merge needs the journals of parts. */
+/* Removes the journals once both datasets are complete. Those of parts stay, because csc-pack merge needs them. */
 static enum status remove_journals(const struct pack_arguments *a, char folders[2][PATH_MAX])
 {
     enum status status = STATUS_OK;
@@ -73,8 +74,8 @@ fail:
     return status;
 }
 
-/* OUT/train and OUT/val; neither may be a dataset yet. *done: an earlier process was killed while it removed the
- * journals of two whole datasets, so that nothing is left to do. */
+/* Sets folders to OUT/train and OUT/val, neither of which may be a dataset yet. *done tells that nothing is left to do:
+ * an earlier process was killed while it removed the journals of two complete datasets. */
 static enum status output_folders(const struct pack_arguments *a, const char *out, char folders[2][PATH_MAX],
                                   bool *done)
 {
@@ -153,7 +154,7 @@ fail:
     return status;
 }
 
-/* The classes of --classes; *given stays NULL without it. */
+/* Reads the classes of --classes. *given stays NULL if there is no such option. */
 static enum status read_classes(const struct pack_arguments *a, struct class_names *names,
                                 const struct class_names **given)
 {
@@ -212,7 +213,7 @@ enum status run_imagenet(const struct pack_arguments *a)
         return STATUS_OK;
     TRY(read_classes(a, &names, &given));
     TRY(imagenet_open_train(&train, a->operands[0], given));
-    if (both) /* before the long work, so that a wrong label file is told at once */
+    if (both) /* before the long work, so that a wrong label file is reported at once */
         TRY(imagenet_open_val(&val, a->operands[1], a->operands[2], a->synsets, folder_classes(train)));
     if (both)
         TRY(pack_range(&options, folder_source(val)->total, &first, &end));
@@ -227,7 +228,7 @@ fail:
     return status;
 }
 
-/* Merges the parts as they are, or those below a folder of this name in each. */
+/* Merges the parts. `below` is "", or the folder in each of them that holds the dataset. */
 static enum status merge_below(const struct pack_arguments *a, const char *below, bool keep_journal)
 {
     enum status status = STATUS_OK;

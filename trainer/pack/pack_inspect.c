@@ -1,4 +1,4 @@
-/* pack_inspect.c - the subcommands of csc-pack that look at a dataset. */
+/* pack_inspect.c - csc-pack's verify, info, repair and bench, and --estimate. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@
 #include "trainer/pack/pack_command.h"
 #include "trainer/report/json_output.h"
 
-enum { ESTIMATE_IMAGES = 128, BENCH_IMAGES = 256 }; /* images looked at */
+enum { ESTIMATE_IMAGES = 128, BENCH_IMAGES = 256 }; /* images that are measured, about */
 
 enum status run_verify(const struct pack_arguments *a)
 {
@@ -32,17 +32,17 @@ enum status run_repair(const struct pack_arguments *a)
     enum status status = STATUS_OK;
     struct repair_report r;
     if (!a->from && !a->drop)
-        FAIL(STATUS_USAGE, "give --from DIR, a dataset that holds the damaged blocks, or --drop, or both");
+        FAIL(STATUS_USAGE, "give --from DIR, with a dataset that holds the damaged blocks, or --drop, or both");
     TRY(dataset_repair(a->operands[0], a->from, a->drop, &r));
     log_info("%s: %lld blocks were damaged, %lld of them and %d shards restored", a->operands[0],
              (long long)r.damaged_blocks, (long long)r.restored_blocks, r.restored_shards);
     if (r.lost_samples)
-        log_info("  %lld images dropped: another dataset now, with another fingerprint", (long long)r.lost_samples);
+        log_info("  %lld images dropped; the dataset now has another fingerprint", (long long)r.lost_samples);
 fail:
     return status;
 }
 
-/* What packing with each codec costs and gives. */
+/* Prints size and times for each codec. */
 static void print_estimates(const struct pack_source *source, const struct estimate e[2])
 {
     log_info("from %lld of %lld images, one thread:", (long long)(e[0].images + e[0].bad), (long long)source->total);
