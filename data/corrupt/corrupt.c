@@ -1,5 +1,5 @@
-/* corrupt.c - names, constants and order of work of the corruptions.
- * Values are bytes / 255; results are clipped to 0..1, multiplied by 255 and truncated, as published.
+/* corrupt.c - the names and constants of the corruptions, and the steps that they share.
+ * Bytes are divided by 255; results are clipped to 0..1, multiplied by 255 and truncated, as in the published code.
  * Source of the constants: github.com/hendrycks/robustness, make_cifar_c.py and make_imagenet_c.py. */
 #include "data/corrupt/corrupt.h"
 
@@ -24,7 +24,7 @@ static const struct constants table[CORRUPTIONS] = {
     [CORRUPT_SHOT_NOISE] = { "shot_noise",
                              { { 500 }, { 250 }, { 100 }, { 75 }, { 50 } },
                              { { 60 }, { 25 }, { 12 }, { 5 }, { 3 } } },
-    /* share of values replaced by 0 or 1 */
+    /* fraction of the values that become 0 or 1 */
     [CORRUPT_IMPULSE_NOISE] = { "impulse_noise",
                                 { { .01 }, { .02 }, { .03 }, { .05 }, { .07 } },
                                 { { .03 }, { .06 }, { .09 }, { .17 }, { .27 } } },
@@ -123,7 +123,7 @@ static void to_bytes(const double *values, size_t count, uint8_t *bytes)
     }
 }
 
-/* Through values in 0..1: noise and colour in place, blurs into the second buffer. */
+/* The corruptions that work on values in 0..1: noise and colour in place, blurs into the second buffer. */
 static enum status corrupt_values(const struct corruption *c, struct corrupter *s, uint8_t *pixels, int width,
                                   int height, uint64_t id)
 {

@@ -9,10 +9,10 @@
 #include "data/image/image.h"
 
 enum {
-    MAX_DISK_RADIUS = 10, /* radius of the largest disk, */
-    MIN_DISK_REACH = 8,   /* and of the smallest grid that a disk is drawn on */
+    MAX_DISK_RADIUS = 10, /* of the defocus blurs */
+    MIN_DISK_REACH = 8,   /* disks are drawn on a grid of at least (2 * 8 + 1)^2 pixels */
     DISK_SIDE = 2 * MAX_DISK_RADIUS + 1,
-    MAX_BLUR_REACH = 4 * 6, /* reach of the widest Gaussian: 4 standard deviations of 6 pixels */
+    MAX_BLUR_REACH = 4 * 6, /* 4 standard deviations of the widest Gaussian, which has 6 pixels */
     BOX_PRECISION = 22,     /* bits of Pillow's fixed-point weights */
 };
 
@@ -21,7 +21,7 @@ static int clamp(int i, int n)
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
-/* Mirrored at the border without repeating it: -1 is 1, n is n - 2. */
+/* Mirrors an index at the border without repeating the border: -1 becomes 1, n becomes n - 2. */
 static int mirror(int i, int n)
 {
     if (n == 1)
@@ -31,7 +31,7 @@ static int mirror(int i, int n)
     return i;
 }
 
-/* exp(-i^2 / 2 sigma^2) for i = -reach..reach, of sum 1. */
+/* weights[i + reach] = exp(-i^2 / 2 sigma^2) for i = -reach..reach, scaled to the sum 1. */
 static void gaussian_weights(double sigma, int reach, double *weights)
 {
     double sum = 0;
@@ -41,7 +41,7 @@ static void gaussian_weights(double sigma, int reach, double *weights)
         weights[i] /= sum;
 }
 
-/* Rows, then columns, to 4 standard deviations; the border's value is continued. */
+/* Blurs along columns, then along rows, to 4 standard deviations. Beyond the border its pixels are repeated. */
 void corrupt_gaussian_blur(const double *in, int width, int height, double sigma, double *scratch, double *out)
 {
     double weights[2 * MAX_BLUR_REACH + 1];
@@ -63,11 +63,12 @@ void corrupt_gaussian_blur(const double *in, int width, int height, double sigma
     }
 }
 
-/* A disk of sum 1 on a grid of (side, side), its edge smoothed by a small Gaussian; returns the grid's reach. */
+/* Draws a disk of sum 1 on a grid (2 * reach + 1, 2 * reach + 1), its edge smoothed by a small Gaussian. Returns reach.
+ */
 static int make_disk(double radius, double alias, double disk[DISK_SIDE * DISK_SIDE])
 {
     int reach = radius <= MIN_DISK_REACH ? MIN_DISK_REACH : (int)radius, side = 2 * reach + 1;
-    int soft = radius <= MIN_DISK_REACH ? 1 : 2; /* reach of the Gaussian */
+    int soft = radius <= MIN_DISK_REACH ? 1 : 2; /* reach of the small Gaussian */
     double sharp[DISK_SIDE * DISK_SIDE], weights[5], sum = 0;
     for (int y = -reach; y <= reach; y++)
         for (int x = -reach; x <= reach; x++)
@@ -116,7 +117,7 @@ void corrupt_defocus_blur(const double *in, int width, int height, double radius
 
 /* ---- pixelation: Pillow's box filter, down and up ---- */
 
-/* The window [*low, *high) of inputs of output i, each of the same weight but for rounding. */
+/* The inputs [*low, *high) of output i. All have the same weight. */
 static void box_window(int in, int out, int i, int *low, int *high)
 {
     double scale = (double)in / out, wide = fmax(scale, 1), support = 0.5 * wide, center = (i + 0.5) * scale;
@@ -134,8 +135,8 @@ static void box_window(int in, int out, int i, int *low, int *high)
     }
 }
 
-/* One axis: `lines` lines of `in` values become `out` values; values lie `step` bytes apart, lines `line` bytes (from)
- * and `out_line` (to). Three channels lie together. */
+/* Resizes one axis: `lines` lines of `in` pixels to `out` pixels. Pixels, of three bytes, are `step` bytes apart; lines
+ * are `line` bytes apart in `from` and `out_line` bytes in `to`. */
 static void box_axis(const uint8_t *from, int in, int out, int lines, size_t step, size_t line, size_t out_line,
                      uint8_t *to)
 {
@@ -153,7 +154,7 @@ static void box_axis(const uint8_t *from, int in, int out, int lines, size_t ste
     }
 }
 
-/* (height, width, 3) -> (out_height, out_width, 3), through `rows` of (height, out_width, 3). */
+/* Resizes (height, width, 3) to (out_height, out_width, 3). `rows` holds (height, out_width, 3) in between. */
 static void box_resize(const uint8_t *in, int width, int height, int out_width, int out_height, uint8_t *rows,
                        uint8_t *out)
 {
@@ -178,7 +179,7 @@ fail:
 
 /* ---- JPEG ---- */
 
-/* As Pillow saves by default: YCbCr, colour at half resolution, tables of the standard scaled to `quality`. */
+/* Compresses as Pillow does by default: YCbCr, colour at half resolution, the standard's tables scaled to `quality`. */
 enum status corrupt_jpeg(uint8_t *pixels, int width, int height, int quality)
 {
     enum status status = STATUS_OK;

@@ -1,10 +1,10 @@
-/* corrupt_noise.c - noise, contrast, and changes of S and V in HSV. Values (pixels, 3) in 0..1. */
+/* corrupt_noise.c - noise, contrast, and changes of S and V in HSV, on values (pixels, 3) in 0..1. */
 #include <math.h>
 
 #include "data/corrupt/corrupt_internal.h"
 
-/* Poisson by inversion: the cumulative sum of its probabilities is walked from 0. Means here are at most 500, so
- * exp(-mean) is far from underflow and a walk is a few hundred additions. */
+/* Draws from a Poisson distribution by inversion, adding up its probabilities from 0. Means are at most 500 here, so
+ * exp(-mean) does not underflow and a draw takes a few hundred additions. */
 static int poisson(struct philox *stream, double mean)
 {
     double u = philox_uniform(stream), p = exp(-mean), sum = p;
@@ -26,7 +26,7 @@ void corrupt_noise(const struct corruption *c, struct philox *stream, double *va
         case CORRUPT_GAUSSIAN_NOISE: v += c->a * philox_normal(stream); break;
         case CORRUPT_SPECKLE_NOISE: v += v * c->a * philox_normal(stream); break;
         case CORRUPT_SHOT_NOISE: v = poisson(stream, v * c->a) / c->a; break;
-        default: { /* impulse: salt or pepper, evenly */
+        default: { /* impulse noise: salt or pepper with equal probability */
             double u = philox_uniform(stream);
             v = u < c->a / 2 ? 0 : u < c->a ? 1 : v;
         }
@@ -51,7 +51,7 @@ static double clip(double v)
     return v < 0 ? 0 : v > 1 ? 1 : v;
 }
 
-/* The usual hexcone model; h in sixths of a turn. */
+/* The hexcone model of HSV; h is in sixths of a turn. */
 static void to_hsv(const double rgb[3], double *h, double *s, double *v)
 {
     double r = rgb[0], g = rgb[1], b = rgb[2];

@@ -1,5 +1,5 @@
-/* archive_reader.c - libarchive behind four functions and our errors. What it reads is unpacked by an archive_stream,
- * which is followed to its end so that no checksum goes uncompared. */
+/* archive_reader.c - reads tars with libarchive. The bytes come from an archive_stream, which decompresses them and is
+ * read to its end, so that every checksum is compared. */
 #include "data/sources/archive_reader.h"
 
 #include <archive.h>
@@ -13,14 +13,15 @@
 #include "data/sources/archive_stream.h"
 
 struct archive_reader {
-    struct archive *archive; /* reads the tar that the stream unpacks */
+    struct archive *archive; /* libarchive, which reads the tar that comes from the stream */
     struct archive_stream stream;
-    enum status stream_status; /* what the stream ended with */
-    char *path, *name;         /* of the archive, of the current member */
+    enum status stream_status; /* of the last archive_stream_next */
+    char *path;                /* of the archive */
+    char *name;                /* of the current member */
     int64_t bytes;             /* of the current member */
 };
 
-/* libarchive's source of bytes. */
+/* libarchive's read callback. */
 static la_ssize_t read_stream(struct archive *archive, void *context, const void **data)
 {
     struct archive_reader *r = context;
@@ -88,7 +89,7 @@ const char *member_fault(enum member_kind kind)
     return faults[kind];
 }
 
-/* Follows the stream to its end, which compares its last checksum, and tells whether the tar ends as it should. */
+/* Reads the stream to its end, so that its last checksum is compared, and warns unless the tar ends as it should. */
 static enum status drain(struct archive_reader *r)
 {
     enum status status = STATUS_OK;

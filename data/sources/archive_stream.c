@@ -1,5 +1,5 @@
-/* archive_stream.c - gzip goes through zlib, which compares the checksum and length of every member, as libarchive does
- * not. Everything else, uncompressed files included, goes through libarchive's filters. */
+/* archive_stream.c - gzip is decompressed by zlib, which compares the checksum and length of every member; libarchive
+ * does not. Everything else, uncompressed files included, goes through libarchive's filters. */
 #include "data/sources/archive_stream.h"
 
 #include <archive.h>
@@ -76,7 +76,7 @@ fail:
     return status;
 }
 
-/* Passes over what may stand between members: zeros, as tapes and blocks of a fixed size leave them. */
+/* Skips zeros between members, as tapes and blocks of a fixed size leave them. */
 static void begin_member(struct archive_stream *s)
 {
     while (s->zlib.avail_in && s->zlib.total_in && !*s->zlib.next_in) {

@@ -1,7 +1,7 @@
-/* cifar.c - records of label byte(s) and 3,072 bytes of planar RGB, 32 x 32.
- * CIFAR-10: one label byte, files data_batch_1.bin, data_batch_2.bin, ... and test_batch.bin;
- * CIFAR-100: coarse and fine label, train.bin and test.bin.  Files are read one at a time from a
- * folder; from an archive, whose members come in any order, all at once (184 MB). */
+/* cifar.c - a record is one or two label bytes and 3,072 bytes of planar RGB, 32 x 32 pixels.
+ * CIFAR-10 has one label byte, and files data_batch_1.bin, data_batch_2.bin, ... and test_batch.bin.
+ * CIFAR-100 has a coarse and a fine label, and files train.bin and test.bin. From a folder one file is read at a time;
+ * from an archive, whose members come in any order, all are read at once (184 MB). */
 #include "data/sources/cifar.h"
 
 #include <ctype.h>
@@ -27,7 +27,7 @@ enum role { ROLE_NONE, ROLE_TRAINING, ROLE_TEST, ROLE_NAMES };
 
 struct cifar_file {
     enum role role;
-    long batch_number; /* of data_batch_N.bin */
+    long batch_number; /* N of data_batch_N.bin */
     char *path;        /* for reading and for messages */
     uint8_t *data;     /* NULL until read */
     size_t bytes;
@@ -35,15 +35,15 @@ struct cifar_file {
 };
 
 struct cifar {
-    struct pack_source source; /* first: sources are cast back */
+    struct pack_source source; /* must be first: pointers to it are cast to the cifar */
     bool hundred;
-    int record_bytes; /* bytes */
+    int record_bytes;
     struct cifar_file *files;
     int count;
     char **names;
     int classes;
-    enum role source_role; /* what the source gives */
-    bool archive;          /* all files are in memory */
+    enum role source_role; /* of the files that the source reads */
+    bool archive;          /* the files come from an archive and are all in memory */
 };
 
 static enum role role_of(const struct cifar *c, const char *name, long *batch_number)
@@ -63,7 +63,7 @@ static enum role role_of(const struct cifar *c, const char *name, long *batch_nu
     return strcmp(end, ".bin") ? ROLE_NONE : ROLE_TRAINING;
 }
 
-/* Adds a file that will be read from `path`; *file is NULL if its name is none of ours. */
+/* Adds a file that will be read from `path`. *file is NULL if CIFAR has no file of that name. */
 static enum status add_file(struct cifar *c, const char *path, struct cifar_file **file)
 {
     enum status status = STATUS_OK;
@@ -138,20 +138,20 @@ static int compare_files(const void *a, const void *b)
                : strcmp(x->path, y->path);
 }
 
-/* Reads a file that is not in memory yet, and checks a data file's length. */
+/* Reads a file that is not in memory yet, and checks the length if it holds records. */
 static enum status load_file(const struct cifar *c, struct cifar_file *file)
 {
     enum status status = STATUS_OK;
     if (!file->data)
         TRY(file_read(file->path, LIMIT_FILE, (char **)&file->data, &file->bytes));
     if (file->role != ROLE_NAMES && (!file->bytes || file->bytes % (size_t)c->record_bytes))
-        FAIL(STATUS_DATA, "%s: %zu bytes, not a number of records of %d bytes", file->path, file->bytes,
-             c->record_bytes);
+        FAIL(STATUS_DATA, "%s: has %zu bytes, which is not a whole number of records of %d bytes", file->path,
+             file->bytes, c->record_bytes);
 fail:
     return status;
 }
 
-/* Class names from their file, one a line; there must be one for each class. */
+/* Reads the class names, one a line. There must be one for each class. */
 static enum status read_names(struct cifar *c, struct cifar_file *file)
 {
     enum status status = STATUS_OK;
@@ -168,7 +168,7 @@ static enum status read_names(struct cifar *c, struct cifar_file *file)
         }
     }
     if (count != c->classes)
-        FAIL(STATUS_DATA, "%s: %d names, but there are %d classes", file->path, count, c->classes);
+        FAIL(STATUS_DATA, "%s: holds %d names, but there are %d classes", file->path, count, c->classes);
 fail:
     free(text);
     return status;
@@ -193,7 +193,7 @@ fail:
     return status;
 }
 
-/* A file that is there twice has one content too many; of CIFAR-10's five training files all should be there. */
+/* Fails if a file is there twice. Warns if only some of CIFAR-10's five training files are there. */
 static enum status check_files(const struct cifar *c, const char *path)
 {
     enum status status = STATUS_OK;
@@ -203,7 +203,7 @@ static enum status check_files(const struct cifar *c, const char *path)
     for (int i = 0; i < c->count; i++) {
         const struct cifar_file *p = &c->files[i];
         if (i && p->role == p[-1].role && p->batch_number == p[-1].batch_number)
-            FAIL(STATUS_DATA, "%s: holds %s twice, or as %s", path, p->path, p[-1].path);
+            FAIL(STATUS_DATA, "%s: holds %s twice, or also as %s", path, p->path, p[-1].path);
         if (p->role == ROLE_TRAINING && p->batch_number >= 1 && p->batch_number <= FILES)
             present[p->batch_number] = true;
     }
@@ -248,7 +248,7 @@ fail:
     return status;
 }
 
-/* Records of a file; a file too short for one is an error when it is read, not none. */
+/* The number of records in a file. A file that is too short counts as one, so that reading it fails. */
 static int64_t records_of(const struct cifar *c, const struct cifar_file *file)
 {
     struct stat info;
@@ -256,7 +256,8 @@ static int64_t records_of(const struct cifar *c, const struct cifar_file *file)
     return bytes < c->record_bytes ? 1 : bytes / c->record_bytes;
 }
 
-/* Sample `index` of the file that is being read; *file NULL if it lies behind the last. Parts before it are freed. */
+/* Finds the file and the offset of sample `index` of the source. Frees the files before it, unless they come from an
+ * archive. */
 static enum status find_record(struct cifar *c, int64_t index, struct cifar_file **file, size_t *offset)
 {
     enum status status = STATUS_OK;
@@ -279,7 +280,7 @@ static enum status find_record(struct cifar *c, int64_t index, struct cifar_file
         }
     }
     if (!*file || *offset + (size_t)c->record_bytes > (*file)->bytes)
-        FAIL(STATUS_DATA, "%s: changed while it was read", *file ? (*file)->path : "CIFAR");
+        FAIL(STATUS_DATA, "%s: the file changed while it was read", *file ? (*file)->path : "CIFAR");
 fail:
     return status;
 }

@@ -1,4 +1,4 @@
-/* cifar.h - CIFAR-10's and CIFAR-100's binary files as a source of samples. */
+/* cifar.h - the binary files of CIFAR-10 and CIFAR-100 as sources of samples. */
 #ifndef CSC_DATA_SOURCES_CIFAR_H
 #define CSC_DATA_SOURCES_CIFAR_H
 
@@ -6,11 +6,12 @@
 
 struct cifar;
 
-/* path: the folder of the binary files, or one above it, or the .tar.gz. hundred: CIFAR-100, fine labels.
- * STATUS_IO, STATUS_DATA if none of the files is there. */
+/* `path` is the folder of the binary files, the folder above it, or the .tar.gz. `hundred` selects CIFAR-100 with its
+ * fine labels. STATUS_IO; STATUS_DATA if none of the files is there. */
 enum status cifar_open(struct cifar **cifar, const char *path, bool hundred);
 
-/* The samples of the training or test files; NULL if there are none. Belongs to cifar; one at a time. */
+/* The samples of the training files or of the test files; NULL if there are none. The source belongs to cifar and is
+ * valid until the next call. */
 struct pack_source *cifar_source(struct cifar *cifar, bool training);
 void cifar_close(struct cifar *cifar);
 

@@ -1,4 +1,4 @@
-/* cifar_names.h - class names in label order, for data that comes without its file of names. */
+/* cifar_names.h - the class names of CIFAR-10 and CIFAR-100 in label order, for data without its file of names. */
 #ifndef CSC_DATA_SOURCES_CIFAR_NAMES_H
 #define CSC_DATA_SOURCES_CIFAR_NAMES_H
 

@@ -1,4 +1,4 @@
-/* class_names.c - a list of lines or the classes of a dataset's index, with a permutation that sorts them. */
+/* class_names.c - class names from a list of lines or from a dataset's index, and a permutation that sorts them. */
 #include "data/sources/class_names.h"
 
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include "data/format/index.h"
 #include "data/sources/text.h"
 
-#define LIMIT_LIST ((size_t)512 << 20) /* more than LIMIT_CLASSES names have */
+#define LIMIT_LIST ((size_t)512 << 20) /* bytes; LIMIT_CLASSES names need less */
 
 static int compare_labels(const void *a, const void *b, void *context)
 {
@@ -45,7 +45,7 @@ int class_names_find(const struct class_names *c, const char *text, size_t lengt
         if (order < 0)
             low = middle + 1;
         else
-            high = middle - 1; /* a longer name with this beginning sorts behind it */
+            high = middle - 1; /* also if the name begins with the text: longer names come after shorter ones */
     }
     return -1;
 }

@@ -1,4 +1,4 @@
-/* dataset_source.c - one block is kept open; an rgbz sample is handed on as width and height (u32) and its pixels. */
+/* dataset_source.c - keeps one block open. An rgbz sample is passed on as width and height (u32), then its pixels. */
 #include "data/sources/dataset_source.h"
 
 #include <stdio.h>
@@ -71,7 +71,7 @@ static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
 {
     (void)source;
     (void)index;
-    return 0; /* what jobs are cut by; nothing is packed from here */
+    return 0; /* only decides where jobs end, which does not matter in a measurement */
 }
 
 void dataset_source_init(struct dataset_source *d, const struct dataset *dataset)

@@ -1,6 +1,6 @@
-/* folder.c - lists first, so that classes and order are known, then gives the files: from disk by path and from an
- * uncompressed tar by offset, in any order; from a sorted compressed archive as they come; from any other compressed
- * one by way of a spool file. */
+/* folder.c - lists all files first, because classes and order depend on all of them. Files on disk are then read by
+ * path, those of an uncompressed tar by offset, both in any order. A compressed archive is read in its own order if
+ * that is sorted; otherwise it is first unpacked into a spool file. */
 #include "data/sources/folder.h"
 
 #include <dirent.h>
@@ -20,11 +20,11 @@
 #include "data/sources/archive_reader.h"
 #include "data/sources/folder_internal.h"
 
-enum { MAX_DEPTH = 32 }; /* of folders; a link that points upwards would go on for ever */
+enum { MAX_DEPTH = 32 }; /* of folders; ends the recursion if a link points upwards */
 
 /* ---- a folder on disk ---- */
 
-/* Lists everything below base/path; path is "" at the top. */
+/* Lists everything below base/path. At the top, path is "". */
 static enum status list_disk(struct listing *l, const char *base, const char *path, int depth)
 {
     enum status status = STATUS_OK;
@@ -44,10 +44,10 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
             snprintf(full, sizeof full, "%s/%s", base, child) >= PATH_MAX)
             FAIL(STATUS_IO, "%s/%s: name too long", base, path);
         bool there = stat(full, &info) == 0;
-        if (!there && !*path) /* it may have been a class, and without it the labels of the others shift */
+        if (!there && !*path) /* it may have been a class, without which the labels of the others would change */
             FAIL(STATUS_DATA, "%s: a link that leads nowhere; mend or remove it", full);
         if (!there)
-            info = (struct stat){ .st_mode = S_IFREG }; /* a bad image when it is read */
+            info = (struct stat){ .st_mode = S_IFREG }; /* reading it fails, which --bad covers */
         if (S_ISDIR(info.st_mode)) {
             TRY(listing_add_folder(l, child));
             TRY(list_disk(l, base, child, depth + 1));
@@ -82,7 +82,7 @@ fail:
 
 /* ---- an uncompressed archive ---- */
 
-/* A member's name below the root; NULL if it lies elsewhere, is the root itself, or is hidden. */
+/* Returns a member's name below the root; NULL if it is not listed: hidden, elsewhere, or the root itself. */
 static const char *below_root(const struct folder *f, const char *name)
 {
     size_t length = strlen(f->root);
@@ -164,7 +164,7 @@ fail:
     return status;
 }
 
-/* The content of the archive's next image: the ones listing_add_file took, in that order. One with a fault has none. */
+/* Reads the archive's next image, skipping what listing_add_file did not list. A file with a fault has no content. */
 static enum status next_archive_image(struct folder *f, struct archive_reader *reader, const struct listed_file *file,
                                       struct pack_item *item)
 {
@@ -174,7 +174,7 @@ static enum status next_archive_image(struct folder *f, struct archive_reader *r
         bool end;
         TRY(archive_reader_next(reader, &member, &end));
         if (end)
-            FAIL(STATUS_DATA, "%s: changed while it was read", f->path);
+            FAIL(STATUS_DATA, "%s: the archive changed while it was read", f->path);
         const char *name = below_root(f, member.name);
         if (name && member.kind != MEMBER_FOLDER && strchr(name, '/') && listing_is_image(name))
             break;
@@ -196,7 +196,7 @@ static enum status open_spool(struct folder *f, const char *folder)
     f->archive_fd = mkstemp(path);
     if (f->archive_fd < 0)
         FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-    unlink(path); /* gone when it is closed, however this process ends */
+    unlink(path); /* it disappears with this process, however that ends */
 fail:
     return status;
 }
@@ -216,7 +216,7 @@ fail:
     return status;
 }
 
-/* Copies all files of the archive into the spool, where they then have their offsets. */
+/* Copies all files of the archive into the spool file and sets their offsets there. */
 static enum status fill_spool(struct folder *f, const char *folder)
 {
     enum status status = STATUS_OK;
@@ -242,9 +242,9 @@ fail:
     return status;
 }
 
-/* ---- all ---- */
+/* ---- the source ---- */
 
-/* The archive as it comes; samples before `index` are passed over. One that fails has come too. */
+/* Reads the archive up to sample `index`. A sample that fails counts as read. */
 static enum status read_from_stream(struct folder *f, int64_t index, struct pack_item *item)
 {
     enum status status = STATUS_OK;

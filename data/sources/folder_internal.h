@@ -1,4 +1,5 @@
-/* folder_internal.h - between folder.c and imagenet.c: files of images, listed and then read in any order. */
+/* folder_internal.h - shared by folder.c and imagenet.c: image files that are listed first and then read in any order.
+ */
 #ifndef CSC_DATA_SOURCES_FOLDER_INTERNAL_H
 #define CSC_DATA_SOURCES_FOLDER_INTERNAL_H
 
@@ -10,26 +11,27 @@
 #define LIMIT_FILE ((size_t)512 << 20) /* bytes of one image file */
 
 struct folder {
-    struct pack_source source; /* first: sources are cast back */
-    char *path, *root;         /* root without slashes at its ends, or "" */
+    struct pack_source source; /* must be first: pointers to it are cast to the folder */
+    char *path;
+    char *root; /* without slashes at its ends, or "" */
     struct listing listing;
-    int archive_fd;                /* an uncompressed archive or a spool, read by offset; -1: none */
-    struct archive_reader *reader; /* of a sorted compressed archive */
-    int64_t stream_position;       /* files that have come from it */
+    int archive_fd;                /* an uncompressed archive or a spool file, read by offset; -1: none */
+    struct archive_reader *reader; /* a compressed archive, read in its own order; NULL: none */
+    int64_t stream_position;       /* images read from it so far */
 };
 
 enum status folder_create(struct folder **folder, const char *path);
-/* Opens folder->path; *is_tar: whether it is an uncompressed tar, then *range is all of it. */
+/* Opens folder->path. If that is an uncompressed tar, *is_tar is true and *range is all of it. */
 enum status folder_open_tar(struct folder *folder, struct tar_range *range, bool *is_tar);
 enum status folder_read_at_offset(const struct folder *folder, const struct listed_file *file, struct pack_item *item);
 
-/* Why a member cannot be packed, as far as its header tells; NULL: nothing. */
+/* Why an archive's member cannot be packed, as far as its header tells; NULL: it can. */
 const char *folder_member_fault(const struct member *member);
 
-/* Makes the source, once the listing is complete. */
+/* Sets up folder->source, once the listing is complete. */
 enum status folder_complete(struct folder *folder);
 
-/* The source's functions. */
+/* The functions of the source. */
 enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item);
 enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
                           unsigned *notes);

@@ -1,4 +1,5 @@
-/* imagenet.c - lists tars in a tar by their headers only, and the validation images with their labels. */
+/* imagenet.c - lists the tars in the training tar from their headers alone, and the validation images with their
+ * labels. */
 #include "data/sources/imagenet.h"
 
 #include <limits.h>
@@ -20,8 +21,8 @@ struct class_tars {
     struct pack_progress progress;
     const char *class;
     int classes;
-    int64_t non_tars; /* members that are no tars */
-    int without_end;  /* tars without an end-of-archive mark, and the last of them */
+    int64_t non_tars; /* members that are not tars */
+    int without_end;  /* inner tars without an end-of-archive mark */
     char last_without_end[LIMIT_NAME + 1];
 };
 
@@ -38,7 +39,7 @@ fail:
 
 /* ---- training ---- */
 
-/* A member of a class's tar. */
+/* Adds a member of a class's tar. */
 static enum status add_image(void *context, const struct member *member, uint64_t offset)
 {
     enum status status = STATUS_OK;
@@ -54,7 +55,7 @@ fail:
     return status;
 }
 
-/* A member of the outer tar. */
+/* Lists the class's tar that is a member of the outer tar. */
 static enum status add_class_tar(void *context, const struct member *member, uint64_t offset)
 {
     enum status status = STATUS_OK;
@@ -107,7 +108,7 @@ enum status imagenet_open_train(struct folder **out, const char *path, const str
     if (!t.classes)
         FAIL(STATUS_DATA, "%s: holds no .tar for any class: not ImageNet's training archive", path);
     if (t.non_tars)
-        log_warn("%s: %lld members are no tars and are left out", path, (long long)t.non_tars);
+        log_warn("%s: %lld members are not tars and are left out", path, (long long)t.non_tars);
     TRY(listing_complete(&f->listing, path, true, given));
     TRY(folder_complete(f));
     *out = f;
@@ -136,14 +137,14 @@ static const char *file_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
-/* By the files' names, wherever they lie: the order of a label file's lines. */
+/* Compares the files' names without their folders. Label files that do not name images are in this order. */
 static int compare_images(const void *a, const void *b)
 {
     const struct listed_file *x = a, *y = b;
     return strcmp(file_name(x->path), file_name(y->path));
 }
 
-/* Compares the label with the folder that the image lies in: a class's name there must be the label's. */
+/* If the image lies in a folder that is named like a class, that must be the class of its label. */
 static enum status check_folder(const struct folder *f, const struct listed_file *file, const char *label_path)
 {
     enum status status = STATUS_OK;

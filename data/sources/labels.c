@@ -1,4 +1,4 @@
-/* labels.c - cuts a label file into lines and words, puts names in the place of ILSVRC's numbers, sorts by image. */
+/* labels.c - cuts a label file into lines and words, replaces ids by class names, and sorts the lines by image. */
 #include "data/sources/labels.h"
 
 #include <stdlib.h>
@@ -13,7 +13,7 @@ static bool is_id(const char *word)
     return *word && strlen(word) <= 6 && strspn(word, "0123456789") == strlen(word);
 }
 
-/* The next word of *line, ended by a 0 byte; NULL at the line's end. */
+/* Cuts the next word off *line and ends it with a 0 byte. NULL at the end of the line. */
 static char *next_word(char **line)
 {
     char *word = *line + strspn(*line, " \t,\r\"");
@@ -25,7 +25,7 @@ static char *next_word(char **line)
     return word;
 }
 
-/* The next line of *text that is not empty, ended by a 0 byte, and its number; NULL at the end. */
+/* Cuts the next line that is not empty off *text, ends it with a 0 byte, and counts lines. NULL at the end. */
 static char *next_line(char **text, int64_t *line_number)
 {
     while (**text) {
@@ -40,7 +40,7 @@ static char *next_line(char **text, int64_t *line_number)
     return NULL;
 }
 
-/* An image's name without folders; its ending is cut off. */
+/* Cuts the ending off an image's name, and returns it without its folders. */
 static char *plain_image(char *image)
 {
     char *slash = strrchr(image, '/'), *name = slash ? slash + 1 : image, *dot = strrchr(name, '.');
@@ -74,13 +74,13 @@ static enum status parse_lines(struct labels *l, const char *name)
     for (char *line; (line = next_line(&text, &line_number));) {
         char *first = next_word(&line), *second = next_word(&line);
         if (line_number == 1 && second && !strcmp(first, "ImageId"))
-            continue; /* the csv's head */
+            continue; /* the header of LOC_val_solution.csv */
         if (strlen(first) > MAX_WORD || (second && strlen(second) > MAX_WORD))
-            FAIL(STATUS_DATA, "%s:%lld: a word of more than %d bytes", name, (long long)line_number, MAX_WORD);
+            FAIL(STATUS_DATA, "%s:%lld: a word has more than %d bytes", name, (long long)line_number, MAX_WORD);
         if (!l->count)
             l->by_image = second != NULL;
         if (l->by_image != (second != NULL))
-            FAIL(STATUS_DATA, "%s:%lld: %s, unlike the lines before", name, (long long)line_number,
+            FAIL(STATUS_DATA, "%s:%lld: the line has %s, unlike the lines before", name, (long long)line_number,
                  second ? "more than one word" : "one word");
         if (second)
             first = plain_image(first);
@@ -92,7 +92,7 @@ fail:
     return status;
 }
 
-/* names[id] from a synset file's text, which is cut into words. */
+/* Sets names[id] from a synset file's text, which it cuts into words. */
 static enum status parse_synsets(char **names, char *text, const char *name)
 {
     enum status status = STATUS_OK;
@@ -102,7 +102,7 @@ static enum status parse_synsets(char **names, char *text, const char *name)
         bool forward = is_id(first);
         char *id = forward ? first : second, *word = forward ? second : first;
         if (!id || !word || !is_id(id) || atoi(id) >= MAX_IDS || names[atoi(id)])
-            FAIL(STATUS_DATA, "%s:%lld: not a number and a name, or a number for the second time", name,
+            FAIL(STATUS_DATA, "%s:%lld: the line is not an id and a class name, or has an id for the second time", name,
                  (long long)line_number);
         names[atoi(id)] = word;
     }
@@ -110,16 +110,17 @@ fail:
     return status;
 }
 
-/* Replaces the numbers by names. */
+/* Replaces the ids of all lines by class names. */
 static enum status replace_ids(struct labels *l, struct label_file synsets, const char *name)
 {
     enum status status = STATUS_OK;
     char *copy = NULL, **names = NULL;
     if (!synsets.text)
-        FAIL(STATUS_DATA,
-             "%s: holds ILSVRC's numbers, which are not in the order of the names: give their list with --synsets, or "
-             "a label file with names such as n01751748",
-             name);
+        FAIL(
+            STATUS_DATA,
+            "%s: holds ILSVRC's ids, which are not in the order of the class names; give their list with --synsets, or "
+            "use a label file with names such as n01751748",
+            name);
     names = calloc(MAX_IDS, sizeof *names);
     if (!names)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);

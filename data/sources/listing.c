@@ -1,4 +1,4 @@
-/* listing.c - collects paths, finds the classes among them, sorts both bytewise. */
+/* listing.c - collects paths, finds the classes among them, and sorts both by their bytes. */
 #include "data/sources/listing.h"
 
 #include <limits.h>
@@ -37,7 +37,8 @@ bool listing_is_image(const char *path)
     return false;
 }
 
-/* A larger array of `bytes` an element if it is full; NULL without memory, and then the old one stays. */
+/* Returns the array, enlarged if it is full; its elements have `bytes` bytes. NULL if there is no memory; the array
+ * stays valid then. */
 static void *grow(void *array, size_t *capacity, int64_t count, size_t initial, size_t bytes)
 {
     if ((size_t)count < *capacity)
@@ -53,7 +54,7 @@ static enum status add_class(struct listing *l, const char *path)
     enum status status = STATUS_OK;
     struct class_names *c = &l->classes;
     size_t length = strcspn(path, "/");
-    /* files mostly come class by class */
+    /* a shortcut: files mostly come class by class */
     if (c->count && !strncmp(c->names[c->count - 1], path, length) && !c->names[c->count - 1][length])
         return STATUS_OK;
     char **grown = grow(c->names, &l->class_capacity, c->count, 64, sizeof *grown);
@@ -142,7 +143,7 @@ void listing_sort(struct listing *l, bool as_added)
     qsort(l->files, (size_t)l->count, sizeof *l->files, as_added ? compare_orders : compare_files);
 }
 
-/* Sorts the classes and drops repetitions. */
+/* Sorts the classes and removes duplicates. */
 static void sort_classes(struct class_names *c)
 {
     int kept = 0;
@@ -165,7 +166,8 @@ static bool is_split(const char *name)
     return false;
 }
 
-/* A wrong root is the usual mistake: its folders are then taken for classes. A stray file among them is no reason. */
+/* Fails if the folders look like splits (train, val) instead of classes: a missing --root is the usual mistake. Up to a
+ * tenth of the files may lie directly in these folders. */
 static enum status check_root(const struct listing *l, const char *where)
 {
     enum status status = STATUS_OK;
@@ -183,7 +185,7 @@ fail:
     return status;
 }
 
-/* Gives every file its class's label. */
+/* Sets every file's label and sorts by it. */
 static enum status label_files(struct listing *l, const char *where, const struct class_names *given)
 {
     enum status status = STATUS_OK;
@@ -204,7 +206,7 @@ fail:
     return status;
 }
 
-/* Every class has a file. */
+/* Fails if a class has no image. */
 static enum status check_classes(const struct listing *l, const char *where)
 {
     enum status status = STATUS_OK;
@@ -213,7 +215,7 @@ static enum status check_classes(const struct listing *l, const char *where)
         if (at == l->count || l->files[at].label != c)
             FAIL(STATUS_DATA,
                  "%s: class folder '%s' is empty or holds no images; fill it, or give the list of classes "
-                 "with --classes, or remove it, which changes the labels of the classes behind it",
+                 "with --classes, or remove it, which changes the labels of the classes after it",
                  where, l->classes.names[c]);
         while (at < l->count && l->files[at].label == c)
             at++;

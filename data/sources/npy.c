@@ -1,5 +1,6 @@
-/* npy.c - the header is the text of a Python dictionary: {'descr': '|u1', 'fortran_order': False, 'shape': (50000, 32,
- * 32, 3), } Source: the format's description in NumPy's documentation (numpy.lib.format). */
+/* npy.c - the header is a Python dictionary as text:
+ *   {'descr': '|u1', 'fortran_order': False, 'shape': (50000, 32, 32, 3), }
+ * Source: the format's description in NumPy's documentation (numpy.lib.format). */
 #include "data/sources/npy.h"
 
 #include <errno.h>
@@ -13,7 +14,7 @@
 
 enum { MAX_ELEMENTS_BITS = 48, SEEN_DESCR = 1, SEEN_ORDER = 2, SEEN_SHAPE = 4, SEEN_ALL = 7 };
 
-/* What is left of the header's text. */
+/* The part of the header's text that has not been parsed. */
 struct header_text {
     const char *at, *end;
 };
@@ -43,7 +44,7 @@ static bool accept_word(struct header_text *t, const char *word)
     return true;
 }
 
-/* A string in single or double quotes, without escapes. */
+/* Accepts a string in single or double quotes, without escapes. */
 static bool accept_string(struct header_text *t, char *out, size_t capacity)
 {
     char quote = accept(t, '\'') ? '\'' : accept(t, '"') ? '"' : 0;
@@ -80,7 +81,7 @@ static bool parse_shape(struct header_text *t, struct npy *npy)
         npy->elements *= value;
         if (accept(t, ','))
             continue;
-        if (npy->dims == 0 || !accept(t, ')')) /* (3) is no tuple */
+        if (npy->dims == 0 || !accept(t, ')')) /* (3) is not a tuple */
             return false;
         npy->dims++;
         break;
@@ -88,7 +89,7 @@ static bool parse_shape(struct header_text *t, struct npy *npy)
     return true;
 }
 
-/* "|u1", "<i8" ... */
+/* Parses a type such as "|u1" or "<i8". */
 static bool parse_descr(const char *descr, struct npy *npy)
 {
     npy->kind = descr[0] ? descr[1] : 0;
@@ -136,9 +137,9 @@ enum status npy_parse(struct npy *npy, const char *path, const void *data, size_
     const unsigned char *p = data;
     *npy = (struct npy){ .elements = 1, .fd = -1, .path = path };
     if (bytes < 10 || memcmp(p, "\x93NUMPY", 6) != 0)
-        FAIL(STATUS_DATA, "%s: this is no .npy file", path);
+        FAIL(STATUS_DATA, "%s: not a .npy file", path);
     if (p[6] < 1 || p[6] > 3 || p[7] != 0)
-        FAIL(STATUS_DATA, "%s: version %d.%d of the .npy format is unknown", path, p[6], p[7]);
+        FAIL(STATUS_DATA, "%s: version %d.%d of the .npy format is not read here", path, p[6], p[7]);
     size_t start = p[6] == 1 ? 10 : 12, length = p[8] | (size_t)p[9] << 8;
     if (p[6] > 1 && bytes >= 12)
         length |= (size_t)p[10] << 16 | (size_t)p[11] << 24;
@@ -146,17 +147,17 @@ enum status npy_parse(struct npy *npy, const char *path, const void *data, size_
         FAIL(STATUS_DATA, "%s: the header is cut short or longer than %d bytes", path, NPY_MAX_HEADER_BYTES);
     const char *text = (const char *)p + start;
     if (!parse_header((struct header_text){ text, text + length }, npy))
-        FAIL(STATUS_DATA, "%s: the header is not that of whole numbers in C order, of at most %d dimensions", path,
+        FAIL(STATUS_DATA, "%s: the array is not one of integers in C order with at most %d dimensions", path,
              NPY_MAX_DIMS);
     npy->offset = start + length;
     if (total < npy->offset || total - npy->offset != (uint64_t)npy->elements * (uint64_t)npy->item_bytes)
-        FAIL(STATUS_DATA, "%s: the header promises %lld numbers of %d bytes, but %lld bytes follow it", path,
+        FAIL(STATUS_DATA, "%s: the header announces %lld numbers of %d bytes, but %lld bytes follow it", path,
              (long long)npy->elements, npy->item_bytes, (long long)total - (long long)npy->offset);
 fail:
     return status;
 }
 
-/* Exactly that many bytes. */
+/* Reads exactly that many bytes. */
 static enum status read_at(int file, const char *path, void *out, size_t bytes, uint64_t offset)
 {
     enum status status = STATUS_OK;
@@ -211,7 +212,7 @@ enum status npy_read(const struct npy *npy, int64_t first, int64_t count, void *
 {
     enum status status = STATUS_OK;
     if (first < 0 || count < 0 || first > npy->elements || count > npy->elements - first)
-        FAIL(STATUS_DATA, "%s: numbers %lld to %lld were asked for, it has %lld", npy->path, (long long)first,
+        FAIL(STATUS_DATA, "%s: numbers %lld to %lld are wanted, but the file has %lld", npy->path, (long long)first,
              (long long)(first + count), (long long)npy->elements);
     TRY(read_at(npy->fd, npy->path, out, (size_t)count * (size_t)npy->item_bytes,
                 npy->offset + (uint64_t)first * (uint64_t)npy->item_bytes));
@@ -232,7 +233,8 @@ enum status npy_read_integers(const struct npy *npy, int64_t first, int64_t coun
         for (int b = npy->item_bytes - 1; b >= 0; b--)
             value = value << 8 | p[b];
         if (npy->kind == 'u' && value >> 63)
-            FAIL(STATUS_DATA, "%s: number %lld does not fit", npy->path, (long long)(first + i));
+            FAIL(STATUS_DATA, "%s: number %lld does not fit into 64 bits with a sign", npy->path,
+                 (long long)(first + i));
         out[i] = (int64_t)value;
     }
 fail:

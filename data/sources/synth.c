@@ -1,5 +1,6 @@
-/* synth.c - class-specific dictionaries and the images composed from them, all drawn by Philox.
- * Image i depends on (seed, i) and the options only; image i of the other set is number images + i. */
+/* synth.c - draws the dictionary of each class, and images composed from it, with the generator Philox.
+ * Image i depends only on (seed, i) and the options. The validation set's images continue the training set's numbers.
+ */
 #include "data/sources/synth.h"
 
 #include <jansson.h>
@@ -16,24 +17,24 @@ enum {
     K = SYNTH_KERNEL,
     PLANE = K * K,
     ATOM = 3 * PLANE,
-    AREA_PER_ATOM = 48, /* pixels: each is covered about once on average, so atoms overlap everywhere */
+    AREA_PER_ATOM = 48, /* pixels; each is covered once on average, so atoms overlap everywhere */
 };
-#define GAIN_LOW  0.9 /* norm of an atom in an image, values in 0..1 */
+#define GAIN_LOW  0.9 /* smallest and largest norm of an atom in an image of values in 0..1 */
 #define GAIN_HIGH 1.8
-#define SMOOTH    0.9 /* pixels: standard deviation of the blur over an atom's first draw */
+#define SMOOTH    0.9 /* pixels: standard deviation of the blur that makes atoms smooth */
 
-/* Purposes under PHILOX_DOMAIN_SYNTH. */
+/* What is drawn; selects a stream under PHILOX_DOMAIN_SYNTH. */
 enum { DRAW_ATOM, DRAW_IMAGE, DRAW_LABELS };
 
 struct synth {
-    struct pack_source source; /* first: sources are cast back */
+    struct pack_source source; /* must be first: pointers to it are cast to the synth */
     struct synth_config config;
     float *atoms; /* (classes, SYNTH_ATOMS, 3, K, K) */
     char **names;
-    int64_t first_index; /* number of the first image of the set being given */
+    int64_t first_index; /* of the set that the source gives, over both sets */
 };
 
-/* White noise blurred by a Gaussian: (K, K). */
+/* Draws white noise (K, K) and blurs it with a Gaussian. */
 static void draw_plane(struct philox *stream, double plane[PLANE])
 {
     enum { MARGIN = 3, W = K + 2 * MARGIN };
@@ -59,7 +60,7 @@ static double dot(const double *a, const double *b)
     return sum;
 }
 
-/* Three planes, each orthogonal to a constant and to the planes before, of squared norm 1/3. */
+/* Draws three planes of squared norm 1/3, each orthogonal to a constant and to the planes before it. */
 static void draw_atom(const struct synth_config *config, int atom_index, float *atom)
 {
     struct philox stream;
@@ -70,7 +71,7 @@ static void draw_atom(const struct synth_config *config, int atom_index, float *
     for (int c = 1; c <= 3; c++) {
         double *plane = basis[c];
         draw_plane(&stream, plane);
-        for (int pass = 0; pass < 2; pass++) /* twice, against rounding */
+        for (int pass = 0; pass < 2; pass++) /* twice, to remove rounding errors */
             for (int b = 0; b < c; b++) {
                 double along = dot(plane, basis[b]);
                 for (int i = 0; i < PLANE; i++)
@@ -84,7 +85,7 @@ static void draw_atom(const struct synth_config *config, int atom_index, float *
     }
 }
 
-/* Adds gain * atom centred at (cx, cy) to image (size, size, 3); what falls outside is lost. */
+/* Adds gain * atom, centred at (cx, cy), to image (size, size, 3). What lies outside is cut off. */
 static void add_atom(float *image, int size, const float *atom, int cx, int cy, double gain)
 {
     for (int y = 0; y < K; y++)
@@ -97,7 +98,7 @@ static void add_atom(float *image, int size, const float *atom, int cx, int cy, 
         }
 }
 
-/* Image `index` of class `label`: pixels (size, size, 3). */
+/* Composes image `index` of class `label`: pixels (size, size, 3). */
 static enum status compose(const struct synth *s, int64_t index, int label, struct image *out)
 {
     enum status status = STATUS_OK;
@@ -130,7 +131,7 @@ fail:
     return status;
 }
 
-/* Every run of `classes` images holds each class once, in a random order. */
+/* The class of an image. Each run of `classes` images holds every class once, in random order. */
 static int label_of(const struct synth *s, int64_t index)
 {
     int classes = s->config.classes, position = (int)(index % classes), label = 0;
@@ -150,7 +151,7 @@ static int label_of(const struct synth *s, int64_t index)
 static enum status read_image(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     const struct synth *s = (const struct synth *)source;
-    item->index = s->first_index + index; /* over both sets */
+    item->index = s->first_index + index; /* numbered over both sets */
     item->label = label_of(s, item->index);
     item->bytes = 0;
     snprintf(item->name, sizeof item->name, "image %lld", (long long)item->index);
@@ -244,7 +245,7 @@ enum status synth_write_truth(const struct synth *s, const char *path)
     put64((uint8_t *)file, header);
     memset(file + 8, ' ', header);
     memcpy(file + 8, text, strlen(text));
-    memcpy(file + 8 + header, s->atoms, bytes); /* little-endian, as every machine this runs on */
+    memcpy(file + 8 + header, s->atoms, bytes); /* safetensors is little-endian, like every machine that this runs on */
     TRY(file_write(path, file, 8 + header + bytes));
 fail:
     free(text);

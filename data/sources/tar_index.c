@@ -1,8 +1,8 @@
-/* tar_index.c - walks the 512-byte headers of a tar archive; nothing is believed before the header's checksum is
- * right and the member lies inside the archive.
+/* tar_index.c - walks the 512-byte headers of a tar archive. A header is used only if its checksum is right and its
+ * member lies inside the archive.
  * header: name 100, mode 8, ids 16, size 12 (at 124, octal or base 256), time 12, checksum 8 (at 148), type 1 (at 156),
- * link 100, magic 6 (at 257), ..., prefix 155 (at 345). A GNU sparse file ('S') has at 482 whether blocks with more of
- * its map follow, which have that at 504. */
+ * link 100, magic 6 (at 257), ..., prefix 155 (at 345). The byte at 482 of a GNU sparse file ('S') tells whether
+ * another block of its map follows; in those blocks the byte at 504 does. */
 #include "data/sources/tar_index.h"
 
 #include <errno.h>
@@ -18,11 +18,13 @@ enum { TAR_BLOCK = 512, MAX_NAME = 4096, MAX_EXTENSION = 1 << 20, MAX_PADDING = 
 struct walk {
     const struct tar_range *range;
     uint64_t position;  /* of the next header in the range */
-    uint8_t *extension; /* content of a long name or pax record */
+    uint8_t *extension; /* content of a long name or of pax records */
     size_t capacity;
-    char *name;            /* of the next member if an extension names it */
-    uint64_t size;         /* likewise */
-    bool has_size, sparse; /* likewise: it is stored as a sparse file */
+    /* What extensions say about the next member: */
+    char *name; /* NULL: nothing */
+    uint64_t size;
+    bool has_size;
+    bool sparse; /* it is stored as a sparse file */
 };
 
 static enum status read_range(const struct tar_range *r, uint64_t at, void *out, size_t bytes)
@@ -41,7 +43,7 @@ static enum status read_range(const struct tar_range *r, uint64_t at, void *out,
         if (got < 0)
             FAIL(STATUS_IO, "%s: %s", r->name, strerror(errno));
         if (got == 0)
-            FAIL(STATUS_DATA, "%s: became shorter while it was read", r->name);
+            FAIL(STATUS_DATA, "%s: the file became shorter while it was read", r->name);
         done += (size_t)got;
     }
 fail:
@@ -56,14 +58,15 @@ static bool all_zero(const uint8_t *header)
     return true;
 }
 
-/* Octal digits, spaces before and after, or base 256 if the first bit is set; false if it is neither or too large. */
+/* Parses octal digits with spaces around them, or base 256 if the first bit is set. False if it is neither, or too
+ * large. */
 static bool parse_numeric_field(const uint8_t *field, int bytes, uint64_t *value)
 {
     int i = 0;
     *value = 0;
     if (field[0] & 0x80) {
         if (field[0] != 0x80)
-            return false; /* negative or 2^88 and more */
+            return false; /* negative, or at least 2^88 */
         for (i = 1; i < bytes; i++) {
             if (*value >> 55)
                 return false;
@@ -81,7 +84,7 @@ static bool parse_numeric_field(const uint8_t *field, int bytes, uint64_t *value
     return true;
 }
 
-/* The header's sum, its own field taken as spaces; ancient programs summed signed bytes. */
+/* Checks the sum of the header's bytes, with spaces for the checksum field. Old programs added signed bytes. */
 static bool checksum_ok(const uint8_t *header)
 {
     uint64_t stated;
@@ -107,18 +110,18 @@ fail:
     return status;
 }
 
-/* The member's name from its header: prefix/name; NULL without memory. */
+/* Returns the member's name from its header, prefix/name. NULL if there is no memory. */
 static char *header_name(const uint8_t *header)
 {
     char text[155 + 1 + 100 + 1];
     int prefix = 0, name = (int)strnlen((const char *)header, 100);
-    if (!memcmp(header + 257, "ustar\0", 6)) /* GNU's own format has other things there */
+    if (!memcmp(header + 257, "ustar\0", 6)) /* GNU's own format has no prefix there */
         prefix = (int)strnlen((const char *)header + 345, 155);
     snprintf(text, sizeof text, "%.*s%s%.*s", prefix, header + 345, prefix ? "/" : "", name, header);
     return strdup(text);
 }
 
-/* Takes the value of a pax key, which a newline follows. */
+/* Applies a pax record "key=value" that ends at `stop`. */
 static enum status apply_pax(struct walk *w, const char *key, const char *stop)
 {
     enum status status = STATUS_OK;
@@ -136,23 +139,23 @@ static enum status apply_pax(struct walk *w, const char *key, const char *stop)
         w->size = strtoull(key + 5, &rest, 10);
         w->has_size = true;
         if (errno || rest != stop || key[5] == '-')
-            FAIL(STATUS_DATA, "%s: a pax record with a size that is none", w->range->name);
+            FAIL(STATUS_DATA, "%s: the size in a pax record is not a number", w->range->name);
     }
 fail:
     return status;
 }
 
-/* A pax record: lines of "LENGTH KEY=VALUE\n". */
+/* Parses pax records, each "LENGTH KEY=VALUE\n". */
 static enum status parse_pax(struct walk *w, size_t bytes)
 {
     enum status status = STATUS_OK;
     const char *text = (const char *)w->extension, *end = text + bytes;
     while (text < end && *text) {
         char *rest;
-        unsigned long length = strtoul(text, &rest, 10); /* a 0 byte stands behind the content */
+        unsigned long length = strtoul(text, &rest, 10); /* a 0 byte follows the content */
         if (rest == text || *rest != ' ' || length <= (size_t)(rest - text) + 1 || length > (size_t)(end - text) ||
             text[length - 1] != '\n')
-            FAIL(STATUS_DATA, "%s: a damaged pax record", w->range->name);
+            FAIL(STATUS_DATA, "%s: a pax record is damaged", w->range->name);
         TRY(apply_pax(w, rest + 1, text + length - 1));
         text += length;
     }
@@ -160,12 +163,13 @@ fail:
     return status;
 }
 
-/* A header that only says something of the next one. */
+/* Reads a member that only describes the next one. */
 static enum status read_extension(struct walk *w, char type, uint64_t bytes)
 {
     enum status status = STATUS_OK;
     if (bytes > MAX_EXTENSION)
-        FAIL(STATUS_DATA, "%s: a long name or pax record of %llu bytes", w->range->name, (unsigned long long)bytes);
+        FAIL(STATUS_DATA, "%s: a long name or pax record has %llu bytes, which is too long", w->range->name,
+             (unsigned long long)bytes);
     TRY(buffer_grow(&w->extension, &w->capacity, (size_t)bytes + 1));
     TRY(read_range(w->range, w->position + TAR_BLOCK, w->extension, (size_t)bytes));
     w->extension[bytes] = 0;
@@ -184,7 +188,8 @@ fail:
 static enum member_kind kind_of(char type, bool slash, bool sparse)
 {
     bool file = type == '0' || type == 0 || type == '7';
-    if (type == '5' || type == 'D' || (file && slash)) /* D: a folder in an incremental backup, with a list of files */
+    if (type == '5' || type == 'D' ||
+        (file && slash)) /* D: a folder in an incremental backup, with its list of files */
         return MEMBER_FOLDER;
     if (type == 'S' || sparse)
         return MEMBER_SPARSE;
@@ -201,7 +206,7 @@ static enum status visit_member(struct walk *w, const uint8_t *header, uint64_t 
         FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
     size_t length = strlen(name);
     if (length > MAX_NAME)
-        FAIL(STATUS_DATA, "%s: a name of %zu bytes", w->range->name, length);
+        FAIL(STATUS_DATA, "%s: a name has %zu bytes, which is too long", w->range->name, length);
     plain = archive_plain_name(name);
     if (!plain)
         FAIL(STATUS_NOMEM, "%s: out of memory", w->range->name);
@@ -213,7 +218,7 @@ fail:
     return status;
 }
 
-/* Passes over the blocks with more of a sparse file's map. */
+/* Skips the blocks that continue a sparse file's map. */
 static enum status skip_sparse_map(struct walk *w, const uint8_t *header)
 {
     enum status status = STATUS_OK;
@@ -226,7 +231,7 @@ fail:
     return status;
 }
 
-/* Takes the header at w->position and moves behind its content. */
+/* Visits the member at w->position and moves to the next one. */
 static enum status next_member(struct walk *w, const uint8_t *header, tar_visit *visit, void *context)
 {
     enum status status = STATUS_OK;
@@ -239,7 +244,7 @@ static enum status next_member(struct walk *w, const uint8_t *header, tar_visit 
     if (!extension && w->has_size)
         bytes = w->size;
     if (type >= '1' && type <= '6')
-        bytes = 0; /* links state the size of what they point to */
+        bytes = 0; /* a link's size is that of its target */
     if (type == 'S')
         TRY(skip_sparse_map(w, header));
     if (bytes > w->range->bytes - w->position - TAR_BLOCK)
@@ -248,7 +253,7 @@ static enum status next_member(struct walk *w, const uint8_t *header, tar_visit 
     if (extension) {
         TRY(read_extension(w, type, bytes));
     } else {
-        if (type != 'V') /* the archive's label */
+        if (type != 'V') /* V: the archive's label */
             TRY(visit_member(w, header, bytes, visit, context));
         w->has_size = w->sparse = false;
     }
@@ -257,7 +262,7 @@ fail:
     return status;
 }
 
-/* What stands at the walk's end: zeros, to a whole record, should be all that follows. */
+/* Tells how the archive ends, where no header follows: there should be only zeros. */
 static enum status find_end(const struct walk *w, enum archive_end *end)
 {
     enum status status = STATUS_OK;

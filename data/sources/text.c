@@ -1,4 +1,4 @@
-/* text.c - what Windows programs put in front of UTF-8 text is no part of its first word. */
+/* text.c - copies text without the byte order mark that Windows programs put before UTF-8. */
 #include "data/sources/text.h"
 
 #include <string.h>
@@ -9,7 +9,7 @@ enum status text_copy(char **copy, const char *text, size_t bytes, const char *n
     size_t mark = bytes >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
     *copy = NULL;
     if (memchr(text, 0, bytes))
-        FAIL(STATUS_DATA, "%s: holds a 0 byte: not a text file, or not UTF-8", name);
+        FAIL(STATUS_DATA, "%s: contains a 0 byte: not a text file, or not UTF-8", name);
     *copy = strndup(text + mark, bytes - mark);
     if (!*copy)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);

@@ -1,4 +1,4 @@
-/* text.h - the content of small text files: lists of labels and class names. */
+/* text.h - the content of small text files, such as lists of labels or class names. */
 #ifndef CSC_DATA_SOURCES_TEXT_H
 #define CSC_DATA_SOURCES_TEXT_H
 
@@ -6,8 +6,8 @@
 
 #include "base/status.h"
 
-/* A copy, ended by a 0 byte and without a byte order mark; the caller frees it. `name` is for messages.
- * STATUS_DATA if it holds a 0 byte. */
+/* Makes a copy that ends with a 0 byte and has no byte order mark; the caller frees it. `name` is for messages.
+ * STATUS_DATA if the text contains a 0 byte. */
 enum status text_copy(char **copy, const char *text, size_t bytes, const char *name);
 
 #endif

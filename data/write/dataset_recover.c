@@ -1,7 +1,7 @@
-/* dataset_recover.c - reads the journal of an interrupted packing back into a dataset_writer.
- * A finished shard is trusted if its table has the recorded hash.  Of the unfinished shard every frame's hash is
- * compared, because after a power cut the journal may know of frames that never reached the disk; the first batch
- * with a bad frame ends the work that is taken up, and the next process repeats the rest. */
+/* dataset_recover.c - replays the journal of an interrupted packing into a dataset_writer.
+ * A finished shard is accepted if its table has the hash in the journal. In the unfinished shard every frame's hash is
+ * compared, because after a power cut the journal may name frames that never reached the disk. The first batch with a
+ * bad frame ends the recovery, and everything from there on is packed again. */
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -16,7 +16,7 @@
 
 #define LIMIT_JOURNAL ((size_t)8 << 30)
 
-/* Whether a name is one that only a killed process leaves: file_write's and the spool's. */
+/* Whether a file is one that only a killed process leaves: a temporary file of file_write, or a spool file. */
 static bool is_leftover(const char *name)
 {
     return !strncmp(name, "index.json.tmp-", 15) || !strncmp(name, REPORT_NAME ".tmp-", sizeof REPORT_NAME - 1 + 5) ||
@@ -29,7 +29,7 @@ enum status dataset_writer_remove_files(const char *directory, int first_shard)
     static const char *const files[] = { "index.json", JOURNAL_NAME, REPORT_NAME };
     char path[PATH_MAX];
     DIR *folder = NULL;
-    for (int i = 0; i < (first_shard ? 1 : 3); i++) { /* the index first, so that a half-removed dataset is none */
+    for (int i = 0; i < (first_shard ? 1 : 3); i++) { /* the index first: without it, what remains is not a dataset */
         dataset_writer_path(directory, files[i], path);
         if (unlink(path) != 0 && errno != ENOENT)
             FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
@@ -55,15 +55,15 @@ fail:
     return status;
 }
 
-/* A journal being replayed. `pending` are the batches of the shard that no record has closed yet. */
+/* A journal that is being replayed. */
 struct replay {
     struct dataset_writer *writer;
     const uint8_t *data;
     size_t bytes;
-    struct journal_record *pending;
+    struct journal_record *pending; /* (count): batches of the shard that no record has closed yet */
     int count;
     size_t capacity;
-    struct journal_record last_good; /* the last record whose work is there */
+    struct journal_record last_good; /* the last record whose data are in the shards */
 };
 
 static enum status add_pending(struct replay *r, const struct journal_record *record)
@@ -92,7 +92,7 @@ fail:
     return status;
 }
 
-/* Whether the shard that a record closes is there as the record says. */
+/* Compares a shard with the record that closed it; *good tells whether they agree. */
 static enum status check_shard(struct replay *r, const struct journal_record *record, bool *good)
 {
     enum status status = STATUS_OK;
@@ -116,7 +116,7 @@ fail:
     return status;
 }
 
-/* Counts the pending batches of a shard that is whole. */
+/* Counts a complete shard and its batches, which are the pending ones. */
 static enum status count_shard(struct replay *r, const struct journal_record *record)
 {
     enum status status = STATUS_OK;
@@ -145,7 +145,7 @@ fail:
     return status;
 }
 
-/* Takes the pending batches whose frames are in the unfinished shard. */
+/* Keeps those pending batches whose frames are intact in the unfinished shard. */
 static enum status recover_unfinished_shard(struct replay *r)
 {
     enum status status = STATUS_OK;
@@ -193,13 +193,13 @@ static enum status replay(struct replay *r)
         }
     }
     if (!good)
-        r->count = 0; /* the shard begins anew */
+        r->count = 0; /* the whole shard is packed again */
     TRY(recover_unfinished_shard(r));
 fail:
     return status;
 }
 
-/* Whether index.json is what the replayed journal would write. */
+/* Whether index.json is the one that the recovered packing would write. */
 static bool index_agrees(struct dataset_writer *w)
 {
     char path[PATH_MAX], *found = NULL, *expected = NULL;
@@ -231,7 +231,7 @@ enum status dataset_writer_recover(struct dataset_writer *w, bool *found)
         goto fail;
     struct journal_record first = r.last_good;
     if (!journal_next(r.data, r.bytes, &first))
-        goto fail; /* killed before any work was done */
+        goto fail; /* the process was killed before it did any work */
     if (identity != w->options.identity) {
         if (!w->options.force)
             FAIL(STATUS_USAGE,

@@ -1,5 +1,5 @@
-/* dataset_writer.c - frames go into the open shard first, then the batch into the journal, then into the counts;
- * a shard is renamed when it is full; report and index are written last. */
+/* dataset_writer.c - a batch's frames go into the open shard first, then its record into the journal, then its samples
+ * are counted. A full shard is renamed to its final name. Report and index are written last. */
 #include "data/write/dataset_writer.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "data/write/dataset_writer_internal.h"
 
-enum { SYNC_SECONDS = 10 }; /* what a power cut may cost at most; a kill costs nothing */
+enum { SYNC_SECONDS = 10 }; /* the most work that a power cut can lose; a kill loses none */
 
 static int64_t now(void)
 {
@@ -57,7 +57,7 @@ fail:
     return status;
 }
 
-/* Shows what is not plain text of the name as \xNN. */
+/* Fails with the name in the message, where bytes that are not plain text are written as \xNN. */
 static enum status refuse_name(int class, const char *name)
 {
     enum status status = STATUS_OK;
@@ -105,7 +105,7 @@ fail:
     return status;
 }
 
-/* Takes up an interrupted packing or makes room for a new one. */
+/* Continues an interrupted packing, or removes what is in the folder and begins a new one. */
 static enum status begin(struct dataset_writer *w)
 {
     enum status status = STATUS_OK;
@@ -128,7 +128,7 @@ enum status dataset_writer_init(struct dataset_writer *w, const char *directory,
     enum status status = STATUS_OK;
     *w = (struct dataset_writer){ .lock = -1, .options = *options, .last_sync = now() };
     w->index.codec = options->codec;
-    w->index.width = w->index.height = -1; /* not seen yet */
+    w->index.width = w->index.height = -1; /* not known yet */
     TRY(dataset_writer_check_folder(directory, options->force));
     TRY(copy_names(&w->index, options->classes, options->names));
     TRY(file_make_folders(directory));
@@ -144,7 +144,7 @@ fail:
     return status;
 }
 
-/* Adds a line to the report: name, tab, what was done; control characters become '?'. */
+/* Adds a line to the report: the name, a tab, and what was done. Control characters become '?'. */
 static enum status report_line(struct dataset_writer *w, const struct pack_batch_sample *s)
 {
     enum status status = STATUS_OK;
@@ -337,7 +337,7 @@ enum status dataset_writer_commit(struct dataset_writer *w)
     if (w->shard_open && w->shard.blocks)
         TRY(close_shard(w));
     else if (w->shard_open)
-        unlink(w->shard.temporary); /* taken up with nothing in it that could be used */
+        unlink(w->shard.temporary); /* recovered, but without any intact block */
     if (!w->index.samples && !w->options.part)
         FAIL(STATUS_DATA, "%s: not written: there is no image to put into it", w->directory);
     if (!w->complete)

@@ -1,5 +1,5 @@
-/* estimate.c - packs some runs of images in memory, once for each codec, exactly as pack.c does, and takes
- * random crops from the blocks as the loader does. */
+/* estimate.c - packs some runs of images in memory with each codec, exactly as pack.c does, and decodes random crops of
+ * them as the loader does. */
 #include "data/write/estimate.h"
 
 #include <stdlib.h>
@@ -29,7 +29,7 @@ static double processor_time(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Takes EPOCHS random crops of every sample of the block in reader.compressed. */
+/* Decodes EPOCHS random crops of every sample of the block in reader.compressed. */
 static enum status take_crops(struct estimator *e, const struct shard_frame *frame, enum codec codec)
 {
     enum status status = STATUS_OK;
@@ -66,7 +66,7 @@ fail:
     return status;
 }
 
-/* Packs the job's run and adds to the sums. */
+/* Packs the job's samples and adds sizes and times to the sums in *out. */
 static enum status measure(struct estimator *e, enum codec codec, struct estimate *out)
 {
     enum status status = STATUS_OK;
@@ -86,7 +86,7 @@ fail:
     return status;
 }
 
-/* The jobs of the group that begins at `first`, until they have `images`. */
+/* Measures jobs of the group that begins at `first`, until they have `images` images. */
 static enum status measure_group(struct estimator *e, int64_t first, int64_t images, struct estimate estimates[2])
 {
     enum status status = STATUS_OK;
@@ -105,7 +105,7 @@ fail:
     return status;
 }
 
-/* From sums to means. */
+/* Turns the sums into means. */
 static void average(struct estimate *e, int64_t total)
 {
     if (!e->images)

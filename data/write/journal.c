@@ -1,4 +1,4 @@
-/* journal.c - records are appended by single writes and believed only as far as their chain of hashes holds. */
+/* journal.c - appends records, and reads them as far as the chain of their hashes is intact. */
 #include "data/write/journal.h"
 
 #include <errno.h>
@@ -13,7 +13,7 @@
 #define MAGIC "CSZJRNL\n" /* 8 bytes */
 enum { VERSION = 1, HASHED_HEADER_BYTES = 24 };
 
-/* buffer: 8 bytes of room for the chain, then type, bytes and payload as they lie in the file. */
+/* Hashes the chain so far and a record (type, bytes, payload). `buffer` has room for 8 + bytes. */
 static uint64_t record_hash(uint64_t chain, const uint8_t *record, size_t bytes, uint8_t *buffer)
 {
     put64(buffer, chain);
@@ -43,7 +43,7 @@ bool journal_next(const uint8_t *data, size_t bytes, struct journal_record *r)
     size_t hashed = JOURNAL_RECORD_HEADER_BYTES + (size_t)size;
     uint8_t *buffer = malloc(8 + hashed);
     if (!buffer)
-        return false; /* as if torn: work is repeated, nothing is wrong */
+        return false; /* treated as the end: the work is repeated, and nothing goes wrong */
     uint64_t hash = record_hash(r->chain, record, hashed, buffer);
     free(buffer);
     if (hash != get64(record + hashed))

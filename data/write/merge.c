@@ -1,5 +1,5 @@
-/* merge.c - a part's journal knows which samples its blocks hold; so the batches of all parts, one part after the
- * other, go through the same dataset_writer as if they had just been packed. */
+/* merge.c - a part's journal tells which samples its blocks hold. So the batches of all parts, one part after the
+ * other, are passed to a dataset_writer as if they had just been packed. */
 #include "data/write/merge.h"
 
 #include <stdio.h>
@@ -18,20 +18,20 @@
 struct part {
     const char *directory;
     struct dataset *dataset;
-    char made_by[512]; /* of the undivided packing */
-    int part, parts;
-    uint64_t identity; /* likewise */
+    char made_by[512]; /* what an undivided packing would have in its index */
+    int part, parts;   /* K and N of --part K/N */
+    uint64_t identity; /* of the undivided packing's journal */
     char *journal;
     size_t journal_bytes;
 };
 
-/* Where the next block of a part lies. */
+/* The next block of a part. */
 struct cursor {
     int shard;
     uint32_t block;
 };
 
-/* Splits "... --part K/N of HASH" of the part's index. */
+/* Parses "... --part K/N of HASH", which the part's index has as made_by. */
 static enum status parse_made_by(struct part *p)
 {
     enum status status = STATUS_OK;
@@ -57,12 +57,12 @@ static enum status open_part(struct part *p)
     TRY(parse_made_by(p));
     dataset_writer_path(p->directory, JOURNAL_NAME, path);
     if (!file_exists(path))
-        FAIL(STATUS_USAGE, "%s: no %s, which is needed to merge: pack this part again", p->directory, JOURNAL_NAME);
+        FAIL(STATUS_USAGE, "%s: holds no %s, which merging needs; pack this part again", p->directory, JOURNAL_NAME);
     TRY(file_read(path, LIMIT_JOURNAL, &p->journal, &p->journal_bytes));
     const char *made_by = p->dataset->index.made_by;
     if (!journal_read_header((uint8_t *)p->journal, p->journal_bytes, &identity, &record) ||
         identity != hash_bytes(made_by, strlen(made_by)))
-        FAIL(STATUS_DATA, "%s: damaged, or of another packing", path);
+        FAIL(STATUS_DATA, "%s: the journal is damaged, or belongs to another packing", path);
 fail:
     return status;
 }
@@ -72,7 +72,7 @@ static int compare_parts(const void *a, const void *b)
     return ((const struct part *)a)->part - ((const struct part *)b)->part;
 }
 
-/* All parts of one packing, each once. They are sorted then. */
+/* Sorts the parts. Fails unless they are all parts of one packing, each once. */
 static enum status check_parts(struct part *parts, int count)
 {
     enum status status = STATUS_OK;
@@ -91,7 +91,7 @@ fail:
     return status;
 }
 
-/* Reads the batch's blocks, which are the part's next, one after the other into *data. */
+/* Reads the batch's blocks, which are the next ones of the part, into *data, one after the other. */
 static enum status read_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor,
                                struct block_reader *reader, uint8_t **data, size_t *capacity)
 {
@@ -144,7 +144,7 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
         if (record.type != RECORD_BATCH)
             continue;
         TRY(pack_batch_decode(&batch, record.payload, record.bytes, w->index.class_count));
-        if (batch.next_sample <= w->next_sample) { /* taken up */
+        if (batch.next_sample <= w->next_sample) { /* merged before an interruption */
             skip_blocks(p, &batch, &cursor);
         } else {
             TRY(read_blocks(p, &batch, &cursor, &reader, &data, &capacity));

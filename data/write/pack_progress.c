@@ -1,4 +1,4 @@
-/* pack_progress.c - images done, rate, bytes and time left. */
+/* pack_progress.c - shows images done, rate, bytes and time left. */
 #include "data/write/pack_progress.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* pack_progress.h - how far a packing is: a line that rewrites itself on a terminal, else one now and then. */
+/* pack_progress.h - shows the progress of a packing: one line that is rewritten on a terminal, else a line from time to
+ * time. */
 #ifndef CSC_DATA_WRITE_PACK_PROGRESS_H
 #define CSC_DATA_WRITE_PACK_PROGRESS_H
 
@@ -6,17 +7,20 @@
 #include <stdint.h>
 
 struct pack_progress {
-    const char *what;
-    int64_t total;       /* 0: unknown */
-    int64_t done_before; /* done by an earlier process: not counted in the rate */
+    const char *what;    /* begins every line; not copied */
+    int64_t total;       /* images; 0: unknown */
+    int64_t done_before; /* images that an earlier process packed; they do not count in the rate */
     double started, last_shown;
-    bool terminal, line_open; /* a line is standing on the terminal */
+    bool terminal;
+    bool line_open; /* an unfinished line stands on the terminal */
 };
 
 void pack_progress_start(struct pack_progress *progress, const char *what, int64_t total);
+
+/* Shows `done` images and `bytes` bytes, if it is time to. */
 void pack_progress_update(struct pack_progress *progress, int64_t done, uint64_t bytes);
 
-/* Ends the line; the seconds since the start, 0 if it was never started. */
+/* Removes the line. Returns the seconds since pack_progress_start, or 0 if that was not called. */
 double pack_progress_end(struct pack_progress *progress);
 
 #endif

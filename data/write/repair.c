@@ -1,7 +1,7 @@
-/* repair.c - three steps, each of which may be repeated: shards whose header or table is damaged are copied whole;
- * damaged blocks of other shards are found in the copy by their hash and written into their place; what then is
- * still damaged is dropped by writing its shard anew, and the index last.  A shard states what it holds by itself,
- * so a repair that was interrupted between shards and index goes on from the shards as they are. */
+/* repair.c - repairs one shard after the other. A shard with a damaged header or table is copied as a whole. Damaged
+ * blocks of other shards are found in the copy by their hash and written back. What is still damaged is dropped by
+ * writing the shard again without it. The index is written last. Every shard describes its own content, so a repair
+ * that was interrupted before the index can simply be repeated. */
 #include "data/write/repair.h"
 
 #include <errno.h>
@@ -24,7 +24,7 @@ struct repair {
     struct dataset *copy;
     struct block_reader reader;
     struct block block;
-    int64_t *counts; /* (classes): samples that remain; of a dropping repair */
+    int64_t *counts; /* (classes): samples that remain; only counted with drop */
     struct repair_report *report;
 };
 
@@ -33,7 +33,7 @@ static void shard_path(const struct repair *r, int shard_index, char path[PATH_M
     snprintf(path, PATH_MAX, "%s/%s", r->directory, r->index.shards[shard_index].name);
 }
 
-/* Whether a status is damage, which is what a repair is for. */
+/* Whether a status means damage, which can be repaired. */
 static bool is_damage(enum status status)
 {
     return status == STATUS_DATA || status == STATUS_IO;
@@ -79,7 +79,8 @@ fail:
     return status;
 }
 
-/* Opens shard `shard_index`; *good: whether it can be used, with blocks perhaps damaged. */
+/* Opens a shard, restoring it from the copy if its header or table is damaged. *good tells whether it is open; blocks
+ * of it may still be damaged. */
 static enum status open_shard(struct repair *r, int shard_index, struct shard *shard, bool *good)
 {
     enum status status = STATUS_OK;
@@ -89,7 +90,8 @@ static enum status open_shard(struct repair *r, int shard_index, struct shard *s
     status = shard_open(shard, path);
     if (status != STATUS_OK && !is_damage(status))
         return status;
-    *good = status == STATUS_OK && (shard->hash == expected->hash || r->drop); /* dropped from before: its own table */
+    *good = status == STATUS_OK &&
+            (shard->hash == expected->hash || r->drop); /* an earlier repair may have dropped blocks */
     for (int i = 0; !*good && r->copy && i < r->copy->index.shard_count; i++) {
         if (r->copy->index.shards[i].hash != expected->hash || r->copy->index.shards[i].bytes != expected->bytes)
             continue;
@@ -106,7 +108,7 @@ fail:
 
 /* ---- blocks ---- */
 
-/* Writes the copy's block with this hash into its place. *restored: whether there is one. */
+/* Restores a block if the copy has one with its hash; *restored tells whether it has. */
 static enum status restore_block(struct repair *r, const struct shard *shard, uint32_t block_index, bool *restored)
 {
     enum status status = STATUS_OK;
@@ -139,7 +141,8 @@ fail:
     return status;
 }
 
-/* Whether a block is good, restoring it if need be; a dropping repair also counts its samples. */
+/* Checks a block and restores it if necessary; *good tells whether it is intact in the end. With drop, its samples are
+ * counted. */
 static enum status repair_block(struct repair *r, const struct shard *shard, uint32_t block_index, bool *good)
 {
     enum status status = r->drop ? shard_read_block(shard, block_index, r->index.class_count, &r->reader, &r->block)
@@ -161,7 +164,7 @@ fail:
     return status;
 }
 
-/* Writes the shard anew with its good blocks. */
+/* Writes the shard again with only its good blocks. */
 static enum status rewrite_shard(struct repair *r, const struct shard *shard, const bool *good)
 {
     enum status status = STATUS_OK;
@@ -182,8 +185,8 @@ fail:
     return status;
 }
 
-/* Mends the blocks of a shard that opens; *good_blocks: blocks that are good in the end, of a dropping repair in the
- * file. */
+/* Repairs the blocks of an open shard; *good_blocks is how many are intact in the end. With drop, the others are
+ * removed. */
 static enum status repair_blocks(struct repair *r, struct shard *shard, uint32_t *good_blocks)
 {
     enum status status = STATUS_OK;
@@ -205,7 +208,7 @@ fail:
 
 /* ---- the dataset ---- */
 
-/* Says in the index that the dataset is not as it was packed. */
+/* Notes in the index that the dataset is not as it was packed. */
 static enum status mark_changed(struct repair *r)
 {
     enum status status = STATUS_OK;
@@ -221,7 +224,7 @@ fail:
     return status;
 }
 
-/* Takes shard `shard_index` out of the index, keeping the others in order. */
+/* Removes a shard from the index. */
 static void drop_shard(struct repair *r, int shard_index)
 {
     memmove(&r->index.shards[shard_index], &r->index.shards[shard_index + 1],
@@ -230,7 +233,7 @@ static void drop_shard(struct repair *r, int shard_index)
     r->changed = true;
 }
 
-/* What the index says of shard `shard_index`, from the shard itself. */
+/* Updates the index's entry from the shard itself. */
 static enum status describe_shard(struct repair *r, int shard_index)
 {
     enum status status = STATUS_OK;
@@ -249,7 +252,7 @@ fail:
     return status;
 }
 
-/* Mends shard `shard_index`; *dropped: nothing of it is left. */
+/* Repairs a shard; *dropped tells that nothing of it is left. */
 static enum status repair_shard(struct repair *r, int shard_index, bool *dropped)
 {
     enum status status = STATUS_OK;
@@ -261,7 +264,8 @@ static enum status repair_shard(struct repair *r, int shard_index, bool *dropped
     if (good)
         TRY(repair_blocks(r, &shard, &good_blocks));
     else
-        log_warn("%s/%s: missing, or its header or table is damaged", r->directory, r->index.shards[shard_index].name);
+        log_warn("%s/%s: the shard is missing, or its header or table is damaged", r->directory,
+                 r->index.shards[shard_index].name);
     if (!good)
         r->report->lost_samples += (int64_t)r->index.shards[shard_index].samples;
     *dropped = r->drop && !good_blocks;
@@ -280,7 +284,7 @@ static enum status write_index(struct repair *r)
     for (int i = 0; i < r->index.shard_count; i++)
         r->index.samples += (int64_t)r->index.shards[i].samples;
     if (!r->index.samples)
-        FAIL(STATUS_DATA, "%s: no block is good: nothing would be left", r->directory);
+        FAIL(STATUS_DATA, "%s: every block is damaged; nothing would be left", r->directory);
     TRY(mark_changed(r));
     memcpy(r->index.counts, r->counts, (size_t)r->index.class_count * sizeof *r->counts);
     snprintf(path, sizeof path, "%s/index.json", r->directory);

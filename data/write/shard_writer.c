@@ -1,4 +1,4 @@
-/* shard_writer.c - writes a shard under a temporary name and renames it when it is whole. */
+/* shard_writer.c - writes a shard under a temporary name and renames it when it is complete. */
 #include "data/write/shard_writer.h"
 
 #include <errno.h>
@@ -62,7 +62,7 @@ enum status shard_writer_reopen(struct shard_writer *writer, const char *path, e
 static enum status grow_table(struct shard_writer *writer)
 {
     enum status status = STATUS_OK;
-    /* the header lies in front of the table, so that both are hashed in one go */
+    /* the header is kept in front of the table, so that one call can hash both */
     uint32_t capacity = writer->capacity ? writer->capacity * 2 : 1024;
     uint8_t *table = realloc(writer->table, SHARD_HEADER_BYTES + (size_t)capacity * SHARD_ENTRY_BYTES);
     if (!table)
@@ -146,7 +146,7 @@ enum status shard_writer_commit(struct shard_writer *writer)
     put64(header + 16, writer->samples);
     put64(header + 24, writer->offset);
     put32(header + 32, writer->blocks);
-    writer->hash = hash_bytes(header, SHARD_HEADER_BYTES + table_bytes); /* with zeros where it will stand */
+    writer->hash = hash_bytes(header, SHARD_HEADER_BYTES + table_bytes); /* the hash field is 0 while it is computed */
     put64(header + 56, writer->hash);
     TRY(write_all(writer, header + SHARD_HEADER_BYTES, table_bytes, writer->offset));
     TRY(write_all(writer, header, SHARD_HEADER_BYTES, 0));

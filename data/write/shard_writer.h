@@ -1,5 +1,5 @@
-/* shard_writer.h - a shard being written: create or take up again, add blocks, commit.
- * Until the commit it lies under `path`.tmp, where it stays if writing ends early. */
+/* shard_writer.h - writes one shard: create or reopen it, add blocks, commit.
+ * Until the commit the file is called `path`.tmp. It stays under that name if writing ends early. */
 #ifndef CSC_DATA_WRITE_SHARD_WRITER_H
 #define CSC_DATA_WRITE_SHARD_WRITER_H
 
@@ -14,31 +14,34 @@ struct shard_writer {
     char *path, *temporary;
     int fd;
     enum codec codec;
-    uint64_t offset; /* bytes so far */
+    uint64_t offset; /* bytes written so far */
     uint64_t samples;
     uint32_t blocks, capacity;
-    uint8_t *table; /* (blocks, SHARD_ENTRY_BYTES) */
-    uint64_t hash;  /* valid after commit */
+    uint8_t *table; /* SHARD_HEADER_BYTES for the header, then (blocks, SHARD_ENTRY_BYTES) */
+    uint64_t hash;  /* of header and table; valid after shard_writer_commit */
 };
 
-/* A frame of `samples` samples that decodes to raw_bytes; hash: XXH64 of its bytes. */
+/* A compressed block as it lies in a shard. */
 struct shard_frame {
-    uint32_t bytes, raw_bytes, samples;
-    uint64_t hash;
+    uint32_t bytes;
+    uint32_t raw_bytes; /* decompressed */
+    uint32_t samples;
+    uint64_t hash; /* XXH64 of the compressed bytes */
 };
 
-/* A new shard. */
+/* Creates a shard. */
 enum status shard_writer_init(struct shard_writer *writer, const char *path, enum codec codec);
-/* One that an earlier process began or even committed; *found: whether there is any. Without blocks yet: */
+/* Reopens a shard that an earlier process began, or even committed, as one without blocks; shard_writer_recover then
+ * takes its blocks one by one. *found is false if there is no such file. */
 enum status shard_writer_reopen(struct shard_writer *writer, const char *path, enum codec codec, bool *found);
-/* Takes the next frame as it lies in the file; *good: whether it is the one described. */
+/* Keeps the next frame of a reopened shard if the file holds the one described; *good tells whether it does. */
 enum status shard_writer_recover(struct shard_writer *writer, const struct shard_frame *frame, bool *good);
 
 /* Appends a frame. */
 enum status shard_writer_add(struct shard_writer *writer, const void *data, const struct shard_frame *frame);
-/* What was added is on the disk. */
+/* Waits until all frames are on the disk. */
 enum status shard_writer_sync(struct shard_writer *writer);
-/* Writes table and header, fsyncs, renames. */
+/* Writes table and header, syncs the file and renames it to `path`. */
 enum status shard_writer_commit(struct shard_writer *writer);
 void shard_writer_finish(struct shard_writer *writer);
 

@@ -1,4 +1,4 @@
-/* verify.c - the index first; then each shard by itself, the next free thread taking the next shard. */
+/* verify.c - checks the index first, then every shard; each thread takes the next shard when it is free. */
 #include "data/write/verify.h"
 
 #include <limits.h>
@@ -19,16 +19,17 @@ struct verification {
     const char *directory;
     struct index index;
     bool deep;
-    pthread_mutex_t mutex; /* of all below */
-    int next_shard;        /* shard */
-    int64_t *counts;       /* (classes) */
+    pthread_mutex_t mutex; /* protects all members below */
+    int next_shard;
+    int64_t *counts; /* (classes) */
     struct verify_report *report;
     struct pack_progress progress;
-    enum status damage_status;    /* of what was found damaged */
-    struct status_record failure; /* what ends the verification: no memory */
+    enum status damage_status;    /* of the damage found so far; STATUS_OK: none */
+    struct status_record failure; /* the error that ends the verification, such as no memory */
 };
 
-/* Counts a failure and tells of it: STATUS_DATA, STATUS_IO; anything else ends the verification. */
+/* Records this thread's failure. STATUS_DATA and STATUS_IO are damage, which is counted and warned of; anything else
+ * ends the verification. */
 static void record_failure(struct verification *v, bool whole_shard)
 {
     enum status code = status_code();
@@ -55,13 +56,13 @@ static enum status open_shard(const struct verification *v, int shard_index, str
     TRY(shard_open(shard, path));
     if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
         shard->hash != expected->hash || shard->codec != v->index.codec)
-        FAIL(STATUS_DATA, "%s: not the shard of this index: expected hash %016llx, found %016llx", path,
+        FAIL(STATUS_DATA, "%s: not the shard that the index describes: expected hash %016llx, found %016llx", path,
              (unsigned long long)expected->hash, (unsigned long long)shard->hash);
 fail:
     return status;
 }
 
-/* Decodes a block's samples and adds them to counts; image sizes must be what the index says. */
+/* Decodes a block's samples and adds them to counts. Their sizes must agree with the index. */
 static enum status count_block(const struct index *index, const struct shard *shard, uint32_t block_index,
                                const struct block *block, struct block_reader *reader, int64_t *counts)
 {
@@ -154,7 +155,7 @@ static void run_workers(struct verification *v, int workers)
     wanted = wanted < MAX_WORKERS ? wanted : MAX_WORKERS;
     while (started < wanted - 1 && pthread_create(&threads[started], NULL, worker_main, v) == 0)
         started++;
-    worker_main(v); /* the caller is one of them */
+    worker_main(v); /* the caller works too */
     while (started > 0)
         pthread_join(threads[--started], NULL);
 }

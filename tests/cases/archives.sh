@@ -332,7 +332,7 @@ case_D27() {
     echo 1 >l.txt
     echo "n01 tench, Tinca tinca" >sw.txt
     expect 65 "$PACK" imagenet train.tar val.tar l.txt o --synsets sw.txt
-    says "sw.txt:1: not a number and a name"
+    says "sw.txt:1: the line is not an id and a class name"
     echo "2 n01" >sw.txt
     expect 65 "$PACK" imagenet train.tar val.tar l.txt o --synsets sw.txt
     says "which sw.txt does not have"

@@ -67,12 +67,12 @@ def test_labels(folder, held, names):
         forms["names"] + held[0][1] + "\n": "one word, unlike",
         forms["names"] + f"{held[3][0]} {held[3][1]}\n": "has image 'ILSVRC2012_val_00000004' twice",
         "".join(f"{n} {c}\n" for n, c, _ in held[2:]): "has no label for ILSVRC2012_val_00000001",
-        forms["numbers"]: "--synsets", "x" * 300 + "\n": "word of more than 255",
+        forms["numbers"]: "--synsets", "x" * 300 + "\n": "word has more than 255",
     }
     for text, says in wrong.items():
         write(f"{source}/wrong", text.encode())
         run(PACK, "imagenet", f"{source}/train.tar", f"{source}/val.tar", f"{source}/wrong", f"{folder}/never", expect=65, says=says)
-    for text, says in (("1 n1\n1 n2\n", "second time"), ("a b\n", "not a number and a name"), ("1 n1\n", "does not have")):
+    for text, says in (("1 n1\n1 n2\n", "second time"), ("a b\n", "not an id and a class name"), ("1 n1\n", "does not have")):
         write(f"{source}/wrong-map", text.encode())
         run(PACK, "imagenet", f"{source}/train.tar", f"{source}/val.tar", f"{source}/labels-numbers", f"{folder}/never",
             "--synsets", f"{source}/wrong-map", expect=65, says=says)
@@ -93,7 +93,7 @@ def test_odd(folder):
     write(f"{folder}/odd.tar", tar_of([("n1.tar", tar_of(list(images.items()), tarfile.PAX_FORMAT)), ("notes.txt", b"x")]))
     out = f"{folder}/odd"
     text = run(PACK, "imagenet", f"{folder}/odd.tar", out, "--bad", "skip", "--workers", "2", says="8 images of 1 classes")
-    check("1 members are no tars" in text and "4 images left out" in text and "\x1b" not in text, text)
+    check("1 members are not tars" in text and "4 images left out" in text and "\x1b" not in text, text)
     _, samples = read_dataset(f"{out}/train")
     check([s[1:3] for s in samples] == [(24, 16)] * 4 + [(6, 4)] * 4, "sizes", [s[1:3] for s in samples])
     check(samples[3][3] == samples[0][3], "the turned image was turned")
