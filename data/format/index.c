@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
-#include "data/format/shard.h"
+#include "data/format/names.h"
 
 static const char hash_key[] = ",\n \"hash\": \"";
 static const char ending[] = "\"\n}\n";
@@ -28,16 +28,6 @@ bool codec_parse(const char *name, enum codec *codec)
 {
     *codec = strcmp(name, "jpeg") == 0 ? CODEC_JPEG : CODEC_RGBZ;
     return strcmp(name, codec_name(*codec)) == 0;
-}
-
-bool index_class_name_ok(const char *name)
-{
-    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
-        if (*c < ' ' || *c == 127 || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)) /* the last: U+0080 to U+009F */
-            return false;
-    json_t *text = json_string(name); /* NULL if it is not UTF-8 */
-    json_decref(text);
-    return text && *name && strlen(name) <= LIMIT_NAME;
 }
 
 static enum status check_hash(struct index *index, const char *text, size_t bytes, const char *name)

@@ -32,9 +32,6 @@ struct index {
 const char *codec_name(enum codec codec);
 bool codec_parse(const char *name, enum codec *codec);
 
-/* Whether a class may have this name: UTF-8 of 1 to LIMIT_NAME bytes without control characters. */
-bool index_class_name_ok(const char *name);
-
 /* Parses the text of an index.json; `name` is for messages. STATUS_DATA, STATUS_NOMEM. */
 enum status index_parse(struct index *index, const char *text, size_t bytes, const char *name);
 

@@ -1,7 +1,6 @@
 /* shard.c - opens shards and reads blocks; every length, offset and hash is checked before it is used. */
 #include "data/format/shard.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -15,16 +14,6 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/read/disk_cache.h"
-
-bool shard_name_ok(const char *name)
-{
-    if (strlen(name) != strlen("shard-00000.csz") || strncmp(name, "shard-", 6) || strcmp(name + 11, ".csz"))
-        return false;
-    for (int i = 6; i < 11; i++)
-        if (!isdigit((unsigned char)name[i]))
-            return false;
-    return true;
-}
 
 static enum status read_at(const struct shard *shard, void *out, size_t bytes, uint64_t offset)
 {

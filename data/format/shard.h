@@ -51,7 +51,4 @@ void shard_prefetch_block(const struct shard *shard, uint32_t block);
 enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
                              struct block *out);
 
-/* "shard-00000.csz": the only form of a shard's name. */
-bool shard_name_ok(const char *name);
-
 #endif

@@ -5,7 +5,6 @@
 #include <strings.h>
 
 #include "data/format/format.h"
-#include "data/write/pack.h"
 
 enum status decode_check_size(const char *name, int64_t width, int64_t height)
 {

@@ -8,8 +8,9 @@
 
 #include "base/status.h"
 #include "data/image/image.h"
+#include "data/image/image_notes.h"
 
-/* Decodes what the first bytes say it is, whatever `name` ends in. Sets bits 1 << enum pack_note in *notes.
+/* Decodes what the first bytes say it is, whatever `name` ends in. Sets bits 1 << enum image_note in *notes.
  * Any fault of the file, truncation included, is STATUS_DATA with `name` in its message; STATUS_NOMEM is none. */
 enum status decode_image(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes);
 

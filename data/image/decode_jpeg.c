@@ -12,7 +12,6 @@
 #include <stdlib.h>
 
 #include "data/image/decode.h"
-#include "data/write/pack.h"
 
 enum {
     SCANS = 500, /* of a progressive file; more are an attack on the reader's time */

@@ -9,7 +9,6 @@
 
 #include "data/format/format.h"
 #include "data/image/decode.h"
-#include "data/write/pack.h"
 
 enum { MAX_CHUNK_BYTES = 64 << 20 }; /* bytes of a chunk without pixels: libpng allocates what a damaged one states */
 

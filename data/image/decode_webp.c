@@ -6,8 +6,6 @@
 #include <webp/decode.h>
 #endif
 
-#include "data/write/pack.h"
-
 bool decode_is_webp(const uint8_t *data, size_t bytes)
 {
     return bytes >= 12 && !memcmp(data, "RIFF", 4) && !memcmp(data + 8, "WEBP", 4);

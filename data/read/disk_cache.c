@@ -16,7 +16,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "data/format/shard.h"
+#include "data/format/names.h"
 
 #define PREFIX "csz-"
 enum { NAME_LENGTH = sizeof PREFIX - 1 + 16 }; /* and the fingerprint's digits */

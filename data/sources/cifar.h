@@ -2,7 +2,7 @@
 #ifndef CSC_DATA_SOURCES_CIFAR_H
 #define CSC_DATA_SOURCES_CIFAR_H
 
-#include "data/write/pack.h"
+#include "data/write/pack_source.h"
 
 struct cifar;
 

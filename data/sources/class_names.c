@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/format/format.h"
 #include "data/format/index.h"
+#include "data/format/names.h"
 #include "data/sources/text.h"
 
 #define LIMIT_LIST ((size_t)512 << 20) /* bytes; LIMIT_CLASSES names need less */
@@ -63,7 +64,7 @@ enum status class_names_parse(struct class_names *c, const char *text, size_t by
     if (!c->names)
         FAIL(STATUS_NOMEM, "%s: out of memory for its names", name);
     for (char *line = strtok_r(copy, "\r\n", &rest); line; line = strtok_r(NULL, "\r\n", &rest)) {
-        if (!index_class_name_ok(line))
+        if (!class_name_ok(line))
             FAIL(STATUS_DATA, "%s: '%.64s' cannot be the name of a class", name, line);
         c->names[c->count] = strdup(line);
         if (!c->names[c->count++])

@@ -4,7 +4,7 @@
 
 #include "data/format/block.h"
 #include "data/read/dataset.h"
-#include "data/write/pack.h"
+#include "data/write/pack_source.h"
 
 struct dataset_source {
     struct pack_source source; /* must be first: pointers to it are cast to the dataset_source */

@@ -3,7 +3,7 @@
 #define CSC_DATA_SOURCES_FOLDER_H
 
 #include "data/sources/class_names.h"
-#include "data/write/pack.h"
+#include "data/write/pack_source.h"
 
 struct folder;
 

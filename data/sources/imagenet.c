@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/format/format.h"
 #include "data/sources/folder_internal.h"
 #include "data/sources/labels.h"
 #include "data/write/pack_progress.h"

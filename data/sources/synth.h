@@ -5,7 +5,7 @@
 #ifndef CSC_DATA_SOURCES_SYNTH_H
 #define CSC_DATA_SOURCES_SYNTH_H
 
-#include "data/write/pack.h"
+#include "data/write/pack_source.h"
 
 enum { SYNTH_ATOMS = 6, SYNTH_KERNEL = 7 }; /* atoms per class; their side in pixels */
 enum { SYNTH_MAX_CLASSES = 1000, SYNTH_MAX_SIZE = 4096 };

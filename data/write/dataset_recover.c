@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/format/shard.h"
+#include "data/format/names.h"
 #include "data/write/dataset_writer_internal.h"
 
 #define LIMIT_JOURNAL ((size_t)8 << 30)

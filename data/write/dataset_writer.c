@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/format/names.h"
 #include "data/write/dataset_writer_internal.h"
 
 enum { SYNC_SECONDS = 10 }; /* the most work that a power cut can lose; a kill loses none */
@@ -83,7 +84,7 @@ static enum status copy_names(struct index *index, int classes, char *const *nam
         FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
     index->class_count = classes;
     for (int i = 0; i < classes; i++) {
-        if (!index_class_name_ok(names[i]))
+        if (!class_name_ok(names[i]))
             TRY(refuse_name(i, names[i]));
         index->class_names[i] = strdup(names[i]);
         if (!index->class_names[i])
@@ -148,7 +149,7 @@ fail:
 static enum status report_line(struct dataset_writer *w, const struct pack_batch_sample *s)
 {
     enum status status = STATUS_OK;
-    size_t needed = w->report_bytes + strlen(s->name) + strlen(s->reason) + 64 * NOTES + 64;
+    size_t needed = w->report_bytes + strlen(s->name) + strlen(s->reason) + 64 * IMAGE_NOTES + 64;
     if (needed > w->report_capacity) {
         char *grown = realloc(w->report, 2 * needed);
         if (!grown)
@@ -163,9 +164,9 @@ static enum status report_line(struct dataset_writer *w, const struct pack_batch
                               : w->options.codec == CODEC_JPEG ? "\tkept: "
                                                                : "\tconverted: ");
     end = stpcpy(words, s->reason);
-    for (int n = 0; n < NOTES && !*s->reason; n++)
+    for (int n = 0; n < IMAGE_NOTES && !*s->reason; n++)
         if (n != NOTE_RESIZED && s->notes >> n & 1)
-            end = stpcpy(stpcpy(end, end > words ? ", " : ""), pack_note_text(n));
+            end = stpcpy(stpcpy(end, end > words ? ", " : ""), image_note_text(n));
     for (char *c = words; c < end; c++)
         *c = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
     *end++ = '\n';
@@ -183,7 +184,7 @@ static enum status count_sample(struct dataset_writer *w, const struct pack_batc
         *(strcmp(s->reason, PACK_NOT_AN_IMAGE) ? &w->skipped : &w->non_images) += 1;
         return STATUS_OK;
     }
-    for (int n = 0; n < NOTES; n++)
+    for (int n = 0; n < IMAGE_NOTES; n++)
         w->notes[n] += s->notes >> n & 1;
     w->index.counts[s->label]++;
     if (w->index.width < 0) {

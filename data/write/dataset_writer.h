@@ -10,7 +10,7 @@
 #include "base/status.h"
 #include "data/format/index.h"
 #include "data/write/journal.h"
-#include "data/write/pack.h"
+#include "data/image/image_notes.h"
 #include "data/write/pack_batch.h"
 #include "data/write/shard_writer.h"
 
@@ -37,7 +37,7 @@ struct dataset_writer {
     struct journal journal;
     int64_t next_sample; /* samples of the input that are in */
     bool complete;       /* an earlier process had written all of it, index included */
-    int64_t skipped, non_images, notes[NOTES];
+    int64_t skipped, non_images, notes[IMAGE_NOTES];
     uint64_t bytes, raw_bytes; /* of all frames */
     char *report;              /* text of report.tsv: samples that were converted or left out */
     size_t report_bytes, report_capacity;

@@ -37,23 +37,6 @@ struct packer {
     pthread_t *workers;
 };
 
-const char *pack_note_text(enum pack_note note)
-{
-    static const char *const texts[NOTES] = {
-        "grey",
-        "CMYK",
-        "16 bits a channel",
-        "16-bit grey (values above 255 become white, as in Pillow)",
-        "palette",
-        "transparency dropped",
-        "named as another format than it is",
-        "EXIF rotation not applied, as in torchvision",
-        "made smaller",
-        "WebP, stored as a JPEG of quality 90",
-    };
-    return texts[note];
-}
-
 static void *worker_main(void *context)
 {
     struct packer *p = context;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "data/write/pack.h"
+#include "data/image/image_notes.h"
 
 #define LEFT_OUT (1u << 31)
 enum { HEAD_BYTES = 16, FRAME_BYTES = 24, SAMPLE_BYTES = 16 };
@@ -77,7 +77,7 @@ static enum status decode_sample(struct pack_batch_sample *s, const uint8_t *in,
     uint32_t label = get32(in), width = get32(in + 4), height = get32(in + 8), notes = get32(in + 12);
     bool left_out = notes & LEFT_OUT;
     notes &= ~LEFT_OUT;
-    if (label >= (uint32_t)classes || notes >> NOTES || width > LIMIT_SIDE || height > LIMIT_SIDE ||
+    if (label >= (uint32_t)classes || notes >> IMAGE_NOTES || width > LIMIT_SIDE || height > LIMIT_SIDE ||
         (!left_out && (!width || !height)))
         FAIL(STATUS_DATA, "a sample with label %u, %u x %u pixels, notes %x", label, width, height, notes);
     *s = (struct pack_batch_sample){ (int)label, (int)width, (int)height, notes, "", left_out ? "?" : "" };

@@ -9,9 +9,12 @@
 #include "base/status.h"
 #include "data/write/shard_writer.h"
 
+/* The reason in the report for a file beside the samples. */
+#define PACK_NOT_AN_IMAGE "not named as an image"
+
 struct pack_batch_sample {
     int label, width, height;
-    unsigned notes;     /* bits 1 << enum pack_note */
+    unsigned notes;     /* bits 1 << enum image_note */
     const char *name;   /* for the report; "" where there is nothing to report */
     const char *reason; /* why it is left out of the blocks; "" if it is in */
 };

@@ -5,7 +5,8 @@
 #include <zstd.h>
 
 #include "data/image/resize.h"
-#include "data/write/pack.h"
+#include "data/write/pack_options.h"
+#include "data/write/pack_source.h"
 #include "data/write/pack_batch.h"
 
 enum {

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "data/format/index.h"
+#include "data/format/names.h"
 #include "data/sources/class_names.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -29,7 +30,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         abort();
     for (int i = 0; i < names.count; i++) {
         size_t length = strlen(names.names[i]);
-        if (!index_class_name_ok(names.names[i]) || class_names_find(&copy, names.names[i], length) != i)
+        if (!class_name_ok(names.names[i]) || class_names_find(&copy, names.names[i], length) != i)
             abort();
         int shorter = class_names_find(&names, names.names[i], length - 1);
         if (shorter >= 0 &&

@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "data/format/index.h"
+#include "data/format/names.h"
 #include "data/format/shard.h"
 #include "tests/fuzz/fuzz.h"
 

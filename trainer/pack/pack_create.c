@@ -22,9 +22,9 @@ static void print_report(const char *directory, const char *classes, enum codec 
         snprintf(ratio, sizeof ratio, " (%.0f%% of the pixels)", 100.0 * (double)r->bytes / (double)r->raw_bytes);
     log_info("%s: %lld images%s, %.1f MB%s, %.1f s", directory, (long long)r->samples, classes, (double)r->bytes / 1e6,
              ratio, r->seconds);
-    for (int n = 0; n < NOTES; n++)
+    for (int n = 0; n < IMAGE_NOTES; n++)
         if (r->notes[n])
-            log_info("  %lld images: %s", (long long)r->notes[n], pack_note_text(n));
+            log_info("  %lld images: %s", (long long)r->notes[n], image_note_text(n));
     if (r->skipped)
         log_info("  %lld images left out", (long long)r->skipped);
     if (r->non_images)

@@ -101,8 +101,8 @@ static void check_pixels(const char *set, const char *expected_in, const char *c
 
 static void check_notes(const struct pack_report *r)
 {
-    static const int expected[NOTES] = { 4, 1, 0, 1, 2, 3, 2 };
-    for (int i = 0; i < NOTES; i++)
+    static const int expected[IMAGE_NOTES] = { 4, 1, 0, 1, 2, 3, 2 };
+    for (int i = 0; i < IMAGE_NOTES; i++)
         CHECK(r->notes[i] == expected[i], "note %d: %lld", i, (long long)r->notes[i]);
     CHECK(r->samples == FILES && r->skipped == 0, "%lld samples", (long long)r->samples);
 }
