@@ -10,7 +10,8 @@
 #include "base/status.h"
 #include "data/corrupt/corrupt.h"
 #include "data/image/resize.h"
-#include "data/read/loader.h"
+
+enum augment { AUGMENT_NONE, AUGMENT_CIFAR, AUGMENT_IMAGENET };
 
 struct augmenter {
     enum augment kind;

@@ -8,14 +8,13 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/read/augment.h"
+#include "data/read/loader_stats.h"
+#include "data/read/order.h"
 
-struct corruption;  /* data/corrupt/corrupt.h */
 struct pixel_scale; /* base/pixels.h */
 struct dataset;     /* an open directory of shards: data/read/dataset.h */
 struct loader;
-
-enum augment { AUGMENT_NONE, AUGMENT_CIFAR, AUGMENT_IMAGENET };
-enum shuffle { SHUFFLE_NONE, SHUFFLE_FULL, SHUFFLE_WINDOW };
 
 struct loader_config {
     struct dataset *dataset; /* must outlive the loader */
@@ -73,21 +72,6 @@ enum status loader_seek(struct loader *loader, int64_t epoch, int64_t step);
  * Evaluation: *batch is NULL when this rank's share is done. */
 enum status loader_next(struct loader *loader, const struct micro_batch **batch);
 
-/* Of the micro-batches given out since creation. Seconds of work are summed over the workers, so they may exceed
- * the time that passed. */
-struct loader_work {
-    double read_s;              /* from storage or the page cache, and hashing */
-    double decode_s;            /* decompression, pixels */
-    double resize_s;            /* along the rows */
-    double copy_s;              /* along the columns, flip, normalisation: into the batch */
-    int64_t read_bytes, blocks; /* blocks read; others were still there */
-    int64_t samples, skipped;   /* given; replaced or left out as damaged */
-    int64_t rereads;            /* blocks that had to be read twice */
-};
-struct loader_stats {
-    double waited_s; /* by the caller in loader_next */
-    struct loader_work work;
-};
 void loader_stats(const struct loader *loader, struct loader_stats *stats);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "data/read/loader.h"
+enum shuffle { SHUFFLE_NONE, SHUFFLE_FULL, SHUFFLE_WINDOW };
 
 enum { FEISTEL_ROUNDS = 6 };
 

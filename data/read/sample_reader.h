@@ -5,7 +5,7 @@
 #include "data/read/augment.h"
 #include "data/read/block_cache.h"
 #include "data/read/dataset_internal.h"
-#include "data/read/order.h"
+#include "data/read/loader_stats.h"
 
 /* What all workers of a loader share; constant but for the cache. */
 struct sample_reader {
