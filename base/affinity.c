@@ -83,27 +83,27 @@ static int place_cores(void)
     return cores ? cores : INT_MAX;
 }
 
-static int least(int a, int b)
+static int min_int(int a, int b)
 {
     return a < b ? a : b;
 }
 
-int affinity_share(int local_ranks)
+int affinity_cores_per_rank(int local_ranks)
 {
     int cores = mask_cores();
     double quota = fmax(1, round(cgroup_cpus("") / local_ranks));
     if (cores >= machine_cores()) /* not bound: the ranks of this host share them all */
         cores /= local_ranks;
-    cores = least(cores, place_cores());
+    cores = min_int(cores, place_cores());
     return cores > quota ? (int)quota : cores > 0 ? cores : 1;
 }
 
 int affinity_cores(void)
 {
-    return affinity_share(1);
+    return affinity_cores_per_rank(1);
 }
 
-void affinity_free_thread(void)
+void affinity_unbind_thread(void)
 {
     if (binding() && mask_bytes > 0)
         sched_setaffinity(0, (size_t)mask_bytes, (const cpu_set_t *)mask);
@@ -129,7 +129,7 @@ static int topology(int cpu, const char *what)
     return value;
 }
 
-static int by_place(const void *left, const void *right)
+static int by_core(const void *left, const void *right)
 {
     const struct core *a = left, *b = right;
     return a->package != b->package ? a->package - b->package
@@ -152,7 +152,7 @@ int affinity_pin(int part, int parts, int threads)
     int first = (int)((long)count * part / parts), last = (int)((long)count * (part + 1) / parts);
     if (last - first < threads || last - first < 2) /* a single core has no room for data workers */
         return 0;
-    qsort(cores, count, sizeof *cores, by_place);
+    qsort(cores, count, sizeof *cores, by_core);
     CPU_ZERO(&own);
     for (int i = first; i < last; i++)
         CPU_SET(cores[i].cpu, &own);
@@ -190,12 +190,12 @@ void affinity_warn(int threads, int workers, int local_ranks)
                  threads * local_ranks, local_ranks, local_ranks == 1 ? "" : "s", quota);
 }
 
-void affinity_wait_calmly(char **argv)
+void affinity_limit_spinning(char **argv)
 {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || getenv("KMP_BLOCKTIME"))
         return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
     setenv("KMP_BLOCKTIME", "0", 1);
-    affinity_free_thread();        /* the places are laid out anew, over all cores */
+    affinity_unbind_thread();      /* the places are laid out anew, over all cores */
     execv("/proc/self/exe", argv); /* where that fails, the program just goes on */
 }

@@ -7,11 +7,11 @@
 int affinity_cores(void);
 
 /* The same for one of so many ranks of this host: a quota, and a mask that no launcher has narrowed, are shared out. */
-int affinity_share(int local_ranks);
+int affinity_cores_per_rank(int local_ranks);
 
 /* Lets the calling thread, which is not OpenMP's, run on all of the mask where OMP_PROC_BIND and its like have bound
  * the thread that started it. */
-void affinity_free_thread(void);
+void affinity_unbind_thread(void);
 
 /* Warns, through log_warn, where this rank was bound to fewer cores than its threads and data workers need although the
  * machine has more (Open MPI binds each of one or two ranks to a single core), where OMP_PROC_BIND and its like do that
@@ -28,6 +28,6 @@ int affinity_pin(int part, int parts, int threads);
  * others need too makes steps many times slower. Its run-time reads how long from the environment before main: where
  * nothing is set there (OMP_WAIT_POLICY, GOMP_SPINCOUNT, KMP_BLOCKTIME), this sets some ten microseconds and starts the
  * program again in this process. */
-void affinity_wait_calmly(char **argv);
+void affinity_limit_spinning(char **argv);
 
 #endif

@@ -11,8 +11,8 @@
 #include <string.h>
 
 struct group {
-    bool unified; /* version 2 */
-    size_t top;   /* length of the hierarchy's own folder in `path`, above which there is nothing to read */
+    bool unified;       /* version 2 */
+    size_t root_length; /* length of the hierarchy's own folder in `path`, above which there is nothing to read */
     char path[PATH_MAX];
 };
 
@@ -93,14 +93,14 @@ static bool find_group(const char *root, const char *controller, struct group *g
     below = strncmp(name, top, length) == 0 && strncmp(name, "/..", 3) != 0 ? name + length : "";
     if (strcmp(below, "/") == 0)
         below = "";
-    group->top = strlen(root) + strlen(point);
+    group->root_length = strlen(root) + strlen(point);
     return snprintf(group->path, sizeof group->path, "%s%s%s", root, point, below) < (int)sizeof group->path;
 }
 
 /* The group above; false if there is none. */
-static bool climb(struct group *group)
+static bool go_to_parent(struct group *group)
 {
-    char *slash = strrchr(group->path + group->top, '/');
+    char *slash = strrchr(group->path + group->root_length, '/');
     if (slash)
         *slash = 0;
     return slash != NULL;
@@ -120,7 +120,7 @@ double cgroup_cpus(const char *root)
                                  read_text(&group, "cpu.cfs_period_us", other) && sscanf(other, "%lf", &period) == 1;
         if (limited && quota > 0 && period > 0)
             cpus = fmin(cpus, quota / period);
-    } while (climb(&group));
+    } while (go_to_parent(&group));
     return cpus;
 }
 
@@ -182,9 +182,9 @@ size_t cgroup_memory(const char *root)
             limit > INT64_MAX - (1 << 20) || /* version 1's word for none */
             !read_bytes(&group, group.unified ? "memory.current" : "memory.usage_in_bytes", &used))
             continue;
-        uint64_t files = reclaimable(&group), kept = used > files ? used - files : 0,
-                 left = limit > kept ? limit - kept : 0;
+        uint64_t files = reclaimable(&group), in_use = used > files ? used - files : 0,
+                 left = limit > in_use ? limit - in_use : 0;
         memory = left < memory ? left : memory;
-    } while (climb(&group));
+    } while (go_to_parent(&group));
     return memory;
 }

@@ -23,7 +23,7 @@ static inline void clock_condition_init(pthread_cond_t *condition)
     pthread_condattr_destroy(&attributes);
 }
 
-static inline struct timespec clock_after(double seconds)
+static inline struct timespec clock_deadline(double seconds)
 {
     double end = clock_seconds() + seconds;
     return (struct timespec){ .tv_sec = (time_t)end, .tv_nsec = (long)((end - (double)(time_t)end) * 1e9) };

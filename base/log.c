@@ -37,7 +37,7 @@ void log_init(const char *name, int rank_, int size_)
     keep_outputs();
 }
 
-void log_on_line(void (*before)(void *context), void *context)
+void log_set_line_hook(void (*before)(void *context), void *context)
 {
     before_line = before;
     before_context = context;
@@ -83,7 +83,7 @@ void log_info(const char *format, ...)
         log_warn("standard output: %s: its lines are lost from here on", strerror(lost));
 }
 
-void log_results(void)
+void log_stdout_is_results(void)
 {
     results = true;
 }
@@ -102,7 +102,7 @@ static void warn(const char *who, const char *format, va_list arguments)
 {
     char text[2048];
     vsnprintf(text, sizeof text, format, arguments);
-    status_plain(text);
+    status_sanitize(text);
     step_aside();
     fprintf(stderr, "%s: warning: %s\n", who, text);
 }
@@ -117,7 +117,7 @@ void log_warn(const char *format, ...)
     va_end(arguments);
 }
 
-void log_warn_all(const char *format, ...)
+void log_warn_rank0(const char *format, ...)
 {
     va_list arguments;
     if (rank != 0)
@@ -127,7 +127,7 @@ void log_warn_all(const char *format, ...)
     va_end(arguments);
 }
 
-void log_alarm(const char *line)
+void log_error_line(const char *line)
 {
     char who[160];
     prefix(who, sizeof who);

@@ -18,21 +18,21 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The same of what all ranks know: rank 0 says it. */
-void log_warn_all(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warn_rank0(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* The calling thread's status record as the one line of a failed program. */
 void log_failure(void);
 
 /* An error line from a thread beside the one that works, which may hang: no progress bar steps aside. */
-void log_alarm(const char *line);
+void log_error_line(const char *line);
 
 /* What is printed on standard output from here on is what was asked for, not a log. */
-void log_results(void);
+void log_stdout_is_results(void);
 
 /* At a program's end: STATUS_IO if results were printed and not all of them could be written, else `status`. */
 enum status log_finish(enum status status);
 
 /* Called around every line, so that a progress bar can step aside; NULL removes it. */
-void log_on_line(void (*before)(void *context), void *context);
+void log_set_line_hook(void (*before)(void *context), void *context);
 
 #endif

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-bool arguments_need_shell(const char *path)
+bool options_unexpanded(const char *path)
 {
     if (path[0] == '~')
         return true;
@@ -15,7 +15,7 @@ bool arguments_need_shell(const char *path)
     return false;
 }
 
-enum status arguments_check(char *const *argv)
+enum status options_check(char *const *argv)
 {
     enum status status = STATUS_OK;
     unsetenv("POSIXLY_CORRECT");
@@ -23,7 +23,7 @@ enum status arguments_check(char *const *argv)
         const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
         const char *value = equals ? equals + 1 : argv[i];
         bool checked = equals || (argv[i][0] != '-' && !strchr(argv[i], '=')); /* key=value is the configuration's */
-        if (checked && arguments_need_shell(value))
+        if (checked && options_unexpanded(value))
             FAIL(STATUS_USAGE, "%s: no shell has expanded the ~ or $ in it: write the path out%s", argv[i],
                  equals ? ", or put a space in place of =" : "");
     }

@@ -8,10 +8,10 @@
 
 /* Whether only a shell could tell what the path means: it begins with ~, or $NAME or ${NAME} is in it. Taken as it
  * is, it would make a folder called ~. Who means that writes ./~ instead. */
-bool arguments_need_shell(const char *path);
+bool options_unexpanded(const char *path);
 
 /* Lets options stand behind operands under POSIXLY_CORRECT too. STATUS_USAGE if an operand other than key=value, or
  * the value of an option that is given as --option=value (which shells do not expand), needs a shell. */
-enum status arguments_check(char *const *argv);
+enum status options_check(char *const *argv);
 
 #endif

@@ -26,7 +26,7 @@ static int printable(const unsigned char *c)
     return *c == 0xc2 && c[1] < 0xa0 ? 0 : more + 1; /* U+0080 to U+009F are control characters */
 }
 
-void status_plain(char *text)
+void status_sanitize(char *text)
 {
     for (int bytes; *text; text += bytes ? bytes : 1) {
         bytes = printable((unsigned char *)text);
@@ -42,7 +42,7 @@ enum status status_report(enum status code, const char *file, int line, const ch
     char message[sizeof last.message]; /* an argument may point into the record */
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
-    status_plain(message);
+    status_sanitize(message);
     memcpy(last.message, message, sizeof message);
     snprintf(last.origin, sizeof last.origin, "%s:%d", short_path(file), line);
     last.code = code;

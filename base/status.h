@@ -29,7 +29,7 @@ enum status status_code(void);
 
 /* Puts '?' in the place of control characters and of what is not UTF-8, so that a text, such as a message with the name
  * of somebody's file, is one line and does not steer a terminal. Reports have this done. */
-void status_plain(char *text);
+void status_sanitize(char *text);
 
 /* Forgets this thread's report, once it has been handled. */
 void status_clear(void);

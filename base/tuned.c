@@ -7,12 +7,12 @@
 #include <string.h>
 
 struct entry {
-    char key[TUNED_KEY_MOST + 1], value[TUNED_VALUE_MOST + 1];
+    char key[TUNED_MAX_KEY + 1], value[TUNED_MAX_VALUE + 1];
 };
 
 struct tuned {
     struct entry *list;
-    int count, room;
+    int count, capacity;
 };
 
 enum status tuned_create(struct tuned **out)
@@ -29,14 +29,14 @@ void tuned_destroy(struct tuned *t)
 }
 
 /* The place of the key, or where it would go. */
-static int place(const struct tuned *t, const char *key, bool *there)
+static int find(const struct tuned *t, const char *key, bool *found)
 {
     int low = 0, high = t->count;
-    *there = false;
+    *found = false;
     while (low < high) {
         int middle = (low + high) / 2, order = strcmp(t->list[middle].key, key);
         if (order == 0) {
-            *there = true;
+            *found = true;
             return middle;
         }
         if (order < 0)
@@ -49,12 +49,12 @@ static int place(const struct tuned *t, const char *key, bool *there)
 
 const char *tuned_get(const struct tuned *t, const char *key)
 {
-    bool there = false;
-    int at = t ? place(t, key, &there) : 0;
-    return there ? t->list[at].value : NULL;
+    bool found = false;
+    int at = t ? find(t, key, &found) : 0;
+    return found ? t->list[at].value : NULL;
 }
 
-bool tuned_number(const struct tuned *t, const char *key, double *value)
+bool tuned_get_number(const struct tuned *t, const char *key, double *value)
 {
     const char *text = tuned_get(t, key);
     char *rest;
@@ -67,36 +67,36 @@ bool tuned_number(const struct tuned *t, const char *key, double *value)
     return true;
 }
 
-static bool well_formed(const char *text, size_t most)
+static bool well_formed(const char *text, size_t max_length)
 {
     size_t length = strlen(text);
     for (size_t i = 0; i < length; i++)
         if (text[i] <= ' ' || text[i] > '~' || text[i] == '=')
             return false;
-    return length > 0 && length <= most;
+    return length > 0 && length <= max_length;
 }
 
 enum status tuned_set(struct tuned *t, const char *key, const char *value)
 {
     enum status status = STATUS_OK;
-    bool there;
+    bool found;
     if (!t)
         return STATUS_OK;
-    if (!well_formed(key, TUNED_KEY_MOST) || !well_formed(value, TUNED_VALUE_MOST))
+    if (!well_formed(key, TUNED_MAX_KEY) || !well_formed(value, TUNED_MAX_VALUE))
         FAIL(STATUS_DATA, "'%.150s' = '%.100s' is not a choice that can be kept", key, value);
-    int at = place(t, key, &there);
-    if (!there && t->count == TUNED_MOST)
-        FAIL(STATUS_DATA, "more than %d choices", TUNED_MOST);
-    if (!there && t->count == t->room) {
-        int room = t->room ? 2 * t->room : 32;
-        struct entry *list = realloc(t->list, (size_t)room * sizeof *list);
+    int at = find(t, key, &found);
+    if (!found && t->count == TUNED_MAX_ENTRIES)
+        FAIL(STATUS_DATA, "more than %d choices", TUNED_MAX_ENTRIES);
+    if (!found && t->count == t->capacity) {
+        int capacity = t->capacity ? 2 * t->capacity : 32;
+        struct entry *list = realloc(t->list, (size_t)capacity * sizeof *list);
         if (!list)
-            FAIL(STATUS_NOMEM, "out of memory for %d choices", room);
+            FAIL(STATUS_NOMEM, "out of memory for %d choices", capacity);
         t->list = list;
-        t->room = room;
+        t->capacity = capacity;
     }
     struct entry *e = t->list + at;
-    if (!there) {
+    if (!found) {
         memmove(e + 1, e, (size_t)(t->count - at) * sizeof *e);
         t->count++;
         snprintf(e->key, sizeof e->key, "%s", key);
@@ -137,7 +137,7 @@ char *tuned_print(const struct tuned *t)
 enum status tuned_parse(struct tuned *t, const char *text, size_t bytes)
 {
     enum status status = STATUS_OK;
-    char line[TUNED_KEY_MOST + TUNED_VALUE_MOST + 2];
+    char line[TUNED_MAX_KEY + TUNED_MAX_VALUE + 2];
     for (const char *end = text + bytes; text < end;) {
         const char *stop = memchr(text, '\n', (size_t)(end - text));
         size_t length = stop ? (size_t)(stop - text) : 0;

@@ -21,14 +21,14 @@
 
 struct tuned;
 
-enum { TUNED_KEY_MOST = 127, TUNED_VALUE_MOST = 63, TUNED_MOST = 4096 }; /* characters, characters, entries */
+enum { TUNED_MAX_KEY = 127, TUNED_MAX_VALUE = 63, TUNED_MAX_ENTRIES = 4096 }; /* characters, characters, entries */
 
 enum status tuned_create(struct tuned **tuned);
 void tuned_destroy(struct tuned *tuned); /* NULL is fine */
 
 /* NULL if nothing was chosen, or tuned is NULL. Valid until the key is set again or the table destroyed. */
 const char *tuned_get(const struct tuned *tuned, const char *key);
-bool tuned_number(const struct tuned *tuned, const char *key, double *value); /* false if absent or no number */
+bool tuned_get_number(const struct tuned *tuned, const char *key, double *value); /* false if absent or no number */
 
 /* Adds or replaces; tuned NULL is a no-op. STATUS_DATA for a key or value out of form or a full table. */
 enum status tuned_set(struct tuned *tuned, const char *key, const char *value);

@@ -103,7 +103,7 @@ static enum status run(int argc, char **argv)
 {
     enum status status = STATUS_OK;
     const struct bench_command *command = NULL;
-    TRY(arguments_check(argv));
+    TRY(options_check(argv));
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-bench --help lists them");
     if (!strcmp(argv[1], "--version")) {
@@ -131,9 +131,9 @@ fail:
 
 int main(int argc, char **argv)
 {
-    affinity_wait_calmly(argv);
+    affinity_limit_spinning(argv);
     log_init("csc-bench", 0, 1);
-    log_results();
+    log_stdout_is_results();
     enum status status = log_finish(run(argc, argv));
     if (status != STATUS_OK)
         log_failure();

@@ -137,9 +137,9 @@ int main(int argc, char **argv)
     enum status status = STATUS_OK;
     struct eval e = { 0 };
     bool done = false;
-    affinity_wait_calmly(argv);
+    affinity_limit_spinning(argv);
     log_init("csc-eval", 0, 1);
-    log_results();
+    log_stdout_is_results();
     TRY(comm_create(&e.comm));
     log_init("csc-eval", e.comm->rank, e.comm->size);
     if (e.comm->rank != 0 && !freopen("/dev/null", "w", stdout))

@@ -154,7 +154,7 @@ enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
 static void print_help(const struct subcommand *s)
 {
-    log_results();
+    log_stdout_is_results();
     if (s) {
         printf("Usage: csc-pack %s %s [options]\n\n%s  --help                this text\n", s->name, s->operand_names,
                s->help);
@@ -328,11 +328,11 @@ static enum status run(int argc, char **argv)
         .synth = { .images = 5000, .classes = 10, .size = 32, .noise = 0.1, .seed = 1 },
     };
     const struct subcommand *subcommand = NULL;
-    TRY(arguments_check(argv));
+    TRY(options_check(argv));
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-pack --help lists them");
     if (!strcmp(argv[1], "--version")) {
-        log_results();
+        log_stdout_is_results();
         printf("csc-pack %s\n", CSC_VERSION);
         return STATUS_OK;
     }

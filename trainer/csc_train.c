@@ -81,7 +81,7 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
 {
     enum status status = STATUS_OK;
     int option;
-    TRY(arguments_check(argv));
+    TRY(options_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
         switch (option) {
@@ -176,7 +176,7 @@ int main(int argc, char **argv)
     struct watchdog *watchdog = NULL;
     bool done = false, agreed = true;
     stop_keep_ignored();
-    affinity_wait_calmly(argv);
+    affinity_limit_spinning(argv);
     log_init("csc-train", 0, 1);
     TRY(comm_create(&comm));
     log_init("csc-train", comm->rank, comm->size);
@@ -184,7 +184,7 @@ int main(int argc, char **argv)
         status_clear();
     TRY(comm_agree(comm, parse_arguments(argc, argv, &arguments, &done)));
     if (done || arguments.print_config || arguments.train.dry_run)
-        log_results();
+        log_stdout_is_results();
     if (done)
         goto fail;
     TRY(stop_install());

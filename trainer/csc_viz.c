@@ -108,7 +108,7 @@ static enum status parse_arguments(int argc, char **argv, struct viz_arguments *
     enum status status = STATUS_OK;
     int option;
     *a = (struct viz_arguments){ .images = 8, .limit = 64, .noise = 0.1 };
-    TRY(arguments_check(argv));
+    TRY(options_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
         switch (option) {
@@ -245,9 +245,9 @@ int main(int argc, char **argv)
     struct comm *comm = NULL;
     struct viz v = { 0 };
     bool done = false;
-    affinity_wait_calmly(argv);
+    affinity_limit_spinning(argv);
     log_init("csc-viz", 0, 1);
-    log_results();
+    log_stdout_is_results();
     TRY(parse_arguments(argc, argv, &v.a, &done));
     if (done)
         goto fail;

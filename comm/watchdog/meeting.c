@@ -64,7 +64,7 @@ static void close_listeners(struct watchdog *w)
 static void report_default(void *context, const char *line)
 {
     (void)context;
-    log_alarm(line);
+    log_error_line(line);
 }
 
 static void end_process_default(void *context, enum status code)

@@ -166,7 +166,7 @@ bool watchdog_announce_failure(struct watchdog *w, enum status code)
 {
     if (!w)
         return true;
-    struct timespec verdict = clock_after(2), until = clock_after(3);
+    struct timespec verdict = clock_deadline(2), until = clock_deadline(3);
     pthread_mutex_lock(&w->mutex);
     while (code == STATUS_LOST && !w->ending && pthread_cond_timedwait(&w->changed, &w->mutex, &verdict) == 0)
         ; /* whom it has lost, a hub knows better */

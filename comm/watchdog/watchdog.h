@@ -30,7 +30,7 @@ const char *watchdog_phase_name(enum watchdog_phase phase); /* "loading data" */
 struct watchdog_options {
     double timeout_s;
     /* Called from the watching thread: says why the job ends, on one rank; then, a moment later, ends this process.
-     * NULL: log_alarm, _exit. A test's may return; nothing more is judged then. */
+     * NULL: log_error_line, _exit. A test's may return; nothing more is judged then. */
     void (*report)(void *context, const char *line);
     void (*end_process)(void *context, enum status code);
     void *context;

@@ -198,7 +198,7 @@ static void *worker_main(void *context)
     struct loader *l = context;
     struct sample_scratch scratch = { .block_index = -1 };
     pthread_setname_np(pthread_self(), "csc-loader");
-    affinity_free_thread();
+    affinity_unbind_thread();
     pthread_mutex_lock(&l->mutex);
     while (!l->stop) {
         struct slot *slot = l->paused ? NULL : find_work(l);

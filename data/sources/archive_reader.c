@@ -109,9 +109,10 @@ fail:
 void archive_warn_end(const char *name, enum archive_end end)
 {
     if (end == ARCHIVE_END_MISSING)
-        log_warn_all("%s: has no end-of-archive mark; it may have been cut off between two files", name);
+        log_warn_rank0("%s: has no end-of-archive mark; it may have been cut off between two files", name);
     if (end == ARCHIVE_END_EARLY)
-        log_warn_all("%s: more follows behind its end-of-archive mark, such as another archive, and is not read", name);
+        log_warn_rank0("%s: more follows behind its end-of-archive mark, such as another archive, and is not read",
+                       name);
 }
 
 enum status archive_reader_next(struct archive_reader *r, struct member *member, bool *end)

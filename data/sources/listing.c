@@ -229,16 +229,16 @@ void listing_warn_non_images(struct listing *l, const char *where)
     if (!l->non_image_count)
         return;
     qsort(l->non_images, (size_t)l->non_image_count, sizeof *l->non_images, compare_strings);
-    log_warn_all("%s: %lld files that are not named as images, such as %s, are left out", where,
-                 (long long)l->non_image_count, l->non_images[0]);
+    log_warn_rank0("%s: %lld files that are not named as images, such as %s, are left out", where,
+                   (long long)l->non_image_count, l->non_images[0]);
 }
 
 enum status listing_complete(struct listing *l, const char *where, bool rooted, const struct class_names *given)
 {
     enum status status = STATUS_OK;
     if (l->stray_count)
-        log_warn_all("%s: %lld files lie outside of the class folders, such as %s, and are left out", where,
-                     (long long)l->stray_count, l->first_stray ? l->first_stray : "?");
+        log_warn_rank0("%s: %lld files lie outside of the class folders, such as %s, and are left out", where,
+                       (long long)l->stray_count, l->first_stray ? l->first_stray : "?");
     listing_warn_non_images(l, where);
     if (!l->classes.count)
         FAIL(STATUS_DATA, "%s: no class folders: images must lie in CLASS/FILE", where);

@@ -27,7 +27,7 @@ void pack_progress_start(struct pack_progress *p, const char *what, int64_t tota
     *p = (struct pack_progress){ .what = what, .total = total, .started = now(), .terminal = isatty(2) };
     p->last_shown = p->started;
     if (p->terminal)
-        log_on_line(clear_line, p);
+        log_set_line_hook(clear_line, p);
 }
 
 void pack_progress_update(struct pack_progress *p, int64_t done, uint64_t bytes)
@@ -59,6 +59,6 @@ double pack_progress_end(struct pack_progress *p)
     if (p->started == 0)
         return 0;
     clear_line(p);
-    log_on_line(NULL, NULL);
+    log_set_line_hook(NULL, NULL);
     return now() - p->started;
 }

@@ -90,7 +90,7 @@ static void check_plain(void)
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         char text[32];
         strcpy(text, pairs[i][0]);
-        status_plain(text);
+        status_sanitize(text);
         CHECK(!strcmp(text, pairs[i][1]), "%zu: %s", i, text);
         status_report(STATUS_DATA, __FILE__, __LINE__, "%s", pairs[i][0]);
         CHECK(!strcmp(status_message(), pairs[i][1]), "%zu: %s", i, status_message());
@@ -206,7 +206,7 @@ static int two_lines(bool results, int out, char errors[512])
         dup2(ends[1], STDERR_FILENO);
         log_init("test", 0, 1);
         if (results)
-            log_results();
+            log_stdout_is_results();
         log_info("first");
         log_info("second");
         enum status status = log_finish(STATUS_OK);
@@ -321,7 +321,7 @@ static void check_tuned(void)
 {
     struct tuned *t = NULL, *copy = NULL;
     double number = 0;
-    char long_key[TUNED_KEY_MOST + 2] = "";
+    char long_key[TUNED_MAX_KEY + 2] = "";
     memset(long_key, 'k', sizeof long_key - 1);
     CHECK(tuned_create(&t) == STATUS_OK && tuned_create(&copy) == STATUS_OK, "create");
     CHECK(!tuned_get(t, "a") && !tuned_get(NULL, "a") && tuned_set(NULL, "a", "1") == STATUS_OK, "empty or none");
@@ -329,7 +329,7 @@ static void check_tuned(void)
               tuned_set(t, "c", "x") == STATUS_OK && tuned_set(t, "c", "y") == STATUS_OK,
           "set");
     CHECK(tuned_count(t) == 3 && strcmp(tuned_get(t, "c"), "y") == 0, "replaced");
-    CHECK(tuned_number(t, "a", &number) && number == 1.5 && !tuned_number(t, "b", &number), "number");
+    CHECK(tuned_get_number(t, "a", &number) && number == 1.5 && !tuned_get_number(t, "b", &number), "number");
     CHECK(tuned_set(t, "", "1") == STATUS_DATA && tuned_set(t, "a b", "1") == STATUS_DATA &&
               tuned_set(t, "a", "") == STATUS_DATA && tuned_set(t, "a=", "1") == STATUS_DATA &&
               tuned_set(t, long_key, "1") == STATUS_DATA,
@@ -343,12 +343,12 @@ static void check_tuned(void)
               tuned_parse(copy, "a\0=1\n", 5) == STATUS_DATA && tuned_parse(copy, "=1\n", 3) == STATUS_DATA,
           "damaged");
     free(text);
-    for (int i = 0; i < TUNED_MOST; i++) {
+    for (int i = 0; i < TUNED_MAX_ENTRIES; i++) {
         char key[16];
         snprintf(key, sizeof key, "%d", i);
         tuned_set(t, key, "1");
     }
-    CHECK(tuned_count(t) == TUNED_MOST && tuned_set(t, "one-more", "1") == STATUS_DATA, "full");
+    CHECK(tuned_count(t) == TUNED_MAX_ENTRIES && tuned_set(t, "one-more", "1") == STATUS_DATA, "full");
     tuned_destroy(t);
     tuned_destroy(copy);
 }
@@ -383,10 +383,10 @@ static void check_arguments(void)
     static char *const refused[] = { "~",    "~/x",        "~user/x",    "$HOME/x", "/scratch/$USER",
                                      "${A}", "--json=~/x", "--out=/$X/y" };
     setenv("POSIXLY_CORRECT", "1", 1);
-    CHECK(arguments_check(plain) == STATUS_OK && !getenv("POSIXLY_CORRECT"), "%s", status_message());
+    CHECK(options_check(plain) == STATUS_OK && !getenv("POSIXLY_CORRECT"), "%s", status_message());
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         char *words[] = { "csc", refused[i], NULL };
-        CHECK(arguments_check(words) == STATUS_USAGE && strstr(status_message(), refused[i]), "%s", refused[i]);
+        CHECK(options_check(words) == STATUS_USAGE && strstr(status_message(), refused[i]), "%s", refused[i]);
     }
 }
 

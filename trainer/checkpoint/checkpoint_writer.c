@@ -75,7 +75,7 @@ static void *thread_main(void *context)
 {
     struct checkpoint_writer *w = context;
     pthread_setname_np(pthread_self(), "csc-checkpoint");
-    affinity_free_thread();
+    affinity_unbind_thread();
     pthread_mutex_lock(&w->mutex);
     for (;;) {
         while (w->state != WRITING && !w->ending)

@@ -341,7 +341,7 @@ static enum status check_paths(const struct config *config)
     for (int row = 0; row < CONFIG_KEYS; row++) {
         const struct config_key *key = &config_keys[row];
         const char *path = key->path ? *(char *const *)((const char *)config + key->offset) : NULL;
-        if (path && arguments_need_shell(path))
+        if (path && options_unexpanded(path))
             return refuse(config, key->name, "%s: '%.200s': no shell has expanded the ~ or $ in it: write the path out",
                           key->name, path);
     }

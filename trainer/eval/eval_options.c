@@ -231,7 +231,7 @@ enum status eval_parse_options(int argc, char **argv, struct eval_options *a, bo
     a->lambdas = calloc(MAX_LAMBDAS, sizeof *a->lambdas);
     if (!a->lambdas)
         FAIL(STATUS_NOMEM, "out of memory");
-    TRY(arguments_check(argv));
+    TRY(options_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
         if (option == HELP || option == VERSION) {

@@ -86,8 +86,8 @@ enum status classes_map(const json_t *network, char *const *names, int count, co
                  names[i]);
     }
     if (say)
-        log_warn_all("%s: %s, so its labels go by name", where,
-                     count < all ? "not all of the network's classes" : "the network's classes in another order");
+        log_warn_rank0("%s: %s, so its labels go by name", where,
+                       count < all ? "not all of the network's classes" : "the network's classes in another order");
 fail:
     json_decref(numbers);
     if (status != STATUS_OK) {

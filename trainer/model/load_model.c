@@ -13,7 +13,7 @@
 
 int setup_cores(const struct comm *comm)
 {
-    return affinity_share(comm->local_size);
+    return affinity_cores_per_rank(comm->local_size);
 }
 
 void setup_pin(const struct comm *comm, int threads)

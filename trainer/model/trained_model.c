@@ -85,7 +85,7 @@ static enum status find_classes(struct trained *t, const char *data)
         TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
     }
     if (!t->classes)
-        log_warn_all(
+        log_warn_rank0(
             "%s keeps no class names, and its training data is not at %s to take them from: labels go by number",
             c->path, t->config.data.train);
 fail:

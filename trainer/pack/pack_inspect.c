@@ -18,7 +18,7 @@ enum status run_verify(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     struct verify_report r;
-    log_results();
+    log_stdout_is_results();
     TRY(dataset_verify(a->operands[0], a->deep, a->pack.workers, &r));
     log_info("%s: good: %lld images in %lld blocks, %.1f MB, every hash%s, %.1f s", a->operands[0],
              (long long)r.samples, (long long)r.blocks, (double)r.bytes / 1e6, a->deep ? " and every image" : "",
@@ -59,7 +59,7 @@ enum status print_estimate(struct pack_source *source, const struct pack_options
 {
     enum status status = STATUS_OK;
     struct estimate e[2];
-    log_results();
+    log_stdout_is_results();
     TRY(estimate_source(source, options, ESTIMATE_IMAGES, e));
     print_estimates(source, e);
 fail:
@@ -72,7 +72,7 @@ enum status run_bench(const struct pack_arguments *a)
     struct dataset *dataset = NULL;
     struct dataset_source source = { .open_block = -1 };
     struct estimate e[2];
-    log_results();
+    log_stdout_is_results();
     TRY(dataset_open(&dataset, a->operands[0]));
     dataset_source_init(&source, dataset);
     TRY(estimate_source(&source.source, &a->pack, BENCH_IMAGES, e));
@@ -129,7 +129,7 @@ enum status run_info(const struct pack_arguments *a)
 {
     enum status status = STATUS_OK;
     struct dataset *d = NULL;
-    log_results();
+    log_stdout_is_results();
     TRY(dataset_open(&d, a->operands[0]));
     if (!a->json || strcmp(a->json, "-") != 0)
         print_info(a->operands[0], d);

@@ -140,7 +140,7 @@ enum status progress_create(struct progress **out, int64_t first_step, int64_t t
         .steps_per_epoch = steps_per_epoch > 0 ? steps_per_epoch : 1,
     };
     if (progress->terminal)
-        log_on_line(clear_bar, progress);
+        log_set_line_hook(clear_bar, progress);
     *out = progress;
     return STATUS_OK;
 }
@@ -151,7 +151,7 @@ void progress_destroy(struct progress *progress)
         return;
     if (progress->terminal) {
         clear_bar(progress);
-        log_on_line(NULL, NULL);
+        log_set_line_hook(NULL, NULL);
     }
     free(progress);
 }

@@ -69,7 +69,7 @@ enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb
     *mb = t->config->comm.bucket_mb > 0 ? t->config->comm.bucket_mb : FIXED_MB;
     if (t->config->comm.bucket_mb > 0 || t->config->run.deterministic || t->comm->size == 1)
         return STATUS_OK;
-    if (tuned_number(t->tuned, key, mb) && *mb > 0 && *mb <= 65536)
+    if (tuned_get_number(t->tuned, key, mb) && *mb > 0 && *mb <= 65536)
         return STATUS_OK;
     TRY(choose(t, comm, mb));
     snprintf(value, sizeof value, "%g", *mb);

@@ -181,7 +181,7 @@ static void *beat(void *argument)
     struct run *run = argument;
     pthread_mutex_lock(&run->mutex);
     while (!run->ending) {
-        struct timespec until = clock_after(run_beat_s);
+        struct timespec until = clock_deadline(run_beat_s);
         pthread_cond_timedwait(&run->wake, &run->mutex, &until);
         futimens(run->fd, NULL);
     }

@@ -287,9 +287,10 @@ static void warn_without_nvrtc(struct gpu *gpu)
     char name[32];
     gpu->warned_unfused = !nvrtc_found(name);
     if (gpu->warned_unfused)
-        log_warn_all("cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
-                     "add its folder to LD_LIBRARY_PATH",
-                     name);
+        log_warn_rank0(
+            "cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
+            "add its folder to LD_LIBRARY_PATH",
+            name);
 }
 
 static enum status create_streams_and_handles(struct gpu *gpu, int index)

@@ -218,9 +218,9 @@ static void warn_unfused(struct gpu *gpu, const struct plan_search *s)
 {
     if (s->spec->epilogue == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->warned_unfused)
         return;
-    log_warn_all("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
-                 "own, which is slower",
-                 s->key);
+    log_warn_rank0("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
+                   "own, which is slower",
+                   s->key);
     gpu->warned_unfused = true;
 }
 
