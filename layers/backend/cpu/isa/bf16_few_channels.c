@@ -1,13 +1,13 @@
 /* bf16_few_channels.c - few_channels.c's adjoints for bf16 codes, by products of tiles; P and the sums of an image's
  * row are fp32. Compiled as bf16.c is; BF16_FEW_CHANNELS names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
-#include "layers/backend/cpu/isa/few_channels_products.h"
+#include "layers/backend/cpu/isa/col2im.h"
 
 enum { BLOCK = 2 * EDGE }; /* pixels at a time */
 
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
-    return use == CONV_ADJOINT && s->k > 1 && s->c <= MOST_FEW && s->d >= DEPTH;
+    return use == CONV_ADJOINT && s->k > 1 && s->c <= COL2IM_MAX_CHANNELS && s->d >= DEPTH;
 }
 
 static int columns_of(const struct conv_shape *s)
@@ -25,7 +25,7 @@ static int steps_of(const struct conv_shape *s) /* of 32 atoms */
     return up(s->d, DEPTH);
 }
 
-static size_t step_of(const struct conv_shape *s)
+static size_t pixel_stride_of(const struct conv_shape *s)
 {
     return (size_t)panels_of(s) * 2 * EDGE;
 }
@@ -51,7 +51,7 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
 /* A thread's scratch: few_channels_products.h's, and the codes of 32 pixels in tiles (2, step, 16, 32). */
 static size_t thread_bytes(const struct conv_shape *s)
 {
-    return few_floats(s, step_of(s), BLOCK) * sizeof(float);
+    return col2im_scratch_floats(s, pixel_stride_of(s), BLOCK) * sizeof(float);
 }
 
 static size_t tiles_bytes(const struct conv_shape *s)
@@ -66,7 +66,7 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 }
 
 struct run {
-    struct few_rows rows;
+    struct col2im rows;
     bf16 *tiles; /* this thread's */
 };
 
@@ -81,18 +81,18 @@ static void pack_codes(const struct conv_shape *s, const bf16 *codes, int count,
         }
 }
 
-static void multiply_block(const struct few_rows *f, size_t row, int column, int count, float *products)
+static void multiply_block(const struct col2im *m, size_t row, int column, int count, float *products)
 {
-    const struct conv_shape *s = f->shape;
+    const struct conv_shape *s = m->shape;
     float sums[4 * RESULT] __attribute__((aligned(64)));
-    bf16 *tiles = ((const struct run *)f)->tiles;
-    const bf16 *codes = (const bf16 *)f->in + (row * conv_out_w(s) + column) * s->d;
+    bf16 *tiles = ((const struct run *)m)->tiles;
+    const bf16 *codes = (const bf16 *)m->in + (row * conv_out_w(s) + column) * s->d;
     int steps = steps_of(s);
     bool whole = count == BLOCK && s->d % DEPTH == 0 && steps <= LIST; /* then they are tiles where they are */
     if (!whole)
         pack_codes(s, codes, count, tiles);
     for (int panel = 0; panel < panels_of(s); panel++) {
-        const bf16 *right = (const bf16 *)f->packed + (size_t)panel * steps * 2 * TILE;
+        const bf16 *right = (const bf16 *)m->packed + (size_t)panel * steps * 2 * TILE;
         struct operands list[LIST];
         for (int step = 0; whole && step < steps; step++) {
             const bf16 *a = codes + step * DEPTH, *b = right + (size_t)step * 2 * TILE;
@@ -106,19 +106,19 @@ static void multiply_block(const struct few_rows *f, size_t row, int column, int
         }
         for (int p = 0; p < count; p++) {
             const float *from = sums + p / EDGE * 2 * RESULT + p % EDGE * EDGE;
-            float *to = products + p * f->step + (size_t)panel * 2 * EDGE;
+            float *to = products + p * m->pixel_stride + (size_t)panel * 2 * EDGE;
             _mm512_storeu_ps(to, _mm512_load_ps(from));
             _mm512_storeu_ps(to + EDGE, _mm512_load_ps(from + RESULT));
         }
     }
 }
 
-static void finish_row(const struct few_rows *f, const float *sums, int count, size_t at)
+static void finish_row(const struct col2im *m, const float *sums, int count, size_t at)
 {
     for (int i = 0; i < count; i += 2 * EDGE, sums += 2 * EDGE, at += 2 * EDGE) {
         __mmask32 mask = first_of_32(count - i);
-        store_line(f->epilogue, _mm512_maskz_loadu_ps((__mmask16)mask, sums),
-                   _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), sums + EDGE), at, mask, f->out);
+        store_line(m->epilogue, _mm512_maskz_loadu_ps((__mmask16)mask, sums),
+                   _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), sums + EDGE), at, mask, m->out);
     }
 }
 
@@ -133,10 +133,10 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 #pragma omp parallel
     {
-        struct run r = { { s, &e, in, packed, out, step_of(s), BLOCK, multiply_block, finish_row },
+        struct run r = { { s, &e, in, packed, out, pixel_stride_of(s), BLOCK, multiply_block, finish_row },
                          (bf16 *)((char *)scratch + threads * thread_bytes(s) + thread_number() * tiles_bytes(s)) };
         begin_tiles();
-        few_run(&r.rows, threads, scratch);
+        col2im_run(&r.rows, threads, scratch);
         end_tiles();
     }
 }

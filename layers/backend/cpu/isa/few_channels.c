@@ -4,7 +4,7 @@
 #include "layers/backend/cpu/isa/few_channels.h"
 
 #include "layers/backend/cpu/isa/epilogue.h"
-#include "layers/backend/cpu/isa/few_channels_products.h"
+#include "layers/backend/cpu/isa/col2im.h"
 
 #if defined(__AVX512F__)
 enum { PIXELS = 8 }; /* of a product, held in registers */
@@ -16,7 +16,7 @@ enum { PANEL = 2 * WIDTH, BLOCK = 24 }; /* columns of a product, and pixels at a
 /* With fewer atoms the additions would outweigh the products. */
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
-    return use == CONV_ADJOINT && s->c <= MOST_FEW && s->d >= 32;
+    return use == CONV_ADJOINT && s->c <= COL2IM_MAX_CHANNELS && s->d >= 32;
 }
 
 static int columns_of(const struct conv_shape *s)
@@ -71,24 +71,24 @@ static inline void multiply(const float *const in[PIXELS], const float *w, int d
     }
 }
 
-static size_t step_of(const struct conv_shape *s)
+static size_t pixel_stride_of(const struct conv_shape *s)
 {
     return (size_t)panels_of(s) * PANEL;
 }
 
-static void multiply_block(const struct few_rows *f, size_t row, int column, int count, float *products)
+static void multiply_block(const struct col2im *m, size_t row, int column, int count, float *products)
 {
-    const struct conv_shape *s = f->shape;
-    const float *codes = (const float *)f->in + (row * conv_out_w(s) + column) * s->d;
+    const struct conv_shape *s = m->shape;
+    const float *codes = (const float *)m->in + (row * conv_out_w(s) + column) * s->d;
     for (int panel = 0; panel < panels_of(s); panel++)
         for (int at = 0; at < count; at += PIXELS) {
             const float *in[PIXELS];
             vec sums[PIXELS][2];
             for (int p = 0; p < PIXELS; p++) /* behind the last one it is read again, and not stored */
                 in[p] = codes + (size_t)(at + p < count ? at + p : count - 1) * s->d;
-            multiply(in, (const float *)f->packed + (size_t)panel * s->d * PANEL, s->d, sums);
+            multiply(in, (const float *)m->packed + (size_t)panel * s->d * PANEL, s->d, sums);
             for (int p = 0; p < PIXELS && at + p < count; p++) {
-                float *to = products + (at + p) * f->step + (size_t)panel * PANEL;
+                float *to = products + (at + p) * m->pixel_stride + (size_t)panel * PANEL;
                 store(to, sums[p][0]);
                 store(to + WIDTH, sums[p][1]);
             }
@@ -100,13 +100,13 @@ static void multiply_block(const struct few_rows *f, size_t row, int column, int
 static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
 {
     (void)use;
-    return threads * few_floats(s, step_of(s), BLOCK) * sizeof(float);
+    return threads * col2im_scratch_floats(s, pixel_stride_of(s), BLOCK) * sizeof(float);
 }
 
-static void finish_row(const struct few_rows *f, const float *sums, int count, size_t at)
+static void finish_row(const struct col2im *m, const float *sums, int count, size_t at)
 {
-    const struct epilogue *e = f->epilogue;
-    float *out = f->out;
+    const struct epilogue *e = m->epilogue;
+    float *out = m->out;
     int i = 0;
     for (; i + WIDTH <= count; i += WIDTH)
         store(out + at + i, finish(e, load(sums + i), at + i));
@@ -128,10 +128,10 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
     struct epilogue e = with_nu(epilogue);
-    struct few_rows f = { s, &e, in, packed, out, step_of(s), BLOCK, multiply_block, finish_row };
+    struct col2im m = { s, &e, in, packed, out, pixel_stride_of(s), BLOCK, multiply_block, finish_row };
     (void)use;
 #pragma omp parallel
-    few_run(&f, threads, scratch);
+    col2im_run(&m, threads, scratch);
 }
 
 const struct direct_kernels FEW_CHANNELS = {

@@ -37,13 +37,13 @@ static void combine(double *partials, int channels, int used)
 #define LOAD(x)  (x)
 #define STORE(x) (x)
 #define NAME(f)  f##_fp32
-#include "layers/backend/cpu/isa/activations.h"
+#include "layers/backend/cpu/isa/activations_tmpl.h"
 
 #define ELEMENT  bf16
 #define LOAD(x)  bf16_to_float(x)
 #define STORE(x) bf16_from_float(x)
 #define NAME(f)  f##_bf16
-#include "layers/backend/cpu/isa/activations.h"
+#include "layers/backend/cpu/isa/activations_tmpl.h"
 
 /* ---- weights ---- */
 
