@@ -37,32 +37,33 @@ double *cpu_partials(struct device *device, int channels)
 #ifdef CSC_HAVE_ONEDNN
 #include "layers/backend/cpu/onednn.h"
 
-enum { KINDS = 3 }; /* enum dn_kind */
+enum { ONEDNN_KINDS = 3 }; /* enum onednn_kind */
 
 struct cpu_conv {
     struct conv base;
-    struct dn_conv *dn[KINDS];
-    const struct winograd_kernels *winograd[KINDS]; /* instead of those, or NULL */
-    const struct direct_kernels *direct[KINDS];     /* the same */
-    bool single_image;                              /* one image and its weights as they are: no gradient */
-    const float *weights;                           /* those */
-    void *packed[KINDS];                            /* weights for DN_FORWARD and DN_ADJOINT */
-    bool emulated;                                  /* bf16 by fp32 convolutions of rounded operands */
+    struct onednn_conv *onednn[ONEDNN_KINDS];
+    const struct winograd_kernels *winograd[ONEDNN_KINDS]; /* instead of those, or NULL */
+    const struct direct_kernels *direct[ONEDNN_KINDS];     /* the same */
+    bool single_image;                                     /* one image and its weights as they are: no gradient */
+    const float *weights;                                  /* those */
+    void *packed[ONEDNN_KINDS];                            /* weights for ONEDNN_FORWARD and ONEDNN_ADJOINT */
+    bool emulated;                                         /* bf16 by fp32 convolutions of rounded operands */
 };
 
-static const enum conv_use use_of[KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
-static const enum winograd_use winograd_use_of[KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT, WINOGRAD_GRADIENT };
+static const enum conv_use conv_use_of[ONEDNN_KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
+static const enum winograd_use winograd_use_of[ONEDNN_KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT,
+                                                                 WINOGRAD_GRADIENT };
 
 /* A single image is a power iteration's: its weights would be transformed for two uses only. Codes next to their
  * threshold should not feel the transforms' rounding for little gain, gradients may. */
 bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_shape *s, enum winograd_use use)
 {
-    int least = use == WINOGRAD_GRADIENT ? 16 : 64;
-    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= least && s->d >= least &&
+    int min_channels = use == WINOGRAD_GRADIENT ? 16 : 64;
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= min_channels && s->d >= min_channels &&
            s->c % kernels->panel == 0 && s->d % kernels->panel == 0;
 }
 
-static size_t rounded(size_t bytes)
+static size_t align_bytes(size_t bytes)
 {
     return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
 }
@@ -70,48 +71,49 @@ static size_t rounded(size_t bytes)
 static void conv_destroy(struct conv *conv)
 {
     struct cpu_conv *c = (struct cpu_conv *)conv;
-    for (int kind = 0; c && kind < KINDS; kind++)
-        dn_conv_destroy(c->dn[kind]);
+    for (int kind = 0; c && kind < ONEDNN_KINDS; kind++)
+        onednn_conv_destroy(c->onednn[kind]);
     free(c);
 }
 
 /* Where the parts of a call's scratch begin: oneDNN's own first, then each as long as its bytes say. */
-struct parts {
-    size_t in, code;         /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
-    size_t result;           /* float, where it cannot go to its destination at once */
-    size_t sum, term, plain; /* GRADIENT: packed sum and one term of it, the sum unpacked */
-    size_t weights;          /* while loading: rounded to bf16 */
-    size_t bytes;            /* of all */
+struct scratch_layout {
+    size_t image, code;         /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
+    size_t result;              /* float, where it cannot go to its destination at once */
+    size_t sum, term, unpacked; /* GRADIENT: packed sum and one term of it, the sum unpacked */
+    size_t weights;             /* while loading: rounded to bf16 */
+    size_t bytes;               /* of all */
 };
 
-static size_t take(struct parts *p, size_t bytes)
+static size_t reserve(struct scratch_layout *p, size_t bytes)
 {
     size_t at = p->bytes;
-    p->bytes += rounded(bytes);
+    p->bytes += align_bytes(bytes);
     return at;
 }
 
 /* Scratch of what multiplies, ahead of ours. */
-static size_t library_bytes(const struct cpu_conv *c, enum dn_kind kind)
+static size_t kernel_scratch_bytes(const struct cpu_conv *c, enum onednn_kind kind)
 {
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
-    return c->single_image ? kernels->single_image->scratch_bytes(&c->base.shape) : dn_scratch_bytes(c->dn[kind]);
+    return c->single_image ? kernels->single_image->scratch_bytes(&c->base.shape)
+                           : onednn_scratch_bytes(c->onednn[kind]);
 }
 
-static struct parts parts_of(const struct cpu_conv *c, enum dn_kind kind)
+static struct scratch_layout scratch_layout_of(const struct cpu_conv *c, enum onednn_kind kind)
 {
     const struct conv_shape *s = &c->base.shape;
-    struct parts p = { .bytes = rounded(library_bytes(c, kind)) };
-    size_t images = conv_in_count(s) * sizeof(float), codes = conv_out_count(s) * sizeof(float);
-    p.in = take(&p, !c->emulated || kind == DN_ADJOINT ? 0 : images);
-    p.code = take(&p, !c->emulated || kind == DN_FORWARD ? 0 : codes);
-    if (kind == DN_GRADIENT) {
-        p.sum = take(&p, dn_packed_bytes(c->dn[kind]));
-        p.term = take(&p, dn_packed_bytes(c->dn[kind]));
-        p.plain = take(&p, conv_weight_count(s) * sizeof(float));
+    struct scratch_layout p = { .bytes = align_bytes(kernel_scratch_bytes(c, kind)) };
+    size_t image_count = conv_in_count(s) * sizeof(float), code_count = conv_out_count(s) * sizeof(float);
+    p.image = reserve(&p, !c->emulated || kind == ONEDNN_ADJOINT ? 0 : image_count);
+    p.code = reserve(&p, !c->emulated || kind == ONEDNN_FORWARD ? 0 : code_count);
+    if (kind == ONEDNN_GRADIENT) {
+        p.sum = reserve(&p, onednn_packed_bytes(c->onednn[kind]));
+        p.term = reserve(&p, onednn_packed_bytes(c->onednn[kind]));
+        p.unpacked = reserve(&p, conv_weight_count(s) * sizeof(float));
     } else {
-        p.result = take(&p, kind == DN_FORWARD ? codes : images);
-        p.weights = rounded(library_bytes(c, kind));
+        p.result = reserve(&p, kind == ONEDNN_FORWARD ? code_count : image_count);
+        p.weights = align_bytes(kernel_scratch_bytes(c, kind));
         size_t loading = p.weights + (c->emulated ? conv_weight_count(s) * sizeof(float) : 0);
         p.bytes = p.bytes > loading ? p.bytes : loading;
     }
@@ -133,18 +135,18 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     const struct direct_kernels *direct = precision == PRECISION_BF16 ? kernels->bf16 : kernels->few_channels;
     c->emulated = precision == PRECISION_BF16 && !direct;
     c->single_image = precision == PRECISION_FP32 && !(uses & CONV_GRADIENT) && kernels->single_image->fits(shape);
-    for (int kind = 0; kind < KINDS; kind++) {
-        if (!(uses & use_of[kind]))
+    for (int kind = 0; kind < ONEDNN_KINDS; kind++) {
+        if (!(uses & conv_use_of[kind]))
             continue;
         if (precision == PRECISION_FP32 && winograd_fits(winograd, shape, winograd_use_of[kind]))
             c->winograd[kind] = winograd;
-        else if (direct && !c->single_image && direct->fits(shape, use_of[kind]))
+        else if (direct && !c->single_image && direct->fits(shape, conv_use_of[kind]))
             c->direct[kind] = direct;
         else if (!c->single_image)
-            TRY(dn_conv_create(&c->dn[kind], kind, shape));
-        size_t bytes = c->direct[kind]     ? direct->scratch_bytes(shape, use_of[kind], device->threads)
+            TRY(onednn_conv_create(&c->onednn[kind], kind, shape));
+        size_t bytes = c->direct[kind]     ? direct->scratch_bytes(shape, conv_use_of[kind], device->threads)
                        : c->winograd[kind] ? winograd->scratch_bytes(shape, winograd_use_of[kind], device->threads)
-                                           : parts_of(c, kind).bytes;
+                                           : scratch_layout_of(c, kind).bytes;
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
     }
     cpu_partials(device, shape->d);
@@ -158,12 +160,12 @@ fail:
 static void conv_place(struct conv *conv, struct arena *arena)
 {
     struct cpu_conv *c = (struct cpu_conv *)conv;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->single_image; kind++)
-        if (conv->uses & use_of[kind])
+    for (int kind = ONEDNN_FORWARD; kind <= ONEDNN_ADJOINT && !c->single_image; kind++)
+        if (conv->uses & conv_use_of[kind])
             c->packed[kind] = arena_take(arena, c->direct[kind]
-                                                    ? c->direct[kind]->packed_bytes(&conv->shape, use_of[kind])
+                                                    ? c->direct[kind]->packed_bytes(&conv->shape, conv_use_of[kind])
                                                 : c->winograd[kind] ? c->winograd[kind]->packed_bytes(&conv->shape)
-                                                                    : dn_packed_bytes(c->dn[kind]));
+                                                                    : onednn_packed_bytes(c->onednn[kind]));
 }
 
 static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
@@ -172,11 +174,11 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     struct cpu_conv *c = (struct cpu_conv *)conv;
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
     c->weights = weights;
-    for (int kind = DN_FORWARD; kind <= DN_ADJOINT && !c->single_image; kind++) {
-        if (!(conv->uses & use_of[kind]))
+    for (int kind = ONEDNN_FORWARD; kind <= ONEDNN_ADJOINT && !c->single_image; kind++) {
+        if (!(conv->uses & conv_use_of[kind]))
             continue;
         if (c->direct[kind]) {
-            c->direct[kind]->pack(&conv->shape, use_of[kind], weights, c->packed[kind]);
+            c->direct[kind]->pack(&conv->shape, conv_use_of[kind], weights, c->packed[kind]);
             continue;
         }
         if (c->winograd[kind]) {
@@ -185,23 +187,23 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
         }
         const float *from = weights;
         if (c->emulated) {
-            float *rounded_weights = (float *)((char *)scratch + parts_of(c, kind).weights);
-            kernels->round(weights, rounded_weights, conv_weight_count(&conv->shape));
+            float *rounded_weights = (float *)((char *)scratch + scratch_layout_of(c, kind).weights);
+            kernels->round_to_bf16(weights, rounded_weights, conv_weight_count(&conv->shape));
             from = rounded_weights;
         }
-        TRY(dn_pack(c->dn[kind], from, c->packed[kind], scratch));
+        TRY(onednn_pack(c->onednn[kind], from, c->packed[kind], scratch));
     }
 fail:
     return status;
 }
 
-static bool plain(const struct epilogue *e)
+static bool is_identity(const struct epilogue *e)
 {
     return e->kind == EPILOGUE_LINEAR && e->alpha == 1 && !e->add;
 }
 
 /* The operand as oneDNN reads it: itself, or widened into scratch. */
-static const void *operand(const struct cpu_conv *c, const void *data, size_t count, char *scratch, size_t at)
+static const void *float_operand(const struct cpu_conv *c, const void *data, size_t count, char *scratch, size_t at)
 {
     if (!c->emulated)
         return data;
@@ -209,15 +211,15 @@ static const void *operand(const struct cpu_conv *c, const void *data, size_t co
     return scratch + at;
 }
 
-static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, void *out, const struct epilogue *e,
-                       char *scratch)
+static enum status run_conv(struct cpu_conv *c, enum onednn_kind kind, const void *in, void *out,
+                            const struct epilogue *e, char *scratch)
 {
     enum status status = STATUS_OK;
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
-    size_t images = conv_in_count(&c->base.shape), codes = conv_out_count(&c->base.shape);
-    bool forward = kind == DN_FORWARD, floats = c->base.precision != PRECISION_BF16;
+    size_t image_count = conv_in_count(&c->base.shape), code_count = conv_out_count(&c->base.shape);
+    bool forward = kind == ONEDNN_FORWARD, floats = c->base.precision != PRECISION_BF16;
     if (c->direct[kind]) {
-        c->direct[kind]->run(&c->base.shape, use_of[kind], in, c->packed[kind], out, e, c->base.device->threads,
+        c->direct[kind]->run(&c->base.shape, conv_use_of[kind], in, c->packed[kind], out, e, c->base.device->threads,
                              scratch);
         return STATUS_OK;
     }
@@ -226,36 +228,36 @@ static enum status run(struct cpu_conv *c, enum dn_kind kind, const void *in, vo
                                c->base.device->threads, scratch);
         return STATUS_OK;
     }
-    struct parts p = parts_of(c, kind);
+    struct scratch_layout p = scratch_layout_of(c, kind);
     float *result = floats && e->add != out && e->mask != out ? out : (float *)(scratch + p.result);
-    in = operand(c, in, forward ? images : codes, scratch, forward ? p.in : p.code);
+    in = float_operand(c, in, forward ? image_count : code_count, scratch, forward ? p.image : p.code);
     if (c->single_image)
         (forward ? kernels->single_image->forward : kernels->single_image->adjoint)(&c->base.shape, c->weights, in,
                                                                                     result, scratch);
     else
-        TRY(dn_run(c->dn[kind], in, c->packed[kind], result, scratch));
-    if (!floats || !plain(e))
-        kernels->epilogue[c->base.precision](e, result, out, forward ? codes : images);
+        TRY(onednn_run(c->onednn[kind], in, c->packed[kind], result, scratch));
+    if (!floats || !is_identity(e))
+        kernels->epilogue[c->base.precision](e, result, out, forward ? code_count : image_count);
 fail:
     return status;
 }
 
 static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    return run((struct cpu_conv *)conv, DN_FORWARD, in, out, e, scratch);
+    return run_conv((struct cpu_conv *)conv, ONEDNN_FORWARD, in, out, e, scratch);
 }
 
 static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    return run((struct cpu_conv *)conv, DN_ADJOINT, in, out, e, scratch);
+    return run_conv((struct cpu_conv *)conv, ONEDNN_ADJOINT, in, out, e, scratch);
 }
 
-static enum status run_term(struct cpu_conv *c, const struct gradient_term *term, const struct parts *p, void *packed,
-                            char *scratch)
+static enum status run_gradient_term(struct cpu_conv *c, const struct gradient_term *term,
+                                     const struct scratch_layout *p, void *packed, char *scratch)
 {
-    const void *x = operand(c, term->x, conv_in_count(&c->base.shape), scratch, p->in);
-    const void *d = operand(c, term->d, conv_out_count(&c->base.shape), scratch, p->code);
-    return dn_run_gradient(c->dn[DN_GRADIENT], x, d, packed, scratch);
+    const void *x = float_operand(c, term->x, conv_in_count(&c->base.shape), scratch, p->image);
+    const void *d = float_operand(c, term->d, conv_out_count(&c->base.shape), scratch, p->code);
+    return onednn_run_gradient(c->onednn[ONEDNN_GRADIENT], x, d, packed, scratch);
 }
 
 static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
@@ -263,31 +265,31 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
 {
     enum status status = STATUS_OK;
     struct cpu_conv *c = (struct cpu_conv *)conv;
-    struct dn_conv *dn = c->dn[DN_GRADIENT];
+    struct onednn_conv *onednn = c->onednn[ONEDNN_GRADIENT];
     const struct kernels *kernels = ((struct cpu_device *)conv->device)->kernels;
-    if (c->direct[DN_GRADIENT]) {
-        c->direct[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+    if (c->direct[ONEDNN_GRADIENT]) {
+        c->direct[ONEDNN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
         return STATUS_OK;
     }
-    if (c->winograd[DN_GRADIENT]) {
-        c->winograd[DN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
+    if (c->winograd[ONEDNN_GRADIENT]) {
+        c->winograd[ONEDNN_GRADIENT]->gradient(&conv->shape, terms, count, dw, conv->device->threads, scratch);
         return STATUS_OK;
     }
-    struct parts p = parts_of(c, DN_GRADIENT);
+    struct scratch_layout p = scratch_layout_of(c, ONEDNN_GRADIENT);
     float *sum = (float *)((char *)scratch + p.sum), *term = (float *)((char *)scratch + p.term);
-    float *unpacked = (float *)((char *)scratch + p.plain);
+    float *unpacked = (float *)((char *)scratch + p.unpacked);
     while (count > 0 && terms->alpha == 0) { /* the first term's factor is the unit below */
         terms++;
         count--;
     }
     if (count == 0)
         return STATUS_OK;
-    TRY(run_term(c, &terms[0], &p, sum, scratch));
+    TRY(run_gradient_term(c, &terms[0], &p, sum, scratch));
     for (int t = 1; t < count; t++) {
-        TRY(run_term(c, &terms[t], &p, term, scratch));
-        kernels->add_scaled(sum, terms[t].alpha / terms[0].alpha, term, dn_packed_bytes(dn) / sizeof(float));
+        TRY(run_gradient_term(c, &terms[t], &p, term, scratch));
+        kernels->add_scaled(sum, terms[t].alpha / terms[0].alpha, term, onednn_packed_bytes(onednn) / sizeof(float));
     }
-    TRY(dn_unpack(dn, sum, unpacked, scratch));
+    TRY(onednn_unpack(onednn, sum, unpacked, scratch));
     kernels->add_scaled(dw, terms[0].alpha, unpacked, conv_weight_count(&conv->shape));
 fail:
     return status;
@@ -302,14 +304,14 @@ static void close_device(struct device *device)
 }
 
 #ifdef CSC_HAVE_BF16
-static bool multiplies_bf16(void)
+static bool has_bf16(void)
 {
     unsigned a, b, c, d;
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
 }
 
 /* Linux lends a process AMX's registers when it asks (linux, Documentation/arch/x86/xstate.rst). */
-static bool multiplies_tiles(void)
+static bool enable_amx(void)
 {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
     unsigned a, b, c, d;
@@ -326,9 +328,9 @@ int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
     if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq")) {
 #ifdef CSC_HAVE_BF16
-        if (multiplies_bf16() && multiplies_tiles())
+        if (has_bf16() && enable_amx())
             sets[count++] = &kernels_amx;
-        if (multiplies_bf16())
+        if (has_bf16())
             sets[count++] = &kernels_bf16;
 #endif
         sets[count++] = &kernels_v4;
@@ -374,7 +376,7 @@ enum status cpu_open_with(struct device **device, enum precision precision, int 
 #endif
     cpu->base = (struct device){ .ops = &cpu->table, .precision = precision, .threads = threads };
 #ifdef CSC_HAVE_ONEDNN
-    dn_version(cpu->base.library);
+    onednn_version(cpu->base.library);
 #endif
     *device = &cpu->base;
 fail:

@@ -29,7 +29,7 @@ struct kernels {
     /* out = f(alpha conv + beta add), see struct epilogue; conv may be out. By the precision of out, add, mask. */
     void (*epilogue[PRECISION_BF16 + 1])(const struct epilogue *e, const float *conv, void *out, size_t count);
     void (*widen)(const void *bf16, float *to, size_t count);
-    void (*round)(const float *from, float *to, size_t count);                   /* to the nearest bf16 */
+    void (*round_to_bf16)(const float *from, float *to, size_t count);           /* to the nearest bf16 */
     void (*add_scaled)(float *to, float alpha, const float *from, size_t count); /* to += alpha from */
     const struct winograd_kernels *winograd;
     const struct single_image_kernels *single_image;

@@ -6,25 +6,26 @@
 
 #include "layers/backend/backend.h"
 
-enum dn_kind { DN_FORWARD, DN_ADJOINT, DN_GRADIENT };
+enum onednn_kind { ONEDNN_FORWARD, ONEDNN_ADJOINT, ONEDNN_GRADIENT };
 
-struct dn_conv;
+struct onednn_conv;
 
-void dn_version(char text[32]); /* of the library that is loaded, not of the header */
+void onednn_version(char text[32]); /* of the library that is loaded, not of the header */
 
-enum status dn_conv_create(struct dn_conv **conv, enum dn_kind kind, const struct conv_shape *shape);
-void dn_conv_destroy(struct dn_conv *conv); /* NULL is fine */
-const char *dn_conv_implementation(const struct dn_conv *conv);
-size_t dn_packed_bytes(const struct dn_conv *conv);
-size_t dn_scratch_bytes(const struct dn_conv *conv); /* for run, pack and unpack */
+enum status onednn_conv_create(struct onednn_conv **conv, enum onednn_kind kind, const struct conv_shape *shape);
+void onednn_conv_destroy(struct onednn_conv *conv); /* NULL is fine */
+const char *onednn_conv_implementation(const struct onednn_conv *conv);
+size_t onednn_packed_bytes(const struct onednn_conv *conv);
+size_t onednn_scratch_bytes(const struct onednn_conv *conv); /* for run, pack and unpack */
 
-/* Weights (D,k,k,C) to the packed layout; for DN_GRADIENT, packed gradients back to (D,k,k,C). */
-enum status dn_pack(struct dn_conv *conv, const float *weights, void *packed, void *scratch);
-enum status dn_unpack(struct dn_conv *conv, const void *packed, float *weights, void *scratch);
+/* Weights (D,k,k,C) to the packed layout; for ONEDNN_GRADIENT, packed gradients back to (D,k,k,C). */
+enum status onednn_pack(struct onednn_conv *conv, const float *weights, void *packed, void *scratch);
+enum status onednn_unpack(struct onednn_conv *conv, const void *packed, float *weights, void *scratch);
 
 /* FORWARD: image -> code. ADJOINT: code -> image. Both through packed weights. */
-enum status dn_run(struct dn_conv *conv, const float *in, const void *packed, float *out, void *scratch);
+enum status onednn_run(struct onednn_conv *conv, const float *in, const void *packed, float *out, void *scratch);
 /* GRADIENT: packed = gradient of the weights (not accumulated). */
-enum status dn_run_gradient(struct dn_conv *conv, const float *image, const float *code, void *packed, void *scratch);
+enum status onednn_run_gradient(struct onednn_conv *conv, const float *image, const float *code, void *packed,
+                                void *scratch);
 
 #endif

@@ -181,7 +181,7 @@ const struct kernels KERNELS = {
     .name = KERNELS_NAME,
     .epilogue = { [PRECISION_FP32] = epilogue_fp32, [PRECISION_BF16] = epilogue_bf16 },
     .widen = widen,
-    .round = round_to_bf16,
+    .round_to_bf16 = round_to_bf16,
     .add_scaled = add_scaled,
     .winograd = &WINOGRAD,
     .single_image = &SINGLE_IMAGE,
