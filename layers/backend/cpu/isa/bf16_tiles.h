@@ -61,7 +61,7 @@ static inline struct floats widen(const bf16 *from, __mmask32 mask)
 }
 
 /* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
-static inline __m512 finish(const struct epilogue *e, __m512 v, __m512 m)
+static inline __m512 epilogue_function(const struct epilogue *e, __m512 v, __m512 m)
 {
     const __m512 zero = _mm512_setzero_ps();
     if (e->kind == EPILOGUE_MASK)
@@ -105,7 +105,8 @@ static inline __attribute__((always_inline)) void store_line(const struct epilog
     }
     if (e->mask)
         m = widen((const bf16 *)e->mask + at, mask);
-    __m512i line = (__m512i)_mm512_cvtne2ps_pbh(finish(e, v.high, m.high), finish(e, v.low, m.low));
+    __m512i line = (__m512i)_mm512_cvtne2ps_pbh(epilogue_function(e, v.high, m.high),
+                                                epilogue_function(e, v.low, m.low));
     _mm512_mask_storeu_epi16(out + at, mask, line);
 }
 

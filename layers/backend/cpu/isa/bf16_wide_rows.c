@@ -133,7 +133,7 @@ static void store_windows(const struct conv_shape *s, const struct windows *w, c
             v = _mm512_fmadd_ps(beta, widen((const bf16 *)e->add + at + first, mask).low, v);
         if (e->mask)
             m = widen((const bf16 *)e->mask + at + first, mask).low;
-        _mm256_mask_storeu_epi16(out + at + first, mask, (__m256i)_mm512_cvtneps_pbh(finish(e, v, m)));
+        _mm256_mask_storeu_epi16(out + at + first, mask, (__m256i)_mm512_cvtneps_pbh(epilogue_function(e, v, m)));
     }
 }
 

@@ -6,7 +6,7 @@
 #include "layers/backend/cpu/isa/vector.h"
 
 /* Its factors hold nu where finish() expects that. */
-static inline struct epilogue with_nu(const struct epilogue *e)
+static inline struct epilogue epilogue_fold_nu(const struct epilogue *e)
 {
     struct epilogue scaled = *e;
     if (e->kind != EPILOGUE_LINEAR) {
@@ -17,7 +17,7 @@ static inline struct epilogue with_nu(const struct epilogue *e)
 }
 
 /* f(alpha v + beta add) at float `at` of the output. */
-static inline vec finish(const struct epilogue *e, vec v, size_t at)
+static inline vec epilogue_apply(const struct epilogue *e, vec v, size_t at)
 {
     v = e->alpha * v;
     if (e->add)

@@ -109,7 +109,7 @@ static void finish_row(const struct col2im *m, const float *sums, int count, siz
     float *out = m->out;
     int i = 0;
     for (; i + WIDTH <= count; i += WIDTH)
-        store(out + at + i, finish(e, load(sums + i), at + i));
+        store(out + at + i, epilogue_apply(e, load(sums + i), at + i));
     if (i < count) {
         float v[WIDTH] = { 0 }, add[WIDTH] = { 0 }, mask[WIDTH] = { 0 };
         struct epilogue tail = *e;
@@ -119,7 +119,7 @@ static void finish_row(const struct col2im *m, const float *sums, int count, siz
             tail.add = memcpy(add, (const float *)e->add + at + i, bytes);
         if (e->mask)
             tail.mask = memcpy(mask, (const float *)e->mask + at + i, bytes);
-        store(v, finish(&tail, load(v), 0));
+        store(v, epilogue_apply(&tail, load(v), 0));
         memcpy(out + at + i, v, bytes);
     }
 }
@@ -127,7 +127,7 @@ static void finish_row(const struct col2im *m, const float *sums, int count, siz
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    struct epilogue e = with_nu(epilogue);
+    struct epilogue e = epilogue_fold_nu(epilogue);
     struct col2im m = { s, &e, in, packed, out, pixel_stride_of(s), BLOCK, multiply_block, finish_row };
     (void)use;
 #pragma omp parallel

@@ -15,39 +15,39 @@ enum {
     PIXELS = 6,
     ATOMS = 2,
 #endif
-    ROWS = 8,                /* atoms that an adjoint pass adds to a sum at once */
-    LARGER = 8,              /* weights than pixels: else packing pays */
-    SUMMED_BYTES = 32 << 10, /* of an image that stay in the nearest cache */
+    ROWS = 8,                     /* atoms that an adjoint pass adds to a sum at once */
+    MIN_WEIGHT_RATIO = 8,         /* weights than pixels: else packing pays */
+    IMAGE_CACHE_BYTES = 32 << 10, /* of an image that stay in the nearest cache */
 };
 
 static bool fits(const struct conv_shape *s)
 {
     return s->n == 1 && s->c % WIDTH == 0 && s->d % ROWS == 0 &&
-           conv_weight_count(s) >= LARGER * (conv_in_count(s) + conv_out_count(s));
+           conv_weight_count(s) >= MIN_WEIGHT_RATIO * (conv_in_count(s) + conv_out_count(s));
 }
 
 /* The pixel of the image that tap t of output pixel `at` reads, or -1. */
-static int source(const struct conv_shape *s, int at, int t)
+static int source_pixel(const struct conv_shape *s, int at, int t)
 {
     int y = at / conv_out_w(s) * s->stride - s->pad + t / s->k, x = at % conv_out_w(s) * s->stride - s->pad + t % s->k;
     return y < 0 || y >= s->h || x < 0 || x >= s->w ? -1 : y * s->w + x;
 }
 
-static int blocks_of(const struct conv_shape *s)
+static int block_count(const struct conv_shape *s)
 {
     return (conv_out_h(s) * conv_out_w(s) + PIXELS - 1) / PIXELS;
 }
 
-struct pair {
+struct pixel_pair {
     int pixel, code;
 };
 
 /* Forward: where each tap of each pixel reads, in whole blocks, and a pixel of zeros. Adjoint: pairs of pixels. */
 static size_t scratch_bytes(const struct conv_shape *s)
 {
-    size_t taps = (size_t)s->k * s->k, entries = (size_t)blocks_of(s) * PIXELS * taps;
+    size_t taps = (size_t)s->k * s->k, entries = (size_t)block_count(s) * PIXELS * taps;
     size_t zeros = (size_t)s->c * sizeof(float), counts = taps * sizeof(int);
-    return entries * (sizeof(struct pair) + sizeof(const float *)) + (zeros > counts ? zeros : counts);
+    return entries * (sizeof(struct pixel_pair) + sizeof(const float *)) + (zeros > counts ? zeros : counts);
 }
 
 static float sum_of(vec v)
@@ -59,18 +59,18 @@ static float sum_of(vec v)
 }
 
 /* Sums of ATOMS atoms, `atom` floats apart, at PIXELS pixels; read (taps, PIXELS). */
-static inline void dot_products(const float *weights, size_t atom, int taps, int c, const float *const *read,
+static inline void dot_products(const float *weights, size_t atom, int taps, int c, const float *const *sources,
                                 float sums[PIXELS][ATOMS])
 {
     vec s[PIXELS][ATOMS] = { 0 };
-    for (int t = 0; t < taps; t++, weights += c, read += PIXELS)
+    for (int t = 0; t < taps; t++, weights += c, sources += PIXELS)
         for (int i = 0; i < c; i += WIDTH) {
             vec w[ATOMS];
             for (int a = 0; a < ATOMS; a++)
                 w[a] = load(weights + a * atom + i);
 #pragma GCC unroll 8
             for (int p = 0; p < PIXELS; p++) {
-                vec x = load(read[p] + i);
+                vec x = load(sources[p] + i);
 #pragma GCC unroll 4
                 for (int a = 0; a < ATOMS; a++)
                     s[p][a] += w[a] * x;
@@ -83,30 +83,30 @@ static inline void dot_products(const float *weights, size_t atom, int taps, int
 
 static void forward(const struct conv_shape *s, const float *weights, const float *image, float *code, void *scratch)
 {
-    int taps = s->k * s->k, blocks = blocks_of(s), pixels = conv_out_h(s) * conv_out_w(s);
+    int taps = s->k * s->k, blocks = block_count(s), pixels = conv_out_h(s) * conv_out_w(s);
     size_t atom = (size_t)taps * s->c;
-    const float **reads = scratch; /* (block, tap, PIXELS) */
-    float *zeros = (float *)(reads + (size_t)blocks * taps * PIXELS);
+    const float **sources = scratch; /* (block, tap, PIXELS) */
+    float *zeros = (float *)(sources + (size_t)blocks * taps * PIXELS);
     memset(zeros, 0, (size_t)s->c * sizeof *zeros);
     for (int block = 0; block < blocks; block++)
         for (int t = 0; t < taps; t++)
             for (int p = 0; p < PIXELS; p++) {
-                int at = block * PIXELS + p, from = at < pixels ? source(s, at, t) : -1;
-                reads[((size_t)block * taps + t) * PIXELS + p] = from < 0 ? zeros : image + (size_t)from * s->c;
+                int at = block * PIXELS + p, from = at < pixels ? source_pixel(s, at, t) : -1;
+                sources[((size_t)block * taps + t) * PIXELS + p] = from < 0 ? zeros : image + (size_t)from * s->c;
             }
 #pragma omp parallel for schedule(static)
     for (int d = 0; d < s->d; d += ATOMS)
         for (int block = 0; block < blocks; block++) {
             float sums[PIXELS][ATOMS];
-            dot_products(weights + d * atom, atom, taps, s->c, reads + (size_t)block * taps * PIXELS, sums);
+            dot_products(weights + d * atom, atom, taps, s->c, sources + (size_t)block * taps * PIXELS, sums);
             for (int p = 0; p < PIXELS && block * PIXELS + p < pixels; p++)
                 memcpy(code + (size_t)(block * PIXELS + p) * s->d + d, sums[p], sizeof sums[p]);
         }
 }
 
 /* Adds ROWS atoms' share of one tap to one vector of channels of all pixels. */
-static inline void spread(const float *weights, size_t atom, const float *code, int d, const struct pair *pairs,
-                          int count, int c, float *image)
+static inline void add_atoms(const float *weights, size_t atom, const float *code, int d,
+                             const struct pixel_pair *pairs, int count, int c, float *image)
 {
     vec w[ROWS];
     for (int r = 0; r < ROWS; r++)
@@ -128,29 +128,29 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
 {
     int taps = s->k * s->k, pixels = conv_out_h(s) * conv_out_w(s), pixels_in = s->h * s->w;
     size_t atom = (size_t)taps * s->c;
-    struct pair *pairs = scratch; /* (tap, pixels), of which so many are used: */
+    struct pixel_pair *pairs = scratch; /* (tap, pixels), of which so many are used: */
     int *counts = (int *)(pairs + (size_t)taps * pixels);
     for (int t = 0; t < taps; t++) {
         counts[t] = 0;
         for (int at = 0; at < pixels; at++) {
-            int from = source(s, at, t);
+            int from = source_pixel(s, at, t);
             if (from >= 0)
-                pairs[(size_t)t * pixels + counts[t]++] = (struct pair){ from, at };
+                pairs[(size_t)t * pixels + counts[t]++] = (struct pixel_pair){ from, at };
         }
     }
-    int vectors = s->c / WIDTH, most = (int)(SUMMED_BYTES / ((size_t)pixels_in * WIDTH * sizeof(float)));
-    most = most < 1 ? 1 : most;
+    int vectors = s->c / WIDTH, max_vectors = (int)(IMAGE_CACHE_BYTES / ((size_t)pixels_in * WIDTH * sizeof(float)));
+    max_vectors = max_vectors < 1 ? 1 : max_vectors;
 #pragma omp parallel
     for (int at = vectors * thread_number() / thread_count(), end = vectors * (thread_number() + 1) / thread_count();
-         at < end; at += most) {
-        int from = at * WIDTH, to = (at + most < end ? at + most : end) * WIDTH;
+         at < end; at += max_vectors) {
+        int from = at * WIDTH, to = (at + max_vectors < end ? at + max_vectors : end) * WIDTH;
         for (int p = 0; p < pixels_in; p++)
             memset(image + (size_t)p * s->c + from, 0, (size_t)(to - from) * sizeof *image);
         for (int d = 0; d < s->d; d += ROWS)
             for (int t = 0; t < taps; t++)
                 for (int c = from; c < to; c += WIDTH)
-                    spread(weights + d * atom + (size_t)t * s->c + c, atom, code + d, s->d, pairs + (size_t)t * pixels,
-                           counts[t], s->c, image + c);
+                    add_atoms(weights + d * atom + (size_t)t * s->c + c, atom, code + d, s->d,
+                              pairs + (size_t)t * pixels, counts[t], s->c, image + c);
     }
 }
 

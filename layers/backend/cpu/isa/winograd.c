@@ -28,13 +28,13 @@ enum { ROWS = 4, GRADIENT_ROWS = 4 };
 enum {
     IN = 6,
     OUT = 4,
-    PLACES = IN * IN,
+    POSITIONS = IN * IN,
     PANEL = 2 * WIDTH,  /* columns of a product held in registers */
     LINE = 16,          /* floats of a cache line: put behind long rows, and behind places, so that the many that are */
     LONG_ROW = 256,     /* written or read together do not fall into the same sets of the cache */
-    TILE_MULTIPLE = 12, /* of ROWS */
-    BLOCK_BYTES = 384 << 10, /* of V and M, for each thread */
-    STREAM_BYTES = 4 << 20,  /* of U: as much does not stay in the caches until it is read */
+    ROWS_MULTIPLE = 12, /* of ROWS */
+    BLOCK_BYTES = 384 << 10,     /* of V and M, for each thread */
+    NONTEMPORAL_BYTES = 4 << 20, /* of U: as much does not stay in the caches until it is read */
 };
 
 /* The points' absolute values, whose product is 1, their squares, and what the kernel's transform divides by. */
@@ -46,7 +46,7 @@ enum {
 #define FAR  (8.0f / 65)    /* 1 / (2 B2 (B2 - A2)) */
 
 /* Past the caches, to an aligned place: for what is not read before they have held other things. */
-static inline void stream(float *p, vec v)
+static inline void store_nontemporal(float *p, vec v)
 {
 #if defined(__AVX512F__)
     _mm512_stream_ps(p, (__m512)v);
@@ -57,7 +57,7 @@ static inline void stream(float *p, vec v)
 #endif
 }
 
-static void end_stream(void)
+static void nontemporal_fence(void)
 {
 #ifdef __AVX__
     _mm_sfence();
@@ -67,44 +67,47 @@ static void end_stream(void)
 /* ---- shapes ---- */
 
 /* A convolution as it is run; an adjoint is one with flipped kernels and exchanged channels. */
-struct run {
+struct geometry {
     int n, h, w, c, d, pad;
-    int oh, ow, down, across; /* outputs; tiles on each axis of an image */
-    int tiles, block;         /* all; at a time */
-    size_t v_row, m_row;      /* floats from tile to tile */
-    size_t v_place, m_place;  /* and from place to place */
+    int oh, ow, tiles_down, tiles_across; /* outputs; tiles on each axis of an image */
+    int tiles, block;                     /* all; at a time */
+    size_t v_row, m_row;                  /* floats from tile to tile */
+    size_t v_plane, m_plane;              /* and from place to place */
 };
 
-static struct run run_of(const struct conv_shape *s, enum winograd_use use, int threads)
+static struct geometry geometry_of(const struct conv_shape *s, enum winograd_use use, int threads)
 {
-    struct run r = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .d = s->d, .pad = s->pad };
+    struct geometry r = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .d = s->d, .pad = s->pad };
     if (use == WINOGRAD_ADJOINT)
-        r = (struct run){ .n = s->n, .h = conv_out_h(s), .w = conv_out_w(s), .c = s->d, .d = s->c, .pad = 2 - s->pad };
+        r = (struct geometry){
+            .n = s->n, .h = conv_out_h(s), .w = conv_out_w(s), .c = s->d, .d = s->c, .pad = 2 - s->pad
+        };
     r.oh = r.h + 2 * r.pad - 2;
     r.ow = r.w + 2 * r.pad - 2;
-    r.down = (r.oh + OUT - 1) / OUT;
-    r.across = (r.ow + OUT - 1) / OUT;
-    r.tiles = r.n * r.down * r.across;
+    r.tiles_down = (r.oh + OUT - 1) / OUT;
+    r.tiles_across = (r.ow + OUT - 1) / OUT;
+    r.tiles = r.n * r.tiles_down * r.tiles_across;
     r.v_row = (size_t)r.c + (r.c < LONG_ROW ? 0 : LINE);
     r.m_row = (size_t)r.d + (r.d < LONG_ROW ? 0 : LINE);
-    size_t bytes = PLACES * (r.v_row + r.m_row) * sizeof(float), most = (size_t)threads * BLOCK_BYTES / bytes;
-    size_t rounded = ((size_t)r.tiles + TILE_MULTIPLE - 1) / TILE_MULTIPLE * TILE_MULTIPLE;
-    most = most < 4 * TILE_MULTIPLE ? 4 * TILE_MULTIPLE : most / TILE_MULTIPLE * TILE_MULTIPLE;
-    r.block = (int)(most < rounded ? most : rounded);
-    r.v_place = r.block * r.v_row + LINE;
-    r.m_place = r.block * r.m_row + LINE;
+    size_t bytes = POSITIONS * (r.v_row + r.m_row) * sizeof(float), max_tiles = (size_t)threads * BLOCK_BYTES / bytes;
+    size_t rounded = ((size_t)r.tiles + ROWS_MULTIPLE - 1) / ROWS_MULTIPLE * ROWS_MULTIPLE;
+    max_tiles = max_tiles < 4 * ROWS_MULTIPLE ? 4 * ROWS_MULTIPLE : max_tiles / ROWS_MULTIPLE * ROWS_MULTIPLE;
+    r.block = (int)(max_tiles < rounded ? max_tiles : rounded);
+    r.v_plane = r.block * r.v_row + LINE;
+    r.m_plane = r.block * r.m_row + LINE;
     return r;
 }
 
 static size_t packed_bytes(const struct conv_shape *s)
 {
-    return (size_t)PLACES * s->c * s->d * sizeof(float);
+    return (size_t)POSITIONS * s->c * s->d * sizeof(float);
 }
 
 static size_t scratch_bytes(const struct conv_shape *s, enum winograd_use use, int threads)
 {
-    struct run r = run_of(s, use, threads);
-    size_t blocks = PLACES * (r.v_place + r.m_place) * sizeof(float), transposed = conv_weight_count(s) * sizeof(float);
+    struct geometry r = geometry_of(s, use, threads);
+    size_t blocks = POSITIONS * (r.v_plane + r.m_plane) * sizeof(float),
+           transposed = conv_weight_count(s) * sizeof(float);
     if (use == WINOGRAD_GRADIENT)
         return blocks + packed_bytes(s);
     return blocks > transposed ? blocks : transposed;
@@ -135,7 +138,7 @@ static inline void output_line(const vec *m, int step, vec *y, int y_step)
 }
 
 /* A: the transpose of output_line. */
-static inline void spread_line(const vec *y, int step, vec *m, int m_step)
+static inline void output_line_transposed(const vec *y, int step, vec *m, int m_step)
 {
     vec y0 = y[0], y1 = y[step], y2 = y[2 * step], y3 = y[3 * step];
     vec even = y0 + A2 * y2, odd = A * y1 + A * A2 * y3, far_even = y0 + B2 * y2, far_odd = B * y1 + B * B2 * y3;
@@ -161,7 +164,7 @@ static inline void kernel_line(const vec *g, int step, vec *u, int u_step)
 }
 
 /* G^T: the transpose of kernel_line. */
-static inline void gather_line(const vec *u, int step, vec *g, int g_step)
+static inline void kernel_line_transposed(const vec *u, int step, vec *g, int g_step)
 {
     vec sum = u[step] + u[2 * step], difference = u[step] - u[2 * step];
     vec far_sum = u[3 * step] + u[4 * step], far_difference = u[3 * step] - u[4 * step];
@@ -176,19 +179,20 @@ struct tile {
     int image, top, left;
 }; /* in outputs */
 
-static struct tile tile_at(const struct run *r, int index)
+static struct tile tile_at(const struct geometry *r, int index)
 {
-    int rest = index % (r->down * r->across);
-    return (struct tile){ index / (r->down * r->across), rest / r->across * OUT, rest % r->across * OUT };
+    int rest = index % (r->tiles_down * r->tiles_across);
+    return (struct tile){ index / (r->tiles_down * r->tiles_across), rest / r->tiles_across * OUT,
+                          rest % r->tiles_across * OUT };
 }
 
 /* V of one tile; pixels outside the image are 0. */
-static void input_tile(const struct run *r, const float *in, int index, float *v)
+static void input_tile(const struct geometry *r, const float *in, int index, float *v)
 {
     struct tile t = tile_at(r, index);
     const float *image = in + (size_t)t.image * r->h * r->w * r->c;
     for (int c = 0; c < r->c; c += WIDTH) {
-        vec pixels[PLACES], half[PLACES], done[PLACES];
+        vec pixels[POSITIONS], half[POSITIONS], result[POSITIONS];
         for (int i = 0; i < IN; i++)
             for (int j = 0; j < IN; j++) {
                 int y = t.top - r->pad + i, x = t.left - r->pad + j;
@@ -198,19 +202,19 @@ static void input_tile(const struct run *r, const float *in, int index, float *v
         for (int j = 0; j < IN; j++)
             input_line(pixels + j, IN, half + j, IN);
         for (int i = 0; i < IN; i++)
-            input_line(half + i * IN, 1, done + i * IN, 1);
-        for (int p = 0; p < PLACES; p++)
-            store(v + p * r->v_place + c, done[p]);
+            input_line(half + i * IN, 1, result + i * IN, 1);
+        for (int p = 0; p < POSITIONS; p++)
+            store(v + p * r->v_plane + c, result[p]);
     }
 }
 
 /* A dY A^T of one tile, times alpha; outputs outside the image are 0. */
-static void spread_tile(const struct run *r, const float *dy, float alpha, int index, float *m)
+static void output_gradient_tile(const struct geometry *r, const float *dy, float alpha, int index, float *m)
 {
     struct tile t = tile_at(r, index);
     const float *image = dy + (size_t)t.image * r->oh * r->ow * r->d;
     for (int d = 0; d < r->d; d += WIDTH) {
-        vec pixels[OUT * OUT], half[IN * OUT], done[PLACES];
+        vec pixels[OUT * OUT], half[IN * OUT], result[POSITIONS];
         for (int i = 0; i < OUT; i++)
             for (int j = 0; j < OUT; j++) {
                 int y = t.top + i, x = t.left + j;
@@ -218,31 +222,31 @@ static void spread_tile(const struct run *r, const float *dy, float alpha, int i
                 pixels[i * OUT + j] = inside ? alpha * load(image + ((size_t)y * r->ow + x) * r->d + d) : (vec){ 0 };
             }
         for (int j = 0; j < OUT; j++)
-            spread_line(pixels + j, OUT, half + j, OUT);
+            output_line_transposed(pixels + j, OUT, half + j, OUT);
         for (int i = 0; i < IN; i++)
-            spread_line(half + i * OUT, 1, done + i * IN, 1);
-        for (int p = 0; p < PLACES; p++)
-            store(m + p * r->m_place + d, done[p]);
+            output_line_transposed(half + i * OUT, 1, result + i * IN, 1);
+        for (int p = 0; p < POSITIONS; p++)
+            store(m + p * r->m_plane + d, result[p]);
     }
 }
 
-static void output_tile(const struct run *r, const float *m, const struct epilogue *e, int index, float *out)
+static void output_tile(const struct geometry *r, const float *m, const struct epilogue *e, int index, float *out)
 {
     struct tile t = tile_at(r, index);
     size_t image = (size_t)t.image * r->oh * r->ow * r->d;
     int rows = r->oh - t.top < OUT ? r->oh - t.top : OUT, columns = r->ow - t.left < OUT ? r->ow - t.left : OUT;
     for (int d = 0; d < r->d; d += WIDTH) {
-        vec places[PLACES], half[OUT * IN], done[OUT * OUT];
-        for (int p = 0; p < PLACES; p++)
-            places[p] = load(m + p * r->m_place + d);
+        vec values[POSITIONS], half[OUT * IN], result[OUT * OUT];
+        for (int p = 0; p < POSITIONS; p++)
+            values[p] = load(m + p * r->m_plane + d);
         for (int j = 0; j < IN; j++)
-            output_line(places + j, IN, half + j, IN);
+            output_line(values + j, IN, half + j, IN);
         for (int i = 0; i < OUT; i++)
-            output_line(half + i * IN, 1, done + i * OUT, 1);
+            output_line(half + i * IN, 1, result + i * OUT, 1);
         for (int i = 0; i < rows; i++)
             for (int j = 0; j < columns; j++) {
                 size_t at = image + ((size_t)(t.top + i) * r->ow + t.left + j) * r->d + d;
-                store(out + at, finish(e, done[i * OUT + j], at));
+                store(out + at, epilogue_apply(e, result[i * OUT + j], at));
             }
     }
 }
@@ -313,7 +317,7 @@ static void transpose(const float *from, int d, int rest, float *to)
  * reversed, for an adjoint one. */
 static void pack(const struct conv_shape *s, enum winograd_use use, const float *weights, float *packed, void *scratch)
 {
-    struct run r = run_of(s, use, 1);
+    struct geometry r = geometry_of(s, use, 1);
     bool adjoint = use == WINOGRAD_ADJOINT;
     size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d; /* floats from one of r.c to the next */
     size_t tap = adjoint ? (size_t)s->c : (size_t)s->c * s->d;
@@ -321,36 +325,36 @@ static void pack(const struct conv_shape *s, enum winograd_use use, const float 
         transpose(weights, s->d, 9 * s->c, scratch);
         weights = scratch;
     }
-    bool streams = packed_bytes(s) > STREAM_BYTES;
+    bool nontemporal = packed_bytes(s) > NONTEMPORAL_BYTES;
 #pragma omp parallel
     {
 #pragma omp for schedule(static) collapse(2) nowait
         for (int d = 0; d < r.d; d += WIDTH)
             for (int c = 0; c < r.c; c++) {
-                vec taps[9], half[IN * 3], done[PLACES];
+                vec taps[9], half[IN * 3], result[POSITIONS];
                 float *to = packed + ((size_t)(d / PANEL) * r.c + c) * PANEL + d % PANEL;
                 for (int t = 0; t < 9; t++)
                     taps[t] = load(weights + c * channel + (adjoint ? 8 - t : t) * tap + d);
                 for (int j = 0; j < 3; j++)
                     kernel_line(taps + j, 3, half + j, 3);
                 for (int i = 0; i < IN; i++)
-                    kernel_line(half + i * 3, 1, done + i * IN, 1);
-                for (int p = 0; p < PLACES; p++)
-                    if (streams)
-                        stream(to + (size_t)p * r.c * r.d, done[p]);
+                    kernel_line(half + i * 3, 1, result + i * IN, 1);
+                for (int p = 0; p < POSITIONS; p++)
+                    if (nontemporal)
+                        store_nontemporal(to + (size_t)p * r.c * r.d, result[p]);
                     else
-                        store(to + (size_t)p * r.c * r.d, done[p]);
+                        store(to + (size_t)p * r.c * r.d, result[p]);
             }
-        end_stream();
+        nontemporal_fence();
     }
 }
 
 static void run(const struct conv_shape *s, enum winograd_use use, const float *in, const float *packed, float *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    struct run r = run_of(s, use, threads);
-    struct epilogue e = with_nu(epilogue);
-    float *v = scratch, *m = v + PLACES * r.v_place;
+    struct geometry r = geometry_of(s, use, threads);
+    struct epilogue e = epilogue_fold_nu(epilogue);
+    float *v = scratch, *m = v + POSITIONS * r.v_plane;
     int panels = r.d / PANEL;
 #pragma omp parallel
     for (int from = 0; from < r.tiles; from += r.block) {
@@ -359,12 +363,13 @@ static void run(const struct conv_shape *s, enum winograd_use use, const float *
         for (int t = 0; t < count; t++)
             input_tile(&r, in, from + t, v + t * r.v_row);
 #pragma omp for schedule(static)
-        for (int unit = 0; unit < PLACES * panels; unit++) { /* rows behind the last tile are computed, and not used */
-            int place = unit / panels, panel = unit % panels;
-            const float *u = packed + ((size_t)place * panels + panel) * r.c * PANEL;
+        for (int unit = 0; unit < POSITIONS * panels;
+             unit++) { /* rows behind the last tile are computed, and not used */
+            int position = unit / panels, panel = unit % panels;
+            const float *u = packed + ((size_t)position * panels + panel) * r.c * PANEL;
             for (int t = 0; t < count; t += ROWS)
-                product(v + place * r.v_place + t * r.v_row, r.v_row, u, r.c,
-                        m + place * r.m_place + t * r.m_row + (size_t)panel * PANEL, r.m_row);
+                product(v + position * r.v_plane + t * r.v_row, r.v_row, u, r.c,
+                        m + position * r.m_plane + t * r.m_row + (size_t)panel * PANEL, r.m_row);
         }
 #pragma omp for schedule(static) nowait
         for (int t = 0; t < count; t++)
@@ -373,21 +378,21 @@ static void run(const struct conv_shape *s, enum winograd_use use, const float *
 }
 
 /* dw += G^T sums G; sums (36, D, C) */
-static void gather(const struct run *r, const float *sums, float *dw)
+static void add_kernel_gradient(const struct geometry *r, const float *sums, float *dw)
 {
 #pragma omp for schedule(static)
     for (int d = 0; d < r->d; d++)
         for (int c = 0; c < r->c; c += WIDTH) {
-            vec places[PLACES], half[3 * IN], done[9];
-            for (int p = 0; p < PLACES; p++)
-                places[p] = load(sums + ((size_t)p * r->d + d) * r->c + c);
+            vec values[POSITIONS], half[3 * IN], result[9];
+            for (int p = 0; p < POSITIONS; p++)
+                values[p] = load(sums + ((size_t)p * r->d + d) * r->c + c);
             for (int j = 0; j < IN; j++)
-                gather_line(places + j, IN, half + j, IN);
+                kernel_line_transposed(values + j, IN, half + j, IN);
             for (int i = 0; i < 3; i++)
-                gather_line(half + i * IN, 1, done + i * 3, 1);
+                kernel_line_transposed(half + i * IN, 1, result + i * 3, 1);
             for (int t = 0; t < 9; t++) {
                 float *to = dw + ((size_t)d * 9 + t) * r->c + c;
-                store(to, load(to) + done[t]);
+                store(to, load(to) + result[t]);
             }
         }
 }
@@ -395,8 +400,8 @@ static void gather(const struct run *r, const float *sums, float *dw)
 static void gradient(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                      void *scratch)
 {
-    struct run r = run_of(s, WINOGRAD_GRADIENT, threads);
-    float *v = scratch, *m = v + PLACES * r.v_place, *sums = m + PLACES * r.m_place;
+    struct geometry r = geometry_of(s, WINOGRAD_GRADIENT, threads);
+    float *v = scratch, *m = v + POSITIONS * r.v_plane, *sums = m + POSITIONS * r.m_plane;
     int groups = r.d / GRADIENT_ROWS;
 #pragma omp parallel
     {
@@ -406,17 +411,18 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
 #pragma omp for schedule(static)
                 for (int t = 0; t < tiles; t++) {
                     input_tile(&r, terms[term].x, from + t, v + t * r.v_row);
-                    spread_tile(&r, terms[term].d, terms[term].alpha, from + t, m + t * r.m_row);
+                    output_gradient_tile(&r, terms[term].d, terms[term].alpha, from + t, m + t * r.m_row);
                 }
 #pragma omp for schedule(static)
-                for (int unit = 0; unit < PLACES * groups; unit++) {
-                    int place = unit / groups, d = unit % groups * GRADIENT_ROWS;
+                for (int unit = 0; unit < POSITIONS * groups; unit++) {
+                    int position = unit / groups, d = unit % groups * GRADIENT_ROWS;
                     for (int c = 0; c < r.c; c += PANEL)
-                        gradient_product(m + place * r.m_place + d, r.m_row, v + place * r.v_place + c, r.v_row, tiles,
-                                         sums + ((size_t)place * r.d + d) * r.c + c, r.c, term == 0 && from == 0);
+                        gradient_product(m + position * r.m_plane + d, r.m_row, v + position * r.v_plane + c, r.v_row,
+                                         tiles, sums + ((size_t)position * r.d + d) * r.c + c, r.c,
+                                         term == 0 && from == 0);
                 }
             }
-        gather(&r, sums, dw);
+        add_kernel_gradient(&r, sums, dw);
     }
 }
 
