@@ -9,13 +9,13 @@
 enum {
     PACKED_BYTES =
         320 << 10, /* of a thread's part of the input, which stays in its cache beside what streams through; */
-    HEAVY_BYTES = 512 << 10, /* MOST_BYTES for weights beyond this, which are then read less often */
+    LARGE_WEIGHTS_BYTES = 512 << 10, /* CACHE_BYTES for weights beyond this, which are then read less often */
 };
 
 /* ---- shapes ---- */
 
 /* A convolution as it is run: c channels of `in` to d of `out`. */
-struct run {
+struct geometry {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
@@ -23,28 +23,28 @@ struct run {
     int width, channels;     /* of a packed row, in pixels; of those */
     int steps, panels, taps; /* of 32 channels in, of 32 out */
     int rows, ring;          /* of the output at a time, and of the input that those read, packed: row y at y % ring */
-    int groups, group;       /* of sixteen images: all, and at a time */
-    int spans;               /* parts of an image that threads take */
+    int groups, groups_at_once; /* of sixteen images: all, and at a time */
+    int spans;                  /* parts of an image that threads take */
 };
 
-static size_t packed_row(const struct run *r)
+static size_t packed_row(const struct geometry *r)
 {
     return (size_t)r->width * r->steps * TILE;
 }
 
-static struct run run_of(const struct conv_shape *s, enum conv_use use, int threads)
+static struct geometry geometry_of(const struct conv_shape *s, enum conv_use use, int threads)
 {
-    struct run r = { .n = s->n,
-                     .h = s->h,
-                     .w = s->w,
-                     .c = s->c,
-                     .oh = conv_out_h(s),
-                     .ow = conv_out_w(s),
-                     .d = s->d,
-                     .k = s->k,
-                     .stride = s->stride,
-                     .pad = s->pad,
-                     .adjoint = use == CONV_ADJOINT };
+    struct geometry r = { .n = s->n,
+                          .h = s->h,
+                          .w = s->w,
+                          .c = s->c,
+                          .oh = conv_out_h(s),
+                          .ow = conv_out_w(s),
+                          .d = s->d,
+                          .k = s->k,
+                          .stride = s->stride,
+                          .pad = s->pad,
+                          .adjoint = use == CONV_ADJOINT };
     if (r.adjoint) {
         r.h = conv_out_h(s), r.w = conv_out_w(s), r.c = s->d;
         r.oh = s->h, r.ow = s->w, r.d = s->c;
@@ -52,42 +52,43 @@ static struct run run_of(const struct conv_shape *s, enum conv_use use, int thre
     r.gather = r.adjoint ? GATHER_NONE : gather_of(s);
     r.taps = r.gather == GATHER_ALL ? 1 : r.gather == GATHER_ROW ? s->k : s->k * s->k;
     r.channels = r.c * s->k * s->k / r.taps;
-    r.steps = up(r.channels, DEPTH);
-    r.panels = up(r.d, 2 * EDGE);
+    r.steps = ceil_div(r.channels, DEPTH);
+    r.panels = ceil_div(r.d, 2 * EDGE);
     r.width = r.gather == GATHER_NONE ? r.w : r.ow;
-    r.groups = up(r.n, EDGE);
+    r.groups = ceil_div(r.n, EDGE);
     size_t weights = (size_t)r.panels * r.taps * r.steps * 2 * TILE * sizeof(bf16);
-    int most = (int)((weights > HEAVY_BYTES ? MOST_BYTES : PACKED_BYTES) / (packed_row(&r) * sizeof(bf16)));
+    int max_rows = (int)((weights > LARGE_WEIGHTS_BYTES ? CACHE_BYTES : PACKED_BYTES) /
+                         (packed_row(&r) * sizeof(bf16)));
     bool all = r.gather == GATHER_ALL;
-    int whole = all ? r.oh : r.h;
-    r.rows = r.oh, r.ring = whole, r.group = 1;
-    if (most >= whole) {
-        r.group = least(up(r.groups, threads), most / whole);
+    int input_rows = all ? r.oh : r.h;
+    r.rows = r.oh, r.ring = input_rows, r.groups_at_once = 1;
+    if (max_rows >= input_rows) {
+        r.groups_at_once = min_int(ceil_div(r.groups, threads), max_rows / input_rows);
     } else {
-        r.rows = all ? most : r.adjoint ? (most - 1) * r.stride - r.k + 1 : (most - r.k) / r.stride + 1;
-        r.rows = r.rows < 1 ? 1 : least(r.rows, r.oh);
+        r.rows = all ? max_rows : r.adjoint ? (max_rows - 1) * r.stride - r.k + 1 : (max_rows - r.k) / r.stride + 1;
+        r.rows = r.rows < 1 ? 1 : min_int(r.rows, r.oh);
         r.ring = all ? r.rows : r.adjoint ? (r.rows + r.k - 2) / r.stride + 1 : (r.rows - 1) * r.stride + r.k;
-        r.ring = least(r.ring, whole);
+        r.ring = min_int(r.ring, input_rows);
     }
-    r.spans = up(r.groups, r.group) % threads == 0 ? 1 : least(threads, r.oh);
+    r.spans = ceil_div(r.groups, r.groups_at_once) % threads == 0 ? 1 : min_int(threads, r.oh);
     return r;
 }
 
 /* The first row of the input that output row i reads, and the one behind the last, inside the image. */
-static int first_row(const struct run *r, int i)
+static int first_row(const struct geometry *r, int i)
 {
     int y = r->gather == GATHER_ALL ? i : r->adjoint ? i + r->pad - r->k + 1 : i * r->stride - r->pad;
-    return y < 0 ? 0 : r->adjoint ? up(y, r->stride) : y;
+    return y < 0 ? 0 : r->adjoint ? ceil_div(y, r->stride) : y;
 }
 
-static int end_row(const struct run *r, int i)
+static int end_row(const struct geometry *r, int i)
 {
     int y = r->gather == GATHER_ALL ? i : r->adjoint ? (i + r->pad) / r->stride : i * r->stride - r->pad + r->k - 1;
-    return least(y + 1, r->gather == GATHER_ALL ? r->oh : r->h);
+    return min_int(y + 1, r->gather == GATHER_ALL ? r->oh : r->h);
 }
 
 /* The input's row (column) that output row (column) i reads by tap a, or -1. */
-static int source(const struct run *r, int i, int a, int size)
+static int source_index(const struct geometry *r, int i, int a, int size)
 {
     int at = r->adjoint ? i + r->pad - a : i * r->stride - r->pad + a;
     if (r->adjoint) {
@@ -106,24 +107,24 @@ static void pack_pixel(const bf16 *from, int c, bf16 *to)
     for (; c >= DEPTH; c -= DEPTH, from += DEPTH, to += TILE)
         _mm512_store_si512(to, _mm512_loadu_si512(from));
     if (c > 0)
-        _mm512_store_si512(to, _mm512_maskz_loadu_epi16(first_of_32(c), from));
+        _mm512_store_si512(to, _mm512_maskz_loadu_epi16(mask_of_first(c), from));
 }
 
 /* What the taps of one row of the kernel read for output column j. */
-static void gather_row(const struct run *r, const struct conv_shape *s, const bf16 *row, int j, bf16 *to)
+static void gather_row(const struct geometry *r, const struct conv_shape *s, const bf16 *row, int j, bf16 *to)
 {
     int left = j * s->stride - s->pad;
-    struct inside in = inside_row(s, left);
+    struct value_span in = row_span(s, left);
     for (int step = 0; step < r->steps; step++)
         _mm512_store_si512(to + (size_t)step * TILE,
-                           _mm512_maskz_loadu_epi16(mask_from(in, step * DEPTH), row + left * s->c + step * DEPTH));
+                           _mm512_maskz_loadu_epi16(span_mask(in, step * DEPTH), row + left * s->c + step * DEPTH));
 }
 
 /* Rows [top, end) of images [first, first + 16), each (column, step, 16, 32). */
-static void pack_rows(const struct run *r, const struct conv_shape *s, const bf16 *in, int first, int top, int end,
+static void pack_rows(const struct geometry *r, const struct conv_shape *s, const bf16 *in, int first, int top, int end,
                       bf16 *packed)
 {
-    int images = least(r->n - first, EDGE);
+    int images = min_int(r->n - first, EDGE);
     size_t image = (size_t)r->h * r->w * r->c, row = (size_t)r->w * r->c;
     in += first * image;
     for (int y = top; y < end; y++)
@@ -144,13 +145,13 @@ static void pack_rows(const struct run *r, const struct conv_shape *s, const bf1
 
 /* ---- the weights, packed: (panel, tap, step, 2, 16 pairs, 16 outputs, 2) ---- */
 
-static size_t packed_weights(const struct run *r)
+static size_t packed_weights(const struct geometry *r)
 {
     return (size_t)r->panels * r->taps * r->steps * 2 * TILE;
 }
 
 /* Adjoints towards few channels pack them otherwise. */
-static const struct direct_kernels *packs(const struct conv_shape *s, enum conv_use use)
+static const struct direct_kernels *specialised_packing(const struct conv_shape *s, enum conv_use use)
 {
     return use != CONV_ADJOINT              ? NULL
            : BF16_WIDE_ROWS.fits(s, use)    ? &BF16_WIDE_ROWS
@@ -160,16 +161,16 @@ static const struct direct_kernels *packs(const struct conv_shape *s, enum conv_
 
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
 {
-    if (packs(s, use))
-        return packs(s, use)->packed_bytes(s, use);
-    struct run r = run_of(s, use, 1);
+    if (specialised_packing(s, use))
+        return specialised_packing(s, use)->packed_bytes(s, use);
+    struct geometry r = geometry_of(s, use, 1);
     return packed_weights(&r) * sizeof(bf16);
 }
 
 /* 32 floats, of which the first `count` are read, as bf16. */
-static __m512i rounded(const float *from, int count)
+static __m512i floats_to_bf16(const float *from, int count)
 {
-    __mmask32 mask = first_of_32(count);
+    __mmask32 mask = mask_of_first(count);
     __m512 low = _mm512_maskz_loadu_ps((__mmask16)mask, from);
     __m512 high = _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), from + EDGE);
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
@@ -180,7 +181,7 @@ static void pack_forward(const float *from, size_t row, int outputs, int channel
 {
     __m512i lines[EDGE];
     for (int i = 0; i < EDGE; i++)
-        lines[i] = i < outputs ? rounded(from + i * row, channels) : _mm512_setzero_si512();
+        lines[i] = i < outputs ? floats_to_bf16(from + i * row, channels) : _mm512_setzero_si512();
     transpose(lines);
     for (int i = 0; i < EDGE; i++)
         _mm512_store_si512(to + i * DEPTH, lines[i]);
@@ -188,11 +189,11 @@ static void pack_forward(const float *from, size_t row, int outputs, int channel
 
 static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
 {
-    if (packs(s, use)) {
-        packs(s, use)->pack(s, use, weights, packed);
+    if (specialised_packing(s, use)) {
+        specialised_packing(s, use)->pack(s, use, weights, packed);
         return;
     }
-    struct run r = run_of(s, use, 1);
+    struct geometry r = geometry_of(s, use, 1);
     size_t row = (size_t)s->k * s->k * s->c; /* of the weights (D,k,k,C) */
     int tiles = r.panels * r.taps * r.steps * 2;
 #pragma omp parallel for schedule(static)
@@ -201,7 +202,7 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
         int d = panel * 2 * EDGE + t % 2 * EDGE, c = step * DEPTH;
         bf16 *to = (bf16 *)packed + (size_t)t * TILE;
         if (r.adjoint)
-            pack_adjoint(weights + c * row + (size_t)tap * s->c + d, row, r.d - d, r.channels - c, to);
+            pack_adjoint_tile(weights + c * row + (size_t)tap * s->c + d, row, r.d - d, r.channels - c, to);
         else
             pack_forward(weights + d * row + (size_t)tap * r.channels + c, row, r.d - d, r.channels - c, to);
     }
@@ -209,50 +210,49 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
 
 /* ---- whole convolutions ---- */
 
-static size_t part_values(const struct run *r) /* of the input, packed: a thread's */
+static size_t packed_values(const struct geometry *r) /* of the input, packed: a thread's */
 {
-    return (size_t)r->group * r->ring * packed_row(r);
+    return (size_t)r->groups_at_once * r->ring * packed_row(r);
 }
 
 /* What two pixels of output row i (columns j and other, or one if they are the same) need for one panel. */
-static int list_taps(const struct run *r, int i, int j, int other, const bf16 *part, const bf16 *weights,
-                     const bf16 *nothing, struct operands *list)
+static int list_taps(const struct geometry *r, int i, int j, int other, const bf16 *packed, const bf16 *weights,
+                     const bf16 *zeros, struct operands *list)
 {
     int count = 0;
     size_t tap_values = (size_t)r->steps * 2 * TILE, pixel = (size_t)r->steps * TILE;
     if (r->gather == GATHER_ALL) {
-        const bf16 *row = part + i % r->ring * packed_row(r);
+        const bf16 *row = packed + i % r->ring * packed_row(r);
         list[0] = (struct operands){ { row + j * pixel, row + other * pixel }, { weights, weights + TILE } };
         return 1;
     }
     for (int a = 0; a < r->k; a++) {
-        int y = source(r, i, a, r->h);
+        int y = source_index(r, i, a, r->h);
         if (y < 0)
             continue;
-        const bf16 *row = part + y % r->ring * packed_row(r);
+        const bf16 *row = packed + y % r->ring * packed_row(r);
         if (r->gather == GATHER_ROW) {
             const bf16 *w = weights + a * tap_values;
             list[count++] = (struct operands){ { row + j * pixel, row + other * pixel }, { w, w + TILE } };
             continue;
         }
         for (int b = 0; b < r->k; b++) {
-            int x0 = source(r, j, b, r->w), x1 = other == j ? x0 : source(r, other, b, r->w);
+            int x0 = source_index(r, j, b, r->w), x1 = other == j ? x0 : source_index(r, other, b, r->w);
             if (x0 < 0 && x1 < 0)
                 continue;
             const bf16 *w = weights + (a * r->k + b) * tap_values;
-            list[count++] = (struct operands){
-                { x0 < 0 ? nothing : row + x0 * pixel, x1 < 0 ? nothing : row + x1 * pixel }, { w, w + TILE }
-            };
+            list[count++] = (struct operands){ { x0 < 0 ? zeros : row + x0 * pixel, x1 < 0 ? zeros : row + x1 * pixel },
+                                               { w, w + TILE } };
         }
     }
     return count;
 }
 
 /* What one thread works with. */
-struct part {
+struct worker {
     const struct epilogue *epilogue;
-    const bf16 *nothing; /* zeros, a pixel's channels */
-    bf16 *packed;        /* of the input */
+    const bf16 *zeros; /* zeros, a pixel's channels */
+    bf16 *packed;      /* of the input */
     struct operands *list;
     bf16 *out;
     struct pending pending;
@@ -260,49 +260,49 @@ struct part {
 };
 
 /* The pixels of one row, one panel, of sixteen images. */
-static void run_row(const struct run *r, struct part *p, int first, int i, const bf16 *packed, int panel,
+static void run_row(const struct geometry *r, struct worker *p, int first, int i, const bf16 *packed, int panel,
                     const bf16 *weights)
 {
-    int images = least(r->n - first, EDGE), channels = r->d - panel * 2 * EDGE, phases = r->adjoint ? r->stride : 1;
+    int images = min_int(r->n - first, EDGE), channels = r->d - panel * 2 * EDGE, phases = r->adjoint ? r->stride : 1;
     size_t image = (size_t)r->oh * r->ow * r->d,
            row = first * image + (size_t)i * r->ow * r->d + (size_t)panel * 2 * EDGE;
     bool two_right = channels > EDGE;
     for (int phase = 0; phase < phases; phase++) /* columns of one phase read the same taps */
         for (int j = phase; j < r->ow; j += 2 * phases) {
             int other = j + phases < r->ow ? j + phases : j;
-            int count = list_taps(r, i, j, other, packed, weights, p->nothing, p->list);
-            int stored = count > 0 ? up(2 * EDGE, count * r->steps) : 0;
+            int count = list_taps(r, i, j, other, packed, weights, p->zeros, p->list);
+            int stored = count > 0 ? ceil_div(2 * EDGE, count * r->steps) : 0;
             float *sums = p->sums[p->pending.sums == p->sums[0]];
             if (!two_right)
                 memset(sums, 0, 4 * RESULT * sizeof *sums);
-            for (int from = 0; from == 0 || from < count; from += LIST)
-                sum_meanwhile(p->list + from, least(count - from, LIST), r->steps, TILE, DEPTH, 2 * TILE, other != j,
-                              two_right, from > 0, sums, NULL, 0, &p->pending, stored);
-            store_rest(&p->pending);
+            for (int from = 0; from == 0 || from < count; from += MAX_PRODUCTS)
+                multiply_overlapped(p->list + from, min_int(count - from, MAX_PRODUCTS), r->steps, TILE, DEPTH,
+                                    2 * TILE, other != j, two_right, from > 0, sums, NULL, 0, &p->pending, stored);
+            store_all_pending(&p->pending);
             p->pending = (struct pending){ .epilogue = p->epilogue,
                                            .out = p->out,
                                            .sums = sums,
                                            .count = { images, other != j ? images : 0 },
                                            .at = { row + (size_t)j * r->d, row + (size_t)other * r->d },
-                                           .apart = image,
-                                           .mask = first_of_32(channels) };
+                                           .pixel_stride = image,
+                                           .mask = mask_of_first(channels) };
         }
 }
 
 /* A thread's scratch: packed input, and the taps of two pixels. */
-static size_t thread_bytes(const struct run *r)
+static size_t thread_bytes(const struct geometry *r)
 {
-    size_t bytes = part_values(r) * sizeof(bf16) + (size_t)r->k * r->k * sizeof(struct operands);
+    size_t bytes = packed_values(r) * sizeof(bf16) + (size_t)r->k * r->k * sizeof(struct operands);
     return (bytes + 4095) / 4096 * 4096 + ARENA_ALIGN;
 }
 
 /* Rows [from, to) of `groups` groups of images. */
-static void run_span(const struct run *r, const struct conv_shape *s, struct part *p, const bf16 *in,
+static void run_span(const struct geometry *r, const struct conv_shape *s, struct worker *p, const bf16 *in,
                      const bf16 *weights, int group, int groups, int from, int to)
 {
     int packed_to = 0;
     for (int row = from; row < to; row += r->rows) {
-        int end = least(row + r->rows, to), top = first_row(r, row), bottom = end_row(r, end - 1);
+        int end = min_int(row + r->rows, to), top = first_row(r, row), bottom = end_row(r, end - 1);
         top = top > packed_to ? top : packed_to;
         for (int g = 0; g < groups; g++)
             pack_rows(r, s, in, (group + g) * EDGE, top, bottom, p->packed + g * r->ring * packed_row(r));
@@ -316,7 +316,7 @@ static void run_span(const struct run *r, const struct conv_shape *s, struct par
 }
 
 /* Those that take some shapes better. */
-static const struct direct_kernels *better(const struct conv_shape *s, enum conv_use use)
+static const struct direct_kernels *specialised(const struct conv_shape *s, enum conv_use use)
 {
     return BF16_WIDE_ROWS.fits(s, use)      ? &BF16_WIDE_ROWS
            : BF16_FEW_CHANNELS.fits(s, use) ? &BF16_FEW_CHANNELS
@@ -327,15 +327,15 @@ static const struct direct_kernels *better(const struct conv_shape *s, enum conv
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    const struct direct_kernels *other = better(s, use);
+    const struct direct_kernels *other = specialised(s, use);
     if (other) {
         other->run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
     }
-    struct run r = run_of(s, use, threads);
+    struct geometry r = geometry_of(s, use, threads);
     struct epilogue e = *epilogue;
-    bf16 *nothing = scratch; /* zeros */
-    memset(nothing, 0, (size_t)r.steps * TILE * sizeof *nothing);
+    bf16 *zeros = scratch; /* zeros */
+    memset(zeros, 0, (size_t)r.steps * TILE * sizeof *zeros);
     if (e.kind != EPILOGUE_LINEAR) {
         e.alpha *= e.nu;
         e.beta *= e.nu;
@@ -343,19 +343,17 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
 #pragma omp parallel
     {
         float sums[2][4 * RESULT] __attribute__((aligned(64)));
-        struct part p = {
-            .epilogue = &e, .nothing = nothing, .out = out, .pending = { .next = 2 * EDGE }, .sums = sums
-        };
-        p.packed = nothing + (size_t)r.steps * TILE + (size_t)thread_number() * thread_bytes(&r) / sizeof(bf16);
-        p.list = (struct operands *)(p.packed + part_values(&r));
+        struct worker p = { .epilogue = &e, .zeros = zeros, .out = out, .pending = { .next = 2 * EDGE }, .sums = sums };
+        p.packed = zeros + (size_t)r.steps * TILE + (size_t)thread_number() * thread_bytes(&r) / sizeof(bf16);
+        p.list = (struct operands *)(p.packed + packed_values(&r));
         begin_tiles();
 #pragma omp for schedule(static)
-        for (int unit = 0; unit < up(r.groups, r.group) * r.spans; unit++) {
-            int group = unit / r.spans * r.group, span = unit % r.spans;
-            run_span(&r, s, &p, in, packed, group, least(r.groups - group, r.group), r.oh * span / r.spans,
+        for (int unit = 0; unit < ceil_div(r.groups, r.groups_at_once) * r.spans; unit++) {
+            int group = unit / r.spans * r.groups_at_once, span = unit % r.spans;
+            run_span(&r, s, &p, in, packed, group, min_int(r.groups - group, r.groups_at_once), r.oh * span / r.spans,
                      r.oh * (span + 1) / r.spans);
         }
-        store_rest(&p.pending);
+        store_all_pending(&p.pending);
         end_tiles();
     }
 }
@@ -364,9 +362,9 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 {
     if (use == CONV_GRADIENT)
         return BF16_GRADIENT_BYTES(s, threads);
-    if (better(s, use))
-        return better(s, use)->scratch_bytes(s, use, threads);
-    struct run r = run_of(s, use, threads);
+    if (specialised(s, use))
+        return specialised(s, use)->scratch_bytes(s, use, threads);
+    struct geometry r = geometry_of(s, use, threads);
     return (size_t)r.steps * TILE * sizeof(bf16) + threads * thread_bytes(&r);
 }
 

@@ -17,12 +17,12 @@ static int columns_of(const struct conv_shape *s)
 
 static int panels_of(const struct conv_shape *s) /* of 32 columns */
 {
-    return up(columns_of(s), 2 * EDGE);
+    return ceil_div(columns_of(s), 2 * EDGE);
 }
 
 static int steps_of(const struct conv_shape *s) /* of 32 atoms */
 {
-    return up(s->d, DEPTH);
+    return ceil_div(s->d, DEPTH);
 }
 
 static size_t pixel_stride_of(const struct conv_shape *s)
@@ -43,8 +43,8 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
     (void)use;
     for (int t = 0; t < panels_of(s) * steps * 2; t++) {
         int step = t / 2 % steps, at = t / 2 / steps * 2 * EDGE + t % 2 * EDGE, d = step * DEPTH;
-        pack_adjoint(weights + (size_t)d * columns + at, columns, columns - at, s->d - d,
-                     (bf16 *)packed + (size_t)t * TILE);
+        pack_adjoint_tile(weights + (size_t)d * columns + at, columns, columns - at, s->d - d,
+                          (bf16 *)packed + (size_t)t * TILE);
     }
 }
 
@@ -74,7 +74,7 @@ static void pack_codes(const struct conv_shape *s, const bf16 *codes, int count,
 {
     for (int p = 0; p < 2 * EDGE; p++)
         for (int step = 0; step < steps_of(s); step++) {
-            __mmask32 mask = p < count ? first_of_32(s->d - step * DEPTH) : 0;
+            __mmask32 mask = p < count ? mask_of_first(s->d - step * DEPTH) : 0;
             const bf16 *from = p < count ? codes + (size_t)p * s->d + step * DEPTH : codes;
             _mm512_store_si512(tiles + ((size_t)(p / EDGE * steps_of(s) + step) * EDGE + p % EDGE) * DEPTH,
                                _mm512_maskz_loadu_epi16(mask, from));
@@ -88,21 +88,21 @@ static void multiply_block(const struct col2im *m, size_t row, int column, int c
     bf16 *tiles = ((const struct run *)m)->tiles;
     const bf16 *codes = (const bf16 *)m->in + (row * conv_out_w(s) + column) * s->d;
     int steps = steps_of(s);
-    bool whole = count == BLOCK && s->d % DEPTH == 0 && steps <= LIST; /* then they are tiles where they are */
+    bool whole = count == BLOCK && s->d % DEPTH == 0 && steps <= MAX_PRODUCTS; /* then they are tiles where they are */
     if (!whole)
         pack_codes(s, codes, count, tiles);
     for (int panel = 0; panel < panels_of(s); panel++) {
         const bf16 *right = (const bf16 *)m->packed + (size_t)panel * steps * 2 * TILE;
-        struct operands list[LIST];
+        struct operands list[MAX_PRODUCTS];
         for (int step = 0; whole && step < steps; step++) {
             const bf16 *a = codes + step * DEPTH, *b = right + (size_t)step * 2 * TILE;
             list[step] = (struct operands){ { a, a + (size_t)EDGE * s->d }, { b, b + TILE } };
         }
         if (whole) {
-            sum_products(list, steps, 1, s->d, 2 * TILE, true, true, false, sums);
+            multiply_packed(list, steps, 1, s->d, 2 * TILE, true, true, false, sums);
         } else {
             list[0] = (struct operands){ { tiles, tiles + (size_t)steps * TILE }, { right, right + TILE } };
-            sum_products(list, 1, steps, DEPTH, 2 * TILE, count > EDGE, true, false, sums);
+            multiply_packed(list, 1, steps, DEPTH, 2 * TILE, count > EDGE, true, false, sums);
         }
         for (int p = 0; p < count; p++) {
             const float *from = sums + p / EDGE * 2 * RESULT + p % EDGE * EDGE;
@@ -116,9 +116,9 @@ static void multiply_block(const struct col2im *m, size_t row, int column, int c
 static void finish_row(const struct col2im *m, const float *sums, int count, size_t at)
 {
     for (int i = 0; i < count; i += 2 * EDGE, sums += 2 * EDGE, at += 2 * EDGE) {
-        __mmask32 mask = first_of_32(count - i);
-        store_line(m->epilogue, _mm512_maskz_loadu_ps((__mmask16)mask, sums),
-                   _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), sums + EDGE), at, mask, m->out);
+        __mmask32 mask = mask_of_first(count - i);
+        store_32(m->epilogue, _mm512_maskz_loadu_ps((__mmask16)mask, sums),
+                 _mm512_maskz_loadu_ps((__mmask16)(mask >> 16), sums + EDGE), at, mask, m->out);
     }
 }
 

@@ -5,9 +5,9 @@
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 #ifdef __AMX_BF16__
-enum { HAS_THREE = 1 };
+enum { HAS_THREE_TAPS = 1 };
 #else
-enum { HAS_THREE = 0 };
+enum { HAS_THREE_TAPS = 0 };
 #endif
 
 /* 32 images at a time. x (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d (row, d / 32, column, 2, 16
@@ -18,27 +18,27 @@ struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;
     enum gather gather;
-    bool columns;         /* pairs are of columns: of x, packed from column -stride on, those a stride apart */
-    int width, across;    /* pixels of a packed row of x, and of d */
-    int x_tiles, d_tiles; /* tiles of a pixel */
-    int blocks, images;   /* all, and of a block */
-    int rows, ring;       /* of d at a time, and of x that those read: row y at y % ring */
-    int spans;            /* parts of an image that threads take */
-    bool three;
-    int side;                      /* tiles of x side by side: 2, or 1 with `three` */
+    bool column_pairs;        /* pairs are of columns: of x, packed from column -stride on, those a stride apart */
+    int x_width, d_width;     /* pixels of a packed row of x, and of d */
+    int x_tiles, d_tiles;     /* tiles of a pixel */
+    int image_blocks, images; /* all, and of a block */
+    int rows, ring;           /* of d at a time, and of x that those read: row y at y % ring */
+    int spans;                /* parts of an image that threads take */
+    bool three_taps;
+    int panel_tiles;               /* tiles of x side by side: 2, or 1 with `three` */
     int c_panels, d_panels, units; /* of sums */
     size_t unit;                   /* floats of one */
-    bool deep;                     /* more weights than pixels: all are packed at once, and units are shared out */
+    bool split_units;              /* more weights than pixels: all are packed at once, and units are shared out */
 };
 
 static size_t x_row(const struct gradient *g)
 {
-    return (size_t)g->width * g->c_panels * g->side * TILE;
+    return (size_t)g->x_width * g->c_panels * g->panel_tiles * TILE;
 }
 
 static size_t d_row(const struct gradient *g)
 {
-    return (size_t)g->across * g->d_panels * 2 * TILE;
+    return (size_t)g->d_width * g->d_panels * 2 * TILE;
 }
 
 static struct gradient gradient_of(const struct conv_shape *s, int threads)
@@ -60,55 +60,55 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
         g.c *= s->k * s->k / g.taps;
     }
     bool all = g.gather == GATHER_ALL;
-    g.columns = g.n <= EDGE && g.ow > 1;
-    g.across = g.columns ? up(g.ow, 2) : g.ow;
-    g.width = g.gather != GATHER_NONE ? g.across : g.columns ? g.w + g.stride : g.w;
-    g.x_tiles = up(g.c, EDGE);
-    g.d_tiles = up(g.d, EDGE);
-    g.images = g.columns ? EDGE : DEPTH;
-    g.blocks = up(g.n, g.images);
-    g.three = HAS_THREE && g.gather == GATHER_NONE && g.k == 3;
-    g.side = g.three ? 1 : 2;
-    g.c_panels = up(g.x_tiles, g.side);
-    g.d_panels = up(g.d_tiles, 2);
-    g.units = (g.three ? g.k : g.taps) * g.c_panels * g.d_panels;
-    g.unit = (g.three ? 6 : 4) * RESULT;
+    g.column_pairs = g.n <= EDGE && g.ow > 1;
+    g.d_width = g.column_pairs ? ceil_div(g.ow, 2) : g.ow;
+    g.x_width = g.gather != GATHER_NONE ? g.d_width : g.column_pairs ? g.w + g.stride : g.w;
+    g.x_tiles = ceil_div(g.c, EDGE);
+    g.d_tiles = ceil_div(g.d, EDGE);
+    g.images = g.column_pairs ? EDGE : DEPTH;
+    g.image_blocks = ceil_div(g.n, g.images);
+    g.three_taps = HAS_THREE_TAPS && g.gather == GATHER_NONE && g.k == 3;
+    g.panel_tiles = g.three_taps ? 1 : 2;
+    g.c_panels = ceil_div(g.x_tiles, g.panel_tiles);
+    g.d_panels = ceil_div(g.d_tiles, 2);
+    g.units = (g.three_taps ? g.k : g.taps) * g.c_panels * g.d_panels;
+    g.unit = (g.three_taps ? 6 : 4) * RESULT;
     int whole = all ? g.oh : g.h;
-    g.deep = conv_weight_count(s) * sizeof(float) > conv_in_count(s) * sizeof(bf16);
+    g.split_units = conv_weight_count(s) * sizeof(float) > conv_in_count(s) * sizeof(bf16);
     g.rows = g.oh, g.ring = whole, g.spans = 1;
-    if (!g.deep) {
+    if (!g.split_units) {
         size_t row = (all ? x_row(&g) : x_row(&g) * g.stride) + d_row(&g);
-        int most = (int)(MOST_BYTES / (row * sizeof(bf16))) - (all ? 0 : up(g.k - g.stride, g.stride));
-        g.rows = least(most < 1 ? 1 : most, g.oh);
-        g.ring = least(all ? g.rows : (g.rows - 1) * g.stride + g.k, whole);
-        g.spans = g.blocks % threads == 0 ? 1 : least(threads, g.oh);
+        int max_rows = (int)(CACHE_BYTES / (row * sizeof(bf16))) - (all ? 0 : ceil_div(g.k - g.stride, g.stride));
+        g.rows = min_int(max_rows < 1 ? 1 : max_rows, g.oh);
+        g.ring = min_int(all ? g.rows : (g.rows - 1) * g.stride + g.k, whole);
+        g.spans = g.image_blocks % threads == 0 ? 1 : min_int(threads, g.oh);
     }
     return g;
 }
 
 /* 16 values each of a and b, in turn. */
-static inline __m512i pair(const bf16 *a, __mmask16 a_mask, const bf16 *b, __mmask16 b_mask)
+static inline __m512i interleave_two(const bf16 *a, __mmask16 a_mask, const bf16 *b, __mmask16 b_mask)
 {
     __m512i both = _mm512_castsi256_si512(a ? _mm256_maskz_loadu_epi16(a_mask, a) : _mm256_setzero_si256());
     return interleave(_mm512_inserti64x4(both, b ? _mm256_maskz_loadu_epi16(b_mask, b) : _mm256_setzero_si256(), 1));
 }
 
 /* What one of a pair holds of x: values at `at`, those inside the image; at is NULL outside. */
-struct values {
+struct pixel_values {
     const bf16 *at;
-    struct inside in;
+    struct value_span in;
 };
 
 /* Of image n; column is x's, or with gathered taps the output's. */
-static inline struct values values_of(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int n, int y,
-                                      int column)
+static inline struct pixel_values pixel_values_of(const struct gradient *g, const struct conv_shape *s, const bf16 *x,
+                                                  int n, int y, int column)
 {
     bool rows = g->gather == GATHER_ROW;
     int left = rows ? column * s->stride - s->pad : column;
     if (n >= g->n || column < 0 || column >= (rows ? g->ow : g->w))
-        return (struct values){ 0 };
-    return (struct values){ x + (((ptrdiff_t)n * g->h + y) * g->w + left) * s->c,
-                            rows ? inside_row(s, left) : (struct inside){ 0, g->c } };
+        return (struct pixel_values){ 0 };
+    return (struct pixel_values){ x + (((ptrdiff_t)n * g->h + y) * g->w + left) * s->c,
+                                  rows ? row_span(s, left) : (struct value_span){ 0, g->c } };
 }
 
 /* The line of pair i at column `at` of a packed row of x, one for each tile. */
@@ -117,48 +117,50 @@ static inline void pack_line(const struct gradient *g, const struct conv_shape *
 {
     bool all = g->gather == GATHER_ALL;
     int n[2] = { first + 2 * i, first + 2 * i + 1 }, column[2] = { at, at };
-    if (g->columns) {
+    if (g->column_pairs) {
         n[0] = n[1] = first + i;
         column[0] = g->gather == GATHER_NONE ? at - g->stride : 2 * at;
         column[1] = g->gather == GATHER_NONE ? at : 2 * at + 1;
     }
-    struct values v[2];
+    struct pixel_values v[2];
     bf16 taps[2][DEPTH];
     for (int k = 0; k < 2; k++)
         if (all) {
             _mm512_storeu_si512(taps[k], n[k] < g->n && column[k] < g->ow
                                              ? gather_all(s, x + (size_t)n[k] * g->h * g->w * s->c, y, column[k])
                                              : _mm512_setzero_si512());
-            v[k] = (struct values){ taps[k], { 0, DEPTH } };
+            v[k] = (struct pixel_values){ taps[k], { 0, DEPTH } };
         } else {
-            v[k] = values_of(g, s, x, n[k], y, column[k]);
+            v[k] = pixel_values_of(g, s, x, n[k], y, column[k]);
         }
     for (int tile = 0; tile < g->x_tiles; tile++)
-        _mm512_store_si512(to + (tile / g->side * (size_t)g->width * g->side + tile % g->side) * TILE,
-                           pair(v[0].at ? v[0].at + tile * EDGE : NULL, (__mmask16)mask_from(v[0].in, tile * EDGE),
-                                v[1].at ? v[1].at + tile * EDGE : NULL, (__mmask16)mask_from(v[1].in, tile * EDGE)));
+        _mm512_store_si512(
+            to + (tile / g->panel_tiles * (size_t)g->x_width * g->panel_tiles + tile % g->panel_tiles) * TILE,
+            interleave_two(v[0].at ? v[0].at + tile * EDGE : NULL, (__mmask16)span_mask(v[0].in, tile * EDGE),
+                           v[1].at ? v[1].at + tile * EDGE : NULL, (__mmask16)span_mask(v[1].in, tile * EDGE)));
 }
 
 /* The same without gathered taps, for all of a row: what is read lies in a row, images may be a multiple of a cache's
  * size apart. */
 static inline void pack_lines(const struct gradient *g, const bf16 *x, int first, int i, int y, bf16 *to)
 {
-    int n[2] = { first + (g->columns ? i : 2 * i), first + (g->columns ? i : 2 * i + 1) },
-        shift = g->columns ? g->stride : 0;
+    int n[2] = { first + (g->column_pairs ? i : 2 * i), first + (g->column_pairs ? i : 2 * i + 1) },
+        shift = g->column_pairs ? g->stride : 0;
     const bf16 *row[2];
     for (int k = 0; k < 2; k++)
         row[k] = n[k] < g->n ? x + ((size_t)n[k] * g->h + y) * g->w * g->c : NULL;
-    size_t panel = (size_t)g->width * g->side * TILE, next = g->side == 1 ? panel : TILE;
-    size_t later = (size_t)(g->columns ? 1 : 2) * g->h * g->w * g->c; /* where the next call reads */
-    for (int at = 0; at < g->width; at++)
+    size_t panel = (size_t)g->x_width * g->panel_tiles * TILE, next = g->panel_tiles == 1 ? panel : TILE;
+    size_t later = (size_t)(g->column_pairs ? 1 : 2) * g->h * g->w * g->c; /* where the next call reads */
+    for (int at = 0; at < g->x_width; at++)
         for (int c = 0; c < g->c; c += 2 * EDGE) {
             const bf16 *a = row[0] && at >= shift ? row[0] + (size_t)(at - shift) * g->c + c : NULL;
             const bf16 *b = row[1] && at < g->w ? row[1] + (size_t)at * g->c + c : NULL;
-            if (a && !g->columns)
+            if (a && !g->column_pairs)
                 _mm_prefetch((const char *)(a + later), _MM_HINT_T0);
             if (b)
                 _mm_prefetch((const char *)(b + later), _MM_HINT_T0);
-            pack_pair(a, b, g->c - c, to + (size_t)c / (2 * EDGE) * (3 - g->side) * panel + (size_t)at * g->side * TILE,
+            pack_pair(a, b, g->c - c,
+                      to + (size_t)c / (2 * EDGE) * (3 - g->panel_tiles) * panel + (size_t)at * g->panel_tiles * TILE,
                       next);
         }
 }
@@ -172,56 +174,56 @@ static void pack_x(const struct gradient *g, const struct conv_shape *s, const b
             bf16 *row = packed + y % g->ring * x_row(g) + i * DEPTH;
             if (g->gather == GATHER_NONE)
                 pack_lines(g, x, first, i, y, row);
-            for (int at = 0; g->gather != GATHER_NONE && at < g->width; at++)
-                pack_line(g, s, x, first, i, y, at, row + (size_t)at * g->side * TILE);
+            for (int at = 0; g->gather != GATHER_NONE && at < g->x_width; at++)
+                pack_line(g, s, x, first, i, y, at, row + (size_t)at * g->panel_tiles * TILE);
         }
 }
 
 /* One row of d of all images, zeros behind it, so far apart that a pixel's are not all in one set of a cache. */
-static size_t staged_row(const struct gradient *g)
+static size_t staging_row(const struct gradient *g)
 {
-    return (size_t)up((g->ow + 1) * g->d, DEPTH) * DEPTH + DEPTH;
+    return (size_t)ceil_div((g->ow + 1) * g->d, DEPTH) * DEPTH + DEPTH;
 }
 
-static size_t staged_values(const struct gradient *g)
+static size_t staging_values(const struct gradient *g)
 {
-    return (g->images + 1) * staged_row(g);
+    return (g->images + 1) * staging_row(g);
 }
 
-static void stage_row(const struct gradient *g, const bf16 *d, int first, int row, bf16 *staged)
+static void copy_row(const struct gradient *g, const bf16 *d, int first, int row, bf16 *staging)
 {
-    size_t values = (size_t)g->ow * g->d;
-    for (int i = 0; i < g->images; i++, staged += staged_row(g)) {
-        size_t some = first + i < g->n ? values : 0;
-        const bf16 *from = d + ((size_t)(first + i) * g->oh + row) * values, *next = from + g->oh * values;
-        for (size_t k = 0; k < some && i + 1 < g->images; k += DEPTH)
+    size_t pixel_values = (size_t)g->ow * g->d;
+    for (int i = 0; i < g->images; i++, staging += staging_row(g)) {
+        size_t nonzero_terms = first + i < g->n ? pixel_values : 0;
+        const bf16 *from = d + ((size_t)(first + i) * g->oh + row) * pixel_values, *next = from + g->oh * pixel_values;
+        for (size_t k = 0; k < nonzero_terms && i + 1 < g->images; k += DEPTH)
             _mm_prefetch((const char *)(next + k), _MM_HINT_T0);
-        if (some)
-            memcpy(staged, from, values * sizeof *d);
-        memset(staged + some, 0, (staged_row(g) - some) * sizeof *d);
+        if (nonzero_terms)
+            memcpy(staging, from, pixel_values * sizeof *d);
+        memset(staging + nonzero_terms, 0, (staging_row(g) - nonzero_terms) * sizeof *d);
     }
 }
 
 /* Rows [top, top + count) of d, transposed. */
-static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed, bf16 *staged)
+static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed, bf16 *staging)
 {
-    bool there = g->deep && !g->columns &&
-                 first + g->images <= g->n; /* short rows, of which a pixel's are read at once */
-    size_t image = there ? (size_t)g->oh * g->ow * g->d : staged_row(g);
-    size_t other = g->columns ? (size_t)g->d : image, step = g->columns ? image : 2 * image;
+    bool in_place = g->split_units && !g->column_pairs &&
+                    first + g->images <= g->n; /* short rows, of which a pixel's are read at once */
+    size_t image = in_place ? (size_t)g->oh * g->ow * g->d : staging_row(g);
+    size_t other = g->column_pairs ? (size_t)g->d : image, step = g->column_pairs ? image : 2 * image;
     for (int row = top; row < top + count; row++) {
-        const bf16 *rows = there ? d + first * image + (size_t)row * g->ow * g->d : staged;
-        if (!there)
-            stage_row(g, d, first, row, staged);
-        for (int at = 0; at < g->across; at++)
+        const bf16 *rows = in_place ? d + first * image + (size_t)row * g->ow * g->d : staging;
+        if (!in_place)
+            copy_row(g, d, first, row, staging);
+        for (int at = 0; at < g->d_width; at++)
             for (int tile = 0; tile < g->d_tiles; tile++) {
                 bf16 *to = packed + (row - top) * d_row(g) +
-                           ((tile / 2 * (size_t)g->across + at) * 2 + tile % 2) * TILE;
-                const bf16 *from = rows + (size_t)at * (g->columns ? 2 : 1) * g->d + tile * EDGE;
-                __mmask16 mask = (__mmask16)first_of_32(g->d - tile * EDGE);
+                           ((tile / 2 * (size_t)g->d_width + at) * 2 + tile % 2) * TILE;
+                const bf16 *from = rows + (size_t)at * (g->column_pairs ? 2 : 1) * g->d + tile * EDGE;
+                __mmask16 mask = (__mmask16)mask_of_first(g->d - tile * EDGE);
                 __m512i lines[EDGE];
                 for (int i = 0; i < EDGE; i++)
-                    lines[i] = pair(from + i * step, mask, from + i * step + other, mask);
+                    lines[i] = interleave_two(from + i * step, mask, from + i * step + other, mask);
                 transpose(lines);
                 for (int i = 0; i < EDGE; i++)
                     _mm512_store_si512(to + i * DEPTH, lines[i]);
@@ -235,15 +237,15 @@ struct unit {
 
 static struct unit unit_at(const struct gradient *g, int index)
 {
-    int taps = g->three ? g->k : g->taps, rest = index / taps;
-    return (struct unit){ index % taps * (g->three ? g->k : 1), rest / g->c_panels * 2,
-                          rest % g->c_panels * (g->three ? 1 : 2) };
+    int taps = g->three_taps ? g->k : g->taps, rest = index / taps;
+    return (struct unit){ index % taps * (g->three_taps ? g->k : 1), rest / g->c_panels * 2,
+                          rest % g->c_panels * (g->three_taps ? 1 : 2) };
 }
 
 /* x's packed column that column j of the output reads by the kernel's column b; outside [0, width): none. */
 static int column_of(const struct gradient *g, int j, int b)
 {
-    return g->gather != GATHER_NONE ? j : (g->columns ? 2 * j + 1 : j) * g->stride - g->pad + b;
+    return g->gather != GATHER_NONE ? j : (g->column_pairs ? 2 * j + 1 : j) * g->stride - g->pad + b;
 }
 
 #ifdef __AMX_BF16__
@@ -273,17 +275,17 @@ static inline __attribute__((always_inline)) void add_column(const bf16 *left, c
 static inline __attribute__((always_inline)) void add_row(const struct gradient *g, const bf16 *left, const bf16 *x_row,
                                                           bool two_left)
 {
-    static const bf16 nothing[TILE] __attribute__((aligned(64)));
-    int step = g->columns ? 2 * g->stride : g->stride;
-    for (int j = 0, column = column_of(g, 0, 0); j < g->across; j++, column += step, left += 2 * TILE) {
+    static const bf16 zeros[TILE] __attribute__((aligned(64)));
+    int step = g->column_pairs ? 2 * g->stride : g->stride;
+    for (int j = 0, column = column_of(g, 0, 0); j < g->d_width; j++, column += step, left += 2 * TILE) {
         const bf16 *at = x_row + (ptrdiff_t)column * TILE;
-        if (column >= 0 && column + 2 < g->width) {
+        if (column >= 0 && column + 2 < g->x_width) {
             const bf16 *right[3] = { at, at + TILE, at + 2 * TILE };
             add_column(left, right, two_left);
         } else {
             const bf16 *right[3];
             for (int b = 0; b < 3; b++)
-                right[b] = column + b >= 0 && column + b < g->width ? at + b * TILE : nothing;
+                right[b] = column + b >= 0 && column + b < g->x_width ? at + b * TILE : zeros;
             add_column(left, right, two_left);
         }
     }
@@ -311,8 +313,8 @@ static inline __attribute__((always_inline)) void add_rows(const struct gradient
     for (int i = from; i < to; i++) {
         int y = i * g->stride - g->pad + u.tap / g->k;
         if (y >= 0 && y < g->h)
-            add_row(g, d + (i - from) * d_row(g) + (size_t)u.d * g->across * TILE,
-                    x + y % g->ring * x_row(g) + (size_t)u.c * g->width * TILE, two_left);
+            add_row(g, d + (i - from) * d_row(g) + (size_t)u.d * g->d_width * TILE,
+                    x + y % g->ring * x_row(g) + (size_t)u.c * g->x_width * TILE, two_left);
     }
     _tile_stored(0, sums, 64);
     _tile_stored(1, sums + RESULT, 64);
@@ -322,8 +324,8 @@ static inline __attribute__((always_inline)) void add_rows(const struct gradient
     _tile_stored(5, sums + 5 * RESULT, 64);
 }
 
-static void sum_three(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
-                      float *sums)
+static void sum_three_taps(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d,
+                           bool add, float *sums)
 {
     if (u.d + 1 < g->d_tiles)
         add_rows(g, u, from, to, x, d, add, true, sums);
@@ -331,10 +333,10 @@ static void sum_three(const struct gradient *g, struct unit u, int from, int to,
         add_rows(g, u, from, to, x, d, add, false, sums);
 }
 #else
-static void sum_three(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
-                      float *sums)
+static void sum_three_taps(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d,
+                           bool add, float *sums)
 {
-    (void)g, (void)u, (void)from, (void)to, (void)x, (void)d, (void)add, (void)sums; /* HAS_THREE is 0 */
+    (void)g, (void)u, (void)from, (void)to, (void)x, (void)d, (void)add, (void)sums; /* HAS_THREE_TAPS is 0 */
 }
 #endif
 
@@ -342,44 +344,44 @@ static void sum_three(const struct gradient *g, struct unit u, int from, int to,
 static void sum_unit(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
                      float *sums)
 {
-    struct operands list[LIST];
+    struct operands list[MAX_PRODUCTS];
     int count = 0, across = g->gather == GATHER_NONE ? g->k : 1, a = u.tap / across, b = u.tap % across;
     bool two_d = u.d + 1 < g->d_tiles, two_c = u.c + 1 < g->x_tiles;
-    if (g->three) {
-        sum_three(g, u, from, to, x, d, add, sums);
+    if (g->three_taps) {
+        sum_three_taps(g, u, from, to, x, d, add, sums);
         return;
     }
     for (int i = from; i < to; i++) {
         int y = g->gather == GATHER_ALL ? i : i * g->stride - g->pad + a;
         if (g->gather != GATHER_ALL && (y < 0 || y >= g->h))
             continue;
-        for (int j = 0; j < g->across; j++) {
+        for (int j = 0; j < g->d_width; j++) {
             int column = column_of(g, j, b);
-            if (column < 0 || column >= g->width)
+            if (column < 0 || column >= g->x_width)
                 continue;
-            const bf16 *left = d + (i - from) * d_row(g) + ((size_t)u.d * g->across + 2 * j) * TILE;
-            const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)u.c * g->width + 2 * column) * TILE;
+            const bf16 *left = d + (i - from) * d_row(g) + ((size_t)u.d * g->d_width + 2 * j) * TILE;
+            const bf16 *right = x + y % g->ring * x_row(g) + ((size_t)u.c * g->x_width + 2 * column) * TILE;
             list[count++] = (struct operands){ { left, left + TILE }, { right, right + TILE } };
-            if (count == LIST) {
-                sum_products(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
+            if (count == MAX_PRODUCTS) {
+                multiply_packed(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
                 add = true;
                 count = 0;
             }
         }
     }
     if (count > 0 || !add)
-        sum_products(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
+        multiply_packed(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
 }
 
 /* dw += alpha times the unit's sums, `parts` of them, `step` floats apart. */
 static void add_unit(const struct gradient *g, struct unit u, float alpha, const float *sums, int parts, size_t step,
                      float *dw)
 {
-    int across = g->three ? 3 : 2; /* tiles, of taps or channels */
+    int across = g->three_taps ? 3 : 2; /* tiles, of taps or channels */
     for (int tile = 0; tile < 2 * across; tile++) {
-        int d = (u.d + tile / across) * EDGE, c = (u.c + (g->three ? 0 : tile % across)) * EDGE;
-        int tap = u.tap + (g->three ? tile % across : 0);
-        __mmask16 mask = (__mmask16)first_of_32(g->c - c);
+        int d = (u.d + tile / across) * EDGE, c = (u.c + (g->three_taps ? 0 : tile % across)) * EDGE;
+        int tap = u.tap + (g->three_taps ? tile % across : 0);
+        __mmask16 mask = (__mmask16)mask_of_first(g->c - c);
         for (int row = 0; row < EDGE && d + row < g->d && c < g->c; row++) {
             const float *from = sums + tile * RESULT + row * EDGE;
             float *to = dw + ((size_t)(d + row) * g->taps + tap) * g->c + c;
@@ -413,19 +415,19 @@ static void rescale(float *sums, size_t count, float from, float to)
 }
 
 /* Few terms, all packed: a thread sums its units over them. */
-static void gradient_deep(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
-                          int count, float *dw, bf16 *blocks, bf16 *staged)
+static void gradient_by_units(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
+                              int count, float *dw, bf16 *blocks, bf16 *staging)
 {
-    int all = count * g->blocks;
+    int all = count * g->image_blocks;
 #pragma omp for schedule(static)
     for (int i = 0; i < 2 * all; i++) {
-        const struct gradient_term *term = &terms[i / 2 / g->blocks];
-        int first = i / 2 % g->blocks * g->images;
+        const struct gradient_term *term = &terms[i / 2 / g->image_blocks];
+        int first = i / 2 % g->image_blocks * g->images;
         bf16 *x = blocks + i / 2 * block_values(g);
         if (i % 2 == 0)
             pack_x(g, s, term->x, first, 0, g->ring, x);
         else
-            pack_d(g, term->d, first, 0, g->rows, x + g->ring * x_row(g), staged);
+            pack_d(g, term->d, first, 0, g->rows, x + g->ring * x_row(g), staging);
     }
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++) {
@@ -434,8 +436,8 @@ static void gradient_deep(const struct gradient *g, const struct conv_shape *s, 
         for (int i = 0; i < all; i++) {
             const bf16 *x = blocks + i * block_values(g);
             if (i > 0)
-                rescale(sums, g->unit, alpha, terms[i / g->blocks].alpha);
-            alpha = terms[i / g->blocks].alpha;
+                rescale(sums, g->unit, alpha, terms[i / g->image_blocks].alpha);
+            alpha = terms[i / g->image_blocks].alpha;
             sum_unit(g, u, 0, g->oh, x, x + g->ring * x_row(g), i > 0, sums);
         }
         add_unit(g, u, alpha, sums, 1, 0, dw);
@@ -444,48 +446,48 @@ static void gradient_deep(const struct gradient *g, const struct conv_shape *s, 
 
 /* Adds rows [from, to) of one term and block to all units. */
 static void sum_span(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *term, int first,
-                     int from, int to, bf16 *x, bf16 *staged, float *sums)
+                     int from, int to, bf16 *x, bf16 *staging, float *sums)
 {
     bf16 *d = x + g->ring * x_row(g);
     int packed_to = 0, whole = g->gather == GATHER_ALL ? g->oh : g->h;
     for (int row = from; row < to; row += g->rows) {
-        int end = least(row + g->rows, to), top = g->gather == GATHER_ALL ? row : row * g->stride - g->pad;
-        int bottom = least(g->gather == GATHER_ALL ? end : (end - 1) * g->stride - g->pad + g->k, whole);
+        int end = min_int(row + g->rows, to), top = g->gather == GATHER_ALL ? row : row * g->stride - g->pad;
+        int bottom = min_int(g->gather == GATHER_ALL ? end : (end - 1) * g->stride - g->pad + g->k, whole);
         pack_x(g, s, term->x, first, top > packed_to ? top : packed_to, bottom, x);
         packed_to = bottom > packed_to ? bottom : packed_to;
-        pack_d(g, term->d, first, row, end - row, d, staged);
+        pack_d(g, term->d, first, row, end - row, d, staging);
         for (int unit = 0; unit < g->units; unit++)
             sum_unit(g, unit_at(g, unit), row, end, x, d, true, sums + unit * g->unit);
     }
 }
 
 /* The same by threads that each sum all units over their own rows. `sums` are the threads' one after another. */
-static void gradient_wide(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
-                          int count, float *dw, bf16 *blocks, bf16 *staged, float *sums)
+static void gradient_by_rows(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
+                             int count, float *dw, bf16 *blocks, bf16 *staging, float *sums)
 {
-    float *own = sums + thread_number() * sum_floats(g), alpha = terms->alpha, last = terms[count - 1].alpha;
-    int spans = g->blocks * g->spans;
-    memset(own, 0, sum_floats(g) * sizeof *own);
+    float *mine = sums + thread_number() * sum_floats(g), alpha = terms->alpha, last = terms[count - 1].alpha;
+    int spans = g->image_blocks * g->spans;
+    memset(mine, 0, sum_floats(g) * sizeof *mine);
 #pragma omp for schedule(static) nowait
     for (int i = 0; i < count * spans; i++) {
         int span = i % g->spans;
-        rescale(own, sum_floats(g), alpha, terms[i / spans].alpha);
+        rescale(mine, sum_floats(g), alpha, terms[i / spans].alpha);
         alpha = terms[i / spans].alpha;
         sum_span(g, s, &terms[i / spans], i % spans / g->spans * g->images, g->oh * span / g->spans,
-                 g->oh * (span + 1) / g->spans, blocks + thread_number() * block_values(g), staged, own);
+                 g->oh * (span + 1) / g->spans, blocks + thread_number() * block_values(g), staging, mine);
     }
-    rescale(own, sum_floats(g), alpha, last);
+    rescale(mine, sum_floats(g), alpha, last);
 #pragma omp barrier
 #pragma omp for schedule(static)
     for (int unit = 0; unit < g->units; unit++)
         add_unit(g, unit_at(g, unit), last, sums + unit * g->unit, thread_count(), sum_floats(g), dw);
 }
 
-enum { MOST_TERMS = 3 }; /* packed at once */
+enum { MAX_TERMS = 3 }; /* packed at once */
 
 static size_t block_count(const struct gradient *g, int threads)
 {
-    return g->deep ? (size_t)MOST_TERMS * g->blocks : (size_t)threads;
+    return g->split_units ? (size_t)MAX_TERMS * g->image_blocks : (size_t)threads;
 }
 
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
@@ -497,22 +499,22 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
     }
     struct gradient g = gradient_of(s, threads);
     float *sums = scratch;
-    bf16 *blocks = (bf16 *)(sums + (g.deep ? 0 : threads * sum_floats(&g)));
+    bf16 *blocks = (bf16 *)(sums + (g.split_units ? 0 : threads * sum_floats(&g)));
 #pragma omp parallel
     {
-        bf16 *staged = blocks + block_count(&g, threads) * block_values(&g) + thread_number() * staged_values(&g);
+        bf16 *staging = blocks + block_count(&g, threads) * block_values(&g) + thread_number() * staging_values(&g);
         begin_tiles();
-        struct gradient_term some[MOST_TERMS]; /* those that count */
+        struct gradient_term nonzero_terms[MAX_TERMS]; /* those that count */
         int used = 0;
         for (int t = 0; t < count; t++) {
             if (terms[t].alpha != 0)
-                some[used++] = terms[t];
-            if (used == 0 || (used < MOST_TERMS && t + 1 < count))
+                nonzero_terms[used++] = terms[t];
+            if (used == 0 || (used < MAX_TERMS && t + 1 < count))
                 continue;
-            if (g.deep)
-                gradient_deep(&g, s, some, used, dw, blocks, staged);
+            if (g.split_units)
+                gradient_by_units(&g, s, nonzero_terms, used, dw, blocks, staging);
             else
-                gradient_wide(&g, s, some, used, dw, blocks, staged, sums);
+                gradient_by_rows(&g, s, nonzero_terms, used, dw, blocks, staging, sums);
             used = 0;
         }
         end_tiles();
@@ -524,6 +526,6 @@ size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads)
     if (BF16_WIDE_ROWS_GRADIENT.fits(s, CONV_GRADIENT))
         return BF16_WIDE_ROWS_GRADIENT.scratch_bytes(s, CONV_GRADIENT, threads);
     struct gradient g = gradient_of(s, threads);
-    return (block_count(&g, threads) * block_values(&g) + threads * staged_values(&g)) * sizeof(bf16) +
-           (g.deep ? 0 : threads * sum_floats(&g) * sizeof(float));
+    return (block_count(&g, threads) * block_values(&g) + threads * staging_values(&g)) * sizeof(bf16) +
+           (g.split_units ? 0 : threads * sum_floats(&g) * sizeof(float));
 }

@@ -6,49 +6,51 @@
  * are packed as bf16.c's. Compiled as bf16.c is; BF16_ONE_IMAGE names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
-enum { FETCHED = 4 }; /* cache lines at each tap */
+enum { PREFETCHED = 4 }; /* cache lines at each tap */
 
 /* A convolution as it is run: c channels of `in` to d of `out`. */
-struct wide {
+struct geometry {
     int h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
-    int phases, step; /* columns of the output that read different taps, and of the input from one output to the next */
-    int groups;       /* of 16 outputs of a phase of a row */
-    int rows;         /* of the output at a time: two of each phase go together where a row is one group */
+    int phases,
+        column_step; /* columns of the output that read different taps, and of the input from one output to the next */
+    int groups;      /* of 16 outputs of a phase of a row */
+    int rows;        /* of the output at a time: two of each phase go together where a row is one group */
     int steps, panels; /* of 32 channels in, of 32 out */
-    int lead;          /* zero columns before a row */
+    int left_zeros;    /* zero columns before a row */
     size_t row;        /* values of a row between zeros, as far as the last tile reads */
     int ring;          /* rows of the input that `rows` read: row y at y % ring; a row of zeros follows */
 };
 
-static struct wide wide_of(const struct conv_shape *s, enum conv_use use)
+static struct geometry geometry_of(const struct conv_shape *s, enum conv_use use)
 {
-    struct wide v = { .h = s->h,
-                      .w = s->w,
-                      .c = s->c,
-                      .oh = conv_out_h(s),
-                      .ow = conv_out_w(s),
-                      .d = s->d,
-                      .k = s->k,
-                      .stride = s->stride,
-                      .pad = s->pad,
-                      .adjoint = use == CONV_ADJOINT,
-                      .phases = 1,
-                      .step = s->stride };
+    struct geometry v = { .h = s->h,
+                          .w = s->w,
+                          .c = s->c,
+                          .oh = conv_out_h(s),
+                          .ow = conv_out_w(s),
+                          .d = s->d,
+                          .k = s->k,
+                          .stride = s->stride,
+                          .pad = s->pad,
+                          .adjoint = use == CONV_ADJOINT,
+                          .phases = 1,
+                          .column_step = s->stride };
     if (v.adjoint) {
         v.h = conv_out_h(s), v.w = conv_out_w(s), v.c = s->d;
         v.oh = s->h, v.ow = s->w, v.d = s->c;
-        v.phases = s->stride, v.step = 1;
+        v.phases = s->stride, v.column_step = 1;
     }
-    v.groups = up(up(v.ow, v.phases), EDGE);
+    v.groups = ceil_div(ceil_div(v.ow, v.phases), EDGE);
     v.rows = v.groups == 1 ? 2 * v.phases : v.phases;
-    v.steps = up(v.c, DEPTH);
-    v.panels = up(v.d, 2 * EDGE);
-    v.lead = v.adjoint ? up(v.k - 1, v.stride) : v.pad;
-    int last = (v.groups * EDGE - 1) * v.step + (v.adjoint ? (v.phases - 1 + v.pad) / v.stride : v.k - 1 - v.pad);
-    int columns = v.lead + (last + 1 > v.w ? last + 1 : v.w);
-    v.row = (size_t)up(columns * v.c, DEPTH) * DEPTH + DEPTH;
+    v.steps = ceil_div(v.c, DEPTH);
+    v.panels = ceil_div(v.d, 2 * EDGE);
+    v.left_zeros = v.adjoint ? ceil_div(v.k - 1, v.stride) : v.pad;
+    int last = (v.groups * EDGE - 1) * v.column_step +
+               (v.adjoint ? (v.phases - 1 + v.pad) / v.stride : v.k - 1 - v.pad);
+    int columns = v.left_zeros + (last + 1 > v.w ? last + 1 : v.w);
+    v.row = (size_t)ceil_div(columns * v.c, DEPTH) * DEPTH + DEPTH;
     v.ring = v.adjoint ? (v.rows + v.k - 2) / v.stride + 2 : (v.rows - 1) * v.stride + v.k;
     return v;
 }
@@ -59,13 +61,13 @@ static bool fits(const struct conv_shape *s, enum conv_use use)
 {
     if (use == CONV_GRADIENT || s->c < DEPTH / 2 || s->d < DEPTH / 2)
         return false;
-    struct wide v = wide_of(s, use);
-    return 8.0 * up(v.ow, v.phases) / (v.groups * EDGE) > 7.0 * s->n / (up(s->n, EDGE) * EDGE);
+    struct geometry v = geometry_of(s, use);
+    return 8.0 * ceil_div(v.ow, v.phases) / (v.groups * EDGE) > 7.0 * s->n / (ceil_div(s->n, EDGE) * EDGE);
 }
 
 static size_t thread_bytes(const struct conv_shape *s, enum conv_use use)
 {
-    struct wide v = wide_of(s, use);
+    struct geometry v = geometry_of(s, use);
     size_t bytes = (v.ring + 1) * v.row * sizeof(bf16) + (size_t)v.k * v.k * sizeof(struct operands);
     return (bytes + 4095) / 4096 * 4096 + ARENA_ALIGN;
 }
@@ -76,7 +78,7 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 }
 
 /* What one thread works with. */
-struct part {
+struct worker {
     const struct epilogue *epilogue;
     const bf16 *weights;
     bf16 *ring, *zeros; /* rows */
@@ -89,7 +91,7 @@ struct part {
 };
 
 /* The row of the input that output row i reads by tap a: zeros outside; NULL: the tap is not of this row's phase. */
-static const bf16 *row_at(const struct wide *v, const struct part *p, int i, int a)
+static const bf16 *row_at(const struct geometry *v, const struct worker *p, int i, int a)
 {
     int y = v->adjoint ? i + v->pad - a : i * v->stride - v->pad + a;
     if (v->adjoint && (y + v->k * v->stride) % v->stride != 0)
@@ -99,19 +101,20 @@ static const bf16 *row_at(const struct wide *v, const struct part *p, int i, int
 }
 
 /* The first column that output `phase` reads by tap b, behind the zeros before a row; -1: another phase reads it. */
-static int column_at(const struct wide *v, int phase, int b)
+static int column_at(const struct geometry *v, int phase, int b)
 {
     if (!v->adjoint)
-        return v->lead - v->pad + b;
-    int at = phase + v->pad - b + v->lead * v->stride;
+        return v->left_zeros - v->pad + b;
+    int at = phase + v->pad - b + v->left_zeros * v->stride;
     return at % v->stride == 0 ? at / v->stride : -1;
 }
 
 /* 16 outputs each of group `first` in row i and of `other` in row below, all panels; two: the second ones are wanted.
  */
-static void run_pair(const struct wide *v, struct part *p, int phase, int i, int first, int below, int other, bool two)
+static void run_pair(const struct geometry *v, struct worker *p, int phase, int i, int first, int below, int other,
+                     bool two)
 {
-    int count = 0, all = up(v->ow - phase, v->phases);
+    int count = 0, phase_columns = ceil_div(v->ow - phase, v->phases);
     for (int a = 0; a < v->k; a++) {
         const bf16 *row = row_at(v, p, i, a), *second = row_at(v, p, below, a);
         if (!row || (row == p->zeros && second == p->zeros))
@@ -120,32 +123,34 @@ static void run_pair(const struct wide *v, struct part *p, int phase, int i, int
             int column = column_at(v, phase, b);
             const bf16 *w = p->weights + (size_t)(a * v->k + b) * v->steps * 2 * TILE;
             if (column >= 0)
-                p->list[count++] = (struct operands){ { row + ((size_t)first * EDGE * v->step + column) * v->c,
-                                                        second + ((size_t)other * EDGE * v->step + column) * v->c },
+                p->list[count++] = (struct operands){ { row + ((size_t)first * EDGE * v->column_step + column) * v->c,
+                                                        second +
+                                                            ((size_t)other * EDGE * v->column_step + column) * v->c },
                                                       { w, w + TILE } };
         }
     }
     size_t panel_values = (size_t)v->k * v->k * v->steps * 2 * TILE;
-    size_t apart = (size_t)v->phases * v->d;
-    struct pending next = { .epilogue = p->epilogue, .out = p->out, .apart = apart };
-    next.count[0] = least(all - first * EDGE, EDGE);
-    next.count[1] = two ? least(all - other * EDGE, EDGE) : 0;
-    next.at[0] = p->image + ((size_t)i * v->ow + phase) * v->d + first * EDGE * apart;
-    next.at[1] = p->image + ((size_t)below * v->ow + phase) * v->d + other * EDGE * apart;
-    int stored = count > 0 ? up(2 * EDGE, count * v->steps) : 0;
+    size_t pixel_stride = (size_t)v->phases * v->d;
+    struct pending next = { .epilogue = p->epilogue, .out = p->out, .pixel_stride = pixel_stride };
+    next.count[0] = min_int(phase_columns - first * EDGE, EDGE);
+    next.count[1] = two ? min_int(phase_columns - other * EDGE, EDGE) : 0;
+    next.at[0] = p->image + ((size_t)i * v->ow + phase) * v->d + first * EDGE * pixel_stride;
+    next.at[1] = p->image + ((size_t)below * v->ow + phase) * v->d + other * EDGE * pixel_stride;
+    int stored = count > 0 ? ceil_div(2 * EDGE, count * v->steps) : 0;
     for (int panel = 0; panel < v->panels; panel++) {
         int channels = v->d - panel * 2 * EDGE;
         bool two_right = channels > EDGE;
         float *sums = p->sums[p->pending.sums == p->sums[0]];
         if (!two_right || count == 0)
             memset(sums, 0, 4 * RESULT * sizeof *sums);
-        for (int from = 0; from < count; from += LIST)
-            sum_meanwhile(p->list + from, least(count - from, LIST), v->steps, DEPTH, (size_t)v->step * v->c, 2 * TILE,
-                          two, two_right, from > 0, sums, p->next, FETCHED, &p->pending, stored);
-        p->next += count * FETCHED * DEPTH;
-        store_rest(&p->pending);
+        for (int from = 0; from < count; from += MAX_PRODUCTS)
+            multiply_overlapped(p->list + from, min_int(count - from, MAX_PRODUCTS), v->steps, DEPTH,
+                                (size_t)v->column_step * v->c, 2 * TILE, two, two_right, from > 0, sums, p->next,
+                                PREFETCHED, &p->pending, stored);
+        p->next += count * PREFETCHED * DEPTH;
+        store_all_pending(&p->pending);
         next.sums = sums;
-        next.mask = first_of_32(channels);
+        next.mask = mask_of_first(channels);
         p->pending = next;
         next.at[0] += 2 * EDGE;
         next.at[1] += 2 * EDGE;
@@ -157,7 +162,7 @@ static void run_pair(const struct wide *v, struct part *p, int phase, int i, int
 }
 
 /* Rows [from, to) of an image of which `in` is the input. */
-static void run_rows(const struct wide *v, struct part *p, const bf16 *in, int from, int to)
+static void run_rows(const struct geometry *v, struct worker *p, const bf16 *in, int from, int to)
 {
     size_t row = (size_t)v->w * v->c;
     int loaded = 0; /* up to here */
@@ -165,13 +170,14 @@ static void run_rows(const struct wide *v, struct part *p, const bf16 *in, int f
         int top = v->adjoint ? i + v->pad - v->k + 1 : i * v->stride - v->pad;
         int end = v->adjoint ? (i + v->rows - 1 + v->pad) / v->stride + 1
                              : (i + v->rows - 1) * v->stride - v->pad + v->k;
-        top = top < 0 ? 0 : v->adjoint ? up(top, v->stride) : top;
+        top = top < 0 ? 0 : v->adjoint ? ceil_div(top, v->stride) : top;
         loaded = loaded < top ? top : loaded;
-        for (; loaded < least(end, v->h); loaded++)
-            memcpy(p->ring + loaded % v->ring * v->row + (size_t)v->lead * v->c, in + loaded * row, row * sizeof *in);
+        for (; loaded < min_int(end, v->h); loaded++)
+            memcpy(p->ring + loaded % v->ring * v->row + (size_t)v->left_zeros * v->c, in + loaded * row,
+                   row * sizeof *in);
         p->next = in + loaded * row;
         for (int phase_row = 0; phase_row < v->phases && i + phase_row < to; phase_row++)
-            for (int phase = 0; phase < least(v->phases, v->ow); phase++)
+            for (int phase = 0; phase < min_int(v->phases, v->ow); phase++)
                 for (int g = 0; g < v->groups; g += 2) {
                     int first = i + phase_row, below = v->groups == 1 ? first + v->phases : first;
                     bool two = v->groups == 1 ? below < to : g + 1 < v->groups;
@@ -183,9 +189,9 @@ static void run_rows(const struct wide *v, struct part *p, const bf16 *in, int f
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    struct wide v = wide_of(s, use);
+    struct geometry v = geometry_of(s, use);
     struct epilogue e = *epilogue;
-    int blocks = up(v.oh, v.rows), spans = s->n % threads == 0 ? 1 : least(threads, blocks);
+    int blocks = ceil_div(v.oh, v.rows), spans = s->n % threads == 0 ? 1 : min_int(threads, blocks);
     if (e.kind != EPILOGUE_LINEAR) {
         e.alpha *= e.nu;
         e.beta *= e.nu;
@@ -194,13 +200,13 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     {
         bf16 *ring = (bf16 *)((char *)scratch + thread_number() * thread_bytes(s, use));
         float sums[2][4 * RESULT] __attribute__((aligned(64)));
-        struct part p = { .epilogue = &e,
-                          .weights = packed,
-                          .ring = ring,
-                          .zeros = ring + v.ring * v.row,
-                          .out = out,
-                          .pending = { .next = 2 * EDGE },
-                          .sums = sums };
+        struct worker p = { .epilogue = &e,
+                            .weights = packed,
+                            .ring = ring,
+                            .zeros = ring + v.ring * v.row,
+                            .out = out,
+                            .pending = { .next = 2 * EDGE },
+                            .sums = sums };
         p.list = (struct operands *)(p.zeros + v.row);
         memset(ring, 0, (v.ring + 1) * v.row * sizeof *ring);
         begin_tiles();
@@ -209,9 +215,9 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
             int n = unit / spans, span = unit % spans, from = blocks * span / spans * v.rows,
                 to = blocks * (span + 1) / spans * v.rows;
             p.image = (size_t)n * v.oh * v.ow * v.d;
-            run_rows(&v, &p, (const bf16 *)in + (size_t)n * v.h * v.w * v.c, from, least(to, v.oh));
+            run_rows(&v, &p, (const bf16 *)in + (size_t)n * v.h * v.w * v.c, from, min_int(to, v.oh));
         }
-        store_rest(&p.pending);
+        store_all_pending(&p.pending);
         end_tiles();
     }
 }

@@ -18,16 +18,16 @@ enum {
     RESULT = EDGE * EDGE,    /* and in a result's */
     GATHER_MAX_CHANNELS = 8, /* up to here several taps of a pixel are packed as one row of channels, */
     GATHER_MAX_VALUES = 512, /* if so many values are enough */
-    LIST = 64,               /* products summed without storing */
-    MOST_BYTES = 768 << 10,  /* of packed operands that stay in a thread's own cache */
+    MAX_PRODUCTS = 64,       /* products summed without storing */
+    CACHE_BYTES = 768 << 10, /* of packed operands that stay in a thread's own cache */
 };
 
-static inline int up(int count, int multiple)
+static inline int ceil_div(int count, int multiple)
 {
     return (count + multiple - 1) / multiple;
 }
 
-static inline int least(int a, int b)
+static inline int min_int(int a, int b)
 {
     return a < b ? a : b;
 }
@@ -40,7 +40,7 @@ size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 extern const struct direct_kernels BF16_FEW_CHANNELS, BF16_WIDE_ROWS, BF16_WIDE_ROWS_GRADIENT,
     BF16_ONE_IMAGE; /* bf16_few_channels.c's and so on */
 
-static inline __mmask32 first_of_32(int count)
+static inline __mmask32 mask_of_first(int count)
 {
     return count >= 32 ? 0xffffffff : count <= 0 ? 0 : (1u << count) - 1;
 }
@@ -84,16 +84,16 @@ static inline __m512 epilogue_function(const struct epilogue *e, __m512 v, __m51
 struct pending {
     const struct epilogue *epilogue;
     bf16 *out;
-    const float *sums;  /* (run, 2, 16, 16) */
-    int next, count[2]; /* the pixel whose turn it is, of 32; pixels of each run */
-    size_t at[2];       /* of a run's first one, in values from the output's start, */
-    size_t apart;       /* and from each to the next */
-    __mmask32 mask;     /* of channels */
+    const float *sums;   /* (run, 2, 16, 16) */
+    int next, count[2];  /* the pixel whose turn it is, of 32; pixels of each run */
+    size_t at[2];        /* of a run's first one, in values from the output's start, */
+    size_t pixel_stride; /* and from each to the next */
+    __mmask32 mask;      /* of channels */
 };
 
 /* f of 32 values that a convolution summed, those under the mask, at value `at` of the output. */
-static inline __attribute__((always_inline)) void store_line(const struct epilogue *e, __m512 low, __m512 high,
-                                                             size_t at, __mmask32 mask, bf16 *out)
+static inline __attribute__((always_inline)) void store_32(const struct epilogue *e, __m512 low, __m512 high, size_t at,
+                                                           __mmask32 mask, bf16 *out)
 {
     __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
     struct floats v = { _mm512_mul_ps(alpha, low), _mm512_mul_ps(alpha, high) };
@@ -113,23 +113,24 @@ static inline __attribute__((always_inline)) void store_line(const struct epilog
 static inline __attribute__((always_inline)) void store_pixel(const struct epilogue *e, const float *sums, size_t at,
                                                               __mmask32 mask, bf16 *out)
 {
-    store_line(e, _mm512_load_ps(sums), _mm512_load_ps(sums + RESULT), at, mask, out);
+    store_32(e, _mm512_load_ps(sums), _mm512_load_ps(sums + RESULT), at, mask, out);
 }
 
-static inline __attribute__((always_inline)) void store_next(struct pending *p)
+static inline __attribute__((always_inline)) void store_next_pending(struct pending *p)
 {
     int run = p->next / EDGE, i = p->next % EDGE;
     if (run > 1)
         return;
     p->next++;
     if (i < p->count[run])
-        store_pixel(p->epilogue, p->sums + run * 2 * RESULT + i * EDGE, p->at[run] + i * p->apart, p->mask, p->out);
+        store_pixel(p->epilogue, p->sums + run * 2 * RESULT + i * EDGE, p->at[run] + i * p->pixel_stride, p->mask,
+                    p->out);
 }
 
-static inline void store_rest(struct pending *p)
+static inline void store_all_pending(struct pending *p)
 {
     while (p->next < 2 * EDGE)
-        store_next(p);
+        store_next_pending(p);
 }
 
 /* ---- products of tiles ---- */
@@ -162,10 +163,11 @@ static inline void end_tiles(void)
 /* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, a_step and b_step values apart; rows on the
  * left are a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each
  * entry, and `stored` pixels of what is pending at each step. */
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps,
-                                                           size_t a_step, size_t a_row, size_t b_step, bool two_left,
-                                                           bool two_right, bool add, float *sums, const bf16 *next,
-                                                           int fetched, struct pending *pending, int stored)
+static inline __attribute__((always_inline)) void multiply_tiles(const struct operands *list, int count, int steps,
+                                                                 size_t a_step, size_t a_row, size_t b_step,
+                                                                 bool two_left, bool two_right, bool add, float *sums,
+                                                                 const bf16 *next, int prefetched,
+                                                                 struct pending *pending, int stored)
 {
     __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
     if (add) {
@@ -184,7 +186,7 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
     }
     for (int i = 0; i < count; i++) {
         struct operands o = list[i];
-        for (int f = 0; f < fetched; f++, next += DEPTH)
+        for (int f = 0; f < prefetched; f++, next += DEPTH)
             _mm_prefetch((const char *)next, _MM_HINT_T1);
         for (int s = 0; s < steps; s++) {
             _tile_loadd(4, o.a[0] + s * a_step, a_row * sizeof(bf16));
@@ -201,7 +203,7 @@ static inline __attribute__((always_inline)) void multiply(const struct operands
                     _tile_dpbf16ps(3, 5, 7);
             }
             for (int p = 0; pending && p < stored; p++)
-                store_next(pending);
+                store_next_pending(pending);
         }
     }
     _tile_stored(0, sums, 64);
@@ -221,9 +223,9 @@ static inline void end_tiles(void)
 {
 }
 
-static inline __attribute__((always_inline)) void multiply_one(const struct operands *list, int count, int steps,
-                                                               size_t a_step, size_t a_row, size_t b_step, int left,
-                                                               int right, bool add, float *sums)
+static inline __attribute__((always_inline)) void multiply_tile(const struct operands *list, int count, int steps,
+                                                                size_t a_step, size_t a_row, size_t b_step, int left,
+                                                                int right, bool add, float *sums)
 {
     __m512 s[EDGE];
 #pragma GCC unroll 16
@@ -247,51 +249,56 @@ static inline __attribute__((always_inline)) void multiply_one(const struct oper
         _mm512_storeu_ps(sums + row * EDGE, s[row]);
 }
 
-static inline __attribute__((always_inline)) void multiply(const struct operands *list, int count, int steps,
-                                                           size_t a_step, size_t a_row, size_t b_step, bool two_left,
-                                                           bool two_right, bool add, float *sums, const bf16 *next,
-                                                           int fetched, struct pending *pending, int stored)
+static inline __attribute__((always_inline)) void multiply_tiles(const struct operands *list, int count, int steps,
+                                                                 size_t a_step, size_t a_row, size_t b_step,
+                                                                 bool two_left, bool two_right, bool add, float *sums,
+                                                                 const bf16 *next, int prefetched,
+                                                                 struct pending *pending, int stored)
 {
     for (int i = 0; pending && i < count * steps * stored; i++)
-        store_next(pending);
-    for (int i = 0; i < count * fetched; i++)
+        store_next_pending(pending);
+    for (int i = 0; i < count * prefetched; i++)
         _mm_prefetch((const char *)(next + i * DEPTH), _MM_HINT_T1);
     for (int left = 0; left <= two_left; left++)
         for (int right = 0; right <= two_right; right++)
-            multiply_one(list, count, steps, a_step, a_row, b_step, left, right, add,
-                         sums + (2 * left + right) * RESULT);
+            multiply_tile(list, count, steps, a_step, a_row, b_step, left, right, add,
+                          sums + (2 * left + right) * RESULT);
 }
 #endif
 
-static inline __attribute__((always_inline)) void sum_meanwhile(const struct operands *list, int count, int steps,
-                                                                size_t a_step, size_t a_row, size_t b_step,
-                                                                bool two_left, bool two_right, bool add, float *sums,
-                                                                const bf16 *next, int fetched, struct pending *pending,
-                                                                int stored)
+static inline __attribute__((always_inline)) void multiply_overlapped(const struct operands *list, int count, int steps,
+                                                                      size_t a_step, size_t a_row, size_t b_step,
+                                                                      bool two_left, bool two_right, bool add,
+                                                                      float *sums, const bf16 *next, int prefetched,
+                                                                      struct pending *pending, int stored)
 {
     if (two_left && two_right)
-        multiply(list, count, steps, a_step, a_row, b_step, true, true, add, sums, next, fetched, pending, stored);
+        multiply_tiles(list, count, steps, a_step, a_row, b_step, true, true, add, sums, next, prefetched, pending,
+                       stored);
     else if (two_left)
-        multiply(list, count, steps, a_step, a_row, b_step, true, false, add, sums, next, fetched, pending, stored);
+        multiply_tiles(list, count, steps, a_step, a_row, b_step, true, false, add, sums, next, prefetched, pending,
+                       stored);
     else if (two_right)
-        multiply(list, count, steps, a_step, a_row, b_step, false, true, add, sums, next, fetched, pending, stored);
+        multiply_tiles(list, count, steps, a_step, a_row, b_step, false, true, add, sums, next, prefetched, pending,
+                       stored);
     else
-        multiply(list, count, steps, a_step, a_row, b_step, false, false, add, sums, next, fetched, pending, stored);
+        multiply_tiles(list, count, steps, a_step, a_row, b_step, false, false, add, sums, next, prefetched, pending,
+                       stored);
 }
 
-static inline __attribute__((always_inline)) void sum_steps(const struct operands *list, int count, int steps,
-                                                            size_t a_step, size_t a_row, size_t b_step, bool two_left,
-                                                            bool two_right, bool add, float *sums)
+static inline __attribute__((always_inline)) void multiply_only(const struct operands *list, int count, int steps,
+                                                                size_t a_step, size_t a_row, size_t b_step,
+                                                                bool two_left, bool two_right, bool add, float *sums)
 {
-    sum_meanwhile(list, count, steps, a_step, a_row, b_step, two_left, two_right, add, sums, NULL, 0, NULL, 0);
+    multiply_overlapped(list, count, steps, a_step, a_row, b_step, two_left, two_right, add, sums, NULL, 0, NULL, 0);
 }
 
 /* Of packed tiles. */
-static inline __attribute__((always_inline)) void sum_products(const struct operands *list, int count, int steps,
-                                                               size_t a_row, size_t b_step, bool two_left,
-                                                               bool two_right, bool add, float *sums)
+static inline __attribute__((always_inline)) void multiply_packed(const struct operands *list, int count, int steps,
+                                                                  size_t a_row, size_t b_step, bool two_left,
+                                                                  bool two_right, bool add, float *sums)
 {
-    sum_steps(list, count, steps, TILE, a_row, b_step, two_left, two_right, add, sums);
+    multiply_only(list, count, steps, TILE, a_row, b_step, two_left, two_right, add, sums);
 }
 
 /* ---- packing ---- */
@@ -309,18 +316,18 @@ static inline enum gather gather_of(const struct conv_shape *s)
 }
 
 /* Of `count` values from column `left` on, c a column: the first one inside the image, and the one behind the last. */
-struct inside {
+struct value_span {
     int low, high;
 };
 
-static inline struct inside inside_row(const struct conv_shape *s, int left)
+static inline struct value_span row_span(const struct conv_shape *s, int left)
 {
-    return (struct inside){ left < 0 ? -left * s->c : 0, least(s->w - left, s->k) * s->c };
+    return (struct value_span){ left < 0 ? -left * s->c : 0, min_int(s->w - left, s->k) * s->c };
 }
 
-static inline __mmask32 mask_from(struct inside in, int at)
+static inline __mmask32 span_mask(struct value_span in, int at)
 {
-    return first_of_32(in.high - at) & ~first_of_32(in.low - at);
+    return mask_of_first(in.high - at) & ~mask_of_first(in.low - at);
 }
 
 /* What all taps of output pixel (i, j) read, (k,k,C). A row of taps is loaded under the mask of those inside the image:
@@ -328,11 +335,11 @@ static inline __mmask32 mask_from(struct inside in, int at)
 static inline __m512i gather_all(const struct conv_shape *s, const bf16 *image, int i, int j)
 {
     int left = j * s->stride - s->pad, top = i * s->stride - s->pad, row = s->k * s->c;
-    int first = top < 0 ? -top : 0, last = least(s->h - top, s->k);
-    struct inside in = inside_row(s, left);
+    int first = top < 0 ? -top : 0, last = min_int(s->h - top, s->k);
+    struct value_span in = row_span(s, left);
     __m512i values = _mm512_setzero_si512();
     for (int a = first; a < last && in.low < in.high; a++)
-        values = _mm512_mask_loadu_epi16(values, mask_from(in, -a * row),
+        values = _mm512_mask_loadu_epi16(values, span_mask(in, -a * row),
                                          image + ((ptrdiff_t)(top + a) * s->w + left) * s->c - a * row);
     return values;
 }
@@ -374,23 +381,23 @@ static inline __m512i interleave(__m512i both)
 }
 
 /* 32 values each of a and b in turn, in two lines `apart` values apart; of each the first `count`. NULL: zeros. */
-static inline void pack_pair(const bf16 *a, const bf16 *b, int count, bf16 *to, size_t apart)
+static inline void pack_pair(const bf16 *a, const bf16 *b, int count, bf16 *to, size_t line_stride)
 {
     const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
                                          5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    __mmask32 mask = first_of_32(count);
+    __mmask32 mask = mask_of_first(count);
     __m512i first = a ? _mm512_maskz_loadu_epi16(mask, a) : _mm512_setzero_si512();
     __m512i second = b ? _mm512_maskz_loadu_epi16(mask, b) : _mm512_setzero_si512();
     _mm512_store_si512(to, _mm512_permutex2var_epi16(first, low, second));
     if (count > EDGE)
-        _mm512_store_si512(to + apart,
+        _mm512_store_si512(to + line_stride,
                            _mm512_permutex2var_epi16(first, _mm512_add_epi16(low, _mm512_set1_epi16(EDGE)), second));
 }
 
 /* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */
-static inline void pack_adjoint(const float *from, size_t row, int outputs, int channels, bf16 *to)
+static inline void pack_adjoint_tile(const float *from, size_t row, int outputs, int channels, bf16 *to)
 {
-    __mmask16 mask = (__mmask16)first_of_32(outputs);
+    __mmask16 mask = (__mmask16)mask_of_first(outputs);
     for (int i = 0; i < EDGE; i++) {
         __m512 even = _mm512_setzero_ps(), odd = even;
         if (2 * i < channels)

@@ -8,29 +8,31 @@
  * more than it should. Compiled as bf16.c is; BF16_WIDE_ROWS names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
-enum { FETCHED = 3 }; /* cache lines of codes to come, at each product */
+enum { PREFETCHED = 3 }; /* cache lines of codes to come, at each product */
 
 /* ---- adjoint ---- */
 
 struct windows {
-    int m, first; /* columns of codes from window to window, and from m t to the window of t */
-    int outputs;  /* values of a row of the image that a window makes */
-    int count;    /* of a row */
-    int steps;    /* of 32 values of a window */
-    int ring;     /* rows of codes that two rows of the image read: row y at y % ring */
-    size_t row;   /* values of a row of codes between zeros, as far as the last tile reads */
+    int step_columns, first_column; /* columns of codes from window to window, and from m t to the window of t */
+    int outputs;                    /* values of a row of the image that a window makes */
+    int count;                      /* of a row */
+    int steps;                      /* of 32 values of a window */
+    int ring;                       /* rows of codes that two rows of the image read: row y at y % ring */
+    size_t row;                     /* values of a row of codes between zeros, as far as the last tile reads */
 };
 
 static struct windows windows_of(const struct conv_shape *s)
 {
-    struct windows w = { .m = EDGE / (s->stride * s->c), .first = -((s->k - 1 - s->pad) / s->stride) };
-    int columns = (s->stride * w.m - 1 + s->pad) / s->stride - w.first + 1;
-    w.outputs = s->stride * w.m * s->c;
-    w.count = up(s->w, s->stride * w.m);
-    w.steps = up(columns * s->d, DEPTH);
+    struct windows w = { .step_columns = EDGE / (s->stride * s->c),
+                         .first_column = -((s->k - 1 - s->pad) / s->stride) };
+    int columns = (s->stride * w.step_columns - 1 + s->pad) / s->stride - w.first_column + 1;
+    w.outputs = s->stride * w.step_columns * s->c;
+    w.count = ceil_div(s->w, s->stride * w.step_columns);
+    w.steps = ceil_div(columns * s->d, DEPTH);
     w.ring = s->k / s->stride + 2;
-    size_t read = (size_t)(up(w.count, 2 * EDGE) * 2 * EDGE - 1) * w.m * s->d + (size_t)w.steps * DEPTH;
-    size_t held = (size_t)(conv_out_w(s) - w.first) * s->d;
+    size_t read = (size_t)(ceil_div(w.count, 2 * EDGE) * 2 * EDGE - 1) * w.step_columns * s->d +
+                  (size_t)w.steps * DEPTH;
+    size_t held = (size_t)(conv_out_w(s) - w.first_column) * s->d;
     w.row = ((read > held ? read : held) + DEPTH) / DEPTH * DEPTH;
     return w;
 }
@@ -39,11 +41,11 @@ static struct windows windows_of(const struct conv_shape *s)
 static bool fits_adjoint(const struct conv_shape *s)
 {
 #ifdef __AMX_BF16__
-    const bool quick = true;
+    const bool has_amx = true;
 #else
-    const bool quick = false;
+    const bool has_amx = false;
 #endif
-    return quick && s->k > 1 && s->pad < s->k && s->stride * s->c <= EDGE && windows_of(s).count >= EDGE;
+    return has_amx && s->k > 1 && s->pad < s->k && s->stride * s->c <= EDGE && windows_of(s).count >= EDGE;
 }
 
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
@@ -56,12 +58,12 @@ static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
 static __m512 weights_of(const struct conv_shape *s, const struct windows *w, const float *weights, int a, int at)
 {
     int column = at / s->d, d = at % s->d, row = s->k * s->c;
-    int from = (s->pad - s->stride * (column + w->first)) *
+    int from = (s->pad - s->stride * (column + w->first_column)) *
                s->c; /* of the kernel's row, for output 0; may lie before it */
-    int low = from < 0 ? -from : 0, high = least(row - from, w->outputs);
+    int low = from < 0 ? -from : 0, high = min_int(row - from, w->outputs);
     if (low >= high)
         return _mm512_setzero_ps();
-    __mmask16 mask = (__mmask16)(first_of_32(high) & ~first_of_32(low));
+    __mmask16 mask = (__mmask16)(mask_of_first(high) & ~mask_of_first(low));
     return _mm512_maskz_loadu_ps(mask, weights + ((ptrdiff_t)d * s->k + a) * row + from);
 }
 
@@ -92,11 +94,11 @@ static enum reach reach_of(const struct conv_shape *s, int top, int y)
 static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w, enum reach reach, int top,
                              const bf16 *codes, const bf16 *packed, bool two_left, float *sums, const bf16 *next)
 {
-    struct operands list[LIST];
-    size_t step = (size_t)w->m * s->d;
+    struct operands list[MAX_PRODUCTS];
+    size_t step = (size_t)w->step_columns * s->d;
     bool add = reach != REACH_BOTH;
     int count = 0, from = top + s->pad < s->k ? 0 : (top + s->pad - s->k) / s->stride;
-    int to = least((top + 1 + s->pad) / s->stride + 1, conv_out_h(s));
+    int to = min_int((top + 1 + s->pad) / s->stride + 1, conv_out_h(s));
     sums += reach == REACH_SECOND ? RESULT : 0;
     for (int y = from; y < to; y++) {
         if (reach_of(s, top, y) != reach)
@@ -106,18 +108,19 @@ static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w
         for (int i = 0; i < w->steps; i++, a += DEPTH, b += TILE) {
             list[count++] = (struct operands){ { a, a + EDGE * step },
                                                { b, b + (reach == REACH_BOTH ? w->steps * TILE : 0) } };
-            if (count == LIST) {
-                sum_meanwhile(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED, NULL,
-                              0);
-                next += count * FETCHED * DEPTH;
+            if (count == MAX_PRODUCTS) {
+                multiply_overlapped(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next,
+                                    PREFETCHED, NULL, 0);
+                next += count * PREFETCHED * DEPTH;
                 add = true;
                 count = 0;
             }
         }
     }
     if (count > 0 || !add)
-        sum_meanwhile(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, FETCHED, NULL, 0);
-    return next + count * FETCHED * DEPTH;
+        multiply_overlapped(list, count, 1, 0, step, 0, two_left, reach == REACH_BOTH, add, sums, next, PREFETCHED,
+                            NULL, 0);
+    return next + count * PREFETCHED * DEPTH;
 }
 
 /* f of the sums of 16 windows from t on, into a row of the image that begins at value `at`. */
@@ -127,7 +130,7 @@ static void store_windows(const struct conv_shape *s, const struct windows *w, c
     __m512 alpha = _mm512_set1_ps(e->alpha), beta = _mm512_set1_ps(e->beta);
     for (int i = 0; i < EDGE && t + i < w->count; i++, sums += EDGE) {
         int first = (t + i) * w->outputs;
-        __mmask16 mask = (__mmask16)first_of_32(least(w->outputs, s->w * s->c - first));
+        __mmask16 mask = (__mmask16)mask_of_first(min_int(w->outputs, s->w * s->c - first));
         __m512 v = _mm512_mul_ps(alpha, _mm512_load_ps(sums)), m = _mm512_setzero_ps();
         if (e->add)
             v = _mm512_fmadd_ps(beta, widen((const bf16 *)e->add + at + first, mask).low, v);
@@ -146,16 +149,16 @@ static void run_adjoint(const struct conv_shape *s, const struct epilogue *e, in
     size_t row = (size_t)conv_out_w(s) * s->d, image_row = (size_t)s->w * s->c;
     int loaded = 0; /* up to here */
     for (int top = from; top < to; top += 2) {
-        int end = least((top + 1 + s->pad) / s->stride + 1, conv_out_h(s));
+        int end = min_int((top + 1 + s->pad) / s->stride + 1, conv_out_h(s));
         int first = top + s->pad < s->k ? 0 : (top + s->pad - s->k) / s->stride + 1;
         loaded = loaded < first ? first : loaded;
         for (; loaded < end; loaded++)
-            memcpy(ring + loaded % w.ring * w.row - (ptrdiff_t)w.first * s->d,
+            memcpy(ring + loaded % w.ring * w.row - (ptrdiff_t)w.first_column * s->d,
                    in + ((size_t)n * conv_out_h(s) + loaded) * row, row * sizeof *in);
         const bf16 *next = in + ((size_t)n * conv_out_h(s) + loaded) * row;
         for (int t = 0; t < w.count; t += 2 * EDGE) {
             bool two_left = w.count - t > EDGE;
-            const bf16 *codes = ring + (size_t)t * w.m * s->d;
+            const bf16 *codes = ring + (size_t)t * w.step_columns * s->d;
             for (enum reach reach = REACH_BOTH; reach < REACH_NONE; reach++)
                 next = sum_reach(s, &w, reach, top, codes, packed, two_left, sums, next);
             for (int i = 0; i < 4; i++) {
@@ -171,14 +174,14 @@ static void run_adjoint(const struct conv_shape *s, const struct epilogue *e, in
 
 static bool fits_forward(const struct conv_shape *s)
 {
-    return gather_of(s) == GATHER_ROW && s->k * s->c <= DEPTH && s->k <= LIST && conv_out_w(s) >= EDGE;
+    return gather_of(s) == GATHER_ROW && s->k * s->c <= DEPTH && s->k <= MAX_PRODUCTS && conv_out_w(s) >= EDGE;
 }
 
 /* A row of the image between zeros, as far as the last tile reads. */
 static size_t row_values(const struct conv_shape *s)
 {
     size_t image = (size_t)(s->w + 2 * s->pad) * s->c,
-           read = (size_t)up(conv_out_w(s), 2 * EDGE) * 2 * EDGE * s->stride * s->c;
+           read = (size_t)ceil_div(conv_out_w(s), 2 * EDGE) * 2 * EDGE * s->stride * s->c;
     return ((image > read ? image : read) + 2 * DEPTH) / DEPTH * DEPTH;
 }
 
@@ -187,13 +190,13 @@ static size_t row_values(const struct conv_shape *s)
 static void run_row(const struct conv_shape *s, const struct epilogue *e, int i, const bf16 *ring, const bf16 *weights,
                     size_t at, bf16 *out, struct pending *pending, float sums[2][4 * RESULT])
 {
-    struct operands list[LIST];
+    struct operands list[MAX_PRODUCTS];
     int columns = conv_out_w(s);
     size_t step = (size_t)s->stride * s->c, panel_values = (size_t)s->k * 2 * TILE;
     for (int j = 0; j < columns; j += 2 * EDGE)
         for (int d = 0; d < s->d; d += 2 * EDGE) {
-            int count = 0, there = least(columns - j, 2 * EDGE);
-            bool two_left = there > EDGE, two_right = s->d - d > EDGE;
+            int count = 0, pixels = min_int(columns - j, 2 * EDGE);
+            bool two_left = pixels > EDGE, two_right = s->d - d > EDGE;
             for (int a = 0; a < s->k; a++) {
                 int y = i * s->stride - s->pad + a;
                 if (y < 0 || y >= s->h)
@@ -202,18 +205,18 @@ static void run_row(const struct conv_shape *s, const struct epilogue *e, int i,
                 const bf16 *w = weights + d / (2 * EDGE) * panel_values + (size_t)a * 2 * TILE;
                 list[count++] = (struct operands){ { from, from + EDGE * step }, { w, w + TILE } };
             }
-            float *here = sums[pending->sums == sums[0]];
+            float *next_sums = sums[pending->sums == sums[0]];
             if (!two_right)
-                memset(here, 0, 4 * RESULT * sizeof *here);
-            sum_meanwhile(list, count, 1, 0, step, 2 * TILE, two_left, two_right, false, here, NULL, 0, pending,
-                          count > 0 ? up(2 * EDGE, count) : 0);
-            store_rest(pending);
+                memset(next_sums, 0, 4 * RESULT * sizeof *next_sums);
+            multiply_overlapped(list, count, 1, 0, step, 2 * TILE, two_left, two_right, false, next_sums, NULL, 0,
+                                pending, count > 0 ? ceil_div(2 * EDGE, count) : 0);
+            store_all_pending(pending);
             *pending = (struct pending){ .epilogue = e,
                                          .out = out,
-                                         .sums = here,
-                                         .apart = s->d,
-                                         .mask = first_of_32(s->d - d),
-                                         .count = { least(there, EDGE), two_left ? there - EDGE : 0 } };
+                                         .sums = next_sums,
+                                         .pixel_stride = s->d,
+                                         .mask = mask_of_first(s->d - d),
+                                         .count = { min_int(pixels, EDGE), two_left ? pixels - EDGE : 0 } };
             pending->at[0] = at + (size_t)j * s->d + d;
             pending->at[1] = pending->at[0] + (size_t)EDGE * s->d;
         }
@@ -227,7 +230,7 @@ static void run_span(const struct conv_shape *s, const struct epilogue *e, int n
     int loaded = from * s->stride - s->pad; /* up to here */
     loaded = loaded < 0 ? 0 : loaded;
     for (int i = from; i < to; i++) {
-        int end = least(i * s->stride - s->pad + s->k, s->h), first = i * s->stride - s->pad;
+        int end = min_int(i * s->stride - s->pad + s->k, s->h), first = i * s->stride - s->pad;
         loaded = loaded < first ? first : loaded; /* with strides above k */
         for (; loaded < end; loaded++)
             memcpy(ring + loaded % s->k * row_values(s) + s->pad * s->c, in + ((size_t)n * s->h + loaded) * row,
@@ -259,7 +262,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
     struct epilogue e = *epilogue;
-    int rows = use == CONV_FORWARD ? conv_out_h(s) : s->h, spans = s->n % threads == 0 ? 1 : least(threads, rows);
+    int rows = use == CONV_FORWARD ? conv_out_h(s) : s->h, spans = s->n % threads == 0 ? 1 : min_int(threads, rows);
     if (e.kind != EPILOGUE_LINEAR) {
         e.alpha *= e.nu;
         e.beta *= e.nu;
@@ -279,7 +282,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
             else
                 run_adjoint(s, &e, n, from, to, in, packed, ring, out);
         }
-        store_rest(&pending);
+        store_all_pending(&pending);
         end_tiles();
     }
 }

@@ -7,72 +7,72 @@
  */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
-enum { MOST_PHASES = 16, BLOCK_BYTES = 512 << 10 /* of lines and codes, in a thread's own cache */ };
+enum { MAX_PHASES = 16, BLOCK_BYTES = 512 << 10 /* of lines and codes, in a thread's own cache */ };
 
-struct lines {
-    int taps, all;   /* of a row of the kernel, k C, and of the kernel */
-    int phases;      /* stride C: values from a pixel's to the next one's */
-    int lead;        /* zeros before a row of the image, a multiple of phases; it begins in column -lead / C */
-    int steps;       /* of 32 pixels */
-    size_t length;   /* of a line */
-    size_t padded;   /* values of a row of the image between zeros */
-    int across;      /* pixels of a phase's line */
-    int left, right; /* tiles of 16 taps, and of 16 atoms */
-    int rows, held;  /* of the output at a time, and of the image that those read */
+struct tap_lines {
+    int taps, all_taps;   /* of a row of the kernel, k C, and of the kernel */
+    int phases;           /* stride C: values from a pixel's to the next one's */
+    int left_zeros;       /* zeros before a row of the image, a multiple of phases; it begins in column -lead / C */
+    int steps;            /* of 32 pixels */
+    size_t line_values;   /* of a line */
+    size_t padded_values; /* values of a row of the image between zeros */
+    int phase_pixels;     /* pixels of a phase's line */
+    int tap_tiles, atom_tiles; /* tiles of 16 taps, and of 16 atoms */
+    int rows, image_rows;      /* of the output at a time, and of the image that those read */
 };
 
-static struct lines lines_of(const struct conv_shape *s)
+static struct tap_lines tap_lines_of(const struct conv_shape *s)
 {
-    struct lines l = { .taps = s->k * s->c, .all = s->k * s->k * s->c, .phases = s->stride * s->c };
-    l.lead = up(s->pad, s->stride) * l.phases;
-    l.steps = up(conv_out_w(s), DEPTH);
-    l.length = (size_t)(l.steps + 1) *
-               DEPTH; /* an odd number of cache lines where steps is even: tiles spread over sets */
-    l.across = up(l.steps * DEPTH + (l.lead + l.taps) / l.phases + 1, DEPTH) * DEPTH;
-    size_t held = l.lead + (size_t)s->w * s->c, read = (size_t)(l.across + 2 * DEPTH) * l.phases;
-    l.padded = ((held > read ? held : read) + 2 * DEPTH) / DEPTH * DEPTH;
-    l.left = up(l.all, EDGE);
-    l.right = up(s->d, EDGE);
-    size_t row = (s->stride * l.taps * l.length + (size_t)l.steps * l.right * TILE) * sizeof(bf16);
-    l.rows = least((int)(BLOCK_BYTES / row), conv_out_h(s));
+    struct tap_lines l = { .taps = s->k * s->c, .all_taps = s->k * s->k * s->c, .phases = s->stride * s->c };
+    l.left_zeros = ceil_div(s->pad, s->stride) * l.phases;
+    l.steps = ceil_div(conv_out_w(s), DEPTH);
+    l.line_values = (size_t)(l.steps + 1) *
+                    DEPTH; /* an odd number of cache lines where steps is even: tiles spread over sets */
+    l.phase_pixels = ceil_div(l.steps * DEPTH + (l.left_zeros + l.taps) / l.phases + 1, DEPTH) * DEPTH;
+    size_t held = l.left_zeros + (size_t)s->w * s->c, read = (size_t)(l.phase_pixels + 2 * DEPTH) * l.phases;
+    l.padded_values = ((held > read ? held : read) + 2 * DEPTH) / DEPTH * DEPTH;
+    l.tap_tiles = ceil_div(l.all_taps, EDGE);
+    l.atom_tiles = ceil_div(s->d, EDGE);
+    size_t row = (s->stride * l.taps * l.line_values + (size_t)l.steps * l.atom_tiles * TILE) * sizeof(bf16);
+    l.rows = min_int((int)(BLOCK_BYTES / row), conv_out_h(s));
     l.rows = l.rows < 1 ? 1 : l.rows;
-    l.held = (l.rows - 1) * s->stride + s->k;
+    l.image_rows = (l.rows - 1) * s->stride + s->k;
     return l;
 }
 
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
     int w = conv_out_w(s);
-    return use == CONV_GRADIENT && gather_of(s) != GATHER_NONE && s->stride * s->c <= MOST_PHASES &&
-           s->k * s->k * s->c > EDGE && 3 * up(w, DEPTH) * DEPTH <= 4 * w;
+    return use == CONV_GRADIENT && gather_of(s) != GATHER_NONE && s->stride * s->c <= MAX_PHASES &&
+           s->k * s->k * s->c > EDGE && 3 * ceil_div(w, DEPTH) * DEPTH <= 4 * w;
 }
 
 /* ---- scratch of a thread: lines, codes, a padded row, its phases ---- */
 
-static size_t lines_values(const struct lines *l) /* the last tile reads behind the last line */
+static size_t lines_values(const struct tap_lines *l) /* the last tile reads behind the last line */
 {
-    return ((size_t)l->held * l->taps + EDGE) * l->length;
+    return ((size_t)l->image_rows * l->taps + EDGE) * l->line_values;
 }
 
-static size_t codes_values(const struct lines *l)
+static size_t codes_values(const struct tap_lines *l)
 {
-    return (size_t)l->rows * l->steps * l->right * TILE;
+    return (size_t)l->rows * l->steps * l->atom_tiles * TILE;
 }
 
-static size_t thread_values(const struct lines *l)
+static size_t thread_values(const struct tap_lines *l)
 {
-    size_t values = lines_values(l) + codes_values(l) + l->padded + (size_t)l->phases * l->across;
+    size_t values = lines_values(l) + codes_values(l) + l->padded_values + (size_t)l->phases * l->phase_pixels;
     return (values + 2047) / 2048 * 2048 + ARENA_ALIGN / sizeof(bf16);
 }
 
-static size_t sum_floats(const struct lines *l)
+static size_t sum_floats(const struct tap_lines *l)
 {
-    return (size_t)up(l->left, 2) * up(l->right, 2) * 4 * RESULT;
+    return (size_t)ceil_div(l->tap_tiles, 2) * ceil_div(l->atom_tiles, 2) * 4 * RESULT;
 }
 
 static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
 {
-    struct lines l = lines_of(s);
+    struct tap_lines l = tap_lines_of(s);
     (void)use;
     return threads * (thread_values(&l) * sizeof(bf16) + sum_floats(&l) * sizeof(float));
 }
@@ -80,7 +80,7 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 /* ---- packing ---- */
 
 /* phase (32 values) = row[phase + 0], row[phase + phases], ... */
-static inline __m512i every(const bf16 *row, int phases, int phase)
+static inline __m512i gather_phase(const bf16 *row, int phases, int phase)
 {
     const __m512i count = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13,
                                            12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
@@ -98,22 +98,22 @@ static inline __m512i every(const bf16 *row, int phases, int phase)
 }
 
 /* The lines of one row of the image; NULL: it lies outside. */
-static void pack_lines(const struct conv_shape *s, const struct lines *l, const bf16 *row, bf16 *padded, bf16 *phases,
-                       bf16 *to)
+static void pack_lines(const struct conv_shape *s, const struct tap_lines *l, const bf16 *row, bf16 *padded,
+                       bf16 *phases, bf16 *to)
 {
     int w = conv_out_w(s);
     if (!row) {
-        memset(to, 0, l->taps * l->length * sizeof *to);
+        memset(to, 0, l->taps * l->line_values * sizeof *to);
         return;
     }
-    memcpy(padded + l->lead, row, (size_t)s->w * s->c * sizeof *row);
+    memcpy(padded + l->left_zeros, row, (size_t)s->w * s->c * sizeof *row);
     for (int phase = 0; phase < l->phases; phase++)
-        for (int j = 0; j < l->across; j += DEPTH)
-            _mm512_store_si512(phases + (size_t)phase * l->across + j,
-                               every(padded + (size_t)j * l->phases, l->phases, phase));
+        for (int j = 0; j < l->phase_pixels; j += DEPTH)
+            _mm512_store_si512(phases + (size_t)phase * l->phase_pixels + j,
+                               gather_phase(padded + (size_t)j * l->phases, l->phases, phase));
     for (int tap = 0; tap < l->taps; tap++) {
-        int first = l->lead - s->pad * s->c + tap;
-        const bf16 *from = phases + (size_t)(first % l->phases) * l->across + first / l->phases;
+        int first = l->left_zeros - s->pad * s->c + tap;
+        const bf16 *from = phases + (size_t)(first % l->phases) * l->phase_pixels + first / l->phases;
         for (int j = 0; j < w; j += DEPTH, to += DEPTH)
             _mm512_store_si512(to, _mm512_loadu_si512(from + j));
         to += DEPTH;
@@ -122,12 +122,12 @@ static void pack_lines(const struct conv_shape *s, const struct lines *l, const 
 
 /* Rows of codes as right operands: (row, step, tile of atoms, 16 pairs of pixels, 16 atoms, 2); those behind the last
  * pixel stay 0. */
-static void pack_codes(const struct conv_shape *s, const struct lines *l, const bf16 *codes, int rows, bf16 *to)
+static void pack_codes(const struct conv_shape *s, const struct tap_lines *l, const bf16 *codes, int rows, bf16 *to)
 {
     int w = conv_out_w(s);
     for (int row = 0; row < rows; row++, codes += (size_t)w * s->d)
         for (int j = 0; j < w; j += 2) {
-            bf16 *line = to + ((size_t)(row * l->steps + j / DEPTH) * l->right * EDGE + j % DEPTH / 2) * DEPTH;
+            bf16 *line = to + ((size_t)(row * l->steps + j / DEPTH) * l->atom_tiles * EDGE + j % DEPTH / 2) * DEPTH;
             const bf16 *from = codes + (size_t)j * s->d;
             for (int d = 0; d < s->d; d += 2 * EDGE, line += 2 * TILE)
                 pack_pair(from + d, j + 1 < w ? from + s->d + d : NULL, s->d - d, line, TILE);
@@ -138,26 +138,26 @@ static void pack_codes(const struct conv_shape *s, const struct lines *l, const 
 
 /* sums (pair of tiles of taps, pair of tiles of atoms, 2, 2, 16, 16) += those of `rows` rows. Fetches as many codes
  * from `next` on meanwhile. */
-static void sum_block(const struct conv_shape *s, const struct lines *l, int rows, const bf16 *x, const bf16 *z,
+static void sum_block(const struct conv_shape *s, const struct tap_lines *l, int rows, const bf16 *x, const bf16 *z,
                       float *sums, const bf16 *next)
 {
-    int products = up(l->left, 2) * up(l->right, 2) * rows * l->steps;
-    int fetched = up(rows * conv_out_w(s) * s->d, products * DEPTH); /* cache lines at each product */
-    for (int left = 0; left < l->left; left += 2)
-        for (int right = 0; right < l->right; right += 2, sums += 4 * RESULT) {
-            bool two_left = left + 1 < l->left, two_right = right + 1 < l->right;
-            struct operands list[LIST];
+    int products = ceil_div(l->tap_tiles, 2) * ceil_div(l->atom_tiles, 2) * rows * l->steps;
+    int prefetched = ceil_div(rows * conv_out_w(s) * s->d, products * DEPTH); /* cache lines at each product */
+    for (int left = 0; left < l->tap_tiles; left += 2)
+        for (int right = 0; right < l->atom_tiles; right += 2, sums += 4 * RESULT) {
+            bool two_left = left + 1 < l->tap_tiles, two_right = right + 1 < l->atom_tiles;
+            struct operands list[MAX_PRODUCTS];
             int count = 0;
             for (int row = 0; row < rows; row++)
                 for (int step = 0; step < l->steps; step++) {
-                    const bf16 *a = x + ((size_t)row * s->stride * l->taps + (size_t)left * EDGE) * l->length +
+                    const bf16 *a = x + ((size_t)row * s->stride * l->taps + (size_t)left * EDGE) * l->line_values +
                                     step * DEPTH;
-                    const bf16 *b = z + ((size_t)(row * l->steps + step) * l->right + right) * TILE;
-                    list[count++] = (struct operands){ { a, a + EDGE * l->length }, { b, b + TILE } };
-                    if (count == LIST || (row == rows - 1 && step == l->steps - 1)) {
-                        sum_meanwhile(list, count, 1, 0, l->length, 0, two_left, two_right, true, sums, next, fetched,
-                                      NULL, 0);
-                        next += count * fetched * DEPTH;
+                    const bf16 *b = z + ((size_t)(row * l->steps + step) * l->atom_tiles + right) * TILE;
+                    list[count++] = (struct operands){ { a, a + EDGE * l->line_values }, { b, b + TILE } };
+                    if (count == MAX_PRODUCTS || (row == rows - 1 && step == l->steps - 1)) {
+                        multiply_overlapped(list, count, 1, 0, l->line_values, 0, two_left, two_right, true, sums, next,
+                                            prefetched, NULL, 0);
+                        next += count * prefetched * DEPTH;
                         count = 0;
                     }
                 }
@@ -165,21 +165,21 @@ static void sum_block(const struct conv_shape *s, const struct lines *l, int row
 }
 
 /* Rows [from, to) of the output of image n. */
-static void sum_rows(const struct conv_shape *s, const struct lines *l, const struct gradient_term *term, int n,
+static void sum_rows(const struct conv_shape *s, const struct tap_lines *l, const struct gradient_term *term, int n,
                      int from, int to, bf16 *own, float *sums)
 {
-    bf16 *codes = own + lines_values(l), *padded = codes + codes_values(l), *phases = padded + l->padded;
+    bf16 *codes = own + lines_values(l), *padded = codes + codes_values(l), *phases = padded + l->padded_values;
     const bf16 *z = (const bf16 *)term->d + (size_t)n * conv_out_h(s) * conv_out_w(s) * s->d;
     const bf16 *image = (const bf16 *)term->x + (size_t)n * s->h * s->w * s->c;
-    size_t line = l->taps * l->length, codes_row = (size_t)conv_out_w(s) * s->d;
+    size_t line = l->taps * l->line_values, codes_row = (size_t)conv_out_w(s) * s->d;
     for (int row = from; row < to; row += l->rows) {
-        int count = least(l->rows, to - row), top = row * s->stride - s->pad, held = (count - 1) * s->stride + s->k,
-            kept = 0;
+        int count = min_int(l->rows, to - row), top = row * s->stride - s->pad, held = (count - 1) * s->stride + s->k,
+            reused = 0;
         if (row > from && s->k > s->stride) { /* the rows before these have the first lines */
-            kept = s->k - s->stride;
-            memmove(own, own + (size_t)(l->held - kept) * line, kept * line * sizeof *own);
+            reused = s->k - s->stride;
+            memmove(own, own + (size_t)(l->image_rows - reused) * line, reused * line * sizeof *own);
         }
-        for (int y = kept; y < held; y++)
+        for (int y = reused; y < held; y++)
             pack_lines(s, l, top + y >= 0 && top + y < s->h ? image + (size_t)(top + y) * s->w * s->c : NULL, padded,
                        phases, own + y * line);
         pack_codes(s, l, z + row * codes_row, count, codes);
@@ -188,26 +188,26 @@ static void sum_rows(const struct conv_shape *s, const struct lines *l, const st
 }
 
 /* dw (D,k,k,C) += alpha times the sums of `threads` threads, for the atoms of one tile. */
-static void add_sums(const struct conv_shape *s, const struct lines *l, int tile, float alpha, const float *sums,
+static void add_sums(const struct conv_shape *s, const struct tap_lines *l, int tile, float alpha, const float *sums,
                      int threads, float *dw)
 {
-    for (int tap = 0; tap < l->all; tap++) {
-        size_t unit = (size_t)(tap / (2 * EDGE)) * up(l->right, 2) + tile / 2;
+    for (int tap = 0; tap < l->all_taps; tap++) {
+        size_t unit = (size_t)(tap / (2 * EDGE)) * ceil_div(l->atom_tiles, 2) + tile / 2;
         const float *from = sums + unit * 4 * RESULT + (tap / EDGE % 2 * 2 + tile % 2) * RESULT + tap % EDGE * EDGE;
         for (int d = 0; d < EDGE && tile * EDGE + d < s->d; d++) {
             float sum = 0;
             for (int t = 0; t < threads; t++)
                 sum += from[t * sum_floats(l) + d];
-            dw[(size_t)(tile * EDGE + d) * l->all + tap] += alpha * sum;
+            dw[(size_t)(tile * EDGE + d) * l->all_taps + tap] += alpha * sum;
         }
     }
 }
 
 /* Terms that all have one factor, by the threads of a parallel region. */
-static void add_terms(const struct conv_shape *s, const struct lines *l, const struct gradient_term *terms, int count,
-                      float *dw, int threads, bf16 *own, float *sums)
+static void add_terms(const struct conv_shape *s, const struct tap_lines *l, const struct gradient_term *terms,
+                      int count, float *dw, int threads, bf16 *own, float *sums)
 {
-    int spans = s->n % threads == 0 ? 1 : least(threads, conv_out_h(s)), rows = conv_out_h(s);
+    int spans = s->n % threads == 0 ? 1 : min_int(threads, conv_out_h(s)), rows = conv_out_h(s);
     memset(sums + thread_number() * sum_floats(l), 0, sum_floats(l) * sizeof *sums);
 #pragma omp for schedule(static)
     for (int unit = 0; unit < count * s->n * spans; unit++) {
@@ -216,14 +216,14 @@ static void add_terms(const struct conv_shape *s, const struct lines *l, const s
                  own, sums + thread_number() * sum_floats(l));
     }
 #pragma omp for schedule(static)
-    for (int tile = 0; tile < l->right; tile++)
+    for (int tile = 0; tile < l->atom_tiles; tile++)
         add_sums(s, l, tile, terms->alpha, sums, thread_count(), dw);
 }
 
 static void gradient(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                      void *scratch)
 {
-    struct lines l = lines_of(s);
+    struct tap_lines l = tap_lines_of(s);
     bf16 *own = (bf16 *)((float *)scratch + threads * sum_floats(&l));
 #pragma omp parallel
     {
