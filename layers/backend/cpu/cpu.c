@@ -104,15 +104,15 @@ static struct scratch_layout scratch_layout_of(const struct cpu_conv *c, enum on
 {
     const struct conv_shape *s = &c->base.shape;
     struct scratch_layout p = { .bytes = align_bytes(kernel_scratch_bytes(c, kind)) };
-    size_t image_count = conv_in_count(s) * sizeof(float), code_count = conv_out_count(s) * sizeof(float);
-    p.image = reserve(&p, !c->emulated || kind == ONEDNN_ADJOINT ? 0 : image_count);
-    p.code = reserve(&p, !c->emulated || kind == ONEDNN_FORWARD ? 0 : code_count);
+    size_t image_bytes = conv_in_count(s) * sizeof(float), code_bytes = conv_out_count(s) * sizeof(float);
+    p.image = reserve(&p, !c->emulated || kind == ONEDNN_ADJOINT ? 0 : image_bytes);
+    p.code = reserve(&p, !c->emulated || kind == ONEDNN_FORWARD ? 0 : code_bytes);
     if (kind == ONEDNN_GRADIENT) {
         p.sum = reserve(&p, onednn_packed_bytes(c->onednn[kind]));
         p.term = reserve(&p, onednn_packed_bytes(c->onednn[kind]));
         p.unpacked = reserve(&p, conv_weight_count(s) * sizeof(float));
     } else {
-        p.result = reserve(&p, kind == ONEDNN_FORWARD ? code_count : image_count);
+        p.result = reserve(&p, kind == ONEDNN_FORWARD ? code_bytes : image_bytes);
         p.weights = align_bytes(kernel_scratch_bytes(c, kind));
         size_t loading = p.weights + (c->emulated ? conv_weight_count(s) * sizeof(float) : 0);
         p.bytes = p.bytes > loading ? p.bytes : loading;

@@ -61,7 +61,7 @@ static void NAME(epilogue)(const struct epilogue *e, const float *conv, void *ou
 #pragma omp parallel
     {
         size_t from, to;
-        share(count, ELEMENTS_PER_LINE, &from, &to);
+        thread_range(count, ELEMENTS_PER_LINE, &from, &to);
         if (e->kind == EPILOGUE_SHRINK)
             NAME(shrink_range)(e, conv, out, from, to);
         else if (e->kind == EPILOGUE_MASK)
@@ -110,7 +110,7 @@ static void NAME(blend)(struct device *device, float a, const void *x_, float b,
         out[i] = STORE(a * LOAD(x[i]) + b * LOAD(y[i]));
 }
 
-static double NAME(correlate_range)(const ELEMENT *x, const ELEMENT *y, size_t count)
+static double NAME(dot_range)(const ELEMENT *x, const ELEMENT *y, size_t count)
 {
     double sums[16] = { 0 }, sum = 0;
     size_t i = 0;
@@ -132,8 +132,8 @@ static double NAME(correlate)(struct device *device, const void *x, const void *
 #pragma omp parallel
     {
         size_t from, to;
-        share(count, ELEMENTS_PER_LINE, &from, &to);
-        parts[thread_number()] = NAME(correlate_range)((const ELEMENT *)x + from, (const ELEMENT *)y + from, to - from);
+        thread_range(count, ELEMENTS_PER_LINE, &from, &to);
+        parts[thread_number()] = NAME(dot_range)((const ELEMENT *)x + from, (const ELEMENT *)y + from, to - from);
         if (thread_number() == 0)
             used = thread_count();
     }
@@ -145,7 +145,7 @@ static double NAME(correlate)(struct device *device, const void *x, const void *
 /* ---- batch norm: x (rows, C) ---- */
 
 /* Asks for a block of rows before it is read: a tile reads a line here and there. */
-static void NAME(fetch)(const ELEMENT *x, size_t from, size_t to, int channels)
+static void NAME(prefetch)(const ELEMENT *x, size_t from, size_t to, int channels)
 {
     size_t end = from + BLOCK < to ? from + BLOCK : to;
     const char *line = (const char *)(x + from * channels), *last = (const char *)(x + end * channels);
@@ -183,7 +183,7 @@ static void NAME(moments)(const ELEMENT *x, size_t from, size_t to, int channels
 {
     for (size_t block = from; block < to; block += BLOCK) {
         size_t end = block + BLOCK < to ? block + BLOCK : to;
-        NAME(fetch)(x, block + BLOCK, to, channels);
+        NAME(prefetch)(x, block + BLOCK, to, channels);
         for (int c = 0; c < channels; c += TILE) {
             int width = channels - c < TILE ? channels - c : TILE;
             NAME(moment_tile)(x + c, x + c, block, end, channels, width, sums + c, squares + c);
@@ -227,14 +227,14 @@ static void NAME(norm_forward)(struct device *device, const struct norm_shape *s
         size_t from, to;
         double *sums = partials + (size_t)thread_number() * CPU_PARTIALS * channels;
         memset(sums, 0, 2 * channels * sizeof *sums);
-        share(shape->rows, 1, &from, &to);
+        thread_range(shape->rows, 1, &from, &to);
         NAME(moments)(x, from, to, channels, sums, sums + channels);
         if (thread_number() == 0)
             used = thread_count();
 #pragma omp barrier
 #pragma omp single
         {
-            combine(partials, channels, used);
+            sum_partials(partials, channels, used);
             for (int c = 0; c < channels; c++) {
                 double offset = partials[c] / rows, mean = LOAD(x[c]) + offset;
                 double sum = partials[channels + c] - rows * offset * offset; /* of squared deviations */
@@ -261,7 +261,7 @@ static void NAME(norm_inference)(struct device *device, const struct norm_shape 
 #pragma omp parallel num_threads(device->threads)
     {
         size_t from, to;
-        share(shape->rows, 1, &from, &to);
+        thread_range(shape->rows, 1, &from, &to);
         NAME(affine_rows)(shape, x, running, scale, beta, add, y, from, to);
     }
 }
@@ -306,10 +306,10 @@ static void NAME(backward_sums)(bool relu, const ELEMENT *x, const ELEMENT *y, c
 {
     for (size_t block = from; block < to; block += BLOCK) {
         size_t end = block + BLOCK < to ? block + BLOCK : to;
-        NAME(fetch)(x, block + BLOCK, to, channels);
-        NAME(fetch)(dy, block + BLOCK, to, channels);
+        NAME(prefetch)(x, block + BLOCK, to, channels);
+        NAME(prefetch)(dy, block + BLOCK, to, channels);
         if (relu)
-            NAME(fetch)(y, block + BLOCK, to, channels);
+            NAME(prefetch)(y, block + BLOCK, to, channels);
         for (int c = 0; c < channels; c += TILE) {
             int width = channels - c < TILE ? channels - c : TILE;
             double *sum = sums + c, *product = products + c;
@@ -361,14 +361,14 @@ static void NAME(norm_backward)(struct device *device, const struct norm_shape *
         size_t from, to;
         double *sums = partials + (size_t)thread_number() * CPU_PARTIALS * channels;
         memset(sums, 0, 2 * channels * sizeof *sums);
-        share(shape->rows, 1, &from, &to);
+        thread_range(shape->rows, 1, &from, &to);
         NAME(backward_sums)(shape->relu, x, y, dy, saved, from, to, channels, sums, sums + channels);
         if (thread_number() == 0)
             used = thread_count();
 #pragma omp barrier
 #pragma omp single
         {
-            combine(partials, channels, used);
+            sum_partials(partials, channels, used);
             for (int c = 0; c < channels; c++) {
                 double inverse = saved[channels + c];
                 double sum = partials[c], product = partials[channels + c] * inverse;

@@ -9,7 +9,7 @@
 #include "layers/backend/ref/ref.h"
 
 /* This thread's part [*from, *to) of 0..count, in multiples of `grain`. */
-static void share(size_t count, size_t grain, size_t *from, size_t *to)
+static void thread_range(size_t count, size_t grain, size_t *from, size_t *to)
 {
     size_t grains = (count + grain - 1) / grain, threads = thread_count(), self = thread_number();
     *from = grains * self / threads * grain;
@@ -26,7 +26,7 @@ static void share(size_t count, size_t grain, size_t *from, size_t *to)
 #define BLOCK 64 /* rows summed in float before they go to double */
 
 /* partials (threads, CPU_PARTIALS, C) -> partials[0..2C): the first two summed over threads. */
-static void combine(double *partials, int channels, int used)
+static void sum_partials(double *partials, int channels, int used)
 {
     for (int t = 1; t < used; t++)
         for (int c = 0; c < 2 * channels; c++)
@@ -53,7 +53,7 @@ static void zero(struct device *device, void *data, size_t bytes)
 #pragma omp parallel
     {
         size_t from, to;
-        share(bytes, 4096, &from, &to);
+        thread_range(bytes, 4096, &from, &to);
         memset((char *)data + from, 0, to - from);
     }
 }
@@ -89,7 +89,7 @@ static void add_scaled(float *to, float alpha, const float *from, size_t count)
 
 static void normalize_row(float *row, size_t length)
 {
-    double norm = sqrt(correlate_range_fp32(row, row, length));
+    double norm = sqrt(dot_range_fp32(row, row, length));
     float scale = (float)(1 / (norm > 1e-12 ? norm : 1e-12));
     for (size_t i = 0; i < length; i++)
         row[i] *= scale;
@@ -137,7 +137,7 @@ static void linear_forward(struct device *device, int n, int c, int k, const flo
     (void)device;
 #pragma omp parallel for schedule(static)
     for (int i = 0; i < n * k; i++)
-        y[i] = (float)(b[i % k] + correlate_range_fp32(x + (size_t)(i / k) * c, w + (size_t)(i % k) * c, c));
+        y[i] = (float)(b[i % k] + dot_range_fp32(x + (size_t)(i / k) * c, w + (size_t)(i % k) * c, c));
 }
 
 static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
