@@ -10,14 +10,14 @@
 #include "trainer/eval/attack_internal.h"
 #include "trainer/eval/eval_statistics.h"
 
-enum { TARGETS = 9, LEAST_CLASSES = 4 /* of the difference of logits ratio */ };
+enum { MAX_TARGETS = 9, MIN_CLASSES = 4 /* of the difference of logits ratio */ };
 
-static const char *const kinds[] = { "pgd", "apgd-ce", "apgd-t", "square" };
+static const char *const kind_names[] = { "pgd", "apgd-ce", "apgd-t", "square" };
 
 /* ---- specifications ---- */
 
 /* "0.03" or "8/255" */
-static bool take_fraction(const char *text, double *value)
+static bool parse_fraction(const char *text, double *value)
 {
     char *rest;
     *value = strtod(text, &rest);
@@ -30,7 +30,7 @@ static bool take_fraction(const char *text, double *value)
     return rest != text && !*rest && isfinite(*value) && *value >= 0;
 }
 
-static bool take_count(const char *text, int *value)
+static bool parse_count(const char *text, int *value)
 {
     char *rest;
     long number = strtol(text, &rest, 10);
@@ -39,33 +39,33 @@ static bool take_count(const char *text, int *value)
 }
 
 /* One of two words. */
-static bool take_choice(const char *text, const char *first, const char *second, bool *is_second)
+static bool parse_choice(const char *text, const char *first, const char *second, bool *is_second)
 {
     *is_second = strcmp(text, second) == 0;
     return *is_second || strcmp(text, first) == 0;
 }
 
-static bool take_key(struct attack *a, const char *key, const char *value)
+static bool parse_key(struct attack *a, const char *key, const char *value)
 {
     bool second = false, good = true;
     if (strcmp(key, "norm") == 0) {
-        good = take_choice(value, "linf", "l2", &second);
+        good = parse_choice(value, "linf", "l2", &second);
         a->norm = second ? ATTACK_L2 : ATTACK_LINF;
     } else if (strcmp(key, "loss") == 0) {
-        good = a->kind == ATTACK_PGD && take_choice(value, "ce", "margin", &second);
+        good = a->kind == ATTACK_PGD && parse_choice(value, "ce", "margin", &second);
         a->loss = second ? ATTACK_MARGIN : ATTACK_CROSS_ENTROPY;
     } else if (strcmp(key, "held") == 0) {
-        good = take_choice(value, "no", "yes", &a->held);
+        good = parse_choice(value, "no", "yes", &a->held);
     } else if (strcmp(key, "eps") == 0) {
-        good = take_fraction(value, &a->eps);
+        good = parse_fraction(value, &a->eps);
     } else if (strcmp(key, "step") == 0) {
-        good = a->kind == ATTACK_PGD && take_fraction(value, &a->step);
+        good = a->kind == ATTACK_PGD && parse_fraction(value, &a->step);
     } else if (strcmp(key, "steps") == 0) {
-        good = a->kind != ATTACK_SQUARE && take_count(value, &a->steps);
+        good = a->kind != ATTACK_SQUARE && parse_count(value, &a->steps);
     } else if (strcmp(key, "restarts") == 0) {
-        good = take_count(value, &a->restarts);
+        good = parse_count(value, &a->restarts);
     } else {
-        good = strcmp(key, "queries") == 0 && a->kind == ATTACK_SQUARE && take_count(value, &a->queries);
+        good = strcmp(key, "queries") == 0 && a->kind == ATTACK_SQUARE && parse_count(value, &a->queries);
     }
     return good;
 }
@@ -92,7 +92,7 @@ enum status attack_parse(const char *text, struct attack *a)
     if (keys)
         *keys++ = 0;
     for (int k = 0; k < 4; k++)
-        if (strcmp(copy, kinds[k]) == 0)
+        if (strcmp(copy, kind_names[k]) == 0)
             a->kind = k;
     if (strlen(text) >= sizeof copy || a->kind == (enum attack_kind) - 1)
         FAIL(STATUS_USAGE, "--attack=%.200s: pgd, apgd-ce, apgd-t or square is needed", text);
@@ -100,9 +100,9 @@ enum status attack_parse(const char *text, struct attack *a)
         char *value = strchr(key, '=');
         if (value)
             *value++ = 0;
-        if (!value || !take_key(a, key, value))
+        if (!value || !parse_key(a, key, value))
             FAIL(STATUS_USAGE, "--attack=%s: '%s%s%s' does not fit %s; see csc-eval --help", text, key,
-                 value ? "=" : "", value ? value : "", kinds[a->kind]);
+                 value ? "=" : "", value ? value : "", kind_names[a->kind]);
     }
     if (a->kind == ATTACK_SQUARE && a->norm == ATTACK_L2)
         FAIL(STATUS_USAGE, "--attack=%s: square knows norm=linf only", text);
@@ -112,7 +112,7 @@ fail:
 }
 
 /* As a fraction of 255 where it is one. */
-static void add_size(char *text, size_t capacity, const char *key, double value)
+static void append_size(char *text, size_t capacity, const char *key, double value)
 {
     size_t length = strlen(text);
     double levels = value * 255;
@@ -124,10 +124,10 @@ static void add_size(char *text, size_t capacity, const char *key, double value)
 
 void attack_text(const struct attack *a, char *text, size_t capacity)
 {
-    snprintf(text, capacity, "%s:norm=%s", kinds[a->kind], a->norm == ATTACK_L2 ? "l2" : "linf");
-    add_size(text, capacity, "eps", a->eps);
+    snprintf(text, capacity, "%s:norm=%s", kind_names[a->kind], a->norm == ATTACK_L2 ? "l2" : "linf");
+    append_size(text, capacity, "eps", a->eps);
     if (a->kind == ATTACK_PGD)
-        add_size(text, capacity, "step", a->step);
+        append_size(text, capacity, "step", a->step);
     size_t length = strlen(text);
     if (a->kind == ATTACK_SQUARE)
         snprintf(text + length, capacity - length, ",queries=%d,restarts=%d", a->queries, a->restarts);
@@ -204,7 +204,7 @@ fail:
 
 /* ---- what attacks share ---- */
 
-struct philox chunk_stream(const struct chunk *c, int i)
+struct philox chunk_random_stream(const struct chunk *c, int i)
 {
     struct philox stream;
     philox_init(&stream, c->seed, PHILOX_DOMAIN_ATTACK | (uint32_t)c->attack->kind << 16 | (uint32_t)c->restart,
@@ -212,7 +212,7 @@ struct philox chunk_stream(const struct chunk *c, int i)
     return stream;
 }
 
-static double length_of(const float *x, const float *from, size_t count)
+static double l2_norm(const float *x, const float *from, size_t count)
 {
     double sum = 0;
     for (size_t j = 0; j < count; j++) {
@@ -222,7 +222,7 @@ static double length_of(const float *x, const float *from, size_t count)
     return sqrt(sum);
 }
 
-static float clip(double v)
+static float clip_to_unit(double v)
 {
     return (float)fmin(fmax(v, 0), 1);
 }
@@ -233,18 +233,18 @@ void chunk_project(const struct chunk *c, int i, float *x)
     double eps = c->attack->eps;
     if (c->attack->norm == ATTACK_LINF) {
         for (size_t j = 0; j < c->pixels; j++)
-            x[j] = clip(fmin(fmax(x[j], clean[j] - eps), clean[j] + eps));
+            x[j] = clip_to_unit(fmin(fmax(x[j], clean[j] - eps), clean[j] + eps));
         return;
     }
-    double length = length_of(x, clean, c->pixels), scale = length > eps ? eps / length : 1;
+    double length = l2_norm(x, clean, c->pixels), scale = length > eps ? eps / length : 1;
     for (size_t j = 0; j < c->pixels; j++)
-        x[j] = clip(clean[j] + ((double)x[j] - clean[j]) * scale);
+        x[j] = clip_to_unit(clean[j] + ((double)x[j] - clean[j]) * scale);
 }
 
-void chunk_steepest(const struct chunk *c, int i, float *gradient)
+void chunk_ascent_direction(const struct chunk *c, int i, float *gradient)
 {
     float *g = gradient + i * c->pixels;
-    double length = c->attack->norm == ATTACK_L2 ? length_of(g, NULL, c->pixels) + 1e-12 : 1;
+    double length = c->attack->norm == ATTACK_L2 ? l2_norm(g, NULL, c->pixels) + 1e-12 : 1;
     for (size_t j = 0; j < c->pixels; j++)
         g[j] = c->attack->norm == ATTACK_L2 ? (float)(g[j] / length) : (float)((g[j] > 0) - (g[j] < 0));
 }
@@ -277,11 +277,11 @@ static double cross_entropy(const float *z, int classes, int label, float *dlogi
 }
 
 /* (z_target - z_label) / (z_1st - (z_3rd + z_4th) / 2), of the sorted logits. */
-static double logits_ratio(const float *z, int classes, int label, int target, float *dlogits)
+static double difference_of_logits_ratio(const float *z, int classes, int label, int target, float *dlogits)
 {
-    int order[LEAST_CLASSES] = { -1, -1, -1, -1 };
+    int order[MIN_CLASSES] = { -1, -1, -1, -1 };
     for (int k = 0; k < classes; k++)
-        for (int p = 0, candidate = k; p < LEAST_CLASSES; p++)
+        for (int p = 0, candidate = k; p < MIN_CLASSES; p++)
             if (order[p] < 0 || z[candidate] > z[order[p]]) {
                 int pushed = order[p];
                 order[p] = candidate;
@@ -306,7 +306,7 @@ double chunk_loss(const struct chunk *c, int i, const float *logits, float *dlog
     float *d = dlogits + (size_t)i * c->classes;
     int label = c->labels[i];
     if (c->attack->kind == ATTACK_APGD_T)
-        return logits_ratio(z, c->classes, label, c->targets[i], d);
+        return difference_of_logits_ratio(z, c->classes, label, c->targets[i], d);
     if (c->attack->kind != ATTACK_SQUARE && c->attack->loss == ATTACK_CROSS_ENTROPY)
         return cross_entropy(z, c->classes, label, d);
     int other = chunk_runner_up(c, i, logits);
@@ -324,88 +324,88 @@ struct rounds {
     const struct attack *attack;
     const struct attack_set *set;
     uint64_t seed;
-    bool *standing;  /* still classified right */
-    int32_t *likely; /* (count, TARGETS) of ATTACK_APGD_T */
+    bool *correct;           /* still classified right */
+    int32_t *likely_classes; /* (count, TARGETS) of ATTACK_APGD_T */
     int targets;
     float *clean, *x, *logits;
-    int32_t *labels, *goals;
+    int32_t *labels, *target_classes;
     uint64_t *ids;
-    int64_t *from; /* the set's index of each image of the chunk */
+    int64_t *set_index; /* the set's index of each image of the chunk */
     bool *fooled;
 };
 
-static void finish(struct rounds *r)
+static void free_rounds(struct rounds *r)
 {
-    free(r->standing);
-    free(r->likely);
+    free(r->correct);
+    free(r->likely_classes);
     free(r->clean);
     free(r->x);
     free(r->logits);
     free(r->labels);
-    free(r->goals);
+    free(r->target_classes);
     free(r->ids);
-    free(r->from);
+    free(r->set_index);
     free(r->fooled);
 }
 
-static enum status begin(struct rounds *r)
+static enum status allocate_rounds(struct rounds *r)
 {
     enum status status = STATUS_OK;
     size_t n = (size_t)r->victim->n, bytes = n * victim_pixels(r->victim) * sizeof(float);
     int classes = r->victim->model->config.classes;
     bool targeted = r->attack->kind == ATTACK_APGD_T;
-    if (targeted && classes < LEAST_CLASSES)
-        FAIL(STATUS_USAGE, "apgd-t needs a network of at least %d classes", LEAST_CLASSES);
-    r->targets = targeted ? (classes - 1 < TARGETS ? classes - 1 : TARGETS) : 1;
-    r->standing = calloc((size_t)r->set->count + 1, sizeof *r->standing);
-    r->likely = calloc((size_t)(r->set->count + 1) * TARGETS, sizeof *r->likely);
+    if (targeted && classes < MIN_CLASSES)
+        FAIL(STATUS_USAGE, "apgd-t needs a network of at least %d classes", MIN_CLASSES);
+    r->targets = targeted ? (classes - 1 < MAX_TARGETS ? classes - 1 : MAX_TARGETS) : 1;
+    r->correct = calloc((size_t)r->set->count + 1, sizeof *r->correct);
+    r->likely_classes = calloc((size_t)(r->set->count + 1) * MAX_TARGETS, sizeof *r->likely_classes);
     r->clean = malloc(bytes);
     r->x = malloc(bytes);
     r->logits = malloc(n * classes * sizeof *r->logits);
     r->labels = malloc(n * sizeof *r->labels);
-    r->goals = malloc(n * sizeof *r->goals);
+    r->target_classes = malloc(n * sizeof *r->target_classes);
     r->ids = malloc(n * sizeof *r->ids);
-    r->from = malloc(n * sizeof *r->from);
+    r->set_index = malloc(n * sizeof *r->set_index);
     r->fooled = malloc(n * sizeof *r->fooled);
-    if (!r->standing || !r->likely || !r->clean || !r->x || !r->logits || !r->labels || !r->goals || !r->ids ||
-        !r->from || !r->fooled)
+    if (!r->correct || !r->likely_classes || !r->clean || !r->x || !r->logits || !r->labels || !r->target_classes ||
+        !r->ids || !r->set_index || !r->fooled)
         FAIL(STATUS_NOMEM, "out of memory for an attack");
 fail:
     return status;
 }
 
 /* The next n images from *at on (of those that stand, unless all); how many. */
-static int gather(struct rounds *r, int64_t *at, bool all, int goal)
+static int next_chunk(struct rounds *r, int64_t *at, bool all, int target_index)
 {
     size_t pixels = victim_pixels(r->victim);
     int count = 0;
     for (; *at < r->set->count && count < r->victim->n; ++*at) {
-        if (!all && !r->standing[*at])
+        if (!all && !r->correct[*at])
             continue;
         memcpy(r->clean + count * pixels, r->set->images + *at * pixels, pixels * sizeof(float));
         r->labels[count] = r->set->labels[*at];
         r->ids[count] = r->set->ids[*at];
-        r->goals[count] = r->likely[*at * TARGETS + goal];
-        r->from[count++] = *at;
+        r->target_classes[count] = r->likely_classes[*at * MAX_TARGETS + target_index];
+        r->set_index[count++] = *at;
     }
     return count;
 }
 
 /* The likeliest classes but the label, in falling order. */
-static void note_targets(struct rounds *r, int64_t at, const float *z)
+static void choose_targets(struct rounds *r, int64_t at, const float *z)
 {
     int classes = r->victim->model->config.classes;
-    int32_t *likely = r->likely + at * TARGETS;
+    int32_t *likely_classes = r->likely_classes + at * MAX_TARGETS;
     for (int t = 0; t < r->targets; t++) {
         int best = -1;
         for (int k = 0; k < classes; k++) {
             bool taken = k == r->set->labels[at];
             for (int p = 0; p < t; p++)
-                taken = taken || likely[p] == k;
+                taken = taken || likely_classes[p] == k;
             if (!taken && (best < 0 || z[k] > z[best]))
                 best = k;
         }
-        likely[t] = best;
+        likely_classes[t] = best;
     }
 }
 
@@ -414,14 +414,14 @@ static enum status classify_clean(struct rounds *r, struct attack_result *result
     enum status status = STATUS_OK;
     int classes = r->victim->model->config.classes;
     int64_t at = 0;
-    for (int count; (count = gather(r, &at, true, 0)) > 0;) {
+    for (int count; (count = next_chunk(r, &at, true, 0)) > 0;) {
         TRY(victim_logits(r->victim, r->clean, r->labels, count, r->logits));
         for (int i = 0; i < count; i++) {
             const float *z = r->logits + (size_t)i * classes;
-            r->standing[r->from[i]] = eval_label_rank(z, classes, r->labels[i]) == 0;
-            result->clean += r->standing[r->from[i]];
+            r->correct[r->set_index[i]] = eval_label_rank(z, classes, r->labels[i]) == 0;
+            result->clean += r->correct[r->set_index[i]];
             if (r->attack->kind == ATTACK_APGD_T)
-                note_targets(r, r->from[i], z);
+                choose_targets(r, r->set_index[i], z);
         }
     }
     result->images = r->set->count;
@@ -443,7 +443,7 @@ static enum status attack_chunk(struct rounds *r, int count, int restart)
                        .clean = r->clean,
                        .labels = r->labels,
                        .ids = r->ids,
-                       .targets = r->goals,
+                       .targets = r->target_classes,
                        .x = r->x,
                        .fooled = r->fooled };
     switch (r->attack->kind) {
@@ -453,9 +453,9 @@ static enum status attack_chunk(struct rounds *r, int count, int restart)
     }
     for (int i = 0; i < count; i++) {
         if (r->fooled[i])
-            r->standing[r->from[i]] = false;
+            r->correct[r->set_index[i]] = false;
         if (r->set->adversarial)
-            memcpy(r->set->adversarial + r->from[i] * pixels, r->x + i * pixels, pixels * sizeof(float));
+            memcpy(r->set->adversarial + r->set_index[i] * pixels, r->x + i * pixels, pixels * sizeof(float));
     }
 fail:
     return status;
@@ -475,23 +475,23 @@ enum status attack_run(struct victim *victim, const struct attack *attack, uint6
     struct rounds r = { .victim = victim, .attack = attack, .set = set, .seed = seed };
     double start = now();
     *result = (struct attack_result){ 0 };
-    TRY(begin(&r));
+    TRY(allocate_rounds(&r));
     TRY(classify_clean(&r, result));
     if (set->adversarial)
         memcpy(set->adversarial, set->images, (size_t)set->count * victim_pixels(victim) * sizeof(float));
     int rounds = attack->restarts * r.targets;
     for (int round = 0; round < rounds; round++) {
         int64_t at = 0;
-        for (int count; (count = gather(&r, &at, false, round % r.targets)) > 0;) {
+        for (int count; (count = next_chunk(&r, &at, false, round % r.targets)) > 0;) {
             TRY(attack_chunk(&r, count, round));
             if (progress && phase)
                 progress_phase(progress, phase, round * set->count + at, rounds * set->count);
         }
     }
     for (int64_t i = 0; i < set->count; i++)
-        result->robust += r.standing[i];
+        result->robust += r.correct[i];
     result->seconds = now() - start;
 fail:
-    finish(&r);
+    free_rounds(&r);
     return status;
 }

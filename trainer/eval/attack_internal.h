@@ -24,11 +24,11 @@ enum status chunk_pgd(struct chunk *c);
 enum status chunk_apgd(struct chunk *c);
 enum status chunk_square(struct chunk *c);
 
-struct philox chunk_stream(const struct chunk *c, int i);
+struct philox chunk_random_stream(const struct chunk *c, int i);
 /* x_i back into the ball round clean_i, and into 0..1. */
 void chunk_project(const struct chunk *c, int i, float *x);
 /* A direction in pixels to the attack's norm: its sign, or divided by its length. */
-void chunk_steepest(const struct chunk *c, int i, float *gradient);
+void chunk_ascent_direction(const struct chunk *c, int i, float *gradient);
 
 bool chunk_is_fooled(const struct chunk *c, int i, const float *logits);
 int chunk_runner_up(const struct chunk *c, int i, const float *logits); /* the likeliest class but the label */

@@ -6,11 +6,11 @@
 
 #include "trainer/eval/attack_internal.h"
 
-#define MOMENTUM 0.75 /* of APGD: weight of the new step */
-#define RISING   0.75 /* share of steps that must raise the loss, or the step size is halved */
+#define STEP_WEIGHT      0.75 /* of APGD: weight of the new step */
+#define MIN_RISING_SHARE 0.75 /* share of steps that must raise the loss, or the step size is halved */
 
 /* Losses (count) and steepest directions at c->x; c->fooled tells of it. */
-static enum status look(struct chunk *c, float *logits, float *dlogits, double *losses, float *direction)
+static enum status evaluate_iterate(struct chunk *c, float *logits, float *dlogits, double *losses, float *direction)
 {
     enum status status = STATUS_OK;
     TRY(victim_logits(c->victim, c->x, c->labels, c->count, logits));
@@ -21,7 +21,7 @@ static enum status look(struct chunk *c, float *logits, float *dlogits, double *
     if (direction) {
         TRY(victim_gradient(c->victim, dlogits, c->count, c->attack->held, direction));
         for (int i = 0; i < c->count; i++)
-            chunk_steepest(c, i, direction);
+            chunk_ascent_direction(c, i, direction);
     }
 fail:
     return status;
@@ -31,7 +31,7 @@ fail:
 static void random_start(struct chunk *c, bool surface)
 {
     for (int i = 0; i < c->count; i++) {
-        struct philox stream = chunk_stream(c, i);
+        struct philox stream = chunk_random_stream(c, i);
         const float *clean = c->clean + i * c->pixels;
         float *x = c->x + i * c->pixels;
         bool l2 = c->attack->norm == ATTACK_L2;
@@ -60,13 +60,13 @@ enum status chunk_pgd(struct chunk *c)
         FAIL(STATUS_NOMEM, "out of memory for an attack");
     random_start(c, false);
     for (int s = 0; s < c->attack->steps; s++) {
-        TRY(look(c, logits, dlogits, losses, direction));
+        TRY(evaluate_iterate(c, logits, dlogits, losses, direction));
         for (size_t j = 0; j < all; j++)
             c->x[j] += (float)(c->attack->step * direction[j]);
         for (int i = 0; i < c->count; i++)
             chunk_project(c, i, c->x + i * c->pixels);
     }
-    TRY(look(c, logits, dlogits, losses, NULL));
+    TRY(evaluate_iterate(c, logits, dlogits, losses, NULL));
 fail:
     free(direction);
     free(logits);
@@ -78,47 +78,48 @@ fail:
 /* ---- APGD ---- */
 
 struct apgd {
-    float *direction, *best_direction, *before, *best, *found; /* images; found: adversarial, once there is one */
+    float *direction, *best_direction, *last_x, *best, *adversarial; /* images; found: adversarial, once there is one */
     float *logits, *dlogits;
-    double *losses, *previous, *best_loss, *checked_loss, *step; /* (count) */
-    int *rises;                                                  /* steps since the last check that raised the loss */
-    bool *halved, *ever;                                         /* at the last check; fooled so far */
+    double *losses, *previous, *best_loss, *checkpoint_loss, *step; /* (count) */
+    int *rises;                     /* steps since the last check that raised the loss */
+    bool *was_halved, *ever_fooled; /* at the last check; fooled so far */
 };
 
 static void free_apgd(struct apgd *a)
 {
-    float *images[] = { a->direction, a->best_direction, a->before, a->best, a->found, a->logits, a->dlogits };
-    double *numbers[] = { a->losses, a->previous, a->best_loss, a->checked_loss, a->step };
+    float *images[] = { a->direction, a->best_direction, a->last_x, a->best, a->adversarial, a->logits, a->dlogits };
+    double *per_image[] = { a->losses, a->previous, a->best_loss, a->checkpoint_loss, a->step };
     for (int i = 0; i < 7; i++)
         free(images[i]);
     for (int i = 0; i < 5; i++)
-        free(numbers[i]);
+        free(per_image[i]);
     free(a->rises);
-    free(a->halved);
-    free(a->ever);
+    free(a->was_halved);
+    free(a->ever_fooled);
 }
 
 static enum status allocate_apgd(const struct chunk *c, struct apgd *a)
 {
     enum status status = STATUS_OK;
-    float **images[] = { &a->direction, &a->best_direction, &a->before, &a->best, &a->found, &a->logits, &a->dlogits };
-    double **numbers[] = { &a->losses, &a->previous, &a->best_loss, &a->checked_loss, &a->step };
+    float **images[] = { &a->direction,   &a->best_direction, &a->last_x, &a->best,
+                         &a->adversarial, &a->logits,         &a->dlogits };
+    double **per_image[] = { &a->losses, &a->previous, &a->best_loss, &a->checkpoint_loss, &a->step };
     bool all = true;
     for (int i = 0; i < 7; i++)
         all = (*images[i] = calloc(c->count * (i < 5 ? c->pixels : (size_t)c->classes), sizeof(float))) && all;
     for (int i = 0; i < 5; i++)
-        all = (*numbers[i] = calloc(c->count, sizeof(double))) && all;
+        all = (*per_image[i] = calloc(c->count, sizeof(double))) && all;
     a->rises = calloc(c->count, sizeof *a->rises);
-    a->halved = calloc(c->count, sizeof *a->halved);
-    a->ever = calloc(c->count, sizeof *a->ever);
-    if (!all || !a->rises || !a->halved || !a->ever)
+    a->was_halved = calloc(c->count, sizeof *a->was_halved);
+    a->ever_fooled = calloc(c->count, sizeof *a->ever_fooled);
+    if (!all || !a->rises || !a->was_halved || !a->ever_fooled)
         FAIL(STATUS_NOMEM, "out of memory for an attack");
 fail:
     return status;
 }
 
 /* What the present iterate has reached. */
-static void keep_best(const struct chunk *c, struct apgd *a, int i, bool first)
+static void update_best(const struct chunk *c, struct apgd *a, int i, bool first)
 {
     size_t at = i * c->pixels, bytes = c->pixels * sizeof(float);
     if (first || a->losses[i] > a->best_loss[i]) {
@@ -126,22 +127,22 @@ static void keep_best(const struct chunk *c, struct apgd *a, int i, bool first)
         memcpy(a->best + at, c->x + at, bytes);
         memcpy(a->best_direction + at, a->direction + at, bytes);
     }
-    if (c->fooled[i] && !a->ever[i]) {
-        a->ever[i] = true;
-        memcpy(a->found + at, c->x + at, bytes);
+    if (c->fooled[i] && !a->ever_fooled[i]) {
+        a->ever_fooled[i] = true;
+        memcpy(a->adversarial + at, c->x + at, bytes);
     }
 }
 
 /* One step with momentum: x <- P(x + m (P(x + step d) - x) + (1 - m) (x - before)). */
-static void move(struct chunk *c, struct apgd *a, int i, bool first)
+static void momentum_step(struct chunk *c, struct apgd *a, int i, bool first)
 {
     size_t at = i * c->pixels;
-    float *x = c->x + at, *before = a->before + at;
+    float *x = c->x + at, *last_x = a->last_x + at;
     const float *d = a->direction + at;
-    double weight = first ? 1 : MOMENTUM;
-    float *old = a->before + at; /* becomes x */
+    double weight = first ? 1 : STEP_WEIGHT;
+    float *old = a->last_x + at; /* becomes x */
     for (size_t j = 0; j < c->pixels; j++) {
-        float here = x[j], last = first ? here : before[j];
+        float here = x[j], last = first ? here : last_x[j];
         x[j] = (float)(here + a->step[i] * d[j]);
         old[j] = here;
         /* kept for the second half of the step */
@@ -154,14 +155,14 @@ static void move(struct chunk *c, struct apgd *a, int i, bool first)
 }
 
 /* At a checkpoint: halve the step and go back to the best point, if too few steps rose or nothing improved. */
-static void check(struct chunk *c, struct apgd *a, int i, int period)
+static void adapt_step_size(struct chunk *c, struct apgd *a, int i, int period)
 {
-    bool stalled = a->rises[i] <= RISING * period;
-    bool stuck = !a->halved[i] && a->checked_loss[i] >= a->best_loss[i];
-    a->halved[i] = stalled || stuck;
-    a->checked_loss[i] = a->best_loss[i];
+    bool stalled = a->rises[i] <= MIN_RISING_SHARE * period;
+    bool stuck = !a->was_halved[i] && a->checkpoint_loss[i] >= a->best_loss[i];
+    a->was_halved[i] = stalled || stuck;
+    a->checkpoint_loss[i] = a->best_loss[i];
     a->rises[i] = 0;
-    if (!a->halved[i])
+    if (!a->was_halved[i])
         return;
     size_t at = i * c->pixels, bytes = c->pixels * sizeof(float);
     a->step[i] /= 2;
@@ -169,7 +170,7 @@ static void check(struct chunk *c, struct apgd *a, int i, int period)
     memcpy(a->direction + at, a->best_direction + at, bytes);
 }
 
-static int at_least_one(double share, int steps)
+static int share_of_steps(double share, int steps)
 {
     int count = (int)(share * steps);
     return count < 1 ? 1 : count;
@@ -179,36 +180,37 @@ enum status chunk_apgd(struct chunk *c)
 {
     enum status status = STATUS_OK;
     struct apgd a = { 0 };
-    int steps = c->attack->steps, period = at_least_one(0.22, steps), since = 0;
-    int least = at_least_one(0.06, steps), shorter = at_least_one(0.03, steps);
+    int steps = c->attack->steps, period = share_of_steps(0.22, steps), steps_since_check = 0;
+    int min_period = share_of_steps(0.06, steps), period_decrement = share_of_steps(0.03, steps);
     TRY(allocate_apgd(c, &a));
     random_start(c, true);
-    TRY(look(c, a.logits, a.dlogits, a.losses, a.direction));
+    TRY(evaluate_iterate(c, a.logits, a.dlogits, a.losses, a.direction));
     for (int i = 0; i < c->count; i++) {
         a.step[i] = 2 * c->attack->eps;
-        keep_best(c, &a, i, true);
-        a.checked_loss[i] = a.best_loss[i];
-        a.halved[i] = true; /* no second reason at the first checkpoint */
+        update_best(c, &a, i, true);
+        a.checkpoint_loss[i] = a.best_loss[i];
+        a.was_halved[i] = true; /* no second reason at the first checkpoint */
     }
     for (int s = 0; s < steps; s++) {
         for (int i = 0; i < c->count; i++)
-            move(c, &a, i, s == 0);
+            momentum_step(c, &a, i, s == 0);
         memcpy(a.previous, a.losses, c->count * sizeof *a.losses);
-        TRY(look(c, a.logits, a.dlogits, a.losses, a.direction));
+        TRY(evaluate_iterate(c, a.logits, a.dlogits, a.losses, a.direction));
         for (int i = 0; i < c->count; i++) {
             a.rises[i] += a.losses[i] > a.previous[i];
-            keep_best(c, &a, i, false);
+            update_best(c, &a, i, false);
         }
-        if (++since < period)
+        if (++steps_since_check < period)
             continue;
         for (int i = 0; i < c->count; i++)
-            check(c, &a, i, period);
-        since = 0;
-        period = period - shorter > least ? period - shorter : least;
+            adapt_step_size(c, &a, i, period);
+        steps_since_check = 0;
+        period = period - period_decrement > min_period ? period - period_decrement : min_period;
     }
     for (int i = 0; i < c->count; i++) {
-        memcpy(c->x + i * c->pixels, (a.ever[i] ? a.found : a.best) + i * c->pixels, c->pixels * sizeof(float));
-        c->fooled[i] = a.ever[i];
+        memcpy(c->x + i * c->pixels, (a.ever_fooled[i] ? a.adversarial : a.best) + i * c->pixels,
+               c->pixels * sizeof(float));
+        c->fooled[i] = a.ever_fooled[i];
     }
 fail:
     free_apgd(&a);

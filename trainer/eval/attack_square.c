@@ -6,17 +6,17 @@
 
 #include "trainer/eval/attack_internal.h"
 
-#define FIRST_SHARE 0.8 /* of the image's area */
-enum { CHANNELS = 3, SCHEDULE = 10000 /* queries that the schedule below was made for */ };
+#define INITIAL_AREA 0.8 /* of the image's area */
+enum { CHANNELS = 3, SCHEDULE_QUERIES = 10000 /* queries that the schedule below was made for */ };
 
 /* The share of the area at a query: halved at these. */
-static double share_at(int query, int queries)
+static double area_share(int query, int queries)
 {
     static const int halvings[] = { 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 };
-    double at = (double)query / queries * SCHEDULE, share = FIRST_SHARE;
+    double at = (double)query / queries * SCHEDULE_QUERIES, area = INITIAL_AREA;
     for (int i = 0; i < 9; i++)
-        share /= at > halvings[i] ? 2 : 1;
-    return share;
+        area /= at > halvings[i] ? 2 : 1;
+    return area;
 }
 
 static float random_sign(struct philox *stream)
@@ -25,7 +25,7 @@ static float random_sign(struct philox *stream)
 }
 
 /* Vertical stripes of one pixel, each channel for itself. */
-static void stripes(struct chunk *c, int i, int side, struct philox *stream)
+static void initial_stripes(struct chunk *c, int i, int side, struct philox *stream)
 {
     float *x = c->x + i * c->pixels;
     for (int k = 0; k < side * CHANNELS; k++) {
@@ -37,14 +37,14 @@ static void stripes(struct chunk *c, int i, int side, struct philox *stream)
 }
 
 /* A square of the present point moved by 2 eps, each channel up or down as a whole. */
-static void propose(struct chunk *c, int i, int side, double share, struct philox *stream, const float *from)
+static void propose_square(struct chunk *c, int i, int side, double area, struct philox *stream, const float *current)
 {
     float *x = c->x + i * c->pixels;
-    int edge = (int)nearbyint(sqrt(share * side * side));
+    int edge = (int)nearbyint(sqrt(area * side * side));
     edge = edge < 1 ? 1 : edge > side ? side : edge;
     int top = (int)philox_below(stream, (uint32_t)(side - edge + 1));
     int left = (int)philox_below(stream, (uint32_t)(side - edge + 1));
-    memcpy(x, from + i * c->pixels, c->pixels * sizeof *x);
+    memcpy(x, current + i * c->pixels, c->pixels * sizeof *x);
     for (int k = 0; k < CHANNELS; k++) {
         float change = 2 * (float)c->attack->eps * random_sign(stream);
         for (int y = top; y < top + edge; y++)
@@ -57,41 +57,41 @@ static void propose(struct chunk *c, int i, int side, double share, struct philo
 enum status chunk_square(struct chunk *c)
 {
     enum status status = STATUS_OK;
-    int side = c->victim->model->edges[0].w, standing = c->count;
-    float *best = malloc(c->count * c->pixels * sizeof *best),
+    int side = c->victim->model->edges[0].w, remaining = c->count;
+    float *current = malloc(c->count * c->pixels * sizeof *current),
           *logits = malloc((size_t)c->count * c->classes * sizeof *logits);
     float *dlogits = malloc((size_t)c->count * c->classes * sizeof *dlogits);
     double *losses = malloc(c->count * sizeof *losses);
     struct philox *streams = malloc(c->count * sizeof *streams);
-    if (!best || !logits || !dlogits || !losses || !streams)
+    if (!current || !logits || !dlogits || !losses || !streams)
         FAIL(STATUS_NOMEM, "out of memory for an attack");
     memset(c->fooled, 0, c->count * sizeof *c->fooled);
     for (int i = 0; i < c->count; i++) {
-        streams[i] = chunk_stream(c, i);
+        streams[i] = chunk_random_stream(c, i);
         losses[i] = -INFINITY;
     }
-    for (int q = 0; q < c->attack->queries && standing > 0; q++) {
+    for (int q = 0; q < c->attack->queries && remaining > 0; q++) {
         for (int i = 0; i < c->count; i++)
             if (q == 0)
-                stripes(c, i, side, &streams[i]);
+                initial_stripes(c, i, side, &streams[i]);
             else if (!c->fooled[i])
-                propose(c, i, side, share_at(q, c->attack->queries), &streams[i], best);
+                propose_square(c, i, side, area_share(q, c->attack->queries), &streams[i], current);
         TRY(victim_logits(c->victim, c->x, c->labels, c->count, logits));
         for (int i = 0; i < c->count; i++) {
             double loss = c->fooled[i] ? -INFINITY : chunk_loss(c, i, logits, dlogits);
             if (!(loss > losses[i]) && !(q == 0))
                 continue;
             losses[i] = loss;
-            memcpy(best + i * c->pixels, c->x + i * c->pixels, c->pixels * sizeof *best);
+            memcpy(current + i * c->pixels, c->x + i * c->pixels, c->pixels * sizeof *current);
             c->fooled[i] = c->fooled[i] || chunk_is_fooled(c, i, logits);
         }
-        standing = 0;
+        remaining = 0;
         for (int i = 0; i < c->count; i++)
-            standing += !c->fooled[i];
+            remaining += !c->fooled[i];
     }
-    memcpy(c->x, best, c->count * c->pixels * sizeof *best);
+    memcpy(c->x, current, c->count * c->pixels * sizeof *current);
 fail:
-    free(best);
+    free(current);
     free(logits);
     free(dlogits);
     free(losses);

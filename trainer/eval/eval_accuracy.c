@@ -19,15 +19,15 @@ enum status eval_set_lambda(struct eval *e, struct net *net, const struct lambda
 {
     enum status status = STATUS_OK;
     int n = e->config->eval.batch;
-    float *same = malloc(n * sizeof *same);
-    if (!same)
+    float *values = malloc(n * sizeof *values);
+    if (!values)
         FAIL(STATUS_NOMEM, "out of memory");
     for (int i = 0; i < n; i++)
-        same[i] = (float)setting->value;
+        values[i] = (float)setting->value;
     for (int i = 0; i < e->model->csc_count; i++)
-        TRY(net_set_lambda(net, i, setting->mode == LAMBDA_FIXED && e->layers[i] ? same : NULL));
+        TRY(net_set_lambda(net, i, setting->mode == LAMBDA_FIXED && e->layers[i] ? values : NULL));
 fail:
-    free(same);
+    free(values);
     return status;
 }
 
@@ -41,7 +41,7 @@ static enum status evaluate_setting(struct eval *e, struct eval_result *result, 
     char phase[96];
     snprintf(phase, sizeof phase, "%d/%d %s", (int)(result - e->results) + 1, e->results_count,
              result->corruption[0] ? result->corruption : "evaluating");
-    struct evaluate_options how = {
+    struct evaluate_options options = {
         .limit = e->options.limit,
         .total = e->options.limit > 0 && e->options.limit < images ? e->options.limit : images,
         .logits = first ? e->logits : NULL,
@@ -54,7 +54,7 @@ static enum status evaluate_setting(struct eval *e, struct eval_result *result, 
     };
     TRY(comm_agree(e->comm, eval_statistics_init(&statistics, e->config->model.classes)));
     TRY(comm_agree(e->comm, eval_set_lambda(e, e->net, setting)));
-    TRY(evaluate_source(e->net, e->config->eval.batch, e->model, source, e->comm, &how, &result->evaluation));
+    TRY(evaluate_source(e->net, e->config->eval.batch, e->model, source, e->comm, &options, &result->evaluation));
     result->calibration_error = eval_statistics_calibration_error(&statistics);
     if (first) {
         e->statistics = statistics;

@@ -31,7 +31,7 @@ static void free_set(struct attack_set *set)
 }
 
 /* Pixels in whole 255ths, as they were before normalisation. */
-static void take_pixels(const struct eval *e, const float *normalised, size_t values, float *out)
+static void denormalize(const struct eval *e, const float *normalised, size_t values, float *out)
 {
     for (size_t i = 0; i < values; i++)
         out[i] = (float)(nearbyint((normalised[i] * e->config->data.std[i % 3] + e->config->data.mean[i % 3]) * 255) /
@@ -39,20 +39,20 @@ static void take_pixels(const struct eval *e, const float *normalised, size_t va
 }
 
 /* This rank's images, in memory. */
-static enum status gather_images(const struct eval *e, const struct victim *victim, struct attack_set *set)
+static enum status load_images(const struct eval *e, const struct victim *victim, struct attack_set *set)
 {
     enum status status = STATUS_OK;
     struct loader *loader = NULL;
     const struct micro_batch *batch;
     size_t pixels = victim_pixels(victim);
-    int64_t most = e->images / e->comm->size +
-                   2 * (int64_t)e->config->eval.batch; /* a rank has at most one batch more */
-    set->images = malloc((size_t)most * pixels * sizeof *set->images);
-    set->adversarial = malloc((size_t)most * pixels * sizeof *set->adversarial);
-    set->labels = malloc((size_t)most * sizeof *set->labels);
-    set->ids = malloc((size_t)most * sizeof *set->ids);
+    int64_t capacity = e->images / e->comm->size +
+                       2 * (int64_t)e->config->eval.batch; /* a rank has at most one batch more */
+    set->images = malloc((size_t)capacity * pixels * sizeof *set->images);
+    set->adversarial = malloc((size_t)capacity * pixels * sizeof *set->adversarial);
+    set->labels = malloc((size_t)capacity * sizeof *set->labels);
+    set->ids = malloc((size_t)capacity * sizeof *set->ids);
     if (!set->images || !set->adversarial || !set->labels || !set->ids)
-        FAIL(STATUS_NOMEM, "out of memory for %lld images to attack; --limit takes fewer", (long long)most);
+        FAIL(STATUS_NOMEM, "out of memory for %lld images to attack; --limit takes fewer", (long long)capacity);
     TRY(eval_open_loader(e, NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
@@ -60,7 +60,7 @@ static enum status gather_images(const struct eval *e, const struct victim *vict
         if (used == 0)
             break;
         for (int i = 0; i < used; i++) {
-            take_pixels(e, batch->images + i * pixels, pixels, set->images + (size_t)set->count * pixels);
+            denormalize(e, batch->images + i * pixels, pixels, set->images + (size_t)set->count * pixels);
             set->labels[set->count] = batch->labels[i];
             set->ids[set->count++] = batch->ids[i];
         }
@@ -72,16 +72,16 @@ fail:
 
 /* ---- attacks ---- */
 
-struct attacking {
+struct eval_attacks {
     struct eval *e;
     struct net *net;
     struct adaptive *adaptive;
     struct victim victim;
-    struct attack_set all, few; /* few: for the checks; its arrays are all's */
+    struct attack_set images, check_images; /* few: for the checks; its arrays are all's */
 };
 
-static enum status run_one(struct attacking *a, const struct attack *attack, int lambda, const struct attack_set *set,
-                           const char *phase, struct attack_result *result)
+static enum status run_attack(struct eval_attacks *a, const struct attack *attack, int lambda,
+                              const struct attack_set *set, const char *phase, struct attack_result *result)
 {
     enum status status = STATUS_OK;
     struct eval *e = a->e;
@@ -98,7 +98,7 @@ fail:
     return status;
 }
 
-static double share(const struct attack_result *r)
+static double robust_percent(const struct attack_result *r)
 {
     return r->images ? 100.0 * (double)r->robust / (double)r->images : 0;
 }
@@ -120,7 +120,7 @@ static void warn(struct eval *e, const char *format, ...)
 }
 
 /* PGD of the attack's norm and radius, as the checks' yardstick. */
-static struct attack yardstick(const struct attack *attack)
+static struct attack reference_pgd(const struct attack *attack)
 {
     struct attack pgd = *attack;
     if (attack->kind == ATTACK_PGD) {
@@ -136,22 +136,22 @@ static struct attack yardstick(const struct attack *attack)
                             .held = attack->held };
 }
 
-static enum status check_steps(struct attacking *a, const struct attack *pgd, int lambda,
+static enum status check_steps(struct eval_attacks *a, const struct attack *pgd, int lambda,
                                const struct attack_result *base)
 {
     enum status status = STATUS_OK;
     struct attack longer = *pgd;
     struct attack_result result;
     longer.steps *= CHECK_STEPS;
-    TRY(run_one(a, &longer, lambda, &a->few, "check: more steps", &result));
+    TRY(run_attack(a, &longer, lambda, &a->check_images, "check: more steps", &result));
     if (result.robust > base->robust)
         warn(a->e, "masked gradients? %d steps leave %.1f%%, %d steps %.1f%%: more steps should never help the network",
-             pgd->steps, share(base), longer.steps, share(&result));
+             pgd->steps, robust_percent(base), longer.steps, robust_percent(&result));
 fail:
     return status;
 }
 
-static enum status check_unbounded(struct attacking *a, const struct attack *pgd, int lambda)
+static enum status check_unbounded(struct eval_attacks *a, const struct attack *pgd, int lambda)
 {
     enum status status = STATUS_OK;
     struct attack wide = *pgd;
@@ -159,15 +159,15 @@ static enum status check_unbounded(struct attacking *a, const struct attack *pgd
     wide.eps = pgd->norm == ATTACK_L2 ? sqrt((double)victim_pixels(&a->victim)) : 1;
     wide.step = wide.eps / 10;
     wide.steps = UNBOUNDED_STEPS;
-    TRY(run_one(a, &wide, lambda, &a->few, "check: no bound", &result));
+    TRY(run_attack(a, &wide, lambda, &a->check_images, "check: no bound", &result));
     if (result.robust > 0)
         warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified right",
-             share(&result));
+             robust_percent(&result));
 fail:
     return status;
 }
 
-static enum status check_black_box(struct attacking *a, const struct attack *pgd, int lambda,
+static enum status check_black_box(struct eval_attacks *a, const struct attack *pgd, int lambda,
                                    const struct attack_result *base)
 {
     enum status status = STATUS_OK;
@@ -175,29 +175,29 @@ static enum status check_black_box(struct attacking *a, const struct attack *pgd
     struct attack_result result;
     if (pgd->norm != ATTACK_LINF)
         return STATUS_OK; /* the squares are Linf's */
-    TRY(run_one(a, &square, lambda, &a->few, "check: black box", &result));
+    TRY(run_attack(a, &square, lambda, &a->check_images, "check: black box", &result));
     if (result.robust < base->robust)
         warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, PGD %.1f%%", CHECK_QUERIES,
-             share(&result), share(base));
+             robust_percent(&result), robust_percent(base));
 fail:
     return status;
 }
 
 /* How many of set's adversarial images this setting still classifies right, of those that it did when clean. */
-static enum status classify_transferred(struct attacking *a, int lambda, struct attack_result *result)
+static enum status classify_transferred(struct eval_attacks *a, int lambda, struct attack_result *result)
 {
     enum status status = STATUS_OK;
     struct attack none = { .kind = ATTACK_PGD, .steps = 1, .restarts = 1 }; /* of radius 0: only classifies */
-    struct attack_set moved = a->few;
-    moved.images = a->few.adversarial;
+    struct attack_set moved = a->check_images;
+    moved.images = a->check_images.adversarial;
     moved.adversarial = NULL;
-    TRY(run_one(a, &none, lambda, &moved, NULL, result));
+    TRY(run_attack(a, &none, lambda, &moved, NULL, result));
 fail:
     return status;
 }
 
 /* Images made against the net at its training lambda. */
-static enum status check_transfer(struct attacking *a, const struct attack *pgd, int lambda,
+static enum status check_transfer(struct eval_attacks *a, const struct attack *pgd, int lambda,
                                   const struct attack_result *base)
 {
     enum status status = STATUS_OK;
@@ -207,19 +207,19 @@ static enum status check_transfer(struct attacking *a, const struct attack *pgd,
     if (kept.mode == LAMBDA_TRAINED)
         return STATUS_OK;
     e->options.lambdas[lambda] = (struct lambda_setting){ .mode = LAMBDA_TRAINED, .value = e->config->csc.lambda };
-    status = run_one(a, pgd, lambda, &a->few, "check: transfer", &result);
+    status = run_attack(a, pgd, lambda, &a->check_images, "check: transfer", &result);
     e->options.lambdas[lambda] = kept;
     TRY(status);
     TRY(classify_transferred(a, lambda, &result));
     if (result.robust < base->robust)
         warn(a->e,
              "masked gradients? images made against lambda %.3g leave %.1f%%, those made against this setting %.1f%%",
-             e->config->csc.lambda, share(&result), share(base));
+             e->config->csc.lambda, robust_percent(&result), robust_percent(base));
 fail:
     return status;
 }
 
-static enum status check_held(struct attacking *a, const struct attack *pgd, int lambda,
+static enum status check_held(struct eval_attacks *a, const struct attack *pgd, int lambda,
                               const struct attack_result *base)
 {
     enum status status = STATUS_OK;
@@ -228,25 +228,25 @@ static enum status check_held(struct attacking *a, const struct attack *pgd, int
     if (a->e->options.lambdas[lambda].mode != LAMBDA_ADAPTIVE)
         return STATUS_OK;
     other.held = !other.held;
-    TRY(run_one(a, &other, lambda, &a->few, "check: lambda(x) held", &result));
+    TRY(run_attack(a, &other, lambda, &a->check_images, "check: lambda(x) held", &result));
     const struct attack_result *held = other.held ? &result : base, *through = other.held ? base : &result;
     if (a->e->progress)
-        log_info("check: gradient through lambda(x) leaves %.1f%%, with lambda(x) held %.1f%%", share(through),
-                 share(held));
+        log_info("check: gradient through lambda(x) leaves %.1f%%, with lambda(x) held %.1f%%", robust_percent(through),
+                 robust_percent(held));
     if (held->robust < through->robust)
         warn(a->e,
              "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: take the lower",
-             share(held), share(through));
+             robust_percent(held), robust_percent(through));
 fail:
     return status;
 }
 
-static enum status run_checks(struct attacking *a, const struct attack *attack, int lambda)
+static enum status run_checks(struct eval_attacks *a, const struct attack *attack, int lambda)
 {
     enum status status = STATUS_OK;
-    struct attack pgd = yardstick(attack);
+    struct attack pgd = reference_pgd(attack);
     struct attack_result base;
-    TRY(run_one(a, &pgd, lambda, &a->few, "check", &base));
+    TRY(run_attack(a, &pgd, lambda, &a->check_images, "check", &base));
     TRY(check_steps(a, &pgd, lambda, &base));
     TRY(check_unbounded(a, &pgd, lambda));
     TRY(check_black_box(a, &pgd, lambda, &base));
@@ -257,7 +257,7 @@ fail:
 }
 
 /* One check for every norm, radius and setting is enough. */
-static bool checked_before(const struct eval *e, int index)
+static bool already_checked(const struct eval *e, int index)
 {
     for (int i = 0; i < index; i++)
         if (e->options.attacks[i].norm == e->options.attacks[index].norm &&
@@ -268,7 +268,7 @@ static bool checked_before(const struct eval *e, int index)
 
 /* ---- all of it ---- */
 
-static enum status prepare(struct attacking *a)
+static enum status prepare_attacks(struct eval_attacks *a)
 {
     enum status status = STATUS_OK;
     struct eval *e = a->e;
@@ -278,10 +278,11 @@ static enum status prepare(struct attacking *a)
     if (e->adaptive)
         TRY(adaptive_create(&a->adaptive, e->model, n, &e->rule.line, e->layers, true));
     TRY(victim_init(&a->victim, a->net, e->model, n, e->config->data.mean, e->config->data.std));
-    TRY(gather_images(e, &a->victim, &a->all));
-    a->few = a->all;
-    for (a->few.count = 0; a->few.count < a->all.count && a->all.ids[a->few.count] < CHECK_IMAGES;)
-        a->few.count++;
+    TRY(load_images(e, &a->victim, &a->images));
+    a->check_images = a->images;
+    for (a->check_images.count = 0;
+         a->check_images.count < a->images.count && a->images.ids[a->check_images.count] < CHECK_IMAGES;)
+        a->check_images.count++;
     e->attack_outcomes = calloc((size_t)e->options.attacks_count * e->options.lambdas_count,
                                 sizeof *e->attack_outcomes);
     e->warnings = calloc(MAX_WARNINGS, sizeof *e->warnings);
@@ -294,18 +295,18 @@ fail:
 enum status eval_run_attacks(struct eval *e)
 {
     enum status status = STATUS_OK;
-    struct attacking a = { .e = e };
-    TRY(comm_agree(e->comm, prepare(&a)));
+    struct eval_attacks a = { .e = e };
+    TRY(comm_agree(e->comm, prepare_attacks(&a)));
     for (int l = 0; l < e->options.lambdas_count; l++)
         for (int i = 0; i < e->options.attacks_count; i++) {
             struct attack_outcome *out = &e->attack_outcomes[e->attack_outcomes_count++];
             *out = (struct attack_outcome){ .attack = e->options.attacks[i], .lambda = l };
-            TRY(run_one(&a, &out->attack, l, &a.all, "attacking", &out->result));
-            if (!e->options.no_checks && !checked_before(e, i))
+            TRY(run_attack(&a, &out->attack, l, &a.images, "attacking", &out->result));
+            if (!e->options.no_checks && !already_checked(e, i))
                 TRY(run_checks(&a, &out->attack, l));
         }
 fail:
-    free_set(&a.all);
+    free_set(&a.images);
     victim_finish(&a.victim);
     adaptive_destroy(a.adaptive);
     net_destroy(a.net);

@@ -11,29 +11,33 @@
 #include "trainer/eval/eval.h"
 #include "trainer/model/load_model.h"
 
-enum { LEVELS = 11, LAMBDAS = 14, NOISE_STREAM = 16 /* as severity of the draws: none of --corruption's */ };
+enum {
+    NOISE_LEVELS = 11,
+    LAMBDA_COUNT = 14,
+    FIRST_NOISE_STREAM = 16 /* as severity of the draws: none of --corruption's */
+};
 #define SIGMA_STEP     0.02
 #define LAMBDA_IF_ZERO 0.1 /* a net trained without lambda sweeps from here */
 
 /* Sums over images, all in whole units. */
-struct level {
-    double images, residual, hits[LAMBDAS], loss[LAMBDAS];
+struct noise_level {
+    double images, residual, hits[LAMBDA_COUNT], loss[LAMBDA_COUNT];
 };
 
 /* What a fit keeps from level to level. */
 struct fit {
     struct eval *e;
-    double unit; /* the smallest lambda */
+    double min_lambda; /* the smallest lambda */
     double *residuals;
     float *logits, *losses;
 };
 
 static struct lambda_setting nth_lambda(const struct fit *f, int i)
 {
-    return (struct lambda_setting){ .mode = LAMBDA_FIXED, .value = f->unit * (i + 1) };
+    return (struct lambda_setting){ .mode = LAMBDA_FIXED, .value = f->min_lambda * (i + 1) };
 }
 
-static enum status add_batch(struct fit *f, const struct micro_batch *batch, int used, struct level *level)
+static enum status add_batch(struct fit *f, const struct micro_batch *batch, int used, struct noise_level *level)
 {
     enum status status = STATUS_OK;
     struct eval *e = f->e;
@@ -42,7 +46,7 @@ static enum status add_batch(struct fit *f, const struct micro_batch *batch, int
     for (int i = 0; i < used; i++)
         level->residual += eval_to_fixed_point(f->residuals[i]);
     TRY(net_upload(e->net, batch->images, batch->labels, used));
-    for (int l = 0; l < LAMBDAS; l++) {
+    for (int l = 0; l < LAMBDA_COUNT; l++) {
         struct lambda_setting setting = nth_lambda(f, l);
         TRY(eval_set_lambda(e, e->net, &setting));
         if (l > 0) /* the net may have used the image's memory for something else */
@@ -59,15 +63,15 @@ fail:
     return status;
 }
 
-static enum status own_share(struct fit *f, int number, const struct corruption *noise, struct level *level)
+static enum status evaluate_level(struct fit *f, int index, const struct corruption *noise, struct noise_level *level)
 {
     enum status status = STATUS_OK;
     struct eval *e = f->e;
     struct loader *loader = NULL;
     const struct micro_batch *batch;
     char phase[64];
-    snprintf(phase, sizeof phase, "fitting lambda, noise level %d/%d", number + 1, LEVELS);
-    TRY(eval_open_loader(e, number > 0 ? noise : NULL, &loader));
+    snprintf(phase, sizeof phase, "fitting lambda, noise level %d/%d", index + 1, NOISE_LEVELS);
+    TRY(eval_open_loader(e, index > 0 ? noise : NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
         int used = batch ? evaluate_images_within(batch, e->images) : 0;
@@ -82,10 +86,10 @@ fail:
     return status;
 }
 
-static struct lambda_point find_best(const struct fit *f, const struct level *level, double sigma)
+static struct lambda_point find_best(const struct fit *f, const struct noise_level *level, double sigma)
 {
     int best = 0;
-    for (int l = 1; l < LAMBDAS; l++)
+    for (int l = 1; l < LAMBDA_COUNT; l++)
         if (level->hits[l] > level->hits[best] ||
             (level->hits[l] == level->hits[best] && level->loss[l] < level->loss[best]))
             best = l;
@@ -110,7 +114,7 @@ fail:
     return status;
 }
 
-static enum status start(struct fit *f)
+static enum status allocate_fit(struct fit *f)
 {
     enum status status = STATUS_OK;
     struct eval *e = f->e;
@@ -138,24 +142,25 @@ static void print_fit(const struct lambda_rule *rule, const char *path)
 enum status eval_fit(struct eval *e)
 {
     enum status status = STATUS_OK;
-    struct fit f = { .e = e, .unit = e->config->csc.lambda > 0 ? e->config->csc.lambda : LAMBDA_IF_ZERO };
+    struct fit f = { .e = e, .min_lambda = e->config->csc.lambda > 0 ? e->config->csc.lambda : LAMBDA_IF_ZERO };
     char path[PATH_MAX];
     e->rule = (struct lambda_rule){ .line = e->rule.line, .images = e->images };
-    TRY(comm_agree(e->comm, start(&f)));
+    TRY(comm_agree(e->comm, allocate_fit(&f)));
     snprintf(e->rule.data, sizeof e->rule.data, "%s", dataset_fingerprint(e->trained.dataset));
-    for (int i = 0; i < LEVELS; i++) {
-        struct level level = { 0 };
-        struct corruption noise = {
-            .kind = CORRUPT_GAUSSIAN_NOISE, .severity = NOISE_STREAM + i, .a = SIGMA_STEP * i, .seed = e->options.seed
-        };
-        TRY(comm_agree(e->comm, own_share(&f, i, &noise, &level)));
+    for (int i = 0; i < NOISE_LEVELS; i++) {
+        struct noise_level level = { 0 };
+        struct corruption noise = { .kind = CORRUPT_GAUSSIAN_NOISE,
+                                    .severity = FIRST_NOISE_STREAM + i,
+                                    .a = SIGMA_STEP * i,
+                                    .seed = e->options.seed };
+        TRY(comm_agree(e->comm, evaluate_level(&f, i, &noise, &level)));
         TRY(e->comm->ops->all_reduce_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
         if (!(level.images > 0))
             FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)e->images);
         e->rule.images = (int64_t)level.images;
         e->rule.point[e->rule.points++] = find_best(&f, &level, noise.a);
     }
-    TRY(lambda_rule_fit(&e->rule, nth_lambda(&f, LAMBDAS - 1).value));
+    TRY(lambda_rule_fit(&e->rule, nth_lambda(&f, LAMBDA_COUNT - 1).value));
     if (e->comm->rank == 0)
         status = lambda_rule_write(e->trained.checkpoint->path, &e->rule);
     TRY(comm_agree(e->comm, status));

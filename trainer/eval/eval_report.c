@@ -8,7 +8,7 @@
 #include "trainer/eval/eval.h"
 #include "trainer/report/json_output.h"
 
-enum { FEW_CLASSES = 20, MATRIX_CLASSES = 100 }; /* printed one by one; a whole matrix in the JSON */
+enum { MAX_PRINTED_CLASSES = 20, MAX_MATRIX_CLASSES = 100 }; /* printed one by one; a whole matrix in the JSON */
 
 static void lambda_text(const struct lambda_setting *setting, char text[32])
 {
@@ -119,7 +119,7 @@ static json_t *confusion_json(const struct eval *e)
     json_t *rows = json_array();
     int classes = e->statistics.classes;
     for (int k = 0; k < classes; k++) {
-        json_t *row = classes <= MATRIX_CLASSES ? json_array() : NULL;
+        json_t *row = classes <= MAX_MATRIX_CLASSES ? json_array() : NULL;
         for (int p = 0; p < classes; p++) {
             json_int_t images = eval_statistics_confusion(&e->statistics, k, p);
             if (row)
@@ -184,7 +184,7 @@ static json_t *attacks_json(const struct eval *e)
 }
 
 /* What is reported only where it was asked for. */
-static void add_parts(const struct eval *e, json_t *root)
+static void add_optional_parts(const struct eval *e, json_t *root)
 {
     int sets;
     json_object_set_new(root, "device", json_string(e->trained.device->ops->name));
@@ -222,7 +222,7 @@ static enum status write_json(const struct eval *e)
         r->seconds, "averaged_weights", e->trained.averaged, "layers", layers_json(e), "classes", classes_json(e),
         "confusion", confusion_json(e));
     if (root)
-        add_parts(e, root);
+        add_optional_parts(e, root);
     free(arch);
     return json_output(root, e->options.json);
 }
@@ -232,11 +232,11 @@ static enum status write_json(const struct eval *e)
 static void print_classes(const struct eval *e)
 {
     for (int k = 0; k < e->statistics.classes; k++) {
-        int64_t images = eval_statistics_images(&e->statistics, k), most = 0;
+        int64_t images = eval_statistics_images(&e->statistics, k), most_confused = 0;
         int other = -1;
         for (int p = 0; p < e->statistics.classes; p++)
-            if (p != k && eval_statistics_confusion(&e->statistics, k, p) > most) {
-                most = eval_statistics_confusion(&e->statistics, k, p);
+            if (p != k && eval_statistics_confusion(&e->statistics, k, p) > most_confused) {
+                most_confused = eval_statistics_confusion(&e->statistics, k, p);
                 other = p;
             }
         if (!images)
@@ -244,12 +244,12 @@ static void print_classes(const struct eval *e)
         printf("  class %3d %-16.16s %6.2f%% of %lld", k, class_name(e, k),
                100.0 * (double)eval_statistics_confusion(&e->statistics, k, k) / (double)images, (long long)images);
         if (other >= 0)
-            printf(", most often taken for %d %s (%lld)", other, class_name(e, other), (long long)most);
+            printf(", most often taken for %d %s (%lld)", other, class_name(e, other), (long long)most_confused);
         puts("");
     }
 }
 
-static void print_first(const struct eval *e)
+static void print_first_result(const struct eval *e)
 {
     const struct evaluation *r = &e->results[0].evaluation;
     struct confidence_interval i = interval_of(r);
@@ -265,7 +265,7 @@ static void print_first(const struct eval *e)
     for (int l = 0; l < e->model->csc_count; l++)
         printf("  %-26s %5.1f%% of codes non-zero, residual %5.1f%%, duality gap %.3f\n", model_csc_name(e->model, l),
                100 * e->diagnostics[l].nonzeros, 100 * e->diagnostics[l].residual, e->diagnostics[l].gap);
-    if (e->statistics.classes <= FEW_CLASSES)
+    if (e->statistics.classes <= MAX_PRINTED_CLASSES)
         print_classes(e);
 }
 
@@ -315,7 +315,7 @@ enum status eval_report(const struct eval *e)
     if (e->comm->rank != 0)
         return STATUS_OK;
     if (!e->options.json || strcmp(e->options.json, "-") != 0) {
-        print_first(e);
+        print_first_result(e);
         if (e->results_count > 1)
             print_results(e);
         print_attacks(e);

@@ -8,7 +8,7 @@
 
 #include "trainer/model/upload.h"
 
-enum { LOSS, TOP1, TOP5, IMAGES, SUMS };
+enum { LOSS, TOP1, TOP5, IMAGES, SUMS_COUNT };
 
 static double now(void)
 {
@@ -17,8 +17,8 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void count(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
-                  const struct evaluate_options *options, double sums[SUMS])
+static void add_batch(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
+                      const struct evaluate_options *options, double sums[SUMS_COUNT])
 {
     size_t at = (size_t)sums[IMAGES];
     for (int i = 0; i < used; i++) {
@@ -52,8 +52,8 @@ void evaluate_missing_text(int64_t missing, char text[64])
         snprintf(text, 64, " (%lld damaged %s left out)", (long long)missing, missing == 1 ? "one" : "ones");
 }
 
-static enum status own_share(struct net *net, int n, int classes, const struct image_source *source,
-                             const struct evaluate_options *options, double sums[SUMS])
+static enum status evaluate_local(struct net *net, int n, int classes, const struct image_source *source,
+                                  const struct evaluate_options *options, double sums[SUMS_COUNT])
 {
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
@@ -72,7 +72,7 @@ static enum status own_share(struct net *net, int n, int classes, const struct i
         TRY(upload_batch(net, batch, used));
         TRY(net_infer(net, diagnostics));
         TRY(net_losses(net, 0, losses, logits));
-        count(batch, used, losses, logits, classes, options, sums);
+        add_batch(batch, used, losses, logits, classes, options, sums);
         if (options->progress)
             progress_phase(options->progress, options->phase ? options->phase : "evaluating",
                            (int64_t)batch->ids[used - 1] + 1, options->total);
@@ -88,11 +88,11 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
                             struct comm *comm, const struct evaluate_options *options, struct evaluation *out)
 {
     enum status status = STATUS_OK;
-    double sums[SUMS] = { 0 }, start = now();
-    status = own_share(net, n, model->config.classes, source, options, sums);
+    double sums[SUMS_COUNT] = { 0 }, start = now();
+    status = evaluate_local(net, n, model->config.classes, source, options, sums);
     watchdog_set_waiting(options->watchdog, true);
     TRY(comm_agree(comm, status));
-    TRY(comm->ops->all_reduce_f64(comm, sums, SUMS, true));
+    TRY(comm->ops->all_reduce_f64(comm, sums, SUMS_COUNT, true));
     if (options->statistics)
         TRY(eval_statistics_all_reduce(options->statistics, comm));
     watchdog_set_waiting(options->watchdog, false);
@@ -109,14 +109,14 @@ fail:
     return status;
 }
 
-static enum status next_of_loader(void *context, const struct micro_batch **batch)
+static enum status next_from_loader(void *context, const struct micro_batch **batch)
 {
     return loader_next(context, batch);
 }
 
 struct image_source evaluate_loader(struct loader *loader)
 {
-    return (struct image_source){ next_of_loader, loader };
+    return (struct image_source){ next_from_loader, loader };
 }
 
 enum status evaluate(struct net *net, int n, const struct model *model, struct loader *loader, struct comm *comm,
