@@ -58,18 +58,18 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status parse_count(const char *option, const char *text, int64_t most, int64_t *out)
+static enum status parse_count(const char *option, const char *text, int64_t max, int64_t *out)
 {
     enum status status = STATUS_OK;
     char *rest;
     *out = strtoll(text, &rest, 10);
-    if (!*text || *rest || *out < 1 || *out > most)
-        FAIL(STATUS_USAGE, "--%s=%s: a number between 1 and %lld is needed", option, text, (long long)most);
+    if (!*text || *rest || *out < 1 || *out > max)
+        FAIL(STATUS_USAGE, "--%s=%s: a number between 1 and %lld is needed", option, text, (long long)max);
 fail:
     return status;
 }
 
-static enum status parse_option(struct viz_arguments *a, int option, const char *value)
+static enum status parse_option(struct viz_options *a, int option, const char *value)
 {
     enum status status = STATUS_OK;
     int64_t count;
@@ -84,13 +84,13 @@ static enum status parse_option(struct viz_arguments *a, int option, const char 
     case THREADS: snprintf(a->machine.threads, sizeof a->machine.threads, "device.threads=%s", value); break;
     case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", value); break;
     case IMAGES:
-        TRY(parse_count("images", value, VIZ_IMAGES, &count));
+        TRY(parse_count("images", value, VIZ_MAX_IMAGES, &count));
         a->images = (int)count;
         break;
     case LIMIT: TRY(parse_count("limit", value, INT64_MAX, &a->limit)); break;
     case LAYER:
-        if (a->layers_count == VIZ_LAYERS)
-            FAIL(STATUS_USAGE, "--layer: at most %d of them", VIZ_LAYERS);
+        if (a->layers_count == VIZ_MAX_LAYERS)
+            FAIL(STATUS_USAGE, "--layer: at most %d of them", VIZ_MAX_LAYERS);
         a->layers[a->layers_count++] = value;
         break;
     case NOISE:
@@ -103,11 +103,11 @@ fail:
     return status;
 }
 
-static enum status parse_arguments(int argc, char **argv, struct viz_arguments *a, bool *done)
+static enum status parse_arguments(int argc, char **argv, struct viz_options *a, bool *done)
 {
     enum status status = STATUS_OK;
     int option;
-    *a = (struct viz_arguments){ .images = 8, .limit = 64, .noise = 0.1 };
+    *a = (struct viz_options){ .images = 8, .limit = 64, .noise = 0.1 };
     TRY(options_check(argv));
     opterr = 0;
     while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
@@ -147,15 +147,15 @@ static enum status choose_layers(struct viz *v)
     const struct model *m = v->trained.model;
     while (m->nodes[v->first].in != 0)
         v->first++;
-    for (int i = 0; i < v->a.layers_count; i++) {
-        int node = explain_node(m, v->a.layers[i]);
+    for (int i = 0; i < v->options.layers_count; i++) {
+        int node = explain_node(m, v->options.layers[i]);
         if (node < 0)
-            FAIL(STATUS_USAGE, "--layer=%s: this network has no such convolution or CSC-layer", v->a.layers[i]);
+            FAIL(STATUS_USAGE, "--layer=%s: this network has no such convolution or CSC-layer", v->options.layers[i]);
         add_layer(v, node);
     }
     if (v->layers_count)
         return status;
-    v->layers_count = explain_usual_nodes(m, v->layers);
+    v->layers_count = explain_default_nodes(m, v->layers);
 fail:
     return status;
 }
@@ -173,20 +173,20 @@ static enum status prepare(struct viz *v, const struct comm *comm)
     enum status status = STATUS_OK;
     char *overrides[2];
     int count = 0;
-    if (v->a.json && strcmp(v->a.json, "-") == 0)
+    if (v->options.json && strcmp(v->options.json, "-") == 0)
         log_info_to_stderr();
     if (comm->size > 1)
         FAIL(STATUS_USAGE, "csc-viz is one process, not %d ranks", comm->size);
-    if (v->a.steps[0])
-        overrides[count++] = v->a.steps;
-    if (v->a.lambda[0])
-        overrides[count++] = v->a.lambda;
-    TRY(trained_open(&v->trained, v->a.path, v->a.data, overrides, count, &v->a.machine, comm));
+    if (v->options.steps[0])
+        overrides[count++] = v->options.steps;
+    if (v->options.lambda[0])
+        overrides[count++] = v->options.lambda;
+    TRY(trained_open(&v->trained, v->options.path, v->options.data, overrides, count, &v->options.machine, comm));
     int64_t samples = dataset_samples(v->trained.dataset);
-    v->n = v->a.images = (int)(v->a.images < samples ? v->a.images : samples);
+    v->n = v->options.images = (int)(v->options.images < samples ? v->options.images : samples);
     v->size = v->trained.config.data.image_size;
     TRY(choose_layers(v));
-    TRY(file_make_folders(v->a.out));
+    TRY(file_make_folders(v->options.out));
     TRY(net_create(&v->net, v->trained.model, v->n, NET_TRAINING));
     TRY(net_allocate(v->net));
     TRY(explain_create(&v->explain, v->net, v->trained.model, v->n, v->trained.device->threads));
@@ -215,13 +215,13 @@ static void print_result(const struct viz *v)
                100 * v->diagnostics[i].nonzeros, 100 * v->diagnostics[i].residual, v->diagnostics[i].gap);
     for (int i = 0; i < v->layers_count; i++)
         printf("  back from %-16s PSNR %.2f dB\n", m->nodes[v->layers[i]].name, v->psnr[i]);
-    for (int i = 0; i < VIZ_LEVELS; i++)
+    for (int i = 0; i < VIZ_NOISE_LEVELS; i++)
         printf("  noise %.2f: image %.2f dB, A z %.2f dB, scaled %.2f dB\n", v->levels[i].sigma, v->levels[i].input,
-               v->levels[i].plain, v->levels[i].fitted);
+               v->levels[i].unscaled, v->levels[i].scaled);
     if (v->recovery.atoms)
         printf("  true atoms found by %s: %d of %d (mean cosine %.3f, best %.3f)\n", m->nodes[v->first].name,
                v->recovery.found, v->recovery.atoms, v->recovery.mean, v->recovery.best);
-    printf("%s/report.html: %d pictures\n", v->a.out, v->pictures_count);
+    printf("%s/report.html: %d pictures\n", v->options.out, v->pictures_count);
 }
 
 static void finish(struct viz *v)
@@ -248,19 +248,19 @@ int main(int argc, char **argv)
     affinity_limit_spinning(argv);
     log_init("csc-viz", 0, 1);
     log_stdout_is_results();
-    TRY(parse_arguments(argc, argv, &v.a, &done));
+    TRY(parse_arguments(argc, argv, &v.options, &done));
     if (done)
         goto fail;
     TRY(comm_create(&comm));
     TRY(prepare(&v, comm));
     TRY(viz_measure(&v));
-    if (v.a.truth)
+    if (v.options.truth)
         TRY(viz_compare_truth(&v));
     TRY(viz_draw(&v));
     TRY(viz_write_report(&v));
-    if (!v.a.json || strcmp(v.a.json, "-") != 0)
+    if (!v.options.json || strcmp(v.options.json, "-") != 0)
         print_result(&v);
-    if (v.a.json)
+    if (v.options.json)
         TRY(viz_write_json(&v));
 fail:
     status = log_finish(status);

@@ -163,7 +163,7 @@ fail:
 static enum status show_images(struct observer *o, const struct training *t)
 {
     enum status status = STATUS_OK;
-    int nodes[EXPLAIN_USUAL], count = explain_usual_nodes(t->model, nodes);
+    int nodes[EXPLAIN_MAX_DEFAULT_NODES], count = explain_default_nodes(t->model, nodes);
     char tag[96];
     TRY(net_upload(t->net, o->images, o->labels, o->count));
     TRY(net_infer(t->net, NULL));

@@ -8,7 +8,7 @@
 
 #define SWITCHED_OFF 1e-3f /* |gamma| below which a channel carries nothing */
 
-struct plan {
+struct adjoint {
     struct conv *conv;
     struct arena arena;
     void *scratch;
@@ -20,9 +20,9 @@ struct explain {
     const struct model *model;
     struct device *device; /* the CPU's */
     int n;
-    struct plan *plans;        /* (nodes), made when needed */
-    float *estimate, *next;    /* (n, largest edge) */
-    float *recorded, *rebuilt; /* likewise: of the forward pass */
+    struct adjoint *adjoints;           /* (nodes), made when needed */
+    float *estimate, *next;             /* (n, largest edge) */
+    float *activation, *reconstruction; /* likewise: of the forward pass */
 };
 
 static size_t image_floats(const struct explain *e, int edge)
@@ -34,20 +34,20 @@ static size_t image_floats(const struct explain *e, int edge)
 enum status explain_create(struct explain **out, struct net *net, const struct model *model, int n, int threads)
 {
     enum status status = STATUS_OK;
-    size_t most = 0;
+    size_t largest = 0;
     struct explain *e = calloc(1, sizeof *e);
     if (!e)
         FAIL(STATUS_NOMEM, "out of memory for reconstructions");
     *e = (struct explain){ .net = net, .model = model, .n = n };
     for (int i = 0; i < model->edges_count; i++)
-        most = image_floats(e, i) > most ? image_floats(e, i) : most;
+        largest = image_floats(e, i) > largest ? image_floats(e, i) : largest;
     TRY(device_open(&e->device, "cpu", PRECISION_FP32, threads));
-    e->plans = calloc((size_t)model->nodes_count, sizeof *e->plans);
-    float **buffers[] = { &e->estimate, &e->next, &e->recorded, &e->rebuilt };
+    e->adjoints = calloc((size_t)model->nodes_count, sizeof *e->adjoints);
+    float **buffers[] = { &e->estimate, &e->next, &e->activation, &e->reconstruction };
     for (int i = 0; i < 4; i++)
-        if (!(*buffers[i] = malloc(most * (size_t)n * sizeof(float))))
+        if (!(*buffers[i] = malloc(largest * (size_t)n * sizeof(float))))
             FAIL(STATUS_NOMEM, "out of memory for reconstructions of %d images", n);
-    if (!e->plans)
+    if (!e->adjoints)
         FAIL(STATUS_NOMEM, "out of memory for reconstructions");
     *out = e;
     e = NULL;
@@ -60,20 +60,20 @@ void explain_destroy(struct explain *e)
 {
     if (!e)
         return;
-    for (int i = 0; e->plans && i < e->model->nodes_count; i++) {
-        struct plan *plan = &e->plans[i];
-        if (plan->conv)
-            e->device->ops->conv_destroy(plan->conv);
-        if (plan->arena.memory)
-            e->device->ops->arena_finish(e->device, &plan->arena);
-        free(plan->weights);
+    for (int i = 0; e->adjoints && i < e->model->nodes_count; i++) {
+        struct adjoint *adjoint = &e->adjoints[i];
+        if (adjoint->conv)
+            e->device->ops->conv_destroy(adjoint->conv);
+        if (adjoint->arena.memory)
+            e->device->ops->arena_finish(e->device, &adjoint->arena);
+        free(adjoint->weights);
     }
     device_close(e->device);
-    free(e->plans);
+    free(e->adjoints);
     free(e->estimate);
     free(e->next);
-    free(e->recorded);
-    free(e->rebuilt);
+    free(e->activation);
+    free(e->reconstruction);
     free(e);
 }
 
@@ -100,7 +100,7 @@ static int stage_end(const struct model *model, char stage)
     return last;
 }
 
-int explain_usual_nodes(const struct model *model, int nodes[EXPLAIN_USUAL])
+int explain_default_nodes(const struct model *model, int nodes[EXPLAIN_MAX_DEFAULT_NODES])
 {
     int count = 1;
     nodes[0] = 0;
@@ -115,30 +115,30 @@ int explain_usual_nodes(const struct model *model, int nodes[EXPLAIN_USUAL])
 /* ---- undoing ---- */
 
 /* The adjoint of node i's convolution with the weights as they are now. */
-static enum status load_plan(struct explain *e, int i, struct plan **out)
+static enum status load_adjoint(struct explain *e, int i, struct adjoint **out)
 {
     enum status status = STATUS_OK;
     const struct model *m = e->model;
     const struct node *node = &m->nodes[i];
     const struct param *w = &m->params[node->param];
     const struct backend *ops = e->device->ops;
-    struct plan *plan = &e->plans[i];
+    struct adjoint *adjoint = &e->adjoints[i];
     struct conv_shape shape = node->conv;
     shape.n = e->n;
-    if (!plan->conv) {
-        plan->weights = malloc(w->count * sizeof *plan->weights);
-        if (!plan->weights)
+    if (!adjoint->conv) {
+        adjoint->weights = malloc(w->count * sizeof *adjoint->weights);
+        if (!adjoint->weights)
             FAIL(STATUS_NOMEM, "out of memory for reconstructions");
-        TRY(ops->conv_create(e->device, &shape, PRECISION_FP32, CONV_ADJOINT, &plan->conv));
-        ops->conv_place(plan->conv, &plan->arena);
-        arena_take(&plan->arena, plan->conv->scratch);
-        TRY(ops->arena_allocate(e->device, &plan->arena));
-        ops->conv_place(plan->conv, &plan->arena);
-        plan->scratch = arena_take(&plan->arena, plan->conv->scratch);
+        TRY(ops->conv_create(e->device, &shape, PRECISION_FP32, CONV_ADJOINT, &adjoint->conv));
+        ops->conv_place(adjoint->conv, &adjoint->arena);
+        arena_take(&adjoint->arena, adjoint->conv->scratch);
+        TRY(ops->arena_allocate(e->device, &adjoint->arena));
+        ops->conv_place(adjoint->conv, &adjoint->arena);
+        adjoint->scratch = arena_take(&adjoint->arena, adjoint->conv->scratch);
     }
-    m->device->ops->copy_out(m->device, plan->weights, m->weights + w->offset, w->count * sizeof *plan->weights);
-    TRY(ops->conv_load(plan->conv, plan->weights, plan->scratch));
-    *out = plan;
+    m->device->ops->copy_out(m->device, adjoint->weights, m->weights + w->offset, w->count * sizeof *adjoint->weights);
+    TRY(ops->conv_load(adjoint->conv, adjoint->weights, adjoint->scratch));
+    *out = adjoint;
 fail:
     return status;
 }
@@ -151,11 +151,11 @@ static void swap(struct explain *e)
 }
 
 /* Scales each image of the estimate as its rebuilt input has to be scaled to come nearest to the recorded one. */
-static void fit(struct explain *e, int edge)
+static void scale_to_fit(struct explain *e, int edge)
 {
     size_t count = image_floats(e, edge);
     for (int i = 0; i < e->n; i++) {
-        const float *x = e->recorded + i * count, *y = e->rebuilt + i * count;
+        const float *x = e->activation + i * count, *y = e->reconstruction + i * count;
         double xy = e->device->ops->dot(e->device, x, y, count), yy = e->device->ops->dot(e->device, y, y, count);
         float gain = yy > 0 ? (float)(xy / yy) : 0;
         for (size_t j = 0; j < count; j++)
@@ -163,21 +163,21 @@ static void fit(struct explain *e, int edge)
     }
 }
 
-static enum status undo_conv(struct explain *e, int i, bool fitted)
+static enum status undo_conv(struct explain *e, int i, bool scaled)
 {
     enum status status = STATUS_OK;
     const struct node *node = &e->model->nodes[i];
     struct epilogue plain = { .alpha = 1 };
-    struct plan *plan;
-    TRY(load_plan(e, i, &plan));
-    TRY(e->device->ops->conv_adjoint(plan->conv, e->estimate, e->next, &plain, plan->scratch));
+    struct adjoint *adjoint;
+    TRY(load_adjoint(e, i, &adjoint));
+    TRY(e->device->ops->conv_adjoint(adjoint->conv, e->estimate, e->next, &plain, adjoint->scratch));
     swap(e);
-    if (!fitted)
+    if (!scaled)
         return status;
-    net_value(e->net, node->out, e->n, e->recorded);
-    TRY(e->device->ops->conv_adjoint(plan->conv, e->recorded, e->rebuilt, &plain, plan->scratch));
-    net_value(e->net, node->in, e->n, e->recorded);
-    fit(e, node->in);
+    net_value(e->net, node->out, e->n, e->activation);
+    TRY(e->device->ops->conv_adjoint(adjoint->conv, e->activation, e->reconstruction, &plain, adjoint->scratch));
+    net_value(e->net, node->in, e->n, e->activation);
+    scale_to_fit(e, node->in);
 fail:
     return status;
 }
@@ -189,24 +189,25 @@ static enum status undo_norm(struct explain *e, const struct node *node)
     const struct backend *ops = m->device->ops;
     int c = m->edges[node->out].c;
     size_t rows = image_floats(e, node->out) / c * e->n;
-    float *numbers = malloc(4 * (size_t)c * sizeof *numbers), *gamma = numbers, *beta = numbers + c,
-          *running = numbers + 2 * c;
-    if (!numbers)
+    float *channels = malloc(4 * (size_t)c * sizeof *channels), *gamma = channels, *beta = channels + c,
+          *running = channels + 2 * c;
+    if (!channels)
         FAIL(STATUS_NOMEM, "out of memory for reconstructions");
     ops->copy_out(m->device, gamma, m->weights + m->params[node->param].offset, c * sizeof *gamma);
     ops->copy_out(m->device, beta, m->weights + m->params[node->param + 1].offset, c * sizeof *beta);
     ops->copy_out(m->device, running, m->running + node->running, 2 * c * sizeof *running);
     if (node->add >= 0)
-        net_value(e->net, node->add, e->n, e->recorded);
+        net_value(e->net, node->add, e->n, e->activation);
     for (size_t r = 0; r < rows; r++)
         for (int j = 0; j < c; j++) {
-            float *v = &e->estimate[r * c + j], add = node->add >= 0 ? e->recorded[r * c + j] : 0;
-            bool off = fabsf(gamma[j]) < SWITCHED_OFF;
-            *v = off ? running[j]
+            float *v = &e->estimate[r * c + j], add = node->add >= 0 ? e->activation[r * c + j] : 0;
+            bool switched_off = fabsf(gamma[j]) < SWITCHED_OFF;
+            *v = switched_off
+                     ? running[j]
                      : (*v - add - beta[j]) * sqrtf(running[c + j] + (float)NORM_EPSILON) / gamma[j] + running[j];
         }
 fail:
-    free(numbers);
+    free(channels);
     return status;
 }
 
@@ -233,7 +234,7 @@ static void undo_max(struct explain *e, const struct node *node)
     swap(e);
 }
 
-static int producer(const struct model *m, int edge)
+static int producer_of(const struct model *m, int edge)
 {
     int i = 0;
     while (m->nodes[i].out != edge)
@@ -246,7 +247,7 @@ enum status explain_pixels(struct explain *e, int node, float *pixels)
     enum status status = STATUS_OK;
     const struct model *m = e->model;
     net_value(e->net, m->nodes[node].out, e->n, e->estimate);
-    for (int i = node;; i = producer(m, m->nodes[i].in)) {
+    for (int i = node;; i = producer_of(m, m->nodes[i].in)) {
         const struct node *at = &m->nodes[i];
         if (at->kind == NODE_NORM)
             TRY(undo_norm(e, at));
@@ -262,7 +263,7 @@ fail:
     return status;
 }
 
-enum status explain_plain(struct explain *e, int node, float *pixels)
+enum status explain_unscaled(struct explain *e, int node, float *pixels)
 {
     enum status status = STATUS_OK;
     const struct node *at = &e->model->nodes[node];

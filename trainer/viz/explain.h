@@ -21,13 +21,13 @@ void explain_destroy(struct explain *explain); /* NULL is fine */
 int explain_node(const struct model *model, const char *name);
 
 /* The first convolution and the last of each stage; how many. */
-enum { EXPLAIN_USUAL = 5 };
-int explain_usual_nodes(const struct model *model, int nodes[EXPLAIN_USUAL]);
+enum { EXPLAIN_MAX_DEFAULT_NODES = 5 };
+int explain_default_nodes(const struct model *model, int nodes[EXPLAIN_MAX_DEFAULT_NODES]);
 
 /* After net_infer: from the output of `node` to pixels (n,S,S,3), normalised as the network's input. */
 enum status explain_pixels(struct explain *explain, int node, float *pixels);
 
 /* The same for a CSC-layer that sees the image, with a = 1: A z as it is. */
-enum status explain_plain(struct explain *explain, int node, float *pixels);
+enum status explain_unscaled(struct explain *explain, int node, float *pixels);
 
 #endif

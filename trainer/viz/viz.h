@@ -7,11 +7,12 @@
 #include "trainer/report/picture.h"
 #include "trainer/viz/explain.h"
 
-enum { VIZ_LAYERS = 64, VIZ_IMAGES = 64, VIZ_LEVELS = 4 }; /* at most asked for and shown; noise levels */
+enum { VIZ_MAX_LAYERS = 64, VIZ_MAX_IMAGES = 64, VIZ_NOISE_LEVELS = 4 }; /* at most asked for and shown; noise levels */
 
-struct viz_arguments {
+struct viz_options {
     const char *path, *data, *out, *json, *truth;
-    const char *layers[VIZ_LAYERS]; /* to reconstruct from; none: the first convolution and the last of each stage */
+    const char
+        *layers[VIZ_MAX_LAYERS]; /* to reconstruct from; none: the first convolution and the last of each stage */
     int layers_count;
     int images;    /* shown */
     int64_t limit; /* measured */
@@ -22,7 +23,7 @@ struct viz_arguments {
 
 /* Of one noise level, in dB against the clean images: the noisy ones, A z of them, and a A z (see explain.h). */
 struct viz_level {
-    double sigma, input, plain, fitted;
+    double sigma, input, unscaled, scaled;
 };
 
 /* How many true atoms have an atom of the first layer that matches them. */
@@ -39,24 +40,24 @@ struct viz_picture {
 };
 
 struct viz {
-    struct viz_arguments a;
+    struct viz_options options;
     struct trained trained;
     struct net *net;
     struct explain *explain;
     struct loader *loader;    /* of single images, */
     struct micro_batch batch; /* of which viz_next makes these */
-    int32_t labels[VIZ_IMAGES];
-    uint64_t ids[VIZ_IMAGES];
-    float *images;                        /* (n,size,size,3) */
-    int n, size;                          /* images at a time, their side */
-    int first;                            /* node that sees the image */
-    int layers[VIZ_LAYERS], layers_count; /* nodes to reconstruct from */
-    float *noisy, *back;                  /* (n,size,size,3) */
+    int32_t labels[VIZ_MAX_IMAGES];
+    uint64_t ids[VIZ_MAX_IMAGES];
+    float *images;                            /* (n,size,size,3) */
+    int n, size;                              /* images at a time, their side */
+    int first;                                /* node that sees the image */
+    int layers[VIZ_MAX_LAYERS], layers_count; /* nodes to reconstruct from */
+    float *noisy, *back;                      /* (n,size,size,3) */
 
     int64_t measured, missing;           /* images; damaged ones among them, which were left out */
     struct csc_diagnostics *diagnostics; /* (csc_count), means */
-    double psnr[VIZ_LAYERS];             /* of the reconstruction from each of layers[] */
-    struct viz_level levels[VIZ_LEVELS];
+    double psnr[VIZ_MAX_LAYERS];         /* of the reconstruction from each of layers[] */
+    struct viz_level levels[VIZ_NOISE_LEVELS];
     struct viz_recovery recovery; /* atoms 0: no truth was given */
 
     struct viz_picture *pictures;
@@ -66,13 +67,13 @@ struct viz {
 /* viz_measure.c: the next n images, damaged ones left out; *batch is NULL where fewer are left. */
 enum status viz_next(struct viz *v, const struct micro_batch **batch);
 
-/* Over the first a.limit images. */
+/* Over the first options.limit images. */
 enum status viz_measure(struct viz *v);
 enum status viz_compare_truth(struct viz *v);
 /* noisy = images and Gaussian noise keyed by the sample's id, clipped to 0..1; all normalised. */
 void viz_add_noise(const struct viz *v, const struct micro_batch *batch, double sigma, float *noisy);
 
-/* viz_pictures.c: draws them and writes a.out/FILE.png. */
+/* viz_pictures.c: draws them and writes options.out/FILE.png. */
 enum status viz_draw(struct viz *v);
 
 /* viz_report.c */

@@ -7,7 +7,7 @@
 #include "base/philox.h"
 #include "trainer/viz/viz.h"
 
-#define FOUND 0.9 /* cosine from which on an atom counts as recovered */
+#define RECOVERED_COSINE 0.9 /* cosine from which on an atom counts as recovered */
 
 static size_t pixels_of(const struct viz *v)
 {
@@ -20,7 +20,7 @@ static double clipped(double v)
 }
 
 /* Sum of squared differences of pixels in 0..1, both clipped. */
-static double squares(const struct viz *v, const float *a, const float *b)
+static double squared_error(const struct viz *v, const float *a, const float *b)
 {
     const double *mean = v->trained.config.data.mean, *std = v->trained.config.data.std;
     double sum = 0;
@@ -72,20 +72,20 @@ fail:
     return status;
 }
 
-static enum status measure_clean(struct viz *v, const struct micro_batch *batch, struct csc_diagnostics *now,
-                                 double *sums)
+static enum status measure_clean(struct viz *v, const struct micro_batch *batch,
+                                 struct csc_diagnostics *batch_diagnostics, double *sums)
 {
     enum status status = STATUS_OK;
     TRY(net_upload(v->net, batch->images, batch->labels, v->n));
-    TRY(net_infer(v->net, now));
+    TRY(net_infer(v->net, batch_diagnostics));
     for (int i = 0; i < v->trained.model->csc_count; i++) {
-        v->diagnostics[i].nonzeros += now[i].nonzeros;
-        v->diagnostics[i].residual += now[i].residual;
-        v->diagnostics[i].gap += now[i].gap;
+        v->diagnostics[i].nonzeros += batch_diagnostics[i].nonzeros;
+        v->diagnostics[i].residual += batch_diagnostics[i].residual;
+        v->diagnostics[i].gap += batch_diagnostics[i].gap;
     }
     for (int i = 0; i < v->layers_count; i++) {
         TRY(explain_pixels(v->explain, v->layers[i], v->back));
-        sums[i] += squares(v, v->back, batch->images);
+        sums[i] += squared_error(v, v->back, batch->images);
     }
 fail:
     return status;
@@ -97,16 +97,16 @@ static enum status measure_level(struct viz *v, const struct micro_batch *batch,
     viz_add_noise(v, batch, level->sigma, v->noisy);
     TRY(net_upload(v->net, v->noisy, batch->labels, v->n));
     TRY(net_infer(v->net, NULL));
-    level->input += squares(v, v->noisy, batch->images);
-    TRY(explain_plain(v->explain, v->first, v->back));
-    level->plain += squares(v, v->back, batch->images);
+    level->input += squared_error(v, v->noisy, batch->images);
+    TRY(explain_unscaled(v->explain, v->first, v->back));
+    level->unscaled += squared_error(v, v->back, batch->images);
     TRY(explain_pixels(v->explain, v->first, v->back));
-    level->fitted += squares(v, v->back, batch->images);
+    level->scaled += squared_error(v, v->back, batch->images);
 fail:
     return status;
 }
 
-static void take_means(struct viz *v, int64_t batches, const double *sums)
+static void compute_means(struct viz *v, int64_t batches, const double *sums)
 {
     double values = (double)pixels_of(v) * (double)batches;
     v->measured = batches * v->n;
@@ -117,48 +117,48 @@ static void take_means(struct viz *v, int64_t batches, const double *sums)
     }
     for (int i = 0; i < v->layers_count; i++)
         v->psnr[i] = psnr(sums[i], values);
-    for (int i = 0; i < VIZ_LEVELS; i++) {
+    for (int i = 0; i < VIZ_NOISE_LEVELS; i++) {
         struct viz_level *l = &v->levels[i];
-        *l = (struct viz_level){ l->sigma, psnr(l->input, values), psnr(l->plain, values), psnr(l->fitted, values) };
+        *l = (struct viz_level){ l->sigma, psnr(l->input, values), psnr(l->unscaled, values), psnr(l->scaled, values) };
     }
 }
 
 enum status viz_measure(struct viz *v)
 {
     enum status status = STATUS_OK;
-    static const double sigmas[VIZ_LEVELS] = { 0.02, 0.05, 0.1, 0.2 };
+    static const double sigmas[VIZ_NOISE_LEVELS] = { 0.02, 0.05, 0.1, 0.2 };
     const struct micro_batch *batch;
     struct loader_stats stats;
-    double sums[VIZ_LAYERS] = { 0 };
-    int64_t batches = v->a.limit / v->n, done = 0;
-    struct csc_diagnostics *now = calloc(v->trained.model->csc_count + 1, sizeof *now);
-    if (!now)
+    double sums[VIZ_MAX_LAYERS] = { 0 };
+    int64_t batches = v->options.limit / v->n, done = 0;
+    struct csc_diagnostics *batch_diagnostics = calloc(v->trained.model->csc_count + 1, sizeof *batch_diagnostics);
+    if (!batch_diagnostics)
         FAIL(STATUS_NOMEM, "out of memory for the measurements");
-    for (int i = 0; i < VIZ_LEVELS; i++)
+    for (int i = 0; i < VIZ_NOISE_LEVELS; i++)
         v->levels[i].sigma = sigmas[i];
     TRY(loader_seek(v->loader, 0, 0));
     for (; done < (batches > 0 ? batches : 1); done++) {
         TRY(viz_next(v, &batch));
         if (!batch)
             break;
-        TRY(measure_clean(v, batch, now, sums));
-        for (int i = 0; i < VIZ_LEVELS; i++)
+        TRY(measure_clean(v, batch, batch_diagnostics, sums));
+        for (int i = 0; i < VIZ_NOISE_LEVELS; i++)
             TRY(measure_level(v, batch, &v->levels[i]));
     }
     if (done == 0)
-        FAIL(STATUS_DATA, "%s: fewer than %d of its images can be read; give --images fewer", v->a.data, v->n);
+        FAIL(STATUS_DATA, "%s: fewer than %d of its images can be read; give --images fewer", v->options.data, v->n);
     loader_stats(v->loader, &stats);
     v->missing = stats.work.skipped;
-    take_means(v, done, sums);
+    compute_means(v, done, sums);
 fail:
-    free(now);
+    free(batch_diagnostics);
     return status;
 }
 
 /* ---- true atoms ---- */
 
 /* The largest |cosine| of a true atom t (3,s,s) with an atom w (3,k,k) at any shift; what hangs over is lost. */
-static double match(const float *t, int s, const float *w, int k)
+static double best_cosine(const float *t, int s, const float *w, int k)
 {
     double best = 0;
     for (int dy = 1 - k; dy < s; dy++)
@@ -175,7 +175,7 @@ static double match(const float *t, int s, const float *w, int k)
 }
 
 /* As the network sees it: channels divided by their std, then unit norm again. */
-static void as_seen(const struct viz *v, const float *from, int s, float *to)
+static void normalize_atom(const struct viz *v, const float *from, int s, float *to)
 {
     double norm = 0;
     for (int i = 0; i < 3 * s * s; i++) {
@@ -193,11 +193,12 @@ enum status viz_compare_truth(struct viz *v)
     const struct param *p = &v->trained.model->params[v->trained.model->nodes[v->first].param];
     float *w = malloc(p->count * sizeof *w), *seen = NULL;
     double sum = 0;
-    TRY(safetensors_open(&file, v->a.truth));
+    TRY(safetensors_open(&file, v->options.truth));
     const struct safetensor *t = safetensors_find(file, "atoms");
     if (!t || t->dtype != SAFETENSORS_F32 || t->dims != 4 || t->shape[0] < 1 || t->shape[1] != 3 ||
         t->shape[2] != t->shape[3] || t->shape[2] < 1 || t->shape[2] > 64 || t->shape[0] > 100000)
-        FAIL(STATUS_DATA, "%s: has no tensor 'atoms' of shape (N,3,s,s), as csc-pack synth writes it", v->a.truth);
+        FAIL(STATUS_DATA, "%s: has no tensor 'atoms' of shape (N,3,s,s), as csc-pack synth writes it",
+             v->options.truth);
     int count = (int)t->shape[0], s = (int)t->shape[2], k = p->shape[2];
     seen = malloc((size_t)3 * s * s * sizeof *seen);
     if (!w || !seen)
@@ -205,10 +206,10 @@ enum status viz_compare_truth(struct viz *v)
     TRY(model_get(v->trained.model, v->trained.model->weights, v->trained.model->nodes[v->first].param, w));
     for (int i = 0; i < count; i++) {
         double best = 0;
-        as_seen(v, (const float *)t->data + (size_t)i * 3 * s * s, s, seen);
+        normalize_atom(v, (const float *)t->data + (size_t)i * 3 * s * s, s, seen);
         for (int a = 0; a < p->shape[0]; a++)
-            best = fmax(best, match(seen, s, w + (size_t)a * 3 * k * k, k));
-        v->recovery.found += best > FOUND;
+            best = fmax(best, best_cosine(seen, s, w + (size_t)a * 3 * k * k, k));
+        v->recovery.found += best > RECOVERED_COSINE;
         v->recovery.best = fmax(v->recovery.best, best);
         sum += best;
     }

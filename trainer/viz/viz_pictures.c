@@ -23,8 +23,8 @@ static enum status add_picture(struct viz *v, const struct image *image, const c
     snprintf(p->title, sizeof p->title, "%s", title);
     TRY(picture_png(image, &p->png, &p->bytes));
     v->pictures_count++;
-    if (snprintf(path, sizeof path, "%s/%s", v->a.out, file) >= (int)sizeof path)
-        FAIL(STATUS_IO, "%.200s...: name too long", v->a.out);
+    if (snprintf(path, sizeof path, "%s/%s", v->options.out, file) >= (int)sizeof path)
+        FAIL(STATUS_IO, "%.200s...: name too long", v->options.out);
     TRY(file_write(path, p->png, p->bytes));
 fail:
     return status;
@@ -68,16 +68,16 @@ static enum status draw_noisy(struct viz *v, const struct micro_batch *batch)
 {
     enum status status = STATUS_OK;
     char title[160];
-    viz_add_noise(v, batch, v->a.noise, v->noisy);
+    viz_add_noise(v, batch, v->options.noise, v->noisy);
     TRY(net_upload(v->net, v->noisy, batch->labels, v->n));
     TRY(net_infer(v->net, NULL));
-    snprintf(title, sizeof title, "with Gaussian noise of standard deviation %.3g", v->a.noise);
+    snprintf(title, sizeof title, "with Gaussian noise of standard deviation %.3g", v->options.noise);
     TRY(draw_strip(v, v->noisy, "noisy.png", title));
-    bool whole = v->trained.config.csc.steps >=
-                 FULL_AMPLITUDES; /* then scaling to the noisy image would bring noise back */
-    TRY(whole ? explain_plain(v->explain, v->first, v->back) : explain_pixels(v->explain, v->first, v->back));
+    bool restored = v->trained.config.csc.steps >=
+                    FULL_AMPLITUDES; /* then scaling to the noisy image would bring noise back */
+    TRY(restored ? explain_unscaled(v->explain, v->first, v->back) : explain_pixels(v->explain, v->first, v->back));
     snprintf(title, sizeof title, "the noisy images, denoised: back from %s%s", v->trained.model->nodes[v->first].name,
-             whole ? "" : ", scaled");
+             restored ? "" : ", scaled");
     TRY(draw_strip(v, v->back, "denoised.png", title));
 fail:
     return status;

@@ -91,7 +91,7 @@ static void put_title(FILE *out, const struct viz *v)
     fprintf(out, "Sparse coding: %d FISTA step%s, lambda %.4g%s. Measured on %lld images%s of ", c->csc.steps,
             c->csc.steps == 1 ? "" : "s", c->csc.lambda, c->csc.nonnegative ? ", codes not negative" : "",
             (long long)v->measured, missing);
-    put_text(out, v->a.data);
+    put_text(out, v->options.data);
     fputs(".</p>\n", out);
     free(arch);
 }
@@ -131,16 +131,16 @@ static void put_denoising(FILE *out, const struct viz *v)
             "amplitudes.</p>\n"
             "<div class='wide'><table><tr><th>noise</th><th>noisy image</th><th>A z</th><th>A z scaled</th></tr>\n",
             v->trained.model->nodes[v->first].name, sparse ? "a CSC-layer" : "a plain convolution");
-    for (int i = 0; i < VIZ_LEVELS; i++)
+    for (int i = 0; i < VIZ_NOISE_LEVELS; i++)
         fprintf(out, "<tr><td>%.2f</td><td>%.2f</td><td>%.2f</td><td>%.2f</td></tr>\n", v->levels[i].sigma,
-                v->levels[i].input, v->levels[i].plain, v->levels[i].fitted);
+                v->levels[i].input, v->levels[i].unscaled, v->levels[i].scaled);
     fputs("</table></div>\n", out);
 }
 
 /* RUN/metrics.jsonl, from the run or from RUN/checkpoints/step-N; a copied checkpoint has none. */
 static bool find_metrics(const struct viz *v, char path[PATH_MAX])
 {
-    if (snprintf(path, PATH_MAX, "%s/metrics.jsonl", v->a.path) < PATH_MAX && file_exists(path))
+    if (snprintf(path, PATH_MAX, "%s/metrics.jsonl", v->options.path) < PATH_MAX && file_exists(path))
         return true;
     return snprintf(path, PATH_MAX, "%s/../../metrics.jsonl", v->trained.checkpoint->path) < PATH_MAX &&
            file_exists(path);
@@ -203,8 +203,8 @@ enum status viz_write_report(const struct viz *v)
     TRY(status);
     if (failed)
         FAIL(STATUS_NOMEM, "out of memory for the report");
-    if (snprintf(path, sizeof path, "%s/report.html", v->a.out) >= (int)sizeof path)
-        FAIL(STATUS_IO, "%.200s...: name too long", v->a.out);
+    if (snprintf(path, sizeof path, "%s/report.html", v->options.out) >= (int)sizeof path)
+        FAIL(STATUS_IO, "%.200s...: name too long", v->options.out);
     TRY(file_write(path, text, bytes));
 fail:
     free(text);
@@ -230,16 +230,16 @@ static json_t *layers_json(const struct viz *v)
     return layers;
 }
 
-static json_t *numbers_json(const struct viz *v)
+static json_t *measurements_json(const struct viz *v)
 {
     json_t *back = json_array(), *levels = json_array(), *pictures = json_array();
     for (int i = 0; i < v->layers_count; i++)
         json_array_append_new(
             back, json_pack("{s:s, s:f}", "layer", v->trained.model->nodes[v->layers[i]].name, "psnr", v->psnr[i]));
-    for (int i = 0; i < VIZ_LEVELS; i++)
+    for (int i = 0; i < VIZ_NOISE_LEVELS; i++)
         json_array_append_new(levels, json_pack("{s:f, s:f, s:f, s:f}", "noise", v->levels[i].sigma, "input_psnr",
-                                                v->levels[i].input, "psnr", v->levels[i].plain, "scaled_psnr",
-                                                v->levels[i].fitted));
+                                                v->levels[i].input, "psnr", v->levels[i].unscaled, "scaled_psnr",
+                                                v->levels[i].scaled));
     for (int i = 0; i < v->pictures_count; i++)
         json_array_append_new(pictures, json_string(v->pictures[i].file));
     return json_pack("{s:o, s:o, s:o}", "reconstructions", back, "denoising", levels, "pictures", pictures);
@@ -248,22 +248,22 @@ static json_t *numbers_json(const struct viz *v)
 enum status viz_write_json(const struct viz *v)
 {
     enum status status = STATUS_OK;
-    json_t *numbers = numbers_json(v);
+    json_t *measurements = measurements_json(v);
     json_t *root = json_pack("{s:s, s:I, s:s, s:s, s:I, s:I, s:i, s:f, s:b, s:o}", "checkpoint",
                              v->trained.checkpoint->path, "step", (json_int_t)v->trained.checkpoint->state.step, "data",
-                             v->a.data, "device", v->trained.device->ops->name, "images", (json_int_t)v->measured,
+                             v->options.data, "device", v->trained.device->ops->name, "images", (json_int_t)v->measured,
                              "missing", (json_int_t)v->missing, "fista_steps", v->trained.config.csc.steps, "lambda",
                              v->trained.config.csc.lambda, "averaged_weights", v->trained.averaged, "layers",
                              layers_json(v));
-    if (!numbers || !root || json_object_update(root, numbers) != 0)
+    if (!measurements || !root || json_object_update(root, measurements) != 0)
         FAIL(STATUS_NOMEM, "out of memory for the results");
     if (v->recovery.atoms)
         json_object_set_new(root, "true_atoms",
                             json_pack("{s:i, s:i, s:f, s:f}", "atoms", v->recovery.atoms, "found", v->recovery.found,
                                       "mean_cosine", v->recovery.mean, "best_cosine", v->recovery.best));
-    TRY(json_output(json_incref(root), v->a.json));
+    TRY(json_output(json_incref(root), v->options.json));
 fail:
-    json_decref(numbers);
+    json_decref(measurements);
     json_decref(root);
     return status;
 }

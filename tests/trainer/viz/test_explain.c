@@ -243,7 +243,7 @@ static void check_many_steps(void)
                                    .csc = { .steps = 400, .lambda = 1e-4f, .nonnegative = true },
                                    .seed = 1 };
     CHECK(start(&r, &config), "%s", status_message());
-    CHECK(explain_plain(r.explain, explain_node(r.model, "layer0.0"), back) == STATUS_OK, "%s", status_message());
+    CHECK(explain_unscaled(r.explain, explain_node(r.model, "layer0.0"), back) == STATUS_OK, "%s", status_message());
     double error = 0, size = 0;
     for (int i = 0; i < n * 6 * 6 * 3; i++) {
         error += (back[i] - r.images[i]) * (back[i] - r.images[i]);
