@@ -17,7 +17,7 @@ static const struct bench_command *const commands[] = {
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
 
-enum status bench_option(int argc, char **argv, const struct option *options, int *option)
+enum status bench_next_option(int argc, char **argv, const struct option *options, int *option)
 {
     enum status status = STATUS_OK;
     opterr = 0;
@@ -30,7 +30,7 @@ fail:
     return status;
 }
 
-enum status bench_integer(const char *option, const char *text, long long low, long long high, long long *value)
+enum status bench_parse_integer(const char *option, const char *text, long long low, long long high, long long *value)
 {
     enum status status = STATUS_OK;
     char *end;
@@ -42,7 +42,7 @@ fail:
     return status;
 }
 
-enum status bench_number(const char *option, const char *text, double low, double high, double *value)
+enum status bench_parse_real(const char *option, const char *text, double low, double high, double *value)
 {
     enum status status = STATUS_OK;
     char *end;
@@ -61,17 +61,17 @@ static double read_clock(clockid_t clock)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-double bench_clock(void)
+double bench_seconds(void)
 {
     return read_clock(CLOCK_MONOTONIC);
 }
 
-double bench_processor(void)
+double bench_cpu_seconds(void)
 {
     return read_clock(CLOCK_PROCESS_CPUTIME_ID);
 }
 
-enum status bench_choice(const char *option, const char *text, const char *const *names, int *value)
+enum status bench_parse_choice(const char *option, const char *text, const char *const *names, int *value)
 {
     enum status status = STATUS_OK;
     for (*value = 0; names[*value]; ++*value)

@@ -19,17 +19,17 @@ struct bench_command {
 extern const struct bench_command bench_allreduce, bench_layers, bench_loader, bench_scale, bench_step;
 
 /* The next option as getopt_long gives it (its `val`), or -1; STATUS_USAGE for an unknown one or a missing value. */
-enum status bench_option(int argc, char **argv, const struct option *options, int *option);
+enum status bench_next_option(int argc, char **argv, const struct option *options, int *option);
 
 /* Numbers in a range and nothing behind them; STATUS_USAGE names the option. */
-enum status bench_integer(const char *option, const char *text, long long low, long long high, long long *value);
-enum status bench_number(const char *option, const char *text, double low, double high, double *value);
+enum status bench_parse_integer(const char *option, const char *text, long long low, long long high, long long *value);
+enum status bench_parse_real(const char *option, const char *text, double low, double high, double *value);
 
 /* value: the place of text among names, which NULL ends; STATUS_USAGE names the option. */
-enum status bench_choice(const char *option, const char *text, const char *const *names, int *value);
+enum status bench_parse_choice(const char *option, const char *text, const char *const *names, int *value);
 
-double bench_clock(void);     /* seconds, monotonic */
-double bench_processor(void); /* processor time of all threads of this process, in seconds */
+double bench_seconds(void);     /* seconds, monotonic */
+double bench_cpu_seconds(void); /* processor time of all threads of this process, in seconds */
 
 /* Writes the object to a file, or to standard output for "-"; NULL does nothing. Takes the reference. */
 enum status bench_write_json(json_t *object, const char *path);

@@ -39,21 +39,21 @@ static const struct option options[] = {
     { "device", required_argument, NULL, DEVICE }, { 0 },
 };
 
-enum { FP32, BF16, DETERMINISTIC, BUCKETS, WAYS };
-static const char *const ways[WAYS] = { "fp32", "bf16", "ordered", "buckets" };
+enum { FP32, BF16, DETERMINISTIC, BUCKETS, MODES };
+static const char *const mode_names[MODES] = { "fp32", "bf16", "ordered", "buckets" };
 
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     enum status status = STATUS_OK;
     int option;
     for (;;) {
-        TRY(bench_option(argc, argv, options, &option));
+        TRY(bench_next_option(argc, argv, options, &option));
         if (option == -1)
             break;
         switch (option) {
-        case MAX_MB: TRY(bench_integer("--max-mb", optarg, 1, 16384, &a->max_mb)); break;
-        case BUCKET_MB: TRY(bench_number("--bucket-mb", optarg, 0.01, 16384, &a->bucket_mb)); break;
-        case ROUNDS: TRY(bench_integer("--rounds", optarg, 1, 10000, &a->rounds)); break;
+        case MAX_MB: TRY(bench_parse_integer("--max-mb", optarg, 1, 16384, &a->max_mb)); break;
+        case BUCKET_MB: TRY(bench_parse_real("--bucket-mb", optarg, 0.01, 16384, &a->bucket_mb)); break;
+        case ROUNDS: TRY(bench_parse_integer("--rounds", optarg, 1, 10000, &a->rounds)); break;
         case DEVICE:
             a->gpus = strcmp(optarg, "cuda") == 0;
             if (!a->gpus && strcmp(optarg, "cpu") != 0)
@@ -86,7 +86,7 @@ fail:
     return status;
 }
 
-static enum status place_data(struct bench *b)
+static enum status allocate_data(struct bench *b)
 {
     enum status status = STATUS_OK;
     void *memory = NULL;
@@ -112,7 +112,7 @@ static enum status open_bench(struct bench *b, struct comm *comm, const struct a
         TRY(comm_agree(comm, open_gpu(b)));
         TRY(comm_agree(comm, comm_nccl_check(comm)));
     }
-    TRY(comm_agree(comm, place_data(b)));
+    TRY(comm_agree(comm, allocate_data(b)));
     if (a->gpus)
         TRY(comm_agree(comm, comm_nccl_create(&b->sums, comm, b->device->ops->stream(b->device), b->data, b->count,
                                               COMM_BF16, TIMEOUT_S)));
@@ -153,25 +153,26 @@ static int ascending(const void *a, const void *b)
 }
 
 /* NCCL promises no order. */
-static bool skips(const struct arguments *a, int way)
+static bool is_unsupported(const struct arguments *a, int mode)
 {
-    return a->gpus && way == DETERMINISTIC;
+    return a->gpus && mode == DETERMINISTIC;
 }
 
 /* Median over the rounds of the slowest rank's seconds. */
-static enum status time_one(struct comm *comm, const struct arguments *a, int way, float *data, size_t count,
-                            int64_t *times, double *seconds)
+static enum status time_all_reduce(struct comm *comm, const struct arguments *a, int mode, float *data, size_t count,
+                                   int64_t *times, double *seconds)
 {
     enum status status = STATUS_OK;
     for (long long round = -2; round < a->rounds; round++) {
         TRY(comm->ops->barrier(comm));
-        double start = bench_clock();
-        if (way == BUCKETS)
+        double start = bench_seconds();
+        if (mode == BUCKETS)
             TRY(sum_in_buckets(comm, data, count, (size_t)(a->bucket_mb * 1e6 / sizeof *data)));
         else
-            TRY(comm->ops->all_reduce_f32(comm, data, count, way == BF16 ? COMM_BF16 : COMM_F32, way == DETERMINISTIC));
+            TRY(comm->ops->all_reduce_f32(comm, data, count, mode == BF16 ? COMM_BF16 : COMM_F32,
+                                          mode == DETERMINISTIC));
         if (round >= 0)
-            times[round] = (int64_t)((bench_clock() - start) * 1e9);
+            times[round] = (int64_t)((bench_seconds() - start) * 1e9);
     }
     TRY(comm->ops->all_reduce_max_i64(comm, times, (size_t)a->rounds));
     qsort(times, (size_t)a->rounds, sizeof *times, ascending);
@@ -189,22 +190,22 @@ static enum status measure(struct comm *comm, const struct arguments *a, json_t 
     TRY(open_bench(&b, comm, a));
     if (comm->rank == 0) {
         printf("%d %s%s\n%12s", comm->size, a->gpus ? "GPU" : "rank", comm->size == 1 ? "" : "s", "bytes");
-        for (int way = 0; way < WAYS; way++)
-            if (!skips(a, way))
-                printf("%9s ms  GB/s", ways[way]);
+        for (int mode = 0; mode < MODES; mode++)
+            if (!is_unsupported(a, mode))
+                printf("%9s ms  GB/s", mode_names[mode]);
         printf("\n");
     }
     for (size_t bytes = 64000; bytes <= b.count * sizeof(float); bytes *= 2) {
         json_t *row = json_pack("{sI}", "bytes", (json_int_t)bytes);
         if (comm->rank == 0)
             printf("%12zu", bytes);
-        for (int way = 0; way < WAYS; way++) {
+        for (int mode = 0; mode < MODES; mode++) {
             double seconds;
-            if (skips(a, way))
+            if (is_unsupported(a, mode))
                 continue;
-            TRY(time_one(b.sums, a, way, b.data, bytes / sizeof(float), times, &seconds));
+            TRY(time_all_reduce(b.sums, a, mode, b.data, bytes / sizeof(float), times, &seconds));
             double rate = 2.0 * (comm->size - 1) / comm->size * (double)bytes / fmax(seconds, 1e-9) / 1e9;
-            json_object_set_new(row, ways[way], json_pack("{sf sf}", "seconds", seconds, "bus_gb_s", rate));
+            json_object_set_new(row, mode_names[mode], json_pack("{sf sf}", "seconds", seconds, "bus_gb_s", rate));
             if (comm->rank == 0)
                 printf("%12.3f %5.2f", 1e3 * seconds, rate);
         }

@@ -41,7 +41,7 @@ struct arguments {
 
 struct result {
     int64_t images;
-    double seconds, processor, waited;
+    double seconds, cpu_seconds, wait_seconds;
     struct loader_work work; /* of the images counted */
 };
 
@@ -72,40 +72,40 @@ static enum status parse(int argc, char **argv, struct arguments *a)
     long long n = 0;
     int option, choice = 0;
     for (;;) {
-        TRY(bench_option(argc, argv, options, &option));
+        TRY(bench_next_option(argc, argv, options, &option));
         if (option == -1)
             break;
         switch (option) {
         case WORKERS:
-            TRY(bench_integer("--workers", optarg, 1, 1024, &n));
+            TRY(bench_parse_integer("--workers", optarg, 1, 1024, &n));
             l->workers = (int)n;
             break;
         case SIZE:
-            TRY(bench_integer("--size", optarg, 4, 8192, &n));
+            TRY(bench_parse_integer("--size", optarg, 4, 8192, &n));
             l->image_size = (int)n;
             break;
-        case AUGMENT: TRY(bench_choice("--augment", optarg, augments, &a->augment)); break;
+        case AUGMENT: TRY(bench_parse_choice("--augment", optarg, augments, &a->augment)); break;
         case SHUFFLE:
-            TRY(bench_choice("--shuffle", optarg, shuffles, &choice));
+            TRY(bench_parse_choice("--shuffle", optarg, shuffles, &choice));
             l->shuffle = choice;
             break;
         case WINDOW:
-            TRY(bench_integer("--window", optarg, 1, 1LL << 40, &n));
+            TRY(bench_parse_integer("--window", optarg, 1, 1LL << 40, &n));
             l->window = n;
             break;
         case BATCH:
-            TRY(bench_integer("--batch", optarg, 1, 65536, &n));
+            TRY(bench_parse_integer("--batch", optarg, 1, 65536, &n));
             l->batch = (int)n;
             break;
         case PREFETCH:
-            TRY(bench_integer("--prefetch", optarg, 1, 1024, &n));
+            TRY(bench_parse_integer("--prefetch", optarg, 1, 1024, &n));
             l->prefetch = (int)n;
             break;
-        case CONSUME: TRY(bench_number("--consume", optarg, 1, 1e9, &a->consume)); break;
+        case CONSUME: TRY(bench_parse_real("--consume", optarg, 1, 1e9, &a->consume)); break;
         case COLD: a->cold = true; break;
-        case SECONDS: TRY(bench_number("--seconds", optarg, 0.01, 86400, &a->seconds)); break;
+        case SECONDS: TRY(bench_parse_real("--seconds", optarg, 0.01, 86400, &a->seconds)); break;
         case SEED:
-            TRY(bench_integer("--seed", optarg, 0, INT64_MAX, &n));
+            TRY(bench_parse_integer("--seed", optarg, 0, INT64_MAX, &n));
             l->seed = (uint64_t)n;
             break;
         case JSON: a->json = optarg; break;
@@ -133,7 +133,7 @@ fail:
 
 static void sleep_until(double when)
 {
-    for (double left; (left = when - bench_clock()) > 0;) {
+    for (double left; (left = when - bench_seconds()) > 0;) {
         struct timespec t = { (time_t)left, (long)(fmod(left, 1) * 1e9) };
         nanosleep(&t, NULL);
     }
@@ -146,21 +146,21 @@ static enum status drain(struct loader *loader, const struct arguments *a, struc
     struct loader_stats before, after;
     TRY(loader_next(loader, &batch)); /* threads, memory and, at a fixed rate, the first batches are there then */
     if (a->consume > 0)
-        sleep_until(bench_clock() + a->loader.prefetch * a->loader.batch / a->consume);
+        sleep_until(bench_seconds() + a->loader.prefetch * a->loader.batch / a->consume);
     loader_stats(loader, &before);
-    double began = bench_clock(), processor = bench_processor(), due = began;
-    while (bench_clock() < began + a->seconds) {
+    double began = bench_seconds(), cpu_seconds = bench_cpu_seconds(), due = began;
+    while (bench_seconds() < began + a->seconds) {
         TRY(loader_next(loader, &batch));
         r->images += batch->count;
         if (a->consume > 0) {
-            due = fmax(due, bench_clock() - batch->count / a->consume) + batch->count / a->consume;
+            due = fmax(due, bench_seconds() - batch->count / a->consume) + batch->count / a->consume;
             sleep_until(due);
         }
     }
-    r->seconds = bench_clock() - began;
-    r->processor = bench_processor() - processor;
+    r->seconds = bench_seconds() - began;
+    r->cpu_seconds = bench_cpu_seconds() - cpu_seconds;
     loader_stats(loader, &after);
-    r->waited = after.waited_s - before.waited_s;
+    r->wait_seconds = after.waited_s - before.waited_s;
     r->work = after.work;
     r->work.read_s -= before.work.read_s;
     r->work.decode_s -= before.work.decode_s;
@@ -177,7 +177,7 @@ static const char *bottleneck(const struct arguments *a, const struct result *r)
 {
     const struct loader_work *w = &r->work;
     double rate = (double)r->images / r->seconds;
-    if (a->consume > 0 && rate > .99 * a->consume && r->waited < .01 * r->seconds)
+    if (a->consume > 0 && rate > .99 * a->consume && r->wait_seconds < .01 * r->seconds)
         return "the consumer";
     double rest = fmax(w->decode_s, fmax(w->resize_s, w->copy_s));
     if (w->read_s > rest)
@@ -191,8 +191,8 @@ static json_t *to_json(const struct arguments *a, const struct result *r, const 
     double images = w->samples ? (double)w->samples : 1;
     return json_pack("{s:s,s:i,s:I,s:f,s:f,s:f,s:f,s:f,s:s,s:{s:f,s:f,s:f,s:f},s:f,s:{s:f,s:f}}", "dataset",
                      a->directory, "workers", a->loader.workers, "images", (json_int_t)r->images, "seconds", r->seconds,
-                     "img_s", (double)r->images / r->seconds, "img_s_core", (double)r->images / r->processor,
-                     "data_wait", r->waited / r->seconds, "consume", a->consume, "bottleneck", bottleneck(a, r),
+                     "img_s", (double)r->images / r->seconds, "img_s_core", (double)r->images / r->cpu_seconds,
+                     "data_wait", r->wait_seconds / r->seconds, "consume", a->consume, "bottleneck", bottleneck(a, r),
                      "microseconds", "read", 1e6 * w->read_s / images, "decode", 1e6 * w->decode_s / images, "resize",
                      1e6 * w->resize_s / images, "copy", 1e6 * w->copy_s / images, "read_bytes",
                      (double)w->read_bytes / images, "shuffle", "displacement", q->displacement, "separation",
@@ -208,8 +208,8 @@ static enum status report(const struct arguments *a, const struct result *r)
     order_init(&order, l->shuffle, (uint64_t)dataset_samples(l->dataset), (uint64_t)l->window, l->seed, 0);
     struct order_quality q = order_measure(&order, (uint64_t)l->batch, 1 << 20);
     log_info("%s: %.0f images/s with %d workers; %.0f per second of processor time; waited %.2f%% of the time",
-             a->directory, (double)r->images / r->seconds, l->workers, (double)r->images / r->processor,
-             100 * r->waited / r->seconds);
+             a->directory, (double)r->images / r->seconds, l->workers, (double)r->images / r->cpu_seconds,
+             100 * r->wait_seconds / r->seconds);
     log_info("  per image: read %.0f us (%.1f kB), decode %.0f us, resize %.0f us, copy %.0f us; bottleneck: %s",
              us * w->read_s, (double)w->read_bytes / images / 1e3, us * w->decode_s, us * w->resize_s, us * w->copy_s,
              bottleneck(a, r));

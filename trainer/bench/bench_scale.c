@@ -74,7 +74,7 @@ static enum status record_ready(struct comm *comm, float *data, size_t count, en
     (void)deterministic;
     r->device->ops->copy_out(r->device, &last, data + count - 1,
                              sizeof last); /* a device has reached this point then */
-    r->ready_times[r->count++] = (struct scaling_bucket){ bench_clock() - r->start_s,
+    r->ready_times[r->count++] = (struct scaling_bucket){ bench_seconds() - r->start_s,
                                                           (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
     *request = NULL;
     return STATUS_OK;
@@ -179,9 +179,9 @@ static enum status time_step(struct scaling_bench *bench, struct comm *comm, str
     t->comm = comm;
     t->buckets = buckets;
     bench->recorder.count = 0;
-    double start = bench->recorder.start_s = bench_clock();
+    double start = bench->recorder.start_s = bench_seconds();
     status = training_step(t);
-    int64_t elapsed_ns = (int64_t)(1e9 * (bench_clock() - start));
+    int64_t elapsed_ns = (int64_t)(1e9 * (bench_seconds() - start));
     t->comm = bench->comm;
     t->buckets = own;
     if (status != STATUS_OK)
@@ -233,10 +233,10 @@ static enum status time_all_reduce(struct scaling_bench *bench, float *data, siz
     for (int i = 0; i < TIMES; i++) {
         struct comm_request *request;
         TRY(ops->barrier(bench->comm));
-        double start = bench_clock();
+        double start = bench_seconds();
         TRY(sums->all_reduce_start_f32(bench->sums, data, n, bench->t.config->comm.grad_dtype, false, &request));
         TRY(sums->wait(bench->sums, request));
-        int64_t ns = (int64_t)(1e9 * (bench_clock() - start));
+        int64_t ns = (int64_t)(1e9 * (bench_seconds() - start));
         TRY(ops->all_reduce_max_i64(bench->comm, &ns, 1));
         times[i] = 1e-9 * (double)ns;
     }
@@ -477,7 +477,7 @@ static const struct option options[] = {
 static enum status parse_scaled(const char *option, double low, double high, double unit, double *value)
 {
     enum status status = STATUS_OK;
-    TRY(bench_number(option, optarg, low, high, value));
+    TRY(bench_parse_real(option, optarg, low, high, value));
     *value *= unit;
 fail:
     return status;
@@ -504,14 +504,14 @@ static enum status parse(int argc, char **argv, struct arguments *a)
     long long n;
     int option;
     for (;;) {
-        TRY(bench_option(argc, argv, options, &option));
+        TRY(bench_next_option(argc, argv, options, &option));
         if (option == -1)
             break;
         switch (option) {
-        case MICRO_BATCHES: TRY(bench_integer("--micro-batches", optarg, 1, 65536, &a->micro_batches)); break;
-        case STEPS: TRY(bench_integer("--steps", optarg, 1, 100000, &a->steps)); break;
+        case MICRO_BATCHES: TRY(bench_parse_integer("--micro-batches", optarg, 1, 65536, &a->micro_batches)); break;
+        case STEPS: TRY(bench_parse_integer("--steps", optarg, 1, 100000, &a->steps)); break;
         case PER_NODE:
-            TRY(bench_integer("--per-node", optarg, 1, 4096, &n));
+            TRY(bench_parse_integer("--per-node", optarg, 1, 4096, &n));
             c->per_node = (int)n;
             break;
         case NODE_GBS: TRY(parse_scaled("--node-gbs", 1e-6, 1e6, 1e9, &c->node.bytes_s)); break;

@@ -110,41 +110,41 @@ static enum status parse(int argc, char **argv, struct arguments *a)
                              .threads = affinity_cores(),
                              .steps = 5 };
     for (;;) {
-        TRY(bench_option(argc, argv, options, &option));
+        TRY(bench_next_option(argc, argv, options, &option));
         if (option == -1)
             break;
         switch (option) {
         case ARCH: a->arch = optarg; break;
         case WIDTH:
-            TRY(bench_integer("--width", optarg, 4, 4096, &n));
+            TRY(bench_parse_integer("--width", optarg, 4, 4096, &n));
             a->width = (int)n;
             break;
         case SIZE:
-            TRY(bench_integer("--size", optarg, 4, 8192, &n));
+            TRY(bench_parse_integer("--size", optarg, 4, 8192, &n));
             a->size = (int)n;
             break;
         case BATCH:
-            TRY(bench_integer("--batch", optarg, 1, 65536, &n));
+            TRY(bench_parse_integer("--batch", optarg, 1, 65536, &n));
             a->batch = (int)n;
             break;
         case BACKWARD:
-            TRY(bench_choice("--backward", optarg, backwards, &choice));
+            TRY(bench_parse_choice("--backward", optarg, backwards, &choice));
             a->backward = choice;
             break;
         case DEVICE:
-            TRY(bench_choice("--device", optarg, devices, &choice));
+            TRY(bench_parse_choice("--device", optarg, devices, &choice));
             a->device = devices[choice];
             break;
         case PRECISION:
-            TRY(bench_choice("--precision", optarg, precisions, &choice));
+            TRY(bench_parse_choice("--precision", optarg, precisions, &choice));
             a->precision = choice;
             break;
         case THREADS:
-            TRY(bench_integer("--threads", optarg, 1, 1024, &n));
+            TRY(bench_parse_integer("--threads", optarg, 1, 1024, &n));
             a->threads = (int)n;
             break;
         case STEPS:
-            TRY(bench_integer("--steps", optarg, 1, 100000, &n));
+            TRY(bench_parse_integer("--steps", optarg, 1, 100000, &n));
             a->steps = (int)n;
             break;
         case TRACE: a->trace = true; break;
@@ -179,17 +179,17 @@ struct bench {
     struct pixel_scale scale;
     struct micro_batch batch; /* of the two */
     size_t count;             /* of sums */
-    bool staged;              /* the next step's images are on their way */
+    bool prefetched;          /* the next step's images are on their way */
 };
 
-static enum status network_of(const struct arguments *a, struct model_config *config)
+static enum status parse_network(const struct arguments *a, struct model_config *config)
 {
     static const char *const archs[] = { "resnet18", "resnet34",    "resnet50",    "sdnet18",     "sdnet34",
                                          "sdnet50",  "sdnet18-all", "sdnet34-all", "sdnet50-all", NULL };
     static const int depths[] = { 18, 34, 50 };
     enum status status = STATUS_OK;
     int arch;
-    TRY(bench_choice("--arch", a->arch, archs, &arch));
+    TRY(bench_parse_choice("--arch", a->arch, archs, &arch));
     *config = (struct model_config){ .depth = depths[arch % 3],
                                      .sparse_stem = arch >= 3,
                                      .all = arch >= 6,
@@ -205,7 +205,7 @@ fail:
     return status;
 }
 
-static void place(struct bench *b)
+static void assign_memory(struct bench *b)
 {
     b->sums = arena_take(&b->arena, b->count * sizeof *b->sums);
 }
@@ -262,7 +262,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     const struct optimizer_config sgd = {
         .momentum = 0.9f, .weight_decay = 5e-4f, .nesterov = true, .decay_norm_and_bias = true
     };
-    TRY(network_of(a, &config));
+    TRY(parse_network(a, &config));
     TRY(device_open(&b->device, a->device, a->precision, a->threads));
     if (a->profile && !b->device->ops->profile)
         FAIL(STATUS_USAGE, "--profile: profiling marks need CUDA: --device cuda");
@@ -273,9 +273,9 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     TRY(net_create(&b->net, b->model, a->batch, NET_TRAINING));
     TRY(net_allocate(b->net));
     b->count = net_sums(b->model).count;
-    place(b);
+    assign_memory(b);
     TRY(b->device->ops->arena_allocate(b->device, &b->arena));
-    place(b);
+    assign_memory(b);
     TRY(optimizer_create(&b->optimizer, b->model, &sgd));
     TRY(model_init(b->model, 1));
     for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
@@ -312,12 +312,12 @@ static enum status step(struct bench *b)
     const void *memory = upload_memory(&b->batch, net_image_floats(b->net), &bytes);
     TRY(model_advance_step_sizes(b->model, 2));
     ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
-    if (ops->stage && !b->staged)
+    if (ops->stage && !b->prefetched)
         ops->stage(b->device, memory, bytes);
     TRY(upload_batch(b->net, &b->batch, b->batch.count));
     TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
-    b->staged = ops->stage != NULL;
-    if (b->staged)
+    b->prefetched = ops->stage != NULL;
+    if (b->prefetched)
         ops->stage(b->device, memory, bytes);
     if (!isfinite(net_loss(b->net)))
         FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
@@ -346,12 +346,12 @@ static enum status trace_steps(struct bench *b, const struct arguments *a, doubl
     enum status status = STATUS_OK;
     double began;
     trace_start(b->device);
-    began = bench_clock();
+    began = bench_seconds();
     for (int i = 0; i < a->steps; i++)
         TRY(step(b));
     if (b->device->ops->wait)
         b->device->ops->wait(b->device);
-    *total = bench_clock() - began;
+    *total = bench_seconds() - began;
 fail:
     trace_stop(b->device);
     return status;
@@ -362,7 +362,7 @@ static enum status add_trace(struct bench *b, const struct arguments *a, json_t 
     enum status status = STATUS_OK;
     struct trace_peaks peaks;
     int count;
-    double total, traced = 0, convolutions = 0, moved = 0, least = 0;
+    double total, traced = 0, convolutions = 0, moved = 0, minimum = 0;
     json_t *list = json_array();
     TRY(trace_steps(b, a, &total));
     const struct trace_line *lines = trace_lines(&count);
@@ -374,16 +374,16 @@ static enum status add_trace(struct bench *b, const struct arguments *a, json_t 
         traced += lines[i].seconds;
         convolutions += lines[i].flops > 0 ? lines[i].seconds : 0;
         moved += lines[i].moved / a->steps;
-        least += lines[i].least / a->steps;
+        minimum += lines[i].minimum / a->steps;
     }
     printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; %.1f MB moved, at least "
            "%.1f\n",
            1e-9 * peaks.flops, 1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total), 1e-6 * moved,
-           1e-6 * least);
+           1e-6 * minimum);
     json_object_set_new(report, "peak_gflop_s", json_real(1e-9 * peaks.flops));
     json_object_set_new(report, "peak_gb_s", json_real(1e-9 * peaks.bytes));
     json_object_set_new(report, "moved_mb", json_real(1e-6 * moved));
-    json_object_set_new(report, "least_mb", json_real(1e-6 * least));
+    json_object_set_new(report, "least_mb", json_real(1e-6 * minimum));
     json_object_set_new(report, "convolutions_share", json_real(convolutions / total));
     json_object_set(report, "operations", list);
 fail:
@@ -392,33 +392,33 @@ fail:
 }
 
 /* Nothing without --profile. */
-static void mark(const struct bench *b, const struct arguments *a, enum profile_mark what)
+static void mark_profile(const struct bench *b, const struct arguments *a, enum profile_mark what)
 {
     if (a->profile)
         b->device->ops->profile(b->device, what);
 }
 
-static enum status time_steps(struct bench *b, const struct arguments *a, double *seconds, double *processor)
+static enum status time_steps(struct bench *b, const struct arguments *a, double *seconds, double *cpu_seconds)
 {
     enum status status = STATUS_OK;
     for (int i = -2; i < a->steps; i++) {
         if (i == 0) {
-            mark(b, a, PROFILE_BEGINS);
-            *processor = bench_processor();
+            mark_profile(b, a, PROFILE_BEGINS);
+            *cpu_seconds = bench_cpu_seconds();
         }
         if (i >= 0)
-            mark(b, a, PROFILE_STEP_BEGINS);
-        double began = bench_clock();
+            mark_profile(b, a, PROFILE_STEP_BEGINS);
+        double began = bench_seconds();
         TRY(step(b));
         if (b->device->ops->wait)
             b->device->ops->wait(b->device);
         if (i >= 0) {
-            seconds[i] = bench_clock() - began;
-            mark(b, a, PROFILE_STEP_ENDS);
+            seconds[i] = bench_seconds() - began;
+            mark_profile(b, a, PROFILE_STEP_ENDS);
         }
     }
-    mark(b, a, PROFILE_ENDS);
-    *processor = (bench_processor() - *processor) / a->steps;
+    mark_profile(b, a, PROFILE_ENDS);
+    *cpu_seconds = (bench_cpu_seconds() - *cpu_seconds) / a->steps;
 fail:
     return status;
 }
@@ -428,14 +428,14 @@ static enum status run_step(int argc, char **argv)
     enum status status = STATUS_OK;
     struct arguments a;
     struct bench b = { 0 };
-    double *seconds = NULL, processor = 0;
+    double *seconds = NULL, cpu_seconds = 0;
     json_t *report = NULL;
     TRY(parse(argc, argv, &a));
     seconds = calloc(a.steps, sizeof *seconds);
     if (!seconds)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(open_bench(&b, &a));
-    TRY(time_steps(&b, &a, seconds, &processor));
+    TRY(time_steps(&b, &a, seconds, &cpu_seconds));
     double memory = peak_memory_mb();
     qsort(seconds, a.steps, sizeof *seconds, ascending);
     double median = seconds[a.steps / 2];
@@ -443,12 +443,12 @@ static enum status run_step(int argc, char **argv)
         "%s, width %d, %d images of %d pixels, %s, %s, %d threads: %.1f images/s; a step takes %.1f ms (%.1f to %.1f), "
         "%.1f ms of processor time; %.0f MB at most",
         a.arch, a.width, a.batch, a.size, b.device->ops->name, precision_name(a.precision), a.threads, a.batch / median,
-        1e3 * median, 1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * processor, memory);
+        1e3 * median, 1e3 * seconds[0], 1e3 * seconds[a.steps - 1], 1e3 * cpu_seconds, memory);
     report = json_pack("{s:s,s:s,s:i,s:i,s:i,s:s,s:i,s:i,s:f,s:f,s:f,s:f,s:f,s:f,s:b}", "arch", a.arch, "device",
                        a.device, "width", a.width, "size", a.size, "batch", a.batch, "precision",
                        precision_name(a.precision), "threads", a.threads, "steps", a.steps, "img_s", a.batch / median,
                        "ms", 1e3 * median, "least_ms", 1e3 * seconds[0], "most_ms", 1e3 * seconds[a.steps - 1],
-                       "processor_ms", 1e3 * processor, "memory_mb", memory, "graph", net_is_recorded(b.net));
+                       "processor_ms", 1e3 * cpu_seconds, "memory_mb", memory, "graph", net_is_recorded(b.net));
     if (a.trace)
         TRY(add_trace(&b, &a, report));
     TRY(bench_write_json(json_incref(report), a.json));
@@ -498,7 +498,7 @@ fail:
     return status;
 }
 
-static bool met_before(const struct model *m, int node)
+static bool is_repeated(const struct model *m, int node)
 {
     for (int i = 0; i < node; i++)
         if ((m->nodes[i].kind == NODE_CONV || m->nodes[i].kind == NODE_CSC) &&
@@ -516,7 +516,7 @@ static enum status time_layers(struct device *device, const struct model *m, con
     trace_print_head();
     for (int i = 0; i < m->nodes_count; i++) {
         struct conv_shape shape = m->nodes[i].conv;
-        if ((m->nodes[i].kind != NODE_CONV && m->nodes[i].kind != NODE_CSC) || met_before(m, i))
+        if ((m->nodes[i].kind != NODE_CONV && m->nodes[i].kind != NODE_CSC) || is_repeated(m, i))
             continue;
         shape.n = a->batch;
         TRY(time_conv(device, &shape, a->steps));
@@ -543,7 +543,7 @@ static enum status run_layers(int argc, char **argv)
     struct model *model = NULL;
     json_t *list = json_array();
     TRY(parse(argc, argv, &a));
-    TRY(network_of(&a, &config));
+    TRY(parse_network(&a, &config));
     TRY(device_open(&device, a.device, a.precision, a.threads));
     TRY(model_create(&model, device, &config));
     TRY(time_layers(device, model, &a, list));

@@ -10,26 +10,26 @@
 
 #include "trainer/bench/bench.h"
 
-enum { MOST_LINES = 1024 };
+enum { MAX_LINES = 1024 };
 
-static const struct backend *own; /* the device's */
+static const struct backend *device_ops; /* the device's */
 static struct backend table;
 static size_t element; /* bytes of an activation */
-static struct trace_line lines[MOST_LINES];
+static struct trace_line lines[MAX_LINES];
 static int lines_count;
 
 /* Seconds at which all that was asked of the device was done. */
-static double done(struct device *device)
+static double seconds_when_done(struct device *device)
 {
-    if (own->wait)
-        own->wait(device);
-    return bench_clock();
+    if (device_ops->wait)
+        device_ops->wait(device);
+    return bench_seconds();
 }
 
-static void add(double seconds, double flops, double moved, double least, const char *name, const char *format, ...)
+static void add(double seconds, double flops, double moved, double minimum, const char *name, const char *format, ...)
     __attribute__((format(printf, 6, 7)));
 
-static void add(double seconds, double flops, double moved, double least, const char *name, const char *format, ...)
+static void add(double seconds, double flops, double moved, double minimum, const char *name, const char *format, ...)
 {
     struct trace_line new = { .calls = 0 }, *line = lines;
     va_list arguments;
@@ -39,7 +39,7 @@ static void add(double seconds, double flops, double moved, double least, const 
     snprintf(new.name, sizeof new.name, "%s", name);
     while (line < lines + lines_count && (strcmp(line->name, new.name) || strcmp(line->shape, new.shape)))
         line++;
-    if (line == lines + MOST_LINES)
+    if (line == lines + MAX_LINES)
         return;
     if (line == lines + lines_count) {
         *line = new;
@@ -49,7 +49,7 @@ static void add(double seconds, double flops, double moved, double least, const 
     line->seconds += seconds;
     line->flops += flops;
     line->moved += moved;
-    line->least += least;
+    line->minimum += minimum;
 }
 
 /* ---- convolutions ---- */
@@ -75,28 +75,28 @@ static double operands(const struct epilogue *e)
 
 static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
 {
-    double began = bench_clock();
-    enum status status = own->conv_load(conv, weights, scratch);
+    double began = bench_seconds();
+    enum status status = device_ops->conv_load(conv, weights, scratch);
     conv->how = NULL;
     conv->beyond = 0;
-    add_conv(conv, "conv_load", done(conv->device) - began, 0, 0);
+    add_conv(conv, "conv_load", seconds_when_done(conv->device) - began, 0, 0);
     return status;
 }
 
 static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    double began = bench_clock();
-    enum status status = own->conv_forward(conv, in, out, e, scratch);
-    add_conv(conv, "conv_forward", done(conv->device) - began, conv_flops(&conv->shape),
+    double began = bench_seconds();
+    enum status status = device_ops->conv_forward(conv, in, out, e, scratch);
+    add_conv(conv, "conv_forward", seconds_when_done(conv->device) - began, conv_flops(&conv->shape),
              (double)conv_in_count(&conv->shape) + (1 + operands(e)) * (double)conv_out_count(&conv->shape));
     return status;
 }
 
 static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    double began = bench_clock();
-    enum status status = own->conv_adjoint(conv, in, out, e, scratch);
-    add_conv(conv, "conv_adjoint", done(conv->device) - began, conv_flops(&conv->shape),
+    double began = bench_seconds();
+    enum status status = device_ops->conv_adjoint(conv, in, out, e, scratch);
+    add_conv(conv, "conv_adjoint", seconds_when_done(conv->device) - began, conv_flops(&conv->shape),
              (double)conv_out_count(&conv->shape) + (1 + operands(e)) * (double)conv_in_count(&conv->shape));
     return status;
 }
@@ -104,29 +104,29 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
 static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
                                  void *scratch)
 {
-    double began = bench_clock();
-    enum status status = own->conv_gradient(conv, terms, count, dw, scratch);
+    double began = bench_seconds();
+    enum status status = device_ops->conv_gradient(conv, terms, count, dw, scratch);
     add_conv(conv,
              count == 1   ? "conv_gradient"
              : count == 2 ? "conv_gradient of 2"
                           : "conv_gradient of 3",
-             done(conv->device) - began, count * conv_flops(&conv->shape),
+             seconds_when_done(conv->device) - began, count * conv_flops(&conv->shape),
              count * (double)(conv_in_count(&conv->shape) + conv_out_count(&conv->shape)));
     return status;
 }
 
 /* ---- the rest: passes over activations, `elements` that are moved and `least` at least, and `floats` floats ---- */
 
-#define PASSES(name, elements, least, floats, call, ...)                                        \
-    double began = bench_clock();                                                               \
-    call;                                                                                       \
-    add(done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), \
-        (double)(least) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
+#define PASSES(name, elements, minimum, floats, call, ...)                                                   \
+    double began = bench_seconds();                                                                          \
+    call;                                                                                                    \
+    add(seconds_when_done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), \
+        (double)(minimum) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
 #define PASS(name, elements, floats, call, ...) PASSES(name, elements, elements, floats, call, __VA_ARGS__)
 
 static void upload(struct device *device, void *to, const float *from, size_t count)
 {
-    PASS("upload", count, count, own->upload(device, to, from, count), "%zu", count);
+    PASS("upload", count, count, device_ops->upload(device, to, from, count), "%zu", count);
 }
 
 /* Bytes of images as they lie in memory, here quarters of a float. */
@@ -134,54 +134,54 @@ static void upload_pixels(struct device *device, void *to, const void *raw, size
                           const struct pixel_scale *scale)
 {
     PASS("upload", (size_t)count * size * size * 3, bytes / 4,
-         own->upload_pixels(device, to, raw, bytes, count, size, scale), "%d of %dx%d", count, size, size);
+         device_ops->upload_pixels(device, to, raw, bytes, count, size, scale), "%d of %dx%d", count, size, size);
 }
 
 static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image,
                   size_t pixels, float *v, double *quotient)
 {
-    PASSES("power", 0, 0, codes + 4 * pixels, own->power(device, code, codes, from, image, pixels, v, quotient), "%zu",
-           codes);
+    PASSES("power", 0, 0, codes + 4 * pixels, device_ops->power(device, code, codes, from, image, pixels, v, quotient),
+           "%zu", codes);
 }
 
 static void zero(struct device *device, void *data, size_t bytes)
 {
-    PASS("zero", 0, bytes / 4, own->zero(device, data, bytes), "%zu", bytes / 4);
+    PASS("zero", 0, bytes / 4, device_ops->zero(device, data, bytes), "%zu", bytes / 4);
 }
 
 static void mask(struct device *device, const void *in, const void *by, float nu, void *out, size_t count)
 {
-    PASS("mask", 3 * count, 0, own->mask(device, in, by, nu, out, count), "%zu", count);
+    PASS("mask", 3 * count, 0, device_ops->mask(device, in, by, nu, out, count), "%zu", count);
 }
 
 static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
 {
     bool scales = in == by; /* by a number on the device */
-    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, own->mask_by(device, in, by, nu, out, count), "%zu",
-         count);
+    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, device_ops->mask_by(device, in, by, nu, out, count),
+         "%zu", count);
 }
 
 static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
-    PASS("blend", 3 * count, 0, own->blend(device, a, x, b, y, out, count), "%zu", count);
+    PASS("blend", 3 * count, 0, device_ops->blend(device, a, x, b, y, out, count), "%zu", count);
 }
 
 static double correlate(struct device *device, const void *x, const void *y, size_t count)
 {
     double sum;
-    PASS("correlate", 2 * count, 0, sum = own->correlate(device, x, y, count), "%zu", count);
+    PASS("correlate", 2 * count, 0, sum = device_ops->correlate(device, x, y, count), "%zu", count);
     return sum;
 }
 
 static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    PASS("lincomb", 0, 3 * count, own->lincomb(device, a, x, b, y, out, count), "%zu", count);
+    PASS("lincomb", 0, 3 * count, device_ops->lincomb(device, a, x, b, y, out, count), "%zu", count);
 }
 
 static double dot(struct device *device, const float *x, const float *y, size_t count)
 {
     double sum;
-    PASS("dot", 0, 2 * count, sum = own->dot(device, x, y, count), "%zu", count);
+    PASS("dot", 0, 2 * count, sum = device_ops->dot(device, x, y, count), "%zu", count);
     return sum;
 }
 
@@ -197,15 +197,15 @@ static void norm_forward(struct device *device, const struct norm_shape *s, cons
 {
     size_t count = s->rows * s->c;
     PASSES("norm_forward", count * (added ? 4 : 3), count * (added ? 3 : 2), bits_of(s) / 4,
-           own->norm_forward(device, s, x, gamma, beta, added, y, saved, moments), "%zu rows of %d%s%s", s->rows, s->c,
-           added ? ", add" : "", s->relu ? ", relu" : "");
+           device_ops->norm_forward(device, s, x, gamma, beta, added, y, saved, moments), "%zu rows of %d%s%s", s->rows,
+           s->c, added ? ", add" : "", s->relu ? ", relu" : "");
 }
 
 /* Activations that the two passes of a backward norm move for each of x. A GPU tells from x where a ReLU without add
  * was open, and else keeps what it let through in dadd, where nothing is to be added to that. */
 static int backward_passes(const struct norm_shape *s, bool adds, bool accumulate)
 {
-    bool gpu = own->stream != NULL;
+    bool gpu = device_ops->stream != NULL;
     if (!gpu)
         return 5 + (s->relu ? 2 : 0) + (adds ? 1 + accumulate : 0);
     return !adds ? 5 : !s->relu ? 6 + accumulate : (accumulate ? 9 : 7) - (s->open ? 1 + accumulate : 0);
@@ -216,9 +216,9 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
                           float *dbeta)
 {
     size_t count = s->rows * s->c;
-    int least = 3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0);
-    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * least, bits_of(s) / 4,
-           own->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta),
+    int minimum = 3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0);
+    PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * minimum, bits_of(s) / 4,
+           device_ops->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d%s%s%s", s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "",
            s->code_nu != 0 ? ", of a code" : "");
 }
@@ -230,7 +230,7 @@ static void norm_backward_of_two(struct device *device, const struct norm_shape 
     size_t count = s->rows * s->c;
     int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
     PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->open)), bits_of(s) / 4,
-           own->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
+           device_ops->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "",
            s->code_nu != 0 ? ", of a code" : "");
 }
@@ -248,7 +248,7 @@ static void norm_max_forward(struct device *device, const struct norm_shape *s, 
 {
     size_t count = s->rows * s->c, out = pooled(p);
     PASSES("norm_max_forward", 2 * count + 2 * out, count + 2 * out, out / 4,
-           own->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won),
+           device_ops->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won),
            "%dx%dx%dx%d, %dx%d/%d%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
 }
 
@@ -258,7 +258,7 @@ static void norm_max_backward(struct device *device, const struct norm_shape *s,
 {
     size_t count = s->rows * s->c, out = pooled(p);
     PASSES("norm_max_backward", 2 * count + 3 * out, 2 * count + out, out / 2,
-           own->norm_max_backward(device, s, p, x, place, won, dy, dx, gamma, saved, dgamma, dbeta),
+           device_ops->norm_max_backward(device, s, p, x, place, won, dy, dx, gamma, saved, dgamma, dbeta),
            "%dx%dx%dx%d, %dx%d/%d%s%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "",
            s->code_nu != 0 ? ", of a code" : "");
 }
@@ -266,32 +266,32 @@ static void norm_max_backward(struct device *device, const struct norm_shape *s,
 static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
 {
     PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s),
-         own->max_forward(device, s, x, y, winner), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+         device_ops->max_forward(device, s, x, y, winner), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
 static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
                          void *dx, bool accumulate)
 {
     PASS("max_backward", (size_t)s->n * s->h * s->w * s->c * (1 + accumulate) + pooled(s), pooled(s),
-         own->max_backward(device, s, dy, winner, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+         device_ops->max_backward(device, s, dy, winner, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
 static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)
 {
-    PASS("mean_forward", (size_t)n * hw * c, (size_t)n * c, own->mean_forward(device, n, hw, c, x, y), "%dx%dx%d", n,
-         hw, c);
+    PASS("mean_forward", (size_t)n * hw * c, (size_t)n * c, device_ops->mean_forward(device, n, hw, c, x, y),
+         "%dx%dx%d", n, hw, c);
 }
 
 static void mean_backward(struct device *device, int n, int hw, int c, const float *dy, void *dx)
 {
-    PASS("mean_backward", (size_t)n * hw * c, (size_t)n * c, own->mean_backward(device, n, hw, c, dy, dx), "%dx%dx%d",
-         n, hw, c);
+    PASS("mean_backward", (size_t)n * hw * c, (size_t)n * c, device_ops->mean_backward(device, n, hw, c, dy, dx),
+         "%dx%dx%d", n, hw, c);
 }
 
 static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
                            float *y)
 {
-    PASS("linear_forward", 0, (size_t)n * c + (size_t)c * k, own->linear_forward(device, n, c, k, x, w, b, y),
+    PASS("linear_forward", 0, (size_t)n * c + (size_t)c * k, device_ops->linear_forward(device, n, c, k, x, w, b, y),
          "%dx%dx%d", n, c, k);
 }
 
@@ -299,14 +299,15 @@ static void linear_backward(struct device *device, int n, int c, int k, const fl
                             float *dx, float *dw, float *db)
 {
     PASS("linear_backward", 0, 2 * (size_t)n * c + 2 * (size_t)c * k,
-         own->linear_backward(device, n, c, k, x, w, dy, dx, dw, db), "%dx%dx%d", n, c, k);
+         device_ops->linear_backward(device, n, c, k, x, w, dy, dx, dw, db), "%dx%dx%d", n, c, k);
 }
 
 static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *mean, float *dlogits)
 {
     PASS("cross_entropy", 0, 2 * (size_t)n * k,
-         own->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, mean, dlogits), "%dx%d", n, k);
+         device_ops->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, mean, dlogits), "%dx%d", n,
+         k);
 }
 
 static void sgd(struct device *device, const struct sgd *s, float *w, const float *g, float *v,
@@ -315,44 +316,44 @@ static void sgd(struct device *device, const struct sgd *s, float *w, const floa
     size_t floats = 0;
     struct sgd_row row;
     for (int r = 0; r < count; r++) {
-        own->copy_out(device, &row, rows + r, sizeof row);
+        device_ops->copy_out(device, &row, rows + r, sizeof row);
         floats += (size_t)row.length;
     }
-    PASS("sgd", 0, 5 * floats, own->sgd(device, s, w, g, v, rows, count), "%d rows, %zu", count, floats);
+    PASS("sgd", 0, 5 * floats, device_ops->sgd(device, s, w, g, v, rows, count), "%d rows, %zu", count, floats);
 }
 
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)
 {
-    PASS("normalize_rows", 0, 2 * rows * length, own->normalize_rows(device, w, rows, length), "%d rows of %zu", rows,
-         length);
+    PASS("normalize_rows", 0, 2 * rows * length, device_ops->normalize_rows(device, w, rows, length), "%d rows of %zu",
+         rows, length);
 }
 
 void trace_start(struct device *device)
 {
-    own = device->ops;
+    device_ops = device->ops;
     element = precision_bytes(device->precision);
-    table = *own;
+    table = *device_ops;
     table.conv_load = conv_load;
     table.conv_forward = conv_forward;
     table.conv_adjoint = conv_adjoint;
     table.conv_gradient = conv_gradient;
     table.upload = upload;
-    table.upload_pixels = own->upload_pixels ? upload_pixels : NULL;
-    table.power = own->power ? power : NULL;
+    table.upload_pixels = device_ops->upload_pixels ? upload_pixels : NULL;
+    table.power = device_ops->power ? power : NULL;
     table.zero = zero;
     table.record = NULL; /* nothing is called when it is replayed */
     table.fork = NULL;   /* one operation after another */
     table.mask = mask;
-    table.mask_by = own->mask_by ? mask_by : NULL;
+    table.mask_by = device_ops->mask_by ? mask_by : NULL;
     table.blend = blend;
     table.correlate = correlate;
     table.lincomb = lincomb;
     table.dot = dot;
     table.norm_forward = norm_forward;
     table.norm_backward = norm_backward;
-    table.norm_backward_of_two = own->norm_backward_of_two ? norm_backward_of_two : NULL;
-    table.norm_max_forward = own->norm_max_forward ? norm_max_forward : NULL;
-    table.norm_max_backward = own->norm_max_backward ? norm_max_backward : NULL;
+    table.norm_backward_of_two = device_ops->norm_backward_of_two ? norm_backward_of_two : NULL;
+    table.norm_max_forward = device_ops->norm_max_forward ? norm_max_forward : NULL;
+    table.norm_max_backward = device_ops->norm_max_backward ? norm_max_backward : NULL;
     table.max_forward = max_forward;
     table.max_backward = max_backward;
     table.mean_forward = mean_forward;
@@ -373,7 +374,7 @@ void trace_reset(void)
 
 void trace_stop(struct device *device)
 {
-    device->ops = own;
+    device->ops = device_ops;
 }
 
 static int by_time(const void *a, const void *b)
@@ -394,10 +395,10 @@ const struct trace_line *trace_lines(int *count)
 /* Sizes double until they keep the device busy for so long, or are the most. */
 enum {
     PEAK_RUNS = 5,
-    LEAST_CHANNELS = 512,
-    MOST_CHANNELS = 4096,
-    LEAST_COPY = 1 << 23,
-    MOST_COPY = 1 << 27 /* floats */
+    MIN_CHANNELS = 512,
+    MAX_CHANNELS = 4096,
+    MIN_COPY = 1 << 23,
+    MAX_COPY = 1 << 27 /* floats */
 };
 #define PEAK_SECONDS 5e-4
 
@@ -411,7 +412,7 @@ static enum status time_product(struct device *device, int channels, double *sec
     struct conv *conv = NULL;
     struct arena arena = { 0 };
     void *in = NULL, *out = NULL, *weights = NULL, *scratch = NULL;
-    double least = INFINITY;
+    double best_s = INFINITY;
     TRY(device->ops->conv_create(device, &s, device->precision, CONV_FORWARD, &conv));
     for (int pass = 0; pass < 2; pass++) {
         device->ops->conv_place(conv, &arena);
@@ -424,14 +425,14 @@ static enum status time_product(struct device *device, int channels, double *sec
     }
     TRY(device->ops->conv_load(conv, weights, scratch));
     for (int i = 0; i <= PEAK_RUNS; i++) {
-        double began = bench_clock();
+        double began = bench_seconds();
         TRY(device->ops->conv_forward(conv, in, out, &plain, scratch));
         if (device->ops->wait)
             device->ops->wait(device);
-        least = fmin(least, bench_clock() - began);
+        best_s = fmin(best_s, bench_seconds() - began);
     }
-    *seconds = least;
-    *flops = conv_flops(&s) / least;
+    *seconds = best_s;
+    *flops = conv_flops(&s) / best_s;
 fail:
     if (conv)
         device->ops->conv_destroy(conv);
@@ -443,19 +444,19 @@ static enum status time_copy(struct device *device, size_t count, double *second
 {
     enum status status = STATUS_OK;
     struct arena arena = { 0 };
-    double least = INFINITY;
+    double best_s = INFINITY;
     arena_take(&arena, 2 * count * sizeof(float));
     TRY(device->ops->arena_allocate(device, &arena));
     float *from = arena_take(&arena, 2 * count * sizeof(float));
     for (int i = 0; i <= PEAK_RUNS; i++) {
-        double began = bench_clock();
+        double began = bench_seconds();
         device->ops->lincomb(device, 1, from, 0, from, from + count, count);
         if (device->ops->wait)
             device->ops->wait(device);
-        least = fmin(least, bench_clock() - began);
+        best_s = fmin(best_s, bench_seconds() - began);
     }
-    *seconds = least;
-    *bytes = 2.0 * (double)count * sizeof(float) / least;
+    *seconds = best_s;
+    *bytes = 2.0 * (double)count * sizeof(float) / best_s;
 fail:
     device->ops->arena_finish(device, &arena);
     return status;
@@ -465,10 +466,10 @@ enum status trace_measure_peaks(struct device *device, struct trace_peaks *peaks
 {
     enum status status = STATUS_OK;
     double seconds = 0;
-    for (int channels = LEAST_CHANNELS; channels <= MOST_CHANNELS && seconds < PEAK_SECONDS; channels *= 2)
+    for (int channels = MIN_CHANNELS; channels <= MAX_CHANNELS && seconds < PEAK_SECONDS; channels *= 2)
         TRY(time_product(device, channels, &seconds, &peaks->flops));
     seconds = 0;
-    for (size_t count = LEAST_COPY; count <= MOST_COPY && seconds < PEAK_SECONDS; count *= 2)
+    for (size_t count = MIN_COPY; count <= MAX_COPY && seconds < PEAK_SECONDS; count *= 2)
         TRY(time_copy(device, count, &seconds, &peaks->bytes));
 fail:
     return status;
@@ -492,13 +493,13 @@ void trace_print(const struct trace_line *l, int per, double total, const struct
 {
     printf("%-18s %-48s %6.1f %9.3f %6.2f%% %8.1f %9.2f %9.2f %7.2f %7.1f%%\n", l->name, l->shape,
            (double)l->calls / per, 1e3 * l->seconds / per, 100 * l->seconds / total, 1e-9 * l->flops / l->seconds,
-           1e-6 * l->moved / per, 1e-6 * l->least / per, 1e-9 * l->moved / l->seconds, 100 * of_peak(l, peaks));
+           1e-6 * l->moved / per, 1e-6 * l->minimum / per, 1e-9 * l->moved / l->seconds, 100 * of_peak(l, peaks));
 }
 
 json_t *trace_json(const struct trace_line *l, int per, double total, const struct trace_peaks *peaks)
 {
     return json_pack("{s:s,s:s,s:f,s:f,s:f,s:f,s:f,s:f,s:f,s:f}", "operation", l->name, "shape", l->shape, "calls",
                      (double)l->calls / per, "ms", 1e3 * l->seconds / per, "share", l->seconds / total, "gflop_s",
-                     1e-9 * l->flops / l->seconds, "mb", 1e-6 * l->moved / per, "least_mb", 1e-6 * l->least / per,
+                     1e-9 * l->flops / l->seconds, "mb", 1e-6 * l->moved / per, "least_mb", 1e-6 * l->minimum / per,
                      "gb_s", 1e-9 * l->moved / l->seconds, "of_peak", of_peak(l, peaks));
 }

@@ -11,7 +11,7 @@ struct trace_line {
     char name[32], shape[80];
     long calls;
     double seconds, flops; /* of all calls; flops of a direct sum */
-    double moved, least;   /* bytes read and written by passes over memory, and if each operand were once; of a
+    double moved, minimum; /* bytes read and written by passes over memory, and if each operand were once; of a
                             * convolution on the CPU   only the latter is known */
 };
 
