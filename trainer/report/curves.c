@@ -8,25 +8,25 @@
 
 #include "base/file.h"
 
-enum { MOST_BYTES = 1 << 30 };
-#define MOST_VALUE 1e30 /* what is larger has diverged and is not drawn */
-#define MOST_STEP  1e9
+enum { MAX_BYTES = 1 << 30 };
+#define MAX_VALUE 1e30 /* what is larger has diverged and is not drawn */
+#define MAX_STEP  1e9
 
 static enum status append(struct series *s, double step, const json_t *value)
 {
     enum status status = STATUS_OK;
     double number = json_number_value(value);
-    if (!json_is_number(value) || !(fabs(number) < MOST_VALUE)) /* null: it was not finite */
+    if (!json_is_number(value) || !(fabs(number) < MAX_VALUE)) /* null: it was not finite */
         return status;
-    if (s->count == s->room) {
-        int room = s->room ? 2 * s->room : 256;
-        double *steps = realloc(s->steps, room * sizeof *steps);
+    if (s->count == s->capacity) {
+        int capacity = s->capacity ? 2 * s->capacity : 256;
+        double *steps = realloc(s->steps, capacity * sizeof *steps);
         s->steps = steps ? steps : s->steps;
-        double *values = realloc(s->values, room * sizeof *values);
+        double *values = realloc(s->values, capacity * sizeof *values);
         s->values = values ? values : s->values;
         if (!steps || !values)
             FAIL(STATUS_NOMEM, "out of memory for the training curves");
-        s->room = room;
+        s->capacity = capacity;
     }
     s->steps[s->count] = step;
     s->values[s->count++] = number;
@@ -41,26 +41,26 @@ static void rewind_to(struct series *s, double step)
         s->count--;
 }
 
-static enum status take(struct series *s, double step, const json_t *event, const char *key)
+static enum status set_value(struct series *s, double step, const json_t *event, const char *key)
 {
     rewind_to(s, step); /* the last record of a step counts */
     return append(s, step, json_object_get(event, key));
 }
 
-static enum status take_event(struct curves *c, const json_t *event)
+static enum status add_event(struct curves *c, const json_t *event)
 {
     enum status status = STATUS_OK;
     const char *kind = json_string_value(json_object_get(event, "event"));
     double step = json_number_value(json_object_get(event, "step")); /* 0 without one */
-    if (!(step >= 0 && step <= MOST_STEP))
+    if (!(step >= 0 && step <= MAX_STEP))
         return STATUS_DATA; /* said by the caller, who knows the line */
     if (strcmp(kind, "step") == 0) {
-        TRY(take(&c->loss, step, event, "loss"));
-        TRY(take(&c->lr, step, event, "lr"));
-        TRY(take(&c->img_s, step, event, "img_s"));
+        TRY(set_value(&c->loss, step, event, "loss"));
+        TRY(set_value(&c->lr, step, event, "lr"));
+        TRY(set_value(&c->img_s, step, event, "img_s"));
     } else if (strcmp(kind, "eval") == 0) {
-        TRY(take(&c->eval_loss, step, event, "loss"));
-        TRY(take(&c->top1, step, event, "top1"));
+        TRY(set_value(&c->eval_loss, step, event, "loss"));
+        TRY(set_value(&c->top1, step, event, "top1"));
     } else if (strcmp(kind, "resume") == 0) {
         struct series *all[] = { &c->loss, &c->eval_loss, &c->top1, &c->lr, &c->img_s };
         for (int i = 0; i < 5; i++)
@@ -84,7 +84,7 @@ enum status curves_parse(struct curves *c, const char *name, const char *text, s
             break;
         if (!json_is_object(event) || !json_is_string(json_object_get(event, "event")))
             FAIL(STATUS_DATA, "%s:%ld: not an event", name, line + 1);
-        status = take_event(c, event);
+        status = add_event(c, event);
         if (status == STATUS_DATA)
             FAIL(STATUS_DATA, "%s:%ld: not an event: its step is no step", name, line + 1);
         TRY(status);
@@ -105,7 +105,7 @@ enum status curves_read(struct curves *c, const char *path)
     char *text = NULL;
     size_t bytes;
     *c = (struct curves){ 0 };
-    TRY(file_read(path, MOST_BYTES, &text, &bytes));
+    TRY(file_read(path, MAX_BYTES, &text, &bytes));
     TRY(curves_parse(c, path, text, bytes));
 fail:
     free(text);
@@ -141,12 +141,12 @@ static struct axis fit_axis(double low, double high)
                           step };
 }
 
-static double place_x(const struct axis *a, double v)
+static double plot_x(const struct axis *a, double v)
 {
     return LEFT + (v - a->low) / (a->high - a->low) * (WIDTH - LEFT - RIGHT);
 }
 
-static double place_y(const struct axis *a, double v)
+static double plot_y(const struct axis *a, double v)
 {
     return HEIGHT - BOTTOM - (v - a->low) / (a->high - a->low) * (HEIGHT - TOP - BOTTOM);
 }
@@ -154,14 +154,14 @@ static double place_y(const struct axis *a, double v)
 static void draw_axes(FILE *out, const struct axis *x, const struct axis *y)
 {
     for (int i = 0; i <= 2 * TICKS && y->low + i * y->step <= y->high + 1e-6 * y->step; i++) {
-        double at = place_y(y, y->low + i * y->step);
+        double at = plot_y(y, y->low + i * y->step);
         fprintf(out,
                 "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/><text x='%d' y='%.1f' "
                 "text-anchor='end'>%.4g</text>\n",
                 LEFT, at, WIDTH - RIGHT, at, LEFT - 5, at + 4, y->low + i * y->step);
     }
     for (int i = 0; i <= 2 * TICKS && x->low + i * x->step <= x->high + 1e-6 * x->step; i++) {
-        double at = place_x(x, x->low + i * x->step);
+        double at = plot_x(x, x->low + i * x->step);
         if (at > WIDTH - RIGHT - 8) /* its label would be cut off */
             break;
         fprintf(out, "<text x='%.1f' y='%d' text-anchor='middle'>%.6g</text>\n", at, HEIGHT - 9, x->low + i * x->step);
@@ -181,14 +181,14 @@ static void draw_line(FILE *out, const struct curve *line, const struct axis *x,
             high = s->values[j] > s->values[high] ? j : high;
         }
         int first = low < high ? low : high, second = low < high ? high : low;
-        fprintf(out, "%.1f,%.1f ", place_x(x, s->steps[first]), place_y(y, s->values[first]));
+        fprintf(out, "%.1f,%.1f ", plot_x(x, s->steps[first]), plot_y(y, s->values[first]));
         if (second != first)
-            fprintf(out, "%.1f,%.1f ", place_x(x, s->steps[second]), place_y(y, s->values[second]));
+            fprintf(out, "%.1f,%.1f ", plot_x(x, s->steps[second]), plot_y(y, s->values[second]));
     }
     fputs("'/>\n", out);
     if (s->count == 1)
-        fprintf(out, "<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>\n", place_x(x, s->steps[0]),
-                place_y(y, s->values[0]), line->colour);
+        fprintf(out, "<circle cx='%.1f' cy='%.1f' r='3' fill='%s'/>\n", plot_x(x, s->steps[0]), plot_y(y, s->values[0]),
+                line->colour);
 }
 
 void curves_draw(FILE *out, const char *title, const struct curve *lines, int count)

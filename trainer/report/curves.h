@@ -11,7 +11,7 @@
 /* Values over optimizer steps, in the order of the steps. */
 struct series {
     double *steps, *values;
-    int count, room;
+    int count, capacity;
 };
 
 struct curves {

@@ -28,7 +28,7 @@ static bool is_object(const char *text, size_t bytes)
 }
 
 /* Leaves the file empty or ending with a newline. */
-static enum status mend_last_line(struct metrics *metrics)
+static enum status repair_last_line(struct metrics *metrics)
 {
     enum status status = STATUS_OK;
     struct stat info;
@@ -68,7 +68,7 @@ enum status metrics_open(struct metrics **out, const char *path)
     metrics->fd = open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (metrics->fd < 0 || snprintf(metrics->path, PATH_MAX, "%s", path) >= PATH_MAX)
         FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-    TRY(mend_last_line(metrics));
+    TRY(repair_last_line(metrics));
     *out = metrics;
     return status;
 fail:
@@ -86,7 +86,7 @@ void metrics_close(struct metrics *metrics)
 }
 
 /* The length of the UTF-8 character at s, 0 if it is none. Overlong forms are let through as harmless. */
-static int character(const unsigned char *s)
+static int utf8_length(const unsigned char *s)
 {
     int length = s[0] < 0x80             ? 1
                  : (s[0] & 0xe0) == 0xc0 ? 2
@@ -104,7 +104,7 @@ static void print_text(FILE *out, const char *text)
 {
     fputc('"', out);
     for (const unsigned char *s = (const unsigned char *)text; *s;) {
-        int length = character(s);
+        int length = utf8_length(s);
         if (!length)
             fputs("\\ufffd", out);
         else if (*s == '"' || *s == '\\')
@@ -151,7 +151,7 @@ static void print_metric(FILE *out, const struct metric *metric)
     }
 }
 
-static enum status append(struct metrics *metrics, const char *line, size_t bytes)
+static enum status append_line(struct metrics *metrics, const char *line, size_t bytes)
 {
     enum status status = STATUS_OK;
     struct stat before;
@@ -189,7 +189,7 @@ enum status metrics_event(struct metrics *metrics, const char *event, const stru
     bool failed = ferror(out);
     if (fclose(out) != 0 || failed)
         FAIL(STATUS_NOMEM, "%s: out of memory", metrics->path);
-    TRY(append(metrics, line, bytes));
+    TRY(append_line(metrics, line, bytes));
 fail:
     free(line);
     return status;

@@ -13,13 +13,13 @@ enum {
     SIDE_PIXELS = 640
 }; /* about how large atoms and pictures become */
 
-static void clear(struct image *picture)
+static void fill_background(struct image *picture)
 {
     memset(picture->pixels, BACKGROUND, (size_t)picture->width * picture->height * 3);
 }
 
 /* Fills the square of `zoom` pixels at (x, y). */
-static void dab(struct image *picture, int x, int y, int zoom, const uint8_t colour[3])
+static void fill_square(struct image *picture, int x, int y, int zoom, const uint8_t colour[3])
 {
     for (int v = 0; v < zoom; v++)
         for (int u = 0; u < zoom; u++)
@@ -31,12 +31,12 @@ static uint8_t to_byte(double v)
     return (uint8_t)lrint(255 * fmin(fmax(v, 0), 1));
 }
 
-static float largest(const float *values, size_t count)
+static float largest_magnitude(const float *values, size_t count)
 {
-    float most = 1e-30f;
+    float maximum = 1e-30f;
     for (size_t i = 0; i < count; i++)
-        most = fmaxf(most, fabsf(values[i]));
-    return most;
+        maximum = fmaxf(maximum, fabsf(values[i]));
+    return maximum;
 }
 
 /* White at 0, red at 1, blue at -1. */
@@ -53,16 +53,16 @@ static enum status colour_tiles(struct image *picture, const float *w, int d, in
     enum status status = STATUS_OK;
     int columns = (int)ceil(sqrt(d)), zoom = TILE_PIXELS / k > 1 ? TILE_PIXELS / k : 1, pitch = k * zoom + MARGIN;
     TRY(image_allocate(picture, columns * pitch + MARGIN, (d + columns - 1) / columns * pitch + MARGIN));
-    clear(picture);
+    fill_background(picture);
     for (int a = 0; a < d; a++) {
         const float *atom = w + (size_t)a * 3 * k * k;
-        float scale = largest(atom, (size_t)3 * k * k);
+        float scale = largest_magnitude(atom, (size_t)3 * k * k);
         for (int i = 0; i < k * k; i++) {
             uint8_t colour[3];
             for (int c = 0; c < 3; c++)
                 colour[c] = to_byte(0.5 + 0.5 * atom[c * k * k + i] / scale);
-            dab(picture, MARGIN + a % columns * pitch + i % k * zoom, MARGIN + a / columns * pitch + i / k * zoom, zoom,
-                colour);
+            fill_square(picture, MARGIN + a % columns * pitch + i % k * zoom,
+                        MARGIN + a / columns * pitch + i / k * zoom, zoom, colour);
         }
     }
 fail:
@@ -72,19 +72,20 @@ fail:
 static enum status channel_tiles(struct image *picture, const float *w, int d, int c, int k)
 {
     enum status status = STATUS_OK;
-    int rows = d < PICTURE_MOST ? d : PICTURE_MOST, columns = c < PICTURE_MOST ? c : PICTURE_MOST;
+    int rows = d < PICTURE_MAX_TILES ? d : PICTURE_MAX_TILES, columns = c < PICTURE_MAX_TILES ? c : PICTURE_MAX_TILES;
     int zoom = SIDE_PIXELS / (columns * (k + MARGIN));
     zoom = zoom < 1 ? 1 : zoom * k > TILE_PIXELS ? TILE_PIXELS / k : zoom;
     int pitch = k * zoom + MARGIN;
     TRY(image_allocate(picture, columns * pitch + MARGIN, rows * pitch + MARGIN));
-    clear(picture);
-    float scale = largest(w, (size_t)rows * c * k * k);
+    fill_background(picture);
+    float scale = largest_magnitude(w, (size_t)rows * c * k * k);
     for (int a = 0; a < rows; a++)
         for (int b = 0; b < columns; b++)
             for (int i = 0; i < k * k; i++) {
                 uint8_t colour[3];
                 diverging(w[((size_t)a * c + b) * k * k + i] / scale, colour);
-                dab(picture, MARGIN + b * pitch + i % k * zoom, MARGIN + a * pitch + i / k * zoom, zoom, colour);
+                fill_square(picture, MARGIN + b * pitch + i % k * zoom, MARGIN + a * pitch + i / k * zoom, zoom,
+                            colour);
             }
 fail:
     return status;
@@ -113,7 +114,7 @@ enum status picture_strip(struct image *picture, const float *normalized, int co
     enum { GAP = 2 };
     struct image one = { 0 };
     TRY(image_allocate(picture, count * (size + GAP) - GAP, size));
-    clear(picture);
+    fill_background(picture);
     for (int i = 0; i < count; i++) {
         TRY(picture_pixels(&one, normalized + (size_t)i * size * size * 3, size, mean, std));
         for (int y = 0; y < size; y++)
@@ -135,7 +136,7 @@ enum status picture_enlarge(struct image *picture, int pixels)
     TRY(image_allocate(&large, picture->width * zoom, picture->height * zoom));
     for (int y = 0; y < picture->height; y++)
         for (int x = 0; x < picture->width; x++)
-            dab(&large, x * zoom, y * zoom, zoom, picture->pixels + ((size_t)y * picture->width + x) * 3);
+            fill_square(&large, x * zoom, y * zoom, zoom, picture->pixels + ((size_t)y * picture->width + x) * 3);
     image_finish(picture);
     *picture = large;
 fail:
@@ -149,13 +150,13 @@ enum status picture_png(const struct image *picture, void **png, size_t *bytes)
                          .format = PNG_FORMAT_RGB,
                          .width = (png_uint_32)picture->width,
                          .height = (png_uint_32)picture->height };
-    png_alloc_size_t room = PNG_IMAGE_PNG_SIZE_MAX(header);
-    *png = malloc(room);
+    png_alloc_size_t capacity = PNG_IMAGE_PNG_SIZE_MAX(header);
+    *png = malloc(capacity);
     if (!*png)
         FAIL(STATUS_NOMEM, "out of memory for a picture of %d x %d pixels", picture->width, picture->height);
-    if (!png_image_write_to_memory(&header, *png, &room, 0, picture->pixels, 0, NULL))
+    if (!png_image_write_to_memory(&header, *png, &capacity, 0, picture->pixels, 0, NULL))
         FAIL(STATUS_BUG, "libpng: %s", header.message);
-    *bytes = room;
+    *bytes = capacity;
     return status;
 fail:
     free(*png);

@@ -6,8 +6,9 @@
 
 /* The dictionary or filters w (D,C,k,k) of a layer as tiles. Three channels: one coloured tile for each atom, grey is
  * 0, stretched so that its largest value is in full colour. Others: a row for each atom, a tile for each channel, red
- * above 0, blue below, one scale for all; the first `PICTURE_MOST` atoms and channels. Small atoms are enlarged. */
-enum { PICTURE_MOST = 64 };
+ * above 0, blue below, one scale for all; the first `PICTURE_MAX_TILES` atoms and channels. Small atoms are enlarged.
+ */
+enum { PICTURE_MAX_TILES = 64 };
 enum status picture_atoms(struct image *picture, const float *w, int d, int c, int k);
 
 /* Normalised pixels (size,size,3) back to bytes, clipped. */

@@ -24,12 +24,12 @@ struct progress {
     bool terminal;
     atomic_bool drawn; /* any thread's log line clears the bar */
     int64_t first, step, total, steps_per_epoch;
-    struct progress_numbers numbers;
-    bool has_numbers;
+    struct progress_metrics numbers;
+    bool has_metrics;
     double began, last_drawn; /* seconds; began: when the first step of this invocation was done */
     int64_t began_step;
-    double phase_began, phase_told;  /* seconds: of the phase under way */
-    int64_t phase_first, phase_done; /* of its total when it began, and now */
+    double phase_began, phase_reported; /* seconds: of the phase under way */
+    int64_t phase_first, phase_done;    /* of its total when it began, and now */
 };
 
 static double seconds(void)
@@ -71,7 +71,7 @@ static __attribute__((format(printf, 2, 3))) void add(char text[MAX_TEXT], const
 
 /* Time left at the pace of this invocation, evaluations and checkpoints included; its first step, which may tune, is
  * not counted. */
-static void add_left(double left, char text[MAX_TEXT])
+static void add_time_left(double left, char text[MAX_TEXT])
 {
     long long s = (long long)fmin(left, 1e9);
     if (s >= 86400)
@@ -84,13 +84,13 @@ static void add_eta(const struct progress *progress, char text[MAX_TEXT])
 {
     int64_t done = progress->step - progress->began_step;
     if (done >= 1)
-        add_left((seconds() - progress->began) / (double)done * (double)(progress->total - progress->step), text);
+        add_time_left((seconds() - progress->began) / (double)done * (double)(progress->total - progress->step), text);
 }
 
-static void add_numbers(const struct progress *progress, char text[MAX_TEXT])
+static void add_metrics(const struct progress *progress, char text[MAX_TEXT])
 {
-    const struct progress_numbers *n = &progress->numbers;
-    if (progress->has_numbers)
+    const struct progress_metrics *n = &progress->numbers;
+    if (progress->has_metrics)
         add(text, "  loss %.4f  lr %.4g  %.*f img/s  wait %.0f%%", n->loss, n->lr, n->img_s < 100 ? 1 : 0, n->img_s,
             100 * n->data_wait);
 }
@@ -120,7 +120,7 @@ static void draw_steps(struct progress *progress)
     char text[MAX_TEXT] = "";
     add_epoch(progress, text);
     add_bar(text, progress->step, progress->total);
-    add_numbers(progress, text);
+    add_metrics(progress, text);
     add_eta(progress, text);
     draw(progress, text);
 }
@@ -172,11 +172,11 @@ void progress_step(struct progress *progress, int64_t step)
         draw_steps(progress);
 }
 
-void progress_report(struct progress *progress, int64_t step, const struct progress_numbers *numbers)
+void progress_report(struct progress *progress, int64_t step, const struct progress_metrics *numbers)
 {
     advance(progress, step);
     progress->numbers = *numbers;
-    progress->has_numbers = true;
+    progress->has_metrics = true;
     if (progress->terminal) {
         draw_steps(progress);
         return;
@@ -184,7 +184,7 @@ void progress_report(struct progress *progress, int64_t step, const struct progr
     char text[MAX_TEXT] = "";
     add_epoch(progress, text);
     add(text, "  step %lld/%lld", (long long)step, (long long)progress->total);
-    add_numbers(progress, text);
+    add_metrics(progress, text);
     add_eta(progress, text);
     log_info("%s", text);
 }
@@ -194,12 +194,12 @@ void progress_phase(struct progress *progress, const char *phase, int64_t done, 
     char text[MAX_TEXT] = "";
     double now = seconds();
     if (done <= progress->phase_done || progress->phase_began == 0) { /* another one */
-        progress->phase_began = progress->phase_told = now;
+        progress->phase_began = progress->phase_reported = now;
         progress->phase_first = done;
     }
     progress->phase_done = done;
     if (progress->terminal ? done != total && done != 0 && now - progress->last_drawn < redraw_s
-                           : done == total || now - progress->phase_told < phase_line_s)
+                           : done == total || now - progress->phase_reported < phase_line_s)
         return;
     add(text, "%s", phase);
     if (progress->terminal)
@@ -207,8 +207,9 @@ void progress_phase(struct progress *progress, const char *phase, int64_t done, 
     else
         add(text, " %lld/%lld", (long long)done, (long long)total);
     if (done > progress->phase_first && total > 0)
-        add_left((now - progress->phase_began) / (double)(done - progress->phase_first) * (double)(total - done), text);
-    progress->phase_told = now;
+        add_time_left((now - progress->phase_began) / (double)(done - progress->phase_first) * (double)(total - done),
+                      text);
+    progress->phase_reported = now;
     if (progress->terminal)
         draw(progress, text);
     else

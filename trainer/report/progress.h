@@ -9,7 +9,7 @@
 struct progress;
 
 /* The numbers of the last interval, as in metrics.jsonl. */
-struct progress_numbers {
+struct progress_metrics {
     double loss, lr;
     double img_s;     /* all ranks */
     double data_wait; /* share of time, 0..1 */
@@ -24,7 +24,7 @@ void progress_destroy(struct progress *progress); /* clears the bar; NULL is fin
 void progress_step(struct progress *progress, int64_t step);
 
 /* At the end of an interval: the bar's new numbers, or a line. */
-void progress_report(struct progress *progress, int64_t step, const struct progress_numbers *numbers);
+void progress_report(struct progress *progress, int64_t step, const struct progress_metrics *numbers);
 
 /* During a phase without steps ("evaluating", done of total): the bar says so, with the time left; in a batch log a
  * line every half minute. A smaller `done` than before begins another phase. */

@@ -42,27 +42,27 @@ static uint32_t crc32c(const void *data, size_t bytes)
 /* Bytes of a message; a nested one is built first and then put in. */
 struct message {
     unsigned char *data;
-    size_t bytes, room;
+    size_t bytes, capacity;
     bool failed; /* out of memory */
 };
 
 static void put(struct message *m, const void *data, size_t bytes)
 {
-    if (m->bytes + bytes > m->room) {
-        size_t room = 2 * (m->bytes + bytes);
-        unsigned char *grown = realloc(m->data, room);
+    if (m->bytes + bytes > m->capacity) {
+        size_t capacity = 2 * (m->bytes + bytes);
+        unsigned char *grown = realloc(m->data, capacity);
         if (!grown) {
             m->failed = true;
             return;
         }
         m->data = grown;
-        m->room = room;
+        m->capacity = capacity;
     }
     memcpy(m->data + m->bytes, data, bytes);
     m->bytes += bytes;
 }
 
-static void put_little(struct message *m, uint64_t value, int bytes)
+static void put_little_endian(struct message *m, uint64_t value, int bytes)
 {
     unsigned char out[8];
     for (int i = 0; i < bytes; i++)
@@ -73,8 +73,8 @@ static void put_little(struct message *m, uint64_t value, int bytes)
 static void put_varint(struct message *m, uint64_t value)
 {
     for (; value >= 128; value >>= 7)
-        put_little(m, (value & 127) | 128, 1);
-    put_little(m, value, 1);
+        put_little_endian(m, (value & 127) | 128, 1);
+    put_little_endian(m, value, 1);
 }
 
 enum wire { VARINT = 0, FIXED64 = 1, BYTES = 2, FIXED32 = 5 };
@@ -84,7 +84,7 @@ static void put_key(struct message *m, int field, enum wire wire)
     put_varint(m, (uint64_t)field << 3 | wire);
 }
 
-static void put_number(struct message *m, int field, int64_t value)
+static void put_integer(struct message *m, int field, int64_t value)
 {
     put_key(m, field, VARINT);
     put_varint(m, (uint64_t)value);
@@ -107,7 +107,7 @@ static void put_message(struct message *m, int field, struct message *inner)
 
 /* ---- records ---- */
 
-static uint32_t masked(const void *data, size_t bytes)
+static uint32_t masked_crc32c(const void *data, size_t bytes)
 {
     uint32_t crc = crc32c(data, bytes);
     return (crc >> 15 | crc << 17) + 0xa282ead8u;
@@ -145,14 +145,14 @@ static enum status write_event(struct tensorboard *t, int64_t step, int field, s
     wall = (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
     memcpy(&bits, &wall, sizeof bits);
     put_key(&event, 1, FIXED64);
-    put_little(&event, bits, 8);
-    put_number(&event, 2, step);
+    put_little_endian(&event, bits, 8);
+    put_integer(&event, 2, step);
     put_message(&event, field, inner);
-    put_little(&record, event.bytes, 8);
+    put_little_endian(&record, event.bytes, 8);
     if (!record.failed)
-        put_little(&record, masked(record.data, 8), CRC_BYTES);
+        put_little_endian(&record, masked_crc32c(record.data, 8), CRC_BYTES);
     put(&record, event.data, event.bytes);
-    put_little(&record, masked(event.data, event.bytes), CRC_BYTES);
+    put_little_endian(&record, masked_crc32c(event.data, event.bytes), CRC_BYTES);
     if (event.failed || record.failed)
         FAIL(STATUS_NOMEM, "%s: out of memory", t->path);
     TRY(write_record(t, &record));
@@ -164,11 +164,11 @@ fail:
 
 static enum status write_value(struct tensorboard *t, const char *tag, int64_t step, struct message *value)
 {
-    struct message whole = { 0 }, summary = { 0 };
-    put_bytes(&whole, 1, tag, strlen(tag));
-    put(&whole, value->data, value->bytes);
-    whole.failed |= value->failed;
-    put_message(&summary, 1, &whole);
+    struct message tagged = { 0 }, summary = { 0 };
+    put_bytes(&tagged, 1, tag, strlen(tag));
+    put(&tagged, value->data, value->bytes);
+    tagged.failed |= value->failed;
+    put_message(&summary, 1, &tagged);
     free(value->data);
     return write_event(t, step, 5, &summary);
 }
@@ -182,7 +182,7 @@ enum status tensorboard_scalar(struct tensorboard *t, const char *tag, int64_t s
         return STATUS_OK;
     memcpy(&bits, &number, sizeof bits);
     put_key(&m, 2, FIXED32);
-    put_little(&m, bits, 4);
+    put_little_endian(&m, bits, 4);
     return write_value(t, tag, step, &m);
 }
 
@@ -190,9 +190,9 @@ enum status tensorboard_picture(struct tensorboard *t, const char *tag, int64_t 
                                 int width, int height)
 {
     struct message image = { 0 }, m = { 0 };
-    put_number(&image, 1, height);
-    put_number(&image, 2, width);
-    put_number(&image, 3, 3);
+    put_integer(&image, 1, height);
+    put_integer(&image, 2, width);
+    put_integer(&image, 3, 3);
     put_bytes(&image, 4, png, bytes);
     put_message(&m, 4, &image);
     return write_value(t, tag, step, &m);
@@ -231,7 +231,7 @@ enum status tensorboard_open(struct tensorboard **out, const char *folder, int64
     TRY(create_file(t, folder));
     put(&version, "brain.Event:2", strlen("brain.Event:2"));
     TRY(write_event(t, 0, 3, &version));
-    put_number(&start, 1, 1);
+    put_integer(&start, 1, 1);
     TRY(write_event(t, step, 7, &start));
     *out = t;
     return status;

@@ -91,7 +91,7 @@ void observer_destroy(struct observer *o)
     free(o);
 }
 
-enum status observer_step(struct observer *o, int64_t step, const struct progress_numbers *n)
+enum status observer_step(struct observer *o, int64_t step, const struct progress_metrics *n)
 {
     enum status status = STATUS_OK;
     if (!o)

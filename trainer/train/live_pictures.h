@@ -13,7 +13,7 @@ enum status observer_create(struct observer **observer, struct training *t);
 void observer_destroy(struct observer *observer); /* NULL is fine */
 
 /* All do nothing for NULL. */
-enum status observer_step(struct observer *observer, int64_t step, const struct progress_numbers *numbers);
+enum status observer_step(struct observer *observer, int64_t step, const struct progress_metrics *numbers);
 enum status observer_evaluation(struct observer *observer, int64_t step, const struct evaluation *evaluation);
 
 /* Atoms, and images beside what comes back of them; runs the training net, so only between steps. */

@@ -78,7 +78,7 @@ static int ascending(const void *a, const void *b)
 }
 
 /* One line; `data` is (ranks, DATA_NUMBERS). */
-static enum status write_step(struct training *t, const struct progress_numbers *n, double seconds, const double *data)
+static enum status write_step(struct training *t, const struct progress_metrics *n, double seconds, const double *data)
 {
     static const char *const names[] = { "rank_wait", "rank_read", "rank_decode", "rank_resize", "rank_copy" };
     enum status status = STATUS_OK;
@@ -127,7 +127,7 @@ static enum status report_interval(struct training *t)
     struct interval *i = &t->interval;
     double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[DATA_NUMBERS], *all = NULL;
     data_numbers(i, &stats, seconds, mine);
-    struct progress_numbers n = {
+    struct progress_metrics n = {
         .loss = i->steps ? i->loss / (double)i->steps : NAN,
         .lr = schedule_lr(&t->schedule, t->step - 1),
         .img_s = (double)i->steps * t->config->train.batch / seconds,

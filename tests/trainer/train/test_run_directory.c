@@ -279,7 +279,7 @@ static void run_progress(int out, int err)
     pid_t child = fork();
     if (child == 0) {
         struct progress *progress;
-        struct progress_numbers numbers = { 1.41234, 0.1, 2314.4, 0.012 };
+        struct progress_metrics numbers = { 1.41234, 0.1, 2314.4, 0.012 };
         dup2(out, STDOUT_FILENO);
         dup2(err, STDERR_FILENO);
         setenv("TERM", "xterm", 1);
