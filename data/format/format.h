@@ -1,4 +1,4 @@
-/* format.h - the csz shard format's numbers and its little-endian integers; data/format/FORMAT.md has the words. */
+/* format.h - constants of the csz format and its little-endian integers. FORMAT.md describes the format to the byte. */
 #ifndef CSC_DATA_FORMAT_FORMAT_H
 #define CSC_DATA_FORMAT_FORMAT_H
 
@@ -12,24 +12,27 @@
 
 enum { SHARD_HEADER_BYTES = 64, SHARD_ENTRY_BYTES = 32, RECORD_HEADER_BYTES = 32 };
 
-/* What a sample's payload is: residuals of its pixels, or the file it came from (JPEG, rarely PNG). */
-enum codec { CODEC_RGBZ = 1, CODEC_JPEG = 2 };
+/* How the payload of a sample is stored. */
+enum codec {
+    CODEC_RGBZ = 1, /* as pixels, transformed without loss by rgbz.h */
+    CODEC_JPEG = 2, /* as an image file: a JPEG, rarely a PNG */
+};
 
-/* rgbz: rows that are coded together; of a larger image each band is a zstd frame of its own. */
+/* Rows that rgbz codes together. A block of one image with more rows has a zstd frame for each such band. */
 #define BAND_ROWS 64
 
-/* What a reader believes at most. */
+/* Limits that a reader enforces. */
 #define LIMIT_INDEX_BYTES   ((size_t)256 << 20)
-#define LIMIT_SIDE          65500      /* pixels, as libjpeg */
-#define LIMIT_PIXELS        (1u << 27) /* per image */
-#define LIMIT_BLOCK_BYTES   (1u << 29) /* decoded; holds the largest image */
+#define LIMIT_SIDE          65500      /* pixels, the limit of libjpeg */
+#define LIMIT_PIXELS        (1u << 27) /* of one image */
+#define LIMIT_BLOCK_BYTES   (1u << 29) /* decompressed; the largest image fits */
 #define LIMIT_SHARD_SAMPLES (1u << 28)
 #define LIMIT_CLASSES       1000000
 #define LIMIT_NAME          255 /* bytes of a class name */
 
-/* What the writer aims at. */
-#define BLOCK_TARGET (64u << 10) /* decompressed bytes of a block of small images; a larger one has its own */
-#define SHARD_TARGET ((uint64_t)512 << 20)
+/* Sizes that csc-pack aims at. */
+#define BLOCK_TARGET (64u << 10)           /* decompressed bytes of a block; a larger image has a block of its own */
+#define SHARD_TARGET ((uint64_t)512 << 20) /* bytes of a shard's file */
 
 static inline uint16_t get16(const uint8_t *p)
 {

@@ -1,4 +1,4 @@
-/* shard.h - one shard file: a header, blocks of samples, and the table that finds them. */
+/* shard.h - reads a shard: a file of a header, blocks of samples, and a table that locates the blocks. */
 #ifndef CSC_DATA_FORMAT_SHARD_H
 #define CSC_DATA_FORMAT_SHARD_H
 
@@ -12,14 +12,14 @@
 
 struct disk_cache;
 
-/* One row of a shard's table. */
+/* What a shard's table says of one block. */
 struct shard_entry {
-    uint64_t offset;    /* of the frame in the file */
-    uint32_t bytes;     /* of the frame */
-    uint32_t raw_bytes; /* decoded */
-    uint32_t first;     /* sample in the shard */
+    uint64_t offset;    /* in the file */
+    uint32_t bytes;     /* compressed, in the file */
+    uint32_t raw_bytes; /* decompressed */
+    uint32_t first;     /* index of its first sample in the shard */
     uint32_t samples;
-    uint64_t hash; /* XXH64 of the frame */
+    uint64_t hash; /* XXH64 of the compressed bytes */
 };
 
 struct shard {
@@ -27,27 +27,31 @@ struct shard {
     int fd;
     enum codec codec;
     uint64_t bytes;     /* of the file */
-    uint64_t raw_bytes; /* of all blocks, decoded */
+    uint64_t raw_bytes; /* of all blocks, decompressed */
     uint64_t samples;
-    uint64_t hash; /* XXH64 of header and table: what the index knows of the shard */
+    uint64_t hash; /* XXH64 of header and table, which the index also states */
     uint32_t blocks;
-    struct shard_entry *table;
-    struct disk_cache *disk_cache; /* the dataset's, or NULL; and the index of this shard there */
-    int index;
+    struct shard_entry *table;     /* (blocks) */
+    struct disk_cache *disk_cache; /* where copies of its blocks are kept; NULL: nowhere. Not owned */
+    int index;                     /* of this shard in the disk cache */
 };
 
-/* Reads and checks header and table. STATUS_IO if it cannot be read, STATUS_DATA if damaged. */
+/* Opens a shard and checks its header and table. Errors: STATUS_IO if it cannot be read, STATUS_DATA if it is damaged,
+ * STATUS_NOMEM. */
 enum status shard_open(struct shard *shard, const char *path);
-void shard_close(struct shard *shard); /* zeros are fine */
 
-/* Reads a block and compares its hash, twice if need be; reader->compressed holds it. STATUS_DATA names shard, block,
- * offset and both hashes. */
+/* Closes the file and frees the table. A zero-initialised shard is allowed. */
+void shard_close(struct shard *shard);
+
+/* Reads a block into reader->compressed and compares its hash. A block that does not match is read a second time from
+ * storage. Errors: STATUS_IO; STATUS_DATA, with shard, block, offset and both hashes in the message; STATUS_NOMEM. */
 enum status shard_check_block(const struct shard *shard, uint32_t block, struct block_reader *reader);
 
-/* Asks the system to read a block ahead of its use. */
+/* Asks the operating system to read a block ahead of its use. */
 void shard_prefetch_block(const struct shard *shard, uint32_t block);
 
-/* shard_check_block, then opens it as *out. */
+/* Reads and checks a block as shard_check_block does, then opens it as *out. Labels must be below `classes`. Several
+ * threads may read one shard, each with its own reader and block. */
 enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
                              struct block *out);
 

@@ -1,4 +1,4 @@
-/* exif.h - whether a JPEG says that it is to be shown turned or mirrored. */
+/* exif.h - the EXIF orientation of a JPEG. */
 #ifndef CSC_DATA_IMAGE_EXIF_H
 #define CSC_DATA_IMAGE_EXIF_H
 
@@ -6,7 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* True if the file is a JPEG whose EXIF orientation is one of 2 to 8. Anything odd is false. */
+/* Whether a file is a JPEG that is to be shown rotated or mirrored: its EXIF orientation is 2 to 8. Damaged EXIF data
+ * count as none. */
 bool exif_is_rotated(const uint8_t *data, size_t bytes);
 
 #endif

@@ -1,5 +1,6 @@
-/* block_cache.h - decoded blocks kept in memory, so that random order over a small set decodes each block once.
- * Blocks go in until the budget is used up and stay; a set many times larger is not cached at all. */
+/* block_cache.h - keeps opened blocks in memory, so that a small dataset is decompressed only once.
+ * Blocks are added until the memory is used up, and none is ever removed. A dataset that is much larger than the memory
+ * is not cached at all. */
 #ifndef CSC_DATA_READ_BLOCK_CACHE_H
 #define CSC_DATA_READ_BLOCK_CACHE_H
 
@@ -10,23 +11,32 @@
 #include "data/format/block.h"
 #include "data/read/dataset.h"
 
-#define BLOCK_CACHE_BYTES     ((int64_t)512 << 20) /* bytes per loader */
-#define BLOCK_CACHE_MAX_RATIO 4 /* no cache if fewer than 1 / BLOCK_CACHE_MAX_RATIO of the set fits */
+#define BLOCK_CACHE_BYTES     ((int64_t)512 << 20) /* of each loader */
+#define BLOCK_CACHE_MAX_RATIO 4 /* a dataset of more than this times BLOCK_CACHE_BYTES is not cached */
 
-struct block_cache {
-    int64_t blocks;
-    _Atomic(struct block *) *slots; /* (blocks); NULL if the set is not cached */
-    _Atomic(int64_t) bytes_left;    /* bytes of the budget */
-    atomic_uchar *damage;           /* (blocks): enum bad of sample_reader.c */
+/* What is known of a block. Once it is damaged, it is not read again. */
+enum damage {
+    DAMAGE_NONE,
+    DAMAGED_BLOCK,  /* it cannot be opened */
+    DAMAGED_SAMPLE, /* it can, but at least one of its samples cannot be decoded */
 };
 
+struct block_cache {
+    int64_t blocks;                 /* of the dataset */
+    _Atomic(struct block *) *slots; /* (blocks); NULL if the dataset is not cached */
+    _Atomic(int64_t) bytes_left;    /* of BLOCK_CACHE_BYTES */
+    atomic_uchar *damage;           /* (blocks): enum damage */
+};
+
+/* Errors: STATUS_NOMEM. */
 enum status block_cache_init(struct block_cache *cache, const struct dataset *dataset);
 void block_cache_finish(struct block_cache *cache);
 
-/* The block if it is kept, else NULL. It stays until block_cache_finish. */
+/* The block with this index in the dataset, or NULL if it is not cached. It stays valid until block_cache_finish. */
 const struct block *block_cache_get(const struct block_cache *cache, int64_t index);
 
-/* Offers a decoded block. If it is kept its buffers move and *block is empty; the kept block, or NULL. */
+/* Offers an opened block. If the cache accepts it, *block becomes empty. Returns the cached block, which another thread
+ * may have added before, or NULL. Any thread may call this and block_cache_get. */
 const struct block *block_cache_put(struct block_cache *cache, int64_t index, struct block *block);
 
 #endif

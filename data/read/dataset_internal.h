@@ -1,4 +1,4 @@
-/* dataset_internal.h - what the loader and csc-pack see of an open dataset. */
+/* dataset_internal.h - the parts of an open dataset, for the loader, csc-pack and benchmarks. */
 #ifndef CSC_DATA_READ_DATASET_INTERNAL_H
 #define CSC_DATA_READ_DATASET_INTERNAL_H
 
@@ -11,27 +11,31 @@ struct dataset {
     char *directory;
     struct index index;
     struct shard *shards;  /* (index.shard_count) */
-    int64_t *first_sample; /* (index.shard_count + 1): positions in the dataset */
-    int64_t *first_block;  /* (index.shard_count + 1) */
-    uint64_t raw_bytes;    /* decompressed size of all blocks */
+    int64_t *first_sample; /* (index.shard_count + 1): index in the dataset of each shard's first sample; then their
+                              number */
+    int64_t *first_block;  /* (index.shard_count + 1): the same of blocks */
+    uint64_t raw_bytes;    /* of all blocks, decompressed */
     struct disk_cache disk_cache;
 };
 
+/* Where a sample is stored. */
 struct sample_location {
     int shard;
-    uint32_t block;      /* in the shard */
-    int sample;          /* in the block */
-    int64_t block_index; /* of the block in the dataset */
+    uint32_t block;      /* index in the shard */
+    int sample;          /* index in the block */
+    int64_t block_index; /* index of the block in the dataset */
 };
 
+/* Locates a sample by its index in the dataset, which must be below dataset_samples. */
 struct sample_location dataset_locate(const struct dataset *dataset, int64_t sample);
+
 int64_t dataset_blocks(const struct dataset *dataset);
 
-/* Reads, checks and decodes the block of a location. */
+/* Reads, checks and opens the block that holds a sample. Errors are those of shard_read_block. */
 enum status dataset_read_block(const struct dataset *dataset, struct sample_location location,
                                struct block_reader *reader, struct block *block);
 
-/* As dataset_open, but also of a part of a packing that holds no sample. */
+/* Like dataset_open, but a part of a packing that holds no sample is allowed. */
 enum status dataset_open_part(struct dataset **dataset, const char *directory);
 
 #endif

@@ -1,22 +1,25 @@
-/* loader_stats.h - what a loader's work cost, for reports and benchmarks. */
+/* loader_stats.h - what it cost to make batches, for metrics and benchmarks. */
 #ifndef CSC_DATA_READ_LOADER_STATS_H
 #define CSC_DATA_READ_LOADER_STATS_H
 
 #include <stdint.h>
 
-/* Of the micro-batches given out since creation. Seconds of work are summed over the workers, so they may exceed
- * the time that passed. */
+/* Work on the micro-batches that were returned since the loader was created. Seconds are summed over the workers, so
+ * they can exceed the time that passed. */
 struct loader_work {
-    double read_s;              /* from storage or the page cache, and hashing */
-    double decode_s;            /* decompression, pixels */
-    double resize_s;            /* along the rows */
-    double copy_s;              /* along the columns, flip, normalisation: into the batch */
-    int64_t read_bytes, blocks; /* blocks read; others were still there */
-    int64_t samples, skipped;   /* given; replaced or left out as damaged */
-    int64_t rereads;            /* blocks that had to be read twice */
+    double read_s;      /* reading blocks, from storage or the page cache, and hashing them */
+    double decode_s;    /* decompressing blocks and decoding images */
+    double resize_s;    /* resizing along the rows */
+    double copy_s;      /* resizing along the columns, flipping and normalising into the batch */
+    int64_t read_bytes; /* compressed bytes that were read */
+    int64_t blocks;     /* blocks that were read; others were still in memory */
+    int64_t samples;    /* samples that were returned */
+    int64_t skipped;    /* damaged samples that were replaced or left out */
+    int64_t rereads;    /* blocks that had to be read twice */
 };
+
 struct loader_stats {
-    double waited_s; /* by the caller in loader_next */
+    double waited_s; /* by the caller, in loader_next */
     struct loader_work work;
 };
 

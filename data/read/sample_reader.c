@@ -10,12 +10,6 @@ enum {
 };
 #define SLOW_READ 100e-6 /* seconds per block; from memory it is some 30 */
 
-enum damage {
-    DAMAGE_NONE,
-    DAMAGED_BLOCK,
-    DAMAGED_SAMPLE
-}; /* cache.damage: the block is damaged; it is sound, but not all its samples */
-
 void sample_scratch_finish(struct sample_scratch *scratch)
 {
     block_reader_finish(&scratch->block_reader);
