@@ -152,7 +152,7 @@ class Emulated(RunTest):
         """What cannot be recorded is said once, and trains all the same."""
         changing = ["train.steps=3", "checkpoint.every_steps=3", "train.batch=4", "comm.timeout_s=200"]
         for arguments, environment, line in ((["csc.backward=implicit"], {}, "csc.backward is implicit"),
-                                             ([], {"CSC_FAKE_GRAPH": "fails"}, "cannot be recorded: CUDA makes no graph")):
+                                             ([], {"CSC_FAKE_GRAPH": "fails"}, "cannot be recorded: CUDA cannot instantiate a graph")):
             with self.subTest(line=line):
                 self.run_on("cuda", "calls", *changing, *arguments, CSC_CUDA_GRAPH="0")
                 done = self.run_on("cuda", "graphs", *changing, *arguments, **environment)

@@ -1,36 +1,36 @@
-/* conv.c - convolutions of the CUDA backend: a cuDNN plan with the epilogue fused where cuDNN can, else the plain
- * convolution, by cuBLASLt where that is faster, and one own pass. Inputs whose channels are no multiple of 8 are
- * folded (kernels.h). */
+/* conv.c - convolutions of the CUDA backend. A cuDNN plan with a fused epilogue is used where there is one and it is
+ * the fastest; else a plain convolution, by cuDNN or cuBLASLt, and a pass of our own for the epilogue. Images whose
+ * channels are not a multiple of 8 are folded first (kernels/kernels.h). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "layers/backend/cuda/gpu.h"
 
 enum {
-    MAX_SPECS = 7,
-    SCALAR_SETS = 8
-}; /* calls that are planned ahead; factors of fused tails that are kept on the device */
+    MAX_SPECS = 7,  /* that are planned when a convolution is created */
+    SCALAR_SETS = 8 /* sets of factors for fused epilogues that are kept on the device */
+};
 
 struct cuda_conv {
     struct conv base;
     bool folds;
-    struct fold fold;        /* fold.folded: what cuDNN computes */
-    void *converted_weights; /* activations, of the folded shape; NULL: floats are used where they are */
-    const void *weights;     /* own, or the loaded ones */
-    float *numbers;          /* device (SCALAR_SETS, 3): alpha, nu, threshold of fused tails */
+    struct fold fold;        /* fold.folded: the shape that cuDNN sees */
+    void *converted_weights; /* the weights as activations, folded; NULL: floats are used where the caller keeps them */
+    const void *weights;     /* converted_weights, or those that were loaded */
+    float *numbers;          /* device memory (SCALAR_SETS, 3): alpha, nu and threshold of fused epilogues */
     struct scalar_set {
-        float values[3];     /* what is there now */
-        bool used, captured; /* kept: it must stay, a recording reads it */
+        float values[3];     /* the values on the device */
+        bool used, captured; /* captured: a graph reads it, so that it must not change */
     } scalar_sets[SCALAR_SETS];
-    int next_set;        /* that is written */
-    char *folded_inputs; /* with KEEPING, folded images of the last forward calls; NULL: none */
+    int next_set;        /* the set that is overwritten next */
+    char *folded_inputs; /* folded images of the last forward calls, with CONV_KEEPING; NULL: none */
     const void *folded_input_of[CONV_TERMS];
     int next_folded_input;
-    bool used_cublas;        /* the last call was cuBLASLt's */
-    const char *fused_label; /* of the last call's plan, if it was fused */
-    bool stores_bf16[2];     /* by enum dnn_kind: cuDNN has the result in bf16 only, not in fp32 */
+    bool used_cublas;        /* by the last call */
+    const char *fused_label; /* of the last call's plan; NULL: it was not fused */
+    bool stores_bf16[2];     /* by enum dnn_kind: cuDNN has no plan with an fp32 result, only one with bf16 */
     size_t result_offset,
-        gradient_offset; /* in scratch, fp32; before them the folded image, before gradient_at all images */
+        gradient_offset; /* offsets in scratch of the fp32 results; in front of them lie folded images */
 };
 
 static struct gpu *gpu_of(const struct conv *conv)
@@ -54,13 +54,13 @@ static size_t weight_count(const struct cuda_conv *c)
     return c->folds ? kernel_fold_weight_count(&c->fold) : conv_weight_count(&c->base.shape);
 }
 
-/* Bytes from one term's gradient to the next. */
+/* Bytes from one term's gradient to the next in scratch. */
 static size_t gradient_bytes(const struct cuda_conv *c)
 {
     return align256(weight_count(c) * sizeof(float));
 }
 
-/* Written and read again, what is no operand. */
+/* Counts an intermediate result, which is written and read again, for the trace. */
 static void count_extra_traffic(struct cuda_conv *c, size_t elements, size_t bytes_each)
 {
     c->base.beyond += 2.0 * (double)(elements * bytes_each);
@@ -80,7 +80,7 @@ static struct dnn_spec spec_of(const struct cuda_conv *c, enum dnn_kind kind, en
                               .k_by_1 = c->folds && c->fold.k_by_1 };
 }
 
-/* Of a gradient's terms, whose plan may store fp32 or bf16. */
+/* The spec of the gradient of `terms` stacked terms. Its plan may store fp32 or bf16. */
 static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
 {
     struct dnn_spec spec = spec_of(c, DNN_GRADIENT, DNN_PLAIN);
@@ -88,8 +88,7 @@ static struct dnn_spec gradient_spec(const struct cuda_conv *c, int terms)
     return spec;
 }
 
-/* All that will be called, but for what only diagnoses call: a recording finds its plans, and all ranks those of the
- * first. */
+/* Every spec that training will use, so that a capture finds the plans ready and rank 0's choices reach all ranks. */
 static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
 {
     static const struct {
@@ -137,7 +136,7 @@ fail:
     return status;
 }
 
-/* Folded images are many times as large as what is folded: written once where they are read twice. */
+/* Folded images are much larger than the images: they are written once if they are read twice. */
 static bool keeps_folded_inputs(const struct cuda_conv *c)
 {
     return c->folds && (c->base.uses & CONV_KEEPING);
@@ -148,7 +147,7 @@ static size_t folded_bytes(const struct cuda_conv *c)
     return align256(image_count(c) * precision_bytes(c->base.precision));
 }
 
-/* cuDNN wants tensors at multiples of 16 bytes. Folded images are stacked as they are folded. */
+/* cuDNN wants tensors aligned to 16 bytes. Folded images become stacked when they are folded. */
 static enum status choose_stacking(struct cuda_conv *c)
 {
     enum status status = STATUS_OK;
@@ -226,7 +225,7 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
     return STATUS_OK;
 }
 
-/* The fused form of an epilogue; DNN_NOT_FUSED: there is none. */
+/* The fused form of an epilogue, or DNN_NOT_FUSED. */
 static enum dnn_epilogue fused_epilogue(const struct epilogue *e, const void *out)
 {
     if (e->add && e->add != out && e->beta == -1 && e->kind == EPILOGUE_LINEAR)
@@ -240,8 +239,8 @@ static enum dnn_epilogue fused_epilogue(const struct epilogue *e, const void *ou
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_NOT_FUSED;
 }
 
-/* The factors that a fused tail reads: the caller's, or own ones, which are written when they are new. NULL: there is
- * no room for them. */
+/* Returns the device memory with the factors of a fused epilogue: the caller's, or a set of our own that is written
+ * first if the values are new. NULL if every set is in use by a graph. */
 static const float *scalars_for(struct cuda_conv *c, const struct queue *q, enum dnn_epilogue epilogue,
                                 const struct epilogue *e)
 {
@@ -258,7 +257,7 @@ static const float *scalars_for(struct cuda_conv *c, const struct queue *q, enum
         }
     }
     if (gpu->capturing) {
-        gpu_fail_capture(gpu, "factors of a convolution that are new");
+        gpu_fail_capture(gpu, "new scalars of a convolution");
         return c->numbers;
     }
     for (int i = 0; i < SCALAR_SETS; i++) {
@@ -274,7 +273,7 @@ static const float *scalars_for(struct cuda_conv *c, const struct queue *q, enum
     return NULL;
 }
 
-/* image and code of the folded shape; the result is one of them, or weights. *done: whether cuDNN has a plan for it. */
+/* Runs the spec's plan on images and codes of the folded shape. *done: whether there is a plan. */
 static enum status run_spec(struct cuda_conv *c, const struct dnn_spec *spec, struct dnn_operands *operands, bool *done)
 {
     enum status status = STATUS_OK;
@@ -299,8 +298,9 @@ static enum status run(struct cuda_conv *c, enum dnn_kind kind, enum dnn_epilogu
     return run_spec(c, &spec, operands, done);
 }
 
-/* The plain convolution for a pass of ours that follows: in fp32, so that it is rounded once, or as cuDNN can. Of a
- * folded image in bf16, since twice the bytes cost more there than all the rest. */
+/* Runs the convolution without its epilogue, which a pass of our own applies: with an fp32 result, so that it is
+ * rounded only once, or in bf16 if cuDNN has nothing else. The adjoint of a folded image is always bf16, because its
+ * size costs more time there than everything else. */
 static enum status run_plain(struct cuda_conv *c, enum dnn_kind kind, struct dnn_operands *operands, enum element *type)
 {
     enum status status = STATUS_OK;
@@ -317,7 +317,7 @@ fail:
     return status;
 }
 
-/* A convolution whose result has the plain layout: fused, or plain and then the epilogue. */
+/* Runs a convolution with its epilogue, fused or as a second pass. */
 static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, const void *in, void *out,
                                      const struct epilogue *e, char *scratch)
 {
@@ -352,7 +352,7 @@ fail:
     return status;
 }
 
-/* Of a forward call's image; -1: not kept. */
+/* Index of the folded copy of a forward call's image; -1: there is none. */
 static int find_folded_input(const struct cuda_conv *c, const void *image)
 {
     for (int i = 0; c->folded_inputs && i < CONV_TERMS; i++)
@@ -422,7 +422,7 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
     return stacked;
 }
 
-/* The gradient of these terms, which are one, or stacked, to `result`. */
+/* Writes the gradient of one term, or of stacked ones, to `result`. */
 static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *terms, int count, void *result,
                                char *scratch, enum element *type)
 {
@@ -442,7 +442,7 @@ static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *
         kernel_fold_image(&q, &c->fold, terms[t].x, scratch + t * image);
         count_extra_traffic(c, image_count(c), precision_bytes(c->base.precision));
     }
-    if (at >= 0) /* a folded image instead of the image */
+    if (at >= 0) /* a folded image is read instead of the image */
         c->base.beyond += (double)image -
                           (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
     c->used_cublas = plan.gemm != NULL;

@@ -1,12 +1,13 @@
-/* cuda.h - the CUDA backend: cuDNN and cuBLASLt for convolutions, own kernels for the rest. */
+/* cuda.h - the CUDA backend: convolutions by cuDNN and cuBLASLt, everything else by kernels of its own (kernels/). */
 #ifndef CSC_LAYERS_BACKEND_CUDA_CUDA_H
 #define CSC_LAYERS_BACKEND_CUDA_CUDA_H
 
 #include "layers/backend/backend.h"
 
-/* STATUS_USAGE, saying why, unless the GPU of the host's rank can be used: ranks take those that they see in turn. */
+/* Returns STATUS_USAGE with the reason if the GPU of this rank cannot be used. `rank` counts the ranks of this host;
+ * they are assigned the GPUs that they see in turn. */
 enum status cuda_check(int rank);
-/* See device_plan_files. */
+/* Sets the files that devices opened later use: see device_plan_files in backend.h. */
 void cuda_plan_files(const char *plans, const char *candidates);
 enum status cuda_open(struct device **device, int rank, enum precision precision, int threads);
 

@@ -1,4 +1,4 @@
-/* dnn.c - which plans cuDNN has for a graph, one of them, and its runs. */
+/* dnn.c - asks cuDNN for the plans of a graph, builds one of them and runs it. */
 #include "layers/backend/cuda/dnn.h"
 
 #include <stdio.h>
@@ -7,11 +7,7 @@
 
 #include "layers/backend/cuda/dnn_graph.h"
 
-enum {
-    MAX_RANKED = 24,
-    MAX_FALLBACKS = 8,
-    MAX_ENGINE_KNOBS = 32
-}; /* proposals that are asked for; knobs of an engine */
+enum { MAX_RANKED = 24, MAX_FALLBACKS = 8, MAX_ENGINE_KNOBS = 32 }; /* proposals to ask for; knobs of an engine */
 
 /* ---- choices ---- */
 
@@ -34,7 +30,7 @@ static void add_choice(struct dnn_proposals *proposals, const struct dnn_choice 
 
 /* ---- engines and their configurations ---- */
 
-/* The first value of an attribute of one value; false if it cannot be read. */
+/* Reads an attribute that has one value; false if that fails. */
 static bool get_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
                           cudnnBackendAttributeType_t type, void *value)
 {
@@ -42,7 +38,7 @@ static bool get_attribute(cudnnBackendDescriptor_t d, cudnnBackendAttributeName_
     return cudnnBackendGetAttribute(d, name, type, 1, &count, value) == CUDNN_STATUS_SUCCESS && count == 1;
 }
 
-/* Whether the engine keeps the precision and repeats its bits. */
+/* Whether the engine keeps the precision and gives the same bits in every run. */
 static bool acceptable(cudnnBackendDescriptor_t engine, enum precision precision)
 {
     cudnnBackendNumericalNote_t notes[CUDNN_NUMERICAL_NOTE_TYPE_COUNT];
@@ -61,7 +57,7 @@ static bool acceptable(cudnnBackendDescriptor_t engine, enum precision precision
     return true;
 }
 
-/* The engine of that index over the graph; NULL where it does not take it, or is not acceptable. */
+/* The graph's engine with this index; NULL if there is none or it is not acceptable. */
 static cudnnBackendDescriptor_t engine_of(struct dnn_graph *g, cudnnBackendDescriptor_t properties, int index,
                                           enum precision precision)
 {
@@ -77,7 +73,8 @@ static cudnnBackendDescriptor_t engine_of(struct dnn_graph *g, cudnnBackendDescr
     return engine;
 }
 
-/* What a proposed configuration consists of; false where it is not acceptable, or has more knobs than a choice. */
+/* Reads engine and knobs of a proposed configuration; false if the engine is not acceptable or the choice has too
+ * many knobs. */
 static bool read_config(struct dnn_graph *g, cudnnBackendDescriptor_t config, enum precision precision,
                         struct dnn_choice *choice)
 {
@@ -126,7 +123,7 @@ static cudnnBackendDescriptor_t config_of(struct dnn_graph *g, cudnnBackendDescr
     return dnn_graph_finalize(g, config);
 }
 
-/* NULL where the engine turns the graph down after all, or needs too much workspace. */
+/* NULL if the engine does not support the graph after all, or needs too much workspace. */
 static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handle, cudnnBackendDescriptor_t properties,
                                         cudnnBackendDescriptor_t config, size_t max_workspace, size_t *workspace)
 {
@@ -147,7 +144,7 @@ static cudnnBackendDescriptor_t plan_of(struct dnn_graph *g, cudnnHandle_t handl
 
 /* ---- proposals ---- */
 
-/* What one of cuDNN's lists proposes, at most `most`, is added. */
+/* Adds up to max_count proposals of one of cuDNN's lists. */
 static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cudnnBackendHeurMode_t mode,
                     int max_count, enum precision precision, struct dnn_proposals *proposals)
 {
@@ -302,7 +299,7 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
             uids[count] = DNN_IMAGE + i;
             pointers[count++] = all[i];
         }
-    cudnnBackendDescriptor_t pack = NULL; /* one call's: a finished one takes no other pointers */
+    cudnnBackendDescriptor_t pack = NULL; /* made for each call: a finalised one takes no other pointers */
     cudnnStatus_t error = cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack);
     if (error == CUDNN_STATUS_SUCCESS)
         error = cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, count, uids);

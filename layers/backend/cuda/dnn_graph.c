@@ -1,10 +1,10 @@
-/* dnn_graph.c - cuDNN's description of one convolution and what is fused behind it: tensors and operations. A graph
- * keeps every descriptor that it made until it is destroyed. The first error sticks, and later calls do nothing. */
+/* dnn_graph.c - cuDNN's description of a convolution and its fused epilogue: tensors and operations. A graph owns
+ * every descriptor that it made. After the first error, later calls do nothing. */
 #include "layers/backend/cuda/dnn_graph.h"
 
 #include <stdlib.h>
 
-enum { FIRST_VIRTUAL = 100 }; /* the uids of tensors within a graph */
+enum { FIRST_VIRTUAL = 100 }; /* first id of tensors that exist only inside a graph */
 
 cudnnBackendDescriptor_t dnn_graph_make(struct dnn_graph *g, cudnnBackendDescriptorType_t type)
 {
@@ -84,7 +84,7 @@ static cudnnBackendDescriptor_t weights_tensor(struct dnn_graph *g, const struct
     return tensor(g, uid, type, s->d, s->c, s->k, spec->k_by_1 ? 1 : s->k);
 }
 
-/* A tensor like the convolution's result. */
+/* A tensor with the shape of the convolution's result. */
 static cudnnBackendDescriptor_t result_tensor(struct dnn_graph *g, const struct dnn_spec *spec, int64_t uid,
                                               cudnnDataType_t type)
 {
@@ -152,7 +152,7 @@ static void convolution(struct dnn_graph *g, const struct dnn_spec *spec, cudnnB
     add_operation(g, operation);
 }
 
-/* to = mode(x, y); RELU_BWD: x where y > 0; y NULL for one operand. */
+/* Adds the operation to = mode(x, y). y is NULL for modes of one operand; RELU_BWD gives x where y > 0, else 0. */
 static void pointwise(struct dnn_graph *g, cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t x,
                       cudnnBackendDescriptor_t y, cudnnBackendDescriptor_t to)
 {
@@ -181,7 +181,7 @@ static cudnnBackendDescriptor_t scalar_tensor(struct dnn_graph *g, int64_t uid)
     return tensor(g, uid, CUDNN_DATA_FLOAT, 1, 1, 1, 1);
 }
 
-/* v (tail's last operand excluded) times a number, into a new tensor or the result. */
+/* Adds mode(v, with) and returns its result: a new intermediate tensor, or `result` if that is not NULL. */
 static cudnnBackendDescriptor_t add_pointwise(struct dnn_graph *g, const struct dnn_spec *spec,
                                               cudnnPointwiseMode_t mode, cudnnBackendDescriptor_t v,
                                               cudnnBackendDescriptor_t with, cudnnBackendDescriptor_t result)
@@ -191,7 +191,7 @@ static cudnnBackendDescriptor_t add_pointwise(struct dnn_graph *g, const struct 
     return to;
 }
 
-/* From the convolution's sums to what is stored, see enum dnn_tail. */
+/* Adds the operations between the convolution's sums and what is stored, see enum dnn_epilogue. */
 static void add_epilogue(struct dnn_graph *g, const struct dnn_spec *spec, cudnnBackendDescriptor_t sums,
                          cudnnBackendDescriptor_t result)
 {
@@ -234,7 +234,6 @@ static void build(struct dnn_graph *g, const struct dnn_spec *spec)
                   g->operations);
 }
 
-/* The tensors that the graph has, a bit each from DNN_IMAGE on: a call names no others. */
 unsigned dnn_graph_tensors(const struct dnn_spec *spec)
 {
     enum dnn_epilogue epilogue = spec->epilogue;

@@ -1,12 +1,12 @@
-/* gemm.c - products of matrices by cuBLASLt. Its matrices are column-major: our (rows, columns) is its (columns, rows),
- * and so is the product, with the factors in the other order. */
+/* gemm.c - matrix products by cuBLASLt, whose matrices are column-major: our (rows, columns) is its (columns, rows),
+ * and the factors of a product change places. */
 #include "layers/backend/cuda/gemm.h"
 
 #include <stdlib.h>
 
 enum { MAX_PROPOSALS = 8 };
 
-/* to (m, n) = a (m, k) b (k, n), column-major, a and b as they are or transposed. */
+/* to (m, n) = a (m, k) b (k, n), column-major; a and b may be transposed. */
 struct gemm_plan {
     enum dnn_kind kind;
     cublasLtMatmulDesc_t product;
@@ -27,7 +27,7 @@ static cublasStatus_t set_transposed(cublasLtMatmulDesc_t product, cublasLtMatmu
     return cublasLtMatmulDescSetAttribute(product, which, &transposed, sizeof transposed);
 }
 
-/* The product, and its matrices as they lie in memory. */
+/* Describes the product and the layout of its matrices. */
 static cublasStatus_t describe(struct gemm_plan *p, const struct dnn_spec *spec)
 {
     const struct conv_shape *s = &spec->shape;
@@ -52,7 +52,7 @@ static cublasStatus_t describe(struct gemm_plan *p, const struct dnn_spec *spec)
     return error;
 }
 
-/* Parts of a sum are added up apart and in fp32, in a fixed order. */
+/* Sums that are split are added in fp32 and in a fixed order. */
 static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t max_workspace, uint32_t alignment)
 {
     static const cublasLtMatmulPreferenceAttributes_t alignments[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
@@ -71,7 +71,7 @@ static cublasStatus_t prefer(cublasLtMatmulPreference_t preference, size_t max_w
     return error;
 }
 
-/* False where there is no such proposal. */
+/* Returns false if there is no such proposal. */
 static bool propose(struct gemm_plan *p, cublasLtHandle_t handle, int choice, size_t max_workspace, uint32_t alignment)
 {
     cublasLtMatmulHeuristicResult_t results[MAX_PROPOSALS];
@@ -102,7 +102,7 @@ enum status gemm_plan_create(struct gemm_plan **out, cublasLtHandle_t handle, co
     struct gemm_plan *p = calloc(1, sizeof *p);
     *out = NULL;
     if (!p)
-        FAIL(STATUS_NOMEM, "out of memory for a plan of matrices");
+        FAIL(STATUS_NOMEM, "out of memory for the plan of a matrix product");
     p->kind = spec->kind;
     if (describe(p, spec) != CUBLAS_STATUS_SUCCESS || !propose(p, handle, choice, max_workspace, (uint32_t)alignment))
         goto fail; /* not an error */

@@ -1,6 +1,6 @@
-/* gpu.c - the CUDA device: memory and copies. One stream (several in streams.c), and one for batches that come ahead;
- * the host waits for copies back only, and for a batch's arrival before its memory is somebody else's. While the stream
- * is recorded (graph.c) there are neither. */
+/* gpu.c - opens and closes the CUDA device; memory and copies. Kernels run on one stream (or several: streams.c);
+ * batches are prefetched on another. The host waits only for copies from the device, and for a prefetched batch to
+ * arrive before its host memory is reused. While a graph is captured (graph.c) neither is allowed. */
 #include "layers/backend/cuda/gpu.h"
 
 #include <stdio.h>
@@ -22,7 +22,7 @@ void gpu_check(struct gpu *gpu, cudaError_t error, const char *file, int line)
 {
     if (error == cudaSuccess || gpu->failure.code != STATUS_OK)
         return;
-    if (gpu->capturing) { /* what cannot be recorded can still be done */
+    if (gpu->capturing) { /* the caller will run the work without a graph */
         gpu_fail_capture(gpu, cudaGetErrorString(error));
         return;
     }
@@ -41,9 +41,9 @@ static enum status gpu_arena_allocate(struct device *device, struct arena *arena
         cudaGetLastError();
         cudaMemGetInfo(&free_bytes, &total_bytes);
         FAIL(STATUS_NOMEM,
-             "the GPU has %.1f of %.1f GB free, but %.1f are needed: "
+             "this needs %.1f GB of GPU memory, but only %.1f of %.1f GB are free: "
              "lower train.micro_batch (csc-eval: --batch)",
-             1e-9 * free_bytes, 1e-9 * total_bytes, 1e-9 * arena->used);
+             1e-9 * arena->used, 1e-9 * free_bytes, 1e-9 * total_bytes);
     }
     if (error == cudaSuccess)
         error = cudaMemsetAsync(arena->memory, 0, arena->used, of(device)->stream);
@@ -67,7 +67,7 @@ static void gpu_arena_finish(struct device *device, struct arena *arena)
 static void copy_in(struct device *device, void *to, const void *from, size_t bytes)
 {
     cuda_queue(device);
-    if (of(device)->capturing) { /* the host's memory may be something else by then */
+    if (of(device)->capturing) { /* at launch the host memory may hold something else */
         gpu_fail_capture(of(device), "a copy from the host");
         return;
     }
@@ -81,11 +81,11 @@ static void copy_out(struct device *device, void *to, const void *from, size_t b
         memset(to, 0xff, bytes);
         return;
     }
-    GPU_CHECK(of(device), cudaGetLastError()); /* of launches */
+    GPU_CHECK(of(device), cudaGetLastError()); /* errors of earlier launches */
     GPU_CHECK(of(device), cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, of(device)->stream));
     GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
     if (of(device)->failure.code != STATUS_OK)
-        memset(to, 0xff, bytes); /* NaN: nobody mistakes it for a result */
+        memset(to, 0xff, bytes); /* NaN, which cannot be mistaken for a result */
 }
 
 static void zero(struct device *device, void *data, size_t bytes)
@@ -115,7 +115,7 @@ static enum status pin(struct device *device, void *memory, size_t bytes)
     (void)device;
     if (error != cudaSuccess) {
         cudaGetLastError();
-        FAIL(STATUS_NOMEM, "%.1f MB of memory cannot be locked for the GPU: %s", 1e-6 * bytes,
+        FAIL(STATUS_NOMEM, "%.1f MB of host memory cannot be locked for the GPU: %s", 1e-6 * bytes,
              cudaGetErrorString(error));
     }
 fail:
@@ -126,7 +126,7 @@ static void unpin(struct device *device, void *memory)
 {
     struct gpu *gpu = of(device);
     GPU_CHECK(gpu, cudaStreamSynchronize(gpu->copy_stream));
-    if (cudaHostUnregister(memory) != cudaSuccess) /* it was not pinned */
+    if (cudaHostUnregister(memory) != cudaSuccess) /* it was not registered */
         cudaGetLastError();
 }
 
@@ -213,8 +213,8 @@ static void version_text(int version, char text[16])
     snprintf(text, 16, "%d.%d", version / 1000, version % 1000 / 10);
 }
 
-/* A build has code for some architectures only; what it lacks would else show at the first launch. A GPU that cannot be
- * used at all is left to start, which says so. */
+/* A build has code for some architectures only; without this check a missing one would show at the first launch. A
+ * GPU that cannot be used at all passes: opening it reports why. */
 static enum status check_code(int index, int architecture)
 {
     enum status status = STATUS_OK;
@@ -234,7 +234,7 @@ fail:
     return status;
 }
 
-/* *index: which of the GPUs that this process sees is the rank's. */
+/* *index: the rank's GPU among those that this process sees. */
 static enum status find_gpu(int rank, int *index)
 {
     enum status status = STATUS_OK;
@@ -245,17 +245,17 @@ static enum status find_gpu(int rank, int *index)
         cudaRuntimeGetVersion(&runtime) == cudaSuccess) {
         version_text(driver, has);
         version_text(runtime, needs);
-        FAIL(STATUS_USAGE, "the driver knows CUDA %s, this build needs %s: update it", has, needs);
+        FAIL(STATUS_USAGE, "the driver supports CUDA %s, but this build needs %s: update the driver", has, needs);
     }
     if (error == cudaErrorInsufficientDriver || error == cudaErrorNoDevice || count == 0)
-        FAIL(STATUS_USAGE, "this machine has no GPU with a driver for CUDA");
+        FAIL(STATUS_USAGE, "this machine has no GPU with a CUDA driver");
     if (error != cudaSuccess)
         FAIL(STATUS_USAGE, "the GPU cannot be used: %s", cudaGetErrorString(error));
     *index = rank % count;
     if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, *index) != cudaSuccess ||
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, *index) != cudaSuccess ||
         major < MIN_CAPABILITY)
-        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, at least %d.0 is needed", *index, major, minor,
+        FAIL(STATUS_USAGE, "GPU %d has compute capability %d.%d, but at least %d.0 is needed", *index, major, minor,
              MIN_CAPABILITY);
     TRY(check_code(*index, 10 * major + minor));
 fail:
@@ -288,7 +288,8 @@ static void warn_without_nvrtc(struct gpu *gpu)
     gpu->warned_unfused = !nvrtc_found(name);
     if (gpu->warned_unfused)
         log_warn_rank0(
-            "cuDNN does not find %s, a part of CUDA, so nothing is fused into convolutions, which is slower: "
+            "cuDNN does not find %s, which is a part of CUDA: training is slower without it, because nothing "
+            "can be fused with convolutions; "
             "add its folder to LD_LIBRARY_PATH",
             name);
 }

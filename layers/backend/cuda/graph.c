@@ -1,5 +1,5 @@
-/* graph.c - recording into CUDA graphs. A capture of the compute stream takes no wait, no memory and no copy from the
- * host; what tries leaves a reason, and the recording fails. */
+/* graph.c - CUDA graphs. During a capture no call may wait, allocate or copy from or to the host; one that tries
+ * leaves a reason, and the end of the capture fails with it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,17 +28,17 @@ static enum status record(struct device *device)
     if (gpu->failure.code != STATUS_OK)
         return status_restore(&gpu->failure);
     cuda_queue(device);
-    /* this thread's calls only: NCCL's threads take memory whenever they like */
+    /* only this thread's calls are restricted: NCCL's threads allocate memory at any time */
     cudaError_t error = cudaStreamBeginCapture(gpu->stream, cudaStreamCaptureModeThreadLocal);
     if (error != cudaSuccess)
-        FAIL(STATUS_LOST, "CUDA does not begin a graph: %s", cudaGetErrorString(error));
+        FAIL(STATUS_LOST, "CUDA cannot begin to capture a graph: %s", cudaGetErrorString(error));
     gpu->capturing = true;
     gpu->capture_failure = NULL;
 fail:
     return status;
 }
 
-/* *made stays NULL for a graph of nothing. */
+/* *made stays NULL if the graph is empty. */
 static enum status instantiate(cudaGraph_t graph, struct device_graph **made)
 {
     enum status status = STATUS_OK;
@@ -51,9 +51,10 @@ static enum status instantiate(cudaGraph_t graph, struct device_graph **made)
     if (!g)
         FAIL(STATUS_NOMEM, "out of memory");
     if (error == cudaSuccess)
-        error = cudaGraphInstantiate(&g->exec, graph, cudaGraphInstantiateFlagUseNodePriority); /* the lanes' */
+        error = cudaGraphInstantiate(&g->exec, graph,
+                                     cudaGraphInstantiateFlagUseNodePriority); /* keeps the streams' priorities */
     if (error != cudaSuccess)
-        FAIL(STATUS_LOST, "CUDA makes no graph of %zu operations: %s", nodes, cudaGetErrorString(error));
+        FAIL(STATUS_LOST, "CUDA cannot instantiate a graph of %zu operations: %s", nodes, cudaGetErrorString(error));
     *made = g;
     g = NULL;
 fail:
@@ -67,14 +68,15 @@ static enum status recorded(struct device *device, struct device_graph **made)
     struct gpu *gpu = of(device);
     cudaGraph_t graph = NULL;
     cudaError_t error = cudaStreamEndCapture(gpu->stream, &graph);
-    cudaError_t launch = cudaGetLastError(); /* of a kernel, or this one */
+    cudaError_t launch = cudaGetLastError(); /* of a kernel's launch, or of the capture */
     *made = NULL;
     gpu->capturing = false;
     cuda_queue(device);
     if (gpu->capture_failure)
         FAIL(STATUS_USAGE, "%s", gpu->capture_failure);
     if (error != cudaSuccess || launch != cudaSuccess)
-        FAIL(STATUS_LOST, "CUDA: %s", cudaGetErrorString(error != cudaSuccess ? error : launch));
+        FAIL(STATUS_LOST, "CUDA cannot capture the graph: %s",
+             cudaGetErrorString(error != cudaSuccess ? error : launch));
     TRY(instantiate(graph, made));
 fail:
     if (graph)

@@ -1,8 +1,9 @@
-/* linear.c - the classifier's three products by cuBLASLt, in tf32 unless the device is to be exact: x (N,C), w (K,C),
- * logits (N,K) are a pointwise convolution of one pixel. Where cuBLASLt has none, own kernels. */
+/* linear.c - the classifier's three products by cuBLASLt, in tf32 unless the device's precision is fp32. x (N,C), w
+ * (K,C) and logits (N,K) are a 1x1 convolution of images of one pixel. Where cuBLASLt has no plan, kernels of our
+ * own are used. */
 #include "layers/backend/cuda/gpu.h"
 
-enum { ALIGNMENT = 4 }; /* bytes: parameters lie one after another */
+enum { ALIGNMENT = 4 }; /* bytes: parameters lie one behind another, so that no more is certain */
 
 static struct gpu *of(struct device *device)
 {
@@ -14,7 +15,8 @@ static bool alike(const struct linear_plans *p, int n, int c, int k)
     return p->n == n && p->c == c && p->k == k;
 }
 
-/* cuBLASLt's first choices; those of the last shapes are kept, of training and of evaluation. */
+/* The plans for these sizes: cuBLASLt's first proposals. Those of the last GPU_LINEAR_SHAPES sizes are kept, so that
+ * training and evaluation find theirs. */
 static struct linear_plans *plans_for(struct gpu *gpu, int n, int c, int k)
 {
     struct linear_plans *p = gpu->linear;
@@ -31,7 +33,7 @@ static struct linear_plans *plans_for(struct gpu *gpu, int n, int c, int k)
                                        .precision = gpu->base.base.precision == PRECISION_FP32 ? PRECISION_FP32
                                                                                                : PRECISION_TF32 };
         if (gemm_plan_create(&p->plans[kind], gpu->gemm, &spec, 0, GPU_WORKSPACE, ALIGNMENT) != STATUS_OK)
-            status_clear(); /* out of memory: own kernels do it */
+            status_clear(); /* out of memory: our own kernels are used */
     }
     return p;
 }
@@ -43,7 +45,7 @@ void gpu_destroy_linear_plans(struct linear_plans *p)
     *p = (struct linear_plans){ 0 };
 }
 
-/* False where there is no plan. */
+/* Returns false if there is no plan. */
 static bool run(struct gpu *gpu, const struct gemm_plan *plan, const float *image, const float *code,
                 const float *weights, float beta)
 {

@@ -1,5 +1,5 @@
-/* nvrtc.c - whether cuDNN will find NVRTC, CUDA's run-time compiler, which it loads by name when it is first asked for
- * a fused graph. The search is cuDNN's own: what the program and the system find, then where libcudnn_graph looks. */
+/* nvrtc.c - whether cuDNN will find NVRTC, CUDA's run-time compiler, which it loads by name for its first fused
+ * graph. Searches as cuDNN does: where the program and the system look, then where libcudnn_graph looks. */
 #include "layers/backend/cuda/nvrtc.h"
 
 #include <cudnn_graph.h>
@@ -11,7 +11,7 @@
 #define TEXT(value)    #value
 #define NAME_OF(major) "libcudnn_graph.so." TEXT(major)
 
-/* What is loaded stays, for cuDNN. */
+/* The library stays loaded, for cuDNN. */
 static bool loads(const char *folder, const char *library)
 {
     char path[PATH_MAX];
@@ -38,5 +38,5 @@ bool library_found(const char *library)
 bool nvrtc_found(char name[32])
 {
     snprintf(name, 32, "libnvrtc.so.%zu", cudnnGetCudartVersion() / 1000);
-    return library_found(name) || library_found("libnvrtc.so"); /* its names for it */
+    return library_found(name) || library_found("libnvrtc.so"); /* the names that cuDNN tries */
 }

@@ -1,4 +1,4 @@
-/* operations.c - the slots of the table that own kernels serve. */
+/* operations.c - the slots of the table that kernels of our own serve. */
 #include "layers/backend/cuda/device.h"
 
 static struct cuda_device *of(struct device *device)

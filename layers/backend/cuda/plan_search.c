@@ -12,7 +12,7 @@
 #include "base/clock.h"
 #include "layers/backend/cuda/plan_timer.h"
 
-#define SEARCH_SECONDS 150.0 /* of a process, after which only ranked candidates are built */
+#define SEARCH_SECONDS 150.0 /* of each process; when it is used up, only ranked candidates are built */
 
 void plan_choice_print(const struct plan_choice *choice, char text[DNN_CHOICE_TEXT])
 {
@@ -53,7 +53,7 @@ void search_finish(struct plan_search *search)
 
 /* ---- building ---- */
 
-/* A handle for each thread that builds, since cuDNN's are one thread's at a time. */
+/* The handle of the calling thread: cuDNN's handles must not be shared by threads. */
 static enum status thread_handle(struct gpu *gpu, cudnnHandle_t *handle)
 {
     enum status status = STATUS_OK;
@@ -67,7 +67,7 @@ static enum status thread_handle(struct gpu *gpu, cudnnHandle_t *handle)
         return STATUS_OK;
     if (!gpu->build_handles[thread] &&
         (cudaSetDevice(gpu->index) != cudaSuccess || cudnnCreate(&gpu->build_handles[thread]) != CUDNN_STATUS_SUCCESS))
-        FAIL(STATUS_LOST, "cuDNN does not start in another thread");
+        FAIL(STATUS_LOST, "cuDNN cannot be used in another thread");
     *handle = gpu->build_handles[thread];
 fail:
     return status;
@@ -91,8 +91,8 @@ fail:
     return status;
 }
 
-/* A gradient in bf16 is stored as bf16 by cuDNN, whose quick engines store nothing else, and as fp32 by cuBLASLt. The
- * plan stays empty where there is none. */
+/* Builds a candidate's plan, which stays empty if the library does not have it. A bf16 gradient is stored as bf16 by
+ * cuDNN, whose fast engines store nothing else, and as fp32 by cuBLASLt. */
 static enum status build_one(struct gpu *gpu, const struct plan_search *s, struct candidate *candidate)
 {
     enum status status = STATUS_OK;
@@ -112,7 +112,7 @@ fail:
     return status;
 }
 
-/* The first that can be built. */
+/* Builds candidates up to the first that can be built. */
 static enum status build_first(struct gpu *gpu, struct plan_search *s)
 {
     enum status status = STATUS_OK;
@@ -125,7 +125,7 @@ fail:
     return status;
 }
 
-/* Engines that are compiled when they are asked for take a third of a second each, of one core. */
+/* cuDNN compiles some engines when their plan is built, which takes a third of a second each on one core. */
 enum status search_build(struct gpu *gpu, struct plan_search *searches, int count)
 {
     struct status_record failure = { .code = STATUS_OK };
@@ -178,8 +178,8 @@ static void append_candidate(FILE *f, const struct plan_search *s, const struct 
     fputs(line, f);
 }
 
-/* Milliseconds of the plain convolution and the tail in a pass of its own, as conv.c does it. INFINITY where there is
- * no such plan, or no memory to time it. */
+/* Milliseconds of a plain convolution with a separate epilogue, as conv.c runs it. INFINITY if there is no such
+ * plan, or no memory to measure it. */
 static enum status time_unfused(struct gpu *gpu, const struct dnn_spec *fused, float to_beat, float *ms)
 {
     enum status status = STATUS_OK;
@@ -201,7 +201,7 @@ fail:
     return status;
 }
 
-/* Every candidate that was built. The device's memory may be too full for it. */
+/* Measures every candidate that was built. Too little device memory is not an error: then *best stays as it is. */
 static enum status time_candidates(struct gpu *gpu, struct plan_search *s, FILE *candidates, int *best, float *best_ms)
 {
     enum status status = STATUS_OK;

@@ -32,7 +32,7 @@ enum status plan_table_set(struct plan_table *table, const struct plan_entry *en
         return STATUS_OK;
     }
     if (table->count == MAX_ENTRIES)
-        FAIL(STATUS_DATA, "a table of more than %d plans", MAX_ENTRIES);
+        FAIL(STATUS_DATA, "the table has more than %d plans", MAX_ENTRIES);
     if (table->count == table->capacity) {
         int capacity = table->capacity ? 2 * table->capacity : 64;
         struct plan_entry *entries = realloc(table->entries, (size_t)capacity * sizeof *entries);
@@ -92,14 +92,14 @@ enum status plan_table_read(struct plan_table *table, const char *path)
     int line_number = 1;
     TRY(file_read(path, MAX_FILE_BYTES, &text, &bytes));
     if (strlen(text) != bytes)
-        FAIL(STATUS_DATA, "%s: not a table of plans", path);
+        FAIL(STATUS_DATA, "%s is not a table of plans: it contains a byte 0", path);
     for (line = text; *line; line = next, line_number++) {
         next = line + strcspn(line, "\n");
         next += *next ? (*next = '\0', 1) : 0;
         if (line[0] == '#' || !line[0])
             continue;
         if (!parse_line(line, &entry))
-            FAIL(STATUS_DATA, "%s:%d: not 'graph=choice milliseconds TFLOP/s kernel'", path, line_number);
+            FAIL(STATUS_DATA, "%s:%d: expected 'graph=choice milliseconds TFLOP/s kernel'", path, line_number);
         TRY(plan_table_set(table, &entry));
     }
 fail:

@@ -6,10 +6,10 @@
 
 #include "base/philox.h"
 
-enum { TIMED_RUNS = 5, PATTERN = 1 << 16 }; /* runs of each plan; random numbers, which are repeated */
-#define HOPELESS_FACTOR 1.5f                /* times the best: a plan that is so slow at first is not run again */
+enum { TIMED_RUNS = 5, PATTERN = 1 << 16 }; /* measured runs of each plan; random numbers, which are repeated */
+#define HOPELESS_FACTOR 1.5f /* a first run that is this many times slower than the best plan is the last */
 
-/* The queue of the device's first kernels, for elements of the spec. */
+/* The queue of the selected stream, for elements of the spec's type. */
 static struct queue queue_of(struct gpu *gpu, const struct dnn_spec *spec)
 {
     struct queue q = *cuda_queue(&gpu->base.base);
@@ -17,7 +17,8 @@ static struct queue queue_of(struct gpu *gpu, const struct dnn_spec *spec)
     return q;
 }
 
-/* count elements of the spec's precision: uniform in -scale..scale, or, of codes, in 0..scale or zero. */
+/* Fills `count` elements of the spec's precision with numbers in -scale..scale; codes: in 0..scale, and six in ten
+ * are 0. */
 static enum status fill(struct gpu *gpu, const struct dnn_spec *spec, void *memory, size_t count, float scale,
                         bool codes)
 {
@@ -47,7 +48,7 @@ static enum status fill(struct gpu *gpu, const struct dnn_spec *spec, void *memo
     }
 fail:
     free(pattern);
-    cudaFree(floats); /* waits for its users */
+    cudaFree(floats); /* waits for the kernels that read them */
     return status;
 }
 
@@ -57,7 +58,7 @@ static enum status fill_operands(struct plan_timer *timer, struct gpu *gpu, cons
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
     size_t weights = dnn_weight_count(spec);
-    const float numbers[] = { 0.1f, 1, 0.01f }; /* eta, nu and eta lambda nu of a usual layer */
+    const float numbers[] = { 0.1f, 1, 0.01f }; /* typical eta, nu and eta lambda nu */
     if (spec->kind != DNN_ADJOINT)
         TRY(fill(gpu, spec, timer->image, conv_in_count(s), 1, false));
     if (spec->kind != DNN_FORWARD)
@@ -91,7 +92,7 @@ enum status plan_timer_init(struct plan_timer *timer, struct gpu *gpu, const str
             error = cudaMemset(*memory[i], 0, bytes[i]);
     }
     if (error != cudaSuccess)
-        FAIL(STATUS_NOMEM, "the GPU has no memory to measure a convolution: %s", cudaGetErrorString(error));
+        FAIL(STATUS_NOMEM, "not enough GPU memory to measure a convolution: %s", cudaGetErrorString(error));
     TRY(fill_operands(timer, gpu, spec, operand_count));
 fail:
     return status;
@@ -99,7 +100,7 @@ fail:
 
 void plan_timer_finish(struct plan_timer *timer)
 {
-    cudaGetLastError(); /* of memory that there was not */
+    cudaGetLastError(); /* an allocation may have failed */
     cudaFree(timer->image);
     cudaFree(timer->code);
     cudaFree(timer->weights);
@@ -112,7 +113,7 @@ void plan_timer_finish(struct plan_timer *timer)
     *timer = (struct plan_timer){ 0 };
 }
 
-/* What conv.c does where a tail is not fused: one pass over the plain result. */
+/* Applies the epilogue as conv.c does if it is not fused: one pass over the plain result. */
 static void run_separate_epilogue(struct gpu *gpu, const struct timed_work *work, const struct plan_timer *timer)
 {
     const struct dnn_spec *spec = work->separate_epilogue;
@@ -132,7 +133,7 @@ static void run_separate_epilogue(struct gpu *gpu, const struct timed_work *work
     size_t count = forward ? dnn_code_count(spec) : conv_in_count(&spec->shape);
     cuda_epilogue(&conv, &epilogue, work->plan->float_result ? F32 : BF16, forward ? timer->code : timer->image,
                   timer->epilogue_operand, count / channels, channels);
-    cuda_queue(&gpu->base.base); /* forgets the sums that a batch norm would have used */
+    cuda_queue(&gpu->base.base); /* clears the statistics, which belong to no batch norm */
 }
 
 static enum status queue_work(struct gpu *gpu, const struct timed_work *work, const struct plan_timer *timer)
@@ -164,7 +165,7 @@ enum status plan_timer_measure(struct gpu *gpu, const struct timed_work *work, s
     enum status status = STATUS_OK;
     *fastest_ms = INFINITY;
     for (int i = 0; i <= TIMED_RUNS && (i < 2 || *fastest_ms < HOPELESS_FACTOR * to_beat);
-         i++) { /* the first one warms up */
+         i++) { /* the first run is not measured */
         float ms = INFINITY;
         cudaError_t error = cudaEventRecord(timer->start, gpu->stream);
         bool runs = queue_work(gpu, work, timer) == STATUS_OK;
@@ -176,7 +177,7 @@ enum status plan_timer_measure(struct gpu *gpu, const struct timed_work *work, s
             error = cudaEventElapsedTime(&ms, timer->start, timer->end);
         if (error != cudaSuccess)
             FAIL(STATUS_LOST, "the GPU failed: %s", cudaGetErrorString(error));
-        if (!runs) { /* but the GPU is fine: it has no memory for this one, or not what it asks for */
+        if (!runs) { /* the GPU is fine: this plan lacks memory or something else that it needs */
             status_clear();
             cudaGetLastError();
             *fastest_ms = INFINITY;

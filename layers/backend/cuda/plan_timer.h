@@ -1,32 +1,34 @@
-/* plan_timer.h - plans of convolutions timed on memory of their own. It holds what a CSC-layer has: images and weights
- * of random numbers, and codes of which four in ten are not zero. On zeros alone some plans look faster than they are.
- */
+/* plan_timer.h - measures plans of convolutions on buffers of their own. The buffers hold random images and weights,
+ * and codes of which four in ten are not 0, as a CSC layer has: on zeros alone some plans look faster than they are. */
 #ifndef CSC_LAYERS_BACKEND_CUDA_PLAN_TIMER_H
 #define CSC_LAYERS_BACKEND_CUDA_PLAN_TIMER_H
 
 #include "layers/backend/cuda/gpu.h"
 
 struct plan_timer {
-    void *image, *code, *weights, *epilogue_operand; /* beside: what is fused behind reads, as large as the result */
+    void *image, *code, *weights,
+        *epilogue_operand; /* epilogue_operand: read by the epilogue, as large as the result */
     float *numbers;
     cudaEvent_t start, end;
 };
 
-/* What is timed: a plan `runs` times, elements that are copied before and added to dw after, and a pass of its own over
- * the result. */
+/* What is timed: copies of images and codes, a plan `runs` times, an addition to the weight gradient, and a separate
+ * epilogue. */
 struct timed_work {
     const struct plan *plan;
     int runs;
     size_t accumulated_weights, copied_image, copied_code;
-    const struct dnn_spec *separate_epilogue; /* whose tail follows the plan, which is plain; NULL: none */
+    const struct dnn_spec
+        *separate_epilogue; /* the epilogue that follows a plain plan as a pass of its own; NULL: none */
 };
 
-/* For plans of this spec. STATUS_NOMEM where the GPU has no memory for it; finish is due all the same. */
+/* Allocates and fills buffers for plans of this spec. STATUS_NOMEM if the GPU lacks memory; plan_timer_finish must
+ * be called even then. */
 enum status plan_timer_init(struct plan_timer *timer, struct gpu *gpu, const struct dnn_spec *spec);
 void plan_timer_finish(struct plan_timer *timer);
 
-/* *least: the least of some times, in milliseconds; INFINITY if the plan cannot run here, which is not an error. Stops
- * early where that cannot become less than `enough`. */
+/* *fastest_ms: the smallest of several times in milliseconds, or INFINITY if the plan cannot run here, which is not
+ * an error. Stops early if the plan is clearly slower than to_beat. */
 enum status plan_timer_measure(struct gpu *gpu, const struct timed_work *work, struct plan_timer *timer, float to_beat,
                                float *fastest_ms);
 

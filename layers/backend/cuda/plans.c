@@ -1,5 +1,5 @@
-/* plans.c - plans of convolutions: the fastest of those that cuDNN, and of a pointwise one cuBLASLt too, propose, timed
- * once for a GPU and kept, beside the checkpoint, in a table of this machine's. */
+/* plans.c - the plans of convolutions. The fastest of those that cuDNN, and cuBLASLt for 1x1 kernels, propose is
+ * measured once for each kind of GPU. Choices are kept in the checkpoint and in a table of this machine. */
 #include "layers/backend/cuda/plan_search.h"
 
 #include <ctype.h>
@@ -15,11 +15,12 @@
 #include "layers/backend/cuda/cuda.h"
 #include "layers/backend/cuda/plan_timer.h"
 
-/* Bytes that move in the time of two short convolutions and passes over dw: an estimate. */
+/* Stacking that copies at most so many bytes pays without a measurement: an estimate of what is moved in the time of
+ * two short convolutions and two passes over dw. */
 #define MAX_STACKING_COPY ((size_t)32 << 20)
-#define WRITE_INTERVAL_S  2.0 /* seconds: between writings of the table, while plans are measured */
+#define WRITE_INTERVAL_S  2.0 /* seconds between two writings of the table while plans are measured */
 
-/* What device_plan_files has set; "": the machine's own table, and none of what was tried. */
+/* Set by cuda_plan_files. plans_path "": the machine's own table; candidates_path "": candidates are not written. */
 static char plans_path[512], candidates_path[512];
 
 void cuda_plan_files(const char *plans, const char *candidates)
@@ -38,7 +39,7 @@ enum status gpu_run_plan(struct gpu *gpu, const struct plan *plan, const struct 
     enum status status;
     int selected = gpu->stream_index;
     if ((plan->gemm ? gemm_workspace(plan->gemm) : plan->dnn->workspace) > gpu->streams[selected].workspace_bytes)
-        gpu_switch_stream(gpu, 0); /* which has enough for all */
+        gpu_switch_stream(gpu, 0); /* its workspace is large enough for every plan */
     status = plan->gemm ? gemm_run(plan->gemm, gpu->gemm, gpu->stream, operands, 0, gpu->workspace)
                         : dnn_run(plan->dnn, gpu->dnn, operands, gpu->workspace);
     if (gpu->stream_index != selected)
@@ -46,7 +47,7 @@ enum status gpu_run_plan(struct gpu *gpu, const struct plan *plan, const struct 
     return status;
 }
 
-/* "cudnn.91900.forward.plain.8x32x32x64.64.1.1.0.bf16.cublaslt.130000": a choice holds for these versions. */
+/* "cudnn.91900.forward.plain.8x32x32x64.64.1.1.0.bf16.cublaslt.130000": a choice is valid for these versions only. */
 static void plan_key(const struct dnn_spec *spec, char key[PLAN_KEY])
 {
     dnn_spec_key(spec, key);
@@ -54,9 +55,9 @@ static void plan_key(const struct dnn_spec *spec, char key[PLAN_KEY])
         snprintf(key + strlen(key), PLAN_KEY - strlen(key), ".cublaslt.%zu", cublasLtGetVersion());
 }
 
-/* ---- what is known of this GPU ---- */
+/* ---- the table of measured choices ---- */
 
-/* "$XDG_CACHE_HOME/csc-train/plans-NAME-cudnn91900.txt"; "" where there is no such folder. */
+/* "$XDG_CACHE_HOME/csc-train/plans-NAME-cudnn91900.txt", or "" without such a folder. */
 static void plan_table_path(const char *gpu_name, char path[512])
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
@@ -91,9 +92,9 @@ enum status gpu_init_plans(struct gpu *gpu, int index)
     }
     status = read_plan_table(gpu);
     if (status != STATUS_OK) {
-        if (plans_path[0]) /* somebody's own file is neither passed over nor written over */
+        if (plans_path[0]) /* a file that the user named is neither ignored nor overwritten */
             return status;
-        log_warn("%s is not used, and written anew: %s", gpu->plan_table_path, status_message());
+        log_warn("%s is ignored and will be replaced: %s", gpu->plan_table_path, status_message());
         status_clear();
         status = STATUS_OK;
         plan_table_finish(&gpu->plan_table);
@@ -101,7 +102,7 @@ enum status gpu_init_plans(struct gpu *gpu, int index)
     return status;
 }
 
-/* With what others have found out since. */
+/* Writes the table, merged with what other processes have written since it was read. */
 static enum status write_plan_table(struct gpu *gpu)
 {
     enum status status = STATUS_OK;
@@ -127,7 +128,7 @@ fail:
     return status;
 }
 
-/* A failure to write is said once, and ends nothing. */
+/* A failure to write gives one warning and is no error. */
 static void save_plan_table(struct gpu *gpu)
 {
     struct status_record before;
@@ -135,7 +136,7 @@ static void save_plan_table(struct gpu *gpu)
         return;
     status_save(&before);
     if (write_plan_table(gpu) != STATUS_OK) {
-        log_warn("the plans that were measured are not kept: %s", status_message());
+        log_warn("the measured plans cannot be saved: %s", status_message());
         gpu->plan_table_unwritable = true;
     }
     status_restore(&before);
@@ -160,7 +161,7 @@ fail:
     return status;
 }
 
-/* What was measured before on such a GPU counts as measured. *choice: NULL if nothing was. */
+/* Looks a choice up in the checkpoint, then in the machine's table. *choice: NULL if there is none. */
 static enum status recorded_choice(struct gpu *gpu, const char *key, const char **choice)
 {
     enum status status = STATUS_OK;
@@ -177,7 +178,7 @@ fail:
 
 /* ---- plans ---- */
 
-/* Which kind of kernel a fused plan has. Hopper also runs those that cuDNN made for Ampere. */
+/* Describes the kernel of a fused plan. Hopper also runs kernels that were made for Ampere. */
 static const char *fused_label(const struct plan *plan)
 {
     static const struct {
@@ -213,18 +214,20 @@ fail:
     return status;
 }
 
-/* Tails that are fused have plans in bf16 and tf32, unless something is wrong with cuDNN. */
+/* bf16 and tf32 have plans for fused epilogues, unless something is wrong with cuDNN. */
 static void warn_unfused(struct gpu *gpu, const struct plan_search *s)
 {
     if (s->spec->epilogue == DNN_PLAIN || s->spec->precision == PRECISION_FP32 || gpu->warned_unfused)
         return;
-    log_warn_rank0("cuDNN has no plan for %s, nor perhaps for others: what follows such convolutions is a pass of its "
-                   "own, which is slower",
-                   s->key);
+    log_warn_rank0(
+        "cuDNN has no plan for %s, and perhaps for others: the epilogues of such convolutions are separate passes, "
+        "which is slower",
+        s->key);
     gpu->warned_unfused = true;
 }
 
-/* Keeps the fastest candidate, and what it is in the tables; nothing, where there is none. */
+/* Keeps the fastest candidate's plan, and enters its choice in the tables. An empty plan is kept if there is no
+ * candidate. */
 static enum status keep_fastest(struct gpu *gpu, struct plan_search *s)
 {
     enum status status = STATUS_OK;
@@ -241,7 +244,7 @@ static enum status keep_fastest(struct gpu *gpu, struct plan_search *s)
         TRY(search_measure(gpu, s, &best, &entry, candidates_path[0] ? candidates_path : NULL));
         if (entry.ms > 0)
             TRY(record_choice(gpu, &entry));
-        else /* this run's choice, so that all ranks make it, but not the machine's */
+        else /* all ranks follow this run's choice, but the machine's table does not get it */
             TRY(tuned_set(gpu->base.base.tuned, entry.key, entry.choice));
     }
     if (best >= 0 && s->spec->epilogue != DNN_PLAIN)
@@ -262,7 +265,8 @@ static const struct plan *find_plan(const struct gpu *gpu, const char *key)
     return NULL;
 }
 
-/* Those of the specs that have no plan yet. A choice that this version does not understand is made anew. */
+/* Prepares searches for the specs that have no plan yet. A known choice that this version cannot parse is measured
+ * again. */
 static enum status add_searches(struct gpu *gpu, const struct dnn_spec *specs, int count, struct plan_search *searches,
                                 int *added)
 {
@@ -285,7 +289,7 @@ fail:
     return status;
 }
 
-/* A plan that was chosen on a machine with more memory, or by another driver, may not be there. */
+/* A plan that was chosen on a machine with more memory, or with another driver, may not exist here. */
 static enum status search_again(struct gpu *gpu, struct plan_search *s)
 {
     search_finish(s);
@@ -308,7 +312,7 @@ enum status gpu_prepare_plans(struct gpu *gpu, const struct dnn_spec *specs, int
         bool unfused = s->chosen && s->candidates[0].choice.source == PLAN_UNFUSED;
         if (s->chosen && !unfused && !gpu_plan_exists(&s->candidates[0].plan))
             TRY(search_again(gpu, s));
-        if (unfused) /* a recording will look for it */
+        if (unfused) /* a capture will look for it */
             TRY(gpu_get_plain_plan(gpu, s->spec, &plain));
         TRY(keep_fastest(gpu, s));
     }
@@ -341,8 +345,8 @@ enum status gpu_get_plan(struct gpu *gpu, const struct dnn_spec *spec, struct pl
     char key[PLAN_KEY];
     plan_key(spec, key);
     const struct plan *found = find_plan(gpu, key);
-    if (!found && gpu->capturing) /* plans are measured, and cuDNN takes memory for them */
-        FAIL(STATUS_USAGE, "no plan yet for %s", key);
+    if (!found && gpu->capturing) /* creating a plan measures candidates and allocates memory */
+        FAIL(STATUS_USAGE, "there is no plan for %s yet", key);
     if (!found)
         TRY(gpu_prepare_plans(gpu, spec, 1));
     *plan = *find_plan(gpu, key);
@@ -350,7 +354,7 @@ fail:
     return status;
 }
 
-/* Half the memory stays: what needs more is not tried. */
+/* Whether a measurement needs at most half of the free memory. */
 static bool fits_memory(const struct dnn_spec *spec)
 {
     size_t free_bytes = 0, total_bytes = 0,
@@ -406,7 +410,7 @@ enum status gpu_choose_stacking(struct gpu *gpu, const struct dnn_spec *one, boo
         snprintf(entry.choice, sizeof entry.choice, "%d", *stacks);
         if (fits)
             return record_choice(gpu, &entry);
-        return tuned_set(gpu->base.base.tuned, entry.key, entry.choice); /* this run's choice, not the machine's */
+        return tuned_set(gpu->base.base.tuned, entry.key, entry.choice); /* of this run, not of the machine */
     }
     if (choice)
         *stacks = strcmp(choice, "1") == 0;

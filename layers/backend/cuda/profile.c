@@ -1,5 +1,5 @@
-/* profile.c - marks for a profiler: where to begin and to end, and each step as a range of NVTX, whose headers are all
- * that it needs; a build without them leaves the ranges out. */
+/* profile.c - tells a profiler where to begin and end, and marks each step as an NVTX range. A build without NVTX's
+ * headers leaves the ranges out. */
 #include <cuda_profiler_api.h>
 #if __has_include(<nvtx3/nvToolsExt.h>)
 #include <nvtx3/nvToolsExt.h>

@@ -1,6 +1,7 @@
-/* streams.c - lanes of work side by side: streams that come after the first one, which is the device's own, at a fork,
- * and before it at a join. Events order them, and so take the other streams into a capture of the first and back. Each
- * lane has a handle of cuDNN, a workspace and memory for partial sums of its own. */
+/* streams.c - several streams at once, between streams_begin and streams_end. All of them wait for the main stream
+ * at the beginning, and the main stream waits for all of them at the end. These events also bring the other streams
+ * into a capture of the main one and back. Each stream has its own cuDNN handle, workspace and memory for partial
+ * sums. */
 #include "layers/backend/cuda/gpu.h"
 
 static struct gpu *of(struct device *device)
@@ -13,7 +14,7 @@ static void record_progress(struct gpu *gpu, int index)
     GPU_CHECK(gpu, cudaEventRecord(gpu->streams[index].progress, gpu->streams[index].stream));
 }
 
-/* What will be queued in a lane comes after what had been queued in `other` when that was marked. */
+/* Work queued on stream `index` from now on waits for what the progress event of stream `other` has recorded. */
 static void wait_for_stream(struct gpu *gpu, int index, int other)
 {
     GPU_CHECK(gpu, cudaStreamWaitEvent(gpu->streams[index].stream, gpu->streams[other].progress, 0));
@@ -22,7 +23,7 @@ static void wait_for_stream(struct gpu *gpu, int index, int other)
 void gpu_select_stream(struct gpu *gpu, int index)
 {
     const struct gpu_stream *l = &gpu->streams[index];
-    cuda_queue(&gpu->base.base); /* sums lie in the memory of the lane before */
+    cuda_queue(&gpu->base.base); /* clears the statistics, which lie in the memory of the stream used so far */
     gpu->stream_index = index;
     gpu->stream = l->stream;
     gpu->dnn = l->dnn;
@@ -86,7 +87,7 @@ void gpu_fill_streams(struct backend *table)
 
 cudaError_t gpu_create_streams(struct gpu *gpu)
 {
-    int lowest = 0, highest = 0; /* priorities: the smaller number is the higher one */
+    int lowest = 0, highest = 0; /* priorities: a smaller number is a higher priority */
     cudaError_t error = cudaDeviceGetStreamPriorityRange(&lowest, &highest);
     for (int i = 0; i < DEVICE_LANES && error == cudaSuccess; i++) {
         struct gpu_stream *l = &gpu->streams[i];
