@@ -14,6 +14,8 @@
 #include "data/format/index.h"
 #include "trainer/pack/pack_command.h"
 
+enum { MAX_PARTS = 10000 }; /* of --part K/N */
+
 enum flag {
     FLAG_HELP = 256,
     FLAG_FORCE,
@@ -125,7 +127,7 @@ static const struct subcommand subcommands[] = {
       "  --noise X             standard deviation of the noise, for pixel values in 0..1 (default 0.1)\n"
       "  --seed N              seed of all random numbers; the same seed makes the same files (default 1)\n"
       PACK_OPTIONS },
-    { "merge", "PART... OUT", 2, 10001, { FLAG_FORCE }, run_merge,
+    { "merge", "PART... OUT", 2, MAX_PARTS + 1, { FLAG_FORCE }, run_merge,
       "Joins all parts of a packing (--part K/N) into OUT. The result is the dataset that one packing would\n"
       "have written, byte for byte; all parts must come from the same versions of csc-pack and zstd. If the\n"
       "parts hold train and val, so will OUT. Every block's hash is compared. The parts are not changed.\n"
@@ -212,10 +214,12 @@ fail:
 static enum status parse_part(const char *text, struct pack_options *pack)
 {
     enum status status = STATUS_OK;
-    char rest;
-    if (sscanf(text, "%d/%d%c", &pack->part, &pack->parts, &rest) != 2 || pack->part < 1 || pack->part > pack->parts ||
-        pack->parts > 10000)
-        FAIL(STATUS_USAGE, "--part %s: must be K/N with 1 <= K <= N <= 10000", text);
+    char *slash, *end;
+    long part = strtol(text, &slash, 10), parts = *slash == '/' ? strtol(slash + 1, &end, 10) : 0;
+    if (slash == text || *slash != '/' || end == slash + 1 || *end || part < 1 || part > parts || parts > MAX_PARTS)
+        FAIL(STATUS_USAGE, "--part %s: must be K/N with 1 <= K <= N <= %d", text, MAX_PARTS);
+    pack->part = (int)part;
+    pack->parts = (int)parts;
 fail:
     return status;
 }

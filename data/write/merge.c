@@ -38,7 +38,7 @@ static enum status parse_made_by(struct part *p)
     const char *text = p->dataset->index.made_by, *at = strstr(text, " --part ");
     unsigned long long identity;
     int used = 0;
-    if (!at || sscanf(at, " --part %d/%d of %16llx%n", &p->part, &p->parts, &identity, &used) != 3 || at[used] ||
+    if (!at || sscanf(at, " --part %9d/%9d of %16llx%n", &p->part, &p->parts, &identity, &used) != 3 || at[used] ||
         (size_t)(at - text) >= sizeof p->made_by || p->part < 1 || p->part > p->parts)
         FAIL(STATUS_USAGE, "%s: was not packed with --part", p->directory);
     snprintf(p->made_by, sizeof p->made_by, "%.*s", (int)(at - text), text);

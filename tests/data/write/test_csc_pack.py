@@ -179,7 +179,8 @@ def test_usage(folder):
                           ("--noise", "nan"), ("--noise", "-1"), ("--seed", "-1"), ("--workers", "0")):
         run("synth", f"{folder}/never", option, value, expect=2, says=option)
     for option, value in (("--bad", "ignore"), ("--resize", "short"), ("--resize", "short:0"), ("--codec", "webp"),
-                          ("--part", "0/2"), ("--part", "3/2"), ("--part", "1"), ("--shard-mb", "0")):
+                          ("--part", "0/2"), ("--part", "3/2"), ("--part", "1"), ("--part", "1/2x"),
+                          ("--part", "4294967297/4294967298"), ("--shard-mb", "0")):
         run("imagefolder", "a", f"{folder}/never", option, value, expect=2, says=option)
     run("synth", f"{folder}/never", "--codec", "jpeg", expect=2, says="made of pixels")
     check(not os.path.exists(f"{folder}/never"), "a usage error wrote something")
