@@ -350,8 +350,8 @@ struct pack_source *cifar_source(struct cifar *c, bool training)
                                       .bytes = sample_bytes,
                                       .total = total,
                                       .fingerprint = fingerprint,
-                                      .classes = c->classes,
-                                      .names = c->names };
+                                      .class_count = c->classes,
+                                      .class_names = c->names };
     return total ? &c->source : NULL;
 }
 

@@ -82,8 +82,8 @@ void dataset_source_init(struct dataset_source *d, const struct dataset *dataset
                                       .bytes = sample_bytes,
                                       .is_files = dataset->index.codec == CODEC_JPEG,
                                       .total = dataset_samples(dataset),
-                                      .classes = dataset_classes(dataset),
-                                      .names = dataset->index.class_names };
+                                      .class_count = dataset_classes(dataset),
+                                      .class_names = dataset->index.class_names };
 }
 
 void dataset_source_finish(struct dataset_source *d)

@@ -343,8 +343,8 @@ enum status folder_complete(struct folder *f)
                                       .parallel = !f->reader,
                                       .is_files = true,
                                       .total = f->listing.count,
-                                      .classes = f->listing.classes.count,
-                                      .names = f->listing.classes.names,
+                                      .class_count = f->listing.classes.count,
+                                      .class_names = f->listing.classes.names,
                                       .non_images = f->listing.non_images,
                                       .non_image_count = f->listing.non_image_count };
     TRY(listing_fingerprint(&f->listing, &f->source.fingerprint));

@@ -216,8 +216,8 @@ struct pack_source *synth_source(struct synth *s, bool training)
                                       .parallel = true,
                                       .total = training ? s->config.images : other,
                                       .fingerprint = (uint64_t)training,
-                                      .classes = s->config.classes,
-                                      .names = s->names };
+                                      .class_count = s->config.classes,
+                                      .class_names = s->names };
     return &s->source;
 }
 

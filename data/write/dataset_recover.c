@@ -86,7 +86,7 @@ fail:
 static enum status parse(const struct replay *r, const struct journal_record *record, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
-    status = pack_batch_decode(batch, record->payload, record->bytes, r->writer->options.classes);
+    status = pack_batch_decode(batch, record->payload, record->bytes, r->writer->options.class_count);
     if (status == STATUS_DATA)
         FAIL(STATUS_DATA, "%s/%s: %s; --force starts over", r->writer->directory, JOURNAL_NAME, status_message());
 fail:

@@ -131,7 +131,7 @@ enum status dataset_writer_init(struct dataset_writer *w, const char *directory,
     w->index.codec = options->codec;
     w->index.width = w->index.height = -1; /* not known yet */
     TRY(dataset_writer_check_folder(directory, options->force));
-    TRY(copy_names(&w->index, options->classes, options->names));
+    TRY(copy_names(&w->index, options->class_count, options->class_names));
     TRY(file_make_folders(directory));
     w->directory = strdup(directory);
     w->index.made_by = strdup(options->made_by);

@@ -20,8 +20,8 @@ struct dataset_writer_options {
     bool keep_journal; /* for a command that writes several datasets, until all are whole */
     bool part;         /* of a packing: may have no sample, to be merged with others that have */
     enum codec codec;
-    int classes;
-    char *const *names;
+    int class_count;
+    char *const *class_names;
     const char *made_by;
     uint64_t identity;    /* the same input and options, the same identity */
     uint64_t shard_bytes; /* a shard is full when it has them */

@@ -34,7 +34,7 @@ static enum status take_crops(struct estimator *e, const struct shard_frame *fra
 {
     enum status status = STATUS_OK;
     struct block_info facts = {
-        codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->classes, "estimate", 0
+        codec, frame->bytes, frame->raw_bytes, frame->samples, e->source->class_count, "estimate", 0
     };
     TRY(block_open(&e->block, &e->reader, &facts));
     for (int i = 0; i < e->block.count; i++) {

@@ -180,8 +180,8 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     struct dataset_writer_options writer_options = { .force = o->force,
                                                      .keep_journal = o->keep_journal,
                                                      .codec = index->codec,
-                                                     .classes = index->class_count,
-                                                     .names = index->class_names,
+                                                     .class_count = index->class_count,
+                                                     .class_names = index->class_names,
                                                      .made_by = parts[0].made_by,
                                                      .identity = parts[0].identity,
                                                      .shard_bytes = shard_bytes_of(parts[0].made_by) };

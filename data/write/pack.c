@@ -241,8 +241,8 @@ static enum status open_writer(struct packer *p, const char *directory)
                                                      .keep_journal = o->keep_journal,
                                                      .part = o->parts != 0,
                                                      .codec = o->codec,
-                                                     .classes = p->source->classes,
-                                                     .names = p->source->names,
+                                                     .class_count = p->source->class_count,
+                                                     .class_names = p->source->class_names,
                                                      .made_by = o->made_by,
                                                      .shard_bytes = o->shard_bytes };
     char *made_by = NULL;

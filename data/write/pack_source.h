@@ -32,8 +32,8 @@ struct pack_source {
     bool is_files; /* items are files of images, which the jpeg codec can keep */
     int64_t total;
     uint64_t fingerprint; /* of the samples' names, sizes and labels, in order */
-    int classes;
-    char **names;
+    int class_count;
+    char **class_names;
     char **non_images; /* (non_image_count): files beside the samples that are not packed, for the report */
     int64_t non_image_count;
 };

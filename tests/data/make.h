@@ -30,7 +30,7 @@ static inline void made_pixels(int64_t index, int width, int height, uint8_t *pi
 
 static inline enum status made_read(struct pack_source *source, int64_t index, struct pack_item *item)
 {
-    item->label = (int)(index % source->classes);
+    item->label = (int)(index % source->class_count);
     snprintf(item->name, sizeof item->name, "made %lld", (long long)index);
     return STATUS_OK;
 }
@@ -85,8 +85,8 @@ static inline enum status make_jpeg_dataset(const char *directory, int64_t count
                            .parallel = true,
                            .is_files = true,
                            .total = count,
-                           .classes = 3,
-                           .names = names },
+                           .class_count = 3,
+                           .class_names = names },
                          sizes,
                          kinds };
     struct pack_options options = { .workers = 2, .codec = CODEC_JPEG, .made_by = "a test" };
@@ -103,8 +103,8 @@ static inline enum status make_dataset(const char *directory, int64_t count, con
                            .bytes = made_bytes,
                            .parallel = true,
                            .total = count,
-                           .classes = 3,
-                           .names = names },
+                           .class_count = 3,
+                           .class_names = names },
                          sizes,
                          kinds };
     struct pack_options options = { .workers = workers, .made_by = "a test" };

@@ -319,11 +319,12 @@ static enum status start_folders(struct corrupted_sets *s, int corruption, int s
     free(s->label_map);
     s->label_map = NULL;
     if (s->class_names)
-        TRY(classes_map(s->class_names, source->names, source->classes, path, !s->mapping_logged, &s->label_map));
+        TRY(classes_map(s->class_names, source->class_names, source->class_count, path, !s->mapping_logged,
+                        &s->label_map));
     s->mapping_logged = s->mapping_logged || s->label_map;
-    if (!s->class_names && source->classes != s->classes)
+    if (!s->class_names && source->class_count != s->classes)
         FAIL(STATUS_USAGE, "%s: has %d class folders, but the network %d classes: their numbers would not match", path,
-             source->classes, s->classes);
+             source->class_count, s->classes);
     s->total_images = source->total;
 fail:
     return status;

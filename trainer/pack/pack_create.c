@@ -41,7 +41,7 @@ static enum status pack_or_estimate(const struct pack_arguments *a, struct pack_
     struct pack_report r;
     char classes[40];
     TRY(pack_dataset(source, directory, options, &r));
-    snprintf(classes, sizeof classes, " of %d classes", source->classes);
+    snprintf(classes, sizeof classes, " of %d classes", source->class_count);
     print_report(directory, classes, options->codec, &r);
 fail:
     return status;
