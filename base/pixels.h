@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 /* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
-struct image_cut {
+struct image_crop {
     size_t offset; /* bytes, of RGB pixels (height, width, 3), from where the batch's memory begins */
     int width, height;
     int left, top, right, bottom; /* the crop, right and bottom excluded */
@@ -18,7 +18,7 @@ struct image_cut {
  * 2^-21, so that the first sum is exact in single precision and results below 8 in size have 24 bits; the second is
  * below 2^-13 and its rounding does not show. */
 struct pixel_scale {
-    float high[3], base[3], low[3], rest[3];
+    float scale_high[3], offset_high[3], scale_low[3], offset_low[3];
 };
 struct pixel_scale pixel_scale(const double mean[3], const double std[3]);
 

@@ -16,10 +16,10 @@ static void make_normaliser(struct normaliser *n, const double mean[3], const do
 {
     const struct pixel_scale s = pixel_scale(mean, std);
     for (int k = 0; k < 24; k++) {
-        n->high[k] = s.high[k % 3];
-        n->base[k] = s.base[k % 3];
-        n->low[k] = s.low[k % 3];
-        n->rest[k] = s.rest[k % 3];
+        n->high[k] = s.scale_high[k % 3];
+        n->base[k] = s.offset_high[k % 3];
+        n->low[k] = s.scale_low[k % 3];
+        n->rest[k] = s.offset_low[k % 3];
     }
 }
 

@@ -87,7 +87,7 @@ static void begin_order(const struct loader *l, int64_t epoch, struct order *ord
 /* Where the pixels of a raw micro-batch begin. */
 static size_t raw_header_bytes(const struct loader_config *c)
 {
-    return ((size_t)c->micro_batch * sizeof(struct image_cut) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    return ((size_t)c->micro_batch * sizeof(struct image_crop) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
 static size_t image_values(const struct loader_config *c)
@@ -98,10 +98,10 @@ static size_t image_values(const struct loader_config *c)
 /* Images come resized and mirrored: each is cut from its square as it is. */
 static void begin_raw(const struct loader *l, struct slot *slot)
 {
-    struct image_cut *cuts = slot->images;
+    struct image_crop *crops = slot->images;
     int size = l->config.image_size;
     for (int i = 0; i < slot->batch.count; i++)
-        cuts[i] = (struct image_cut){
+        crops[i] = (struct image_crop){
             raw_header_bytes(&l->config) + i * image_values(&l->config), size, size, 0, 0, size, size, false
         };
     slot->batch.scale = &l->scale;
@@ -400,13 +400,13 @@ fail:
 static void close_gaps(const struct loader *l, struct slot *slot)
 {
     struct micro_batch *b = &slot->batch;
-    struct image_cut *cuts = slot->images; /* of raw images, which stay where they are */
+    struct image_crop *crops = slot->images; /* of raw images, which stay where they are */
     int kept = 0;
     for (int i = 0; i < b->count; i++) {
         if (slot->labels[i] == LABEL_MISSING)
             continue;
         if (kept < i && l->config.raw)
-            cuts[kept] = cuts[i];
+            crops[kept] = crops[i];
         else if (kept < i)
             memcpy(image_memory(l, slot, kept), image_memory(l, slot, i), image_values(&l->config) * sizeof(float));
         slot->labels[kept] = slot->labels[i];

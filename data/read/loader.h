@@ -50,7 +50,7 @@ struct loader_config {
 /* One micro-batch of n = count samples, owned by the loader. */
 struct micro_batch {
     const float *images; /* (n,S,S,3), normalised; NULL if the loader is raw */
-    const void *raw;     /* if the loader is raw: n struct image_cut (base/pixels.h), then pixels; else NULL */
+    const void *raw;     /* if the loader is raw: n struct image_crop (base/pixels.h), then pixels; else NULL */
     size_t raw_bytes;
     const struct pixel_scale *scale; /* with which a device normalises raw images */
     const int32_t *labels;           /* (n) */

@@ -219,10 +219,10 @@ static size_t image_bytes(const struct arguments *a)
 static void fill_raw(struct bench *b, const struct arguments *a, struct philox *stream)
 {
     static const double mean[] = { 0.5, 0.5, 0.5 }, std[] = { 0.25, 0.25, 0.25 };
-    struct image_cut *cuts = b->images;
-    size_t one = (size_t)a->size * a->size * 3, head = a->batch * sizeof *cuts, bytes = head + a->batch * one;
+    struct image_crop *crops = b->images;
+    size_t one = (size_t)a->size * a->size * 3, head = a->batch * sizeof *crops, bytes = head + a->batch * one;
     for (int i = 0; i < a->batch; i++)
-        cuts[i] = (struct image_cut){ head + i * one, a->size, a->size, 0, 0, a->size, a->size, false };
+        crops[i] = (struct image_crop){ head + i * one, a->size, a->size, 0, 0, a->size, a->size, false };
     for (size_t i = head; i < bytes; i++)
         ((uint8_t *)b->images)[i] = (uint8_t)philox_u32(stream);
     b->scale = pixel_scale(mean, std);

@@ -23,12 +23,13 @@ struct observer {
 /* Raw images, which are cut from squares as they are. */
 static void normalise(const struct micro_batch *batch, int count, float *out)
 {
-    const struct image_cut *cuts = batch->raw;
+    const struct image_crop *crops = batch->raw;
     const struct pixel_scale *s = batch->scale;
     for (int i = 0; i < count; i++) {
-        const uint8_t *in = (const uint8_t *)batch->raw + cuts[i].offset;
-        for (size_t k = 0; k < (size_t)cuts[i].width * cuts[i].height * 3; k++)
-            *out++ = (float)in[k] * s->high[k % 3] + s->base[k % 3] + ((float)in[k] * s->low[k % 3] + s->rest[k % 3]);
+        const uint8_t *in = (const uint8_t *)batch->raw + crops[i].offset;
+        for (size_t k = 0; k < (size_t)crops[i].width * crops[i].height * 3; k++)
+            *out++ = (float)in[k] * s->scale_high[k % 3] + s->offset_high[k % 3] +
+                     ((float)in[k] * s->scale_low[k % 3] + s->offset_low[k % 3]);
     }
 }
 

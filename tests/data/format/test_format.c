@@ -226,11 +226,11 @@ static struct loader_config plain(struct dataset *d, bool skip_bad)
 static bool holds(const struct micro_batch *b, int k, int64_t index)
 {
     uint8_t pixels[32 * 32 * 3];
-    const struct image_cut *cuts = b->raw;
+    const struct image_crop *crops = b->raw;
     bool same = true;
     made_pixels(index, 32, 32, pixels);
     if (b->raw)
-        return memcmp((const char *)b->raw + cuts[k].offset, pixels, sizeof pixels) == 0;
+        return memcmp((const char *)b->raw + crops[k].offset, pixels, sizeof pixels) == 0;
     for (size_t i = 0; i < sizeof pixels; i++)
         same = same && lrintf(255 * b->images[k * sizeof pixels + i]) == pixels[i];
     return same;

@@ -139,18 +139,19 @@ static void check_raw(struct dataset *dataset, enum augment augment, bool traini
             CHECK(!a && !b, "one has ended at batch %d", i);
             break;
         }
-        const struct image_cut *cuts = b->raw;
+        const struct image_crop *crops = b->raw;
         const struct pixel_scale *s = b->scale;
         CHECK(a->images && !a->raw && !b->images && b->count == a->count, "batch %d: %d images, not %d", i, b->count,
               a->count);
         for (int k = 0; k < b->count; k++) {
-            const uint8_t *in = (const uint8_t *)b->raw + cuts[k].offset;
+            const uint8_t *in = (const uint8_t *)b->raw + crops[k].offset;
             size_t values = (size_t)32 * 32 * 3;
-            CHECK(cuts[k].offset + values <= b->raw_bytes && cuts[k].right == 32 && cuts[k].bottom == 32 &&
-                      !cuts[k].flip && cuts[k].left == 0 && cuts[k].top == 0 && cuts[k].width == 32,
+            CHECK(crops[k].offset + values <= b->raw_bytes && crops[k].right == 32 && crops[k].bottom == 32 &&
+                      !crops[k].flip && crops[k].left == 0 && crops[k].top == 0 && crops[k].width == 32,
                   "cut %d of batch %d", k, i);
             for (size_t v = 0; v < values; v++) { /* that sum rounds twice, the host's floats once */
-                float got = in[v] * s->high[v % 3] + s->base[v % 3] + (in[v] * s->low[v % 3] + s->rest[v % 3]);
+                float got = in[v] * s->scale_high[v % 3] + s->offset_high[v % 3] +
+                            (in[v] * s->scale_low[v % 3] + s->offset_low[v % 3]);
                 wrong += !(fabsf(got - a->images[k * values + v]) <=
                            FLT_EPSILON * fabsf(got) + 1e-11f); /* of 0.4 - 0.4 */
             }

@@ -8,7 +8,7 @@ enum { COLOURS = 3 };
  * a source pixel under the filter. Half of the bandwidth, bound by the loads' number. */
 struct prepare {
     const uint8_t *pixels;
-    const struct image_cut *cuts;
+    const struct image_crop *crops;
     int count, size;
     struct pixel_scale scale;
     void *out;
@@ -41,17 +41,18 @@ DEVICE float triangle(const struct span *s, int i)
 
 DEVICE float scaled_pixel(const struct pixel_scale *s, int c, float v)
 {
-    return v * s->high[c] + s->base[c] + (v * s->low[c] + s->rest[c]);
+    return v * s->scale_high[c] + s->offset_high[c] + (v * s->scale_low[c] + s->offset_low[c]);
 }
 
 /* What an output pixel (y, x), before it is mirrored, is made of. */
-DEVICE void resize_pixel(const struct prepare *a, const struct image_cut *cut, int y, int x, float *sum)
+DEVICE void resize_pixel(const struct prepare *a, const struct image_crop *crop, int y, int x, float *sum)
 {
-    struct span across = span_of(x, a->size, cut->left, cut->right), down = span_of(y, a->size, cut->top, cut->bottom);
+    struct span across = span_of(x, a->size, crop->left, crop->right),
+                down = span_of(y, a->size, crop->top, crop->bottom);
     float weights = 0;
     for (int i = down.from; i < down.to; i++) {
         float row = triangle(&down, i);
-        const uint8_t *line = a->pixels + cut->offset + ((size_t)(cut->top + i) * cut->width + cut->left) * COLOURS;
+        const uint8_t *line = a->pixels + crop->offset + ((size_t)(crop->top + i) * crop->width + crop->left) * COLOURS;
         for (int j = across.from; j < across.to; j++) {
             float weight = row * triangle(&across, j);
             weights += weight;
@@ -64,9 +65,9 @@ DEVICE void resize_pixel(const struct prepare *a, const struct image_cut *cut, i
 }
 
 /* The same where the cut is as large as the output. */
-DEVICE void copy_pixel(const struct prepare *a, const struct image_cut *cut, int y, int x, float *sum)
+DEVICE void copy_pixel(const struct prepare *a, const struct image_crop *crop, int y, int x, float *sum)
 {
-    const uint8_t *from = a->pixels + cut->offset + ((size_t)(cut->top + y) * cut->width + cut->left + x) * COLOURS;
+    const uint8_t *from = a->pixels + crop->offset + ((size_t)(crop->top + y) * crop->width + crop->left + x) * COLOURS;
     for (int c = 0; c < COLOURS; c++)
         sum[c] = from[c];
 }
@@ -79,12 +80,12 @@ DEVICE void prepare(const struct prepare *a, enum element type, int width)
     for (int n = blockIdx.y; n < a->count; n += gridDim.y) {
         float sum[COLOURS] = { 0, 0, 0 };
         if (pixel < area) {
-            const struct image_cut cut = a->cuts[n];
-            int source = cut.flip ? a->size - 1 - x : x;
-            if (cut.right - cut.left == a->size && cut.bottom - cut.top == a->size)
-                copy_pixel(a, &cut, y, source, sum);
+            const struct image_crop crop = a->crops[n];
+            int source = crop.flip ? a->size - 1 - x : x;
+            if (crop.right - crop.left == a->size && crop.bottom - crop.top == a->size)
+                copy_pixel(a, &crop, y, source, sum);
             else
-                resize_pixel(a, &cut, y, source, sum);
+                resize_pixel(a, &crop, y, source, sum);
         }
         for (int c = 0; c < COLOURS; c++)
             colours[threadIdx.x * COLOURS + c] = scaled_pixel(&a->scale, c, sum[c]);
@@ -105,7 +106,7 @@ KERNELS(prepare, prepare)
 void kernel_prepare_images(const struct queue *q, const void *raw, int count, int size, const struct pixel_scale *scale,
                            void *out)
 {
-    struct prepare a = { (const uint8_t *)raw, (const struct image_cut *)raw, count, size, *scale, out };
+    struct prepare a = { (const uint8_t *)raw, (const struct image_crop *)raw, count, size, *scale, out };
     size_t area = (size_t)size * size;
     int width = aligned16(out) && area * COLOURS % VECTOR == 0 ? VECTOR : 1; /* every image is */
     RUN_TYPED(prepare, q->type, width, blocks_for(area), image_blocks(count), q, a);

@@ -172,15 +172,15 @@ static double filter(double distance)
 }
 
 /* Pillow's rule: weights of the triangle over the source pixels within its support, normalised. */
-static double resized(const uint8_t *pixels, const struct image_cut *cut, int size, int y, int x, int colour)
+static double resized(const uint8_t *pixels, const struct image_crop *crop, int size, int y, int x, int colour)
 {
-    double across = (double)(cut->right - cut->left) / size, down = (double)(cut->bottom - cut->top) / size;
+    double across = (double)(crop->right - crop->left) / size, down = (double)(crop->bottom - crop->top) / size;
     double sum = 0, weights = 0;
-    for (int i = cut->top; i < cut->bottom; i++)
-        for (int j = cut->left; j < cut->right; j++) {
-            double w = filter((i - cut->top + 0.5 - (y + 0.5) * down) / fmax(down, 1)) *
-                       filter((j - cut->left + 0.5 - (x + 0.5) * across) / fmax(across, 1));
-            sum += w * pixels[cut->offset + ((size_t)i * cut->width + j) * 3 + colour];
+    for (int i = crop->top; i < crop->bottom; i++)
+        for (int j = crop->left; j < crop->right; j++) {
+            double w = filter((i - crop->top + 0.5 - (y + 0.5) * down) / fmax(down, 1)) *
+                       filter((j - crop->left + 0.5 - (x + 0.5) * across) / fmax(across, 1));
+            sum += w * pixels[crop->offset + ((size_t)i * crop->width + j) * 3 + colour];
             weights += w;
         }
     return sum / weights;
@@ -191,7 +191,7 @@ static void test_images(struct queue *q)
     enum { COUNT = 4, SIZE = 9, HEAD = 256, PIXELS = (20 * 31 + 7 * 5 + 12 * 12 + SIZE * SIZE) * 3 };
     static const double mean[] = { 0.485, 0.456, 0.406 }, std[] = { 0.229, 0.224, 0.225 };
     const struct pixel_scale scale = pixel_scale(mean, std);
-    const struct image_cut cuts[COUNT] = {
+    const struct image_crop crops[COUNT] = {
         { HEAD, 20, 31, 0, 0, 20, 31, false },                                           /* reduced */
         { HEAD + 20 * 31 * 3, 7, 5, 1, 0, 6, 4, true },                                  /* enlarged, mirrored */
         { HEAD + (20 * 31 + 7 * 5) * 3, 12, 12, 2, 3, 11, 12, true },                    /* as it is, mirrored */
@@ -200,14 +200,14 @@ static void test_images(struct queue *q)
     size_t wrong = 0;
     uint8_t *raw = malloc(HEAD + PIXELS);
     struct activations out = activations(q, COUNT * SIZE * SIZE * 3, 0);
-    CHECK(sizeof cuts <= HEAD, "cuts of %zu bytes", sizeof cuts);
-    memcpy(raw, cuts, sizeof cuts);
+    CHECK(sizeof crops <= HEAD, "cuts of %zu bytes", sizeof crops);
+    memcpy(raw, crops, sizeof crops);
     for (size_t i = 0; i < PIXELS; i++)
         raw[HEAD + i] = (uint8_t)philox_u32(&stream);
     kernel_prepare_images(q, raw, COUNT, SIZE, &scale, out.data);
     for (int i = 0; i < COUNT * SIZE * SIZE * 3; i++) {
         int n = i / 3 / SIZE / SIZE, x = i / 3 % SIZE, y = i / 3 / SIZE % SIZE, colour = i % 3;
-        double v = resized(raw, &cuts[n], SIZE, y, cuts[n].flip ? SIZE - 1 - x : x, colour);
+        double v = resized(raw, &crops[n], SIZE, y, crops[n].flip ? SIZE - 1 - x : x, colour);
         double expected = (v / 255 - mean[colour]) / std[colour];
         wrong += !(fabs(at(q, &out, i) - expected) <= rounding(q) * fabs(expected) + 1e-5);
     }
@@ -224,9 +224,9 @@ static void test_exact_images(struct queue *q)
     static const double statistics[][2][3] = { { { .485, .456, .406 }, { .229, .224, .225 } },
                                                { { .4914, .4822, .4465 }, { .2023, .1994, .2010 } } };
     struct {
-        struct image_cut cut;
+        struct image_crop crop;
         uint8_t pixels[VALUES];
-    } raw = { { sizeof(struct image_cut), SIZE, SIZE, 0, 0, SIZE, SIZE, false }, { 0 } };
+    } raw = { { sizeof(struct image_crop), SIZE, SIZE, 0, 0, SIZE, SIZE, false }, { 0 } };
     struct activations out = activations(q, VALUES, 0);
     for (int i = 0; i < VALUES; i++)
         raw.pixels[i] = (uint8_t)(i / 3);
@@ -238,7 +238,8 @@ static void test_exact_images(struct queue *q)
         for (int i = 0; i < VALUES; i++) {
             int c = i % 3;
             float v = (float)(i / 3), expected = (float)((v / 255.0 - mean[c]) / std[c]);
-            float fused = fmaf(v, scale.high[c], scale.base[c]) + fmaf(v, scale.low[c], scale.rest[c]);
+            float fused = fmaf(v, scale.scale_high[c], scale.offset_high[c]) +
+                          fmaf(v, scale.scale_low[c], scale.offset_low[c]);
             wrong += at(q, &out, i) != (q->type == BF16 ? bf16_to_float(bf16_from_float(expected)) : expected);
             fused_wrong += fused != expected;
         }
