@@ -46,8 +46,8 @@ static void place(struct model *m)
         most = conv_in_count(&m->power[i]->shape) > most ? conv_in_count(&m->power[i]->shape) : most;
     }
     m->vector = arena_take(&m->arena, most * sizeof *m->vector);
-    m->lane_scratch = (scratch + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    m->scratch = arena_take(&m->arena, m->lane_scratch * (m->device->ops->fork ? DEVICE_LANES : 1));
+    m->stream_scratch = (scratch + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    m->scratch = arena_take(&m->arena, m->stream_scratch * (m->device->ops->streams_begin ? DEVICE_STREAMS : 1));
 }
 
 enum status model_create(struct model **out, struct device *device, const struct model_config *config)
@@ -252,13 +252,13 @@ fail:
     return status;
 }
 
-enum status model_advance_node(struct model *m, int i, int iterations, int lane)
+enum status model_advance_node(struct model *m, int i, int iterations, int stream)
 {
     enum status status = STATUS_OK;
     const struct node *node = &m->nodes[i];
     const struct csc_config *csc = &m->config.csc;
     TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations,
-                          m->scratch + (size_t)lane * m->lane_scratch));
+                          m->scratch + (size_t)stream * m->stream_scratch));
     if (m->numbers)
         m->device->ops->step_sizes(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu,
                                    m->numbers + node->csc * STEP_NUMBERS);
@@ -331,19 +331,19 @@ static enum status advance(void *context)
     const struct advance *a = context;
     struct model *m = a->model;
     const struct backend *ops = m->device->ops;
-    if (ops->fork)
-        ops->fork(m->device);
+    if (ops->streams_begin)
+        ops->streams_begin(m->device);
     for (int i = 0; i < m->nodes_count; i++) {
-        int lane = ops->fork ? m->nodes[i].csc % DEVICE_LANES : 0;
+        int stream = ops->streams_begin ? m->nodes[i].csc % DEVICE_STREAMS : 0;
         if (m->nodes[i].kind != NODE_CSC)
             continue;
-        if (ops->fork)
-            ops->lane(m->device, lane);
-        TRY(model_advance_node(m, i, a->iterations, lane));
+        if (ops->streams_begin)
+            ops->stream_select(m->device, stream);
+        TRY(model_advance_node(m, i, a->iterations, stream));
     }
 fail:
-    if (ops->fork)
-        ops->join(m->device);
+    if (ops->streams_begin)
+        ops->streams_end(m->device);
     return status;
 }
 
@@ -371,7 +371,7 @@ enum status model_advance_step_sizes(struct model *m, int iterations)
     m->eta_late = true;
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = NAN; /* nobody takes the one before for it */
-    if (m->numbers && m->device->ops->fork) {
+    if (m->numbers && m->device->ops->streams_begin) {
         m->due = iterations;
         return STATUS_OK;
     }

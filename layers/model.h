@@ -87,7 +87,7 @@ struct model {
     struct tape tape;  /* of model_advance_step_sizes */
     int due;           /* iterations that wait for the next training pass, or for whoever wants eta before it */
     char *scratch;     /* lane_scratch bytes for each of the device's lanes */
-    size_t lane_scratch;
+    size_t stream_scratch;
     uint64_t version; /* changes whenever weights do */
 };
 
@@ -122,7 +122,7 @@ enum status model_advance_step_sizes(struct model *model, int iterations);
 /* What is due, at once. */
 enum status model_catch_up(struct model *model);
 /* What is due of CSC-node i, in the device's lane that is being queued in. */
-enum status model_advance_node(struct model *model, int i, int iterations, int lane);
+enum status model_advance_node(struct model *model, int i, int iterations, int stream);
 /* Brings eta to the host, if the device has newer ones: a wait. */
 void model_settle_step_sizes(struct model *model);
 /* eta was set on the host. */

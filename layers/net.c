@@ -121,8 +121,8 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
     void *out = net->value[node->out];
     struct epilogue plain = { .alpha = 1 };
     struct pool_shape pool = pool_of(net, node);
-    if (net->beside && (node->kind == NODE_CONV || node->kind == NODE_CSC))
-        ops->await(m->device, i);
+    if (net->overlapped && (node->kind == NODE_CONV || node->kind == NODE_CSC))
+        ops->event_wait(m->device, i);
     switch (node->kind) {
     case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
     case NODE_CSC: TRY(net_forward_csc(net, i, diagnostics)); break;
@@ -169,10 +169,10 @@ void net_value(const struct net *net, int edge, int count, float *host)
         device->ops->download(device, host, net->value[edge], elements);
 }
 
-void net_join(struct net *net)
+void net_streams_end(struct net *net)
 {
-    net->beside = false;
-    net->model->device->ops->join(net->model->device);
+    net->overlapped = false;
+    net->model->device->ops->streams_end(net->model->device);
 }
 
 enum status net_forward(struct net *net, float *sums)
@@ -182,8 +182,8 @@ enum status net_forward(struct net *net, float *sums)
     TRY(load_weights(net));
     for (int i = 0; i < net->model->nodes_count; i++)
         TRY(forward_node(net, i, sums + NET_SUMS_MOMENTS, NULL));
-    if (net->beside)
-        net_join(net);
+    if (net->overlapped)
+        net_streams_end(net);
 fail:
     return status;
 }

@@ -54,8 +54,8 @@ struct net {
     uint64_t version; /* of the weights that the plans hold */
     struct tape tape; /* of net_train */
     bool told;        /* why nothing is recorded */
-    bool beside;      /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its
-                         forward part */
+    bool overlapped;  /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its
+                     forward part */
 };
 
 /* net_plan.c. Elements of an edge's activations (n,h,w,c). */
@@ -64,7 +64,7 @@ size_t net_edge_count(const struct net *net, int edge);
 /* net.c. grads NULL: weights and statistics are constants. */
 enum status net_backward_node(struct net *net, int i, float *grads);
 int net_logits_edge(const struct net *net);
-void net_join(struct net *net);                    /* of what is beside */
+void net_streams_end(struct net *net);             /* of what is beside */
 enum status net_load_node(struct net *net, int i); /* its plans' copy of the weights */
 
 /* net_lambda.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */

@@ -20,39 +20,39 @@ static enum status reached(void *tape, int ready)
 
 /* Whether what the weights' change asks for, plans' copies of them and power iterations, is queued in lanes. Call by
  * call plans may still be chosen, which waits. */
-static bool goes_beside(const struct pass *p)
+static bool can_overlap(const struct pass *p)
 {
     const struct net *net = p->net;
-    return net->tape.into && net->model->device->ops->fork && net->model->nodes_count <= DEVICE_MARKS &&
+    return net->tape.into && net->model->device->ops->streams_begin && net->model->nodes_count <= DEVICE_EVENTS &&
            (p->due > 0 || net->version != net->model->version);
 }
 
 /* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the
  * first one's. */
-static enum status prepare_beside(struct net *net, int due)
+static enum status prepare_on_streams(struct net *net, int due)
 {
     enum status status = STATUS_OK;
     struct model *m = net->model;
     const struct backend *ops = m->device->ops;
     bool loads = net->version != m->version;
     int next = 0;
-    ops->fork(m->device);
+    ops->streams_begin(m->device);
     for (int i = 0; i < m->nodes_count; i++) {
         bool csc = net->ops[i].csc != NULL;
-        int lane = i > 0 ? 1 + next % (DEVICE_LANES - 1) : 0;
+        int stream = i > 0 ? 1 + next % (DEVICE_STREAMS - 1) : 0;
         if (!csc && !net->ops[i].conv)
             continue;
-        ops->lane(m->device, lane);
+        ops->stream_select(m->device, stream);
         if (loads)
             TRY(net_load_node(net, i));
         if (csc && due > 0)
-            TRY(model_advance_node(m, i, due, lane));
-        ops->mark(m->device, i);
+            TRY(model_advance_node(m, i, due, stream));
+        ops->event_record(m->device, i);
         next += i > 0;
     }
     net->version = m->version;
 fail:
-    ops->lane(m->device, 0);
+    ops->stream_select(m->device, 0);
     return status;
 }
 
@@ -62,9 +62,9 @@ static enum status queue(void *context)
     struct pass *p = context;
     struct net *net = p->net;
     net->version = p->version; /* a recording that failed has loaded nothing */
-    net->beside = goes_beside(p);
-    if (net->beside) {
-        TRY(prepare_beside(net, p->due));
+    net->overlapped = can_overlap(p);
+    if (net->overlapped) {
+        TRY(prepare_on_streams(net, p->due));
     } else if (p->due > 0) {
         net->model->due = p->due;
         TRY(model_catch_up(net->model));
@@ -72,8 +72,8 @@ static enum status queue(void *context)
     TRY(net_forward(net, p->sums));
     TRY(net_backward(net, p->smoothing, p->sums, p->ready ? reached : NULL, &net->tape));
 fail:
-    if (net->beside) /* the forward pass has not come to its end */
-        net_join(net);
+    if (net->overlapped) /* the forward pass has not come to its end */
+        net_streams_end(net);
     return status;
 }
 

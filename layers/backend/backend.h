@@ -53,7 +53,7 @@ enum conv_use {
 };
 enum { CONV_TERMS = 3 };
 
-enum { DEVICE_LANES = 8, DEVICE_MARKS = 400 };
+enum { DEVICE_STREAMS = 8, DEVICE_EVENTS = 400 };
 
 /* One planned convolution; a backend embeds this first. */
 struct conv {
@@ -144,7 +144,7 @@ struct backend {
     /* The queue of a device whose memory is not the host's (a cudaStream_t), for a communicator that orders its own
      * work after it, and a wait until all in it is done. NULL where memory is the host's. */
     void *(*stream)(struct device *device);
-    void (*wait)(struct device *device);
+    void (*synchronize)(struct device *device);
     /* Optional. Tells a profiler, if one watches, where it begins and ends and where each step does. NULL: no profiler
      * listens. */
     void (*profile)(struct device *device, enum profile_mark mark);
@@ -166,17 +166,17 @@ struct backend {
     void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
 
     /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i <
-     * DEVICE_LANES, up to the next lane or join. Every lane comes after all that was queued before fork, and before all
-     * that follows join, which is queued as ever; join comes even where something failed. Between fork and join nothing
-     * is called that waits, takes memory, or copies from or to the host, and no two lanes share a convolution or
-     * scratch, of which conv_load wants none there. mark notes as 0 <= i < DEVICE_MARKS how far its lane has come, and
-     * what follows await in another one comes after that. Lanes other than the first, of which each part is small, go
-     * first where both could. All five are NULL on a device that does one thing at a time. */
-    void (*fork)(struct device *device);
-    void (*lane)(struct device *device, int i);
-    void (*mark)(struct device *device, int i);
-    void (*await)(struct device *device, int i);
-    void (*join)(struct device *device);
+     * DEVICE_STREAMS, up to the next lane or join. Every lane comes after all that was queued before fork, and before
+     * all that follows join, which is queued as ever; join comes even where something failed. Between fork and join
+     * nothing is called that waits, takes memory, or copies from or to the host, and no two lanes share a convolution
+     * or scratch, of which conv_load wants none there. mark notes as 0 <= i < DEVICE_EVENTS how far its lane has come,
+     * and what follows await in another one comes after that. Lanes other than the first, of which each part is small,
+     * go first where both could. All five are NULL on a device that does one thing at a time. */
+    void (*streams_begin)(struct device *device);
+    void (*stream_select)(struct device *device, int i);
+    void (*event_record)(struct device *device, int i);
+    void (*event_wait)(struct device *device, int i);
+    void (*streams_end)(struct device *device);
 
     /* Between the host's floats and activations of the device's precision; the host's may change when they return. */
     void (*upload)(struct device *device, void *to, const float *from, size_t count);

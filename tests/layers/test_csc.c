@@ -356,16 +356,16 @@ static void check_power(struct device *device)
 
 /* ---- layers side by side ---- */
 
-enum { BESIDE = DEVICE_LANES + 2 };
+enum { BESIDE = DEVICE_STREAMS + 2 };
 
 static void advance_in_lanes(struct device *device, struct rig *rigs)
 {
-    device->ops->fork(device);
+    device->ops->streams_begin(device);
     for (int i = 0; i < BESIDE; i++) {
-        device->ops->lane(device, i % DEVICE_LANES);
+        device->ops->stream_select(device, i % DEVICE_STREAMS);
         rig_must(csc_power_advance(rigs[i].power, rigs[i].w, 2, rigs[i].scratch));
     }
-    device->ops->join(device);
+    device->ops->streams_end(device);
 }
 
 /* Queued in lanes, and recorded there and replayed, against one after another. Half the layers have many atoms. */
@@ -375,7 +375,7 @@ static void check_lanes(struct device *device)
     struct csc_config config = { .steps = 1 };
     struct device_graph *graph = NULL;
     struct rig alone[BESIDE], beside[BESIDE];
-    if (!ops->fork)
+    if (!ops->streams_begin)
         return;
     for (int i = 0; i < BESIDE; i++) {
         struct conv_shape s = { 1, 6 + i, 5, i % 3 ? 3 : 8, i % 2 ? 32 : 5, i == 2 ? 1 : 3, 1, i == 2 ? 0 : 1 };

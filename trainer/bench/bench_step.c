@@ -349,8 +349,8 @@ static enum status trace_steps(struct bench *b, const struct arguments *a, doubl
     began = bench_seconds();
     for (int i = 0; i < a->steps; i++)
         TRY(step(b));
-    if (b->device->ops->wait)
-        b->device->ops->wait(b->device);
+    if (b->device->ops->synchronize)
+        b->device->ops->synchronize(b->device);
     *total = bench_seconds() - began;
 fail:
     trace_stop(b->device);
@@ -410,8 +410,8 @@ static enum status time_steps(struct bench *b, const struct arguments *a, double
             mark_profile(b, a, PROFILE_STEP_BEGINS);
         double began = bench_seconds();
         TRY(step(b));
-        if (b->device->ops->wait)
-            b->device->ops->wait(b->device);
+        if (b->device->ops->synchronize)
+            b->device->ops->synchronize(b->device);
         if (i >= 0) {
             seconds[i] = bench_seconds() - began;
             mark_profile(b, a, PROFILE_STEP_ENDS);

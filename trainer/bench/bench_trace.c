@@ -21,8 +21,8 @@ static int lines_count;
 /* Seconds at which all that was asked of the device was done. */
 static double seconds_when_done(struct device *device)
 {
-    if (device_ops->wait)
-        device_ops->wait(device);
+    if (device_ops->synchronize)
+        device_ops->synchronize(device);
     return bench_seconds();
 }
 
@@ -341,8 +341,8 @@ void trace_start(struct device *device)
     table.upload_pixels = device_ops->upload_pixels ? upload_pixels : NULL;
     table.power = device_ops->power ? power : NULL;
     table.zero = zero;
-    table.record = NULL; /* nothing is called when it is replayed */
-    table.fork = NULL;   /* one operation after another */
+    table.record = NULL;        /* nothing is called when it is replayed */
+    table.streams_begin = NULL; /* one operation after another */
     table.mask = mask;
     table.mask_by = device_ops->mask_by ? mask_by : NULL;
     table.blend = blend;
@@ -427,8 +427,8 @@ static enum status time_product(struct device *device, int channels, double *sec
     for (int i = 0; i <= PEAK_RUNS; i++) {
         double began = bench_seconds();
         TRY(device->ops->conv_forward(conv, in, out, &plain, scratch));
-        if (device->ops->wait)
-            device->ops->wait(device);
+        if (device->ops->synchronize)
+            device->ops->synchronize(device);
         best_s = fmin(best_s, bench_seconds() - began);
     }
     *seconds = best_s;
@@ -451,8 +451,8 @@ static enum status time_copy(struct device *device, size_t count, double *second
     for (int i = 0; i <= PEAK_RUNS; i++) {
         double began = bench_seconds();
         device->ops->lincomb(device, 1, from, 0, from, from + count, count);
-        if (device->ops->wait)
-            device->ops->wait(device);
+        if (device->ops->synchronize)
+            device->ops->synchronize(device);
         best_s = fmin(best_s, bench_seconds() - began);
     }
     *seconds = best_s;

@@ -178,7 +178,7 @@ static void *stream(struct device *device)
     return of(device)->stream;
 }
 
-static void wait(struct device *device)
+static void synchronize(struct device *device)
 {
     GPU_CHECK(of(device), cudaStreamSynchronize(of(device)->stream));
 }
@@ -313,7 +313,7 @@ static enum status create_streams_and_handles(struct gpu *gpu, int index)
         FAIL(error == cudaErrorMemoryAllocation ? STATUS_NOMEM : STATUS_USAGE, "GPU %d cannot be used: %s", index,
              cudaGetErrorString(error));
     cudnnStatus_t dnn = CUDNN_STATUS_SUCCESS;
-    for (int i = 0; i < DEVICE_LANES && dnn == CUDNN_STATUS_SUCCESS; i++) {
+    for (int i = 0; i < DEVICE_STREAMS && dnn == CUDNN_STATUS_SUCCESS; i++) {
         dnn = cudnnCreate(&gpu->streams[i].dnn);
         if (dnn == CUDNN_STATUS_SUCCESS)
             dnn = cudnnSetStream(gpu->streams[i].dnn, gpu->streams[i].stream);
@@ -349,7 +349,7 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
                                .zero = zero,
                                .close = close_device,
                                .stream = stream,
-                               .wait = wait,
+                               .synchronize = synchronize,
                                .pin = pin,
                                .unpin = unpin,
                                .stage = stage };

@@ -42,9 +42,9 @@ struct gpu_stream {
 
 struct gpu {
     struct cuda_device base;
-    struct gpu_stream streams[DEVICE_LANES]; /* streams[0] is the main stream; the others are used between streams_begin
-                                                and streams_end */
-    cudaEvent_t events[DEVICE_MARKS];        /* created when they are first recorded */
+    struct gpu_stream streams[DEVICE_STREAMS]; /* streams[0] is the main stream; the others are used between
+                                                streams_begin and streams_end */
+    cudaEvent_t events[DEVICE_EVENTS];         /* created when they are first recorded */
     int stream_index; /* the selected stream; stream, dnn, workspace and base.queue below belong to it */
     cudaStream_t stream, copy_stream; /* copy_stream: of prefetched batches */
     struct prefetch {

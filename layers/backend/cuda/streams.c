@@ -42,7 +42,7 @@ void gpu_switch_stream(struct gpu *gpu, int index)
 static void streams_begin(struct device *device)
 {
     record_progress(of(device), 0);
-    for (int i = 1; i < DEVICE_LANES; i++)
+    for (int i = 1; i < DEVICE_STREAMS; i++)
         wait_for_stream(of(device), i, 0);
 }
 
@@ -70,7 +70,7 @@ static void event_wait(struct device *device, int i)
 static void streams_end(struct device *device)
 {
     gpu_select_stream(of(device), 0);
-    for (int i = 1; i < DEVICE_LANES; i++) {
+    for (int i = 1; i < DEVICE_STREAMS; i++) {
         record_progress(of(device), i);
         wait_for_stream(of(device), 0, i);
     }
@@ -78,18 +78,18 @@ static void streams_end(struct device *device)
 
 void gpu_fill_streams(struct backend *table)
 {
-    table->fork = streams_begin;
-    table->lane = stream_select;
-    table->mark = event_record;
-    table->await = event_wait;
-    table->join = streams_end;
+    table->streams_begin = streams_begin;
+    table->stream_select = stream_select;
+    table->event_record = event_record;
+    table->event_wait = event_wait;
+    table->streams_end = streams_end;
 }
 
 cudaError_t gpu_create_streams(struct gpu *gpu)
 {
     int lowest = 0, highest = 0; /* priorities: a smaller number is a higher priority */
     cudaError_t error = cudaDeviceGetStreamPriorityRange(&lowest, &highest);
-    for (int i = 0; i < DEVICE_LANES && error == cudaSuccess; i++) {
+    for (int i = 0; i < DEVICE_STREAMS && error == cudaSuccess; i++) {
         struct gpu_stream *l = &gpu->streams[i];
         l->workspace_bytes = i == 0 ? GPU_WORKSPACE : GPU_SIDE_STREAM_WORKSPACE;
         error = cudaStreamCreateWithPriority(&l->stream, cudaStreamNonBlocking, i == 0 ? lowest : highest);
@@ -104,10 +104,10 @@ cudaError_t gpu_create_streams(struct gpu *gpu)
 
 void gpu_destroy_streams(struct gpu *gpu)
 {
-    for (int i = 0; i < DEVICE_MARKS; i++)
+    for (int i = 0; i < DEVICE_EVENTS; i++)
         if (gpu->events[i])
             cudaEventDestroy(gpu->events[i]);
-    for (int i = 0; i < DEVICE_LANES; i++) {
+    for (int i = 0; i < DEVICE_STREAMS; i++) {
         struct gpu_stream *l = &gpu->streams[i];
         if (l->dnn)
             cudnnDestroy(l->dnn);
