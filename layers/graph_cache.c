@@ -6,117 +6,117 @@
 
 #include "base/log.h"
 
-struct piece {
+struct segment {
     struct device_graph *graph; /* NULL: no work */
-    int points;                 /* that have been reached behind it */
+    int boundaries;             /* that have been reached behind it */
 };
 
-struct recording {
-    struct tape_key key;
-    struct piece *pieces;
-    int count, room;
-    int points; /* reached so far */
-    bool open;  /* the device records */
+struct cached_graph {
+    struct graph_key key;
+    struct segment *segments;
+    int count, capacity;
+    int boundaries; /* reached so far */
+    bool capturing; /* the device records */
     bool complete;
 };
 
-static bool alike(const struct tape_key *a, const struct tape_key *b)
+static bool same_key(const struct graph_key *a, const struct graph_key *b)
 {
     return a->memory[0] == b->memory[0] && a->memory[1] == b->memory[1] && a->memory[2] == b->memory[2] &&
-           a->count == b->count && a->kind == b->kind && a->number == b->number;
+           a->count == b->count && a->kind == b->kind && a->scalar == b->scalar;
 }
 
 /* *found is NULL for work that comes for the first time, or once too many kinds of it have come. */
-static enum status find(struct tape *r, const struct tape_key *key, struct recording **found)
+static enum status find(struct graph_cache *cache, const struct graph_key *key, struct cached_graph **found)
 {
     enum status status = STATUS_OK;
     *found = NULL;
-    for (int i = 0; i < r->count; i++)
-        if (alike(&r->list[i]->key, key)) {
-            *found = r->list[i];
+    for (int i = 0; i < cache->count; i++)
+        if (same_key(&cache->entries[i]->key, key)) {
+            *found = cache->entries[i];
             return STATUS_OK;
         }
-    if (r->count == TAPE_MOST)
+    if (cache->count == GRAPH_CACHE_ENTRIES)
         return STATUS_OK;
-    r->list[r->count] = calloc(1, sizeof **r->list);
-    if (!r->list[r->count])
+    cache->entries[cache->count] = calloc(1, sizeof **cache->entries);
+    if (!cache->entries[cache->count])
         FAIL(STATUS_NOMEM, "out of memory");
-    r->list[r->count++]->key = *key;
+    cache->entries[cache->count++]->key = *key;
 fail:
     return status;
 }
 
-static void clear(struct tape *r, struct recording *into)
+static void clear(struct graph_cache *cache, struct cached_graph *entry)
 {
-    for (int i = 0; i < into->count; i++)
-        r->device->ops->forget(r->device, into->pieces[i].graph);
-    free(into->pieces);
-    *into = (struct recording){ .key = into->key };
+    for (int i = 0; i < entry->count; i++)
+        cache->device->ops->graph_free(cache->device, entry->segments[i].graph);
+    free(entry->segments);
+    *entry = (struct cached_graph){ .key = entry->key };
 }
 
 /* ---- recording ---- */
 
-static enum status begin_piece(struct tape *r)
+static enum status begin_segment(struct graph_cache *cache)
 {
     enum status status = STATUS_OK;
-    struct recording *into = r->into;
-    if (into->count == into->room) {
-        int room = into->room ? 2 * into->room : 8;
-        struct piece *pieces = realloc(into->pieces, (size_t)room * sizeof *pieces);
-        if (!pieces)
+    struct cached_graph *entry = cache->capturing;
+    if (entry->count == entry->capacity) {
+        int capacity = entry->capacity ? 2 * entry->capacity : 8;
+        struct segment *segments = realloc(entry->segments, (size_t)capacity * sizeof *segments);
+        if (!segments)
             FAIL(STATUS_NOMEM, "out of memory");
-        into->pieces = pieces;
-        into->room = room;
+        entry->segments = segments;
+        entry->capacity = capacity;
     }
-    TRY(r->device->ops->record(r->device));
-    into->open = true;
+    TRY(cache->device->ops->graph_capture_begin(cache->device));
+    entry->capturing = true;
 fail:
     return status;
 }
 
-static enum status end_piece(struct tape *r)
+static enum status end_segment(struct graph_cache *cache)
 {
     enum status status = STATUS_OK;
-    struct recording *into = r->into;
+    struct cached_graph *entry = cache->capturing;
     struct device_graph *graph = NULL;
-    into->open = false;
-    TRY(r->device->ops->recorded(r->device, &graph));
-    into->pieces[into->count++] = (struct piece){ graph, into->points };
+    entry->capturing = false;
+    TRY(cache->device->ops->graph_capture_end(cache->device, &graph));
+    entry->segments[entry->count++] = (struct segment){ graph, entry->boundaries };
 fail:
     return status;
 }
 
-static enum status record(struct tape *r, struct recording *into)
+static enum status capture(struct graph_cache *cache, struct cached_graph *entry)
 {
     enum status status = STATUS_OK;
     struct status_record why;
-    r->into = into;
-    TRY(begin_piece(r));
-    TRY(r->work->queue(r->work->context));
-    TRY(end_piece(r));
-    into->complete = true;
+    cache->capturing = entry;
+    TRY(begin_segment(cache));
+    TRY(cache->work->queue(cache->work->context));
+    TRY(end_segment(cache));
+    entry->complete = true;
 fail:
     if (status != STATUS_OK) {
         status_save(&why);
-        if (into->open)
-            end_piece(r);
-        clear(r, into);
+        if (entry->capturing)
+            end_segment(cache);
+        clear(cache, entry);
         status_restore(&why);
     }
-    r->into = NULL;
+    cache->capturing = NULL;
     return status;
 }
 
-enum status tape_point(struct tape *r, int n)
+enum status graph_cache_boundary(struct graph_cache *cache, int n)
 {
     enum status status = STATUS_OK;
-    const struct tape_work *work = r->work;
-    if (!r->into)
-        return work->point ? work->point(work->context, n) : STATUS_OK;
-    r->into->points = n + 1;
-    if (work->cuts && work->cuts(work->context, n)) {
-        TRY(end_piece(r));
-        TRY(begin_piece(r));
+    const struct graph_work *work = cache->work;
+    if (!cache->capturing)
+        return work->boundary ? work->boundary(work->context, n) : STATUS_OK;
+    cache->capturing->boundaries = n + 1;
+    if (work->must_flush && work->must_flush(work->context, n)) {
+        TRY(end_segment(cache));
+        TRY(begin_segment(cache));
     }
 fail:
     return status;
@@ -124,55 +124,55 @@ fail:
 
 /* ---- running ---- */
 
-static enum status replay(struct tape *r, const struct recording *from)
+static enum status launch(struct graph_cache *cache, const struct cached_graph *entry)
 {
     enum status status = STATUS_OK;
-    int points = 0;
-    for (int i = 0; i < from->count; i++) {
-        const struct piece *piece = &from->pieces[i];
-        if (piece->graph)
-            TRY(r->device->ops->replay(r->device, piece->graph));
-        for (; r->work->point && points < piece->points; points++)
-            TRY(r->work->point(r->work->context, points));
+    int boundaries = 0;
+    for (int i = 0; i < entry->count; i++) {
+        const struct segment *segment = &entry->segments[i];
+        if (segment->graph)
+            TRY(cache->device->ops->graph_launch(cache->device, segment->graph));
+        for (; cache->work->boundary && boundaries < segment->boundaries; boundaries++)
+            TRY(cache->work->boundary(cache->work->context, boundaries));
     }
 fail:
     return status;
 }
 
-enum status tape_run(struct tape *r, const struct tape_key *key, const struct tape_work *work)
+enum status graph_cache_run(struct graph_cache *cache, const struct graph_key *key, const struct graph_work *work)
 {
     enum status status = STATUS_OK;
-    struct recording *recording = NULL;
-    r->work = work;
-    if (r->device->ops->record && !r->device->call_by_call && !work->never)
-        TRY(find(r, key, &recording));
-    if (recording && !recording->complete && record(r, recording) != STATUS_OK) {
+    struct cached_graph *entry = NULL;
+    cache->work = work;
+    if (cache->device->ops->graph_capture_begin && !cache->device->no_graphs && !work->uncapturable)
+        TRY(find(cache, key, &entry));
+    if (entry && !entry->complete && capture(cache, entry) != STATUS_OK) {
         log_warn("work goes to the GPU call by call, it cannot be recorded: %s", status_message());
         status_clear();
-        r->device->call_by_call = true;
+        cache->device->no_graphs = true;
     }
-    if (recording && recording->complete)
-        TRY(replay(r, recording));
+    if (entry && entry->complete)
+        TRY(launch(cache, entry));
     else
         TRY(work->queue(work->context));
 fail:
-    r->work = NULL;
+    cache->work = NULL;
     return status;
 }
 
-bool tape_is_recorded(const struct tape *r)
+bool graph_cache_has_graph(const struct graph_cache *cache)
 {
-    for (int i = 0; i < r->count; i++)
-        if (r->list[i]->complete)
+    for (int i = 0; i < cache->count; i++)
+        if (cache->entries[i]->complete)
             return true;
     return false;
 }
 
-void tape_forget(struct tape *r)
+void graph_cache_clear(struct graph_cache *cache)
 {
-    for (int i = 0; i < r->count; i++) {
-        clear(r, r->list[i]);
-        free(r->list[i]);
+    for (int i = 0; i < cache->count; i++) {
+        clear(cache, cache->entries[i]);
+        free(cache->entries[i]);
     }
-    r->count = 0;
+    cache->count = 0;
 }

@@ -8,40 +8,40 @@
 #include "layers/backend/backend.h"
 
 /* What tells one work from another; all else that it is made of must stay the same. */
-struct tape_key {
+struct graph_key {
     const void *memory[3];
     int count;
     unsigned kind;
-    float number;
+    float scalar;
 };
 
-struct tape_work {
-    /* Queues it, with tape_point wherever something beyond the device may follow. More than once, where recording
-     * fails. */
+struct graph_work {
+    /* Queues it, with graph_cache_boundary wherever something beyond the device may follow. More than once, where
+     * recording fails. */
     enum status (*queue)(void *context);
     /* Point n (0, 1 ...) has been reached; never while recording. NULL: nothing follows. */
-    enum status (*point)(void *context, int n);
+    enum status (*boundary)(void *context, int n);
     /* Whether at point n what was queued before it must be under way; else point n may come later. NULL: nowhere. */
-    bool (*cuts)(void *context, int n);
-    bool never; /* to be recorded: it asks the device while it is queued */
+    bool (*must_flush)(void *context, int n);
+    bool uncapturable; /* to be recorded: it asks the device while it is queued */
     void *context;
 };
 
-struct recording;
-enum { TAPE_MOST = 32 }; /* kinds of work; what comes beyond is never recorded */
-struct tape {
+struct cached_graph;
+enum { GRAPH_CACHE_ENTRIES = 32 }; /* kinds of work; what comes beyond is never recorded */
+struct graph_cache {
     struct device *device;
-    struct recording *list[TAPE_MOST];
+    struct cached_graph *entries[GRAPH_CACHE_ENTRIES];
     int count;
-    const struct tape_work *work; /* under way, */
-    struct recording *into;       /* being recorded there */
+    const struct graph_work *work;  /* under way, */
+    struct cached_graph *capturing; /* being recorded there */
 };
 
 /* tape: zeros and its device. */
-enum status tape_run(struct tape *tape, const struct tape_key *key, const struct tape_work *work);
+enum status graph_cache_run(struct graph_cache *cache, const struct graph_key *key, const struct graph_work *work);
 /* Whether any of its work is a graph of the device by now. */
-bool tape_is_recorded(const struct tape *tape);
-enum status tape_point(struct tape *tape, int n);
-void tape_forget(struct tape *tape); /* everything; what it works on will change, or end */
+bool graph_cache_has_graph(const struct graph_cache *cache);
+enum status graph_cache_boundary(struct graph_cache *cache, int n);
+void graph_cache_clear(struct graph_cache *cache); /* everything; what it works on will change, or end */
 
 #endif

@@ -56,7 +56,7 @@ enum status model_create(struct model **out, struct device *device, const struct
     struct model *m = calloc(1, sizeof *m);
     if (!m)
         FAIL(STATUS_NOMEM, "out of memory for the network");
-    m->device = m->tape.device = device;
+    m->device = m->graph_cache.device = device;
     m->config = *config;
     m->nodes = calloc(MOST_NODES, sizeof *m->nodes);
     m->edges = calloc(MOST_NODES, sizeof *m->edges);
@@ -88,7 +88,7 @@ void model_destroy(struct model *m)
 {
     if (!m)
         return;
-    tape_forget(&m->tape);
+    graph_cache_clear(&m->graph_cache);
     for (int i = 0; m->power && i < m->csc_count; i++)
         csc_power_destroy(m->power[i]);
     m->device->ops->arena_finish(m->device, &m->arena);
@@ -350,9 +350,9 @@ fail:
 static enum status run_step_sizes(struct model *m, int iterations)
 {
     struct advance a = { m, iterations };
-    const struct tape_key key = { .memory = { m->weights }, .count = iterations };
-    const struct tape_work work = { .queue = advance, .context = &a };
-    return tape_run(&m->tape, &key, &work);
+    const struct graph_key key = { .memory = { m->weights }, .count = iterations };
+    const struct graph_work work = { .queue = advance, .context = &a };
+    return graph_cache_run(&m->graph_cache, &key, &work);
 }
 
 enum status model_catch_up(struct model *m)

@@ -83,10 +83,10 @@ struct model {
     bool eta_late;            /* the device has newer ones */
     float
         *numbers; /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
-    double *quotients; /* (csc_count) device */
-    struct tape tape;  /* of model_advance_step_sizes */
-    int due;           /* iterations that wait for the next training pass, or for whoever wants eta before it */
-    char *scratch;     /* lane_scratch bytes for each of the device's lanes */
+    double *quotients;              /* (csc_count) device */
+    struct graph_cache graph_cache; /* of model_advance_step_sizes */
+    int due;       /* iterations that wait for the next training pass, or for whoever wants eta before it */
+    char *scratch; /* lane_scratch bytes for each of the device's lanes */
     size_t stream_scratch;
     uint64_t version; /* changes whenever weights do */
 };

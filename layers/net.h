@@ -58,15 +58,16 @@ enum status net_backward(struct net *net, float smoothing, float *sums, net_read
 
 /* Whether what leads up to `ready` is to be under way when it is called, as where something then goes on beside the
  * rest. */
-typedef bool net_cuts(void *context, int ready);
+typedef bool net_must_flush(void *context, int ready);
 
 /* Forward and backward of what was uploaded. On a device that records, later calls of the same sums, count, smoothing
  * and ready (given or not) replay it; ready may then be called later than it could, but where cuts (may be NULL) says
  * no. */
-enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_cuts *cuts, void *context);
+enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_must_flush *must_flush,
+                      void *context);
 
 /* Whether net_train launches its work as graphs by now. */
-bool net_is_recorded(const struct net *net);
+bool net_uses_graphs(const struct net *net);
 
 /* The mean loss of the last net_backward: on the device, and on the host once it is there. */
 const float *net_device_loss(const struct net *net);

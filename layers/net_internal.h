@@ -51,11 +51,11 @@ struct net {
     void *scaled;        /* device: the largest input of a CSC-layer, once a lambda differs between images */
     struct arena arena, scaled_arena;
     size_t bytes;
-    uint64_t version; /* of the weights that the plans hold */
-    struct tape tape; /* of net_train */
-    bool told;        /* why nothing is recorded */
-    bool overlapped;  /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its
-                     forward part */
+    uint64_t version;               /* of the weights that the plans hold */
+    struct graph_cache graph_cache; /* of net_train */
+    bool warned_uncapturable;       /* why nothing is recorded */
+    bool overlapped; /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its
+                    forward part */
 };
 
 /* net_plan.c. Elements of an edge's activations (n,h,w,c). */

@@ -62,7 +62,7 @@ enum status net_set_lambda(struct net *net, int csc, const float *lambda)
     struct op *op = op_of(net, csc);
     float own = net->model->config.csc.lambda;
     op->scaled = false;
-    tape_forget(&net->tape); /* a layer's lambda is among its numbers */
+    graph_cache_clear(&net->graph_cache); /* a layer's lambda is among its numbers */
     for (int i = 1; lambda && i < net->n; i++)
         op->scaled = op->scaled || lambda[i] != lambda[0];
     op->csc->config.lambda = op->scaled && own == 0 ? 1 : op->scaled || !lambda ? own : lambda[0];

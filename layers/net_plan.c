@@ -293,7 +293,7 @@ void net_destroy(struct net *net)
             backend->conv_destroy(net->ops[i].conv);
         csc_destroy(net->ops[i].csc);
     }
-    tape_forget(&net->tape);
+    graph_cache_clear(&net->graph_cache);
     net_finish_lambda(net);
     backend->arena_finish(net->model->device, &net->arena);
     free(net->ops);

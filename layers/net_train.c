@@ -9,13 +9,13 @@ struct pass {
     uint64_t version; /* of the weights that the plans held before */
     int due;          /* power iterations that come first */
     net_ready *ready;
-    net_cuts *cuts;
+    net_must_flush *must_flush;
     void *context; /* of the two */
 };
 
-static enum status reached(void *tape, int ready)
+static enum status report_boundary(void *graph_cache, int ready)
 {
-    return tape_point(tape, ready);
+    return graph_cache_boundary(graph_cache, ready);
 }
 
 /* Whether what the weights' change asks for, plans' copies of them and power iterations, is queued in lanes. Call by
@@ -23,8 +23,8 @@ static enum status reached(void *tape, int ready)
 static bool can_overlap(const struct pass *p)
 {
     const struct net *net = p->net;
-    return net->tape.into && net->model->device->ops->streams_begin && net->model->nodes_count <= DEVICE_EVENTS &&
-           (p->due > 0 || net->version != net->model->version);
+    return net->graph_cache.capturing && net->model->device->ops->streams_begin &&
+           net->model->nodes_count <= DEVICE_EVENTS && (p->due > 0 || net->version != net->model->version);
 }
 
 /* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the
@@ -56,7 +56,7 @@ fail:
     return status;
 }
 
-static enum status queue(void *context)
+static enum status queue_pass(void *context)
 {
     enum status status = STATUS_OK;
     struct pass *p = context;
@@ -70,59 +70,62 @@ static enum status queue(void *context)
         TRY(model_catch_up(net->model));
     }
     TRY(net_forward(net, p->sums));
-    TRY(net_backward(net, p->smoothing, p->sums, p->ready ? reached : NULL, &net->tape));
+    TRY(net_backward(net, p->smoothing, p->sums, p->ready ? report_boundary : NULL, &net->graph_cache));
 fail:
     if (net->overlapped) /* the forward pass has not come to its end */
         net_streams_end(net);
     return status;
 }
 
-static enum status point(void *context, int ready)
+static enum status pass_boundary(void *context, int ready)
 {
     const struct pass *p = context;
     return p->ready ? p->ready(p->context, ready) : STATUS_OK;
 }
 
-static bool cuts(void *context, int ready)
+static bool pass_must_flush(void *context, int ready)
 {
     const struct pass *p = context;
-    return p->cuts && p->cuts(p->context, ready);
+    return p->must_flush && p->must_flush(p->context, ready);
 }
 
 /* Conjugate gradients ask on the host, at every iteration, whether to go on. */
-static bool asks_back(struct net *net)
+static bool waits_on_host(struct net *net)
 {
     const struct model *m = net->model;
     bool implicit = m->csc_count > 0 && m->config.csc.backward == CSC_IMPLICIT;
-    if (implicit && m->device->ops->record && !net->told)
+    if (implicit && m->device->ops->graph_capture_begin && !net->warned_uncapturable)
         log_info("csc.backward is implicit: batches go to the GPU call by call, not as a CUDA graph");
-    net->told = true;
+    net->warned_uncapturable = true;
     return implicit;
 }
 
-enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_cuts *cut, void *context)
+enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_must_flush *must_flush,
+                      void *context)
 {
     enum status status = STATUS_OK;
     struct model *m = net->model;
     enum { LOADS = 1, REPORTS = 2, DUE = 4 };
-    struct pass pass = { net, smoothing, sums, net->version, m->due, ready, cut, context };
-    const struct tape_key key = { .memory = { sums, m->weights, context },
-                                  .count = net->count,
-                                  .number = smoothing,
-                                  .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
-                                          (unsigned)m->due * DUE };
-    const struct tape_work work = {
-        .queue = queue, .point = point, .cuts = cuts, .never = asks_back(net), .context = &pass
-    };
-    net->tape.device = m->device;
+    struct pass pass = { net, smoothing, sums, net->version, m->due, ready, must_flush, context };
+    const struct graph_key key = { .memory = { sums, m->weights, context },
+                                   .count = net->count,
+                                   .scalar = smoothing,
+                                   .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
+                                           (unsigned)m->due * DUE };
+    const struct graph_work work = { .queue = queue_pass,
+                                     .boundary = pass_boundary,
+                                     .must_flush = pass_must_flush,
+                                     .uncapturable = waits_on_host(net),
+                                     .context = &pass };
+    net->graph_cache.device = m->device;
     m->due = 0;
-    TRY(tape_run(&net->tape, &key, &work));
+    TRY(graph_cache_run(&net->graph_cache, &key, &work));
     net->version = m->version; /* replayed or not */
 fail:
     return status;
 }
 
-bool net_is_recorded(const struct net *net)
+bool net_uses_graphs(const struct net *net)
 {
-    return tape_is_recorded(&net->tape);
+    return graph_cache_has_graph(&net->graph_cache);
 }

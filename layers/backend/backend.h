@@ -160,10 +160,10 @@ struct backend {
      * given, to be done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then
      * nothing is kept and nothing has been done, if something was called meanwhile that waits, takes memory, or copies
      * from or to the host; so may that call. All four are NULL on a device that does not record. */
-    enum status (*record)(struct device *device);
-    enum status (*recorded)(struct device *device, struct device_graph **graph);
-    enum status (*replay)(struct device *device, struct device_graph *graph);
-    void (*forget)(struct device *device, struct device_graph *graph); /* NULL is fine */
+    enum status (*graph_capture_begin)(struct device *device);
+    enum status (*graph_capture_end)(struct device *device, struct device_graph **graph);
+    enum status (*graph_launch)(struct device *device, struct device_graph *graph);
+    void (*graph_free)(struct device *device, struct device_graph *graph); /* NULL is fine */
 
     /* Work whose parts need nothing of one another is queued side by side: what follows lane goes into lane 0 <= i <
      * DEVICE_STREAMS, up to the next lane or join. Every lane comes after all that was queued before fork, and before
@@ -282,7 +282,7 @@ struct device {
     enum precision precision;
     int threads;         /* OpenMP threads of this rank, at most DEVICE_THREADS_MOST */
     char library[32];    /* that computes for it, as loaded: "oneDNN 3.2.0"; "" if none */
-    bool call_by_call;   /* recording has failed: graph_cache.h does without */
+    bool no_graphs;      /* recording has failed: graph_cache.h does without */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */
 };
 

@@ -393,12 +393,12 @@ static void check_lanes(struct device *device)
         free(fw);
     }
     advance_in_lanes(device, beside);
-    if (ops->record) {
-        rig_must(ops->record(device));
+    if (ops->graph_capture_begin) {
+        rig_must(ops->graph_capture_begin(device));
         advance_in_lanes(device, beside);
-        rig_must(ops->recorded(device, &graph));
-        rig_must(ops->replay(device, graph));
-        ops->forget(device, graph);
+        rig_must(ops->graph_capture_end(device, &graph));
+        rig_must(ops->graph_launch(device, graph));
+        ops->graph_free(device, graph);
     } else
         advance_in_lanes(device, beside);
     for (int i = 0; i < BESIDE; i++) {

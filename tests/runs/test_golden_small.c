@@ -385,7 +385,7 @@ static enum status compare_passes(struct golden *g)
     const struct backend *ops = g->device->ops;
     size_t bytes = net_sums(g->model).count * sizeof(float);
     float *halves = malloc(bytes), *whole = malloc(bytes);
-    int each = ops->record ? 3 : 1;
+    int each = ops->graph_capture_begin ? 3 : 1;
     if (!halves || !whole)
         FAIL(STATUS_NOMEM, "out of memory");
     ops->copy_out(g->device, halves, g->sums, bytes);
@@ -398,7 +398,7 @@ static enum status compare_passes(struct golden *g)
         CHECK(memcmp(whole, halves, bytes) == 0, "%s: pass %d is another one", g->path, i);
         CHECK(!tells || next == g->model->params_count + 1, "%s: pass %d told of %d parameters", g->path, i, next);
     }
-    CHECK(!g->device->call_by_call, "%s: the device cannot record it", g->path);
+    CHECK(!g->device->no_graphs, "%s: the device cannot record it", g->path);
 fail:
     free(halves);
     free(whole);

@@ -448,7 +448,7 @@ static enum status run_step(int argc, char **argv)
                        a.device, "width", a.width, "size", a.size, "batch", a.batch, "precision",
                        precision_name(a.precision), "threads", a.threads, "steps", a.steps, "img_s", a.batch / median,
                        "ms", 1e3 * median, "least_ms", 1e3 * seconds[0], "most_ms", 1e3 * seconds[a.steps - 1],
-                       "processor_ms", 1e3 * cpu_seconds, "memory_mb", memory, "graph", net_is_recorded(b.net));
+                       "processor_ms", 1e3 * cpu_seconds, "memory_mb", memory, "graph", net_uses_graphs(b.net));
     if (a.trace)
         TRY(add_trace(&b, &a, report));
     TRY(bench_write_json(json_incref(report), a.json));

@@ -341,8 +341,8 @@ void trace_start(struct device *device)
     table.upload_pixels = device_ops->upload_pixels ? upload_pixels : NULL;
     table.power = device_ops->power ? power : NULL;
     table.zero = zero;
-    table.record = NULL;        /* nothing is called when it is replayed */
-    table.streams_begin = NULL; /* one operation after another */
+    table.graph_capture_begin = NULL; /* nothing is called when it is replayed */
+    table.streams_begin = NULL;       /* one operation after another */
     table.mask = mask;
     table.mask_by = device_ops->mask_by ? mask_by : NULL;
     table.blend = blend;

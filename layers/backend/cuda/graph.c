@@ -21,7 +21,7 @@ void gpu_fail_capture(struct gpu *gpu, const char *why)
         gpu->capture_failure = why;
 }
 
-static enum status record(struct device *device)
+static enum status graph_capture_begin(struct device *device)
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = of(device);
@@ -62,7 +62,7 @@ fail:
     return status;
 }
 
-static enum status recorded(struct device *device, struct device_graph **made)
+static enum status graph_capture_end(struct device *device, struct device_graph **made)
 {
     enum status status = STATUS_OK;
     struct gpu *gpu = of(device);
@@ -84,7 +84,7 @@ fail:
     return status;
 }
 
-static enum status replay(struct device *device, struct device_graph *graph)
+static enum status graph_launch(struct device *device, struct device_graph *graph)
 {
     struct gpu *gpu = of(device);
     cuda_queue(device);
@@ -92,7 +92,7 @@ static enum status replay(struct device *device, struct device_graph *graph)
     return gpu->failure.code != STATUS_OK ? status_restore(&gpu->failure) : STATUS_OK;
 }
 
-static void forget(struct device *device, struct device_graph *graph)
+static void graph_free(struct device *device, struct device_graph *graph)
 {
     if (graph)
         GPU_CHECK(of(device), cudaGraphExecDestroy(graph->exec));
@@ -104,8 +104,8 @@ void gpu_fill_graph(struct backend *table)
     const char *wanted = getenv("CSC_CUDA_GRAPH");
     if (wanted && strcmp(wanted, "0") == 0)
         return;
-    table->record = record;
-    table->recorded = recorded;
-    table->replay = replay;
-    table->forget = forget;
+    table->graph_capture_begin = graph_capture_begin;
+    table->graph_capture_end = graph_capture_end;
+    table->graph_launch = graph_launch;
+    table->graph_free = graph_free;
 }
