@@ -152,9 +152,9 @@ struct backend {
     /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
      * computed, and the upload from there that follows, of as many bytes, finds it done. `from` must stay as it is
      * until that returns; one may be under way. Memory that pin has made known is copied faster, and only so. */
-    enum status (*pin)(struct device *device, void *memory, size_t bytes);
-    void (*unpin)(struct device *device, void *memory);
-    void (*stage)(struct device *device, const void *from, size_t bytes);
+    enum status (*register_host_memory)(struct device *device, void *memory, size_t bytes);
+    void (*unregister_host_memory)(struct device *device, void *memory);
+    void (*prefetch_to_device)(struct device *device, const void *from, size_t bytes);
 
     /* What is queued between record and recorded is not done but kept, with the memory and the numbers that it was
      * given, to be done by replay, as often as wanted; *graph is NULL if nothing was queued. recorded fails, and then

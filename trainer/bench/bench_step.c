@@ -281,8 +281,8 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
         TRY(csc_power_start(b->model->power[i], 1, (uint64_t)i));
     TRY(fill_images(b, a));
-    if (b->device->ops->pin)
-        TRY(b->device->ops->pin(b->device, b->images, image_bytes(a)));
+    if (b->device->ops->register_host_memory)
+        TRY(b->device->ops->register_host_memory(b->device, b->images, image_bytes(a)));
 fail:
     return status;
 }
@@ -290,8 +290,8 @@ fail:
 static void close_bench(struct bench *b)
 {
     optimizer_destroy(b->optimizer);
-    if (b->device && b->device->ops->unpin && b->images)
-        b->device->ops->unpin(b->device, b->images);
+    if (b->device && b->device->ops->unregister_host_memory && b->images)
+        b->device->ops->unregister_host_memory(b->device, b->images);
     if (b->device)
         b->device->ops->arena_finish(b->device, &b->arena);
     net_destroy(b->net);
@@ -312,13 +312,13 @@ static enum status step(struct bench *b)
     const void *memory = upload_memory(&b->batch, net_image_floats(b->net), &bytes);
     TRY(model_advance_step_sizes(b->model, 2));
     ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
-    if (ops->stage && !b->prefetched)
-        ops->stage(b->device, memory, bytes);
+    if (ops->prefetch_to_device && !b->prefetched)
+        ops->prefetch_to_device(b->device, memory, bytes);
     TRY(upload_batch(b->net, &b->batch, b->batch.count));
     TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
-    b->prefetched = ops->stage != NULL;
+    b->prefetched = ops->prefetch_to_device != NULL;
     if (b->prefetched)
-        ops->stage(b->device, memory, bytes);
+        ops->prefetch_to_device(b->device, memory, bytes);
     if (!isfinite(net_loss(b->net)))
         FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
     optimizer_step(b->optimizer, b->sums + layout.head, 1, 1e-3f);

@@ -39,8 +39,8 @@ void training_pin(struct training *t)
     const struct backend *ops = t->device->ops;
     size_t bytes;
     void *memory;
-    for (int i = 0; ops->pin && (memory = loader_memory(t->loader, i, &bytes)); i++)
-        if (ops->pin(t->device, memory, bytes) != STATUS_OK) {
+    for (int i = 0; ops->register_host_memory && (memory = loader_memory(t->loader, i, &bytes)); i++)
+        if (ops->register_host_memory(t->device, memory, bytes) != STATUS_OK) {
             log_warn("rank %d: %s; copies to the GPU will be slower", t->comm->rank, status_message());
             status_clear();
             return;
@@ -51,10 +51,10 @@ void training_unpin(struct training *t)
 {
     size_t bytes;
     void *memory;
-    if (!t->device || !t->loader || !t->device->ops->unpin)
+    if (!t->device || !t->loader || !t->device->ops->unregister_host_memory)
         return;
     for (int i = 0; (memory = loader_memory(t->loader, i, &bytes)); i++)
-        t->device->ops->unpin(t->device, memory);
+        t->device->ops->unregister_host_memory(t->device, memory);
 }
 
 /* What is known of a micro-batch once its memory is the loader's again. */
@@ -74,10 +74,10 @@ static enum status fetch(struct training *t)
 {
     enum status status = STATUS_OK;
     TRY(loader_next(t->loader, &t->ahead));
-    if (t->device->ops->stage) {
+    if (t->device->ops->prefetch_to_device) {
         size_t bytes;
         const void *memory = upload_memory(t->ahead, net_image_floats(t->net), &bytes);
-        t->device->ops->stage(t->device, memory, bytes);
+        t->device->ops->prefetch_to_device(t->device, memory, bytes);
     }
 fail:
     return status;
@@ -98,7 +98,7 @@ static enum status micro_batch(struct training *t, float *sums, bool first_of_st
         raise_flags(t, sums);
     TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, ends_bucket, t->buckets));
     remember(t, batch);
-    if (t->device->ops->stage && (t->taken_count < t->share || t->step + 1 < t->total_steps))
+    if (t->device->ops->prefetch_to_device && (t->taken_count < t->share || t->step + 1 < t->total_steps))
         TRY(fetch(t));
 fail:
     return status;

@@ -108,7 +108,7 @@ void *cuda_staging_buffer(struct cuda_device *device, size_t bytes)
     return device->staging;
 }
 
-static enum status pin(struct device *device, void *memory, size_t bytes)
+static enum status register_host_memory(struct device *device, void *memory, size_t bytes)
 {
     enum status status = STATUS_OK;
     cudaError_t error = cudaHostRegister(memory, bytes, cudaHostRegisterDefault);
@@ -122,7 +122,7 @@ fail:
     return status;
 }
 
-static void unpin(struct device *device, void *memory)
+static void unregister_host_memory(struct device *device, void *memory)
 {
     struct gpu *gpu = of(device);
     GPU_CHECK(gpu, cudaStreamSynchronize(gpu->copy_stream));
@@ -130,7 +130,7 @@ static void unpin(struct device *device, void *memory)
         cudaGetLastError();
 }
 
-static void stage(struct device *device, const void *from, size_t bytes)
+static void prefetch_to_device(struct device *device, const void *from, size_t bytes)
 {
     struct gpu *gpu = of(device);
     struct prefetch *prefetch = &gpu->prefetch;
@@ -350,9 +350,9 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
                                .close = close_device,
                                .stream = stream,
                                .synchronize = synchronize,
-                               .pin = pin,
-                               .unpin = unpin,
-                               .stage = stage };
+                               .register_host_memory = register_host_memory,
+                               .unregister_host_memory = unregister_host_memory,
+                               .prefetch_to_device = prefetch_to_device };
     cuda_fill_table(table);
     gpu_fill_conv(table);
     gpu_fill_linear(table);
