@@ -234,7 +234,7 @@ enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void
         float m = csc->momenta[k];
         void *y = csc->y[k];
         if (k > 1)
-            ops->blend(csc->device, 1 + m, csc->z[k - 1], -m, csc->z[k - 2], y, conv_out_count(&csc->shape));
+            ops->axpby_act(csc->device, 1 + m, csc->z[k - 1], -m, csc->z[k - 2], y, conv_out_count(&csc->shape));
         struct epilogue residual = { .alpha = -1, .beta = 1, .add = x };
         struct epilogue next = shrinkage(csc, eta, y);
         TRY(ops->conv_adjoint(csc->conv, y, csc->r[k], &residual, scratch));
@@ -252,7 +252,7 @@ static enum status finish_dx(struct csc *csc, const void *d, const void *add, vo
     struct epilogue e = { .alpha = 1, .beta = 1, .add = accumulate ? dx : add };
     TRY(ops->conv_adjoint(csc->conv, d, dx, &e, scratch));
     if (accumulate && add)
-        ops->blend(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
+        ops->axpby_act(csc->device, 1, dx, 1, add, dx, conv_in_count(&csc->shape));
 fail:
     return status;
 }
@@ -270,7 +270,7 @@ static enum status backward_one_step(struct csc *csc, void *d, void *dx, bool ac
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx && accumulate)
-        ops->blend(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
+        ops->axpby_act(csc->device, 1, dx, 1, q, dx, conv_in_count(&csc->shape));
 fail:
     return status;
 }
@@ -306,10 +306,10 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
             TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
         TRY(ops->conv_forward(csc->conv, q, gy, &rest, scratch));
         if (k < last)
-            ops->blend(csc->device, 1, s->sum, 1, s->q, s->sum, pixels);
-        ops->blend(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
+            ops->axpby_act(csc->device, 1, s->sum, 1, s->q, s->sum, pixels);
+        ops->axpby_act(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
         if (k > 1)
-            ops->blend(csc->device, -m, gy, 0, gy, carry, codes);
+            ops->axpby_act(csc->device, -m, gy, 0, gy, carry, codes);
         mask(csc, g, csc->z[k - 1], nu, csc->numbers ? csc->numbers + 1 : NULL);
     }
 fail:
@@ -368,20 +368,20 @@ static enum status solve_on_support(struct csc *csc, const void *z, void *g, voi
     struct epilogue masked = {
         .kind = EPILOGUE_MASK, .alpha = 1, .beta = csc->config.mu, .add = p, .nu = 1, .mask = z
     };
-    double norm = ops->correlate(csc->device, g, g, count), stop = norm * CG_TOLERANCE * CG_TOLERANCE;
+    double norm = ops->dot_act(csc->device, g, g, count), stop = norm * CG_TOLERANCE * CG_TOLERANCE;
     ops->zero(csc->device, h, code_bytes(csc));
-    ops->blend(csc->device, 1, g, 0, g, p, count);
+    ops->axpby_act(csc->device, 1, g, 0, g, p, count);
     for (int i = 0; i < CG_ITERATIONS && norm > stop; i++) {
         TRY(ops->conv_adjoint(csc->conv, p, s->q, &plain, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, product, &masked, scratch));
-        double curvature = ops->correlate(csc->device, p, product, count);
+        double curvature = ops->dot_act(csc->device, p, product, count);
         if (!(curvature > 0))
             break;
         float step = (float)(norm / curvature);
-        ops->blend(csc->device, 1, h, step, p, h, count);
-        ops->blend(csc->device, 1, g, -step, product, g, count);
-        double next = ops->correlate(csc->device, g, g, count);
-        ops->blend(csc->device, 1, g, (float)(next / norm), p, p, count);
+        ops->axpby_act(csc->device, 1, h, step, p, h, count);
+        ops->axpby_act(csc->device, 1, g, -step, product, g, count);
+        double next = ops->dot_act(csc->device, g, g, count);
+        ops->axpby_act(csc->device, 1, g, (float)(next / norm), p, p, count);
         norm = next;
     }
 fail:
@@ -403,7 +403,8 @@ static enum status backward_implicit(struct csc *csc, const void *x, const void 
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx)
-        ops->blend(csc->device, 1, s->q, accumulate ? 1 : 0, accumulate ? dx : s->q, dx, conv_in_count(&csc->shape));
+        ops->axpby_act(csc->device, 1, s->q, accumulate ? 1 : 0, accumulate ? dx : s->q, dx,
+                       conv_in_count(&csc->shape));
 fail:
     return status;
 }

@@ -80,9 +80,9 @@ static void normalize(struct csc_power *power, const float *from)
 {
     const struct backend *ops = power->device->ops;
     size_t count = conv_in_count(&power->shape);
-    double norm = sqrt(ops->dot(power->device, from, from, count));
+    double norm = sqrt(ops->dot_f32(power->device, from, from, count));
     float scale = (float)(1 / fmax(norm, 1e-30));
-    ops->lincomb(power->device, scale, from, 0, from, power->vector, count);
+    ops->axpby_f32(power->device, scale, from, 0, from, power->vector, count);
 }
 
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer)
@@ -134,8 +134,8 @@ static enum status iterate(struct csc_power *power, struct conv *conv, void *scr
     if (ops->power)
         return iterate_there(power, conv, false, scratch);
     TRY(ops->conv_forward(conv, power->vector, power->code, &plain, scratch));
-    power->lambda_max = ops->dot(power->device, power->code, power->code, codes) /
-                        ops->dot(power->device, power->vector, power->vector, count);
+    power->lambda_max = ops->dot_f32(power->device, power->code, power->code, codes) /
+                        ops->dot_f32(power->device, power->vector, power->vector, count);
     TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
     normalize(power, power->image);
 fail:
@@ -152,8 +152,8 @@ static enum status iterate_rounded(struct csc_power *power, void *scratch)
     void *vector = power->rounded[0], *image = power->rounded[1], *code = power->rounded_code;
     ops->upload(power->device, vector, power->vector, count);
     TRY(ops->conv_forward(power->quick, vector, code, &plain, scratch));
-    power->lambda_max = ops->correlate(power->device, code, code, codes) /
-                        ops->correlate(power->device, vector, vector, count);
+    power->lambda_max = ops->dot_act(power->device, code, code, codes) /
+                        ops->dot_act(power->device, vector, vector, count);
     TRY(ops->conv_adjoint(power->quick, code, image, &plain, scratch));
     ops->download(power->device, power->image, image, count);
     normalize(power, power->image);
@@ -215,7 +215,7 @@ static enum status sweep(struct csc_power *power, int degree, double bound, void
         TRY(ops->conv_forward(power->conv, from, power->code, &plain, scratch));
         TRY(ops->conv_adjoint(power->conv, power->code, k == 1 ? now : power->image, &shifted, scratch));
         if (k > 1) {
-            ops->lincomb(power->device, 1, power->image, -1, before, before, count);
+            ops->axpby_f32(power->device, 1, power->image, -1, before, before, count);
             float *swap = before;
             before = now;
             now = swap;

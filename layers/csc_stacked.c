@@ -63,7 +63,7 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
                               .numbers = csc->numbers };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
     if (masked)
-        ops->blend(csc->device, 1, dz, 0, dz, g, codes);
+        ops->axpby_act(csc->device, 1, dz, 0, dz, g, codes);
     else if (csc->numbers)
         ops->mask_by(csc->device, dz, z, csc_mask_number(csc), g, codes);
     else
@@ -72,7 +72,7 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
     TRY(ops->conv_forward(csc->conv, q, d, &inner, scratch));
     if (dw && csc->image_stack) {
         void *copy = csc->image_stack + term_bytes(csc, true);
-        ops->blend(csc->device, 1, x, 0, x, copy, pixels);
+        ops->axpby_act(csc->device, 1, x, 0, x, copy, pixels);
         x = copy;
     }
     const struct gradient_term terms[CONV_TERMS] = { { q, csc->z[0], 1, NULL },
@@ -83,7 +83,7 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
     if (dx)
         TRY(ops->conv_adjoint(csc->conv, d, dx, &rest, scratch));
     if (dx && accumulate)
-        ops->blend(csc->device, 1, dx, -1, q, dx, pixels);
+        ops->axpby_act(csc->device, 1, dx, -1, q, dx, pixels);
 fail:
     return status;
 }

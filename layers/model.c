@@ -310,7 +310,7 @@ enum status model_measure_step_sizes(struct model *m, int share, int shares, flo
         if (node->kind != NODE_CSC || node->csc % shares != share)
             continue;
         struct csc_power copy = *m->power[node->csc];
-        m->device->ops->lincomb(m->device, 1, copy.vector, 0, copy.vector, m->vector, conv_in_count(&copy.shape));
+        m->device->ops->axpby_f32(m->device, 1, copy.vector, 0, copy.vector, m->vector, conv_in_count(&copy.shape));
         copy.vector = m->vector;
         TRY(csc_power_converge(&copy, m->weights + m->params[node->param].offset, m->scratch));
         eta[node->csc] = copy.eta;

@@ -298,7 +298,7 @@ static void backward_loss(struct net *net, float smoothing, float *sums)
     int logits = net_logits_edge(net);
     device->ops->cross_entropy(device, net->n, net->model->config.classes, net->value[logits], net->labels, smoothing,
                                1 / (float)net->count, net->losses, net->loss, net->grad[logits]);
-    device->ops->lincomb(device, 1, sums, 1, net->loss, sums, 1);
+    device->ops->axpby_f32(device, 1, sums, 1, net->loss, sums, 1);
 }
 
 const float *net_device_loss(const struct net *net)

@@ -110,7 +110,7 @@ enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diag
     size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
     for (int k = 0; op->scaled && k < net->n; k++) {
         void *from = at_image(net, x, in, k);
-        ops->blend(m->device, 1 / scale_of(op, k), from, 0, from, at_image(net, net->scaled, in, k), in);
+        ops->axpby_act(m->device, 1 / scale_of(op, k), from, 0, from, at_image(net, net->scaled, in, k), in);
     }
     if (op->scaled)
         x = net->scaled;
@@ -120,7 +120,7 @@ enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diag
         TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));
     for (int k = 0; op->scaled && k < net->n; k++) {
         void *code = at_image(net, z, out, k);
-        ops->blend(m->device, scale_of(op, k), code, 0, code, code, out);
+        ops->axpby_act(m->device, scale_of(op, k), code, 0, code, code, out);
     }
 fail:
     return status;
@@ -142,11 +142,11 @@ void net_backward_frozen_norm(struct net *net, int i)
     void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
     const float *variance = m->running + node->running + e->c;
     ops->zero(m->device, op->saved, e->c * sizeof(float));
-    ops->lincomb(m->device, 1, variance, 0, variance, op->saved + e->c, e->c);
+    ops->axpby_f32(m->device, 1, variance, 0, variance, op->saved + e->c, e->c);
     if (node->relu)
         ops->mask(m->device, dy, net->value[node->out], 1, dy, count);
     if (dadd)
-        ops->blend(m->device, 1, dy, op->add_accumulates ? 1 : 0, op->add_accumulates ? dadd : dy, dadd, count);
+        ops->axpby_act(m->device, 1, dy, op->add_accumulates ? 1 : 0, op->add_accumulates ? dadd : dy, dadd, count);
     ops->norm_inference(m->device, &shape, dy, m->weights + m->params[node->param].offset, op->saved, op->saved, NULL,
                         dy);
 }
@@ -159,8 +159,7 @@ static void correlate_images(const struct net *net, const struct op *op, void *a
     for (int k = 0; k < net->count; k++)
         if (op->lambda[k] > 0)
             sums[k] += sign *
-                       device->ops->correlate(device, at_image(net, a, values, k), at_image(net, b, values, k),
-                                              values) /
+                       device->ops->dot_act(device, at_image(net, a, values, k), at_image(net, b, values, k), values) /
                        op->lambda[k];
 }
 

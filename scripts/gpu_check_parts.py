@@ -12,7 +12,7 @@ from gpu_check_report import operation_cost, card_rates, step_roofline
 NETWORKS = {"resnet18": "unrolled", "sdnet18": "unrolled", "sdnet18-all": "unrolled",
             "sdnet18-all:one-step": "one-step"}
 SANITIZED = ["norm_forward", "norm_backward", "norm_max_forward", "norm_max_backward", "max_forward", "max_backward",
-             "mean_forward", "mean_backward", "mask", "blend", "correlate", "lincomb", "dot", "linear_forward",
+             "mean_forward", "mean_backward", "mask", "axpby_act", "dot_act", "axpby_f32", "dot_f32", "linear_forward",
              "linear_backward", "cross_entropy", "sgd", "normalize_rows", "upload"]
 
 
@@ -187,7 +187,7 @@ def ops(check):
     # side by side: most of the time goes into compiling cuDNN's fused kernels
     started = [(p,
                 check.start([*common, *(["--precision=" + p] if check.gpu else []),
-                             *(["mask", "dot"] if check.small else [])],
+                             *(["mask", "dot_f32"] if check.small else [])],
                                log=f"ops-{p}.log")) for p in precisions]
     if not check.small:
         started.append(("CSC-layers", check.start([check.program("test-csc"), check.device])))

@@ -204,11 +204,12 @@ struct backend {
 
     /* Elementwise over count activations. mask: out = nu * (in where mask != 0). blend: out = a x + b y. */
     void (*mask)(struct device *device, const void *in, const void *mask, float nu, void *out, size_t count);
-    void (*blend)(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count);
-    double (*correlate)(struct device *device, const void *x, const void *y, size_t count); /* sum of x y */
+    void (*axpby_act)(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count);
+    double (*dot_act)(struct device *device, const void *x, const void *y, size_t count); /* sum of x y */
     /* The same over floats, whatever the precision. */
-    void (*lincomb)(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count);
-    double (*dot)(struct device *device, const float *x, const float *y, size_t count);
+    void (*axpby_f32)(struct device *device, float a, const float *x, float b, const float *y, float *out,
+                      size_t count);
+    double (*dot_f32)(struct device *device, const float *x, const float *y, size_t count);
 
     /* The end of a power iteration: with code = A^T from and image = A code, v = image / |image|; quotient (device) =
      * |code|^2 / |from|^2; from may be v. NULL: made of dot and lincomb. */

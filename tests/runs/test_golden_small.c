@@ -417,8 +417,8 @@ static enum status step(struct golden *g)
     loss = net_loss(g->net);
     g->loss = fabs(loss / json_number_value(json_object_get(g->json, "loss")) - 1);
     TRY(compare_params(g, "gradients", grads, false, &g->gradients));
-    g->device->ops->lincomb(g->device, 0.9f, m->running, 0.1f, g->sums + NET_SUMS_MOMENTS, m->running,
-                            m->running_count);
+    g->device->ops->axpby_f32(g->device, 0.9f, m->running, 0.1f, g->sums + NET_SUMS_MOMENTS, m->running,
+                              m->running_count);
     optimizer_step(g->optimizer, grads, 1, (float)number_of(g, "lr"));
     TRY(compare_params(g, "change", m->weights, true, &g->change));
     compare_running(g);

@@ -212,8 +212,8 @@ static enum status step(struct golden *g)
     loss = net_loss(g->net);
     g->loss_error = fabs(loss / number_of(g, "loss") - 1);
     TRY(compare_file(g, "grads.safetensors", NULL, grads, false, &g->gradient_error));
-    g->device->ops->lincomb(g->device, 0.9f, g->model->running, 0.1f, g->sums + NET_SUMS_MOMENTS, g->model->running,
-                            g->model->running_count);
+    g->device->ops->axpby_f32(g->device, 0.9f, g->model->running, 0.1f, g->sums + NET_SUMS_MOMENTS, g->model->running,
+                              g->model->running_count);
     optimizer_step(g->optimizer, grads, 1, (float)number_of(g, "lr"));
     TRY(compare_file(g, "after.safetensors", "init.safetensors", g->model->weights, true, &g->change_error));
 fail:

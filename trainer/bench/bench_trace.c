@@ -161,27 +161,27 @@ static void mask_by(struct device *device, const void *in, const void *by, const
          "%zu", count);
 }
 
-static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
+static void axpby_act(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
-    PASS("blend", 3 * count, 0, device_ops->blend(device, a, x, b, y, out, count), "%zu", count);
+    PASS("axpby_act", 3 * count, 0, device_ops->axpby_act(device, a, x, b, y, out, count), "%zu", count);
 }
 
-static double correlate(struct device *device, const void *x, const void *y, size_t count)
+static double dot_act(struct device *device, const void *x, const void *y, size_t count)
 {
     double sum;
-    PASS("correlate", 2 * count, 0, sum = device_ops->correlate(device, x, y, count), "%zu", count);
+    PASS("dot_act", 2 * count, 0, sum = device_ops->dot_act(device, x, y, count), "%zu", count);
     return sum;
 }
 
-static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
+static void axpby_f32(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    PASS("lincomb", 0, 3 * count, device_ops->lincomb(device, a, x, b, y, out, count), "%zu", count);
+    PASS("axpby_f32", 0, 3 * count, device_ops->axpby_f32(device, a, x, b, y, out, count), "%zu", count);
 }
 
-static double dot(struct device *device, const float *x, const float *y, size_t count)
+static double dot_f32(struct device *device, const float *x, const float *y, size_t count)
 {
     double sum;
-    PASS("dot", 0, 2 * count, sum = device_ops->dot(device, x, y, count), "%zu", count);
+    PASS("dot_f32", 0, 2 * count, sum = device_ops->dot_f32(device, x, y, count), "%zu", count);
     return sum;
 }
 
@@ -345,10 +345,10 @@ void trace_start(struct device *device)
     table.streams_begin = NULL;       /* one operation after another */
     table.mask = mask;
     table.mask_by = device_ops->mask_by ? mask_by : NULL;
-    table.blend = blend;
-    table.correlate = correlate;
-    table.lincomb = lincomb;
-    table.dot = dot;
+    table.axpby_act = axpby_act;
+    table.dot_act = dot_act;
+    table.axpby_f32 = axpby_f32;
+    table.dot_f32 = dot_f32;
     table.norm_forward = norm_forward;
     table.norm_backward = norm_backward;
     table.norm_backward_of_two = device_ops->norm_backward_of_two ? norm_backward_of_two : NULL;
@@ -450,7 +450,7 @@ static enum status time_copy(struct device *device, size_t count, double *second
     float *from = arena_take(&arena, 2 * count * sizeof(float));
     for (int i = 0; i <= PEAK_RUNS; i++) {
         double began = bench_seconds();
-        device->ops->lincomb(device, 1, from, 0, from, from + count, count);
+        device->ops->axpby_f32(device, 1, from, 0, from, from + count, count);
         if (device->ops->synchronize)
             device->ops->synchronize(device);
         best_s = fmin(best_s, bench_seconds() - began);

@@ -194,7 +194,7 @@ static enum status part_gradient(struct adaptive *a, int count)
     struct epilogue negative = { .alpha = -1 };
     TRY(ops->conv_forward(a->csc->conv, a->r, a->dz, &negative, a->scratch));
     TRY(csc_backward(a->csc, a->x, m->eta[0], a->z, a->dz, false, a->dx, false, NULL, a->scratch));
-    ops->blend(m->device, 1, a->dx, 1, a->r, a->dx, conv_in_count(&a->csc->shape));
+    ops->axpby_act(m->device, 1, a->dx, 1, a->r, a->dx, conv_in_count(&a->csc->shape));
     ops->download(m->device, a->host, a->dx, values_per_image(a) * count);
 fail:
     return status;

@@ -107,8 +107,8 @@ void optimizer_start_ema(struct optimizer *o)
     struct device *device = o->model->device;
     if (!o->ema_weights)
         return;
-    device->ops->lincomb(device, 1, o->model->weights, 0, o->model->weights, o->ema_weights, o->model->count);
-    device->ops->lincomb(device, 1, o->model->running, 0, o->model->running, o->ema_running, o->model->running_count);
+    device->ops->axpby_f32(device, 1, o->model->weights, 0, o->model->weights, o->ema_weights, o->model->count);
+    device->ops->axpby_f32(device, 1, o->model->running, 0, o->model->running, o->ema_running, o->model->running_count);
 }
 
 /* LARS: g and the decay are scaled by the tensor's trust ratio. */
@@ -119,8 +119,8 @@ static void step_tensor(struct optimizer *o, int index, const float *grads, stru
     int first = index > 0 ? o->row_ends[index - 1] : 0;
     if (is_weight(p)) {
         const float *w = o->model->weights + p->offset, *g = grads + p->offset;
-        double weight = sqrt(device->ops->dot(device, w, w, p->count));
-        double gradient = sgd.scale * sqrt(device->ops->dot(device, g, g, p->count));
+        double weight = sqrt(device->ops->dot_f32(device, w, w, p->count));
+        double gradient = sgd.scale * sqrt(device->ops->dot_f32(device, g, g, p->count));
         double whole = gradient + sgd.weight_decay * weight;
         float trust = weight > 0 && whole > 0 ? (float)(LARS_TRUST * weight / whole) : 1;
         sgd.scale *= trust;
@@ -135,9 +135,9 @@ static void average(struct optimizer *o)
     float keep = o->config.ema;
     if (!o->ema_weights)
         return;
-    device->ops->lincomb(device, keep, o->ema_weights, 1 - keep, o->model->weights, o->ema_weights, o->model->count);
-    device->ops->lincomb(device, keep, o->ema_running, 1 - keep, o->model->running, o->ema_running,
-                         o->model->running_count);
+    device->ops->axpby_f32(device, keep, o->ema_weights, 1 - keep, o->model->weights, o->ema_weights, o->model->count);
+    device->ops->axpby_f32(device, keep, o->ema_running, 1 - keep, o->model->running, o->ema_running,
+                           o->model->running_count);
 }
 
 void optimizer_step(struct optimizer *o, const float *grads, float scale, float lr)

@@ -65,7 +65,7 @@ static void remember(struct training *t, const struct micro_batch *batch)
     taken->count = batch->count;
     for (int i = 0; i < NAMED_IDS && i < batch->count; i++)
         taken->ids[i] = batch->ids[i];
-    t->device->ops->lincomb(t->device, 1, loss, 0, loss, t->losses + t->taken_count, 1);
+    t->device->ops->axpby_f32(t->device, 1, loss, 0, loss, t->losses + t->taken_count, 1);
     t->taken_count++;
 }
 
@@ -115,7 +115,7 @@ static enum status accumulate(struct training *t, int count, float *into, int le
         TRY(accumulate(t, count / 2, into, level + 1, first));
         t->device->ops->zero(t->device, half, t->layout.count * sizeof *half);
         TRY(accumulate(t, count / 2, half, level + 1, false));
-        t->device->ops->lincomb(t->device, 1, into, 1, half, into, t->layout.count);
+        t->device->ops->axpby_f32(t->device, 1, into, 1, half, into, t->layout.count);
         return STATUS_OK;
     }
     for (int i = 0; i < count; i++) /* level > 0: an addition follows, and training_step sends */
@@ -197,8 +197,8 @@ static void update(struct training *t, double mean, double norm)
 {
     const struct config *c = t->config;
     double scale = c->train.clip > 0 && norm > c->train.clip ? mean * (c->train.clip / (norm + 1e-6)) : mean;
-    t->device->ops->lincomb(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + NET_SUMS_MOMENTS,
-                            t->model->running, t->model->running_count);
+    t->device->ops->axpby_f32(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + NET_SUMS_MOMENTS,
+                              t->model->running, t->model->running_count);
     optimizer_step(t->optimizer, t->sums + t->layout.head, (float)scale, (float)schedule_lr(&t->schedule, t->step));
 }
 
@@ -225,7 +225,7 @@ enum status training_step(struct training *t)
     t->parts_writing = head[SUM_PARTS] > 0;
     float *grads = t->sums + t->layout.head;
     double mean = 1.0 / t->micro_batches, loss = mean * head[SUM_LOSS];
-    double norm = mean * sqrt(ops->dot(t->device, grads, grads, t->model->count));
+    double norm = mean * sqrt(ops->dot_f32(t->device, grads, grads, t->model->count));
     TRY(judge(t, loss, norm, &skip));
     if (!skip) {
         update(t, mean, norm);

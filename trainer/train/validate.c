@@ -80,8 +80,8 @@ static enum status with_averages(struct training *t)
     };
     bool averaged = t->ema_weights != NULL;
     if (averaged) {
-        t->device->ops->lincomb(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights, t->ema_weights,
-                                t->model->count);
+        t->device->ops->axpby_f32(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights, t->ema_weights,
+                                  t->model->count);
         swap_averages(t);
         model_normalize(t->model);
     }

@@ -156,7 +156,8 @@ static void scale_to_fit(struct explain *e, int edge)
     size_t count = image_floats(e, edge);
     for (int i = 0; i < e->n; i++) {
         const float *x = e->activation + i * count, *y = e->reconstruction + i * count;
-        double xy = e->device->ops->dot(e->device, x, y, count), yy = e->device->ops->dot(e->device, y, y, count);
+        double xy = e->device->ops->dot_f32(e->device, x, y, count),
+               yy = e->device->ops->dot_f32(e->device, y, y, count);
         float gain = yy > 0 ? (float)(xy / yy) : 0;
         for (size_t j = 0; j < count; j++)
             e->estimate[i * count + j] *= gain;

@@ -94,14 +94,14 @@ static void mask_by(struct device *device, const void *in, const void *by, const
     kernel_mask(cuda_queue(device), in, by, NULL, 1, nu, out, count);
 }
 
-static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
+static void axpby_act(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
-    kernel_blend(cuda_queue(device), a, x, b, y, out, count);
+    kernel_axpby_act(cuda_queue(device), a, x, b, y, out, count);
 }
 
-static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
+static void axpby_f32(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    kernel_lincomb(cuda_queue(device), a, x, b, y, out, count);
+    kernel_axpby_f32(cuda_queue(device), a, x, b, y, out, count);
 }
 
 static double sum_of(struct device *device, enum element type, const void *x, const void *y, size_t count)
@@ -112,12 +112,12 @@ static double sum_of(struct device *device, enum element type, const void *x, co
     return sum;
 }
 
-static double correlate(struct device *device, const void *x, const void *y, size_t count)
+static double dot_act(struct device *device, const void *x, const void *y, size_t count)
 {
     return sum_of(device, of(device)->queue.type, x, y, count);
 }
 
-static double dot(struct device *device, const float *x, const float *y, size_t count)
+static double dot_f32(struct device *device, const float *x, const float *y, size_t count)
 {
     return sum_of(device, F32, x, y, count);
 }
@@ -222,10 +222,10 @@ void cuda_fill_table(struct backend *table)
     table->download = download;
     table->mask = mask;
     table->mask_by = mask_by;
-    table->blend = blend;
-    table->correlate = correlate;
-    table->lincomb = lincomb;
-    table->dot = dot;
+    table->axpby_act = axpby_act;
+    table->dot_act = dot_act;
+    table->axpby_f32 = axpby_f32;
+    table->dot_f32 = dot_f32;
     table->power = power;
     table->step_sizes = step_sizes;
     table->norm_forward = norm_forward;

@@ -41,10 +41,10 @@ static enum status fill(struct gpu *gpu, const struct dnn_spec *spec, void *memo
     if (q.type == BF16)
         kernel_to_activation(&q, floats, memory, filled);
     else
-        kernel_lincomb(&q, 1, floats, 0, floats, memory, filled);
+        kernel_axpby_f32(&q, 1, floats, 0, floats, memory, filled);
     for (size_t n; filled < count; filled += n) {
         n = filled < count - filled ? filled : count - filled;
-        kernel_blend(&q, 1, memory, 0, memory, (char *)memory + filled * element_bytes, n);
+        kernel_axpby_act(&q, 1, memory, 0, memory, (char *)memory + filled * element_bytes, n);
     }
 fail:
     free(pattern);
@@ -148,11 +148,11 @@ static enum status queue_work(struct gpu *gpu, const struct timed_work *work, co
     const struct queue *q = cuda_queue(&gpu->base.base);
     size_t element_bytes = precision_bytes(gpu->base.base.precision);
     char *image = timer->image, *code = timer->code;
-    kernel_blend(q, 1, image, 0, image, image + work->copied_image * element_bytes, work->copied_image);
-    kernel_blend(q, 1, code, 0, code, code + work->copied_code * element_bytes, work->copied_code);
+    kernel_axpby_act(q, 1, image, 0, image, image + work->copied_image * element_bytes, work->copied_image);
+    kernel_axpby_act(q, 1, code, 0, code, code + work->copied_code * element_bytes, work->copied_code);
     for (int i = 0; i < work->runs; i++)
         TRY(gpu_run_plan(gpu, work->plan, &operands));
-    kernel_lincomb(q, 1, timer->weights, 1, timer->weights, timer->weights, work->accumulated_weights);
+    kernel_axpby_f32(q, 1, timer->weights, 1, timer->weights, timer->weights, work->accumulated_weights);
     if (work->separate_epilogue)
         run_separate_epilogue(gpu, work, timer);
 fail:

@@ -50,14 +50,14 @@ static void mask(struct device *device, const void *in, const void *by, float nu
         element_store(p, out, i, element_load(p, by, i) != 0 ? nu * element_load(p, in, i) : 0);
 }
 
-static void blend(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
+static void axpby_act(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
     enum precision p = device->precision;
     for (size_t i = 0; i < count; i++)
         element_store(p, out, i, (float)((double)a * element_load(p, x, i) + (double)b * element_load(p, y, i)));
 }
 
-static double correlate(struct device *device, const void *x, const void *y, size_t count)
+static double dot_act(struct device *device, const void *x, const void *y, size_t count)
 {
     double sum = 0;
     for (size_t i = 0; i < count; i++)
@@ -65,14 +65,14 @@ static double correlate(struct device *device, const void *x, const void *y, siz
     return sum;
 }
 
-static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
+static void axpby_f32(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
     (void)device;
     for (size_t i = 0; i < count; i++)
         out[i] = (float)((double)a * x[i] + (double)b * y[i]);
 }
 
-static double dot(struct device *device, const float *x, const float *y, size_t count)
+static double dot_f32(struct device *device, const float *x, const float *y, size_t count)
 {
     (void)device;
     double sum = 0;
@@ -144,7 +144,7 @@ static void linear_forward(struct device *device, int n, int c, int k, const flo
 {
     for (int i = 0; i < n; i++)
         for (int o = 0; o < k; o++)
-            y[i * k + o] = (float)(b[o] + dot(device, x + (size_t)i * c, w + (size_t)o * c, c));
+            y[i * k + o] = (float)(b[o] + dot_f32(device, x + (size_t)i * c, w + (size_t)o * c, c));
 }
 
 static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
@@ -206,7 +206,7 @@ static void normalize_rows(struct device *device, float *w, int rows, size_t len
 {
     for (int r = 0; r < rows; r++) {
         float *row = w + r * length;
-        double norm = fmax(sqrt(dot(device, row, row, length)), 1e-12);
+        double norm = fmax(sqrt(dot_f32(device, row, row, length)), 1e-12);
         for (size_t i = 0; i < length; i++)
             row[i] = (float)(row[i] / norm);
     }
@@ -250,10 +250,10 @@ const struct backend ref_backend = {
     .conv_adjoint = ref_conv_adjoint,
     .conv_gradient = ref_conv_gradient,
     .mask = mask,
-    .blend = blend,
-    .correlate = correlate,
-    .lincomb = lincomb,
-    .dot = dot,
+    .axpby_act = axpby_act,
+    .dot_act = dot_act,
+    .axpby_f32 = axpby_f32,
+    .dot_f32 = dot_f32,
     .norm_forward = ref_norm_forward,
     .norm_inference = ref_norm_inference,
     .norm_backward = ref_norm_backward,

@@ -239,7 +239,7 @@ static void run_backward(struct task *task, int side)
         return;
     }
     if (more)
-        ops->blend(task->device[side], 1, dy, 1, more, dy, shape.rows * shape.c);
+        ops->axpby_act(task->device[side], 1, dy, 1, more, dy, shape.rows * shape.c);
     task->device[side]->ops->norm_backward(
         task->device[side], &shape, task_data(task, BX, side), y, task_data(task, BDY, side),
         task_data(task, BGAMMA, side), task_data(task, BSAVED, side), task->add ? task_data(task, BDADD, side) : NULL,

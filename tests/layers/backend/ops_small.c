@@ -45,7 +45,7 @@ static void run_mask(struct task *task, int side)
 }
 
 /* out = a x + b y; out may be x or y, and y may be x. */
-static bool plan_lincomb(struct task *task, int draw, const int *fixed)
+static bool plan_axpby_f32(struct task *task, int draw, const int *fixed)
 {
     size_t count = plan_count(task, fixed);
     task->k = fixed ? 0 : draw % 4;
@@ -58,18 +58,18 @@ static bool plan_lincomb(struct task *task, int draw, const int *fixed)
     return true;
 }
 
-static void run_lincomb(struct task *task, int side)
+static void run_axpby_f32(struct task *task, int side)
 {
     float *x = task_data(task, A, side), *y = task_data(task, B, side), *out = task_data(task, C, side);
-    task->device[side]->ops->lincomb(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
-                                     task->k == 2   ? out
-                                     : task->k == 3 ? x
-                                                    : y,
-                                     out, task->operand[C].count);
+    task->device[side]->ops->axpby_f32(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
+                                       task->k == 2   ? out
+                                       : task->k == 3 ? x
+                                                      : y,
+                                       out, task->operand[C].count);
 }
 
 /* The same of activations. */
-static bool plan_blend(struct task *task, int draw, const int *fixed)
+static bool plan_axpby_act(struct task *task, int draw, const int *fixed)
 {
     size_t count = plan_count(task, fixed);
     task->k = fixed ? 0 : draw % 4;
@@ -82,17 +82,17 @@ static bool plan_blend(struct task *task, int draw, const int *fixed)
     return true;
 }
 
-static void run_blend(struct task *task, int side)
+static void run_axpby_act(struct task *task, int side)
 {
     void *x = task_data(task, A, side), *y = task_data(task, B, side), *out = task_data(task, C, side);
-    task->device[side]->ops->blend(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
-                                   task->k == 2   ? out
-                                   : task->k == 3 ? x
-                                                  : y,
-                                   out, task->operand[C].count);
+    task->device[side]->ops->axpby_act(task->device[side], task->alpha[0], task->k == 1 ? out : x, task->alpha[1],
+                                       task->k == 2   ? out
+                                       : task->k == 3 ? x
+                                                      : y,
+                                       out, task->operand[C].count);
 }
 
-static bool plan_correlate(struct task *task, int draw, const int *fixed)
+static bool plan_dot_act(struct task *task, int draw, const int *fixed)
 {
     (void)draw;
     size_t count = plan_count(task, fixed);
@@ -102,14 +102,14 @@ static bool plan_correlate(struct task *task, int draw, const int *fixed)
     return true;
 }
 
-static void run_correlate(struct task *task, int side)
+static void run_dot_act(struct task *task, int side)
 {
     struct device *device = task->device[side];
     void *x = task_data(task, A, side), *y = task_data(task, B, side);
     size_t count = task->operand[A].count;
-    task->result[side] = device->ops->correlate(device, x, x, count);
+    task->result[side] = device->ops->dot_act(device, x, x, count);
     if (!task->timed)
-        task->result[side] += 0.25 * device->ops->correlate(device, x, y, count);
+        task->result[side] += 0.25 * device->ops->dot_act(device, x, y, count);
 }
 
 /* To activations and back: in bf16 each float is rounded once. */
@@ -136,7 +136,7 @@ static void run_upload(struct task *task, int side)
     free(host);
 }
 
-static bool plan_dot(struct task *task, int draw, const int *fixed)
+static bool plan_dot_f32(struct task *task, int draw, const int *fixed)
 {
     (void)draw;
     size_t count = plan_count(task, fixed);
@@ -147,14 +147,14 @@ static bool plan_dot(struct task *task, int draw, const int *fixed)
 }
 
 /* With itself: a sum without cancellation, so that its relative error says something. */
-static void run_dot(struct task *task, int side)
+static void run_dot_f32(struct task *task, int side)
 {
     struct device *device = task->device[side];
     float *x = task_data(task, A, side), *y = task_data(task, B, side);
     size_t count = task->operand[A].count;
-    task->result[side] = device->ops->dot(device, x, x, count);
+    task->result[side] = device->ops->dot_f32(device, x, x, count);
     if (!task->timed)
-        task->result[side] += 0.25 * device->ops->dot(device, x, y, count);
+        task->result[side] += 0.25 * device->ops->dot_f32(device, x, y, count);
 }
 
 /* ---- linear layer: y (N,K) = x (N,C) w^T + b ---- */
@@ -340,11 +340,11 @@ static void run_rows(struct task *task, int side)
 
 const struct op small_ops[] = {
     { "mask", plan_mask, run_mask, 1e-6, 0, 60, true, { { 4194304 } } },
-    { "blend", plan_blend, run_blend, 1e-6, 0, 60, true, { { 4194304 } } },
-    { "correlate", plan_correlate, run_correlate, 1e-12, 0, 60, false, { { 4194304 } } },
+    { "axpby_act", plan_axpby_act, run_axpby_act, 1e-6, 0, 60, true, { { 4194304 } } },
+    { "dot_act", plan_dot_act, run_dot_act, 1e-12, 0, 60, false, { { 4194304 } } },
     { "upload", plan_upload, run_upload, 0, 0, 60, true, { { 4194304 } } },
-    { "lincomb", plan_lincomb, run_lincomb, 1e-6, 0, 60, true, { { 4194304 } } },
-    { "dot", plan_dot, run_dot, 1e-12, 0, 60, false, { { 4194304 } } },
+    { "axpby_f32", plan_axpby_f32, run_axpby_f32, 1e-6, 0, 60, true, { { 4194304 } } },
+    { "dot_f32", plan_dot_f32, run_dot_f32, 1e-12, 0, 60, false, { { 4194304 } } },
     { "linear_forward",
       plan_linear_forward,
       run_linear_forward,

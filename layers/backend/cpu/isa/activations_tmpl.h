@@ -99,8 +99,8 @@ static void NAME(mask)(struct device *device, const void *in_, const void *by_, 
         out[i] = STORE(LOAD(by[i]) != 0 ? nu * LOAD(in[i]) : 0);
 }
 
-static void NAME(blend)(struct device *device, float a, const void *x_, float b, const void *y_, void *out_,
-                        size_t count)
+static void NAME(axpby_act)(struct device *device, float a, const void *x_, float b, const void *y_, void *out_,
+                            size_t count)
 {
     const ELEMENT *x = x_, *y = y_;
     ELEMENT *out = out_;
@@ -124,7 +124,7 @@ static double NAME(dot_range)(const ELEMENT *x, const ELEMENT *y, size_t count)
     return sum;
 }
 
-static double NAME(correlate)(struct device *device, const void *x, const void *y, size_t count)
+static double NAME(dot_act)(struct device *device, const void *x, const void *y, size_t count)
 {
     (void)device;
     double parts[DEVICE_THREADS_MOST] = { 0 }, sum = 0;
@@ -477,8 +477,8 @@ static void NAME(fill_activations)(struct backend *table)
     table->upload = NAME(upload);
     table->download = NAME(download);
     table->mask = NAME(mask);
-    table->blend = NAME(blend);
-    table->correlate = NAME(correlate);
+    table->axpby_act = NAME(axpby_act);
+    table->dot_act = NAME(dot_act);
     table->norm_forward = NAME(norm_forward);
     table->norm_inference = NAME(norm_inference);
     table->norm_backward = NAME(norm_backward);

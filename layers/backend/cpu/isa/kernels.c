@@ -58,14 +58,14 @@ static void zero(struct device *device, void *data, size_t bytes)
     }
 }
 
-static void lincomb(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
+static void axpby_f32(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    blend_fp32(device, a, x, b, y, out, count);
+    axpby_act_fp32(device, a, x, b, y, out, count);
 }
 
-static double dot(struct device *device, const float *x, const float *y, size_t count)
+static double dot_f32(struct device *device, const float *x, const float *y, size_t count)
 {
-    return correlate_fp32(device, x, y, count);
+    return dot_act_fp32(device, x, y, count);
 }
 
 static void widen(const void *from, float *to, size_t count)
@@ -169,8 +169,8 @@ static void fill_table(struct backend *table, enum precision precision)
     else
         fill_activations_fp32(table);
     table->zero = zero;
-    table->lincomb = lincomb;
-    table->dot = dot;
+    table->axpby_f32 = axpby_f32;
+    table->dot_f32 = dot_f32;
     table->linear_forward = linear_forward;
     table->linear_backward = linear_backward;
     table->sgd = sgd;

@@ -91,13 +91,13 @@ static void run_combine(const struct queue *q, enum element type, const struct c
         RUN_TYPED(combine, type, wide ? VECTOR : 1, flat_blocks(a->count), 1, q, *a);
 }
 
-void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count)
+void kernel_axpby_act(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
     struct combine c = { x, y, out, count, a, b };
     run_combine(q, q->type, &c);
 }
 
-void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count)
+void kernel_axpby_f32(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
     struct combine c = { x, y, out, count, a, b };
     run_combine(q, F32, &c);

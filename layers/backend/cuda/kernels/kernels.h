@@ -41,8 +41,9 @@ int kernel_epilogue(const struct queue *q, const struct epilogue *epilogue, enum
 void kernel_mask(const struct queue *q, const void *in, const void *mask, const uint8_t *bits, float nu,
                  const float *nu_device, void *out, size_t count);
 /* out = a x + b y; y is not read where b is 0. */
-void kernel_blend(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
-void kernel_lincomb(const struct queue *q, float a, const float *x, float b, const float *y, float *out, size_t count);
+void kernel_axpby_act(const struct queue *q, float a, const void *x, float b, const void *y, void *out, size_t count);
+void kernel_axpby_f32(const struct queue *q, float a, const float *x, float b, const float *y, float *out,
+                      size_t count);
 
 /* dw (weights) += the sum of alpha gradient over up to CONV_TERMS terms. The gradients, of `type`, lie `apart` bytes
  * from one another; of terms only alpha and number are read. */

@@ -467,7 +467,7 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     /* Then dadd is g, which the second pass need not make again. */
     void *masked = relu == RELU_FROM_Y && shape->relu && !accumulate ? dadd : NULL;
     if (more && !masked) {
-        kernel_blend(q, 1, dy, 1, more, dy, shape->rows * shape->c);
+        kernel_axpby_act(q, 1, dy, 1, more, dy, shape->rows * shape->c);
         more = NULL;
     }
     int width = column_width(shape->c,
