@@ -199,11 +199,11 @@ static void rotate(struct csc *csc, const struct forward_scratch *s)
         csc->y[1] = csc->z[0];
 }
 
-void csc_step_numbers(const struct csc_config *config, float eta, float numbers[STEP_NUMBERS])
+void csc_step_scalars(const struct csc_config *config, float eta, float scalars[STEP_SCALARS])
 {
     float nu = 1 / (1 + config->mu * eta);
-    const float all[STEP_NUMBERS] = { eta, nu, config->lambda * eta * nu, -eta, nu, 0, eta * nu };
-    memcpy(numbers, all, sizeof all);
+    const float all[STEP_SCALARS] = { eta, nu, config->lambda * eta * nu, -eta, nu, 0, eta * nu };
+    memcpy(scalars, all, sizeof all);
 }
 
 static struct epilogue shrinkage(const struct csc *csc, float eta, const void *y)
@@ -216,7 +216,7 @@ static struct epilogue shrinkage(const struct csc *csc, float eta, const void *y
                               .nu = nu,
                               .threshold = csc->config.lambda * eta * nu,
                               .nonnegative = csc->config.nonnegative,
-                              .numbers = csc->numbers };
+                              .device_scalars = csc->device_scalars };
 }
 
 enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void *scratch)
@@ -275,12 +275,12 @@ fail:
     return status;
 }
 
-/* g = factor g where z is not 0, else 0; number: the factor where the device has it, or NULL */
-static void mask(struct csc *csc, void *g, const void *z, float factor, const float *number)
+/* g = factor g where z is not 0, else 0; device_factor: the same factor in device memory, or NULL */
+static void mask(struct csc *csc, void *g, const void *z, float factor, const float *device_factor)
 {
     const struct backend *ops = csc->device->ops;
-    if (number)
-        ops->mask_by(csc->device, g, z, number, g, conv_out_count(&csc->shape));
+    if (device_factor)
+        ops->mask_device_scale(csc->device, g, z, device_factor, g, conv_out_count(&csc->shape));
     else
         ops->mask(csc->device, g, z, factor, g, conv_out_count(&csc->shape));
 }
@@ -292,12 +292,12 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     size_t codes = conv_out_count(&csc->shape), pixels = conv_in_count(&csc->shape);
-    const float *numbers = csc->numbers ? csc->numbers + 3 : NULL;
+    const float *device_scalars = csc->device_scalars ? csc->device_scalars + 3 : NULL;
     const struct epilogue plain = { .alpha = 1 };
     void *gy = s->code[0], *carry = s->code[1];
     int last = csc->config.steps - 1;
     for (int k = last; k >= 1; k--) {
-        struct epilogue rest = { .alpha = -eta, .beta = 1, .add = g, .nu = 1, .numbers = numbers };
+        struct epilogue rest = { .alpha = -eta, .beta = 1, .add = g, .nu = 1, .device_scalars = device_scalars };
         float m = csc->momenta[k];
         TRY(ops->conv_adjoint(csc->conv, g, k == last ? s->sum : s->q, &plain, scratch));
         const void *q = k == last ? s->sum : s->q;
@@ -310,7 +310,7 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
         ops->axpby_act(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
         if (k > 1)
             ops->axpby_act(csc->device, -m, gy, 0, gy, carry, codes);
-        mask(csc, g, csc->z[k - 1], nu, csc->numbers ? csc->numbers + 1 : NULL);
+        mask(csc, g, csc->z[k - 1], nu, csc->device_scalars ? csc->device_scalars + 1 : NULL);
     }
 fail:
     return status;
@@ -331,7 +331,7 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
                                    .add = g,
                                    .nu = nu,
                                    .mask = csc->z[0],
-                                   .numbers = csc->numbers ? csc->numbers + 3 : NULL };
+                                   .device_scalars = csc->device_scalars ? csc->device_scalars + 3 : NULL };
         TRY(ops->conv_adjoint(csc->conv, g, s->q, &plain, scratch));
         TRY(ops->conv_forward(csc->conv, s->q, s->code[0], &masked, scratch));
         const struct gradient_term terms[] = { { x, s->code[0], 1, NULL },
@@ -415,9 +415,9 @@ float csc_mask_factor(const struct csc *csc, float eta)
     return csc->config.backward == CSC_IMPLICIT ? 1 : eta * nu;
 }
 
-const float *csc_mask_number(const struct csc *csc)
+const float *csc_mask_factor_device(const struct csc *csc)
 {
-    return csc->numbers && csc->config.backward != CSC_IMPLICIT ? csc->numbers + 6 : NULL;
+    return csc->device_scalars && csc->config.backward != CSC_IMPLICIT ? csc->device_scalars + 6 : NULL;
 }
 
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
@@ -428,7 +428,7 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
     if (csc->conv->stacks)
         return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
     if (!masked)
-        mask(csc, dz, z, csc_mask_factor(csc, eta), csc_mask_number(csc));
+        mask(csc, dz, z, csc_mask_factor(csc, eta), csc_mask_factor_device(csc));
     if (csc->config.backward == CSC_IMPLICIT)
         return backward_implicit(csc, x, z, dz, dx, accumulate, dw, &s, scratch);
     if (csc->config.backward == CSC_ONE_STEP && csc->config.steps > 1)

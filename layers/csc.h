@@ -32,8 +32,8 @@ struct csc {
     void *kept_y, *kept_r; /* CSC_ONE_STEP */
     char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_place_all */
     size_t scratch;                 /* bytes of shared scratch that its calls need */
-    const float *numbers; /* device (STEP_NUMBERS), the caller's: read instead of every eta that is given; NULL: there
-                             are none */
+    const float *device_scalars; /* device (STEP_SCALARS), the caller's: read instead of every eta that is given; NULL:
+                             there are none */
 };
 
 enum status csc_create(struct csc **csc, struct device *device, const struct conv_shape *shape,
@@ -61,9 +61,9 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
 
 float csc_mask_factor(const struct csc *csc, float eta); /* eta nu; 1 for the implicit gradient */
 /* Where the device has it; NULL: it is as above. */
-const float *csc_mask_number(const struct csc *csc);
+const float *csc_mask_factor_device(const struct csc *csc);
 /* What backend.h's step_sizes would write, computed here. */
-void csc_step_numbers(const struct csc_config *config, float eta, float numbers[STEP_NUMBERS]);
+void csc_step_scalars(const struct csc_config *config, float eta, float scalars[STEP_SCALARS]);
 
 /* How well z codes x; needs no backward state and costs two convolutions. */
 struct csc_diagnostics {

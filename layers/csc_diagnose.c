@@ -118,8 +118,8 @@ static enum status iterate_there(struct csc_power *power, struct conv *conv, boo
     }
     TRY(ops->conv_forward(conv, from, power->code, &plain, scratch));
     TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
-    ops->power(power->device, power->code, conv_out_count(&power->shape), from, power->image,
-               conv_in_count(&power->shape), power->vector, power->quotient);
+    ops->power_normalize(power->device, power->code, conv_out_count(&power->shape), from, power->image,
+                         conv_in_count(&power->shape), power->vector, power->quotient);
 fail:
     return status;
 }
@@ -131,7 +131,7 @@ static enum status iterate(struct csc_power *power, struct conv *conv, void *scr
     const struct backend *ops = power->device->ops;
     struct epilogue plain = { .alpha = 1 };
     size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
-    if (ops->power)
+    if (ops->power_normalize)
         return iterate_there(power, conv, false, scratch);
     TRY(ops->conv_forward(conv, power->vector, power->code, &plain, scratch));
     power->lambda_max = ops->dot_f32(power->device, power->code, power->code, codes) /
@@ -169,9 +169,9 @@ void csc_power_settle(struct csc_power *const *powers, int count)
         struct csc_power *power = powers[done];
         const struct backend *ops = power->device->ops;
         int left = count - done;
-        if (ops->power && done % AT_ONCE == 0)
+        if (ops->power_normalize && done % AT_ONCE == 0)
             ops->copy_out(power->device, there, power->quotient, (left < AT_ONCE ? left : AT_ONCE) * sizeof *there);
-        if (ops->power)
+        if (ops->power_normalize)
             power->lambda_max = there[done % AT_ONCE];
         power->eta = (float)(STEP_SAFETY / fmax(power->lambda_max, 1e-30));
     }
@@ -183,7 +183,7 @@ static enum status iterate_often(struct csc_power *power, const float *weights, 
     enum status status = STATUS_OK;
     struct conv *conv = quickly ? power->quick : power->conv;
     TRY(power->device->ops->conv_load(conv, weights, scratch));
-    if (power->device->ops->power)
+    if (power->device->ops->power_normalize)
         for (int left = iterations; left > 0; left -= 2)
             TRY(iterate_there(power, conv, left > 1, scratch));
     else

@@ -60,12 +60,12 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
                               .add = g,
                               .mask = csc->z[0],
                               .nu = 1 / (1 + csc->config.mu * eta),
-                              .numbers = csc->numbers };
+                              .device_scalars = csc->device_scalars };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
     if (masked)
         ops->axpby_act(csc->device, 1, dz, 0, dz, g, codes);
-    else if (csc->numbers)
-        ops->mask_by(csc->device, dz, z, csc_mask_number(csc), g, codes);
+    else if (csc->device_scalars)
+        ops->mask_device_scale(csc->device, dz, z, csc_mask_factor_device(csc), g, codes);
     else
         ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), g, codes);
     TRY(ops->conv_adjoint(csc->conv, g, q, &negative, scratch));

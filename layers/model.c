@@ -38,8 +38,9 @@ static void place(struct model *m)
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
     m->quotients = arena_take(&m->arena, m->csc_count * sizeof *m->quotients);
-    m->numbers = m->device->ops->step_sizes ? arena_take(&m->arena, m->csc_count * STEP_NUMBERS * sizeof *m->numbers)
-                                            : NULL;
+    m->step_scalars = m->device->ops->step_scalars
+                          ? arena_take(&m->arena, m->csc_count * STEP_SCALARS * sizeof *m->step_scalars)
+                          : NULL;
     for (int i = 0; m->power && i < m->csc_count; i++) {
         csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
@@ -259,9 +260,9 @@ enum status model_advance_node(struct model *m, int i, int iterations, int strea
     const struct csc_config *csc = &m->config.csc;
     TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations,
                           m->scratch + (size_t)stream * m->stream_scratch));
-    if (m->numbers)
-        m->device->ops->step_sizes(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu,
-                                   m->numbers + node->csc * STEP_NUMBERS);
+    if (m->step_scalars)
+        m->device->ops->step_scalars(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu,
+                                     m->step_scalars + node->csc * STEP_SCALARS);
 fail:
     return status;
 }
@@ -270,10 +271,10 @@ void model_step_sizes_changed(struct model *m)
 {
     m->eta_late = false;
     m->due = 0;
-    for (int i = 0; m->numbers && i < m->csc_count; i++) {
-        float numbers[STEP_NUMBERS];
-        csc_step_numbers(&m->config.csc, m->eta[i], numbers);
-        m->device->ops->copy_in(m->device, m->numbers + i * STEP_NUMBERS, numbers, sizeof numbers);
+    for (int i = 0; m->step_scalars && i < m->csc_count; i++) {
+        float scalars[STEP_SCALARS];
+        csc_step_scalars(&m->config.csc, m->eta[i], scalars);
+        m->device->ops->copy_in(m->device, m->step_scalars + i * STEP_SCALARS, scalars, sizeof scalars);
     }
 }
 
@@ -371,12 +372,12 @@ enum status model_advance_step_sizes(struct model *m, int iterations)
     m->eta_late = true;
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = NAN; /* nobody takes the one before for it */
-    if (m->numbers && m->device->ops->streams_begin) {
+    if (m->step_scalars && m->device->ops->streams_begin) {
         m->due = iterations;
         return STATUS_OK;
     }
     TRY(run_step_sizes(m, iterations));
-    if (!m->numbers)
+    if (!m->step_scalars)
         model_settle_step_sizes(m);
 fail:
     return status;

@@ -81,9 +81,9 @@ struct model {
     float *vector;            /* device, room for any layer's: of model_measure_step_sizes */
     float *eta;               /* (csc_count), host; model_settle_step_sizes first */
     bool eta_late;            /* the device has newer ones */
-    float
-        *numbers; /* (csc_count, STEP_NUMBERS) device: what follows from eta, where the device computes it; else NULL */
-    double *quotients;              /* (csc_count) device */
+    float *step_scalars; /* (csc_count, STEP_SCALARS) device: what follows from eta, where the device computes it; else
+                            NULL */
+    double *quotients;   /* (csc_count) device */
     struct graph_cache graph_cache; /* of model_advance_step_sizes */
     int due;       /* iterations that wait for the next training pass, or for whoever wants eta before it */
     char *scratch; /* lane_scratch bytes for each of the device's lanes */

@@ -216,8 +216,8 @@ static void backward_norm(struct net *net, int i, float *grads)
     float *dgamma = grads + weight->offset, *dbeta = grads + weight[1].offset;
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu, .open = op->open };
     if (op->code >= 0) {
-        shape.code_nu = csc_mask_factor(net->ops[op->code].csc, m->eta[m->nodes[op->code].csc]);
-        shape.code_number = csc_mask_number(net->ops[op->code].csc);
+        shape.code_scale = csc_mask_factor(net->ops[op->code].csc, m->eta[m->nodes[op->code].csc]);
+        shape.code_scale_device = csc_mask_factor_device(net->ops[op->code].csc);
     }
     if (op->pooled >= 0) {
         const struct pool_shape pool = pool_of(net, node + 1);

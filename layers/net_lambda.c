@@ -89,13 +89,13 @@ static float scale_of(const struct op *op, int i)
 }
 
 /* What the device computed of the step size, unless the layer has a lambda of its own. */
-static void use_step_numbers(struct net *net, int i)
+static void use_step_scalars(struct net *net, int i)
 {
     struct model *m = net->model;
     struct csc *csc = net->ops[i].csc;
     bool own = csc->config.lambda != m->config.csc.lambda;
-    csc->numbers = m->numbers && !own ? m->numbers + m->nodes[i].csc * STEP_NUMBERS : NULL;
-    if (!csc->numbers)
+    csc->device_scalars = m->step_scalars && !own ? m->step_scalars + m->nodes[i].csc * STEP_SCALARS : NULL;
+    if (!csc->device_scalars)
         model_settle_step_sizes(m);
 }
 
@@ -114,7 +114,7 @@ enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diag
     }
     if (op->scaled)
         x = net->scaled;
-    use_step_numbers(net, i);
+    use_step_scalars(net, i);
     TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
     if (diagnostics) /* shares do not change with the scale */
         TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));

@@ -80,20 +80,21 @@ struct epilogue {
     float nu, threshold;
     bool nonnegative;
     const void *mask;
-    const float *numbers; /* device, not NULL: alpha, nu and threshold are there and the ones above are not read */
+    const float
+        *device_scalars; /* device, not NULL: alpha, nu and threshold are there and the ones above are not read */
 };
 
 /* One term alpha * (weight gradient of input x and output gradient d). */
 struct gradient_term {
     const void *x, *d;
     float alpha;
-    const float *number; /* device, not NULL: alpha is there */
+    const float *device_alpha; /* device, not NULL: alpha is there */
 };
 
 /* What a CSC-layer's step size makes of its epilogues, where a device computes it: two times alpha, nu and threshold,
  * as struct epilogue's numbers, { eta, nu, lambda eta nu } and { -eta, nu, 0 } with nu = 1 / (1 + mu eta); and eta nu.
  */
-enum { STEP_NUMBERS = 7 };
+enum { STEP_SCALARS = 7 };
 
 /* Batch norm over (N,H,W) per channel: y = gamma (x - mean) * inverse_std + beta, then + add, then ReLU. */
 #define NORM_EPSILON 1e-5 /* of the variance, as in the published networks */
@@ -102,8 +103,8 @@ struct norm_shape {
     size_t rows; /* N*H*W */
     int c;
     bool relu;
-    float code_nu;            /* norm_backward only. Not 0: x is a code, and dx is then nu dx where x != 0, else 0 */
-    const float *code_number; /* device, not NULL: code_nu is there, and not 0 */
+    float code_scale; /* norm_backward only. Not 0: x is a code, and dx is then nu dx where x != 0, else 0 */
+    const float *code_scale_device; /* device, not NULL: code_scale is there, and not 0 */
     /* With add and ReLU, of a device that keeps_open, c a multiple of 8 and all operands aligned to 16 bytes: forward
      * leaves a bit an element, 1 where y > 0, lowest first, which backward reads instead of y. NULL: none. */
     uint8_t *open;
@@ -213,15 +214,16 @@ struct backend {
 
     /* The end of a power iteration: with code = A^T from and image = A code, v = image / |image|; quotient (device) =
      * |code|^2 / |from|^2; from may be v. NULL: made of dot and lincomb. */
-    void (*power)(struct device *device, const float *code, size_t codes, const float *from, const float *image,
-                  size_t pixels, float *v, double *quotient);
+    void (*power_normalize)(struct device *device, const float *code, size_t codes, const float *from,
+                            const float *image, size_t pixels, float *v, double *quotient);
 
     /* On a device whose memory is not the host's, else both are NULL, and no operation is ever given numbers in its
-     * memory. step_sizes: STEP_NUMBERS for each of `count` layers (device) of eta = 0.9 / lambda_max (device). mask_by:
+     * memory. step_sizes: STEP_SCALARS for each of `count` layers (device) of eta = 0.9 / lambda_max (device). mask_by:
      * as mask. */
-    void (*step_sizes)(struct device *device, const double *lambda_max, int count, float lambda, float mu,
-                       float *numbers);
-    void (*mask_by)(struct device *device, const void *in, const void *mask, const float *nu, void *out, size_t count);
+    void (*step_scalars)(struct device *device, const double *lambda_max, int count, float lambda, float mu,
+                         float *numbers);
+    void (*mask_device_scale)(struct device *device, const void *in, const void *mask, const float *nu, void *out,
+                              size_t count);
 
     /* Batch norm. forward saves mean, inverse_std, scale and shift (C each), y = (x - mean) scale + shift before add
      * and ReLU, and adds the batch's mean and unbiased variance to moments[0..C-1], moments[C..2C-1]. */

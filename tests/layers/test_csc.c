@@ -259,9 +259,9 @@ static void check_variants(struct device *device)
         rig_init(&again, device, &c->shape, &c->config, true);
         rig_init(&quiet, device, &c->shape, &c->config, false);
         rig_forward(&r, p.fx, p.fw, eta);
-        float there = rig_use_numbers(&again, eta);
+        float there = rig_use_device_scalars(&again, eta);
         rig_forward(&again, p.fx, p.fw, there);
-        rig_forward(&quiet, p.fx, p.fw, rig_use_numbers(&quiet, eta));
+        rig_forward(&quiet, p.fx, p.fw, rig_use_device_scalars(&quiet, eta));
         float *z = rig_out(&r, r.z, r.codes), *z2 = rig_out(&again, again.z, r.codes),
               *z3 = rig_out(&quiet, quiet.z, r.codes);
         same(c->name, "code of a second run", z, z2, r.codes);

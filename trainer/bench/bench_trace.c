@@ -137,11 +137,11 @@ static void upload_pixels(struct device *device, void *to, const void *raw, size
          device_ops->upload_pixels(device, to, raw, bytes, count, size, scale), "%d of %dx%d", count, size, size);
 }
 
-static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image,
-                  size_t pixels, float *v, double *quotient)
+static void power_normalize(struct device *device, const float *code, size_t codes, const float *from,
+                            const float *image, size_t pixels, float *v, double *quotient)
 {
-    PASSES("power", 0, 0, codes + 4 * pixels, device_ops->power(device, code, codes, from, image, pixels, v, quotient),
-           "%zu", codes);
+    PASSES("power_normalize", 0, 0, codes + 4 * pixels,
+           device_ops->power_normalize(device, code, codes, from, image, pixels, v, quotient), "%zu", codes);
 }
 
 static void zero(struct device *device, void *data, size_t bytes)
@@ -154,11 +154,12 @@ static void mask(struct device *device, const void *in, const void *by, float nu
     PASS("mask", 3 * count, 0, device_ops->mask(device, in, by, nu, out, count), "%zu", count);
 }
 
-static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
+static void mask_device_scale(struct device *device, const void *in, const void *by, const float *nu, void *out,
+                              size_t count)
 {
     bool scales = in == by; /* by a number on the device */
-    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0, device_ops->mask_by(device, in, by, nu, out, count),
-         "%zu", count);
+    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0,
+         device_ops->mask_device_scale(device, in, by, nu, out, count), "%zu", count);
 }
 
 static void axpby_act(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
@@ -220,7 +221,7 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
     PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * minimum, bits_of(s) / 4,
            device_ops->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d%s%s%s", s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "",
-           s->code_nu != 0 ? ", of a code" : "");
+           s->code_scale != 0 ? ", of a code" : "");
 }
 
 static void norm_backward_of_two(struct device *device, const struct norm_shape *s, const void *x, const void *y,
@@ -232,7 +233,7 @@ static void norm_backward_of_two(struct device *device, const struct norm_shape 
     PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->open)), bits_of(s) / 4,
            device_ops->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "",
-           s->code_nu != 0 ? ", of a code" : "");
+           s->code_scale != 0 ? ", of a code" : "");
 }
 
 static size_t pooled(const struct pool_shape *s)
@@ -260,7 +261,7 @@ static void norm_max_backward(struct device *device, const struct norm_shape *s,
     PASSES("norm_max_backward", 2 * count + 3 * out, 2 * count + out, out / 2,
            device_ops->norm_max_backward(device, s, p, x, place, won, dy, dx, gamma, saved, dgamma, dbeta),
            "%dx%dx%dx%d, %dx%d/%d%s%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "",
-           s->code_nu != 0 ? ", of a code" : "");
+           s->code_scale != 0 ? ", of a code" : "");
 }
 
 static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
@@ -339,12 +340,12 @@ void trace_start(struct device *device)
     table.conv_gradient = conv_gradient;
     table.upload = upload;
     table.upload_pixels = device_ops->upload_pixels ? upload_pixels : NULL;
-    table.power = device_ops->power ? power : NULL;
+    table.power_normalize = device_ops->power_normalize ? power_normalize : NULL;
     table.zero = zero;
     table.graph_capture_begin = NULL; /* nothing is called when it is replayed */
     table.streams_begin = NULL;       /* one operation after another */
     table.mask = mask;
-    table.mask_by = device_ops->mask_by ? mask_by : NULL;
+    table.mask_device_scale = device_ops->mask_device_scale ? mask_device_scale : NULL;
     table.axpby_act = axpby_act;
     table.dot_act = dot_act;
     table.axpby_f32 = axpby_f32;

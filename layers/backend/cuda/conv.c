@@ -233,7 +233,7 @@ static enum dnn_epilogue fused_epilogue(const struct epilogue *e, const void *ou
     if (e->add && (e->beta != 1 || (e->add == out && e->kind != EPILOGUE_LINEAR)))
         return DNN_NOT_FUSED;
     if (e->kind == EPILOGUE_LINEAR)
-        return e->add ? DNN_ADD : e->alpha == 1 && !e->numbers ? DNN_PLAIN : DNN_SCALE;
+        return e->add ? DNN_ADD : e->alpha == 1 && !e->device_scalars ? DNN_PLAIN : DNN_SCALE;
     if (e->kind == EPILOGUE_SHRINK)
         return !e->nonnegative ? DNN_NOT_FUSED : e->add ? DNN_SHRINK_ADD : DNN_SHRINK;
     return e->add && e->mask != out ? DNN_MASK_ADD : DNN_NOT_FUSED;
@@ -247,8 +247,8 @@ static const float *scalars_for(struct cuda_conv *c, const struct queue *q, enum
     const float values[] = { e->alpha, epilogue >= DNN_SHRINK ? e->nu : 1,
                              e->kind == EPILOGUE_SHRINK ? e->threshold : 0 };
     struct gpu *gpu = gpu_of(&c->base);
-    if (e->numbers)
-        return e->numbers;
+    if (e->device_scalars)
+        return e->device_scalars;
     for (int i = 0; i < SCALAR_SETS; i++) {
         struct scalar_set *f = &c->scalar_sets[i];
         if (f->used && memcmp(f->values, values, sizeof values) == 0) {
@@ -416,7 +416,7 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
     size_t code = conv_out_count(s) * precision_bytes(c->base.precision);
     bool stacked = c->base.stacks && count == CONV_TERMS;
     for (int t = 1; t < count && stacked; t++)
-        stacked = terms[t].alpha == terms->alpha && terms[t].number == terms->number &&
+        stacked = terms[t].alpha == terms->alpha && terms[t].device_alpha == terms->device_alpha &&
                   (const char *)terms[t].d == (const char *)terms->d + t * code &&
                   (c->folds || (const char *)terms[t].x == (const char *)terms->x + t * image);
     return stacked;
@@ -469,8 +469,8 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     for (int t = 0; t < results; t++)
         TRY(gradient_of(c, terms + t, together ? count : 1, gradients + t * gradient_bytes(c), scratch, &type));
     for (int t = 0; t < results && c->folds; t++)
-        kernel_unfold_gradient(&q, &c->fold, type, gradients + t * gradient_bytes(c), terms[t].alpha, terms[t].number,
-                               dw);
+        kernel_unfold_gradient(&q, &c->fold, type, gradients + t * gradient_bytes(c), terms[t].alpha,
+                               terms[t].device_alpha, dw);
     if (!c->folds)
         kernel_add_gradients(&q, type, gradients, gradient_bytes(c), terms, results, dw, weight_count(c));
     if (together)

@@ -89,7 +89,8 @@ static void mask(struct device *device, const void *in, const void *by, float nu
     kernel_mask(cuda_queue(device), in, by, NULL, nu, NULL, out, count);
 }
 
-static void mask_by(struct device *device, const void *in, const void *by, const float *nu, void *out, size_t count)
+static void mask_device_scale(struct device *device, const void *in, const void *by, const float *nu, void *out,
+                              size_t count)
 {
     kernel_mask(cuda_queue(device), in, by, NULL, 1, nu, out, count);
 }
@@ -122,16 +123,16 @@ static double dot_f32(struct device *device, const float *x, const float *y, siz
     return sum_of(device, F32, x, y, count);
 }
 
-static void power(struct device *device, const float *code, size_t codes, const float *from, const float *image,
-                  size_t pixels, float *v, double *quotient)
+static void power_normalize(struct device *device, const float *code, size_t codes, const float *from,
+                            const float *image, size_t pixels, float *v, double *quotient)
 {
     kernel_power(cuda_queue(device), code, codes, from, image, pixels, v, quotient);
 }
 
-static void step_sizes(struct device *device, const double *lambda_max, int count, float lambda, float mu,
-                       float *numbers)
+static void step_scalars(struct device *device, const double *lambda_max, int count, float lambda, float mu,
+                         float *scalars)
 {
-    kernel_step_sizes(cuda_queue(device), lambda_max, count, lambda, mu, numbers);
+    kernel_step_scalars(cuda_queue(device), lambda_max, count, lambda, mu, scalars);
 }
 
 static void norm_forward(struct device *device, const struct norm_shape *shape, const void *x, const float *gamma,
@@ -221,13 +222,13 @@ void cuda_fill_table(struct backend *table)
     table->upload_pixels = upload_pixels;
     table->download = download;
     table->mask = mask;
-    table->mask_by = mask_by;
+    table->mask_device_scale = mask_device_scale;
     table->axpby_act = axpby_act;
     table->dot_act = dot_act;
     table->axpby_f32 = axpby_f32;
     table->dot_f32 = dot_f32;
-    table->power = power;
-    table->step_sizes = step_sizes;
+    table->power_normalize = power_normalize;
+    table->step_scalars = step_scalars;
     table->norm_forward = norm_forward;
     table->norm_inference = norm_inference;
     table->norm_backward = norm_backward;

@@ -128,7 +128,7 @@ static void run_separate_epilogue(struct gpu *gpu, const struct timed_work *work
                                        .beta = spec->epilogue == DNN_SUBTRACT ? -1 : 1,
                                        .nonnegative = true,
                                        .mask = timer->epilogue_operand,
-                                       .numbers = timer->numbers };
+                                       .device_scalars = timer->numbers };
     int channels = forward ? spec->shape.d : spec->shape.c;
     size_t count = forward ? dnn_code_count(spec) : conv_in_count(&spec->shape);
     cuda_epilogue(&conv, &epilogue, work->plan->float_result ? F32 : BF16, forward ? timer->code : timer->image,

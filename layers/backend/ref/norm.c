@@ -68,8 +68,8 @@ void ref_norm_backward(struct device *device, const struct norm_shape *shape, co
             double g = shape->relu && element_load(p, y, i) <= 0 ? 0 : element_load(p, dy, i);
             double centred = (element_load(p, x, i) - mean) * inverse;
             double dx = gamma[c] * inverse * (g - sum / rows - centred * product / rows);
-            if (shape->code_nu != 0)
-                dx = element_load(p, x, i) != 0 ? shape->code_nu * dx : 0;
+            if (shape->code_scale != 0)
+                dx = element_load(p, x, i) != 0 ? shape->code_scale * dx : 0;
             element_store(p, dy, i, (float)dx);
         }
         dgamma[c] += (float)product;

@@ -118,14 +118,14 @@ void *task_memory(struct task *task, const char *name, int side, size_t bytes)
     return (uint32_t *)h->arena.memory + GUARD;
 }
 
-void task_numbers(struct task *task, int draw, const float *factors, int count)
+void task_device_scalars(struct task *task, int draw, const float *factors, int count)
 {
     struct device *device = task->device[TESTED];
-    if (!device->ops->step_sizes || task->timed || draw / 2 % 2 == 0)
+    if (!device->ops->step_scalars || task->timed || draw / 2 % 2 == 0)
         return;
     float *there = task_memory(task, "factors", TESTED, count * sizeof *factors);
     device->ops->copy_in(device, there, factors, count * sizeof *factors);
-    task->numbers = there;
+    task->device_scalars = there;
     task_say(task, ", factors on the device");
 }
 

@@ -52,7 +52,7 @@ struct task {
     int terms;
     bool stacked;
     float alpha[3];
-    const float *numbers; /* in the tested device's memory instead of the host's; NULL: the host's */
+    const float *device_scalars; /* in the tested device's memory instead of the host's; NULL: the host's */
     struct conv *conv[SIDES];
     void *scratch[SIDES];
     struct norm_shape norm;
@@ -87,8 +87,9 @@ int task_operand(struct task *task, const char *name, const void *host, size_t c
                  enum operand_kind kind);
 /* Guarded memory of one side, filled with NaN; bytes is rounded up to whole words. */
 void *task_memory(struct task *task, const char *name, int side, size_t bytes);
-/* Every second pair of draws, on a device that computes step sizes itself: `count` factors move to task->numbers. */
-void task_numbers(struct task *task, int draw, const float *factors, int count);
+/* Every second pair of draws, on a device that computes step sizes itself: `count` factors move to
+ * task->device_scalars. */
+void task_device_scalars(struct task *task, int draw, const float *factors, int count);
 void *task_data(const struct task *task, int operand, int side);
 void task_say(struct task *task, const char *format, ...) __attribute__((format(printf, 2, 3)));
 

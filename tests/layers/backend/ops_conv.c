@@ -188,7 +188,7 @@ static bool plan_run(struct task *task, int draw, const int *fixed, bool adjoint
     double size = s->k * sqrt(adjoint ? (double)s->d : s->c) / (adjoint ? s->stride : 1);
     random_epilogue(task, size);
     const float factors[] = { task->epilogue.alpha, task->epilogue.nu, task->epilogue.threshold };
-    task_numbers(task, draw, factors, 3);
+    task_device_scalars(task, draw, factors, 3);
     const char *kinds[] = { "linear", "shrink", "mask" };
     int add = task->timed ? 1 : random_in(task, 0, 2);
     const char *adds[] = { "", " + add", " + itself" };
@@ -231,9 +231,9 @@ static struct epilogue epilogue_of(const struct task *task, int side)
         e.add = task_data(task, task->accumulate ? OUT : ADD, side);
     if (e.kind == EPILOGUE_MASK)
         e.mask = task_data(task, MASK, side);
-    if (side == TESTED && task->numbers) {
+    if (side == TESTED && task->device_scalars) {
         e.alpha = e.nu = e.threshold = NAN; /* not read */
-        e.numbers = task->numbers;
+        e.device_scalars = task->device_scalars;
     }
     return e;
 }
@@ -276,7 +276,7 @@ static bool plan_gradient(struct task *task, int draw, const int *fixed)
     }
     if (!task->timed && random_in(task, 0, 7) == 0) /* a term that does not count */
         task->alpha[0] = 0;
-    task_numbers(task, draw, task->alpha, task->terms);
+    task_device_scalars(task, draw, task->alpha, task->terms);
     task->traffic = 4.0 * task->terms * (double)(images + codes);
     return true;
 }
@@ -286,14 +286,14 @@ static void run_gradient(struct task *task, int side)
     struct gradient_term terms[CONV_TERMS];
     size_t images = conv_in_count(&task->conv_shape), codes = conv_out_count(&task->conv_shape);
     size_t one = precision_bytes(task->device[side]->precision);
-    bool there = side == TESTED && task->numbers;
+    bool there = side == TESTED && task->device_scalars;
     for (int t = 0; t < task->terms && task->stacked; t++)
         terms[t] = (struct gradient_term){ (char *)task_data(task, X0, side) + t * one * images,
                                            (char *)task_data(task, D0, side) + t * one * codes,
-                                           there ? NAN : task->alpha[0], there ? task->numbers : NULL };
+                                           there ? NAN : task->alpha[0], there ? task->device_scalars : NULL };
     for (int t = 0; t < task->terms && !task->stacked; t++)
         terms[t] = (struct gradient_term){ task_data(task, X0 + 2 * t, side), task_data(task, D0 + 2 * t, side),
-                                           there ? NAN : task->alpha[t], there ? task->numbers + t : NULL };
+                                           there ? NAN : task->alpha[t], there ? task->device_scalars + t : NULL };
     must(task, task->device[side]->ops->conv_gradient(task->conv[side], terms, task->terms, task_data(task, DW, side),
                                                       task->scratch[side]));
 }

@@ -163,10 +163,10 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
     float *saved = malloc(NORM_SAVED * channels * sizeof *saved), *gamma = malloc(channels * sizeof *gamma);
     float *scale = saved + 2 * channels, *shift = scale + channels;
-    task->norm.code_nu = fixed ? 0 : PICK(task, factors);
-    if (task->norm.code_nu != 0)
-        task_numbers(task, draw, &task->norm.code_nu, 1);
-    for (size_t i = 0; i < count && task->norm.code_nu != 0; i++)
+    task->norm.code_scale = fixed ? 0 : PICK(task, factors);
+    if (task->norm.code_scale != 0)
+        task_device_scalars(task, draw, &task->norm.code_scale, 1);
+    for (size_t i = 0; i < count && task->norm.code_scale != 0; i++)
         x[i] = random_bool(task) ? x[i] : 0;
     for (int c = 0; c < channels; c++) {
         double mean = 0, variance = 0;
@@ -212,7 +212,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
         task->operand[BDY].scale = fmax(task->operand[BDY].scale, saved[channels + c]);
     task->operand[BDGAMMA].scale = task->operand[BDBETA].scale = 0.5 * sqrt((double)rows);
     task_say(task, "%s%s%s", task->add && task->accumulate ? " accumulated" : "",
-             task->norm.code_nu != 0 ? ", of a code" : "", task->of_two ? ", of two" : "");
+             task->norm.code_scale != 0 ? ", of a code" : "", task->of_two ? ", of two" : "");
     task->traffic *= 5 + (task->norm.relu ? 2 : 0) + (task->add ? 1 : 0); /* dy twice read, once written; x twice */
     free(x);
     free(y);
@@ -227,9 +227,9 @@ static void run_backward(struct task *task, int side)
     struct norm_shape shape = task->norm;
     const void *y = side == TESTED && shape.open ? NULL : task_data(task, BY, side); /* not read */
     void *dy = task_data(task, BDY, side), *more = task->of_two ? task_data(task, BMORE, side) : NULL;
-    if (side == TESTED && task->numbers) {
-        shape.code_nu = NAN; /* not read */
-        shape.code_number = task->numbers;
+    if (side == TESTED && task->device_scalars) {
+        shape.code_scale = NAN; /* not read */
+        shape.code_scale_device = task->device_scalars;
     }
     if (side == TESTED && more) {
         ops->norm_backward_of_two(task->device[side], &shape, task_data(task, BX, side), y, dy, more,

@@ -41,11 +41,11 @@ static void plan_shape(struct task *task, int draw, const int *fixed)
     if (fixed)
         *s = (struct pool_shape){ fixed[0], fixed[1], fixed[2], fixed[3], fixed[4], fixed[5], fixed[6] };
     task->norm = (struct norm_shape){ .rows = (size_t)s->n * s->h * s->w, .c = s->c, .relu = random_bool(task) };
-    task->norm.code_nu = fixed ? 0 : PICK(task, factors);
+    task->norm.code_scale = fixed ? 0 : PICK(task, factors);
     task_say(task, "%dx%dx%dx%d, window %d, stride %d, pad %d%s%s", s->n, s->h, s->w, s->c, s->k, s->stride, s->pad,
-             task->norm.relu ? ", relu" : "", task->norm.code_nu != 0 ? ", of a code" : "");
-    if (task->norm.code_nu != 0)
-        task_numbers(task, draw, &task->norm.code_nu, 1);
+             task->norm.relu ? ", relu" : "", task->norm.code_scale != 0 ? ", of a code" : "");
+    if (task->norm.code_scale != 0)
+        task_device_scalars(task, draw, &task->norm.code_scale, 1);
 }
 
 static int channel_floats(struct task *task, const char *name, double around)
@@ -67,7 +67,7 @@ static void input_x(struct task *task)
     float *x = malloc(inputs(task) * sizeof *x);
     for (size_t i = 0; i < inputs(task); i++) {
         x[i] = 0.5f + random_value(task);
-        if (task->norm.code_nu != 0 && random_bool(task))
+        if (task->norm.code_scale != 0 && random_bool(task))
             x[i] = 0;
     }
     task_operand(task, "x", x, inputs(task), false, ACTIVATIONS);
@@ -222,7 +222,7 @@ static void plain_backward(struct task *task)
         int c = (int)(i % channels);
         double inverse = saved[channels + c], v = element_load(precision, x, i), normal = (v - saved[c]) * inverse;
         double dx = scale[c] * g[i] - gamma[c] * inverse * (sum[c] + normal * sum[channels + c]) / rows,
-               nu = task->norm.code_nu;
+               nu = task->norm.code_scale;
         element_store(precision, task_data(task, BDX, REF), i, (float)(nu == 0 ? dx : v != 0 ? nu * dx : 0));
     }
     for (int c = 0; c < channels; c++) {
@@ -237,9 +237,9 @@ static void run_backward(struct task *task, int side)
 {
     struct device *device = task->device[side];
     struct norm_shape shape = task->norm;
-    if (task->numbers) {
-        shape.code_nu = NAN; /* not read */
-        shape.code_number = task->numbers;
+    if (task->device_scalars) {
+        shape.code_scale = NAN; /* not read */
+        shape.code_scale_device = task->device_scalars;
     }
     if (side == REF)
         plain_backward(task);

@@ -25,7 +25,7 @@ static bool plan_mask(struct task *task, int draw, const int *fixed)
         mask[i] = random_bool(task) ? random_value(task) : random_bool(task) ? 0.0f : -0.0f;
     task->accumulate = random_bool(task); /* in place */
     task->alpha[0] = random_factor(task);
-    task_numbers(task, draw, task->alpha, 1);
+    task_device_scalars(task, draw, task->alpha, 1);
     task_operand(task, "mask", mask, count, false, ACTIVATIONS);
     free(mask);
     task_result(task, "out", count);
@@ -38,8 +38,9 @@ static void run_mask(struct task *task, int side)
 {
     const struct backend *ops = task->device[side]->ops;
     const void *in = task_data(task, task->accumulate ? B : C, side), *mask = task_data(task, A, side);
-    if (side == TESTED && task->numbers)
-        ops->mask_by(task->device[side], in, mask, task->numbers, task_data(task, B, side), task->operand[B].count);
+    if (side == TESTED && task->device_scalars)
+        ops->mask_device_scale(task->device[side], in, mask, task->device_scalars, task_data(task, B, side),
+                               task->operand[B].count);
     else
         ops->mask(task->device[side], in, mask, task->alpha[0], task_data(task, B, side), task->operand[B].count);
 }

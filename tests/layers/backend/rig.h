@@ -16,7 +16,7 @@ struct rig {
     struct csc_power *power;
     size_t images, codes, weights, scratch_bytes; /* counts of floats; bytes */
     float *x, *w, *z, *dz, *dx, *dw;              /* on the device */
-    float *numbers;                               /* (STEP_NUMBERS) there */
+    float *device_scalars;                        /* (STEP_SCALARS) there */
     void *scratch;
     struct arena arena;
 };
@@ -40,7 +40,7 @@ static inline void rig_place(struct rig *r)
     r->dw = arena_take(a, r->weights * sizeof(float));
     r->z = arena_take(a, r->codes * sizeof(float));
     r->dz = arena_take(a, r->codes * sizeof(float));
-    r->numbers = arena_take(a, STEP_NUMBERS * sizeof(float));
+    r->device_scalars = arena_take(a, STEP_SCALARS * sizeof(float));
     r->scratch = arena_take(a, r->scratch_bytes + RIG_GUARD);
 }
 
@@ -102,14 +102,14 @@ static inline float *rig_out(struct rig *r, const float *from, size_t count)
 
 /* The layer takes what follows from eta out of the device's memory, on a device that computes it itself; what is then
  * to be given as eta, which is not read. */
-static inline float rig_use_numbers(struct rig *r, float eta)
+static inline float rig_use_device_scalars(struct rig *r, float eta)
 {
-    float numbers[STEP_NUMBERS];
-    if (!r->device->ops->step_sizes)
+    float scalars[STEP_SCALARS];
+    if (!r->device->ops->step_scalars)
         return eta;
-    csc_step_numbers(&r->csc->config, eta, numbers);
-    rig_in(r, r->numbers, numbers, STEP_NUMBERS);
-    r->csc->numbers = r->numbers;
+    csc_step_scalars(&r->csc->config, eta, scalars);
+    rig_in(r, r->device_scalars, scalars, STEP_SCALARS);
+    r->csc->device_scalars = r->device_scalars;
     return NAN;
 }
 

@@ -324,7 +324,7 @@ static void NAME(backward_rows)(const struct norm_shape *shape, const ELEMENT *x
                                 size_t to)
 {
     int channels = shape->c;
-    float nu = shape->code_nu;
+    float nu = shape->code_scale;
     const float *a = abk, *b = abk + channels, *k = abk + 2 * channels;
     for (size_t r = from; r < to; r++) {
         size_t at = r * channels;

@@ -138,7 +138,7 @@ void kernel_add_gradients(const struct queue *q, enum element type, const void *
     struct gradients a = { (const char *)gradients, stride, weights, { 0 }, { NULL }, count, dw };
     for (int t = 0; t < count; t++) {
         a.alpha[t] = terms[t].alpha;
-        a.alpha_device[t] = terms[t].number;
+        a.alpha_device[t] = terms[t].device_alpha;
     }
     int width = aligned16(gradients) && stride % 16 == 0 && aligned16(dw) ? VECTOR : 1;
     RUN_TYPED(add_gradients, type, width, flat_blocks(weights), 1, q, a);

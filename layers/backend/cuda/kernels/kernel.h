@@ -205,10 +205,10 @@ DEVICE float shrink(const struct epilogue *e, float v)
 DEVICE struct epilogue resolve_scalars(const struct epilogue *e)
 {
     struct epilogue resolved = *e;
-    if (e->numbers) {
-        resolved.alpha = e->numbers[0];
-        resolved.nu = e->numbers[1];
-        resolved.threshold = e->numbers[2];
+    if (e->device_scalars) {
+        resolved.alpha = e->device_scalars[0];
+        resolved.nu = e->device_scalars[1];
+        resolved.threshold = e->device_scalars[2];
     }
     return resolved;
 }

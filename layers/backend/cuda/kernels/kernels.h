@@ -60,9 +60,9 @@ void kernel_dot(const struct queue *q, enum element type, const void *x, const v
  * lambda_max = |code|^2 / |from|^2, v = image / |image|; all stay on the device, and from may be v. */
 void kernel_power(const struct queue *q, const float *code, size_t codes, const float *from, const float *image,
                   size_t pixels, float *v, double *lambda_max);
-/* numbers (count, STEP_NUMBERS) of eta = 0.9 / lambda_max; bit for bit what csc_step_numbers makes of the same eta. */
-void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
-                       float *numbers);
+/* numbers (count, STEP_SCALARS) of eta = 0.9 / lambda_max; bit for bit what csc_step_scalars makes of the same eta. */
+void kernel_step_scalars(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
+                         float *scalars);
 
 /* Batch norm, see struct backend. parts: what kernel_epilogue left, or 0: sums are made here. */
 void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,

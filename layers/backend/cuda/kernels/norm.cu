@@ -495,8 +495,8 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
                           dadd,
                           saved,
                           norm_factors(q),
-                          shape->code_nu,
-                          shape->code_number,
+                          shape->code_scale,
+                          shape->code_scale_device,
                           dadd && accumulate,
                           grid.s };
     norm_reduce(q, &j);

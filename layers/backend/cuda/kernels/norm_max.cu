@@ -17,7 +17,7 @@ struct pooling {
     const float *saved;   /* (NORM_SAVED, c) */
     const float *factors; /* backward, (2, c): as of joined */
     bool relu;
-    float nu; /* backward, as code_nu and code_number of struct norm_shape */
+    float nu; /* backward, as code_scale and code_scale_device of struct norm_shape */
     const float *nu_device;
 };
 
@@ -224,8 +224,8 @@ static struct pooling pooling(const struct norm_shape *norm, const struct pool_s
                          saved,
                          NULL,
                          norm->relu,
-                         norm->code_nu,
-                         norm->code_number };
+                         norm->code_scale,
+                         norm->code_scale_device };
     return a;
 }
 

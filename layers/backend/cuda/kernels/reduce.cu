@@ -126,7 +126,7 @@ struct steps {
     const double *lambda_max;
     int count;
     float lambda, mu;
-    float *numbers; /* (count, STEP_NUMBERS) */
+    float *scalars; /* (count, STEP_SCALARS) */
 };
 
 DEVICE void steps(const struct steps *a)
@@ -135,17 +135,17 @@ DEVICE void steps(const struct steps *a)
     if (i >= a->count)
         return;
     float eta = (float)(STEP_SAFETY / fmax(a->lambda_max[i], 1e-30)), nu = 1 / (1 + rounded_product(a->mu, eta));
-    float *to = a->numbers + i * STEP_NUMBERS;
+    float *to = a->scalars + i * STEP_SCALARS;
     to[0] = eta, to[1] = nu, to[2] = a->lambda * eta * nu;
     to[3] = -eta, to[4] = nu, to[5] = 0;
     to[6] = eta * nu;
 }
 KERNEL(step_numbers, steps, steps(&a))
 
-void kernel_step_sizes(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
-                       float *numbers)
+void kernel_step_scalars(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
+                         float *scalars)
 {
-    struct steps s = { lambda_max, count, lambda, mu, numbers };
+    struct steps s = { lambda_max, count, lambda, mu, scalars };
     if (count > 0)
         RUN(step_numbers, blocks_for(count), 1, q, s);
 }

@@ -153,14 +153,14 @@ static void test_step_sizes(struct queue *q)
     enum { COUNT = 300 };
     const struct csc_config config = { .lambda = 0.13f, .mu = 0.7f };
     double lambda_max[COUNT];
-    float numbers[COUNT][STEP_NUMBERS], expected[STEP_NUMBERS];
+    float scalars[COUNT][STEP_SCALARS], expected[STEP_SCALARS];
     for (int i = 0; i < COUNT; i++)
         lambda_max[i] = i == 0 ? 0 : 0.01 * i * i;
-    kernel_step_sizes(q, lambda_max, COUNT, config.lambda, config.mu, numbers[0]);
+    kernel_step_scalars(q, lambda_max, COUNT, config.lambda, config.mu, scalars[0]);
     for (int i = 0; i < COUNT; i++) {
-        csc_step_numbers(&config, (float)(0.9 / fmax(lambda_max[i], 1e-30)), expected);
-        CHECK(memcmp(numbers[i], expected, sizeof expected) == 0, "lambda_max %g: eta %.9g, should be %.9g",
-              lambda_max[i], numbers[i][0], expected[0]);
+        csc_step_scalars(&config, (float)(0.9 / fmax(lambda_max[i], 1e-30)), expected);
+        CHECK(memcmp(scalars[i], expected, sizeof expected) == 0, "lambda_max %g: eta %.9g, should be %.9g",
+              lambda_max[i], scalars[i][0], expected[0]);
     }
 }
 
