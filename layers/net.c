@@ -88,7 +88,7 @@ static void forward_norm(struct net *net, int i, float *moments)
     const struct edge *e = &m->edges[node->out];
     struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu };
     const void *add = node->add >= 0 ? net->value[node->add] : NULL;
-    shape.open = net->ops[i].open;
+    shape.relu_mask = net->ops[i].relu_mask;
     if (moments)
         m->device->ops->norm_forward(m->device, &shape, net->value[node->in], param_of(net, node, 0),
                                      param_of(net, node, 1), add, net->value[node->out], net->ops[i].saved,
@@ -108,7 +108,7 @@ static void forward_norm_max(struct net *net, int i, float *moments)
     const struct op *op = &net->ops[i];
     m->device->ops->norm_max_forward(m->device, &shape, &pool, net->value[node->in], param_of(net, node, 0),
                                      param_of(net, node, 1), net->value[node[1].out], op->saved,
-                                     moments + node->running, op->place, op->won);
+                                     moments + node->running, op->argmax_in_window, op->argmax_value);
 }
 
 static enum status forward_node(struct net *net, int i, float *moments, struct csc_diagnostics *diagnostics)
@@ -134,7 +134,7 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
         break;
     case NODE_MAX:
         if (!moments || !net->ops[i].by_norm)
-            ops->max_forward(m->device, &pool, in, out, net->ops[i].winner);
+            ops->max_forward(m->device, &pool, in, out, net->ops[i].argmax);
         break;
     case NODE_MEAN: ops->mean_forward(m->device, net->n, pool.h * pool.w, pool.c, in, out); break;
     case NODE_LINEAR:
@@ -214,15 +214,18 @@ static void backward_norm(struct net *net, int i, float *grads)
     const struct param *weight = &m->params[node->param];
     const float *gamma = m->weights + weight->offset;
     float *dgamma = grads + weight->offset, *dbeta = grads + weight[1].offset;
-    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu, .open = op->open };
+    struct norm_shape shape = {
+        .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu, .relu_mask = op->relu_mask
+    };
     if (op->code >= 0) {
         shape.code_scale = csc_mask_factor(net->ops[op->code].csc, m->eta[m->nodes[op->code].csc]);
         shape.code_scale_device = csc_mask_factor_device(net->ops[op->code].csc);
     }
     if (op->pooled >= 0) {
         const struct pool_shape pool = pool_of(net, node + 1);
-        m->device->ops->norm_max_backward(m->device, &shape, &pool, net->value[node->in], op->place, op->won,
-                                          net->grad[node[1].out], net->grad[node->in], gamma, op->saved, dgamma, dbeta);
+        m->device->ops->norm_max_backward(m->device, &shape, &pool, net->value[node->in], op->argmax_in_window,
+                                          op->argmax_value, net->grad[node[1].out], net->grad[node->in], gamma,
+                                          op->saved, dgamma, dbeta);
         return;
     }
     const void *x = net->value[node->in], *y = net->value[node->out], *more = net->more[node->out];
@@ -278,7 +281,7 @@ enum status net_backward_node(struct net *net, int i, float *grads)
         break;
     case NODE_MAX:
         if (!op->by_norm)
-            ops->max_backward(m->device, &pool, dy, op->winner, dx, op->in_accumulates);
+            ops->max_backward(m->device, &pool, dy, op->argmax, dx, op->in_accumulates);
         break;
     case NODE_MEAN: ops->mean_backward(m->device, net->n, pool.h * pool.w, pool.c, dy, dx); break;
     case NODE_LINEAR:

@@ -10,13 +10,13 @@
 struct op {
     struct conv *conv;
     struct csc *csc;
-    float *saved;        /* norm: what its forward pass saves, */
-    uint8_t *open;       /* and where its ReLU was open; NULL: the device looks at y */
-    int32_t *winner;     /* max pool, but where its norm does it in a training pass: */
-    int pooled;          /* norm: the pooling that it does, too; else -1 */
-    bool by_norm;        /* max pool: done by its norm */
-    uint8_t *place;      /* norm: of each maximum, and */
-    void *won;           /* its x */
+    float *saved;              /* norm: what its forward pass saves, */
+    uint8_t *relu_mask;        /* and where its ReLU was open; NULL: the device looks at y */
+    int32_t *argmax;           /* max pool, but where its norm does it in a training pass: */
+    int pooled;                /* norm: the pooling that it does, too; else -1 */
+    bool by_norm;              /* max pool: done by its norm */
+    uint8_t *argmax_in_window; /* norm: of each maximum, and */
+    void *argmax_value;        /* its x */
     bool in_accumulates; /* another consumer of `in` comes later in the network, so its gradient is there already */
     bool add_accumulates;
     float *lambda; /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */

@@ -204,13 +204,13 @@ static void place(struct net *net)
         if (node->kind == NODE_NORM)
             op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
         if (node->kind == NODE_NORM && node->add >= 0 && node->relu && net->use == NET_TRAINING &&
-            m->device->ops->keeps_open && m->edges[node->out].c % 8 == 0)
-            op->open = arena_take(&net->arena, net_edge_count(net, node->out) / 8);
+            m->device->ops->supports_relu_mask && m->edges[node->out].c % 8 == 0)
+            op->relu_mask = arena_take(&net->arena, net_edge_count(net, node->out) / 8);
         if (node->kind == NODE_MAX)
-            op->winner = arena_take(&net->arena, net_edge_count(net, node->out) * sizeof(int32_t));
+            op->argmax = arena_take(&net->arena, net_edge_count(net, node->out) * sizeof(int32_t));
         if (node->kind == NODE_NORM && op->pooled >= 0) {
-            op->place = arena_take(&net->arena, net_edge_count(net, node[1].out));
-            op->won = arena_take(&net->arena, edge_bytes(net, node[1].out));
+            op->argmax_in_window = arena_take(&net->arena, net_edge_count(net, node[1].out));
+            op->argmax_value = arena_take(&net->arena, edge_bytes(net, node[1].out));
         }
         scratch = needs > scratch ? needs : scratch;
     }

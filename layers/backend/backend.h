@@ -107,7 +107,7 @@ struct norm_shape {
     const float *code_scale_device; /* device, not NULL: code_scale is there, and not 0 */
     /* With add and ReLU, of a device that keeps_open, c a multiple of 8 and all operands aligned to 16 bytes: forward
      * leaves a bit an element, 1 where y > 0, lowest first, which backward reads instead of y. NULL: none. */
-    uint8_t *open;
+    uint8_t *relu_mask;
 };
 
 struct pool_shape {
@@ -132,7 +132,7 @@ enum profile_mark { PROFILE_BEGINS, PROFILE_STEP_BEGINS, PROFILE_STEP_ENDS, PROF
 
 struct backend {
     const char *name;
-    bool keeps_open; /* see struct norm_shape */
+    bool supports_relu_mask; /* see struct norm_shape */
 
     /* Memory of the device. copy_in/copy_out move bytes between host and device. */
     enum status (*arena_allocate)(struct device *device, struct arena *arena);
@@ -243,18 +243,18 @@ struct backend {
                                  bool accumulate, float *dgamma, float *dbeta);
 
     void (*max_forward)(struct device *device, const struct pool_shape *shape, const void *x, void *y,
-                        int32_t *winner); /* winner: h * W + w of each maximum, first one on a tie */
-    void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy, const int32_t *winner,
+                        int32_t *argmax); /* argmax: h * W + w of each maximum, first one on a tie */
+    void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate);
     /* norm_forward, without add, and max_forward of its result, which is not kept: y is that of pooling. place: of each
-     * maximum in its window, k row + column, 255 where a ReLU shut it, k up to 15; won: x there. backward: dx, all
-     * written, of pooling's dy. Both are NULL where nothing is gained. */
+     * maximum in its window, k row + column, 255 where a ReLU shut it, k up to 15; argmax_value: x there. backward: dx,
+     * all written, of pooling's dy. Both are NULL where nothing is gained. */
     void (*norm_max_forward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
-                             float *moments, uint8_t *place, void *won);
+                             float *moments, uint8_t *argmax_in_window, void *argmax_value);
     void (*norm_max_backward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
-                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
-                              const float *gamma, const float *saved, float *dgamma, float *dbeta);
+                              const void *x, const uint8_t *argmax_in_window, const void *argmax_value, const void *dy,
+                              void *dx, const float *gamma, const float *saved, float *dgamma, float *dbeta);
     /* Mean over H and W: activations x (N,H,W,C) -> floats y (N,C). From here to the loss all is float. */
     void (*mean_forward)(struct device *device, int n, int hw, int c, const void *x, float *y);
     void (*mean_backward)(struct device *device, int n, int hw, int c, const float *dy, void *dx);

@@ -189,7 +189,7 @@ static double dot_f32(struct device *device, const float *x, const float *y, siz
 /* Bytes that say where a ReLU was open, if there are. */
 static size_t bits_of(const struct norm_shape *s)
 {
-    return s->open ? s->rows * s->c / 8 : 0;
+    return s->relu_mask ? s->rows * s->c / 8 : 0;
 }
 
 /* Forward all backends read x once more, for its sums. */
@@ -209,7 +209,7 @@ static int backward_passes(const struct norm_shape *s, bool adds, bool accumulat
     bool gpu = device_ops->stream != NULL;
     if (!gpu)
         return 5 + (s->relu ? 2 : 0) + (adds ? 1 + accumulate : 0);
-    return !adds ? 5 : !s->relu ? 6 + accumulate : (accumulate ? 9 : 7) - (s->open ? 1 + accumulate : 0);
+    return !adds ? 5 : !s->relu ? 6 + accumulate : (accumulate ? 9 : 7) - (s->relu_mask ? 1 + accumulate : 0);
 }
 
 static void norm_backward(struct device *device, const struct norm_shape *s, const void *x, const void *y, void *dy,
@@ -217,7 +217,7 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
                           float *dbeta)
 {
     size_t count = s->rows * s->c;
-    int minimum = 3 + (dadd ? 1 + accumulate + (s->relu && !s->open) : 0);
+    int minimum = 3 + (dadd ? 1 + accumulate + (s->relu && !s->relu_mask) : 0);
     PASSES("norm_backward", count * backward_passes(s, dadd, accumulate), count * minimum, bits_of(s) / 4,
            device_ops->norm_backward(device, s, x, y, dy, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d%s%s%s", s->rows, s->c, dadd ? ", add" : "", s->relu ? ", relu" : "",
@@ -230,7 +230,7 @@ static void norm_backward_of_two(struct device *device, const struct norm_shape 
 {
     size_t count = s->rows * s->c;
     int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
-    PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->open)), bits_of(s) / 4,
+    PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->relu_mask)), bits_of(s) / 4,
            device_ops->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "",
            s->code_scale != 0 ? ", of a code" : "");
@@ -245,36 +245,38 @@ static size_t pooled(const struct pool_shape *s)
 /* Besides activations a byte, as quarter of a float, for each place. */
 static void norm_max_forward(struct device *device, const struct norm_shape *s, const struct pool_shape *p,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
-                             float *moments, uint8_t *place, void *won)
+                             float *moments, uint8_t *argmax_in_window, void *argmax_value)
 {
     size_t count = s->rows * s->c, out = pooled(p);
-    PASSES("norm_max_forward", 2 * count + 2 * out, count + 2 * out, out / 4,
-           device_ops->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, place, won),
-           "%dx%dx%dx%d, %dx%d/%d%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
+    PASSES(
+        "norm_max_forward", 2 * count + 2 * out, count + 2 * out, out / 4,
+        device_ops->norm_max_forward(device, s, p, x, gamma, beta, y, saved, moments, argmax_in_window, argmax_value),
+        "%dx%dx%dx%d, %dx%d/%d%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "");
 }
 
 static void norm_max_backward(struct device *device, const struct norm_shape *s, const struct pool_shape *p,
-                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
-                              const float *gamma, const float *saved, float *dgamma, float *dbeta)
+                              const void *x, const uint8_t *argmax_in_window, const void *argmax_value, const void *dy,
+                              void *dx, const float *gamma, const float *saved, float *dgamma, float *dbeta)
 {
     size_t count = s->rows * s->c, out = pooled(p);
     PASSES("norm_max_backward", 2 * count + 3 * out, 2 * count + out, out / 2,
-           device_ops->norm_max_backward(device, s, p, x, place, won, dy, dx, gamma, saved, dgamma, dbeta),
+           device_ops->norm_max_backward(device, s, p, x, argmax_in_window, argmax_value, dy, dx, gamma, saved, dgamma,
+                                         dbeta),
            "%dx%dx%dx%d, %dx%d/%d%s%s", p->n, p->h, p->w, p->c, p->k, p->k, p->stride, s->relu ? ", relu" : "",
            s->code_scale != 0 ? ", of a code" : "");
 }
 
-static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
+static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *argmax)
 {
     PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s),
-         device_ops->max_forward(device, s, x, y, winner), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+         device_ops->max_forward(device, s, x, y, argmax), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
-static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
+static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate)
 {
     PASS("max_backward", (size_t)s->n * s->h * s->w * s->c * (1 + accumulate) + pooled(s), pooled(s),
-         device_ops->max_backward(device, s, dy, winner, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+         device_ops->max_backward(device, s, dy, argmax, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
 static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)

@@ -164,28 +164,30 @@ static void norm_backward_of_two(struct device *device, const struct norm_shape 
 
 static void norm_max_forward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
-                             float *moments, uint8_t *place, void *won)
+                             float *moments, uint8_t *argmax_in_window, void *argmax_value)
 {
     int parts = of(device)->statistics_of == x ? of(device)->statistics_parts : 0;
-    kernel_norm_max_forward(cuda_queue(device), norm, pool, x, gamma, beta, y, saved, moments, place, won, parts);
+    kernel_norm_max_forward(cuda_queue(device), norm, pool, x, gamma, beta, y, saved, moments, argmax_in_window,
+                            argmax_value, parts);
 }
 
 static void norm_max_backward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
-                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
-                              const float *gamma, const float *saved, float *dgamma, float *dbeta)
+                              const void *x, const uint8_t *argmax_in_window, const void *argmax_value, const void *dy,
+                              void *dx, const float *gamma, const float *saved, float *dgamma, float *dbeta)
 {
-    kernel_norm_max_backward(cuda_queue(device), norm, pool, x, place, won, dy, dx, gamma, saved, dgamma, dbeta);
+    kernel_norm_max_backward(cuda_queue(device), norm, pool, x, argmax_in_window, argmax_value, dy, dx, gamma, saved,
+                             dgamma, dbeta);
 }
 
-static void max_forward(struct device *device, const struct pool_shape *shape, const void *x, void *y, int32_t *winner)
+static void max_forward(struct device *device, const struct pool_shape *shape, const void *x, void *y, int32_t *argmax)
 {
-    kernel_max_forward(cuda_queue(device), shape, x, y, winner);
+    kernel_max_forward(cuda_queue(device), shape, x, y, argmax);
 }
 
-static void max_backward(struct device *device, const struct pool_shape *shape, const void *dy, const int32_t *winner,
+static void max_backward(struct device *device, const struct pool_shape *shape, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate)
 {
-    kernel_max_backward(cuda_queue(device), shape, dy, winner, dx, accumulate);
+    kernel_max_backward(cuda_queue(device), shape, dy, argmax, dx, accumulate);
 }
 
 static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)
@@ -217,7 +219,7 @@ static void normalize_rows(struct device *device, float *w, int rows, size_t len
 
 void cuda_fill_table(struct backend *table)
 {
-    table->keeps_open = true;
+    table->supports_relu_mask = true;
     table->upload = upload;
     table->upload_pixels = upload_pixels;
     table->download = download;

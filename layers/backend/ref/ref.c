@@ -81,7 +81,7 @@ static double dot_f32(struct device *device, const float *x, const float *y, siz
     return sum;
 }
 
-static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
+static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *argmax)
 {
     enum precision p = device->precision;
     int oh = (s->h + 2 * s->pad - s->k) / s->stride + 1, ow = (s->w + 2 * s->pad - s->k) / s->stride + 1;
@@ -101,11 +101,11 @@ static void max_forward(struct device *device, const struct pool_shape *s, const
                 }
             }
         element_store(p, y, o, best);
-        winner[o] = at;
+        argmax[o] = at;
     }
 }
 
-static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *winner,
+static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate)
 {
     enum precision p = device->precision;
@@ -115,7 +115,7 @@ static void max_backward(struct device *device, const struct pool_shape *s, cons
     if (!sums)
         abort(); /* the plain backend serves tests */
     for (size_t o = 0; o < s->n * outputs; o++)
-        sums[o / outputs * image + (size_t)winner[o] * s->c + o % s->c] += element_load(p, dy, o);
+        sums[o / outputs * image + (size_t)argmax[o] * s->c + o % s->c] += element_load(p, dy, o);
     for (size_t i = 0; i < s->n * image; i++)
         element_store(p, dx, i, (accumulate ? element_load(p, dx, i) : 0) + sums[i]);
     free(sums);

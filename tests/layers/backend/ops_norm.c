@@ -56,7 +56,7 @@ static bool takes_open(const struct task *task, int draw)
 {
     const struct norm_shape *s = &task->norm;
     return !task->timed && draw % 2 == 0 && task->add && s->relu && s->c % 8 == 0 &&
-           task->device[TESTED]->ops->keeps_open;
+           task->device[TESTED]->ops->supports_relu_mask;
 }
 
 static bool plan_forward(struct task *task, int draw, const int *fixed)
@@ -73,7 +73,7 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     task_output(task, "saved", NORM_SAVED * task->norm.c);
     task_output(task, "moments", 2 * task->norm.c);
     if (takes_open(task, draw)) {
-        task->norm.open = task_memory(task, "open", TESTED, count / 8);
+        task->norm.relu_mask = task_memory(task, "relu_mask", TESTED, count / 8);
         task_say(task, ", its bits");
     }
     task->traffic *= task->add ? 4 : 3;
@@ -85,15 +85,15 @@ static void check_open(struct task *task)
 {
     struct device *device = task->device[TESTED];
     size_t count = task->norm.rows * task->norm.c, wrong = 0;
-    uint8_t *open = malloc(count / 8);
+    uint8_t *relu_mask = malloc(count / 8);
     void *y = malloc(count * sizeof(float));
-    device->ops->copy_out(device, open, task->norm.open, count / 8);
+    device->ops->copy_out(device, relu_mask, task->norm.relu_mask, count / 8);
     device->ops->copy_out(device, y, task_data(task, Y, TESTED), count * precision_bytes(device->precision));
     for (size_t i = 0; i < count; i++)
-        wrong += (open[i / 8] >> i % 8 & 1) != (element_load(device->precision, y, i) > 0);
+        wrong += (relu_mask[i / 8] >> i % 8 & 1) != (element_load(device->precision, y, i) > 0);
     if (wrong > 0)
         snprintf(task->failure, sizeof task->failure, "%zu of %zu bits are not those of y", wrong, count);
-    free(open);
+    free(relu_mask);
     free(y);
 }
 
@@ -103,7 +103,7 @@ static void run_forward(struct task *task, int side)
                                           task_data(task, GAMMA, side), task_data(task, BETA, side),
                                           task->add ? task_data(task, ADD, side) : NULL, task_data(task, Y, side),
                                           task_data(task, SAVED, side), task_data(task, MOMENTS, side));
-    if (side == TESTED && task->norm.open)
+    if (side == TESTED && task->norm.relu_mask)
         check_open(task);
 }
 
@@ -188,14 +188,14 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     }
     task_operand(task, "y", y, count, false, ACTIVATIONS);
     if (takes_open(task, draw)) {
-        uint8_t *open = calloc(count / 8, 1);
+        uint8_t *relu_mask = calloc(count / 8, 1);
         for (size_t i = 0; i < count; i++)
-            open[i / 8] |= (uint8_t)((element_load(task->device[TESTED]->precision, task->operand[BY].host, i) > 0)
-                                     << i % 8);
-        task->norm.open = task_memory(task, "open", TESTED, count / 8);
-        task->device[TESTED]->ops->copy_in(task->device[TESTED], task->norm.open, open, count / 8);
+            relu_mask[i / 8] |= (uint8_t)((element_load(task->device[TESTED]->precision, task->operand[BY].host, i) > 0)
+                                          << i % 8);
+        task->norm.relu_mask = task_memory(task, "relu_mask", TESTED, count / 8);
+        task->device[TESTED]->ops->copy_in(task->device[TESTED], task->norm.relu_mask, relu_mask, count / 8);
         task_say(task, ", by bits");
-        free(open);
+        free(relu_mask);
     }
     task_operand(task, "gamma", gamma, channels, false, FLOATS);
     task_operand(task, "saved", saved, NORM_SAVED * channels, false, FLOATS);
@@ -225,7 +225,7 @@ static void run_backward(struct task *task, int side)
 {
     const struct backend *ops = task->device[side]->ops;
     struct norm_shape shape = task->norm;
-    const void *y = side == TESTED && shape.open ? NULL : task_data(task, BY, side); /* not read */
+    const void *y = side == TESTED && shape.relu_mask ? NULL : task_data(task, BY, side); /* not read */
     void *dy = task_data(task, BDY, side), *more = task->of_two ? task_data(task, BMORE, side) : NULL;
     if (side == TESTED && task->device_scalars) {
         shape.code_scale = NAN; /* not read */
@@ -297,7 +297,7 @@ static bool plan_max_forward(struct task *task, int draw, const int *fixed)
     plan_pool(task, fixed);
     task_activations(task, "x", pool_in(task));
     task_result(task, "y", pool_out(task));
-    whole_operand(task, "winner", pool_out(task), true, -9, -1);
+    whole_operand(task, "argmax", pool_out(task), true, -9, -1);
     task->traffic = 4.0 * (double)(pool_in(task) + 2 * pool_out(task));
     return true;
 }
@@ -308,9 +308,9 @@ static void run_max_forward(struct task *task, int side)
                                          task_data(task, TO, side), task_data(task, WINNER, side));
 }
 
-/* Any pixel may have won: several windows share one. */
+/* Any pixel may be the maximum of several windows. */
 /* Some pixel of output element o's window. */
-static int32_t random_winner(struct task *task, size_t o)
+static int32_t random_argmax(struct task *task, size_t o)
 {
     const struct pool_shape *s = &task->pool;
     int oh = (s->h + 2 * s->pad - s->k) / s->stride + 1, ow = (s->w + 2 * s->pad - s->k) / s->stride + 1;
@@ -328,11 +328,11 @@ static bool plan_max_backward(struct task *task, int draw, const int *fixed)
     task_say(task, "%s", task->accumulate ? " accumulated" : "");
     task_activations(task, "dy", pool_out(task));
     task_result(task, "dx", pool_in(task));
-    int32_t *winner = malloc(pool_out(task) * sizeof *winner);
+    int32_t *argmax = malloc(pool_out(task) * sizeof *argmax);
     for (size_t o = 0; o < pool_out(task); o++)
-        winner[o] = random_winner(task, o);
-    task_operand(task, "winner", winner, pool_out(task), false, WHOLE);
-    free(winner);
+        argmax[o] = random_argmax(task, o);
+    task_operand(task, "argmax", argmax, pool_out(task), false, WHOLE);
+    free(argmax);
     task->traffic = 4.0 * (double)(pool_in(task) + 2 * pool_out(task));
     return true;
 }

@@ -7,8 +7,8 @@
 #include "tests/layers/backend/ops.h"
 
 enum { SHUT = 255 };
-enum { X, GAMMA, BETA, Y, SAVED, MOMENTS, PLACE, WON };               /* forward */
-enum { BX, BPLACE, BWON, BDY, BDX, BGAMMA, BSAVED, BDGAMMA, BDBETA }; /* backward */
+enum { X, GAMMA, BETA, Y, SAVED, MOMENTS, ARGMAX, VALUE };               /* forward */
+enum { BX, BARGMAX, BVALUE, BDY, BDX, BGAMMA, BSAVED, BDGAMMA, BDBETA }; /* backward */
 
 static int pooled(int size, const struct pool_shape *s)
 {
@@ -86,22 +86,22 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     task_output(task, "saved", NORM_SAVED * task->norm.c);
     task_output(task, "moments", 2 * task->norm.c);
     size_t words = (outputs(task) + 3) / 4;
-    int32_t *places = calloc(words, sizeof *places);
-    task_operand(task, "place", places, words, true, WHOLE);
-    free(places);
-    task_result(task, "won", outputs(task));
+    int32_t *argmaxes = calloc(words, sizeof *argmaxes);
+    task_operand(task, "argmax_in_window", argmaxes, words, true, WHOLE);
+    free(argmaxes);
+    task_result(task, "argmax_value", outputs(task));
     task->traffic = (double)precision_bytes(task->device[TESTED]->precision) *
                     (2.0 * (double)inputs(task) + 2.5 * (double)outputs(task));
     return true;
 }
 
 /* The pixel of output o's window that has the largest y, which is the first such in x's own order. */
-static size_t winner_of(const struct task *task, size_t o, const float *scale, const void *x, int *place)
+static size_t argmax_of(const struct task *task, size_t o, const float *scale, const void *x, int *in_window)
 {
     const struct pool_shape *s = &task->pool;
     int ow = pooled(s->w, s), oh = pooled(s->h, s), c = (int)(o % s->c);
     int left = (int)(o / s->c % ow) * s->stride - s->pad, top = (int)(o / s->c / ow % oh) * s->stride - s->pad;
-    size_t n = o / s->c / ow / oh, winner = 0;
+    size_t n = o / s->c / ow / oh, argmax = 0;
     double best = -INFINITY;
     for (int i = 0; i < s->k * s->k; i++) {
         int row = top + i / s->k, column = left + i % s->k;
@@ -111,11 +111,11 @@ static size_t winner_of(const struct task *task, size_t o, const float *scale, c
         double v = element_load(task->device[REF]->precision, x, at) * (scale[c] < 0 ? -1.0 : 1.0);
         if (v > best) {
             best = v;
-            winner = at;
-            *place = i;
+            argmax = at;
+            *in_window = i;
         }
     }
-    return winner;
+    return argmax;
 }
 
 static void plain_forward(struct task *task)
@@ -125,18 +125,18 @@ static void plain_forward(struct task *task)
     const void *x = task_data(task, X, REF);
     float *saved = task_data(task, SAVED, REF);
     void *between = malloc(inputs(task) * sizeof(float));
-    uint8_t *places = task_data(task, PLACE, REF);
+    uint8_t *argmaxes = task_data(task, ARGMAX, REF);
     ref->ops->norm_forward(ref, &task->norm, x, task_data(task, GAMMA, REF), task_data(task, BETA, REF), NULL, between,
                            saved, task_data(task, MOMENTS, REF));
     for (size_t o = 0; o < outputs(task); o++) {
-        int c = (int)(o % task->norm.c), place = 0;
-        size_t at = winner_of(task, o, saved + 2 * task->norm.c, x, &place);
+        int c = (int)(o % task->norm.c), in_window = 0;
+        size_t at = argmax_of(task, o, saved + 2 * task->norm.c, x, &in_window);
         float v = (element_load(precision, x, at) - saved[c]) * saved[2 * task->norm.c + c] +
                   saved[3 * task->norm.c + c];
         bool shut = task->norm.relu && !(v > 0);
-        places[o] = shut ? SHUT : (uint8_t)place;
+        argmaxes[o] = shut ? SHUT : (uint8_t)in_window;
         element_store(precision, task_data(task, Y, REF), o, shut ? 0 : v);
-        element_store(precision, task_data(task, WON, REF), o, element_load(precision, x, at));
+        element_store(precision, task_data(task, VALUE, REF), o, element_load(precision, x, at));
     }
     free(between);
 }
@@ -150,7 +150,7 @@ static void run_forward(struct task *task, int side)
         device->ops->norm_max_forward(
             device, &task->norm, &task->pool, task_data(task, X, side), task_data(task, GAMMA, side),
             task_data(task, BETA, side), task_data(task, Y, side), task_data(task, SAVED, side),
-            task_data(task, MOMENTS, side), task_data(task, PLACE, side), task_data(task, WON, side));
+            task_data(task, MOMENTS, side), task_data(task, ARGMAX, side), task_data(task, VALUE, side));
 }
 
 /* ---- backward ---- */
@@ -162,8 +162,9 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     input_x(task);
     int channels = task->norm.c;
     size_t words = (outputs(task) + 3) / 4;
-    float *saved = malloc(NORM_SAVED * channels * sizeof *saved), *won = malloc(outputs(task) * sizeof *won);
-    uint8_t *places = malloc(words * 4);
+    float *saved = malloc(NORM_SAVED * channels * sizeof *saved),
+          *argmax_value = malloc(outputs(task) * sizeof *argmax_value);
+    uint8_t *argmaxes = malloc(words * 4);
     for (int c = 0; c < channels; c++) {
         saved[c] = 0.5f * random_value(task);
         saved[channels + c] = 0.5f + (float)fabs(random_value(task));
@@ -171,16 +172,16 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
         saved[3 * channels + c] = random_value(task);
     }
     for (size_t o = 0; o < words * 4; o++) {
-        int place = 0;
-        places[o] = 0;
+        int in_window = 0;
+        argmaxes[o] = 0;
         if (o >= outputs(task))
             continue;
-        won[o] = element_load(precision, task->operand[BX].host,
-                              winner_of(task, o, saved + 2 * channels, task->operand[BX].host, &place));
-        places[o] = task->norm.relu && random_in(task, 0, 2) == 0 ? SHUT : (uint8_t)place;
+        argmax_value[o] = element_load(precision, task->operand[BX].host,
+                                       argmax_of(task, o, saved + 2 * channels, task->operand[BX].host, &in_window));
+        argmaxes[o] = task->norm.relu && random_in(task, 0, 2) == 0 ? SHUT : (uint8_t)in_window;
     }
-    task_operand(task, "place", places, words, false, WHOLE);
-    task_operand(task, "won", won, outputs(task), false, ACTIVATIONS);
+    task_operand(task, "argmax_in_window", argmaxes, words, false, WHOLE);
+    task_operand(task, "argmax_value", argmax_value, outputs(task), false, ACTIVATIONS);
     task_activations(task, "dy", outputs(task));
     task_result(task, "dx", inputs(task));
     channel_floats(task, "gamma", 1);
@@ -191,8 +192,8 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     task->operand[BDX].scale = 1;
     task->traffic = (double)precision_bytes(precision) * (2.0 * (double)inputs(task) + 3.5 * (double)outputs(task));
     free(saved);
-    free(won);
-    free(places);
+    free(argmax_value);
+    free(argmaxes);
     return true;
 }
 
@@ -203,14 +204,14 @@ static void plain_backward(struct task *task)
     const void *x = task_data(task, BX, REF), *dy = task_data(task, BDY, REF);
     const float *saved = task_data(task, BSAVED, REF), *scale = saved + 2 * channels,
                 *gamma = task_data(task, BGAMMA, REF);
-    const uint8_t *places = task_data(task, BPLACE, REF);
+    const uint8_t *argmaxes = task_data(task, BARGMAX, REF);
     float *dgamma = task_data(task, BDGAMMA, REF), *dbeta = task_data(task, BDBETA, REF);
     double *g = calloc(inputs(task), sizeof *g), *sum = calloc(2 * channels, sizeof *sum),
            rows = (double)task->norm.rows;
     for (size_t o = 0; o < outputs(task); o++) {
-        int place = 0;
-        size_t at = winner_of(task, o, scale, x, &place);
-        if (places[o] != SHUT)
+        int in_window = 0;
+        size_t at = argmax_of(task, o, scale, x, &in_window);
+        if (argmaxes[o] != SHUT)
             g[at] += element_load(precision, dy, o);
     }
     for (size_t i = 0; i < inputs(task); i++) {
@@ -245,7 +246,7 @@ static void run_backward(struct task *task, int side)
         plain_backward(task);
     else
         device->ops->norm_max_backward(device, &shape, &task->pool, task_data(task, BX, side),
-                                       task_data(task, BPLACE, side), task_data(task, BWON, side),
+                                       task_data(task, BARGMAX, side), task_data(task, BVALUE, side),
                                        task_data(task, BDY, side), task_data(task, BDX, side),
                                        task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
                                        task_data(task, BDGAMMA, side), task_data(task, BDBETA, side));

@@ -387,7 +387,7 @@ static void NAME(norm_backward)(struct device *device, const struct norm_shape *
 
 /* Padding is below k, so that every window holds a pixel. */
 static void NAME(max_pixel)(const struct pool_shape *s, const ELEMENT *image, int i, int j, ELEMENT *restrict y,
-                            int32_t *restrict winner)
+                            int32_t *restrict argmax)
 {
     int top = i * s->stride - s->pad, left = j * s->stride - s->pad, channels = s->c;
     int from_a = top < 0 ? 0 : top, from_b = left < 0 ? 0 : left;
@@ -395,23 +395,23 @@ static void NAME(max_pixel)(const struct pool_shape *s, const ELEMENT *image, in
     int32_t at = from_a * s->w + from_b;
     memcpy(y, image + (size_t)at * channels, channels * sizeof *y);
     for (int c = 0; c < channels; c++)
-        winner[c] = at;
+        argmax[c] = at;
     for (int a = from_a; a < to_a; a++)
         for (int b = from_b; b < to_b; b++) {
             at = a * s->w + b;
             const ELEMENT *restrict x = image + (size_t)at * channels;
             for (int c = 0; c < channels; c++) {
                 ELEMENT v = x[c], best = y[c];
-                int32_t before = winner[c];
+                int32_t before = argmax[c];
                 bool better = LOAD(v) > LOAD(best);
                 y[c] = better ? v : best;
-                winner[c] = better ? at : before;
+                argmax[c] = better ? at : before;
             }
         }
 }
 
 static void NAME(max_forward)(struct device *device, const struct pool_shape *s, const void *x, void *y,
-                              int32_t *winner)
+                              int32_t *argmax)
 {
     (void)device;
     int oh = (s->h + 2 * s->pad - s->k) / s->stride + 1, ow = (s->w + 2 * s->pad - s->k) / s->stride + 1;
@@ -420,12 +420,12 @@ static void NAME(max_forward)(struct device *device, const struct pool_shape *s,
         for (int j = 0; j < ow; j++) {
             size_t at = ((size_t)row * ow + j) * s->c;
             const ELEMENT *image = (const ELEMENT *)x + (size_t)(row / oh) * s->h * s->w * s->c;
-            NAME(max_pixel)(s, image, row % oh, j, (ELEMENT *)y + at, winner + at);
+            NAME(max_pixel)(s, image, row % oh, j, (ELEMENT *)y + at, argmax + at);
         }
 }
 
 static void NAME(max_backward)(struct device *device, const struct pool_shape *s, const void *dy_,
-                               const int32_t *winner, void *dx, bool accumulate)
+                               const int32_t *argmax, void *dx, bool accumulate)
 {
     const ELEMENT *dy = dy_;
     (void)device;
@@ -438,7 +438,7 @@ static void NAME(max_backward)(struct device *device, const struct pool_shape *s
             memset(to, 0, image * sizeof *to);
         for (size_t pixel = n * outputs; pixel < (n + 1) * outputs; pixel += s->c)
             for (int c = 0; c < s->c; c++) {
-                ELEMENT *at = to + (size_t)winner[pixel + c] * s->c + c;
+                ELEMENT *at = to + (size_t)argmax[pixel + c] * s->c + c;
                 *at = STORE(LOAD(*at) + LOAD(dy[pixel + c]));
             }
     }

@@ -77,13 +77,13 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
 /* See struct backend's norm_max_forward and norm_max_backward; parts: as of kernel_norm_forward. */
 void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
-                             float *moments, uint8_t *place, void *won, int parts);
+                             float *moments, uint8_t *argmax_in_window, void *argmax_value, int parts);
 void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *pool,
-                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
-                              const float *gamma, const float *saved, float *dgamma, float *dbeta);
+                              const void *x, const uint8_t *argmax_in_window, const void *argmax_value, const void *dy,
+                              void *dx, const float *gamma, const float *saved, float *dgamma, float *dbeta);
 
-void kernel_max_forward(const struct queue *q, const struct pool_shape *shape, const void *x, void *y, int32_t *winner);
-void kernel_max_backward(const struct queue *q, const struct pool_shape *shape, const void *dy, const int32_t *winner,
+void kernel_max_forward(const struct queue *q, const struct pool_shape *shape, const void *x, void *y, int32_t *argmax);
+void kernel_max_backward(const struct queue *q, const struct pool_shape *shape, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate);
 void kernel_mean_forward(const struct queue *q, int n, int hw, int c, const void *x, float *y);
 void kernel_mean_backward(const struct queue *q, int n, int hw, int c, const float *dy, void *dx);

@@ -361,7 +361,7 @@ void kernel_norm_forward(const struct queue *q, const struct norm_shape *shape, 
                         saved,
                         NULL,
                         false,
-                        add && shape->relu ? shape->open : NULL,
+                        add && shape->relu ? shape->relu_mask : NULL,
                         { 0, 0, 0, 0 } };
     if (parts == 0) {
         j.parts = norm_moments(q, shape, x);
@@ -462,7 +462,7 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
     /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.)
      */
     enum relu_source relu = dadd ? RELU_FROM_Y : shape->relu ? RELU_FROM_X : RELU_NONE;
-    const uint8_t *relu_mask = dadd && shape->relu ? shape->open : NULL;
+    const uint8_t *relu_mask = dadd && shape->relu ? shape->relu_mask : NULL;
     const void *relu_y = dadd && shape->relu && !relu_mask ? y : NULL;
     /* Then dadd is g, which the second pass need not make again. */
     void *masked = relu == RELU_FROM_Y && shape->relu && !accumulate ? dadd : NULL;

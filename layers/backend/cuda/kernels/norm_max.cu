@@ -11,11 +11,11 @@ enum { ARGMAX_ROWS = 4, POOL_BLOCKS = 3 }; /* rows that a thread fetches at once
 struct pooling {
     struct pool_shape s;
     int oh, ow;
-    const void *x, *dy;   /* dy: backward */
-    void *y, *won, *dx;   /* y, won: forward */
-    uint8_t *place;       /* in its window, of each maximum: k row + column, or SHUT */
-    const float *saved;   /* (NORM_SAVED, c) */
-    const float *factors; /* backward, (2, c): as of joined */
+    const void *x, *dy;          /* dy: backward */
+    void *y, *argmax_value, *dx; /* y, argmax_value: forward */
+    uint8_t *argmax_in_window;   /* in its window, of each maximum: k row + column, or SHUT */
+    const float *saved;          /* (NORM_SAVED, c) */
+    const float *factors;        /* backward, (2, c): as of joined */
     bool relu;
     float nu; /* backward, as code_scale and code_scale_device of struct norm_shape */
     const float *nu_device;
@@ -63,7 +63,7 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
             best_of_window(s, a->x, n * s->h * s->w, top, left, c, type, width, sign, best, at);
         for (int k = 0; k < width; k++)
             best[k] *= sign[k];
-        store(a->won, out, type, width, best);
+        store(a->argmax_value, out, type, width, best);
         load(a->saved, c, F32, width, mean);
         load(a->saved, 2 * s->c + c, F32, width, scale);
         load(a->saved, 3 * s->c + c, F32, width, shift);
@@ -74,12 +74,12 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         }
         store(a->y, out, type, width, best);
         if (width == 1) {
-            a->place[out] = (uint8_t)at[0];
+            a->argmax_in_window[out] = (uint8_t)at[0];
         } else {
             uint2 places;
             places.x = at[0] | at[1] << 8 | at[2] << 16 | (unsigned)at[3] << 24;
             places.y = at[4] | at[5] << 8 | at[6] << 16 | (unsigned)at[7] << 24;
-            *(uint2 *)(a->place + out) = places;
+            *(uint2 *)(a->argmax_in_window + out) = places;
         }
     }
 }
@@ -88,8 +88,8 @@ KERNELS_MIN_BLOCKS(2, pool_forward, pooling)
 /* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element;
  * 90%. */
 struct argmax_sums {
-    const void *won, *dy;
-    const uint8_t *place;
+    const void *argmax_value, *dy;
+    const uint8_t *argmax_in_window;
     const float *mean;
     float *partials; /* (blocks, 2, c) */
     struct columns s;
@@ -98,15 +98,16 @@ struct argmax_sums {
 DEVICE size_t add_argmax(const struct argmax_sums *a, size_t row, int count, int c, enum element type, int width,
                          const float *mean, float *sum, float *product)
 {
-    struct packed won[ARGMAX_ROWS], dy[ARGMAX_ROWS];
+    struct packed argmax_value[ARGMAX_ROWS], dy[ARGMAX_ROWS];
     uint2 places[ARGMAX_ROWS];
     float v[VECTOR], g[VECTOR];
-    fetch_rows(&a->s, UP, a->won, row, count, c, type, width, won);
+    fetch_rows(&a->s, UP, a->argmax_value, row, count, c, type, width, argmax_value);
     fetch_rows(&a->s, UP, a->dy, row, count, c, type, width, dy);
     for (int r = 0; r < count; r++)
-        places[r] = load_argmax(a->place + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c, width);
+        places[r] = load_argmax(a->argmax_in_window + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c,
+                                width);
     for (int r = 0; r < count; r++) {
-        unpack(&won[r], type, width, v);
+        unpack(&argmax_value[r], type, width, v);
         unpack(&dy[r], type, width, g);
         for (int k = 0; k < width; k++) {
             g[k] = argmax_of(places[r], k) == INACTIVE ? 0 : g[k];
@@ -148,7 +149,7 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
     for (int w = 0; w < 2; w++) {
         size_t out = ((n * a->oh + i) * a->ow + (j + w < at->to_j ? j + w : at->to_j)) * s->c + at->c;
         dy[w] = fetch(a->dy, out, type, width);
-        places[w] = load_argmax(a->place + out, width);
+        places[w] = load_argmax(a->argmax_in_window + out, width);
     }
     for (int w = 0; w < 2; w++) {
         int top = i * s->stride - s->pad, left = (j + w) * s->stride - s->pad;
@@ -156,9 +157,9 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
         for (int p = 0; p < PATCH * PATCH; p++) {
             int row = at->y + p / PATCH - top, column = at->x + p % PATCH - left;
             bool inside = j + w <= at->to_j && row >= 0 && row < s->k && column >= 0 && column < s->k;
-            int place = inside ? row * s->k + column : -1;
+            int argmax_in_window = inside ? row * s->k + column : -1;
             for (int k = 0; k < width; k++)
-                sum[p][k] += argmax_of(places[w], k) == place ? v[k] : 0;
+                sum[p][k] += argmax_of(places[w], k) == argmax_in_window ? v[k] : 0;
         }
     }
 }
@@ -210,7 +211,7 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
 KERNELS_MIN_BLOCKS(2, pool_backward, pooling)
 
 static struct pooling pooling(const struct norm_shape *norm, const struct pool_shape *s, const void *x,
-                              const float *saved, const uint8_t *place)
+                              const float *saved, const uint8_t *argmax_in_window)
 {
     struct pooling a = { *s,
                          (s->h + 2 * s->pad - s->k) / s->stride + 1,
@@ -220,7 +221,7 @@ static struct pooling pooling(const struct norm_shape *norm, const struct pool_s
                          NULL,
                          NULL,
                          NULL,
-                         (uint8_t *)place,
+                         (uint8_t *)argmax_in_window,
                          saved,
                          NULL,
                          norm->relu,
@@ -232,15 +233,15 @@ static struct pooling pooling(const struct norm_shape *norm, const struct pool_s
 /* Wide only where all that is read so is aligned. */
 static int pooled_width(const struct pooling *a)
 {
-    return column_width(a->s.c, aligned16(a->x) && aligned16(a->dy) && aligned16(a->y) && aligned16(a->won) &&
-                                    aligned16(a->dx) && aligned16(a->place) && aligned16(a->saved));
+    return column_width(a->s.c, aligned16(a->x) && aligned16(a->dy) && aligned16(a->y) && aligned16(a->argmax_value) &&
+                                    aligned16(a->dx) && aligned16(a->argmax_in_window) && aligned16(a->saved));
 }
 
 void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
-                             float *moments, uint8_t *place, void *won, int parts)
+                             float *moments, uint8_t *argmax_in_window, void *argmax_value, int parts)
 {
-    struct pooling a = pooling(norm, s, x, saved, place);
+    struct pooling a = pooling(norm, s, x, saved, argmax_in_window);
     struct norm_reduction j = {
         (const float *)q->partials, parts, norm->c, norm->rows, NULL, saved, moments, gamma, beta, NULL, NULL, NULL
     };
@@ -249,25 +250,25 @@ void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *nor
         j.origin = x;
     }
     a.y = y;
-    a.won = won;
+    a.argmax_value = argmax_value;
     int width = pooled_width(&a);
     norm_reduce(q, &j);
     RUN_TYPED(pool_forward, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
 }
 
 void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *norm, const struct pool_shape *s,
-                              const void *x, const uint8_t *place, const void *won, const void *dy, void *dx,
-                              const float *gamma, const float *saved, float *dgamma, float *dbeta)
+                              const void *x, const uint8_t *argmax_in_window, const void *argmax_value, const void *dy,
+                              void *dx, const float *gamma, const float *saved, float *dgamma, float *dbeta)
 {
-    struct pooling a = pooling(norm, s, x, saved, place);
+    struct pooling a = pooling(norm, s, x, saved, argmax_in_window);
     a.dy = dy;
-    a.won = (void *)won;
+    a.argmax_value = (void *)argmax_value;
     a.dx = dx;
     a.factors = norm_factors(q);
     int width = pooled_width(&a);
     size_t rows = (size_t)s->n * a.oh * a.ow;
     struct column_grid grid = column_grid(q, rows, s->c, width, ARGMAX_ROWS, POOL_BLOCKS, true);
-    struct argmax_sums sums = { won, dy, place, saved, (float *)q->partials, grid.s };
+    struct argmax_sums sums = { argmax_value, dy, argmax_in_window, saved, (float *)q->partials, grid.s };
     struct norm_reduction j = { sums.partials, grid.x, norm->c, norm->rows, NULL,  (float *)saved,
                                 NULL,          gamma,  NULL,    dgamma,     dbeta, norm_factors(q) };
     RUN_TYPED(argmax_sums, q->type, width, grid.x, grid.y, q, sums);

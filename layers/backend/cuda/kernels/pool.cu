@@ -3,40 +3,40 @@
 
 /* A thread takes some channels of one output pixel, backward of PATCH x PATCH input pixels, whose windows it reads once
  * for all of them: a gather, without atomics. Images are blockIdx.y, so that no index needs division in 64 bits.
- * bf16: 2 bytes an input and 6 (value and winner) an output element, 3.5 for each input element if the stride is 2;
+ * bf16: 2 bytes an input and 6 (value and argmax) an output element, 3.5 for each input element if the stride is 2;
  * forward k^2 comparisons an output element, backward, k = 3, 4 an input element; 80%: what windows or patches share
  * comes from the cache. */
 struct maximum {
     struct pool_shape s;
     const void *from;
     void *to;
-    int32_t *winner;
+    int32_t *argmax;
     int oh, ow;
     bool accumulate;
 };
 
-/* winner[0..width), 16 bytes at a time where width allows. */
-DEVICE void load_winners(const int32_t *winner, int width, int32_t *v)
+/* argmax[0..width), 16 bytes at a time where width allows. */
+DEVICE void load_indices(const int32_t *argmax, int width, int32_t *v)
 {
     if (width == 1) {
-        v[0] = winner[0];
+        v[0] = argmax[0];
     } else {
-        uint4 a = ((const uint4 *)winner)[0], b = ((const uint4 *)winner)[1];
+        uint4 a = ((const uint4 *)argmax)[0], b = ((const uint4 *)argmax)[1];
         v[0] = (int32_t)a.x, v[1] = (int32_t)a.y, v[2] = (int32_t)a.z, v[3] = (int32_t)a.w;
         v[4] = (int32_t)b.x, v[5] = (int32_t)b.y, v[6] = (int32_t)b.z, v[7] = (int32_t)b.w;
     }
 }
 
-DEVICE void store_winners(int32_t *winner, int width, const int32_t *v)
+DEVICE void store_indices(int32_t *argmax, int width, const int32_t *v)
 {
     if (width == 1) {
-        winner[0] = v[0];
+        argmax[0] = v[0];
     } else {
         uint4 a, b;
         a.x = (uint32_t)v[0], a.y = (uint32_t)v[1], a.z = (uint32_t)v[2], a.w = (uint32_t)v[3];
         b.x = (uint32_t)v[4], b.y = (uint32_t)v[5], b.z = (uint32_t)v[6], b.w = (uint32_t)v[7];
-        ((uint4 *)winner)[0] = a;
-        ((uint4 *)winner)[1] = b;
+        ((uint4 *)argmax)[0] = a;
+        ((uint4 *)argmax)[1] = b;
     }
 }
 
@@ -61,7 +61,7 @@ DEVICE void forward_max(const struct maximum *a, enum element type, int width)
         for (int k = 0; k < width; k++)
             at[k] = (top + at[k] / s->k) * s->w + left + at[k] % s->k;
         store(a->to, out, type, width, best);
-        store_winners(a->winner + out, width, at);
+        store_indices(a->argmax + out, width, at);
     }
 }
 KERNELS_MIN_BLOCKS(2, forward_max, maximum)
@@ -76,7 +76,7 @@ DEVICE void backward_max(const struct maximum *a, enum element type, int width)
     int pixel = y * s->w + x;
     for (size_t n = blockIdx.y; n < (size_t)s->n; n += gridDim.y) {
         float sum[PATCH * PATCH][VECTOR], v[VECTOR];
-        int32_t winner[VECTOR];
+        int32_t argmax[VECTOR];
         size_t in = (n * s->h * s->w + pixel) * s->c + c;
         for (int p = 0; p < PATCH * PATCH; p++) {
             for (int k = 0; k < width; k++)
@@ -88,10 +88,10 @@ DEVICE void backward_max(const struct maximum *a, enum element type, int width)
             for (int j = at.from_j; j <= at.to_j; j++) {
                 size_t out = ((n * a->oh + i) * a->ow + j) * s->c + c;
                 load(a->from, out, type, width, v);
-                load_winners(a->winner + out, width, winner);
+                load_indices(a->argmax + out, width, argmax);
                 for (int p = 0; p < PATCH * PATCH; p++)
                     for (int k = 0; k < width; k++)
-                        if (winner[k] == pixel + p / PATCH * s->w + p % PATCH)
+                        if (argmax[k] == pixel + p / PATCH * s->w + p % PATCH)
                             sum[p][k] += v[k];
             }
         for (int p = 0; p < PATCH * PATCH; p++)
@@ -101,31 +101,31 @@ DEVICE void backward_max(const struct maximum *a, enum element type, int width)
 }
 KERNELS(backward_max, maximum)
 
-static struct maximum maximum(const struct pool_shape *s, const void *from, void *to, const int32_t *winner,
+static struct maximum maximum(const struct pool_shape *s, const void *from, void *to, const int32_t *argmax,
                               bool accumulate)
 {
     struct maximum a = { *s,
                          from,
                          to,
-                         (int32_t *)winner,
+                         (int32_t *)argmax,
                          (s->h + 2 * s->pad - s->k) / s->stride + 1,
                          (s->w + 2 * s->pad - s->k) / s->stride + 1,
                          accumulate };
     return a;
 }
 
-void kernel_max_forward(const struct queue *q, const struct pool_shape *s, const void *x, void *y, int32_t *winner)
+void kernel_max_forward(const struct queue *q, const struct pool_shape *s, const void *x, void *y, int32_t *argmax)
 {
-    struct maximum a = maximum(s, x, y, winner, false);
-    int width = column_width(s->c, aligned16(x) && aligned16(y) && aligned16(winner));
+    struct maximum a = maximum(s, x, y, argmax, false);
+    int width = column_width(s->c, aligned16(x) && aligned16(y) && aligned16(argmax));
     RUN_TYPED(forward_max, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
 }
 
-void kernel_max_backward(const struct queue *q, const struct pool_shape *s, const void *dy, const int32_t *winner,
+void kernel_max_backward(const struct queue *q, const struct pool_shape *s, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate)
 {
-    struct maximum a = maximum(s, dy, dx, winner, accumulate);
-    int width = column_width(s->c, aligned16(dy) && aligned16(dx) && aligned16(winner));
+    struct maximum a = maximum(s, dy, dx, argmax, accumulate);
+    int width = column_width(s->c, aligned16(dy) && aligned16(dx) && aligned16(argmax));
     RUN_TYPED(backward_max, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
 }
 
