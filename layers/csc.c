@@ -58,8 +58,8 @@ struct backward_scratch {
 static struct backward_scratch take_backward(const struct csc *csc, struct arena *arena)
 {
     struct backward_scratch s = { 0 };
-    if (csc->conv->stacks) {
-        if (!csc->conv->stacks_inputs)
+    if (csc->conv->prefers_stacked) {
+        if (!csc->conv->prefers_stacked_inputs)
             s.q = arena_take(arena, image_bytes(csc));
         return s;
     }
@@ -116,11 +116,12 @@ enum status csc_create(struct csc **out, struct device *device, const struct con
     if (!csc->momenta || !csc->z || !csc->y || !csc->r)
         FAIL(STATUS_NOMEM, "out of memory for a CSC-layer");
     fill_momenta(csc->momenta, config->steps);
-    TRY(device->ops->conv_create(device, shape, device->precision,
-                                 CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0) |
-                                     (config->nonnegative ? CONV_CODING : 0) | (config->steps > 1 ? CONV_ADDING : 0) |
-                                     (keeps_all(csc) && config->steps == 2 ? CONV_STACKED | CONV_KEEPING : 0),
-                                 &csc->conv));
+    TRY(device->ops->conv_create(
+        device, shape, device->precision,
+        CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0) |
+            (config->nonnegative ? CONV_HINT_CODE_EPILOGUE : 0) | (config->steps > 1 ? CONV_HINT_ACCUMULATE : 0) |
+            (keeps_all(csc) && config->steps == 2 ? CONV_TERMS_CONTIGUOUS | CONV_INPUT_UNCHANGED : 0),
+        &csc->conv));
     csc->scratch = scratch_bytes(csc);
     *out = csc;
     csc = NULL;
@@ -146,10 +147,10 @@ static void place_kept(struct csc *csc, struct arena *arena)
 {
     int steps = csc->config.steps;
     csc->device->ops->conv_place(csc->conv, arena);
-    if (csc->conv->stacks) {
+    if (csc->conv->prefers_stacked) {
         csc->z[0] = csc->y[1] = csc->code_stack;
         csc->r[1] = csc->image_stack ? csc->image_stack + 2 * image_bytes(csc) : NULL;
-        if (!csc->conv->stacks_inputs)
+        if (!csc->conv->prefers_stacked_inputs)
             csc->r[1] = arena_take(arena, image_bytes(csc));
     } else if (keeps_all(csc))
         for (int k = 0; k < steps - 1; k++) {
@@ -425,7 +426,7 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
 {
     struct arena arena = behind_conv(csc, scratch);
     struct backward_scratch s = take_backward(csc, &arena);
-    if (csc->conv->stacks)
+    if (csc->conv->prefers_stacked)
         return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
     if (!masked)
         mask(csc, dz, z, csc_mask_factor(csc, eta), csc_mask_factor_device(csc));

@@ -26,7 +26,7 @@ static void place_row(struct csc *const *layers, int count, struct arena *arena,
         size_t at = 0;
         for (int i = 0; i < count; i++) {
             struct csc *csc = layers[i];
-            if (images ? !csc->conv->stacks_inputs : !csc->conv->stacks)
+            if (images ? !csc->conv->prefers_stacked_inputs : !csc->conv->prefers_stacked)
                 continue;
             size_t one = term_bytes(csc, images), end = at + CONV_TERMS * one;
             bytes = aligned(end) > bytes ? aligned(end) : bytes;

@@ -120,9 +120,9 @@ static enum status create_op(struct net *net, int i)
     const struct node *node = &net->model->nodes[i];
     struct device *device = net->model->device;
     struct conv_shape shape = sized(net, node);
-    unsigned uses = CONV_FORWARD | (net->use == NET_TRAINING ? CONV_GRADIENT | CONV_KEEPING : 0);
+    unsigned uses = CONV_FORWARD | (net->use == NET_TRAINING ? CONV_GRADIENT | CONV_INPUT_UNCHANGED : 0);
     if (net->training && (node->in || net->use == NET_INPUT_GRADIENT))
-        uses |= CONV_ADJOINT | (net->ops[i].in_accumulates ? CONV_ADDING : 0);
+        uses |= CONV_ADJOINT | (net->ops[i].in_accumulates ? CONV_HINT_ACCUMULATE : 0);
     if (node->kind == NODE_CONV)
         TRY(device->ops->conv_create(device, &shape, device->precision, uses, &net->ops[i].conv));
     if (node->kind == NODE_CSC)

@@ -46,10 +46,10 @@ enum conv_use {
     CONV_FORWARD = 1,
     CONV_ADJOINT = 2,
     CONV_GRADIENT = 4,
-    CONV_STACKED = 8,
-    CONV_CODING = 16,
-    CONV_ADDING = 32,
-    CONV_KEEPING = 64
+    CONV_TERMS_CONTIGUOUS = 8,
+    CONV_HINT_CODE_EPILOGUE = 16,
+    CONV_HINT_ACCUMULATE = 32,
+    CONV_INPUT_UNCHANGED = 64
 };
 enum { CONV_TERMS = 3 };
 
@@ -61,11 +61,12 @@ struct conv {
     struct conv_shape shape;
     enum precision precision;
     unsigned uses;
-    size_t scratch;  /* bytes of shared scratch that its calls need */
-    const char *how; /* its last call was done, for a trace; NULL: in one way only */
-    double beyond;   /* bytes that its last call moved beyond each operand once, for a trace; a CPU does not tell */
-    /* With CONV_STACKED: the gradient is faster of terms whose output gradients, and inputs too, are stacked. */
-    bool stacks, stacks_inputs;
+    size_t scratch;     /* bytes of shared scratch that its calls need */
+    const char *method; /* its last call was done, for a trace; NULL: in one way only */
+    double extra_bytes; /* bytes that its last call moved beyond each operand once, for a trace; a CPU does not tell */
+    /* With CONV_TERMS_CONTIGUOUS: the gradient is faster of terms whose output gradients, and inputs too, are stacked.
+     */
+    bool prefers_stacked, prefers_stacked_inputs;
 };
 
 /* What happens to a convolution's result before it is stored:

@@ -63,8 +63,8 @@ static void add_conv(const struct conv *conv, const char *name, double seconds, 
 {
     const struct conv_shape *s = &conv->shape;
     double bytes = elements * (double)precision_bytes(conv->precision) + 4.0 * (double)conv_weight_count(s);
-    add(seconds, flops, bytes + conv->beyond, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w, s->c,
-        s->d, s->k, s->k, s->stride, conv->how ? ", " : "", conv->how ? conv->how : "");
+    add(seconds, flops, bytes + conv->extra_bytes, bytes, name, "%dx%dx%dx%d, %d atoms %dx%d/%d%s%s", s->n, s->h, s->w,
+        s->c, s->d, s->k, s->k, s->stride, conv->method ? ", " : "", conv->method ? conv->method : "");
 }
 
 /* How many operands of the result's size an epilogue reads. */
@@ -77,8 +77,8 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
 {
     double began = bench_seconds();
     enum status status = device_ops->conv_load(conv, weights, scratch);
-    conv->how = NULL;
-    conv->beyond = 0;
+    conv->method = NULL;
+    conv->extra_bytes = 0;
     add_conv(conv, "conv_load", seconds_when_done(conv->device) - began, 0, 0);
     return status;
 }

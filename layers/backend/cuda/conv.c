@@ -23,7 +23,7 @@ struct cuda_conv {
         bool used, captured; /* captured: a graph reads it, so that it must not change */
     } scalar_sets[SCALAR_SETS];
     int next_set;        /* the set that is overwritten next */
-    char *folded_inputs; /* folded images of the last forward calls, with CONV_KEEPING; NULL: none */
+    char *folded_inputs; /* folded images of the last forward calls, with CONV_INPUT_UNCHANGED; NULL: none */
     const void *folded_input_of[CONV_TERMS];
     int next_folded_input;
     bool used_cublas;        /* by the last call */
@@ -63,7 +63,7 @@ static size_t gradient_bytes(const struct cuda_conv *c)
 /* Counts an intermediate result, which is written and read again, for the trace. */
 static void count_extra_traffic(struct cuda_conv *c, size_t elements, size_t bytes_each)
 {
-    c->base.beyond += 2.0 * (double)(elements * bytes_each);
+    c->base.extra_bytes += 2.0 * (double)(elements * bytes_each);
 }
 
 static void conv_destroy(struct conv *conv)
@@ -99,10 +99,10 @@ static int list_specs(const struct cuda_conv *c, struct dnn_spec *specs)
         { CONV_FORWARD, DNN_FORWARD, DNN_PLAIN },
         { CONV_ADJOINT, DNN_ADJOINT, DNN_PLAIN },
         { CONV_GRADIENT, DNN_GRADIENT, DNN_PLAIN },
-        { CONV_FORWARD | CONV_CODING, DNN_FORWARD, DNN_SHRINK },
-        { CONV_FORWARD | CONV_CODING, DNN_FORWARD, DNN_SHRINK_ADD },
-        { CONV_FORWARD | CONV_CODING | CONV_GRADIENT, DNN_FORWARD, DNN_MASK_ADD },
-        { CONV_ADJOINT | CONV_ADDING, DNN_ADJOINT, DNN_ADD },
+        { CONV_FORWARD | CONV_HINT_CODE_EPILOGUE, DNN_FORWARD, DNN_SHRINK },
+        { CONV_FORWARD | CONV_HINT_CODE_EPILOGUE, DNN_FORWARD, DNN_SHRINK_ADD },
+        { CONV_FORWARD | CONV_HINT_CODE_EPILOGUE | CONV_GRADIENT, DNN_FORWARD, DNN_MASK_ADD },
+        { CONV_ADJOINT | CONV_HINT_ACCUMULATE, DNN_ADJOINT, DNN_ADD },
     };
     int count = 0;
     for (int i = 0; i < MAX_SPECS; i++) {
@@ -139,7 +139,7 @@ fail:
 /* Folded images are much larger than the images: they are written once if they are read twice. */
 static bool keeps_folded_inputs(const struct cuda_conv *c)
 {
-    return c->folds && (c->base.uses & CONV_KEEPING);
+    return c->folds && (c->base.uses & CONV_INPUT_UNCHANGED);
 }
 
 static size_t folded_bytes(const struct cuda_conv *c)
@@ -155,12 +155,13 @@ static enum status choose_stacking(struct cuda_conv *c)
     size_t one = precision_bytes(base->precision), image = conv_in_count(&base->shape) * one;
     size_t code = conv_out_count(&base->shape) * one;
     struct dnn_spec spec = gradient_spec(c, 1);
-    if (!(base->uses & CONV_STACKED) || keeps_folded_inputs(c) || code % 16 != 0 || (!c->folds && image % 16 != 0))
+    if (!(base->uses & CONV_TERMS_CONTIGUOUS) || keeps_folded_inputs(c) || code % 16 != 0 ||
+        (!c->folds && image % 16 != 0))
         return STATUS_OK;
-    TRY(gpu_choose_stacking(gpu_of(base), &spec, !c->folds, &base->stacks));
-    base->stacks_inputs = base->stacks && !c->folds;
+    TRY(gpu_choose_stacking(gpu_of(base), &spec, !c->folds, &base->prefers_stacked));
+    base->prefers_stacked_inputs = base->prefers_stacked && !c->folds;
     const struct dnn_spec used[] = { spec_of(c, DNN_ADJOINT, DNN_SCALE), spec_of(c, DNN_ADJOINT, DNN_SUBTRACT) };
-    if (base->stacks && !c->folds)
+    if (base->prefers_stacked && !c->folds)
         TRY(gpu_prepare_plans(gpu_of(base), used, 2));
 fail:
     return status;
@@ -184,7 +185,7 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     c->result_offset = c->folds ? align256(in * precision_bytes(precision)) : 0;
     TRY(make_plans(c));
     TRY(choose_stacking(c));
-    size_t stack = c->folds && c->base.stacks ? CONV_TERMS * in * precision_bytes(precision) : 0;
+    size_t stack = c->folds && c->base.prefers_stacked ? CONV_TERMS * in * precision_bytes(precision) : 0;
     c->gradient_offset = c->result_offset + align256((in > out ? in : out) * sizeof(float));
     c->gradient_offset = c->gradient_offset > stack ? c->gradient_offset : align256(stack);
     c->base.scratch = c->gradient_offset + (uses & CONV_GRADIENT ? CONV_TERMS * gradient_bytes(c) : 0);
@@ -336,7 +337,7 @@ static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, co
                                       .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL,
                                       .numbers = numbers };
         TRY(run(c, kind, epilogue, false, &fused, &done));
-        c->base.how = c->used_cublas ? "cuBLASLt" : c->fused_label ? c->fused_label : "one pass";
+        c->base.method = c->used_cublas ? "cuBLASLt" : c->fused_label ? c->fused_label : "one pass";
     }
     if (!done) {
         enum element type;
@@ -346,7 +347,7 @@ static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, co
         TRY(run_plain(c, kind, &plain, &type));
         count_extra_traffic(c, count, type == F32 ? sizeof(float) : 2);
         cuda_epilogue(&c->base, e, type, result, out, count / channels, channels);
-        c->base.how = c->used_cublas ? "cuBLASLt, own pass after" : "own pass after";
+        c->base.method = c->used_cublas ? "cuBLASLt, own pass after" : "own pass after";
     }
 fail:
     return status;
@@ -383,7 +384,7 @@ static enum status conv_forward(struct conv *conv, const void *in, void *out, co
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
     struct queue q = cuda_conv_queue(conv);
-    conv->beyond = 0;
+    conv->extra_bytes = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return earlier_failure(conv);
     return run_with_epilogue(c, DNN_FORWARD, folded(c, &q, in, scratch), out, e, scratch);
@@ -395,7 +396,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     struct cuda_conv *c = (struct cuda_conv *)conv;
     struct queue q = cuda_conv_queue(conv);
     enum element type;
-    conv->beyond = 0;
+    conv->extra_bytes = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return earlier_failure(conv);
     if (!c->folds)
@@ -404,7 +405,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
     TRY(run_plain(c, DNN_ADJOINT, &plain, &type));
     kernel_unfold_image(&q, &c->fold, type, plain.image, e, out);
     count_extra_traffic(c, image_count(c), type == F32 ? sizeof(float) : 2);
-    conv->how = c->used_cublas ? "cuBLASLt, unfolded after" : "unfolded after";
+    conv->method = c->used_cublas ? "cuBLASLt, unfolded after" : "unfolded after";
 fail:
     return status;
 }
@@ -414,7 +415,7 @@ static bool are_stacked(const struct cuda_conv *c, const struct gradient_term *t
     const struct conv_shape *s = &c->base.shape;
     size_t image = conv_in_count(s) * precision_bytes(c->base.precision);
     size_t code = conv_out_count(s) * precision_bytes(c->base.precision);
-    bool stacked = c->base.stacks && count == CONV_TERMS;
+    bool stacked = c->base.prefers_stacked && count == CONV_TERMS;
     for (int t = 1; t < count && stacked; t++)
         stacked = terms[t].alpha == terms->alpha && terms[t].device_alpha == terms->device_alpha &&
                   (const char *)terms[t].d == (const char *)terms->d + t * code &&
@@ -443,8 +444,8 @@ static enum status gradient_of(struct cuda_conv *c, const struct gradient_term *
         count_extra_traffic(c, image_count(c), precision_bytes(c->base.precision));
     }
     if (at >= 0) /* a folded image is read instead of the image */
-        c->base.beyond += (double)image -
-                          (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
+        c->base.extra_bytes += (double)image -
+                               (double)conv_in_count(&c->base.shape) * (double)precision_bytes(c->base.precision);
     c->used_cublas = plan.gemm != NULL;
     TRY(gpu_run_plan(gpu_of(&c->base), &plan, &operands));
     *type = plan.float_result ? F32 : BF16;
@@ -463,7 +464,7 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct queue q = cuda_conv_queue(conv);
     char *gradients = (char *)scratch + c->gradient_offset;
     enum element type = F32;
-    conv->beyond = 0;
+    conv->extra_bytes = 0;
     if (gpu_of(conv)->failure.code != STATUS_OK)
         return earlier_failure(conv);
     for (int t = 0; t < results; t++)
@@ -474,9 +475,9 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     if (!c->folds)
         kernel_add_gradients(&q, type, gradients, gradient_bytes(c), terms, results, dw, weight_count(c));
     if (together)
-        conv->how = c->used_cublas ? "cuBLASLt, one call" : "one call";
+        conv->method = c->used_cublas ? "cuBLASLt, one call" : "one call";
     else
-        conv->how = c->used_cublas ? "cuBLASLt" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
+        conv->method = c->used_cublas ? "cuBLASLt" : c->folds ? "unfolded after" : count > 1 ? "added after" : NULL;
 fail:
     return status;
 }

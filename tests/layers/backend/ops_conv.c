@@ -254,9 +254,9 @@ static void run_adjoint(struct task *task, int side)
 
 static bool plan_gradient(struct task *task, int draw, const int *fixed)
 {
-    if (!create(task, draw, fixed, CONV_GRADIENT | (!fixed && draw % 2 == 1 ? CONV_STACKED : 0)))
+    if (!create(task, draw, fixed, CONV_GRADIENT | (!fixed && draw % 2 == 1 ? CONV_TERMS_CONTIGUOUS : 0)))
         return false;
-    bool stacked = task->conv[TESTED]->stacks;
+    bool stacked = task->conv[TESTED]->prefers_stacked;
     size_t images = conv_in_count(&task->conv_shape), codes = conv_out_count(&task->conv_shape);
     task->terms = task->timed ? 1 : stacked ? CONV_TERMS : random_in(task, 1, 3);
     task->stacked = stacked;

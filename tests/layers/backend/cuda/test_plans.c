@@ -18,7 +18,8 @@
 
 static char folder[] = "/tmp/csc-plans-XXXXXX", plans_file[64], tried_file[64];
 static const struct conv_shape plain = { 2, 8, 8, 16, 16, 3, 1, 1 }, strided = { 2, 8, 8, 16, 16, 3, 2, 1 };
-static const unsigned all_uses = CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT | CONV_CODING | CONV_ADDING;
+static const unsigned all_uses = CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT | CONV_HINT_CODE_EPILOGUE |
+                                 CONV_HINT_ACCUMULATE;
 
 /* A device with a table of choices, and a convolution on it. */
 struct bench {
