@@ -143,10 +143,10 @@ void csc_destroy(struct csc *csc)
     free(csc);
 }
 
-static void place_kept(struct csc *csc, struct arena *arena)
+static void assign_saved(struct csc *csc, struct arena *arena)
 {
     int steps = csc->config.steps;
-    csc->device->ops->conv_place(csc->conv, arena);
+    csc->device->ops->conv_assign_memory(csc->conv, arena);
     if (csc->conv->prefers_stacked) {
         csc->z[0] = csc->y[1] = csc->code_stack;
         csc->r[1] = csc->image_stack ? csc->image_stack + 2 * image_bytes(csc) : NULL;
@@ -164,16 +164,16 @@ static void place_kept(struct csc *csc, struct arena *arena)
     }
 }
 
-void csc_place_all(struct csc *const *layers, int count, struct arena *arena)
+void csc_assign_memory_all(struct csc *const *layers, int count, struct arena *arena)
 {
-    csc_place_stacks(layers, count, arena);
+    csc_assign_stacks(layers, count, arena);
     for (int i = 0; i < count; i++)
-        place_kept(layers[i], arena);
+        assign_saved(layers[i], arena);
 }
 
-void csc_place(struct csc *csc, struct arena *arena)
+void csc_assign_memory(struct csc *csc, struct arena *arena)
 {
-    csc_place_all(&csc, 1, arena);
+    csc_assign_memory_all(&csc, 1, arena);
 }
 
 enum status csc_load(struct csc *csc, const float *weights, void *scratch)

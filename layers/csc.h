@@ -27,10 +27,10 @@ struct csc {
     struct csc_config config;
     bool training; /* keeps what backward needs */
     struct conv *conv;
-    float *momenta;        /* (steps), of the extrapolation before iteration k */
-    void **z, **y, **r;    /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_place */
-    void *kept_y, *kept_r; /* CSC_ONE_STEP */
-    char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_place_all */
+    float *momenta;     /* (steps), of the extrapolation before iteration k */
+    void **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_assign_memory */
+    void *kept_y, *kept_r;          /* CSC_ONE_STEP */
+    char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_assign_memory_all */
     size_t scratch;                 /* bytes of shared scratch that its calls need */
     const float *device_scalars; /* device (STEP_SCALARS), the caller's: read instead of every eta that is given; NULL:
                              there are none */
@@ -40,13 +40,13 @@ enum status csc_create(struct csc **csc, struct device *device, const struct con
                        const struct csc_config *config, bool training);
 void csc_destroy(struct csc *csc);
 /* Takes what must last from forward to backward: unrolled 2 steps keep one code and one residual. */
-void csc_place(struct csc *csc, struct arena *arena);
+void csc_assign_memory(struct csc *csc, struct arena *arena);
 /* The same for all layers of a network, given in the order of their forward passes. Where the backend likes it, the
  * terms of a weight gradient lie behind one another:
  *     codes   z_0  d_1  eta g        images   -q  x  r
  * z_0 and r are kept from the forward pass on; the rest is the backward pass's, and lies over what later layers have
  * kept: each layer's backward pass comes once for a forward one, in reverse order. */
-void csc_place_all(struct csc *const *layers, int count, struct arena *arena);
+void csc_assign_memory_all(struct csc *const *layers, int count, struct arena *arena);
 /* Weights (D,k,k,C) have changed. */
 enum status csc_load(struct csc *csc, const float *weights, void *scratch);
 
@@ -92,7 +92,7 @@ enum status csc_power_create(struct csc_power **power, struct device *device, co
 void csc_power_destroy(struct csc_power *power);
 size_t csc_power_scratch(const struct csc_power *power); /* bytes */
 /* quotient: 8 bytes of device memory. */
-void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient);
+void csc_power_assign_memory(struct csc_power *power, struct arena *arena, double *quotient);
 /* A random start: the same on every rank. */
 enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t layer);
 /* `iterations` more from the last vector, with the weights as they are now; queued only. In bf16 on the CPU lambda_max

@@ -58,16 +58,16 @@ size_t csc_power_scratch(const struct csc_power *power)
     return bytes > quick ? bytes : quick;
 }
 
-void csc_power_place(struct csc_power *power, struct arena *arena, double *quotient)
+void csc_power_assign_memory(struct csc_power *power, struct arena *arena, double *quotient)
 {
     power->quotient = quotient;
-    power->device->ops->conv_place(power->conv, arena);
+    power->device->ops->conv_assign_memory(power->conv, arena);
     power->vector = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->code = arena_take(arena, conv_out_count(&power->shape) * sizeof(float));
     power->next = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     if (power->quick)
-        power->device->ops->conv_place(power->quick, arena);
+        power->device->ops->conv_assign_memory(power->quick, arena);
     if (!power->quick || power->quick->precision == PRECISION_TF32)
         return;
     size_t bytes = precision_bytes(power->device->precision);

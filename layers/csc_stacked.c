@@ -1,6 +1,6 @@
 /* csc_stacked.c - a CSC-layer of two steps whose weight gradient's three terms are one convolution of three times the
- * batch: they lie behind one another (csc_place_all), and have no factors: a minus would need one, so q has it here.
- * q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the
+ * batch: they lie behind one another (csc_assign_memory_all), and have no factors: a minus would need one, so q has it
+ * here. q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the
  * mask's pass writes it there, and x is copied: that moves 2 codes and 2 images, beside the 3 and 3 that the
  * convolution reads. It saves two convolutions' starts and ends and two passes over dw: much where images are small,
  * nothing where they are large, so the backend measures it (conv->stacks). */
@@ -18,7 +18,7 @@ static size_t aligned(size_t bytes)
 
 /* The codes' stacks of all layers, or the images'. What a layer keeps is the first of its codes, and the last of its
  * images: codes lie in the layers' order, images in reverse, so that a stack goes on where later layers keep theirs. */
-static void place_row(struct csc *const *layers, int count, struct arena *arena, bool images)
+static void assign_stack(struct csc *const *layers, int count, struct arena *arena, bool images)
 {
     size_t bytes = 0;
     for (int pass = 0; pass < 2; pass++) {
@@ -37,10 +37,10 @@ static void place_row(struct csc *const *layers, int count, struct arena *arena,
     }
 }
 
-void csc_place_stacks(struct csc *const *layers, int count, struct arena *arena)
+void csc_assign_stacks(struct csc *const *layers, int count, struct arena *arena)
 {
-    place_row(layers, count, arena, false);
-    place_row(layers, count, arena, true);
+    assign_stack(layers, count, arena, false);
+    assign_stack(layers, count, arena, true);
 }
 
 /* Two steps, g being eta times the gradient of the code, and all terms with the factor 1:

@@ -5,7 +5,7 @@
 #include "layers/csc.h"
 
 /* Gives those of the layers whose convolution stacks their memory. */
-void csc_place_stacks(struct csc *const *layers, int count, struct arena *arena);
+void csc_assign_stacks(struct csc *const *layers, int count, struct arena *arena);
 
 /* As csc_backward; q: memory for an image, used where images are not stacked. */
 enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked,

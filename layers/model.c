@@ -32,7 +32,7 @@ fail:
     return status;
 }
 
-static void place(struct model *m)
+static void assign_memory(struct model *m)
 {
     size_t scratch = 0, most = 0;
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
@@ -42,7 +42,7 @@ static void place(struct model *m)
                           ? arena_take(&m->arena, m->csc_count * STEP_SCALARS * sizeof *m->step_scalars)
                           : NULL;
     for (int i = 0; m->power && i < m->csc_count; i++) {
-        csc_power_place(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
+        csc_power_assign_memory(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
         most = conv_in_count(&m->power[i]->shape) > most ? conv_in_count(&m->power[i]->shape) : most;
     }
@@ -67,7 +67,7 @@ enum status model_create(struct model **out, struct device *device, const struct
     TRY(model_build(m));
     m->config.layers = NULL; /* the caller's, and used up */
     TRY(create_power(m));
-    place(m);
+    assign_memory(m);
     *out = m;
     m = NULL;
 fail:
@@ -79,7 +79,7 @@ enum status model_allocate(struct model *m)
 {
     enum status status = STATUS_OK;
     TRY(m->device->ops->arena_allocate(m->device, &m->arena));
-    place(m);
+    assign_memory(m);
     model_step_sizes_changed(m);
 fail:
     return status;

@@ -174,8 +174,8 @@ static void find_pooled(struct net *net)
 }
 
 /* slot_of (edges) -> pointers; `others`, where not NULL, share the slots. */
-static void place_slots(struct slots *slots, int edges, struct arena *arena, const int *slot_of, void **pointers,
-                        const int *others, void **other_pointers)
+static void assign_slots(struct slots *slots, int edges, struct arena *arena, const int *slot_of, void **pointers,
+                         const int *others, void **other_pointers)
 {
     for (int s = 0; s < slots->count; s++) {
         void *memory = arena_take(arena, slots->bytes[s]);
@@ -188,19 +188,19 @@ static void place_slots(struct slots *slots, int edges, struct arena *arena, con
     }
 }
 
-static void place(struct net *net)
+static void assign_memory(struct net *net)
 {
     const struct model *m = net->model;
     size_t scratch = 0;
-    place_slots(&net->values, m->edges_count, &net->arena, net->value_slot, net->value, NULL, NULL);
-    place_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->more_slot, net->more);
-    csc_place_all(net->layers, net->layers_count, &net->arena);
+    assign_slots(&net->values, m->edges_count, &net->arena, net->value_slot, net->value, NULL, NULL);
+    assign_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->more_slot, net->more);
+    csc_assign_memory_all(net->layers, net->layers_count, &net->arena);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
         struct op *op = &net->ops[i];
         size_t needs = op->conv ? op->conv->scratch : op->csc ? op->csc->scratch : 0;
         if (op->conv)
-            m->device->ops->conv_place(op->conv, &net->arena);
+            m->device->ops->conv_assign_memory(op->conv, &net->arena);
         if (node->kind == NODE_NORM)
             op->saved = arena_take(&net->arena, NORM_SAVED * m->edges[node->out].c * sizeof(float));
         if (node->kind == NODE_NORM && node->add >= 0 && node->relu && net->use == NET_TRAINING &&
@@ -260,7 +260,7 @@ enum status net_create(struct net **out, struct model *model, int n, enum net_us
     find_codes(net);
     find_pooled(net);
     plan_values(net);
-    place(net);
+    assign_memory(net);
     net->bytes = net->arena.used;
     *out = net;
     net = NULL;
@@ -273,7 +273,7 @@ enum status net_allocate(struct net *net)
 {
     enum status status = STATUS_OK;
     TRY(net->model->device->ops->arena_allocate(net->model->device, &net->arena));
-    place(net);
+    assign_memory(net);
 fail:
     return status;
 }

@@ -195,7 +195,7 @@ struct backend {
     enum status (*conv_create)(struct device *device, const struct conv_shape *shape, enum precision precision,
                                unsigned uses, struct conv **conv);
     void (*conv_destroy)(struct conv *conv);
-    void (*conv_place)(struct conv *conv, struct arena *arena);
+    void (*conv_assign_memory)(struct conv *conv, struct arena *arena);
     enum status (*conv_load)(struct conv *conv, const float *weights, void *scratch);
     enum status (*conv_forward)(struct conv *conv, const void *in, void *out, const struct epilogue *epilogue,
                                 void *scratch);

@@ -147,7 +147,7 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     g->fails = spec->kind == DNN_GRADIENT &&
                choice->engine == 1; /* as engines do that want more memory than there is */
     TRY(ref_conv_create(NULL, &square, PRECISION_FP32, uses[spec->kind], &g->plain));
-    ref_conv_place(g->plain, &measure);
+    ref_conv_assign_memory(g->plain, &measure);
     g->packed = aligned_alloc(ARENA_ALIGN, measure.used + ARENA_ALIGN);
     g->scratch = malloc(g->plain->scratch + 1);
     g->image = malloc(conv_in_count(&spec->shape) * sizeof *g->image);
@@ -156,7 +156,7 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     if (!g->packed || !g->scratch || !g->image || !g->code || !g->weights)
         FAIL(STATUS_NOMEM, "out of memory");
     measure = (struct arena){ .memory = g->packed, .size = measure.used };
-    ref_conv_place(g->plain, &measure);
+    ref_conv_assign_memory(g->plain, &measure);
     plan->graph = g;
     *out = plan;
     return STATUS_OK;

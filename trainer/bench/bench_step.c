@@ -472,7 +472,7 @@ static enum status time_conv(struct device *device, const struct conv_shape *sha
     const struct epilogue plain = { .alpha = 1 };
     TRY(device->ops->conv_create(device, shape, device->precision, CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT, &conv));
     for (int pass = 0; pass < 2; pass++) {
-        device->ops->conv_place(conv, &arena);
+        device->ops->conv_assign_memory(conv, &arena);
         image = arena_take(&arena, conv_in_count(shape) * sizeof(float));
         code = arena_take(&arena, conv_out_count(shape) * sizeof(float));
         weights = arena_take(&arena, conv_weight_count(shape) * sizeof(float));

@@ -418,7 +418,7 @@ static enum status time_product(struct device *device, int channels, double *sec
     double best_s = INFINITY;
     TRY(device->ops->conv_create(device, &s, device->precision, CONV_FORWARD, &conv));
     for (int pass = 0; pass < 2; pass++) {
-        device->ops->conv_place(conv, &arena);
+        device->ops->conv_assign_memory(conv, &arena);
         in = arena_take(&arena, conv_in_count(&s) * sizeof(float));
         out = arena_take(&arena, conv_out_count(&s) * sizeof(float));
         weights = arena_take(&arena, conv_weight_count(&s) * sizeof(float));

@@ -44,7 +44,7 @@ static void place(struct adaptive *a)
 {
     size_t images = conv_in_count(&a->csc->shape) * sizeof(float),
            codes = conv_out_count(&a->csc->shape) * sizeof(float);
-    csc_place(a->csc, &a->arena);
+    csc_assign_memory(a->csc, &a->arena);
     a->x = arena_take(&a->arena, images);
     a->r = arena_take(&a->arena, images);
     a->z = arena_take(&a->arena, codes);

@@ -130,10 +130,10 @@ static enum status load_adjoint(struct explain *e, int i, struct adjoint **out)
         if (!adjoint->weights)
             FAIL(STATUS_NOMEM, "out of memory for reconstructions");
         TRY(ops->conv_create(e->device, &shape, PRECISION_FP32, CONV_ADJOINT, &adjoint->conv));
-        ops->conv_place(adjoint->conv, &adjoint->arena);
+        ops->conv_assign_memory(adjoint->conv, &adjoint->arena);
         arena_take(&adjoint->arena, adjoint->conv->scratch);
         TRY(ops->arena_allocate(e->device, &adjoint->arena));
-        ops->conv_place(adjoint->conv, &adjoint->arena);
+        ops->conv_assign_memory(adjoint->conv, &adjoint->arena);
         adjoint->scratch = arena_take(&adjoint->arena, adjoint->conv->scratch);
     }
     m->device->ops->copy_out(m->device, adjoint->weights, m->weights + w->offset, w->count * sizeof *adjoint->weights);

@@ -157,7 +157,7 @@ fail:
     return status;
 }
 
-static void conv_place(struct conv *conv, struct arena *arena)
+static void conv_assign_memory(struct conv *conv, struct arena *arena)
 {
     struct cpu_conv *c = (struct cpu_conv *)conv;
     for (int kind = ONEDNN_FORWARD; kind <= ONEDNN_ADJOINT && !c->single_image; kind++)
@@ -366,7 +366,7 @@ enum status cpu_open_with(struct device **device, enum precision precision, int 
 #ifdef CSC_HAVE_ONEDNN
     cpu->table.conv_create = conv_create;
     cpu->table.conv_destroy = conv_destroy;
-    cpu->table.conv_place = conv_place;
+    cpu->table.conv_assign_memory = conv_assign_memory;
     cpu->table.conv_load = conv_load;
     cpu->table.conv_forward = conv_forward;
     cpu->table.conv_adjoint = conv_adjoint;

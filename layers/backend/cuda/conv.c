@@ -196,7 +196,7 @@ fail:
     return status;
 }
 
-static void conv_place(struct conv *conv, struct arena *arena)
+static void conv_assign_memory(struct conv *conv, struct arena *arena)
 {
     struct cuda_conv *c = (struct cuda_conv *)conv;
     bool converts = c->folds || conv->precision == PRECISION_BF16;
@@ -486,7 +486,7 @@ void gpu_fill_conv(struct backend *table)
 {
     table->conv_create = conv_create;
     table->conv_destroy = conv_destroy;
-    table->conv_place = conv_place;
+    table->conv_assign_memory = conv_assign_memory;
     table->conv_load = conv_load;
     table->conv_forward = conv_forward;
     table->conv_adjoint = conv_adjoint;

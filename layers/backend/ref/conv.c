@@ -38,7 +38,7 @@ void ref_conv_destroy(struct conv *conv)
     free(conv);
 }
 
-void ref_conv_place(struct conv *conv, struct arena *arena)
+void ref_conv_assign_memory(struct conv *conv, struct arena *arena)
 {
     ((struct ref_conv *)conv)->weights = arena_take(arena, conv_weight_count(&conv->shape) * sizeof(float));
 }

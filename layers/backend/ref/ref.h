@@ -11,7 +11,7 @@ extern const struct backend ref_backend;
 enum status ref_conv_create(struct device *device, const struct conv_shape *shape, enum precision precision,
                             unsigned uses, struct conv **conv);
 void ref_conv_destroy(struct conv *conv);
-void ref_conv_place(struct conv *conv, struct arena *arena);
+void ref_conv_assign_memory(struct conv *conv, struct arena *arena);
 enum status ref_conv_load(struct conv *conv, const float *weights, void *scratch);
 enum status ref_conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch);
 enum status ref_conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch);

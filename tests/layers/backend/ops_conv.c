@@ -151,9 +151,9 @@ static bool create(struct task *task, int draw, const int *fixed, unsigned uses)
             free(weights);
             return false;
         }
-        device->ops->conv_place(task->conv[side], &arena);
+        device->ops->conv_assign_memory(task->conv[side], &arena);
         arena = (struct arena){ .memory = task_memory(task, "packed weights", side, arena.used), .size = arena.used };
-        device->ops->conv_place(task->conv[side], &arena);
+        device->ops->conv_assign_memory(task->conv[side], &arena);
         task->scratch[side] = task_memory(task, "scratch", side, task->conv[side]->scratch);
         float *loaded = task_memory(task, "weights", side, conv_weight_count(s) * sizeof *weights);
         device->ops->copy_in(device, loaded, weights, conv_weight_count(s) * sizeof *weights);

@@ -29,11 +29,11 @@ static inline void rig_must(enum status status)
     exit(1);
 }
 
-static inline void rig_place(struct rig *r)
+static inline void rig_assign_memory(struct rig *r)
 {
     struct arena *a = &r->arena;
-    csc_place(r->csc, a);
-    csc_power_place(r->power, a, arena_take(a, sizeof(double)));
+    csc_assign_memory(r->csc, a);
+    csc_power_assign_memory(r->power, a, arena_take(a, sizeof(double)));
     r->x = arena_take(a, r->images * sizeof(float));
     r->dx = arena_take(a, r->images * sizeof(float));
     r->w = arena_take(a, r->weights * sizeof(float));
@@ -73,9 +73,9 @@ static inline void rig_init(struct rig *r, struct device *device, const struct c
     rig_must(csc_create(&r->csc, device, shape, config, training));
     rig_must(csc_power_create(&r->power, device, shape));
     r->scratch_bytes = r->csc->scratch > r->power->conv->scratch ? r->csc->scratch : r->power->conv->scratch;
-    rig_place(r);
+    rig_assign_memory(r);
     rig_must(device->ops->arena_allocate(device, &r->arena));
-    rig_place(r);
+    rig_assign_memory(r);
     rig_spoil(r);
 }
 

@@ -52,7 +52,7 @@ static struct device *open_device(const char *kind, enum precision precision)
     return device;
 }
 
-static void place(struct run *r)
+static void assign_memory(struct run *r)
 {
     r->sums = arena_take(&r->arena, r->count * sizeof(float));
     r->velocity = arena_take(&r->arena, r->model->count * sizeof(float));
@@ -68,9 +68,9 @@ static void open_run(struct run *r, const char *kind, enum precision precision, 
     must(net_allocate(r->net));
     r->head = net_sums(r->model).head;
     r->count = net_sums(r->model).count;
-    place(r);
+    assign_memory(r);
     must(r->device->ops->arena_allocate(r->device, &r->arena));
-    place(r);
+    assign_memory(r);
     must(model_init(r->model, 5));
     must(model_converge_step_sizes(r->model));
     r->gradient = malloc(r->model->count * sizeof *r->gradient);
