@@ -3,10 +3,11 @@
 
 #include <assert.h>
 
-struct net_sums net_sums(const struct model *model)
+struct reduce_layout net_reduce_layout(const struct model *model)
 {
     size_t moments = (model->running_count + 15) / 16 * 16;
-    return (struct net_sums){ .head = NET_SUMS_MOMENTS + moments, .count = NET_SUMS_MOMENTS + moments + model->count };
+    return (struct reduce_layout){ .gradients = REDUCE_BN_STATISTICS + moments,
+                                   .count = REDUCE_BN_STATISTICS + moments + model->count };
 }
 
 static const float *param_of(const struct net *net, const struct node *node, int i)
@@ -175,13 +176,13 @@ void net_streams_end(struct net *net)
     net->model->device->ops->streams_end(net->model->device);
 }
 
-enum status net_forward(struct net *net, float *sums)
+enum status net_forward(struct net *net, float *reduce_buffer)
 {
     enum status status = STATUS_OK;
     TRY(model_catch_up(net->model));
     TRY(load_weights(net));
     for (int i = 0; i < net->model->nodes_count; i++)
-        TRY(forward_node(net, i, sums + NET_SUMS_MOMENTS, NULL));
+        TRY(forward_node(net, i, reduce_buffer + REDUCE_BN_STATISTICS, NULL));
     if (net->overlapped)
         net_streams_end(net);
 fail:
@@ -295,13 +296,13 @@ fail:
 }
 
 /* Mean loss and its gradient at the logits; the loss joins the head of sums. */
-static void backward_loss(struct net *net, float smoothing, float *sums)
+static void backward_loss(struct net *net, float smoothing, float *reduce_buffer)
 {
     struct device *device = net->model->device;
     int logits = net_logits_edge(net);
     device->ops->cross_entropy(device, net->n, net->model->config.classes, net->value[logits], net->labels, smoothing,
                                1 / (float)net->count, net->losses, net->loss, net->grad[logits]);
-    device->ops->axpby_f32(device, 1, sums, 1, net->loss, sums, 1);
+    device->ops->axpby_f32(device, 1, reduce_buffer, 1, net->loss, reduce_buffer, 1);
 }
 
 const float *net_device_loss(const struct net *net)
@@ -316,12 +317,12 @@ double net_loss(const struct net *net)
     return loss;
 }
 
-enum status net_backward(struct net *net, float smoothing, float *sums, net_ready *ready, void *context)
+enum status net_backward(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready, void *context)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
-    float *grads = sums + net_sums(m).head;
-    backward_loss(net, smoothing, sums);
+    float *grads = reduce_buffer + net_reduce_layout(m).gradients;
+    backward_loss(net, smoothing, reduce_buffer);
     if (ready)
         TRY(ready(context, 0));
     for (int i = m->nodes_count - 1; i >= 0; i--) {

@@ -8,12 +8,12 @@ struct net;
 
 /* The vector that a backward pass fills and ranks average: a head of [mean loss, 15 spare, moments of batch
  * norm (running_count, padded)], then the gradient of every parameter as in the model's flat buffer. */
-struct net_sums {
-    size_t head;  /* floats before the gradients */
-    size_t count; /* floats in all */
+struct reduce_layout {
+    size_t gradients; /* floats before the gradients */
+    size_t count;     /* floats in all */
 };
-struct net_sums net_sums(const struct model *model);
-#define NET_SUMS_MOMENTS 16 /* floats: where the moments begin */
+struct reduce_layout net_reduce_layout(const struct model *model);
+#define REDUCE_BN_STATISTICS 16 /* floats: where the moments begin */
 
 enum net_use {
     NET_INFERENCE,
@@ -45,7 +45,7 @@ enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
 void net_value(const struct net *net, int edge, int count, float *host);
 
 /* With batch statistics, adding their moments to sums (device). */
-enum status net_forward(struct net *net, float *sums);
+enum status net_forward(struct net *net, float *reduce_buffer);
 
 /* Per-sample losses (host, count floats) of the last forward or infer; logits (host, (count,K)) if not NULL. */
 enum status net_losses(struct net *net, float smoothing, float *losses, float *logits);
@@ -54,7 +54,7 @@ enum status net_losses(struct net *net, float smoothing, float *losses, float *l
 typedef enum status net_ready(void *context, int ready);
 
 /* After net_forward: adds the mean loss over the batch and all gradients of it to sums (device). ready may be NULL. */
-enum status net_backward(struct net *net, float smoothing, float *sums, net_ready *ready, void *context);
+enum status net_backward(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready, void *context);
 
 /* Whether what leads up to `ready` is to be under way when it is called, as where something then goes on beside the
  * rest. */
@@ -63,8 +63,8 @@ typedef bool net_must_flush(void *context, int ready);
 /* Forward and backward of what was uploaded. On a device that records, later calls of the same sums, count, smoothing
  * and ready (given or not) replay it; ready may then be called later than it could, but where cuts (may be NULL) says
  * no. */
-enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_must_flush *must_flush,
-                      void *context);
+enum status net_train(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready,
+                      net_must_flush *must_flush, void *context);
 
 /* Whether net_train launches its work as graphs by now. */
 bool net_uses_graphs(const struct net *net);

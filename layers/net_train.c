@@ -5,7 +5,7 @@
 
 struct pass {
     struct net *net;
-    float smoothing, *sums;
+    float smoothing, *reduce_buffer;
     uint64_t version; /* of the weights that the plans held before */
     int due;          /* power iterations that come first */
     net_ready *ready;
@@ -69,8 +69,8 @@ static enum status queue_pass(void *context)
         net->model->due = p->due;
         TRY(model_catch_up(net->model));
     }
-    TRY(net_forward(net, p->sums));
-    TRY(net_backward(net, p->smoothing, p->sums, p->ready ? report_boundary : NULL, &net->graph_cache));
+    TRY(net_forward(net, p->reduce_buffer));
+    TRY(net_backward(net, p->smoothing, p->reduce_buffer, p->ready ? report_boundary : NULL, &net->graph_cache));
 fail:
     if (net->overlapped) /* the forward pass has not come to its end */
         net_streams_end(net);
@@ -100,14 +100,14 @@ static bool waits_on_host(struct net *net)
     return implicit;
 }
 
-enum status net_train(struct net *net, float smoothing, float *sums, net_ready *ready, net_must_flush *must_flush,
-                      void *context)
+enum status net_train(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready,
+                      net_must_flush *must_flush, void *context)
 {
     enum status status = STATUS_OK;
     struct model *m = net->model;
     enum { LOADS = 1, REPORTS = 2, DUE = 4 };
-    struct pass pass = { net, smoothing, sums, net->version, m->due, ready, must_flush, context };
-    const struct graph_key key = { .memory = { sums, m->weights, context },
+    struct pass pass = { net, smoothing, reduce_buffer, net->version, m->due, ready, must_flush, context };
+    const struct graph_key key = { .memory = { reduce_buffer, m->weights, context },
                                    .count = net->count,
                                    .scalar = smoothing,
                                    .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |

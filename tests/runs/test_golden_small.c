@@ -26,7 +26,7 @@ struct golden {
     struct net *net;
     struct optimizer *optimizer;
     struct arena arena;
-    float *sums;                                     /* device */
+    float *reduce_buffer;                            /* device */
     float *host;                                     /* room for the largest tensor */
     double *start;                                   /* likewise */
     double logits, loss, gradients, change, running; /* relative errors */
@@ -199,10 +199,10 @@ static enum status build(struct golden *g, const char *backend)
     TRY(net_create(&g->net, g->model, (int)number_of(g, "batch"), NET_TRAINING));
     TRY(net_allocate(g->net));
     TRY(optimizer_create(&g->optimizer, g->model, &optimizer));
-    size_t bytes = net_sums(g->model).count * sizeof *g->sums;
+    size_t bytes = net_reduce_layout(g->model).count * sizeof *g->reduce_buffer;
     arena_take(&g->arena, bytes);
     TRY(g->device->ops->arena_allocate(g->device, &g->arena));
-    g->sums = arena_take(&g->arena, bytes);
+    g->reduce_buffer = arena_take(&g->arena, bytes);
     g->host = malloc(largest(g->model) * sizeof *g->host);
     g->start = malloc(largest(g->model) * sizeof *g->start);
 fail:
@@ -383,18 +383,18 @@ static enum status compare_passes(struct golden *g)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = g->device->ops;
-    size_t bytes = net_sums(g->model).count * sizeof(float);
+    size_t bytes = net_reduce_layout(g->model).count * sizeof(float);
     float *halves = malloc(bytes), *whole = malloc(bytes);
     int each = ops->graph_capture_begin ? 3 : 1;
     if (!halves || !whole)
         FAIL(STATUS_NOMEM, "out of memory");
-    ops->copy_out(g->device, halves, g->sums, bytes);
+    ops->copy_out(g->device, halves, g->reduce_buffer, bytes);
     for (int i = 0; i < 2 * each; i++) {
         int next = 0;
         bool tells = i >= each;
-        ops->zero(g->device, g->sums, bytes);
-        TRY(net_train(g->net, 0, g->sums, tells ? count_ready : NULL, cut_often, &next));
-        ops->copy_out(g->device, whole, g->sums, bytes);
+        ops->zero(g->device, g->reduce_buffer, bytes);
+        TRY(net_train(g->net, 0, g->reduce_buffer, tells ? count_ready : NULL, cut_often, &next));
+        ops->copy_out(g->device, whole, g->reduce_buffer, bytes);
         CHECK(memcmp(whole, halves, bytes) == 0, "%s: pass %d is another one", g->path, i);
         CHECK(!tells || next == g->model->params_count + 1, "%s: pass %d told of %d parameters", g->path, i, next);
     }
@@ -409,15 +409,15 @@ static enum status step(struct golden *g)
 {
     enum status status = STATUS_OK;
     struct model *m = g->model;
-    float *grads = g->sums + net_sums(m).head;
+    float *grads = g->reduce_buffer + net_reduce_layout(m).gradients;
     double loss;
-    TRY(net_forward(g->net, g->sums));
-    TRY(net_backward(g->net, 0, g->sums, NULL, NULL));
+    TRY(net_forward(g->net, g->reduce_buffer));
+    TRY(net_backward(g->net, 0, g->reduce_buffer, NULL, NULL));
     TRY(compare_passes(g));
     loss = net_loss(g->net);
     g->loss = fabs(loss / json_number_value(json_object_get(g->json, "loss")) - 1);
     TRY(compare_params(g, "gradients", grads, false, &g->gradients));
-    g->device->ops->axpby_f32(g->device, 0.9f, m->running, 0.1f, g->sums + NET_SUMS_MOMENTS, m->running,
+    g->device->ops->axpby_f32(g->device, 0.9f, m->running, 0.1f, g->reduce_buffer + REDUCE_BN_STATISTICS, m->running,
                               m->running_count);
     optimizer_step(g->optimizer, grads, 1, (float)number_of(g, "lr"));
     TRY(compare_params(g, "change", m->weights, true, &g->change));

@@ -25,7 +25,7 @@ struct golden {
     struct model *model;
     struct net *net;
     struct optimizer *optimizer;
-    float *sums, *images;
+    float *reduce_buffer, *images;
     int32_t *labels;
     int batch, classes;
     double logits_error, loss_error, gradient_error, change_error; /* relative norms */
@@ -120,7 +120,7 @@ static enum status build(struct golden *g, const char *backend)
     TRY(model_init(g->model, 1));
     TRY(setup_init_from(g->model, g->config.model.init_from, false));
     TRY(model_converge_step_sizes(g->model));
-    g->sums = calloc(net_sums(g->model).count, sizeof *g->sums);
+    g->reduce_buffer = calloc(net_reduce_layout(g->model).count, sizeof *g->reduce_buffer);
 fail:
     return status;
 }
@@ -199,21 +199,21 @@ fail:
 static enum status step(struct golden *g)
 {
     enum status status = STATUS_OK;
-    struct net_sums layout = net_sums(g->model);
+    struct reduce_layout layout = net_reduce_layout(g->model);
     float *logits = malloc((size_t)g->batch * g->classes * sizeof *logits), *losses = malloc(g->batch * sizeof *losses);
-    float *grads = g->sums + layout.head;
+    float *grads = g->reduce_buffer + layout.gradients;
     double loss;
     TRY(net_upload(g->net, g->images, g->labels, g->batch));
     TRY(net_infer(g->net, NULL));
     TRY(net_losses(g->net, 0, losses, logits));
     g->logits_error = compare_logits(g, logits);
-    TRY(net_forward(g->net, g->sums));
-    TRY(net_backward(g->net, 0, g->sums, NULL, NULL));
+    TRY(net_forward(g->net, g->reduce_buffer));
+    TRY(net_backward(g->net, 0, g->reduce_buffer, NULL, NULL));
     loss = net_loss(g->net);
     g->loss_error = fabs(loss / number_of(g, "loss") - 1);
     TRY(compare_file(g, "grads.safetensors", NULL, grads, false, &g->gradient_error));
-    g->device->ops->axpby_f32(g->device, 0.9f, g->model->running, 0.1f, g->sums + NET_SUMS_MOMENTS, g->model->running,
-                              g->model->running_count);
+    g->device->ops->axpby_f32(g->device, 0.9f, g->model->running, 0.1f, g->reduce_buffer + REDUCE_BN_STATISTICS,
+                              g->model->running, g->model->running_count);
     optimizer_step(g->optimizer, grads, 1, (float)number_of(g, "lr"));
     TRY(compare_file(g, "after.safetensors", "init.safetensors", g->model->weights, true, &g->change_error));
 fail:
@@ -230,7 +230,7 @@ static void finish(struct golden *g)
     device_close(g->device);
     config_finish(&g->config);
     json_decref(g->expect);
-    free(g->sums);
+    free(g->reduce_buffer);
     free(g->images);
     free(g->labels);
 }

@@ -125,7 +125,7 @@ static enum status make_buckets(struct scaling_bench *bench, struct comm *comm, 
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
     for (int i = 1; i < count; i++)
-        offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
+        offsets[i] = t->layout.gradients + t->model->params[count - 1 - i].offset;
     TRY(buckets_create(out, comm, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
                        t->config->comm.grad_dtype, false));
 fail:

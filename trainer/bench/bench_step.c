@@ -171,14 +171,14 @@ struct bench {
     struct model *model;
     struct net *net;
     struct arena arena;
-    float *sums; /* device */
+    float *reduce_buffer; /* device */
     struct optimizer *optimizer;
     struct tuned *tuned;
     void *images; /* host: floats, or raw */
     int32_t *labels;
     struct pixel_scale scale;
     struct micro_batch batch; /* of the two */
-    size_t count;             /* of sums */
+    size_t count;             /* of reduce_buffer */
     bool prefetched;          /* the next step's images are on their way */
 };
 
@@ -207,7 +207,7 @@ fail:
 
 static void assign_memory(struct bench *b)
 {
-    b->sums = arena_take(&b->arena, b->count * sizeof *b->sums);
+    b->reduce_buffer = arena_take(&b->arena, b->count * sizeof *b->reduce_buffer);
 }
 
 static size_t image_bytes(const struct arguments *a)
@@ -272,7 +272,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     TRY(model_allocate(b->model));
     TRY(net_create(&b->net, b->model, a->batch, NET_TRAINING));
     TRY(net_allocate(b->net));
-    b->count = net_sums(b->model).count;
+    b->count = net_reduce_layout(b->model).count;
     assign_memory(b);
     TRY(b->device->ops->arena_allocate(b->device, &b->arena));
     assign_memory(b);
@@ -307,21 +307,21 @@ static enum status step(struct bench *b)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = b->device->ops;
-    struct net_sums layout = net_sums(b->model);
+    struct reduce_layout layout = net_reduce_layout(b->model);
     size_t bytes;
     const void *memory = upload_memory(&b->batch, net_image_floats(b->net), &bytes);
     TRY(model_advance_step_sizes(b->model, 2));
-    ops->zero(b->device, b->sums, layout.count * sizeof *b->sums);
+    ops->zero(b->device, b->reduce_buffer, layout.count * sizeof *b->reduce_buffer);
     if (ops->prefetch_to_device && !b->prefetched)
         ops->prefetch_to_device(b->device, memory, bytes);
     TRY(upload_batch(b->net, &b->batch, b->batch.count));
-    TRY(net_train(b->net, 0, b->sums, NULL, NULL, NULL));
+    TRY(net_train(b->net, 0, b->reduce_buffer, NULL, NULL, NULL));
     b->prefetched = ops->prefetch_to_device != NULL;
     if (b->prefetched)
         ops->prefetch_to_device(b->device, memory, bytes);
     if (!isfinite(net_loss(b->net)))
         FAIL(STATUS_NONFINITE, "the loss on random images is not finite");
-    optimizer_step(b->optimizer, b->sums + layout.head, 1, 1e-3f);
+    optimizer_step(b->optimizer, b->reduce_buffer + layout.gradients, 1, 1e-3f);
 fail:
     return status;
 }

@@ -93,7 +93,7 @@ static enum status create_nets(struct training *t)
         t->eval_net = t->net;
     else if (t->val_set)
         TRY(net_create(&t->eval_net, t->model, c->eval.batch, NET_INFERENCE));
-    t->layout = net_sums(t->model);
+    t->layout = net_reduce_layout(t->model);
 fail:
     return status;
 }
@@ -230,7 +230,7 @@ enum status training_create_buckets(struct training *t)
     }
     TRY(training_bucket_mb(t, sums, &mb));
     for (int i = 1; i < count; i++)
-        offsets[i] = t->layout.head + t->model->params[count - 1 - i].offset;
+        offsets[i] = t->layout.gradients + t->model->params[count - 1 - i].offset;
     TRY(buckets_create(&t->buckets, sums, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
                        t->config->comm.grad_dtype, t->config->run.deterministic));
 fail:

@@ -197,9 +197,10 @@ static void update(struct training *t, double mean, double norm)
 {
     const struct config *c = t->config;
     double scale = c->train.clip > 0 && norm > c->train.clip ? mean * (c->train.clip / (norm + 1e-6)) : mean;
-    t->device->ops->axpby_f32(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + NET_SUMS_MOMENTS,
+    t->device->ops->axpby_f32(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + REDUCE_BN_STATISTICS,
                               t->model->running, t->model->running_count);
-    optimizer_step(t->optimizer, t->sums + t->layout.head, (float)scale, (float)schedule_lr(&t->schedule, t->step));
+    optimizer_step(t->optimizer, t->sums + t->layout.gradients, (float)scale,
+                   (float)schedule_lr(&t->schedule, t->step));
 }
 
 enum status training_step(struct training *t)
@@ -223,7 +224,7 @@ enum status training_step(struct training *t)
     t->stop = head[SUM_STOP] > 0;
     t->checkpoint_due = head[SUM_CHECKPOINT] > 0;
     t->parts_writing = head[SUM_PARTS] > 0;
-    float *grads = t->sums + t->layout.head;
+    float *grads = t->sums + t->layout.gradients;
     double mean = 1.0 / t->micro_batches, loss = mean * head[SUM_LOSS];
     double norm = mean * sqrt(ops->dot_f32(t->device, grads, grads, t->model->count));
     TRY(judge(t, loss, norm, &skip));

@@ -55,7 +55,7 @@ struct training {
     struct comm *device_comm; /* of several GPUs, for the buckets; NULL without */
     struct schedule schedule;
 
-    struct net_sums layout;
+    struct reduce_layout layout;
     struct arena arena; /* device: sums, tree, weights for the evaluation of averages */
     void *nccl_sums;    /* several GPUs' sums */
     float *sums, *tree[TREE_LEVELS];

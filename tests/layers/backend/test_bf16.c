@@ -66,8 +66,8 @@ static void open_run(struct run *r, const char *kind, enum precision precision, 
     must(model_allocate(r->model));
     must(net_create(&r->net, r->model, images, NET_TRAINING));
     must(net_allocate(r->net));
-    r->head = net_sums(r->model).head;
-    r->count = net_sums(r->model).count;
+    r->head = net_reduce_layout(r->model).gradients;
+    r->count = net_reduce_layout(r->model).count;
     assign_memory(r);
     must(r->device->ops->arena_allocate(r->device, &r->arena));
     assign_memory(r);
