@@ -1,5 +1,5 @@
-/* eval.h - what the parts of the program csc-eval share. It runs cells: one evaluation each, of clean or corrupted
- * images at one setting of lambda. */
+/* eval.h - the parts of csc-eval. The program evaluates clean and corrupted images at each setting of lambda, then
+ * runs the attacks. Only csc_eval.c and eval_*.c include this header. */
 #ifndef CSC_TRAINER_EVAL_EVAL_H
 #define CSC_TRAINER_EVAL_EVAL_H
 
@@ -13,7 +13,7 @@
 enum lambda_mode { LAMBDA_TRAINED, LAMBDA_FIXED, LAMBDA_ADAPTIVE };
 struct lambda_setting {
     enum lambda_mode mode;
-    double value; /* LAMBDA_FIXED; of LAMBDA_TRAINED the configuration's */
+    double value; /* of LAMBDA_FIXED; for LAMBDA_TRAINED the configured lambda */
 };
 
 enum { MAX_ATTACKS = 16 };
@@ -21,32 +21,33 @@ enum { MAX_ATTACKS = 16 };
 struct eval_options {
     const char *checkpoint, *data, *json, *logits, *layers;
     struct trained_machine machine;
-    char batch[64]; /* as an override of the configuration; "" if not given */
-    int64_t limit;  /* 0: all */
+    char batch[64]; /* an override of the configuration such as "eval.batch=16"; "" if not given */
+    int64_t limit;  /* number of images; 0: all */
     uint64_t seed;
     bool fit, no_checks;
-    struct lambda_setting *lambdas; /* at least one; owned */
+    struct lambda_setting *lambdas; /* at least one; owned, freed by csc_eval.c */
     int lambdas_count;
     bool corruption[CORRUPTIONS][CORRUPT_SEVERITIES];
-    bool corrupted; /* any of them */
+    bool corrupted; /* true if corruption[][] has any */
     enum corrupted_sets_kind sets;
     struct attack attacks[MAX_ATTACKS];
     int attacks_count;
 };
 
-/* *done: help or version was printed. Defaults are filled in. */
-enum status eval_parse_options(int argc, char **argv, struct eval_options *arguments, bool *done);
+/* Reads the command line and fills in the defaults. *done is set if --help or --version was printed. STATUS_USAGE,
+ * STATUS_NOMEM. */
+enum status eval_parse_options(int argc, char **argv, struct eval_options *options, bool *done);
 
 struct eval_result {
-    char corruption[64];  /* "" if clean */
-    int severity;         /* 1..5, or 0 */
-    int corruption_index; /* of enum corruption_kind or the suite; -1 if clean */
-    int lambda;           /* index of the setting */
+    char corruption[64];  /* name of the corruption; "" for clean images */
+    int severity;         /* 1..5; 0 for clean images */
+    int corruption_index; /* an enum corruption_kind, or an index into the corrupted sets; -1 for clean images */
+    int lambda;           /* index into options.lambdas */
     struct evaluation evaluation;
     double calibration_error;
 };
 
-/* An attack's outcome at one setting of lambda. */
+/* The result of one attack at one setting of lambda. */
 struct attack_outcome {
     struct attack attack;
     int lambda;
@@ -56,20 +57,20 @@ struct attack_outcome {
 struct eval {
     struct comm *comm;
     struct eval_options options;
-    struct trained trained;      /* its dataset is NULL for a suite */
-    const struct config *config; /* of it */
-    struct model *model;         /* of it */
+    struct trained trained;      /* its dataset is NULL with --suite */
+    const struct config *config; /* of trained */
+    struct model *model;         /* of trained */
     struct corrupted_sets *sets; /* NULL unless asked for */
     struct net *net;
     struct adaptive *adaptive; /* NULL unless asked for */
     struct lambda_rule rule;
-    bool *layers;   /* (csc_count): whose lambda is changed */
-    bool imagenet;  /* which constants */
-    int64_t images; /* per cell */
-    float *logits;  /* (images, K) and (images) if asked for */
+    bool *layers;   /* (csc_count): the layers whose lambda --lambda sets */
+    bool imagenet;  /* corruptions use ImageNet-C's constants, not CIFAR-10-C's */
+    int64_t images; /* number of images of a result */
+    float *logits;  /* (images, K) and labels (images), for --logits; or NULL */
     int64_t *labels;
     struct csc_diagnostics *diagnostics;
-    struct eval_statistics statistics; /* of the first cell */
+    struct eval_statistics statistics; /* of the first result */
     struct eval_result *results;
     int results_count;
     struct attack_outcome *attack_outcomes;

@@ -1,4 +1,4 @@
-/* curves.h - what a run's metrics.jsonl tells, as charts (SVG). */
+/* curves.h - reads the training curves from a run's metrics.jsonl, and draws them as SVG charts. */
 #ifndef CSC_TRAINER_REPORT_CURVES_H
 #define CSC_TRAINER_REPORT_CURVES_H
 
@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 
-/* Values over optimizer steps, in the order of the steps. */
+/* Values over optimizer steps, in ascending order of the steps. */
 struct series {
     double *steps, *values;
     int count, capacity;
@@ -18,18 +18,19 @@ struct curves {
     struct series loss, eval_loss, top1, lr, img_s;
 };
 
-/* Steps that a resume has given up are left out, and so is a torn last line. STATUS_DATA names any other bad line;
- * STATUS_IO. On failure *curves is finished. */
+/* Reads metrics.jsonl, from a file or from text; name is for errors. Steps that a resume has discarded and an
+ * incomplete last line are left out. STATUS_DATA names any other bad line; STATUS_IO, STATUS_NOMEM. On failure *curves
+ * is finished. */
 enum status curves_read(struct curves *curves, const char *path);
 enum status curves_parse(struct curves *curves, const char *name, const char *text, size_t bytes);
-void curves_finish(struct curves *curves); /* zeros are fine */
+void curves_finish(struct curves *curves); /* accepts zeros */
 
 struct curve {
-    const char *name, *colour; /* as in CSS */
+    const char *name, *colour; /* in CSS */
     const struct series *series;
 };
 
-/* One chart of several series as an <svg> element; those without values are left out. title is plain text. */
+/* Writes one chart of several series as an <svg> element. Series without values are left out. title is plain text. */
 void curves_draw(FILE *out, const char *title, const struct curve *lines, int count);
 
 #endif

@@ -1,4 +1,4 @@
-/* json_output.h - results as JSON, as --json FILE asks for them. */
+/* json_output.h - writes results as JSON, for --json FILE. */
 #ifndef CSC_TRAINER_REPORT_JSON_OUTPUT_H
 #define CSC_TRAINER_REPORT_JSON_OUTPUT_H
 
@@ -6,7 +6,8 @@
 
 #include "base/status.h"
 
-/* Writes `object`, whose reference it takes, by file_write_output, with a newline at its end. NULL is STATUS_NOMEM. */
+/* Writes the object and a newline with file_write_output. Takes over the reference. A NULL object is
+ * STATUS_NOMEM. */
 enum status json_output(json_t *object, const char *path);
 
 #endif

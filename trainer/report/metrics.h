@@ -1,7 +1,6 @@
-/* metrics.h - RUN/metrics.jsonl, one JSON object a line, written and flushed at once. Rank 0 only.
+/* metrics.h - RUN/metrics.jsonl, one JSON object per line. Each line is written at once. Rank 0 only.
  *
- *     TRY(metrics_write(metrics, "step", METRIC_INT("step", 20), METRIC_NUMBER("loss", loss)));
- */
+ *     TRY(metrics_write(metrics, "step", METRIC_INT("step", 20), METRIC_NUMBER("loss", loss))); */
 #ifndef CSC_TRAINER_REPORT_METRICS_H
 #define CSC_TRAINER_REPORT_METRICS_H
 
@@ -18,7 +17,7 @@ struct metric {
     int64_t integer;
     double number;
     const char *text;
-    const double *numbers; /* `integer` of them */
+    const double *numbers; /* `integer` values */
 };
 
 #define METRIC_INT(name, value)                                    \
@@ -28,11 +27,11 @@ struct metric {
 #define METRIC_NUMBER(name, value)                                   \
     {                                                                \
         .key = (name), .kind = METRIC_KIND_NUMBER, .number = (value) \
-    } /* NaN, inf: null */
+    } /* NaN and infinity become null */
 #define METRIC_TEXT(name, value)                                 \
     {                                                            \
         .key = (name), .kind = METRIC_KIND_TEXT, .text = (value) \
-    } /* NULL: null */
+    } /* NULL becomes null */
 #define METRIC_BOOL(name, value)                                    \
     {                                                               \
         .key = (name), .kind = METRIC_KIND_BOOL, .integer = (value) \
@@ -42,11 +41,13 @@ struct metric {
         .key = (name), .kind = METRIC_KIND_NUMBERS, .numbers = (values), .integer = (count) \
     }
 
-/* Appends to the file, creating it. A last line that a crash left torn is cut off first, or ended if it is whole. */
+/* Opens the file for appending and creates it if necessary. If a crash has left an incomplete last line, the line is
+ * removed; if only its newline is missing, the newline is added. STATUS_IO, STATUS_DATA, STATUS_NOMEM. */
 enum status metrics_open(struct metrics **metrics, const char *path);
-void metrics_close(struct metrics *metrics); /* NULL is fine */
+void metrics_close(struct metrics *metrics); /* accepts NULL */
 
-/* {"event":EVENT, the metrics in order}. A line that cannot be written whole is not written. STATUS_IO. */
+/* Writes {"event":EVENT, ...} with the metrics in order. A line that cannot be written completely is not written.
+ * STATUS_IO, STATUS_NOMEM. */
 enum status metrics_event(struct metrics *metrics, const char *event, const struct metric *values, int count);
 
 #define metrics_write(metrics, event, ...)                                \

@@ -24,7 +24,7 @@ struct progress {
     bool terminal;
     atomic_bool drawn; /* any thread's log line clears the bar */
     int64_t first, step, total, steps_per_epoch;
-    struct progress_metrics numbers;
+    struct progress_metrics metrics;
     bool has_metrics;
     double began, last_drawn; /* seconds; began: when the first step of this invocation was done */
     int64_t began_step;
@@ -89,7 +89,7 @@ static void add_eta(const struct progress *progress, char text[MAX_TEXT])
 
 static void add_metrics(const struct progress *progress, char text[MAX_TEXT])
 {
-    const struct progress_metrics *n = &progress->numbers;
+    const struct progress_metrics *n = &progress->metrics;
     if (progress->has_metrics)
         add(text, "  loss %.4f  lr %.4g  %.*f img/s  wait %.0f%%", n->loss, n->lr, n->img_s < 100 ? 1 : 0, n->img_s,
             100 * n->data_wait);
@@ -172,10 +172,10 @@ void progress_step(struct progress *progress, int64_t step)
         draw_steps(progress);
 }
 
-void progress_report(struct progress *progress, int64_t step, const struct progress_metrics *numbers)
+void progress_report(struct progress *progress, int64_t step, const struct progress_metrics *metrics)
 {
     advance(progress, step);
-    progress->numbers = *numbers;
+    progress->metrics = *metrics;
     progress->has_metrics = true;
     if (progress->terminal) {
         draw_steps(progress);

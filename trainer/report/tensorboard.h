@@ -1,6 +1,6 @@
-/* tensorboard.h - event files that TensorBoard reads: scalars and pictures over steps. Rank 0 only.
- * A file is a row of records: u64 length, masked CRC32C of those 8 bytes, an Event message, masked CRC32C of it; all
- * little-endian. Every open begins a new file of the folder; TensorBoard reads them in the order of their names. */
+/* tensorboard.h - event files for TensorBoard: scalars and pictures over steps. Rank 0 only. A file is a sequence of
+ * records: u64 length, masked CRC32C of these 8 bytes, an Event message, its masked CRC32C; all little-endian. Every
+ * open creates a new file in the folder; TensorBoard reads them in the order of their names. */
 #ifndef CSC_TRAINER_REPORT_TENSORBOARD_H
 #define CSC_TRAINER_REPORT_TENSORBOARD_H
 
@@ -11,12 +11,12 @@
 
 struct tensorboard;
 
-/* RUN/events.out.tfevents.TIME.HOST.N. The next step will be `step`: what older files say of it and of later steps,
- * which a resume has given up, is then no longer shown. STATUS_IO. */
+/* Creates FOLDER/events.out.tfevents.TIME.HOST.N. `step` is the next step: TensorBoard then hides what older files
+ * have for it and later steps, which a resume has discarded. STATUS_IO. */
 enum status tensorboard_open(struct tensorboard **tensorboard, const char *folder, int64_t step);
-void tensorboard_close(struct tensorboard *tensorboard); /* NULL is fine */
+void tensorboard_close(struct tensorboard *tensorboard); /* accepts NULL */
 
-/* Each is written at once and whole, or not at all: STATUS_IO. Values that are not finite are left out. */
+/* Each value is written at once, completely or not at all (STATUS_IO). Values that are not finite are skipped. */
 enum status tensorboard_scalar(struct tensorboard *tensorboard, const char *tag, int64_t step, double value);
 enum status tensorboard_picture(struct tensorboard *tensorboard, const char *tag, int64_t step, const void *png,
                                 size_t bytes, int width, int height);

@@ -1,4 +1,4 @@
-/* viz.h - the parts of csc-viz; not for others. */
+/* viz.h - the parts of csc-viz. Only csc_viz.c and viz_*.c include this header. */
 #ifndef CSC_TRAINER_VIZ_VIZ_H
 #define CSC_TRAINER_VIZ_VIZ_H
 
@@ -7,29 +7,29 @@
 #include "trainer/report/picture.h"
 #include "trainer/viz/explain.h"
 
-enum { VIZ_MAX_LAYERS = 64, VIZ_MAX_IMAGES = 64, VIZ_NOISE_LEVELS = 4 }; /* at most asked for and shown; noise levels */
+enum { VIZ_MAX_LAYERS = 64, VIZ_MAX_IMAGES = 64 /* shown */, VIZ_NOISE_LEVELS = 4 };
 
 struct viz_options {
     const char *path, *data, *out, *json, *truth;
-    const char
-        *layers[VIZ_MAX_LAYERS]; /* to reconstruct from; none: the first convolution and the last of each stage */
+    const char *layers[VIZ_MAX_LAYERS]; /* to reconstruct from; none: the first and the last of each stage */
     int layers_count;
-    int images;    /* shown */
-    int64_t limit; /* measured */
-    double noise;  /* of the noisy input that is shown: standard deviation, of values in 0..1 */
+    int images;    /* number of images shown */
+    int64_t limit; /* number of images measured */
+    double noise;  /* standard deviation of the noise in the noisy images, for pixel values in 0..1 */
     struct trained_machine machine;
-    char steps[64], lambda[64]; /* overrides of the configuration, or "" */
+    char steps[64], lambda[64]; /* overrides of the configuration such as "csc.steps=20"; "" if not given */
 };
 
-/* Of one noise level, in dB against the clean images: the noisy ones, A z of them, and a A z (see explain.h). */
+/* One noise level: the PSNR in dB, against the clean images, of the noisy images, of A z, and of A z scaled (see
+ * explain.h). */
 struct viz_level {
     double sigma, input, unscaled, scaled;
 };
 
-/* How many true atoms have an atom of the first layer that matches them. */
+/* The true atoms that match an atom of the first layer. */
 struct viz_recovery {
     int atoms, found;
-    double mean, best; /* absolute cosine of the best match: mean over true atoms, largest */
+    double mean, best; /* absolute cosine of the best match: mean and maximum over the true atoms */
 };
 
 struct viz_picture {
@@ -44,40 +44,40 @@ struct viz {
     struct trained trained;
     struct net *net;
     struct explain *explain;
-    struct loader *loader;    /* of single images, */
-    struct micro_batch batch; /* of which viz_next makes these */
+    struct loader *loader;    /* delivers single images */
+    struct micro_batch batch; /* the batch of viz_next */
     int32_t labels[VIZ_MAX_IMAGES];
     uint64_t ids[VIZ_MAX_IMAGES];
     float *images;                            /* (n,size,size,3) */
-    int n, size;                              /* images at a time, their side */
-    int first;                                /* node that sees the image */
+    int n, size;                              /* images in a batch, and their side in pixels */
+    int first;                                /* the node whose input is the image */
     int layers[VIZ_MAX_LAYERS], layers_count; /* nodes to reconstruct from */
     float *noisy, *back;                      /* (n,size,size,3) */
 
-    int64_t measured, missing;           /* images; damaged ones among them, which were left out */
-    struct csc_diagnostics *diagnostics; /* (csc_count), means */
-    double psnr[VIZ_MAX_LAYERS];         /* of the reconstruction from each of layers[] */
+    int64_t measured, missing;           /* number of images measured, and of damaged ones left out */
+    struct csc_diagnostics *diagnostics; /* (csc_count), means over the images */
+    double psnr[VIZ_MAX_LAYERS];         /* in dB, of the reconstruction from each of layers[] */
     struct viz_level levels[VIZ_NOISE_LEVELS];
-    struct viz_recovery recovery; /* atoms 0: no truth was given */
+    struct viz_recovery recovery; /* atoms is 0 without --truth */
 
     struct viz_picture *pictures;
     int pictures_count;
 };
 
-/* viz_measure.c: the next n images, damaged ones left out; *batch is NULL where fewer are left. */
+/* viz_measure.c. The next n images that are not damaged; *batch is NULL if fewer remain. */
 enum status viz_next(struct viz *v, const struct micro_batch **batch);
 
-/* Over the first options.limit images. */
+/* Measures the first options.limit images. */
 enum status viz_measure(struct viz *v);
 enum status viz_compare_truth(struct viz *v);
-/* noisy = images and Gaussian noise keyed by the sample's id, clipped to 0..1; all normalised. */
+/* noisy = batch plus Gaussian noise that depends on the sample ids, clipped to 0..1. Both are normalised. */
 void viz_add_noise(const struct viz *v, const struct micro_batch *batch, double sigma, float *noisy);
 
-/* viz_pictures.c: draws them and writes options.out/FILE.png. */
+/* viz_pictures.c. Draws the pictures and writes them to options.out/FILE.png. */
 enum status viz_draw(struct viz *v);
 
 /* viz_report.c */
-enum status viz_write_report(const struct viz *v); /* a.out/report.html */
+enum status viz_write_report(const struct viz *v); /* writes OUT/report.html */
 enum status viz_write_json(const struct viz *v);
 
 #endif
