@@ -1,5 +1,5 @@
-/* dataset_writer.h - a dataset being written: batches of samples in; shards, a report and at last the index out.
- * Until the index is there, the folder is not a dataset.  A journal lets a later process go on where one stopped. */
+/* dataset_writer.h - writes batches of samples into a dataset: shards, a report and, last of all, the index. Without
+ * the index the folder is not a dataset yet. A journal lets a later process continue where one was interrupted. */
 #ifndef CSC_DATA_WRITE_DATASET_WRITER_H
 #define CSC_DATA_WRITE_DATASET_WRITER_H
 
@@ -14,17 +14,16 @@
 #include "data/write/pack_batch.h"
 #include "data/write/shard_writer.h"
 
-/* What is to be written. */
 struct dataset_writer_options {
-    bool force;        /* replace another dataset, or what is left of another packing */
-    bool keep_journal; /* for a command that writes several datasets, until all are whole */
-    bool part;         /* of a packing: may have no sample, to be merged with others that have */
+    bool force;        /* replace another dataset, or what another packing began */
+    bool keep_journal; /* for a command that writes several datasets: keep it until all are complete */
+    bool part;         /* this is a part of a packing, which may have no sample and is merged with others */
     enum codec codec;
     int class_count;
     char *const *class_names;
     const char *made_by;
-    uint64_t identity;    /* the same input and options, the same identity */
-    uint64_t shard_bytes; /* a shard is full when it has them */
+    uint64_t identity;    /* hash of everything that the result depends on */
+    uint64_t shard_bytes; /* size at which a shard is full */
 };
 
 struct dataset_writer {
@@ -35,31 +34,32 @@ struct dataset_writer {
     struct shard_writer shard;
     bool shard_open;
     struct journal journal;
-    int64_t next_sample; /* samples of the input that are in */
-    bool complete;       /* an earlier process had written all of it, index included */
+    int64_t next_sample; /* the source's first sample that has not been added */
+    bool complete;       /* an earlier process has written everything, including the index */
     int64_t skipped, non_images, notes[IMAGE_NOTES];
     uint64_t bytes, raw_bytes; /* of all frames */
-    char *report;              /* text of report.tsv: samples that were converted or left out */
+    char *report;              /* the text of report.tsv */
     size_t report_bytes, report_capacity;
-    int64_t last_sync; /* when, in seconds */
+    int64_t last_sync; /* time in seconds */
 };
 
-/* STATUS_USAGE if `directory` holds a dataset and force is false. */
+/* STATUS_USAGE if `directory` holds a complete dataset and force is false. */
 enum status dataset_writer_check_folder(const char *directory, bool force);
 
 bool dataset_writer_has_index(const char *directory);
 bool dataset_writer_has_journal(const char *directory);
 
-/* Makes the folder and takes up what an interrupted packing of the same identity left: writer->next_sample says how far
- * it came. STATUS_USAGE if the folder holds a dataset, or another packing's beginning, and options->force is false. */
+/* Creates the folder, or continues an interrupted packing of the same identity: writer->next_sample then says how far
+ * that came. STATUS_USAGE if the folder holds a dataset, or what another packing began, and options->force is false; or
+ * if another process is writing there. */
 enum status dataset_writer_init(struct dataset_writer *writer, const char *directory,
                                 const struct dataset_writer_options *options);
 
-/* Appends a batch, whose frames lie one after the other in `data`. */
+/* Adds a batch, whose frames lie one after the other in `data`. */
 enum status dataset_writer_add(struct dataset_writer *writer, const struct pack_batch *batch, const uint8_t *data);
 
-/* Closes the last shard, writes report and index, removes the journal. STATUS_DATA if there is no sample, except in a
- * part. Warns of classes without samples, except in a part. */
+/* Closes the last shard, writes report and index, and removes the journal. Unless this is a part, it warns of classes
+ * without samples, and no sample at all is STATUS_DATA. */
 enum status dataset_writer_commit(struct dataset_writer *writer);
 void dataset_writer_finish(struct dataset_writer *writer);
 

@@ -1,6 +1,6 @@
-/* pack.c - a ring of jobs, each a run of samples: the caller's thread hands them out and writes them in the same
- * order, workers read, decode, cut into blocks and compress.
- * Where jobs and blocks begin depends on the samples only, so the files do not depend on the workers. */
+/* pack.c - a ring of jobs, each with a run of samples. The caller's thread fills the jobs and writes their results in
+ * the same order; workers read, decode, divide into blocks and compress. Where jobs and blocks begin depends only on
+ * the samples, so the files do not depend on the workers. */
 #include "data/write/pack.h"
 
 #include <pthread.h>
@@ -17,7 +17,7 @@
 #include "data/write/pack_progress.h"
 
 enum {
-    MAX_WARNINGS = 20,           /* bad samples told one by one; the report has all */
+    MAX_WARNINGS = 20,           /* about bad samples; the report has all of them */
     MAX_NAMES_PER_BATCH = 100000 /* in a batch, which must fit into a record of the journal */
 };
 
@@ -27,10 +27,10 @@ struct packer {
     struct pack_report *report;
     struct dataset_writer writer;
     struct pack_progress progress;
-    int64_t first, next, end; /* samples of this part; handed out up to next */
-    int64_t bad_samples;      /* bad samples */
+    int64_t first, next, end; /* samples of this part; those before `next` have been given to jobs */
+    int64_t bad_samples;
     pthread_mutex_t mutex;
-    pthread_cond_t ready, done; /* a job became ready, done */
+    pthread_cond_t ready, done; /* signalled when a job becomes ready or done */
     bool stop;
     int job_count, worker_count;
     struct pack_job *jobs; /* (job_count), a ring */
@@ -63,7 +63,7 @@ static void *worker_main(void *context)
     return NULL;
 }
 
-/* Gives the job its samples. */
+/* Assigns the next samples to a job and, if the source is not parallel, reads them. */
 static void fill_job(struct packer *p, struct pack_job *job)
 {
     job->first = p->next;
@@ -73,7 +73,7 @@ static void fill_job(struct packer *p, struct pack_job *job)
     p->next += job->count;
 }
 
-/* The first sample of the job that ends the packing, as a failure. */
+/* Fails for the first of the job's errors that ends the packing. */
 static enum status check_job(struct packer *p, const struct pack_job *job)
 {
     enum status status = STATUS_OK;
@@ -91,8 +91,9 @@ fail:
     return status;
 }
 
-/* The job's samples behind its share of the source's other files, so that journal and report have these too, whatever
- * the packing is interrupted by or divided into. The caller frees them. */
+/* Makes a batch of the job's samples. Before them it names a proportional number of the source's files that are not
+ * images, so that the report has the same lines however the packing is interrupted or divided. The caller frees
+ * batch->samples. */
 static enum status build_batch(const struct packer *p, const struct pack_job *job, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
@@ -114,7 +115,7 @@ fail:
     return status;
 }
 
-/* Tells of the job's bad samples, writes its blocks. */
+/* Writes the job's blocks and warns of its bad samples. */
 static enum status commit_job(struct packer *p, struct pack_job *job)
 {
     enum status status = STATUS_OK;
@@ -131,7 +132,7 @@ fail:
     return status;
 }
 
-/* Fills and commits jobs in ring order until all samples are in. */
+/* Fills and commits jobs in the order of the ring until all samples have been written. */
 static enum status run_jobs(struct packer *p)
 {
     enum status status = STATUS_OK;
@@ -171,7 +172,7 @@ static enum status start_workers(struct packer *p)
     if (!p->jobs || !p->workers)
         FAIL(STATUS_NOMEM, "out of memory for %d workers", wanted);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* only the main thread handles signals */
     while (p->worker_count < wanted && pthread_create(&p->workers[p->worker_count], NULL, worker_main, p) == 0)
         p->worker_count++;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -216,7 +217,7 @@ fail:
     return status;
 }
 
-/* XXH64 of everything that the bytes of the whole dataset depend on. */
+/* Hashes everything that the bytes of the whole dataset depend on. */
 static enum status identify(const struct packer *p, uint64_t *identity)
 {
     enum status status = STATUS_OK;

@@ -1,6 +1,8 @@
-/* pack_batch.c - record: next u64, frames u32, samples u32; per frame bytes, raw bytes, samples, 0 (u32) and hash u64;
- * per sample label, width, height, notes (u32, LEFT_OUT: not in the blocks); then name and reason of each odd sample,
- * each ending in a 0 byte. */
+/* pack_batch.c - the record of a batch:
+ *   next_sample u64, frames u32, samples u32
+ *   for each frame: bytes, raw bytes, samples, 0 (u32 each), hash u64
+ *   for each sample: label, width, height, notes (u32 each); notes with LEFT_OUT if the sample is not in a frame
+ *   for each sample that the report has a line for: name and reason, each ending with a 0 byte */
 #include "data/write/pack_batch.h"
 
 #include <stdlib.h>
@@ -59,7 +61,7 @@ fail:
     return status;
 }
 
-/* The 0-terminated text at *at, which then moves behind it; NULL if there is none before `end`. */
+/* Returns the 0-terminated text at *at and advances *at behind it. NULL if it does not end before `end`. */
 static const char *next_text(const uint8_t **at, const uint8_t *end)
 {
     const char *text = (const char *)*at;
@@ -98,10 +100,10 @@ enum status pack_batch_decode(struct pack_batch *b, const uint8_t *record, size_
     bool odd = false;
     *b = (struct pack_batch){ .next_sample = 0 };
     if (bytes < HEAD_BYTES)
-        FAIL(STATUS_DATA, "a record of %zu bytes", bytes);
+        FAIL(STATUS_DATA, "a record of only %zu bytes", bytes);
     uint64_t next = get64(record), frames = get32(record + 8), count = get32(record + 12);
     if (next > INT64_MAX || frames > count || frames * FRAME_BYTES + count * SAMPLE_BYTES > bytes - HEAD_BYTES)
-        FAIL(STATUS_DATA, "a record of %zu bytes with %u frames of %u samples", bytes, (unsigned)frames,
+        FAIL(STATUS_DATA, "a record of %zu bytes for %u frames of %u samples", bytes, (unsigned)frames,
              (unsigned)count);
     b->next_sample = (int64_t)next;
     b->frames = calloc(frames + 1, sizeof *b->frames);

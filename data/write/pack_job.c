@@ -1,5 +1,5 @@
-/* pack_job.c - records are gathered until a block is full, then compressed.  Where blocks begin depends on the
- * samples of the job only. */
+/* pack_job.c - collects records until a block is full, then compresses it. Where blocks begin depends only on the
+ * samples of the job. */
 #include "data/write/pack_job.h"
 
 #include <stdlib.h>
@@ -10,9 +10,8 @@
 #include "data/image/decode.h"
 #include "data/image/encode_jpeg.h"
 
-enum { JOB_BYTES = 256 << 10 }; /* encoded; a job ends when it has more */
+enum { JOB_BYTES = 256 << 10 }; /* a job ends when its encoded samples have more */
 
-/* Up to the end of the group, or until they are many bytes. */
 int pack_job_length(const struct pack_source *source, int64_t first, int64_t end)
 {
     uint64_t bytes = 0;
@@ -51,7 +50,7 @@ fail:
     return status;
 }
 
-/* Compresses the gathered records into the job's next block. */
+/* Compresses the collected records into the job's next block. */
 static enum status end_block(struct pack_job *job, enum codec codec, struct pack_worker *w)
 {
     enum status status = STATUS_OK;
@@ -87,7 +86,7 @@ fail:
     return status;
 }
 
-/* Shrinks worker->image as asked; *image is then the one to pack. */
+/* Shrinks w->image if the options say so; *image is then the one to pack. */
 static enum status shrink(const struct pack_options *o, struct pack_worker *w, struct image **image)
 {
     enum status status = STATUS_OK;
@@ -164,7 +163,7 @@ void pack_job_process(struct pack_job *job, struct pack_source *source, const st
             process_item(job, i, item, source, options, w);
         if (job->errors[i].code != STATUS_OK) {
             job->samples[i].reason = job->errors[i].message;
-            job->samples[i].label = 0; /* it may be what is bad */
+            job->samples[i].label = 0; /* the label may be what is bad */
         }
     }
     TRY(end_block(job, options->codec, w));

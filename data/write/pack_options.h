@@ -10,16 +10,16 @@
 enum resize_side { RESIZE_NONE, RESIZE_SHORT, RESIZE_LONGEST };
 
 struct pack_options {
-    int workers;
-    bool force;        /* replace a dataset, or another packing's beginning */
-    bool keep_journal; /* until dataset_writer_remove_journal */
-    bool skip_bad;
+    int workers;             /* threads */
+    bool force;              /* replace a dataset, or what another packing began */
+    bool keep_journal;       /* until dataset_writer_remove_journal is called */
+    bool skip_bad;           /* leave out samples that cannot be read, instead of failing */
     enum codec codec;        /* 0: CODEC_RGBZ */
-    enum resize_side resize; /* shrinks; smaller images stay as they are */
-    int resize_to;
-    int part, parts;      /* this part, from 1, of so many; 0, 0: all */
-    uint64_t shard_bytes; /* 0: SHARD_TARGET */
-    const char *made_by;
+    enum resize_side resize; /* the side that is shrunk to resize_to; smaller images stay as they are */
+    int resize_to;           /* pixels */
+    int part, parts;         /* part K of N, counted from 1; 0, 0: all */
+    uint64_t shard_bytes;    /* size at which a shard is full; 0: SHARD_TARGET */
+    const char *made_by;     /* for the index; says what the result depends on besides the input */
 };
 
 #endif
