@@ -17,8 +17,10 @@
 #include "data/write/pack_progress.h"
 
 enum {
-    MAX_WARNINGS = 20,           /* about bad samples; the report has all of them */
-    MAX_NAMES_PER_BATCH = 100000 /* in a batch, which must fit into a record of the journal */
+    MAX_WARNINGS = 20, /* about bad samples; the report has all of them */
+    /* Names of files that are not images in a batch, which must fit into a record of the journal. */
+    MAX_NAMES_PER_BATCH = 100000,
+    MAX_NAME_BYTES_PER_BATCH = 32 << 20,
 };
 
 struct packer {
@@ -29,6 +31,7 @@ struct packer {
     struct pack_progress progress;
     int64_t first, next, end; /* samples of this part; those before `next` have been given to jobs */
     int64_t bad_samples;
+    int64_t unlisted; /* files that are not images and did not fit into the report */
     pthread_mutex_t mutex;
     pthread_cond_t ready, done; /* signalled when a job becomes ready or done */
     bool stop;
@@ -91,10 +94,24 @@ fail:
     return status;
 }
 
+/* The number of names [first, end) of files that are not images that fit into the record of one batch. */
+static int64_t count_names(const struct pack_source *source, int64_t first, int64_t end)
+{
+    int64_t count = 0;
+    size_t bytes = 0;
+    while (first + count < end && count < MAX_NAMES_PER_BATCH) {
+        bytes += strlen(source->non_images[first + count]);
+        if (bytes > MAX_NAME_BYTES_PER_BATCH)
+            break;
+        count++;
+    }
+    return count;
+}
+
 /* Makes a batch of the job's samples. Before them it names a proportional number of the source's files that are not
  * images, so that the report has the same lines however the packing is interrupted or divided. The caller frees
  * batch->samples. */
-static enum status build_batch(const struct packer *p, const struct pack_job *job, struct pack_batch *batch)
+static enum status build_batch(struct packer *p, const struct pack_job *job, struct pack_batch *batch)
 {
     enum status status = STATUS_OK;
     double names_per_sample = (double)p->source->non_image_count / (double)p->source->total;
@@ -102,11 +119,12 @@ static enum status build_batch(const struct packer *p, const struct pack_job *jo
             end = (int64_t)(names_per_sample * (double)batch->next_sample);
     if (batch->next_sample == p->source->total)
         end = p->source->non_image_count;
-    end = end - first > MAX_NAMES_PER_BATCH ? first + MAX_NAMES_PER_BATCH : end;
-    batch->samples = calloc((size_t)(end - first + job->count), sizeof *batch->samples);
+    int64_t names = count_names(p->source, first, end);
+    p->unlisted += end - first - names;
+    batch->samples = calloc((size_t)(names + job->count), sizeof *batch->samples);
     if (!batch->samples)
-        FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)(end - first));
-    for (batch->count = 0; batch->count < end - first; batch->count++)
+        FAIL(STATUS_NOMEM, "out of memory for %lld names", (long long)names);
+    for (batch->count = 0; batch->count < names; batch->count++)
         batch->samples[batch->count] = (struct pack_batch_sample){ .name = p->source->non_images[first + batch->count],
                                                                    .reason = PACK_NOT_AN_IMAGE };
     memcpy(batch->samples + batch->count, job->samples, (size_t)job->count * sizeof *job->samples);
@@ -313,6 +331,9 @@ fail:
         status_report(status, __FILE__, __LINE__, "%s; what is packed is kept, and the same command goes on from there",
                       status_message());
     report->seconds = pack_progress_end(&p.progress);
+    if (p.unlisted)
+        log_warn("%lld more files that are not named as images are left out; %s/report.tsv has no room for them",
+                 (long long)p.unlisted, directory);
     if (p.bad_samples > MAX_WARNINGS)
         log_warn("%lld more images left out; %s/report.tsv lists them", (long long)p.bad_samples - MAX_WARNINGS,
                  directory);
