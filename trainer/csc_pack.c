@@ -256,12 +256,12 @@ static enum status parse_flag(struct pack_arguments *a, int flag, const char *na
         a->synth.images = value;
         break;
     case FLAG_CLASSES:
-        TRY(parse_integer(name, text, 2, 1000, &value));
+        TRY(parse_integer(name, text, 2, SYNTH_MAX_CLASSES, &value));
         a->synth.classes = (int)value;
         break;
     case FLAG_CLASS_LIST: a->classes = text; break;
     case FLAG_SIZE:
-        TRY(parse_integer(name, text, 1, 4096, &value));
+        TRY(parse_integer(name, text, 1, SYNTH_MAX_SIZE, &value));
         a->synth.size = (int)value;
         break;
     case FLAG_SEED:

@@ -1,4 +1,5 @@
 /* corrupt_filter.c - blurs, pixelation and JPEG compression of an image (height, width, 3). */
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@ enum {
     MAX_DISK_RADIUS = 10, /* of the defocus blurs */
     MIN_DISK_REACH = 8,   /* disks are drawn on a grid of at least (2 * 8 + 1)^2 pixels */
     DISK_SIDE = 2 * MAX_DISK_RADIUS + 1,
+    MAX_SOFT_REACH = 2,     /* of the small Gaussian that smooths a disk's edge */
     MAX_BLUR_REACH = 4 * 6, /* 4 standard deviations of the widest Gaussian, which has 6 pixels */
     BOX_PRECISION = 22,     /* bits of Pillow's fixed-point weights */
 };
@@ -46,6 +48,7 @@ void corrupt_gaussian_blur(const double *in, int width, int height, double sigma
 {
     double weights[2 * MAX_BLUR_REACH + 1];
     int reach = (int)(4 * sigma + 0.5);
+    assert(reach <= MAX_BLUR_REACH);
     gaussian_weights(sigma, reach, weights);
     for (int pass = 0; pass < 2; pass++) {
         const double *from = pass ? scratch : in;
@@ -68,8 +71,9 @@ void corrupt_gaussian_blur(const double *in, int width, int height, double sigma
 static int make_disk(double radius, double alias, double disk[DISK_SIDE * DISK_SIDE])
 {
     int reach = radius <= MIN_DISK_REACH ? MIN_DISK_REACH : (int)radius, side = 2 * reach + 1;
-    int soft = radius <= MIN_DISK_REACH ? 1 : 2; /* reach of the small Gaussian */
-    double sharp[DISK_SIDE * DISK_SIDE], weights[5], sum = 0;
+    int soft = radius <= MIN_DISK_REACH ? 1 : MAX_SOFT_REACH; /* reach of the small Gaussian */
+    double sharp[DISK_SIDE * DISK_SIDE], weights[2 * MAX_SOFT_REACH + 1], sum = 0;
+    assert(reach <= MAX_DISK_RADIUS);
     for (int y = -reach; y <= reach; y++)
         for (int x = -reach; x <= reach; x++)
             sum += sharp[(y + reach) * side + x + reach] = x * x + y * y <= radius * radius;

@@ -135,7 +135,7 @@ fail:
 static int label_of(const struct synth *s, int64_t index)
 {
     int classes = s->config.classes, position = (int)(index % classes), label = 0;
-    int16_t order[1000];
+    int16_t order[SYNTH_MAX_CLASSES];
     struct philox stream;
     philox_init(&stream, s->config.seed, PHILOX_DOMAIN_SYNTH | DRAW_LABELS, (uint64_t)(index / classes));
     for (int i = 0; i < classes; i++)
@@ -181,10 +181,10 @@ enum status synth_create(struct synth **out, const struct synth_config *config)
     s->config = *config;
     if (config->images < 1 || config->images > (int64_t)1 << 32)
         FAIL(STATUS_USAGE, "--images %lld: not between 1 and 2^32", (long long)config->images);
-    if (config->classes < 2 || config->classes > 1000)
-        FAIL(STATUS_USAGE, "--classes %d: not between 2 and 1000", config->classes);
-    if (config->size < 1 || config->size > 4096)
-        FAIL(STATUS_USAGE, "--size %d: not between 1 and 4096", config->size);
+    if (config->classes < 2 || config->classes > SYNTH_MAX_CLASSES)
+        FAIL(STATUS_USAGE, "--classes %d: not between 2 and %d", config->classes, SYNTH_MAX_CLASSES);
+    if (config->size < 1 || config->size > SYNTH_MAX_SIZE)
+        FAIL(STATUS_USAGE, "--size %d: not between 1 and %d", config->size, SYNTH_MAX_SIZE);
     if (!(config->noise >= 0 && config->noise <= 10))
         FAIL(STATUS_USAGE, "--noise %g: not between 0 and 10", config->noise);
     int atoms = config->classes * SYNTH_ATOMS;

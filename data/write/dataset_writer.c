@@ -149,7 +149,9 @@ fail:
 static enum status report_line(struct dataset_writer *w, const struct pack_batch_sample *s)
 {
     enum status status = STATUS_OK;
-    size_t needed = w->report_bytes + strlen(s->name) + strlen(s->reason) + 64 * IMAGE_NOTES + 64;
+    size_t needed = w->report_bytes + strlen(s->name) + strlen("\tconverted: ") + strlen(s->reason) + strlen("\n") + 1;
+    for (int n = 0; n < IMAGE_NOTES; n++)
+        needed += strlen(image_note_text((enum image_note)n)) + strlen(", ");
     if (needed > w->report_capacity) {
         char *grown = realloc(w->report, 2 * needed);
         if (!grown)
