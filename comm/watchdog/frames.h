@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "comm/watchdog/watchdog.h"
+#include "comm/watchdog/phase.h"
 
 enum { WATCHDOG_FRAME_BYTES = 48, WATCHDOG_TOKEN_BYTES = 16, WATCHDOG_MAX_RANKS = 1 << 20 };
 #define WATCHDOG_MAX_STEP ((int64_t)1 << 40)

@@ -18,11 +18,6 @@ static const struct {
     [WATCHDOG_ENDING] = { "ending", "", true },
 };
 
-const char *watchdog_phase_name(enum watchdog_phase phase)
-{
-    return phases[phase].name;
-}
-
 void watchdog_table_heartbeat(struct watchdog_table *t, int rank, const struct watchdog_progress *progress, double now)
 {
     struct watchdog_entry *e = &t->ranks[rank];

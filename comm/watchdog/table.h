@@ -2,6 +2,7 @@
 #ifndef CSC_COMM_WATCHDOG_TABLE_H
 #define CSC_COMM_WATCHDOG_TABLE_H
 
+#include "base/status.h"
 #include "comm/watchdog/frames.h"
 
 enum { WATCHDOG_HOST_BYTES = 64 };

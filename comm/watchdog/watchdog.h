@@ -8,24 +8,9 @@
 #define CSC_COMM_WATCHDOG_WATCHDOG_H
 
 #include "comm/comm.h"
+#include "comm/watchdog/phase.h"
 
 struct watchdog;
-
-/* Where the main thread is. Only EXCHANGING waits for other ranks by itself; see watchdog_set_waiting. STARTING,
- * EVALUATING, SAVING and ENDING may take WATCHDOG_LONG_PHASE_FACTOR times as long as the others. */
-enum watchdog_phase {
-    WATCHDOG_STARTING,
-    WATCHDOG_LOADING,
-    WATCHDOG_COMPUTING,
-    WATCHDOG_EXCHANGING,
-    WATCHDOG_UPDATING,
-    WATCHDOG_EVALUATING,
-    WATCHDOG_SAVING,
-    WATCHDOG_ENDING,
-    WATCHDOG_PHASES,
-};
-enum { WATCHDOG_LONG_PHASE_FACTOR = 6 };
-const char *watchdog_phase_name(enum watchdog_phase phase); /* "loading data" */
 
 struct watchdog_options {
     double timeout_s;

@@ -9,6 +9,7 @@
 
 #include "comm/watchdog/sockets.h"
 #include "comm/watchdog/table.h"
+#include "comm/watchdog/watchdog.h"
 #include "tests/check.h"
 
 /* ---- judgement ---- */
