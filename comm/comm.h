@@ -44,9 +44,6 @@ struct comm {
     char library[64];           /* such as "Open MPI v4.1.4"; "" if there is none */
 };
 
-/* MPI if built in and this process was started by a launcher, else one process. Fails with STATUS_USAGE
- * where a launcher (mpirun, srun) promised more ranks than the world has: they do not match. */
-enum status comm_create(struct comm **comm);
 void comm_destroy(struct comm *comm); /* NULL is fine */
 
 /* Every rank gives its own status; all return the first failing rank's code (STATUS_OK if none). That rank

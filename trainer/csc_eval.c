@@ -6,6 +6,7 @@
 
 #include "base/affinity.h"
 #include "base/log.h"
+#include "comm/create.h"
 #include "trainer/eval/eval.h"
 #include "trainer/model/load_model.h"
 

@@ -7,7 +7,7 @@
 #include "base/affinity.h"
 #include "base/log.h"
 #include "base/options.h"
-#include "comm/comm.h"
+#include "comm/create.h"
 #include "comm/watchdog/watchdog.h"
 #include "data/read/dataset.h"
 #include "trainer/checkpoint/checkpoint.h"

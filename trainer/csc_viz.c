@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/options.h"
+#include "comm/create.h"
 #include "trainer/eval/evaluate.h"
 #include "trainer/model/load_model.h"
 #include "trainer/viz/viz.h"

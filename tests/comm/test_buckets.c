@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/philox.h"
 #include "comm/buckets.h"
+#include "comm/create.h"
 #include "tests/check.h"
 
 #define GUARD 16

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/philox.h"
 #include "comm/comm_internal.h"
+#include "comm/create.h"
 #include "tests/check.h"
 
 #define GUARD 8 /* elements on each side */

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "comm/create.h"
 #include "comm/nccl.h"
 #include "layers/backend/backend.h"
 #include "trainer/bench/bench.h"

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "comm/create.h"
 #include "data/read/dataset_internal.h"
 #include "trainer/bench/bench.h"
 #include "trainer/bench/scaling_model.h"
