@@ -14,8 +14,8 @@ static enum status open_trained(struct eval *e)
 {
     enum status status = STATUS_OK;
     char *overrides[2] = { "csc.backward=unrolled", e->options.batch };
-    TRY(trained_open(&e->trained, e->options.checkpoint, e->options.sets ? NULL : e->options.data, overrides,
-                     e->options.batch[0] ? 2 : 1, &e->options.machine, e->comm));
+    TRY(trained_model_open(&e->trained, e->options.checkpoint, e->options.sets ? NULL : e->options.data, overrides,
+                           e->options.batch[0] ? 2 : 1, &e->options.machine, e->comm));
     e->config = &e->trained.config;
     e->model = e->trained.model;
     e->imagenet = e->config->model.stem == CONFIG_STEM_IMAGENET;
@@ -121,7 +121,7 @@ static void finish(struct eval *e)
     adaptive_destroy(e->adaptive);
     net_destroy(e->net);
     corrupted_sets_close(e->sets);
-    trained_finish(&e->trained);
+    trained_model_finish(&e->trained);
     eval_statistics_finish(&e->statistics);
     free(e->options.lambdas);
     free(e->layers);

@@ -163,7 +163,7 @@ fail:
 
 static enum status open_loader(struct viz *v, const struct comm *comm)
 {
-    struct loader_config config = setup_loader_config(&v->trained.config, v->trained.dataset, false, comm);
+    struct loader_config config = config_to_loader(&v->trained.config, v->trained.dataset, false, comm);
     config.batch = config.micro_batch = 1;
     config.label_map = v->trained.label_map;
     return loader_create(&v->loader, &config);
@@ -182,7 +182,7 @@ static enum status prepare(struct viz *v, const struct comm *comm)
         overrides[count++] = v->options.steps;
     if (v->options.lambda[0])
         overrides[count++] = v->options.lambda;
-    TRY(trained_open(&v->trained, v->options.path, v->options.data, overrides, count, &v->options.machine, comm));
+    TRY(trained_model_open(&v->trained, v->options.path, v->options.data, overrides, count, &v->options.machine, comm));
     int64_t samples = dataset_samples(v->trained.dataset);
     v->n = v->options.images = (int)(v->options.images < samples ? v->options.images : samples);
     v->size = v->trained.config.data.image_size;
@@ -230,7 +230,7 @@ static void finish(struct viz *v)
     loader_destroy(v->loader);
     explain_destroy(v->explain);
     net_destroy(v->net);
-    trained_finish(&v->trained);
+    trained_model_finish(&v->trained);
     for (int i = 0; i < v->pictures_count; i++)
         free(v->pictures[i].png);
     free(v->pictures);

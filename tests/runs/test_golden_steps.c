@@ -109,8 +109,8 @@ fail:
 static enum status build(struct golden *g, const char *backend)
 {
     enum status status = STATUS_OK;
-    struct model_config model = setup_model_config(&g->config);
-    struct optimizer_config optimizer = setup_optimizer_config(&g->config);
+    struct model_config model = config_to_model(&g->config);
+    struct optimizer_config optimizer = config_to_optimizer(&g->config);
     TRY(device_open(&g->device, backend, PRECISION_FP32, 2));
     TRY(model_create(&g->model, g->device, &model));
     TRY(model_allocate(g->model));
@@ -118,7 +118,7 @@ static enum status build(struct golden *g, const char *backend)
     TRY(net_allocate(g->net));
     TRY(optimizer_create(&g->optimizer, g->model, &optimizer));
     TRY(model_init(g->model, 1));
-    TRY(setup_init_from(g->model, g->config.model.init_from, false));
+    TRY(load_model_init(g->model, g->config.model.init_from, false));
     TRY(model_converge_step_sizes(g->model));
     g->reduce_buffer = calloc(net_reduce_layout(g->model).count, sizeof *g->reduce_buffer);
 fail:

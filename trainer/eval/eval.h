@@ -20,7 +20,7 @@ enum { MAX_ATTACKS = 16 };
 
 struct eval_options {
     const char *checkpoint, *data, *json, *logits, *layers;
-    struct trained_machine machine;
+    struct device_overrides machine;
     char batch[64]; /* an override of the configuration such as "eval.batch=16"; "" if not given */
     int64_t limit;  /* number of images; 0: all */
     uint64_t seed;
@@ -57,10 +57,10 @@ struct attack_outcome {
 struct eval {
     struct comm *comm;
     struct eval_options options;
-    struct trained trained;      /* its dataset is NULL with --suite */
-    const struct config *config; /* of trained */
-    struct model *model;         /* of trained */
-    struct corrupted_sets *sets; /* NULL unless asked for */
+    struct trained_model trained; /* its dataset is NULL with --suite */
+    const struct config *config;  /* of trained */
+    struct model *model;          /* of trained */
+    struct corrupted_sets *sets;  /* NULL unless asked for */
     struct net *net;
     struct adaptive *adaptive; /* NULL unless asked for */
     struct lambda_rule rule;

@@ -8,7 +8,7 @@
 
 enum status eval_open_loader(const struct eval *e, const struct corruption *corruption, struct loader **loader)
 {
-    struct loader_config config = setup_loader_config(e->config, e->trained.dataset, false, e->comm);
+    struct loader_config config = config_to_loader(e->config, e->trained.dataset, false, e->comm);
     config.corruption = corruption;
     config.label_map = e->trained.label_map;
     return loader_create(loader, &config);

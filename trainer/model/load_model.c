@@ -11,18 +11,18 @@
 #include "base/file.h"
 #include "base/log.h"
 
-int setup_cores(const struct comm *comm)
+int rank_cores(const struct comm *comm)
 {
     return affinity_cores_per_rank(comm->local_size);
 }
 
-void setup_pin(const struct comm *comm, int threads)
+void rank_pin_threads(const struct comm *comm, int threads)
 {
     if (comm->local_size > 1)
         affinity_pin(comm->local_rank, comm->local_size, threads);
 }
 
-enum status setup_check_supported(const struct config *c)
+enum status check_config_supported(const struct config *c)
 {
     enum status status = STATUS_OK;
     if (c->log.pictures_every_epochs > 0 && !c->log.tensorboard)
@@ -34,7 +34,7 @@ fail:
     return status;
 }
 
-bool setup_finds_gpu(const struct config *config, int local_rank)
+bool config_finds_gpu(const struct config *config, int local_rank)
 {
     static bool said;
     if (config->device.kind != CONFIG_DEVICE_AUTO || !device_has_cuda())
@@ -48,7 +48,7 @@ bool setup_finds_gpu(const struct config *config, int local_rank)
     return false;
 }
 
-enum status setup_device(struct device **device, const struct config *config, int local_rank)
+enum status config_open_device(struct device **device, const struct config *config, int local_rank)
 {
     enum status status = STATUS_OK;
     char kind[32] = "cpu";
@@ -68,7 +68,7 @@ fail:
     return status;
 }
 
-struct model_config setup_model_config(const struct config *c)
+struct model_config config_to_model(const struct config *c)
 {
     enum config_arch arch = c->model.arch;
     bool all = arch >= CONFIG_ARCH_SDNET18_ALL, sdnet = arch >= CONFIG_ARCH_SDNET18;
@@ -100,7 +100,7 @@ struct model_config setup_model_config(const struct config *c)
     };
 }
 
-struct optimizer_config setup_optimizer_config(const struct config *c)
+struct optimizer_config config_to_optimizer(const struct config *c)
 {
     return (struct optimizer_config){
         .lars = c->train.optimizer == CONFIG_LARS,
@@ -112,8 +112,8 @@ struct optimizer_config setup_optimizer_config(const struct config *c)
     };
 }
 
-struct loader_config setup_loader_config(const struct config *c, struct dataset *dataset, bool training,
-                                         const struct comm *comm)
+struct loader_config config_to_loader(const struct config *c, struct dataset *dataset, bool training,
+                                      const struct comm *comm)
 {
     struct loader_config l = {
         .dataset = dataset,
@@ -139,7 +139,7 @@ struct loader_config setup_loader_config(const struct config *c, struct dataset 
     return l;
 }
 
-enum status setup_check_dataset(const struct config *config, const struct dataset *dataset, const char *directory)
+enum status config_check_dataset(const struct config *config, const struct dataset *dataset, const char *directory)
 {
     enum status status = STATUS_OK;
     if (dataset_samples(dataset) == 0)
@@ -234,7 +234,7 @@ fail:
     return status;
 }
 
-enum status setup_load_weights(struct model *model, const struct safetensors *file, const char *path)
+enum status load_model_weights(struct model *model, const struct safetensors *file, const char *path)
 {
     enum status status = STATUS_OK;
     TRY(take_weights(model, file, path, false));
@@ -243,7 +243,7 @@ fail:
     return status;
 }
 
-enum status setup_init_from(struct model *model, const char *path, bool check)
+enum status load_model_init(struct model *model, const char *path, bool check)
 {
     enum status status = STATUS_OK;
     struct safetensors *file = NULL;

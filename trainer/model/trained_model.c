@@ -10,20 +10,20 @@
 #include "trainer/model/classes.h"
 #include "trainer/model/load_model.h"
 
-enum { MOST_OVERRIDES = 16 };
+enum { MAX_OVERRIDES = 16 };
 
 /* The run's configuration, with what belongs to this machine decided anew. */
-static enum status read_config(struct trained *t, const char *path, char *const *overrides, int count,
-                               const struct trained_machine *machine, const struct comm *comm)
+static enum status read_config(struct trained_model *t, const char *path, char *const *overrides, int count,
+                               const struct device_overrides *machine, const struct comm *comm)
 {
     enum status status = STATUS_OK;
     char found[PATH_MAX];
-    struct trained_machine used = *machine;
-    char *all[MOST_OVERRIDES] = { used.threads[0] ? used.threads : "device.threads=auto",
-                                  used.kind[0] ? used.kind : "device.kind=auto",
-                                  used.precision[0] ? used.precision : "device.precision=fp32", "data.workers=auto" };
+    struct device_overrides used = *machine;
+    char *all[MAX_OVERRIDES] = { used.threads[0] ? used.threads : "device.threads=auto",
+                                 used.kind[0] ? used.kind : "device.kind=auto",
+                                 used.precision[0] ? used.precision : "device.precision=fp32", "data.workers=auto" };
     int own = 4;
-    if (own + count > MOST_OVERRIDES)
+    if (own + count > MAX_OVERRIDES)
         FAIL(STATUS_BUG, "%d overrides", count);
     memcpy(all + own, overrides, count * sizeof *overrides);
     TRY(checkpoint_locate(path, found));
@@ -32,17 +32,17 @@ static enum status read_config(struct trained *t, const char *path, char *const 
                      own + count));
     struct config_facts facts = { .classes = t->config.model.classes,
                                   .ranks = 1,
-                                  .cores = setup_cores(comm),
-                                  .cuda = setup_finds_gpu(&t->config, comm->local_rank) };
+                                  .cores = rank_cores(comm),
+                                  .cuda = config_finds_gpu(&t->config, comm->local_rank) };
     TRY(config_resolve(&t->config, &facts));
     if (t->config.device.kind != CONFIG_DEVICE_CUDA && !machine->threads[0])
-        setup_pin(comm, t->config.device.threads);
+        rank_pin_threads(comm, t->config.device.threads);
 fail:
     return status;
 }
 
 /* Averages lie in the optimizer state as ema.NAME. */
-static enum status load_averages(struct trained *t)
+static enum status load_averages(struct trained_model *t)
 {
     enum status status = STATUS_OK;
     struct model *m = t->model;
@@ -67,7 +67,7 @@ fail:
 }
 
 /* A checkpoint of an older csc-train takes the names from its training data, if that is where it was, or is `data`. */
-static enum status find_classes(struct trained *t, const char *data)
+static enum status find_classes(struct trained_model *t, const char *data)
 {
     enum status status = STATUS_OK;
     struct checkpoint *c = t->checkpoint;
@@ -92,42 +92,42 @@ fail:
     return status;
 }
 
-static enum status open_dataset(struct trained *t, const char *data)
+static enum status open_dataset(struct trained_model *t, const char *data)
 {
     enum status status = STATUS_OK;
     TRY(dataset_open(&t->dataset, data));
     if (t->classes)
         TRY(classes_map(t->classes, dataset_class_names(t->dataset), dataset_classes(t->dataset), data, true,
                         &t->label_map));
-    TRY(setup_check_dataset(&t->config, t->dataset, data));
+    TRY(config_check_dataset(&t->config, t->dataset, data));
 fail:
     return status;
 }
 
-enum status trained_open(struct trained *t, const char *path, const char *data, char *const *overrides, int count,
-                         const struct trained_machine *machine, const struct comm *comm)
+enum status trained_model_open(struct trained_model *t, const char *path, const char *data, char *const *overrides,
+                               int count, const struct device_overrides *machine, const struct comm *comm)
 {
     enum status status = STATUS_OK;
-    *t = (struct trained){ 0 };
+    *t = (struct trained_model){ 0 };
     TRY(read_config(t, path, overrides, count, machine, comm));
-    TRY(setup_device(&t->device, &t->config, comm->local_rank));
+    TRY(config_open_device(&t->device, &t->config, comm->local_rank));
     TRY(find_classes(t, data));
     if (data)
         TRY(open_dataset(t, data));
-    struct model_config config = setup_model_config(&t->config);
+    struct model_config config = config_to_model(&t->config);
     TRY(model_create(&t->model, t->device, &config));
     TRY(model_allocate(t->model));
-    TRY(setup_load_weights(t->model, t->checkpoint->model, t->checkpoint->path));
+    TRY(load_model_weights(t->model, t->checkpoint->model, t->checkpoint->path));
     TRY(load_averages(t));
     model_normalize(t->model);
     TRY(model_converge_step_sizes(t->model));
     return status;
 fail:
-    trained_finish(t);
+    trained_model_finish(t);
     return status;
 }
 
-void trained_finish(struct trained *t)
+void trained_model_finish(struct trained_model *t)
 {
     model_destroy(t->model);
     device_close(t->device);
@@ -135,5 +135,5 @@ void trained_finish(struct trained *t)
     free(t->label_map);
     checkpoint_close(t->checkpoint);
     config_finish(&t->config);
-    *t = (struct trained){ 0 };
+    *t = (struct trained_model){ 0 };
 }

@@ -8,7 +8,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
 
-struct trained {
+struct trained_model {
     struct checkpoint *checkpoint;
     struct config config;
     const json_t *classes; /* the network's class names; NULL if nothing tells them */
@@ -21,7 +21,7 @@ struct trained {
 
 /* Where to compute, as overrides of the configuration: "device.threads=4". Empty: one thread per core, a GPU where
  * there is one (device.kind=auto), and fp32 on both. */
-struct trained_machine {
+struct device_overrides {
     char threads[64], kind[64], precision[64];
 };
 
@@ -31,8 +31,9 @@ struct trained_machine {
  * on a command line, but not of what belongs to the machine. comm: its ranks share this host's cores and take its GPUs
  * in turn. Weights are the averages where the run kept them; step sizes are converged. On failure *trained is finished.
  */
-enum status trained_open(struct trained *trained, const char *path, const char *data, char *const *overrides, int count,
-                         const struct trained_machine *machine, const struct comm *comm);
-void trained_finish(struct trained *trained); /* zeros are fine */
+enum status trained_model_open(struct trained_model *trained, const char *path, const char *data,
+                               char *const *overrides, int count, const struct device_overrides *machine,
+                               const struct comm *comm);
+void trained_model_finish(struct trained_model *trained); /* zeros are fine */
 
 #endif

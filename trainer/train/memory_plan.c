@@ -56,7 +56,7 @@ static enum status check_val(struct training *t)
         FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
     TRY(classes_map(network, dataset_class_names(t->val_set), dataset_classes(t->val_set), where, true,
                     &t->val_labels));
-    TRY(setup_check_dataset(t->config, t->val_set, where));
+    TRY(config_check_dataset(t->config, t->val_set, where));
     snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", dataset_fingerprint(t->val_set));
 fail:
     json_decref(network);
@@ -67,7 +67,7 @@ static enum status check_data(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
-    TRY(setup_check_dataset(c, t->train_set, c->data.train));
+    TRY(config_check_dataset(c, t->train_set, c->data.train));
     if (t->val_set)
         TRY(check_val(t));
     t->steps_per_epoch = dataset_samples(t->train_set) / c->train.batch;
@@ -86,7 +86,7 @@ static enum status create_nets(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
-    struct model_config model = setup_model_config(c);
+    struct model_config model = config_to_model(c);
     TRY(model_create(&t->model, t->device, &model));
     TRY(net_create(&t->net, t->model, c->train.micro_batch, NET_TRAINING));
     if (t->val_set && c->eval.batch == c->train.micro_batch)
@@ -101,8 +101,8 @@ fail:
 enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset)
 {
     struct config_facts facts = { .ranks = comm->size,
-                                  .cores = setup_cores(comm),
-                                  .cuda = setup_finds_gpu(config, comm->local_rank) };
+                                  .cores = rank_cores(comm),
+                                  .cuda = config_finds_gpu(config, comm->local_rank) };
     if (dataset) {
         facts.classes = dataset_classes(dataset);
         facts.image_size = dataset_image_size(dataset);
@@ -134,10 +134,10 @@ enum status training_plan(struct training *t)
     enum status status = STATUS_OK;
     /* in this order: configuration, device, data; then what of the configuration the data decides */
     TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
-    TRY(training_agree(t, setup_check_supported(t->config)));
+    TRY(training_agree(t, check_config_supported(t->config)));
     if (t->config->device.kind != CONFIG_DEVICE_CUDA)
-        setup_pin(t->comm, t->config->device.threads);
-    TRY(training_agree(t, setup_device(&t->device, t->config, t->comm->local_rank)));
+        rank_pin_threads(t->comm, t->config->device.threads);
+    TRY(training_agree(t, config_open_device(&t->device, t->config, t->comm->local_rank)));
     TRY(training_agree(t, check_gpus(t)));
     TRY(training_agree(t, open_data(t)));
     TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
@@ -197,7 +197,7 @@ static void place(struct training *t)
 size_t training_bytes(const struct training *t)
 {
     struct training copy = *t;
-    struct optimizer_config optimizer = setup_optimizer_config(t->config);
+    struct optimizer_config optimizer = config_to_optimizer(t->config);
     copy.arena = (struct arena){ 0 };
     place(&copy);
     if (sums_by_nccl(t))
@@ -241,7 +241,7 @@ fail:
 enum status training_allocate(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct optimizer_config optimizer = setup_optimizer_config(t->config);
+    struct optimizer_config optimizer = config_to_optimizer(t->config);
     TRY(model_allocate(t->model));
     TRY(net_allocate(t->net));
     if (t->eval_net && t->eval_net != t->net)
@@ -252,7 +252,7 @@ enum status training_allocate(struct training *t)
     place(t);
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     place(t);
-    struct loader_config loader = setup_loader_config(t->config, t->train_set, true, t->comm);
+    struct loader_config loader = config_to_loader(t->config, t->train_set, true, t->comm);
     loader.raw = upload_wants_raw(t->device);
     TRY(loader_create(&t->loader, &loader));
     training_pin(t);
@@ -260,7 +260,7 @@ enum status training_allocate(struct training *t)
     if (!t->taken)
         FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->share);
     if (t->val_set) {
-        loader = setup_loader_config(t->config, t->val_set, false, t->comm);
+        loader = config_to_loader(t->config, t->val_set, false, t->comm);
         loader.raw = upload_wants_raw(t->device);
         loader.label_map = t->val_labels;
         TRY(loader_create(&t->val_loader, &loader));

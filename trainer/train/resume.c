@@ -45,7 +45,7 @@ enum status training_try(struct training *t)
         TRY(checkpoint_open(&t->resumed, path));
         TRY(training_check_resume(t));
     } else if (t->config->model.init_from) {
-        TRY(setup_init_from(t->model, t->config->model.init_from, true));
+        TRY(load_model_init(t->model, t->config->model.init_from, true));
     }
 fail:
     return status;
@@ -122,7 +122,7 @@ static enum status initial_state(struct training *t, bool resumes)
         return t->comm->rank == 0 ? training_restore(t) : STATUS_OK;
     TRY(model_init(t->model, t->config->run.seed));
     if (t->config->model.init_from)
-        TRY(setup_init_from(t->model, t->config->model.init_from, false));
+        TRY(load_model_init(t->model, t->config->model.init_from, false));
     optimizer_start_ema(t->optimizer);
     TRY(model_converge_step_sizes(t->model));
 fail:

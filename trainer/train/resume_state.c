@@ -180,7 +180,7 @@ enum status training_restore(struct training *t)
     enum status status = STATUS_OK;
     struct checkpoint *c = t->resumed;
     TRY(training_check_resume(t));
-    TRY(setup_load_weights(t->model, c->model, c->path));
+    TRY(load_model_weights(t->model, c->model, c->path));
     TRY(restore_flat(t->model, c, "momentum.", t->optimizer->velocity, NULL));
     TRY(restore_averages(t, c));
     TRY(restore_power(t->model, c));

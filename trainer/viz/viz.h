@@ -16,7 +16,7 @@ struct viz_options {
     int images;    /* number of images shown */
     int64_t limit; /* number of images measured */
     double noise;  /* standard deviation of the noise in the noisy images, for pixel values in 0..1 */
-    struct trained_machine machine;
+    struct device_overrides machine;
     char steps[64], lambda[64]; /* overrides of the configuration such as "csc.steps=20"; "" if not given */
 };
 
@@ -41,7 +41,7 @@ struct viz_picture {
 
 struct viz {
     struct viz_options options;
-    struct trained trained;
+    struct trained_model trained;
     struct net *net;
     struct explain *explain;
     struct loader *loader;    /* delivers single images */
