@@ -140,7 +140,7 @@ static enum status report_interval(struct training *t)
     TRY(t->comm->ops->all_gather(t->comm, mine, sizeof mine, all));
     watchdog_set_waiting(t->options.watchdog, false);
     if (t->run) {
-        run_look(t->run);
+        run_directory_check(t->run);
         TRY(write_step(t, &n, seconds, all));
     }
     training_start_interval(t);
@@ -203,7 +203,7 @@ static enum status begin_checkpoint(struct training *t)
     if (t->comm->rank == 0 || t->parts)
         watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->run)
-        run_look(t->run);
+        run_directory_check(t->run);
     TRY(look_after_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_save(t);
@@ -227,7 +227,7 @@ static enum status last_checkpoint(struct training *t)
     int64_t step;
     watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->run)
-        run_look(t->run);
+        run_directory_check(t->run);
     TRY(look_after_checkpoint(t, true));
     bool there = t->checkpoint_step == t->step; /* rank 0 knows */
     watchdog_set_waiting(t->options.watchdog, true);
@@ -356,7 +356,7 @@ void training_finish(struct training *t)
     checkpoint_close(t->resumed);
     free(t->changed);
     tuned_destroy(t->tuned);
-    run_close(t->run);
+    run_directory_close(t->run);
 }
 
 enum status train(struct config *config, struct comm *comm, const struct train_options *options, bool *agreed)

@@ -23,10 +23,10 @@ static enum status open_run(struct training *t)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    TRY(run_open(&t->run, t->config->run.dir));
-    TRY(checkpoint_clean(run_directory(t->run)));
-    TRY(checkpoint_writer_create(&t->writer, run_directory(t->run), t->config->checkpoint.keep));
-    TRY(checkpoint_resume(run_directory(t->run), t->options.resume, path));
+    TRY(run_directory_open(&t->run, t->config->run.dir));
+    TRY(checkpoint_clean(run_directory_path(t->run)));
+    TRY(checkpoint_writer_create(&t->writer, run_directory_path(t->run), t->config->checkpoint.keep));
+    TRY(checkpoint_resume(run_directory_path(t->run), t->options.resume, path));
     if (!path[0])
         goto fail;
     TRY(checkpoint_open(&t->resumed, path));
@@ -61,7 +61,7 @@ static enum status open_metrics(struct training *t)
     char path[PATH_MAX];
     if (t->comm->rank != 0)
         return STATUS_OK;
-    run_path(t->run, "metrics.jsonl", path);
+    run_directory_file(t->run, "metrics.jsonl", path);
     return metrics_open(&t->metrics, path);
 }
 
@@ -74,7 +74,7 @@ static void report_start(struct training *t)
     log_info("%s: %s, %zu parameters; %lld images; %d rank%s x %d thread%s, batch %d; %lld steps in %s", c->run.name,
              arch ? arch : "", t->model->parameters, (long long)dataset_samples(t->train_set), t->comm->size,
              t->comm->size == 1 ? "" : "s", t->device->threads, t->device->threads == 1 ? "" : "s", c->train.batch,
-             (long long)t->total_steps, run_directory(t->run));
+             (long long)t->total_steps, run_directory_path(t->run));
     free(arch);
 }
 
@@ -85,7 +85,7 @@ static void report_origin(const struct training *t)
                  t->changed ? t->changed : "");
     else if (t->options.resume)
         log_info("--resume=%s: nothing to resume in %s: it holds no checkpoint; starting at step 1", t->options.resume,
-                 run_directory(t->run));
+                 run_directory_path(t->run));
 }
 
 static enum status record_start(struct training *t, const char *resumed)
@@ -161,7 +161,7 @@ static enum status keep_own_config(const struct training *t, const char *path)
     }
     for (int n = 1; n == 1 || lstat(kept, &info) == 0; n++) {
         snprintf(name, sizeof name, n == 1 ? "own-config.yaml" : "own-config.%d.yaml", n);
-        run_path(t->run, name, kept);
+        run_directory_file(t->run, name, kept);
     }
     if (rename(path, kept) != 0)
         FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, kept, strerror(errno));
@@ -177,7 +177,7 @@ static enum status write_config(struct training *t)
     char path[PATH_MAX], *text = NULL;
     if (t->comm->rank != 0)
         return STATUS_OK;
-    run_path(t->run, "config.yaml", path);
+    run_directory_file(t->run, "config.yaml", path);
     TRY(config_print(t->config, &text));
     TRY(keep_own_config(t, path));
     TRY(file_write(path, text, strlen(text)));
@@ -195,7 +195,7 @@ enum status training_begin(struct training *t)
     TRY(training_broadcast(t));
     TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
     if (t->resumed)                          /* later checkpoints are of a run that is given up */
-        status = checkpoint_set_aside(run_directory(t->run), t->step);
+        status = checkpoint_set_aside(run_directory_path(t->run), t->step);
     TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));
     TRY(training_plan_parts(t));

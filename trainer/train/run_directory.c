@@ -21,9 +21,9 @@
 #include "base/log.h"
 #include "trainer/train/stop.h"
 
-double run_beat_s = 10, run_stale_s = 45;
+double run_lock_touch_s = 10, run_lock_stale_s = 45;
 
-struct run {
+struct run_directory {
     char directory[PATH_MAX], lock[PATH_MAX];
     int fd, folder; /* the lock and the directory, wherever they are moved to */
     pid_t owner;    /* a forked child must not let go of it */
@@ -41,7 +41,7 @@ struct holder {
     long pid;
 };
 
-static struct run *current; /* for exit() */
+static struct run_directory *current; /* for exit() */
 
 static void describe_self(struct holder *self)
 {
@@ -74,7 +74,7 @@ static bool read_holder(int fd, struct holder *holder)
                   &holder->restart) >= 3;
 }
 
-static enum status write_holder(const struct run *run)
+static enum status write_holder(const struct run_directory *run)
 {
     struct holder self;
     char text[256];
@@ -86,7 +86,7 @@ static enum status write_holder(const struct run *run)
     return STATUS_OK;
 }
 
-static enum status refuse(const struct run *run, const struct holder *holder)
+static enum status refuse(const struct run_directory *run, const struct holder *holder)
 {
     return status_report(STATUS_USAGE, __FILE__, __LINE__,
                          "%s is being written by pid %ld on %s (job %s): two writers would spoil it (%s)",
@@ -95,7 +95,7 @@ static enum status refuse(const struct run *run, const struct holder *holder)
 }
 
 /* Opens the lock file and takes the kernel's lock on it. *taken: whether there is such a thing on this file system. */
-static enum status open_lock(struct run *run, bool *taken)
+static enum status open_lock(struct run_directory *run, bool *taken)
 {
     enum status status = STATUS_OK;
     struct holder holder;
@@ -133,16 +133,16 @@ static bool modified(const char *path, struct timespec *when)
     return known;
 }
 
-/* Watches another host's lock: STATUS_OK once it has not been touched for run_stale_s. */
-static enum status outwait(const struct run *run, const struct holder *holder)
+/* Watches another host's lock: STATUS_OK once it has not been touched for run_lock_stale_s. */
+static enum status outwait(const struct run_directory *run, const struct holder *holder)
 {
     enum status status = STATUS_OK;
     struct timespec before, now, nap = { .tv_nsec = 100 * 1000 * 1000 };
     if (!modified(run->lock, &before))
         return status;
     log_info("%s is held by pid %ld on %s (job %s); waiting %.0f s for a sign of life", run->lock, holder->pid,
-             holder->host, holder->job, run_stale_s);
-    for (double waited = 0; waited < run_stale_s; waited += 0.1) {
+             holder->host, holder->job, run_lock_stale_s);
+    for (double waited = 0; waited < run_lock_stale_s; waited += 0.1) {
         nanosleep(&nap, NULL);
         if (stop_requested())
             FAIL(STATUS_STOPPED, "%s: stopped while waiting for the lock", run->lock);
@@ -156,7 +156,7 @@ fail:
 }
 
 /* Whether what the file says still counts. */
-static enum status settle(struct run *run, bool kernel_lock)
+static enum status settle(struct run_directory *run, bool kernel_lock)
 {
     enum status status = STATUS_OK;
     struct holder holder, self;
@@ -178,10 +178,10 @@ fail:
 
 static void *beat(void *argument)
 {
-    struct run *run = argument;
+    struct run_directory *run = argument;
     pthread_mutex_lock(&run->mutex);
     while (!run->ending) {
-        struct timespec until = clock_deadline(run_beat_s);
+        struct timespec until = clock_deadline(run_lock_touch_s);
         pthread_cond_timedwait(&run->wake, &run->mutex, &until);
         futimens(run->fd, NULL);
     }
@@ -190,7 +190,7 @@ static void *beat(void *argument)
 }
 
 /* The thread takes no signals: those are for the thread that steps. */
-static enum status start_beat(struct run *run)
+static enum status start_beat(struct run_directory *run)
 {
     sigset_t all, before;
     pthread_mutex_init(&run->mutex, NULL);
@@ -212,12 +212,12 @@ static void let_go_at_exit(void)
         unlinkat(current->folder, "lock", 0);
 }
 
-enum status run_open(struct run **out, const char *directory)
+enum status run_directory_open(struct run_directory **out, const char *directory)
 {
     static bool registered;
     enum status status = STATUS_OK;
     bool kernel_lock = false;
-    struct run *run = calloc(1, sizeof *run);
+    struct run_directory *run = calloc(1, sizeof *run);
     if (!run)
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
     run->fd = run->folder = -1;
@@ -251,7 +251,7 @@ fail:
     return status;
 }
 
-void run_close(struct run *run)
+void run_directory_close(struct run_directory *run)
 {
     if (!run)
         return;
@@ -276,7 +276,7 @@ void run_close(struct run *run)
     free(run);
 }
 
-void run_look(struct run *run)
+void run_directory_check(struct run_directory *run)
 {
     char link[64], now[PATH_MAX] = "";
     struct stat ours, named;
@@ -296,12 +296,12 @@ void run_look(struct run *run)
                  run->directory, run->directory);
 }
 
-const char *run_directory(const struct run *run)
+const char *run_directory_path(const struct run_directory *run)
 {
     return run->directory;
 }
 
-void run_path(const struct run *run, const char *name, char path[PATH_MAX])
+void run_directory_file(const struct run_directory *run, const char *name, char path[PATH_MAX])
 {
     snprintf(path, PATH_MAX, "%s/%s", run->directory, name);
 }

@@ -65,7 +65,7 @@ struct training {
     struct tuned *tuned;              /* choices by measurement, the same on all ranks */
     char *changed;                    /* rank 0: what of the recipe a resume has changed, as text; or NULL */
     struct checkpoint *resumed;       /* rank 0, until the first step: what the run goes on from */
-    struct run *run;                  /* rank 0 */
+    struct run_directory *run;        /* rank 0 */
     struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
     struct snapshot *snapshot;        /* what it writes from */
     uint64_t token;                   /* of this start, the same on all ranks */

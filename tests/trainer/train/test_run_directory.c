@@ -28,8 +28,8 @@ static pid_t holder(int how)
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        struct run *run;
-        if (run_open(&run, directory) != STATUS_OK || write(ready[1], "x", 1) != 1)
+        struct run_directory *run;
+        if (run_directory_open(&run, directory) != STATUS_OK || write(ready[1], "x", 1) != 1)
             _exit(1);
         if (how == 1)
             exit(0);
@@ -46,53 +46,55 @@ static pid_t holder(int how)
 
 static void check_lock(void)
 {
-    struct run *run = NULL, *second = NULL;
+    struct run_directory *run = NULL, *second = NULL;
     char expected[64], path[PATH_MAX];
     snprintf(directory, sizeof directory, "%s/run", folder_root);
     snprintf(lock, sizeof lock, "%s/lock", directory);
-    CHECK(run_open(&run, directory) == STATUS_OK, "%s", status_message());
+    CHECK(run_directory_open(&run, directory) == STATUS_OK, "%s", status_message());
     CHECK(strstr(file_get(lock), "host ") && strstr(file_get(lock), "\npid ") && strstr(file_get(lock), "\njob "), "%s",
           file_get(lock));
-    CHECK(run_open(&second, directory) == STATUS_USAGE, "a second writer in the same process");
-    run_path(run, "metrics.jsonl", path);
-    CHECK(strncmp(path, directory, strlen(directory)) == 0 && strcmp(run_directory(run), directory) == 0, "%s", path);
-    run_close(run);
+    CHECK(run_directory_open(&second, directory) == STATUS_USAGE, "a second writer in the same process");
+    run_directory_file(run, "metrics.jsonl", path);
+    CHECK(strncmp(path, directory, strlen(directory)) == 0 && strcmp(run_directory_path(run), directory) == 0, "%s",
+          path);
+    run_directory_close(run);
     CHECK(!path_exists(lock), "let go");
 
     pid_t child = holder(0);
-    CHECK(run_open(&second, directory) == STATUS_USAGE, "a second writer");
+    CHECK(run_directory_open(&second, directory) == STATUS_USAGE, "a second writer");
     snprintf(expected, sizeof expected, "is being written by pid %ld on ", (long)child);
     CHECK(strstr(status_message(), expected), "%s", status_message());
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
     CHECK(path_exists(lock), "a killed holder leaves its lock");
-    CHECK(run_open(&run, directory) == STATUS_OK, "%s", status_message());
+    CHECK(run_directory_open(&run, directory) == STATUS_OK, "%s", status_message());
     snprintf(expected, sizeof expected, "pid %ld\n", (long)getpid());
     CHECK(strstr(file_get(lock), expected), "%s", file_get(lock));
-    run_close(run);
+    run_directory_close(run);
 
     waitpid(holder(1), NULL, 0);
     CHECK(!path_exists(lock), "exit() lets go");
     waitpid(holder(2), NULL, 0);
-    CHECK(path_exists(lock) && run_open(&run, directory) == STATUS_OK, "%s", status_message());
-    run_close(run);
+    CHECK(path_exists(lock) && run_directory_open(&run, directory) == STATUS_OK, "%s", status_message());
+    run_directory_close(run);
     file_put(lock, "nonsense\x01", 9);
-    CHECK(run_open(&run, directory) == STATUS_OK, "a lock that names nobody: %s", status_message());
-    run_close(run);
+    CHECK(run_directory_open(&run, directory) == STATUS_OK, "a lock that names nobody: %s", status_message());
+    run_directory_close(run);
 }
 
-/* What run_look says, once, when the directory has another name or none; another run that took the name keeps its lock.
+/* What run_directory_check says, once, when the directory has another name or none; another run that took the name
+ * keeps its lock.
  */
 static void check_moved(void)
 {
     char moved[160], text[1024];
     for (int removed = 0; removed < 2; removed++) {
-        struct run *run = NULL;
+        struct run_directory *run = NULL;
         int ends[2], error = dup(STDERR_FILENO);
         snprintf(moved, sizeof moved, "%s/moved%d", folder_root, removed);
-        CHECK(pipe(ends) == 0 && run_open(&run, directory) == STATUS_OK, "%s", status_message());
+        CHECK(pipe(ends) == 0 && run_directory_open(&run, directory) == STATUS_OK, "%s", status_message());
         dup2(ends[1], STDERR_FILENO);
-        run_look(run);
+        run_directory_check(run);
         if (removed) {
             unlink(lock);
             rmdir(directory);
@@ -101,8 +103,8 @@ static void check_moved(void)
             mkdir(directory, 0777);
             file_put(lock, "other", 5);
         }
-        run_look(run);
-        run_look(run);
+        run_directory_check(run);
+        run_directory_check(run);
         dup2(error, STDERR_FILENO);
         close(ends[1]);
         ssize_t length = read(ends[0], text, sizeof text - 1);
@@ -110,7 +112,7 @@ static void check_moved(void)
         CHECK(strstr(text, removed ? "was removed" : moved) && strchr(text, '\n') == strrchr(text, '\n'), "%s", text);
         close(ends[0]);
         close(error);
-        run_close(run);
+        run_directory_close(run);
         CHECK(removed || strcmp(file_get(lock), "other") == 0, "another run's lock is gone");
         snprintf(text, sizeof text, "%s/lock", moved);
         CHECK(!path_exists(text), "its own lock stays");
@@ -129,13 +131,13 @@ static double seconds_since(const struct timespec *start)
 static void check_other_host(void)
 {
     static const char foreign[] = "host elsewhere\npid 1\njob 5 restart 0\n";
-    struct run *run = NULL;
+    struct run_directory *run = NULL;
     struct timespec start;
-    run_beat_s = 0.2;
-    run_stale_s = 1.5;
+    run_lock_touch_s = 0.2;
+    run_lock_stale_s = 1.5;
     file_put(lock, foreign, sizeof foreign - 1);
     clock_gettime(CLOCK_MONOTONIC, &start);
-    CHECK(run_open(&run, directory) == STATUS_OK, "%s", status_message());
+    CHECK(run_directory_open(&run, directory) == STATUS_OK, "%s", status_message());
     CHECK(seconds_since(&start) >= 1.4, "taken over after only %.2f s", seconds_since(&start));
     struct stat before, after;
     stat(lock, &before);
@@ -143,7 +145,7 @@ static void check_other_host(void)
     stat(lock, &after);
     CHECK(before.st_mtim.tv_sec != after.st_mtim.tv_sec || before.st_mtim.tv_nsec != after.st_mtim.tv_nsec,
           "no sign of life");
-    run_close(run);
+    run_directory_close(run);
 
     file_put(lock, foreign, sizeof foreign - 1);
     fflush(stdout);
@@ -155,18 +157,18 @@ static void check_other_host(void)
         }
         _exit(0);
     }
-    CHECK(run_open(&run, directory) == STATUS_USAGE && strstr(status_message(), "pid 1 on elsewhere (job 5)"), "%s",
-          status_message());
+    CHECK(run_directory_open(&run, directory) == STATUS_USAGE && strstr(status_message(), "pid 1 on elsewhere (job 5)"),
+          "%s", status_message());
     kill(child, SIGKILL);
     waitpid(child, NULL, 0);
 
     setenv("SLURM_JOB_ID", "5", 1); /* the same job, started again elsewhere */
     setenv("SLURM_RESTART_COUNT", "1", 1);
-    run_stale_s = 1000;
+    run_lock_stale_s = 1000;
     file_put(lock, foreign, sizeof foreign - 1);
-    CHECK(run_open(&run, directory) == STATUS_OK, "%s", status_message());
+    CHECK(run_directory_open(&run, directory) == STATUS_OK, "%s", status_message());
     CHECK(strstr(file_get(lock), "job 5 restart 1\n"), "%s", file_get(lock));
-    run_close(run);
+    run_directory_close(run);
     unsetenv("SLURM_JOB_ID");
     unsetenv("SLURM_RESTART_COUNT");
 }
