@@ -12,7 +12,7 @@
 
 enum { IMAGES = 8, STRIP_PIXELS = 1024, ATOM_PIXELS = 640 };
 
-struct observer {
+struct live_pictures {
     struct tensorboard *tensorboard;
     struct explain *explain; /* NULL: no reconstructions */
     int count, size;         /* images kept, their side */
@@ -34,7 +34,7 @@ static void normalise(const struct micro_batch *batch, int count, float *out)
 }
 
 /* The first images of the evaluation set; without one there are only atoms to show. */
-static enum status keep_images(struct observer *o, struct training *t)
+static enum status keep_images(struct live_pictures *o, struct training *t)
 {
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
@@ -62,10 +62,10 @@ fail:
     return status;
 }
 
-enum status observer_create(struct observer **out, struct training *t)
+enum status live_pictures_create(struct live_pictures **out, struct training *t)
 {
     enum status status = STATUS_OK;
-    struct observer *o = NULL;
+    struct live_pictures *o = NULL;
     if (!t->config->log.tensorboard)
         return status;
     o = calloc(1, sizeof *o);
@@ -77,11 +77,11 @@ enum status observer_create(struct observer **out, struct training *t)
     *out = o;
     o = NULL;
 fail:
-    observer_destroy(o);
+    live_pictures_destroy(o);
     return status;
 }
 
-void observer_destroy(struct observer *o)
+void live_pictures_destroy(struct live_pictures *o)
 {
     if (!o)
         return;
@@ -92,7 +92,7 @@ void observer_destroy(struct observer *o)
     free(o);
 }
 
-enum status observer_step(struct observer *o, int64_t step, const struct progress_metrics *n)
+enum status live_pictures_step(struct live_pictures *o, int64_t step, const struct progress_metrics *n)
 {
     enum status status = STATUS_OK;
     if (!o)
@@ -105,7 +105,7 @@ fail:
     return status;
 }
 
-enum status observer_evaluation(struct observer *o, int64_t step, const struct evaluation *e)
+enum status live_pictures_evaluation(struct live_pictures *o, int64_t step, const struct evaluation *e)
 {
     enum status status = STATUS_OK;
     if (!o)
@@ -117,7 +117,7 @@ fail:
     return status;
 }
 
-static enum status show(struct observer *o, int64_t step, const char *tag, const struct image *image)
+static enum status show(struct live_pictures *o, int64_t step, const char *tag, const struct image *image)
 {
     enum status status = STATUS_OK;
     void *png = NULL;
@@ -129,7 +129,7 @@ fail:
     return status;
 }
 
-static enum status show_atoms(struct observer *o, const struct training *t, const struct node *node)
+static enum status show_atoms(struct live_pictures *o, const struct training *t, const struct node *node)
 {
     enum status status = STATUS_OK;
     const struct param *p = &t->model->params[node->param];
@@ -149,7 +149,7 @@ fail:
     return status;
 }
 
-static enum status show_strip(struct observer *o, const struct training *t, const char *tag, const float *pixels)
+static enum status show_strip(struct live_pictures *o, const struct training *t, const char *tag, const float *pixels)
 {
     enum status status = STATUS_OK;
     struct image strip = { 0 };
@@ -161,7 +161,7 @@ fail:
     return status;
 }
 
-static enum status show_images(struct observer *o, const struct training *t)
+static enum status show_images(struct live_pictures *o, const struct training *t)
 {
     enum status status = STATUS_OK;
     int nodes[EXPLAIN_MAX_DEFAULT_NODES], count = explain_default_nodes(t->model, nodes);
@@ -178,7 +178,7 @@ fail:
     return status;
 }
 
-enum status observer_pictures(struct observer *o, const struct training *t)
+enum status live_pictures_draw(struct live_pictures *o, const struct training *t)
 {
     enum status status = STATUS_OK;
     if (!o)

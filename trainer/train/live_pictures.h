@@ -5,18 +5,18 @@
 
 #include "trainer/train/training_parts.h"
 
-struct observer;
+struct live_pictures;
 
-/* *observer stays NULL unless the configuration asks for one. Keeps a few images of the evaluation set for pictures.
+/* *pictures stays NULL unless the configuration asks for one. Keeps a few images of the evaluation set for pictures.
  * Any memory for them is taken here. */
-enum status observer_create(struct observer **observer, struct training *t);
-void observer_destroy(struct observer *observer); /* NULL is fine */
+enum status live_pictures_create(struct live_pictures **pictures, struct training *t);
+void live_pictures_destroy(struct live_pictures *pictures); /* NULL is fine */
 
 /* All do nothing for NULL. */
-enum status observer_step(struct observer *observer, int64_t step, const struct progress_metrics *numbers);
-enum status observer_evaluation(struct observer *observer, int64_t step, const struct evaluation *evaluation);
+enum status live_pictures_step(struct live_pictures *pictures, int64_t step, const struct progress_metrics *numbers);
+enum status live_pictures_evaluation(struct live_pictures *pictures, int64_t step, const struct evaluation *evaluation);
 
 /* Atoms, and images beside what comes back of them; runs the training net, so only between steps. */
-enum status observer_pictures(struct observer *observer, const struct training *t);
+enum status live_pictures_draw(struct live_pictures *pictures, const struct training *t);
 
 #endif

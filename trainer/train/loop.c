@@ -111,7 +111,7 @@ static enum status write_step(struct training *t, const struct progress_metrics 
             METRIC_NUMBERS(names[1], columns + ranks, ranks), METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
             METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
             METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
-    TRY(training_record(&t->events_lost, observer_step(t->observer, t->step, n)));
+    TRY(training_record(&t->events_lost, live_pictures_step(t->live_pictures, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
     free(columns);
@@ -256,7 +256,7 @@ static bool every(int64_t count, int64_t interval)
 static enum status run_pictures(struct training *t)
 {
     double before = training_clock();
-    enum status status = training_agree(t, observer_pictures(t->observer, t));
+    enum status status = training_agree(t, live_pictures_draw(t->live_pictures, t));
     t->interval.start_s += training_clock() - before;
     return status;
 }
@@ -333,7 +333,7 @@ void training_finish(struct training *t)
     checkpoint_writer_destroy(t->writer);
     training_free_snapshot(t);
     progress_destroy(t->progress);
-    observer_destroy(t->observer);
+    live_pictures_destroy(t->live_pictures);
     buckets_destroy(t->buckets);
     comm_destroy(t->device_comm);
     comm_nccl_free(t->nccl_sums);

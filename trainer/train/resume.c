@@ -210,7 +210,7 @@ enum status training_begin(struct training *t)
         if (status == STATUS_OK)
             status = progress_create(&t->progress, t->step, t->total_steps, t->steps_per_epoch);
         if (status == STATUS_OK)
-            status = observer_create(&t->observer, t);
+            status = live_pictures_create(&t->live_pictures, t);
     }
     TRY(training_agree(t, status));
     checkpoint_close(t->resumed);

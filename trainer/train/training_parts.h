@@ -73,9 +73,9 @@ struct training {
     bool parts_open;         /* of the last checkpoint: not joined yet. The same on all ranks */
     bool parts_writing;      /* some rank was still writing one, as all agreed in the last step */
     struct metrics *metrics; /* rank 0 */
-    bool metrics_lost, events_lost; /* a line or TensorBoard event could not be written; this was said */
-    struct progress *progress;      /* rank 0 */
-    struct observer *observer;      /* rank 0, or NULL */
+    bool metrics_lost, events_lost;      /* a line or TensorBoard event could not be written; this was said */
+    struct progress *progress;           /* rank 0 */
+    struct live_pictures *live_pictures; /* rank 0, or NULL */
 
     int micro_batches, share; /* of a step: all, this rank's */
     int64_t steps_per_epoch, total_steps;
