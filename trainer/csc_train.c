@@ -158,7 +158,7 @@ static enum status print_config(struct config *config, struct comm *comm)
         return STATUS_OK;
     if (dataset_open(&dataset, config->data.train) != STATUS_OK)
         status_clear();
-    TRY(train_resolve(config, comm, dataset));
+    TRY(train_resolve_config(config, comm, dataset));
     TRY(config_print(config, &text));
     fputs(text, stdout);
 fail:

@@ -144,7 +144,7 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
     config->train.batch = config->train.micro_batch * (int)a->micro_batches * ranks;
     config->train.lr = 1e-3; /* few steps of any network stay finite */
     config->run.deterministic = false;
-    TRY(training_plan(t));
+    TRY(training_plan_data(t));
     TRY(training_plan_nets(t));
     TRY(training_agree(t, training_allocate(t)));
     TRY(training_create_buckets(t));

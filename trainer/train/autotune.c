@@ -60,7 +60,7 @@ fail:
     return status;
 }
 
-enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb)
+enum status training_autotune_bucket_mb(struct training *t, struct comm *comm, double *mb)
 {
     enum status status = STATUS_OK;
     char key[64], value[32];

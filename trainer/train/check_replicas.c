@@ -53,7 +53,7 @@ fail:
     return status;
 }
 
-enum status training_compare(struct training *t)
+enum status training_check_replicas(struct training *t)
 {
     enum status status = STATUS_OK;
     struct card own, first;

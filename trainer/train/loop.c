@@ -36,7 +36,7 @@ enum status training_agree(struct training *t, enum status mine)
 
 /* Training goes on where a line cannot be written, as on a full disk: the operator is told once in a run, whatever
  * shorter lines still fit. */
-enum status training_record(bool *said, enum status written)
+enum status training_tolerate_full_disk(bool *said, enum status written)
 {
     if (written == STATUS_IO && !*said)
         log_warn("%s: lines are lost until it can be written again", status_message());
@@ -99,7 +99,7 @@ static enum status write_step(struct training *t, const struct progress_metrics 
     slowest_s = busy[slowest];
     qsort(busy, (size_t)ranks, sizeof *busy, ascending);
     double exposed = t->interval.exposed_s;
-    TRY(training_record(
+    TRY(training_tolerate_full_disk(
         &t->metrics_lost,
         metrics_write(
             t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch), METRIC_INT("step", t->step),
@@ -111,7 +111,7 @@ static enum status write_step(struct training *t, const struct progress_metrics 
             METRIC_NUMBERS(names[1], columns + ranks, ranks), METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
             METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
             METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
-    TRY(training_record(&t->events_lost, live_pictures_step(t->live_pictures, t->step, n)));
+    TRY(training_tolerate_full_disk(&t->events_lost, live_pictures_step(t->live_pictures, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
     free(columns);
@@ -166,9 +166,10 @@ static enum status take_result(struct training *t, bool wait, enum status *writt
         t->checkpoint_step = -1;
         return STATUS_OK;
     }
-    TRY(training_record(&t->metrics_lost,
-                        metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step), METRIC_TEXT("path", r.path),
-                                      METRIC_NUMBER("seconds", r.seconds), METRIC_NUMBER("pause", t->paused_s))));
+    TRY(training_tolerate_full_disk(&t->metrics_lost,
+                                    metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step),
+                                                  METRIC_TEXT("path", r.path), METRIC_NUMBER("seconds", r.seconds),
+                                                  METRIC_NUMBER("pause", t->paused_s))));
 fail:
     return status;
 }
@@ -206,7 +207,7 @@ static enum status begin_checkpoint(struct training *t)
         run_directory_check(t->run);
     TRY(look_after_checkpoint(t, true));
     t->checkpoint_step = t->step;
-    status = training_save(t);
+    status = training_begin_checkpoint(t);
     t->paused_s = training_clock() - before;
     t->interval.start_s += t->paused_s;
     if (status == STATUS_NOMEM) {
@@ -237,7 +238,7 @@ static enum status last_checkpoint(struct training *t)
         return STATUS_OK;
     double before = training_clock();
     t->checkpoint_step = t->step;
-    written = training_save(t);
+    written = training_begin_checkpoint(t);
     t->paused_s = training_clock() - before;
     if (t->parts_open)
         TRY(training_join_parts(t));
@@ -298,11 +299,11 @@ static enum status end(struct training *t, bool stopped)
     progress_destroy(t->progress);
     t->progress = NULL;
     double seconds = t->trained_before_s + training_clock() - t->started_s;
-    TRY(training_record(&t->metrics_lost,
-                        metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
-                                      METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
-                                      METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
-                                      METRIC_NUMBER("seconds", seconds))));
+    TRY(training_tolerate_full_disk(
+        &t->metrics_lost, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+                                        METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
+                                        METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
+                                        METRIC_NUMBER("seconds", seconds))));
     if (stopped)
         log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
                  (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
@@ -337,7 +338,7 @@ void training_finish(struct training *t)
     buckets_destroy(t->buckets);
     comm_destroy(t->device_comm);
     comm_nccl_free(t->nccl_sums);
-    training_unpin(t);
+    training_unregister_batches(t);
     free(t->taken);
     loader_destroy(t->loader);
     loader_destroy(t->val_loader);
@@ -372,19 +373,19 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
                           .top1 = NAN,
                           .best_top1 = NAN };
     *agreed = false;
-    TRY(training_plan(&t));
+    TRY(training_plan_data(&t));
     if (!options->dry_run)
-        TRY(training_open(&t));
+        TRY(training_open_run_directory(&t));
     TRY(training_plan_nets(&t));
-    TRY(training_agree(&t, training_check_room(&t)));
+    TRY(training_agree(&t, training_check_capacity(&t)));
     if (options->dry_run) {
-        TRY(training_agree(&t, comm->rank == 0 ? training_try(&t) : STATUS_OK));
+        TRY(training_agree(&t, comm->rank == 0 ? training_check_start(&t) : STATUS_OK));
         if (comm->rank == 0)
-            training_report_plan(&t);
+            training_print_plan(&t);
     } else {
         TRY(training_agree(&t, training_allocate(&t)));
         TRY(training_create_buckets(&t));
-        TRY(training_begin(&t));
+        TRY(training_start(&t));
         TRY(run_steps(&t, &stopped));
         TRY(end(&t, stopped));
         if (stopped) {

@@ -24,6 +24,6 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
 
 /* Opens data.train and resolves the configuration with what it holds; *dataset may be NULL: then only while present. */
 struct dataset;
-enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset);
+enum status train_resolve_config(struct config *config, struct comm *comm, struct dataset *dataset);
 
 #endif

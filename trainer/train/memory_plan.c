@@ -98,7 +98,7 @@ fail:
     return status;
 }
 
-enum status train_resolve(struct config *config, struct comm *comm, struct dataset *dataset)
+enum status train_resolve_config(struct config *config, struct comm *comm, struct dataset *dataset)
 {
     struct config_facts facts = { .ranks = comm->size,
                                   .cores = rank_cores(comm),
@@ -129,20 +129,20 @@ fail:
     return status;
 }
 
-enum status training_plan(struct training *t)
+enum status training_plan_data(struct training *t)
 {
     enum status status = STATUS_OK;
     /* in this order: configuration, device, data; then what of the configuration the data decides */
-    TRY(training_agree(t, train_resolve(t->config, t->comm, NULL)));
+    TRY(training_agree(t, train_resolve_config(t->config, t->comm, NULL)));
     TRY(training_agree(t, check_config_supported(t->config)));
     if (t->config->device.kind != CONFIG_DEVICE_CUDA)
         rank_pin_threads(t->comm, t->config->device.threads);
     TRY(training_agree(t, config_open_device(&t->device, t->config, t->comm->local_rank)));
     TRY(training_agree(t, check_gpus(t)));
     TRY(training_agree(t, open_data(t)));
-    TRY(training_agree(t, train_resolve(t->config, t->comm, t->train_set)));
+    TRY(training_agree(t, train_resolve_config(t->config, t->comm, t->train_set)));
     TRY(training_agree(t, check_data(t)));
-    TRY(training_compare(t));
+    TRY(training_check_replicas(t));
     TRY(training_agree(t, tuned_create(&t->tuned)));
     if (t->comm->local_rank == 0)
         affinity_warn(t->config->device.threads, t->config->data.workers, t->comm->local_size);
@@ -175,7 +175,7 @@ enum status training_plan_nets(struct training *t)
     TRY(training_agree(t, t->comm->rank == 0 ? create_nets(t) : STATUS_OK));
     if (t->comm->rank == 0)
         warn_single_values(t);
-    TRY(training_share_tuned(t));
+    TRY(training_broadcast_tuned(t));
     TRY(training_agree(t, t->comm->rank != 0 ? create_nets(t) : STATUS_OK));
     TRY(training_check_tuned(t));
 fail:
@@ -194,7 +194,7 @@ static void place(struct training *t)
         t->ema_weights = arena_take(&t->arena, t->model->count * sizeof(float));
 }
 
-size_t training_bytes(const struct training *t)
+size_t training_device_bytes(const struct training *t)
 {
     struct training copy = *t;
     struct optimizer_config optimizer = config_to_optimizer(t->config);
@@ -228,7 +228,7 @@ enum status training_create_buckets(struct training *t)
                              t->config->comm.grad_dtype, t->config->comm.timeout_s));
         sums = t->device_comm;
     }
-    TRY(training_bucket_mb(t, sums, &mb));
+    TRY(training_autotune_bucket_mb(t, sums, &mb));
     for (int i = 1; i < count; i++)
         offsets[i] = t->layout.gradients + t->model->params[count - 1 - i].offset;
     TRY(buckets_create(&t->buckets, sums, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
@@ -255,7 +255,7 @@ enum status training_allocate(struct training *t)
     struct loader_config loader = config_to_loader(t->config, t->train_set, true, t->comm);
     loader.raw = upload_wants_raw(t->device);
     TRY(loader_create(&t->loader, &loader));
-    training_pin(t);
+    training_register_batches(t);
     t->taken = calloc(t->share, sizeof *t->taken);
     if (!t->taken)
         FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->share);
@@ -329,10 +329,10 @@ static size_t bytes_needed(const struct training *t, bool apart)
 {
     enum { OTHER_BYTES = 32 << 20 };
     size_t host = t->comm->rank == 0 ? training_checkpoint_bytes(t) : 0;
-    return apart ? training_bytes(t) : (training_bytes(t) + OTHER_BYTES) * t->comm->local_size + host;
+    return apart ? training_device_bytes(t) : (training_device_bytes(t) + OTHER_BYTES) * t->comm->local_size + host;
 }
 
-enum status training_check_room(const struct training *t)
+enum status training_check_capacity(const struct training *t)
 {
     enum status status = STATUS_OK;
     bool apart = t->device->ops->memory_free != NULL; /* from the host's */
@@ -371,7 +371,7 @@ static void report_node(const struct training *t, const struct node *node)
            node->add >= 0 ? "  + shortcut" : "", node->relu ? "  ReLU" : "");
 }
 
-void training_report_plan(const struct training *t)
+void training_print_plan(const struct training *t)
 {
     const struct config *c = t->config;
     const struct model *m = t->model;
@@ -387,7 +387,8 @@ void training_report_plan(const struct training *t)
     printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n",
            (long long)t->total_steps, c->train.batch, (long long)t->steps_per_epoch, t->comm->size,
            t->comm->size == 1 ? "" : "s", t->share, t->share == 1 ? "" : "es", c->train.micro_batch);
-    printf("memory   %s per rank; %s available\n", size_text(training_bytes(t)).text, size_text(device_memory(t)).text);
+    printf("memory   %s per rank; %s available\n", size_text(training_device_bytes(t)).text,
+           size_text(device_memory(t)).text);
     printf("disk     %s a checkpoint, %d kept in %s; %s free\n", size_text(training_checkpoint_bytes(t)).text,
            c->checkpoint.keep, c->run.dir, size_text(disk_available(c->run.dir)).text);
     free(arch);

@@ -30,12 +30,12 @@ static enum status open_run(struct training *t)
     if (!path[0])
         goto fail;
     TRY(checkpoint_open(&t->resumed, path));
-    TRY(training_recall_tuned(t));
+    TRY(training_restore_tuned(t));
 fail:
     return status;
 }
 
-enum status training_try(struct training *t)
+enum status training_check_start(struct training *t)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX] = "";
@@ -51,7 +51,7 @@ fail:
     return status;
 }
 
-enum status training_open(struct training *t)
+enum status training_open_run_directory(struct training *t)
 {
     return training_agree(t, t->comm->rank == 0 ? open_run(t) : STATUS_OK);
 }
@@ -119,7 +119,7 @@ static enum status initial_state(struct training *t, bool resumes)
 {
     enum status status = STATUS_OK;
     if (resumes)
-        return t->comm->rank == 0 ? training_restore(t) : STATUS_OK;
+        return t->comm->rank == 0 ? training_restore_state(t) : STATUS_OK;
     TRY(model_init(t->model, t->config->run.seed));
     if (t->config->model.init_from)
         TRY(load_model_init(t->model, t->config->model.init_from, false));
@@ -186,13 +186,13 @@ fail:
     return status;
 }
 
-enum status training_begin(struct training *t)
+enum status training_start(struct training *t)
 {
     enum status status = STATUS_OK;
     bool resumes = t->resumed != NULL;
     TRY(t->comm->ops->broadcast(t->comm, &resumes, sizeof resumes, 0));
     TRY(training_agree(t, initial_state(t, resumes)));
-    TRY(training_broadcast(t));
+    TRY(training_broadcast_state(t));
     TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
     if (t->resumed)                          /* later checkpoints are of a run that is given up */
         status = checkpoint_set_aside(run_directory_path(t->run), t->step);

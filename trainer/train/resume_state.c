@@ -11,7 +11,7 @@
 
 /* ---- choices by measurement ---- */
 
-enum status training_recall_tuned(struct training *t)
+enum status training_restore_tuned(struct training *t)
 {
     enum status status = STATUS_OK;
     const char *key;
@@ -27,7 +27,7 @@ fail:
     return status;
 }
 
-enum status training_share_tuned(struct training *t)
+enum status training_broadcast_tuned(struct training *t)
 {
     enum status status = STATUS_OK;
     char *text = NULL;
@@ -175,7 +175,7 @@ static bool adds_up_alike(int ranks)
     return (ranks & (ranks - 1)) == 0;
 }
 
-enum status training_restore(struct training *t)
+enum status training_restore_state(struct training *t)
 {
     enum status status = STATUS_OK;
     struct checkpoint *c = t->resumed;
@@ -215,7 +215,7 @@ fail:
     return status;
 }
 
-enum status training_broadcast(struct training *t)
+enum status training_broadcast_state(struct training *t)
 {
     enum status status = STATUS_OK;
     struct model *m = t->model;

@@ -314,7 +314,7 @@ fail:
     return status;
 }
 
-enum status training_save(struct training *t)
+enum status training_begin_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct snapshot *s = t->snapshot;

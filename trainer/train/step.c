@@ -34,7 +34,7 @@ static void raise_flags(struct training *t, float *sums)
     t->device->ops->copy_in(t->device, sums + SUM_STOP, flags, sizeof flags);
 }
 
-void training_pin(struct training *t)
+void training_register_batches(struct training *t)
 {
     const struct backend *ops = t->device->ops;
     size_t bytes;
@@ -47,7 +47,7 @@ void training_pin(struct training *t)
         }
 }
 
-void training_unpin(struct training *t)
+void training_unregister_batches(struct training *t)
 {
     size_t bytes;
     void *memory;

@@ -102,24 +102,24 @@ double training_clock(void); /* seconds, monotonic */
 enum status training_agree(struct training *t, enum status mine);
 
 /* memory_plan.c: configuration, device and data, then model and nets; nothing is allocated on the device yet. */
-enum status training_plan(struct training *t);
+enum status training_plan_data(struct training *t);
 enum status training_plan_nets(struct training *t);
 enum status training_allocate(struct training *t);
 enum status training_create_buckets(struct training *t); /* collective */
-size_t training_bytes(const struct training *t);         /* of device memory */
+size_t training_device_bytes(const struct training *t);  /* of device memory */
 size_t training_checkpoint_bytes(const struct training *t);
-void training_report_plan(const struct training *t); /* --dry-run */
-enum status training_check_room(const struct training *t);
+void training_print_plan(const struct training *t); /* --dry-run */
+enum status training_check_capacity(const struct training *t);
 
 /* resume.c */
-enum status training_try(struct training *t);   /* --dry-run: that the start would find a good state. Rank 0 */
-enum status training_open(struct training *t);  /* the run's directory, and what to resume from */
-enum status training_begin(struct training *t); /* the state to start from, on all ranks */
+enum status training_check_start(struct training *t); /* --dry-run: that the start would find a good state. Rank 0 */
+enum status training_open_run_directory(struct training *t); /* the run's directory, and what to resume from */
+enum status training_start(struct training *t);              /* the state to start from, on all ranks */
 
 /* loop.c: the clock and sums of an interval between two log lines. */
 void training_start_interval(struct training *t);
 /* The outcome of a line of metrics or pictures: a full disk does not end a run. */
-enum status training_record(bool *said, enum status written); /* said: t->metrics_lost or events_lost */
+enum status training_tolerate_full_disk(bool *said, enum status written); /* said: t->metrics_lost or events_lost */
 
 /* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
 enum status training_evaluate(struct training *t);
@@ -127,16 +127,16 @@ enum status training_evaluate(struct training *t);
 void training_finish(struct training *t); /* zeros are fine */
 
 /* check_replicas.c: that all ranks have the same program, libraries, configuration and data; collective. */
-enum status training_compare(struct training *t);
+enum status training_check_replicas(struct training *t);
 
 /* autotune.c: the size of the gradient buckets, configured, kept or measured on `comm`; collective. */
-enum status training_bucket_mb(struct training *t, struct comm *comm, double *mb);
+enum status training_autotune_bucket_mb(struct training *t, struct comm *comm, double *mb);
 
 /* step.c: one optimizer step. */
 enum status training_step(struct training *t);
 /* Makes the loader's memory known to a device that copies from it, or forgets it. */
-void training_pin(struct training *t);
-void training_unpin(struct training *t);
+void training_register_batches(struct training *t);
+void training_unregister_batches(struct training *t);
 
 /* snapshot.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests
  * lower it. */
@@ -144,18 +144,18 @@ extern size_t checkpoint_part_bytes;
 enum status training_plan_parts(struct training *t); /* collective; the run's directory must be open */
 /* Copies the state and begins to write it, with no write under way. STATUS_NOMEM: nothing has begun. Collective if
  * t->parts. */
-enum status training_save(struct training *t);
+enum status training_begin_checkpoint(struct training *t);
 bool training_writes_part(const struct training *t);
 /* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_open; collective. */
 enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
 
 /* resume_state.c */
-enum status training_recall_tuned(struct training *t); /* from t->resumed, rank 0 */
-enum status training_share_tuned(struct training *t);  /* rank 0's choices to all; collective */
-enum status training_check_tuned(struct training *t);  /* that all ranks hold the same; collective */
-enum status training_check_resume(struct training *t); /* whether this run may go on from t->resumed; rank 0 */
-enum status training_restore(struct training *t);      /* from t->resumed, rank 0 */
-enum status training_broadcast(struct training *t);    /* the state of rank 0 to all */
+enum status training_restore_tuned(struct training *t);   /* from t->resumed, rank 0 */
+enum status training_broadcast_tuned(struct training *t); /* rank 0's choices to all; collective */
+enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
+enum status training_check_resume(struct training *t);    /* whether this run may go on from t->resumed; rank 0 */
+enum status training_restore_state(struct training *t);   /* from t->resumed, rank 0 */
+enum status training_broadcast_state(struct training *t); /* the state of rank 0 to all */
 
 #endif

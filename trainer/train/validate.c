@@ -97,12 +97,12 @@ static enum status report(struct training *t)
     const struct evaluation *e = &t->last_eval;
     char missing[64];
     int64_t epoch = (t->step - 1) / t->steps_per_epoch;
-    TRY(training_record(&t->metrics_lost,
-                        metrics_write(t->metrics, "eval", METRIC_INT("epoch", epoch), METRIC_INT("step", t->step),
-                                      METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
-                                      METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
-                                      METRIC_INT("missing", e->missing), METRIC_NUMBER("seconds", e->seconds))));
-    TRY(training_record(&t->events_lost, live_pictures_evaluation(t->live_pictures, t->step, e)));
+    TRY(training_tolerate_full_disk(
+        &t->metrics_lost, metrics_write(t->metrics, "eval", METRIC_INT("epoch", epoch), METRIC_INT("step", t->step),
+                                        METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
+                                        METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
+                                        METRIC_INT("missing", e->missing), METRIC_NUMBER("seconds", e->seconds))));
+    TRY(training_tolerate_full_disk(&t->events_lost, live_pictures_evaluation(t->live_pictures, t->step, e)));
     evaluate_missing_text(e->missing, missing);
     log_info("step %lld: evaluation on %lld images%s: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
              (long long)e->images, missing, 100 * e->top1, 100 * e->top5, e->loss,
