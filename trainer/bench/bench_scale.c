@@ -126,8 +126,8 @@ static enum status make_buckets(struct scaling_bench *bench, struct comm *comm, 
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
     for (int i = 1; i < count; i++)
-        offsets[i] = t->layout.gradients + t->model->params[count - 1 - i].offset;
-    TRY(buckets_create(out, comm, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
+        offsets[i] = t->reduce_layout.gradients + t->model->params[count - 1 - i].offset;
+    TRY(buckets_create(out, comm, t->reduce_buffer, t->reduce_layout.count, offsets, count, (size_t)(mb * 1e6),
                        t->config->comm.grad_dtype, false));
 fail:
     free(offsets);
@@ -258,7 +258,7 @@ static enum status measure_all_reduces(struct scaling_bench *bench, struct profi
     for (int i = 0; i < p->count; i++)
         largest = (size_t)(p->buckets[i].bytes / wire) > largest ? (size_t)(p->buckets[i].bytes / wire) : largest;
     struct training *t = &bench->t;
-    float *own = bench->sums == bench->comm ? calloc(largest, sizeof *own) : NULL, *data = own ? own : t->sums;
+    float *own = bench->sums == bench->comm ? calloc(largest, sizeof *own) : NULL, *data = own ? own : t->reduce_buffer;
     if (bench->sums == bench->comm && !own)
         FAIL(STATUS_NOMEM, "out of memory for sums of %zu numbers", largest);
     if (!own)
@@ -322,7 +322,7 @@ static void measure_sizes(const struct scaling_bench *bench, struct profile *p)
     p->bytes_image = bytes / (double)dataset_samples(t->train_set);
     p->bytes_checkpoint = (double)training_checkpoint_bytes(t);
     p->checkpoint_s = t->config->checkpoint.every_minutes > 0 ? 60 * t->config->checkpoint.every_minutes : 1800;
-    p->batch = t->config->train.micro_batch * t->share;
+    p->batch = t->config->train.micro_batch * t->local_micro_batches;
 }
 
 /* ---- results ---- */

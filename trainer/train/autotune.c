@@ -17,14 +17,14 @@ static enum status measure(struct training *t, struct comm *comm, double mb, dou
 {
     enum status status = STATUS_OK;
     struct comm_request *requests[256];
-    size_t piece = (size_t)(mb * 1e6 / sizeof(float)), least = (t->layout.count + 255) / 256;
+    size_t piece = (size_t)(mb * 1e6 / sizeof(float)), least = (t->reduce_layout.count + 255) / 256;
     int count = 0;
     piece = piece < least ? least : piece;
     TRY(comm->ops->barrier(comm));
     double start = training_clock();
-    for (size_t at = 0; at < t->layout.count; at += piece, count++)
-        TRY(comm->ops->all_reduce_start_f32(comm, t->sums + at,
-                                            t->layout.count - at < piece ? t->layout.count - at : piece,
+    for (size_t at = 0; at < t->reduce_layout.count; at += piece, count++)
+        TRY(comm->ops->all_reduce_start_f32(comm, t->reduce_buffer + at,
+                                            t->reduce_layout.count - at < piece ? t->reduce_layout.count - at : piece,
                                             t->config->comm.grad_dtype, false, &requests[count]));
     for (int i = 0; i < count; i++)
         TRY(comm->ops->wait(comm, requests[i]));
@@ -39,9 +39,9 @@ static enum status choose(struct training *t, struct comm *comm, double *mb)
     enum status status = STATUS_OK;
     int64_t best[CANDIDATES], least = INT64_MAX;
     int count = 1; /* candidates that are not more than everything */
-    while (count < CANDIDATES && candidates[count - 1] * 1e6 < (double)t->layout.count * sizeof(float))
+    while (count < CANDIDATES && candidates[count - 1] * 1e6 < (double)t->reduce_layout.count * sizeof(float))
         count++;
-    t->device->ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
+    t->device->ops->zero(t->device, t->reduce_buffer, t->reduce_layout.count * sizeof *t->reduce_buffer);
     for (int round = 0; round < ROUNDS; round++)
         for (int i = 0; i < count; i++) {
             double seconds;

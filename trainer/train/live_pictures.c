@@ -71,7 +71,7 @@ enum status live_pictures_create(struct live_pictures **out, struct training *t)
     o = calloc(1, sizeof *o);
     if (!o)
         FAIL(STATUS_NOMEM, "out of memory for TensorBoard");
-    TRY(tensorboard_open(&o->tensorboard, run_directory_path(t->run), t->step + 1));
+    TRY(tensorboard_open(&o->tensorboard, run_directory_path(t->run_directory), t->step + 1));
     if (t->config->log.pictures_every_epochs > 0)
         TRY(keep_images(o, t));
     *out = o;

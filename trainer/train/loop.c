@@ -52,7 +52,7 @@ void training_start_interval(struct training *t)
 
 static double per_step(const struct interval *i)
 {
-    return (double)(i->taken ? i->taken : 1);
+    return (double)(i->steps ? i->steps : 1);
 }
 
 /* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
@@ -100,7 +100,7 @@ static enum status write_step(struct training *t, const struct progress_metrics 
     qsort(busy, (size_t)ranks, sizeof *busy, ascending);
     double exposed = t->interval.exposed_s;
     TRY(training_tolerate_full_disk(
-        &t->metrics_lost,
+        &t->metrics_warned,
         metrics_write(
             t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch), METRIC_INT("step", t->step),
             METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr), METRIC_NUMBER("img_s", n->img_s),
@@ -111,7 +111,7 @@ static enum status write_step(struct training *t, const struct progress_metrics 
             METRIC_NUMBERS(names[1], columns + ranks, ranks), METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
             METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
             METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
-    TRY(training_tolerate_full_disk(&t->events_lost, live_pictures_step(t->live_pictures, t->step, n)));
+    TRY(training_tolerate_full_disk(&t->events_warned, live_pictures_step(t->live_pictures, t->step, n)));
     progress_report(t->progress, t->step, n);
 fail:
     free(columns);
@@ -128,9 +128,9 @@ static enum status report_interval(struct training *t)
     double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[DATA_NUMBERS], *all = NULL;
     data_numbers(i, &stats, seconds, mine);
     struct progress_metrics n = {
-        .loss = i->steps ? i->loss / (double)i->steps : NAN,
+        .loss = i->updates ? i->loss / (double)i->updates : NAN,
         .lr = schedule_lr(&t->schedule, t->step - 1),
-        .img_s = (double)i->steps * t->config->train.batch / seconds,
+        .img_s = (double)i->updates * t->config->train.batch / seconds,
         .data_wait = mine[DATA_WAIT],
     };
     all = calloc((size_t)t->comm->size, sizeof mine);
@@ -139,8 +139,8 @@ static enum status report_interval(struct training *t)
     watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->all_gather(t->comm, mine, sizeof mine, all));
     watchdog_set_waiting(t->options.watchdog, false);
-    if (t->run) {
-        run_directory_check(t->run);
+    if (t->run_directory) {
+        run_directory_check(t->run_directory);
         TRY(write_step(t, &n, seconds, all));
     }
     training_start_interval(t);
@@ -166,10 +166,10 @@ static enum status take_result(struct training *t, bool wait, enum status *writt
         t->checkpoint_step = -1;
         return STATUS_OK;
     }
-    TRY(training_tolerate_full_disk(&t->metrics_lost,
+    TRY(training_tolerate_full_disk(&t->metrics_warned,
                                     metrics_write(t->metrics, "checkpoint", METRIC_INT("step", r.step),
                                                   METRIC_TEXT("path", r.path), METRIC_NUMBER("seconds", r.seconds),
-                                                  METRIC_NUMBER("pause", t->paused_s))));
+                                                  METRIC_NUMBER("pause", t->checkpoint_pause_s))));
 fail:
     return status;
 }
@@ -180,7 +180,7 @@ static enum status look_after_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
     int64_t step;
-    if (t->parts_open && (wait || !t->parts_writing))
+    if (t->parts_pending && (wait || !t->parts_unfinished))
         TRY(training_join_parts(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
@@ -203,13 +203,13 @@ static enum status begin_checkpoint(struct training *t)
     t->checkpoint_s = before;
     if (t->comm->rank == 0 || t->parts)
         watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
-    if (t->run)
-        run_directory_check(t->run);
+    if (t->run_directory)
+        run_directory_check(t->run_directory);
     TRY(look_after_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_begin_checkpoint(t);
-    t->paused_s = training_clock() - before;
-    t->interval.start_s += t->paused_s;
+    t->checkpoint_pause_s = training_clock() - before;
+    t->interval.start_s += t->checkpoint_pause_s;
     if (status == STATUS_NOMEM) {
         t->checkpoint_step = -1;
         if (t->comm->rank == 0)
@@ -227,8 +227,8 @@ static enum status last_checkpoint(struct training *t)
     enum status status = STATUS_OK, written = STATUS_OK;
     int64_t step;
     watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
-    if (t->run)
-        run_directory_check(t->run);
+    if (t->run_directory)
+        run_directory_check(t->run_directory);
     TRY(look_after_checkpoint(t, true));
     bool there = t->checkpoint_step == t->step; /* rank 0 knows */
     watchdog_set_waiting(t->options.watchdog, true);
@@ -239,8 +239,8 @@ static enum status last_checkpoint(struct training *t)
     double before = training_clock();
     t->checkpoint_step = t->step;
     written = training_begin_checkpoint(t);
-    t->paused_s = training_clock() - before;
-    if (t->parts_open)
+    t->checkpoint_pause_s = training_clock() - before;
+    if (t->parts_pending)
         TRY(training_join_parts(t));
     if (written == STATUS_OK && t->comm->rank == 0)
         TRY(take_result(t, true, &written, &step));
@@ -300,10 +300,10 @@ static enum status end(struct training *t, bool stopped)
     t->progress = NULL;
     double seconds = t->trained_before_s + training_clock() - t->started_s;
     TRY(training_tolerate_full_disk(
-        &t->metrics_lost, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
-                                        METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
-                                        METRIC_NUMBER("best_top1", t->best_top1), METRIC_INT("best_step", t->best_step),
-                                        METRIC_NUMBER("seconds", seconds))));
+        &t->metrics_warned, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
+                                          METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),
+                                          METRIC_NUMBER("best_top1", t->best_top1),
+                                          METRIC_INT("best_step", t->best_step), METRIC_NUMBER("seconds", seconds))));
     if (stopped)
         log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
                  (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
@@ -322,8 +322,8 @@ static enum status run_steps(struct training *t, bool *stopped)
         TRY(training_step(t));
         TRY(after_step(t));
         if (o->stop_after > 0 && t->step - t->first_step >= o->stop_after)
-            stop_request("--stop-after"), t->stop = true;
-        *stopped = t->stop && t->step < t->total_steps;
+            stop_request("--stop-after"), t->should_stop = true;
+        *stopped = t->should_stop && t->step < t->total_steps;
     }
 fail:
     return status;
@@ -337,9 +337,9 @@ void training_finish(struct training *t)
     live_pictures_destroy(t->live_pictures);
     buckets_destroy(t->buckets);
     comm_destroy(t->device_comm);
-    comm_nccl_free(t->nccl_sums);
+    comm_nccl_free(t->nccl_reduce_buffer);
     training_unregister_batches(t);
-    free(t->taken);
+    free(t->used_batches);
     loader_destroy(t->loader);
     loader_destroy(t->val_loader);
     optimizer_destroy(t->optimizer);
@@ -352,12 +352,12 @@ void training_finish(struct training *t)
     device_close(t->device);
     dataset_close(t->train_set);
     dataset_close(t->val_set);
-    free(t->val_labels);
+    free(t->val_label_map);
     metrics_close(t->metrics);
-    checkpoint_close(t->resumed);
-    free(t->changed);
+    checkpoint_close(t->resume_checkpoint);
+    free(t->recipe_changes);
     tuned_destroy(t->tuned);
-    run_directory_close(t->run);
+    run_directory_close(t->run_directory);
 }
 
 enum status train(struct config *config, struct comm *comm, const struct train_options *options, bool *agreed)

@@ -55,7 +55,7 @@ static enum status check_val(struct training *t)
     if (!network)
         FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
     TRY(classes_map(network, dataset_class_names(t->val_set), dataset_classes(t->val_set), where, true,
-                    &t->val_labels));
+                    &t->val_label_map));
     TRY(config_check_dataset(t->config, t->val_set, where));
     snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", dataset_fingerprint(t->val_set));
 fail:
@@ -77,7 +77,7 @@ static enum status check_data(struct training *t)
     t->total_steps = c->train.steps > 0 ? c->train.steps : c->train.epochs * t->steps_per_epoch;
     TRY(schedule_check(c, t->total_steps, t->steps_per_epoch, t->comm->rank == 0));
     t->micro_batches = c->train.batch / c->train.micro_batch;
-    t->share = t->micro_batches / t->comm->size;
+    t->local_micro_batches = t->micro_batches / t->comm->size;
 fail:
     return status;
 }
@@ -93,7 +93,7 @@ static enum status create_nets(struct training *t)
         t->eval_net = t->net;
     else if (t->val_set)
         TRY(net_create(&t->eval_net, t->model, c->eval.batch, NET_INFERENCE));
-    t->layout = net_reduce_layout(t->model);
+    t->reduce_layout = net_reduce_layout(t->model);
 fail:
     return status;
 }
@@ -185,13 +185,14 @@ fail:
 /* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
 static void place(struct training *t)
 {
-    size_t bytes = t->layout.count * sizeof(float);
-    t->sums = sums_by_nccl(t) ? t->nccl_sums : arena_take(&t->arena, bytes);
-    t->losses = arena_take(&t->arena, t->share * sizeof *t->losses);
-    for (int level = 0, count = t->share; t->config->run.deterministic && count % 2 == 0; level++, count /= 2)
+    size_t bytes = t->reduce_layout.count * sizeof(float);
+    t->reduce_buffer = sums_by_nccl(t) ? t->nccl_reduce_buffer : arena_take(&t->arena, bytes);
+    t->losses = arena_take(&t->arena, t->local_micro_batches * sizeof *t->losses);
+    for (int level = 0, count = t->local_micro_batches; t->config->run.deterministic && count % 2 == 0;
+         level++, count /= 2)
         t->tree[level] = arena_take(&t->arena, bytes);
     if (t->config->train.ema > 0)
-        t->ema_weights = arena_take(&t->arena, t->model->count * sizeof(float));
+        t->eval_weights = arena_take(&t->arena, t->model->count * sizeof(float));
 }
 
 size_t training_device_bytes(const struct training *t)
@@ -201,7 +202,7 @@ size_t training_device_bytes(const struct training *t)
     copy.arena = (struct arena){ 0 };
     place(&copy);
     if (sums_by_nccl(t))
-        copy.arena.used += t->layout.count *
+        copy.arena.used += t->reduce_layout.count *
                            (sizeof(float) + (t->config->comm.grad_dtype == COMM_BF16 ? sizeof(uint16_t) : 0));
     return t->model->arena.used + net_bytes(t->net) + optimizer_bytes(t->model, &optimizer) + copy.arena.used +
            (t->eval_net && t->eval_net != t->net ? net_bytes(t->eval_net) : 0);
@@ -224,14 +225,14 @@ enum status training_create_buckets(struct training *t)
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
     if (sums_by_nccl(t)) {
-        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->sums, t->layout.count,
-                             t->config->comm.grad_dtype, t->config->comm.timeout_s));
+        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->reduce_buffer,
+                             t->reduce_layout.count, t->config->comm.grad_dtype, t->config->comm.timeout_s));
         sums = t->device_comm;
     }
     TRY(training_autotune_bucket_mb(t, sums, &mb));
     for (int i = 1; i < count; i++)
-        offsets[i] = t->layout.gradients + t->model->params[count - 1 - i].offset;
-    TRY(buckets_create(&t->buckets, sums, t->sums, t->layout.count, offsets, count, (size_t)(mb * 1e6),
+        offsets[i] = t->reduce_layout.gradients + t->model->params[count - 1 - i].offset;
+    TRY(buckets_create(&t->buckets, sums, t->reduce_buffer, t->reduce_layout.count, offsets, count, (size_t)(mb * 1e6),
                        t->config->comm.grad_dtype, t->config->run.deterministic));
 fail:
     free(offsets);
@@ -248,7 +249,7 @@ enum status training_allocate(struct training *t)
         TRY(net_allocate(t->eval_net));
     TRY(optimizer_create(&t->optimizer, t->model, &optimizer));
     if (sums_by_nccl(t))
-        TRY(comm_nccl_allocate(&t->nccl_sums, t->layout.count * sizeof *t->sums));
+        TRY(comm_nccl_allocate(&t->nccl_reduce_buffer, t->reduce_layout.count * sizeof *t->reduce_buffer));
     place(t);
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     place(t);
@@ -256,13 +257,13 @@ enum status training_allocate(struct training *t)
     loader.raw = upload_wants_raw(t->device);
     TRY(loader_create(&t->loader, &loader));
     training_register_batches(t);
-    t->taken = calloc(t->share, sizeof *t->taken);
-    if (!t->taken)
-        FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->share);
+    t->used_batches = calloc(t->local_micro_batches, sizeof *t->used_batches);
+    if (!t->used_batches)
+        FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->local_micro_batches);
     if (t->val_set) {
         loader = config_to_loader(t->config, t->val_set, false, t->comm);
         loader.raw = upload_wants_raw(t->device);
-        loader.label_map = t->val_labels;
+        loader.label_map = t->val_label_map;
         TRY(loader_create(&t->val_loader, &loader));
     }
 fail:
@@ -386,7 +387,8 @@ void training_print_plan(const struct training *t)
         printf("; %lld for evaluation", (long long)dataset_samples(t->val_set));
     printf("\nsteps    %lld of %d images, %lld per epoch; %d rank%s of %d micro-batch%s of %d\n",
            (long long)t->total_steps, c->train.batch, (long long)t->steps_per_epoch, t->comm->size,
-           t->comm->size == 1 ? "" : "s", t->share, t->share == 1 ? "" : "es", c->train.micro_batch);
+           t->comm->size == 1 ? "" : "s", t->local_micro_batches, t->local_micro_batches == 1 ? "" : "es",
+           c->train.micro_batch);
     printf("memory   %s per rank; %s available\n", size_text(training_device_bytes(t)).text,
            size_text(device_memory(t)).text);
     printf("disk     %s a checkpoint, %d kept in %s; %s free\n", size_text(training_checkpoint_bytes(t)).text,

@@ -18,18 +18,18 @@ enum { MAX_CONFIG = 1 << 20 };
 
 /* ---- the run's directory and what it remembers ---- */
 
-/* Rank 0: the lock, the checkpoint to go on from (read whole, t->resumed), and the choices that it holds. */
+/* Rank 0: the lock, the checkpoint to go on from (read whole, t->resume_checkpoint), and the choices that it holds. */
 static enum status open_run(struct training *t)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    TRY(run_directory_open(&t->run, t->config->run.dir));
-    TRY(checkpoint_clean(run_directory_path(t->run)));
-    TRY(checkpoint_writer_create(&t->writer, run_directory_path(t->run), t->config->checkpoint.keep));
-    TRY(checkpoint_resume(run_directory_path(t->run), t->options.resume, path));
+    TRY(run_directory_open(&t->run_directory, t->config->run.dir));
+    TRY(checkpoint_clean(run_directory_path(t->run_directory)));
+    TRY(checkpoint_writer_create(&t->writer, run_directory_path(t->run_directory), t->config->checkpoint.keep));
+    TRY(checkpoint_resume(run_directory_path(t->run_directory), t->options.resume, path));
     if (!path[0])
         goto fail;
-    TRY(checkpoint_open(&t->resumed, path));
+    TRY(checkpoint_open(&t->resume_checkpoint, path));
     TRY(training_restore_tuned(t));
 fail:
     return status;
@@ -42,7 +42,7 @@ enum status training_check_start(struct training *t)
     if (t->options.resume)
         TRY(checkpoint_resume(t->config->run.dir, t->options.resume, path));
     if (path[0]) {
-        TRY(checkpoint_open(&t->resumed, path));
+        TRY(checkpoint_open(&t->resume_checkpoint, path));
         TRY(training_check_resume(t));
     } else if (t->config->model.init_from) {
         TRY(load_model_init(t->model, t->config->model.init_from, true));
@@ -61,7 +61,7 @@ static enum status open_metrics(struct training *t)
     char path[PATH_MAX];
     if (t->comm->rank != 0)
         return STATUS_OK;
-    run_directory_file(t->run, "metrics.jsonl", path);
+    run_directory_file(t->run_directory, "metrics.jsonl", path);
     return metrics_open(&t->metrics, path);
 }
 
@@ -74,18 +74,18 @@ static void report_start(struct training *t)
     log_info("%s: %s, %zu parameters; %lld images; %d rank%s x %d thread%s, batch %d; %lld steps in %s", c->run.name,
              arch ? arch : "", t->model->parameters, (long long)dataset_samples(t->train_set), t->comm->size,
              t->comm->size == 1 ? "" : "s", t->device->threads, t->device->threads == 1 ? "" : "s", c->train.batch,
-             (long long)t->total_steps, run_directory_path(t->run));
+             (long long)t->total_steps, run_directory_path(t->run_directory));
     free(arch);
 }
 
 static void report_origin(const struct training *t)
 {
-    if (t->resumed)
-        log_info("resuming from %s%s%s", t->resumed->path, t->changed ? ", changed: " : "",
-                 t->changed ? t->changed : "");
+    if (t->resume_checkpoint)
+        log_info("resuming from %s%s%s", t->resume_checkpoint->path, t->recipe_changes ? ", changed: " : "",
+                 t->recipe_changes ? t->recipe_changes : "");
     else if (t->options.resume)
         log_info("--resume=%s: nothing to resume in %s: it holds no checkpoint; starting at step 1", t->options.resume,
-                 run_directory_path(t->run));
+                 run_directory_path(t->run_directory));
 }
 
 static enum status record_start(struct training *t, const char *resumed)
@@ -97,7 +97,7 @@ static enum status record_start(struct training *t, const char *resumed)
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&now, &utc));
     if (resumed)
         TRY(metrics_write(t->metrics, "resume", METRIC_INT("step", t->step), METRIC_TEXT("path", resumed),
-                          METRIC_TEXT("changed", t->changed), METRIC_INT("ranks", t->comm->size),
+                          METRIC_TEXT("changed", t->recipe_changes), METRIC_INT("ranks", t->comm->size),
                           METRIC_INT("threads", t->device->threads), METRIC_TEXT("time", started)));
     else
         TRY(metrics_write(
@@ -161,7 +161,7 @@ static enum status keep_own_config(const struct training *t, const char *path)
     }
     for (int n = 1; n == 1 || lstat(kept, &info) == 0; n++) {
         snprintf(name, sizeof name, n == 1 ? "own-config.yaml" : "own-config.%d.yaml", n);
-        run_directory_file(t->run, name, kept);
+        run_directory_file(t->run_directory, name, kept);
     }
     if (rename(path, kept) != 0)
         FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, kept, strerror(errno));
@@ -177,7 +177,7 @@ static enum status write_config(struct training *t)
     char path[PATH_MAX], *text = NULL;
     if (t->comm->rank != 0)
         return STATUS_OK;
-    run_directory_file(t->run, "config.yaml", path);
+    run_directory_file(t->run_directory, "config.yaml", path);
     TRY(config_print(t->config, &text));
     TRY(keep_own_config(t, path));
     TRY(file_write(path, text, strlen(text)));
@@ -189,13 +189,13 @@ fail:
 enum status training_start(struct training *t)
 {
     enum status status = STATUS_OK;
-    bool resumes = t->resumed != NULL;
+    bool resumes = t->resume_checkpoint != NULL;
     TRY(t->comm->ops->broadcast(t->comm, &resumes, sizeof resumes, 0));
     TRY(training_agree(t, initial_state(t, resumes)));
     TRY(training_broadcast_state(t));
     TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
-    if (t->resumed)                          /* later checkpoints are of a run that is given up */
-        status = checkpoint_set_aside(run_directory_path(t->run), t->step);
+    if (t->resume_checkpoint)                /* later checkpoints are of a run that is given up */
+        status = checkpoint_set_aside(run_directory_path(t->run_directory), t->step);
     TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));
     TRY(training_plan_parts(t));
@@ -206,15 +206,15 @@ enum status training_start(struct training *t)
     if (t->comm->rank == 0) {
         report_start(t);
         report_origin(t);
-        status = record_start(t, resumes ? t->resumed->path : NULL);
+        status = record_start(t, resumes ? t->resume_checkpoint->path : NULL);
         if (status == STATUS_OK)
             status = progress_create(&t->progress, t->step, t->total_steps, t->steps_per_epoch);
         if (status == STATUS_OK)
             status = live_pictures_create(&t->live_pictures, t);
     }
     TRY(training_agree(t, status));
-    checkpoint_close(t->resumed);
-    t->resumed = NULL;
+    checkpoint_close(t->resume_checkpoint);
+    t->resume_checkpoint = NULL;
     training_start_interval(t);
 fail:
     return status;

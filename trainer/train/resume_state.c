@@ -15,12 +15,12 @@ enum status training_restore_tuned(struct training *t)
 {
     enum status status = STATUS_OK;
     const char *key;
-    json_t *value, *object = json_object_get(t->resumed->state.extra, "tuned");
+    json_t *value, *object = json_object_get(t->resume_checkpoint->state.extra, "tuned");
     json_object_foreach(object, key, value)
     {
         status = tuned_set(t->tuned, key, json_is_string(value) ? json_string_value(value) : "");
         if (status == STATUS_DATA)
-            FAIL(STATUS_DATA, "%s/state.json: extra.tuned: %s", t->resumed->path, status_message());
+            FAIL(STATUS_DATA, "%s/state.json: extra.tuned: %s", t->resume_checkpoint->path, status_message());
         TRY(status);
     }
 fail:
@@ -112,7 +112,7 @@ static enum status check_config(struct training *t, const struct checkpoint *c)
     snprintf(name, sizeof name, "%s/config.yaml", c->path);
     TRY(config_parse(&old, name, c->config, strlen(c->config), NULL, 0));
     TRY(config_resolve(&old, &(struct config_facts){ .classes = old.model.classes, .ranks = 1, .cores = 1 }));
-    TRY(config_compare(&old, t->config, t->options.change, &t->changed));
+    TRY(config_compare(&old, t->config, t->options.change, &t->recipe_changes));
     if (old.device.kind != t->config->device.kind)
         log_info("resuming on another kind of device: the same mathematics, not the same bits");
 fail:
@@ -125,7 +125,7 @@ fail:
 static void restore_accuracy(struct training *t, const struct checkpoint *c)
 {
     const char *val = t->val_set ? dataset_fingerprint(t->val_set) : c->state.val;
-    bool by_number = t->val_labels && !json_object_get(c->state.extra, "classes");
+    bool by_number = t->val_label_map && !json_object_get(c->state.extra, "classes");
     snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", val);
     if (strcmp(c->state.val, val) != 0 || by_number) {
         if (!isnan(c->state.best_top1))
@@ -144,7 +144,7 @@ static void restore_accuracy(struct training *t, const struct checkpoint *c)
 enum status training_check_resume(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct checkpoint *c = t->resumed;
+    struct checkpoint *c = t->resume_checkpoint;
     const char *path = c->path;
     TRY(check_config(t, c));
     if (strcmp(c->state.train, dataset_fingerprint(t->train_set)) != 0)
@@ -178,7 +178,7 @@ static bool adds_up_alike(int ranks)
 enum status training_restore_state(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct checkpoint *c = t->resumed;
+    struct checkpoint *c = t->resume_checkpoint;
     TRY(training_check_resume(t));
     TRY(load_model_weights(t->model, c->model, c->path));
     TRY(restore_flat(t->model, c, "momentum.", t->optimizer->velocity, NULL));

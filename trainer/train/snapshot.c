@@ -239,7 +239,7 @@ static enum status look_at_lock(struct training *t, bool *seen)
     TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
     blind = !own.lock || own.lock != first.lock;
     TRY(t->comm->ops->all_reduce_max_i64(t->comm, &blind, 1));
-    t->token = first.token;
+    t->start_token = first.token;
     *seen = !blind;
 fail:
     return status;
@@ -280,7 +280,7 @@ enum status training_plan_parts(struct training *t)
     size_t parts = bytes / checkpoint_part_bytes, most = t->comm->size - 1;
     most = most < CHECKPOINT_PARTS ? most : CHECKPOINT_PARTS;
     t->parts = (int)(parts < most ? parts : most);
-    t->part = -1;
+    t->own_part = -1;
     TRY(look_at_lock(t, &seen));
     if (t->parts && !seen) {
         t->parts = 0;
@@ -289,10 +289,10 @@ enum status training_plan_parts(struct training *t)
     }
     for (int p = 0; p < t->parts; p++)
         if (writer_of(t, p) == t->comm->rank)
-            t->part = p;
-    if (t->part >= 0) {
-        list->from = first_tensor(list, bytes, t->part, t->parts);
-        list->to = first_tensor(list, bytes, t->part + 1, t->parts);
+            t->own_part = p;
+    if (t->own_part >= 0) {
+        list->from = first_tensor(list, bytes, t->own_part, t->parts);
+        list->to = first_tensor(list, bytes, t->own_part + 1, t->parts);
         status = checkpoint_writer_create(&t->writer, t->config->run.dir, t->config->checkpoint.keep);
     } else if (t->comm->rank == 0 && !t->parts) {
         list->to = INT_MAX;
@@ -335,24 +335,24 @@ enum status training_begin_checkpoint(struct training *t)
                                                                           .optimizer_count = s->optimizer.count,
                                                                           .state = &s->state,
                                                                           .config = s->config,
-                                                                          .token = t->token,
+                                                                          .token = t->start_token,
                                                                           .parts = t->parts });
-    else if (t->part >= 0)
+    else if (t->own_part >= 0)
         checkpoint_writer_start_part(t->writer,
                                      &(struct checkpoint_part){ .step = t->step,
-                                                                .token = t->token,
-                                                                .index = t->part,
+                                                                .token = t->start_token,
+                                                                .index = t->own_part,
                                                                 .parts = t->parts,
                                                                 .tensors = optimizer,
                                                                 .count = s->optimizer.to - s->optimizer.from });
-    t->parts_open = t->parts_writing = t->parts > 0;
+    t->parts_pending = t->parts_unfinished = t->parts > 0;
 fail:
     return status;
 }
 
 bool training_writes_part(const struct training *t)
 {
-    return t->parts_open && t->part >= 0 && checkpoint_writer_busy(t->writer);
+    return t->parts_pending && t->own_part >= 0 && checkpoint_writer_busy(t->writer);
 }
 
 enum status training_join_parts(struct training *t)
@@ -364,7 +364,7 @@ enum status training_join_parts(struct training *t)
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
     watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
-    if (t->part >= 0) {
+    if (t->own_part >= 0) {
         checkpoint_writer_result(t->writer, true, &r);
         mine = status_restore(&r.record);
     }
@@ -381,7 +381,7 @@ enum status training_join_parts(struct training *t)
         sums[p] = all[writer_of(t, p)];
     if (t->comm->rank == 0)
         checkpoint_writer_parts(t->writer, &outcome, sums);
-    t->parts_open = false;
+    t->parts_pending = false;
 fail:
     free(all);
     return status;

@@ -28,10 +28,10 @@ static bool ends_bucket(void *context, int ready)
 static void raise_flags(struct training *t, float *sums)
 {
     const struct config *c = t->config;
-    float flags[SUM_HEAD - SUM_STOP] = { stop_requested(), 0, training_writes_part(t) };
+    float flags[REDUCE_HEAD - REDUCE_STOP] = { stop_requested(), 0, training_writes_part(t) };
     flags[1] = t->comm->rank == 0 && c->checkpoint.every_minutes > 0 &&
                training_clock() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
-    t->device->ops->copy_in(t->device, sums + SUM_STOP, flags, sizeof flags);
+    t->device->ops->copy_in(t->device, sums + REDUCE_STOP, flags, sizeof flags);
 }
 
 void training_register_batches(struct training *t)
@@ -60,23 +60,23 @@ void training_unregister_batches(struct training *t)
 /* What is known of a micro-batch once its memory is the loader's again. */
 static void remember(struct training *t, const struct micro_batch *batch)
 {
-    struct taken_batch *taken = &t->taken[t->taken_count];
+    struct used_batch *taken = &t->used_batches[t->used_count];
     const float *loss = net_device_loss(t->net);
     taken->count = batch->count;
-    for (int i = 0; i < NAMED_IDS && i < batch->count; i++)
+    for (int i = 0; i < REPORTED_IDS && i < batch->count; i++)
         taken->ids[i] = batch->ids[i];
-    t->device->ops->axpby_f32(t->device, 1, loss, 0, loss, t->losses + t->taken_count, 1);
-    t->taken_count++;
+    t->device->ops->axpby_f32(t->device, 1, loss, 0, loss, t->losses + t->used_count, 1);
+    t->used_count++;
 }
 
 /* The next micro-batch; its images set out for a device that can be computing meanwhile. */
 static enum status fetch(struct training *t)
 {
     enum status status = STATUS_OK;
-    TRY(loader_next(t->loader, &t->ahead));
+    TRY(loader_next(t->loader, &t->prefetched));
     if (t->device->ops->prefetch_to_device) {
         size_t bytes;
-        const void *memory = upload_memory(t->ahead, net_image_floats(t->net), &bytes);
+        const void *memory = upload_memory(t->prefetched, net_image_floats(t->net), &bytes);
         t->device->ops->prefetch_to_device(t->device, memory, bytes);
     }
 fail:
@@ -88,17 +88,17 @@ static enum status micro_batch(struct training *t, float *sums, bool first_of_st
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
     watchdog_enter(t->options.watchdog, WATCHDOG_LOADING, t->step + 1);
-    if (!t->ahead)
+    if (!t->prefetched)
         TRY(fetch(t));
-    batch = t->ahead;
-    t->ahead = NULL;
+    batch = t->prefetched;
+    t->prefetched = NULL;
     watchdog_enter(t->options.watchdog, WATCHDOG_COMPUTING, t->step + 1);
     TRY(upload_batch(t->net, batch, batch->count));
     if (first_of_step)
         raise_flags(t, sums);
     TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, ends_bucket, t->buckets));
     remember(t, batch);
-    if (t->device->ops->prefetch_to_device && (t->taken_count < t->share || t->step + 1 < t->total_steps))
+    if (t->device->ops->prefetch_to_device && (t->used_count < t->local_micro_batches || t->step + 1 < t->total_steps))
         TRY(fetch(t));
 fail:
     return status;
@@ -113,9 +113,9 @@ static enum status accumulate(struct training *t, int count, float *into, int le
     if (deterministic && count % 2 == 0) {
         float *half = t->tree[level];
         TRY(accumulate(t, count / 2, into, level + 1, first));
-        t->device->ops->zero(t->device, half, t->layout.count * sizeof *half);
+        t->device->ops->zero(t->device, half, t->reduce_layout.count * sizeof *half);
         TRY(accumulate(t, count / 2, half, level + 1, false));
-        t->device->ops->axpby_f32(t->device, 1, into, 1, half, into, t->layout.count);
+        t->device->ops->axpby_f32(t->device, 1, into, 1, half, into, t->reduce_layout.count);
         return STATUS_OK;
     }
     for (int i = 0; i < count; i++) /* level > 0: an addition follows, and training_step sends */
@@ -145,16 +145,16 @@ static const char *advice(const struct training *t)
 static enum status find_bad_batch(struct training *t)
 {
     enum status status = STATUS_OK;
-    for (int i = 0; i < t->taken_count; i++) {
-        const struct taken_batch *taken = &t->taken[i];
+    for (int i = 0; i < t->used_count; i++) {
+        const struct used_batch *taken = &t->used_batches[i];
         char ids[200] = "";
         float loss;
         t->device->ops->copy_out(t->device, &loss, t->losses + i, sizeof loss);
-        for (int k = 0, used = 0; k < NAMED_IDS && k < taken->count; k++)
+        for (int k = 0, used = 0; k < REPORTED_IDS && k < taken->count; k++)
             used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)taken->ids[k]);
         if (!isfinite(loss))
             FAIL(STATUS_NONFINITE, "step %lld: the loss is %g on rank %d (samples%s%s); %s", (long long)t->step + 1,
-                 loss, t->comm->rank, ids, taken->count > NAMED_IDS ? " ..." : "", advice(t));
+                 loss, t->comm->rank, ids, taken->count > REPORTED_IDS ? " ..." : "", advice(t));
     }
 fail:
     return status;
@@ -197,44 +197,44 @@ static void update(struct training *t, double mean, double norm)
 {
     const struct config *c = t->config;
     double scale = c->train.clip > 0 && norm > c->train.clip ? mean * (c->train.clip / (norm + 1e-6)) : mean;
-    t->device->ops->axpby_f32(t->device, 0.9f, t->model->running, (float)(0.1 * mean), t->sums + REDUCE_BN_STATISTICS,
-                              t->model->running, t->model->running_count);
-    optimizer_step(t->optimizer, t->sums + t->layout.gradients, (float)scale,
+    t->device->ops->axpby_f32(t->device, 0.9f, t->model->running, (float)(0.1 * mean),
+                              t->reduce_buffer + REDUCE_BN_STATISTICS, t->model->running, t->model->running_count);
+    optimizer_step(t->optimizer, t->reduce_buffer + t->reduce_layout.gradients, (float)scale,
                    (float)schedule_lr(&t->schedule, t->step));
 }
 
 enum status training_step(struct training *t)
 {
     enum status status = STATUS_OK;
-    float head[SUM_HEAD];
+    float head[REDUCE_HEAD];
     double exposed = 0;
     bool skip;
     const struct backend *ops = t->device->ops;
-    t->taken_count = 0;
+    t->used_count = 0;
     watchdog_enter(t->options.watchdog, WATCHDOG_COMPUTING, t->step + 1);
     TRY(model_advance_step_sizes(t->model, t->config->csc.power_iterations));
-    ops->zero(t->device, t->sums, t->layout.count * sizeof *t->sums);
-    TRY(accumulate(t, t->share, t->sums, 0, true));
+    ops->zero(t->device, t->reduce_buffer, t->reduce_layout.count * sizeof *t->reduce_buffer);
+    TRY(accumulate(t, t->local_micro_batches, t->reduce_buffer, 0, true));
     watchdog_enter(t->options.watchdog, WATCHDOG_EXCHANGING, t->step + 1);
-    if (t->config->run.deterministic && t->share % 2 == 0)
+    if (t->config->run.deterministic && t->local_micro_batches % 2 == 0)
         TRY(push_all(t));
     TRY(bucket_wait(t->buckets, &exposed));
     watchdog_enter(t->options.watchdog, WATCHDOG_UPDATING, t->step + 1);
-    ops->copy_out(t->device, head, t->sums, sizeof head);
-    t->stop = head[SUM_STOP] > 0;
-    t->checkpoint_due = head[SUM_CHECKPOINT] > 0;
-    t->parts_writing = head[SUM_PARTS] > 0;
-    float *grads = t->sums + t->layout.gradients;
-    double mean = 1.0 / t->micro_batches, loss = mean * head[SUM_LOSS];
+    ops->copy_out(t->device, head, t->reduce_buffer, sizeof head);
+    t->should_stop = head[REDUCE_STOP] > 0;
+    t->checkpoint_due = head[REDUCE_CHECKPOINT] > 0;
+    t->parts_unfinished = head[REDUCE_PARTS] > 0;
+    float *grads = t->reduce_buffer + t->reduce_layout.gradients;
+    double mean = 1.0 / t->micro_batches, loss = mean * head[REDUCE_LOSS];
     double norm = mean * sqrt(ops->dot_f32(t->device, grads, grads, t->model->count));
     TRY(judge(t, loss, norm, &skip));
     if (!skip) {
         update(t, mean, norm);
         t->interval.loss += loss;
-        t->interval.steps++;
+        t->interval.updates++;
     }
     t->interval.exposed_s += exposed;
-    t->interval.taken++;
+    t->interval.steps++;
     t->step++;
 fail:
     return status;

@@ -20,22 +20,22 @@
 enum { TREE_LEVELS = 32 };
 
 /* Places in the head of the summed vector, beside the loss. */
-enum { SUM_LOSS = 0, SUM_STOP = 1, SUM_CHECKPOINT = 2, SUM_PARTS = 3, SUM_HEAD = 4 };
+enum { REDUCE_LOSS = 0, REDUCE_STOP = 1, REDUCE_CHECKPOINT = 2, REDUCE_PARTS = 3, REDUCE_HEAD = 4 };
 
 /* What an interval between two log lines has added up. */
 struct interval {
     double loss;
-    int64_t steps, taken; /* whose gradient was used; all */
+    int64_t updates, steps; /* whose gradient was used; all */
     double start_s, exposed_s;
     struct loader_stats data; /* at its start */
 };
 
-enum { NAMED_IDS = 8 };
+enum { REPORTED_IDS = 8 };
 
 /* A micro-batch of the step, for the message if its loss is not finite. */
-struct taken_batch {
+struct used_batch {
     int count;
-    uint64_t ids[NAMED_IDS];
+    uint64_t ids[REPORTED_IDS];
 };
 
 struct training {
@@ -45,7 +45,7 @@ struct training {
     bool *agreed;
 
     struct dataset *train_set, *val_set;
-    int32_t *val_labels; /* the network's number of each of val_set's classes; NULL: the same */
+    int32_t *val_label_map; /* the network's number of each of val_set's classes; NULL: the same */
     struct device *device;
     struct model *model;
     struct net *net, *eval_net; /* eval_net may be net */
@@ -55,45 +55,45 @@ struct training {
     struct comm *device_comm; /* of several GPUs, for the buckets; NULL without */
     struct schedule schedule;
 
-    struct reduce_layout layout;
-    struct arena arena; /* device: sums, tree, weights for the evaluation of averages */
-    void *nccl_sums;    /* several GPUs' sums */
-    float *sums, *tree[TREE_LEVELS];
-    float *losses;      /* (share): of the step's micro-batches */
-    float *ema_weights; /* unit-atom copy of the averages; NULL without EMA */
+    struct reduce_layout reduce_layout;
+    struct arena arena;       /* device: sums, tree, weights for the evaluation of averages */
+    void *nccl_reduce_buffer; /* several GPUs' sums */
+    float *reduce_buffer, *tree[TREE_LEVELS];
+    float *losses;       /* (local_micro_batches): of the step's micro-batches */
+    float *eval_weights; /* unit-atom copy of the averages; NULL without EMA */
 
-    struct tuned *tuned;              /* choices by measurement, the same on all ranks */
-    char *changed;                    /* rank 0: what of the recipe a resume has changed, as text; or NULL */
-    struct checkpoint *resumed;       /* rank 0, until the first step: what the run goes on from */
-    struct run_directory *run;        /* rank 0 */
-    struct checkpoint_writer *writer; /* rank 0, and who writes a part; else NULL */
-    struct snapshot *snapshot;        /* what it writes from */
-    uint64_t token;                   /* of this start, the same on all ranks */
-    int parts, part;         /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
-    bool parts_open;         /* of the last checkpoint: not joined yet. The same on all ranks */
-    bool parts_writing;      /* some rank was still writing one, as all agreed in the last step */
+    struct tuned *tuned;                  /* choices by measurement, the same on all ranks */
+    char *recipe_changes;                 /* rank 0: what of the recipe a resume has changed, as text; or NULL */
+    struct checkpoint *resume_checkpoint; /* rank 0, until the first step: what the run goes on from */
+    struct run_directory *run_directory;  /* rank 0 */
+    struct checkpoint_writer *writer;     /* rank 0, and who writes a part; else NULL */
+    struct snapshot *snapshot;            /* what it writes from */
+    uint64_t start_token;                 /* of this start, the same on all ranks */
+    int parts, own_part;     /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
+    bool parts_pending;      /* of the last checkpoint: not joined yet. The same on all ranks */
+    bool parts_unfinished;   /* some rank was still writing one, as all agreed in the last step */
     struct metrics *metrics; /* rank 0 */
-    bool metrics_lost, events_lost;      /* a line or TensorBoard event could not be written; this was said */
+    bool metrics_warned, events_warned;  /* a line or TensorBoard event could not be written; this was said */
     struct progress *progress;           /* rank 0 */
     struct live_pictures *live_pictures; /* rank 0, or NULL */
 
-    int micro_batches, share; /* of a step: all, this rank's */
+    int micro_batches, local_micro_batches; /* of a step: all, this rank's */
     int64_t steps_per_epoch, total_steps;
     int64_t step, first_step;           /* done; done before this invocation */
     int64_t checkpoint_step, eval_step; /* last ones, -1 if none */
     int skipped_in_row;
     double started_s, trained_before_s;
-    double checkpoint_s;    /* clock of the last checkpoint */
-    double paused_s;        /* how long training stood still for it */
-    double top1, best_top1; /* NAN if none */
+    double checkpoint_s;       /* clock of the last checkpoint */
+    double checkpoint_pause_s; /* how long training stood still for it */
+    double top1, best_top1;    /* NAN if none */
     int64_t best_step;
     char val_fingerprint[17]; /* of the images that these were had with, rank 0; "" if none */
     struct evaluation last_eval;
     struct interval interval;
-    struct taken_batch *taken; /* (share), host: of the step so far, */
-    int taken_count;
-    const struct micro_batch *ahead; /* the next one, on its way to the device already; or NULL */
-    bool stop, checkpoint_due;       /* as all ranks agreed in the last step */
+    struct used_batch *used_batches; /* (local_micro_batches), host: of the step so far, */
+    int used_count;
+    const struct micro_batch *prefetched; /* the next one, on its way to the device already; or NULL */
+    bool should_stop, checkpoint_due;     /* as all ranks agreed in the last step */
 };
 
 double training_clock(void); /* seconds, monotonic */
@@ -119,7 +119,8 @@ enum status training_start(struct training *t);              /* the state to sta
 /* loop.c: the clock and sums of an interval between two log lines. */
 void training_start_interval(struct training *t);
 /* The outcome of a line of metrics or pictures: a full disk does not end a run. */
-enum status training_tolerate_full_disk(bool *said, enum status written); /* said: t->metrics_lost or events_lost */
+enum status training_tolerate_full_disk(bool *warned,
+                                        enum status written); /* warned: t->metrics_warned or events_warned */
 
 /* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
 enum status training_evaluate(struct training *t);
@@ -146,16 +147,18 @@ enum status training_plan_parts(struct training *t); /* collective; the run's di
  * t->parts. */
 enum status training_begin_checkpoint(struct training *t);
 bool training_writes_part(const struct training *t);
-/* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_open; collective. */
+/* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_pending; collective.
+ */
 enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
 
 /* resume_state.c */
-enum status training_restore_tuned(struct training *t);   /* from t->resumed, rank 0 */
+enum status training_restore_tuned(struct training *t);   /* from t->resume_checkpoint, rank 0 */
 enum status training_broadcast_tuned(struct training *t); /* rank 0's choices to all; collective */
 enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
-enum status training_check_resume(struct training *t);    /* whether this run may go on from t->resumed; rank 0 */
-enum status training_restore_state(struct training *t);   /* from t->resumed, rank 0 */
+enum status
+training_check_resume(struct training *t); /* whether this run may go on from t->resume_checkpoint; rank 0 */
+enum status training_restore_state(struct training *t);   /* from t->resume_checkpoint, rank 0 */
 enum status training_broadcast_state(struct training *t); /* the state of rank 0 to all */
 
 #endif

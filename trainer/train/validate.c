@@ -16,9 +16,9 @@ static void swap_averages(struct training *t)
     struct model *m = t->model;
     struct optimizer *o = t->optimizer;
     float *weights = m->weights, *running = m->running;
-    m->weights = t->ema_weights;
+    m->weights = t->eval_weights;
     m->running = o->ema_running;
-    t->ema_weights = weights;
+    t->eval_weights = weights;
     o->ema_running = running;
     model_weights_changed(m);
 }
@@ -78,10 +78,10 @@ static enum status with_averages(struct training *t)
     struct evaluate_options options = {
         .total = dataset_samples(t->val_set), .progress = t->progress, .watchdog = t->options.watchdog, .step = t->step
     };
-    bool averaged = t->ema_weights != NULL;
+    bool averaged = t->eval_weights != NULL;
     if (averaged) {
-        t->device->ops->axpby_f32(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights, t->ema_weights,
-                                  t->model->count);
+        t->device->ops->axpby_f32(t->device, 1, t->optimizer->ema_weights, 0, t->optimizer->ema_weights,
+                                  t->eval_weights, t->model->count);
         swap_averages(t);
         model_normalize(t->model);
     }
@@ -98,11 +98,11 @@ static enum status report(struct training *t)
     char missing[64];
     int64_t epoch = (t->step - 1) / t->steps_per_epoch;
     TRY(training_tolerate_full_disk(
-        &t->metrics_lost, metrics_write(t->metrics, "eval", METRIC_INT("epoch", epoch), METRIC_INT("step", t->step),
-                                        METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
-                                        METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
-                                        METRIC_INT("missing", e->missing), METRIC_NUMBER("seconds", e->seconds))));
-    TRY(training_tolerate_full_disk(&t->events_lost, live_pictures_evaluation(t->live_pictures, t->step, e)));
+        &t->metrics_warned, metrics_write(t->metrics, "eval", METRIC_INT("epoch", epoch), METRIC_INT("step", t->step),
+                                          METRIC_NUMBER("loss", e->loss), METRIC_NUMBER("top1", e->top1),
+                                          METRIC_NUMBER("top5", e->top5), METRIC_INT("images", e->images),
+                                          METRIC_INT("missing", e->missing), METRIC_NUMBER("seconds", e->seconds))));
+    TRY(training_tolerate_full_disk(&t->events_warned, live_pictures_evaluation(t->live_pictures, t->step, e)));
     evaluate_missing_text(e->missing, missing);
     log_info("step %lld: evaluation on %lld images%s: top-1 %.2f%%, top-5 %.2f%%, loss %.4f%s", (long long)t->step,
              (long long)e->images, missing, 100 * e->top1, 100 * e->top5, e->loss,
