@@ -1,6 +1,6 @@
-/* block.c - records of samples: written, and parsed with nothing believed before it is checked.
- * record: label u32, version u8, flags u8, 0 u16, width u32, height u32, rows of a band u32, 0 u32,
- * payload bytes u32, 0 u32, payload. */
+/* block.c - writes records and compresses them; opens blocks and checks every length in them before it is used.
+ * A record is: label u32, version u8, flags u8, 0 u16, width u32, height u32, rows of a band u32, 0 u32, bytes of the
+ * payload u32, 0 u32, payload. */
 #include "data/format/block.h"
 
 #include <stdio.h>
@@ -17,14 +17,14 @@ enum {
     PLANES = 3,
     RGBZ_LEVEL = 1,
     RGBZ_MIN_MATCH = 7,
-    RGBZ_HASH_LOG = 6, /* short matches in residuals are chance: few are looked for */
+    RGBZ_HASH_LOG = 6, /* in residuals short matches occur by chance, so few are looked for */
     LONG_MATCH = 16,
     LONG_HASH_LOG = 14,
     LONG_HASH_RATE_LOG = 4,
     NO_SHORT_MATCH = 100000,
     HUFFMAN = 1,
-    WORTH_PERCENT = 105, /* short matches take a seventh of the decoder's time, so they have to save more than this */
-    JPEG_LEVEL = -5,     /* matches only: entropy coding gains 1% and would cost a tenth of the decoder's time */
+    WORTH_PERCENT = 105, /* short matches cost a seventh of the decoding time, so they must save more than this */
+    JPEG_LEVEL = -5,     /* matches only: entropy coding would save 1% and cost a tenth of the decoding time */
 };
 
 /* ---- writing ---- */
@@ -54,23 +54,23 @@ void record_write(uint8_t *out, enum codec codec, const struct record_input *inp
         memcpy(out + RECORD_HEADER_BYTES, input->file, input->file_bytes);
 }
 
-/* Bands that become frames of their own, 0 if the block is one frame. */
-static uint32_t bands_apart(enum codec codec, const uint8_t *raw, uint32_t samples)
+/* The number of bands with a frame of their own; 0 if the whole block is one frame. */
+static uint32_t separate_bands(enum codec codec, const uint8_t *raw, uint32_t samples)
 {
     uint32_t height = get32(raw + 12);
     return codec == CODEC_RGBZ && samples == 1 && height > BAND_ROWS ? (height + BAND_ROWS - 1) / BAND_ROWS : 0;
 }
 
-/* The last band is there twice, until its smaller form is known. */
+/* compress_band writes a band in two ways before it drops one, hence the extra band. */
 size_t block_bound(enum codec codec, const uint8_t *raw, size_t bytes, uint32_t samples)
 {
-    enum { FRAME_EXTRA = 512 }; /* more than the headers of a small frame and its blocks */
-    uint32_t bands = bands_apart(codec, raw, samples);
+    enum { FRAME_EXTRA = 512 }; /* more than the headers of a small frame and of its zstd blocks */
+    uint32_t bands = separate_bands(codec, raw, samples);
     size_t again = bands ? ZSTD_compressBound((size_t)get32(raw + 8) * 3 * BAND_ROWS) + FRAME_EXTRA : 0;
     return ZSTD_compressBound(bytes) + FRAME_EXTRA * ((size_t)bands + 1) + again;
 }
 
-/* One frame of `parts` equal parts, each in zstd blocks of its own: planes differ in their statistics. */
+/* Compresses one frame. Each of `parts` equal parts gets its own zstd blocks, because planes differ in statistics. */
 static enum status compress_frame(ZSTD_CCtx *zstd, const uint8_t *raw, size_t bytes, int parts, uint8_t *out,
                                   size_t capacity, size_t *written)
 {
@@ -93,7 +93,7 @@ fail:
     return status;
 }
 
-/* How the frames from here on are compressed: rgbz with short matches or with long ones alone. */
+/* Sets how the following frames are compressed. Without short matches, rgbz uses long ones only. */
 static enum status set_parameters(ZSTD_CCtx *zstd, enum codec codec, bool short_matches)
 {
     enum status status = STATUS_OK;
@@ -105,8 +105,8 @@ static enum status set_parameters(ZSTD_CCtx *zstd, enum codec codec, bool short_
         { ZSTD_c_compressionLevel, codec == CODEC_RGBZ ? RGBZ_LEVEL : JPEG_LEVEL, true },
         { ZSTD_c_minMatch, RGBZ_MIN_MATCH, codec == CODEC_RGBZ },
         { ZSTD_c_hashLog, RGBZ_HASH_LOG, codec == CODEC_RGBZ },
-        { ZSTD_c_targetLength, NO_SHORT_MATCH, !short_matches }, /* of this strategy, steps between trials */
-        { ZSTD_c_experimentalParam5, HUFFMAN, !short_matches },  /* literals; such steps would leave them raw */
+        { ZSTD_c_targetLength, NO_SHORT_MATCH, !short_matches }, /* for this strategy, the step between trials */
+        { ZSTD_c_experimentalParam5, HUFFMAN, !short_matches },  /* compress literals too */
         { ZSTD_c_enableLongDistanceMatching, 1, !short_matches },
         { ZSTD_c_ldmMinMatch, LONG_MATCH, !short_matches },
         { ZSTD_c_ldmHashLog, LONG_HASH_LOG, !short_matches },
@@ -122,7 +122,7 @@ fail:
     return status;
 }
 
-/* Both ways; the short matches stay if they make the frame that much smaller. */
+/* Compresses a band with and without short matches. The short ones are kept if that is smaller by WORTH_PERCENT. */
 static enum status compress_band(ZSTD_CCtx *zstd, const uint8_t *raw, size_t bytes, uint8_t *out, size_t capacity,
                                  size_t *written)
 {
@@ -148,7 +148,7 @@ enum status block_compress(ZSTD_CCtx *zstd, enum codec codec, const uint8_t *raw
                            uint8_t *out, size_t capacity, size_t *written)
 {
     enum status status = STATUS_OK;
-    uint32_t bands = bands_apart(codec, raw, samples);
+    uint32_t bands = separate_bands(codec, raw, samples);
     *written = 0;
     TRY(set_parameters(zstd, codec, true));
     if (!bands)
@@ -166,8 +166,7 @@ fail:
 
 /* ---- reading ---- */
 
-/* Checks the record header at r, behind which `available` bytes follow in the block; fills *sample but for its offset.
- */
+/* Checks the record header at r; `available` bytes of the block follow it. Sets all of *sample but its offset. */
 static enum status check_record(const uint8_t *r, size_t available, const struct block_info *f,
                                 struct block_sample *sample)
 {
@@ -198,13 +197,13 @@ static enum status decompress(struct block_reader *r, uint8_t *out, size_t out_b
     size_t got = ZSTD_decompressDCtx(r->zstd, out, out_bytes, in, bytes);
     if (got != out_bytes)
         FAIL(STATUS_DATA, "%s: block %u: %s", name, index,
-             ZSTD_isError(got) ? ZSTD_getErrorName(got) : "decompresses to fewer bytes than it says");
+             ZSTD_isError(got) ? ZSTD_getErrorName(got) : "decompresses to another size than it states");
 fail:
     return status;
 }
 
-/* One frame with all records. */
-static enum status open_whole(struct block *block, struct block_reader *r, const struct block_info *f)
+/* Opens a block of one frame, which holds all records. */
+static enum status open_single_frame(struct block *block, struct block_reader *r, const struct block_info *f)
 {
     enum status status = STATUS_OK;
     size_t at = 0;
@@ -224,7 +223,7 @@ fail:
     return status;
 }
 
-/* A frame with the record's header, then one per band. */
+/* Opens a block whose first frame is the record's header, followed by one frame for each band. */
 static enum status open_banded(struct block *block, struct block_reader *r, const struct block_info *f)
 {
     enum status status = STATUS_OK;
@@ -279,14 +278,15 @@ enum status block_open(struct block *block, struct block_reader *r, const struct
     block->banded = f->codec == CODEC_RGBZ && f->samples == 1 && first == RECORD_HEADER_BYTES &&
                     f->raw_bytes > RECORD_HEADER_BYTES;
     if (!block->banded && first != f->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: its frame and the table disagree on its size", f->shard_path, f->index);
-    TRY(block->banded ? open_banded(block, r, f) : open_whole(block, r, f));
+        FAIL(STATUS_DATA, "%s: block %u: its frame and the shard's table state different sizes", f->shard_path,
+             f->index);
+    TRY(block->banded ? open_banded(block, r, f) : open_single_frame(block, r, f));
     block->count = (int)f->samples;
 fail:
     return status;
 }
 
-/* Where band b of a sample lies decompressed, which may be in the reader. */
+/* Points *planes to band b of a sample, decompressed, in the block or in the reader. */
 static enum status get_band(const struct block *block, const struct block_sample *s, int b, int rows,
                             struct block_reader *r, const uint8_t **planes)
 {
@@ -321,7 +321,7 @@ fail:
     return status;
 }
 
-/* A JPEG's window, or a whole image, which must be sound to its end, and a view of it. */
+/* Decodes a box of a JPEG alone; of any other file, or for a whole image, the whole file, which must then be intact. */
 static enum status file_window(const struct block *block, int sample, struct box box, int shrink,
                                struct block_reader *r, struct view *view)
 {

@@ -1,6 +1,6 @@
-/* index.c - index.json is parsed strictly: every field is needed, none unknown, sums must agree.
- * The file ends in `"hash": "0123456789abcdef"\n}\n`; the hash is XXH64 of all bytes before its digits,
- * and the four bytes behind them are compared as they are, so no byte goes unchecked. */
+/* index.c - parses and prints index.json. The parser is strict: every member is required, others are refused, and sums
+ * must agree. The file ends in `"hash": "0123456789abcdef"\n}\n`. The hash is the XXH64 of all bytes before its digits,
+ * and the bytes after them are compared, so every byte is checked. */
 #include "data/format/index.h"
 
 #include <errno.h>
@@ -44,7 +44,7 @@ fail:
     return status;
 }
 
-/* An integer member within [low, high]. */
+/* Reads an integer member, which must be within [low, high]. */
 static enum status get_integer(const json_t *object, const char *key, int64_t low, int64_t high, int64_t *value,
                                const char *name)
 {
@@ -171,7 +171,7 @@ static enum status parse_fields(struct index *index, const json_t *object, const
     index->made_by = strdup(text);
     if (!index->made_by)
         FAIL(STATUS_NOMEM, "%s: out of memory", name);
-    TRY(get_integer(object, "samples", 0, (int64_t)1 << 40, &index->samples, name)); /* 0: of a part of a packing */
+    TRY(get_integer(object, "samples", 0, (int64_t)1 << 40, &index->samples, name)); /* 0 in a part of a packing */
     TRY(get_integer(object, "width", 0, LIMIT_SIDE, &width, name));
     TRY(get_integer(object, "height", width != 0, width ? LIMIT_SIDE : 0, &height, name));
     index->width = (int)width;

@@ -20,7 +20,7 @@ bool shard_name_ok(const char *name)
 bool class_name_ok(const char *name)
 {
     for (const unsigned char *c = (const unsigned char *)name; *c; c++)
-        if (*c < ' ' || *c == 127 || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)) /* the last: U+0080 to U+009F */
+        if (*c < ' ' || *c == 127 || (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)) /* the last are U+0080 to U+009F */
             return false;
     json_t *text = json_string(name); /* NULL if it is not UTF-8 */
     json_decref(text);

@@ -1,4 +1,4 @@
-/* rgbz.c - subtract green, planes, up-predictor, and back, by the widest vectors that the machine has. */
+/* rgbz.c - applies the pixel kernels band by band. */
 #include "data/format/rgbz.h"
 
 #include "data/image/pixel_kernels.h"

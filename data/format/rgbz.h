@@ -11,8 +11,7 @@
  * fewer than band_rows rows. The buffers must not overlap. */
 void rgbz_encode(const uint8_t *pixels, int width, int height, int band_rows, uint8_t *out);
 
-/* Decodes columns [x, x + columns) and rows [from, to) of one band (3, rows, width) to pixels (to - from, columns, 3).
- */
+/* Decodes columns [x, x + columns) and rows [from, to) of a band (3, rows, width) to pixels (to - from, columns, 3). */
 void rgbz_decode(const uint8_t *planes, int width, int rows, int x, int columns, int from, int to, uint8_t *pixels);
 
 #endif

@@ -1,4 +1,4 @@
-/* shard.c - opens shards and reads blocks; every length, offset and hash is checked before it is used. */
+/* shard.c - opens shards and reads blocks. Every length, offset and hash is checked before it is used. */
 #include "data/format/shard.h"
 
 #include <errno.h>
@@ -33,12 +33,12 @@ fail:
     return status;
 }
 
-/* Checks the header; *table_offset and shard->blocks are then consistent with the size of the file. */
+/* Checks the header. Afterwards *table_offset and shard->blocks agree with the size of the file. */
 static enum status check_header(struct shard *shard, const uint8_t header[SHARD_HEADER_BYTES], uint64_t *table_offset)
 {
     enum status status = STATUS_OK;
     if (memcmp(header, FORMAT_MAGIC, 8) != 0)
-        FAIL(STATUS_DATA, "%s: not a shard (its first 8 bytes are others)", shard->path);
+        FAIL(STATUS_DATA, "%s: not a shard: its first 8 bytes are wrong", shard->path);
     if (get32(header + 8) != FORMAT_VERSION)
         FAIL(STATUS_DATA, "%s: format version %u; this program reads %d", shard->path, get32(header + 8),
              FORMAT_VERSION);
@@ -49,8 +49,8 @@ static enum status check_header(struct shard *shard, const uint8_t header[SHARD_
     *table_offset = get64(header + 24);
     shard->blocks = get32(header + 32);
     if (!shard->blocks || shard->samples < shard->blocks || shard->samples > LIMIT_SHARD_SAMPLES)
-        FAIL(STATUS_DATA, "%s: claims %llu samples in %u blocks", shard->path, (unsigned long long)shard->samples,
-             shard->blocks);
+        FAIL(STATUS_DATA, "%s: its header states %llu samples in %u blocks", shard->path,
+             (unsigned long long)shard->samples, shard->blocks);
     if (*table_offset > shard->bytes || shard->bytes - *table_offset != (uint64_t)shard->blocks * SHARD_ENTRY_BYTES)
         FAIL(STATUS_DATA, "%s: %llu bytes, but its table of %u blocks begins at %llu: truncated or damaged",
              shard->path, (unsigned long long)shard->bytes, shard->blocks, (unsigned long long)*table_offset);
@@ -66,10 +66,10 @@ static enum status parse_table(struct shard *shard, const uint8_t *table, uint64
         struct shard_entry e = { get64(table),      get32(table + 8),  get32(table + 12),
                                  get32(table + 16), get32(table + 20), get64(table + 24) };
         if (e.offset != offset || !e.bytes || e.bytes > table_offset - offset)
-            FAIL(STATUS_DATA, "%s: block %u: %u bytes at %llu do not follow the one before", shard->path, i, e.bytes,
-                 (unsigned long long)e.offset);
+            FAIL(STATUS_DATA, "%s: block %u: %u bytes at %llu do not follow the previous block", shard->path, i,
+                 e.bytes, (unsigned long long)e.offset);
         if (e.first != samples || !e.samples || e.samples > shard->samples - samples)
-            FAIL(STATUS_DATA, "%s: block %u: %u samples from %u do not follow the ones before", shard->path, i,
+            FAIL(STATUS_DATA, "%s: block %u: %u samples from %u do not follow the previous ones", shard->path, i,
                  e.samples, e.first);
         if (e.raw_bytes > LIMIT_BLOCK_BYTES || e.samples > e.raw_bytes / RECORD_HEADER_BYTES)
             FAIL(STATUS_DATA, "%s: block %u: %u samples in %u bytes", shard->path, i, e.samples, e.raw_bytes);
@@ -86,7 +86,7 @@ fail:
     return status;
 }
 
-/* Reads header and table, compares their hash, fills the shard's table. */
+/* Reads the header and the table, compares their hash and fills shard->table. */
 static enum status read_table(struct shard *shard)
 {
     enum status status = STATUS_OK;
@@ -139,8 +139,8 @@ void shard_close(struct shard *shard)
     *shard = (struct shard){ .fd = -1 };
 }
 
-/* One attempt at a block of the shard itself. */
-static enum status try_block(const struct shard *shard, uint32_t block, struct block_reader *reader)
+/* Reads a block from the shard's file, once, and compares its hash. */
+static enum status read_once(const struct shard *shard, uint32_t block, struct block_reader *reader)
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
@@ -162,13 +162,13 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
     bool cached = shard->disk_cache &&
                   disk_cache_get(shard->disk_cache, shard->index, e->offset, e->bytes, e->hash, reader->compressed);
     if (!cached)
-        status = try_block(shard, block, reader);
-    if (status == STATUS_DATA) { /* once more, from storage: the page cache or a cable may be to blame */
+        status = read_once(shard, block, reader);
+    if (status == STATUS_DATA) { /* read once more, from storage: the page cache or a cable may be at fault */
         reader->rereads++;
         posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_DONTNEED);
-        TRY(try_block(shard, block, reader));
-        log_warn("%s: block %u at byte %llu was damaged when read first, sound when read again", shard->path, block,
-                 (unsigned long long)e->offset);
+        TRY(read_once(shard, block, reader));
+        log_warn("%s: block %u at byte %llu was damaged at the first reading and intact at the second", shard->path,
+                 block, (unsigned long long)e->offset);
         status_clear();
     }
     TRY(status);

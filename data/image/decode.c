@@ -1,4 +1,4 @@
-/* decode.c - tells formats by their first bytes. */
+/* decode.c - recognises formats by their first bytes. */
 #include "data/image/decode.h"
 
 #include <string.h>
@@ -27,7 +27,7 @@ bool decode_is_jpeg(const uint8_t *data, size_t bytes)
     return bytes >= 3 && !memcmp(data, "\xff\xd8\xff", 3);
 }
 
-/* What a file is that is not read, for the message. */
+/* Names the format of a file that is not supported, for the message; NULL if it is unknown. */
 static const char *name_format(const uint8_t *data, size_t bytes)
 {
     static const struct {
@@ -67,7 +67,7 @@ enum status decode_image(const uint8_t *data, size_t bytes, const char *name, st
         FAIL(STATUS_DATA, "%s: %s%s", name,
              !bytes   ? "empty file"
              : format ? format
-                      : "not an image that is known here",
+                      : "not an image in a known format",
              bytes ? "; JPEG, PNG and WebP are read" : "");
     }
 fail:

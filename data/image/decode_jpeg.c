@@ -1,9 +1,8 @@
-/* decode_jpeg.c - JPEG through libjpeg-turbo: grey and YCbCr to RGB by the library, CMYK as Pillow does,
- * which takes every four-channel JPEG for Adobe's inverted one.
- * For a window the library skips the rows above it and the columns beside it. Its smooth upsampling of colour looks
- * at neighbours and treats those at the edge of what it decodes as the image's edge, so some more are decoded on
- * every side and dropped; the window is then exactly that of the whole image. Where scans of a progressive file are
- * missing, the library guesses coefficients from blocks around; such a file is decoded whole for every window. */
+/* decode_jpeg.c - decodes JPEG with libjpeg-turbo. The library converts grey and YCbCr to RGB. CMYK is converted as
+ * Pillow does it, which takes every four-channel JPEG for Adobe's inverted one. For a window the library skips the rows
+ * above it and the columns beside it. Its smooth upsampling of colour reads neighbouring pixels, so a margin is decoded
+ * on every side and dropped; the window then equals that part of the whole image. Where scans of a progressive file are
+ * missing, the library estimates coefficients from the blocks around; such a file is decoded whole. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -14,11 +13,11 @@
 #include "data/image/decode.h"
 
 enum {
-    SCANS = 500, /* of a progressive file; more are an attack on the reader's time */
-    MARGIN = 2,  /* pixels decoded around a window: the neighbours that upsampling may look at */
+    SCANS = 500, /* of a progressive file; a file with more is made to waste time */
+    MARGIN = 2,  /* pixels decoded around a window, which upsampling may read */
 };
 
-/* All state lives here, so that nothing is lost in a longjmp. */
+/* The whole state is in memory, so that a longjmp loses none of it. */
 struct jpeg {
     struct jpeg_decompress_struct info;
     struct jpeg_error_mgr errors;
@@ -28,8 +27,8 @@ struct jpeg {
     const char *name;
     struct image *image;
     const struct jpeg_window *window; /* NULL: the whole image */
-    uint8_t *row;                     /* of CMYK */
-    bool complete, ended;             /* all rows are read; the data end before the end marker */
+    uint8_t *row;                     /* one row of CMYK */
+    bool complete, ended;             /* all rows have been read; the data end before the end marker */
     enum status status;
 };
 
@@ -40,7 +39,7 @@ static void on_error(j_common_ptr common)
     longjmp(j->back, 1);
 }
 
-/* Warnings pass, as in Pillow, but for data that end too early: behind the last row they may. */
+/* Ignores warnings, as Pillow does, except that data must not end before the last row. */
 static void on_message(j_common_ptr common, int level)
 {
     struct jpeg *j = common->client_data;
@@ -66,7 +65,7 @@ static int scale255(int a, int b)
     return ((product >> 8) + product) >> 8;
 }
 
-/* Inverted CMYK to RGB: (width, 4) -> (width, 3). */
+/* Converts inverted CMYK (width, 4) to RGB (width, 3). */
 static void cmyk_to_rgb(const uint8_t *in, int width, uint8_t *out)
 {
     for (int x = 0; x < width; x++, in += 4, out += 3)
@@ -74,7 +73,7 @@ static void cmyk_to_rgb(const uint8_t *in, int width, uint8_t *out)
             out[c] = (uint8_t)(in[3] - scale255(255 - in[c], in[3]));
 }
 
-/* Columns [0, width) of the next rows of the file, `count` of them, to out; without one they are dropped. */
+/* Reads columns [0, width) of the next `count` rows to `out`; if it is NULL, drops them. */
 static void read_rows(struct jpeg *j, int width, int count, bool cmyk, uint8_t *out)
 {
     for (int y = 0; y < count; y++) {
@@ -86,7 +85,7 @@ static void read_rows(struct jpeg *j, int width, int count, bool cmyk, uint8_t *
     }
 }
 
-/* The box of the window at the decoder's scale, and the columns and rows to begin with. */
+/* The window's box at the scale of the decoder, and the column and row to begin with. */
 static struct box scaled_box(const struct jpeg *j, int *first_column, int *first_row)
 {
     int shrink = j->window->shrink, width = (int)j->info.output_width, height = (int)j->info.output_height;
@@ -101,7 +100,7 @@ static struct box scaled_box(const struct jpeg *j, int *first_column, int *first
     return b;
 }
 
-/* Whether the library will smooth over the edges of blocks: some coefficients of a progressive file are not exact. */
+/* Whether scans of a progressive file are missing, so that the library estimates coefficients. */
 static bool lacks_scans(const struct jpeg *j)
 {
     if (!j->info.progressive_mode || !j->info.coef_bits)
@@ -113,7 +112,7 @@ static bool lacks_scans(const struct jpeg *j)
     return false;
 }
 
-/* After jpeg_start_decompress: the image's buffer gets all columns that the library decodes, *view the window. */
+/* Reads a window after jpeg_start_decompress. The image gets all columns that were decoded; *view is the window. */
 static enum status read_window(struct jpeg *j, bool cmyk, struct view *view)
 {
     enum status status = STATUS_OK;
@@ -139,7 +138,7 @@ fail:
     return status;
 }
 
-/* Between setjmp and longjmp. */
+/* Runs under setjmp: an error of the library leaves it by a longjmp. */
 static enum status read_pixels(struct jpeg *j, const uint8_t *data, size_t bytes, unsigned *notes, struct view *view)
 {
     enum status status = STATUS_OK;
@@ -166,7 +165,7 @@ static enum status read_pixels(struct jpeg *j, const uint8_t *data, size_t bytes
         return read_window(j, cmyk, view);
     TRY(image_allocate(j->image, width, height));
     read_rows(j, width, height, cmyk, j->image->pixels);
-    j->complete = true; /* no marker at the end is needed, but what lies behind the rows must be sound, as in Pillow */
+    j->complete = true; /* as in Pillow, the end marker may be missing, but data after the rows must be valid */
     jpeg_finish_decompress(&j->info);
 fail:
     return status;

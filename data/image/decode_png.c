@@ -1,7 +1,7 @@
-/* decode_png.c - PNG through libpng. Deep colour keeps its high bytes and transparency is dropped, as in
- * Pillow; 16-bit grey is clipped at 255, as in Pillow.
- * Pixels have two checksums: a CRC for each chunk, and zlib's over all of them. One of them suffices, and as in Pillow
- * a file may end right behind its last pixel, where both are missing. Chunks before the pixels must have their CRC. */
+/* decode_png.c - decodes PNG with libpng. As in Pillow, 16-bit colour keeps its high bytes, 16-bit grey is clipped at
+ * 255, and transparency is dropped. Pixels have two checksums: a CRC for each chunk and zlib's over all of them. One
+ * correct checksum suffices, and as in Pillow a file may end right after its last pixel, where both are missing. Chunks
+ * before the pixels need a correct CRC. */
 #include <png.h>
 #include <setjmp.h>
 #include <stdlib.h>
@@ -10,9 +10,10 @@
 #include "data/format/format.h"
 #include "data/image/decode.h"
 
-enum { MAX_CHUNK_BYTES = 64 << 20 }; /* bytes of a chunk without pixels: libpng allocates what a damaged one states */
+/* The limit of a chunk without pixels, because libpng allocates as much as a damaged file states. */
+enum { MAX_CHUNK_BYTES = 64 << 20 };
 
-/* All state lives here, so that nothing is lost in a longjmp. */
+/* The whole state is in memory, so that a longjmp loses none of it. */
 struct png {
     png_structp png;
     png_infop info;
@@ -24,7 +25,7 @@ struct png {
     size_t left;
     uint8_t *wide;              /* (height, width) of 16-bit grey */
     png_bytep *rows;            /* (height) */
-    bool in_pixels;             /* reading IDAT chunks */
+    bool in_pixels;             /* IDAT chunks are being read */
     bool wrong_crc, wrong_zlib; /* of IDAT chunks; zlib's checksum is wrong or its data do not end with the rows */
     bool no_memory;
     enum status status;
@@ -55,12 +56,12 @@ static void on_error(png_structp png, const char *text)
 static void on_warning(png_structp png, const char *text)
 {
     struct png *p = png_get_error_ptr(png);
-    if (!p->in_pixels || strstr(text, "Extra compressed data")) /* this is found behind a good checksum */
+    if (!p->in_pixels || strstr(text, "Extra compressed data")) /* zlib's checksum was correct then */
         return;
     *(strstr(text, "CRC error") ? &p->wrong_crc : &p->wrong_zlib) = true;
 }
 
-/* Whether an error arose behind the last pixel. */
+/* Whether the last pixel had been read when an error occurred. */
 static bool has_all_rows(const struct png *p)
 {
     if (!p->in_pixels)
@@ -80,8 +81,8 @@ static void on_read(png_structp png, png_bytep out, png_size_t bytes)
     p->left -= bytes;
 }
 
-/* How much there is of a chunk of pixels in which the file ends; 0 if it ends elsewhere. libpng reads it in one piece
- * then. */
+/* If the file ends inside a chunk of pixels, the bytes of the chunk that are there, which libpng then reads in one
+ * piece; otherwise 0. */
 static size_t cut_bytes(const uint8_t *data, size_t bytes)
 {
     for (size_t at = 8, length; at + 8 <= bytes; at += 12 + length) {
@@ -92,7 +93,7 @@ static size_t cut_bytes(const uint8_t *data, size_t bytes)
     return 0;
 }
 
-/* Asks libpng for 8-bit RGB; 16-bit grey stays as it is. */
+/* Asks libpng for 8-bit RGB. 16-bit grey stays as it is; then it returns true. */
 static bool set_transforms(struct png *p, unsigned *notes)
 {
     int type = png_get_color_type(p->png, p->info), depth = png_get_bit_depth(p->png, p->info);
@@ -110,7 +111,7 @@ static bool set_transforms(struct png *p, unsigned *notes)
         png_set_expand_gray_1_2_4_to_8(p->png);
     if (depth == 16)
         png_set_strip_16(p->png);
-    png_set_strip_alpha(p->png); /* after expansion, which makes alpha of a palette's transparency */
+    png_set_strip_alpha(p->png); /* after the expansion, which makes a palette's transparency an alpha channel */
     if (grey)
         png_set_gray_to_rgb(p->png);
     return false;
@@ -122,12 +123,12 @@ static void clip_grey(const uint8_t *wide, size_t pixels, uint8_t *out)
         memset(out, wide[0] ? 255 : wide[1], 3); /* big-endian */
 }
 
-/* Between setjmp and longjmp. */
+/* Runs under setjmp: an error of the library leaves it by a longjmp. */
 static enum status read_pixels(struct png *p, unsigned *notes)
 {
     enum status status = STATUS_OK;
     png_set_read_fn(p->png, p, on_read);
-    png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);     /* ours are checked below */
+    png_set_user_limits(p->png, PNG_UINT_31_MAX, PNG_UINT_31_MAX);     /* the limits of the format are checked below */
     png_set_option(p->png, PNG_MAXIMUM_INFLATE_WINDOW, PNG_OPTION_ON); /* some files state too small a one */
     png_set_crc_action(p->png, PNG_CRC_DEFAULT, PNG_CRC_ERROR_QUIT);
     size_t cut = cut_bytes(p->data, p->left);
@@ -157,7 +158,7 @@ fail:
     return status;
 }
 
-/* After a longjmp. */
+/* Decides what an error of libpng means. */
 static enum status error_status(const struct png *p)
 {
     enum status status = STATUS_OK;
@@ -165,13 +166,13 @@ static enum status error_status(const struct png *p)
         FAIL(STATUS_NOMEM, "%s: PNG: out of memory", p->name);
     if (!has_all_rows(p))
         FAIL(STATUS_DATA, "%s: PNG: %s", p->name, p->message);
-    if (p->wrong_crc || p->wrong_zlib) /* and the other one may not have been reached */
+    if (p->wrong_crc || p->wrong_zlib) /* the other checksum may not have been reached */
         FAIL(STATUS_DATA, "%s: PNG: damaged: no checksum of its pixels is right", p->name);
 fail:
     return status;
 }
 
-/* When all rows are there. */
+/* Checks the checksums after all rows have been read, and clips 16-bit grey. */
 static enum status finish_pixels(const struct png *p)
 {
     enum status status = STATUS_OK;

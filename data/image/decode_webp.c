@@ -1,4 +1,4 @@
-/* decode_webp.c - WebP through libwebp. Transparency is dropped, as in Pillow. */
+/* decode_webp.c - decodes WebP with libwebp. Transparency is dropped, as in Pillow. */
 #include "data/image/decode.h"
 
 #include <string.h>
@@ -33,7 +33,7 @@ enum status decode_webp(const uint8_t *data, size_t bytes, const char *name, str
         FAIL(STATUS_BUG, "%s: libwebp is another version than its header", name);
     TRY(check(WebPGetFeatures(data, bytes, &c.input), name));
     if (c.input.has_animation)
-        FAIL(STATUS_DATA, "%s: an animated WebP, of which no image can be chosen", name);
+        FAIL(STATUS_DATA, "%s: an animated WebP, which is not supported", name);
     TRY(decode_check_size(name, c.input.width, c.input.height));
     TRY(image_allocate(image, c.input.width, c.input.height));
     *notes |= (unsigned)(c.input.has_alpha != 0) << NOTE_ALPHA;
@@ -51,7 +51,7 @@ fail:
 enum status decode_webp(const uint8_t *data, size_t bytes, const char *name, struct image *image, unsigned *notes)
 {
     (void)data, (void)bytes, (void)image, (void)notes;
-    return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: WebP, which this csc-pack was built without (libwebp)",
+    return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: a WebP, and this program was built without libwebp",
                          name);
 }
 #endif

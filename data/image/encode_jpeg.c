@@ -1,4 +1,4 @@
-/* encode_jpeg.c - JPEG through libjpeg-turbo, with the accurate DCT and Huffman tables made for the image. */
+/* encode_jpeg.c - encodes JPEG with libjpeg-turbo, with the accurate DCT and Huffman tables for the image. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -9,9 +9,9 @@
 
 #include "data/image/encode_jpeg.h"
 
-enum { FIRST_BYTES = 64 << 10 }; /* of a buffer that is new */
+enum { FIRST_BYTES = 64 << 10 }; /* first size of the buffer */
 
-/* All state lives here, so that nothing is lost in a longjmp. */
+/* The whole state is in memory, so that a longjmp loses none of it. */
 struct encoder {
     struct jpeg_compress_struct info;
     struct jpeg_error_mgr errors;
@@ -19,7 +19,7 @@ struct encoder {
     jmp_buf back;
     char message[JMSG_LENGTH_MAX];
     uint8_t **data;
-    size_t *capacity, bytes; /* bytes: set at the end */
+    size_t *capacity, bytes; /* `bytes` is set at the end */
 };
 
 static void on_error(j_common_ptr common)
@@ -36,7 +36,7 @@ static void on_begin(j_compress_ptr info)
     e->to.free_in_buffer = *e->capacity;
 }
 
-/* When the buffer is full. libjpeg's own destination loses it when there is no memory for a larger one. */
+/* Grows the full buffer. The destination that libjpeg has would lose it if there is no memory for a larger one. */
 static boolean on_full(j_compress_ptr info)
 {
     struct encoder *e = info->client_data;
@@ -57,7 +57,7 @@ static void on_end(j_compress_ptr info)
     e->bytes = *e->capacity - e->to.free_in_buffer;
 }
 
-/* False if it fails. */
+/* Returns false if it fails, with the reason in e->message. */
 static bool write_image(struct encoder *e, const struct image *image, int quality)
 {
     e->info.err = jpeg_std_error(&e->errors);

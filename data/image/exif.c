@@ -1,4 +1,4 @@
-/* exif.c - the orientation tag in the first EXIF segment of a JPEG; every offset is checked. */
+/* exif.c - reads the orientation in the first EXIF segment of a JPEG. Every offset is checked. */
 #include "data/image/exif.h"
 
 #include <string.h>
@@ -19,7 +19,8 @@ static uint32_t get(const struct tiff *t, size_t at, int bytes)
     return value;
 }
 
-/* TIFF: "II*\0" or "MM\0*", offset of the first directory; its entries are tag u16, type u16, count u32, value 4. */
+/* A TIFF is "II*\0" or "MM\0*" and the offset of its first directory, with entries of tag u16, type u16, count u32 and
+ * 4 bytes of value. */
 static bool tiff_is_rotated(struct tiff *t)
 {
     if (t->bytes < 8 || (memcmp(t->data, "II*\0", 4) && memcmp(t->data, "MM\0*", 4)))
@@ -43,7 +44,7 @@ bool exif_is_rotated(const uint8_t *data, size_t bytes)
     size_t at = 2;
     if (bytes < 4 || data[0] != 0xff || data[1] != 0xd8)
         return false;
-    while (bytes - at >= 4 && data[at] == 0xff && data[at + 1] != 0xda) { /* until the scan */
+    while (bytes - at >= 4 && data[at] == 0xff && data[at + 1] != 0xda) { /* until the first scan */
         size_t length = (size_t)data[at + 2] << 8 | data[at + 3];
         if (length < 2 || length > bytes - at - 2)
             return false;

@@ -1,4 +1,4 @@
-/* image.c - buffers that grow and are kept. */
+/* image.c - images and views of them, in buffers that are reused. */
 #include "data/image/image.h"
 
 #include <stdlib.h>

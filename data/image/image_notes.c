@@ -1,4 +1,4 @@
-/* image_notes.c - the words for each note, as they stand in report.tsv. */
+/* image_notes.c - the words for each note, as csc-pack prints them and writes them to report.tsv. */
 #include "data/image/image_notes.h"
 
 const char *image_note_text(enum image_note note)

@@ -1,5 +1,5 @@
-/* pixel_kernels.c - loops over pixels, compiled once per instruction set (KERNELS names the table).
- * The plain loops serve every set; with AVX2 the ones that compilers do not vectorise are written out. */
+/* pixel_kernels.c - loops over pixels, compiled once for each instruction set. KERNELS is the name of the table.
+ * The plain loops serve every set. For AVX2 the loops that compilers do not vectorise are written with intrinsics. */
 #include "data/image/pixel_kernels.h"
 
 #include <stdbool.h>
@@ -18,7 +18,7 @@ static uint8_t clip(int32_t sum)
     return (uint8_t)(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
-/* ---- plain: columns [from, to) of what the whole function does ---- */
+/* ---- plain C ---- */
 
 static void encode_plain(const uint8_t *restrict pixels, int width, int rows, int from, int to,
                          uint8_t *restrict planes)
@@ -41,14 +41,14 @@ static void encode_plain(const uint8_t *restrict pixels, int width, int rows, in
     }
 }
 
-/* Output columns [left, right); input column x is output column 0. */
+/* Decodes output columns [left, right). Input column x is output column 0. */
 static void decode_plain(const uint8_t *restrict planes, int width, int rows, int x, int columns, int left, int right,
                          int from, int to, uint8_t *restrict pixels)
 {
     enum { STRIP = 256 };
     size_t plane = (size_t)width * rows;
     for (; left < right; left += STRIP) {
-        uint8_t sum[3][STRIP] = { { 0 } }; /* the row above, undone */
+        uint8_t sum[3][STRIP] = { { 0 } }; /* the decoded row above */
         int n = right - left < STRIP ? right - left : STRIP;
         for (int y = 0; y < to; y++) {
             const uint8_t *in = planes + (size_t)y * width + x + left;
@@ -67,7 +67,7 @@ static void decode_plain(const uint8_t *restrict planes, int width, int rows, in
     }
 }
 
-/* Output pixel i of one row. */
+/* Computes output pixel i of one row. */
 static void column_plain(const uint8_t *row, const struct resize_axis *axis, int i, uint8_t *out)
 {
     const int32_t *weight = axis->weight + (size_t)i * axis->taps;
@@ -83,7 +83,7 @@ static void column_plain(const uint8_t *row, const struct resize_axis *axis, int
     out[2] = clip(b);
 }
 
-/* One output row. */
+/* Computes one output row. */
 static void row_plain(const uint8_t *restrict in, size_t bytes, const int32_t *weight, int taps, uint8_t *restrict out)
 {
     enum { STRIP = 256 };
@@ -100,7 +100,7 @@ static void row_plain(const uint8_t *restrict in, size_t bytes, const int32_t *w
     }
 }
 
-/* Values [done, 3 pixels), where done is a multiple of 24. */
+/* Normalises the values from `done` on, a multiple of 24. */
 static void normalise_plain(const struct normaliser *restrict n, const uint8_t *restrict in, int pixels, size_t done,
                             float *restrict out)
 {
@@ -113,11 +113,11 @@ static void normalise_plain(const struct normaliser *restrict n, const uint8_t *
 #ifdef __AVX2__
 /* ---- AVX2 ---- */
 
-/* Where each of 16 pixels' channel c goes in the three vectors of interleaved bytes: byte k of vector v holds channel
- * (16 v + k) % 3 of pixel (16 v + k) / 3. */
+/* Shuffles between planes and interleaved bytes. Of 16 interleaved pixels in three vectors, byte k of vector v is
+ * channel (16 v + k) % 3 of pixel (16 v + k) / 3. */
 struct shuffles {
-    __m128i to[3][3]; /* [vector][channel]: interleaves */
-    __m128i of[3][3]; /* [channel][vector]: takes apart */
+    __m128i to[3][3]; /* [vector][channel]: planes to interleaved bytes */
+    __m128i of[3][3]; /* [channel][vector]: interleaved bytes to planes */
 };
 
 static struct shuffles make_shuffles(void)
@@ -172,7 +172,7 @@ static void interleave16(const struct shuffles *s, __m128i r, __m128i g, __m128i
         _mm_storeu_si128((__m128i *)(out + 16 * v), three(s->to[v], r, g, b));
 }
 
-/* Output columns [left, left + 32), summed down the rows in registers. */
+/* Decodes 32 columns; the sums down the rows stay in registers. */
 static void decode32(const struct shuffles *s, const uint8_t *planes, int width, int rows, int from, int to,
                      uint8_t *out, size_t stride)
 {
@@ -206,7 +206,7 @@ static void decode(const uint8_t *planes, int width, int rows, int x, int column
     }
 }
 
-/* 8 bytes of one row and of another, one in each half. */
+/* Loads 8 bytes of each of two rows, one row in each half. */
 static __m256i load_pair(const uint8_t *a, const uint8_t *b)
 {
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadl_epi64((const __m128i *)a)),
@@ -223,8 +223,8 @@ struct sums {
     __m256i high[2], low[2];
 };
 
-/* Adds two input pixels of four rows: `order` makes words r0 r1 g0 g1 b0 b1 0 0 of them. A weight of 22 bits is taken
- * as two of 11, which 16-bit multiplications take exactly. */
+/* Adds two input pixels of each of four rows. `order` shuffles them to words r0 r1 g0 g1 b0 b1 0 0. A weight of 22 bits
+ * is split into two of 11 bits, for which 16-bit multiplications are exact. */
 static inline void add_pixels(struct sums *s, const __m256i pixels[2], __m256i order, const int32_t split[2])
 {
     __m256i top = _mm256_set1_epi32(split[0]), rest = _mm256_set1_epi32(split[1]);
@@ -235,7 +235,7 @@ static inline void add_pixels(struct sums *s, const __m256i pixels[2], __m256i o
     }
 }
 
-/* Stores of constant size: with a variable one they would be loops over bytes. */
+/* Stores with a constant size; with a variable one the compiler would make loops over bytes. */
 static inline void put_pixel(uint8_t *out, int value, int size)
 {
     if (size == 3)
@@ -244,15 +244,15 @@ static inline void put_pixel(uint8_t *out, int value, int size)
         memcpy(out, &value, 4);
 }
 
-/* A pixel of four rows, `stride` bytes apart; each is written with one byte more, which the next pixel overwrites, but
- * for the last. */
+/* Writes one pixel of each of four rows, `stride` bytes apart. All but the last of a row are written with an extra
+ * byte, which the next pixel overwrites. */
 static inline void finish_pixels(const struct sums *s, uint8_t *out, size_t stride, bool last)
 {
     __m256i sum[2];
     for (int k = 0; k < 2; k++)
         sum[k] = _mm256_srai_epi32(_mm256_add_epi32(_mm256_slli_epi32(s->high[k], 11), s->low[k]), RESIZE_PRECISION);
     __m256i bytes = _mm256_packs_epi32(sum[0], sum[1]);
-    bytes = _mm256_packus_epi16(bytes, bytes); /* rows 0 and 2 in one half, 1 and 3 in the other */
+    bytes = _mm256_packus_epi16(bytes, bytes); /* rows 0 and 2 are in one half, 1 and 3 in the other */
     __m128i even = _mm256_castsi256_si128(bytes), odd = _mm256_extracti128_si256(bytes, 1);
     int size = last ? 3 : 4;
     put_pixel(out, _mm_cvtsi128_si32(even), size);
@@ -261,7 +261,7 @@ static inline void finish_pixels(const struct sums *s, uint8_t *out, size_t stri
     put_pixel(out + 3 * stride, _mm_extract_epi32(odd, 1), size);
 }
 
-/* Four rows of `width` input pixels, none read beyond its end. */
+/* Resizes four rows of `width` input pixels without reading beyond the end of any. */
 static void columns_quad(const uint8_t *rows, size_t stride, const struct resize_axis *axis, int width, uint8_t *out)
 {
     const __m256i first = _mm256_broadcastsi128_si256(
@@ -306,8 +306,9 @@ static void columns(struct view view, const struct resize_axis *axis, uint8_t *o
     }
 }
 
-/* 32 bytes, two taps at a time by weights split as in add_pixels; of an odd number, the last one has a weight of 0
- * beside. Unpacking and packing both stay in halves of 16 bytes, so that the order comes out right. */
+/* Computes 32 bytes of an output row, two taps at a time, with weights split as in add_pixels. If the taps are odd in
+ * number, the last one is paired with a weight of 0. Unpacking and packing both work within halves of 16 bytes, which
+ * preserves the order. */
 static inline void row32(const uint8_t *in, const uint8_t *last, size_t bytes, const int32_t *split, int pairs,
                          uint8_t *out)
 {
@@ -350,7 +351,7 @@ static void row(const uint8_t *in, size_t bytes, const struct resize_axis *axis,
         row_plain(in, bytes, axis->weight + (size_t)i * axis->taps, taps, out);
         return;
     }
-    switch ((taps + 1) / 2) { /* so that the usual ones are compiled without a loop */
+    switch ((taps + 1) / 2) { /* the usual counts are compiled without a loop */
     case 1: row_pairs(in, bytes, split, taps, 1, out); break;
     case 2: row_pairs(in, bytes, split, taps, 2, out); break;
     default: row_pairs(in, bytes, split, taps, (taps + 1) / 2, out);

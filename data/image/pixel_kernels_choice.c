@@ -1,4 +1,4 @@
-/* pixel_kernels_choice.c - which of the compiled kernel sets this machine can run. */
+/* pixel_kernels_choice.c - finds which of the compiled sets of kernels this machine can run. */
 #include "data/image/pixel_kernels.h"
 
 extern const struct pixel_kernels pixel_kernels_base;

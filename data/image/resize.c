@@ -1,6 +1,6 @@
-/* resize.c - separable triangle filter, widened by the scale when shrinking; columns first, then rows,
- * each pass rounded to 8 bits. Weights are fixed point with 22 bits, normalised per output pixel.
- * Source of the arithmetic: Pillow's documentation of its resampling and its output, which the tests compare. */
+/* resize.c - resizes with a triangle filter, which is widened by the scale when shrinking. Columns are resized first,
+ * then rows, and each pass rounds to 8 bits. Weights are fixed-point numbers of 22 bits, normalised for each output
+ * pixel. The arithmetic follows Pillow's documentation of resampling and its output, with which the tests compare. */
 #include "data/image/resize.h"
 
 #include <math.h>
@@ -13,8 +13,8 @@ int resize_other_side(int to, int side, int other)
     return result < 1 ? 1 : result;
 }
 
-/* The inputs [*low, *high) that output i of an axis takes, and the middle of them. */
-static double reach(int in, int out, int i, int *low, int *high)
+/* Finds the inputs [*low, *high) on which output i of an axis depends. Returns their centre. */
+static double input_range(int in, int out, int i, int *low, int *high)
 {
     double scale = (double)in / out, support = fmax(scale, 1), center = (i + 0.5) * scale;
     *low = (int)(center - support + 0.5);
@@ -29,10 +29,10 @@ struct box resize_input_box(const struct resize *r)
     int left, right, top, bottom, unused;
     if (r->in_width == r->width && r->in_height == r->height)
         return r->window;
-    reach(r->in_width, r->width, r->window.x, &left, &unused);
-    reach(r->in_width, r->width, r->window.x + r->window.width - 1, &unused, &right);
-    reach(r->in_height, r->height, r->window.y, &top, &unused);
-    reach(r->in_height, r->height, r->window.y + r->window.height - 1, &unused, &bottom);
+    input_range(r->in_width, r->width, r->window.x, &left, &unused);
+    input_range(r->in_width, r->width, r->window.x + r->window.width - 1, &unused, &right);
+    input_range(r->in_height, r->height, r->window.y, &top, &unused);
+    input_range(r->in_height, r->height, r->window.y + r->window.height - 1, &unused, &bottom);
     return (struct box){ left, top, right - left, bottom - top };
 }
 
@@ -42,8 +42,8 @@ static int axis_taps(int in, int out)
     return ((int)ceil(scale) * 2 + 2) / 2 * 2; /* even */
 }
 
-/* Carves an axis of n outputs from memory; returns what lies behind it. */
-static int32_t *axis_carve(struct resize_axis *axis, int in, int out, int n, int32_t *memory)
+/* Assigns memory to an axis of n outputs. Returns the end of that memory. */
+static int32_t *axis_assign_memory(struct resize_axis *axis, int in, int out, int n, int32_t *memory)
 {
     axis->n = n;
     axis->taps = axis_taps(in, out);
@@ -65,13 +65,13 @@ static double triangle(double x)
     return w > 0 ? w : 0;
 }
 
-/* Fills the weights of outputs from, from + 1, ..., or the other way round; inputs are counted from `base`. */
+/* Computes the weights of outputs from, from + 1, ..., in reverse order if mirrored. Inputs are counted from `base`. */
 static void axis_fill(struct resize_axis *axis, int in, int out, int from, int base, bool mirror)
 {
     double inverse = 1 / fmax((double)in / out, 1);
     for (int k = 0; k < axis->n; k++) {
         int low, high;
-        double sum = 0, center = reach(in, out, mirror ? from + axis->n - 1 - k : from + k, &low, &high);
+        double sum = 0, center = input_range(in, out, mirror ? from + axis->n - 1 - k : from + k, &low, &high);
         int32_t *weight = axis->weight + (size_t)k * axis->taps;
         for (int t = low; t < high; t++)
             sum += triangle((t - center + 0.5) * inverse);
@@ -106,8 +106,8 @@ enum status resize_begin(struct resizer *r, const struct resize *z, struct view 
                     (axis_words(z->in_width, z->width, columns) + axis_words(z->in_height, z->height, rows)) *
                         sizeof(int32_t)));
     TRY(buffer_grow(&r->rows, &r->rows_capacity, (size_t)box.height * columns * 3));
-    int32_t *rest = axis_carve(&horizontal, z->in_width, z->width, columns, (int32_t *)r->weights);
-    axis_carve(&r->vertical, z->in_height, z->height, rows, rest);
+    int32_t *rest = axis_assign_memory(&horizontal, z->in_width, z->width, columns, (int32_t *)r->weights);
+    axis_assign_memory(&r->vertical, z->in_height, z->height, rows, rest);
     axis_fill(&horizontal, z->in_width, z->width, z->window.x, box.x, z->mirror);
     axis_fill(&r->vertical, z->in_height, z->height, z->window.y, box.y, false);
     r->kernels->resize_columns(view, &horizontal, r->rows);

@@ -1,6 +1,6 @@
-/* augment.c - CIFAR's crop and flip, ImageNet's random-resized-crop, evaluation's resize and centre crop.
- * All work on bytes and end in one normalisation per value, so the floats are those of
- * (value / 255 - mean) / std, rounded once. */
+/* augment.c - the crop and flip of CIFAR, the random resized crop of ImageNet, and the resize and centre crop of
+ * evaluation. All work on bytes until a value is normalised at the end, so the floats are (value / 255 - mean) / std,
+ * rounded once. */
 #include "data/read/augment.h"
 
 #include <math.h>
@@ -45,7 +45,7 @@ void augmenter_init(struct augmenter *a, enum augment kind, bool training, int s
     }
 }
 
-/* Row y of S pixels, to the square at out. */
+/* Writes row y, S pixels, normalised or as bytes. */
 static void write_row(const struct augmenter *a, const uint8_t *in, int y, void *square)
 {
     size_t values = (size_t)a->size * 3;
@@ -63,7 +63,7 @@ static void write_row(const struct augmenter *a, const uint8_t *in, int y, void 
             out[c] = a->normalised[c][in[c]];
 }
 
-/* Short side to `side`, then the centre S x S, as torchvision's Resize and CenterCrop round. */
+/* Resizes the short side to `side` and takes the centre S x S, rounding as torchvision's Resize and CenterCrop do. */
 static struct resize resize_and_center(const struct augmenter *a, int width, int height)
 {
     int side = a->kind == AUGMENT_IMAGENET ? (int)lrint(a->size * 256.0 / 224.0) : a->size;
@@ -97,8 +97,8 @@ struct box random_crop_box(struct philox *stream, int width, int height)
     return (struct box){ (width - w) / 2, (height - h) / 2, w, h };
 }
 
-/* Sides alternate from epoch to epoch, and the first is drawn: in two epochs an image is seen once each way, which
- * teaches more than two independent draws, half of which repeat (Jordan 2024, arXiv:2404.00498). */
+/* The first flip of an image is drawn, and then flips alternate: in two epochs it is seen once each way. Of two
+ * independent draws half would repeat, which teaches less (Jordan 2024, arXiv:2404.00498). */
 static bool mirrored(const struct augmenter *a, int64_t epoch, uint64_t id)
 {
     struct philox stream;
@@ -134,7 +134,7 @@ enum status augment_begin(const struct augmenter *a, struct augment_scratch *s, 
 {
     enum status status = STATUS_OK;
     struct resize z = p->resize;
-    if (view.width != p->input.width || view.height != p->input.height) { /* all of a crop, at a smaller scale */
+    if (view.width != p->input.width || view.height != p->input.height) { /* the crop was decoded at a smaller scale */
         z.in_width = view.width;
         z.in_height = view.height;
     }
@@ -145,7 +145,7 @@ fail:
     return status;
 }
 
-/* Row y of the shifted and mirrored square. */
+/* Computes row y of the shifted and mirrored square. */
 static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p,
                                   int y)
 {
@@ -162,7 +162,7 @@ static const uint8_t *shifted_row(const struct augmenter *a, struct augment_scra
     return s->line;
 }
 
-/* The square, corrupted. */
+/* Computes the square, corrupts it and writes it. */
 static enum status corrupted(const struct augmenter *a, struct augment_scratch *s, const struct augment_plan *p,
                              void *out)
 {

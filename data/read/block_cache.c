@@ -1,4 +1,4 @@
-/* block_cache.c - one atomic pointer per block; the first thread to decode a block publishes it. */
+/* block_cache.c - has one atomic pointer for each block. The first thread that opens a block publishes it. */
 #include "data/read/block_cache.h"
 
 #include <stdlib.h>
@@ -56,7 +56,7 @@ const struct block *block_cache_put(struct block_cache *c, int64_t index, struct
     struct block *found = NULL;
     if (!atomic_compare_exchange_strong_explicit(&c->slots[index], &found, kept, memory_order_acq_rel,
                                                  memory_order_acquire)) {
-        atomic_fetch_add(&c->bytes_left, bytes); /* another thread was faster; *block stays the caller's */
+        atomic_fetch_add(&c->bytes_left, bytes); /* another thread was faster; the caller keeps *block */
         free(kept);
         return found;
     }

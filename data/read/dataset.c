@@ -1,4 +1,4 @@
-/* dataset.c - opens a dataset directory and finds samples in it. */
+/* dataset.c - opens a dataset's directory and locates samples in it. */
 #include "data/read/dataset.h"
 
 #include <limits.h>
@@ -8,7 +8,7 @@
 
 #include "data/read/dataset_internal.h"
 
-/* Opens shard i and compares it with what the index says of it. */
+/* Opens shard i and compares it with its entry in the index. */
 static enum status open_shard(struct dataset *d, int i)
 {
     enum status status = STATUS_OK;

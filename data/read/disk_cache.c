@@ -1,5 +1,5 @@
-/* disk_cache.c - which blocks are kept is a fixed rule, the first ones of the dataset: in random order any part of a
- * set is as good as another, and what never changes needs no list and no eviction. */
+/* disk_cache.c - keeps the first blocks of the dataset, as many as the budget allows. In random order any part of a
+ * dataset is as good as another, and a fixed choice needs neither a list nor eviction. */
 #include "data/read/disk_cache.h"
 
 #include <dirent.h>
@@ -19,16 +19,16 @@
 #include "data/format/names.h"
 
 #define PREFIX "csz-"
-enum { NAME_LENGTH = sizeof PREFIX - 1 + 16 }; /* and the fingerprint's digits */
+enum { NAME_LENGTH = sizeof PREFIX - 1 + 16 }; /* with the digits of the fingerprint */
 
-/* "csz-" and 16 hex digits: a folder that is ours. */
+/* Whether this is the name of a cache's folder: "csz-" and 16 hexadecimal digits. */
 static bool is_cache_name(const char *name)
 {
     return strlen(name) == NAME_LENGTH && !strncmp(name, PREFIX, sizeof PREFIX - 1) &&
            strspn(name + sizeof PREFIX - 1, "0123456789abcdef") == 16;
 }
 
-/* What a cache may grow to, as its first user wrote it; 0 if it cannot be told. */
+/* The budget that the first user of a cache wrote into its folder; 0 if it cannot be read. */
 static uint64_t read_reservation(const char *folder)
 {
     char path[PATH_MAX], *text = NULL;
@@ -42,7 +42,7 @@ static uint64_t read_reservation(const char *folder)
     return value;
 }
 
-/* Removes a cache's files and folder; anything else in it stays, and so does the folder then. */
+/* Removes the files and the folder of a cache. Other files in it stay, and then so does the folder. */
 static void remove_cache(const char *folder)
 {
     char path[PATH_MAX];
@@ -58,7 +58,8 @@ static void remove_cache(const char *folder)
     rmdir(folder);
 }
 
-/* Sums what other datasets' caches in `directory` have reserved; with `evict`, unused ones are removed instead. */
+/* Sums the budgets of other datasets' caches in `directory`. With `evict`, those that no process uses are removed
+ * instead. */
 static uint64_t reserved_by_others(const char *directory, const char *own_name, bool evict)
 {
     char folder[PATH_MAX];
@@ -73,7 +74,7 @@ static uint64_t reserved_by_others(const char *directory, const char *own_name, 
             continue;
         int lock = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (evict && lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0) {
-            log_info("%s: removed from the cache to make room; no process uses it", folder);
+            log_info("%s: removed from the cache to free space; no process uses it", folder);
             remove_cache(folder);
         } else {
             sum += read_reservation(folder);
@@ -85,8 +86,7 @@ static uint64_t reserved_by_others(const char *directory, const char *own_name, 
     return sum;
 }
 
-/* Opens the files that the budget reaches; nobody else uses them if `exclusive`, and what lies beyond is cut off then.
- */
+/* Opens the files within the budget. If no other process uses the cache, what lies beyond the budget is cut off. */
 static enum status open_files(struct disk_cache *c, bool exclusive)
 {
     enum status status = STATUS_OK;
@@ -109,8 +109,8 @@ fail:
     return status;
 }
 
-/* Decides how much the cache may hold: what room there is, or what its users have decided already. Holds the lock of
- * the directory, so nobody else is deciding. */
+/* Sets the budget: the space that is left, or what earlier users of the cache have set. The caller holds the lock of
+ * the directory, so no other process does this at the same time. */
 static enum status reserve(struct disk_cache *c, const char *directory, uint64_t limit, uint64_t wanted,
                            const char *name)
 {
@@ -188,7 +188,7 @@ void disk_cache_close(struct disk_cache *c)
     *c = (struct disk_cache){ .lock = -1 };
 }
 
-/* True if the limit lets this block be kept. */
+/* Whether the budget covers this block. */
 static bool within_budget(const struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes)
 {
     return c->descriptors && c->descriptors[shard] >= 0 && c->bytes_before[shard] + offset + bytes <= c->budget;
@@ -220,7 +220,7 @@ void disk_cache_put(struct disk_cache *c, int shard, uint64_t offset, uint32_t b
         ssize_t wrote = pwrite(c->descriptors[shard], (const char *)data + done, bytes - done, (off_t)(offset + done));
         if (wrote < 0 && errno == EINTR)
             continue;
-        if (wrote < 0) { /* the dataset is still there, so this is no error */
+        if (wrote < 0) { /* no error, since the dataset has the block */
             if (!atomic_exchange(&c->storage_full, 1))
                 log_warn("%s: %s; no more blocks are cached", c->folder, strerror(errno));
             return;

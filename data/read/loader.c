@@ -1,7 +1,7 @@
-/* loader.c - a ring of micro-batches, filled ahead by worker threads in chunks of a few samples.
- * Micro-batch number k of this rank (0, 1, ... from the last seek) lies in slots[k % slot_count]; the
- * consumer holds number next - 1, workers fill next .. next + prefetch - 1. What a micro-batch holds
- * is a function of its position only, so neither ranks nor workers nor a seek can change it. */
+/* loader.c - a ring of micro-batches that worker threads fill ahead, a few samples at a time.
+ * The micro-batches of this rank are numbered 0, 1, ... from the last seek. Micro-batch k lies in slots[k %
+ * slot_count]. The caller holds micro-batch next - 1, and workers fill next .. next + prefetch - 1. What a micro-batch
+ * holds depends on its position only, so ranks, workers and seeks do not change it. */
 #include "data/read/loader.h"
 
 #include <pthread.h>
@@ -14,24 +14,21 @@
 #include "base/pixels.h"
 #include "data/read/sample_reader.h"
 
-enum {
-    CHUNK_SMALL = 16,
-    CHUNK_LARGE = 4,
-    SMALL_IMAGE = 64
-}; /* samples per turn of a worker; images up to SMALL_IMAGE pixels */
+/* Samples that a worker takes at a time: of images up to SMALL_IMAGE pixels, and of larger ones. */
+enum { CHUNK_SMALL = 16, CHUNK_LARGE = 4, SMALL_IMAGE = 64 };
 enum { PAGE_BYTES = 4096, CACHE_LINE = 64 };
 
 struct slot {
     struct micro_batch batch;
     struct order order;
-    void *images; /* floats, or raw */
+    void *images; /* floats, or raw as described in loader.h */
     int32_t *labels;
     uint64_t *ids;
-    int64_t sequence;     /* of the micro-batch, from the last seek */
-    int64_t position;     /* of its first sample in the epoch */
-    int assigned, filled; /* samples handed to workers, finished */
+    int64_t sequence;     /* number of the micro-batch from the last seek */
+    int64_t position;     /* position of its first sample in the epoch */
+    int assigned, filled; /* samples that workers have taken, and that they have finished */
     struct loader_work work;
-    int first_failed; /* the first sample that could not be had, or -1 */
+    int first_failed; /* the first sample that failed; -1: none */
     struct status_record failure;
 };
 
@@ -39,26 +36,27 @@ struct loader {
     struct loader_config config;
     struct sample_reader reader;
     struct pixel_scale scale;
-    int64_t samples, steps_per_epoch; /* of the dataset, of an epoch */
-    int local_micro_batches;          /* micro-batches of this rank in a step */
-    int64_t evaluation_batches;       /* of this rank: evaluation only */
+    int64_t samples, steps_per_epoch; /* samples of the dataset */
+    int local_micro_batches;          /* of this rank in a step, in training */
+    int64_t evaluation_batches;       /* of this rank, in evaluation */
     int chunk;
 
-    pthread_mutex_t mutex; /* guards all below, but not what a slot's workers write */
+    pthread_mutex_t mutex; /* guards all members below, but not the samples that workers write into slots */
     pthread_cond_t work_ready, progress;
     struct slot *slots;
     int slot_count;
-    int64_t first_position; /* position of the last seek, in micro-batches of this rank */
-    int64_t next, begun;    /* numbers: the next one for the consumer, the next one to begin */
-    bool consumer_holds;    /* the consumer holds number next - 1 */
+    int64_t first_position; /* of the last seek, in micro-batches of this rank */
+    int64_t next, begun;    /* micro-batches: the next to return, and the next to begin */
+    bool consumer_holds;    /* the caller holds micro-batch next - 1 */
     bool paused, stop;
-    int busy_workers; /* workers inside a chunk */
+    int busy_workers; /* workers that are filling a chunk */
     pthread_t *threads;
     int thread_count;
     struct loader_stats stats;
 };
 
-/* What micro-batch `at` of this rank is, counted from the first of epoch 0 or of the evaluation; its first position. */
+/* Describes micro-batch `at` of this rank, counted from the first of epoch 0 or of the evaluation. Returns the position
+ * of its first sample. */
 static int64_t describe_micro_batch(const struct loader *l, int64_t at, struct micro_batch *b)
 {
     const struct loader_config *c = &l->config;
@@ -84,7 +82,7 @@ static void begin_order(const struct loader *l, int64_t epoch, struct order *ord
                epoch);
 }
 
-/* Where the pixels of a raw micro-batch begin. */
+/* Offset of the pixels in a raw micro-batch. */
 static size_t raw_header_bytes(const struct loader_config *c)
 {
     return ((size_t)c->micro_batch * sizeof(struct image_crop) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -95,7 +93,7 @@ static size_t image_values(const struct loader_config *c)
     return (size_t)c->image_size * c->image_size * 3;
 }
 
-/* Images come resized and mirrored: each is cut from its square as it is. */
+/* Describes a raw micro-batch. The images are resized and mirrored already, so each crop is a whole square. */
 static void begin_raw(const struct loader *l, struct slot *slot)
 {
     struct image_crop *crops = slot->images;
@@ -116,7 +114,7 @@ static void *image_memory(const struct loader *l, const struct slot *slot, int i
                          : (float *)slot->images + at;
 }
 
-/* Says what micro-batch `sequence` is and makes its slot ready to be filled. */
+/* Describes micro-batch `sequence` and prepares its slot. */
 static void begin_slot(struct loader *l, int64_t sequence)
 {
     struct slot *slot = &l->slots[sequence % l->slot_count];
@@ -134,7 +132,7 @@ static void begin_slot(struct loader *l, int64_t sequence)
     slot->first_failed = -1;
 }
 
-/* A slot with samples that nobody fills yet, beginning a new one if there is room; NULL if there is none. */
+/* Finds a slot with samples that no worker has taken, beginning a new one if one is free. NULL: there is none. */
 static struct slot *find_work(struct loader *l)
 {
     for (int64_t n = l->next; n < l->begun; n++) {
@@ -150,7 +148,7 @@ static struct slot *find_work(struct loader *l)
     return &l->slots[l->begun++ % l->slot_count];
 }
 
-/* Tells storage of the same samples of the micro-batch that will take this slot next. */
+/* Prefetches the same samples of micro-batch `at`, the next one in this slot. */
 static void prefetch_chunk(const struct loader *l, const struct sample_scratch *scratch, int64_t at, int from,
                            int count)
 {
@@ -164,7 +162,8 @@ static void prefetch_chunk(const struct loader *l, const struct sample_scratch *
         sample_reader_prefetch(&l->reader, scratch, order_at(&order, (uint64_t)(position + i)));
 }
 
-/* Fills samples [from, from + count) of a slot; no lock is held. At a failure, *failed_at is that sample. */
+/* Fills samples [from, from + count) of a slot. The caller does not hold the mutex. If it fails, *failed_at is the
+ * sample. */
 static enum status fill_chunk(struct loader *l, struct sample_scratch *scratch, struct slot *slot, int64_t at, int from,
                               int count, int *failed_at)
 {
@@ -244,18 +243,18 @@ static enum status check_config(const struct loader_config *c)
     if (!c->training)
         return STATUS_OK;
     if (c->batch < 1 || c->batch % c->micro_batch || c->batch / c->micro_batch % c->ranks)
-        FAIL(STATUS_USAGE, "batch %d is not a number of micro-batches of %d that %d ranks can share evenly", c->batch,
-             c->micro_batch, c->ranks);
+        FAIL(STATUS_USAGE, "batch %d cannot be divided into micro-batches of %d and these evenly among %d ranks",
+             c->batch, c->micro_batch, c->ranks);
     if (dataset_samples(c->dataset) < c->batch)
         FAIL(STATUS_USAGE, "%s: %lld images are fewer than one batch of %d", c->dataset->directory,
              (long long)dataset_samples(c->dataset), c->batch);
     if (c->shuffle == SHUFFLE_WINDOW && c->window < 1)
-        FAIL(STATUS_USAGE, "window of %lld samples", (long long)c->window);
+        FAIL(STATUS_USAGE, "window of %lld samples: must be at least 1", (long long)c->window);
 fail:
     return status;
 }
 
-/* Whole pages, which a device may lock without its neighbours'. */
+/* Bytes of a slot's images, in whole pages, so that a device can register them. */
 static size_t slot_bytes(const struct loader_config *c)
 {
     size_t all = (size_t)c->micro_batch * image_values(c);
@@ -297,7 +296,7 @@ static enum status start_threads(struct loader *l)
     if (!l->threads)
         FAIL(STATUS_NOMEM, "out of memory for %d workers", l->config.workers);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* so that the main thread gets all signals */
     while (l->thread_count < l->config.workers &&
            pthread_create(&l->threads[l->thread_count], NULL, worker_main, l) == 0)
         l->thread_count++;
@@ -396,11 +395,11 @@ fail:
     return status;
 }
 
-/* Samples that an evaluation leaves out: what follows them moves up. */
+/* Removes the samples that an evaluation leaves out; the following ones move up. */
 static void close_gaps(const struct loader *l, struct slot *slot)
 {
     struct micro_batch *b = &slot->batch;
-    struct image_crop *crops = slot->images; /* of raw images, which stay where they are */
+    struct image_crop *crops = slot->images; /* raw images stay, and their crops move */
     int kept = 0;
     for (int i = 0; i < b->count; i++) {
         if (slot->labels[i] == LABEL_MISSING)
@@ -415,14 +414,14 @@ static void close_gaps(const struct loader *l, struct slot *slot)
     b->count = kept;
 }
 
-/* As loader_next, but that all its samples may be left out. */
+/* Like loader_next, but the micro-batch may be empty because all its samples are left out. */
 static enum status next_batch(struct loader *l, const struct micro_batch **batch)
 {
     enum status status = STATUS_OK;
     *batch = NULL;
     pthread_mutex_lock(&l->mutex);
     if (l->consumer_holds) {
-        l->consumer_holds = false; /* its slot is free now */
+        l->consumer_holds = false; /* the slot is free now */
         pthread_cond_broadcast(&l->work_ready);
     }
     if (!l->config.training && l->first_position + l->next >= l->evaluation_batches) {
@@ -435,7 +434,7 @@ static enum status next_batch(struct loader *l, const struct micro_batch **batch
         pthread_cond_wait(&l->progress, &l->mutex);
     l->stats.waited_s += clock_seconds() - began;
     if (slot->first_failed >= 0) {
-        status = status_restore(&slot->failure); /* and again, should it be asked for again */
+        status = status_restore(&slot->failure); /* and so does the next call */
     } else {
         close_gaps(l, slot);
         add_work(&l->stats.work, &slot->work);
@@ -459,5 +458,5 @@ fail:
 
 void loader_stats(const struct loader *l, struct loader_stats *stats)
 {
-    *stats = l->stats; /* written by loader_next only, which is the caller's thread */
+    *stats = l->stats; /* only loader_next writes it, in the thread of the caller */
 }

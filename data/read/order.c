@@ -1,4 +1,4 @@
-/* order.c - Feistel permutation with cycle walking, whole or in windows. */
+/* order.c - Feistel permutations with cycle walking, of all samples or in windows. */
 #include "data/read/order.h"
 
 #include <stdlib.h>
@@ -18,7 +18,7 @@ void feistel_init(struct feistel *f, uint64_t n, uint64_t seed, int64_t epoch, u
         f->keys[i] = philox_u32(&stream);
 }
 
-/* Round function: a bijective mixer of 32 bits, of which the half is taken. */
+/* The round function: a bijective mixer of 32 bits. The caller takes as many bits as a half has. */
 static uint32_t mix(uint32_t x)
 {
     x ^= x >> 16;
@@ -73,7 +73,7 @@ uint64_t order_at(const struct order *o, uint64_t position)
     uint64_t runs = o->n / o->run_length, sample = shuffled;
     if (shuffled < runs * o->run_length)
         sample = feistel_permute(&o->run_order, shuffled / o->run_length) * o->run_length + shuffled % o->run_length;
-    return (sample + o->rotation) % o->n; /* so that the tail behind the last run is another one each epoch */
+    return (sample + o->rotation) % o->n; /* so that the samples after the last whole run differ from epoch to epoch */
 }
 
 static int compare(const void *a, const void *b)
@@ -101,7 +101,7 @@ struct order_quality order_measure(const struct order *o, uint64_t batch, uint64
             meetings += ids[i] == ids[i - 1] + 1;
     }
     double n = (double)o->n,
-           expected = batches_seen * (double)batch * ((double)batch - 1) / n; /* neighbours that meet by chance */
+           expected = batches_seen * (double)batch * ((double)batch - 1) / n; /* neighbours in one batch by chance */
     q.displacement = moved / samples / (n / 3);
     q.separation = meetings > expected ? expected / meetings : 1;
 end:

@@ -1,14 +1,14 @@
-/* sample_reader.c - samples one by one, through the worker's last block and the shared cache. */
+/* sample_reader.c - takes a sample's block from the shared cache, from the worker's last block, or from storage. */
 #include "data/read/sample_reader.h"
 
 #include "base/clock.h"
 #include "base/log.h"
 
 enum {
-    MAX_DAMAGED_IN_A_ROW = 1000, /* beyond that the set is not worth training on */
-    SMOOTHING = 16,              /* blocks */
+    MAX_DAMAGED_IN_A_ROW = 1000, /* blocks or samples; after so many the dataset is given up */
+    SMOOTHING = 16,              /* blocks over which read_s is smoothed */
 };
-#define SLOW_READ 100e-6 /* seconds per block; from memory it is some 30 */
+#define SLOW_READ 100e-6 /* seconds a block; a read from the page cache takes about 30e-6 */
 
 void sample_scratch_finish(struct sample_scratch *scratch)
 {
@@ -17,7 +17,7 @@ void sample_scratch_finish(struct sample_scratch *scratch)
     block_finish(&scratch->block);
 }
 
-/* Reads a block into scratch->block; its time is reading and, for what is decompressed at once, decoding. */
+/* Reads a block into scratch->block and counts the time, of which decompression is decoding. */
 static enum status read_block(struct sample_reader *reader, struct sample_scratch *scratch,
                               struct sample_location location)
 {
@@ -62,17 +62,18 @@ void sample_reader_prefetch(const struct sample_reader *reader, const struct sam
         shard_prefetch_block(&reader->dataset->shards[location.shard], location.block);
 }
 
-/* Says that a block, or a sample in a sound block, is not taken; once per block and loader. */
-static void warn_damaged(struct sample_reader *reader, int64_t number, enum damage damage)
+/* Warns that a block, or a sample in an intact block, is not used. Warns once for each block and loader. */
+static void warn_damaged(struct sample_reader *reader, int64_t block_index, enum damage damage)
 {
     unsigned char before = DAMAGE_NONE;
-    if (atomic_compare_exchange_strong(&reader->cache.damage[number], &before, (unsigned char)damage))
+    if (atomic_compare_exchange_strong(&reader->cache.damage[block_index], &before, (unsigned char)damage))
         log_warn("%s; %s", status_message(),
                  reader->augmenter.training ? "the next good sample takes its place" : "what is damaged is left out");
     status_clear();
 }
 
-/* The block of the first sample from *id on, in a circle, that lies in a sound one; *location is that sample's. */
+/* Gets the block of sample *id. If it is damaged and may be skipped, *id moves on to the first sample of the next
+ * intact block, from the end of the dataset to its beginning. */
 static enum status get_good_block(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t *id,
                                   struct sample_location *location, const struct block **block)
 {
@@ -95,7 +96,7 @@ fail:
     return status;
 }
 
-/* The largest power of two by which a crop can be decoded smaller and still be no smaller than what it becomes. */
+/* The largest power of two by which the crop can be decoded smaller without becoming smaller than the output. */
 static int choose_shrink(const struct sample_reader *reader, const struct augment_plan *p)
 {
     int shrink = 1;
@@ -107,7 +108,7 @@ static int choose_shrink(const struct sample_reader *reader, const struct augmen
     return shrink;
 }
 
-/* Sample number location.sample of the block, as drawn for `drawn_for`. */
+/* Decodes and augments a sample of a block, with the random draws of sample drawn_for. */
 static enum status make_sample(struct sample_reader *reader, struct sample_scratch *scratch, const struct block *block,
                                int sample_index, int64_t epoch, uint64_t drawn_for, void *out)
 {
@@ -134,15 +135,15 @@ static int32_t label_of(const struct sample_reader *reader, const struct block *
     return reader->label_map ? reader->label_map[label] : label;
 }
 
-/* For an evaluation: this sample or none. */
-static enum status read_this(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t id, void *out,
-                             int32_t *label)
+/* Makes a sample for an evaluation, which takes no other sample in its stead. */
+static enum status read_exactly(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t id, void *out,
+                                int32_t *label)
 {
     enum status status = STATUS_OK;
     struct sample_location location = dataset_locate(reader->dataset, (int64_t)id);
     const struct block *block = NULL;
     *label = LABEL_MISSING;
-    scratch->work.skipped++; /* until it is there */
+    scratch->work.skipped++; /* taken back below */
     if (atomic_load(&reader->cache.damage[location.block_index]) == DAMAGED_BLOCK)
         return STATUS_OK;
     status = get_block(reader, scratch, location, &block);
@@ -168,7 +169,7 @@ enum status sample_reader_read(struct sample_reader *reader, struct sample_scrat
     struct sample_location location;
     const struct block *block;
     if (!reader->augmenter.training)
-        return read_this(reader, scratch, *id, out, label);
+        return read_exactly(reader, scratch, *id, out, label);
     for (int i = 0; i < MAX_DAMAGED_IN_A_ROW; i++) {
         TRY(get_good_block(reader, scratch, id, &location, &block));
         status = make_sample(reader, scratch, block, location.sample, epoch, drawn_for, out);
