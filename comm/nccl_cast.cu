@@ -1,5 +1,6 @@
-/* nccl_cast.cu - 6 bytes, no flops an element, 8 a thread: 85% of the bandwidth. In the kernels' language, which the
- * tests run on the CPU. */
+/* nccl_cast.cu - converts gradients to bf16 and back, see nccl_cast.h. Written in the language of the kernels
+ * (layers/backend/cuda/kernels/kernel.h), so that the tests run it on the CPU. Cost: 6 bytes, no flops; 85% of the
+ * bandwidth. */
 #include "comm/nccl_cast.h"
 
 #include "layers/backend/cuda/kernels/kernel.h"
@@ -10,7 +11,7 @@ struct cast {
     size_t count;
 };
 
-/* type: of `from`; `to` is the other one's. */
+/* type: of `from`; `to` has the other one. */
 DEVICE void cast(const struct cast *a, enum element type, int width)
 {
     float v[VECTOR];

@@ -1,5 +1,5 @@
-/* nccl_cast.h - gradients to and from bf16 on the GPU, for the wire, rounded to nearest even. count >= 1 values, at any
- * address; returns the launch's error. */
+/* nccl_cast.h - converts gradients to bf16 and back on the GPU, rounding to nearest even, for sums that are sent in
+ * bf16. Both take count >= 1 values at any address and return the error of the launch. */
 #ifndef CSC_COMM_NCCL_CAST_H
 #define CSC_COMM_NCCL_CAST_H
 

@@ -1,9 +1,9 @@
-/* elementwise.cu - conversions, epilogues of convolutions, masks, linear combinations. */
+/* elementwise.cu - conversions, masks, linear combinations and the epilogues of convolutions. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
 #include <cuda_runtime_api.h>
 
-/* ---- flat: a thread takes 8 elements ---- */
+/* ---- flat: each thread has VECTOR elements ---- */
 
 DEVICE size_t flat_index(void)
 {
@@ -15,7 +15,7 @@ static size_t flat_blocks(size_t count)
     return blocks_for((count + VECTOR - 1) / VECTOR);
 }
 
-/* float <-> activation: 6 bytes an element with bf16, no flops; 90% of the bandwidth. */
+/* float <-> activation. Cost: 6 bytes (bf16), no flops; 90% of the bandwidth. */
 struct convert {
     const void *from;
     void *to;
@@ -57,7 +57,7 @@ void kernel_from_activation(const struct queue *q, const void *from, float *to, 
     run_convert(q, from, to, count, true);
 }
 
-/* out = a x + b y: 6 bytes (bf16) or 12 (fp32) and 3 flops an element; 90% of the bandwidth. */
+/* out = a x + b y. Cost: 6 bytes (bf16) or 12 (fp32), 3 flops; 90% of the bandwidth. */
 struct combine {
     const void *x, *y;
     void *out;
@@ -103,12 +103,13 @@ void kernel_axpby_f32(const struct queue *q, float a, const float *x, float b, c
     run_combine(q, F32, &c);
 }
 
-/* dw += the sum of alpha gradient: 8 bytes and, of a bf16 gradient, 2 and 2 flops a term and element; 90%. */
+/* dw += the sum of alpha times gradient. Cost: 8 bytes, and for each term 2 bytes (bf16) and 2 flops; 90% of the
+ * bandwidth. */
 struct gradients {
     const char *first;
     size_t stride, weights;
     float alpha[CONV_TERMS];
-    const float *alpha_device[CONV_TERMS]; /* device, not NULL: alpha is there */
+    const float *alpha_device[CONV_TERMS]; /* device memory; NULL: alpha is used */
     int count;
     float *dw;
 };
@@ -144,14 +145,15 @@ void kernel_add_gradients(const struct queue *q, enum element type, const void *
     RUN_TYPED(add_gradients, type, width, flat_blocks(weights), 1, q, a);
 }
 
-/* out = nu in where the mask is not 0: 4 1/8 bytes (bf16, mask as bits) or 6 and 1 flop an element; 90%. */
+/* out = nu in where the mask is not 0. Cost: 6 bytes (bf16), or 4 1/8 with a mask of bits, 1 flop; 90% of the
+ * bandwidth. */
 struct masked {
     const void *in, *mask;
     const uint8_t *bits;
     void *out;
     size_t count;
     float nu;
-    const float *nu_device; /* device, not NULL: nu is there */
+    const float *nu_device; /* device memory; NULL: nu is used */
 };
 
 DEVICE void masked(const struct masked *a, enum element type, int width)
@@ -184,7 +186,7 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
                   1, q, a);
 }
 
-/* Three numbers: the launch's latency. */
+/* Writes three scalars. Cost: the latency of a launch. */
 struct numbers {
     float *to, a, b, c;
 };
@@ -204,8 +206,8 @@ void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
 
 /* ---- epilogue of a convolution ---- */
 
-/* out = f(alpha conv + beta add), and, of the code that is written, bits and per-channel sums for the batch norm
- * that follows. bf16: reads 2 to 6 and writes 2 1/8 bytes, 6 flops an element; 85% of the bandwidth. */
+/* out = f(alpha conv + beta add), and, for a code, its mask as bits and the channels' sums for the batch norm that
+ * follows. Cost (bf16): 2 to 6 bytes read, 2 1/8 written, 6 flops; 85% of the bandwidth. */
 enum { EPILOGUE_BLOCKS = 4 };
 
 struct epilogue_pass {
@@ -213,7 +215,7 @@ struct epilogue_pass {
     enum element result;
     const void *conv;
     void *out;
-    uint8_t *bits;   /* only with 8 channels a thread */
+    uint8_t *bits;   /* only with VECTOR channels a thread */
     float *partials; /* (blocks, 2, c) */
     struct columns s;
 };

@@ -1,7 +1,7 @@
-/* emulate.h - CUDA's programming model on the host, for testing kernels without a GPU: blocks one after
- * another, the threads of a block as fibers that switch at barriers and warp shuffles. Launches take the
- * threads in turn forwards and backwards, so that a missing barrier shows; shared memory starts as NaN in
- * every block; a barrier that only some threads reach ends the program. */
+/* emulate.h - CUDA's programming model on the host, so that kernels can be tested without a GPU
+ * (tests/gpu_emulation). Blocks run one after another; the threads of a block are fibers that switch at barriers and
+ * warp shuffles. Every other launch takes blocks and threads in reverse order, so that a missing barrier shows.
+ * Shared memory begins as NaN in each block. A barrier that only some threads reach ends the program. */
 #ifndef CSC_LAYERS_BACKEND_CUDA_KERNELS_EMULATE_H
 #define CSC_LAYERS_BACKEND_CUDA_KERNELS_EMULATE_H
 
@@ -27,12 +27,12 @@ typedef struct {
 } __attribute__((aligned(16))) uint4;
 
 typedef void emulated_kernel(const void *arguments);
-/* stream: cudaStream_t, which may be being captured; NULL: none, it runs at once. */
+/* stream: a cudaStream_t, which may be in a capture; NULL: the kernel runs at once. */
 void emulate_launch(void *stream, emulated_kernel *kernel, const void *arguments, size_t bytes, unsigned threads,
                     size_t blocks_x, size_t blocks_y);
 void emulate_barrier(void);
 void emulate_shared(void *memory, size_t bytes);
-/* v of the lane whose number differs in the bits of `lanes`. */
+/* Returns the v of the thread of this warp whose index differs in the bits `lanes`. */
 double emulate_shuffle(double v, int lanes);
 
 #define DEVICE static inline

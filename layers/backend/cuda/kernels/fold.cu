@@ -1,11 +1,10 @@
-/* fold.cu - strided convolutions as ones of stride 1 over lines of pixels, see kernels.h.
- * Folded pixel (I, J) is s lines of `span` pixels of the padded image, which begin at its pixel (I s, J s): channel
- * (u span + v) C + c is channel c of pixel v of line u. With rows the lines of neighbours overlap, but not in memory:
- * cuDNN 9.19 plans nothing whose strides do. */
+/* fold.cu - folds images, weights and gradients, see kernels.h. Folded pixel (I, J) is s lines of `span` pixels of
+ * the padded image that begin at its pixel (I s, J s); channel (u span + v) C + c is channel c of pixel v of line u.
+ * With k_by_1 the lines of neighbouring pixels overlap in the image, but are stored apart: cuDNN 9.19 has no plan
+ * for tensors whose strides overlap. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
-/* Channels up to which a line is as long as the kernel: on an H100 cuDNN took 2.3 to 3.1 times as long with 16 channels
- * as with 64. */
+/* k_by_1 is used up to so many channels: on an H100 cuDNN took 2.3 to 3.1 times as long for 16 channels as for 64. */
 enum { MAX_K_BY_1_CHANNELS = 128 };
 
 static int ceil_div(int a, int b)
@@ -34,14 +33,15 @@ size_t kernel_fold_weight_count(const struct fold *fold)
     return conv_weight_count(&fold->folded) / (fold->k_by_1 ? fold->folded.k : 1);
 }
 
-/* A thread takes the same place in several images, whose indices it computes once. */
+/* A thread has the same pixel of several images, so that it computes its offsets only once. */
 static int image_groups(int n)
 {
     return image_blocks(ceil_div(n, 8));
 }
 
-/* A thread's 8 channels of a folded pixel: bf16: 2 bytes written an element, those of the image read once (what pixels
- * share comes from the cache), no flops; 75% of the bandwidth, since elements of the image are read one by one. */
+/* Each thread writes VECTOR channels of a folded pixel. Cost (bf16): 2 bytes written, the image read once (pixels
+ * that are read again come from the cache), no flops; 75% of the bandwidth, because the image is read one element at
+ * a time. */
 struct folding {
     struct fold f;
     const void *from;
@@ -57,7 +57,7 @@ DEVICE void fold_image(const struct folding *a, enum element type, int width)
     (void)width;
     if (I >= (unsigned)b->h)
         return;
-    for (int e = 0; e < VECTOR; e++) { /* where in an image; -1: outside */
+    for (int e = 0; e < VECTOR; e++) { /* offset in an image; -1: outside */
         int y = (int)I * s->stride + u - s->pad, x = ((int)J * s->stride - s->pad) * s->c + v;
         from[e] = u < s->stride && y >= 0 && y < s->h && x >= 0 && x < row ? y * row + x : -1;
         if (++v == line)
@@ -83,9 +83,9 @@ void kernel_fold_image(const struct queue *q, const struct fold *fold, const voi
     RUN_TYPED(fold_image, q->type, 1, blocks_for((size_t)b->h * b->w * (b->c / VECTOR)), image_groups(b->n), q, a);
 }
 
-/* An element of the image is the sum of those of its copies, with the adjoint's epilogue. bf16: 2 bytes read of each
- * copy, up to 4 of the epilogue, 2 written, up to 10 flops an element; 75% of the bandwidth, since pixels are single
- * elements here. */
+/* An element of the image is the sum over its copies, followed by the adjoint's epilogue. Cost (bf16): 2 bytes read
+ * for each copy, up to 4 for the epilogue, 2 written, up to 10 flops; 75% of the bandwidth, because single elements
+ * are read. */
 struct unfolding {
     struct fold f;
     struct epilogue e;
@@ -110,7 +110,8 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = (size_t)y * row + x;
     size_t from = ((size_t)I * b->w + first) * b->c + u * line + place - first * step;
     const struct epilogue e = resolve_scalars(&a->e);
-    for (size_t n = blockIdx.y; n < (size_t)s->n; n += 2 * gridDim.y) { /* two images, so that more is under way */
+    for (size_t n = blockIdx.y; n < (size_t)s->n;
+         n += 2 * gridDim.y) { /* two images at once keep more loads in flight */
         size_t other = n + gridDim.y < (size_t)s->n ? n + gridDim.y : n;
         float pixel = 0, other_pixel = 0, copy, other_copy;
         for (int k = 0; k < copies; k++) {
@@ -137,7 +138,7 @@ void kernel_unfold_image(const struct queue *q, const struct fold *fold, enum el
     RUN_TYPED(unfold_image, q->type, 1, blocks_for((size_t)s->h * s->w * s->c), image_groups(s->n), q, a);
 }
 
-/* Weights: 4 bytes read, 2 written; a few megabytes a step at most, so an element a thread. */
+/* Weights, one element a thread. Cost: 4 bytes read, 2 written, a few megabytes a step at most. */
 DEVICE void fold_weights(const struct folding *a, enum element type, int width)
 {
     const struct conv_shape *s = &a->f.shape, *b = &a->f.folded;
@@ -162,14 +163,14 @@ void kernel_fold_weights(const struct queue *q, const struct fold *fold, const f
     RUN_TYPED(fold_weights, q->type, 1, blocks_for(kernel_fold_weight_count(fold)), 1, q, a);
 }
 
-/* 8 bytes read, 4 written an element; a few megabytes a step at most. */
+/* Gradients, one element a thread. Cost: 8 bytes read, 4 written, a few megabytes a step at most. */
 struct gradient {
     struct fold f;
     enum element type;
     const void *from;
     float *dw;
     float alpha;
-    const float *alpha_device; /* device, not NULL: alpha is there */
+    const float *alpha_device; /* device memory; NULL: alpha is used */
 };
 
 DEVICE void unfold_gradient(const struct gradient *a)

@@ -1,4 +1,5 @@
-/* head.cu - classifier and loss, in float: x (N,C), w (K,C), logits (N,K). Small beside the convolutions. */
+/* head.cu - the classifier and the loss, in float: x (N,C), w (K,C), logits (N,K). They are small beside the
+ * convolutions. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
 struct linear {
@@ -14,7 +15,8 @@ DEVICE float warp_sum(float v)
     return v;
 }
 
-/* y = x w^T + b: a warp per output, 8 bytes (mostly from cache) and 2 flops a product; bound by the cache. */
+/* y = x w^T + b, a warp for each output. Cost: 8 bytes (mostly from the cache) and 2 flops for each product; bound
+ * by the cache. */
 DEVICE void forward_linear(const struct linear *a)
 {
     size_t out = ((size_t)blockIdx.x * THREADS + threadIdx.x) / WARP;
@@ -30,7 +32,7 @@ DEVICE void forward_linear(const struct linear *a)
 }
 KERNEL(forward_linear_all, linear, forward_linear(&a))
 
-/* dw += dy^T x: a thread per weight, x read coalesced. Bound by the cache. */
+/* dw += dy^T x, a thread for each weight; reads of x are coalesced. Bound by the cache. */
 DEVICE void weight_gradient(const struct linear *a)
 {
     size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
@@ -44,7 +46,7 @@ DEVICE void weight_gradient(const struct linear *a)
 }
 KERNEL(weight_gradient_all, linear, weight_gradient(&a))
 
-/* dx = dy w: a thread per element, w read coalesced. Bound by the cache. */
+/* dx = dy w, a thread for each element; reads of w are coalesced. Bound by the cache. */
 DEVICE void input_gradient(const struct linear *a)
 {
     size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
@@ -57,7 +59,7 @@ DEVICE void input_gradient(const struct linear *a)
 }
 KERNEL(input_gradient_all, linear, input_gradient(&a))
 
-/* y = b in every row: 4 bytes an element. */
+/* y = b in every row. Cost: 4 bytes. */
 DEVICE void broadcast_bias(const struct linear *a)
 {
     size_t at = (size_t)blockIdx.x * THREADS + threadIdx.x;
@@ -66,8 +68,8 @@ DEVICE void broadcast_bias(const struct linear *a)
 }
 KERNEL(broadcast_bias_all, linear, broadcast_bias(&a))
 
-/* db += dy^T 1: a block takes COLUMNS of them, its threads' rows are joined in a fixed order. 4 bytes, 1 flop an
- * element. */
+/* db += the sum of dy's rows. A block has COLUMNS columns and sums its threads' rows in a fixed order. Cost: 4
+ * bytes, 1 flop. */
 enum { COLUMNS = 32, ROWS = THREADS / COLUMNS };
 
 DEVICE void bias_gradient(const struct linear *a)
@@ -120,8 +122,8 @@ void kernel_bias_gradient(const struct queue *q, int n, int k, const float *dy, 
     RUN(bias_gradient_all, (k + COLUMNS - 1) / COLUMNS, 1, q, a);
 }
 
-/* Softmax cross-entropy with label smoothing: a warp per image; 4 bytes read thrice, twice from the cache, and 4
- * written, about 10 flops a logit. Too small to fill the memory's bandwidth. */
+/* Softmax cross-entropy with label smoothing, a warp for each image. Cost: each logit is read three times (twice
+ * from the cache) and written once, about 10 flops; too small to fill the memory's bandwidth. */
 struct loss {
     int n, k;
     const float *logits;
@@ -149,7 +151,7 @@ DEVICE void loss(const struct loss *a)
     }
     sum = warp_sum(sum);
     mean = warp_sum(mean);
-    float log_sum = logf(sum); /* beyond top */
+    float log_sum = logf(sum); /* minus top */
     if (lane == 0)
         a->losses[image] = label < 0
                                ? 0
@@ -161,7 +163,7 @@ DEVICE void loss(const struct loss *a)
 }
 KERNEL(loss_all, loss, loss(&a))
 
-/* The mean of n losses: one block, 8 bytes and 2 flops a loss; the launch's latency. */
+/* The mean of n losses, in one block. Cost: 8 bytes, 2 flops; the latency of a launch. */
 struct mean_loss {
     int n;
     const float *losses;

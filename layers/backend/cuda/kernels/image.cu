@@ -1,11 +1,11 @@
-/* image.cu - batches of images from bytes: crop, resize, mirror, normalise. */
+/* image.cu - makes batches of images from bytes: crops, resizes, mirrors and normalises. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
 enum { COLOURS = 3 };
 
-/* A thread per output pixel over the source pixels under its filter, blocks of 256 pixels stored 16 bytes at a time.
- * Reads 3 f^2 bytes, f the factor of reduction (neighbours share lines of the cache), writes 6 (bf16); about 8 flops
- * a source pixel under the filter. Half of the bandwidth, bound by the loads' number. */
+/* A thread computes one output pixel from the source pixels under its filter; a block stores 256 pixels, 16 bytes at
+ * a time. Cost, with f the factor of reduction: 3 f^2 bytes read (neighbours share cache lines), 6 written (bf16),
+ * about 8 flops for each source pixel under the filter; half of the bandwidth, limited by the number of loads. */
 struct prepare {
     const uint8_t *pixels;
     const struct image_crop *crops;
@@ -44,7 +44,7 @@ DEVICE float scaled_pixel(const struct pixel_scale *s, int c, float v)
     return v * s->scale_high[c] + s->offset_high[c] + (v * s->scale_low[c] + s->offset_low[c]);
 }
 
-/* What an output pixel (y, x), before it is mirrored, is made of. */
+/* Computes output pixel (y, x), counted before mirroring. */
 DEVICE void resize_pixel(const struct prepare *a, const struct image_crop *crop, int y, int x, float *sum)
 {
     struct span across = span_of(x, a->size, crop->left, crop->right),
@@ -64,7 +64,7 @@ DEVICE void resize_pixel(const struct prepare *a, const struct image_crop *crop,
         sum[c] /= weights > 0 ? weights : 1;
 }
 
-/* The same where the cut is as large as the output. */
+/* The same if the cut has the size of the output. */
 DEVICE void copy_pixel(const struct prepare *a, const struct image_crop *crop, int y, int x, float *sum)
 {
     const uint8_t *from = a->pixels + crop->offset + ((size_t)(crop->top + y) * crop->width + crop->left + x) * COLOURS;
@@ -108,6 +108,6 @@ void kernel_prepare_images(const struct queue *q, const void *raw, int count, in
 {
     struct prepare a = { (const uint8_t *)raw, (const struct image_crop *)raw, count, size, *scale, out };
     size_t area = (size_t)size * size;
-    int width = aligned16(out) && area * COLOURS % VECTOR == 0 ? VECTOR : 1; /* every image is */
+    int width = aligned16(out) && area * COLOURS % VECTOR == 0 ? VECTOR : 1; /* true of every image */
     RUN_TYPED(prepare, q->type, width, blocks_for(area), image_blocks(count), q, a);
 }

@@ -1,8 +1,10 @@
-/* kernel.h - the language of the kernels: a subset of C and CUDA C, compiled by nvcc for GPUs and, through
- * emulate.h, by a C compiler for the host, where the tests run it.
- * A kernel is a body over (arguments, element type, width); KERNELS makes one kernel of it per type and width,
- * with both known to the compiler. Activations are read and written `width` elements at a time: 8, which is
- * 16 bytes of bf16 or twice 16 of fp32, or 1 where shape or alignment ask for it. */
+/* kernel.h - the language of the kernels: a subset of C and CUDA C. nvcc compiles it for GPUs, and a C compiler for
+ * the host through emulate.h, where the tests run it.
+ * A kernel is a function body over (arguments, element type, width). KERNELS makes one kernel of it for each type
+ * and width, so that both are constants for the compiler. Activations are read and written `width` elements at a
+ * time: VECTOR of them, which are 16 bytes of bf16 or 32 of fp32, or 1 if the shape or the alignment demands it.
+ * "Cost" in a comment: bytes moved and floating-point operations for each element, and the share of the GPU's memory
+ * bandwidth that the kernel is to reach. */
 #ifndef CSC_LAYERS_BACKEND_CUDA_KERNELS_KERNEL_H
 #define CSC_LAYERS_BACKEND_CUDA_KERNELS_KERNEL_H
 
@@ -42,13 +44,13 @@ DEVICE float bits_as_float(uint32_t bits)
     return __uint_as_float(bits);
 }
 
-/* a b, rounded: never one operation with what is added to it. */
+/* a * b rounded to float: the compiler may not contract it with an addition. */
 DEVICE float rounded_product(float a, float b)
 {
     return __fmul_rn(a, b);
 }
 
-/* Rounded to nearest even; `low` comes first in memory. */
+/* Rounds both to nearest even. `low` comes first in memory. */
 DEVICE uint32_t bf16_pair(float low, float high)
 {
     uint32_t pair;
@@ -59,7 +61,7 @@ DEVICE uint32_t bf16_pair(float low, float high)
 #include "layers/backend/cuda/kernels/emulate.h"
 #endif
 
-/* blocks: blocks that a multiprocessor has registers for, at least. */
+/* blocks: at least so many blocks must fit a multiprocessor's registers at once. */
 #define KERNELS_MIN_BLOCKS(blocks, body, arguments)                        \
     KERNEL_MIN_BLOCKS(blocks, body##_f1, arguments, body(&a, F32, 1))      \
     KERNEL_MIN_BLOCKS(blocks, body##_f8, arguments, body(&a, F32, VECTOR)) \
@@ -84,8 +86,8 @@ DEVICE float bf16_as_float(uint16_t v)
     return bits_as_float((uint32_t)v << 16);
 }
 
-/* `width` elements as they lie in memory: several are fetched before the first is unpacked, so that enough is under
- * way. */
+/* `width` elements as they lie in memory. Kernels fetch several before they unpack the first, so that several loads
+ * are in flight. */
 struct packed {
     uint4 bits;       /* of bf16 */
     float4 low, high; /* of float */
@@ -124,7 +126,7 @@ DEVICE void unpack(const struct packed *p, enum element type, int width, float *
     }
 }
 
-/* v[0..width) = elements i .. i + width of an activation. */
+/* v[0..width) = elements i .. i + width - 1. */
 DEVICE void load(const void *from, size_t i, enum element type, int width, float *v)
 {
     struct packed p = fetch(from, i, type, width);
@@ -153,7 +155,7 @@ DEVICE void store(void *to, size_t i, enum element type, int width, const float 
     }
 }
 
-/* As load and store of VECTOR elements, but only what lies below count; the rest reads as 0. */
+/* load_flat and store_flat move VECTOR elements, but only those below count; the others are read as 0. */
 DEVICE void load_flat(const void *from, size_t i, size_t count, enum element type, int width, float *v)
 {
     if (width == VECTOR && i + VECTOR <= count) {
@@ -178,7 +180,8 @@ DEVICE void store_flat(void *to, size_t i, size_t count, enum element type, int 
     }
 }
 
-/* Sums over the block, in a fixed order, for thread 0. The caller synchronises before sums is used again. */
+/* The sum over the block, in a fixed order; only thread 0 gets it. sums: THREADS / WARP values of shared memory. The
+ * caller synchronises before it uses them again. */
 DEVICE double block_sum(double v, double *sums)
 {
     for (int lanes = WARP / 2; lanes > 0; lanes /= 2)
@@ -201,7 +204,7 @@ DEVICE float shrink(const struct epilogue *e, float v)
     return s < 0 ? -shrunk : shrunk;
 }
 
-/* With the numbers that are on the device. */
+/* The epilogue with the factors that are in device memory, if they are there. */
 DEVICE struct epilogue resolve_scalars(const struct epilogue *e)
 {
     struct epilogue resolved = *e;
@@ -213,7 +216,7 @@ DEVICE struct epilogue resolve_scalars(const struct epilogue *e)
     return resolved;
 }
 
-/* v[0..width), elements i .. of a convolution, to what is stored there. bits: see kernel_epilogue. */
+/* Turns v[0..width), elements i .. of a convolution's result, into what is stored. bits: see kernel_epilogue. */
 DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, enum element type, int width, float *v)
 {
     float other[VECTOR];
@@ -243,28 +246,29 @@ DEVICE void apply_epilogue(const struct epilogue *e, uint8_t *bits, size_t i, en
     }
 }
 
-/* ---- channels: rows (N*H*W) of c channels; a thread keeps its `width` channels and walks along the rows ---- */
+/* ---- columns: x is rows (N*H*W) of c channels; a thread keeps its `width` channels and walks along the rows ---- */
 
 struct columns {
     size_t rows;
     int c;
-    int across;          /* threads side by side, a power of two up to a warp; the others lie below them */
-    int rows_per_thread; /* rows of a thread that goes DOWN */
+    int across; /* threads next to each other in a row, a power of two up to a warp; a block has THREADS / across rows
+                   of threads */
+    int rows_per_thread; /* rows for each thread with DOWN */
 };
 
-/* DOWN: from the first row to the last, a block's lie together. UP: from the last to the first, blocks in turn. Passes
- * that only sum go up, since what was written last is in the cache; those that write go down, from where the sums have
- * just been. */
+/* DOWN: from the first row to the last; each block has consecutive rows. UP: from the last row to the first; the
+ * blocks take turns. Passes that only sum go UP, because the rows that were written last are still in the cache.
+ * Passes that write go DOWN and begin where the sums have just ended. */
 enum walk { DOWN, UP };
 
-/* The thread's first channel; at or beyond c it has none, but takes part in barriers. */
+/* The thread's first channel. A thread whose channel is c or beyond has no work, but must take part in barriers. */
 DEVICE int column_of(const struct columns *s, int width)
 {
     return (int)(blockIdx.y * s->across + threadIdx.x % s->across) * width;
 }
 
-/* A thread goes from first_row in steps of row_step to before end_row; these count in its direction, row_at tells which
- * it is. */
+/* A thread's rows are first_row, first_row + row_step, ... below end_row, counted in the direction of the walk;
+ * row_at converts such a count to a row of x. */
 DEVICE size_t first_row(const struct columns *s, enum walk walk)
 {
     int thread_rows = THREADS / s->across;
@@ -287,14 +291,14 @@ DEVICE size_t row_at(const struct columns *s, enum walk walk, size_t row)
     return walk == DOWN ? row : s->rows - 1 - row;
 }
 
-/* How many rows of a type to fetch at once: floats take twice the registers. */
+/* How many rows to fetch at once: fewer floats, since they take twice the registers. */
 DEVICE int fetch_depth(int rows, enum element type)
 {
     return type == F32 && rows > 1 ? rows / 2 : rows;
 }
 
-/* A thread's rows row, row + row_step .. of `from`, `many` of them, which must be there: what is fetched only if a row
- * is there is not fetched ahead. */
+/* Fetches the thread's rows row, row + row_step, ..., `count` of them. All must exist (see rows_there): conditional
+ * loads would not be issued ahead. */
 DEVICE void fetch_rows(const struct columns *s, enum walk walk, const void *from, size_t row, int count, int c,
                        enum element type, int width, struct packed *p)
 {
@@ -307,7 +311,7 @@ DEVICE bool rows_there(const struct columns *s, enum walk walk, size_t row, int 
     return row + (count - 1) * row_step(s, walk) < end_row(s, walk);
 }
 
-/* Sums over a column's threads, in shared memory: v[width] of each -> of the first. */
+/* Sums v[0..width) over the threads of a column, in shared memory; the threads of the first row get the result. */
 DEVICE void column_sum(const struct columns *s, int width, float *v, float *shared)
 {
     int thread_row = threadIdx.x / s->across;
@@ -328,7 +332,7 @@ DEVICE void column_sum(const struct columns *s, int width, float *v, float *shar
 
 static inline int aligned16(const void *p)
 {
-    return (uintptr_t)p % 16 == 0; /* NULL too */
+    return (uintptr_t)p % 16 == 0; /* also true of NULL */
 }
 
 static inline size_t blocks_for(size_t threads)
@@ -336,7 +340,7 @@ static inline size_t blocks_for(size_t threads)
     return (threads + THREADS - 1) / THREADS;
 }
 
-/* A grid has at most 65535 rows of blocks. */
+/* gridDim.y is at most 65535. */
 static inline int image_blocks(int n)
 {
     return n < 65535 ? n : 65535;
@@ -352,9 +356,9 @@ struct column_grid {
     int x, y; /* blocks */
 };
 
-/* A thread fetches `ahead` rows at a time, a multiprocessor runs `blocks` blocks. With sums all blocks run at once,
- * each leaving a partial sum; else there are enough for the last ones to matter little, unless each would have too few
- * rows. */
+/* Chooses a grid. depth: rows that a thread fetches at once; blocks: blocks that a multiprocessor runs at once. With
+ * `sums` all blocks run at once, and each leaves a partial sum. Otherwise there are more blocks, so that the last
+ * ones cost little, unless each would have too few rows. */
 static inline struct column_grid column_grid(const struct queue *q, size_t rows, int c, int width, int depth,
                                              int blocks, bool sums)
 {

@@ -1,5 +1,5 @@
-/* norm.cu - batch norm over rows = N*H*W of x (rows, C); formulas in layers/backend/ref/norm.c.
- * Sums are partial sums of float per block, joined in double. */
+/* norm.cu - batch norm of x (rows, C), rows = N*H*W; formulas in layers/backend/ref/norm.c. Each block leaves
+ * partial sums in float, which are summed in double. */
 #include "layers/backend/cuda/kernels/norm.h"
 
 #include <assert.h>
@@ -11,15 +11,16 @@ enum {
     AFFINE_BLOCKS = 4,
     BACKWARD_BLOCKS = 3,
     FROM_Y_BLOCKS = 2
-}; /* blocks of a multiprocessor */
+}; /* blocks that a multiprocessor runs at once */
 #if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 1200
-enum { BACKWARD_FROM_X_BLOCKS = 2 }; /* with three, ptxas spills registers there */
+enum { BACKWARD_FROM_X_BLOCKS = 2 }; /* with three blocks ptxas spills registers here */
 #else
 enum { BACKWARD_FROM_X_BLOCKS = BACKWARD_BLOCKS };
 #endif
-enum { CHANNELS = 8 }; /* joining: a block's channels, each taken by 32 threads */
+enum { CHANNELS = 8 }; /* of a block of norm_reduction; each has 32 threads */
 
-/* Sums per channel of x - origin, the first row, and its square. bf16: 2 bytes, 3 flops an element; 90%. */
+/* For each channel, sums of x - origin, its first row, and of the square. Cost: 2 bytes (bf16), 3 flops; 90% of the
+ * bandwidth. */
 struct moments {
     const void *x;
     float *partials; /* (blocks, 2, c) */
@@ -62,10 +63,11 @@ DEVICE void moments(const struct moments *a, enum element type, int width)
 }
 KERNELS_MIN_BLOCKS(MOMENTS_BLOCKS, moments, moments)
 
-/* What tells where a ReLU was open, so that g = dy, not 0. BY_Y: with add; without ReLU y is NULL. */
+/* How backward finds where the ReLU was active: there g = dy, elsewhere 0. FROM_X: from x, without add. FROM_Y: from
+ * y or the mask, with add; without ReLU both are NULL. */
 enum relu_source { RELU_NONE, RELU_FROM_X, RELU_FROM_Y };
 
-/* One kernel for each, so that none keeps registers for what others need. */
+/* A kernel for each source, so that none reserves registers for the others. */
 #define RELU_KERNELS(blocks, from_x_blocks, from_y_blocks, body, arguments)             \
     DEVICE void body##_no_relu(const struct arguments *a, enum element type, int width) \
     {                                                                                   \
@@ -93,14 +95,14 @@ enum relu_source { RELU_NONE, RELU_FROM_X, RELU_FROM_Y };
             RUN_TYPED(body##_from_y, type, width, blocks_x, blocks_y, queue, arguments);  \
     } while (0)
 
-/* Sums per channel of g and g (x - mean). bf16: 4, by y 6 bytes (by bits 4 1/8), with `more` 2 more, and 2 if g is
- * written, 5 to 8 flops an element; 90%. */
+/* For each channel, sums of g and of g (x - mean). Cost (bf16): 4 bytes, from y 2 more (from the mask 1/8), 2 more
+ * each with `more` and if g is written, 5 to 8 flops; 90% of the bandwidth. */
 struct sums {
     const void *x, *y, *dy;
-    const uint8_t *relu_mask; /* BY_Y, not NULL: instead of y */
-    const void *more;         /* BY_Y, not NULL: added to dy */
+    const uint8_t *relu_mask; /* FROM_Y: read instead of y, unless NULL */
+    const void *more;         /* FROM_Y: added to dy, unless NULL */
     const float *saved;       /* (NORM_SAVED, c) */
-    void *g;                  /* BY_Y, not NULL: g goes there, for the next pass */
+    void *g;                  /* FROM_Y: g is stored here for the next pass, unless NULL */
     float *partials;          /* (blocks, 2, c) */
     struct columns s;
 };
@@ -110,7 +112,7 @@ struct sums_channels {
     float mean[VECTOR], scale[VECTOR], shift[VECTOR], sum[VECTOR], product[VECTOR];
 };
 
-/* Where a ReLU was open, of rows that were fetched: y's or as bits. */
+/* Where the ReLU was active, for the rows that were fetched: from y or from the mask. */
 struct relu_rows {
     struct packed y[BACKWARD_ROWS];
     unsigned relu_mask[BACKWARD_ROWS];
@@ -126,7 +128,7 @@ DEVICE void fetch_relu_rows(const struct columns *s, enum walk walk, const void 
         fetch_rows(s, walk, y, row, count, c, type, width, relu_rows->y);
 }
 
-/* g of the r-th of them, but 0 where it was shut. */
+/* Sets g of the r-th fetched row to 0 where the ReLU was not active. */
 DEVICE void apply_relu(const struct relu_rows *relu_rows, bool bits, int r, int c, enum element type, int width,
                        float *g)
 {
@@ -233,8 +235,8 @@ DEVICE void norm_reduction(const struct norm_reduction *a, enum element type, in
         double inverse = 1 / sqrt(variance + NORM_EPSILON);
         a->saved[a->c + c] = (float)inverse;
         a->saved[2 * a->c + c] = (float)(a->gamma[c] * inverse);
-        a->saved[3 * a->c + c] = (float)(a->beta[c] -
-                                         (mean - (float)mean) * inverse * a->gamma[c]); /* the mean's rest */
+        a->saved[3 * a->c + c] = (float)(a->beta[c] - (mean - (float)mean) * inverse *
+                                                          a->gamma[c]); /* what rounding the mean has lost */
         a->moments[c] += (float)mean;
         a->moments[a->c + c] += (float)(variance * rows / (rows > 1 ? rows - 1 : 1));
     } else {
@@ -274,14 +276,14 @@ void norm_reduce(const struct queue *q, const struct norm_reduction *a)
     RUN_TYPED(norm_reduction, q->type, 1, (a->c + CHANNELS - 1) / CHANNELS, 1, q, *a);
 }
 
-/* y = gamma (x - mean) inverse + beta, + add, then ReLU. bf16: 4 to 6 bytes, 4 flops an element; 90%. */
+/* y = gamma (x - mean) inverse + beta, + add, then ReLU. Cost (bf16): 4 to 6 bytes, 4 flops; 90% of the bandwidth. */
 struct affine {
     const void *x, *add;
     void *y;
     const float *gamma, *beta, *mean;
     const float *variance; /* NULL: gamma is the scale and beta the shift */
     bool relu;
-    uint8_t *relu_mask; /* not NULL: width is 8 */
+    uint8_t *relu_mask; /* unless NULL; then width is VECTOR */
     struct columns s;
 };
 
@@ -303,7 +305,7 @@ DEVICE size_t write_affine(const struct affine *a, size_t row, int count, int c,
                 v[k] += other[k];
         }
         for (int k = 0; k < width && a->relu; k++)
-            v[k] = v[k] < 0 ? 0 : v[k]; /* NaN stays */
+            v[k] = v[k] < 0 ? 0 : v[k]; /* keeps NaN */
         size_t i = row_at(&a->s, DOWN, row + r * row_step(&a->s, DOWN)) * a->s.c + c;
         store(a->y, i, type, width, v);
         if (a->relu_mask) {
@@ -378,17 +380,17 @@ void kernel_norm_inference(const struct queue *q, const struct norm_shape *shape
     run_affine(q, shape, &a);
 }
 
-/* dy = scale g + b (x - mean) + k, of a code nu times that where x is not 0, dadd [+]= g. bf16: 6 bytes, by y 2 more,
- * dadd 2 or 4 more, 5 to 7 flops an element; 90%. */
+/* dy = scale g + b (x - mean) + k, times nu where x is not 0 (else 0) if x is a code; dadd = g, or += g. Cost
+ * (bf16): 6 bytes, 2 more from y, 2 or 4 more with dadd, 5 to 7 flops; 90% of the bandwidth. */
 struct backward {
-    const void *x, *y; /* as of sums, and */
+    const void *x, *y; /* as in struct sums */
     const uint8_t *relu_mask;
-    const void *g;   /* dy, or what sums wrote, then OPEN */
-    void *dy, *dadd; /* dadd: BY_Y */
+    const void *g;   /* dy, or the g that the sums' pass stored; then the source is RELU_NONE */
+    void *dy, *dadd; /* dadd: with FROM_Y */
     const float *saved, *factors;
-    float nu;               /* 0: x is no code */
-    const float *nu_device; /* device, not NULL: nu is there */
-    bool accumulate;        /* to dadd */
+    float nu;               /* 0: x is not a code */
+    const float *nu_device; /* device memory; NULL: nu is used */
+    bool accumulate;        /* dadd += g */
     struct columns s;
 };
 
@@ -443,7 +445,7 @@ DEVICE void backward(const struct backward *a, enum element type, int width, enu
     if (c >= a->s.c)
         return;
     channels.nu = a->nu_device ? *a->nu_device : a->nu;
-    load(a->saved, c, F32, width, channels.mean); /* not joined with k, where it would cancel */
+    load(a->saved, c, F32, width, channels.mean); /* not part of k, where it would cancel */
     load(a->saved, 2 * a->s.c + c, F32, width, channels.scale);
     load(a->saved, 3 * a->s.c + c, F32, width, channels.shift);
     load(a->factors, c, F32, width, channels.b);
@@ -459,12 +461,12 @@ void kernel_norm_backward(const struct queue *q, const struct norm_shape *shape,
                           const void *more, const float *gamma, const float *saved, void *dadd, bool accumulate,
                           float *dgamma, float *dbeta)
 {
-    /* Without add, y > 0 where its x says so, and y need not be read. (Too small for bf16, it is 0 and yet open here.)
-     */
+    /* Without add x tells where y > 0, so that y is not read. (Where y was too small for bf16 it is 0, but the ReLU
+     * counts as active.) */
     enum relu_source relu = dadd ? RELU_FROM_Y : shape->relu ? RELU_FROM_X : RELU_NONE;
     const uint8_t *relu_mask = dadd && shape->relu ? shape->relu_mask : NULL;
     const void *relu_y = dadd && shape->relu && !relu_mask ? y : NULL;
-    /* Then dadd is g, which the second pass need not make again. */
+    /* In this case dadd is g, and the second pass reads it instead of computing it again. */
     void *masked = relu == RELU_FROM_Y && shape->relu && !accumulate ? dadd : NULL;
     if (more && !masked) {
         kernel_axpby_act(q, 1, dy, 1, more, dy, shape->rows * shape->c);

@@ -1,17 +1,17 @@
-/* norm.h - what the passes of batch norm share. Only for its kernels. */
+/* norm.h - shared by the kernels of batch norm; for them only. */
 #ifndef CSC_LAYERS_BACKEND_CUDA_KERNELS_NORM_H
 #define CSC_LAYERS_BACKEND_CUDA_KERNELS_NORM_H
 
 #include "layers/backend/cuda/kernels/kernel.h"
 
-/* Forward and, where a ReLU shut this off, backward, which must find the same sign: so no compiler is free to leave out
- * the rounding between product and sum in one of them. */
+/* Forward, and backward to find where the ReLU was active. Both must get the same sign, so the product is always
+ * rounded before the sum. */
 DEVICE float normalized(float centred, float scale, float shift)
 {
     return rounded_product(centred, scale) + shift;
 }
 
-/* A block's sums to its part of partials (blocks, 2, c). */
+/* Stores the block's sums as its part of partials (blocks, 2, c). */
 DEVICE void store_partial_sums(const struct columns *s, int c, int width, float *sum, float *product, float *partials,
                                float *shared)
 {
@@ -24,18 +24,19 @@ DEVICE void store_partial_sums(const struct columns *s, int c, int width, float 
     }
 }
 
-/* Joins partial sums: a few kilobytes. Forward: mean, inverse standard deviation, moments. Backward: gradients of
- * gamma and beta, and b, k of the next pass, dx = scale g + b (x - mean) + k. */
+/* Reduces partial sums, a few kilobytes. Forward: to mean, inverse standard deviation and moments. Backward: to the
+ * gradients of gamma and beta, and to b and k of the pass that follows, dx = scale g + b (x - mean) + k. */
 struct norm_reduction {
     const float *partials;
     int parts, c;
     size_t rows;
-    const void *origin; /* forward: the first row of x; NULL: sums are from 0 */
-    float *saved;       /* (NORM_SAVED, c): written forward, read backward */
-    float *moments;     /* forward; NULL: backward */
+    const void
+        *origin;    /* forward: the sums are of x minus the first row of x, which is here; NULL: they are of x itself */
+    float *saved;   /* (NORM_SAVED, c), written forward, read backward */
+    float *moments; /* forward only; NULL: this is backward */
     const float *gamma, *beta;
     float *dgamma, *dbeta;
-    float *factors; /* (2, c), backward: b, k */
+    float *factors; /* (2, c): b and k, backward only */
 };
 
 #ifdef __cplusplus
@@ -44,7 +45,7 @@ extern "C" {
 
 void norm_reduce(const struct queue *q, const struct norm_reduction *a);
 
-/* Queues the sums of x that norm_reduce takes, from its first row; returns their parts. */
+/* Queues the sums of x minus its first row that norm_reduce takes; returns the number of their parts. */
 int norm_moments(const struct queue *q, const struct norm_shape *shape, const void *x);
 
 #ifdef __cplusplus

@@ -1,27 +1,30 @@
-/* norm_max.cu - batch norm, ReLU and max pooling in one, without the activations between. A normalised channel grows,
- * or falls, with x: so the maximum is found in x itself, and what is kept of each is its place in the window and its x.
- */
+/* norm_max.cu - batch norm, ReLU and max pooling in one pass, without storing the activations in between. A
+ * normalised channel is monotonic in x, so the maximum is found in x itself; kept are its position in the window and
+ * its x. */
 #include "layers/backend/cuda/kernels/norm.h"
 #include "layers/backend/cuda/kernels/pool.h"
 
-enum { INACTIVE = 255 };                   /* the place where a ReLU shut the maximum */
-enum { ARGMAX_ROWS = 4, POOL_BLOCKS = 3 }; /* rows that a thread fetches at once; blocks of a multiprocessor */
+enum { INACTIVE = 255 }; /* instead of a position: the ReLU was not active at the maximum */
+enum {
+    ARGMAX_ROWS = 4,
+    POOL_BLOCKS = 3
+}; /* rows that a thread fetches at once; blocks that a multiprocessor runs at once */
 
-/* What the passes over pixels know; images are blockIdx.y. */
+/* The arguments of the passes over pixels. Images are blockIdx.y. */
 struct pooling {
     struct pool_shape s;
     int oh, ow;
-    const void *x, *dy;          /* dy: backward */
-    void *y, *argmax_value, *dx; /* y, argmax_value: forward */
-    uint8_t *argmax_in_window;   /* in its window, of each maximum: k row + column, or SHUT */
+    const void *x, *dy;          /* dy: backward only */
+    void *y, *argmax_value, *dx; /* y and argmax_value: forward only */
+    uint8_t *argmax_in_window;   /* each maximum's position in its window, k row + column, or INACTIVE */
     const float *saved;          /* (NORM_SAVED, c) */
-    const float *factors;        /* backward, (2, c): as of joined */
+    const float *factors;        /* backward, (2, c): see struct norm_reduction */
     bool relu;
-    float nu; /* backward, as code_scale and code_scale_device of struct norm_shape */
+    float nu; /* backward: code_scale of struct norm_shape, or its copy in device memory */
     const float *nu_device;
 };
 
-/* `width` places, a byte each. */
+/* `width` positions, a byte each. */
 DEVICE uint2 load_argmax(const uint8_t *from, int width)
 {
     uint2 v;
@@ -38,8 +41,9 @@ DEVICE int argmax_of(uint2 places, int k)
     return (int)((k < 4 ? places.x >> 8 * k : places.y >> 8 * (k - 4)) & 255);
 }
 
-/* A thread's channels of one output pixel: bf16: 2 bytes an input and 5 an output element (y, x of the maximum, its
- * place), k^2 comparisons an output element; 80%: what windows share comes from the cache. */
+/* Each thread has `width` channels of one output pixel. Cost (bf16): 2 bytes for each input element, 5 for each
+ * output element (y, and x and position of the maximum), k^2 comparisons; 80% of the bandwidth, since windows that
+ * overlap read from the cache. */
 DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
@@ -85,8 +89,8 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
 }
 KERNELS_MIN_BLOCKS(2, pool_forward, pooling)
 
-/* Sums per channel of g and g (x - mean), over maxima, which alone have a gradient. bf16: 5 bytes, 4 flops an element;
- * 90%. */
+/* For each channel, sums of g and of g (x - mean) over the maxima: everything else has no gradient. Cost: 5 bytes
+ * (bf16), 4 flops; 90% of the bandwidth. */
 struct argmax_sums {
     const void *argmax_value, *dy;
     const uint8_t *argmax_in_window;
@@ -137,8 +141,8 @@ DEVICE void argmax_sums(const struct argmax_sums *a, enum element type, int widt
 }
 KERNELS_MIN_BLOCKS(POOL_BLOCKS, argmax_sums, argmax_sums)
 
-/* Adds dy of windows (i, j) and (i, j + 1), if it is there, to the pixel of the patch to which it belongs: sum (PATCH *
- * PATCH, VECTOR). */
+/* Adds dy of the windows (i, j) and (i, j + 1), if it exists, to the patch's pixels that are their maxima: sum
+ * (PATCH * PATCH, VECTOR). */
 DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *at, int i, int j, enum element type,
                         int width, float (*sum)[VECTOR])
 {
@@ -164,9 +168,10 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
     }
 }
 
-/* dx = scale g + b (x - mean) + k, of a code nu times that where x is not 0; g: dy of the windows whose maximum x is. A
- * thread takes PATCH x PATCH pixels, whose windows it reads once for all of them. bf16: 4 bytes an input and 3 an
- * output element, with k = 3 and stride 2 10 flops and 4 comparisons an input element; 80%. */
+/* dx = scale g + b (x - mean) + k, times nu where x is not 0 (else 0) if x is a code; g is the sum of dy over the
+ * windows whose maximum x is. A thread has PATCH x PATCH pixels and reads their windows once. Cost (bf16): 4 bytes
+ * for each input element and 3 for each output element, with k = 3 and stride 2 10 flops and 4 comparisons for each
+ * input element; 80% of the bandwidth. */
 DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
 {
     const struct pool_shape *s = &a->s;
@@ -181,7 +186,7 @@ DEVICE void pool_backward(const struct pooling *a, enum element type, int width)
         size_t image = n * s->h * s->w;
         for (int p = 0; p < PATCH * PATCH; p++) {
             int row = clamped(y + p / PATCH, s->h), column = clamped(x + p % PATCH, s->w);
-            if (type == BF16) /* there is no room for as many floats */
+            if (type == BF16) /* floats would need too many registers */
                 pixels[p] = fetch(a->x, (image + row * s->w + column) * s->c + c, type, width);
             for (int k = 0; k < width; k++)
                 sum[p][k] = 0;
@@ -230,7 +235,7 @@ static struct pooling pooling(const struct norm_shape *norm, const struct pool_s
     return a;
 }
 
-/* Wide only where all that is read so is aligned. */
+/* VECTOR only if everything that is read with this width is aligned. */
 static int pooled_width(const struct pooling *a)
 {
     return column_width(a->s.c, aligned16(a->x) && aligned16(a->dy) && aligned16(a->y) && aligned16(a->argmax_value) &&

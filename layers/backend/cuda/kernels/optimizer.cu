@@ -1,7 +1,7 @@
-/* optimizer.cu - SGD as torch.optim.SGD, and atoms to unit norm. */
+/* optimizer.cu - SGD as in torch.optim.SGD, and atoms scaled to unit norm. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
-/* The new weight; *v is replaced. */
+/* Returns the new weight and replaces *v. */
 DEVICE float step_one(const struct sgd *sgd, float decay, float w, float g, float *v)
 {
     float step = sgd->scale * g + decay * w;
@@ -31,17 +31,17 @@ DEVICE void store_floats(float *to, int width, const float *v)
     }
 }
 
-/* All tensors at once, and atoms are projected before they are written: a block per row, new atoms wait in shared
- * memory for their norm. 20 bytes, 9 flops an element; 85% of the bandwidth. */
+/* Updates all tensors in one launch, a block for each row. Atoms are projected before they are written: the new atom
+ * waits in shared memory until its norm is known. Cost: 20 bytes, 9 flops; 85% of the bandwidth. */
 struct row_update {
     struct sgd sgd;
     float *w, *v;
     const float *g;
     const struct sgd_row *rows;
-    int aligned; /* w, v and g, to 16 bytes */
+    int aligned; /* w, v and g are aligned to 16 bytes */
 };
 
-/* New weights into `waiting` or, where that is NULL, into w; the sum of the thread's squares. */
+/* Computes new weights into new_atom or, if that is NULL, into w; returns the sum of the thread's squares. */
 DEVICE double move_row(const struct row_update *a, const struct sgd_row *row, int width, float *new_atom)
 {
     float *w = a->w + row->offset, *v = a->v + row->offset;
@@ -110,7 +110,8 @@ void kernel_sgd(const struct queue *q, const struct sgd *sgd, float *w, const fl
         RUN(update_rows, count, 1, q, a);
 }
 
-/* A block per row, read twice, the second time from the cache: 8 bytes, 3 flops an element; 70% of the bandwidth. */
+/* A block for each row, which is read twice, the second time from the cache. Cost: 8 bytes, 3 flops; 70% of the
+ * bandwidth. */
 struct rows {
     float *w;
     size_t length;

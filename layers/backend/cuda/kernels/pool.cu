@@ -1,11 +1,11 @@
-/* pool.cu - max pooling, mean over an image. */
+/* pool.cu - max pooling, and the mean over an image. */
 #include "layers/backend/cuda/kernels/pool.h"
 
-/* A thread takes some channels of one output pixel, backward of PATCH x PATCH input pixels, whose windows it reads once
- * for all of them: a gather, without atomics. Images are blockIdx.y, so that no index needs division in 64 bits.
- * bf16: 2 bytes an input and 6 (value and argmax) an output element, 3.5 for each input element if the stride is 2;
- * forward k^2 comparisons an output element, backward, k = 3, 4 an input element; 80%: what windows or patches share
- * comes from the cache. */
+/* Forward, a thread has `width` channels of one output pixel; backward, of PATCH x PATCH input pixels, and it reads
+ * their windows once: a gather, without atomics. Images are blockIdx.y, so that no index needs a 64-bit division.
+ * Cost (bf16): 2 bytes for each input element and 6 (value and argmax) for each output element; comparisons: forward
+ * k^2 for each output element, backward (k = 3) 4 for each input element; 80% of the bandwidth, since what windows
+ * or patches share comes from the cache. */
 struct maximum {
     struct pool_shape s;
     const void *from;
@@ -15,7 +15,7 @@ struct maximum {
     bool accumulate;
 };
 
-/* argmax[0..width), 16 bytes at a time where width allows. */
+/* Move argmax[0..width), 16 bytes at a time if width allows. */
 DEVICE void load_indices(const int32_t *argmax, int width, int32_t *v)
 {
     if (width == 1) {
@@ -129,8 +129,8 @@ void kernel_max_backward(const struct queue *q, const struct pool_shape *s, cons
     RUN_TYPED(backward_max, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
 }
 
-/* Mean over an image, and its reverse: bf16: 2 bytes, 1 flop an element; 80% of the bandwidth for many images. A
- * block takes `across` columns of one image, blockIdx.x. */
+/* The mean over an image, and its gradient. A block has `across` columns of one image, blockIdx.x. Cost: 2 bytes
+ * (bf16), 1 flop; 80% of the bandwidth for many images. */
 struct mean {
     const void *from;
     void *to;

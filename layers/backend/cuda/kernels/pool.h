@@ -1,26 +1,27 @@
-/* pool.h - what kernels of max pooling share. */
+/* pool.h - shared by the kernels of max pooling. */
 #ifndef CSC_LAYERS_BACKEND_CUDA_KERNELS_POOL_H
 #define CSC_LAYERS_BACKEND_CUDA_KERNELS_POOL_H
 
 #include "layers/backend/cuda/kernels/kernel.h"
 
-enum { PATCH = 2 }; /* backward, a thread's pixels down and across */
+enum { PATCH = 2 }; /* backward, a thread has PATCH x PATCH pixels */
 
-/* v, or the nearest of 0 .. size - 1. */
+/* v limited to 0 .. size - 1. */
 DEVICE int clamped(int v, int size)
 {
     return v < 0 ? 0 : v < size ? v : size - 1;
 }
 
-/* The first window that reaches row or column v, or 0. */
+/* The index of the first window that contains row (or column) v. */
 DEVICE int first_window(const struct pool_shape *s, int v)
 {
-    int beyond = v + s->pad - s->k; /* the row before a window that starts after it ends */
+    int beyond = v + s->pad - s->k; /* windows that begin at this row (padded) or before end before v */
     return beyond < 0 ? 0 : beyond / s->stride + 1;
 }
 
-/* Of each channel the largest sign * x in the window from (top, left) of an image on, and its place, k row + column. A
- * pixel beyond the edge is taken for the nearest one inside, which the window has, too: so it changes nothing. */
+/* For each channel, the largest sign * x in the window that begins at (top, left), and its position, k row + column.
+ * A pixel outside the image is replaced by the nearest one inside, which is also in the window, so that the maximum
+ * is the same. */
 DEVICE void best_of_window(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c,
                            enum element type, int width, const float *sign, float *best, int *at)
 {
@@ -37,7 +38,7 @@ DEVICE void best_of_window(const struct pool_shape *s, const void *x, size_t ima
         }
 }
 
-/* The same of 3 x 3 pixels, all of which are fetched before the first is used. */
+/* The same for windows of 3 x 3 pixels, all of which are fetched before the first is used. */
 DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image, int top, int left, int c,
                          enum element type, int width, const float *sign, float *best, int *at)
 {
@@ -57,14 +58,14 @@ DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image
     }
 }
 
-/* What a backward thread takes: channels from c on of PATCH x PATCH pixels from (y, x) on, and the windows that reach
- * them. */
+/* The work of a backward thread: channels from c on of PATCH x PATCH pixels from (y, x) on, and the windows that
+ * contain them. */
 struct patch {
     int c, y, x;
-    int from_i, to_i, from_j, to_j; /* windows, both ends included */
+    int from_i, to_i, from_j, to_j; /* the windows, both ends included */
 };
 
-/* False: the thread has none. Images are blockIdx.y. */
+/* Returns false if the thread has no work. Images are blockIdx.y. */
 DEVICE bool patch_of(const struct pool_shape *s, int oh, int ow, int width, struct patch *p)
 {
     unsigned groups = s->c / width, t = blockIdx.x * THREADS + threadIdx.x, patch = t / groups;

@@ -1,11 +1,11 @@
-/* reduce.cu - sums of products in double, and what a power iteration does with them, all on the device. */
+/* reduce.cu - sums of products in double, and the end of a power iteration, all on the device. */
 #include "layers/backend/cuda/kernels/kernel.h"
 
 enum { MAX_PARTS = 512 };
 #define STEP_SAFETY 0.9 /* eta = 0.9 / lambda_max, as published */
 
-/* Partial sums of up to three products: 4 (bf16) or 8 bytes and 2 flops in double an element; 90% of the
- * bandwidth where doubles run at half the speed of floats. */
+/* Partial sums of up to three products. Cost: 4 (bf16) or 8 bytes, 2 flops in double; 90% of the bandwidth on GPUs
+ * whose doubles run at half the speed of floats. */
 struct products {
     const void *x[3], *y[3];
     size_t count[3];
@@ -52,11 +52,11 @@ static int run_products(const struct queue *q, enum element type, const struct p
     return (int)blocks;
 }
 
-/* The sum of a row of parts, by one block; then, for a power iteration, what follows from the three. */
+/* Sums a row of parts in one block; for a power iteration all three rows, and computes what follows from them. */
 struct total {
     const double *parts;
     int blocks;
-    double *result; /* one, or lambda_max */
+    double *result; /* the sum, or lambda_max */
     double *scale;  /* 1 / |image|; NULL: a single sum */
 };
 
@@ -94,7 +94,7 @@ void kernel_dot(const struct queue *q, enum element type, const void *x, const v
     RUN(totals, 1, 1, q, t);
 }
 
-/* v = scale image: 8 bytes, 1 flop an element; 90% of the bandwidth, or the launch's latency. */
+/* v = scale image. Cost: 8 bytes, 1 flop; 90% of the bandwidth, or the latency of a launch. */
 struct scaled {
     const float *image;
     float *v;
@@ -121,7 +121,7 @@ void kernel_power(const struct queue *q, const float *code, size_t codes, const 
     RUN(scaled_all, blocks_for(pixels), 1, q, s);
 }
 
-/* What follows from step sizes: the launch's latency. */
+/* The scalars that follow from step sizes. Cost: the latency of a launch. */
 struct steps {
     const double *lambda_max;
     int count;
