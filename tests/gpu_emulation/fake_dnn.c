@@ -211,20 +211,20 @@ static void multiply_k_by_1(const struct dnn_spec *spec, float *image, float *co
 /* See enum dnn_tail. */
 static float apply_epilogue(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
 {
-    const float *number = o->numbers; /* a, n, t */
+    const float *scalars = o->scalars; /* a, n, t */
     bool adds = s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT || s->epilogue == DNN_SHRINK_ADD ||
                 s->epilogue == DNN_MASK_ADD;
     if (s->epilogue == DNN_PLAIN)
         return v;
-    v *= number[0];
+    v *= scalars[0];
     if (adds)
         v += (s->epilogue == DNN_SUBTRACT ? -1 : 1) * element_load(s->precision, o->add, i);
     if (s->epilogue == DNN_SCALE || s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT)
         return v;
-    v *= number[1];
+    v *= scalars[1];
     if (s->epilogue == DNN_MASK_ADD)
         return element_load(s->precision, o->mask, i) != 0 ? v : 0;
-    v -= number[2];
+    v -= scalars[2];
     return v > 0 ? v : 0;
 }
 
@@ -297,7 +297,7 @@ enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const str
         !is_aligned_on_device(o->weights, dnn_weight_count(s) * (s->kind == DNN_GRADIENT ? result_bytes : bytes), 16) ||
         (adds && !is_aligned_on_device(o->add, result, 16)) ||
         (s->epilogue == DNN_MASK_ADD && !is_aligned_on_device(o->mask, result, 16)) ||
-        (s->epilogue != DNN_PLAIN && !is_aligned_on_device(o->numbers, 3 * sizeof(float), 4)))
+        (s->epilogue != DNN_PLAIN && !is_aligned_on_device(o->scalars, 3 * sizeof(float), 4)))
         FAIL(STATUS_BUG, "a tensor of a cuDNN graph is not on the device, or not aligned");
     if (plan->graph->fails)
         FAIL(STATUS_LOST, "cuDNN: execution failed");

@@ -17,7 +17,7 @@ struct cuda_conv {
     struct fold fold;        /* fold.folded: the shape that cuDNN sees */
     void *converted_weights; /* the weights as activations, folded; NULL: floats are used where the caller keeps them */
     const void *weights;     /* converted_weights, or those that were loaded */
-    float *numbers;          /* device memory (SCALAR_SETS, 3): alpha, nu and threshold of fused epilogues */
+    float *scalars;          /* device memory (SCALAR_SETS, 3): alpha, nu and threshold of fused epilogues */
     struct scalar_set {
         float values[3];     /* the values on the device */
         bool used, captured; /* captured: a graph reads it, so that it must not change */
@@ -201,7 +201,7 @@ static void conv_assign_memory(struct conv *conv, struct arena *arena)
     struct cuda_conv *c = (struct cuda_conv *)conv;
     bool converts = c->folds || conv->precision == PRECISION_BF16;
     c->converted_weights = converts ? arena_take(arena, weight_count(c) * precision_bytes(conv->precision)) : NULL;
-    c->numbers = arena_take(arena, SCALAR_SETS * 3 * sizeof *c->numbers);
+    c->scalars = arena_take(arena, SCALAR_SETS * 3 * sizeof *c->scalars);
     if (keeps_folded_inputs(c))
         c->folded_inputs = arena_take(arena, CONV_TERMS * folded_bytes(c));
 }
@@ -254,22 +254,22 @@ static const float *scalars_for(struct cuda_conv *c, const struct queue *q, enum
         struct scalar_set *f = &c->scalar_sets[i];
         if (f->used && memcmp(f->values, values, sizeof values) == 0) {
             f->captured |= gpu->capturing;
-            return c->numbers + 3 * i;
+            return c->scalars + 3 * i;
         }
     }
     if (gpu->capturing) {
         gpu_fail_capture(gpu, "new scalars of a convolution");
-        return c->numbers;
+        return c->scalars;
     }
     for (int i = 0; i < SCALAR_SETS; i++) {
         int at = (c->next_set + i) % SCALAR_SETS;
         if (c->scalar_sets[at].captured)
             continue;
-        kernel_numbers(q, c->numbers + 3 * at, values[0], values[1], values[2]);
+        kernel_write_scalars(q, c->scalars + 3 * at, values[0], values[1], values[2]);
         memcpy(c->scalar_sets[at].values, values, sizeof values);
         c->scalar_sets[at].used = true;
         c->next_set = (at + 1) % SCALAR_SETS;
-        return c->numbers + 3 * at;
+        return c->scalars + 3 * at;
     }
     return NULL;
 }
@@ -329,13 +329,13 @@ static enum status run_with_epilogue(struct cuda_conv *c, enum dnn_kind kind, co
     size_t count = kind == DNN_FORWARD ? conv_out_count(&c->base.shape) : image_count(c);
     int channels = kind == DNN_FORWARD ? s->d : s->c;
     bool done = false;
-    const float *numbers = epilogue == DNN_PLAIN || epilogue == DNN_NOT_FUSED ? NULL : scalars_for(c, &q, epilogue, e);
-    if (epilogue != DNN_NOT_FUSED && (numbers || epilogue == DNN_PLAIN)) {
+    const float *scalars = epilogue == DNN_PLAIN || epilogue == DNN_NOT_FUSED ? NULL : scalars_for(c, &q, epilogue, e);
+    if (epilogue != DNN_NOT_FUSED && (scalars || epilogue == DNN_PLAIN)) {
         struct dnn_operands fused = { .image = kind == DNN_FORWARD ? in : out,
                                       .code = kind == DNN_FORWARD ? out : in,
                                       .add = e->add,
                                       .mask = e->kind == EPILOGUE_MASK ? e->mask : NULL,
-                                      .numbers = numbers };
+                                      .scalars = scalars };
         TRY(run(c, kind, epilogue, false, &fused, &done));
         c->base.method = c->used_cublas ? "cuBLASLt" : c->fused_label ? c->fused_label : "one pass";
     }

@@ -283,15 +283,15 @@ void dnn_plan_destroy(struct dnn_plan *plan)
 enum status dnn_run(const struct dnn_plan *plan, cudnnHandle_t handle, const struct dnn_operands *o, void *workspace)
 {
     enum status status = STATUS_OK;
-    const float *numbers = o->numbers;
+    const float *scalars = o->scalars;
     const void *all[] = { o->image,
                           o->code,
                           o->weights,
                           o->add,
                           o->mask,
-                          numbers,
-                          numbers ? numbers + 1 : NULL,
-                          numbers ? numbers + 2 : NULL };
+                          scalars,
+                          scalars ? scalars + 1 : NULL,
+                          scalars ? scalars + 2 : NULL };
     int64_t uids[8], count = 0;
     const void *pointers[8];
     for (int i = 0; i < 8; i++)

@@ -63,7 +63,7 @@ void dnn_spec_key(const struct dnn_spec *spec, char key[DNN_SPEC_KEY]);
 struct dnn_operands {
     const void *image, *code, *weights;
     const void *add, *mask;
-    const float *numbers; /* alpha, nu, threshold */
+    const float *scalars; /* alpha, nu, threshold */
 };
 
 #endif

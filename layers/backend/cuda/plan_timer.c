@@ -58,7 +58,7 @@ static enum status fill_operands(struct plan_timer *timer, struct gpu *gpu, cons
     enum status status = STATUS_OK;
     const struct conv_shape *s = &spec->shape;
     size_t weights = dnn_weight_count(spec);
-    const float numbers[] = { 0.1f, 1, 0.01f }; /* typical eta, nu and eta lambda nu */
+    const float scalars[] = { 0.1f, 1, 0.01f }; /* typical eta, nu and eta lambda nu */
     if (spec->kind != DNN_ADJOINT)
         TRY(fill(gpu, spec, timer->image, conv_in_count(s), 1, false));
     if (spec->kind != DNN_FORWARD)
@@ -67,7 +67,7 @@ static enum status fill_operands(struct plan_timer *timer, struct gpu *gpu, cons
         TRY(fill(gpu, spec, timer->weights, weights, sqrtf(3.0f * (float)s->d / (float)weights), false));
     TRY(fill(gpu, spec, timer->epilogue_operand, operand_count, 1, spec->kind == DNN_FORWARD));
     struct queue q = queue_of(gpu, spec);
-    kernel_numbers(&q, timer->numbers, numbers[0], numbers[1], numbers[2]);
+    kernel_write_scalars(&q, timer->scalars, scalars[0], scalars[1], scalars[2]);
 fail:
     return status;
 }
@@ -80,7 +80,7 @@ enum status plan_timer_init(struct plan_timer *timer, struct gpu *gpu, const str
     size_t images = conv_in_count(s), codes = dnn_code_count(spec);
     size_t operand_count = spec->epilogue == DNN_PLAIN ? 1 : spec->kind == DNN_FORWARD ? codes : images;
     void **memory[] = { &timer->image, &timer->code, &timer->weights, &timer->epilogue_operand,
-                        (void **)&timer->numbers };
+                        (void **)&timer->scalars };
     const size_t bytes[] = { images * element_bytes, codes * element_bytes, dnn_weight_count(spec) * sizeof(float),
                              operand_count * element_bytes, 3 * sizeof(float) };
     cudaError_t error = cudaEventCreate(&timer->start);
@@ -105,7 +105,7 @@ void plan_timer_finish(struct plan_timer *timer)
     cudaFree(timer->code);
     cudaFree(timer->weights);
     cudaFree(timer->epilogue_operand);
-    cudaFree(timer->numbers);
+    cudaFree(timer->scalars);
     if (timer->start)
         cudaEventDestroy(timer->start);
     if (timer->end)
@@ -128,7 +128,7 @@ static void run_separate_epilogue(struct gpu *gpu, const struct timed_work *work
                                        .beta = spec->epilogue == DNN_SUBTRACT ? -1 : 1,
                                        .nonnegative = true,
                                        .mask = timer->epilogue_operand,
-                                       .device_scalars = timer->numbers };
+                                       .device_scalars = timer->scalars };
     int channels = forward ? spec->shape.d : spec->shape.c;
     size_t count = forward ? dnn_code_count(spec) : conv_in_count(&spec->shape);
     cuda_epilogue(&conv, &epilogue, work->plan->float_result ? F32 : BF16, forward ? timer->code : timer->image,
@@ -144,7 +144,7 @@ static enum status queue_work(struct gpu *gpu, const struct timed_work *work, co
                                            .weights = timer->weights,
                                            .add = timer->epilogue_operand,
                                            .mask = timer->epilogue_operand,
-                                           .numbers = timer->numbers };
+                                           .scalars = timer->scalars };
     const struct queue *q = cuda_queue(&gpu->base.base);
     size_t element_bytes = precision_bytes(gpu->base.base.precision);
     char *image = timer->image, *code = timer->code;

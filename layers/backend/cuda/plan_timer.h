@@ -8,7 +8,7 @@
 struct plan_timer {
     void *image, *code, *weights,
         *epilogue_operand; /* epilogue_operand: read by the epilogue, as large as the result */
-    float *numbers;
+    float *scalars;
     cudaEvent_t start, end;
 };
 

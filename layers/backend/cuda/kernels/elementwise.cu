@@ -187,21 +187,21 @@ void kernel_mask(const struct queue *q, const void *in, const void *mask, const 
 }
 
 /* Writes three scalars. Cost: the latency of a launch. */
-struct numbers {
+struct scalars {
     float *to, a, b, c;
 };
 
-DEVICE void numbers(const struct numbers *n)
+DEVICE void write_scalars(const struct scalars *n)
 {
     if (threadIdx.x == 0 && blockIdx.x == 0)
         n->to[0] = n->a, n->to[1] = n->b, n->to[2] = n->c;
 }
-KERNEL(write_numbers, numbers, numbers(&a))
+KERNEL(write_scalars_once, scalars, write_scalars(&a))
 
-void kernel_numbers(const struct queue *q, float *to, float a, float b, float c)
+void kernel_write_scalars(const struct queue *q, float *to, float a, float b, float c)
 {
-    struct numbers n = { to, a, b, c };
-    RUN(write_numbers, 1, 1, q, n);
+    struct scalars n = { to, a, b, c };
+    RUN(write_scalars_once, 1, 1, q, n);
 }
 
 /* ---- epilogue of a convolution ---- */

@@ -100,7 +100,7 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     int line = a->f.span * s->c, row = s->w * s->c, step = s->stride * s->c;
     unsigned t = blockIdx.x * THREADS + threadIdx.x;
     int y = (int)(t / row), x = (int)(t % row), I = (y + s->pad) / s->stride, u = (y + s->pad) % s->stride;
-    int place = x + s->pad * s->c, last = place / step, beyond = place - line;
+    int padded_x = x + s->pad * s->c, last = padded_x / step, beyond = padded_x - line;
     int first = beyond < 0 ? 0 : beyond / step + 1;
     (void)width;
     if (y >= s->h)
@@ -108,7 +108,7 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     last = last < b->w ? last : b->w - 1;
     int copies = I < b->h ? last - first + 1 : 0, apart = b->c - step;
     size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = (size_t)y * row + x;
-    size_t from = ((size_t)I * b->w + first) * b->c + u * line + place - first * step;
+    size_t from = ((size_t)I * b->w + first) * b->c + u * line + padded_x - first * step;
     const struct epilogue e = resolve_scalars(&a->e);
     for (size_t n = blockIdx.y; n < (size_t)s->n;
          n += 2 * gridDim.y) { /* two images at once keep more loads in flight */
@@ -148,10 +148,10 @@ DEVICE void fold_weights(const struct folding *a, enum element type, int width)
     if (t >= (size_t)b->d * b->k * across * b->c)
         return;
     int g = (int)(t % b->c), B = (int)(t / b->c % across), A = (int)(t / b->c / across % b->k);
-    int place = g / s->c, row = A * s->stride + place / a->f.span, column = B * s->stride + place % a->f.span;
+    int pixel = g / s->c, row = A * s->stride + pixel / a->f.span, column = B * s->stride + pixel % a->f.span;
     size_t d = t / b->c / across / b->k;
     float v = 0;
-    if (place < s->stride * a->f.span && row < s->k && column < s->k)
+    if (pixel < s->stride * a->f.span && row < s->k && column < s->k)
         v = ((const float *)a->from)[((d * s->k + row) * s->k + column) * s->c + g % s->c];
     store(a->to, t, type, 1, &v);
 }

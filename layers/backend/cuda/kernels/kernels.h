@@ -55,7 +55,7 @@ void kernel_add_gradients(const struct queue *q, enum element type, const void *
                           const struct gradient_term *terms, int count, float *dw, size_t weights);
 
 /* to[0..2] = a, b, c, for epilogues that read their factors from device memory. */
-void kernel_numbers(const struct queue *q, float *to, float a, float b, float c);
+void kernel_write_scalars(const struct queue *q, float *to, float a, float b, float c);
 
 /* *result = sum of x y, in double. Both have `type`. */
 void kernel_dot(const struct queue *q, enum element type, const void *x, const void *y, size_t count, double *result);

@@ -36,9 +36,9 @@ DEVICE uint2 load_argmax(const uint8_t *from, int width)
     return v;
 }
 
-DEVICE int argmax_of(uint2 places, int k)
+DEVICE int argmax_of(uint2 positions, int k)
 {
-    return (int)((k < 4 ? places.x >> 8 * k : places.y >> 8 * (k - 4)) & 255);
+    return (int)((k < 4 ? positions.x >> 8 * k : positions.y >> 8 * (k - 4)) & 255);
 }
 
 /* Each thread has `width` channels of one output pixel. Cost (bf16): 2 bytes for each input element, 5 for each
@@ -80,10 +80,10 @@ DEVICE void pool_forward(const struct pooling *a, enum element type, int width)
         if (width == 1) {
             a->argmax_in_window[out] = (uint8_t)at[0];
         } else {
-            uint2 places;
-            places.x = at[0] | at[1] << 8 | at[2] << 16 | (unsigned)at[3] << 24;
-            places.y = at[4] | at[5] << 8 | at[6] << 16 | (unsigned)at[7] << 24;
-            *(uint2 *)(a->argmax_in_window + out) = places;
+            uint2 positions;
+            positions.x = at[0] | at[1] << 8 | at[2] << 16 | (unsigned)at[3] << 24;
+            positions.y = at[4] | at[5] << 8 | at[6] << 16 | (unsigned)at[7] << 24;
+            *(uint2 *)(a->argmax_in_window + out) = positions;
         }
     }
 }
@@ -103,18 +103,18 @@ DEVICE size_t add_argmax(const struct argmax_sums *a, size_t row, int count, int
                          const float *mean, float *sum, float *product)
 {
     struct packed argmax_value[ARGMAX_ROWS], dy[ARGMAX_ROWS];
-    uint2 places[ARGMAX_ROWS];
+    uint2 positions[ARGMAX_ROWS];
     float v[VECTOR], g[VECTOR];
     fetch_rows(&a->s, UP, a->argmax_value, row, count, c, type, width, argmax_value);
     fetch_rows(&a->s, UP, a->dy, row, count, c, type, width, dy);
     for (int r = 0; r < count; r++)
-        places[r] = load_argmax(a->argmax_in_window + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c,
-                                width);
+        positions[r] = load_argmax(a->argmax_in_window + row_at(&a->s, UP, row + r * row_step(&a->s, UP)) * a->s.c + c,
+                                   width);
     for (int r = 0; r < count; r++) {
         unpack(&argmax_value[r], type, width, v);
         unpack(&dy[r], type, width, g);
         for (int k = 0; k < width; k++) {
-            g[k] = argmax_of(places[r], k) == INACTIVE ? 0 : g[k];
+            g[k] = argmax_of(positions[r], k) == INACTIVE ? 0 : g[k];
             sum[k] += g[k];
             product[k] += g[k] * (v[k] - mean[k]);
         }
@@ -148,12 +148,12 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
 {
     const struct pool_shape *s = &a->s;
     struct packed dy[2];
-    uint2 places[2];
+    uint2 positions[2];
     float v[VECTOR];
     for (int w = 0; w < 2; w++) {
         size_t out = ((n * a->oh + i) * a->ow + (j + w < at->to_j ? j + w : at->to_j)) * s->c + at->c;
         dy[w] = fetch(a->dy, out, type, width);
-        places[w] = load_argmax(a->argmax_in_window + out, width);
+        positions[w] = load_argmax(a->argmax_in_window + out, width);
     }
     for (int w = 0; w < 2; w++) {
         int top = i * s->stride - s->pad, left = (j + w) * s->stride - s->pad;
@@ -163,7 +163,7 @@ DEVICE void add_windows(const struct pooling *a, size_t n, const struct patch *a
             bool inside = j + w <= at->to_j && row >= 0 && row < s->k && column >= 0 && column < s->k;
             int argmax_in_window = inside ? row * s->k + column : -1;
             for (int k = 0; k < width; k++)
-                sum[p][k] += argmax_of(places[w], k) == argmax_in_window ? v[k] : 0;
+                sum[p][k] += argmax_of(positions[w], k) == argmax_in_window ? v[k] : 0;
         }
     }
 }

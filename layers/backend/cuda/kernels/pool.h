@@ -48,12 +48,12 @@ DEVICE void best_of_nine(const struct pool_shape *s, const void *x, size_t image
         pixels[p] = fetch(x, (image + clamped(top + p / 3, s->h) * s->w + clamped(left + p % 3, s->w)) * s->c + c, type,
                           width);
     for (int p = 0; p < 9; p++) {
-        int place = (clamped(top + p / 3, s->h) - top) * 3 + clamped(left + p % 3, s->w) - left;
+        int position = (clamped(top + p / 3, s->h) - top) * 3 + clamped(left + p % 3, s->w) - left;
         unpack(&pixels[p], type, width, v);
         for (int i = 0; i < width; i++)
             if (p == 0 || sign[i] * v[i] > best[i]) {
                 best[i] = sign[i] * v[i];
-                at[i] = place;
+                at[i] = position;
             }
     }
 }

@@ -140,12 +140,12 @@ DEVICE void steps(const struct steps *a)
     to[3] = -eta, to[4] = nu, to[5] = 0;
     to[6] = eta * nu;
 }
-KERNEL(step_numbers, steps, steps(&a))
+KERNEL(step_scalars_all, steps, steps(&a))
 
 void kernel_step_scalars(const struct queue *q, const double *lambda_max, int count, float lambda, float mu,
                          float *scalars)
 {
     struct steps s = { lambda_max, count, lambda, mu, scalars };
     if (count > 0)
-        RUN(step_numbers, blocks_for(count), 1, q, s);
+        RUN(step_scalars_all, blocks_for(count), 1, q, s);
 }
