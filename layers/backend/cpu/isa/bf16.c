@@ -4,6 +4,8 @@
  * outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32) Weight gradients are in
  * bf16_gradient.c; few channels' in bf16_few_channels.c (adjoints), bf16_wide_rows.c and bf16_wide_rows_gradient.c,
  * wide images' in bf16_one_image.c. Here c and d are the channels of input and output as run sees them. */
+#include "layers/backend/cpu/isa/bf16.h"
+
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum {

@@ -7,7 +7,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "layers/backend/cpu/isa/bf16.h"
+#include "layers/backend/cpu/isa/direct.h"
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
 

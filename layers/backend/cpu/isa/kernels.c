@@ -1,12 +1,16 @@
 /* kernels.c - the CPU backend's passes over memory. Compiled once per instruction set (KERNELS names the
  * table); loops are written for the compiler's vectoriser. Here what is float in every precision; passes over
  * activations are in activations.h. */
+#include "layers/backend/cpu/isa/kernels.h"
+
 #include <math.h>
 #include <string.h>
-#include "layers/backend/cpu/cpu.h"
+
+#include "layers/backend/cpu/device.h"
+#include "layers/backend/cpu/isa/bf16.h"
+#include "layers/backend/cpu/isa/few_channels.h"
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
-#include "layers/backend/ref/ref.h"
 
 /* This thread's part [*from, *to) of 0..count, in multiples of `grain`. */
 static void thread_range(size_t count, size_t grain, size_t *from, size_t *to)

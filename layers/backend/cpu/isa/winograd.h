@@ -26,9 +26,6 @@ struct winograd_kernels {
                      int threads, void *scratch);
 };
 
-/* Kernel 3x3, stride 1, enough channels in multiples of the panel: with few, the transforms cost what is saved. */
-bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_shape *shape, enum winograd_use use);
-
 extern const struct winograd_kernels winograd_base;
 #if defined(__x86_64__)
 extern const struct winograd_kernels winograd_v3, winograd_v4, winograd_bf16, winograd_amx;

@@ -1,0 +1,10 @@
+/* conv.h - the CPU backend's convolutions, in builds with oneDNN. */
+#ifndef CSC_LAYERS_BACKEND_CPU_CONV_H
+#define CSC_LAYERS_BACKEND_CPU_CONV_H
+
+#include "layers/backend/backend.h"
+
+/* Sets the conv_* slots of the table of a struct cpu_device. */
+void cpu_conv_fill_table(struct backend *table);
+
+#endif
