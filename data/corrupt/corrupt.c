@@ -90,7 +90,8 @@ enum status corruption_parse(const char *text, int *kind, int *severity)
         char names[400] = "";
         for (int k = 0; k < CORRUPTIONS; k++)
             snprintf(names + strlen(names), sizeof names - strlen(names), " %s", table[k].name);
-        FAIL(STATUS_USAGE, "corruption '%s': NAME:SEVERITY is needed; severities 1 to %d or all; names all or%s", text,
+        FAIL(STATUS_USAGE,
+             "corruption '%s': must be NAME:SEVERITY, with a severity of 1 to %d or all, and a name of all or%s", text,
              CORRUPT_SEVERITIES, names);
     }
     *kind = found;

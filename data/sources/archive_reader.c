@@ -111,8 +111,7 @@ void archive_warn_end(const char *name, enum archive_end end)
     if (end == ARCHIVE_END_MISSING)
         log_warn_rank0("%s: has no end-of-archive mark; it may have been cut off between two files", name);
     if (end == ARCHIVE_END_EARLY)
-        log_warn_rank0("%s: more follows behind its end-of-archive mark, such as another archive, and is not read",
-                       name);
+        log_warn_rank0("%s: data after its end-of-archive mark, such as another archive, are not read", name);
 }
 
 enum status archive_reader_next(struct archive_reader *r, struct member *member, bool *end)
@@ -128,7 +127,7 @@ enum status archive_reader_next(struct archive_reader *r, struct member *member,
         FAIL(STATUS_DATA, "%s: %s", r->path, archive_stream_error(r->archive));
     const char *name = archive_entry_pathname(entry);
     if (!name)
-        FAIL(STATUS_DATA, "%s: a member without a readable name", r->path);
+        FAIL(STATUS_DATA, "%s: a member has no readable name", r->path);
     free(r->name);
     r->name = archive_plain_name(name);
     if (!r->name)
@@ -149,8 +148,8 @@ enum status archive_reader_content(struct archive_reader *r, size_t limit, uint8
 {
     enum status status = STATUS_OK;
     if (r->bytes < 0 || (uint64_t)r->bytes > limit)
-        FAIL(STATUS_DATA, "%s: %s: %lld bytes, more than the %zu that it may have", r->path, r->name,
-             (long long)r->bytes, limit);
+        FAIL(STATUS_DATA, "%s: %s: has %lld bytes, but at most %zu are read", r->path, r->name, (long long)r->bytes,
+             limit);
     TRY(buffer_grow(data, capacity, (size_t)r->bytes));
     for (size_t done = 0; done < (size_t)r->bytes;) {
         la_ssize_t got = archive_read_data(r->archive, *data + done, (size_t)r->bytes - done);

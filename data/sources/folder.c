@@ -32,7 +32,7 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
     DIR *handle = NULL;
     struct stat info;
     if (depth > MAX_DEPTH)
-        FAIL(STATUS_DATA, "%s/%s: folders more than %d deep", base, path, MAX_DEPTH);
+        FAIL(STATUS_DATA, "%s/%s: folders are nested more than %d deep", base, path, MAX_DEPTH);
     snprintf(full, sizeof full, "%s/%s", base, path);
     handle = opendir(full);
     if (!handle)
@@ -45,7 +45,7 @@ static enum status list_disk(struct listing *l, const char *base, const char *pa
             FAIL(STATUS_IO, "%s/%s: name too long", base, path);
         bool there = stat(full, &info) == 0;
         if (!there && !*path) /* it may have been a class, without which the labels of the others would change */
-            FAIL(STATUS_DATA, "%s: a link that leads nowhere; mend or remove it", full);
+            FAIL(STATUS_DATA, "%s: a link that leads nowhere; repair or remove it", full);
         if (!there)
             info = (struct stat){ .st_mode = S_IFREG }; /* reading it fails, which --bad covers */
         if (S_ISDIR(info.st_mode)) {
@@ -117,7 +117,7 @@ enum status folder_read_at_offset(const struct folder *f, const struct listed_fi
 {
     enum status status = STATUS_OK;
     if (file->bytes > LIMIT_FILE)
-        FAIL(STATUS_DATA, "%s: %s: %llu bytes, more than the %zu that it may have", f->path, file->path,
+        FAIL(STATUS_DATA, "%s: %s: has %llu bytes, but at most %zu are read", f->path, file->path,
              (unsigned long long)file->bytes, LIMIT_FILE);
     item->bytes = (size_t)file->bytes;
     TRY(buffer_grow(&item->data, &item->capacity, item->bytes));

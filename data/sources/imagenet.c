@@ -182,7 +182,8 @@ static enum status label_images(struct folder *f, const struct labels *labels, c
     if (labels->count != l->count && !labels->by_image)
         FAIL(STATUS_DATA, "%s: %lld labels for %lld images", label_path, (long long)labels->count, (long long)l->count);
     if (labels->count > l->count)
-        log_warn("%s: has labels of %lld images that are not there", label_path, (long long)(labels->count - l->count));
+        log_warn("%s: has labels for %lld images that the archive does not hold", label_path,
+                 (long long)(labels->count - l->count));
 fail:
     return status;
 }

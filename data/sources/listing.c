@@ -179,7 +179,7 @@ static enum status check_root(const struct listing *l, const char *where)
     for (int64_t i = 0; i < l->count && split; i++)
         deeper += strchr(strchr(l->files[i].path, '/') + 1, '/') != NULL;
     if (split && deeper >= l->count - l->count / 10)
-        FAIL(STATUS_DATA, "%s: its folders hold only folders; to take those of '%s' as the classes, give --root %s",
+        FAIL(STATUS_DATA, "%s: its folders hold only folders; to use those in '%s' as the classes, give --root %s",
              where, c->names[0], c->names[0]);
 fail:
     return status;

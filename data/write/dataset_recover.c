@@ -101,7 +101,7 @@ static enum status check_shard(struct replay *r, const struct journal_record *re
     struct shard shard = { .fd = -1 };
     *good = false;
     if (record->bytes != RECORD_SHARD_BYTES)
-        FAIL(STATUS_DATA, "%s/%s: not a packing's journal", r->writer->directory, JOURNAL_NAME);
+        FAIL(STATUS_DATA, "%s/%s: not the journal of a packing", r->writer->directory, JOURNAL_NAME);
     TRY(dataset_writer_next_shard(r->writer, path));
     if (shard_open(&shard, path) != STATUS_OK) {
         log_warn("%s; it is packed again", status_message());
@@ -111,7 +111,7 @@ static enum status check_shard(struct replay *r, const struct journal_record *re
     *good = shard.bytes == get64(record->payload) && shard.samples == get64(record->payload + 8) &&
             shard.blocks == get32(record->payload + 16) && shard.hash == get64(record->payload + 24);
     if (!*good)
-        log_warn("%s: not the shard that the journal knows; it is packed again", path);
+        log_warn("%s: not the shard that the journal describes; it is packed again", path);
     shard_close(&shard);
 fail:
     return status;
@@ -190,7 +190,7 @@ static enum status replay(struct replay *r)
             if (good)
                 TRY(count_shard(r, &record));
         } else {
-            FAIL(STATUS_DATA, "%s/%s: not a packing's journal", r->writer->directory, JOURNAL_NAME);
+            FAIL(STATUS_DATA, "%s/%s: not the journal of a packing", r->writer->directory, JOURNAL_NAME);
         }
     }
     if (!good)

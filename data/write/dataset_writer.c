@@ -342,7 +342,7 @@ enum status dataset_writer_commit(struct dataset_writer *w)
     else if (w->shard_open)
         unlink(w->shard.temporary); /* recovered, but without any intact block */
     if (!w->index.samples && !w->options.part)
-        FAIL(STATUS_DATA, "%s: not written: there is no image to put into it", w->directory);
+        FAIL(STATUS_DATA, "%s: not written, because there is no image for it", w->directory);
     if (!w->complete)
         TRY(write_index(w));
     if (!w->options.part)

@@ -117,7 +117,7 @@ enum status journal_append(struct journal *j, uint32_t type, const void *payload
     enum status status = STATUS_OK;
     size_t hashed = JOURNAL_RECORD_HEADER_BYTES + (size_t)bytes;
     if (bytes > JOURNAL_MAX_PAYLOAD)
-        FAIL(STATUS_BUG, "%s: a record of %u bytes", j->path, bytes);
+        FAIL(STATUS_BUG, "%s: a record of %u bytes is too long", j->path, bytes);
     if (j->capacity < 8 + hashed + 8) {
         uint8_t *grown = realloc(j->buffer, 2 * (8 + hashed + 8));
         if (!grown)

@@ -79,7 +79,7 @@ static enum status check_parts(struct part *parts, int count)
     qsort(parts, (size_t)count, sizeof *parts, compare_parts);
     for (int i = 0; i < count; i++) {
         if (parts[i].identity != parts[0].identity || parts[i].parts != parts[0].parts)
-            FAIL(STATUS_USAGE, "%s and %s are not parts of one packing: other input, options or versions",
+            FAIL(STATUS_USAGE, "%s and %s are not parts of one packing: their input, options or versions differ",
                  parts[0].directory, parts[i].directory);
         if (i && parts[i].part == parts[i - 1].part)
             FAIL(STATUS_USAGE, "%s and %s are the same part", parts[i - 1].directory, parts[i].directory);

@@ -85,7 +85,7 @@ static enum status check_job(struct packer *p, const struct pack_job *job)
         if (bad->code == STATUS_OK || (job->skippable[i] && p->options.skip_bad))
             continue;
         if (job->skippable[i] && p->source->is_files)
-            FAIL(bad->code, "%s (--bad skip leaves such images out and goes on from here)", bad->message);
+            FAIL(bad->code, "%s (--bad skip leaves such images out and continues from here)", bad->message);
         return status_restore(bad);
     }
     if (job->job_error.code != STATUS_OK)
@@ -284,7 +284,7 @@ static enum status open_writer(struct packer *p, const char *directory)
     if (p->writer.complete)
         log_info("%s: was complete already", directory);
     else if (p->next > p->first)
-        log_info("%s: going on where it was interrupted, behind image %lld of %lld", directory,
+        log_info("%s: continuing where it was interrupted, after image %lld of %lld", directory,
                  (long long)(p->next - p->first), (long long)(p->end - p->first));
     p->report->resumed_at = p->next - p->first;
     pack_progress_start(&p->progress, directory, p->end - p->first);
@@ -320,7 +320,7 @@ enum status pack_dataset(struct pack_source *source, const char *directory, cons
     pthread_cond_init(&p.ready, NULL);
     pthread_cond_init(&p.done, NULL);
     if (p.options.codec == CODEC_JPEG && !source->is_files)
-        FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
+        FAIL(STATUS_USAGE, "--codec jpeg stores image files, but these images do not come from files");
     TRY(open_writer(&p, directory));
     TRY(start_workers(&p));
     TRY(run_jobs(&p));
@@ -328,8 +328,8 @@ enum status pack_dataset(struct pack_source *source, const char *directory, cons
     TRY(dataset_writer_commit(&p.writer));
 fail:
     if (status == STATUS_IO && p.writer.next_sample > p.first)
-        status_report(status, __FILE__, __LINE__, "%s; what is packed is kept, and the same command goes on from there",
-                      status_message());
+        status_report(status, __FILE__, __LINE__,
+                      "%s; what has been packed is kept, and the same command continues from there", status_message());
     report->seconds = pack_progress_end(&p.progress);
     if (p.unlisted)
         log_warn("%lld more files that are not named as images are left out; %s/report.tsv has no room for them",

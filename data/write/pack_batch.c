@@ -81,14 +81,14 @@ static enum status decode_sample(struct pack_batch_sample *s, const uint8_t *in,
     notes &= ~LEFT_OUT;
     if (label >= (uint32_t)classes || notes >> IMAGE_NOTES || width > LIMIT_SIDE || height > LIMIT_SIDE ||
         (!left_out && (!width || !height)))
-        FAIL(STATUS_DATA, "a sample with label %u, %u x %u pixels, notes %x", label, width, height, notes);
+        FAIL(STATUS_DATA, "a record has a sample with label %u, %u x %u pixels, notes %x", label, width, height, notes);
     *s = (struct pack_batch_sample){ (int)label, (int)width, (int)height, notes, "", left_out ? "?" : "" };
     if (!pack_batch_sample_is_reported(s))
         return STATUS_OK;
     s->name = next_text(text, end);
     s->reason = s->name ? next_text(text, end) : NULL;
     if (!s->reason || !*s->reason != !left_out)
-        FAIL(STATUS_DATA, "a sample without its name or reason");
+        FAIL(STATUS_DATA, "a record lacks a sample's name or reason");
 fail:
     return status;
 }
@@ -100,10 +100,10 @@ enum status pack_batch_decode(struct pack_batch *b, const uint8_t *record, size_
     bool odd = false;
     *b = (struct pack_batch){ .next_sample = 0 };
     if (bytes < HEAD_BYTES)
-        FAIL(STATUS_DATA, "a record of only %zu bytes", bytes);
+        FAIL(STATUS_DATA, "a record of %zu bytes is too short", bytes);
     uint64_t next = get64(record), frames = get32(record + 8), count = get32(record + 12);
     if (next > INT64_MAX || frames > count || frames * FRAME_BYTES + count * SAMPLE_BYTES > bytes - HEAD_BYTES)
-        FAIL(STATUS_DATA, "a record of %zu bytes for %u frames of %u samples", bytes, (unsigned)frames,
+        FAIL(STATUS_DATA, "a record of %zu bytes cannot hold %u frames of %u samples", bytes, (unsigned)frames,
              (unsigned)count);
     b->next_sample = (int64_t)next;
     b->frames = calloc(frames + 1, sizeof *b->frames);
@@ -122,7 +122,7 @@ enum status pack_batch_decode(struct pack_batch *b, const uint8_t *record, size_
         good += !*b->samples[b->count].reason;
     }
     if (odd || text != end || in_frames != good)
-        FAIL(STATUS_DATA, "a damaged record, or one whose frames hold %llu samples instead of %llu",
+        FAIL(STATUS_DATA, "a record is damaged, or its frames hold %llu samples instead of %llu",
              (unsigned long long)in_frames, (unsigned long long)good);
 fail:
     if (status != STATUS_OK)

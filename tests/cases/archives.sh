@@ -291,10 +291,10 @@ open("cut.tar", "wb").write(open("x.tar", "rb").read()[:at])'
     tar -C d -cf bee.tar bee
     cat ant.tar bee.tar >both.tar
     expect 0 "$PACK" imagefolder both.tar o5
-    says "more follows behind its end-of-archive mark"
+    says "data after its end-of-archive mark"
     gzip -k both.tar
     expect 0 "$PACK" imagefolder both.tar.gz o6
-    says "more follows behind its end-of-archive mark"
+    says "data after its end-of-archive mark"
     mkdir in
     mv cut.tar in/n1.tar
     tar -C in -cf train.tar n1.tar

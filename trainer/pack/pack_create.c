@@ -138,7 +138,7 @@ enum status run_synth(const struct pack_arguments *a)
     options.made_by = made_by;
     options.keep_journal = true;
     if (options.codec == CODEC_JPEG) /* before anything is written */
-        FAIL(STATUS_USAGE, "--codec jpeg keeps files as they are, but these images are made of pixels");
+        FAIL(STATUS_USAGE, "--codec jpeg stores image files, but these images do not come from files");
     TRY(output_folders(a, a->operands[0], folders, &done));
     if (done)
         return STATUS_OK;

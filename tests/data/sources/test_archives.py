@@ -257,7 +257,7 @@ def test_ends(folder):
     """An archive without its end, or with more behind it, is told of; a sound one is not."""
     whole = tar_of([("a/0.png", image()), ("b/0.png", image())])
     cases = (("sound", whole, None), ("cut", whole[:1024], "no end-of-archive mark"),
-             ("two", whole + tar_of([("c/0.png", image())]), "more follows behind"), ("one-block", whole[:2560], None))
+             ("two", whole + tar_of([("c/0.png", image())]), "data after its end-of-archive"), ("one-block", whole[:2560], None))
     for name, data, says in cases:
         for ending, content in ("tar", data), ("tar.gz", gzip.compress(data)):
             write(f"{folder}/{name}.{ending}", content)

@@ -182,7 +182,7 @@ def test_usage(folder):
                           ("--part", "0/2"), ("--part", "3/2"), ("--part", "1"), ("--part", "1/2x"),
                           ("--part", "4294967297/4294967298"), ("--shard-mb", "0")):
         run("imagefolder", "a", f"{folder}/never", option, value, expect=2, says=option)
-    run("synth", f"{folder}/never", "--codec", "jpeg", expect=2, says="made of pixels")
+    run("synth", f"{folder}/never", "--codec", "jpeg", expect=2, says="do not come from files")
     check(not os.path.exists(f"{folder}/never"), "a usage error wrote something")
     check(re.fullmatch(r"csc-pack \d+\.\d+\.\d+\n", run("--version")), "--version")
     listed = re.findall(r"^  csc-pack (\w+) ", run("--help"), re.M)

@@ -121,10 +121,10 @@ def test_full(folder, expected):
         resource.setrlimit(resource.RLIMIT_FSIZE, (700000, 700000))
 
     for attempt in range(2):
-        run(PACK, *command(folder, out), expect=74, says="shard-00000.csz.tmp: File too large.*same command goes on"
+        run(PACK, *command(folder, out), expect=74, says="shard-00000.csz.tmp: File too large.*same command continues"
             if not attempt else "File too large", preexec_fn=limit)
     check(not os.path.exists(f"{out}/train/index.json"), "an index after a failure")
-    run(PACK, *command(folder, out), says="going on where it was interrupted")
+    run(PACK, *command(folder, out), says="continuing where it was interrupted")
     check(not made.differences(snapshot(out), expected), "after a full disk", made.differences(snapshot(out), expected))
     mount = f"{folder}/small"
     os.mkdir(mount)
@@ -133,7 +133,7 @@ def test_full(folder, expected):
             run(PACK, *command(folder, f"{mount}/out"), expect=74, says="No space left on device")
             run(PACK, *command(folder, f"{mount}/out"), expect=74, says="No space left on device")
             subprocess.run(["mount", "-o", "remount,size=200m", mount], check=True)
-            run(PACK, *command(folder, f"{mount}/out"), says="going on where it was interrupted")
+            run(PACK, *command(folder, f"{mount}/out"), says="continuing where it was interrupted")
             check(not made.differences(snapshot(f"{mount}/out"), expected), "after ENOSPC")
         finally:
             subprocess.run(["umount", mount], check=True)
