@@ -1,4 +1,4 @@
-/* make.h - small datasets for the tests, in a folder of their own that is removed at the end. */
+/* make.h - makes small datasets of random images for the tests, in a temporary folder. */
 #ifndef CSC_TESTS_DATA_MAKE_H
 #define CSC_TESTS_DATA_MAKE_H
 
@@ -12,14 +12,14 @@
 #include "data/image/encode_jpeg.h"
 #include "data/write/pack.h"
 
-/* A source of random images; image i is (sizes[i % kinds]), labelled i % classes. */
-struct made {
-    struct pack_source source; /* first */
+/* A source of random images. Image i has the size sizes[i % kinds] and the label i % class_count. */
+struct random_source {
+    struct pack_source source; /* must be first: pointers to it are cast to the random_source */
     const int (*sizes)[2];     /* width, height */
     int kinds;
 };
 
-static inline void made_pixels(int64_t index, int width, int height, uint8_t *pixels)
+static inline void random_pixels(int64_t index, int width, int height, uint8_t *pixels)
 {
     struct philox stream;
     philox_init(&stream, 99, PHILOX_DOMAIN_SYNTH, (uint64_t)index);
@@ -28,49 +28,49 @@ static inline void made_pixels(int64_t index, int width, int height, uint8_t *pi
         pixels[i] = (uint8_t)(i % 7 ? base + i / 5 : philox_u32(&stream));
 }
 
-static inline enum status made_read(struct pack_source *source, int64_t index, struct pack_item *item)
+static inline enum status random_read(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     item->label = (int)(index % source->class_count);
     snprintf(item->name, sizeof item->name, "made %lld", (long long)index);
     return STATUS_OK;
 }
 
-static inline uint64_t made_bytes(const struct pack_source *source, int64_t index)
+static inline uint64_t random_bytes(const struct pack_source *source, int64_t index)
 {
-    const struct made *m = (const struct made *)source;
+    const struct random_source *m = (const struct random_source *)source;
     const int *size = m->sizes[index % m->kinds];
     return (uint64_t)size[0] * size[1] * 3;
 }
 
-static inline enum status made_decode(const struct pack_source *source, const struct pack_item *item,
-                                      struct image *image, unsigned *notes)
+static inline enum status random_decode(const struct pack_source *source, const struct pack_item *item,
+                                        struct image *image, unsigned *notes)
 {
-    const struct made *m = (const struct made *)source;
+    const struct random_source *m = (const struct random_source *)source;
     const int *size = m->sizes[item->index % m->kinds];
     (void)notes;
     enum status status = image_allocate(image, size[0], size[1]);
     if (status == STATUS_OK)
-        made_pixels(item->index, size[0], size[1], image->pixels);
+        random_pixels(item->index, size[0], size[1], image->pixels);
     return status;
 }
 
 /* The same images as JPEG files. */
-static inline enum status made_read_file(struct pack_source *source, int64_t index, struct pack_item *item)
+static inline enum status random_read_file(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     struct image image = { 0 };
     struct pack_item numbered = { .index = index };
     unsigned notes = 0;
-    enum status status = made_read(source, index, item);
+    enum status status = random_read(source, index, item);
     if (status == STATUS_OK)
-        status = made_decode(source, &numbered, &image, &notes);
+        status = random_decode(source, &numbered, &image, &notes);
     if (status == STATUS_OK)
         status = encode_jpeg(&image, ENCODE_QUALITY, item->name, &item->data, &item->capacity, &item->bytes);
     image_finish(&image);
     return status;
 }
 
-static inline enum status made_decode_file(const struct pack_source *source, const struct pack_item *item,
-                                           struct image *image, unsigned *notes)
+static inline enum status random_decode_file(const struct pack_source *source, const struct pack_item *item,
+                                             struct image *image, unsigned *notes)
 {
     (void)source;
     return decode_image(item->data, item->bytes, item->name, image, notes);
@@ -79,37 +79,37 @@ static inline enum status made_decode_file(const struct pack_source *source, con
 static inline enum status make_jpeg_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds)
 {
     static char *names[] = { "zero", "one", "two" };
-    struct made made = { { .read = made_read_file,
-                           .decode = made_decode_file,
-                           .bytes = made_bytes,
-                           .parallel = true,
-                           .is_files = true,
-                           .total = count,
-                           .class_count = 3,
-                           .class_names = names },
-                         sizes,
-                         kinds };
+    struct random_source source = { { .read = random_read_file,
+                                      .decode = random_decode_file,
+                                      .bytes = random_bytes,
+                                      .parallel = true,
+                                      .is_files = true,
+                                      .total = count,
+                                      .class_count = 3,
+                                      .class_names = names },
+                                    sizes,
+                                    kinds };
     struct pack_options options = { .workers = 2, .codec = CODEC_JPEG, .made_by = "a test" };
     struct pack_report report;
-    return pack_dataset(&made.source, directory, &options, &report);
+    return pack_dataset(&source.source, directory, &options, &report);
 }
 
 static inline enum status make_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds,
                                        int workers)
 {
     static char *names[] = { "zero", "one", "two" };
-    struct made made = { { .read = made_read,
-                           .decode = made_decode,
-                           .bytes = made_bytes,
-                           .parallel = true,
-                           .total = count,
-                           .class_count = 3,
-                           .class_names = names },
-                         sizes,
-                         kinds };
+    struct random_source source = { { .read = random_read,
+                                      .decode = random_decode,
+                                      .bytes = random_bytes,
+                                      .parallel = true,
+                                      .total = count,
+                                      .class_count = 3,
+                                      .class_names = names },
+                                    sizes,
+                                    kinds };
     struct pack_options options = { .workers = workers, .made_by = "a test" };
     struct pack_report report;
-    return pack_dataset(&made.source, directory, &options, &report);
+    return pack_dataset(&source.source, directory, &options, &report);
 }
 
 static inline void make_folder(char folder[64])

@@ -1,5 +1,5 @@
-/* fuzz_archive.c - any bytes as a compressed archive, read to its end. What gzip's checksums do not allow must not
- * pass: a .tar.gz that is taken is inflated here once more, member by member. */
+/* fuzz_archive.c - reads any bytes as a compressed archive, to its end. Data that gzip's checksums do not match must be
+ * refused: a .tar.gz that is accepted is decompressed here again, member by member. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +11,9 @@
 #include "data/sources/archive_reader.h"
 #include "tests/fuzz/fuzz.h"
 
-enum { UNIT = 512, GZIP = 16 + MAX_WBITS };
+enum { TAR_BLOCK = 512, GZIP = 16 + MAX_WBITS };
 
-/* A gzip member that holds the bytes. */
+/* Writes a gzip member that holds the bytes. */
 static size_t put_gzip(unsigned char *out, size_t capacity, const void *data, size_t bytes)
 {
     z_stream z = { .next_in = (void *)data, .avail_in = (uInt)bytes, .next_out = out, .avail_out = (uInt)capacity };
@@ -25,18 +25,18 @@ static size_t put_gzip(unsigned char *out, size_t capacity, const void *data, si
 
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
-    unsigned char tar[4 * UNIT] = "class/a.JPEG";
+    unsigned char tar[4 * TAR_BLOCK] = "class/a.JPEG";
     unsigned sum = 8 * ' ';
     if (index > 2 || capacity < sizeof tar)
         return 0;
     snprintf((char *)tar + 124, 12, "%011o", 100);
     tar[156] = '0';
-    for (int i = 0; i < UNIT; i++)
+    for (int i = 0; i < TAR_BLOCK; i++)
         sum += i < 148 || i > 155 ? tar[i] : 0;
     snprintf((char *)tar + 148, 7, "%06o", sum);
     tar[155] = ' ';
     for (int i = 0; i < 100; i++)
-        tar[UNIT + i] = (unsigned char)(i * i);
+        tar[TAR_BLOCK + i] = (unsigned char)(i * i);
     if (index == 0) {
         memcpy(out, tar, sizeof tar);
         return sizeof tar;
@@ -45,7 +45,7 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     return index == 1 ? bytes : bytes + put_gzip(out + bytes, capacity - bytes, tar + first, sizeof tar - first);
 }
 
-/* Whether all members, and zeros behind them, are what gzip allows. */
+/* Whether gzip accepts all members; zeros may follow them. */
 static bool inflates(const unsigned char *data, size_t size)
 {
     static unsigned char out[1 << 16];
@@ -65,7 +65,7 @@ static bool inflates(const unsigned char *data, size_t size)
         z.avail_out = sizeof out;
         code = inflate(&z, Z_NO_FLUSH);
     }
-    while (code == Z_OK) { /* what is still to come out */
+    while (code == Z_OK) { /* the rest of the output */
         z.next_out = out;
         z.avail_out = sizeof out;
         code = inflate(&z, Z_NO_FLUSH);
@@ -102,7 +102,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     int fd = memfd_create("archive", 0);
     if (fd < 0 || write(fd, data, size) != (ssize_t)size)
         abort();
-    log_init("fuzz", 1, 2); /* rank 0 would warn */
+    log_init("fuzz", 1, 2); /* as rank 1, which does not print warnings */
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     enum status status = read_all(path);
     if (status != STATUS_OK && status != STATUS_DATA)

@@ -1,4 +1,5 @@
-/* fuzz_classes.c - any text as a list of class names: those that are taken may be a dataset's, each found by itself. */
+/* fuzz_classes.c - parses any text as a list of class names. Accepted names must be allowed in a dataset, and each must
+ * be found by its name. */
 #include <stdlib.h>
 #include <string.h>
 

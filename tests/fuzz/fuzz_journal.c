@@ -1,5 +1,5 @@
-/* fuzz_journal.c - any bytes as a packing's journal; with an odd first byte its chain of hashes is put right, so that
- * the records are reached. A record that is accepted is printed to the same bytes. */
+/* fuzz_journal.c - reads any bytes as the journal of a packing. With an odd first byte its hashes are corrected, so
+ * that its records are reached. A record that is accepted must be encoded to the same bytes. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,8 +10,8 @@
 
 enum { CLASSES = 3 };
 
-/* Puts the hashes right of the head and of all records that fit. */
-static void mend(uint8_t *data, size_t size)
+/* Corrects the hashes of the header and of all records that fit. */
+static void correct_hashes(uint8_t *data, size_t size)
 {
     if (size < JOURNAL_HEADER_BYTES)
         return;
@@ -59,7 +59,7 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     length += put_record(out + length, 2, shard, sizeof shard);
     length += put_record(out + length, 1, record, bytes);
     free(record);
-    mend(out + 1, length - 1);
+    correct_hashes(out + 1, length - 1);
     return length;
 }
 
@@ -94,7 +94,7 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         abort();
     memcpy(copy, data + 1, size - 1);
     if (data[0] % 2)
-        mend(copy, size - 1);
+        correct_hashes(copy, size - 1);
     if (journal_read_header(copy, size - 1, &identity, &record))
         for (uint64_t before = record.end; journal_next(copy, size - 1, &record); before = record.end) {
             if (record.end <= before || record.end > size - 1)

@@ -1,4 +1,4 @@
-/* fuzz_labels.c - any text as a label file, and what follows its first 0 byte as a synset file. */
+/* fuzz_labels.c - parses any text as a label file, and what follows its first 0 byte as a synset file. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-/* fuzz_npy.c - any bytes as a .npy file: refused as damaged, or sizes that fit the file. */
+/* fuzz_npy.c - parses any bytes as a .npy file, which must be refused as damaged or have sizes that fit the file. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -53,7 +53,7 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     }
     for (int i = 0; i < 3; i++) {
         uint8_t pixels[4 * 3 * 3];
-        made_pixels(i, 1 + i, 3, pixels);
+        random_pixels(i, 1 + i, 3, pixels);
         struct record_input input = { i, 1 + i, 3, pixels, pixels, sizeof pixels };
         enum codec codec = index == 2 ? CODEC_RGBZ : CODEC_JPEG;
         record_write(out + 1 + bytes, codec, &input);

@@ -111,7 +111,7 @@ def through_hsv(image, change):
     h = np.where(v == b, 4 + (r - g) / safe, np.where(v == g, 2 + (b - r) / safe, (g - b) / safe))
     h = np.where(chroma == 0, 0, h) / 6 % 1
     s, v = change(s, v)
-    k = [(n + h * 6) % 6 for n in (5, 3, 1)]  # the closed form of the way back
+    k = [(n + h * 6) % 6 for n in (5, 3, 1)]  # the closed form of the conversion back to RGB
     return truncated(np.stack([v - v * s * np.clip(np.minimum(x, 4 - x), 0, 1) for x in k], -1))
 
 
@@ -165,7 +165,7 @@ class Corruptions(unittest.TestCase):
                         want = np.stack([reference(i, constants[family][severity - 1]) for i in images]).astype(int)
                         close = (abs(got - want) <= 1).mean()
                         self.assertGreaterEqual(close, .99)
-                        self.assertGreater(abs(want - images).mean(), .004)  # and it does something
+                        self.assertGreater(abs(want - images).mean(), .004)  # and it changes the images
 
     def test_noise(self):
         images = photographs(1000, 32, 3)

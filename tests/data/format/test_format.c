@@ -68,7 +68,7 @@ static void check_content(const char *path, int64_t count, const int (*sizes)[2]
         CHECK(dataset_read_block(d, location, &reader, &block) == STATUS_OK, "%s", status_message());
         CHECK(location.sample < block.count, "sample %d of %d", location.sample, block.count);
         const struct block_sample *s = &block.samples[location.sample];
-        made_pixels(i, size[0], size[1], pixels);
+        random_pixels(i, size[0], size[1], pixels);
         CHECK(s->label == i % 3 && s->width == size[0] && s->height == size[1], "image %lld: label %d, %d x %d",
               (long long)i, s->label, s->width, s->height);
         struct view view;
@@ -228,7 +228,7 @@ static bool holds(const struct micro_batch *b, int k, int64_t index)
     uint8_t pixels[32 * 32 * 3];
     const struct image_crop *crops = b->raw;
     bool same = true;
-    made_pixels(index, 32, 32, pixels);
+    random_pixels(index, 32, 32, pixels);
     if (b->raw)
         return memcmp((const char *)b->raw + crops[k].offset, pixels, sizeof pixels) == 0;
     for (size_t i = 0; i < sizeof pixels; i++)

@@ -25,7 +25,7 @@ static void read_all(struct dataset *d)
         CHECK(dataset_read_block(d, location, &reader, &block) == STATUS_OK, "%s", status_message());
         struct box all = { 0, 0, size[0], size[1] };
         CHECK(block_decode_box(&block, location.sample, all, 1, &reader, &view) == STATUS_OK, "%s", status_message());
-        made_pixels(i, size[0], size[1], pixels);
+        random_pixels(i, size[0], size[1], pixels);
         CHECK(view.pixels && !memcmp(view.pixels, pixels, (size_t)size[0] * size[1] * 3), "image %lld", (long long)i);
     }
     block_reader_finish(&reader);

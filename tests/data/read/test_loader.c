@@ -214,7 +214,7 @@ static void check_pixels(struct dataset *dataset)
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
     CHECK(loader_next(loader, &b) == STATUS_OK && b, "%s", status_message());
     for (int i = 0; i < b->count; i++) {
-        made_pixels((int64_t)b->ids[i], 32, 32, pixels);
+        random_pixels((int64_t)b->ids[i], 32, 32, pixels);
         int wrong = 0;
         for (int k = 0; k < 32 * 32 * 3; k++) {
             float expected = (float)((pixels[k] / 255.0 - config.mean[k % 3]) / config.std[k % 3]);
@@ -241,7 +241,7 @@ static void check_crops(struct dataset *dataset)
         CHECK(loader_next(loader, &b) == STATUS_OK && b, "%s", status_message());
         for (int i = 0; i < b->count; i++, all++) {
             uint8_t pixels[32 * 32 * 3];
-            made_pixels((int64_t)b->ids[i], 32, 32, pixels);
+            random_pixels((int64_t)b->ids[i], 32, 32, pixels);
             for (int at = 0; at < 162; at++) {
                 int dy = at / 18 - 4, dx = at / 2 % 9 - 4, flip = at % 2, wrong = 0;
                 for (int k = 0; k < 3072 && !wrong; k++) {

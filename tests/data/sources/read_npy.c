@@ -12,7 +12,7 @@ int main(int count, char **arguments)
     if (values)
         status = npy_read_integers(&npy, 0, npy.elements, values);
     if (status == STATUS_OK && npy_read(&npy, npy.elements, 1, values) != STATUS_DATA)
-        status = STATUS_BUG; /* beyond the end */
+        status = STATUS_BUG; /* reading beyond the end must fail */
     if (status != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
     } else {

@@ -92,7 +92,7 @@ def test_given_imagenet(folder):
 
 
 def test_label_order(folder):
-    """Lines of labels go to the images in the order of their file names, in whatever folders these lie."""
+    """Lines of labels belong to the images in the order of their file names, whatever folders these lie in."""
     classes = ("n1", "n2", "n3")
     write(f"{folder}/t.tar", tar_of([(f"{c}.tar", tar_of([("0.JPEG", image())])) for c in classes]))
     held = [(f"val_{i}.JPEG", classes[i * 2 % 3], image()) for i in range(6)]
@@ -119,7 +119,7 @@ def test_label_order(folder):
 
 
 def same_or_refused(folder, data, sound, arguments, expected):
-    """Packs changed bytes: no other dataset than that of the sound ones may come out, and none of what gzip refuses."""
+    """Packs changed bytes: the result must be the dataset of the unchanged ones, or a refusal if gzip refuses them."""
     write(f"{folder}/changed.tar.gz", data)
     shutil.rmtree(f"{folder}/o-changed", ignore_errors=True)
     result = made.subprocess.run([PACK, arguments, f"{folder}/changed.tar.gz", f"{folder}/o-changed"], text=True,
@@ -139,7 +139,7 @@ def gzip_passes(data):
 
 
 def gzip_cases(whole, tar):
-    """Changed archives: single bits, cut ends, several members, zeros and other bytes behind."""
+    """Changed archives: single bits, cut ends, several members, zeros or other bytes after the end."""
     for _ in range(40):
         flipped = bytearray(whole)
         flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
@@ -153,14 +153,14 @@ def gzip_cases(whole, tar):
     yield two[:middle] + bytes([two[middle] ^ 4]) + two[middle + 1:]
     yield whole + bytes(700)
     yield whole + b"more"
-    late = bytearray(gzip.compress(tar + bytes(3 << 20), 0))  # much behind the tar's end
+    late = bytearray(gzip.compress(tar + bytes(3 << 20), 0))  # many bytes after the tar's end
     yield bytes(late)
     late[-9 - (1 << 20)] ^= 1
     yield bytes(late)
 
 
 def test_gzip(folder):
-    """Whatever is changed in a .tar.gz, gzip's own judgement holds: to the end of the file, of folders and of CIFAR."""
+    """Whatever is changed in a .tar.gz, csc-pack accepts it if gzip does, for folders and for CIFAR."""
     source = folder_of(f"{folder}/zipped", ("a", "b"), 5)
     cifar = bytes(made.random.Random(3).randbytes(40 * 3073))
     records = bytes(b % 10 if i % 3073 == 0 else b for i, b in enumerate(cifar))
@@ -180,7 +180,7 @@ def test_gzip(folder):
     write(f"{folder}/y.tgz", gzip.compress(tars["imagefolder"])[:-1])
     run(PACK, "imagefolder", f"{folder}/y.tgz", f"{folder}/never", expect=65, says="truncated")
     write(f"{folder}/late.tar.zst", b"")
-    if shutil.which("zstd"):  # its checksum lies far behind the tar's end
+    if shutil.which("zstd"):  # its checksum comes long after the tar's end
         write(f"{folder}/late.tar", tars["imagefolder"] + bytes(4 << 20))
         made.subprocess.run(["zstd", "-qf", "--check", f"{folder}/late.tar"], check=True)
         data = bytearray(open(f"{folder}/late.tar.zst", "rb").read())
@@ -210,7 +210,7 @@ def test_names(folder):
 
 
 def members_of(path, compress):
-    """Two classes with a link, a pipe, hard links and text among the images; the last image comes behind them."""
+    """Two classes with a link, a pipe, hard links and text among the images, and one image after them."""
     pixels = [made.noise(rng, 6, 4) for _ in range(4)]
     with tarfile.open(path, "w:gz" if compress else "w", format=tarfile.GNU_FORMAT) as tar:
         made.add(tar, "LABEL", b"", type=b"V")
@@ -230,7 +230,7 @@ def members_of(path, compress):
 
 
 def test_members(folder):
-    """What is no file is an image that cannot be read, by its name; what is no image by its name is left out."""
+    """A member that is named as an image but is not a file is a bad image; one that is not named as an image is left out."""
     for path, compress in (f"{folder}/members.tar", False), (f"{folder}/members.tar.gz", True):
         expected = members_of(path, compress)
         run(PACK, "imagefolder", path, f"{folder}/o-stop", "--force", expect=65, says="ant/1.png is a link.*--bad skip")
@@ -254,7 +254,7 @@ def test_members(folder):
 
 
 def test_ends(folder):
-    """An archive without its end, or with more behind it, is told of; a sound one is not."""
+    """Warns of an archive without its end mark, or with data after it, and only then."""
     whole = tar_of([("a/0.png", image()), ("b/0.png", image())])
     cases = (("sound", whole, None), ("cut", whole[:1024], "no end-of-archive mark"),
              ("two", whole + tar_of([("c/0.png", image())]), "data after its end-of-archive"), ("one-block", whole[:2560], None))
@@ -268,7 +268,7 @@ def test_ends(folder):
 
 
 def test_not_images(folder):
-    """Other files' lines in the report do not depend on interruptions or parts; what systems leave is passed over."""
+    """The report's lines for other files do not depend on interruptions or parts; folders of systems are ignored."""
     source = folder_of(f"{folder}/mixed", ("a", "b", "c"), 60)
     for i in range(25):
         write(f"{source}/{'abc'[i % 3]}/{i}.json", b"{}")
@@ -288,7 +288,7 @@ def test_not_images(folder):
 
 
 def test_class_folders(folder):
-    """Names that a dataset cannot hold, wrong roots, OUT inside DIR: told before any work, in one line."""
+    """Names that a dataset cannot hold, wrong roots and OUT inside DIR are refused before any work, in one line."""
     for name, says in ((b"caf\xe9", r"class 1, 'caf\\xe9'"), (b"b\x01ee", r"'b\\x01ee'"), (b"b\nee", r"'b\\x0aee'"),
                        (b"b\x7fee", r"'b\\x7fee'"), (b"b\xc2\x9bee", r"'b\\xc2\\x9bee'")):
         source = folder_of(f"{folder}/odd-names", ("ant", "bee"))
@@ -311,14 +311,14 @@ def test_class_folders(folder):
 
 
 def test_left_out(folder):
-    """A class that loses all its images is told of; so is a part that does, and it can be merged."""
+    """Warns of a class that loses all its images. A part that loses all its images can be merged."""
     source = folder_of(f"{folder}/lost", ("b",), 200)
     for i in range(150):
         write(f"{source}/a/{i}.png", b"bad")
     run(PACK, "imagefolder", source, f"{folder}/o-lost", "--bad", "skip", says="1 of 2 classes have no image")
     parts = [f"{folder}/o-lost-{k}" for k in (1, 2, 3)]
     for k, part in enumerate(parts):
-        for _ in range(2):  # the second finds it whole
+        for _ in range(2):  # the second time it is complete already
             run(PACK, "imagefolder", source, part, "--bad", "skip", "--part", f"{k + 1}/3")
     check(read_dataset(parts[0])[0]["samples"] == 0, "a part without images")
     run(PACK, "info", parts[0], expect=65, says="without any image")

@@ -1,4 +1,5 @@
-/* test_folder.c - images of every kind become what Pillow makes of them; archives equal folders; faults are named. */
+/* test_folder.c - images of every kind are decoded as by Pillow; archives give the same datasets as folders; errors
+ * name the file. */
 #include <limits.h>
 #include <sys/stat.h>
 
@@ -42,7 +43,7 @@ static enum status pack(const char *path, const char *root, const char *out, boo
     return status;
 }
 
-/* In the order in which they must be packed. */
+/* The files, in the order in which they must be packed. */
 static const char *const files[] = {
     "colour/full-chroma.jpeg",
     "colour/pixel.png",
@@ -64,7 +65,7 @@ static const char *const files[] = {
 };
 enum { FILES = sizeof files / sizeof *files };
 
-/* The set's images are, in this order, those that Pillow wrote for the files. */
+/* Compares the dataset's images with the pixels that Pillow wrote for the files, in this order. */
 static void check_pixels(const char *set, const char *expected_in, const char *const *names, int count)
 {
     struct dataset *d = NULL;
@@ -107,7 +108,8 @@ static void check_notes(const struct pack_report *r)
     CHECK(r->samples == FILES && r->skipped == 0, "%lld samples", (long long)r->samples);
 }
 
-/* Faults where no pixels are do not keep an image out: checksums have two witnesses, and the last bytes hold none. */
+/* Damage that does not concern pixels does not matter: an image is accepted if one of two checksums is right, or if
+ * only its last bytes are missing. */
 static void check_sound(void)
 {
     static const char *const names[] = { "a/cut-in-checksum.png", "a/text-for-the-end-marker.jpg",
@@ -154,7 +156,7 @@ static void check_refused(void)
     }
 }
 
-/* As pixels they are Pillow's; a set of files holds JPEGs of them, which every reader knows. */
+/* WebP files are decoded as by Pillow. With the jpeg codec they are stored as JPEGs. */
 static void check_webp(void)
 {
 #ifdef CSC_WEBP
@@ -189,7 +191,7 @@ static void check_webp(void)
 #endif
 }
 
-/* The same images from archives, sorted and not, under a root and not. */
+/* The same images come from archives: sorted or not, with a root or without. */
 static void check_archives(void)
 {
     static const struct {
@@ -228,7 +230,7 @@ static void check_archives(void)
     dataset_close(first);
 }
 
-/* Folders that hold nothing to learn from. */
+/* Folders without images are refused. */
 static void check_empty(void)
 {
     struct pack_report report;
@@ -250,7 +252,7 @@ static void check_empty(void)
     CHECK(!file_exists(at("out-3/index.json")), "an index was written");
 }
 
-/* Bad images stop the packing by name, or are left out; every cut of an image that takes pixels is bad. */
+/* A bad image stops the packing with its name, or is left out. An image that was cut off within its pixels is bad. */
 static void check_bad(void)
 {
     struct pack_report report;

@@ -81,7 +81,7 @@ def test_labels(folder, held, names):
 
 
 def test_odd(folder):
-    """What is not 8-bit RGB is converted and reported by name; what cannot be read stops the packing or is left out."""
+    """Images that are not 8-bit RGB are converted and reported by name; unreadable ones stop packing or are left out."""
     rgb = made.noise(random.Random(2), 6, 4)
     images = {
         "a.JPEG": JPEG["rgb"], "b.JPEG": JPEG["grey"], "c.JPEG": JPEG["cmyk"], "d.JPEG": made.TURNED,
@@ -117,7 +117,7 @@ def test_odd(folder):
 
 
 def test_jpeg(folder):
-    """The jpeg codec keeps every file byte for byte, unless it is made smaller."""
+    """The jpeg codec stores every file as it is, unless the image is shrunk."""
     images = {"a.JPEG": JPEG["rgb"], "b.JPEG": JPEG["grey"], "c.JPEG": JPEG["cmyk"],
               "d.JPEG": png(6, 4, made.noise(random.Random(2), 6, 4))}
     write(f"{folder}/keep.tar", tar_of([("n1.tar", tar_of(list(images.items())))]))
@@ -135,7 +135,7 @@ def test_jpeg(folder):
 
 
 def test_hostile(folder):
-    """Archives that are wrong in every way: one line, the right exit code, nothing outside of the output folder."""
+    """Wrong archives give one line and the right exit code, and nothing is written outside of the output folder."""
     inner = tar_of([("a.JPEG", JPEG["rgb"])])
     good = tar_of([("n1.tar", inner)])
     cases = {

@@ -1,4 +1,5 @@
-/* test_synth.c - the synthetic set repeats, cannot be told apart linearly, and its truth is true. */
+/* test_synth.c - the synthetic dataset is reproducible, a linear classifier fails on it, and its images are made of the
+ * dictionaries in its file. */
 #include "base/file.h"
 #include "data/format/format.h"
 #include "data/read/dataset.h"
@@ -43,7 +44,7 @@ static bool same_set(const char *a, const char *b)
     return same;
 }
 
-/* All images of a set as floats (n, VALUES) around 0, labels beside. */
+/* Loads all images of a dataset as floats (n, VALUES) around 0, and their labels. */
 static int64_t load(const char *name, float **images, int **labels)
 {
     struct dataset *d = NULL;
@@ -76,7 +77,7 @@ static int64_t load(const char *name, float **images, int **labels)
     return n;
 }
 
-/* Held-out accuracy of softmax regression, from scratch by SGD. */
+/* The accuracy of softmax regression on held-out images, after training with SGD. */
 static double linear_accuracy(const float *train, const int *labels, int64_t n, const float *test, const int *truth,
                               int64_t m)
 {
@@ -121,7 +122,7 @@ static float correlate(const float *atom, const float *image, int cx, int cy)
     return sum;
 }
 
-/* The energy that the class's atoms find at their best places: a detector that knows the truth. */
+/* The energy of the class's atoms at their best positions: a detector that knows the dictionaries. */
 static float energy(const float *atoms, const float *image)
 {
     float total = 0;
@@ -134,7 +135,8 @@ static float energy(const float *atoms, const float *image)
     return total;
 }
 
-/* The dictionaries in the file: unit norm, zero mean, uncorrelated channels; and they explain their class. */
+/* The dictionaries in the file have unit norm, zero mean and uncorrelated channels, and they fit the images of their
+ * class best. */
 static void check_truth(const float *images, const int *labels, int64_t n)
 {
     char *file = NULL;

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_csc_pack.py CSC_PACK: the program from outside - its exit codes and what it writes where, read by
-scripts/csz.py, which knows the format from data/format/FORMAT.md only."""
+"""test_csc_pack.py CSC_PACK: checks the program's exit codes, messages and files. Datasets are read by scripts/csz.py, which
+is written from data/format/FORMAT.md alone."""
 import json
 import os
 import random
@@ -193,7 +193,7 @@ def test_usage(folder):
 
 
 def test_killed(folder):
-    """A packing killed half-way is no dataset, and another one does not take its place unasked."""
+    """A packing that was killed is not a dataset, and another one only replaces it with --force."""
     out = f"{folder}/killed"
     arguments = [PACK, "synth", out, "--images", "200000", "--size", "64", "--workers", "1"]
     process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)

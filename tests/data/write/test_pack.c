@@ -1,4 +1,4 @@
-/* test_pack.c - a packing's report: what it lists of files that are not images. */
+/* test_pack.c - what the report lists of files that are not images. */
 #include "base/file.h"
 #include "base/log.h"
 #include "data/write/pack.h"
@@ -7,23 +7,23 @@
 
 static char folder[64];
 
-/* Packs 10 images beside `names` files that are not images, whose names have `bytes` bytes each. */
+/* Packs 10 images; the source also has `names` files that are not images, with names of `bytes` bytes. */
 static enum status pack_beside(const char *directory, int64_t names, size_t bytes, struct pack_report *report)
 {
     static const int sizes[][2] = { { 8, 8 } };
     static char *classes[] = { "zero", "one", "two" };
     char *name = malloc(bytes + 1), **list = malloc((size_t)names * sizeof *list);
-    struct made made = { { .read = made_read,
-                           .decode = made_decode,
-                           .bytes = made_bytes,
-                           .parallel = true,
-                           .total = 10,
-                           .class_count = 3,
-                           .class_names = classes,
-                           .non_images = list,
-                           .non_image_count = names },
-                         sizes,
-                         1 };
+    struct random_source source = { { .read = random_read,
+                                      .decode = random_decode,
+                                      .bytes = random_bytes,
+                                      .parallel = true,
+                                      .total = 10,
+                                      .class_count = 3,
+                                      .class_names = classes,
+                                      .non_images = list,
+                                      .non_image_count = names },
+                                    sizes,
+                                    1 };
     struct pack_options options = { .workers = 1, .made_by = "a test" };
     enum status status = name && list ? STATUS_OK : STATUS_NOMEM;
     if (status == STATUS_OK) {
@@ -31,14 +31,14 @@ static enum status pack_beside(const char *directory, int64_t names, size_t byte
         name[bytes] = 0;
         for (int64_t i = 0; i < names; i++)
             list[i] = name;
-        status = pack_dataset(&made.source, directory, &options, report);
+        status = pack_dataset(&source.source, directory, &options, report);
     }
     free(list);
     free(name);
     return status;
 }
 
-/* Names that do not fit into one record of the journal are left out of the report; the packing goes on. */
+/* Names that do not fit into one record of the journal are left out of the report, and packing continues. */
 static void check_long_names(void)
 {
     struct pack_report report = { 0 };

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""test_pack_repair.py CSC_PACK: verify names every kind of damage, repair mends it from a copy, from a part packed
-again, or by dropping; estimate and bench say what packing then does; frames are zstd's own."""
+"""test_pack_repair.py CSC_PACK: verify names every kind of damage; repair restores from a copy or from a part packed
+again, or drops what is damaged; estimates agree with what packing then does; zstd accepts all frames."""
 import json
 import os
 import random
@@ -42,7 +42,7 @@ def verify(path, *says, code=65, options=()):
 
 
 def damage(folder):
-    """Damage in a block, in a table, and a shard that is gone; the numbers are of shards."""
+    """Damages a block of shard 0 and the table of shard 1, and removes shard 2."""
     offset, size, _ = blocks(f"{folder}/shard-00000.csz")[1]
     flip(f"{folder}/shard-00000.csz", offset + size // 2)
     flip(f"{folder}/shard-00001.csz", -5)

@@ -27,16 +27,16 @@ def command(folder, out, *options):
 
 
 def start(folder, out):
-    """Packing, slowed down a little so that there is something to kill."""
+    """Starts packing with a random number of workers."""
     return subprocess.Popen([PACK, *command(folder, out, "--workers", str(rng.randrange(1, 4)))], stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT, text=True)
 
 
-def kill_once(folder, out, most):
-    """True if the packing was killed before it ended; it then lasted a random time of at most `most` seconds."""
+def kill_once(folder, out, longest):
+    """Packs for a random time of at most `longest` seconds. True if it was killed before it ended."""
     process = start(folder, out)
     try:
-        text, _ = process.communicate(timeout=rng.uniform(0, most))
+        text, _ = process.communicate(timeout=rng.uniform(0, longest))
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
         text, _ = process.communicate()
@@ -45,16 +45,16 @@ def kill_once(folder, out, most):
 
 
 def unfinished(out):
-    """Whether the same command has something to do: it may also be killed after its last deed."""
+    """Whether the same command still has something to do; it may have been killed after it had done everything."""
     files = snapshot(out)
     return not {"train/index.json", "val/index.json"} <= set(files) or any(n.endswith("packing.journal") for n in files)
 
 
 def test_kills(folder, expected, seconds):
-    kills, sets, most = 0, 0, seconds / 3
+    kills, sets, longest = 0, 0, seconds / 3
     while kills < KILLS:
         out, here = f"{folder}/killed-{sets}", 0
-        while kills < KILLS and unfinished(out) and kill_once(folder, out, most):
+        while kills < KILLS and unfinished(out) and kill_once(folder, out, longest):
             kills += 1
             here += 1
         if unfinished(out):
@@ -62,12 +62,12 @@ def test_kills(folder, expected, seconds):
         check(not made.differences(snapshot(out), expected), "after", here, "kills:", made.differences(snapshot(out), expected))
         shutil.rmtree(out)
         sets += 1
-        most = most if here else most / 2  # it ends sooner than it is killed
+        longest = longest if here else longest / 2  # it ends before it is killed
     print(f"seed {SEED}: {kills} kills in {sets} packings of {seconds:.2f} s")
 
 
 def interrupted(folder, out):
-    """A packing stopped where its journal has some records of the training set, and at least a whole shard."""
+    """Packs until the journal has records of the training set and one shard is complete."""
     process = start(folder, out)
     while process.poll() is None and not os.path.exists(f"{out}/train/shard-00001.csz.tmp"):
         time.sleep(0.001)
@@ -94,7 +94,7 @@ def test_damage(folder, expected):
         out = f"{folder}/damaged-{number}"
         if not interrupted(folder, out):
             shutil.rmtree(out)
-            continue  # it was too fast
+            continue  # it ended too soon
         names = [n for n in os.listdir(f"{out}/train") if n.endswith(name) and os.path.getsize(f"{out}/train/{n}")]
         if not names:
             shutil.rmtree(out)
@@ -113,7 +113,7 @@ def test_damage(folder, expected):
 
 
 def test_full(folder, expected):
-    """No room: one line and exit code 74, and once there is room the same command ends the work."""
+    """A full disk gives one line and exit code 74; once there is room, the same command completes the work."""
     out = f"{folder}/full"
 
     def limit():
