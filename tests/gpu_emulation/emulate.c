@@ -1,5 +1,5 @@
-/* emulate.c - blocks of threads as fibers, see layers/backend/cuda/kernels/emulate.h. */
-#undef _FORTIFY_SOURCE /* which takes a jump to another stack for a mistake */
+/* emulate.c - runs blocks of threads as fibers, see layers/backend/cuda/kernels/emulate.h. */
+#undef _FORTIFY_SOURCE /* it would end the program at a jump to another stack */
 #include "layers/backend/cuda/kernels/emulate.h"
 
 #include <assert.h>
@@ -17,12 +17,12 @@ enum {
     LANES = 32,
     STACK = 128 * 1024,
     MAX_ARGUMENT_BYTES = 4096
-}; /* CUDA's limit, in bytes */
+}; /* CUDA's limit */
 
 enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
 
-/* swapcontext asks the kernel for the signal mask each time: it only makes a fiber's first step, but for
- * AddressSanitizer, which must be told of every one. */
+/* swapcontext makes a system call each time, for the signal mask: so it only makes a fiber's first step, and jumps
+ * do the rest. AddressSanitizer must see every switch, so there swapcontext makes all of them. */
 #if defined(__SANITIZE_ADDRESS__)
 #define JUMPS 0
 #elif !defined(__has_feature)
@@ -34,10 +34,10 @@ enum state { WAITING_TO_START, RUNNING, AT_BARRIER, AT_SHUFFLE, DONE };
 struct context {
     ucontext_t begun;
     jmp_buf left;
-    bool waits; /* there */
+    bool waits; /* `left` is where it continues */
 };
 
-/* A fiber runs one thread after another to its end; a thread that waits keeps the fiber that it is on. */
+/* A fiber runs threads to their end, one after another. A thread that has to wait keeps its fiber. */
 struct fiber {
     struct context context;
     bool started;
@@ -46,7 +46,7 @@ struct fiber {
 static struct thread {
     enum state state;
     struct fiber *fiber;
-    double offered; /* to a shuffle */
+    double offered; /* its value in a shuffle */
 } threads_of_block[MAX_THREADS];
 
 static struct fiber fibers[MAX_THREADS], *idle[MAX_THREADS];
@@ -120,11 +120,11 @@ double emulate_shuffle(double v, int lanes)
     threads_of_block[threadIdx.x].offered = v;
     wait_as(AT_SHUFFLE);
     double received = threads_of_block[threadIdx.x ^ (unsigned)lanes].offered;
-    wait_as(AT_SHUFFLE); /* nobody gives again before all have taken */
+    wait_as(AT_SHUFFLE); /* nobody offers a new value before all have received this one */
     return received;
 }
 
-/* The first thread of a block that comes by fills the memory with NaN. */
+/* The first thread of each block that gets here fills the memory with NaN. */
 void emulate_shared(void *memory, size_t bytes)
 {
     for (int i = 0; i < shared_count; i++)
@@ -142,7 +142,7 @@ static void make_fiber(struct fiber *f)
         fprintf(stderr, "emulate: out of memory for threads\n");
         abort();
     }
-    f->context.begun.uc_stack.ss_sp = stack; /* for as long as the program runs */
+    f->context.begun.uc_stack.ss_sp = stack; /* never freed */
     f->context.begun.uc_stack.ss_size = STACK;
     f->context.begun.uc_link = NULL;
     makecontext(&f->context.begun, fiber_main, 0);
@@ -175,7 +175,7 @@ static void release(unsigned from, unsigned to)
         threads_of_block[t].state = RUNNING;
 }
 
-/* Lets threads go on whose barrier or shuffle is complete; false if the block has ended. */
+/* Releases the threads whose barrier or shuffle is complete. Returns false if the block has ended. */
 static bool advance(void)
 {
     bool moved = false;
@@ -217,7 +217,7 @@ static void run_block(void)
     } while (advance());
 }
 
-/* A launch; its arguments lie behind. */
+/* A launch; the kernel's arguments follow it in memory. */
 struct launch {
     emulated_kernel *kernel;
     unsigned threads, x, y;

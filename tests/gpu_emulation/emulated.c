@@ -1,5 +1,5 @@
-/* emulated.c - the emulated device: the CUDA backend over fake_cuda.c, fake_dnn.c and fake_gemm.c, its kernels run on
- * the host. */
+/* emulated.c - opens the emulated device: the CUDA backend over the fake libraries of this folder, with its kernels
+ * run on the host. */
 #include "tests/gpu_emulation/emulated.h"
 
 #include <string.h>

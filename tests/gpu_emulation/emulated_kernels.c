@@ -1,4 +1,4 @@
-/* emulated_kernels.c - the CUDA backend's kernels and those of comm/nccl, compiled for the host. */
+/* emulated_kernels.c - the kernels of the CUDA backend and of comm/nccl, compiled for the host. */
 #include "comm/nccl_cast.cu"
 #include "layers/backend/cuda/kernels/elementwise.cu"
 #include "layers/backend/cuda/kernels/fold.cu"

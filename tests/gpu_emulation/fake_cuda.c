@@ -1,8 +1,7 @@
-/* fake_cuda.c - CUDA's run-time without a GPU, or with as many as CSC_FAKE_GPUS says (1): every call is done at once,
- * but for copies from locked memory: those are done when somebody waits for them, as late as a GPU might. New memory is
- * NaN, behind each allocation lies a page that nobody may touch, and a copy whose pointers are on the wrong side is
- * refused. How often the host waited is written to the file that CSC_FAKE_COUNTS names, at the end, with the other
- * fake_counts. */
+/* fake_cuda.c - CUDA's run-time without a GPU. Every call takes effect at once, except copies from pinned memory,
+ * which are made when somebody waits for them, as late as a GPU might. New memory holds NaN, behind each allocation
+ * is a page that cannot be touched, and a copy with a pointer to the wrong side is refused. The environment
+ * variables that change its behaviour are listed in README.md. */
 #include "tests/gpu_emulation/fake_cuda.h"
 
 #include <cuda_profiler_api.h>
@@ -15,14 +14,14 @@
 #include <unistd.h>
 
 enum { MAX_ALLOCATIONS = 256 };
-#define DEVICE_BYTES ((size_t)4 << 30)  /* or as many MB as CSC_FAKE_MEMORY says */
-#define FILLED_BYTES ((size_t)32 << 20) /* larger ones stay as the kernel gives them */
+#define DEVICE_BYTES ((size_t)4 << 30)  /* or CSC_FAKE_MEMORY megabytes */
+#define FILLED_BYTES ((size_t)32 << 20) /* larger allocations are left as the operating system gives them */
 #define HUGE_PAGE    ((size_t)2 << 20)
 
 static struct allocation {
     char *memory;
-    size_t bytes, pages; /* asked for; in bytes, without the guard */
-    char *region;        /* holds them at its end */
+    size_t bytes, pages; /* pages: `bytes` rounded up to pages, without the guard page */
+    char *region;        /* the mapping; the allocation lies at its end */
 } allocations[MAX_ALLOCATIONS];
 static int allocation_count, unlock_count;
 static size_t used;
@@ -54,7 +53,7 @@ static const char *counts_path;
 
 static void write_counts(void)
 {
-    FILE *f = current == 0 ? fopen(counts_path, "w") : NULL; /* of several ranks the first */
+    FILE *f = current == 0 ? fopen(counts_path, "w") : NULL; /* only one of several ranks writes */
     if (f) {
         fprintf(f,
                 "streams %ld\nevents %ld\nqueued %ld\ngraphs %ld\nsums %ld\nbehind_graphs %ld\nprofiled_graphs %ld\n",
@@ -76,13 +75,13 @@ static size_t whole_pages(size_t bytes)
     return (bytes + page - 1) / page * page;
 }
 
-/* Opening and closing takes time by the page: all but small allocations lie in huge ones. */
+/* The time to lock and unlock memory grows with the number of pages: all but small allocations use huge pages. */
 static size_t region_bytes(size_t pages)
 {
     return pages < HUGE_PAGE / 8 ? pages : (pages + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
 }
 
-/* Closed, with a guard behind it; NULL: none. */
+/* A locked mapping with a guard page behind it; NULL: out of memory. */
 static char *new_region(size_t pages)
 {
     size_t bytes = region_bytes(pages), mapped_bytes = bytes + HUGE_PAGE + whole_pages(1);
@@ -219,7 +218,7 @@ cudaError_t cudaMemsetAsync(void *to, int value, size_t bytes, cudaStream_t stre
     return fake_cuda_enqueue(stream, fill, &f, sizeof f);
 }
 
-/* CUDA locks whole pages, and none twice. */
+/* CUDA pins whole pages, and refuses to pin one twice. */
 static bool shares_page(const void *memory, size_t bytes)
 {
     const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), first = (uintptr_t)memory / page;
@@ -420,7 +419,7 @@ const char *cudaGetErrorString(cudaError_t error)
                                                     : "fine";
 }
 
-/* CSC_FAKE_GPUS=own: every process sees one GPU, another than the others see, as a scheduler may divide them. */
+/* CSC_FAKE_GPUS=own: each process sees one GPU of its own, as some schedulers arrange it. */
 static bool sees_one_gpu(void)
 {
     const char *gpus = getenv("CSC_FAKE_GPUS");
@@ -470,7 +469,7 @@ cudaError_t cudaGetDevice(int *device)
     return cudaSuccess;
 }
 
-/* CSC_FAKE_SHARED_GPU: all are the same one, as where a scheduler shows every rank only that. */
+/* CSC_FAKE_SHARED_GPU: all processes see the same GPU. */
 cudaError_t cudaDeviceGetPCIBusId(char *id, int length, int device)
 {
     unsigned domain = sees_one_gpu() ? (unsigned)getpid() & 0xffff : 0;
@@ -490,7 +489,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *properties, int devic
     return device_exists(device);
 }
 
-/* CSC_FAKE_CODE=none: a driver and a GPU, but a program without code for it. */
+/* CSC_FAKE_CODE=none: the program has no code for the GPU. */
 cudaError_t cudaFuncGetAttributes(struct cudaFuncAttributes *attributes, const void *kernel)
 {
     const char *code = getenv("CSC_FAKE_CODE");

@@ -1,5 +1,6 @@
-/* fake_dnn.c - what cuDNN's graphs of dnn.h compute, by the plain convolutions: in fp32 over operands of the plan's
- * precision, rounded once when the result is stored. Masked adjoints have no plan, so that conv.c does without them. */
+/* fake_dnn.c - computes dnn.h's plans by the plain convolutions of the ref backend: in fp32, from operands of the
+ * plan's precision, rounded once when the result is stored. There is no plan for masked adjoints, so that conv.c has
+ * to do without one. */
 #include <cudnn_graph.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -12,14 +13,14 @@
 #include "layers/backend/ref/ref.h"
 #include "tests/gpu_emulation/fake_cuda.h"
 
-enum { PROPOSALS = 2 };              /* for plain graphs */
-#define WORKSPACE ((size_t)48 << 20) /* bytes that plans of some adjoints need: more than most lanes have */
+enum { PROPOSALS = 2 };              /* of plain graphs */
+#define WORKSPACE ((size_t)48 << 20) /* workspace of plans of some adjoints: more than a side stream has */
 
 struct fake_cudnn {
     cudaStream_t stream;
 };
 
-/* Of a plan; its own memory is the host's. */
+/* A plan; its buffers are memory of the host. */
 struct dnn_graph {
     struct dnn_spec spec;
     double cost; /* milliseconds */
@@ -57,7 +58,7 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
     return CUDNN_STATUS_SUCCESS;
 }
 
-/* CSC_FAKE_NVRTC=none: cuDNN will find no compiler. */
+/* CSC_FAKE_NVRTC=none: cuDNN finds no run-time compiler. */
 bool nvrtc_found(char name[32])
 {
     const char *nvrtc = getenv("CSC_FAKE_NVRTC");
@@ -65,15 +66,16 @@ bool nvrtc_found(char name[32])
     return !nvrtc || strcmp(nvrtc, "none") != 0;
 }
 
-/* CSC_FAKE_DNN=plain: nothing is fused. */
+/* CSC_FAKE_DNN=plain: there are no plans for fused graphs. */
 static bool fuses(void)
 {
     const char *dnn = getenv("CSC_FAKE_DNN");
     return !dnn || strcmp(dnn, "plain") != 0;
 }
 
-/* Engines 0 and 1 take what is plain, 0 also what is fused. Engine 2 is a fallback with a kernel that is faster than
- * what is ranked, for fused graphs of stride 1. Fused adjoints of another stride are slow. */
+/* Engines 0 and 1 have plans for plain graphs, engine 0 also for fused ones. Engine 2 is a fallback that has one
+ * kernel, faster than everything ranked, for fused graphs with stride 1. Fused adjoints with another stride are
+ * slow. */
 enum { FAST_ENGINE = 2, FAST_KERNEL = 5 };
 
 static bool is_fast(const struct dnn_choice *choice)
@@ -91,7 +93,7 @@ static bool has_plan(const struct dnn_spec *s, const struct dnn_choice *choice)
     return choice->knob_count == 0 && choice->engine < (s->epilogue == DNN_PLAIN ? PROPOSALS : 1);
 }
 
-/* Milliseconds of the GPU's clock. */
+/* Milliseconds on the GPU's clock. */
 static double cost(const struct dnn_spec *s, const struct dnn_choice *choice)
 {
     return is_fast(choice) ? 0.5 : s->kind == DNN_ADJOINT && s->epilogue != DNN_PLAIN && s->shape.stride > 1 ? 4 : 1;
@@ -109,7 +111,7 @@ enum status dnn_propose(cudnnHandle_t handle, cudnnBackendDescriptor_t propertie
             proposals->choices[proposals->count++] = choice;
     }
     proposals->ranked = proposals->count;
-    for (int i = 0; i < FAST_KERNEL + 2 && spec->epilogue != DNN_PLAIN; i++) /* of which one can be built */
+    for (int i = 0; i < FAST_KERNEL + 2 && spec->epilogue != DNN_PLAIN; i++) /* only one of these can be built */
         proposals->choices[proposals->count++] = (struct dnn_choice){ .engine = FAST_ENGINE,
                                                                       .knob_count = 1,
                                                                       .knobs = { { CUDNN_KNOB_TYPE_KERNEL_CFG, i } } };
@@ -131,7 +133,7 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     struct dnn_plan *plan = calloc(1, sizeof *plan);
     struct dnn_graph *g = calloc(1, sizeof *g);
     struct conv_shape square = spec->shape;
-    square.w += spec->k_by_1 ? square.k : 0; /* not used, but there */
+    square.w += spec->k_by_1 ? square.k : 0; /* not used, but it must be valid */
     (void)properties;
     *out = NULL;
     if (!plan || !g)
@@ -145,7 +147,7 @@ enum status dnn_plan_create(struct dnn_plan **out, cudnnHandle_t handle, cudnnBa
     g->spec = *spec;
     g->cost = cost(spec, choice);
     g->fails = spec->kind == DNN_GRADIENT &&
-               choice->engine == 1; /* as engines do that want more memory than there is */
+               choice->engine == 1; /* like an engine that needs more memory than there is */
     TRY(ref_conv_create(NULL, &square, PRECISION_FP32, uses[spec->kind], &g->plain));
     ref_conv_assign_memory(g->plain, &measure);
     g->packed = aligned_alloc(ARENA_ALIGN, measure.used + ARENA_ALIGN);
@@ -188,7 +190,7 @@ static void read_floats(enum precision precision, const void *from, float *to, s
         to[i] = element_load(precision, from, i);
 }
 
-/* Of a spec with rows, whose kernel is no square: adds all products to the result. */
+/* For a k x 1 kernel: adds all products to the result. */
 static void multiply_k_by_1(const struct dnn_spec *spec, float *image, float *code, float *weights)
 {
     const struct conv_shape *s = &spec->shape;
@@ -208,10 +210,10 @@ static void multiply_k_by_1(const struct dnn_spec *spec, float *image, float *co
         }
 }
 
-/* See enum dnn_tail. */
+/* See enum dnn_epilogue. */
 static float apply_epilogue(const struct dnn_spec *s, const struct dnn_operands *o, float v, size_t i)
 {
-    const float *scalars = o->scalars; /* a, n, t */
+    const float *scalars = o->scalars; /* alpha, nu, threshold */
     bool adds = s->epilogue == DNN_ADD || s->epilogue == DNN_SUBTRACT || s->epilogue == DNN_SHRINK_ADD ||
                 s->epilogue == DNN_MASK_ADD;
     if (s->epilogue == DNN_PLAIN)
@@ -261,7 +263,7 @@ fail:
     return status;
 }
 
-/* A tensor of the graph lies on the device, aligned as its descriptor says. */
+/* Whether a tensor lies on the device and is aligned as its descriptor says. */
 static bool is_aligned_on_device(const void *memory, size_t bytes, size_t alignment)
 {
     return fake_cuda_owns(memory, bytes) && (uintptr_t)memory % alignment == 0;

@@ -1,5 +1,5 @@
-/* fake_gemm.c - what layers/backend/cuda/gemm.c asks of cuBLASLt, by plain loops over column-major matrices. Layouts,
- * types, alignments and workspace must be as cuBLASLt wants them, and as the proposal was asked for. */
+/* fake_gemm.c - computes cuBLASLt's products by plain loops over column-major matrices. Refuses layouts, types,
+ * alignments and workspaces that cuBLASLt would refuse or that do not match the proposal. */
 #include <cublasLt.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "layers/backend/element.h"
 #include "tests/gpu_emulation/fake_cuda.h"
 
-enum { PROPOSALS = 2, WORKSPACE = 1024 /* bytes that the second one needs */ };
+enum { PROPOSALS = 2, WORKSPACE = 1024 /* bytes that the second proposal needs */ };
 
 struct fake_cublaslt {
     int magic;
@@ -125,7 +125,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The sizes of op(a) and op(b). */
+/* Whether the sizes of op(a), op(b) and d match. */
 static bool matches(const struct fake_product *p, const struct fake_layout *a, const struct fake_layout *b,
                     const struct fake_layout *d, uint64_t *depth)
 {
@@ -145,12 +145,12 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 {
     uint64_t depth;
     *count = 0;
-    /* sums must repeat their bits, in fp32 */
+    /* split sums must be in fp32 and give the same bits in every run */
     if (!handle || c != d || !matches(product, a, b, d, &depth) ||
         preference->scheme & ~(uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
         return CUBLAS_STATUS_INVALID_VALUE;
     for (int i = 0; i < PROPOSALS && i < max_results && d->rows > 1 && d->columns > 1 && depth > 1;
-         i++) { /* none of vectors */
+         i++) { /* there are none for vectors */
         results[i] = (cublasLtMatmulHeuristicResult_t){ .workspaceSize = (size_t)i * WORKSPACE,
                                                         .state = i * WORKSPACE <= (int64_t)preference->workspace
                                                                      ? CUBLAS_STATUS_SUCCESS
@@ -175,7 +175,7 @@ static float at(const void *memory, const struct fake_layout *l, bool transposed
     return element_load(l->type, memory, transposed ? row * l->leading + column : column * l->leading + row);
 }
 
-/* A product whose operands are known to be fine, with copies of its descriptors. */
+/* A product whose operands have been checked, with copies of its descriptors. */
 struct product {
     bool transposed[2];
     struct fake_layout a_layout, b_layout, d_layout;

@@ -1,9 +1,9 @@
-/* fake_graph.c - CUDA's graphs over fake_cuda.c. While a stream is captured, what is queued on it is kept, with a copy
- * of its arguments, and not done; a call that would have to wait, takes memory or copies from or to the host is refused
- * and spoils the capture, as does an event that leaves or enters it, or work on a stream that is not captured. One
- * capture at a time, of a stream and of those that wait for events of it: they must be waited for in their turn before
- * it ends. From launch to launch a graph's streams take turns, or the first or the last goes on as far as events let
- * it, so that memory shared by what runs side by side shows, and what is not waited for. */
+/* fake_graph.c - CUDA's graphs over fake_cuda.c. What is queued on a captured stream is kept, with a copy of its
+ * arguments. A call that would wait, allocate, or copy from or to the host is refused and invalidates the capture;
+ * so do an event that crosses its border and work on a stream outside it. There is one capture at a time, of a
+ * stream and of those that wait for its events; it must wait for them before it ends. From launch to launch a
+ * graph's streams take turns, or the first or the last one runs as far as its events allow: this shows streams that
+ * share memory, and waits that are missing. */
 #include <cuda_runtime_api.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,8 @@ enum order { IN_TURNS, FIRST_FIRST, LAST_FIRST, ORDERS };
 struct captured_work {
     fake_cuda_work *work;
     void *arguments;                               /* owned */
-    int stream, before[FAKE_MAX_CAPTURED_STREAMS]; /* in the capture; how much of each stream comes before it */
+    int stream, before[FAKE_MAX_CAPTURED_STREAMS]; /* the stream's index in the capture; how much of each stream must be
+                                                      done before */
 };
 
 struct fake_graph {
@@ -26,16 +27,16 @@ struct fake_graph {
 bool fake_last_was_graph;
 
 static struct {
-    int number;                                                     /* of captures so far */
-    cudaStream_t streams[FAKE_MAX_CAPTURED_STREAMS];                /* the first began it */
-    int count;                                                      /* of them; 0: none is being captured */
-    int seen[FAKE_MAX_CAPTURED_STREAMS][FAKE_MAX_CAPTURED_STREAMS]; /* [i][j]: of what happened on stream j, what comes
-                                                                       before the next thing on stream i */
+    int number;                                      /* number of captures so far */
+    cudaStream_t streams[FAKE_MAX_CAPTURED_STREAMS]; /* streams[0] began the capture */
+    int count;                                       /* number of streams; 0: there is no capture */
+    int seen[FAKE_MAX_CAPTURED_STREAMS]
+            [FAKE_MAX_CAPTURED_STREAMS]; /* [i][j]: how much of stream j comes before the next work of stream i */
     struct fake_graph *graph;
     cudaError_t invalidated;
 } capture;
 
-/* -1: it is not captured. */
+/* Returns -1 if the stream is not captured. */
 static int index_of(cudaStream_t stream)
 {
     for (int i = 0; i < capture.count; i++)
@@ -69,7 +70,7 @@ cudaError_t fake_graph_follow(cudaStream_t stream, const struct fake_position *p
     int at = index_of(stream);
     if (capture.count == 0 || position->capture != capture.number ||
         (at < 0 && capture.count == FAKE_MAX_CAPTURED_STREAMS))
-        return fake_graph_forbid(cudaErrorStreamCaptureIsolation); /* across the capture's border */
+        return fake_graph_forbid(cudaErrorStreamCaptureIsolation); /* the event crosses the capture's border */
     if (capture.invalidated != cudaSuccess)
         return capture.invalidated;
     if (at < 0) {
@@ -167,7 +168,7 @@ cudaError_t cudaGraphGetNodes(cudaGraph_t graph, cudaGraphNode_t *nodes, size_t 
     return cudaSuccess;
 }
 
-/* The executable graph outlives the graph. CSC_FAKE_GRAPH="fails": none can be made. */
+/* Moves the graph's work into the executable graph. CSC_FAKE_GRAPH=fails: this fails. */
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
     const char *setting = getenv("CSC_FAKE_GRAPH");
@@ -196,7 +197,7 @@ static bool ready(const struct captured_work *captured, const int *done)
     return true;
 }
 
-/* The stream whose turn it is after s, which went on or could not. */
+/* The next stream to try after s, which has either run work or had to wait. */
 static int turn_after(int s, enum order order, bool went_on)
 {
     if (order == IN_TURNS || !went_on)
@@ -209,7 +210,7 @@ static void run_graph(const struct fake_graph *g, enum order order)
     size_t at[FAKE_MAX_CAPTURED_STREAMS] = { 0 }, left = g->count;
     int done[FAKE_MAX_CAPTURED_STREAMS] = { 0 };
     for (int s = 1; s < FAKE_MAX_CAPTURED_STREAMS; s++)
-        done[s] = 1; /* that it was taken in */
+        done[s] = 1; /* its entry into the capture */
     for (int s = 0, next; left > 0; s = next) {
         while (at[s] < g->count && g->list[at[s]].stream != s)
             at[s]++;

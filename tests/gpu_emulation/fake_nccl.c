@@ -1,8 +1,7 @@
-/* fake_nccl.c - NCCL over MPI and the memory of fake_cuda.c. Each call of a communicator that does not block is under
- * way for a few questions after its end. Sums must lie in a window that the same number of bytes of memory of
- * ncclMemAlloc's was given on every rank, and that closes before the memory goes. CSC_FAKE_NCCL makes a sum go wrong:
- * "error@N", the Nth finds that a rank was lost; "hang@N", it never ends; "start", no communicator comes about;
- * "no-window": as where NCCL cannot open any. */
+/* fake_nccl.c - NCCL over MPI and the memory of fake_cuda.c. A call on a non-blocking communicator is reported as in
+ * progress a few times after it has ended. The memory of sums must lie in a registered window: memory from
+ * ncclMemAlloc, of the same size on every rank, that is freed after the window is closed. CSC_FAKE_NCCL, see
+ * README.md, makes calls fail. */
 #include <mpi.h>
 #include <nccl.h>
 #include <stdbool.h>
@@ -14,28 +13,28 @@
 #include "tests/gpu_emulation/fake_cuda.h"
 
 enum {
-    QUESTIONS = 3, /* until a call has ended */
+    QUESTIONS = 3, /* how often a call is in progress before it has ended */
     MAX_WINDOWS = 2
 };
 
 struct fake_window {
-    char *memory; /* NULL: closed */
+    char *memory; /* NULL: the window is closed */
     size_t bytes;
 };
 
 struct fake_nccl {
     MPI_Comm ranks;
-    int asked; /* since the last call */
+    int asked; /* questions since the last call */
     long sums;
     bool lost, hangs;
     struct fake_window windows[MAX_WINDOWS];
     cudaStream_t hung;
 };
 
-static void *given[MAX_WINDOWS]; /* by ncclMemAlloc */
+static void *allocated[MAX_WINDOWS]; /* by ncclMemAlloc */
 static struct fake_nccl *alive;
 
-static bool told(const char *what, long n)
+static bool is_requested(const char *what, long n)
 {
     const char *text = getenv("CSC_FAKE_NCCL");
     size_t length = strlen(what);
@@ -62,9 +61,9 @@ static void end_mpi(void)
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config)
 {
-    int mpi_ranks, mpi_rank, there = 1;
-    MPI_Initialized(&there);
-    if (!there) { /* one process by itself */
+    int mpi_ranks, mpi_rank, initialized = 1;
+    MPI_Initialized(&initialized);
+    if (!initialized) { /* a single process without mpirun */
         MPI_Init(NULL, NULL);
         atexit(end_mpi);
     }
@@ -77,15 +76,15 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id
         return ncclInvalidUsage;
     alive = *comm;
     MPI_Comm_dup(MPI_COMM_WORLD, &(*comm)->ranks);
-    (*comm)->hangs = told("start", 0);
+    (*comm)->hangs = is_requested("start", 0);
     return under_way(*comm);
 }
 
 ncclResult_t ncclMemAlloc(void **memory, size_t bytes)
 {
     for (int i = 0; i < MAX_WINDOWS; i++)
-        if (!given[i] && cudaMalloc(memory, bytes) == cudaSuccess) {
-            given[i] = *memory;
+        if (!allocated[i] && cudaMalloc(memory, bytes) == cudaSuccess) {
+            allocated[i] = *memory;
             return ncclSuccess;
         }
     return ncclInvalidArgument;
@@ -105,10 +104,10 @@ static bool in_window(const struct fake_nccl *comm, const void *memory, size_t b
 ncclResult_t ncclMemFree(void *memory)
 {
     for (int i = 0; i < MAX_WINDOWS; i++)
-        if (given[i] == memory) {
+        if (allocated[i] == memory) {
             if (in_window(alive, memory, 1))
                 abort();
-            given[i] = NULL;
+            allocated[i] = NULL;
             return cudaFree(memory) == cudaSuccess ? ncclSuccess : ncclInvalidArgument;
         }
     abort();
@@ -121,12 +120,12 @@ ncclResult_t ncclCommWindowRegister(ncclComm_t comm, void *memory, size_t bytes,
     while (w < comm->windows + MAX_WINDOWS && w->memory)
         w++;
     MPI_Allreduce(MPI_IN_PLACE, extremes, 2, MPI_LONG_LONG, MPI_MAX, comm->ranks);
-    if (!fake_cuda_owns(memory, bytes) || (memory != given[0] && memory != given[1]) ||
+    if (!fake_cuda_owns(memory, bytes) || (memory != allocated[0] && memory != allocated[1]) ||
         flags != NCCL_WIN_COLL_SYMMETRIC || extremes[0] != -extremes[1] || w == comm->windows + MAX_WINDOWS ||
         comm->asked < QUESTIONS)
         return ncclInvalidArgument;
     *w = (struct fake_window){ memory, bytes };
-    if (!told("no-window", 0))
+    if (!is_requested("no-window", 0))
         *window = w;
     return under_way(comm);
 }
@@ -162,13 +161,13 @@ ncclResult_t ncclAllReduce(const void *from, void *to, size_t count, ncclDataTyp
     size_t bytes = count * (type == ncclFloat32 ? sizeof(float) : sizeof(bf16));
     if (from != to || op != ncclSum || !fake_cuda_owns(to, bytes) || !in_window(comm, to, bytes) ||
         comm->asked < QUESTIONS || fake_graph_captures_any())
-        return ncclInvalidArgument; /* also where the call before it was not waited for */
+        return ncclInvalidArgument; /* also if the caller has not waited for the call before */
     comm->sums++;
     fake_counts.sums++;
     fake_counts.behind_graphs += fake_last_was_graph;
     fake_last_was_graph = false;
-    if (told("error", comm->sums) || told("hang", comm->sums)) {
-        comm->lost = told("error", comm->sums);
+    if (is_requested("error", comm->sums) || is_requested("hang", comm->sums)) {
+        comm->lost = is_requested("error", comm->sums);
         comm->hung = stream;
         fake_cuda_hang(stream, true);
         return under_way(comm);
@@ -195,7 +194,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
     if (comm->hung)
         fake_cuda_hang(comm->hung, false);
     alive = NULL;
-    free(comm); /* not MPI's part: peers may be gone */
+    free(comm); /* MPI is left alone: peers may be gone */
     return ncclSuccess;
 }
 

@@ -1,6 +1,6 @@
-/* libcuda.c - stands for the driver of a GPU that is not there, so that cuDNN compiles its fused kernels for it. Code
- * can be "loaded", and kernels can be found in it; whatever needs a GPU answers that there is no such function. cuDNN
- * looks up all of these names before it uses any. */
+/* libcuda.c - a driver without a GPU, so that cuDNN compiles its fused kernels on any machine. Code can be "loaded"
+ * and kernels can be found in it; functions that need a GPU return an error. cuDNN looks up all of these names
+ * before it uses any. */
 #include <stddef.h>
 
 enum { SUCCESS, NOT_THERE = 34 }; /* CUDA_ERROR_STUB_LIBRARY */
@@ -18,7 +18,7 @@ enum { SUCCESS, NOT_THERE = 34 }; /* CUDA_ERROR_STUB_LIBRARY */
         return NOT_THERE; \
     }
 
-/* Whatever they are asked to set or to forget. */
+/* Functions that set or unload something do nothing. */
 WORKS(cuFuncSetAttribute)
 WORKS(cuFuncSetCacheConfig)
 WORKS(cuKernelSetAttribute)
@@ -45,7 +45,7 @@ FAILS(cuLinkCreate)
 FAILS(cuLinkDestroy)
 FAILS(cuStreamGetCtx)
 
-static char something[4096]; /* what handles and addresses point at */
+static char something[4096]; /* handles and addresses point here */
 
 int cuDriverGetVersion(int *version);
 int cuDriverGetVersion(int *version)
@@ -102,7 +102,7 @@ int cuLibraryGetGlobal(void **address, size_t *bytes, void *library, const char 
     return SUCCESS;
 }
 
-/* Registers, shared memory and the like: none. */
+/* Registers, shared memory and so on are 0. */
 int cuFuncGetAttribute(int *value, int attribute, void *function);
 int cuFuncGetAttribute(int *value, int attribute, void *function)
 {

@@ -1,4 +1,4 @@
-/* cublasLt.h - as much of cuBLASLt as layers/cuda asks for, served by fake_gemm.c without a GPU. */
+/* cublasLt.h - the part of cuBLASLt that layers/backend/cuda uses, implemented by fake_gemm.c without a GPU. */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_CUBLASLT_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_CUBLASLT_H
 

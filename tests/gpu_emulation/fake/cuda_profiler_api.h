@@ -1,4 +1,4 @@
-/* cuda_profiler_api.h - what layers/cuda asks of CUDA's profiler, counted by fake_cuda.c. */
+/* cuda_profiler_api.h - the part of CUDA's profiler that layers/backend/cuda uses, counted by fake_cuda.c. */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_CUDA_PROFILER_API_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_CUDA_PROFILER_API_H
 

@@ -1,5 +1,5 @@
-/* cuda_runtime_api.h - as much of CUDA's run-time as layers/cuda and comm/nccl.c ask for, served by fake_cuda.c without
- * a GPU. */
+/* cuda_runtime_api.h - the part of CUDA's run-time that layers/backend/cuda and comm/nccl.c use, implemented by
+ * fake_cuda.c and fake_graph.c without a GPU. */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_CUDA_RUNTIME_API_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_CUDA_RUNTIME_API_H
 

@@ -1,4 +1,5 @@
-/* cudnn_graph.h - what layers/cuda asks of cuDNN besides its graphs, which fake_dnn.c computes. */
+/* cudnn_graph.h - the part of cuDNN that layers/backend/cuda uses besides graphs. Graphs are computed by fake_dnn.c,
+ * which replaces dnn.c and dnn_graph.c. */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_CUDNN_GRAPH_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_CUDNN_GRAPH_H
 

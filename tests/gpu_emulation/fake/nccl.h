@@ -1,4 +1,4 @@
-/* nccl.h - as much of NCCL as comm/nccl.c asks for, served by fake_nccl.c over MPI. */
+/* nccl.h - the part of NCCL that comm/nccl.c uses, implemented by fake_nccl.c over MPI. */
 #ifndef CSC_TESTS_GPU_EMULATION_FAKE_NCCL_H
 #define CSC_TESTS_GPU_EMULATION_FAKE_NCCL_H
 
