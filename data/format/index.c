@@ -133,7 +133,7 @@ static enum status parse_classes(struct index *index, const json_t *names, const
     for (size_t i = 0; i < count; i++) {
         const char *text = json_string_value(json_array_get(names, i));
         const json_t *class_size = json_array_get(counts, i);
-        if (!text || !*text || strlen(text) > LIMIT_NAME || strpbrk(text, "\n\r\t\x1b"))
+        if (!text || !class_name_ok(text))
             FAIL(STATUS_DATA, "%s: the name of class %zu is missing, too long or not plain text", name, i);
         if (!json_is_integer(class_size) || json_integer_value(class_size) < 0 ||
             json_integer_value(class_size) > index->samples - sum)

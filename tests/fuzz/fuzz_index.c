@@ -10,7 +10,7 @@
 #include "tests/fuzz/fuzz.h"
 
 static const char body[] =
-    "{\n \"format\": \"csz\",\n \"version\": 1,\n \"codec\": \"rgbz\",\n \"made_by\": \"hand\",\n \"samples\": 30,\n"
+    "{\n \"format\": \"csz\",\n \"version\": 2,\n \"codec\": \"rgbz\",\n \"made_by\": \"hand\",\n \"samples\": 30,\n"
     " \"width\": 32,\n \"height\": 32,\n \"classes\": [\"a\", \"b\"],\n \"counts\": [10, 20],\n \"shards\": [\n"
     "  {\"name\": \"shard-00000.csz\", \"bytes\": 999, \"samples\": 20, \"blocks\": 2, \"hash\": "
     "\"0123456789abcdef\"},\n"
@@ -31,20 +31,31 @@ static size_t put_tail(char *text, size_t length)
     return length + DIGITS + sizeof ending - 1;
 }
 
+/* The seed must be accepted, or the fuzzer never gets beyond what is wrong with it. */
+static void check_seed(const char *text, size_t length)
+{
+    struct index index;
+    if (index_parse(&index, text, length, "seed") != STATUS_OK || index.class_count != 2 || index.shard_count != 2)
+        abort();
+    index_finish(&index);
+}
+
 size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
 {
     if (index > 1 || capacity < sizeof body + TAIL + 1)
         return 0;
     out[0] = (unsigned char)index;
     memcpy(out + 1, body, sizeof body - 1);
-    return 1 + put_tail((char *)out + 1, sizeof body - 1);
+    size_t length = put_tail((char *)out + 1, sizeof body - 1);
+    check_seed((char *)out + 1, length);
+    return 1 + length;
 }
 
 static void check_accepted(const struct index *index)
 {
     int64_t by_class = 0, by_shard = 0;
     for (int i = 0; i < index->class_count; i++) {
-        if (!*index->class_names[i] || strlen(index->class_names[i]) > LIMIT_NAME || index->counts[i] < 0)
+        if (!class_name_ok(index->class_names[i]) || index->counts[i] < 0)
             abort();
         by_class += index->counts[i];
     }

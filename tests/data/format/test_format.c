@@ -207,6 +207,44 @@ static void check_exchange(const char *set)
     CHECK(rename(kept, to) == 0 && examine(set) == STATUS_OK, "%s", status_message());
 }
 
+/* An index is not accepted with a class name that the format does not allow, even if its hash is right. */
+static void check_class_names(void)
+{
+    static const struct {
+        char *name;
+        bool allowed;
+    } cases[] = { { "plain", true },
+                  { "caf\xc3\xa9", true },
+                  { "", false },
+                  { "a\x01", false },
+                  { "a\x7f", false },
+                  { "a\xc2\x9b"
+                    "31m",
+                    false },
+                  { "\xc2\xa0", true },
+                  { "two\nlines", false } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char *names[] = { cases[i].name }, *text = NULL;
+        int64_t counts[] = { 5 };
+        struct index_shard shard = { "shard-00000.csz", 1000, 5, 1, 1 };
+        struct index index = { .codec = CODEC_RGBZ,
+                               .samples = 5,
+                               .class_count = 1,
+                               .class_names = names,
+                               .counts = counts,
+                               .shard_count = 1,
+                               .shards = &shard,
+                               .made_by = "a test" },
+                     back;
+        size_t bytes = 0;
+        CHECK(index_print(&index, &text, &bytes) == STATUS_OK, "%s", status_message());
+        enum status status = index_parse(&back, text, bytes, "index");
+        CHECK(status == (cases[i].allowed ? STATUS_OK : STATUS_DATA), "case %zu: %d", i, status);
+        index_finish(&back);
+        free(text);
+    }
+}
+
 static struct loader_config plain(struct dataset *d, bool skip_bad)
 {
     return (struct loader_config){
@@ -433,6 +471,7 @@ int main(int argc, char **argv)
     check_damage(set, "index.json");
     check_damage(set, "shard-00000.csz");
     check_exchange(set);
+    check_class_names();
     check_bad_samples();
     check_all_bad();
     remove_folder(folder);
