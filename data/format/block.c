@@ -218,7 +218,7 @@ static enum status open_single_frame(struct block *block, struct block_reader *r
         at = s->offset + s->bytes;
     }
     if (at != f->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last sample", f->shard_path, f->index, f->raw_bytes - at);
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes after its last sample", f->shard_path, f->index, f->raw_bytes - at);
 fail:
     return status;
 }
@@ -248,7 +248,7 @@ static enum status open_banded(struct block *block, struct block_reader *r, cons
     }
     block->frames[bands] = at;
     if (at != f->bytes || RECORD_HEADER_BYTES + s->bytes != f->raw_bytes)
-        FAIL(STATUS_DATA, "%s: block %u: %zu bytes behind its last band", f->shard_path, f->index, f->bytes - at);
+        FAIL(STATUS_DATA, "%s: block %u: %zu bytes after its last band", f->shard_path, f->index, f->bytes - at);
     uint8_t *data = block->data;
     size_t capacity = block->data_capacity;
     block->data = r->compressed;

@@ -66,7 +66,7 @@ struct block {
 /* Scratch memory of one thread. Zero-initialise it; free it with block_reader_finish. */
 struct block_reader {
     struct ZSTD_DCtx_s *zstd;
-    uint8_t *compressed; /* the block as it lies in the file */
+    uint8_t *compressed; /* the block as it is in the file */
     uint8_t *band;       /* one decompressed band */
     struct image image;  /* the pixels that block_decode_box returned */
     size_t compressed_capacity, band_capacity;

@@ -11,9 +11,8 @@ struct dataset {
     char *directory;
     struct index index;
     struct shard *shards;  /* (index.shard_count) */
-    int64_t *first_sample; /* (index.shard_count + 1): index in the dataset of each shard's first sample; then their
-                              number */
-    int64_t *first_block;  /* (index.shard_count + 1): the same of blocks */
+    int64_t *first_sample; /* (index.shard_count + 1): samples of the shards before each, and of all */
+    int64_t *first_block;  /* (index.shard_count + 1): blocks of the shards before each, and of all */
     uint64_t raw_bytes;    /* of all blocks, decompressed */
     struct disk_cache disk_cache;
 };

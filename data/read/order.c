@@ -7,7 +7,8 @@
 
 enum { RUNS_PER_WINDOW = 64 };
 
-void feistel_init(struct feistel *f, uint64_t n, uint64_t seed, int64_t epoch, uint64_t stream_id)
+/* Makes the permutation of 0 .. n-1 that belongs to (seed, epoch, stream_id). n must be at least 1. */
+static void feistel_init(struct feistel *f, uint64_t n, uint64_t seed, int64_t epoch, uint64_t stream_id)
 {
     struct philox stream;
     philox_init(&stream, seed, PHILOX_DOMAIN_ORDER | ((uint32_t)epoch & 0x0fffffffu), stream_id);
@@ -28,7 +29,7 @@ static uint32_t mix(uint32_t x)
     return x ^ x >> 16;
 }
 
-uint64_t feistel_permute(const struct feistel *f, uint64_t index)
+static uint64_t feistel_permute(const struct feistel *f, uint64_t index)
 {
     uint32_t mask = (uint32_t)(((uint64_t)1 << f->half_bits) - 1);
     do {

@@ -21,10 +21,6 @@ struct feistel {
     uint32_t keys[FEISTEL_ROUNDS];
 };
 
-/* Makes the permutation of 0 .. n-1 that belongs to (seed, epoch, stream_id). n must be at least 1. */
-void feistel_init(struct feistel *feistel, uint64_t n, uint64_t seed, int64_t epoch, uint64_t stream_id);
-uint64_t feistel_permute(const struct feistel *feistel, uint64_t index);
-
 /* The order of one epoch. For SHUFFLE_WINDOW the dataset is rotated by a random amount and cut into runs of window / 64
  * neighbours. The runs are permuted, then the samples within each window of the result. So a window reads from at most
  * 65 stretches of the dataset. */
@@ -47,7 +43,7 @@ uint64_t order_at(const struct order *order, uint64_t position);
 /* How well an order mixes the dataset; both are about 1 for a random permutation. */
 struct order_quality {
     double displacement; /* the mean distance that samples move, over that of a random permutation */
-    double separation; /* how seldom neighbours in the dataset are in one batch: chance over what is found, at most 1 */
+    double separation;   /* pairs of neighbours in one batch: as many as chance gives, over those found; at most 1 */
 };
 
 /* Measures an order with batches of `batch` samples, on about max_positions positions if the epoch has more. */

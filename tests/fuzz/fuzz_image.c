@@ -1,4 +1,4 @@
-/* fuzz_image.c - any bytes as a JPEG, PNG or WebP: an image within the limits or STATUS_DATA. */
+/* fuzz_image.c - decodes any bytes as a JPEG, PNG or WebP: the result is an image within the limits or STATUS_DATA. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>

@@ -1,5 +1,5 @@
-/* fuzz_index.c - any bytes as index.json; with an odd first byte its hash is put right, so that the fields are reached.
- */
+/* fuzz_index.c - parses any bytes as index.json. If the first byte is odd, the hash is corrected, so that members are
+ * reached. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -19,7 +19,7 @@ static const char body[] =
 static const char key[] = ",\n \"hash\": \"", ending[] = "\"\n}\n";
 enum { DIGITS = 16, TAIL = sizeof key - 1 + DIGITS + sizeof ending - 1 };
 
-/* body + key + digits of the hash + ending; returns the length. */
+/* Appends the key, the digits of the hash and the ending to a body. Returns the length. */
 static size_t put_tail(char *text, size_t length)
 {
     char digits[17];
@@ -31,7 +31,7 @@ static size_t put_tail(char *text, size_t length)
     return length + DIGITS + sizeof ending - 1;
 }
 
-/* The seed must be accepted, or the fuzzer never gets beyond what is wrong with it. */
+/* The seed must be accepted, or the fuzzer does not get beyond its fault. */
 static void check_seed(const char *text, size_t length)
 {
     struct index index;

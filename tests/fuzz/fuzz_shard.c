@@ -1,6 +1,6 @@
-/* fuzz_shard.c - any bytes as a shard (first byte 0 of 4), as a shard whose hashes are put right so that
- * table and frames are reached (1), or as the records of an rgbz (2) or jpeg (3) block. What is accepted lies inside
- * its buffers, and any window of it can be taken. */
+/* fuzz_shard.c - reads any bytes as a shard (first byte modulo 4 is 0), as a shard whose hashes are corrected so that
+ * table and blocks are reached (1), or as the records of an rgbz (2) or jpeg (3) block. What is accepted must be inside
+ * its buffers, and any box of it must decode. */
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 
 enum { CLASSES = 3 };
 
-/* A small shard, made once. */
+/* A small shard, which is made once. */
 static const char *small_shard(size_t *bytes)
 {
     static const int sizes[][2] = { { 3, 2 }, { 1, 1 }, { 20, 5 }, { 2, 67 } };
@@ -62,7 +62,7 @@ size_t fuzz_seed(int index, unsigned char *out, size_t capacity)
     return 1 + bytes;
 }
 
-/* Every hash becomes right as far as the offsets lie inside. */
+/* Corrects every hash whose offsets are inside the data. */
 static void repair(uint8_t *data, size_t bytes)
 {
     if (bytes < SHARD_HEADER_BYTES)
@@ -85,7 +85,7 @@ static void repair(uint8_t *data, size_t bytes)
     free(both);
 }
 
-/* Takes the whole of each sample and a part of it; a sanitizer sees whether it is all there. */
+/* Decodes the whole of each sample and a part of it; a sanitizer notices reads beyond the buffers. */
 static void check_block(const struct block *block, struct block_reader *reader)
 {
     for (int i = 0; i < block->count; i++) {
@@ -105,7 +105,7 @@ static void check_block(const struct block *block, struct block_reader *reader)
     }
 }
 
-/* Records, as a block of `count`. */
+/* Opens records as a block of `count` samples. */
 static void try_records(const uint8_t *data, size_t bytes, uint32_t count, enum codec codec)
 {
     struct block block = { 0 };

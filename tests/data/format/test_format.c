@@ -1,4 +1,4 @@
-/* test_format.c - what goes in comes out, and no byte can change unseen. */
+/* test_format.c - what is packed comes back, and a change of any byte is noticed. */
 #include <limits.h>
 #include <math.h>
 #include <sys/stat.h>
@@ -15,7 +15,7 @@
 
 static char folder[64];
 
-/* rgbz alone: whole images and windows of them, with guard bytes round both buffers. */
+/* Encodes images with rgbz and decodes windows of them, with guard bytes around both buffers. */
 static void check_rgbz(void)
 {
     struct philox stream;
@@ -125,7 +125,7 @@ static void check_round_trips(void)
     }
 }
 
-/* Opens, checks every hash and closes: what a careful reader would notice. */
+/* Opens a dataset, checks every hash and closes it. */
 static enum status examine(const char *path)
 {
     struct dataset *d = NULL;
@@ -148,7 +148,7 @@ static void overwrite(const char *path, const char *data, size_t bytes)
     }
 }
 
-/* One byte in place: much faster than writing the file anew. */
+/* Overwrites one byte in place, which is much faster than writing the whole file. */
 static void poke(const char *path, size_t offset, char byte)
 {
     FILE *file = fopen(path, "r+b");
@@ -192,7 +192,7 @@ static void check_damage(const char *set, const char *name)
     free(data);
 }
 
-/* A shard of another dataset, sound in itself, is not taken. */
+/* An intact shard of another dataset is not accepted. */
 static void check_exchange(const char *set)
 {
     static const int other[][2] = { { 3, 5 } };
@@ -330,7 +330,7 @@ static void check_bad_samples(void)
     CHECK(loader_create(&loader, &config) == STATUS_OK, "%s", status_message());
     for (int64_t i = 0; i < hit.first / 7; i++)
         CHECK(loader_next(loader, &b) == STATUS_OK, "the batches before fail: %s", status_message());
-    for (int i = 0; i < 2; i++) { /* and again */
+    for (int i = 0; i < 2; i++) { /* the error stays */
         status_clear();
         CHECK(loader_next(loader, &b) == STATUS_DATA && !b, "damage went unseen");
         CHECK(strstr(status_message(), "shard-00000.csz: block 1 at byte ") &&
@@ -362,7 +362,7 @@ static void check_bad_samples(void)
     free(data);
 }
 
-/* Nothing but damaged blocks is an error in training, not an endless search; an evaluation has no image. */
+/* If all blocks are damaged, training fails instead of searching forever, and an evaluation has no image. */
 static void check_all_bad(void)
 {
     static const int sizes[][2] = { { 32, 32 } };
@@ -405,7 +405,8 @@ static bool reaches_a_batch(const char *set, int shard, size_t offset, struct bl
     return status != STATUS_DATA;
 }
 
-/* Random changes of single bytes, and truncations, of a file of a large set. shard: its number, -1: the index. */
+/* Changes single random bytes of a file of a large dataset and truncates it. `shard` is the shard's index; -1:
+ * index.json. */
 static void check_positions(const char *set, const char *name, int shard, int changes, int cuts)
 {
     struct block_reader reader = { 0 };
@@ -423,7 +424,7 @@ static void check_positions(const char *set, const char *name, int shard, int ch
         poke(path, at, data[at]);
     }
     CHECK(unseen == 0, "%s: %d of %d changes went unseen", name, unseen, changes);
-    for (int i = unseen = 0; i < cuts; i++) { /* shorter and shorter */
+    for (int i = unseen = 0; i < cuts; i++) { /* ever shorter */
         CHECK(truncate(path, (off_t)((double)bytes * (cuts - 1 - i) / cuts)) == 0, "truncate %s", path);
         unseen += reaches_a_batch(set, shard, bytes, &reader);
     }
@@ -433,7 +434,7 @@ static void check_positions(const char *set, const char *name, int shard, int ch
     free(data);
 }
 
-/* The same for a packed set, which is left as it was: changes in proportion to the files' sizes. */
+/* The same for all files of a packed dataset, in proportion to their sizes. The dataset is restored. */
 static void check_large(const char *set, int changes)
 {
     struct dataset *d = NULL;
@@ -453,7 +454,7 @@ static void check_large(const char *set, int changes)
     dataset_close(d);
 }
 
-/* test-data-format [SET CHANGES]: a set of the test's own, or changes of single bytes of this one. */
+/* test-data-format [SET CHANGES]: tests with small datasets of its own, or changes this many single bytes of SET. */
 int main(int argc, char **argv)
 {
     static const int tiny[][2] = { { 2, 2 }, { 3, 1 } };

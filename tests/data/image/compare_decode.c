@@ -42,9 +42,9 @@ static void read_tar(const char *path)
     FILE *tar = fopen(path, "rb");
     unsigned char header[512];
     while (tar && images < MAX_IMAGES && fread(header, 1, sizeof header, tar) == sizeof header && header[0]) {
-        size_t bytes = strtoul((char *)header + 124, NULL, 8), room = (bytes + 511) / 512 * 512;
-        uint8_t *data = malloc(room ? room : 1);
-        if (!data || fread(data, 1, room, tar) != room)
+        size_t bytes = strtoul((char *)header + 124, NULL, 8), padded_bytes = (bytes + 511) / 512 * 512;
+        uint8_t *data = malloc(padded_bytes ? padded_bytes : 1);
+        if (!data || fread(data, 1, padded_bytes, tar) != padded_bytes)
             break;
         if (decode_is_jpeg(data, bytes)) {
             files[images].data = data;
@@ -58,7 +58,7 @@ static void read_tar(const char *path)
     fclose(tar);
 }
 
-/* What a straightforward loop does: decode all of it, crop, resize, normalise. */
+/* The time of a straightforward loop, which decodes the whole image, crops, resizes and normalises. */
 static double time_whole(const struct augmenter *a, struct augment_scratch *scratch, int round)
 {
     static struct image image;
@@ -75,7 +75,7 @@ static double time_whole(const struct augmenter *a, struct augment_scratch *scra
     return processor() - began;
 }
 
-/* What a worker of the loader does. */
+/* The time of what a worker of the loader does. */
 static double time_set(struct sample_reader *reader, struct sample_scratch *scratch, int round)
 {
     double began = processor();
@@ -88,7 +88,7 @@ static double time_set(struct sample_reader *reader, struct sample_scratch *scra
     return processor() - began;
 }
 
-/* NAN if it cannot be had. */
+/* The time that Pillow needs; NAN if it cannot be measured. */
 static double time_pillow(const char *python, const char *tar)
 {
     char command[1024];

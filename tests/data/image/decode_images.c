@@ -62,7 +62,8 @@ int main(int count, char **arguments)
     uint8_t head[4];
     while (fread(head, 1, sizeof head, stdin) == sizeof head) {
         size_t bytes = get32(head);
-        uint8_t *data = malloc(bytes ? bytes : 1); /* of its own, so that a sanitizer sees a read beyond it */
+        uint8_t *data = malloc(bytes ? bytes
+                                     : 1); /* a separate allocation, so that a sanitizer notices reads beyond its end */
         if (!data || fread(data, 1, bytes, stdin) != bytes)
             return 1;
         enum status status = decode(data, bytes, &image);

@@ -1,5 +1,5 @@
-/* test_jpeg.c [SHARED] - a window of a JPEG equals that part of the whole image, bit for bit: on made images of every
- * sampling, and on the photographs of SHARED/data where they are. */
+/* test_jpeg.c [SHARED] - a window of a JPEG equals that part of the whole image bit for bit. Tested on generated images
+ * of every sampling, and on the photographs in SHARED/data if they are there. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -41,7 +41,7 @@ static unsigned char *make_jpeg(int width, int height, const struct kind *k, uns
         jpeg_simple_progression(&info);
     jpeg_start_compress(&info, TRUE);
     for (int y = 0; y < height; y++) {
-        for (int i = 0; i < width * k->channels; i++) /* smooth and rough parts, every channel another */
+        for (int i = 0; i < width * k->channels; i++) /* smooth and rough parts, different in each channel */
             line[i] = (unsigned char)(philox_below(&draws, 4)
                                           ? 128 + 100 * sin(.05 * y * (i % k->channels + 1) + .03 * i)
                                           : philox_u32(&draws));
@@ -75,7 +75,7 @@ static void check_window(const uint8_t *file, size_t bytes, const struct image *
     image_finish(&image);
 }
 
-/* At a fraction of the size: the right number of pixels, and about the right ones. */
+/* At a fraction of the size a window has the right number of pixels, with about the right mean. */
 static void check_shrunk(const uint8_t *file, size_t bytes, const struct image *whole, int shrink)
 {
     struct image image = { 0 };
@@ -99,7 +99,7 @@ static void check_shrunk(const uint8_t *file, size_t bytes, const struct image *
     image_finish(&image);
 }
 
-/* Random windows, and those that touch corners and the library's units. */
+/* Tests random windows and some at corners and edges. */
 static void check_file(const uint8_t *file, size_t bytes, int windows, const char *name)
 {
     struct image whole = { 0 };
@@ -149,7 +149,7 @@ static void check_made(void)
         }
 }
 
-/* The n-th marker of that kind, or the file's end. */
+/* The offset of the n-th marker of a kind, or the end of the file. */
 static unsigned long find_marker(const unsigned char *file, unsigned long bytes, int kind, int n)
 {
     for (unsigned long at = 0; at + 1 < bytes; at++)
@@ -158,8 +158,7 @@ static unsigned long find_marker(const unsigned char *file, unsigned long bytes,
     return bytes;
 }
 
-/* Progressive files whose later scans are missing: the library smooths them, and windows are still parts of the whole.
- */
+/* If scans of a progressive file are missing, the library smooths it, and windows still equal parts of the whole. */
 static void check_missing_scans(void)
 {
     static const struct kind kinds[] = { { 3, 2, 2, true, 0, 85 }, { 3, 1, 1, true, 0, 60 }, { 1, 1, 1, true, 0, 85 } };
@@ -169,7 +168,7 @@ static void check_missing_scans(void)
             unsigned long bytes = 0;
             unsigned char *file = make_jpeg(200, 150, &kinds[k], &bytes);
             unsigned long end = find_marker(file, bytes, 0xda, scans + 1);
-            while (end < bytes && (file[end] != 0xff || file[end + 1] != 0xc4)) /* the tables of the scan that goes */
+            while (end < bytes && (file[end] != 0xff || file[end + 1] != 0xc4)) /* the tables of the removed scan */
                 end--;
             snprintf(name, sizeof name, "kind %d, %d scans", k, scans);
             CHECK(end + 2 < bytes, "%s: no more scans", name);
@@ -179,7 +178,8 @@ static void check_missing_scans(void)
         }
 }
 
-/* What reads a dataset's whole image finds it broken, as packing does: `verify --deep` of a dataset packed before. */
+/* Reading the whole image from a block finds the fault, so `verify --deep` finds it in a dataset that was packed
+ * before. */
 static void check_stored(const unsigned char *file, size_t bytes, int width, int height)
 {
     struct block block = { 0 };
@@ -190,10 +190,10 @@ static void check_stored(const unsigned char *file, size_t bytes, int width, int
     struct view view;
     record_write(raw, CODEC_JPEG, &input);
     ZSTD_CCtx *zstd = ZSTD_createCCtx();
-    size_t room = block_bound(CODEC_JPEG, raw, raw_bytes, 1);
-    CHECK(buffer_grow(&reader.compressed, &reader.compressed_capacity, room) == STATUS_OK, "%s", status_message());
-    CHECK(block_compress(zstd, CODEC_JPEG, raw, raw_bytes, 1, reader.compressed, room, &frame_bytes) == STATUS_OK, "%s",
-          status_message());
+    size_t capacity = block_bound(CODEC_JPEG, raw, raw_bytes, 1);
+    CHECK(buffer_grow(&reader.compressed, &reader.compressed_capacity, capacity) == STATUS_OK, "%s", status_message());
+    CHECK(block_compress(zstd, CODEC_JPEG, raw, raw_bytes, 1, reader.compressed, capacity, &frame_bytes) == STATUS_OK,
+          "%s", status_message());
     struct block_info facts = { CODEC_JPEG, frame_bytes, raw_bytes, 1, 1, "shard", 0 };
     CHECK(block_open(&block, &reader, &facts) == STATUS_OK, "%s", status_message());
     CHECK(block_decode_box(&block, 0, (struct box){ 0, 0, width, height }, 1, &reader, &view) == STATUS_DATA,
@@ -205,7 +205,7 @@ static void check_stored(const unsigned char *file, size_t bytes, int width, int
     block_reader_finish(&reader);
 }
 
-/* What is broken behind the rows, as the library finds it, is told; only the end may be missing. */
+/* A fault after the rows is an error if the library notices it; only the end marker may be missing. */
 static void check_ends(void)
 {
     static const struct kind kind = { 3, 2, 2, false, 0, 85 };
@@ -229,7 +229,7 @@ static void check_ends(void)
     free(file);
 }
 
-/* Every file of a tar of JPEGs and PNGs: header and content in units of 512 bytes. */
+/* Tests every JPEG in a tar, whose headers and contents are in units of 512 bytes. */
 static void check_photographs(const char *path)
 {
     FILE *tar = fopen(path, "rb");
@@ -240,9 +240,9 @@ static void check_photographs(const char *path)
         return;
     }
     while (fread(header, 1, sizeof header, tar) == sizeof header && header[0]) {
-        size_t bytes = strtoul((char *)header + 124, NULL, 8), room = (bytes + 511) / 512 * 512;
-        uint8_t *file = malloc(room ? room : 1);
-        if (!file || fread(file, 1, room, tar) != room)
+        size_t bytes = strtoul((char *)header + 124, NULL, 8), padded_bytes = (bytes + 511) / 512 * 512;
+        uint8_t *file = malloc(padded_bytes ? padded_bytes : 1);
+        if (!file || fread(file, 1, padded_bytes, tar) != padded_bytes)
             break;
         if (decode_is_jpeg(file, bytes)) {
             check_file(file, bytes, 6, (char *)header);

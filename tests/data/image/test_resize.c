@@ -1,4 +1,4 @@
-/* test_resize.c - resizing and evaluation's crop against Pillow: every value the same. */
+/* test_resize.c - resizing and the crop of an evaluation give exactly the values of Pillow. */
 #include "base/file.h"
 #include "data/format/format.h"
 #include "data/read/augment.h"
@@ -15,8 +15,8 @@ static int distance(const uint8_t *a, const uint8_t *b, size_t bytes)
     return most;
 }
 
-/* A window of a resize, maybe mirrored, equals that part of the whole. The input is just what the window needs, in
- * memory of its own, so that a sanitizer sees any read beyond it. */
+/* A window of a resize, perhaps mirrored, equals that part of the whole. Its input is exactly resize_input_box, in
+ * separate memory, so that a sanitizer notices reads beyond it. */
 static void check_window(struct resizer *r, struct view in, int width, int height, struct box window, bool mirror,
                          const uint8_t *expected)
 {
@@ -42,7 +42,7 @@ static void check_window(struct resizer *r, struct view in, int width, int heigh
     free(part);
 }
 
-/* A resize in one piece, and the same through windows of it, by every set of kernels. */
+/* Compares a whole resize, and windows of it, with Pillow's, for every set of kernels. */
 static void check_resize(struct view in, int width, int height, const uint8_t *expected)
 {
     enum { GUARD = 8 };
@@ -83,7 +83,7 @@ static void check_evaluation(struct augment_scratch *scratch, struct view in, in
     free(out);
 }
 
-/* Normalised values are those of double precision, rounded once, and vectors give them too. */
+/* Normalised values are those of double precision, rounded once. Vectors give the same. */
 static void check_normaliser(void)
 {
     static const double cases[][2][3] = {
@@ -102,7 +102,7 @@ static void check_normaliser(void)
         for (int k = 0; k < SIZE * SIZE * 3; k++)
             pixels[k] = (uint8_t)(k * 7);
         augmenter_init(&a, AUGMENT_NONE, false, SIZE, 0, cases[i][0], cases[i][1]);
-        CHECK(a.normaliser_exact || i > 2, "case %zu: vectors would not do", i); /* others may take the table */
+        CHECK(a.normaliser_exact || i > 2, "case %zu: vectors would not do", i); /* others may use the table */
         struct augment_plan plan = augment_plan(&a, SIZE, SIZE, 0, 0);
         CHECK(augment_begin(&a, &scratch, &plan, (struct view){ pixels, SIZE * 3, SIZE, SIZE }) == STATUS_OK, "memory");
         CHECK(augment_end(&a, &scratch, &plan, out) == STATUS_OK, "%s", status_message());
@@ -114,7 +114,7 @@ static void check_normaliser(void)
     }
 }
 
-/* Boxes lie inside, their area and shape are as asked, and the fallback is the centre. */
+/* Boxes are inside the image with the requested area and shape, and the fallback is the centre. */
 static void check_boxes(void)
 {
     struct philox stream;
@@ -129,7 +129,7 @@ static void check_boxes(void)
         CHECK(area > 0.078 && area <= 1 && ratio > 0.73 && ratio < 1.36, "area %g, ratio %g", area, ratio);
         areas += area;
     }
-    CHECK(fabs(areas / DRAWS - 0.4329) < 0.01, "mean area %g", areas / DRAWS); /* of 200,000 draws in Python */
+    CHECK(fabs(areas / DRAWS - 0.4329) < 0.01, "mean area %g", areas / DRAWS); /* the mean of 200,000 draws in Python */
     struct box wide = random_crop_box(&stream, 1000, 2), tall = random_crop_box(&stream, 3, 999),
                one = random_crop_box(&stream, 1, 1);
     CHECK(wide.height <= 2 && wide.width <= 3 && wide.x + wide.width <= 1000, "%d x %d", wide.width, wide.height);

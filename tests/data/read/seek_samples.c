@@ -27,13 +27,13 @@ static struct loader_config config_of(struct dataset *dataset)
     };
 }
 
-/* The number that a pixel's three bytes make. */
+/* The 24-bit number in the three bytes of a pixel. */
 static long number(const float *pixel)
 {
     return lrintf(pixel[0] * 255) | lrintf(pixel[1] * 255) << 8 | lrintf(pixel[2] * 255) << 16;
 }
 
-/* What is at (epoch, step) must be the images that their ids name, with their labels. */
+/* Seeks to (epoch, step) and checks that the images and labels there are those of their ids. */
 static double seek(struct loader *loader, int64_t epoch, int64_t step)
 {
     double start = clock_seconds();
@@ -52,7 +52,7 @@ static double seek(struct loader *loader, int64_t epoch, int64_t step)
     return seconds;
 }
 
-/* Of this process's own: libraries and files that are mapped do not count. */
+/* The anonymous memory of this process, without mapped libraries and files. */
 static long memory_kilobytes(void)
 {
     char line[256];

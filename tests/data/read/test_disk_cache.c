@@ -1,4 +1,4 @@
-/* test_disk_cache.c - the cache on the node: used, verified, limited, shared, and never believed. */
+/* test_disk_cache.c - the disk cache is used, checked, limited and shared, and its bytes are never trusted. */
 #include <fcntl.h>
 #include <sys/stat.h>
 
@@ -40,7 +40,7 @@ static struct dataset *open_set(uint64_t limit)
     return d;
 }
 
-/* Opens, reads all, and says how often the cache had a block. */
+/* Opens the dataset and reads all of it. Returns how often the cache had a block. */
 static int64_t run(uint64_t limit, int64_t *misses)
 {
     struct dataset *d = open_set(limit);
@@ -82,7 +82,7 @@ static void poke(const char *path, off_t offset, int count)
     close(fd);
 }
 
-/* Filled by the first pass, used by the second, even without the dataset's own bytes. */
+/* The first pass fills the cache, and the second one reads all from it. */
 static void check_use(void)
 {
     int64_t misses, blocks;
@@ -95,7 +95,7 @@ static void check_use(void)
     CHECK(run(1 << 30, &misses) == IMAGES && misses == 0, "%lld misses when full", (long long)misses);
 }
 
-/* Whatever lies in the cache's file, a damaged block is seen, read from the dataset and written anew. */
+/* A damaged block in the cache is noticed, read from the dataset and written anew. */
 static void check_damage(void)
 {
     char path[256];
@@ -113,7 +113,7 @@ static void check_damage(void)
     CHECK(run(1 << 30, &misses) == IMAGES && misses == 0, "%lld misses after that was mended", (long long)misses);
 }
 
-/* Two users at once: the second fills what the first reads. */
+/* With two users at once, the first reads what the second has filled. */
 static void check_shared(void)
 {
     struct dataset *a, *b;
@@ -121,7 +121,7 @@ static void check_shared(void)
     snprintf(command, sizeof command, "rm -rf '%s'", cache);
     CHECK(system(command) == 0, "%s", command);
     a = open_set(1 << 30);
-    b = open_set(1); /* joins: the first one's limit counts */
+    b = open_set(1); /* it joins, so the limit of the first one counts */
     CHECK(a->disk_cache.budget == b->disk_cache.budget, "two limits for one cache");
     read_all(b);
     read_all(a);
@@ -131,7 +131,7 @@ static void check_shared(void)
     dataset_close(a);
 }
 
-/* At most `limit` bytes, of the blocks that fit; a smaller limit later cuts the files. */
+/* At most `limit` bytes are used, for the blocks that fit. A smaller limit later shortens the files. */
 static void check_limit(void)
 {
     int64_t misses;
@@ -146,7 +146,7 @@ static void check_limit(void)
     CHECK(run(10, &misses) == 0 && misses == 0 && used() <= 10, "%llu bytes", (unsigned long long)used());
 }
 
-/* Another dataset's cache, unused, makes room; in use, it stays and counts. */
+/* An unused cache of another dataset is removed for space. One in use stays and counts against the limit. */
 static void check_others(void)
 {
     char other[96];
@@ -168,7 +168,7 @@ static void check_others(void)
     dataset_close(o);
 }
 
-/* A cache that cannot be made is an error with its name. */
+/* If the cache cannot be made, the error names it. */
 static void check_refusal(void)
 {
     struct dataset *d = NULL;

@@ -1,5 +1,5 @@
-/* test_loader.c [WORKERS] - the same batches whatever the ranks, workers and seeks; each image once where that is said.
- * With an argument, every number of workers up to it instead of a few. */
+/* test_loader.c [WORKERS] - ranks, workers and seeks do not change batches, and each image comes once where it should.
+ * With an argument, all numbers of workers up to it are tested instead of a few. */
 #include <float.h>
 #include <math.h>
 
@@ -33,7 +33,7 @@ static struct loader_config base_config(struct dataset *dataset)
     };
 }
 
-/* What a micro-batch is, in one number. */
+/* A hash of what a micro-batch holds. */
 static uint64_t digest(const struct micro_batch *b, int size)
 {
     uint64_t parts[3] = {
@@ -45,7 +45,7 @@ static uint64_t digest(const struct micro_batch *b, int size)
 }
 
 static int max_workers = 8, worker_step = 3;
-enum { MICROS = 12, STEPS = 9 }; /* per step; followed over two epochs of 4 steps and one step more */
+enum { MICROS = 12, STEPS = 9 }; /* micro-batches of a step, and steps: two epochs of 4 steps and one more step */
 
 /* Fills table[step][micro] as all ranks together see it, from (epoch, step) on. */
 static void collect(struct loader_config config, int ranks, int workers, int64_t from, uint64_t table[STEPS][MICROS])
@@ -118,7 +118,7 @@ static void check_epoch(struct dataset *dataset, enum shuffle shuffle)
     free(seen);
 }
 
-/* Batches of bytes are those of floats before they are normalised, and say so in their cuts. */
+/* Batches of bytes hold what batches of floats hold before normalisation, with crops that cover each image. */
 static void check_raw(struct dataset *dataset, enum augment augment, bool training)
 {
     struct loader_config config = base_config(dataset), raw_config;
@@ -149,11 +149,11 @@ static void check_raw(struct dataset *dataset, enum augment augment, bool traini
             CHECK(crops[k].offset + values <= b->raw_bytes && crops[k].right == 32 && crops[k].bottom == 32 &&
                       !crops[k].flip && crops[k].left == 0 && crops[k].top == 0 && crops[k].width == 32,
                   "cut %d of batch %d", k, i);
-            for (size_t v = 0; v < values; v++) { /* that sum rounds twice, the host's floats once */
+            for (size_t v = 0; v < values; v++) { /* this sum rounds twice, the floats of the host once */
                 float got = in[v] * s->scale_high[v % 3] + s->offset_high[v % 3] +
                             (in[v] * s->scale_low[v % 3] + s->offset_low[v % 3]);
                 wrong += !(fabsf(got - a->images[k * values + v]) <=
-                           FLT_EPSILON * fabsf(got) + 1e-11f); /* of 0.4 - 0.4 */
+                           FLT_EPSILON * fabsf(got) + 1e-11f); /* for 0.4 - 0.4 */
             }
         }
         CHECK(loader_memory(raw, 0, &bytes) && b->raw_bytes <= bytes, "%zu of %zu bytes", b->raw_bytes, bytes);
@@ -203,7 +203,7 @@ static void check_evaluation(struct dataset *dataset, int ranks, int micro)
     free(seen);
 }
 
-/* Evaluation's pixels are those that were packed, normalised in single precision. */
+/* The pixels of an evaluation are those that were packed, normalised in single precision. */
 static void check_pixels(struct dataset *dataset)
 {
     struct loader_config config = base_config(dataset);
@@ -225,7 +225,8 @@ static void check_pixels(struct dataset *dataset)
     loader_destroy(loader);
 }
 
-/* Training's images are the packed ones shifted by at most 4 over black, maybe mirrored; every shift occurs. */
+/* The images of training are those that were packed, shifted by at most 4 over black and perhaps mirrored. Every shift
+ * occurs. */
 static void check_crops(struct dataset *dataset)
 {
     struct loader_config config = base_config(dataset);

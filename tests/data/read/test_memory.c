@@ -1,6 +1,6 @@
-/* test_memory.c - where memory ends inside a library, the status says so: the image is never called bad, since a
- * packing that leaves out bad images would leave out sound ones. Each step runs in a process of its own with little
- * memory left, and has to end in the result or in STATUS_NOMEM. */
+/* test_memory.c - if a library runs out of memory, the status says so and never calls the image damaged; otherwise a
+ * packing with --bad skip would leave out good images. Each step runs in a process of its own with little memory, and
+ * must end in the result or in STATUS_NOMEM. */
 #include <stdio.h> /* jpeglib.h needs it */
 
 #include <jpeglib.h>
@@ -86,7 +86,7 @@ static enum status encode_file(void)
     return encode_jpeg(&picture, ENCODE_QUALITY, "picture", &file, &file_capacity, &file_bytes);
 }
 
-/* Memory for the result is there; the compressor's own is not. */
+/* There is memory for the result, but not for the compressor itself. */
 static ZSTD_CCtx *zstd;
 static uint8_t *raw, *out;
 static size_t raw_bytes, bound;
@@ -108,8 +108,8 @@ static enum status compress_record(void)
     return block_compress(zstd, CODEC_RGBZ, raw, raw_bytes, 1, out, bound, &written);
 }
 
-/* The exit code of a process that does it with `room` bytes more than it has. */
-static int run_with(enum status (*act)(void), size_t room)
+/* Runs a step in a process that may allocate `extra_bytes` more bytes. Returns its exit code. */
+static int run_with(enum status (*act)(void), size_t extra_bytes)
 {
     int how = 0;
     pid_t child = fork();
@@ -120,7 +120,7 @@ static int run_with(enum status (*act)(void), size_t room)
         if (!statm || fscanf(statm, "%ld", &pages) != 1)
             _exit(OTHER);
         fclose(statm);
-        rlim_t bytes = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + room;
+        rlim_t bytes = (rlim_t)pages * (rlim_t)sysconf(_SC_PAGESIZE) + extra_bytes;
         if (setrlimit(RLIMIT_AS, &(struct rlimit){ bytes, bytes }) != 0)
             _exit(OTHER);
         _exit(act());
@@ -146,12 +146,12 @@ static void check_steps(const char *what, void (*prepare)(void), enum status (*a
     image_finish(&picture);
 }
 
-/* A damaged length is no reason to say that memory ends. */
+/* A damaged length is not reported as lack of memory. */
 static void check_stated_length(void)
 {
     make_picture();
     make_png();
-    memcpy(file + 33, "\x35\0\0\0tEXt", 8); /* of the first chunk behind the header: 889 MB */
+    memcpy(file + 33, "\x35\0\0\0tEXt", 8); /* the length of the first chunk after the header: 889 MB */
     int code = run_with(decode_file, 100 << 20);
     CHECK(code == STATUS_DATA, "a PNG's chunk of 889 MB: %d", code);
     free(file);
@@ -168,7 +168,7 @@ int main(void)
     return check_skip("a sanitizer needs more memory than this leaves");
 #endif
 #endif
-    mallopt(M_MMAP_THRESHOLD, 64 << 10); /* what is freed is given back */
+    mallopt(M_MMAP_THRESHOLD, 64 << 10); /* freed memory returns to the system */
     check_steps("JPEG", make_progressive, decode_file);
     check_steps("PNG", make_png, decode_file);
 #ifdef CSC_WEBP

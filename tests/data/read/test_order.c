@@ -23,7 +23,7 @@ static void check_permutation(enum shuffle shuffle, uint64_t n, uint64_t window,
           (unsigned long long)outside, (unsigned long long)twice);
 }
 
-/* Every element comes to the front equally often: chi-square over epochs, 5 sigma. */
+/* Every sample comes first equally often: a chi-square test over epochs, at 5 sigma. */
 static void check_uniform(uint64_t n)
 {
     enum { EPOCHS = 4000 };
@@ -45,7 +45,7 @@ static void check_uniform(uint64_t n)
           (unsigned long long)n, followed, EPOCHS);
 }
 
-/* A window's samples come from at most 65 stretches of the set. */
+/* The samples of a window come from at most 65 stretches of the dataset. */
 static void check_stretches(void)
 {
     enum { N = 100000, WINDOW = 6400 };
@@ -62,7 +62,7 @@ static void check_stretches(void)
     }
 }
 
-/* A full shuffle measures as random, no shuffle as none, and windows lie between: better the larger they are. */
+/* order_measure calls a full shuffle random and no shuffle not; windows are in between, and larger ones are better. */
 static void check_quality(void)
 {
     enum { N = 200000, BATCH = 256 };
