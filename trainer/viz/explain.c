@@ -190,10 +190,10 @@ static enum status undo_norm(struct explain *e, const struct node *node)
     const struct backend *ops = m->device->ops;
     int c = m->edges[node->out].c;
     size_t rows = image_floats(e, node->out) / c * e->n;
-    float *channels = malloc(4 * (size_t)c * sizeof *channels), *gamma = channels, *beta = channels + c,
-          *running = channels + 2 * c;
+    float *channels = malloc(4 * (size_t)c * sizeof *channels);
     if (!channels)
         FAIL(STATUS_NOMEM, "out of memory for reconstructions");
+    float *gamma = channels, *beta = channels + c, *running = channels + 2 * c;
     ops->copy_out(m->device, gamma, m->weights + m->params[node->param].offset, c * sizeof *gamma);
     ops->copy_out(m->device, beta, m->weights + m->params[node->param + 1].offset, c * sizeof *beta);
     ops->copy_out(m->device, running, m->running + node->running, 2 * c * sizeof *running);
