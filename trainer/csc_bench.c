@@ -1,4 +1,4 @@
-/* csc_bench.c - the program csc-bench: chooses the subcommand and holds what all of them need. */
+/* csc_bench.c - the program csc-bench: chooses the subcommand; also the functions that all subcommands share. */
 #include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
@@ -77,7 +77,7 @@ enum status bench_parse_choice(const char *option, const char *text, const char 
     for (*value = 0; names[*value]; ++*value)
         if (!strcmp(text, names[*value]))
             return STATUS_OK;
-    FAIL(STATUS_USAGE, "%s %s: no such choice; --help lists them", option, text);
+    FAIL(STATUS_USAGE, "%s %s: unknown value; --help lists the values", option, text);
 fail:
     return status;
 }
@@ -95,7 +95,7 @@ static void print_help(void)
     printf("usage: csc-bench SUBCOMMAND ... [options]\n\nMeasures parts of csc-train on this machine.\n\n");
     for (int i = 0; i < COMMANDS; i++)
         printf("  csc-bench %-10s %s\n", commands[i]->name, commands[i]->summary);
-    printf("\ncsc-bench SUBCOMMAND --help tells more; --version prints the version.\n"
+    printf("\ncsc-bench SUBCOMMAND --help describes a subcommand; --version prints the version.\n"
            "exit codes: 0 done; 2 usage; 65 bad data; 71 out of memory; 74 I/O\n");
 }
 
@@ -105,7 +105,7 @@ static enum status run(int argc, char **argv)
     const struct bench_command *command = NULL;
     TRY(options_check(argv));
     if (argc < 2)
-        FAIL(STATUS_USAGE, "a subcommand is missing; csc-bench --help lists them");
+        FAIL(STATUS_USAGE, "a subcommand is needed; csc-bench --help lists them");
     if (!strcmp(argv[1], "--version")) {
         puts("csc-bench " CSC_VERSION);
         return STATUS_OK;

@@ -1,5 +1,5 @@
-/* csc_eval.c - the program csc-eval: accuracy of a checkpoint on clean, corrupted and attacked images, and how its
- * CSC-layers code them. Under mpirun the images are shared out between the ranks. */
+/* csc_eval.c - the program csc-eval: accuracy of a checkpoint on clean, corrupted and attacked images, and
+ * figures of its CSC-layers. Under mpirun the images are divided among the ranks. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,7 +33,7 @@ fail:
 
 /* ---- lambda ---- */
 
-/* --layers: "first", "all", or names with commas. */
+/* --layers is "first", "all", or a list of names separated by commas. */
 static enum status choose_layers(struct eval *e)
 {
     enum status status = STATUS_OK;
@@ -55,8 +55,9 @@ static enum status choose_layers(struct eval *e)
     for (const char *at = list; *at; at++)
         names += *at == ',';
     if (e->options.layers && strcmp(list, "all") != 0 && strcmp(list, "first") != 0 && found != names)
-        FAIL(STATUS_USAGE, "--layers=%s: each must be, once, a CSC-layer of this network (it has %d, the first is %s)",
-             list, count, count ? model_csc_name(e->model, 0) : "none");
+        FAIL(STATUS_USAGE,
+             "--layers=%s: every name must be a CSC-layer of this network, once (it has %d, the first is %s)", list,
+             count, count ? model_csc_name(e->model, 0) : "none");
 fail:
     return status;
 }
@@ -75,13 +76,12 @@ static enum status prepare_lambda(struct eval *e)
     bool adaptive = uses_lambda_mode(e, LAMBDA_ADAPTIVE);
     TRY(choose_layers(e));
     if ((adaptive || e->options.fit || uses_lambda_mode(e, LAMBDA_FIXED)) && e->model->csc_count == 0)
-        FAIL(STATUS_USAGE, "%s: this network has no CSC-layer, so no lambda", e->trained.checkpoint->path);
+        FAIL(STATUS_USAGE, "%s: this network has no CSC-layer, so it has no lambda", e->trained.checkpoint->path);
     if (adaptive)
         TRY(lambda_rule_read(e->trained.checkpoint->path, &e->rule));
     else
         e->rule.line.steps = e->config->csc.steps > ADAPTIVE_STEPS ? e->config->csc.steps : ADAPTIVE_STEPS;
-    e->rule.line.training_lambda =
-        e->config->csc.lambda; /* a rule that is read was fitted with these weights, so with it */
+    e->rule.line.training_lambda = e->config->csc.lambda; /* a rule from a file was fitted with these weights */
     if (adaptive || e->options.fit)
         TRY(adaptive_create(&e->adaptive, e->model, e->config->eval.batch, &e->rule.line, e->layers, false));
 fail:
@@ -93,7 +93,7 @@ fail:
 static enum status prepare(struct eval *e)
 {
     enum status status = STATUS_OK;
-    bool quiet = e->options.json && strcmp(e->options.json, "-") == 0; /* standard output is for the JSON alone */
+    bool quiet = e->options.json && strcmp(e->options.json, "-") == 0; /* standard output has only the JSON */
     if (quiet)
         log_info_to_stderr();
     TRY(open_trained(e));
@@ -102,7 +102,7 @@ static enum status prepare(struct eval *e)
     TRY(prepare_lambda(e));
     e->diagnostics = calloc(e->model->csc_count + 1, sizeof *e->diagnostics);
     if (e->options.logits && e->comm->size > 1)
-        FAIL(STATUS_USAGE, "--logits: use one process, not %d ranks", e->comm->size);
+        FAIL(STATUS_USAGE, "--logits needs one process, not %d ranks", e->comm->size);
     if (e->options.logits) {
         e->logits = calloc((size_t)e->images * e->config->model.classes, sizeof *e->logits);
         e->labels = calloc((size_t)e->images, sizeof *e->labels);

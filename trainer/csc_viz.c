@@ -1,5 +1,5 @@
-/* csc_viz.c - the program csc-viz: what a trained network has learnt and what its layers keep, as pictures and a
- * report. */
+/* csc_viz.c - the program csc-viz: pictures and a report of a network's atoms and of what its layers keep of
+ * images. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,24 +17,24 @@
 static const char usage[] =
     "usage: csc-viz CHECKPOINT|RUN --data DIR --out DIR [options]\n"
     "\n"
-    "Shows a checkpoint (of a run directory: the best one) on images of a dataset: its atoms, images beside\n"
-    "what comes back of them from its layers, how sparse and how good its codes are, and its training curves.\n"
-    "Writes OUT/report.html, which holds everything it shows, and the pictures beside it as PNG.\n"
+    "Shows a checkpoint, or the best checkpoint of a run, on images of a dataset: its atoms, images beside their\n"
+    "reconstructions from several layers, the sparsity and the quality of its codes, and its training curves.\n"
+    "Writes OUT/report.html, one file with everything in it, and the pictures beside it as PNG files.\n"
     "\n"
     "options:\n"
     "  --data DIR        a dataset made by csc-pack (required)\n"
-    "  --out DIR         where to write; it is made if need be (required)\n"
-    "  --images N        images shown (default 8)\n"
-    "  --limit N         images measured, from the first on (default 64)\n"
-    "  --layer NAME      a layer to come back from, as layer2.0.conv1; may be given again (default: the first\n"
-    "                    and the last of each stage)\n"
-    "  --noise SIGMA     standard deviation of the noise in the noisy images, of values in 0..1 (default 0.1)\n"
-    "  --steps N         FISTA steps instead of the run's; 20 and more restore amplitudes\n"
-    "  --lambda VALUE    instead of the run's lambda\n"
+    "  --out DIR         where to write; the folder is created if it does not exist (required)\n"
+    "  --images N        number of images shown (default 8)\n"
+    "  --limit N         number of images measured, from the first on (default 64)\n"
+    "  --layer NAME      a layer to reconstruct from, such as layer2.0.conv1; may be repeated (default: the first\n"
+    "                    layer and the last one of each stage)\n"
+    "  --noise SIGMA     standard deviation of the noise in the noisy images, for values in 0..1 (default 0.1)\n"
+    "  --steps N         FISTA steps instead of the run's; 20 or more restore amplitudes\n"
+    "  --lambda VALUE    lambda instead of the run's\n"
     "  --truth FILE      truth.safetensors of csc-pack synth: count the true atoms that the first layer found\n"
-    "  --json FILE       write the numbers as JSON (- for standard output)\n"
-    "  --threads N       threads (default: the cores this process may use)\n"
-    "  --device cpu|cuda|auto   where to compute, in fp32; auto, the default: a GPU where there is one\n"
+    "  --json FILE       write the results as JSON (- for standard output)\n"
+    "  --threads N       number of threads (default: the cores this process may use)\n"
+    "  --device cpu|cuda|auto   where to compute, in fp32; auto (default) is a GPU if there is one\n"
     "  --help, --version\n"
     "\n"
     "exit codes: 0 done; 2 usage; 65 bad data; 69 the GPU was lost; 71 out of memory; 74 I/O\n";
@@ -65,7 +65,7 @@ static enum status parse_count(const char *option, const char *text, int64_t max
     char *rest;
     *out = strtoll(text, &rest, 10);
     if (!*text || *rest || *out < 1 || *out > max)
-        FAIL(STATUS_USAGE, "--%s=%s: a number between 1 and %lld is needed", option, text, (long long)max);
+        FAIL(STATUS_USAGE, "--%s=%s: must be an integer between 1 and %lld", option, text, (long long)max);
 fail:
     return status;
 }
@@ -91,13 +91,13 @@ static enum status parse_option(struct viz_options *a, int option, const char *v
     case LIMIT: TRY(parse_count("limit", value, INT64_MAX, &a->limit)); break;
     case LAYER:
         if (a->layers_count == VIZ_MAX_LAYERS)
-            FAIL(STATUS_USAGE, "--layer: at most %d of them", VIZ_MAX_LAYERS);
+            FAIL(STATUS_USAGE, "--layer: at most %d layers are allowed", VIZ_MAX_LAYERS);
         a->layers[a->layers_count++] = value;
         break;
     case NOISE:
         a->noise = strtod(value, &rest);
         if (!*value || *rest || !(a->noise >= 0 && a->noise <= 10))
-            FAIL(STATUS_USAGE, "--noise=%s: a number between 0 and 10 is needed", value);
+            FAIL(STATUS_USAGE, "--noise=%s: must be a number between 0 and 10", value);
         break;
     }
 fail:
@@ -141,7 +141,7 @@ static void add_layer(struct viz *v, int node)
     v->layers[v->layers_count++] = node;
 }
 
-/* The layers asked for, or the usual ones. */
+/* Chooses the layers to reconstruct from: those of --layer, or the default ones. */
 static enum status choose_layers(struct viz *v)
 {
     enum status status = STATUS_OK;
@@ -177,7 +177,7 @@ static enum status prepare(struct viz *v, const struct comm *comm)
     if (v->options.json && strcmp(v->options.json, "-") == 0)
         log_info_to_stderr();
     if (comm->size > 1)
-        FAIL(STATUS_USAGE, "csc-viz is one process, not %d ranks", comm->size);
+        FAIL(STATUS_USAGE, "csc-viz runs as one process, not as %d ranks", comm->size);
     if (v->options.steps[0])
         overrides[count++] = v->options.steps;
     if (v->options.lambda[0])
@@ -215,7 +215,7 @@ static void print_result(const struct viz *v)
         printf("  %-26s %5.1f%% of codes non-zero, residual %5.1f%%, duality gap %.3f\n", model_csc_name(m, i),
                100 * v->diagnostics[i].nonzeros, 100 * v->diagnostics[i].residual, v->diagnostics[i].gap);
     for (int i = 0; i < v->layers_count; i++)
-        printf("  back from %-16s PSNR %.2f dB\n", m->nodes[v->layers[i]].name, v->psnr[i]);
+        printf("  reconstructed from %-16s PSNR %.2f dB\n", m->nodes[v->layers[i]].name, v->psnr[i]);
     for (int i = 0; i < VIZ_NOISE_LEVELS; i++)
         printf("  noise %.2f: image %.2f dB, A z %.2f dB, scaled %.2f dB\n", v->levels[i].sigma, v->levels[i].input,
                v->levels[i].unscaled, v->levels[i].scaled);

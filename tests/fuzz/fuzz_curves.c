@@ -1,4 +1,4 @@
-/* fuzz_curves.c - any bytes as metrics.jsonl. What is accepted has ascending steps and draws without end or crash. */
+/* fuzz_curves.c - parses any bytes as metrics.jsonl. Accepted input has ascending steps and can be drawn. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>

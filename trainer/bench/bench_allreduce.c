@@ -1,7 +1,7 @@
-/* bench_allreduce.c - csc-bench allreduce: how fast these ranks sum gradients over the network.
- * Every size is summed as the trainer does it: at once, and in buckets under way together; as fp32, bf16 and in the
- * fixed order of deterministic runs; in the host's memory, or in that of GPUs by NCCL. Bus bandwidth is 2 (ranks - 1) /
- * ranks times bytes over seconds, as rings move it. */
+/* bench_allreduce.c - csc-bench allreduce: how fast these ranks sum gradients. Every size is summed as the
+ * trainer does it: at once, and in buckets that are in flight together; as fp32, as bf16, and in the fixed order
+ * of deterministic runs; in host memory by MPI, or in GPU memory by NCCL. The bus bandwidth is 2 (ranks - 1) /
+ * ranks times bytes over seconds, the traffic of a ring. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,16 +14,16 @@
 #include "trainer/bench/bench.h"
 
 static const char help[] =
-    "Run under mpirun or srun. Sums vectors over all ranks, and prints for each size the median time of\n"
-    "the slowest rank and the bus bandwidth: fp32, bf16 on the wire, and in the fixed order of\n"
-    "run.deterministic (not on GPUs); `buckets` is fp32 in pieces of --bucket-mb, all under way at once.\n"
-    "On one rank nothing travels: the bandwidths are 0, and the times are what the calls themselves take.\n\n"
-    "  --device KIND       cpu: the host's memory, as MPI sums it; cuda: by NCCL, a GPU each rank (default cpu)\n"
-    "  --max-mb N          largest vector, doubled from 64 kB up (default 64)\n"
-    "  --bucket-mb X       size of the pieces (default 4)\n"
-    "  --rounds N          of each (default 9), after two to warm up\n"
+    "Run it under mpirun or srun. It sums vectors over all ranks, and prints for each size the median time of the\n"
+    "slowest rank and the bus bandwidth: as fp32, as bf16, and in the fixed order of run.deterministic (not on\n"
+    "GPUs); `buckets` is fp32 in buckets of --bucket-mb, all in flight at once. One rank sends nothing: the\n"
+    "bandwidths are 0, and the times are those of the calls alone.\n\n"
+    "  --device KIND       cpu: host memory, summed by MPI; cuda: by NCCL, one GPU per rank (default cpu)\n"
+    "  --max-mb N          size of the largest vector; sizes double from 64 kB up (default 64)\n"
+    "  --bucket-mb X       size of a bucket (default 4)\n"
+    "  --rounds N          timed rounds for each size (default 9), after two for warm-up\n"
     "  --json FILE         write the results (- for standard output)\n"
-    "  --help              this text\n";
+    "  --help              print this text\n";
 
 struct arguments {
     long long max_mb, rounds;
@@ -58,22 +58,22 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         case DEVICE:
             a->gpus = strcmp(optarg, "cuda") == 0;
             if (!a->gpus && strcmp(optarg, "cpu") != 0)
-                FAIL(STATUS_USAGE, "--device is cpu or cuda, not '%s'", optarg);
+                FAIL(STATUS_USAGE, "--device must be cpu or cuda, not '%s'", optarg);
             break;
         default: a->json = optarg;
         }
     }
     if (optind < argc)
-        FAIL(STATUS_USAGE, "%s: no such operand; see csc-bench allreduce --help", argv[optind]);
+        FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench allreduce --help", argv[optind]);
 fail:
     return status;
 }
 
-/* What is summed, and by whom. */
+/* The vector, and the communicators. */
 struct bench {
-    struct comm *ranks, *sums; /* the same, or NCCL's */
-    struct device *device;     /* NULL: the host */
-    float *data;               /* `count` zeros there */
+    struct comm *ranks, *sums; /* sums is NCCL's, or the same as ranks */
+    struct device *device;     /* NULL for host memory */
+    float *data;               /* (count), zeros, in device or host memory */
     size_t count;
 };
 
@@ -94,7 +94,7 @@ static enum status allocate_data(struct bench *b)
     if (!b->device) {
         b->data = calloc(b->count, sizeof *b->data);
         if (!b->data)
-            FAIL(STATUS_NOMEM, "out of memory for %zu numbers", b->count);
+            FAIL(STATUS_NOMEM, "out of memory for %zu floats", b->count);
         return STATUS_OK;
     }
     TRY(comm_nccl_allocate(&memory, b->count * sizeof *b->data));
@@ -153,13 +153,13 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* NCCL promises no order. */
+/* NCCL has no deterministic order. */
 static bool is_unsupported(const struct arguments *a, int mode)
 {
     return a->gpus && mode == DETERMINISTIC;
 }
 
-/* Median over the rounds of the slowest rank's seconds. */
+/* The median over the rounds of the slowest rank's seconds. */
 static enum status time_all_reduce(struct comm *comm, const struct arguments *a, int mode, float *data, size_t count,
                                    int64_t *times, double *seconds)
 {
@@ -240,7 +240,7 @@ fail:;
     bool silent = status != STATUS_OK && comm && !comm_should_report(comm);
     json_decref(rows);
     comm_destroy(comm);
-    if (silent) /* another rank tells of it */
+    if (silent) /* another rank reports the error */
         exit((int)status);
     return status;
 }

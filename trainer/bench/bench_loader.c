@@ -1,5 +1,5 @@
-/* bench_loader.c - csc-bench loader: how fast a dataset becomes batches here, and what limits it.
- * Drains micro-batches as fast as they come, or at a fixed rate as a training would. */
+/* bench_loader.c - csc-bench loader: how fast the loader makes batches from a dataset, and what limits it. Takes
+ * micro-batches as fast as they come, or at a fixed rate, as training does. */
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -14,27 +14,27 @@
 #include "trainer/bench/bench.h"
 
 static const char help[] =
-    "Reads DIR, a dataset made by csc-pack, as a training would, and says how many images a second\n"
-    "come out, per second and per core, how long the consumer waits, and what the bottleneck is.\n\n"
+    "Reads DIR, a dataset made by csc-pack, as training does, and prints the images per second, per second and\n"
+    "per core, how long the consumer waits, and the bottleneck.\n\n"
     "  --workers N         worker threads (default: the cores this process may use)\n"
-    "  --size N            side of the crops in pixels (default: the dataset's, or 224)\n"
+    "  --size N            side of the crops in pixels (default: the dataset's image size, or 224)\n"
     "  --augment KIND      imagenet, cifar or none (default: imagenet above 64 pixels, else cifar)\n"
-    "  --shuffle WAY       true, false or window (default true)\n"
-    "  --window N          samples of a window (default 65536)\n"
+    "  --shuffle ORDER     true, false or window (default true)\n"
+    "  --window N          samples in a window (default 65536)\n"
     "  --batch N           images in a batch (default 64)\n"
-    "  --prefetch N        batches ready ahead (default 3)\n"
-    "  --consume RATE      take RATE images a second and no more, and tell how long they were waited for\n"
-    "  --cold              drop the dataset from the page cache first, so that storage is measured too\n"
-    "  --seconds N         how long (default 5), after a batch to begin with\n"
-    "  --seed N            of order and augmentation (default 1)\n"
+    "  --prefetch N        batches that are prepared ahead (default 3)\n"
+    "  --consume RATE      take at most RATE images a second, and print how long the consumer waited for them\n"
+    "  --cold              drop the dataset from the page cache first, to measure storage too\n"
+    "  --seconds N         how long to measure (default 5), after the first batch\n"
+    "  --seed N            seed of order and augmentation (default 1)\n"
     "  --json FILE         write the results (- for standard output)\n"
-    "  --help              this text\n";
+    "  --help              print this text\n";
 
 struct arguments {
     const char *directory, *json;
     struct loader_config loader;
     int augment;    /* enum augment, or -1 */
-    double consume; /* images a second, 0: no limit */
+    double consume; /* images a second; 0: no limit */
     double seconds;
     bool cold;
 };
@@ -42,7 +42,7 @@ struct arguments {
 struct result {
     int64_t images;
     double seconds, cpu_seconds, wait_seconds;
-    struct loader_work work; /* of the images counted */
+    struct loader_work work; /* of the measured images */
 };
 
 enum { WORKERS = 256, SIZE, AUGMENT, SHUFFLE, WINDOW, BATCH, PREFETCH, CONSUME, COLD, SECONDS, SEED, JSON };
@@ -118,14 +118,15 @@ fail:
     return status;
 }
 
-/* Forgets the shards' pages, so that the next reads come from storage. Pages that others hold stay. */
+/* Drops the shards from the page cache, so that the next reads come from storage. Pages that other processes use
+ * stay. */
 static enum status drop_pages(const struct dataset *d)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < d->index.shard_count; i++) {
         int error = posix_fadvise(d->shards[i].fd, 0, 0, POSIX_FADV_DONTNEED);
         if (error)
-            FAIL(STATUS_IO, "%s: cannot drop it from the page cache: %s", d->shards[i].path, strerror(error));
+            FAIL(STATUS_IO, "%s: cannot be dropped from the page cache: %s", d->shards[i].path, strerror(error));
     }
 fail:
     return status;
@@ -144,7 +145,7 @@ static enum status drain(struct loader *loader, const struct arguments *a, struc
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
     struct loader_stats before, after;
-    TRY(loader_next(loader, &batch)); /* threads, memory and, at a fixed rate, the first batches are there then */
+    TRY(loader_next(loader, &batch)); /* after it, threads, memory and, at a fixed rate, the first batches are ready */
     if (a->consume > 0)
         sleep_until(bench_seconds() + a->loader.prefetch * a->loader.batch / a->consume);
     loader_stats(loader, &before);
@@ -172,7 +173,7 @@ fail:
     return status;
 }
 
-/* What to change to get more: the consumer, or the largest part of the workers' time. */
+/* The bottleneck: the consumer, or the largest part of the workers' time. */
 static const char *bottleneck(const struct arguments *a, const struct result *r)
 {
     const struct loader_work *w = &r->work;

@@ -1,7 +1,7 @@
-/* bench_scale.c - csc-bench scale: a training step on many ranks, from one that is measured here.
- * A communicator that sums nothing, but notes when each bucket of gradients was complete, gives the step without
- * communication. Under mpirun the same ranks also take real steps in between, whose time is compared with what the
- * model makes of the measured sums: that is how far it can be believed. */
+/* bench_scale.c - csc-bench scale: predicts a training step on many ranks from one that is measured here. A
+ * communicator that does not communicate, but records when each bucket of gradients is ready, gives the step
+ * without communication. Under mpirun the ranks also take real steps in between; comparing these with the
+ * prediction shows how good the model is. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,23 +16,22 @@
 #include "trainer/train/training_parts.h"
 
 static const char help[] =
-    "Measures training steps of a configuration here, and the moments at which gradients are complete in\n"
-    "them, and works out the step on 2 to 4096 ranks, each with as many micro-batches as measured.\n"
-    "Under mpirun or srun it also measures the sums and real steps on these ranks, and prints how well\n"
-    "the model meets them.\n\n"
-    "  --micro-batches N   of each rank in a step (default 1)\n"
-    "  --steps N           measured (default 10), after two to warm up\n"
-    "  --per-node N        ranks of a node (default 8)\n"
-    "  --node-gbs X        link within a node, GB/s a rank (default 300)\n"
+    "Measures training steps of a configuration here and when their gradients are ready, and predicts the step\n"
+    "on 2 to 4096 ranks with the same number of micro-batches each. Under mpirun or srun it also measures the\n"
+    "all-reduces and the real steps of these ranks, and compares them with the prediction.\n\n"
+    "  --micro-batches N   micro-batches of each rank in a step (default 1)\n"
+    "  --steps N           measured steps (default 10), after two for warm-up\n"
+    "  --per-node N        ranks per node (default 8)\n"
+    "  --node-gbs X        bandwidth of the link within a node, GB/s per rank (default 300)\n"
     "  --node-us X         its latency in microseconds (default 3)\n"
-    "  --net-gbs X         network, GB/s a rank (default 45)\n"
+    "  --net-gbs X         bandwidth of the network, GB/s per rank (default 45)\n"
     "  --net-us X          its latency in microseconds (default 5)\n"
-    "  --link measured     take the network's figures from the sums measured here, one rank a node\n"
-    "  --algorithm WAY     ring, tree or best over the network (default best)\n"
-    "  --overlap X         share of a sum that needs no processor of the rank, 0 to 1 (default 1)\n"
-    "  --storage-gbs X     GB/s that all nodes together read and write (default 0: no limit)\n"
+    "  --link measured     use latency and bandwidth of the all-reduces measured here, with one rank per node\n"
+    "  --algorithm NAME    ring, tree or best over the network (default best)\n"
+    "  --overlap X         share of an all-reduce that does not need the rank's processor, 0 to 1 (default 1)\n"
+    "  --storage-gbs X     GB/s that all nodes together can read and write (default 0: no limit)\n"
     "  --json FILE         write the results (- for standard output)\n"
-    "  --help              this text\n";
+    "  --help              print this text\n";
 
 struct arguments {
     const char *config, *json;
@@ -40,21 +39,21 @@ struct arguments {
     int overrides_count;
     long long micro_batches, steps;
     struct scaling_cluster cluster;
-    double overlap, storage; /* storage in bytes/s, 0: unlimited */
+    double overlap, storage; /* storage in bytes/s; 0: unlimited */
     bool link_measured;
 };
 
-/* Everything measured; times in seconds, medians over the steps, of the slowest rank. */
+/* The measurements. Times are in seconds, medians over the steps, of the slowest rank. */
 struct profile {
     int count;                      /* buckets */
     struct scaling_bucket *buckets; /* (count) */
     int parameters;
-    struct scaling_bucket *layers; /* (parameters): likewise, each by itself, head first */
-    double compute_s, real_s;      /* a step without and with sums; real_s 0 on one rank */
-    double checkpoint_s;           /* between checkpoints */
+    struct scaling_bucket *layers; /* (parameters): one bucket per parameter, the head first */
+    double compute_s, real_s;      /* a step without and with communication; real_s is 0 on one rank */
+    double checkpoint_s;           /* interval between checkpoints */
     double bytes_image, bytes_checkpoint;
     int batch;                /* images of a rank's step */
-    struct scaling_link link; /* as fitted to the sums, one rank a node */
+    struct scaling_link link; /* fitted to the all-reduces, with one rank per node */
 };
 
 /* ---- a communicator that takes notes ---- */
@@ -74,7 +73,7 @@ static enum status record_ready(struct comm *comm, float *data, size_t count, en
     float last;
     (void)deterministic;
     r->device->ops->copy_out(r->device, &last, data + count - 1,
-                             sizeof last); /* a device has reached this point then */
+                             sizeof last); /* waits until the device has computed it */
     r->ready_times[r->count++] = (struct scaling_bucket){ bench_seconds() - r->start_s,
                                                           (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
     *request = NULL;
@@ -100,7 +99,7 @@ static enum status note_all_gather(struct comm *comm, const void *data, size_t b
     return STATUS_OK;
 }
 
-/* What a step may call; its gradients stay this rank's own. */
+/* The operations that a step calls. Gradients stay this rank's own. */
 static const struct comm_ops recorder_ops = { .name = "notes",
                                               .all_reduce_start_f32 = record_ready,
                                               .progress = record_progress,
@@ -111,8 +110,8 @@ static const struct comm_ops recorder_ops = { .name = "notes",
 
 struct scaling_bench {
     struct training t;
-    struct comm *comm; /* the real one */
-    struct comm *sums; /* of gradients: the same, or NCCL's */
+    struct comm *comm; /* MPI's */
+    struct comm *sums; /* for gradients: the same as comm, or NCCL's */
     struct readiness_recorder recorder;
     struct buckets *real, *recording, *layers;
 };
@@ -142,7 +141,7 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
     if (!config->train.micro_batch)
         config->train.micro_batch = config->train.batch;
     config->train.batch = config->train.micro_batch * (int)a->micro_batches * ranks;
-    config->train.lr = 1e-3; /* few steps of any network stay finite */
+    config->train.lr = 1e-3; /* so that a few steps of any network stay finite */
     config->run.deterministic = false;
     TRY(training_plan_data(t));
     TRY(training_plan_nets(t));
@@ -157,7 +156,7 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
     *r = (struct readiness_recorder){ .base = *bench->comm, .device = t->device };
     r->base.ops = &recorder_ops;
     if (r->base.size == 1)
-        r->base.size = 2; /* alone, nothing would be sent */
+        r->base.size = 2; /* a single rank would not send buckets */
     r->ready_times = calloc((size_t)t->model->params_count + 1, sizeof *r->ready_times);
     if (!r->ready_times)
         FAIL(STATUS_NOMEM, "out of memory for %d notes", t->model->params_count + 1);
@@ -170,7 +169,7 @@ fail:
     return status;
 }
 
-/* One step of all ranks at once. seconds: of the slowest. */
+/* Times one step of all ranks; *seconds is that of the slowest. */
 static enum status time_step(struct scaling_bench *bench, struct comm *comm, struct buckets *buckets, double *seconds)
 {
     enum status status = STATUS_OK;
@@ -205,7 +204,7 @@ static double median(double *values, int count)
     return count % 2 ? values[count / 2] : (values[count / 2 - 1] + values[count / 2]) / 2;
 }
 
-/* Adds the notes of a step, as shares of its time. */
+/* Adds the ready times of a step, as fractions of its time. */
 static enum status add_ready_times(const struct readiness_recorder *r, double own_s, struct scaling_bucket **sums,
                                    int *count)
 {
@@ -224,7 +223,7 @@ fail:
     return status;
 }
 
-/* The time of one sum of n floats, as it is here, and at best; all ranks. */
+/* Times the all-reduce of n floats on all ranks: the median and the best. */
 static enum status time_all_reduce(struct scaling_bench *bench, float *data, size_t n, double *seconds, double *best)
 {
     enum status status = STATUS_OK;
@@ -247,8 +246,8 @@ fail:
     return status;
 }
 
-/* all_reduce_s of every bucket, and the link that a ring of these ranks would need for the smallest and the largest
- * sum. */
+/* Measures all_reduce_s of every bucket, and the link with which a ring of these ranks would take the times of
+ * the smallest and the largest all-reduce. */
 static enum status measure_all_reduces(struct scaling_bench *bench, struct profile *p)
 {
     enum status status = STATUS_OK;
@@ -260,7 +259,7 @@ static enum status measure_all_reduces(struct scaling_bench *bench, struct profi
     struct training *t = &bench->t;
     float *own = bench->sums == bench->comm ? calloc(largest, sizeof *own) : NULL, *data = own ? own : t->reduce_buffer;
     if (bench->sums == bench->comm && !own)
-        FAIL(STATUS_NOMEM, "out of memory for sums of %zu numbers", largest);
+        FAIL(STATUS_NOMEM, "out of memory for all-reduces of %zu floats", largest);
     if (!own)
         t->device->ops->zero(t->device, data, largest * sizeof *data);
     double large = 0, bytes = 0, usual, best;
@@ -279,7 +278,7 @@ fail:
     return status;
 }
 
-/* Steps with and without sums in turn, so that whatever else this machine does meets both. */
+/* Alternates steps with and without communication, so that other load on this machine affects both. */
 static enum status measure_steps(struct scaling_bench *bench, const struct arguments *a, struct profile *p)
 {
     enum status status = STATUS_OK;
@@ -330,12 +329,12 @@ static void measure_sizes(const struct scaling_bench *bench, struct profile *p)
 struct row {
     int ranks;
     struct scaling_step step;
-    double efficiency, img_s, read_s, write_s; /* bytes/s of the loaders; seconds of a checkpoint */
+    double efficiency, img_s, read_s, write_s; /* read_s: bytes/s of the loaders; write_s: seconds of a checkpoint */
     bool storage_bound;
 };
 
-/* The step that the links allow, then what storage makes of it: loaders read all images, one checkpoint is written per
- * interval beside them. */
+/* Predicts a step: first the time that the links need, then the limit of storage, from which loaders read all
+ * images while one checkpoint is written per interval. */
 static struct row predict(const struct profile *p, const struct arguments *a, int ranks, struct scaling_bucket *scratch)
 {
     struct row row = { .ranks = ranks };
@@ -357,7 +356,7 @@ static struct row predict(const struct profile *p, const struct arguments *a, in
     return row;
 }
 
-/* Sums on the host take the ranks' processors; NCCL's go on beside. */
+/* All-reduces on the host need the ranks' processors; NCCL's run beside the backward pass. */
 static double predicted_here(const struct scaling_bench *bench, const struct profile *p)
 {
     return scaling_step(p->buckets, p->count, p->compute_s, bench->sums == bench->comm ? 0 : 1).step_s;
@@ -379,7 +378,7 @@ static void print_readiness(const struct profile *p)
 
 static void print_here(const struct scaling_bench *bench, const struct profile *p)
 {
-    printf("a rank's step of %d images: %.1f ms without sums\n", p->batch, 1e3 * p->compute_s);
+    printf("a rank's step of %d images: %.1f ms without communication\n", p->batch, 1e3 * p->compute_s);
     print_readiness(p);
     printf("data      %.1f kB an image; a checkpoint %.1f MB every %.0f minutes\n", p->bytes_image / 1e3,
            p->bytes_checkpoint / 1e6, p->checkpoint_s / 60);
@@ -387,9 +386,10 @@ static void print_here(const struct scaling_bench *bench, const struct profile *
         return;
     double here = predicted_here(bench, p);
     printf("on these %d ranks%s: predicted %.1f ms, measured %.1f ms: %+.1f%%\n", bench->comm->size,
-           bench->sums == bench->comm ? ", whose processors do the sums" : ", NCCL summing beside", 1e3 * here,
-           1e3 * p->real_s, 100 * (here / p->real_s - 1));
-    printf("their link as a ring: %.1f us, %.2f GB/s\n", 1e6 * p->link.latency_s, p->link.bytes_s / 1e9);
+           bench->sums == bench->comm ? ", whose processors do the all-reduces"
+                                      : ", with NCCL beside the backward pass",
+           1e3 * here, 1e3 * p->real_s, 100 * (here / p->real_s - 1));
+    printf("the link of these ranks, as a ring: %.1f us, %.2f GB/s\n", 1e6 * p->link.latency_s, p->link.bytes_s / 1e9);
 }
 
 static json_t *buckets_json(const struct scaling_bucket *buckets, int count)
@@ -548,7 +548,7 @@ static enum status measure(struct scaling_bench *bench, struct config *config, s
     measure_sizes(bench, &p);
     if (a->link_measured) {
         if (bench->comm->size == 1)
-            FAIL(STATUS_USAGE, "--link measured: one rank has no link; start several with mpirun");
+            FAIL(STATUS_USAGE, "--link measured: one rank has no link; start several ranks with mpirun");
         a->cluster.per_node = 1;
         a->cluster.net = p.link;
     }
@@ -584,7 +584,7 @@ fail:;
     bool silent = status != STATUS_OK && agreed && !comm_should_report(bench.comm);
     if (status != STATUS_OK && !agreed && bench.comm && bench.comm->size > 1) {
         log_failure();
-        bench.comm->ops->abort(bench.comm, (int)status); /* the others wait in a step */
+        bench.comm->ops->abort(bench.comm, (int)status); /* the other ranks wait in a step */
     }
     buckets_destroy(bench.real);
     buckets_destroy(bench.recording);
@@ -593,7 +593,7 @@ fail:;
     training_finish(&bench.t);
     config_finish(&config);
     comm_destroy(bench.comm);
-    if (silent) /* another rank tells of it */
+    if (silent) /* another rank reports the error */
         exit((int)status);
     return status;
 }

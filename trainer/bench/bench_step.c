@@ -1,4 +1,4 @@
-/* bench_step.c - csc-bench step and layers: training steps of a network on random images, whole or operation by
+/* bench_step.c - csc-bench step and layers: times training steps of a network on random images, as a whole or by
  * operation, and its convolutions alone. */
 #include <math.h>
 #include <stdio.h>
@@ -16,40 +16,40 @@
 #include "trainer/model/upload.h"
 #include "trainer/train/optimizer.h"
 
-#define NETWORK_HELP                                                                                      \
-    "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"      \
-    "  --width N           channels of the first layer (default 64)\n"                                    \
-    "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n"    \
-    "  --batch N           images in a batch (default 64)\n"                                              \
-    "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                           \
-    "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                    \
-    "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                                 \
-    "  --plans FILE        on a GPU: take the fastest plans of convolutions from FILE, if it is there,\n" \
-    "                      measure those that it lacks, and write them there, not to the user's cache\n"  \
-    "  --candidates FILE   on a GPU: append to FILE every plan that is measured, with milliseconds,\n"    \
-    "                      TFLOP/s and the kernel's name\n"                                               \
-    "  --threads N         default: the cores this process may use\n"
+#define NETWORK_HELP                                                                                   \
+    "  --arch NAME         resnet18, sdnet18, sdnet18-all, or with 34 or 50 (default sdnet18-all)\n"   \
+    "  --width N           channels of the first layer (default 64)\n"                                 \
+    "  --size N            side of the images in pixels (default 32; above 64 with ImageNet's stem)\n" \
+    "  --batch N           images in a batch (default 64)\n"                                           \
+    "  --backward KIND     unrolled, one-step or implicit (default unrolled)\n"                        \
+    "  --device KIND       cpu or cuda, the first GPU (default cpu)\n"                                 \
+    "  --precision NAME    fp32, bf16, or tf32 on a GPU (default fp32)\n"                              \
+    "  --plans FILE        on a GPU: read the fastest plans of convolutions from FILE if it exists,\n" \
+    "                      measure the missing ones, and write them there, not to the user's cache\n"  \
+    "  --candidates FILE   on a GPU: append every plan that is measured to FILE, with milliseconds,\n" \
+    "                      TFLOP/s and the kernel's name\n"                                            \
+    "  --threads N         number of threads (default: the cores this process may use)\n"
 
 static const char step_help[] =
-    "Trains a network on random images: forward, loss, backward, optimizer, projection, power iteration,\n"
-    "as csc-train does on one rank, without data. Prints the median step.\n\n" NETWORK_HELP
-    "  --steps N           timed steps (default 5), after two to warm up\n"
-    "  --trace             then as many steps again, one operation after another: each with its time, its share,\n"
-    "                      GFLOP/s, the bytes that it moved (of a convolution on the CPU at least) beside the\n"
-    "                      least it could, each operand once, GB/s and share of the speed that a large matrix\n"
-    "                      product, or a copy, reaches\n"
-    "  --profile           begin a profiler's recording with the timed steps and end it behind them, and mark each\n"
-    "                      as a range named step; on a GPU, for instance under\n"
+    "Trains a network on random images as csc-train does on one rank: forward, loss, backward, optimizer,\n"
+    "projection, power iteration. Prints the median time of a step.\n\n" NETWORK_HELP
+    "  --steps N           timed steps (default 5), after two for warm-up\n"
+    "  --trace             then run the same number of steps again, one operation at a time, and print for each\n"
+    "                      its time, its share, GFLOP/s, the bytes that it moved (for a convolution on the CPU\n"
+    "                      a lower bound) beside the minimum (each operand once), GB/s, and its speed as a share\n"
+    "                      of that of a large matrix product or of a copy\n"
+    "  --profile           record the timed steps, and nothing else, in a profiler, each as a range named step.\n"
+    "                      Needs a GPU; for example under\n"
     "                      nsys profile --capture-range=cudaProfilerApi csc-bench step --device cuda --profile\n"
     "  --json FILE         write the results (- for standard output)\n"
-    "  --help              this text\n";
+    "  --help              print this text\n";
 
 static const char layers_help[] =
-    "Times the convolutions of a network, each shape once: forward, adjoint (the gradient of its input),\n"
-    "gradient (of its weights). GFLOP/s are those of a direct sum, so that Winograd's may pass the "
-    "peak.\n\n" NETWORK_HELP "  --steps N           runs of each (default 5), after one to warm up\n"
+    "Times the convolutions of a network, each shape once: forward, adjoint (the gradient of its input) and\n"
+    "gradient (of its weights). GFLOP/s count a direct sum, so Winograd's may exceed the peak.\n\n" NETWORK_HELP
+    "  --steps N           runs of each (default 5), after one for warm-up\n"
     "  --json FILE         write the results (- for standard output)\n"
-    "  --help              this text\n";
+    "  --help              print this text\n";
 
 struct arguments {
     const char *arch, *json, *device, *plans, *candidates;
@@ -155,9 +155,9 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         }
     }
     if (optind != argc)
-        FAIL(STATUS_USAGE, "%s is not an option; see csc-bench %s --help", argv[optind], argv[0]);
+        FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench %s --help", argv[optind], argv[0]);
     if ((a->plans || a->candidates) && strcmp(a->device, "cuda") != 0)
-        FAIL(STATUS_USAGE, "--plans and --candidates are for a GPU: --device cuda");
+        FAIL(STATUS_USAGE, "--plans and --candidates need --device cuda");
     if (a->plans || a->candidates)
         TRY(device_plan_files(a->plans, a->candidates));
 fail:
@@ -171,15 +171,15 @@ struct bench {
     struct model *model;
     struct net *net;
     struct arena arena;
-    float *reduce_buffer; /* device */
+    float *reduce_buffer; /* on the device */
     struct optimizer *optimizer;
     struct tuned *tuned;
-    void *images; /* host: floats, or raw */
+    void *images; /* on the host: floats, or raw bytes */
     int32_t *labels;
     struct pixel_scale scale;
-    struct micro_batch batch; /* of the two */
-    size_t count;             /* of reduce_buffer */
-    bool prefetched;          /* the next step's images are on their way */
+    struct micro_batch batch; /* has images and labels */
+    size_t count;             /* floats of reduce_buffer */
+    bool prefetched;          /* the upload of the next step's images has begun */
 };
 
 static enum status parse_network(const struct arguments *a, struct model_config *config)
@@ -215,7 +215,7 @@ static size_t image_bytes(const struct arguments *a)
     return (size_t)a->batch * a->size * a->size * 3 * sizeof(float);
 }
 
-/* As the loader would leave them. */
+/* Fills a raw batch in the loader's form. */
 static void fill_raw(struct bench *b, const struct arguments *a, struct philox *stream)
 {
     static const double mean[] = { 0.5, 0.5, 0.5 }, std[] = { 0.25, 0.25, 0.25 };
@@ -265,7 +265,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     TRY(parse_network(a, &config));
     TRY(device_open(&b->device, a->device, a->precision, a->threads));
     if (a->profile && !b->device->ops->profile)
-        FAIL(STATUS_USAGE, "--profile: profiling marks need CUDA: --device cuda");
+        FAIL(STATUS_USAGE, "--profile needs --device cuda");
     TRY(tuned_create(&b->tuned));
     b->device->tuned = b->tuned;
     TRY(model_create(&b->model, b->device, &config));
@@ -278,7 +278,7 @@ static enum status open_bench(struct bench *b, const struct arguments *a)
     assign_memory(b);
     TRY(optimizer_create(&b->optimizer, b->model, &sgd));
     TRY(model_init(b->model, 1));
-    for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* not to convergence: speed is the same */
+    for (int i = 0; b->model->power && i < b->model->csc_count; i++) /* no convergence: it does not change the speed */
         TRY(csc_power_start(b->model->power[i], 1, (uint64_t)i));
     TRY(fill_images(b, a));
     if (b->device->ops->register_host_memory)
@@ -302,7 +302,7 @@ static void close_bench(struct bench *b)
     free(b->labels);
 }
 
-/* As csc-train's with SGD on one rank and one micro-batch. */
+/* A step as in csc-train, with SGD on one rank and one micro-batch. */
 static enum status step(struct bench *b)
 {
     enum status status = STATUS_OK;
@@ -340,7 +340,7 @@ static double peak_memory_mb(void)
     return usage.ru_maxrss / 1024.0;
 }
 
-/* As many steps again, each operation of them by itself; total: seconds of all. */
+/* Repeats the steps with every operation timed; *total is their time in seconds. */
 static enum status trace_steps(struct bench *b, const struct arguments *a, double *total)
 {
     enum status status = STATUS_OK;
@@ -391,7 +391,7 @@ fail:
     return status;
 }
 
-/* Nothing without --profile. */
+/* Does nothing without --profile. */
 static void mark_profile(const struct bench *b, const struct arguments *a, enum profile_mark what)
 {
     if (a->profile)
@@ -461,7 +461,7 @@ fail:
 
 /* ---- csc-bench layers ---- */
 
-/* All three directions of one convolution, `runs` times after one to warm up. */
+/* Times the three directions of a convolution, `runs` times after one run for warm-up. */
 static enum status time_conv(struct device *device, const struct conv_shape *shape, int runs)
 {
     enum status status = STATUS_OK;

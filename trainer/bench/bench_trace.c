@@ -1,5 +1,5 @@
-/* bench_trace.c - a table of operations that calls the device's own and takes the time of each.
- * The CPU's operations are done when they return, a GPU's are waited for one by one: their times add up to a step's. */
+/* bench_trace.c - a table of operations that calls the device's own and times each call. The CPU's operations are
+ * complete when they return; on a GPU each one is waited for. So their times add up to the time of a step. */
 #include "trainer/bench/bench_trace.h"
 
 #include <math.h>
@@ -12,13 +12,13 @@
 
 enum { MAX_LINES = 1024 };
 
-static const struct backend *device_ops; /* the device's */
+static const struct backend *device_ops; /* the device's own table */
 static struct backend table;
 static size_t element; /* bytes of an activation */
 static struct trace_line lines[MAX_LINES];
 static int lines_count;
 
-/* Seconds at which all that was asked of the device was done. */
+/* Waits until the device has completed all operations, and returns the time. */
 static double seconds_when_done(struct device *device)
 {
     if (device_ops->synchronize)
@@ -67,7 +67,7 @@ static void add_conv(const struct conv *conv, const char *name, double seconds, 
         s->c, s->d, s->k, s->k, s->stride, conv->method ? ", " : "", conv->method ? conv->method : "");
 }
 
-/* How many operands of the result's size an epilogue reads. */
+/* The number of operands of the result's size that an epilogue reads. */
 static double operands(const struct epilogue *e)
 {
     return (e->add != NULL) + (e->kind == EPILOGUE_MASK);
@@ -129,7 +129,7 @@ static void upload(struct device *device, void *to, const float *from, size_t co
     PASS("upload", count, count, device_ops->upload(device, to, from, count), "%zu", count);
 }
 
-/* Bytes of images as they lie in memory, here quarters of a float. */
+/* Counts the raw bytes as quarters of a float. */
 static void upload_pixels(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
                           const struct pixel_scale *scale)
 {
@@ -157,7 +157,7 @@ static void mask(struct device *device, const void *in, const void *by, float nu
 static void mask_device_scale(struct device *device, const void *in, const void *by, const float *nu, void *out,
                               size_t count)
 {
-    bool scales = in == by; /* by a number on the device */
+    bool scales = in == by; /* scales by a factor in device memory */
     PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0,
          device_ops->mask_device_scale(device, in, by, nu, out, count), "%zu", count);
 }
@@ -186,13 +186,13 @@ static double dot_f32(struct device *device, const float *x, const float *y, siz
     return sum;
 }
 
-/* Bytes that say where a ReLU was open, if there are. */
+/* The bytes of the ReLU mask, if there is one. */
 static size_t bits_of(const struct norm_shape *s)
 {
     return s->relu_mask ? s->rows * s->c / 8 : 0;
 }
 
-/* Forward all backends read x once more, for its sums. */
+/* In the forward pass all backends read x twice, once for the statistics. */
 static void norm_forward(struct device *device, const struct norm_shape *s, const void *x, const float *gamma,
                          const float *beta, const void *added, void *y, float *saved, float *moments)
 {
@@ -202,8 +202,9 @@ static void norm_forward(struct device *device, const struct norm_shape *s, cons
            s->c, added ? ", add" : "", s->relu ? ", relu" : "");
 }
 
-/* Activations that the two passes of a backward norm move for each of x. A GPU tells from x where a ReLU without add
- * was open, and else keeps what it let through in dadd, where nothing is to be added to that. */
+/* How many times the two passes of a backward norm read or write an activation of x's size. A GPU computes the
+ * mask of a ReLU without add from x. Otherwise it stores the masked gradient in dadd, unless it has to accumulate
+ * there. */
 static int backward_passes(const struct norm_shape *s, bool adds, bool accumulate)
 {
     bool gpu = device_ops->stream != NULL;
@@ -242,7 +243,7 @@ static size_t pooled(const struct pool_shape *s)
     return s->n * h * w * s->c;
 }
 
-/* Besides activations a byte, as quarter of a float, for each place. */
+/* Besides the activations there is one byte, a quarter of a float, per window. */
 static void norm_max_forward(struct device *device, const struct norm_shape *s, const struct pool_shape *p,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
                              float *moments, uint8_t *argmax_in_window, void *argmax_value)
@@ -344,8 +345,8 @@ void trace_start(struct device *device)
     table.upload_pixels = device_ops->upload_pixels ? upload_pixels : NULL;
     table.power_normalize = device_ops->power_normalize ? power_normalize : NULL;
     table.zero = zero;
-    table.graph_capture_begin = NULL; /* nothing is called when it is replayed */
-    table.streams_begin = NULL;       /* one operation after another */
+    table.graph_capture_begin = NULL; /* a launched graph calls no operations */
+    table.streams_begin = NULL;       /* operations run one after another */
     table.mask = mask;
     table.mask_device_scale = device_ops->mask_device_scale ? mask_device_scale : NULL;
     table.axpby_act = axpby_act;
@@ -395,7 +396,7 @@ const struct trace_line *trace_lines(int *count)
 
 /* ---- peaks ---- */
 
-/* Sizes double until they keep the device busy for so long, or are the most. */
+/* Sizes double until the device needs PEAK_SECONDS, up to the maximum. */
 enum {
     PEAK_RUNS = 5,
     MIN_CHANNELS = 512,
@@ -480,7 +481,7 @@ fail:
 
 /* ---- reports ---- */
 
-/* Of the product's peak where it computes, else of the copy's. */
+/* The share of the matrix product's peak for operations with flops, otherwise of the copy's. */
 static double of_peak(const struct trace_line *l, const struct trace_peaks *peaks)
 {
     return l->flops > 0 ? l->flops / l->seconds / peaks->flops : l->moved / l->seconds / peaks->bytes;

@@ -37,7 +37,7 @@ double scaling_all_reduce(const struct scaling_cluster *c, int ranks, double byt
 struct scaling_step scaling_step(const struct scaling_bucket *buckets, int count, double compute_s, double overlap)
 {
     double link_free_s = 0, added_delay_s = 0,
-           backward_s = 0; /* when the link is free; what sums took from the processor so far */
+           backward_s = 0; /* added_delay_s: processor time of the all-reduces so far */
     for (int i = 0; i < count; i++) {
         const struct scaling_bucket *b = &buckets[i];
         backward_s = b->ready_s + added_delay_s;

@@ -1,4 +1,5 @@
-/* attack.c - specifications of attacks, the network under attack, and the rounds over images that still stand. */
+/* attack.c - parses and prints attacks, computes logits and gradients of the network under attack, and runs the
+ * rounds. A round attacks the images that are still classified correctly. */
 #include "trainer/eval/attack.h"
 
 #include <math.h>
@@ -10,13 +11,13 @@
 #include "trainer/eval/attack_internal.h"
 #include "trainer/eval/eval_statistics.h"
 
-enum { MAX_TARGETS = 9, MIN_CLASSES = 4 /* of the difference of logits ratio */ };
+enum { MAX_TARGETS = 9, MIN_CLASSES = 4 /* for the difference of logits ratio */ };
 
 static const char *const kind_names[] = { "pgd", "apgd-ce", "apgd-t", "square" };
 
 /* ---- specifications ---- */
 
-/* "0.03" or "8/255" */
+/* Parses "0.03" or "8/255". */
 static bool parse_fraction(const char *text, double *value)
 {
     char *rest;
@@ -38,7 +39,7 @@ static bool parse_count(const char *text, int *value)
     return rest != text && !*rest && number >= 1 && number <= 1000000;
 }
 
-/* One of two words. */
+/* Parses one of two words. */
 static bool parse_choice(const char *text, const char *first, const char *second, bool *is_second)
 {
     *is_second = strcmp(text, second) == 0;
@@ -95,7 +96,7 @@ enum status attack_parse(const char *text, struct attack *a)
         if (strcmp(copy, kind_names[k]) == 0)
             a->kind = k;
     if (strlen(text) >= sizeof copy || a->kind == (enum attack_kind) - 1)
-        FAIL(STATUS_USAGE, "--attack=%.200s: pgd, apgd-ce, apgd-t or square is needed", text);
+        FAIL(STATUS_USAGE, "--attack=%.200s: must be pgd, apgd-ce, apgd-t or square", text);
     for (char *key = keys ? strtok_r(keys, ",", &rest) : NULL; key; key = strtok_r(NULL, ",", &rest)) {
         char *value = strchr(key, '=');
         if (value)
@@ -105,13 +106,13 @@ enum status attack_parse(const char *text, struct attack *a)
                  value ? "=" : "", value ? value : "", kind_names[a->kind]);
     }
     if (a->kind == ATTACK_SQUARE && a->norm == ATTACK_L2)
-        FAIL(STATUS_USAGE, "--attack=%s: square knows norm=linf only", text);
+        FAIL(STATUS_USAGE, "--attack=%s: square supports only norm=linf", text);
     fill_defaults(a);
 fail:
     return status;
 }
 
-/* As a fraction of 255 where it is one. */
+/* Prints multiples of 1/4/255 as a fraction of 255. */
 static void append_size(char *text, size_t capacity, const char *key, double value)
 {
     size_t length = strlen(text);
@@ -276,7 +277,7 @@ static double cross_entropy(const float *z, int classes, int label, float *dlogi
     return log(sum) + top - z[label];
 }
 
-/* (z_target - z_label) / (z_1st - (z_3rd + z_4th) / 2), of the sorted logits. */
+/* The difference of logits ratio of the sorted logits, (z_target - z_label) / (z_1st - (z_3rd + z_4th) / 2). */
 static double difference_of_logits_ratio(const float *z, int classes, int label, int target, float *dlogits)
 {
     int order[MIN_CLASSES] = { -1, -1, -1, -1 };
@@ -318,19 +319,19 @@ double chunk_loss(const struct chunk *c, int i, const float *logits, float *dlog
 
 /* ---- rounds ---- */
 
-/* Memory of a run; all (n, ...) but for standing (count). */
+/* The memory of a run: arrays of n images, except correct and likely_classes, which have all images of the set. */
 struct rounds {
     struct victim *victim;
     const struct attack *attack;
     const struct attack_set *set;
     uint64_t seed;
-    bool *correct;           /* still classified right */
-    int32_t *likely_classes; /* (count, TARGETS) of ATTACK_APGD_T */
+    bool *correct;           /* (count): still classified correctly */
+    int32_t *likely_classes; /* (count, MAX_TARGETS), for ATTACK_APGD_T */
     int targets;
     float *clean, *x, *logits;
     int32_t *labels, *target_classes;
     uint64_t *ids;
-    int64_t *set_index; /* the set's index of each image of the chunk */
+    int64_t *set_index; /* (n): the index in the set */
     bool *fooled;
 };
 
@@ -374,7 +375,8 @@ fail:
     return status;
 }
 
-/* The next n images from *at on (of those that stand, unless all); how many. */
+/* Copies the next n images from *at on, or fewer at the end, and returns their number. Unless `all`, it skips
+ * images that are already misclassified. */
 static int next_chunk(struct rounds *r, int64_t *at, bool all, int target_index)
 {
     size_t pixels = victim_pixels(r->victim);
@@ -391,7 +393,7 @@ static int next_chunk(struct rounds *r, int64_t *at, bool all, int target_index)
     return count;
 }
 
-/* The likeliest classes but the label, in falling order. */
+/* Stores the most likely classes except the label, most likely first. */
 static void choose_targets(struct rounds *r, int64_t at, const float *z)
 {
     int classes = r->victim->model->config.classes;

@@ -1,15 +1,15 @@
-/* attack_pgd.c - projected gradient ascent: plain (Madry et al., ICLR 2018) and with adaptive steps (Croce and Hein,
- * ICML 2020). x, gradients and iterates (count,S,S,3). */
+/* attack_pgd.c - projected gradient ascent: plain (Madry et al., ICLR 2018) and with adaptive step sizes (APGD:
+ * Croce and Hein, ICML 2020). x, gradients and iterates are (count,S,S,3). */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "trainer/eval/attack_internal.h"
 
-#define STEP_WEIGHT      0.75 /* of APGD: weight of the new step */
-#define MIN_RISING_SHARE 0.75 /* share of steps that must raise the loss, or the step size is halved */
+#define STEP_WEIGHT      0.75 /* APGD's weight of the new step */
+#define MIN_RISING_SHARE 0.75 /* the step size is halved if a smaller share of the steps raises the loss */
 
-/* Losses (count) and steepest directions at c->x; c->fooled tells of it. */
+/* Computes losses (count) and, unless direction is NULL, ascent directions at c->x, and sets c->fooled. */
 static enum status evaluate_iterate(struct chunk *c, float *logits, float *dlogits, double *losses, float *direction)
 {
     enum status status = STATUS_OK;
@@ -27,7 +27,8 @@ fail:
     return status;
 }
 
-/* Linf: uniform in the cube; L2: a random direction, its length uniform. APGD starts on the ball's surface. */
+/* Linf: uniform in the cube. L2: a random direction with a uniform length. APGD starts on the surface of the
+ * ball. */
 static void random_start(struct chunk *c, bool surface)
 {
     for (int i = 0; i < c->count; i++) {
@@ -78,11 +79,12 @@ fail:
 /* ---- APGD ---- */
 
 struct apgd {
-    float *direction, *best_direction, *last_x, *best, *adversarial; /* images; found: adversarial, once there is one */
+    float *direction, *best_direction, *last_x, *best,
+        *adversarial; /* images; adversarial: the first misclassified one */
     float *logits, *dlogits;
     double *losses, *previous, *best_loss, *checkpoint_loss, *step; /* (count) */
     int *rises;                     /* steps since the last check that raised the loss */
-    bool *was_halved, *ever_fooled; /* at the last check; fooled so far */
+    bool *was_halved, *ever_fooled; /* at the last check; misclassified at any step so far */
 };
 
 static void free_apgd(struct apgd *a)
@@ -118,7 +120,7 @@ fail:
     return status;
 }
 
-/* What the present iterate has reached. */
+/* Keeps the iterate if it has the best loss so far, or is the first one that is misclassified. */
 static void update_best(const struct chunk *c, struct apgd *a, int i, bool first)
 {
     size_t at = i * c->pixels, bytes = c->pixels * sizeof(float);
@@ -133,19 +135,19 @@ static void update_best(const struct chunk *c, struct apgd *a, int i, bool first
     }
 }
 
-/* One step with momentum: x <- P(x + m (P(x + step d) - x) + (1 - m) (x - before)). */
+/* One step with momentum: x <- P(x + m (P(x + step d) - x) + (1 - m) (x - last_x)). */
 static void momentum_step(struct chunk *c, struct apgd *a, int i, bool first)
 {
     size_t at = i * c->pixels;
     float *x = c->x + at, *last_x = a->last_x + at;
     const float *d = a->direction + at;
     double weight = first ? 1 : STEP_WEIGHT;
-    float *old = a->last_x + at; /* becomes x */
+    float *old = a->last_x + at; /* receives x */
     for (size_t j = 0; j < c->pixels; j++) {
         float here = x[j], last = first ? here : last_x[j];
         x[j] = (float)(here + a->step[i] * d[j]);
         old[j] = here;
-        /* kept for the second half of the step */
+        /* direction holds x - last_x for the second half of the step */
         a->direction[at + j] = here - last;
     }
     chunk_project(c, i, x);
@@ -154,7 +156,8 @@ static void momentum_step(struct chunk *c, struct apgd *a, int i, bool first)
     chunk_project(c, i, x);
 }
 
-/* At a checkpoint: halve the step and go back to the best point, if too few steps rose or nothing improved. */
+/* At a checkpoint of APGD: halves the step size and returns to the best iterate if too few steps raised the loss,
+ * or if nothing has improved. */
 static void adapt_step_size(struct chunk *c, struct apgd *a, int i, int period)
 {
     bool stalled = a->rises[i] <= MIN_RISING_SHARE * period;
@@ -189,7 +192,7 @@ enum status chunk_apgd(struct chunk *c)
         a.step[i] = 2 * c->attack->eps;
         update_best(c, &a, i, true);
         a.checkpoint_loss[i] = a.best_loss[i];
-        a.was_halved[i] = true; /* no second reason at the first checkpoint */
+        a.was_halved[i] = true; /* so that only the share of rising steps counts at the first checkpoint */
     }
     for (int s = 0; s < steps; s++) {
         for (int i = 0; i < c->count; i++)

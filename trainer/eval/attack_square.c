@@ -1,15 +1,15 @@
-/* attack_square.c - Square Attack for Linf (Andriushchenko et al., ECCV 2020): random search over squares whose side
- * shrinks on a schedule; a change is kept where the margin falls. It asks for logits only. */
+/* attack_square.c - Square Attack for Linf (Andriushchenko et al., ECCV 2020): random search over squares whose
+ * side shrinks on a schedule. A change is kept if it lowers the margin. The attack needs only logits. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "trainer/eval/attack_internal.h"
 
-#define INITIAL_AREA 0.8 /* of the image's area */
-enum { CHANNELS = 3, SCHEDULE_QUERIES = 10000 /* queries that the schedule below was made for */ };
+#define INITIAL_AREA 0.8 /* share of the image's area */
+enum { CHANNELS = 3, SCHEDULE_QUERIES = 10000 /* the schedule below is for this number of queries */ };
 
-/* The share of the area at a query: halved at these. */
+/* The share of the image's area at a query. It is halved at the queries of the schedule. */
 static double area_share(int query, int queries)
 {
     static const int halvings[] = { 10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000 };
@@ -24,7 +24,7 @@ static float random_sign(struct philox *stream)
     return philox_u32(stream) & 1 ? 1 : -1;
 }
 
-/* Vertical stripes of one pixel, each channel for itself. */
+/* Starts with vertical stripes of one pixel, with a random sign for each channel. */
 static void initial_stripes(struct chunk *c, int i, int side, struct philox *stream)
 {
     float *x = c->x + i * c->pixels;
@@ -36,7 +36,7 @@ static void initial_stripes(struct chunk *c, int i, int side, struct philox *str
     chunk_project(c, i, x);
 }
 
-/* A square of the present point moved by 2 eps, each channel up or down as a whole. */
+/* Proposes a change: a square moved by 2 eps, in each channel up or down as a whole. */
 static void propose_square(struct chunk *c, int i, int side, double area, struct philox *stream, const float *current)
 {
     float *x = c->x + i * c->pixels;

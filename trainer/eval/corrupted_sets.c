@@ -1,4 +1,5 @@
-/* corrupted_sets.c - what is common to the suites: their list of corruptions, micro-batches, and normalisation. */
+/* corrupted_sets.c - lists the corruptions of CIFAR-10-C and ImageNet-C, and reads their images as normalised
+ * micro-batches. */
 #include "trainer/eval/corrupted_sets.h"
 
 #include <dirent.h>
@@ -20,23 +21,24 @@ struct corrupted_sets {
     enum corrupted_sets_kind kind;
     char directory[PATH_MAX];
     char *names[MAX_CORRUPTIONS], *paths[MAX_CORRUPTIONS]; /* of the corruptions, sorted by name */
-    const json_t *class_names;                             /* class names, or NULL */
+    const json_t *class_names;                             /* of the network, or NULL */
     int count, classes, batch, size, rank, ranks;
     struct augmenter augmenter;
     struct augment_scratch scratch;
-    struct npy images, labels; /* cifar10-c */
+    struct npy images, labels; /* of CIFAR-10-C */
     char images_path[PATH_MAX], labels_path[PATH_MAX];
-    int64_t first_image, total_images; /* of the severity's images in the file; */
-    struct folder *folder;             /* imagenet-c, */
-    int32_t *label_map;                /* (its class folders), or NULL */
-    bool mapping_logged;               /* that they go by name */
+    int64_t first_image,
+        total_images;      /* of CIFAR-10-C: first image of the severity in the file; of both: number of images */
+    struct folder *folder; /* of ImageNet-C */
+    int32_t *label_map;    /* from class folders to the network's classes, or NULL */
+    bool mapping_logged;   /* the line about labels by name was printed */
     struct pack_item item;
     struct image decoded;
-    int64_t next_batch; /* micro-batch that comes next, of all ranks */
+    int64_t next_batch; /* index of the next micro-batch of rank 0 */
     float *pixels;      /* (batch,S,S,3) */
     int32_t *batch_labels;
     uint64_t *ids;
-    int64_t *raw_labels; /* labels as read */
+    int64_t *raw_labels; /* labels from the file */
     uint8_t *raw_pixels; /* (batch,32,32,3) */
     struct micro_batch micro;
 };
@@ -48,7 +50,7 @@ enum status corrupted_sets_parse(const char *text, enum corrupted_sets_kind *kin
             : strcmp(text, "imagenet-c") == 0 ? CORRUPTED_SETS_IMAGENET_C
                                               : CORRUPTED_SETS_NONE;
     if (*kind == CORRUPTED_SETS_NONE)
-        FAIL(STATUS_USAGE, "--suite=%s: cifar10-c or imagenet-c", text);
+        FAIL(STATUS_USAGE, "--suite=%s: must be cifar10-c or imagenet-c", text);
 fail:
     return status;
 }
@@ -107,8 +109,8 @@ fail:
     return status;
 }
 
-/* One entry of a folder: a file of the CIFAR suite, or a folder with severities 1 to 5 in it, perhaps one level down.
- */
+/* Adds the corruptions of a folder: its .npy files, or its folders that have a folder "1". Searches `depth`
+ * levels of other folders too. */
 static enum status list_folder(struct corrupted_sets *s, const char *folder, int depth)
 {
     enum status status = STATUS_OK;
@@ -174,7 +176,7 @@ enum status corrupted_sets_open(struct corrupted_sets **out, enum corrupted_sets
     augmenter_init(&s->augmenter, AUGMENT_NONE, false, s->size, 0, config->data.mean, config->data.std);
     TRY(list_folder(s, directory, 1));
     if (s->count == 0)
-        FAIL(STATUS_DATA, "%s: holds no corruption (%s)", directory,
+        FAIL(STATUS_DATA, "%s: has no corruption (%s)", directory,
              kind == CORRUPTED_SETS_CIFAR10_C ? "NAME.npy" : "NAME/SEVERITY/CLASS/FILE");
     TRY(allocate(s));
     *out = s;
@@ -223,7 +225,7 @@ static enum status prepare_image(struct corrupted_sets *s, int i, struct view vi
 {
     enum status status = STATUS_OK;
     if (label < 0 || label >= s->classes)
-        FAIL(STATUS_DATA, "%s: image %lld has label %lld, the network has %d classes", s->directory, (long long)id,
+        FAIL(STATUS_DATA, "%s: image %lld has label %lld, but the network has %d classes", s->directory, (long long)id,
              (long long)label, s->classes);
     struct augment_plan plan = augment_plan(&s->augmenter, view.width, view.height, 0, (uint64_t)id);
     TRY(augment_begin(&s->augmenter, &s->scratch, &plan,
@@ -296,9 +298,9 @@ static enum status start_npy(struct corrupted_sets *s, int corruption, int sever
     const struct npy *n = &s->images;
     if (n->kind != 'u' || n->item_bytes != 1 || n->dims != 4 || n->shape[1] != SIDE || n->shape[2] != SIDE ||
         n->shape[3] != CHANNELS || n->shape[0] < CORRUPT_SEVERITIES || n->shape[0] % CORRUPT_SEVERITIES)
-        FAIL(STATUS_DATA, "%s: bytes of shape (5 n, %d, %d, 3) are needed", s->images_path, SIDE, SIDE);
+        FAIL(STATUS_DATA, "%s: must be bytes of shape (5 n, %d, %d, 3)", s->images_path, SIDE, SIDE);
     if (s->labels.dims != 1 || s->labels.shape[0] != n->shape[0])
-        FAIL(STATUS_DATA, "%s: as many labels as %s has images (%lld) are needed", s->labels_path, s->images_path,
+        FAIL(STATUS_DATA, "%s: must have as many labels as %s has images (%lld)", s->labels_path, s->images_path,
              (long long)n->shape[0]);
     s->total_images = n->shape[0] / CORRUPT_SEVERITIES;
     s->first_image = (severity - 1) * s->total_images;
@@ -323,8 +325,8 @@ static enum status start_folders(struct corrupted_sets *s, int corruption, int s
                         &s->label_map));
     s->mapping_logged = s->mapping_logged || s->label_map;
     if (!s->class_names && source->class_count != s->classes)
-        FAIL(STATUS_USAGE, "%s: has %d class folders, but the network %d classes: their numbers would not match", path,
-             source->class_count, s->classes);
+        FAIL(STATUS_USAGE, "%s: has %d class folders, but the network has %d classes: their numbers would not match",
+             path, source->class_count, s->classes);
     s->total_images = source->total;
 fail:
     return status;

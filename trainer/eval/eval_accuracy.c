@@ -1,4 +1,4 @@
-/* eval_accuracy.c - csc-eval's evaluations: clean and corrupted images, at each setting of lambda. */
+/* eval_accuracy.c - evaluates clean and corrupted images at each setting of lambda. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ enum status eval_open_loader(const struct eval *e, const struct corruption *corr
     return loader_create(loader, &config);
 }
 
-/* An adaptive lambda is set image by image, by its holder. */
+/* Sets a fixed lambda, or the network's own. An adaptive lambda is set later, for each batch, by adaptive_apply. */
 enum status eval_set_lambda(struct eval *e, struct net *net, const struct lambda_setting *setting)
 {
     enum status status = STATUS_OK;
@@ -65,7 +65,7 @@ fail:
     return status;
 }
 
-/* All settings of lambda on one set of images, from cell *at on. */
+/* Evaluates one set of images at all settings of lambda, from result *at on. */
 static enum status evaluate_set(struct eval *e, const char *name, int index, int severity, int *at,
                                 const struct corruption *corruption)
 {

@@ -1,6 +1,6 @@
-/* eval_attack.c - csc-eval's attacks, and the checks that tell a network which is robust from one whose gradients lead
- * nowhere (Athalye et al., ICML 2018; Carlini et al. 2019). A check that fails is a warning: the figures are reported
- * as they are. */
+/* eval_attack.c - runs the attacks, and checks for masked gradients: whether a network is robust or its gradients
+ * only mislead the attack (Athalye et al., ICML 2018; Carlini et al. 2019). A failed check is a warning and
+ * changes no result. */
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -13,7 +13,7 @@
 
 enum {
     CHECK_IMAGES = 100,
-    CHECK_STEPS = 5 /* times as many */,
+    CHECK_STEPS = 5 /* times the steps of the attack */,
     UNBOUNDED_STEPS = 50,
     CHECK_QUERIES = 500,
     MAX_WARNINGS = 400
@@ -30,7 +30,7 @@ static void free_set(struct attack_set *set)
     *set = (struct attack_set){ 0 };
 }
 
-/* Pixels in whole 255ths, as they were before normalisation. */
+/* Restores the 8-bit pixels before normalisation, as multiples of 1/255. */
 static void denormalize(const struct eval *e, const float *normalised, size_t values, float *out)
 {
     for (size_t i = 0; i < values; i++)
@@ -38,7 +38,7 @@ static void denormalize(const struct eval *e, const float *normalised, size_t va
                          255);
 }
 
-/* This rank's images, in memory. */
+/* Loads all images of this rank. */
 static enum status load_images(const struct eval *e, const struct victim *victim, struct attack_set *set)
 {
     enum status status = STATUS_OK;
@@ -46,13 +46,13 @@ static enum status load_images(const struct eval *e, const struct victim *victim
     const struct micro_batch *batch;
     size_t pixels = victim_pixels(victim);
     int64_t capacity = e->images / e->comm->size +
-                       2 * (int64_t)e->config->eval.batch; /* a rank has at most one batch more */
+                       2 * (int64_t)e->config->eval.batch; /* ranks differ by at most one batch */
     set->images = malloc((size_t)capacity * pixels * sizeof *set->images);
     set->adversarial = malloc((size_t)capacity * pixels * sizeof *set->adversarial);
     set->labels = malloc((size_t)capacity * sizeof *set->labels);
     set->ids = malloc((size_t)capacity * sizeof *set->ids);
     if (!set->images || !set->adversarial || !set->labels || !set->ids)
-        FAIL(STATUS_NOMEM, "out of memory for %lld images to attack; --limit takes fewer", (long long)capacity);
+        FAIL(STATUS_NOMEM, "out of memory for %lld images to attack; give a smaller --limit", (long long)capacity);
     TRY(eval_open_loader(e, NULL, &loader));
     for (;;) {
         TRY(loader_next(loader, &batch));
@@ -77,7 +77,7 @@ struct eval_attacks {
     struct net *net;
     struct adaptive *adaptive;
     struct victim victim;
-    struct attack_set images, check_images; /* few: for the checks; its arrays are all's */
+    struct attack_set images, check_images; /* check_images: the first of `images`, whose arrays it uses */
 };
 
 static enum status run_attack(struct eval_attacks *a, const struct attack *attack, int lambda,
@@ -119,7 +119,7 @@ static void warn(struct eval *e, const char *format, ...)
     e->warnings_count++;
 }
 
-/* PGD of the attack's norm and radius, as the checks' yardstick. */
+/* The PGD attack with the same norm and radius, with which the checks compare. */
 static struct attack reference_pgd(const struct attack *attack)
 {
     struct attack pgd = *attack;
@@ -145,7 +145,8 @@ static enum status check_steps(struct eval_attacks *a, const struct attack *pgd,
     longer.steps *= CHECK_STEPS;
     TRY(run_attack(a, &longer, lambda, &a->check_images, "check: more steps", &result));
     if (result.robust > base->robust)
-        warn(a->e, "masked gradients? %d steps leave %.1f%%, %d steps %.1f%%: more steps should never help the network",
+        warn(a->e,
+             "masked gradients? %d steps leave %.1f%%, but %d steps leave %.1f%%: more steps must not help the network",
              pgd->steps, robust_percent(base), longer.steps, robust_percent(&result));
 fail:
     return status;
@@ -161,7 +162,7 @@ static enum status check_unbounded(struct eval_attacks *a, const struct attack *
     wide.steps = UNBOUNDED_STEPS;
     TRY(run_attack(a, &wide, lambda, &a->check_images, "check: no bound", &result));
     if (result.robust > 0)
-        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified right",
+        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified correctly",
              robust_percent(&result));
 fail:
     return status;
@@ -174,20 +175,21 @@ static enum status check_black_box(struct eval_attacks *a, const struct attack *
     struct attack square = { .kind = ATTACK_SQUARE, .eps = pgd->eps, .queries = CHECK_QUERIES, .restarts = 1 };
     struct attack_result result;
     if (pgd->norm != ATTACK_LINF)
-        return STATUS_OK; /* the squares are Linf's */
+        return STATUS_OK; /* Square is for Linf only */
     TRY(run_attack(a, &square, lambda, &a->check_images, "check: black box", &result));
     if (result.robust < base->robust)
-        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, PGD %.1f%%", CHECK_QUERIES,
+        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, but PGD leaves %.1f%%", CHECK_QUERIES,
              robust_percent(&result), robust_percent(base));
 fail:
     return status;
 }
 
-/* How many of set's adversarial images this setting still classifies right, of those that it did when clean. */
+/* Counts the adversarial images of check_images that this setting still classifies correctly, among those that it
+ * classifies correctly without attack. */
 static enum status classify_transferred(struct eval_attacks *a, int lambda, struct attack_result *result)
 {
     enum status status = STATUS_OK;
-    struct attack none = { .kind = ATTACK_PGD, .steps = 1, .restarts = 1 }; /* of radius 0: only classifies */
+    struct attack none = { .kind = ATTACK_PGD, .steps = 1, .restarts = 1 }; /* a radius of 0 only classifies */
     struct attack_set moved = a->check_images;
     moved.images = a->check_images.adversarial;
     moved.adversarial = NULL;
@@ -196,7 +198,7 @@ fail:
     return status;
 }
 
-/* Images made against the net at its training lambda. */
+/* Compares with images that were attacked at the training lambda. */
 static enum status check_transfer(struct eval_attacks *a, const struct attack *pgd, int lambda,
                                   const struct attack_result *base)
 {
@@ -212,8 +214,7 @@ static enum status check_transfer(struct eval_attacks *a, const struct attack *p
     TRY(status);
     TRY(classify_transferred(a, lambda, &result));
     if (result.robust < base->robust)
-        warn(a->e,
-             "masked gradients? images made against lambda %.3g leave %.1f%%, those made against this setting %.1f%%",
+        warn(a->e, "masked gradients? attacks against lambda %.3g leave %.1f%%, but those against this setting %.1f%%",
              e->config->csc.lambda, robust_percent(&result), robust_percent(base));
 fail:
     return status;
@@ -235,7 +236,7 @@ static enum status check_held(struct eval_attacks *a, const struct attack *pgd, 
                  robust_percent(held));
     if (held->robust < through->robust)
         warn(a->e,
-             "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: take the lower",
+             "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: use the lower",
              robust_percent(held), robust_percent(through));
 fail:
     return status;
@@ -256,7 +257,7 @@ fail:
     return status;
 }
 
-/* One check for every norm, radius and setting is enough. */
+/* The checks run once for every norm, radius and setting. */
 static bool already_checked(const struct eval *e, int index)
 {
     for (int i = 0; i < index; i++)

@@ -1,8 +1,8 @@
-/* eval_fit.c - the protocol of --fit-lambda: training images at eleven levels of Gaussian noise (none, and standard
- * deviations .02 to .20 of values in 0..1), each evaluated at 14 lambdas, 1 to 14 times that of training (0.1 to 1.4).
- * For every level the mean residual at the training lambda and the lambda of the highest accuracy (of the lowest loss,
- * on a tie) make a point. The rule is the line that leaves clean images at the training lambda and passes nearest to
- * the points of the noisy ones. */
+/* eval_fit.c - --fit-lambda. The training images get eleven levels of Gaussian noise (none, and standard
+ * deviations of .02 to .20 for values in 0..1). Each level is evaluated at 14 lambdas, 1 to 14 times the training
+ * lambda (or 0.1 to 1.4). The mean residual at the training lambda and the lambda with the highest accuracy (on a
+ * tie, the lowest loss) give one point per level. The rule is the line that keeps the training lambda for clean
+ * images and fits the points of the noisy ones best. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,20 +14,20 @@
 enum {
     NOISE_LEVELS = 11,
     LAMBDA_COUNT = 14,
-    FIRST_NOISE_STREAM = 16 /* as severity of the draws: none of --corruption's */
+    FIRST_NOISE_STREAM = 16 /* as severity of the random draws; --corruption does not use it */
 };
 #define SIGMA_STEP     0.02
-#define LAMBDA_IF_ZERO 0.1 /* a net trained without lambda sweeps from here */
+#define LAMBDA_IF_ZERO 0.1 /* the smallest lambda if the network was trained without lambda */
 
-/* Sums over images, all in whole units. */
+/* Sums over the images; residual and loss in fixed point. */
 struct noise_level {
     double images, residual, hits[LAMBDA_COUNT], loss[LAMBDA_COUNT];
 };
 
-/* What a fit keeps from level to level. */
+/* The buffers of a fit. */
 struct fit {
     struct eval *e;
-    double min_lambda; /* the smallest lambda */
+    double min_lambda; /* the other lambdas are its multiples */
     double *residuals;
     float *logits, *losses;
 };
@@ -49,7 +49,7 @@ static enum status add_batch(struct fit *f, const struct micro_batch *batch, int
     for (int l = 0; l < LAMBDA_COUNT; l++) {
         struct lambda_setting setting = nth_lambda(f, l);
         TRY(eval_set_lambda(e, e->net, &setting));
-        if (l > 0) /* the net may have used the image's memory for something else */
+        if (l > 0) /* the net may have overwritten the images */
             TRY(net_upload(e->net, batch->images, batch->labels, used));
         TRY(net_infer(e->net, NULL));
         TRY(net_losses(e->net, 0, f->losses, f->logits));
@@ -99,17 +99,17 @@ static struct lambda_point find_best(const struct fit *f, const struct noise_lev
                                   .top1 = level->hits[best] / level->images };
 }
 
-/* Images of the run's own validation set would make the rule look better than it is. */
+/* Refuses the run's validation images, with which the rule would look better than it is. */
 static enum status check_images(const struct eval *e)
 {
     enum status status = STATUS_OK;
     const char *fingerprint = dataset_fingerprint(e->trained.dataset);
     const struct checkpoint_state *state = &e->trained.checkpoint->state;
     if (state->val[0] && strcmp(fingerprint, state->val) == 0)
-        FAIL(STATUS_USAGE, "%s: these are the run's validation images; --fit-lambda needs training images",
+        FAIL(STATUS_USAGE, "%s: these are the run's validation images, but --fit-lambda needs training images",
              e->options.data);
     if (state->train[0] && strcmp(fingerprint, state->train) != 0)
-        log_info("%s is not the dataset that this run was trained on", e->options.data);
+        log_info("%s is not the dataset on which this run was trained", e->options.data);
 fail:
     return status;
 }

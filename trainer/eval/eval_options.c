@@ -1,4 +1,4 @@
-/* eval_options.c - csc-eval's command line. */
+/* eval_options.c - parses csc-eval's command line. */
 #include <errno.h>
 #include <getopt.h>
 #include <math.h>
@@ -12,42 +12,42 @@
 static const char usage[] =
     "usage: csc-eval CHECKPOINT|RUN --data DIR [options]\n"
     "\n"
-    "Evaluates a checkpoint (of a run directory: the best one) on the dataset DIR, every image once: accuracy with "
-    "its\n"
-    "95% interval, per class, confusion matrix, calibration. Alone or under mpirun, with the same numbers.\n"
+    "Evaluates a checkpoint, or the best checkpoint of a run, on every image of the dataset DIR: accuracy with its "
+    "95%\n"
+    "interval, accuracy per class, confusion matrix and calibration. Runs alone or under mpirun, with the same "
+    "results.\n"
     "\n"
     "options:\n"
-    "  --data DIR        a dataset made by csc-pack, or the suite's own folder (required)\n"
+    "  --data DIR        a dataset made by csc-pack, or the folder of a --suite (required)\n"
     "  --json FILE       write the results as JSON (- for standard output)\n"
     "  --logits FILE     write the logits as safetensors: 'logits' (images, classes) and 'labels', in data order\n"
-    "  --limit N         only the first N images\n"
-    "  --batch N         images at a time (default: the run's eval.batch)\n"
+    "  --limit N         evaluate only the first N images\n"
+    "  --batch N         images in a batch (default: the run's eval.batch)\n"
     "  --threads N       threads per rank (default: the cores this process may use)\n"
-    "  --device cpu|cuda|auto   where to compute; auto, the default: a GPU where there is one\n"
-    "  --precision fp32|tf32|bf16   (default: fp32, on a GPU too); tf32 on GPUs only, no bf16 with an adaptive lambda\n"
-    "  --seed N          of corruptions and attacks (default: 1)\n"
+    "  --device cpu|cuda|auto   where to compute; auto (default) is a GPU if there is one\n"
+    "  --precision fp32|tf32|bf16   default fp32, on a GPU too; tf32 needs a GPU; no bf16 with an adaptive lambda\n"
+    "  --seed N          seed of corruptions and attacks (default: 1)\n"
     "\n"
     "noise and blur:\n"
-    "  --corruption NAME:SEVERITY   also on corrupted images; severities 1 to 5; 'all' for every name or severity. May "
-    "be\n"
-    "                    repeated. gaussian_noise shot_noise impulse_noise speckle_noise gaussian_blur defocus_blur\n"
-    "                    brightness contrast saturate pixelate jpeg_compression\n"
-    "  --suite cifar10-c|imagenet-c   DIR holds CIFAR-10-C's .npy files, or ImageNet-C's NAME/SEVERITY/CLASS folders\n"
+    "  --corruption NAME:SEVERITY   also evaluate corrupted images; severities are 1 to 5; 'all' stands for every name "
+    "or\n"
+    "                    severity. May be repeated. Names: gaussian_noise shot_noise impulse_noise speckle_noise\n"
+    "                    gaussian_blur defocus_blur brightness contrast saturate pixelate jpeg_compression\n"
+    "  --suite cifar10-c|imagenet-c   DIR has CIFAR-10-C's .npy files, or ImageNet-C's folders NAME/SEVERITY/CLASS\n"
     "\n"
     "lambda:\n"
-    "  --fit-lambda      fit the rule for an adaptive lambda on DIR, training images; it is kept in "
+    "  --fit-lambda      fit the rule for an adaptive lambda on the training images DIR; writes "
     "CHECKPOINT.lambda.json\n"
-    "  --lambda VALUE|FROM:TO:COUNT|adaptive   in place of the lambda of training. May be repeated\n"
-    "  --layers LIST     which CSC-layers' lambda: names with commas, 'first' (default) or 'all'\n"
+    "  --lambda VALUE|FROM:TO:COUNT|adaptive   use this lambda instead of the training lambda. May be repeated\n"
+    "  --layers LIST     CSC-layers whose lambda changes: names separated by commas, 'first' (default) or 'all'\n"
     "\n"
     "attacks, in pixel space, on the first N images of --limit:\n"
-    "  --attack SPEC     KIND[:KEY=VALUE,...], may be repeated. Kinds: pgd apgd-ce apgd-t square. Keys: norm=linf|l2, "
+    "  --attack SPEC     KIND[:KEY=VALUE,...]. May be repeated. Kinds: pgd apgd-ce apgd-t square. Keys: norm=linf|l2, "
     "eps,\n"
-    "                    steps, step, restarts, loss=ce|margin (pgd), queries (square), held=yes (gradient with "
-    "lambda(x)\n"
-    "                    held). eps and step may be fractions: 8/255. Default "
-    "pgd:norm=linf,eps=8/255,steps=20,step=2/255\n"
-    "  --no-checks       without the checks for masked gradients\n"
+    "                    steps, step, restarts, loss=ce|margin (pgd), queries (square), held=yes (gradients treat\n"
+    "                    lambda(x) as a constant). eps and step may be fractions: 8/255. The default is\n"
+    "                    pgd:norm=linf,eps=8/255,steps=20,step=2/255\n"
+    "  --no-checks       skip the checks for masked gradients\n"
     "\n"
     "  --help, --version\n"
     "\n"
@@ -104,7 +104,7 @@ static enum status parse_integer(const char *name, const char *text, long long l
     errno = 0;
     *value = strtoll(text, &rest, 10);
     if (*rest || rest == text || errno || *value < least)
-        FAIL(STATUS_USAGE, "--%s=%s: a whole number of at least %lld is needed", name, text, least);
+        FAIL(STATUS_USAGE, "--%s=%s: must be an integer of at least %lld", name, text, least);
 fail:
     return status;
 }
@@ -113,7 +113,7 @@ static enum status add_lambda(struct eval_options *a, struct lambda_setting sett
 {
     enum status status = STATUS_OK;
     if (a->lambdas_count == MAX_LAMBDAS)
-        FAIL(STATUS_USAGE, "--lambda: at most %d settings", MAX_LAMBDAS);
+        FAIL(STATUS_USAGE, "--lambda: at most %d settings are allowed", MAX_LAMBDAS);
     a->lambdas[a->lambdas_count++] = setting;
 fail:
     return status;
@@ -128,7 +128,7 @@ static bool parse_lambda_value(const char **text, double *value)
     return good;
 }
 
-/* VALUE, FROM:TO:COUNT or adaptive */
+/* Parses VALUE, FROM:TO:COUNT or adaptive. */
 static enum status parse_lambda(struct eval_options *a, const char *text)
 {
     enum status status = STATUS_OK;
@@ -149,7 +149,8 @@ static enum status parse_lambda(struct eval_options *a, const char *text)
         good = good && !*at;
     }
     if (!good)
-        FAIL(STATUS_USAGE, "--lambda=%s: VALUE of at least 0, FROM:TO:COUNT with COUNT from 2 to %d, or adaptive", text,
+        FAIL(STATUS_USAGE,
+             "--lambda=%s: must be a VALUE of at least 0, FROM:TO:COUNT with COUNT from 2 to %d, or adaptive", text,
              MAX_LAMBDAS);
     for (long i = 0; i < count; i++) {
         double value = count > 1 ? from + (to - from) * (double)i / (double)(count - 1) : from;
@@ -199,7 +200,7 @@ static enum status parse_option(struct eval_options *a, int option)
     case LAYERS: a->layers = optarg; break;
     case ATTACK:
         if (a->attacks_count == MAX_ATTACKS)
-            FAIL(STATUS_USAGE, "--attack: at most %d", MAX_ATTACKS);
+            FAIL(STATUS_USAGE, "--attack: at most %d attacks are allowed", MAX_ATTACKS);
         TRY(attack_parse(optarg, &a->attacks[a->attacks_count++]));
         break;
     case NO_CHECKS: a->no_checks = true; break;
@@ -213,12 +214,11 @@ static enum status check_combinations(const struct eval_options *a)
 {
     enum status status = STATUS_OK;
     if (!a->data)
-        FAIL(STATUS_USAGE, "--data is needed: a dataset made by csc-pack, or a suite's folder");
+        FAIL(STATUS_USAGE, "--data is needed: a dataset made by csc-pack, or the folder of a --suite");
     if (a->sets && (a->corrupted || a->attacks_count || a->fit || a->logits))
-        FAIL(STATUS_USAGE,
-             "--suite goes with --lambda only, not with --corruption, --attack, --fit-lambda or --logits");
+        FAIL(STATUS_USAGE, "--suite cannot be combined with --corruption, --attack, --fit-lambda or --logits");
     if (a->fit && (a->corrupted || a->attacks_count || a->lambdas_count || a->logits))
-        FAIL(STATUS_USAGE, "--fit-lambda is a call of its own: without --corruption, --attack, --lambda and --logits");
+        FAIL(STATUS_USAGE, "--fit-lambda cannot be combined with --corruption, --attack, --lambda or --logits");
 fail:
     return status;
 }

@@ -1,4 +1,4 @@
-/* eval_report.c - csc-eval's results: tables for people, JSON and safetensors for programs. Rank 0 only. */
+/* eval_report.c - prints csc-eval's results as tables, and writes them as JSON and safetensors. Rank 0 only. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -8,7 +8,10 @@
 #include "trainer/eval/eval.h"
 #include "trainer/report/json_output.h"
 
-enum { MAX_PRINTED_CLASSES = 20, MAX_MATRIX_CLASSES = 100 }; /* printed one by one; a whole matrix in the JSON */
+enum {
+    MAX_PRINTED_CLASSES = 20,
+    MAX_MATRIX_CLASSES = 100
+}; /* more classes are not printed; more are a sparse matrix in the JSON */
 
 static void lambda_text(const struct lambda_setting *setting, char text[32])
 {
@@ -50,7 +53,7 @@ static double mean_corrupted(const struct eval *e, int lambda, int *sets)
     return *sets ? sum / *sets : 0;
 }
 
-/* Mean over the corruptions that have all five severities and a published error of AlexNet. */
+/* The mCE: the mean over the corruptions that have all five severities and a published error of AlexNet. */
 static double mean_ce(const struct eval *e, int lambda, int *corruptions)
 {
     double sum = 0;
@@ -113,7 +116,7 @@ static json_t *classes_json(const struct eval *e)
     return classes;
 }
 
-/* A matrix [label][predicted]; of many classes a list of [label, predicted, images]. */
+/* The confusion matrix [label][predicted]; with many classes a list of [label, predicted, images]. */
 static json_t *confusion_json(const struct eval *e)
 {
     json_t *rows = json_array();
@@ -183,7 +186,7 @@ static json_t *attacks_json(const struct eval *e)
     return attacks;
 }
 
-/* What is reported only where it was asked for. */
+/* Adds the parts that were asked for by options. */
 static void add_optional_parts(const struct eval *e, json_t *root)
 {
     int sets;
@@ -244,7 +247,7 @@ static void print_classes(const struct eval *e)
         printf("  class %3d %-16.16s %6.2f%% of %lld", k, class_name(e, k),
                100.0 * (double)eval_statistics_confusion(&e->statistics, k, k) / (double)images, (long long)images);
         if (other >= 0)
-            printf(", most often taken for %d %s (%lld)", other, class_name(e, other), (long long)most_confused);
+            printf(", most often confused with %d %s (%lld)", other, class_name(e, other), (long long)most_confused);
         puts("");
     }
 }

@@ -1,4 +1,4 @@
-/* eval_statistics.c - counts per image, sums over ranks, and what follows from them. */
+/* eval_statistics.c - counts images, sums over ranks, and computes the statistics. */
 #include "trainer/eval/eval_statistics.h"
 
 #include <math.h>
@@ -6,7 +6,7 @@
 
 enum { IMAGES, HITS, CONFIDENCE, BIN_SUMS };
 
-#define NORMAL_QUANTILE 1.959963984540054 /* of a normal distribution: 95% lie within */
+#define NORMAL_QUANTILE 1.959963984540054 /* 95% of a normal distribution are within this many standard deviations */
 
 enum status eval_statistics_init(struct eval_statistics *t, int classes)
 {
@@ -39,7 +39,7 @@ int eval_label_rank(const float *logits, int classes, int label)
     return rank;
 }
 
-/* The softmax of the largest logit; 1/K where logits are not finite. */
+/* The softmax of the largest logit; 1/K if the logits are not finite. */
 static double confidence(const float *logits, int classes)
 {
     double top = logits[0], sum = 0;

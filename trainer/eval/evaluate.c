@@ -1,4 +1,4 @@
-/* evaluate.c - each rank evaluates its batches; sums of losses and hits meet at the end. */
+/* evaluate.c - each rank evaluates its micro-batches; then the sums of losses and hits are all-reduced. */
 #include "trainer/eval/evaluate.h"
 
 #include <stdio.h>

@@ -9,14 +9,14 @@
 #include "base/file.h"
 
 enum { MAX_BYTES = 1 << 30 };
-#define MAX_VALUE 1e30 /* what is larger has diverged and is not drawn */
+#define MAX_VALUE 1e30 /* larger values have diverged and are not drawn */
 #define MAX_STEP  1e9
 
 static enum status append(struct series *s, double step, const json_t *value)
 {
     enum status status = STATUS_OK;
     double number = json_number_value(value);
-    if (!json_is_number(value) || !(fabs(number) < MAX_VALUE)) /* null: it was not finite */
+    if (!json_is_number(value) || !(fabs(number) < MAX_VALUE)) /* null stands for a value that was not finite */
         return status;
     if (s->count == s->capacity) {
         int capacity = s->capacity ? 2 * s->capacity : 256;
@@ -34,7 +34,7 @@ fail:
     return status;
 }
 
-/* Forgets what was said of steps from `step` on. */
+/* Removes the values of `step` and later steps. */
 static void rewind_to(struct series *s, double step)
 {
     while (s->count && s->steps[s->count - 1] >= step)
@@ -53,7 +53,7 @@ static enum status add_event(struct curves *c, const json_t *event)
     const char *kind = json_string_value(json_object_get(event, "event"));
     double step = json_number_value(json_object_get(event, "step")); /* 0 without one */
     if (!(step >= 0 && step <= MAX_STEP))
-        return STATUS_DATA; /* said by the caller, who knows the line */
+        return STATUS_DATA; /* the caller reports it with the line number */
     if (strcmp(kind, "step") == 0) {
         TRY(set_value(&c->loss, step, event, "loss"));
         TRY(set_value(&c->lr, step, event, "lr"));
@@ -80,13 +80,13 @@ enum status curves_parse(struct curves *c, const char *name, const char *text, s
         const char *newline = memchr(at, '\n', (size_t)(end - at));
         size_t length = (size_t)((newline ? newline : end) - at);
         event = json_loadb(at, length, JSON_REJECT_DUPLICATES, NULL);
-        if (!event && !newline) /* torn */
+        if (!event && !newline) /* incomplete */
             break;
         if (!json_is_object(event) || !json_is_string(json_object_get(event, "event")))
             FAIL(STATUS_DATA, "%s:%ld: not an event", name, line + 1);
         status = add_event(c, event);
         if (status == STATUS_DATA)
-            FAIL(STATUS_DATA, "%s:%ld: not an event: its step is no step", name, line + 1);
+            FAIL(STATUS_DATA, "%s:%ld: not an event: its step is invalid", name, line + 1);
         TRY(status);
         json_decref(event);
         event = NULL;
@@ -124,14 +124,14 @@ void curves_finish(struct curves *c)
 
 /* ---- drawing ---- */
 
-/* Of the viewBox; a phone shows it at nearly its own size, so that text of 12 units can be read. */
+/* In units of the viewBox. A phone shows it at nearly this size, so that text of 12 units is readable. */
 enum { WIDTH = 380, HEIGHT = 240, LEFT = 52, RIGHT = 12, TOP = 30, BOTTOM = 26, TICKS = 5 };
 
 struct axis {
     double low, high, step;
 };
 
-/* Ends on multiples of 1, 2 or 5 times a power of ten. */
+/* The axis ends at multiples of 1, 2 or 5 times a power of ten. */
 static struct axis fit_axis(double low, double high)
 {
     double span = high > low ? high - low : fmax(fabs(high), 1e-9), rough = span / (TICKS - 1);
@@ -168,7 +168,7 @@ static void draw_axes(FILE *out, const struct axis *x, const struct axis *y)
     }
 }
 
-/* At most two points for each unit of width: the extremes of what falls there. */
+/* Draws at most two points per unit of width: the minimum and the maximum there. */
 static void draw_line(FILE *out, const struct curve *line, const struct axis *x, const struct axis *y)
 {
     const struct series *s = line->series;
@@ -204,7 +204,7 @@ void curves_draw(FILE *out, const char *title, const struct curve *lines, int co
     if (!(x_low <= x_high))
         return;
     struct axis x = fit_axis(fmin(x_low, 0), x_high), y = fit_axis(y_low, y_high);
-    x.high = fmax(x_high, x.low + x.step * 1e-3); /* the line reaches the right edge */
+    x.high = fmax(x_high, x.low + x.step * 1e-3); /* so that the line reaches the right edge */
     fprintf(out, "<svg viewBox='0 0 %d %d' role='img'><title>%s</title><text x='%d' y='17' class='title'>%s</text>\n",
             WIDTH, HEIGHT, title, LEFT, title);
     draw_axes(out, &x, &y);

@@ -1,4 +1,4 @@
-/* json_output.c - results as JSON: indented by one, numbers with 9 digits. */
+/* json_output.c - writes JSON with an indentation of one and 9 significant digits. */
 #include "trainer/report/json_output.h"
 
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* metrics.c - one write(2) per line, so that a line is there whole or not at all, short of a crash of the machine. */
+/* metrics.c - writes each line with one write(2), so that a line is complete or missing unless the machine
+ * crashes. */
 #include "trainer/report/metrics.h"
 
 #include <errno.h>
@@ -44,16 +45,17 @@ static enum status repair_last_line(struct metrics *metrics)
         FAIL(STATUS_NOMEM, "%s: out of memory", metrics->path);
     if (pread(metrics->fd, tail, length, start) != (ssize_t)length)
         FAIL(STATUS_IO, "%s: cannot read its last line", metrics->path);
-    size_t whole = length; /* bytes of tail up to and with its last newline */
+    size_t whole = length; /* bytes of tail up to its last newline, included */
     while (whole && tail[whole - 1] != '\n')
         whole--;
     if (whole == length)
         goto fail;
     if (!whole && start)
-        FAIL(STATUS_DATA, "%s: its last line is longer than %d bytes: not metrics", metrics->path, MAX_LINE);
+        FAIL(STATUS_DATA, "%s: its last line is longer than %d bytes, so it is not a metrics file", metrics->path,
+             MAX_LINE);
     bool ended = is_object(tail + whole, length - whole) && write(metrics->fd, "\n", 1) == 1;
     if (!ended && ftruncate(metrics->fd, start + (off_t)whole) != 0)
-        FAIL(STATUS_IO, "%s: cannot cut off a torn line: %s", metrics->path, strerror(errno));
+        FAIL(STATUS_IO, "%s: cannot remove an incomplete line: %s", metrics->path, strerror(errno));
 fail:
     free(tail);
     return status;
@@ -85,7 +87,7 @@ void metrics_close(struct metrics *metrics)
     free(metrics);
 }
 
-/* The length of the UTF-8 character at s, 0 if it is none. Overlong forms are let through as harmless. */
+/* The length of the UTF-8 character at s; 0 if it is invalid. Overlong forms are accepted; they do no harm here. */
 static int utf8_length(const unsigned char *s)
 {
     int length = s[0] < 0x80             ? 1
@@ -99,7 +101,7 @@ static int utf8_length(const unsigned char *s)
     return length;
 }
 
-/* Paths may hold any bytes; what is not UTF-8 becomes U+FFFD. */
+/* Paths may have any bytes; invalid UTF-8 becomes U+FFFD. */
 static void print_text(FILE *out, const char *text)
 {
     fputc('"', out);
@@ -165,7 +167,7 @@ static enum status append_line(struct metrics *metrics, const char *line, size_t
         return status;
     int error = wrote < 0 ? errno : ENOSPC;
     if (wrote > 0 && ftruncate(metrics->fd, before.st_size) != 0)
-        FAIL(STATUS_IO, "%s: a line was torn: %s", metrics->path, strerror(errno));
+        FAIL(STATUS_IO, "%s: an incomplete line could not be removed: %s", metrics->path, strerror(errno));
     FAIL(STATUS_IO, "%s: %s", metrics->path, strerror(error));
 fail:
     return status;

@@ -1,4 +1,4 @@
-/* picture.c - tiles, strips and PNG (by libpng). */
+/* picture.c - tiles, strips of images, and PNG by libpng. */
 #include "trainer/report/picture.h"
 
 #include <math.h>
@@ -11,14 +11,14 @@ enum {
     BACKGROUND = 255,
     TILE_PIXELS = 24,
     SIDE_PIXELS = 640
-}; /* about how large atoms and pictures become */
+}; /* approximate sizes of an enlarged atom and of a picture */
 
 static void fill_background(struct image *picture)
 {
     memset(picture->pixels, BACKGROUND, (size_t)picture->width * picture->height * 3);
 }
 
-/* Fills the square of `zoom` pixels at (x, y). */
+/* Fills the square of zoom x zoom pixels at (x, y). */
 static void fill_square(struct image *picture, int x, int y, int zoom, const uint8_t colour[3])
 {
     for (int v = 0; v < zoom; v++)

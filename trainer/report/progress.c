@@ -1,4 +1,4 @@
-/* progress.c - the bar is redrawn in place on standard error; a line goes through the log.
+/* progress.c - redraws the bar in place on standard error; lines go through the log.
  *
  *     epoch 3/10 [=======>            ] 1230/3900  loss 1.4123  lr 0.0981  2314 img/s  wait 1%  ETA 0:12:31 */
 #include "trainer/report/progress.h"
@@ -22,14 +22,14 @@ static const double phase_line_s = 30;
 
 struct progress {
     bool terminal;
-    atomic_bool drawn; /* any thread's log line clears the bar */
+    atomic_bool drawn; /* a log line of any thread clears the bar */
     int64_t first, step, total, steps_per_epoch;
     struct progress_metrics metrics;
     bool has_metrics;
-    double began, last_drawn; /* seconds; began: when the first step of this invocation was done */
+    double began, last_drawn; /* seconds; began: the end of this invocation's first step */
     int64_t began_step;
-    double phase_began, phase_reported; /* seconds: of the phase under way */
-    int64_t phase_first, phase_done;    /* of its total when it began, and now */
+    double phase_began, phase_reported; /* seconds, of the current phase */
+    int64_t phase_first, phase_done;    /* `done` at its start, and now */
 };
 
 static double seconds(void)
@@ -69,8 +69,8 @@ static __attribute__((format(printf, 2, 3))) void add(char text[MAX_TEXT], const
     va_end(arguments);
 }
 
-/* Time left at the pace of this invocation, evaluations and checkpoints included; its first step, which may tune, is
- * not counted. */
+/* Adds the time left at the speed of this invocation, evaluations and checkpoints included. Its first step, which
+ * may tune, does not count. */
 static void add_time_left(double left, char text[MAX_TEXT])
 {
     long long s = (long long)fmin(left, 1e9);
@@ -95,7 +95,7 @@ static void add_metrics(const struct progress *progress, char text[MAX_TEXT])
             100 * n->data_wait);
 }
 
-/* Epochs are counted from 1 for people; the last step of an epoch still belongs to it. */
+/* Users see epochs from 1 on. The last step of an epoch still belongs to it. */
 static void add_epoch(const struct progress *progress, char text[MAX_TEXT])
 {
     int64_t per = progress->steps_per_epoch, at = progress->step > 0 ? progress->step - 1 : 0;
@@ -193,7 +193,7 @@ void progress_phase(struct progress *progress, const char *phase, int64_t done, 
 {
     char text[MAX_TEXT] = "";
     double now = seconds();
-    if (done <= progress->phase_done || progress->phase_began == 0) { /* another one */
+    if (done <= progress->phase_done || progress->phase_began == 0) { /* a new phase */
         progress->phase_began = progress->phase_reported = now;
         progress->phase_first = done;
     }

@@ -1,4 +1,4 @@
-/* tensorboard.c - events as protocol buffers, encoded by hand: there are five messages and ten fields.
+/* tensorboard.c - encodes events as protocol buffers by hand. There are five messages with ten fields:
  *   Event        1 wall_time (double)  2 step (int64)  3 file_version  5 summary  7 session_log
  *   Summary      1 value               SessionLog  1 status (1: start)
  *   Value        1 tag  2 simple_value (float)  4 image
@@ -16,14 +16,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CRC_BYTES = 4, MAX_SAME_SECOND = 1000 }; /* files begun within a second */
+enum { CRC_BYTES = 4, MAX_SAME_SECOND = 1000 }; /* at most so many files of one second */
 
 struct tensorboard {
     int fd;
     char path[PATH_MAX];
 };
 
-/* Castagnoli's, as in iSCSI. */
+/* CRC32C (Castagnoli), as in iSCSI. */
 static uint32_t crc32c(const void *data, size_t bytes)
 {
     uint32_t table[256], crc = ~0u;
@@ -39,7 +39,7 @@ static uint32_t crc32c(const void *data, size_t bytes)
 
 /* ---- messages ---- */
 
-/* Bytes of a message; a nested one is built first and then put in. */
+/* The bytes of a message. A nested message is built first and then added. */
 struct message {
     unsigned char *data;
     size_t bytes, capacity;
@@ -127,13 +127,13 @@ static enum status write_record(struct tensorboard *t, const struct message *rec
         return status;
     int error = wrote < 0 ? errno : ENOSPC;
     if (wrote > 0 && ftruncate(t->fd, before) != 0)
-        FAIL(STATUS_IO, "%s: a record was torn: %s", t->path, strerror(errno));
+        FAIL(STATUS_IO, "%s: an incomplete record could not be removed: %s", t->path, strerror(errno));
     FAIL(STATUS_IO, "%s: %s", t->path, strerror(error));
 fail:
     return status;
 }
 
-/* An event whose message is in `field`, which is emptied. */
+/* Writes an event with the message in `field`, and empties the message. */
 static enum status write_event(struct tensorboard *t, int64_t step, int field, struct message *inner)
 {
     enum status status = STATUS_OK;
@@ -200,7 +200,7 @@ enum status tensorboard_picture(struct tensorboard *t, const char *tag, int64_t 
 
 /* ---- files ---- */
 
-/* A name that sorts behind the folder's older ones, and is new. */
+/* Creates a new file whose name sorts after the older files of the folder. */
 static enum status create_file(struct tensorboard *t, const char *folder)
 {
     enum status status = STATUS_OK;

@@ -1,28 +1,28 @@
-/* explain.c - undoes a network node by node, from its output edge to its input edge.
- * The estimate of an edge (n,h,w,c) shrinks and grows in two buffers as large as the largest edge. */
+/* explain.c - inverts a network node by node, from its output edge to its input edge. Two buffers, as large as
+ * the largest edge, hold the estimate of the current edge (n,h,w,c). */
 #include "trainer/viz/explain.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define SWITCHED_OFF 1e-3f /* |gamma| below which a channel carries nothing */
+#define SWITCHED_OFF 1e-3f /* a channel with a smaller |gamma| is switched off */
 
 struct adjoint {
     struct conv *conv;
     struct arena arena;
     void *scratch;
-    float *weights; /* the model's, copied: the convolution may read them where they are */
+    float *weights; /* a copy of the model's, which the convolution may use in place */
 };
 
 struct explain {
     struct net *net;
     const struct model *model;
-    struct device *device; /* the CPU's */
+    struct device *device; /* the CPU */
     int n;
-    struct adjoint *adjoints;           /* (nodes), made when needed */
+    struct adjoint *adjoints;           /* (nodes), created when needed */
     float *estimate, *next;             /* (n, largest edge) */
-    float *activation, *reconstruction; /* likewise: of the forward pass */
+    float *activation, *reconstruction; /* (n, largest edge), from the forward pass */
 };
 
 static size_t image_floats(const struct explain *e, int edge)
@@ -87,7 +87,7 @@ int explain_node(const struct model *model, const char *name)
     return -1;
 }
 
-/* The last convolution of stage '1' .. '4' on the way down, so not a shortcut's; -1 if none. */
+/* The last convolution of stage '1' .. '4', not counting shortcuts; -1 if there is none. */
 static int stage_end(const struct model *model, char stage)
 {
     int last = -1;
@@ -114,7 +114,7 @@ int explain_default_nodes(const struct model *model, int nodes[EXPLAIN_MAX_DEFAU
 
 /* ---- undoing ---- */
 
-/* The adjoint of node i's convolution with the weights as they are now. */
+/* Prepares the adjoint of node i's convolution with the current weights. */
 static enum status load_adjoint(struct explain *e, int i, struct adjoint **out)
 {
     enum status status = STATUS_OK;
@@ -150,7 +150,7 @@ static void swap(struct explain *e)
     e->next = next;
 }
 
-/* Scales each image of the estimate as its rebuilt input has to be scaled to come nearest to the recorded one. */
+/* Scales each image of the estimate by the factor with which its reconstruction fits the activation best. */
 static void scale_to_fit(struct explain *e, int edge)
 {
     size_t count = image_floats(e, edge);
@@ -230,7 +230,7 @@ static void undo_max(struct explain *e, const struct node *node)
                     to[c] = fminf(to[c], from[c]);
             }
     for (size_t i = 0; i < image_floats(e, node->in) * e->n; i++)
-        if (isinf(e->next[i])) /* no window reaches it */
+        if (isinf(e->next[i])) /* no window contains it */
             e->next[i] = 0;
     swap(e);
 }

@@ -1,5 +1,5 @@
-/* viz_measure.c - numbers over many images: how well layers code, what reconstructions keep, how much noise goes, and
- * how many true atoms were found. */
+/* viz_measure.c - measures many images: how well the layers code, the PSNR of reconstructions, denoising, and how
+ * many true atoms were found. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +7,7 @@
 #include "base/philox.h"
 #include "trainer/viz/viz.h"
 
-#define RECOVERED_COSINE 0.9 /* cosine from which on an atom counts as recovered */
+#define RECOVERED_COSINE 0.9 /* an atom with a larger cosine counts as recovered */
 
 static size_t pixels_of(const struct viz *v)
 {
@@ -19,7 +19,7 @@ static double clipped(double v)
     return fmin(fmax(v, 0), 1);
 }
 
-/* Sum of squared differences of pixels in 0..1, both clipped. */
+/* The sum of squared differences of pixels in 0..1, both clipped. */
 static double squared_error(const struct viz *v, const float *a, const float *b)
 {
     const double *mean = v->trained.config.data.mean, *std = v->trained.config.data.std;
@@ -146,7 +146,8 @@ enum status viz_measure(struct viz *v)
             TRY(measure_level(v, batch, &v->levels[i]));
     }
     if (done == 0)
-        FAIL(STATUS_DATA, "%s: fewer than %d of its images can be read; give --images fewer", v->options.data, v->n);
+        FAIL(STATUS_DATA, "%s: fewer than %d of its images can be read; give a smaller --images", v->options.data,
+             v->n);
     loader_stats(v->loader, &stats);
     v->missing = stats.work.skipped;
     compute_means(v, done, sums);
@@ -157,7 +158,8 @@ fail:
 
 /* ---- true atoms ---- */
 
-/* The largest |cosine| of a true atom t (3,s,s) with an atom w (3,k,k) at any shift; what hangs over is lost. */
+/* The largest |cosine| of a true atom t (3,s,s) with an atom w (3,k,k) at any shift. Parts of w outside of t do
+ * not count. */
 static double best_cosine(const float *t, int s, const float *w, int k)
 {
     double best = 0;
@@ -174,7 +176,7 @@ static double best_cosine(const float *t, int s, const float *w, int k)
     return best;
 }
 
-/* As the network sees it: channels divided by their std, then unit norm again. */
+/* Converts an atom to the network's input: divides the channels by their std and scales it to unit norm again. */
 static void normalize_atom(const struct viz *v, const float *from, int s, float *to)
 {
     double norm = 0;

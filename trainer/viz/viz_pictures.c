@@ -1,4 +1,4 @@
-/* viz_pictures.c - atoms of every CSC-layer, and images beside what comes back of them. */
+/* viz_pictures.c - draws the atoms of every CSC-layer, and images beside their reconstructions. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,9 +6,9 @@
 #include "base/file.h"
 #include "trainer/viz/viz.h"
 
-enum { STRIP_PIXELS = 1024, ATOM_PIXELS = 640, FULL_AMPLITUDES = 20 /* FISTA steps */ };
+enum { STRIP_PIXELS = 1024, ATOM_PIXELS = 640, FULL_AMPLITUDES = 20 /* FISTA steps that restore amplitudes */ };
 
-/* Writes the picture as FILE and keeps it for the report. */
+/* Writes the picture to the file and keeps it for the report. */
 static enum status add_picture(struct viz *v, const struct image *image, const char *file, const char *title)
 {
     enum status status = STATUS_OK;
@@ -51,7 +51,7 @@ fail:
     return status;
 }
 
-/* The images of a batch side by side. */
+/* Draws the images of a batch side by side. */
 static enum status draw_strip(struct viz *v, const float *pixels, const char *file, const char *title)
 {
     enum status status = STATUS_OK;
@@ -74,10 +74,10 @@ static enum status draw_noisy(struct viz *v, const struct micro_batch *batch)
     snprintf(title, sizeof title, "with Gaussian noise of standard deviation %.3g", v->options.noise);
     TRY(draw_strip(v, v->noisy, "noisy.png", title));
     bool restored = v->trained.config.csc.steps >=
-                    FULL_AMPLITUDES; /* then scaling to the noisy image would bring noise back */
+                    FULL_AMPLITUDES; /* scaling to the noisy image would then restore the noise */
     TRY(restored ? explain_unscaled(v->explain, v->first, v->back) : explain_pixels(v->explain, v->first, v->back));
-    snprintf(title, sizeof title, "the noisy images, denoised: back from %s%s", v->trained.model->nodes[v->first].name,
-             restored ? "" : ", scaled");
+    snprintf(title, sizeof title, "the noisy images, denoised: reconstructed from %s%s",
+             v->trained.model->nodes[v->first].name, restored ? "" : ", scaled");
     TRY(draw_strip(v, v->back, "denoised.png", title));
 fail:
     return status;
@@ -97,7 +97,7 @@ static enum status draw_images(struct viz *v)
         const char *name = v->trained.model->nodes[v->layers[i]].name;
         TRY(explain_pixels(v->explain, v->layers[i], v->back));
         snprintf(file, sizeof file, "back-%s.png", name);
-        snprintf(title, sizeof title, "back from %s: PSNR %.1f dB", name, v->psnr[i]);
+        snprintf(title, sizeof title, "reconstructed from %s: PSNR %.1f dB", name, v->psnr[i]);
         TRY(draw_strip(v, v->back, file, title));
     }
     TRY(draw_noisy(v, batch));

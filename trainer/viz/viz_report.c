@@ -1,4 +1,4 @@
-/* viz_report.c - report.html, which holds all it shows, and the same numbers as JSON. */
+/* viz_report.c - writes report.html, which includes its pictures, and the same results as JSON. */
 #include <jansson.h>
 #include <math.h>
 #include <stdio.h>
@@ -30,7 +30,7 @@ static const char head[] =
     "svg .title{font-weight:600;fill:#222}svg .grid{stroke:#ddd;stroke-width:1}\n"
     "</style>\n";
 
-/* Text from outside as HTML. */
+/* Writes text with HTML's special characters escaped. */
 static void put_text(FILE *out, const char *text)
 {
     for (; *text; text++)
@@ -103,12 +103,11 @@ static void put_layers(FILE *out, const struct viz *v)
         fputs("<p>This network has no CSC-layers.</p>\n", out);
         return;
     }
-    fputs("<h2>How the layers code</h2>\n<p>Codes that are not zero; what the codes leave unexplained, |x - A z|&sup2; "
-          "/ |x|&sup2;; "
-          "and the duality gap in units of |x|&sup2;/2, which is 0 at the optimum: two steps stop far from it.</p>\n"
-          "<div "
-          "class='wide'><table><tr><th>layer</th><th>atoms</th><th>non-zero</th><th>residual</th><th>gap</th><th>eta</"
-          "th></tr>\n",
+    fputs("<h2>How the layers code</h2>\n"
+          "<p>The share of codes that are not zero; the residual |x - A z|&sup2; / |x|&sup2;; and the duality gap in "
+          "units of |x|&sup2;/2, which is 0 at the optimum. Two steps stop far from the optimum.</p>\n"
+          "<div class='wide'><table><tr><th>layer</th><th>atoms</th><th>non-zero</th><th>residual</th><th>gap</th>"
+          "<th>eta</th></tr>\n",
           out);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
@@ -125,9 +124,9 @@ static void put_denoising(FILE *out, const struct viz *v)
 {
     bool sparse = v->trained.model->nodes[v->first].kind == NODE_CSC;
     fprintf(out,
-            "<h2>Noise</h2>\n<p>PSNR against the clean images in dB: of images with Gaussian noise, and of what comes "
-            "back of them "
-            "from %s, %s. A z as it is, and scaled by one number per image, because a few steps do not restore "
+            "<h2>Noise</h2>\n"
+            "<p>The PSNR against the clean images in dB, of images with Gaussian noise and of their reconstructions "
+            "from %s, %s. A z is given as it is, and with one scale per image, because a few steps do not restore "
             "amplitudes.</p>\n"
             "<div class='wide'><table><tr><th>noise</th><th>noisy image</th><th>A z</th><th>A z scaled</th></tr>\n",
             v->trained.model->nodes[v->first].name, sparse ? "a CSC-layer" : "a plain convolution");
@@ -137,7 +136,7 @@ static void put_denoising(FILE *out, const struct viz *v)
     fputs("</table></div>\n", out);
 }
 
-/* RUN/metrics.jsonl, from the run or from RUN/checkpoints/step-N; a copied checkpoint has none. */
+/* Finds RUN/metrics.jsonl, from RUN or from RUN/checkpoints/step-N. A copied checkpoint has none. */
 static bool find_metrics(const struct viz *v, char path[PATH_MAX])
 {
     if (snprintf(path, PATH_MAX, "%s/metrics.jsonl", v->options.path) < PATH_MAX && file_exists(path))
@@ -176,10 +175,11 @@ enum status viz_write_report(const struct viz *v)
         FAIL(STATUS_NOMEM, "out of memory for the report");
     fputs(head, out);
     put_title(out, v);
-    fputs("<h2>Images, and what comes back of them</h2>\n<p>Every layer is undone in turn, from its output down to the "
-          "pixels: "
-          "dictionaries by their adjoint, batch norms by their inverse.</p>\n",
-          out);
+    fputs(
+        "<h2>Images and their reconstructions</h2>\n"
+        "<p>Each layer is inverted, from its output down to the pixels: dictionaries by their adjoint, batch norms by "
+        "their inverse.</p>\n",
+        out);
     fputs("<div class='wide'>\n", out);
     put_pictures(out, v, false);
     fputs("</div>\n", out);
@@ -190,10 +190,11 @@ enum status viz_write_report(const struct viz *v)
                 "<p>True atoms found by %s (cosine above 0.9, up to shift and sign): %d of %d; mean of the best "
                 "cosines %.3f.</p>\n",
                 v->trained.model->nodes[v->first].name, v->recovery.found, v->recovery.atoms, v->recovery.mean);
-    fputs("<h2>Dictionaries</h2>\n<p>Atoms on colours are shown as they are, grey is 0. Others have a row for each "
-          "atom and a tile for "
-          "each channel, red above 0 and blue below.</p>\n<div class='atoms'>\n",
-          out);
+    fputs(
+        "<h2>Dictionaries</h2>\n"
+        "<p>Atoms with three channels are shown in colour, where grey is 0. Others have a row for each atom and a tile "
+        "for each channel, red above 0 and blue below.</p>\n<div class='atoms'>\n",
+        out);
     put_pictures(out, v, true);
     fputs("</div>\n", out);
     status = put_curves(out, v);

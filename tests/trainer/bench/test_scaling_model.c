@@ -1,5 +1,5 @@
-/* test_scaling_model.c - the formulas against rings and trees that are walked message by message, the timeline against
- * cases by hand. */
+/* test_scaling_model.c - compares the formulas with simulated rings and trees, and the timeline with cases
+ * computed by hand. */
 #include <math.h>
 #include <stdlib.h>
 
@@ -11,8 +11,8 @@
 
 enum { MOST = 64 };
 
-/* A ring of p: in each of 2(p-1) rounds everybody sends one of p pieces to the right; a rank goes on once it has sent
- * its piece and received its neighbour's. */
+/* Simulates a ring of p ranks: in each of 2(p-1) rounds every rank sends one of p pieces to the right. A rank
+ * continues when it has sent its piece and received its neighbour's. */
 static double walk_ring(int p, double bytes, struct scaling_link link)
 {
     double now[MOST] = { 0 }, next[MOST];
@@ -30,14 +30,15 @@ static double walk_ring(int p, double bytes, struct scaling_link link)
     return last;
 }
 
-/* A chain of p, piece by piece to its end and back, links full duplex: what a tree of depth p-1 does. */
+/* Simulates a chain of p ranks, one piece after another, over full-duplex links: one direction of a tree of depth
+ * p-1. */
 static double walk_chain(int p, double bytes, int pieces, struct scaling_link link)
 {
-    double *at = calloc((size_t)p, sizeof *at); /* when the sender's link at each place is free */
+    double *at = calloc((size_t)p, sizeof *at); /* when the link of each sender is free */
     double piece = bytes / pieces / link.bytes_s, last = 0;
     for (int i = 0; i < pieces; i++) {
         double t = 0;
-        for (int r = 0; r + 1 < p; r++) { /* latency passes while the link takes the next piece */
+        for (int r = 0; r + 1 < p; r++) { /* the link sends the next piece during the latency */
             double sent = fmax(t, at[r]) + piece;
             at[r] = sent;
             t = sent + link.latency_s;
@@ -60,8 +61,7 @@ static void test_ring(void)
     }
 }
 
-/* Two ranks are a tree of depth 1: up and down once. More: the latency of a path of that depth, the bytes of one link.
- */
+/* Two ranks are a tree of depth 1. A deeper tree adds the latency of its path, not more bytes per link. */
 static void test_tree(void)
 {
     struct scaling_link link = { 5e-6, 1e9 };
@@ -69,7 +69,7 @@ static void test_tree(void)
     for (int depth = 1; depth <= 12; depth++) {
         double one_way = walk_chain(depth + 1, 4e6, 4096, link);
         double got = scaling_all_reduce(&c, 1 << depth, 4e6);
-        CHECK_NEAR(got, 2 * one_way, 0.005 * got); /* the last piece still has to pass depth - 1 links */
+        CHECK_NEAR(got, 2 * one_way, 0.005 * got); /* the last piece also passes depth - 1 links */
     }
 }
 
@@ -80,12 +80,12 @@ static void test_cluster(void)
     };
     CHECK(scaling_all_reduce(&c, 1, 1e8) == 0, "one rank");
     double before = 0;
-    for (int ranks = 2; ranks <= 4096; ranks *= 2) { /* never faster with more ranks */
+    for (int ranks = 2; ranks <= 4096; ranks *= 2) { /* more ranks are never faster */
         double t = scaling_all_reduce(&c, ranks, 46.8e6);
         CHECK(t > before, "%d ranks", ranks);
         before = t;
     }
-    for (int ranks = 16; ranks <= 4096; ranks *= 2) { /* the better of the two, and better than a ring without nodes */
+    for (int ranks = 16; ranks <= 4096; ranks *= 2) { /* the faster of the two, and faster than a ring without nodes */
         struct scaling_cluster ring = c, tree = c, flat = c;
         ring.algorithm = flat.algorithm = SCALING_RING;
         tree.algorithm = SCALING_TREE;
@@ -106,11 +106,11 @@ static void check_step(const struct scaling_bucket *b, int count, double overlap
 
 static void test_timeline(void)
 {
-    /* backward until 8, then 2 of optimizer */
+    /* the backward pass ends at 8, the optimizer takes 2 */
     struct scaling_bucket hidden[] = { { 4, 1, 1 }, { 6, 1, 2 }, { 8, 1, 0.5 } };
-    check_step(hidden, 3, 1, 10.5); /* only the last shows */
-    check_step(hidden, 3, 0, 13.5); /* all of them */
-    check_step(hidden, 3, 0.5, 12); /* 1.5 until the last begins, and all of that one */
+    check_step(hidden, 3, 1, 10.5); /* only the last one adds time */
+    check_step(hidden, 3, 0, 13.5); /* all of them add time */
+    check_step(hidden, 3, 0.5, 12); /* 1.5 before the last one begins, and all of the last one */
     struct scaling_bucket late[] = { { 4, 1, 3 }, { 6, 1, 3 }, { 8, 1, 3 } };
     check_step(late, 3, 1, 15); /* the link is busy from 4 to 13 */
     check_step(late, 0, 1, 10);

@@ -1,5 +1,5 @@
-/* test_eval.c - the parts of csc-eval that are arithmetic or text: intervals, calibration, the rule for lambda,
- * attacks' specs, classes by name. */
+/* test_eval.c - the parts of csc-eval that compute or parse: intervals, calibration, the rule for lambda,
+ * attacks, classes by name. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,7 +74,7 @@ static void test_fit(void)
     CHECK(lambda_rule_fit(&flat, 1.4) == STATUS_DATA, "a line through one residual");
 }
 
-/* A file beside a checkpoint: written, read, bound to the weights. */
+/* Writes and reads the file beside a checkpoint; it belongs to the weights. */
 static void test_rule_file(void)
 {
     char folder[] = "/tmp/csc-eval-XXXXXX", path[PATH_MAX], weights[PATH_MAX];
@@ -160,8 +160,7 @@ static void test_attack_text(void)
     status_clear();
 }
 
-/* Where data has the network's classes: the same, some, in another order; one that is unknown, and one that is
- * ambiguous. */
+/* Maps classes of data to the network's: the same, a subset, another order, an unknown one, an ambiguous one. */
 static void test_classes(void)
 {
     static char *const network[] = { "ant", "bee", "cat" }, *const some[] = { "cat", "ant" };

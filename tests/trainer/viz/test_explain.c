@@ -1,5 +1,5 @@
-/* test_explain.c - reconstructions against the same undoing in double precision, written plainly: adjoints, inverse
- * batch norms with a shortcut's share taken off, max pools; pictures decode to what was drawn. */
+/* test_explain.c - compares reconstructions with a plain inversion in double precision: adjoints, inverse batch
+ * norms without the shortcut's output, max pools. Pictures decode to what was drawn. */
 #include <math.h>
 #include <png.h>
 #include <string.h>
@@ -22,7 +22,7 @@ struct rig {
     float images[MOST];
 };
 
-/* Norms with weights, biases and statistics of their own; one channel of the first is switched off. */
+/* Gives the norms random weights, biases and statistics; one channel of the first norm is switched off. */
 static void stir(struct model *m)
 {
     struct philox stream;
@@ -221,14 +221,14 @@ static void check_networks(void)
         4);
     check_network(&plain, (const char *[]){ "layer0.0", "layer1.1.conv2", "layer2.0.conv1" }, 3);
     check_network(&deep, (const char *[]){ "layer0.0", "layer1.1.conv3" }, 2);
-    struct model_config wide = all; /* for one image deep weights are read as they are, each time */
+    struct model_config wide = all; /* with one image, deep layers read the weights in place every time */
     wide.width = 16;
     n = 1;
     check_network(&wide, (const char *[]){ "layer3.layers.0.conv2", "layer1.layers.0.conv2" }, 2);
     n = 2;
 }
 
-/* Width 64 makes the stem's dictionary rich enough for any image: many steps at a small lambda bring it back whole. */
+/* Width 64 makes the stem's dictionary rich enough for any image: many steps with a small lambda restore it. */
 static void check_many_steps(void)
 {
     static struct rig r;
@@ -277,7 +277,7 @@ static void check_pictures(void)
     struct image picture = { 0 };
     float w[2 * 3 * 4] = {
         [0] = 1, [4] = -1, [12 + 8 + 3] = 0.5f
-    }; /* (2,3,2,2): red and no green top left; blue bottom right */
+    }; /* (2,3,2,2): top left red without green; bottom right blue */
     CHECK(picture_atoms(&picture, w, 2, 3, 2) == STATUS_OK, "%s", status_message());
     int zoom = (picture.width - 3) / 4; /* two tiles of two pixels, three margins */
     CHECK(picture.width == 4 * zoom + 3 && picture.height == 2 * zoom + 2, "%d x %d", picture.width, picture.height);
