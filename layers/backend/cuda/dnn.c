@@ -19,12 +19,14 @@ static bool same_choice(const struct dnn_choice *a, const struct dnn_choice *b)
     return same;
 }
 
+/* Leaves out choices that were added before, and those whose text does not fit: they could not be kept. */
 static void add_choice(struct dnn_proposals *proposals, const struct dnn_choice *choice)
 {
+    char text[DNN_CHOICE_TEXT];
     for (int i = 0; i < proposals->count; i++)
         if (same_choice(&proposals->choices[i], choice))
             return;
-    if (proposals->count < DNN_MAX_CHOICES)
+    if (proposals->count < DNN_MAX_CHOICES && dnn_choice_print(choice, text))
         proposals->choices[proposals->count++] = *choice;
 }
 

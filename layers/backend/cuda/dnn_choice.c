@@ -3,12 +3,13 @@
 
 #include <stdio.h>
 
-void dnn_choice_print(const struct dnn_choice *choice, char text[DNN_CHOICE_TEXT])
+bool dnn_choice_print(const struct dnn_choice *choice, char text[DNN_CHOICE_TEXT])
 {
     int at = snprintf(text, DNN_CHOICE_TEXT, "e%d", choice->engine);
     for (int i = 0; i < choice->knob_count && at < DNN_CHOICE_TEXT; i++)
         at += snprintf(text + at, (size_t)(DNN_CHOICE_TEXT - at), ":%d.%d", choice->knobs[i].type,
                        choice->knobs[i].value);
+    return at < DNN_CHOICE_TEXT;
 }
 
 bool dnn_choice_parse(const char *text, struct dnn_choice *choice)

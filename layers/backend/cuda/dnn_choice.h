@@ -12,9 +12,10 @@ struct dnn_choice {
     } knobs[DNN_MAX_KNOBS];
 };
 
-/* As text: "e62:2.4:13.0" is engine 62 with knob 2 at 4 and knob 13 at 0. parse returns false for any other text. */
+/* As text: "e62:2.4:13.0" is engine 62 with knob 2 at 4 and knob 13 at 0. print returns false if the text does not fit,
+ * parse if it is anything else. */
 enum { DNN_CHOICE_TEXT = 64 };
-void dnn_choice_print(const struct dnn_choice *choice, char text[DNN_CHOICE_TEXT]);
+bool dnn_choice_print(const struct dnn_choice *choice, char text[DNN_CHOICE_TEXT]);
 bool dnn_choice_parse(const char *text, struct dnn_choice *choice);
 
 #endif

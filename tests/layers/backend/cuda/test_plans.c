@@ -12,6 +12,7 @@
 #include "base/tuned.h"
 #include "layers/backend/backend.h"
 #include "layers/backend/cuda/cuda.h"
+#include "layers/backend/cuda/dnn_choice.h"
 #include "layers/backend/cuda/plan_table.h"
 #include "tests/check.h"
 #include "tests/gpu_emulation/emulated.h"
@@ -163,6 +164,20 @@ static void full_memory_ends_nothing(void)
     plan_table_finish(&table);
 }
 
+/* A choice cut short would be read back as another one. */
+static void long_choices_are_refused(void)
+{
+    struct dnn_choice choice = { .engine = 123, .knob_count = DNN_MAX_KNOBS }, parsed;
+    char text[DNN_CHOICE_TEXT];
+    for (int i = 0; i < DNN_MAX_KNOBS; i++)
+        choice.knobs[i] = (struct dnn_knob){ 10 + i, 100 + i };
+    CHECK(dnn_choice_print(&choice, text), "a choice of %zu characters does not fit", strlen(text));
+    CHECK(dnn_choice_parse(text, &parsed) && memcmp(&parsed, &choice, sizeof choice) == 0, "%s is read as another",
+          text);
+    choice.knobs[0].value = 1234567;
+    CHECK(!dnn_choice_print(&choice, text), "%s is cut short", text);
+}
+
 int main(void)
 {
     const char *missing = any_device_missing("emulated");
@@ -178,6 +193,7 @@ int main(void)
     file_is_used();
     damaged_file_is_told();
     full_memory_ends_nothing();
+    long_choices_are_refused();
     unlink(plans_file);
     unlink(tried_file);
     rmdir(folder);
