@@ -118,8 +118,7 @@ enum status device_check_cuda(int rank)
 enum status device_plan_files(const char *plans, const char *tried)
 {
 #ifdef CSC_HAVE_CUDA
-    cuda_plan_files(plans, tried);
-    return STATUS_OK;
+    return cuda_plan_files(plans, tried);
 #else
     (void)plans;
     (void)tried;

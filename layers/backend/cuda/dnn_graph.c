@@ -103,7 +103,9 @@ static cudnnBackendDescriptor_t intermediate_tensor(struct dnn_graph *g, const s
 static void add_operation(struct dnn_graph *g, cudnnBackendDescriptor_t operation)
 {
     dnn_graph_finalize(g, operation);
-    if (g->operation_count < DNN_OPERATIONS)
+    if (g->error == CUDNN_STATUS_SUCCESS && g->operation_count == DNN_OPERATIONS)
+        g->error = CUDNN_STATUS_INTERNAL_ERROR;
+    if (g->error == CUDNN_STATUS_SUCCESS)
         g->operations[g->operation_count++] = operation;
 }
 

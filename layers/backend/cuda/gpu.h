@@ -70,7 +70,7 @@ struct gpu {
     } * plans;
     int plan_count, plan_capacity;
     struct plan_table plan_table; /* the choices that were measured on this kind of GPU, by any run on this machine */
-    char plan_table_path[512], name[256];           /* path "": the table is not kept in a file */
+    char plan_table_path[PLAN_PATH], name[256];     /* path "": the table is not kept in a file */
     bool plan_table_changed, plan_table_unwritable; /* the file lacks an entry; writing it has failed */
     bool warned_unfused;                            /* the warning is given once */
     double plan_table_written_s, search_seconds; /* clock_seconds of the last write; time spent building candidates */

@@ -170,7 +170,7 @@ static void fill_entry(const struct plan_search *s, const struct candidate *cand
 static void append_candidate(FILE *f, const struct plan_search *s, const struct candidate *candidate, float ms)
 {
     struct plan_entry entry;
-    char line[512];
+    char line[PLAN_LINE];
     if (!f || !(ms < INFINITY))
         return;
     fill_entry(s, candidate, ms, &entry);

@@ -107,14 +107,14 @@ fail:
     return status;
 }
 
-void plan_entry_print(const struct plan_entry *e, char line[512])
+void plan_entry_print(const struct plan_entry *e, char line[PLAN_LINE])
 {
-    int at = snprintf(line, 512, "%s=%s", e->key, e->choice);
+    int at = snprintf(line, PLAN_LINE, "%s=%s", e->key, e->choice);
     if (e->ms > 0)
-        at += snprintf(line + at, 512 - (size_t)at, " %.4f %.4g", (double)e->ms, (double)e->tflops);
+        at += snprintf(line + at, PLAN_LINE - (size_t)at, " %.4f %.4g", (double)e->ms, (double)e->tflops);
     if (e->ms > 0 && e->kernel[0])
-        at += snprintf(line + at, 512 - (size_t)at, " %s", e->kernel);
-    snprintf(line + at, 512 - (size_t)at, "\n");
+        at += snprintf(line + at, PLAN_LINE - (size_t)at, " %s", e->kernel);
+    snprintf(line + at, PLAN_LINE - (size_t)at, "\n");
 }
 
 static int by_key(const void *a, const void *b)
@@ -125,8 +125,8 @@ static int by_key(const void *a, const void *b)
 enum status plan_table_write(const struct plan_table *table, const char *path, const char *heading)
 {
     enum status status = STATUS_OK;
-    size_t size = (size_t)(table->count + 2) * 512, used = 0;
-    char *text = malloc(size), line[512];
+    size_t size = (size_t)(table->count + 2) * PLAN_LINE, used = 0;
+    char *text = malloc(size), line[PLAN_LINE];
     struct plan_entry *sorted = malloc((size_t)table->count * sizeof *sorted + 1);
     if (!text || !sorted)
         FAIL(STATUS_NOMEM, "out of memory for a table of plans");

@@ -7,7 +7,7 @@
 
 #include "layers/backend/cuda/dnn.h"
 
-enum { PLAN_KEY = DNN_SPEC_KEY };
+enum { PLAN_KEY = DNN_SPEC_KEY, PLAN_LINE = 512, PLAN_PATH = 512 };
 
 struct plan_entry {
     char key[PLAN_KEY], choice[DNN_CHOICE_TEXT];
@@ -29,6 +29,6 @@ enum status plan_table_read(struct plan_table *table, const char *path);
 /* heading: text of the first line, such as the GPU's name. */
 enum status plan_table_write(const struct plan_table *table, const char *path, const char *heading);
 /* Prints one line of the file. */
-void plan_entry_print(const struct plan_entry *entry, char line[512]);
+void plan_entry_print(const struct plan_entry *entry, char line[PLAN_LINE]);
 
 #endif

@@ -21,12 +21,18 @@
 #define WRITE_INTERVAL_S  2.0 /* seconds between two writings of the table while plans are measured */
 
 /* Set by cuda_plan_files. plans_path "": the machine's own table; candidates_path "": candidates are not written. */
-static char plans_path[512], candidates_path[512];
+static char plans_path[PLAN_PATH], candidates_path[PLAN_PATH];
 
-void cuda_plan_files(const char *plans, const char *candidates)
+enum status cuda_plan_files(const char *plans, const char *candidates)
 {
-    snprintf(plans_path, sizeof plans_path, "%s", plans ? plans : "");
-    snprintf(candidates_path, sizeof candidates_path, "%s", candidates ? candidates : "");
+    enum status status = STATUS_OK;
+    if (snprintf(plans_path, PLAN_PATH, "%s", plans ? plans : "") >= PLAN_PATH ||
+        snprintf(candidates_path, PLAN_PATH, "%s", candidates ? candidates : "") >= PLAN_PATH) {
+        plans_path[0] = candidates_path[0] = '\0';
+        FAIL(STATUS_USAGE, "a file of plans has a path of more than %d characters", PLAN_PATH - 1);
+    }
+fail:
+    return status;
 }
 
 bool gpu_plan_exists(const struct plan *plan)
@@ -57,22 +63,25 @@ static void plan_key(const struct dnn_spec *spec, char key[PLAN_KEY])
 
 /* ---- the table of measured choices ---- */
 
-/* "$XDG_CACHE_HOME/csc-train/plans-NAME-cudnn91900.txt", or "" without such a folder. */
-static void plan_table_path(const char *gpu_name, char path[512])
+/* "$XDG_CACHE_HOME/csc-train/plans-NAME-cudnn91900.txt", or "" if there is no such folder or its path is too long. */
+static void plan_table_path(const char *gpu_name, char path[PLAN_PATH])
 {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
     char name[64];
     size_t length = 0;
+    int written = 0;
     for (; length < sizeof name - 1 && gpu_name[length]; length++)
         name[length] = (char)(isalnum((unsigned char)gpu_name[length]) ? gpu_name[length] : '-');
     name[length] = '\0';
     path[0] = '\0';
     if (plans_path[0])
-        snprintf(path, 512, "%s", plans_path);
+        written = snprintf(path, PLAN_PATH, "%s", plans_path);
     else if (cache && cache[0] == '/')
-        snprintf(path, 512, "%s/csc-train/plans-%s-cudnn%zu.txt", cache, name, cudnnGetVersion());
+        written = snprintf(path, PLAN_PATH, "%s/csc-train/plans-%s-cudnn%zu.txt", cache, name, cudnnGetVersion());
     else if (home && home[0] == '/')
-        snprintf(path, 512, "%s/.cache/csc-train/plans-%s-cudnn%zu.txt", home, name, cudnnGetVersion());
+        written = snprintf(path, PLAN_PATH, "%s/.cache/csc-train/plans-%s-cudnn%zu.txt", home, name, cudnnGetVersion());
+    if (written >= PLAN_PATH)
+        path[0] = '\0';
 }
 
 static enum status read_plan_table(struct gpu *gpu)
@@ -106,7 +115,7 @@ enum status gpu_init_plans(struct gpu *gpu, int index)
 static enum status write_plan_table(struct gpu *gpu)
 {
     enum status status = STATUS_OK;
-    char folder[512], heading[256], *slash;
+    char folder[PLAN_PATH], heading[256], *slash;
     struct plan_table learnt = gpu->plan_table;
     snprintf(folder, sizeof folder, "%s", gpu->plan_table_path);
     snprintf(heading, sizeof heading, "%s, cuDNN %zu: the fastest plans of convolutions", gpu->name, cudnnGetVersion());

@@ -178,6 +178,18 @@ static void long_choices_are_refused(void)
     CHECK(!dnn_choice_print(&choice, text), "%s is cut short", text);
 }
 
+/* A path cut short would name another file. */
+static void long_paths_are_refused(void)
+{
+    char path[PLAN_PATH + 1];
+    memset(path, 'a', sizeof path - 1);
+    path[PLAN_PATH] = '\0';
+    CHECK(cuda_plan_files(path, NULL) == STATUS_USAGE, "a path of %zu characters is taken for the plans", strlen(path));
+    CHECK(cuda_plan_files(NULL, path) == STATUS_USAGE, "and for the candidates");
+    CHECK(cuda_plan_files(path + 1, NULL) == STATUS_OK, "%s", status_message());
+    status_clear();
+}
+
 int main(void)
 {
     const char *missing = any_device_missing("emulated");
@@ -187,7 +199,8 @@ int main(void)
         return check_skip("no folder for temporary files");
     snprintf(plans_file, sizeof plans_file, "%s/plans.txt", folder);
     snprintf(tried_file, sizeof tried_file, "%s/tried.txt", folder);
-    cuda_plan_files(plans_file, tried_file);
+    long_paths_are_refused();
+    CHECK(cuda_plan_files(plans_file, tried_file) == STATUS_OK, "%s", status_message());
     fastest_is_chosen();
     tried_are_noted();
     file_is_used();
