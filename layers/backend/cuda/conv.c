@@ -173,6 +173,9 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     enum status status = STATUS_OK;
     struct cuda_conv *c = NULL;
     TRY(conv_shape_check(shape));
+    if (shape->c > KERNELS_MAX_CHANNELS || shape->d > KERNELS_MAX_CHANNELS)
+        FAIL(STATUS_USAGE, "a GPU takes at most %d channels, but a convolution has %d and %d", KERNELS_MAX_CHANNELS,
+             shape->c, shape->d);
     c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory for a convolution");

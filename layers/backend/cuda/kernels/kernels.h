@@ -24,8 +24,10 @@ struct queue {
     void *partials;      /* KERNELS_PARTIAL_BYTES of device memory */
     int multiprocessors; /* of the device */
 };
-#define KERNELS_MAX_BLOCKS    1024
-#define KERNELS_PARTIAL_BYTES ((size_t)KERNELS_MAX_BLOCKS * 2 * 256 * sizeof(float) + 65536 * 3 * sizeof(float))
+#define KERNELS_MAX_BLOCKS   1024
+#define KERNELS_MAX_CHANNELS 65536 /* of a batch norm: its factors lie behind the partial sums */
+#define KERNELS_PARTIAL_BYTES \
+    ((size_t)KERNELS_MAX_BLOCKS * 2 * 256 * sizeof(float) + KERNELS_MAX_CHANNELS * 3 * sizeof(float))
 
 /* Returns a cudaError_t: cudaSuccess if this program has code for the current GPU. */
 int kernels_check_code(void);

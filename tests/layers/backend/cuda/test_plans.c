@@ -13,6 +13,7 @@
 #include "layers/backend/backend.h"
 #include "layers/backend/cuda/cuda.h"
 #include "layers/backend/cuda/dnn_choice.h"
+#include "layers/backend/cuda/kernels/kernels.h"
 #include "layers/backend/cuda/plan_table.h"
 #include "tests/check.h"
 #include "tests/gpu_emulation/emulated.h"
@@ -190,6 +191,18 @@ static void long_paths_are_refused(void)
     status_clear();
 }
 
+/* The kernels of batch norm have memory for so many. */
+static void many_channels_are_refused(void)
+{
+    static const struct conv_shape wide = { 1, 1, 1, 8, KERNELS_MAX_CHANNELS + 1, 1, 1, 0 };
+    struct bench b;
+    CHECK(open_bench(&b) == STATUS_OK, "%s", status_message());
+    CHECK(b.device->ops->conv_create(b.device, &wide, PRECISION_BF16, CONV_FORWARD, &b.conv) == STATUS_USAGE,
+          "%d channels are taken", wide.d);
+    status_clear();
+    close_bench(&b);
+}
+
 int main(void)
 {
     const char *missing = any_device_missing("emulated");
@@ -207,6 +220,7 @@ int main(void)
     damaged_file_is_told();
     full_memory_ends_nothing();
     long_choices_are_refused();
+    many_channels_are_refused();
     unlink(plans_file);
     unlink(tried_file);
     rmdir(folder);
