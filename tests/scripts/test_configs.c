@@ -5,7 +5,7 @@
 
 #include "tests/check.h"
 #include "trainer/config/config.h"
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 static bool load(struct config *config, const char *path, int ranks, int classes, int image_size)
 {

@@ -8,7 +8,7 @@
 
 #include "base/file.h"
 #include "base/options.h"
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 #ifndef CSC_CONFIG_DIR_INSTALLED
 #define CSC_CONFIG_DIR_INSTALLED "/usr/local/share/csc-train/configs"
@@ -16,41 +16,41 @@
 
 enum { MAX_BYTES = 256 * 1024 };
 
-const char *config_place(const struct config_source *source, int line, int column, char out[CONFIG_PLACE])
+const char *config_location(const struct config_source *source, int line, int column, char out[CONFIG_LOCATION])
 {
     if (source->override)
-        snprintf(out, CONFIG_PLACE, "override '%.200s'", source->override);
+        snprintf(out, CONFIG_LOCATION, "override '%.200s'", source->override);
     else if (line)
-        snprintf(out, CONFIG_PLACE, "%.400s:%d:%d", source->file, line, column);
+        snprintf(out, CONFIG_LOCATION, "%.400s:%d:%d", source->file, line, column);
     else
-        snprintf(out, CONFIG_PLACE, "%.400s", source->file);
+        snprintf(out, CONFIG_LOCATION, "%.400s", source->file);
     return out;
 }
 
-const char *config_where(const struct config *config, int row, char out[CONFIG_PLACE])
+const char *config_key_location(const struct config *config, int row, char out[CONFIG_LOCATION])
 {
-    const struct config_where *where = &config->where[row];
-    struct config_source source = { .file = config->file, .override = where->override };
-    return config_place(&source, where->line, where->column, out);
+    const struct config_origin *origin = &config->origin[row];
+    struct config_source source = { .file = config->file, .override = origin->override };
+    return config_location(&source, origin->line, origin->column, out);
 }
 
 /* Reports "PLACE OF KEY: MESSAGE". */
 static __attribute__((format(printf, 3, 4))) enum status refuse(const struct config *config, const char *key,
                                                                 const char *format, ...)
 {
-    char place[CONFIG_PLACE], text[512];
+    char location[CONFIG_LOCATION], text[512];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    config_where(config, config_key_find(key), place);
-    return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: %s", place, text);
+    config_key_location(config, config_key_find(key), location);
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: %s", location, text);
 }
 
 /* The next code point of valid UTF-8 (no overlong forms, no surrogates) and its length, or -1. */
 static int32_t decode(const unsigned char *s, size_t left, size_t *length)
 {
-    static const int32_t least[5] = { 0, 0, 0x80, 0x800, 0x10000 };
+    static const int32_t smallest[5] = { 0, 0, 0x80, 0x800, 0x10000 };
     size_t n = s[0] < 0x80 ? 1 : (s[0] & 0xe0) == 0xc0 ? 2 : (s[0] & 0xf0) == 0xe0 ? 3 : (s[0] & 0xf8) == 0xf0 ? 4 : 0;
     if (!n || n > left)
         return -1;
@@ -61,7 +61,7 @@ static int32_t decode(const unsigned char *s, size_t left, size_t *length)
         c = c << 6 | (s[i] & 0x3f);
     }
     *length = n;
-    return c < least[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? -1 : c;
+    return c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? -1 : c;
 }
 
 /* Characters that a file cannot show, or that YAML takes for a line break within text. */
@@ -75,16 +75,17 @@ static bool is_control(int32_t c, bool lines)
 
 enum status config_check_text(const struct config_source *source, const char *text, size_t bytes, bool lines)
 {
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     int line = 1, column = 1;
     for (size_t at = 0, length; at < bytes; at += length) {
         int32_t c = decode((const unsigned char *)text + at, bytes - at, &length);
-        config_place(source, lines ? line : 0, column, place);
+        config_location(source, lines ? line : 0, column, location);
         if (c < 0)
-            return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: not UTF-8 (byte 0x%02x)", place,
+            return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: not UTF-8 (byte 0x%02x)", location,
                                  (unsigned char)text[at]);
         if (is_control(c, lines))
-            return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: control character U+%04X", place, (unsigned)c);
+            return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: control character U+%04X", location,
+                                 (unsigned)c);
         column++;
         if (c == '\n') {
             line++;
@@ -121,7 +122,7 @@ static enum status set_defaults(struct config *config)
 {
     enum status status = STATUS_OK;
     for (int row = 0; row < CONFIG_KEYS; row++)
-        if (!config->where[row].line && !config->where[row].override)
+        if (!config->origin[row].line && !config->origin[row].override)
             TRY(config_set_default(config, row));
 fail:
     return status;
@@ -147,13 +148,13 @@ fail:
 
 static enum status unknown_override(const struct config_source *source, const char *name)
 {
-    char place[CONFIG_PLACE], hint[128] = "";
+    char location[CONFIG_LOCATION], hint[128] = "";
     if (config_is_section(name))
         snprintf(hint, sizeof hint, " (it is a section; give %s.KEY=VALUE)", name);
     else
         config_suggest_key(name, hint, sizeof hint);
     return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: unknown key '%.64s'%s",
-                         config_place(source, 0, 0, place), name, hint);
+                         config_location(source, 0, 0, location), name, hint);
 }
 
 static enum status apply_override(struct config *config, const char *text)
@@ -161,24 +162,24 @@ static enum status apply_override(struct config *config, const char *text)
     enum status status = STATUS_OK;
     struct config_source source = { .file = config->file, .override = text };
     struct config_value value = { 0 };
-    char place[CONFIG_PLACE], name[128];
+    char location[CONFIG_LOCATION], name[128];
     const char *equals = strchr(text, '=');
-    config_place(&source, 0, 0, place);
+    config_location(&source, 0, 0, location);
     TRY(config_check_text(&source, text, strlen(text), false));
     if (!equals)
-        FAIL(STATUS_USAGE, "%s: expected key=value", place);
+        FAIL(STATUS_USAGE, "%s: expected key=value", location);
     snprintf(name, sizeof name, "%.*s", (int)(equals - text < 100 ? equals - text : 100), text);
     int row = config_key_find(name);
     if (row < 0)
         return unknown_override(&source, name);
-    if (config->where[row].override)
-        FAIL(STATUS_USAGE, "%s: already given by '%s'", place, config->where[row].override);
+    if (config->origin[row].override)
+        FAIL(STATUS_USAGE, "%s: already given by '%s'", location, config->origin[row].override);
     if (!equals[1])
-        FAIL(STATUS_USAGE, "%s: no value", place);
+        FAIL(STATUS_USAGE, "%s: no value", location);
     TRY(override_value(&source, row, equals + 1, &value));
     TRY(config_set(config, row, &source, &value));
-    config->where[row] = (struct config_where){ .override = strdup(text) };
-    if (!config->where[row].override)
+    config->origin[row] = (struct config_origin){ .override = strdup(text) };
+    if (!config->origin[row].override)
         FAIL(STATUS_NOMEM, "out of memory");
 fail:
     config_value_finish(&value);
@@ -186,10 +187,10 @@ fail:
 }
 
 /* An override of train.epochs replaces the file's train.steps, and the other way round. */
-static void settle_length(struct config *config)
+static void resolve_length(struct config *config)
 {
-    const struct config_where *epochs = &config->where[config_key_find("train.epochs")];
-    const struct config_where *steps = &config->where[config_key_find("train.steps")];
+    const struct config_origin *epochs = &config->origin[config_key_find("train.epochs")];
+    const struct config_origin *steps = &config->origin[config_key_find("train.steps")];
     if (epochs->override && !steps->override && config->train.epochs)
         config->train.steps = 0;
     if (steps->override && !epochs->override && config->train.steps)
@@ -199,7 +200,7 @@ static void settle_length(struct config *config)
 static enum status check_required(const struct config *config)
 {
     for (int row = 0; row < CONFIG_KEYS; row++)
-        if (!config_keys[row].fallback && !config->where[row].line && !config->where[row].override)
+        if (!config_keys[row].default_text && !config->origin[row].line && !config->origin[row].override)
             return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: %s is required", config->file,
                                  config_keys[row].name);
     if (config->train.epochs && config->train.steps)
@@ -281,13 +282,13 @@ static char *beside(const char *folder, const char *name)
 
 /* Without a run.dir on the command line: the folder of a run whose config.yaml is read (`home`), wherever it was when
  * that was written; and a run.name on the command line names the folder too. */
-static enum status place_run(struct config *config, const char *home)
+static enum status choose_run_dir(struct config *config, const char *home)
 {
     enum status status = STATUS_OK;
     char *dir = NULL;
-    bool renamed = config->where[config_key_find("run.name")].override && config->run.name;
+    bool renamed = config->origin[config_key_find("run.name")].override && config->run.name;
     const char *folder = home ? home : config->run.dir;
-    if (config->where[config_key_find("run.dir")].override || !folder || !(home || renamed))
+    if (config->origin[config_key_find("run.dir")].override || !folder || !(home || renamed))
         return STATUS_OK;
     dir = renamed ? beside(folder, config->run.name) : strdup(folder);
     if (!dir)
@@ -303,7 +304,7 @@ fail:
 }
 
 /* The folder of the run that wrote this configuration, if the file lies there. */
-static bool lies_in_run(const char *file, const char *text, char home[PATH_MAX])
+static bool find_run_folder(const char *file, const char *text, char home[PATH_MAX])
 {
     char path[PATH_MAX];
     const char *slash = strrchr(file, '/');
@@ -340,7 +341,7 @@ static enum status check_paths(const struct config *config)
 {
     for (int row = 0; row < CONFIG_KEYS; row++) {
         const struct config_key *key = &config_keys[row];
-        const char *path = key->path ? *(char *const *)((const char *)config + key->offset) : NULL;
+        const char *path = key->is_path ? *(char *const *)((const char *)config + key->offset) : NULL;
         if (path && options_unexpanded(path))
             return refuse(config, key->name, "%s: '%.200s': no shell has expanded the ~ or $ in it: write the path out",
                           key->name, path);
@@ -362,11 +363,11 @@ static enum status parse(struct config *config, const char *name, const char *te
     for (int i = 0; i < count; i++)
         TRY(apply_override(config, overrides[i]));
     TRY(set_defaults(config));
-    settle_length(config);
+    resolve_length(config);
     TRY(check_required(config));
     TRY(check_model(config));
     TRY(check_train(config));
-    TRY(place_run(config, home));
+    TRY(choose_run_dir(config, home));
     TRY(default_names(config));
     return status;
 fail:
@@ -391,7 +392,7 @@ enum status config_load(struct config *config, const char *path, char *const *ov
     if (status == STATUS_IO || status == STATUS_DATA) /* unreadable or too large */
         FAIL(STATUS_USAGE, "%s", status_message());
     TRY(status);
-    TRY(parse(config, found, text, bytes, overrides, count, lies_in_run(found, text, home) ? home : NULL));
+    TRY(parse(config, found, text, bytes, overrides, count, find_run_folder(found, text, home) ? home : NULL));
     status = check_paths(config);
     if (status != STATUS_OK)
         config_finish(config);
@@ -404,7 +405,7 @@ void config_finish(struct config *config)
 {
     for (int row = 0; row < CONFIG_KEYS; row++) {
         config_release(config, row);
-        free(config->where[row].override);
+        free(config->origin[row].override);
     }
     free(config->file);
     *config = (struct config){ 0 };

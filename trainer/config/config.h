@@ -37,7 +37,7 @@ enum config_precision { CONFIG_PRECISION_AUTO, CONFIG_FP32, CONFIG_TF32, CONFIG_
 enum { CONFIG_KEYS = 67 }; /* rows of the table */
 
 /* Where a value came from: neither line nor override is the default. */
-struct config_where {
+struct config_origin {
     int line, column; /* from 1 */
     char *override;   /* "train.lr=0.2", owned */
 };
@@ -128,7 +128,7 @@ struct config {
     } log;
 
     char *file; /* as messages name it */
-    struct config_where where[CONFIG_KEYS];
+    struct config_origin origin[CONFIG_KEYS];
 };
 
 /* path as given, then in $CSC_CONFIG_DIR, then among the installed configurations. */

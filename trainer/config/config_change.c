@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 /* ---- a list of keys with commas, each a key or a section ---- */
 
@@ -37,7 +37,7 @@ static bool allows(const char *list, int row)
     return false;
 }
 
-static void append(char *list, size_t capacity, const char *comma, const char *key)
+static void append_key(char *list, size_t capacity, const char *comma, const char *key)
 {
     size_t length = strlen(list);
     snprintf(list + length, capacity - length, "%s%s", length ? comma : "", key);
@@ -55,7 +55,7 @@ static enum status refuse_item(int row)
              key->name);
     for (int r = 0; r < CONFIG_KEYS; r++)
         if (config_keys[r].effect == CONFIG_RECIPE)
-            append(recipe, sizeof recipe, ", ", config_keys[r].name);
+            append_key(recipe, sizeof recipe, ", ", config_keys[r].name);
     FAIL(STATUS_USAGE, "--change: %s cannot change at a resume; what can: %s", key->name, recipe);
 fail:
     return status;
@@ -116,7 +116,7 @@ fail:
 static enum status refuse_differences(const struct config *old, const struct config *now,
                                       const struct difference found[CONFIG_KEYS], const char *change)
 {
-    char place[CONFIG_PLACE], missing[640] = "";
+    char location[CONFIG_LOCATION], missing[640] = "";
     bool bits = old->run.deterministic || now->run.deterministic;
     int first = -1;
     for (int row = 0; row < CONFIG_KEYS; row++) {
@@ -126,7 +126,7 @@ static enum status refuse_differences(const struct config *old, const struct con
         if (first < 0 || (config_keys[first].effect == CONFIG_RECIPE && effect != CONFIG_RECIPE))
             first = row; /* what no --change can mend is said before what it can */
         if (effect == CONFIG_RECIPE)
-            append(missing, sizeof missing, ",", config_keys[row].name);
+            append_key(missing, sizeof missing, ",", config_keys[row].name);
     }
     if (first < 0)
         return STATUS_OK;
@@ -135,7 +135,7 @@ static enum status refuse_differences(const struct config *old, const struct con
     return status_report(STATUS_USAGE, __FILE__, __LINE__,
                          "%s: cannot resume with another %s: the checkpoint has "
                          "%.200s, this configuration %.200s%s%s%s",
-                         config_where(now, first, place), key->name, found[first].before, found[first].after,
+                         config_key_location(now, first, location), key->name, found[first].before, found[first].after,
                          key->effect == CONFIG_BITS ? " (run.deterministic fixes it)" : "",
                          recipe ? "; allow it with --change=" : "", recipe ? missing : "");
 }

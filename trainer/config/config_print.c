@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 static const char heading[] = "# csc-train ";
 
-static void print_number(FILE *out, double v)
+static void print_real(FILE *out, double v)
 {
     char text[40];
     for (int digits = 15; digits <= 17; digits++) { /* the shortest that reads back */
@@ -47,9 +47,9 @@ static void print_list(FILE *out, const struct config *config, const struct conf
         if (key->type == CONFIG_TEXTS)
             print_text(out, (*(char *const *const *)at)[i], NULL);
         else if (key->type == CONFIG_TRIPLE)
-            print_number(out, ((const double *)at)[i]);
+            print_real(out, ((const double *)at)[i]);
         else
-            print_number(out, (*(double *const *)at)[i]);
+            print_real(out, (*(double *const *)at)[i]);
     }
     fputc(']', out);
 }
@@ -58,10 +58,10 @@ static bool is_unset(const struct config *config, const struct config_key *key)
 {
     const char *at = (const char *)config + key->offset;
     switch (key->type) {
-    case CONFIG_INT: return *(const int *)at == (int)key->unset;
-    case CONFIG_INT64: return *(const int64_t *)at == (int64_t)key->unset;
-    case CONFIG_NUMBER:
-    case CONFIG_TRIPLE: return *(const double *)at == key->unset;
+    case CONFIG_INT: return *(const int *)at == (int)key->unset_value;
+    case CONFIG_INT64: return *(const int64_t *)at == (int64_t)key->unset_value;
+    case CONFIG_REAL:
+    case CONFIG_TRIPLE: return *(const double *)at == key->unset_value;
     case CONFIG_TEXT: return !*(char *const *)at;
     case CONFIG_TEXTS: return !*(char *const *const *)at;
     default: return false;
@@ -71,19 +71,19 @@ static bool is_unset(const struct config *config, const struct config_key *key)
 static void print_value(FILE *out, const struct config *config, const struct config_key *key)
 {
     const char *at = (const char *)config + key->offset;
-    if (key->word && is_unset(config, key)) {
-        fputs(key->word, out);
+    if (key->unset_word && is_unset(config, key)) {
+        fputs(key->unset_word, out);
         return;
     }
     switch (key->type) {
     case CONFIG_BOOL: fputs(*(const bool *)at ? "true" : "false", out); break;
     case CONFIG_INT: fprintf(out, "%d", *(const int *)at); break;
     case CONFIG_INT64: fprintf(out, "%lld", (long long)*(const int64_t *)at); break;
-    case CONFIG_NUMBER: print_number(out, *(const double *)at); break;
-    case CONFIG_CHOICE: fputs(key->choices[*(const int *)at - key->first], out); break;
+    case CONFIG_REAL: print_real(out, *(const double *)at); break;
+    case CONFIG_CHOICE: fputs(key->choices[*(const int *)at - key->first_choice], out); break;
     case CONFIG_TEXT:
         if (*(char *const *)at)
-            print_text(out, *(char *const *)at, key->word);
+            print_text(out, *(char *const *)at, key->unset_word);
         break;
     default: print_list(out, config, key);
     }

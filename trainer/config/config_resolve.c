@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 static void resolve_data(struct config *config, const struct config_facts *facts)
 {
@@ -47,17 +47,17 @@ static void resolve_machine(struct config *config, const struct config_facts *fa
 static enum status resolve_batches(struct config *config, const struct config_facts *facts)
 {
     enum status status = STATUS_OK;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     int batch = config->train.batch, ranks = facts->ranks;
     if (!config->train.micro_batch && ranks > 1)
         FAIL(STATUS_USAGE, "%s: train.micro_batch is required on %d ranks (batch norm sees one micro-batch at a time)",
-             config_where(config, config_key_find("train.micro_batch"), place), ranks);
+             config_key_location(config, config_key_find("train.micro_batch"), location), ranks);
     if (!config->train.micro_batch && ranks == 1)
         config->train.micro_batch = batch;
     if (config->train.micro_batch && ranks > 0 && batch / config->train.micro_batch % ranks)
         FAIL(STATUS_USAGE, "%s: %d micro-batches (train.batch %d / train.micro_batch %d) cannot be shared by %d ranks",
-             config_where(config, config_key_find("train.micro_batch"), place), batch / config->train.micro_batch,
-             batch, config->train.micro_batch, ranks);
+             config_key_location(config, config_key_find("train.micro_batch"), location),
+             batch / config->train.micro_batch, batch, config->train.micro_batch, ranks);
     if (!config->eval.batch)
         config->eval.batch = config->train.micro_batch;
 fail:
@@ -67,10 +67,11 @@ fail:
 enum status config_resolve(struct config *config, const struct config_facts *facts)
 {
     enum status status = STATUS_OK;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     if (config->model.classes && config->model.classes < facts->classes)
         FAIL(STATUS_USAGE, "%s: model.classes is %d, but the dataset has %d classes",
-             config_where(config, config_key_find("model.classes"), place), config->model.classes, facts->classes);
+             config_key_location(config, config_key_find("model.classes"), location), config->model.classes,
+             facts->classes);
     resolve_data(config, facts);
     resolve_machine(config, facts);
     TRY(resolve_batches(config, facts));

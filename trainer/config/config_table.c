@@ -1,5 +1,5 @@
 /* config_table.c - every key: its place in struct config, type, default, range and what a resume may do with it. */
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -10,20 +10,20 @@
 #define MATHEMATICS  .effect = CONFIG_MATHEMATICS
 #define RECIPE       .effect = CONFIG_RECIPE
 #define BITS         .effect = CONFIG_BITS
-#define PATHNAME     .type = CONFIG_TEXT, .path = true
+#define PATHNAME     .type = CONFIG_TEXT, .is_path = true
 #define CHOICE(...)                                         \
     .type = CONFIG_CHOICE, .choices = (const char *const[]) \
     {                                                       \
         __VA_ARGS__, NULL                                   \
     }
-#define INT(from, to)   .type = CONFIG_INT, .least = (from), .most = (to)
-#define INT64(from, to) .type = CONFIG_INT64, .least = (from), .most = (to)
-#define AT_LEAST(from)  .type = CONFIG_NUMBER, .low = (from), .high = INFINITY
-#define ABOVE(from)     AT_LEAST(from), .above = true
-#define FRACTION        .type = CONFIG_NUMBER, .low = 0, .high = 1, .below = true /* [0, 1) */
-#define DEFAULT(text)   .fallback = text
-#define AUTO            .fallback = "auto", .word = "auto"
-#define NONE            .fallback = "none", .word = "none"
+#define INT(from, to)   .type = CONFIG_INT, .min = (from), .max = (to)
+#define INT64(from, to) .type = CONFIG_INT64, .min = (from), .max = (to)
+#define AT_LEAST(from)  .type = CONFIG_REAL, .low = (from), .high = INFINITY
+#define ABOVE(from)     AT_LEAST(from), .low_excluded = true
+#define FRACTION        .type = CONFIG_REAL, .low = 0, .high = 1, .high_excluded = true /* [0, 1) */
+#define DEFAULT(text)   .default_text = text
+#define AUTO            .default_text = "auto", .unset_word = "auto"
+#define NONE            .default_text = "none", .unset_word = "none"
 
 const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(run.name), .type = CONFIG_TEXT, AUTO },
@@ -53,14 +53,14 @@ const struct config_key config_keys[CONFIG_KEYS] = {
 
     { KEY(data.train), PATHNAME },
     { KEY(data.val), PATHNAME, NONE },
-    { KEY(data.augment), CHOICE("auto", "none", "cifar", "imagenet"), .first = -1, DEFAULT("auto"), RECIPE },
+    { KEY(data.augment), CHOICE("auto", "none", "cifar", "imagenet"), .first_choice = -1, DEFAULT("auto"), RECIPE },
     { KEY(data.shuffle), CHOICE("false", "true", "window"), DEFAULT("true"), MATHEMATICS },
     { KEY(data.window), INT64(1, (int64_t)1 << 40), DEFAULT("65536"), MATHEMATICS },
     { KEY(data.image_size), INT(4, 8192), AUTO, MATHEMATICS },
     { KEY(data.workers), INT(1, 1024), AUTO },
     { KEY(data.prefetch), INT(1, 1024), DEFAULT("3") },
-    { KEY(data.mean), .type = CONFIG_TRIPLE, .high = 1, AUTO, .unset = -1, MATHEMATICS },
-    { KEY(data.std), .type = CONFIG_TRIPLE, .high = 1, .above = true, AUTO, .unset = -1, MATHEMATICS },
+    { KEY(data.mean), .type = CONFIG_TRIPLE, .high = 1, AUTO, .unset_value = -1, MATHEMATICS },
+    { KEY(data.std), .type = CONFIG_TRIPLE, .high = 1, .low_excluded = true, AUTO, .unset_value = -1, MATHEMATICS },
     { KEY(data.bad_sample), CHOICE("stop", "skip"), DEFAULT("stop") },
     { KEY(data.scaled_jpeg), .type = CONFIG_BOOL, DEFAULT("false"), MATHEMATICS },
     { KEY(data.cache), PATHNAME, NONE },
@@ -81,9 +81,10 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(train.ema), FRACTION, DEFAULT("0"), RECIPE },
     { KEY(train.clip), AT_LEAST(0), DEFAULT("0"), RECIPE },
     { KEY(train.schedule.kind), CHOICE("constant", "step", "cosine", "onecycle"), DEFAULT("cosine"), RECIPE },
-    { KEY(train.schedule.warmup_epochs), AT_LEAST(0), AUTO, .unset = -1, RECIPE },
-    { LIST(train.schedule.milestones), .type = CONFIG_NUMBERS, .high = INFINITY, .above = true, DEFAULT("[]"), RECIPE },
-    { KEY(train.schedule.gamma), .type = CONFIG_NUMBER, .high = 1, .above = true, DEFAULT("0.1"), RECIPE },
+    { KEY(train.schedule.warmup_epochs), AT_LEAST(0), AUTO, .unset_value = -1, RECIPE },
+    { LIST(train.schedule.milestones), .type = CONFIG_REALS, .high = INFINITY, .low_excluded = true, DEFAULT("[]"),
+      RECIPE },
+    { KEY(train.schedule.gamma), .type = CONFIG_REAL, .high = 1, .low_excluded = true, DEFAULT("0.1"), RECIPE },
     { KEY(train.schedule.final_lr), AT_LEAST(0), DEFAULT("0"), RECIPE },
     { KEY(train.on_nonfinite), CHOICE("stop", "skip"), DEFAULT("stop") },
 
@@ -94,9 +95,9 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(device.precision), CHOICE("auto", "fp32", "tf32", "bf16"), DEFAULT("auto"), MATHEMATICS },
     { KEY(device.threads), INT(1, 1024), AUTO, BITS },
 
-    { KEY(comm.bucket_mb), .type = CONFIG_NUMBER, .high = 65536, .above = true, AUTO, BITS },
+    { KEY(comm.bucket_mb), .type = CONFIG_REAL, .high = 65536, .low_excluded = true, AUTO, BITS },
     { KEY(comm.grad_dtype), CHOICE("fp32", "bf16"), DEFAULT("fp32"), MATHEMATICS },
-    { KEY(comm.timeout_s), .type = CONFIG_NUMBER, .high = 1e7, .above = true, DEFAULT("600") },
+    { KEY(comm.timeout_s), .type = CONFIG_REAL, .high = 1e7, .low_excluded = true, DEFAULT("600") },
 
     { KEY(checkpoint.every_steps), INT64(0, 99999999), DEFAULT("0") },
     { KEY(checkpoint.every_epochs), INT(0, INT_MAX), DEFAULT("1") },
@@ -127,12 +128,12 @@ bool config_is_section(const char *name)
 /* Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours. */
 static int distance(const char *a, const char *b)
 {
-    enum { MOST = 48 };
-    int rows[3][MOST + 1];
+    enum { MAX_LENGTH = 48 };
+    int rows[3][MAX_LENGTH + 1];
     int *before = rows[0], *last = rows[1], *now = rows[2];
     int m = (int)strlen(a), n = (int)strlen(b);
-    if (m > MOST || n > MOST)
-        return MOST;
+    if (m > MAX_LENGTH || n > MAX_LENGTH)
+        return MAX_LENGTH;
     for (int j = 0; j <= n; j++)
         last[j] = j;
     for (int i = 1; i <= m; i++) {

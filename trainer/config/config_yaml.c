@@ -1,7 +1,7 @@
 /* config_yaml.c - strict YAML by libyaml's events: one document, mappings of known keys, scalars and flat lists.
  * Aliases, anchors and tags are refused, so nothing is ever expanded; depth is bounded by the table, since an unknown
  * section stops the reading; bytes are capped by the caller. */
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,15 +17,15 @@ struct reader {
     struct config_source source;
 };
 
-static const char *place_of(const struct reader *reader, yaml_mark_t mark, char out[CONFIG_PLACE])
+static const char *location_of(const struct reader *reader, yaml_mark_t mark, char out[CONFIG_LOCATION])
 {
-    return config_place(&reader->source, (int)mark.line + 1, (int)mark.column + 1, out);
+    return config_location(&reader->source, (int)mark.line + 1, (int)mark.column + 1, out);
 }
 
 /* Place of the current event. */
-static const char *here(const struct reader *reader, char out[CONFIG_PLACE])
+static const char *event_location(const struct reader *reader, char out[CONFIG_LOCATION])
 {
-    return place_of(reader, reader->event.start_mark, out);
+    return location_of(reader, reader->event.start_mark, out);
 }
 
 static enum status reader_init(struct reader *reader, const struct config_source *source, const char *text,
@@ -51,7 +51,7 @@ static enum status refuse_names(const struct reader *reader)
 {
     const yaml_event_t *event = &reader->event;
     const yaml_char_t *anchor = NULL, *tag = NULL;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     if (event->type == YAML_SCALAR_EVENT) {
         anchor = event->data.scalar.anchor;
         tag = event->data.scalar.tag;
@@ -64,15 +64,15 @@ static enum status refuse_names(const struct reader *reader)
     }
     const char *what = event->type == YAML_ALIAS_EVENT ? "aliases" : anchor ? "anchors" : tag ? "tags" : NULL;
     if (what)
-        return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: YAML %s are not allowed here", here(reader, place),
-                             what);
+        return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: YAML %s are not allowed here",
+                             event_location(reader, location), what);
     return STATUS_OK;
 }
 
 static enum status next(struct reader *reader)
 {
     enum status status = STATUS_OK;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     yaml_parser_t *parser = &reader->parser;
     if (reader->has_event)
         yaml_event_delete(&reader->event);
@@ -82,7 +82,7 @@ static enum status next(struct reader *reader)
             FAIL(STATUS_NOMEM, "out of memory");
         bool marked = parser->error == YAML_SCANNER_ERROR || parser->error == YAML_PARSER_ERROR;
         FAIL(STATUS_USAGE, "%s: not YAML: %s%s%s",
-             place_of(reader, marked ? parser->problem_mark : parser->mark, place),
+             location_of(reader, marked ? parser->problem_mark : parser->mark, location),
              parser->problem ? parser->problem : "unreadable", parser->context ? ", " : "",
              parser->context ? parser->context : "");
     }
@@ -92,14 +92,14 @@ fail:
     return status;
 }
 
-static enum status take_scalar(const struct reader *reader, struct config_scalar *out)
+static enum status copy_scalar(const struct reader *reader, struct config_scalar *out)
 {
     enum status status = STATUS_OK;
     const yaml_event_t *event = &reader->event;
     const char *text = (const char *)event->data.scalar.value;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     if (strlen(text) != event->data.scalar.length)
-        FAIL(STATUS_USAGE, "%s: text with a NUL character", here(reader, place));
+        FAIL(STATUS_USAGE, "%s: text with a NUL character", event_location(reader, location));
     *out = (struct config_scalar){
         .text = strdup(text),
         .plain = event->data.scalar.style == YAML_PLAIN_SCALAR_STYLE,
@@ -113,22 +113,22 @@ fail:
 }
 
 /* The current event begins a value: a scalar or a list of scalars. `name` is the key's, for messages. */
-static enum status take_value(struct reader *reader, const char *name, struct config_value *value)
+static enum status read_value(struct reader *reader, const char *name, struct config_value *value)
 {
     enum status status = STATUS_OK;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     *value = (struct config_value){
         .list = reader->event.type == YAML_SEQUENCE_START_EVENT,
         .line = (int)reader->event.start_mark.line + 1,
         .column = (int)reader->event.start_mark.column + 1,
     };
     if (reader->event.type == YAML_MAPPING_START_EVENT)
-        FAIL(STATUS_USAGE, "%s: %s: expected a value, got a mapping", here(reader, place), name);
+        FAIL(STATUS_USAGE, "%s: %s: expected a value, got a mapping", event_location(reader, location), name);
     value->items = calloc(value->list ? MAX_ITEMS : 1, sizeof *value->items);
     if (!value->items)
         FAIL(STATUS_NOMEM, "out of memory");
     if (!value->list) {
-        TRY(take_scalar(reader, &value->items[0]));
+        TRY(copy_scalar(reader, &value->items[0]));
         value->count = 1;
         return status;
     }
@@ -137,10 +137,11 @@ static enum status take_value(struct reader *reader, const char *name, struct co
         if (reader->event.type == YAML_SEQUENCE_END_EVENT)
             return status;
         if (reader->event.type != YAML_SCALAR_EVENT)
-            FAIL(STATUS_USAGE, "%s: %s: a list within a list, or a mapping, is too deep", here(reader, place), name);
+            FAIL(STATUS_USAGE, "%s: %s: a list within a list, or a mapping, is too deep",
+                 event_location(reader, location), name);
         if (value->count == MAX_ITEMS)
-            FAIL(STATUS_USAGE, "%s: %s: more than %d items", here(reader, place), name, MAX_ITEMS);
-        TRY(take_scalar(reader, &value->items[value->count]));
+            FAIL(STATUS_USAGE, "%s: %s: more than %d items", event_location(reader, location), name, MAX_ITEMS);
+        TRY(copy_scalar(reader, &value->items[value->count]));
         value->count++;
     }
 fail:
@@ -161,16 +162,16 @@ static enum status read_key(struct reader *reader, struct config *config, int ro
 {
     enum status status = STATUS_OK;
     struct config_value value = { 0 };
-    char place[CONFIG_PLACE];
-    if (config->where[row].line)
+    char location[CONFIG_LOCATION];
+    if (config->origin[row].line)
         FAIL(STATUS_USAGE, "%s: duplicate key '%s' (first on line %d)",
-             config_place(&reader->source, key->line, key->column, place), config_keys[row].name,
-             config->where[row].line);
+             config_location(&reader->source, key->line, key->column, location), config_keys[row].name,
+             config->origin[row].line);
     TRY(next(reader));
-    TRY(take_value(reader, config_keys[row].name, &value));
+    TRY(read_value(reader, config_keys[row].name, &value));
     TRY(config_set(config, row, &reader->source, &value));
-    config->where[row].line = value.line;
-    config->where[row].column = value.column;
+    config->origin[row].line = value.line;
+    config->origin[row].column = value.column;
 fail:
     config_value_finish(&value);
     return status;
@@ -178,14 +179,14 @@ fail:
 
 static enum status unknown_key(struct reader *reader, const char *section, const struct config_scalar *key)
 {
-    char place[CONFIG_PLACE], hint[128];
-    config_place(&reader->source, key->line, key->column, place);
+    char location[CONFIG_LOCATION], hint[128];
+    config_location(&reader->source, key->line, key->column, location);
     config_suggest(section, key->text, hint, sizeof hint);
     const char *dot = strrchr(key->text, '.');
     if (!section[0] && config_key_find(key->text) >= 0)
         snprintf(hint, sizeof hint, " (in a file, write '%s:' under '%.*s:')", dot + 1, (int)(dot - key->text),
                  key->text);
-    return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: unknown key '%.64s'%s", place, key->text, hint);
+    return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: unknown key '%.64s'%s", location, key->text, hint);
 }
 
 /* Sections whose mapping has begun, so that a second one is noticed. */
@@ -200,15 +201,15 @@ static enum status read_section(struct reader *reader, struct config *config, co
                                 const struct config_scalar *key, struct seen *seen)
 {
     enum status status = STATUS_OK;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     for (int i = 0; i < seen->count; i++)
         if (strcmp(seen->names[i], name) == 0)
-            FAIL(STATUS_USAGE, "%s: duplicate key '%s'", config_place(&reader->source, key->line, key->column, place),
-                 name);
+            FAIL(STATUS_USAGE, "%s: duplicate key '%s'",
+                 config_location(&reader->source, key->line, key->column, location), name);
     snprintf(seen->names[seen->count++], sizeof seen->names[0], "%s", name);
     TRY(next(reader));
     if (reader->event.type != YAML_MAPPING_START_EVENT)
-        FAIL(STATUS_USAGE, "%s: '%s' is a section: expected keys below it", here(reader, place), name);
+        FAIL(STATUS_USAGE, "%s: '%s' is a section: expected keys below it", event_location(reader, location), name);
     TRY(read_mapping(reader, config, name, seen));
 fail:
     return status;
@@ -218,15 +219,15 @@ fail:
 static enum status read_mapping(struct reader *reader, struct config *config, const char *section, struct seen *seen)
 {
     enum status status = STATUS_OK;
-    char place[CONFIG_PLACE], name[128];
+    char location[CONFIG_LOCATION], name[128];
     struct config_scalar key = { 0 };
     for (;;) {
         TRY(next(reader));
         if (reader->event.type == YAML_MAPPING_END_EVENT)
             return status;
         if (reader->event.type != YAML_SCALAR_EVENT)
-            FAIL(STATUS_USAGE, "%s: expected the name of a key", here(reader, place));
-        TRY(take_scalar(reader, &key));
+            FAIL(STATUS_USAGE, "%s: expected the name of a key", event_location(reader, location));
+        TRY(copy_scalar(reader, &key));
         snprintf(name, sizeof name, "%s%s%.64s", section, section[0] ? "." : "", key.text);
         int row = strchr(key.text, '.') ? -1 : config_key_find(name);
         if (row >= 0)
@@ -249,7 +250,7 @@ enum status config_yaml_file(struct config *config, const char *text, size_t byt
     struct config_source source = { .file = config->file };
     struct reader reader;
     struct seen seen = { .count = 0 };
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* byte order mark: in no column */
     status = config_check_text(&source, text + mark, bytes - mark, true);
     if (status == STATUS_OK)
@@ -259,15 +260,15 @@ enum status config_yaml_file(struct config *config, const char *text, size_t byt
     TRY(next(&reader)); /* stream */
     TRY(next(&reader)); /* document */
     if (reader.event.type != YAML_DOCUMENT_START_EVENT)
-        FAIL(STATUS_USAGE, "%s: an empty configuration", here(&reader, place));
+        FAIL(STATUS_USAGE, "%s: an empty configuration", event_location(&reader, location));
     TRY(next(&reader));
     if (reader.event.type != YAML_MAPPING_START_EVENT)
-        FAIL(STATUS_USAGE, "%s: expected sections of keys, such as 'model:'", here(&reader, place));
+        FAIL(STATUS_USAGE, "%s: expected sections of keys, such as 'model:'", event_location(&reader, location));
     TRY(read_mapping(&reader, config, "", &seen));
     TRY(next(&reader)); /* end of document */
     TRY(next(&reader));
     if (reader.event.type != YAML_STREAM_END_EVENT)
-        FAIL(STATUS_USAGE, "%s: several documents in one configuration", here(&reader, place));
+        FAIL(STATUS_USAGE, "%s: several documents in one configuration", event_location(&reader, location));
 fail:
     reader_finish(&reader);
     return status;
@@ -277,7 +278,7 @@ enum status config_yaml_value(const struct config_source *source, const char *te
 {
     enum status status = STATUS_OK;
     struct reader reader;
-    char place[CONFIG_PLACE];
+    char location[CONFIG_LOCATION];
     status = reader_init(&reader, source, text, strlen(text));
     if (status != STATUS_OK)
         return status;
@@ -285,13 +286,13 @@ enum status config_yaml_value(const struct config_source *source, const char *te
     TRY(next(&reader));
     TRY(next(&reader));
     if (reader.event.type != YAML_DOCUMENT_START_EVENT)
-        FAIL(STATUS_USAGE, "%s: no value", here(&reader, place));
+        FAIL(STATUS_USAGE, "%s: no value", event_location(&reader, location));
     TRY(next(&reader));
-    TRY(take_value(&reader, "value", value));
+    TRY(read_value(&reader, "value", value));
     TRY(next(&reader));
     TRY(next(&reader));
     if (reader.event.type != YAML_STREAM_END_EVENT)
-        FAIL(STATUS_USAGE, "%s: more than one value", here(&reader, place));
+        FAIL(STATUS_USAGE, "%s: more than one value", event_location(&reader, location));
     reader_finish(&reader);
     return status;
 fail:

@@ -88,7 +88,7 @@ static void check_content(const char *path, int64_t count, const int (*sizes)[2]
     dataset_close(d);
 }
 
-static void read_whole(const char *path, char **data, size_t *bytes)
+static void read_int(const char *path, char **data, size_t *bytes)
 {
     if (file_read(path, 1 << 26, data, bytes) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
@@ -114,9 +114,9 @@ static void check_round_trips(void)
         for (int f = 0; f < 2; f++) {
             const char *file = f ? "shard-00000.csz" : "index.json";
             snprintf(path, sizeof path, "%s/many-1/%s", folder, file);
-            read_whole(path, &expected[f], &length[f]);
+            read_int(path, &expected[f], &length[f]);
             snprintf(path, sizeof path, "%s/%s", many, file);
-            read_whole(path, &data[f], &bytes[f]);
+            read_int(path, &data[f], &bytes[f]);
             CHECK(bytes[f] == length[f] && !memcmp(data[f], expected[f], bytes[f]), "%s differs with %d workers", file,
                   workers);
             free(data[f]);
@@ -166,7 +166,7 @@ static void check_damage(const char *set, const char *name)
     size_t bytes;
     int unseen = 0;
     snprintf(path, sizeof path, "%s/%s", set, name);
-    read_whole(path, &data, &bytes);
+    read_int(path, &data, &bytes);
     CHECK(examine(set) == STATUS_OK, "%s", status_message());
     for (size_t i = 0; i < bytes; i++) {
         char before = data[i];
@@ -323,7 +323,7 @@ static void check_bad_samples(void)
           status_message());
     const struct shard_entry hit = d->shards[0].table[1];
     snprintf(path, sizeof path, "%s/shard-00000.csz", set);
-    read_whole(path, &data, &bytes);
+    read_int(path, &data, &bytes);
     data[hit.offset + hit.bytes / 2] ^= 4;
     overwrite(path, data, bytes);
     struct loader_config config = plain(d, false);
@@ -375,7 +375,7 @@ static void check_all_bad(void)
     CHECK(make_dataset(set, 40, sizes, 1, 1) == STATUS_OK && dataset_open(&d, set) == STATUS_OK, "%s",
           status_message());
     snprintf(path, sizeof path, "%s/shard-00000.csz", set);
-    read_whole(path, &data, &bytes);
+    read_int(path, &data, &bytes);
     for (uint32_t i = 0; i < d->shards[0].blocks; i++)
         data[d->shards[0].table[i].offset] ^= 1;
     overwrite(path, data, bytes);
@@ -415,7 +415,7 @@ static void check_positions(const char *set, const char *name, int shard, int ch
     size_t bytes;
     int unseen = 0;
     snprintf(path, sizeof path, "%s/%s", set, name);
-    read_whole(path, &data, &bytes);
+    read_int(path, &data, &bytes);
     philox_init(&stream, 7, PHILOX_DOMAIN_SYNTH, (uint64_t)(shard + 1));
     for (int i = 0; i < changes; i++) {
         size_t at = (size_t)(philox_uniform(&stream) * (double)bytes);

@@ -5,7 +5,7 @@
 
 #include "tests/check.h"
 #include "trainer/config/config.h"
-#include "trainer/config/config_table.h"
+#include "trainer/config/config_internal.h"
 
 #define GOOD                \
     "model:\n"              \

@@ -1,19 +1,19 @@
-/* config_table.h - the table of configuration keys and what the config_*.c files share. */
-#ifndef CSC_TRAINER_CONFIG_CONFIG_TABLE_H
-#define CSC_TRAINER_CONFIG_CONFIG_TABLE_H
+/* config_internal.h - the table of configuration keys and what the config_*.c files share. */
+#ifndef CSC_TRAINER_CONFIG_CONFIG_INTERNAL_H
+#define CSC_TRAINER_CONFIG_CONFIG_INTERNAL_H
 
 #include "trainer/config/config.h"
 
 enum config_type {
     CONFIG_BOOL,
-    CONFIG_INT,     /* int */
-    CONFIG_INT64,   /* int64_t or uint64_t below 2^63 */
-    CONFIG_NUMBER,  /* double */
-    CONFIG_TEXT,    /* char * */
-    CONFIG_CHOICE,  /* an enum: `first` + index in `choices` */
-    CONFIG_TRIPLE,  /* double[3] */
-    CONFIG_TEXTS,   /* char ** and int */
-    CONFIG_NUMBERS, /* double * and int */
+    CONFIG_INT,    /* int */
+    CONFIG_INT64,  /* int64_t or uint64_t below 2^63 */
+    CONFIG_REAL,   /* double */
+    CONFIG_TEXT,   /* char * */
+    CONFIG_CHOICE, /* an enum: `first` + index in `choices` */
+    CONFIG_TRIPLE, /* double[3] */
+    CONFIG_TEXTS,  /* char ** and int */
+    CONFIG_REALS,  /* double * and int */
 };
 
 /* What a resume may do: change it; not change it where bits are promised (run.deterministic); change it if --change
@@ -25,17 +25,17 @@ struct config_key {
     size_t offset;    /* in struct config */
     enum config_type type;
     enum config_effect effect;
-    const char *fallback;       /* the default as it would be written; NULL: required */
-    const char *word;           /* "auto" or "none", where that is a value ... */
-    double unset;               /* ... and the number it is stored as; text and lists: NULL */
-    int64_t least, most;        /* CONFIG_INT, CONFIG_INT64 */
-    double low, high;           /* CONFIG_NUMBER and each of a CONFIG_TRIPLE or CONFIG_NUMBERS */
-    bool above;                 /* low itself is out */
-    bool below;                 /* high itself is out */
+    const char *default_text;   /* the default as it would be written; NULL: required */
+    const char *unset_word;     /* "auto" or "none", where that is a value ... */
+    double unset_value;         /* ... and the number it is stored as; text and lists: NULL */
+    int64_t min, max;           /* CONFIG_INT, CONFIG_INT64 */
+    double low, high;           /* CONFIG_REAL and each of a CONFIG_TRIPLE or CONFIG_REALS */
+    bool low_excluded;          /* low itself is out */
+    bool high_excluded;         /* high itself is out */
     const char *const *choices; /* ends with NULL */
-    int first;
+    int first_choice;
     size_t count_offset; /* of a list */
-    bool path;           /* CONFIG_TEXT */
+    bool is_path;        /* CONFIG_TEXT */
 };
 
 extern const struct config_key config_keys[CONFIG_KEYS];
@@ -68,11 +68,11 @@ struct config_source {
     const char *override;
 };
 
-enum { CONFIG_PLACE = 512 };
+enum { CONFIG_LOCATION = 512 };
 /* "file:12:7" or "override 'train.lr=x'"; returns out. */
-const char *config_place(const struct config_source *source, int line, int column, char out[CONFIG_PLACE]);
+const char *config_location(const struct config_source *source, int line, int column, char out[CONFIG_LOCATION]);
 /* The same of the row's value in use; "file" if it is a default. */
-const char *config_where(const struct config *config, int row, char out[CONFIG_PLACE]);
+const char *config_key_location(const struct config *config, int row, char out[CONFIG_LOCATION]);
 
 /* UTF-8 without control characters (lines: but tab, newline and carriage return). STATUS_USAGE. */
 enum status config_check_text(const struct config_source *source, const char *text, size_t bytes, bool lines);
