@@ -15,14 +15,14 @@
 
 enum { MAX_CONFIG = 1 << 20 };
 
-int64_t checkpoint_name_step(const char *name)
+int64_t checkpoint_step_of_name(const char *name)
 {
     if (strncmp(name, "step-", 5) != 0 || strspn(name + 5, "0123456789") != 8 || name[13])
         return -1;
     return strtoll(name + 5, NULL, 10);
 }
 
-void checkpoint_name(char name[16], int64_t step)
+void checkpoint_step_name(char name[16], int64_t step)
 {
     snprintf(name, 16, "step-%08lld", (long long)step);
 }
@@ -49,11 +49,11 @@ fail:
 }
 
 /* Where the checkpoint of a step grows; made if it is not there yet. */
-static enum status fresh_folder(char fresh[PATH_MAX], const char *run, int64_t step, uint64_t token)
+static enum status make_temporary_folder(char fresh[PATH_MAX], const char *run, int64_t step, uint64_t token)
 {
     enum status status = STATUS_OK;
     char name[16], hidden[48], digits[17], folder[PATH_MAX];
-    checkpoint_name(name, step);
+    checkpoint_step_name(name, step);
     hash_text(token, digits);
     snprintf(hidden, sizeof hidden, ".tmp-%s-%s", name, digits);
     TRY(checkpoint_join(folder, run, "checkpoints"));
@@ -73,21 +73,21 @@ fail:
     return status;
 }
 
-enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_sum *sum)
+enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_digest *digest)
 {
     enum status status = STATUS_OK;
     char folder[PATH_MAX], path[PATH_MAX], name[CHECKPOINT_NAME];
-    TRY(fresh_folder(folder, run, part->step, part->token));
+    TRY(make_temporary_folder(folder, run, part->step, part->token));
     checkpoint_part_name(name, part->index, part->parts);
     TRY(write_tensors(folder, name, part->tensors, part->count));
     TRY(checkpoint_join(path, folder, name));
-    TRY(hash_file(path, &sum->hash, &sum->bytes));
+    TRY(hash_file(path, &digest->hash, &digest->bytes));
 fail:
     return status;
 }
 
 /* All but MANIFEST and what others write. */
-static enum status write_own(const char *folder, const struct checkpoint_contents *contents)
+static enum status write_own_files(const char *folder, const struct checkpoint_contents *contents)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], name[CHECKPOINT_NAME];
@@ -104,17 +104,17 @@ fail:
 
 static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
 {
-    enum status status = write_own(folder, contents);
-    struct checkpoint_sum sums[CHECKPOINT_PARTS];
+    enum status status = write_own_files(folder, contents);
+    struct checkpoint_digest digests[CHECKPOINT_PARTS];
     if (contents->parts) { /* waited for after a failure too: the folder is not removed under their hands */
         struct status_record own;
         status_save(&own);
         own.code = status;
-        enum status others = contents->await_parts(contents->context, sums);
+        enum status others = contents->await_parts(contents->context, digests);
         status = status == STATUS_OK ? others : status_restore(&own);
     }
     TRY(status);
-    TRY(checkpoint_write_manifest(folder, sums, contents->parts));
+    TRY(checkpoint_write_manifest(folder, digests, contents->parts));
     TRY(file_sync_folder(folder));
 fail:
     return status;
@@ -122,7 +122,7 @@ fail:
 
 /* Puts `fresh` in the place of `target`, which may exist: by exchanging the two, so that there is always a whole one,
  * or, where the file system cannot, by way of a third name. */
-static enum status put_in_place(const char *fresh, const char *target)
+static enum status replace_checkpoint(const char *fresh, const char *target)
 {
     enum status status = STATUS_OK;
     char old[PATH_MAX];
@@ -161,12 +161,12 @@ enum status checkpoint_write(const char *run, const struct checkpoint_contents *
     int64_t step = contents->state->step;
     if (step < 0 || step > CHECKPOINT_LAST_STEP)
         FAIL(STATUS_BUG, "step %lld has no name", (long long)step);
-    checkpoint_name(name, step);
+    checkpoint_step_name(name, step);
     TRY(checkpoint_join(folder, run, "checkpoints"));
     TRY(checkpoint_join(path, folder, name));
-    TRY(fresh_folder(fresh, run, step, contents->token));
+    TRY(make_temporary_folder(fresh, run, step, contents->token));
     TRY(write_files(fresh, contents));
-    TRY(put_in_place(fresh, path));
+    TRY(replace_checkpoint(fresh, path));
     TRY(file_sync_folder(folder));
     return status;
 fail:
@@ -187,7 +187,7 @@ enum status checkpoint_open(struct checkpoint **out, const char *path)
     if (!checkpoint)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
     snprintf(checkpoint->path, sizeof checkpoint->path, "%s", path);
-    TRY(checkpoint_examine(path, &checkpoint->state));
+    TRY(checkpoint_check(path, &checkpoint->state));
     TRY(checkpoint_join(file, path, CHECKPOINT_MODEL));
     TRY(safetensors_open(&checkpoint->model, file));
     TRY(checkpoint_read_manifest(path, &manifest));

@@ -31,7 +31,7 @@ struct checkpoint_state {
     json_t *extra;           /* an object of the caller's own (tuned choices), or NULL; owned when read */
 };
 
-struct checkpoint_sum {
+struct checkpoint_digest {
     uint64_t hash, bytes; /* XXH64 of a file, and its length */
 };
 
@@ -45,7 +45,8 @@ struct checkpoint_contents {
     uint64_t token;     /* part of the hidden name: one for each start of a run, so that an earlier one's processes that
                          * are slow to die write elsewhere */
     int parts;          /* 0: the optimizer state is above. Else others write it, see checkpoint_write_part: */
-    enum status (*await_parts)(void *context, struct checkpoint_sum *sums); /* until no one writes any more; (parts) */
+    enum status (*await_parts)(void *context,
+                               struct checkpoint_digest *digests); /* until no one writes any more; (parts) */
     void *context;
 };
 
@@ -60,7 +61,8 @@ struct checkpoint_part {
 
 /* Writes a part, fsynced, into the hidden folder in which the checkpoint grows, beside or before checkpoint_write,
  * which may run in another process. STATUS_IO. */
-enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_sum *sum);
+enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part,
+                                  struct checkpoint_digest *digest);
 
 /* Writes step-%08lld of contents->state->step and gives its path: under a name starting .tmp-, every file fsynced,
  * renamed, parent fsynced. A directory of that step which exists already is replaced. On failure (STATUS_IO: disk full)
@@ -93,20 +95,20 @@ enum status checkpoint_take(const struct checkpoint *checkpoint, const char *pre
 
 /* The newest checkpoint of a run that verifies and has finite weights; path "" if the run has none. A warning says why
  * a newer one was passed over; STATUS_DATA if there are some but none is valid. */
-enum status checkpoint_scan(const char *run, char path[PATH_MAX]);
+enum status checkpoint_find_newest(const char *run, char path[PATH_MAX]);
 
 /* What a start with this --resume does: path "" is a fresh start. resume NULL: refused (STATUS_USAGE) if the run holds
- * checkpoints; "auto": checkpoint_scan; else that directory or STATUS_IO. Rank 0 calls this. */
-enum status checkpoint_resume(const char *run, const char *resume, char path[PATH_MAX]);
+ * checkpoints; "auto": checkpoint_find_newest; else that directory or STATUS_IO. Rank 0 calls this. */
+enum status checkpoint_resume_path(const char *run, const char *resume, char path[PATH_MAX]);
 
 /* After a resume from `step` has succeeded: whole checkpoints of later steps, which a --resume=PATH has left behind,
  * are renamed abandoned-step-%08lld, with a line saying so, or else --resume=auto would go back to them and retention
  * prefer them. */
-enum status checkpoint_set_aside(const char *run, int64_t step);
+enum status checkpoint_abandon_later(const char *run, int64_t step);
 
 /* For csc-eval and csc-viz: `path` itself if it is a checkpoint, else the best (or, without evaluations, the newest)
  * valid one of the run. */
-enum status checkpoint_locate(const char *path, char found[PATH_MAX]);
+enum status checkpoint_find_best(const char *path, char found[PATH_MAX]);
 
 /* Deletes all but the newest `keep`, the best and the newest that verifies, oldest first. */
 enum status checkpoint_retain(const char *run, int keep);

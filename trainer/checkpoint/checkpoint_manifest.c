@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "trainer/checkpoint/checkpoint_internal.h"
 
-enum { MAX_MANIFEST = 2048, BESIDE_PARTS = 3 }; /* files */
+enum { MAX_MANIFEST = 2048, OTHER_FILES = 3 }; /* files */
 static const char heading[] = "csc-train checkpoint 1\n";
 
 void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts)
@@ -25,7 +25,7 @@ void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts)
         snprintf(name, CHECKPOINT_NAME, "optimizer-%05d-of-%05d.safetensors", index + 1, parts);
 }
 
-/* The name of file `i` of parts + BESIDE_PARTS. */
+/* The name of file `i` of parts + OTHER_FILES. */
 static void file_name(char name[CHECKPOINT_NAME], int i, int parts)
 {
     if (i >= 1 && i <= parts)
@@ -64,23 +64,23 @@ fail:
     return status;
 }
 
-enum status checkpoint_write_manifest(const char *folder, const struct checkpoint_sum *sums, int parts)
+enum status checkpoint_write_manifest(const char *folder, const struct checkpoint_digest *digests, int parts)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], text[MAX_MANIFEST], name[CHECKPOINT_NAME];
     int optimizer = parts ? parts : 1;
     strcpy(text, heading);
-    for (int i = 0; i < optimizer + BESIDE_PARTS; i++) {
-        struct checkpoint_sum sum;
+    for (int i = 0; i < optimizer + OTHER_FILES; i++) {
+        struct checkpoint_digest digest;
         file_name(name, i, optimizer);
         TRY(checkpoint_join(path, folder, name));
         if (i >= 1 && i <= parts) {
-            sum = sums[i - 1];
-            TRY(check_length(path, sum.bytes));
+            digest = digests[i - 1];
+            TRY(check_length(path, digest.bytes));
         } else {
-            TRY(hash_file(path, &sum.hash, &sum.bytes));
+            TRY(hash_file(path, &digest.hash, &digest.bytes));
         }
-        add_line(text, sum.hash, &sum.bytes, name);
+        add_line(text, digest.hash, &digest.bytes, name);
     }
     add_line(text, hash_bytes(text, strlen(text)), NULL, CHECKPOINT_MANIFEST);
     TRY(checkpoint_join(path, folder, CHECKPOINT_MANIFEST));
@@ -102,17 +102,17 @@ bool checkpoint_parse_manifest(const char *text, struct checkpoint_manifest *out
 {
     char again[MAX_MANIFEST], name[CHECKPOINT_NAME];
     const char *line = text;
-    int parts = count_lines(text) - BESIDE_PARTS - 2; /* heading and own hash */
+    int parts = count_lines(text) - OTHER_FILES - 2; /* heading and own hash */
     if (parts < 1 || parts > CHECKPOINT_PARTS)
         return false;
     out->parts = parts;
     strcpy(again, heading);
-    for (int i = 0; i < parts + BESIDE_PARTS; i++) {
+    for (int i = 0; i < parts + OTHER_FILES; i++) {
         unsigned long long hash, bytes;
         line = strchr(line, '\n');
         if (!line || sscanf(++line, "%16llx %19llu ", &hash, &bytes) != 2)
             return false;
-        out->files[i] = (struct checkpoint_sum){ .hash = hash, .bytes = bytes };
+        out->files[i] = (struct checkpoint_digest){ .hash = hash, .bytes = bytes };
         file_name(name, i, parts);
         add_line(again, out->files[i].hash, &out->files[i].bytes, name);
     }
@@ -150,7 +150,7 @@ bool checkpoint_lacks_file(const char *folder)
     status_save(&record);
     bool lacks = is_absent(folder, CHECKPOINT_MANIFEST);
     bool known = !lacks && checkpoint_read_manifest(folder, &expected) == STATUS_OK;
-    for (int i = 0; known && !lacks && i < expected.parts + BESIDE_PARTS; i++) {
+    for (int i = 0; known && !lacks && i < expected.parts + OTHER_FILES; i++) {
         file_name(name, i, expected.parts);
         lacks = is_absent(folder, name);
     }
@@ -164,7 +164,7 @@ enum status checkpoint_verify(const char *folder)
     struct checkpoint_manifest expected;
     char path[PATH_MAX], name[CHECKPOINT_NAME];
     TRY(checkpoint_read_manifest(folder, &expected));
-    for (int i = 0; i < expected.parts + BESIDE_PARTS; i++) {
+    for (int i = 0; i < expected.parts + OTHER_FILES; i++) {
         uint64_t hash, bytes;
         char is[17], was[17];
         file_name(name, i, expected.parts);

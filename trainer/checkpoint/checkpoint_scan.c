@@ -1,4 +1,4 @@
-/* checkpoint_scan.c - the checkpoints of a run together: which to resume from, which to keep, what there is. */
+/* checkpoint_find_newest.c - the checkpoints of a run together: which to resume from, which to keep, what there is. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@ static int newest_first(const void *a, const void *b)
     return x < y ? 1 : x > y ? -1 : 0;
 }
 
-enum status checkpoint_steps(const char *run, int64_t **steps, int *count)
+enum status checkpoint_list_steps(const char *run, int64_t **steps, int *count)
 {
     enum status status = STATUS_OK;
     char folder[PATH_MAX];
@@ -35,7 +35,7 @@ enum status checkpoint_steps(const char *run, int64_t **steps, int *count)
     if (!list)
         FAIL(STATUS_IO, "%s: %s", folder, strerror(errno));
     for (struct dirent *entry; (entry = readdir(list));) {
-        int64_t step = checkpoint_name_step(entry->d_name);
+        int64_t step = checkpoint_step_of_name(entry->d_name);
         if (step < 0 || fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(info.st_mode))
             continue;
         if (*count == capacity) {
@@ -64,7 +64,7 @@ static enum status step_path(char path[PATH_MAX], const char *run, int64_t step)
 {
     enum status status = STATUS_OK;
     char folder[PATH_MAX], name[16];
-    checkpoint_name(name, step);
+    checkpoint_step_name(name, step);
     TRY(checkpoint_join(folder, run, "checkpoints"));
     TRY(checkpoint_join(path, folder, name));
 fail:
@@ -87,20 +87,20 @@ static enum status refuse_all(const char *run, int count, int unreadable)
 
 /* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, counted if it lies in
  * reading only, and forgotten; other failures are returned. */
-static enum status examine(const char *run, int64_t step, bool say, bool *good, double *top1, int *unreadable)
+static enum status check_step(const char *run, int64_t step, bool warn, bool *good, double *top1, int *unreadable)
 {
     enum status status = STATUS_OK;
     struct checkpoint_state state = { 0 };
     char path[PATH_MAX];
     TRY(step_path(path, run, step));
-    status = checkpoint_examine(path, &state);
+    status = checkpoint_check(path, &state);
     *good = status == STATUS_OK;
     *top1 = *good ? state.top1 : NAN;
     json_decref(state.extra);
     if (status != STATUS_DATA && status != STATUS_IO)
         return status;
     *unreadable += is_unreadable(status, path);
-    if (say)
+    if (warn)
         log_warn("checkpoint passed over: %s", status_message());
     status_clear();
     status = STATUS_OK;
@@ -109,7 +109,7 @@ fail:
 }
 
 /* Whether a run can go on from a whole checkpoint: weights that are not finite are passed over, too, and told. */
-static enum status is_finite(const char *path, bool *finite)
+static enum status has_finite_weights(const char *path, bool *finite)
 {
     enum status status = STATUS_OK;
     char name[PATH_MAX];
@@ -129,21 +129,21 @@ fail:
     return status;
 }
 
-enum status checkpoint_scan(const char *run, char path[PATH_MAX])
+enum status checkpoint_find_newest(const char *run, char path[PATH_MAX])
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
     int count, unreadable = 0, unusable = 0;
     path[0] = 0;
-    TRY(checkpoint_steps(run, &steps, &count));
+    TRY(checkpoint_list_steps(run, &steps, &count));
     for (int i = 0; i < count; i++) {
         bool good;
         double top1;
-        TRY(examine(run, steps[i], true, &good, &top1, &unreadable));
+        TRY(check_step(run, steps[i], true, &good, &top1, &unreadable));
         if (!good)
             continue;
         TRY(step_path(path, run, steps[i]));
-        TRY(is_finite(path, &good));
+        TRY(has_finite_weights(path, &good));
         if (good)
             goto fail;
         path[0] = 0;
@@ -161,7 +161,7 @@ fail:
     return status;
 }
 
-enum status checkpoint_resume(const char *run, const char *resume, char path[PATH_MAX])
+enum status checkpoint_resume_path(const char *run, const char *resume, char path[PATH_MAX])
 {
     enum status status = STATUS_OK;
     struct checkpoint_state state = { 0 };
@@ -169,7 +169,7 @@ enum status checkpoint_resume(const char *run, const char *resume, char path[PAT
     int count;
     path[0] = 0;
     if (resume && strcmp(resume, "auto") == 0)
-        return checkpoint_scan(run, path);
+        return checkpoint_find_newest(run, path);
     if (resume) {
         size_t length = strlen(resume);
         while (length > 1 && resume[length - 1] == '/')
@@ -177,13 +177,13 @@ enum status checkpoint_resume(const char *run, const char *resume, char path[PAT
         if (length == 0 || length >= PATH_MAX)
             FAIL(STATUS_IO, "--resume=%.200s: not a checkpoint's name", resume);
         snprintf(path, PATH_MAX, "%.*s", (int)length, resume);
-        status = checkpoint_examine(path, &state);
+        status = checkpoint_check(path, &state);
         if (status == STATUS_DATA || status == STATUS_IO)
             FAIL(STATUS_IO, "--resume: %s", status_message());
         TRY(status);
         goto fail;
     }
-    TRY(checkpoint_steps(run, &steps, &count));
+    TRY(checkpoint_list_steps(run, &steps, &count));
     if (count)
         FAIL(STATUS_USAGE,
              "%s holds checkpoints, the newest of step %lld: go on with --resume=auto, or choose another "
@@ -196,11 +196,11 @@ fail:
 }
 
 /* abandoned-NAME, or abandoned-NAME.2 and so on if that is taken. */
-static enum status set_one_aside(const char *folder, int64_t step)
+static enum status abandon_one(const char *folder, int64_t step)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], aside[PATH_MAX], name[16], other[48];
-    checkpoint_name(name, step);
+    checkpoint_step_name(name, step);
     TRY(checkpoint_join(path, folder, name));
     for (int n = 1; n == 1 || file_exists(aside); n++) {
         snprintf(other, sizeof other, n == 1 ? "abandoned-%s" : "abandoned-%s.%d", name, n);
@@ -213,20 +213,20 @@ fail:
     return status;
 }
 
-enum status checkpoint_set_aside(const char *run, int64_t step)
+enum status checkpoint_abandon_later(const char *run, int64_t step)
 {
     enum status status = STATUS_OK;
     char folder[PATH_MAX];
     int64_t *steps = NULL;
     int count, unreadable = 0;
     TRY(checkpoint_join(folder, run, "checkpoints"));
-    TRY(checkpoint_steps(run, &steps, &count));
+    TRY(checkpoint_list_steps(run, &steps, &count));
     for (int i = 0; i < count && steps[i] > step; i++) {
         bool good;
         double top1;
-        TRY(examine(run, steps[i], false, &good, &top1, &unreadable));
+        TRY(check_step(run, steps[i], false, &good, &top1, &unreadable));
         if (good)
-            TRY(set_one_aside(folder, steps[i]));
+            TRY(abandon_one(folder, steps[i]));
     }
     if (count)
         TRY(file_sync_folder(folder));
@@ -236,70 +236,71 @@ fail:
 }
 
 /* An accuracy as state.json has it, and the fingerprint of the images that it was had with. */
-struct claim {
+struct claimed_accuracy {
     double top1; /* NAN if there is none or it cannot be read */
     char val[17];
 };
 
-static struct claim read_claim(const char *run, int64_t step)
+static struct claimed_accuracy read_accuracy(const char *run, int64_t step)
 {
     struct checkpoint_state state = { 0 };
-    struct claim claim = { .top1 = NAN };
+    struct claimed_accuracy accuracy = { .top1 = NAN };
     char path[PATH_MAX];
     if (step_path(path, run, step) == STATUS_OK && checkpoint_read_state(path, &state) == STATUS_OK) {
-        claim.top1 = state.top1;
-        memcpy(claim.val, state.val, sizeof claim.val);
+        accuracy.top1 = state.top1;
+        memcpy(accuracy.val, state.val, sizeof accuracy.val);
     }
     json_decref(state.extra);
     status_clear();
-    return claim;
+    return accuracy;
 }
 
 /* Accuracies on other images than the newest checkpoint's say nothing beside its own. */
-static void forget_other_sets(struct claim *claims, int count, int newest)
+static void drop_other_datasets(struct claimed_accuracy *accuracies, int count, int newest)
 {
     for (int i = 0; newest >= 0 && i < count; i++)
-        if (claims[newest].val[0] && strcmp(claims[i].val, claims[newest].val) != 0)
-            claims[i].top1 = NAN;
+        if (accuracies[newest].val[0] && strcmp(accuracies[i].val, accuracies[newest].val) != 0)
+            accuracies[i].top1 = NAN;
 }
 
 /* The index of the best by top1 that verifies (the newest of equals), -1 if none was evaluated; and of the newest that
  * verifies, -1 if none does; then *unreadable of them could not be read. Only those in question are read whole. */
-static enum status survey(const char *run, const int64_t *steps, int count, int *best, int *newest, int *unreadable)
+static enum status find_best_and_newest(const char *run, const int64_t *steps, int count, int *best, int *newest,
+                                        int *unreadable)
 {
     enum status status = STATUS_OK;
     bool good = false;
     int again = 0;
     double ignored;
-    struct claim *claims = malloc((size_t)count * sizeof *claims + 1);
-    if (!claims)
+    struct claimed_accuracy *accuracies = malloc((size_t)count * sizeof *accuracies + 1);
+    if (!accuracies)
         FAIL(STATUS_NOMEM, "%s: out of memory", run);
     *best = *newest = -1;
     *unreadable = 0;
     for (int i = 0; i < count; i++)
-        claims[i] = read_claim(run, steps[i]);
+        accuracies[i] = read_accuracy(run, steps[i]);
     for (int i = 0; i < count && *newest < 0; i++) {
-        TRY(examine(run, steps[i], false, &good, &ignored, unreadable));
+        TRY(check_step(run, steps[i], false, &good, &ignored, unreadable));
         if (good)
             *newest = i;
     }
-    forget_other_sets(claims, count, *newest);
+    drop_other_datasets(accuracies, count, *newest);
     for (good = false; !good;) {
         *best = -1;
         for (int i = 0; i < count; i++)
-            if (claims[i].top1 > (*best < 0 ? -INFINITY : claims[*best].top1))
+            if (accuracies[i].top1 > (*best < 0 ? -INFINITY : accuracies[*best].top1))
                 *best = i;
         if (*best < 0)
             break;
-        TRY(examine(run, steps[*best], false, &good, &ignored, &again));
-        claims[*best].top1 = good ? claims[*best].top1 : NAN;
+        TRY(check_step(run, steps[*best], false, &good, &ignored, &again));
+        accuracies[*best].top1 = good ? accuracies[*best].top1 : NAN;
     }
 fail:
-    free(claims);
+    free(accuracies);
     return status;
 }
 
-enum status checkpoint_locate(const char *path, char found[PATH_MAX])
+enum status checkpoint_find_best(const char *path, char found[PATH_MAX])
 {
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
@@ -309,10 +310,10 @@ enum status checkpoint_locate(const char *path, char found[PATH_MAX])
         snprintf(found, PATH_MAX, "%s", path);
         return status;
     }
-    TRY(checkpoint_steps(path, &steps, &count));
+    TRY(checkpoint_list_steps(path, &steps, &count));
     if (!count)
         FAIL(STATUS_IO, "%s: neither a checkpoint nor a run that has one", path);
-    TRY(survey(path, steps, count, &best, &newest, &unreadable));
+    TRY(find_best_and_newest(path, steps, count, &best, &newest, &unreadable));
     if (newest < 0)
         TRY(refuse_all(path, count, unreadable));
     TRY(step_path(found, path, steps[best >= 0 ? best : newest]));
@@ -342,9 +343,9 @@ enum status checkpoint_retain(const char *run, int keep)
     enum status status = STATUS_OK;
     int64_t *steps = NULL;
     int count, best, newest, unreadable;
-    TRY(checkpoint_steps(run, &steps, &count));
+    TRY(checkpoint_list_steps(run, &steps, &count));
     if (count > keep) {
-        TRY(survey(run, steps, count, &best, &newest, &unreadable));
+        TRY(find_best_and_newest(run, steps, count, &best, &newest, &unreadable));
         for (int i = count - 1; i >= keep; i--)
             if (i != best && i != newest)
                 TRY(delete_step(run, steps[i]));
@@ -360,16 +361,16 @@ fail:
 static enum status clean_one(const char *folder, const char *name)
 {
     enum status status = STATUS_OK;
-    char path[PATH_MAX], place[PATH_MAX], step[16];
+    char path[PATH_MAX], target[PATH_MAX], step[16];
     size_t length = strlen(name);
     TRY(checkpoint_join(path, folder, name));
     snprintf(step, sizeof step, "%.13s", name + 5);
-    TRY(checkpoint_join(place, folder, step));
-    if (length > 4 && strcmp(name + length - 4, "-old") == 0 && checkpoint_name_step(step) >= 0 &&
-        !file_exists(place)) {
-        if (rename(path, place) != 0)
-            FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, place, strerror(errno));
-        log_info("put %s back in its place", place);
+    TRY(checkpoint_join(target, folder, step));
+    if (length > 4 && strcmp(name + length - 4, "-old") == 0 && checkpoint_step_of_name(step) >= 0 &&
+        !file_exists(target)) {
+        if (rename(path, target) != 0)
+            FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, target, strerror(errno));
+        log_info("put %s back in its place", target);
         return status;
     }
     if (checkpoint_remove(path) == STATUS_OK)
@@ -406,7 +407,7 @@ fail:
 }
 
 /* Bytes of a checkpoint's files and the time of its manifest. */
-static void measure(const char *folder, int64_t *bytes, char date[32])
+static void measure_folder(const char *folder, int64_t *bytes, char date[32])
 {
     struct stat info;
     struct tm when;
@@ -431,13 +432,13 @@ static enum status print_row(const char *run, int64_t step, bool best, int *dama
     char path[PATH_MAX], date[32], top1[32] = "-";
     int64_t bytes;
     TRY(step_path(path, run, step));
-    status = checkpoint_examine(path, &state);
+    status = checkpoint_check(path, &state);
     if (status != STATUS_OK && status != STATUS_DATA && status != STATUS_IO)
         return status;
     bool good = status == STATUS_OK, read = !is_unreadable(status, path);
     *unreadable += !read;
     *damaged += read && !good;
-    measure(path, &bytes, date);
+    measure_folder(path, &bytes, date);
     if (good && isfinite(state.top1))
         snprintf(top1, sizeof top1, "%.4f", state.top1);
     printf("%c %08lld  %-19s  %12lld  %-6s  %s\n", best ? '*' : ' ', (long long)step, date, (long long)bytes, top1,
@@ -456,12 +457,12 @@ enum status checkpoint_list(const char *run)
     int count, best, newest, damaged = 0, unreadable = 0;
     if (!file_is_folder(run))
         FAIL(STATUS_IO, "%s: no such run", run);
-    TRY(checkpoint_steps(run, &steps, &count));
+    TRY(checkpoint_list_steps(run, &steps, &count));
     if (!count) {
         printf("%s: no checkpoints\n", run);
         goto fail;
     }
-    TRY(survey(run, steps, count, &best, &newest, &unreadable));
+    TRY(find_best_and_newest(run, steps, count, &best, &newest, &unreadable));
     unreadable = 0;
     printf("  step      date                        bytes  top1    status (* best)\n");
     for (int i = 0; i < count; i++)

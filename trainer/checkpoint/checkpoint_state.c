@@ -8,7 +8,7 @@
 
 enum { VERSION = 1, MAX_BYTES = 320 << 20 /* a million class names of the greatest length */ };
 
-static json_t *number_or_null(double v)
+static json_t *real_or_null(double v)
 {
     return isfinite(v) ? json_real(v) : json_null();
 }
@@ -22,7 +22,7 @@ enum status checkpoint_write_state(const char *folder, const struct checkpoint_s
                              "csc-train " CSC_VERSION, "step", (json_int_t)state->step, "epoch",
                              (json_int_t)state->epoch, "epoch_step", (json_int_t)state->epoch_step, "seed",
                              (json_int_t)state->seed, "ranks", state->ranks, "seconds", state->seconds, "top1",
-                             number_or_null(state->top1), "best_top1", number_or_null(state->best_top1), "best_step",
+                             real_or_null(state->top1), "best_top1", real_or_null(state->best_top1), "best_step",
                              (json_int_t)state->best_step, "train", state->train, "val", state->val, "extra", extra);
     if (json)
         text = json_dumps(json, JSON_INDENT(1) | JSON_REAL_PRECISION(17));
@@ -36,14 +36,14 @@ fail:
     return status;
 }
 
-static bool get_int(const json_t *json, const char *key, int64_t least, int64_t most, int64_t *out)
+static bool get_int(const json_t *json, const char *key, int64_t min, int64_t max, int64_t *out)
 {
     const json_t *value = json_object_get(json, key);
     *out = json_integer_value(value);
-    return json_is_integer(value) && *out >= least && *out <= most;
+    return json_is_integer(value) && *out >= min && *out <= max;
 }
 
-static bool get_number(const json_t *json, const char *key, bool optional, double *out)
+static bool get_real(const json_t *json, const char *key, bool optional, double *out)
 {
     const json_t *value = json_object_get(json, key);
     *out = json_is_number(value) ? json_number_value(value) : NAN;
@@ -79,11 +79,11 @@ static const char *fill_state(const json_t *json, struct checkpoint_state *state
         return "ranks";
     if (!get_int(json, "best_step", 0, CHECKPOINT_LAST_STEP, &state->best_step))
         return "best_step";
-    if (!get_number(json, "seconds", false, &state->seconds))
+    if (!get_real(json, "seconds", false, &state->seconds))
         return "seconds";
-    if (!get_number(json, "top1", true, &state->top1))
+    if (!get_real(json, "top1", true, &state->top1))
         return "top1";
-    if (!get_number(json, "best_top1", true, &state->best_top1))
+    if (!get_real(json, "best_top1", true, &state->best_top1))
         return "best_top1";
     if (!get_fingerprint(json, "train", state->train))
         return "train";
@@ -127,11 +127,11 @@ fail:
     return status;
 }
 
-enum status checkpoint_examine(const char *folder, struct checkpoint_state *state)
+enum status checkpoint_check(const char *folder, struct checkpoint_state *state)
 {
     enum status status = STATUS_OK;
     const char *slash = strrchr(folder, '/');
-    int64_t named = checkpoint_name_step(slash ? slash + 1 : folder);
+    int64_t named = checkpoint_step_of_name(slash ? slash + 1 : folder);
     *state = (struct checkpoint_state){ 0 };
     TRY(checkpoint_verify(folder));
     TRY(checkpoint_read_state(folder, state));

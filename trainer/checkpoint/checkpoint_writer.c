@@ -22,7 +22,7 @@ struct checkpoint_writer {
     struct checkpoint_part part;
     bool parts_known; /* with contents.parts: */
     struct status_record parts_outcome;
-    struct checkpoint_sum parts_sums[CHECKPOINT_PARTS];
+    struct checkpoint_digest parts_digests[CHECKPOINT_PARTS];
     struct checkpoint_result result;
 };
 
@@ -33,7 +33,7 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static enum status await_parts(void *context, struct checkpoint_sum *sums)
+static enum status await_parts(void *context, struct checkpoint_digest *digests)
 {
     enum status status = STATUS_OK;
     struct checkpoint_writer *w = context;
@@ -42,7 +42,7 @@ static enum status await_parts(void *context, struct checkpoint_sum *sums)
         pthread_cond_wait(&w->wake, &w->mutex);
     if (!w->parts_known)
         FAIL(STATUS_STOPPED, "the run ended before all parts were written");
-    memcpy(sums, w->parts_sums, (size_t)w->contents.parts * sizeof *sums);
+    memcpy(digests, w->parts_digests, (size_t)w->contents.parts * sizeof *digests);
     TRY(status_restore(&w->parts_outcome));
 fail:
     pthread_mutex_unlock(&w->mutex);
@@ -65,7 +65,7 @@ static void write_one(struct checkpoint_writer *w)
     struct checkpoint_result *r = &w->result;
     double start = now();
     status_clear();
-    enum status status = w->whole ? write_whole(w) : checkpoint_write_part(w->run, &w->part, &r->sum);
+    enum status status = w->whole ? write_whole(w) : checkpoint_write_part(w->run, &w->part, &r->digest);
     status_save(&r->record);
     r->record.code = status;
     r->seconds = now() - start;
@@ -141,13 +141,13 @@ void checkpoint_writer_start_part(struct checkpoint_writer *w, const struct chec
     start(w);
 }
 
-void checkpoint_writer_parts(struct checkpoint_writer *w, const struct status_record *outcome,
-                             const struct checkpoint_sum *sums)
+void checkpoint_writer_set_parts(struct checkpoint_writer *w, const struct status_record *outcome,
+                                 const struct checkpoint_digest *digests)
 {
     pthread_mutex_lock(&w->mutex);
     w->parts_known = true;
     w->parts_outcome = *outcome;
-    memcpy(w->parts_sums, sums, (size_t)w->contents.parts * sizeof *sums);
+    memcpy(w->parts_digests, digests, (size_t)w->contents.parts * sizeof *digests);
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->mutex);
 }

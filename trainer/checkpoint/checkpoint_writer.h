@@ -9,22 +9,22 @@ struct checkpoint_writer;
 struct checkpoint_result {
     struct status_record record; /* code STATUS_OK, or why there is no checkpoint */
     int64_t step;
-    char path[PATH_MAX];       /* of a checkpoint */
-    struct checkpoint_sum sum; /* of a part */
-    double seconds;            /* that writing took */
+    char path[PATH_MAX];             /* of a checkpoint */
+    struct checkpoint_digest digest; /* of a part */
+    double seconds;                  /* that writing took */
 };
 
 enum status checkpoint_writer_create(struct checkpoint_writer **writer, const char *run, int keep);
 
 /* Begins to write: a checkpoint (the holder of the run's lock) or a part of one. All that it points to stays untouched
  * until the result has been taken; so must the one before have been. With contents->parts, await_parts is the writer's
- * own: the checkpoint gets its name only after checkpoint_writer_parts. */
+ * own: the checkpoint gets its name only after checkpoint_writer_set_parts. */
 void checkpoint_writer_start(struct checkpoint_writer *writer, const struct checkpoint_contents *contents);
 void checkpoint_writer_start_part(struct checkpoint_writer *writer, const struct checkpoint_part *part);
 
 /* No one writes a part any more: whether all are there, and their sums. */
-void checkpoint_writer_parts(struct checkpoint_writer *writer, const struct status_record *outcome,
-                             const struct checkpoint_sum *sums);
+void checkpoint_writer_set_parts(struct checkpoint_writer *writer, const struct status_record *outcome,
+                                 const struct checkpoint_digest *digests);
 
 bool checkpoint_writer_busy(struct checkpoint_writer *writer);
 

@@ -85,10 +85,10 @@ static char *make_header(const struct safetensor *tensors, int count, size_t *by
 
 static enum status write_all(int fd, const char *path, const void *data, size_t bytes)
 {
-    enum { MOST = 1 << 30 }; /* Linux writes at most 2 GiB at once */
+    enum { MAX_WRITE = 1 << 30 }; /* Linux writes at most 2 GiB at once */
     for (size_t done = 0; done < bytes;) {
         size_t left = bytes - done;
-        ssize_t wrote = write(fd, (const char *)data + done, left < MOST ? left : MOST);
+        ssize_t wrote = write(fd, (const char *)data + done, left < MAX_WRITE ? left : MAX_WRITE);
         if (wrote < 0 && errno == EINTR)
             continue;
         if (wrote < 0)

@@ -64,7 +64,7 @@ fail:
     return status;
 }
 
-static bool whole(const json_t *value, uint64_t *out)
+static bool get_size(const json_t *value, uint64_t *out)
 {
     if (!json_is_integer(value) || json_integer_value(value) < 0)
         return false;
@@ -73,7 +73,7 @@ static bool whole(const json_t *value, uint64_t *out)
 }
 
 /* A type that PyTorch writes and this program does not read, or NULL. */
-static const char *foreign_type(const json_t *json)
+static const char *unsupported_type(const json_t *json)
 {
     static const char *const types[] = { "F16", "I8", "I16", "U16", "I32", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2" };
     const char *dtype = json_string_value(json_object_get(json, "dtype"));
@@ -102,14 +102,14 @@ static bool parse_entry(const json_t *json, struct entry *entry)
     uint64_t bytes = safetensors_types[type].bytes, dimension;
     bool empty = false;
     for (int i = 0; i < tensor->dims; i++) {
-        if (!whole(json_array_get(shape, (size_t)i), &dimension))
+        if (!get_size(json_array_get(shape, (size_t)i), &dimension))
             return false;
         tensor->shape[i] = (int64_t)dimension;
         empty |= dimension == 0;
         if (!empty && __builtin_mul_overflow(bytes, dimension, &bytes))
             return false;
     }
-    return whole(json_array_get(offsets, 0), &entry->begin) && whole(json_array_get(offsets, 1), &entry->end) &&
+    return get_size(json_array_get(offsets, 0), &entry->begin) && get_size(json_array_get(offsets, 1), &entry->end) &&
            entry->begin <= entry->end && entry->end - entry->begin == (empty ? 0 : bytes);
 }
 
@@ -148,9 +148,9 @@ static enum status parse_entries(struct safetensors *file, uint64_t data_bytes)
             TRY(check_metadata(file, value));
             continue;
         }
-        if (foreign_type(value))
+        if (unsupported_type(value))
             FAIL(STATUS_DATA, "%s: tensor '%.64s' is %s, F32 is needed; " SAFETENSORS_ADVICE, file->name, name,
-                 foreign_type(value));
+                 unsupported_type(value));
         if (!name[0] || strlen(name) > MAX_NAME || !parse_entry(value, entry))
             FAIL(STATUS_DATA, "%s: tensor '%.64s': type, shape and offsets do not agree", file->name, name);
         entry->tensor.name = name;
@@ -170,7 +170,7 @@ fail:
     return status;
 }
 
-static size_t rounded(uint64_t bytes)
+static size_t round_up_to_alignment(uint64_t bytes)
 {
     return (size_t)(bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
@@ -180,7 +180,7 @@ static enum status read_data(struct safetensors *file, FILE *stream)
     enum status status = STATUS_OK;
     size_t size = ALIGN, at = 0;
     for (int i = 0; i < file->count; i++)
-        size += rounded(file->entries[i].end - file->entries[i].begin);
+        size += round_up_to_alignment(file->entries[i].end - file->entries[i].begin);
     file->data = aligned_alloc(ALIGN, size);
     if (!file->data)
         FAIL(STATUS_NOMEM, "%s: cannot allocate %.1f MB", file->name, (double)size / 1e6);
@@ -188,7 +188,7 @@ static enum status read_data(struct safetensors *file, FILE *stream)
         uint64_t bytes = file->entries[i].end - file->entries[i].begin;
         TRY(read_exactly(file, stream, file->data + at, bytes));
         file->entries[i].tensor.data = file->data + at;
-        at += rounded(bytes);
+        at += round_up_to_alignment(bytes);
     }
 fail:
     return status;

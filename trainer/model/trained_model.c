@@ -26,7 +26,7 @@ static enum status read_config(struct trained_model *t, const char *path, char *
     if (own + count > MAX_OVERRIDES)
         FAIL(STATUS_BUG, "%d overrides", count);
     memcpy(all + own, overrides, count * sizeof *overrides);
-    TRY(checkpoint_locate(path, found));
+    TRY(checkpoint_find_best(path, found));
     TRY(checkpoint_open(&t->checkpoint, found));
     TRY(config_parse(&t->config, t->checkpoint->path, t->checkpoint->config, strlen(t->checkpoint->config), all,
                      own + count));

@@ -26,7 +26,7 @@ static enum status open_run(struct training *t)
     TRY(run_directory_open(&t->run_directory, t->config->run.dir));
     TRY(checkpoint_clean(run_directory_path(t->run_directory)));
     TRY(checkpoint_writer_create(&t->writer, run_directory_path(t->run_directory), t->config->checkpoint.keep));
-    TRY(checkpoint_resume(run_directory_path(t->run_directory), t->options.resume, path));
+    TRY(checkpoint_resume_path(run_directory_path(t->run_directory), t->options.resume, path));
     if (!path[0])
         goto fail;
     TRY(checkpoint_open(&t->resume_checkpoint, path));
@@ -40,7 +40,7 @@ enum status training_check_start(struct training *t)
     enum status status = STATUS_OK;
     char path[PATH_MAX] = "";
     if (t->options.resume)
-        TRY(checkpoint_resume(t->config->run.dir, t->options.resume, path));
+        TRY(checkpoint_resume_path(t->config->run.dir, t->options.resume, path));
     if (path[0]) {
         TRY(checkpoint_open(&t->resume_checkpoint, path));
         TRY(training_check_resume(t));
@@ -195,7 +195,7 @@ enum status training_start(struct training *t)
     TRY(training_broadcast_state(t));
     TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
     if (t->resume_checkpoint)                /* later checkpoints are of a run that is given up */
-        status = checkpoint_set_aside(run_directory_path(t->run_directory), t->step);
+        status = checkpoint_abandon_later(run_directory_path(t->run_directory), t->step);
     TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));
     TRY(training_plan_parts(t));

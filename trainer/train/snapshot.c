@@ -359,7 +359,7 @@ enum status training_join_parts(struct training *t)
 {
     enum status status = STATUS_OK, mine = STATUS_OK;
     struct checkpoint_result r = { 0 };
-    struct checkpoint_sum sums[CHECKPOINT_PARTS], *all = calloc((size_t)t->comm->size, sizeof *all);
+    struct checkpoint_digest digests[CHECKPOINT_PARTS], *all = calloc((size_t)t->comm->size, sizeof *all);
     struct status_record outcome;
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
@@ -369,7 +369,7 @@ enum status training_join_parts(struct training *t)
         mine = status_restore(&r.record);
     }
     watchdog_set_waiting(t->options.watchdog, true);
-    TRY(t->comm->ops->all_gather(t->comm, &r.sum, sizeof r.sum, all));
+    TRY(t->comm->ops->all_gather(t->comm, &r.digest, sizeof r.digest, all));
     mine = comm_agree(t->comm, mine);
     watchdog_set_waiting(t->options.watchdog, false);
     if (mine == STATUS_LOST)
@@ -378,9 +378,9 @@ enum status training_join_parts(struct training *t)
     outcome.code = mine;
     status_clear();
     for (int p = 0; p < t->parts; p++)
-        sums[p] = all[writer_of(t, p)];
+        digests[p] = all[writer_of(t, p)];
     if (t->comm->rank == 0)
-        checkpoint_writer_parts(t->writer, &outcome, sums);
+        checkpoint_writer_set_parts(t->writer, &outcome, digests);
     t->parts_pending = false;
 fail:
     free(all);

@@ -41,7 +41,7 @@ static int parts;     /* of the optimizer state, written as by other processes; 
 static int part_lost; /* the one that fails; -1: none */
 
 /* Part i is "momentum.I": i + 1 floats of value i. */
-static enum status await_parts(void *context, struct checkpoint_sum *sums)
+static enum status await_parts(void *context, struct checkpoint_digest *digests)
 {
     enum status status = STATUS_OK;
     const struct checkpoint_contents *contents = context;
@@ -58,7 +58,7 @@ static enum status await_parts(void *context, struct checkpoint_sum *sums)
                                         .parts = parts,
                                         .tensors = &tensor,
                                         .count = 1 };
-        TRY(checkpoint_write_part(run, &part, &sums[i]));
+        TRY(checkpoint_write_part(run, &part, &digests[i]));
         if (i == part_lost)
             FAIL(STATUS_IO, "part %d is lost", i);
     }
@@ -193,7 +193,7 @@ static void check_parts(void)
             CHECK(first_weight(1) == 1 && count_hidden() == 0, "nothing is left of it");
         }
         part_lost = -1;
-        CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(1)) == 0, "%s", path);
+        CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strcmp(path, step_path(1)) == 0, "%s", path);
     }
     parts = 0;
 }
@@ -220,15 +220,16 @@ static void check_damage(void)
             enum status status = checkpoint_verify(step_path(20));
             CHECK(status == (kind == 3 ? STATUS_IO : STATUS_DATA) && strstr(status_message(), names[i]),
                   "%s, kind %d: %d %s", names[i], kind, status, status_message());
-            CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i],
-                  path);
+            CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s",
+                  names[i], path);
         }
     }
     FILE *manifest = fopen(in_step(10, "MANIFEST"), "a");
     fputs("\n", manifest);
     fclose(manifest);
     CHECK(checkpoint_verify(step_path(10)) == STATUS_DATA, "a manifest with something behind it");
-    CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "none of its 2 checkpoints is whole"),
+    CHECK(checkpoint_find_newest(run, path) == STATUS_DATA &&
+              strstr(status_message(), "none of its 2 checkpoints is whole"),
           "%s", status_message());
 
     new_run("renamed");
@@ -280,8 +281,8 @@ static void check_every_byte(void)
                 *(cut ? &cuts : &flips) += 1;
             }
             if (at % (bytes / 2) == 1)
-                CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s", names[i],
-                      path);
+                CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strcmp(path, step_path(10)) == 0, "%s: %s",
+                      names[i], path);
             if (pwrite(fd, good, bytes, 0) != (ssize_t)bytes)
                 abort();
             close(fd);
@@ -297,39 +298,39 @@ static void check_resume(void)
 {
     char path[PATH_MAX], with_slash[PATH_MAX + 2];
     new_run("resume");
-    CHECK(checkpoint_resume(run, NULL, path) == STATUS_OK && !path[0], "a new run");
-    CHECK(checkpoint_resume(run, "auto", path) == STATUS_OK && !path[0], "auto on a new run");
+    CHECK(checkpoint_resume_path(run, NULL, path) == STATUS_OK && !path[0], "a new run");
+    CHECK(checkpoint_resume_path(run, "auto", path) == STATUS_OK && !path[0], "auto on a new run");
     write_step(5, NAN);
     write_step(7, NAN);
-    CHECK(checkpoint_resume(run, NULL, path) == STATUS_USAGE && strstr(status_message(), "the newest of step 7"), "%s",
-          status_message());
-    CHECK(checkpoint_resume(run, "auto", path) == STATUS_OK && strcmp(path, step_path(7)) == 0, "%s", path);
+    CHECK(checkpoint_resume_path(run, NULL, path) == STATUS_USAGE && strstr(status_message(), "the newest of step 7"),
+          "%s", status_message());
+    CHECK(checkpoint_resume_path(run, "auto", path) == STATUS_OK && strcmp(path, step_path(7)) == 0, "%s", path);
     snprintf(with_slash, sizeof with_slash, "%s//", step_path(5));
-    CHECK(checkpoint_resume(run, with_slash, path) == STATUS_OK && strcmp(path, step_path(5)) == 0, "%s", path);
-    CHECK(checkpoint_resume(run, step_path(6), path) == STATUS_IO, "absent");
-    CHECK(checkpoint_resume(run, "", path) == STATUS_IO, "empty");
+    CHECK(checkpoint_resume_path(run, with_slash, path) == STATUS_OK && strcmp(path, step_path(5)) == 0, "%s", path);
+    CHECK(checkpoint_resume_path(run, step_path(6), path) == STATUS_IO, "absent");
+    CHECK(checkpoint_resume_path(run, "", path) == STATUS_IO, "empty");
     file_flip(in_step(7, names[1]), 100);
-    CHECK(checkpoint_resume(run, step_path(7), path) == STATUS_IO && strstr(status_message(), names[1]), "%s",
+    CHECK(checkpoint_resume_path(run, step_path(7), path) == STATUS_IO && strstr(status_message(), names[1]), "%s",
           status_message());
-    CHECK(checkpoint_resume(run, "auto", path) == STATUS_OK && strcmp(path, step_path(5)) == 0, "%s", path);
+    CHECK(checkpoint_resume_path(run, "auto", path) == STATUS_OK && strcmp(path, step_path(5)) == 0, "%s", path);
     file_flip(in_step(5, names[2]), 3);
-    CHECK(checkpoint_resume(run, "auto", path) == STATUS_DATA, "none valid");
+    CHECK(checkpoint_resume_path(run, "auto", path) == STATUS_DATA, "none valid");
 }
 
 static void check_locate(void)
 {
     char path[PATH_MAX];
     new_run("locate");
-    CHECK(checkpoint_locate(run, path) == STATUS_IO, "nothing there");
+    CHECK(checkpoint_find_best(run, path) == STATUS_IO, "nothing there");
     write_step(1, NAN);
     write_step(2, NAN);
-    CHECK(checkpoint_locate(run, path) == STATUS_OK && strcmp(path, step_path(2)) == 0, "newest: %s", path);
+    CHECK(checkpoint_find_best(run, path) == STATUS_OK && strcmp(path, step_path(2)) == 0, "newest: %s", path);
     write_step(3, 0.9);
     write_step(4, 0.8);
-    CHECK(checkpoint_locate(run, path) == STATUS_OK && strcmp(path, step_path(3)) == 0, "best: %s", path);
-    CHECK(checkpoint_locate(step_path(2), path) == STATUS_OK && strcmp(path, step_path(2)) == 0, "itself: %s", path);
+    CHECK(checkpoint_find_best(run, path) == STATUS_OK && strcmp(path, step_path(3)) == 0, "best: %s", path);
+    CHECK(checkpoint_find_best(step_path(2), path) == STATUS_OK && strcmp(path, step_path(2)) == 0, "itself: %s", path);
     file_flip(in_step(3, names[0]), -2);
-    CHECK(checkpoint_locate(run, path) == STATUS_OK && strcmp(path, step_path(4)) == 0, "best whole: %s", path);
+    CHECK(checkpoint_find_best(run, path) == STATUS_OK && strcmp(path, step_path(4)) == 0, "best whole: %s", path);
 }
 
 static void expect_steps(const char *what, const char *present)
@@ -395,19 +396,19 @@ static void check_set_aside(void)
 {
     char path[PATH_MAX];
     new_run("aside");
-    CHECK(checkpoint_set_aside(run, 0) == STATUS_OK, "no folder yet");
+    CHECK(checkpoint_abandon_later(run, 0) == STATUS_OK, "no folder yet");
     for (int64_t step = 1; step <= 5; step++)
         write_step(step, 0.1 * (double)step);
     file_flip(in_step(4, names[0]), -1);
-    CHECK(checkpoint_set_aside(run, 5) == STATUS_OK, "%s", status_message());
+    CHECK(checkpoint_abandon_later(run, 5) == STATUS_OK, "%s", status_message());
     expect_steps("nothing is later", "12345");
-    CHECK(checkpoint_set_aside(run, 2) == STATUS_OK, "%s", status_message());
+    CHECK(checkpoint_abandon_later(run, 2) == STATUS_OK, "%s", status_message());
     expect_steps("later and whole", "124");
     write_step(3, 0.1);
-    CHECK(checkpoint_retain(run, 1) == STATUS_OK && checkpoint_scan(run, path) == STATUS_OK &&
+    CHECK(checkpoint_retain(run, 1) == STATUS_OK && checkpoint_find_newest(run, path) == STATUS_OK &&
               strcmp(path, step_path(3)) == 0,
           "the new course is the newest: %s", path);
-    CHECK(checkpoint_set_aside(run, 2) == STATUS_OK, "%s", status_message());
+    CHECK(checkpoint_abandon_later(run, 2) == STATUS_OK, "%s", status_message());
     snprintf(path, sizeof path, "%.3000s/checkpoints/abandoned-step-00000003.2", run);
     CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
     path[strlen(path) - 2] = 0;
@@ -443,7 +444,7 @@ static void check_writers(void)
               "waits for parts");
         if (i == 2)
             break;
-        checkpoint_writer_parts(whole, &outcomes[i], &part_result.sum);
+        checkpoint_writer_set_parts(whole, &outcomes[i], &part_result.digest);
         CHECK(checkpoint_writer_result(whole, true, &result) && result.record.code == outcomes[i].code &&
                   result.step == i + 1,
               "%s", result.record.message);
@@ -473,7 +474,7 @@ static void check_full_disk(void)
         expect_steps("a full disk", "1");
     }
     CHECK(first_weight(1) == 1, "the older one is as it was");
-    CHECK(checkpoint_scan(run, path) == STATUS_OK && strcmp(path, step_path(1)) == 0, "%s", path);
+    CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strcmp(path, step_path(1)) == 0, "%s", path);
     write_step(2, 0);
 }
 
@@ -495,7 +496,7 @@ static void check_killed_writer(void)
         int how;
         waitpid(child, &how, 0);
         CHECK(WIFSIGNALED(how), "the writer failed by itself");
-        CHECK(checkpoint_scan(run, path) == STATUS_OK && path[0], "round %d: %s", round, status_message());
+        CHECK(checkpoint_find_newest(run, path) == STATUS_OK && path[0], "round %d: %s", round, status_message());
         int64_t step = strtoll(strrchr(path, '-') + 1, NULL, 10);
         struct checkpoint *checkpoint = NULL;
         CHECK(checkpoint_open(&checkpoint, path) == STATUS_OK && checkpoint->state.step == step, "%s",
@@ -554,9 +555,9 @@ static void check_not_finite(void)
     mkdir(run, 0777);
     write_step(1, NAN);
     CHECK(write_version(2, NAN, INFINITY) == STATUS_OK, "%s", status_message());
-    CHECK(checkpoint_scan(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
+    CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
     CHECK(write_version(1, NAN, NAN) == STATUS_OK, "%s", status_message());
-    CHECK(checkpoint_scan(run, path) == STATUS_DATA && !path[0] &&
+    CHECK(checkpoint_find_newest(run, path) == STATUS_DATA && !path[0] &&
               strstr(status_message(), "none of its 2 checkpoints is whole and has finite weights"),
           "%s", status_message());
 }
@@ -573,15 +574,17 @@ static void check_unreadable(void)
     if (symlink(names[3], in_step(2, names[3])) != 0)
         abort();
     CHECK(list(text, sizeof text) == STATUS_IO && strstr(text, "* 00000001"), "%s", text);
-    CHECK(checkpoint_scan(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
+    CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strstr(path, "00000001"), "%s: %s", path, status_message());
     unlink(in_step(1, names[3]));
     CHECK(list(text, sizeof text) == STATUS_DATA, "one lacks a file: %s", text);
-    CHECK(checkpoint_scan(run, path) == STATUS_DATA && strstr(status_message(), "is whole"), "%s", status_message());
+    CHECK(checkpoint_find_newest(run, path) == STATUS_DATA && strstr(status_message(), "is whole"), "%s",
+          status_message());
     if (symlink(names[3], in_step(1, names[3])) != 0)
         abort();
-    CHECK(checkpoint_scan(run, path) == STATUS_IO && strstr(status_message(), "none of its 2 checkpoints can be read"),
+    CHECK(checkpoint_find_newest(run, path) == STATUS_IO &&
+              strstr(status_message(), "none of its 2 checkpoints can be read"),
           "%s", status_message());
-    CHECK(checkpoint_locate(run, path) == STATUS_IO, "%s", status_message());
+    CHECK(checkpoint_find_best(run, path) == STATUS_IO, "%s", status_message());
 }
 
 int main(void)
