@@ -65,7 +65,7 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status positive(const char *text, const char *option, int64_t *value)
+static enum status parse_positive(const char *text, const char *option, int64_t *value)
 {
     enum status status = STATUS_OK;
     char *rest;
@@ -87,7 +87,7 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         switch (option) {
         case RESUME: a->train.resume = optarg; break;
         case CHANGE: a->train.change = optarg; break;
-        case STOP_AFTER: TRY(positive(optarg, "stop-after", &a->train.stop_after)); break;
+        case STOP_AFTER: TRY(parse_positive(optarg, "stop-after", &a->train.stop_after)); break;
         case DRY_RUN: a->train.dry_run = true; break;
         case PRINT_CONFIG: a->print_config = true; break;
         case LIST: a->list = optarg; break;

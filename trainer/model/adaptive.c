@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FEW = 8 /* images */ };
+enum { MAX_PART_IMAGES = 8 /* images */ };
 
 struct adaptive {
     struct model *model;
@@ -40,7 +40,7 @@ static size_t values_per_image(const struct adaptive *a)
     return conv_in_count(&a->csc->shape) / a->part;
 }
 
-static void place(struct adaptive *a)
+static void assign_memory(struct adaptive *a)
 {
     size_t images = conv_in_count(&a->csc->shape) * sizeof(float),
            codes = conv_out_count(&a->csc->shape) * sizeof(float);
@@ -65,9 +65,9 @@ static enum status create_layer(struct adaptive *a)
     config.steps = a->rule.steps;
     config.backward = CSC_UNROLLED;
     TRY(csc_create(&a->csc, a->model->device, &shape, &config, a->gradient));
-    place(a);
+    assign_memory(a);
     TRY(a->model->device->ops->arena_allocate(a->model->device, &a->arena));
-    place(a);
+    assign_memory(a);
 fail:
     return status;
 }
@@ -83,7 +83,7 @@ enum status adaptive_create(struct adaptive **out, struct model *model, int n, c
                             .rule = *rule,
                             .node = &model->nodes[0],
                             .n = n,
-                            .part = gradient && n > FEW ? FEW : n,
+                            .part = gradient && n > MAX_PART_IMAGES ? MAX_PART_IMAGES : n,
                             .gradient = gradient,
                             .version = UINT64_MAX };
     if (a->node->kind != NODE_CSC)

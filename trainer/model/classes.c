@@ -19,7 +19,7 @@ json_t *classes_list(char *const *names, int count)
     return list;
 }
 
-enum status classes_kept(const json_t *extra, int most, const char *path, const json_t **network)
+enum status classes_kept(const json_t *extra, int max_classes, const char *path, const json_t **network)
 {
     enum status status = STATUS_OK;
     const json_t *list = json_object_get(extra, "classes"), *name;
@@ -27,8 +27,8 @@ enum status classes_kept(const json_t *extra, int most, const char *path, const 
     *network = list;
     if (!list)
         return STATUS_OK;
-    if (!json_is_array(list) || json_array_size(list) < 1 || json_array_size(list) > (size_t)most)
-        FAIL(STATUS_DATA, "%s/state.json: extra.classes is no list of 1 to %d names", path, most);
+    if (!json_is_array(list) || json_array_size(list) < 1 || json_array_size(list) > (size_t)max_classes)
+        FAIL(STATUS_DATA, "%s/state.json: extra.classes is no list of 1 to %d names", path, max_classes);
     json_array_foreach(list, i, name) if (!json_is_string(name))
         FAIL(STATUS_DATA, "%s/state.json: extra.classes[%zu] is no name", path, i);
 fail:
@@ -49,7 +49,7 @@ static bool same(const json_t *network, char *const *names, int count)
 }
 
 /* name -> number, or AMBIGUOUS; NULL if out of memory. */
-static json_t *numbers_by_name(const json_t *network)
+static json_t *indices_by_name(const json_t *network)
 {
     json_t *numbers = json_object();
     for (int i = 0; numbers && i < (int)json_array_size(network); i++) {
@@ -62,7 +62,7 @@ static json_t *numbers_by_name(const json_t *network)
     return numbers;
 }
 
-enum status classes_map(const json_t *network, char *const *names, int count, const char *where, bool say,
+enum status classes_map(const json_t *network, char *const *names, int count, const char *where, bool log,
                         int32_t **map)
 {
     enum status status = STATUS_OK;
@@ -71,7 +71,7 @@ enum status classes_map(const json_t *network, char *const *names, int count, co
     *map = NULL;
     if (same(network, names, count))
         return STATUS_OK;
-    numbers = numbers_by_name(network);
+    numbers = indices_by_name(network);
     *map = malloc(count * sizeof **map);
     if (!numbers || !*map)
         FAIL(STATUS_NOMEM, "out of memory for the names of %d classes", count);
@@ -85,7 +85,7 @@ enum status classes_map(const json_t *network, char *const *names, int count, co
             FAIL(STATUS_USAGE, "%s: class %d, '%s': several of the network's classes have this name", where, i,
                  names[i]);
     }
-    if (say)
+    if (log)
         log_warn_rank0("%s: %s, so its labels go by name", where,
                        count < all ? "not all of the network's classes" : "the network's classes in another order");
 fail:

@@ -14,12 +14,12 @@ json_t *classes_list(char *const *names, int count);
 
 /* extra.classes of a checkpoint's state, borrowed; NULL if it is from before they were kept. STATUS_DATA if it is no
  * list of names, or one of more than `most`. path: the checkpoint, for messages. */
-enum status classes_kept(const json_t *extra, int most, const char *path, const json_t **network);
+enum status classes_kept(const json_t *extra, int max_classes, const char *path, const json_t **network);
 
 /* The network's number of each of a dataset's classes: *map (count), which the caller frees, or NULL where they are the
  * same. STATUS_USAGE names a class that the network does not know. where: the data, for messages; `say`: one line tells
  * of a subset or another order. */
-enum status classes_map(const json_t *network, char *const *names, int count, const char *where, bool say,
+enum status classes_map(const json_t *network, char *const *names, int count, const char *where, bool log,
                         int32_t **map);
 
 #endif

@@ -10,7 +10,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 
-enum { VERSION = 2, STEPS_MOST = 1000, BYTES_MOST = 65536 };
+enum { VERSION = 2, MAX_STEPS = 1000, MAX_BYTES = 65536 };
 
 void lambda_rule_path(const char *checkpoint, char path[PATH_MAX])
 {
@@ -61,10 +61,10 @@ static bool is_hash(const char *text)
 static bool finite_rule(const struct adaptive_rule *l)
 {
     return isfinite(l->intercept) && isfinite(l->slope) && l->training_lambda >= 0 && l->low >= 0 &&
-           l->high >= l->low && l->high < 1e6 && l->training_lambda < 1e6 && l->steps >= 1 && l->steps <= STEPS_MOST;
+           l->high >= l->low && l->high < 1e6 && l->training_lambda < 1e6 && l->steps >= 1 && l->steps <= MAX_STEPS;
 }
 
-static bool take_points(const json_t *points, struct lambda_rule *r)
+static bool parse_points(const json_t *points, struct lambda_rule *r)
 {
     size_t count = json_array_size(points);
     if (count > LAMBDA_RULE_POINTS)
@@ -100,7 +100,7 @@ enum status lambda_rule_parse(const char *text, size_t bytes, const char *name, 
     if (version != VERSION)
         FAIL(STATUS_DATA, "%s: version %d is unknown, this program writes %d", name, version, VERSION);
     if (!finite_rule(l) || !is_hash(weights) || (data[0] && !is_hash(data)) || images < 0 || !json_is_array(points) ||
-        !take_points(points, r))
+        !parse_points(points, r))
         FAIL(STATUS_DATA, "%s: a value is out of range", name);
     memcpy(r->weights, weights, sizeof r->weights);
     memcpy(r->data, data, strlen(data) + 1);
@@ -132,7 +132,7 @@ enum status lambda_rule_read(const char *checkpoint, struct lambda_rule *rule)
     lambda_rule_path(checkpoint, path);
     if (!file_exists(path))
         FAIL(STATUS_USAGE, "%s is not there: fit it first, with --fit-lambda on training images", path);
-    TRY(file_read(path, BYTES_MOST, &text, &bytes));
+    TRY(file_read(path, MAX_BYTES, &text, &bytes));
     TRY(lambda_rule_parse(text, bytes, path, rule));
     TRY(weights_hash(checkpoint, hash));
     if (strcmp(hash, rule->weights) != 0)

@@ -36,14 +36,14 @@ fail:
 
 bool config_finds_gpu(const struct config *config, int local_rank)
 {
-    static bool said;
+    static bool warned;
     if (config->device.kind != CONFIG_DEVICE_AUTO || !device_has_cuda())
         return false;
     if (device_check_cuda(local_rank) == STATUS_OK)
         return true;
-    if (!said)
+    if (!warned)
         log_info("device.kind is auto: the CPU, since %s", status_message());
-    said = true;
+    warned = true;
     status_clear();
     return false;
 }
@@ -162,8 +162,8 @@ static const char *shape_text(int dims, const int64_t *shape, char out[128])
     return out;
 }
 
-static enum status find(const struct safetensors *file, const char *path, const char *name, int dims, const int *shape,
-                        const float **data)
+static enum status find_tensor(const struct safetensors *file, const char *path, const char *name, int dims,
+                               const int *shape, const float **data)
 {
     enum status status = STATUS_OK;
     char found[128], ours[128];
@@ -188,7 +188,7 @@ fail:
     return status;
 }
 
-static bool known(const struct model *model, const char *name)
+static bool is_known_tensor(const struct model *model, const char *name)
 {
     size_t length = strlen(name), tail = strlen(".num_batches_tracked");
     if (length > tail && strcmp(name + length - tail, ".num_batches_tracked") == 0)
@@ -208,16 +208,16 @@ static bool known(const struct model *model, const char *name)
 }
 
 /* Finds every tensor; unless `check`, gives it to the model. */
-static enum status take_weights(struct model *model, const struct safetensors *file, const char *path, bool check)
+static enum status read_weights(struct model *model, const struct safetensors *file, const char *path, bool check)
 {
     enum status status = STATUS_OK;
     const float *data;
     for (int i = 0; i < safetensors_count(file); i++)
-        if (!known(model, safetensors_at(file, i)->name))
+        if (!is_known_tensor(model, safetensors_at(file, i)->name))
             FAIL(STATUS_DATA, "%s: tensor '%s' is not one of this network's", path, safetensors_at(file, i)->name);
     for (int i = 0; i < model->params_count; i++) {
         const struct param *p = &model->params[i];
-        TRY(find(file, path, p->name, p->dims, p->shape, &data));
+        TRY(find_tensor(file, path, p->name, p->dims, p->shape, &data));
         if (!check)
             TRY(model_set(model, model->weights, i, data));
     }
@@ -226,7 +226,7 @@ static enum status take_weights(struct model *model, const struct safetensors *f
         size_t offset;
         int channels;
         model_running_tensor(model, i, name, &offset, &channels);
-        TRY(find(file, path, name, 1, &channels, &data));
+        TRY(find_tensor(file, path, name, 1, &channels, &data));
         if (!check)
             model->device->ops->copy_in(model->device, model->running + offset, data, channels * sizeof *data);
     }
@@ -237,7 +237,7 @@ fail:
 enum status load_model_weights(struct model *model, const struct safetensors *file, const char *path)
 {
     enum status status = STATUS_OK;
-    TRY(take_weights(model, file, path, false));
+    TRY(read_weights(model, file, path, false));
     model_weights_changed(model);
 fail:
     return status;
@@ -252,7 +252,7 @@ enum status load_model_init(struct model *model, const char *path, bool check)
     status = safetensors_open(&file, path);
     if (status != STATUS_OK) /* the message would name a path that nobody may have typed just now */
         FAIL(status, "model.init_from: %s", status_message());
-    TRY(take_weights(model, file, path, check));
+    TRY(read_weights(model, file, path, check));
     if (check)
         goto fail;
     model_weights_changed(model);

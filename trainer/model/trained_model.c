@@ -71,12 +71,12 @@ static enum status find_classes(struct trained_model *t, const char *data)
 {
     enum status status = STATUS_OK;
     struct checkpoint *c = t->checkpoint;
-    const char *places[] = { t->config.data.train, data };
+    const char *folders[] = { t->config.data.train, data };
     json_t *list = NULL;
     TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
-    for (int i = 0; i < 2 && !t->classes && places[i]; i++) {
+    for (int i = 0; i < 2 && !t->classes && folders[i]; i++) {
         struct index index = { 0 };
-        if (index_read(&index, places[i]) == STATUS_OK && strcmp(index.hash, c->state.train) == 0)
+        if (index_read(&index, folders[i]) == STATUS_OK && strcmp(index.hash, c->state.train) == 0)
             list = classes_list(index.class_names, index.class_count);
         index_finish(&index);
         status_clear();

@@ -17,9 +17,9 @@ static enum status measure(struct training *t, struct comm *comm, double mb, dou
 {
     enum status status = STATUS_OK;
     struct comm_request *requests[256];
-    size_t piece = (size_t)(mb * 1e6 / sizeof(float)), least = (t->reduce_layout.count + 255) / 256;
+    size_t piece = (size_t)(mb * 1e6 / sizeof(float)), smallest = (t->reduce_layout.count + 255) / 256;
     int count = 0;
-    piece = piece < least ? least : piece;
+    piece = piece < smallest ? smallest : piece;
     TRY(comm->ops->barrier(comm));
     double start = training_clock();
     for (size_t at = 0; at < t->reduce_layout.count; at += piece, count++)
@@ -37,7 +37,7 @@ fail:
 static enum status choose(struct training *t, struct comm *comm, double *mb)
 {
     enum status status = STATUS_OK;
-    int64_t best[CANDIDATES], least = INT64_MAX;
+    int64_t best[CANDIDATES], fastest = INT64_MAX;
     int count = 1; /* candidates that are not more than everything */
     while (count < CANDIDATES && candidates[count - 1] * 1e6 < (double)t->reduce_layout.count * sizeof(float))
         count++;
@@ -52,9 +52,9 @@ static enum status choose(struct training *t, struct comm *comm, double *mb)
         }
     TRY(t->comm->ops->all_reduce_max_i64(t->comm, best, (size_t)count));
     for (int i = 0; i < count; i++)
-        least = best[i] < least ? best[i] : least;
+        fastest = best[i] < fastest ? best[i] : fastest;
     for (int i = count - 1; i >= 0; i--)
-        if ((double)best[i] <= NEARLY * (double)least)
+        if ((double)best[i] <= NEARLY * (double)fastest)
             *mb = candidates[i];
 fail:
     return status;

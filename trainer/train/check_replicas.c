@@ -19,15 +19,15 @@ static const struct {
     [VAL] = { "data.val", "all nodes must see the same dataset" },
 };
 
-struct card { /* of a rank */
+struct replica { /* of a rank */
     char items[ITEMS][80];
 };
 
-static enum status fill(const struct training *t, struct card *card)
+static enum status describe_replica(const struct training *t, struct replica *card)
 {
     enum status status = STATUS_OK;
     char *text = NULL;
-    *card = (struct card){ 0 };
+    *card = (struct replica){ 0 };
     snprintf(card->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
     snprintf(card->items[MPI_LIBRARY], 80, "%s", t->comm->library);
     snprintf(card->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
@@ -42,7 +42,7 @@ fail:
     return status;
 }
 
-static enum status differ(const struct card *first, const struct card *own)
+static enum status check_same(const struct replica *first, const struct replica *own)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < ITEMS; i++)
@@ -56,13 +56,13 @@ fail:
 enum status training_check_replicas(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct card own, first;
+    struct replica own, first;
     if (t->comm->size == 1)
         return STATUS_OK;
-    TRY(training_agree(t, fill(t, &own)));
+    TRY(training_agree(t, describe_replica(t, &own)));
     first = own;
     TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
-    TRY(training_agree(t, differ(&first, &own)));
+    TRY(training_agree(t, check_same(&first, &own)));
 fail:
     return status;
 }

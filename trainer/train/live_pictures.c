@@ -38,14 +38,14 @@ static enum status keep_images(struct live_pictures *o, struct training *t)
 {
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
-    int most = t->config->train.micro_batch < IMAGES ? t->config->train.micro_batch : IMAGES;
+    int count = t->config->train.micro_batch < IMAGES ? t->config->train.micro_batch : IMAGES;
     if (!t->val_loader)
         return status;
     TRY(loader_seek(t->val_loader, 0, 0));
     TRY(loader_next(t->val_loader, &batch));
     if (!batch)
         return status;
-    o->count = batch->count < most ? batch->count : most;
+    o->count = batch->count < count ? batch->count : count;
     o->size = t->config->data.image_size;
     size_t floats = (size_t)o->count * o->size * o->size * 3;
     o->images = malloc(floats * sizeof *o->images);

@@ -36,11 +36,11 @@ enum status training_agree(struct training *t, enum status mine)
 
 /* Training goes on where a line cannot be written, as on a full disk: the operator is told once in a run, whatever
  * shorter lines still fit. */
-enum status training_tolerate_full_disk(bool *said, enum status written)
+enum status training_tolerate_full_disk(bool *warned, enum status written)
 {
-    if (written == STATUS_IO && !*said)
+    if (written == STATUS_IO && !*warned)
         log_warn("%s: lines are lost until it can be written again", status_message());
-    *said |= written == STATUS_IO;
+    *warned |= written == STATUS_IO;
     return written == STATUS_IO ? STATUS_OK : written;
 }
 
@@ -50,25 +50,26 @@ void training_start_interval(struct training *t)
     loader_stats(t->loader, &t->interval.data);
 }
 
-static double per_step(const struct interval *i)
+static double interval_steps(const struct interval *i)
 {
     return (double)(i->steps ? i->steps : 1);
 }
 
 /* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
-enum { DATA_WAIT, DATA_READ, DATA_DECODE, DATA_RESIZE, DATA_COPY, DATA_SKIPPED, DATA_BUSY, DATA_NUMBERS };
+enum { RANK_WAIT, RANK_READ, RANK_DECODE, RANK_RESIZE, RANK_COPY, RANK_SKIPPED, RANK_BUSY, RANK_VALUES };
 
-static void data_numbers(const struct interval *i, const struct loader_stats *now, double seconds,
-                         double n[DATA_NUMBERS])
+static void measure_rank(const struct interval *i, const struct loader_stats *now, double seconds,
+                         double n[RANK_VALUES])
 {
     const struct loader_work *a = &i->data.work, *b = &now->work;
-    n[DATA_WAIT] = (now->waited_s - i->data.waited_s) / seconds;
-    n[DATA_READ] = (b->read_s - a->read_s) / seconds;
-    n[DATA_DECODE] = (b->decode_s - a->decode_s) / seconds;
-    n[DATA_RESIZE] = (b->resize_s - a->resize_s) / seconds;
-    n[DATA_COPY] = (b->copy_s - a->copy_s) / seconds;
-    n[DATA_SKIPPED] = (double)b->skipped;                         /* since the start of this call */
-    n[DATA_BUSY] = fmax(seconds - i->exposed_s, 0) / per_step(i); /* seconds a step that it did not wait for others */
+    n[RANK_WAIT] = (now->waited_s - i->data.waited_s) / seconds;
+    n[RANK_READ] = (b->read_s - a->read_s) / seconds;
+    n[RANK_DECODE] = (b->decode_s - a->decode_s) / seconds;
+    n[RANK_RESIZE] = (b->resize_s - a->resize_s) / seconds;
+    n[RANK_COPY] = (b->copy_s - a->copy_s) / seconds;
+    n[RANK_SKIPPED] = (double)b->skipped; /* since the start of this call */
+    n[RANK_BUSY] = fmax(seconds - i->exposed_s, 0) /
+                   interval_steps(i); /* seconds a step that it did not wait for others */
 }
 
 static int ascending(const void *a, const void *b)
@@ -78,22 +79,23 @@ static int ascending(const void *a, const void *b)
 }
 
 /* One line; `data` is (ranks, DATA_NUMBERS). */
-static enum status write_step(struct training *t, const struct progress_metrics *n, double seconds, const double *data)
+static enum status write_step_record(struct training *t, const struct progress_metrics *n, double seconds,
+                                     const double *data)
 {
     static const char *const names[] = { "rank_wait", "rank_read", "rank_decode", "rank_resize", "rank_copy" };
     enum status status = STATUS_OK;
     int ranks = t->comm->size;
     int64_t skipped = 0;
     int slowest = 0;
-    double slowest_s, *busy, *columns = calloc((size_t)ranks * (DATA_SKIPPED + 1), sizeof *columns);
+    double slowest_s, *busy, *columns = calloc((size_t)ranks * (RANK_SKIPPED + 1), sizeof *columns);
     if (!columns)
         FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", ranks);
-    busy = columns + ranks * DATA_SKIPPED;
+    busy = columns + ranks * RANK_SKIPPED;
     for (int r = 0; r < ranks; r++) {
-        skipped += (int64_t)data[r * DATA_NUMBERS + DATA_SKIPPED];
-        for (int k = 0; k < DATA_SKIPPED; k++)
-            columns[k * ranks + r] = data[r * DATA_NUMBERS + k];
-        busy[r] = data[r * DATA_NUMBERS + DATA_BUSY];
+        skipped += (int64_t)data[r * RANK_VALUES + RANK_SKIPPED];
+        for (int k = 0; k < RANK_SKIPPED; k++)
+            columns[k * ranks + r] = data[r * RANK_VALUES + k];
+        busy[r] = data[r * RANK_VALUES + RANK_BUSY];
         slowest = busy[r] > busy[slowest] ? r : slowest;
     }
     slowest_s = busy[slowest];
@@ -105,11 +107,11 @@ static enum status write_step(struct training *t, const struct progress_metrics 
             t->metrics, "step", METRIC_INT("epoch", (t->step - 1) / t->steps_per_epoch), METRIC_INT("step", t->step),
             METRIC_NUMBER("loss", n->loss), METRIC_NUMBER("lr", n->lr), METRIC_NUMBER("img_s", n->img_s),
             METRIC_NUMBER("data_wait", n->data_wait), METRIC_NUMBER("comm_wait", exposed / seconds),
-            METRIC_NUMBER("comm_exposed_s", exposed / per_step(&t->interval)), METRIC_INT("slowest_rank", slowest),
-            METRIC_NUMBER("slowest_s", slowest_s), METRIC_NUMBER("median_s", busy[ranks / 2]),
-            METRIC_INT("skipped_samples", skipped), METRIC_NUMBERS(names[0], columns, ranks),
-            METRIC_NUMBERS(names[1], columns + ranks, ranks), METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks),
-            METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
+            METRIC_NUMBER("comm_exposed_s", exposed / interval_steps(&t->interval)),
+            METRIC_INT("slowest_rank", slowest), METRIC_NUMBER("slowest_s", slowest_s),
+            METRIC_NUMBER("median_s", busy[ranks / 2]), METRIC_INT("skipped_samples", skipped),
+            METRIC_NUMBERS(names[0], columns, ranks), METRIC_NUMBERS(names[1], columns + ranks, ranks),
+            METRIC_NUMBERS(names[2], columns + 2 * ranks, ranks), METRIC_NUMBERS(names[3], columns + 3 * ranks, ranks),
             METRIC_NUMBERS(names[4], columns + 4 * ranks, ranks))));
     TRY(training_tolerate_full_disk(&t->events_warned, live_pictures_step(t->live_pictures, t->step, n)));
     progress_report(t->progress, t->step, n);
@@ -125,13 +127,13 @@ static enum status report_interval(struct training *t)
     struct loader_stats stats;
     loader_stats(t->loader, &stats);
     struct interval *i = &t->interval;
-    double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[DATA_NUMBERS], *all = NULL;
-    data_numbers(i, &stats, seconds, mine);
+    double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[RANK_VALUES], *all = NULL;
+    measure_rank(i, &stats, seconds, mine);
     struct progress_metrics n = {
         .loss = i->updates ? i->loss / (double)i->updates : NAN,
         .lr = schedule_lr(&t->schedule, t->step - 1),
         .img_s = (double)i->updates * t->config->train.batch / seconds,
-        .data_wait = mine[DATA_WAIT],
+        .data_wait = mine[RANK_WAIT],
     };
     all = calloc((size_t)t->comm->size, sizeof mine);
     if (!all)
@@ -141,7 +143,7 @@ static enum status report_interval(struct training *t)
     watchdog_set_waiting(t->options.watchdog, false);
     if (t->run_directory) {
         run_directory_check(t->run_directory);
-        TRY(write_step(t, &n, seconds, all));
+        TRY(write_step_record(t, &n, seconds, all));
     }
     training_start_interval(t);
 fail:
@@ -153,7 +155,7 @@ fail:
 
 /* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. *step: of the checkpoint. Rank 0.
  */
-static enum status take_result(struct training *t, bool wait, enum status *written, int64_t *step)
+static enum status collect_write(struct training *t, bool wait, enum status *written, int64_t *step)
 {
     enum status status = STATUS_OK;
     struct checkpoint_result r;
@@ -176,7 +178,7 @@ fail:
 
 /* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays.
  * Collective. */
-static enum status look_after_checkpoint(struct training *t, bool wait)
+static enum status finish_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
     int64_t step;
@@ -184,7 +186,7 @@ static enum status look_after_checkpoint(struct training *t, bool wait)
         TRY(training_join_parts(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
-    TRY(take_result(t, wait, &written, &step));
+    TRY(collect_write(t, wait, &written, &step));
     if (written != STATUS_OK) {
         log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)step,
                  status_message());
@@ -195,7 +197,7 @@ fail:
 }
 
 /* Who writes copies the state and goes on; if the last write is not done yet, it waits for that first. */
-static enum status begin_checkpoint(struct training *t)
+static enum status start_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK;
     double before = training_clock();
@@ -205,7 +207,7 @@ static enum status begin_checkpoint(struct training *t)
         watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->run_directory)
         run_directory_check(t->run_directory);
-    TRY(look_after_checkpoint(t, true));
+    TRY(finish_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_begin_checkpoint(t);
     t->checkpoint_pause_s = training_clock() - before;
@@ -222,14 +224,14 @@ fail:
 }
 
 /* At the end there must be one of this very step. Collective. */
-static enum status last_checkpoint(struct training *t)
+static enum status write_last_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK, written = STATUS_OK;
     int64_t step;
     watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
     if (t->run_directory)
         run_directory_check(t->run_directory);
-    TRY(look_after_checkpoint(t, true));
+    TRY(finish_checkpoint(t, true));
     bool there = t->checkpoint_step == t->step; /* rank 0 knows */
     watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->broadcast(t->comm, &there, sizeof there, 0));
@@ -243,18 +245,18 @@ static enum status last_checkpoint(struct training *t)
     if (t->parts_pending)
         TRY(training_join_parts(t));
     if (written == STATUS_OK && t->comm->rank == 0)
-        TRY(take_result(t, true, &written, &step));
+        TRY(collect_write(t, true, &written, &step));
     TRY(training_agree(t, written));
 fail:
     return status;
 }
 
-static bool every(int64_t count, int64_t interval)
+static bool is_due(int64_t count, int64_t interval)
 {
     return interval > 0 && count % interval == 0;
 }
 
-static enum status run_pictures(struct training *t)
+static enum status draw_pictures(struct training *t)
 {
     double before = training_clock();
     enum status status = training_agree(t, live_pictures_draw(t->live_pictures, t));
@@ -271,29 +273,29 @@ static enum status after_step(struct training *t)
     int64_t epochs = t->step / t->steps_per_epoch;
     if (t->progress)
         progress_step(t->progress, t->step);
-    if (every(t->step, c->run.log_every) || t->step == t->total_steps)
+    if (is_due(t->step, c->run.log_every) || t->step == t->total_steps)
         TRY(report_interval(t));
-    if (t->val_set && epoch_ends && every(epochs, c->eval.every_epochs))
+    if (t->val_set && epoch_ends && is_due(epochs, c->eval.every_epochs))
         TRY(training_evaluate(t));
-    if (epoch_ends && every(epochs, c->log.pictures_every_epochs))
-        TRY(run_pictures(t));
-    if (every(t->step, c->checkpoint.every_steps) || (epoch_ends && every(epochs, c->checkpoint.every_epochs)) ||
+    if (epoch_ends && is_due(epochs, c->log.pictures_every_epochs))
+        TRY(draw_pictures(t));
+    if (is_due(t->step, c->checkpoint.every_steps) || (epoch_ends && is_due(epochs, c->checkpoint.every_epochs)) ||
         t->checkpoint_due)
         if (t->step < t->total_steps) /* the last one is the end's */
-            TRY(begin_checkpoint(t));
-    TRY(look_after_checkpoint(t, false));
+            TRY(start_checkpoint(t));
+    TRY(finish_checkpoint(t, false));
 fail:
     return status;
 }
 
 /* ---- steps and end ---- */
 
-static enum status end(struct training *t, bool stopped)
+static enum status finish_run(struct training *t, bool stopped)
 {
     enum status status = STATUS_OK;
     if (t->val_set && t->eval_step != t->step && !stopped)
         TRY(training_evaluate(t));
-    TRY(last_checkpoint(t));
+    TRY(write_last_checkpoint(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
     progress_destroy(t->progress);
@@ -387,7 +389,7 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
         TRY(training_create_buckets(&t));
         TRY(training_start(&t));
         TRY(run_steps(&t, &stopped));
-        TRY(end(&t, stopped));
+        TRY(finish_run(&t, stopped));
         if (stopped) {
             *agreed = true;
             status = STATUS_STOPPED;

@@ -16,7 +16,7 @@
 #include "trainer/train/training_parts.h"
 
 /* Without a cache that cannot be used, such as another user's folder, data come from where they are. */
-static enum status use_cache(struct training *t, struct dataset *set, uint64_t limit, bool *told)
+static enum status use_cache(struct training *t, struct dataset *set, uint64_t limit, bool *warned)
 {
     enum status status = STATUS_OK;
     if (!t->config->data.cache || t->options.dry_run || !set)
@@ -24,9 +24,9 @@ static enum status use_cache(struct training *t, struct dataset *set, uint64_t l
     status = dataset_use_disk_cache(set, t->config->data.cache, limit);
     if (status != STATUS_IO)
         return status;
-    if (!*told && t->comm->local_rank == 0)
+    if (!*warned && t->comm->local_rank == 0)
         log_warn("data.cache: %s; going on without a cache", status_message());
-    *told = true;
+    *warned = true;
     status_clear();
     return STATUS_OK;
 }
@@ -35,19 +35,19 @@ static enum status open_data(struct training *t)
 {
     enum status status = STATUS_OK;
     const struct config *c = t->config;
-    bool told = false;
+    bool warned = false;
     uint64_t limit = c->data.cache_gb < 1e9 ? (uint64_t)(c->data.cache_gb * 1e9) : UINT64_MAX;
     TRY(dataset_open(&t->train_set, c->data.train));
     if (c->data.val)
         TRY(dataset_open(&t->val_set, c->data.val));
-    TRY(use_cache(t, t->train_set, limit, &told));
-    TRY(use_cache(t, t->val_set, limit, &told));
+    TRY(use_cache(t, t->train_set, limit, &warned));
+    TRY(use_cache(t, t->val_set, limit, &warned));
 fail:
     return status;
 }
 
 /* The classes are those of the training data. */
-static enum status check_val(struct training *t)
+static enum status check_val_set(struct training *t)
 {
     enum status status = STATUS_OK;
     const char *where = t->config->data.val;
@@ -69,7 +69,7 @@ static enum status check_data(struct training *t)
     const struct config *c = t->config;
     TRY(config_check_dataset(c, t->train_set, c->data.train));
     if (t->val_set)
-        TRY(check_val(t));
+        TRY(check_val_set(t));
     t->steps_per_epoch = dataset_samples(t->train_set) / c->train.batch;
     if (t->steps_per_epoch == 0)
         FAIL(STATUS_USAGE, "train.batch: %d is more than the %lld images of %s", c->train.batch,
@@ -111,7 +111,7 @@ enum status train_resolve_config(struct config *config, struct comm *comm, struc
 }
 
 /* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
-static bool sums_by_nccl(const struct training *t)
+static bool reduces_by_nccl(const struct training *t)
 {
     return t->device->ops->stream && t->comm->size > 1;
 }
@@ -120,7 +120,7 @@ static bool sums_by_nccl(const struct training *t)
 static enum status check_gpus(struct training *t)
 {
     enum status status = STATUS_OK;
-    if (!sums_by_nccl(t))
+    if (!reduces_by_nccl(t))
         return STATUS_OK;
     if (t->config->run.deterministic)
         FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
@@ -183,10 +183,10 @@ fail:
 }
 
 /* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
-static void place(struct training *t)
+static void assign_memory(struct training *t)
 {
     size_t bytes = t->reduce_layout.count * sizeof(float);
-    t->reduce_buffer = sums_by_nccl(t) ? t->nccl_reduce_buffer : arena_take(&t->arena, bytes);
+    t->reduce_buffer = reduces_by_nccl(t) ? t->nccl_reduce_buffer : arena_take(&t->arena, bytes);
     t->losses = arena_take(&t->arena, t->local_micro_batches * sizeof *t->losses);
     for (int level = 0, count = t->local_micro_batches; t->config->run.deterministic && count % 2 == 0;
          level++, count /= 2)
@@ -200,8 +200,8 @@ size_t training_device_bytes(const struct training *t)
     struct training copy = *t;
     struct optimizer_config optimizer = config_to_optimizer(t->config);
     copy.arena = (struct arena){ 0 };
-    place(&copy);
-    if (sums_by_nccl(t))
+    assign_memory(&copy);
+    if (reduces_by_nccl(t))
         copy.arena.used += t->reduce_layout.count *
                            (sizeof(float) + (t->config->comm.grad_dtype == COMM_BF16 ? sizeof(uint16_t) : 0));
     return t->model->arena.used + net_bytes(t->net) + optimizer_bytes(t->model, &optimizer) + copy.arena.used +
@@ -224,7 +224,7 @@ enum status training_create_buckets(struct training *t)
     size_t *offsets = calloc(count, sizeof *offsets);
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
-    if (sums_by_nccl(t)) {
+    if (reduces_by_nccl(t)) {
         TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->reduce_buffer,
                              t->reduce_layout.count, t->config->comm.grad_dtype, t->config->comm.timeout_s));
         sums = t->device_comm;
@@ -248,11 +248,11 @@ enum status training_allocate(struct training *t)
     if (t->eval_net && t->eval_net != t->net)
         TRY(net_allocate(t->eval_net));
     TRY(optimizer_create(&t->optimizer, t->model, &optimizer));
-    if (sums_by_nccl(t))
+    if (reduces_by_nccl(t))
         TRY(comm_nccl_allocate(&t->nccl_reduce_buffer, t->reduce_layout.count * sizeof *t->reduce_buffer));
-    place(t);
+    assign_memory(t);
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
-    place(t);
+    assign_memory(t);
     struct loader_config loader = config_to_loader(t->config, t->train_set, true, t->comm);
     loader.raw = upload_wants_raw(t->device);
     TRY(loader_create(&t->loader, &loader));
@@ -326,23 +326,23 @@ static struct size_text size_text(size_t bytes)
 
 /* Of the memory that the device shares with the host or has to itself. Rank 0 also copies every checkpoint, and
  * libraries, stacks and batches take about as much as OTHER_BYTES in every process. */
-static size_t bytes_needed(const struct training *t, bool apart)
+static size_t bytes_needed(const struct training *t, bool separate)
 {
     enum { OTHER_BYTES = 32 << 20 };
     size_t host = t->comm->rank == 0 ? training_checkpoint_bytes(t) : 0;
-    return apart ? training_device_bytes(t) : (training_device_bytes(t) + OTHER_BYTES) * t->comm->local_size + host;
+    return separate ? training_device_bytes(t) : (training_device_bytes(t) + OTHER_BYTES) * t->comm->local_size + host;
 }
 
 enum status training_check_capacity(const struct training *t)
 {
     enum status status = STATUS_OK;
-    bool apart = t->device->ops->memory_free != NULL; /* from the host's */
+    bool separate = t->device->ops->memory_free != NULL; /* from the host's */
     size_t memory = device_memory(t), disk = disk_available(t->config->run.dir);
-    size_t needed = bytes_needed(t, apart);
+    size_t needed = bytes_needed(t, separate);
     size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
     if (memory && needed > memory)
         FAIL(STATUS_NOMEM, "this run needs %s on %s and %s are available: lower train.micro_batch",
-             size_text(needed).text, apart ? "each GPU" : "this host", size_text(memory).text);
+             size_text(needed).text, separate ? "each GPU" : "this host", size_text(memory).text);
     if (disk && checkpoints > disk)
         FAIL(STATUS_IO, "%s: %d checkpoints need %s and %s are free: lower checkpoint.keep or set run.dir",
              t->config->run.dir, t->config->checkpoint.keep + 1, size_text(checkpoints).text, size_text(disk).text);

@@ -4,33 +4,33 @@
 #include <math.h>
 #include <stdlib.h>
 
-#define LARS_TRUST 1e-3   /* You et al. 2017 */
-enum { ROW_MOST = 4096 }; /* floats of a row that is no atom */
+#define LARS_TRUST 1e-3         /* You et al. 2017 */
+enum { MAX_ROW_FLOATS = 4096 }; /* floats of a row that is no atom */
 
 static bool is_weight(const struct param *p)
 {
     return p->kind == PARAM_CONV || p->kind == PARAM_DICTIONARY || p->kind == PARAM_LINEAR_WEIGHT;
 }
 
-static int length_of(const struct param *p)
+static int row_length(const struct param *p)
 {
-    return p->kind == PARAM_DICTIONARY ? (int)(p->count / p->shape[0]) : ROW_MOST;
+    return p->kind == PARAM_DICTIONARY ? (int)(p->count / p->shape[0]) : MAX_ROW_FLOATS;
 }
 
-static size_t rows_of(const struct param *p)
+static size_t row_count(const struct param *p)
 {
-    return (p->count + length_of(p) - 1) / length_of(p);
+    return (p->count + row_length(p) - 1) / row_length(p);
 }
 
 static size_t count_rows(const struct model *model)
 {
     size_t count = 0;
     for (int i = 0; i < model->params_count; i++)
-        count += rows_of(&model->params[i]);
+        count += row_count(&model->params[i]);
     return count;
 }
 
-static void place(struct optimizer *o)
+static void assign_memory(struct optimizer *o)
 {
     size_t bytes = o->model->count * sizeof(float);
     o->velocity = arena_take(&o->arena, bytes);
@@ -44,7 +44,7 @@ static void place(struct optimizer *o)
 size_t optimizer_bytes(const struct model *model, const struct optimizer_config *config)
 {
     struct optimizer o = { .model = (struct model *)model, .config = *config };
-    place(&o);
+    assign_memory(&o);
     return o.arena.used;
 }
 
@@ -59,11 +59,11 @@ static enum status make_rows(struct optimizer *o)
         FAIL(STATUS_NOMEM, "out of memory for the optimizer");
     for (int i = 0; i < m->params_count; i++) {
         const struct param *p = &m->params[i];
-        size_t most = length_of(p);
-        for (size_t at = 0; at < p->count; at += most)
+        size_t length = row_length(p);
+        for (size_t at = 0; at < p->count; at += length)
             rows[count++] = (struct sgd_row){
                 .offset = p->offset + at,
-                .length = (int)(p->count - at < most ? p->count - at : most),
+                .length = (int)(p->count - at < length ? p->count - at : length),
                 .atom = p->kind == PARAM_DICTIONARY,
                 .decays = is_weight(p) || o->config.decay_norm_and_bias,
             };
@@ -82,9 +82,9 @@ enum status optimizer_create(struct optimizer **out, struct model *model, const 
     if (!o)
         FAIL(STATUS_NOMEM, "out of memory for the optimizer");
     *o = (struct optimizer){ .model = model, .config = *config, .first = true };
-    place(o);
+    assign_memory(o);
     TRY(model->device->ops->arena_allocate(model->device, &o->arena));
-    place(o);
+    assign_memory(o);
     TRY(make_rows(o));
     *out = o;
     o = NULL;

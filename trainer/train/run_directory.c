@@ -27,10 +27,10 @@ struct run_directory {
     char directory[PATH_MAX], lock[PATH_MAX];
     int fd, folder; /* the lock and the directory, wherever they are moved to */
     pid_t owner;    /* a forked child must not let go of it */
-    pthread_t beat;
-    bool beating, ending;
-    bool lost; /* the directory is no longer there; this was said */
-    bool made; /* the directory is ours: one that stays empty goes again */
+    pthread_t toucher;
+    bool touching, ending;
+    bool missing; /* the directory is no longer there; this was said */
+    bool created; /* the directory is ours: one that stays empty goes again */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 };
@@ -86,7 +86,7 @@ static enum status write_holder(const struct run_directory *run)
     return STATUS_OK;
 }
 
-static enum status refuse(const struct run_directory *run, const struct holder *holder)
+static enum status refuse_holder(const struct run_directory *run, const struct holder *holder)
 {
     return status_report(STATUS_USAGE, __FILE__, __LINE__,
                          "%s is being written by pid %ld on %s (job %s): two writers would spoil it (%s)",
@@ -95,7 +95,7 @@ static enum status refuse(const struct run_directory *run, const struct holder *
 }
 
 /* Opens the lock file and takes the kernel's lock on it. *taken: whether there is such a thing on this file system. */
-static enum status open_lock(struct run_directory *run, bool *taken)
+static enum status open_lock(struct run_directory *run, bool *locked)
 {
     enum status status = STATUS_OK;
     struct holder holder;
@@ -105,10 +105,10 @@ static enum status open_lock(struct run_directory *run, bool *taken)
         run->fd = open(run->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
         if (run->fd < 0)
             FAIL(STATUS_IO, "%s: %s", run->lock, strerror(errno));
-        *taken = fcntl(run->fd, F_OFD_SETLK, &whole) == 0;
-        if (!*taken && (errno == EAGAIN || errno == EACCES)) {
+        *locked = fcntl(run->fd, F_OFD_SETLK, &whole) == 0;
+        if (!*locked && (errno == EAGAIN || errno == EACCES)) {
             read_holder(run->fd, &holder);
-            return refuse(run, &holder);
+            return refuse_holder(run, &holder);
         }
         if (fstat(run->fd, &ours) == 0 && stat(run->lock, &named) == 0 && ours.st_ino == named.st_ino &&
             ours.st_dev == named.st_dev)
@@ -134,7 +134,7 @@ static bool modified(const char *path, struct timespec *when)
 }
 
 /* Watches another host's lock: STATUS_OK once it has not been touched for run_lock_stale_s. */
-static enum status outwait(const struct run_directory *run, const struct holder *holder)
+static enum status wait_for_holder(const struct run_directory *run, const struct holder *holder)
 {
     enum status status = STATUS_OK;
     struct timespec before, now, nap = { .tv_nsec = 100 * 1000 * 1000 };
@@ -149,14 +149,14 @@ static enum status outwait(const struct run_directory *run, const struct holder 
         if (!modified(run->lock, &now))
             return status;
         if (now.tv_sec != before.tv_sec || now.tv_nsec != before.tv_nsec)
-            return refuse(run, holder);
+            return refuse_holder(run, holder);
     }
 fail:
     return status;
 }
 
 /* Whether what the file says still counts. */
-static enum status settle(struct run_directory *run, bool kernel_lock)
+static enum status check_former_holder(struct run_directory *run, bool kernel_lock)
 {
     enum status status = STATUS_OK;
     struct holder holder, self;
@@ -167,16 +167,16 @@ static enum status settle(struct run_directory *run, bool kernel_lock)
     bool former = strcmp(holder.job, "none") != 0 && strcmp(holder.job, self.job) == 0 && holder.restart < self.restart;
     bool alive = holder.pid > 0 && holder.pid != self.pid && (kill((pid_t)holder.pid, 0) == 0 || errno == EPERM);
     if (here && !kernel_lock && alive)
-        return refuse(run, &holder);
+        return refuse_holder(run, &holder);
     if (!here && !former)
-        TRY(outwait(run, &holder));
+        TRY(wait_for_holder(run, &holder));
     log_info("%s: taken over from pid %ld on %s (job %s), which has ended", run->lock, holder.pid, holder.host,
              holder.job);
 fail:
     return status;
 }
 
-static void *beat(void *argument)
+static void *touch_lock(void *argument)
 {
     struct run_directory *run = argument;
     pthread_mutex_lock(&run->mutex);
@@ -190,23 +190,23 @@ static void *beat(void *argument)
 }
 
 /* The thread takes no signals: those are for the thread that steps. */
-static enum status start_beat(struct run_directory *run)
+static enum status start_touching(struct run_directory *run)
 {
     sigset_t all, before;
     pthread_mutex_init(&run->mutex, NULL);
     clock_condition_init(&run->wake);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&run->beat, NULL, beat, run);
+    int error = pthread_create(&run->toucher, NULL, touch_lock, run);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error)
         return status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot start a thread: %s", run->lock,
                              strerror(error));
-    run->beating = true;
+    run->touching = true;
     return STATUS_OK;
 }
 
-static void let_go_at_exit(void)
+static void remove_lock_at_exit(void)
 {
     if (current && current->owner == getpid())
         unlinkat(current->folder, "lock", 0);
@@ -224,19 +224,19 @@ enum status run_directory_open(struct run_directory **out, const char *directory
     if (snprintf(run->directory, PATH_MAX, "%s", directory) >= PATH_MAX ||
         snprintf(run->lock, PATH_MAX, "%s/lock", directory) >= PATH_MAX)
         FAIL(STATUS_IO, "%.200s...: name too long", directory);
-    run->made = !file_exists(directory);
+    run->created = !file_exists(directory);
     TRY(file_make_folders(directory));
     run->folder = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
     if (run->folder < 0)
         FAIL(STATUS_IO, "%s: %s", directory, strerror(errno));
     TRY(open_lock(run, &kernel_lock));
-    TRY(settle(run, kernel_lock));
+    TRY(check_former_holder(run, kernel_lock));
     TRY(write_holder(run));
     run->owner = getpid();
-    TRY(start_beat(run));
+    TRY(start_touching(run));
     current = run;
     if (!registered)
-        atexit(let_go_at_exit);
+        atexit(remove_lock_at_exit);
     registered = true;
     *out = run;
     return status;
@@ -255,16 +255,16 @@ void run_directory_close(struct run_directory *run)
 {
     if (!run)
         return;
-    if (run->beating) {
+    if (run->touching) {
         pthread_mutex_lock(&run->mutex);
         run->ending = true;
         pthread_cond_signal(&run->wake);
         pthread_mutex_unlock(&run->mutex);
-        pthread_join(run->beat, NULL);
+        pthread_join(run->toucher, NULL);
     }
     if (run->owner == getpid()) {
         unlinkat(run->folder, "lock", 0);
-        if (run->made)
+        if (run->created)
             rmdir(run->directory);
     }
     close(run->fd);
@@ -280,12 +280,12 @@ void run_directory_check(struct run_directory *run)
 {
     char link[64], now[PATH_MAX] = "";
     struct stat ours, named;
-    if (run->lost || fstat(run->folder, &ours) != 0)
+    if (run->missing || fstat(run->folder, &ours) != 0)
         return;
     bool there = stat(run->directory, &named) == 0;
     if ((there && ours.st_ino == named.st_ino && ours.st_dev == named.st_dev) || (!there && errno != ENOENT))
         return;
-    run->lost = true;
+    run->missing = true;
     snprintf(link, sizeof link, "/proc/self/fd/%d", run->folder);
     ssize_t length = readlink(link, now, sizeof now - 1);
     if (ours.st_nlink && length > 0)

@@ -26,7 +26,7 @@ void schedule_init(struct schedule *schedule, const struct config *config, int64
     };
 }
 
-enum status schedule_check(const struct config *config, int64_t total_steps, int64_t steps_per_epoch, bool say)
+enum status schedule_check(const struct config *config, int64_t total_steps, int64_t steps_per_epoch, bool warn)
 {
     enum status status = STATUS_OK;
     double warmup = config->train.schedule.warmup_epochs, epochs = (double)total_steps / (double)steps_per_epoch;
@@ -36,7 +36,7 @@ enum status schedule_check(const struct config *config, int64_t total_steps, int
              "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, "
              "are %.3g epochs",
              warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
-    for (int i = 0; say && i < count; i++)
+    for (int i = 0; warn && i < count; i++)
         if (config->train.schedule.milestones[i] >= epochs) {
             log_warn("train.schedule.milestones: %g is not before the end of this run of %.3g epochs (%lld steps): the "
                      "rate stays as it is",
@@ -59,8 +59,8 @@ static double step_lr(const struct schedule *s, double t)
 static double cosine_lr(const struct schedule *s, double t)
 {
     const double pi = 3.14159265358979323846;
-    double share = fmin((t - s->warmup) / (s->total - s->warmup), 1); /* of the fall */
-    return s->final_lr + 0.5 * (s->lr - s->final_lr) * (1 + cos(pi * share));
+    double progress = fmin((t - s->warmup) / (s->total - s->warmup), 1); /* of the fall */
+    return s->final_lr + 0.5 * (s->lr - s->final_lr) * (1 + cos(pi * progress));
 }
 
 double schedule_lr(const struct schedule *s, int64_t step)

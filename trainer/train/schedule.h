@@ -22,7 +22,7 @@ void schedule_init(struct schedule *schedule, const struct config *config, int64
 
 /* That the warm-up fits into the run, whose length is known now; of milestones that it does not reach one line is said
  * (if `say`). STATUS_USAGE. */
-enum status schedule_check(const struct config *config, int64_t total_steps, int64_t steps_per_epoch, bool say);
+enum status schedule_check(const struct config *config, int64_t total_steps, int64_t steps_per_epoch, bool warn);
 
 /* The rate of step t = 0 .. total-1: lr (1/100 + 99/100 t/W) for t < W steps of warm-up (onecycle 1/25 and
  * 24/25), then lr, lr gamma^(milestones passed), or final + (lr - final)/2 (1 + cos(pi (t-W)/(T-W))), as

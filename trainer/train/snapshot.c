@@ -27,7 +27,7 @@ size_t checkpoint_part_bytes = 64 << 20;
 /* Filled again for every checkpoint, in the same order: from the second one on nothing is allocated. */
 struct tensors {
     struct safetensor *list;
-    int count, room;
+    int count, capacity;
     int filled;   /* this time */
     int from, to; /* the ones that this rank copies; the others have no data */
 };
@@ -49,16 +49,16 @@ static void free_tensors(struct tensors *t)
     *t = (struct tensors){ 0 };
 }
 
-static enum status describe(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape)
+static enum status append_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape)
 {
     enum status status = STATUS_OK;
-    if (t->count == t->room) {
-        int room = t->room ? 2 * t->room : 64;
-        struct safetensor *list = realloc(t->list, room * sizeof *list);
+    if (t->count == t->capacity) {
+        int capacity = t->capacity ? 2 * t->capacity : 64;
+        struct safetensor *list = realloc(t->list, capacity * sizeof *list);
         if (!list)
             FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
         t->list = list;
-        t->room = room;
+        t->capacity = capacity;
     }
     struct safetensor tensor = { .dtype = SAFETENSORS_F32, .dims = dims };
     for (int i = 0; i < dims; i++)
@@ -73,12 +73,12 @@ fail:
 }
 
 /* The next F32 tensor, "PREFIXNAME"; *data is its memory, to be filled, or NULL. */
-static enum status add_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape,
-                              float **data)
+static enum status next_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape,
+                               float **data)
 {
     enum status status = STATUS_OK;
     if (t->filled == t->count)
-        TRY(describe(t, prefix, name, dims, shape));
+        TRY(append_tensor(t, prefix, name, dims, shape));
     struct safetensor *tensor = &t->list[t->filled];
     bool wanted = t->filled >= t->from && t->filled < t->to;
     if (wanted && !tensor->data && !(tensor->data = malloc(safetensors_size(tensor))))
@@ -90,14 +90,14 @@ fail:
 }
 
 /* All parameters of a flat buffer and, if given, running statistics. */
-static enum status add_flat(struct tensors *t, const struct model *m, const char *prefix, const float *flat,
-                            const float *running)
+static enum status copy_flat(struct tensors *t, const struct model *m, const char *prefix, const float *flat,
+                             const float *running)
 {
     enum status status = STATUS_OK;
     float *data;
     for (int i = 0; i < m->params_count; i++) {
         const struct param *p = &m->params[i];
-        TRY(add_tensor(t, prefix, p->name, p->dims, p->shape, &data));
+        TRY(next_tensor(t, prefix, p->name, p->dims, p->shape, &data));
         if (data)
             TRY(model_get(m, flat, i, data));
     }
@@ -106,7 +106,7 @@ static enum status add_flat(struct tensors *t, const struct model *m, const char
         size_t offset;
         int channels;
         model_running_tensor(m, i, name, &offset, &channels);
-        TRY(add_tensor(t, prefix, name, 1, &channels, &data));
+        TRY(next_tensor(t, prefix, name, 1, &channels, &data));
         if (data)
             m->device->ops->copy_out(m->device, data, running + offset, channels * sizeof *data);
     }
@@ -114,17 +114,17 @@ fail:
     return status;
 }
 
-static enum status add_power(struct tensors *t, struct model *m)
+static enum status copy_power(struct tensors *t, struct model *m)
 {
     enum status status = STATUS_OK;
     float *data;
     for (int i = 0; m->power && i < m->csc_count; i++) {
         const struct csc_power *power = m->power[i];
         const int shape[] = { power->shape.h, power->shape.w, power->shape.c };
-        TRY(add_tensor(t, "power.", model_csc_name(m, i), 3, shape, &data));
+        TRY(next_tensor(t, "power.", model_csc_name(m, i), 3, shape, &data));
         if (data)
             m->device->ops->copy_out(m->device, data, power->vector, conv_in_count(&power->shape) * sizeof *data);
-        TRY(add_tensor(t, "eta.", model_csc_name(m, i), 0, NULL, &data));
+        TRY(next_tensor(t, "eta.", model_csc_name(m, i), 0, NULL, &data));
         if (data) {
             model_settle_step_sizes(m);
             *data = m->eta[i];
@@ -139,10 +139,10 @@ static enum status copy_optimizer(struct training *t, struct tensors *list)
     enum status status = STATUS_OK;
     const struct optimizer *o = t->optimizer;
     list->filled = 0;
-    TRY(add_flat(list, t->model, "momentum.", o->velocity, NULL));
+    TRY(copy_flat(list, t->model, "momentum.", o->velocity, NULL));
     if (o->ema_weights)
-        TRY(add_flat(list, t->model, "ema.", o->ema_weights, o->ema_running));
-    TRY(add_power(list, t->model));
+        TRY(copy_flat(list, t->model, "ema.", o->ema_weights, o->ema_running));
+    TRY(copy_power(list, t->model));
 fail:
     return status;
 }
@@ -164,7 +164,7 @@ static json_t *tuned_object(const struct tuned *tuned)
     return object;
 }
 
-static void forget_texts(struct snapshot *s)
+static void free_texts(struct snapshot *s)
 {
     json_decref(s->state.extra);
     s->state.extra = NULL;
@@ -175,7 +175,7 @@ static void forget_texts(struct snapshot *s)
 static enum status copy_state(struct training *t, struct snapshot *s)
 {
     enum status status = STATUS_OK;
-    forget_texts(s);
+    free_texts(s);
     s->state = (struct checkpoint_state){
         .step = t->step,
         .epoch = t->step / t->steps_per_epoch,
@@ -206,7 +206,7 @@ static enum status copy_whole(struct training *t, struct snapshot *s)
     s->model.filled = 0;
     s->model.to = INT_MAX;
     TRY(copy_state(t, s));
-    TRY(add_flat(&s->model, t->model, "", t->model->weights, t->model->running));
+    TRY(copy_flat(&s->model, t->model, "", t->model->weights, t->model->running));
 fail:
     return status;
 }
@@ -220,7 +220,7 @@ static int writer_of(const struct training *t, int part)
 }
 
 /* Whether all ranks see the directory in which rank 0 holds the lock; and a number of this start, the same on all. */
-static enum status look_at_lock(struct training *t, bool *seen)
+static enum status share_start_token(struct training *t, bool *seen)
 {
     enum status status = STATUS_OK;
     struct {
@@ -277,11 +277,11 @@ enum status training_plan_parts(struct training *t)
     bool seen;
     TRY(training_agree(t, describe_optimizer(t, &bytes)));
     struct tensors *list = &t->snapshot->optimizer;
-    size_t parts = bytes / checkpoint_part_bytes, most = t->comm->size - 1;
-    most = most < CHECKPOINT_PARTS ? most : CHECKPOINT_PARTS;
-    t->parts = (int)(parts < most ? parts : most);
+    size_t parts = bytes / checkpoint_part_bytes, max_parts = t->comm->size - 1;
+    max_parts = max_parts < CHECKPOINT_PARTS ? max_parts : CHECKPOINT_PARTS;
+    t->parts = (int)(parts < max_parts ? parts : max_parts);
     t->own_part = -1;
-    TRY(look_at_lock(t, &seen));
+    TRY(share_start_token(t, &seen));
     if (t->parts && !seen) {
         t->parts = 0;
         if (t->comm->rank == 0)
@@ -304,7 +304,7 @@ fail:
 
 /* ---- a checkpoint ---- */
 
-static enum status copy(struct training *t)
+static enum status copy_own_state(struct training *t)
 {
     enum status status = STATUS_OK;
     if (t->comm->rank == 0)
@@ -321,7 +321,7 @@ enum status training_begin_checkpoint(struct training *t)
     const struct safetensor *optimizer = s->optimizer.list + s->optimizer.from;
     if (t->comm->rank != 0 && !t->parts)
         return STATUS_OK;
-    status = copy(t);
+    status = copy_own_state(t);
     if (t->parts) {
         watchdog_set_waiting(t->options.watchdog, true);
         status = comm_agree(t->comm, status);
@@ -391,7 +391,7 @@ void training_free_snapshot(struct training *t)
 {
     if (!t->snapshot)
         return;
-    forget_texts(t->snapshot);
+    free_texts(t->snapshot);
     free_tensors(&t->snapshot->model);
     free_tensors(&t->snapshot->optimizer);
     free(t->snapshot);

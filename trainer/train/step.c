@@ -14,7 +14,7 @@
 #include "trainer/train/stop.h"
 #include "trainer/train/training_parts.h"
 
-static enum status push(void *context, int ready)
+static enum status push_bucket(void *context, int ready)
 {
     return bucket_push(context, ready);
 }
@@ -58,19 +58,19 @@ void training_unregister_batches(struct training *t)
 }
 
 /* What is known of a micro-batch once its memory is the loader's again. */
-static void remember(struct training *t, const struct micro_batch *batch)
+static void note_used_batch(struct training *t, const struct micro_batch *batch)
 {
-    struct used_batch *taken = &t->used_batches[t->used_count];
+    struct used_batch *used = &t->used_batches[t->used_count];
     const float *loss = net_device_loss(t->net);
-    taken->count = batch->count;
+    used->count = batch->count;
     for (int i = 0; i < REPORTED_IDS && i < batch->count; i++)
-        taken->ids[i] = batch->ids[i];
+        used->ids[i] = batch->ids[i];
     t->device->ops->axpby_f32(t->device, 1, loss, 0, loss, t->losses + t->used_count, 1);
     t->used_count++;
 }
 
 /* The next micro-batch; its images set out for a device that can be computing meanwhile. */
-static enum status fetch(struct training *t)
+static enum status prefetch(struct training *t)
 {
     enum status status = STATUS_OK;
     TRY(loader_next(t->loader, &t->prefetched));
@@ -83,23 +83,24 @@ fail:
     return status;
 }
 
-static enum status micro_batch(struct training *t, float *sums, bool first_of_step, bool sends)
+static enum status run_micro_batch(struct training *t, float *sums, bool first_of_step, bool sends)
 {
     enum status status = STATUS_OK;
     const struct micro_batch *batch;
     watchdog_enter(t->options.watchdog, WATCHDOG_LOADING, t->step + 1);
     if (!t->prefetched)
-        TRY(fetch(t));
+        TRY(prefetch(t));
     batch = t->prefetched;
     t->prefetched = NULL;
     watchdog_enter(t->options.watchdog, WATCHDOG_COMPUTING, t->step + 1);
     TRY(upload_batch(t->net, batch, batch->count));
     if (first_of_step)
         raise_flags(t, sums);
-    TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push : NULL, ends_bucket, t->buckets));
-    remember(t, batch);
+    TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push_bucket : NULL, ends_bucket,
+                  t->buckets));
+    note_used_batch(t, batch);
     if (t->device->ops->prefetch_to_device && (t->used_count < t->local_micro_batches || t->step + 1 < t->total_steps))
-        TRY(fetch(t));
+        TRY(prefetch(t));
 fail:
     return status;
 }
@@ -119,7 +120,7 @@ static enum status accumulate(struct training *t, int count, float *into, int le
         return STATUS_OK;
     }
     for (int i = 0; i < count; i++) /* level > 0: an addition follows, and training_step sends */
-        TRY(micro_batch(t, into, first && i == 0, i == count - 1 && level == 0));
+        TRY(run_micro_batch(t, into, first && i == 0, i == count - 1 && level == 0));
 fail:
     return status;
 }
@@ -146,22 +147,22 @@ static enum status find_bad_batch(struct training *t)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < t->used_count; i++) {
-        const struct used_batch *taken = &t->used_batches[i];
+        const struct used_batch *batch = &t->used_batches[i];
         char ids[200] = "";
         float loss;
         t->device->ops->copy_out(t->device, &loss, t->losses + i, sizeof loss);
-        for (int k = 0, used = 0; k < REPORTED_IDS && k < taken->count; k++)
-            used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)taken->ids[k]);
+        for (int k = 0, used = 0; k < REPORTED_IDS && k < batch->count; k++)
+            used += snprintf(ids + used, sizeof ids - used, " %llu", (unsigned long long)batch->ids[k]);
         if (!isfinite(loss))
             FAIL(STATUS_NONFINITE, "step %lld: the loss is %g on rank %d (samples%s%s); %s", (long long)t->step + 1,
-                 loss, t->comm->rank, ids, taken->count > REPORTED_IDS ? " ..." : "", advice(t));
+                 loss, t->comm->rank, ids, batch->count > REPORTED_IDS ? " ..." : "", advice(t));
     }
 fail:
     return status;
 }
 
 /* Whether the step is to be left out; STATUS_NONFINITE if the run is to end. The same on all ranks. */
-static enum status judge(struct training *t, double loss, double norm, bool *skip)
+static enum status check_loss(struct training *t, double loss, double norm, bool *skip)
 {
     enum status status = STATUS_OK;
     *skip = false;
@@ -227,7 +228,7 @@ enum status training_step(struct training *t)
     float *grads = t->reduce_buffer + t->reduce_layout.gradients;
     double mean = 1.0 / t->micro_batches, loss = mean * head[REDUCE_LOSS];
     double norm = mean * sqrt(ops->dot_f32(t->device, grads, grads, t->model->count));
-    TRY(judge(t, loss, norm, &skip));
+    TRY(check_loss(t, loss, norm, &skip));
     if (!skip) {
         update(t, mean, norm);
         t->interval.loss += loss;
