@@ -1,9 +1,10 @@
 /* conv.c - the CPU backend's convolutions.
- * Winograd's transform, the direct kernels of isa/ and those for a single image are used for the shapes that they fit,
- * oneDNN for all others. Winograd and direct kernels apply the epilogue as they store; the others' results get one more
- * pass. Gradients by oneDNN are summed in its packed layout and unpacked once. In bf16 the direct kernels take every
- * shape. On a processor without bf16 instructions, which only tests use, operands are rounded to bf16 and convolved in
- * fp32. */
+ * Winograd's transform, the direct kernels and those for a single image take the shapes that they fit, oneDNN all
+ * others.
+ * Winograd's and direct kernels apply the epilogue as they store. The results of the others get one more pass, and
+ * their gradients are summed in oneDNN's packed layout and unpacked once.
+ * In bf16 the direct kernels take every shape. On a processor without bf16 instructions, which only tests use so,
+ * operands are rounded to bf16 and convolved in fp32. */
 #include "layers/backend/cpu/conv.h"
 
 #include <stdlib.h>
@@ -12,25 +13,27 @@
 #include "layers/backend/cpu/isa/kernels.h"
 #include "layers/backend/cpu/onednn.h"
 
-enum { ONEDNN_KINDS = 3 }; /* enum onednn_kind */
+enum { ONEDNN_KINDS = 3 }; /* of enum onednn_kind */
 
 struct cpu_conv {
     struct conv base;
+    /* By enum onednn_kind, what computes it; at most one of the three is not NULL. */
     struct onednn_conv *onednn[ONEDNN_KINDS];
-    const struct winograd_kernels *winograd[ONEDNN_KINDS]; /* instead of those, or NULL */
-    const struct direct_kernels *direct[ONEDNN_KINDS];     /* the same */
-    bool single_image;                                     /* one image and its weights as they are: no gradient */
-    const float *weights;                                  /* those */
-    void *packed[ONEDNN_KINDS];                            /* weights for ONEDNN_FORWARD and ONEDNN_ADJOINT */
-    bool emulated;                                         /* bf16 by fp32 convolutions of rounded operands */
+    const struct winograd_kernels *winograd[ONEDNN_KINDS];
+    const struct direct_kernels *direct[ONEDNN_KINDS];
+    bool single_image;          /* kernels->single_image computes forward and adjoint instead */
+    const float *weights;       /* of the last conv_load */
+    void *packed[ONEDNN_KINDS]; /* the weights, packed for ONEDNN_FORWARD and ONEDNN_ADJOINT */
+    bool emulated;              /* bf16 is computed by fp32 convolutions of rounded operands */
 };
 
 static const enum conv_use conv_use_of[ONEDNN_KINDS] = { CONV_FORWARD, CONV_ADJOINT, CONV_GRADIENT };
 static const enum winograd_use winograd_use_of[ONEDNN_KINDS] = { WINOGRAD_FORWARD, WINOGRAD_ADJOINT,
                                                                  WINOGRAD_GRADIENT };
 
-/* A single image is a power iteration's: its weights would be transformed for two uses only. Codes next to their
- * threshold should not feel the transforms' rounding for little gain, gradients may. */
+/* Few channels gain little, which is not worth moving codes across their threshold by the transforms' rounding.
+ * Gradients bear that, and need fewer channels. A single image belongs to a power iteration, which would use the
+ * transformed weights only twice. */
 static bool winograd_fits(const struct winograd_kernels *kernels, const struct conv_shape *s, enum winograd_use use)
 {
     int min_channels = use == WINOGRAD_GRADIENT ? 16 : 64;
@@ -51,13 +54,14 @@ static void conv_destroy(struct conv *conv)
     free(c);
 }
 
-/* Where the parts of a call's scratch begin: oneDNN's own first, then each as long as its bytes say. */
+/* Where the parts of a call's scratch begin, in bytes. The scratch of the kernel that multiplies comes first. */
 struct scratch_layout {
-    size_t image, code;         /* FORWARD, ADJOINT: emulated bf16's operand; GRADIENT: x and d */
-    size_t result;              /* float, where it cannot go to its destination at once */
-    size_t sum, term, unpacked; /* GRADIENT: packed sum and one term of it, the sum unpacked */
-    size_t weights;             /* while loading: rounded to bf16 */
-    size_t bytes;               /* of all */
+    size_t image, code; /* emulated bf16: the operands in fp32 */
+    size_t result;      /* forward and adjoint: the fp32 result, where it cannot be written to its destination */
+    size_t sum, term;   /* gradient: the packed sum, and one term of it */
+    size_t unpacked;    /* gradient: the sum in the layout of the weights */
+    size_t weights;     /* while loading: the weights rounded to bf16 */
+    size_t bytes;       /* of all parts */
 };
 
 static size_t reserve(struct scratch_layout *p, size_t bytes)
@@ -67,7 +71,7 @@ static size_t reserve(struct scratch_layout *p, size_t bytes)
     return at;
 }
 
-/* Scratch of what multiplies, ahead of ours. */
+/* Scratch of the kernel that multiplies. */
 static size_t kernel_scratch_bytes(const struct cpu_conv *c, enum onednn_kind kind)
 {
     const struct kernels *kernels = ((struct cpu_device *)c->base.device)->kernels;
@@ -177,7 +181,7 @@ static bool is_identity(const struct epilogue *e)
     return e->kind == EPILOGUE_LINEAR && e->alpha == 1 && !e->add;
 }
 
-/* The operand as oneDNN reads it: itself, or widened into scratch. */
+/* The operand in fp32: itself, or in emulated bf16 a copy in scratch. */
 static const void *float_operand(const struct cpu_conv *c, const void *data, size_t count, char *scratch, size_t at)
 {
     if (!c->emulated)
@@ -253,7 +257,7 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     struct scratch_layout p = scratch_layout_of(c, ONEDNN_GRADIENT);
     float *sum = (float *)((char *)scratch + p.sum), *term = (float *)((char *)scratch + p.term);
     float *unpacked = (float *)((char *)scratch + p.unpacked);
-    while (count > 0 && terms->alpha == 0) { /* the first term's factor is the unit below */
+    while (count > 0 && terms->alpha == 0) { /* terms are summed in units of the first one's alpha */
         terms++;
         count--;
     }

@@ -32,7 +32,7 @@ static bool has_bf16(void)
     return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1u << 5);
 }
 
-/* Linux lends a process AMX's registers when it asks (linux, Documentation/arch/x86/xstate.rst). */
+/* A process must ask Linux for AMX's registers (Documentation/arch/x86/xstate.rst). */
 static bool enable_amx(void)
 {
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 };
@@ -71,7 +71,7 @@ enum status cpu_open_with(struct device **device, enum precision precision, int 
     if (!cpu)
         FAIL(STATUS_NOMEM, "out of memory");
 #ifdef _OPENMP
-    if (threads > omp_get_thread_limit()) { /* oneDNN would wait for the others for ever */
+    if (threads > omp_get_thread_limit()) { /* oneDNN would wait for ever for the others */
         log_warn("OMP_THREAD_LIMIT allows %d of %d threads", omp_get_thread_limit(), threads);
         threads = omp_get_thread_limit();
     }

@@ -12,7 +12,7 @@ double *cpu_partials(struct device *device, int channels)
         cpu->partials = aligned_alloc(ARENA_ALIGN,
                                       (count * sizeof(double) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN);
         if (!cpu->partials)
-            abort(); /* a few kilobytes, asked for while planning */
+            abort(); /* a few kilobytes, while a layer is planned */
         cpu->partials_count = count;
     }
     return cpu->partials;

@@ -1,8 +1,8 @@
-/* onednn.c - convolutions through oneDNN's C interface, 2.x and 3.x.
- * oneDNN's names: src is the image (N,C,H,W logically), dst the code, weights (D,C,k,k); all are
- * described as nhwc, and weights as `any`, since plain weight layouts fall to slow implementations.
- * With stride 1 the adjoint is a forward convolution of the code with the flipped, transposed kernel,
- * which is faster than oneDNN's backward-data. Scratchpads are the caller's: a run allocates nothing. */
+/* onednn.c - convolutions through the C interface of oneDNN 2.x and 3.x.
+ * In oneDNN's names src is the image (N,C,H,W), dst the code and weights (D,C,k,k). Images and codes are described
+ * as nhwc, weights as `any`, because plain layouts of weights fall to slow implementations.
+ * With stride 1 an adjoint is computed as a forward convolution of the code with the flipped, transposed kernel,
+ * which is faster than oneDNN's backward-data. Scratchpads belong to the caller, so a run allocates nothing. */
 #include "layers/backend/cpu/onednn.h"
 
 #include <dnnl.h>
@@ -30,12 +30,11 @@ enum { SRC, WEIGHTS, DST, SCRATCH, PLAIN, ARGUMENTS };
 
 struct onednn_conv {
     enum onednn_kind kind;
-    struct conv_shape shape; /* as the caller sees it */
-    bool flipped;            /* adjoint computed as a forward convolution */
+    struct conv_shape shape; /* as the caller asked for it */
+    bool flipped;            /* an adjoint that is computed as a forward convolution */
     dnnl_primitive_t primitive, reorder;
     dnnl_memory_t memory[ARGUMENTS];
     size_t packed, scratchpad, plain; /* bytes */
-    const char *implementation;
 };
 
 static dnnl_engine_t engine;
@@ -69,11 +68,12 @@ fail:
     return status;
 }
 
-/* Whether to take an implementation that oneDNN offers for a convolution as it is asked for; the first that
- * is taken is used, so a choice depends on nothing but the shape and the machine.
- * jit_1x1 gathers strided pixels of less than 16 channels beyond its scratch (oneDNN issue 6035): wrong sums.
- * brgconv is oneDNN's first choice and about as fast as jit, but half as fast on 512 channels of 4x4 pixels
- * (20.8 against 10.4 ms), and slower on an image's 3 channels (0.54 against 0.49, 0.21 against 0.14 ms). */
+/* Says whether an implementation that oneDNN offers is used. The first accepted one is, so the choice depends on the
+ * shape and the machine only.
+ * jit_1x1 gathers strided pixels of fewer than 16 channels beyond its scratchpad, which gives wrong sums (oneDNN
+ * issue 6035).
+ * brgconv is oneDNN's first choice and about as fast as jit, but half as fast on 512 channels of 4x4 pixels (20.8
+ * against 10.4 ms), and slower on an image's 3 channels (0.54 against 0.49, 0.21 against 0.14 ms). */
 static bool accepts(const struct conv_shape *s, enum onednn_kind kind, const char *implementation)
 {
     if (strncmp(implementation, "jit_1x1", 7) == 0)
@@ -90,7 +90,7 @@ static const char *implementation_name(const_dnnl_primitive_desc_t pd)
     return name;
 }
 
-/* A convolution as oneDNN is asked for it. */
+/* What oneDNN is asked for. */
 struct conv_request {
     const struct conv_shape *shape;
     enum onednn_kind kind;
@@ -99,7 +99,7 @@ struct conv_request {
     dnnl_primitive_attr_t attr;
 };
 
-/* ---- what differs between the versions ---- */
+/* ---- what differs between oneDNN 2 and 3 ---- */
 #if DNNL_VERSION_MAJOR >= 3
 static dnnl_status_t desc_init(desc_t *desc, const dnnl_dims_t dims, dnnl_format_tag_t tag)
 {
@@ -156,7 +156,7 @@ static size_t bytes_of(const_desc_t desc)
 {
     return dnnl_memory_desc_get_size(desc);
 }
-/* The iterator looks at op until it is destroyed. */
+/* op must outlive the iterator. */
 static dnnl_status_t create_accepted_desc(dnnl_primitive_desc_t *pd, const struct conv_request *r,
                                           const dnnl_convolution_desc_t *op, const_dnnl_primitive_desc_t hint)
 {
@@ -203,9 +203,9 @@ static dnnl_status_t create_desc(dnnl_primitive_desc_t *pd, const struct conv_re
 #define POINTER(desc) (&(desc))
 #endif
 
-/* ---- the same for both ---- */
+/* ---- what both have in common ---- */
 
-/* The convolution oneDNN is asked for: the caller's, or its adjoint as a forward one. */
+/* The shape that oneDNN is asked for: the caller's, or the one of the adjoint as a forward convolution. */
 static struct conv_shape requested_shape(const struct onednn_conv *c)
 {
     struct conv_shape s = c->shape;
@@ -229,7 +229,7 @@ fail:
     return status;
 }
 
-/* The reorder between plain (D,k,k,C) weights and the implementation's layout. */
+/* Plans the reordering between plain (D,k,k,C) weights and packed ones. */
 static enum status make_reorder(struct onednn_conv *c, const_desc_t packed, const_desc_t plain)
 {
     enum status status = STATUS_OK;
@@ -259,7 +259,7 @@ static enum status create_primitives(struct onednn_conv *c, dnnl_primitive_desc_
     struct conv_shape s = requested_shape(c);
     memcpy(dims, (dnnl_dims_t){ s.d, s.c, s.k, s.k }, sizeof dims);
     TRY_DNNL(desc_init(&plain, dims, dnnl_ohwi));
-    c->implementation = implementation_name(pd);
+
     TRY_DNNL(dnnl_primitive_create(&c->primitive, pd));
     TRY(make_memory(&c->memory[SRC], POINTER(md[SRC])));
     TRY(make_memory(&c->memory[DST], POINTER(md[DST])));
@@ -296,7 +296,7 @@ enum status onednn_conv_create(struct onednn_conv **conv, enum onednn_kind kind,
     for (int i = 0; i < 2; i++) {
         r.strides[i] = s.stride;
         r.pad_before[i] = s.pad;
-        /* what a stride leaves over at the end of an axis is less padding, not an error */
+        /* oneDNN wants the exact padding: pixels that a stride leaves over at the end of an axis reduce it */
         r.pad_after[i] = ((i == 0 ? oh : ow) - 1) * s.stride + s.k - (i == 0 ? s.h : s.w) - s.pad;
     }
     TRY_DNNL(desc_init(&r.md[SRC], src, dnnl_nhwc));
@@ -328,11 +328,6 @@ void onednn_conv_destroy(struct onednn_conv *c)
     free(c);
 }
 
-const char *onednn_conv_implementation(const struct onednn_conv *conv)
-{
-    return conv->implementation;
-}
-
 size_t onednn_packed_bytes(const struct onednn_conv *conv)
 {
     return conv->packed;
@@ -351,7 +346,7 @@ fail:
     return status;
 }
 
-/* (D,k,k,C) -> (C,k,k,D), both kernel axes reversed. */
+/* (D,k,k,C) to (C,k,k,D), with both axes of the kernel reversed. */
 static void flip(const struct conv_shape *s, const float *from, float *to)
 {
     int taps = s->k * s->k;

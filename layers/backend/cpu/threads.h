@@ -1,4 +1,4 @@
-/* threads.h - which of OpenMP's threads this is, and of how many; one without OpenMP. */
+/* threads.h - the number of this OpenMP thread and of all; 0 and 1 in builds without OpenMP. */
 #ifndef CSC_LAYERS_BACKEND_CPU_THREADS_H
 #define CSC_LAYERS_BACKEND_CPU_THREADS_H
 

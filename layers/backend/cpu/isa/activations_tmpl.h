@@ -1,12 +1,12 @@
-/* activations.h - the CPU's passes over activations, each reading and writing every element once.
+/* activations_tmpl.h - the CPU's passes over activations, each reading and writing every element once.
  * kernels.c includes this once per element type, with
  *   ELEMENT       float or bf16
  *   LOAD(x)       its value as a float       STORE(x)   a float as an element
  *   NAME(f)       f_fp32 or f_bf16
- * Sums are taken over rows in blocks in float, between blocks and threads in double, in an order that
- * depends on the number of threads only. */
+ * Sums are taken in float over a block of rows, and in double over blocks and threads. Their order depends on the
+ * number of threads only. */
 
-/* ---- elementwise; conv, what a convolution computed, is float ---- */
+/* ---- elementwise; a convolution's result `conv` is float ---- */
 
 static void NAME(linear_range)(const struct epilogue *e, const float *conv, ELEMENT *out, size_t from, size_t to)
 {
@@ -27,12 +27,12 @@ static void NAME(shrink_range)(const struct epilogue *e, const float *conv, ELEM
     if (e->nonnegative && !add)
         for (size_t i = from; i < to; i++) {
             float v = alpha * conv[i] - threshold;
-            out[i] = STORE(v < 0 ? 0 : v); /* NaN passes */
+            out[i] = STORE(v < 0 ? 0 : v); /* keeps NaN */
         }
     else if (e->nonnegative)
         for (size_t i = from; i < to; i++) {
             float v = alpha * conv[i] + beta * LOAD(add[i]) - threshold;
-            out[i] = STORE(v < 0 ? 0 : v); /* NaN passes */
+            out[i] = STORE(v < 0 ? 0 : v); /* keeps NaN */
         }
     else
         for (size_t i = from; i < to; i++) {
@@ -144,7 +144,7 @@ static double NAME(dot_act)(struct device *device, const void *x, const void *y,
 
 /* ---- batch norm: x (rows, C) ---- */
 
-/* Asks for a block of rows before it is read: a tile reads a line here and there. */
+/* Prefetches a block of rows. A tile reads single lines of it, which the hardware does not foresee. */
 static void NAME(prefetch)(const ELEMENT *x, size_t from, size_t to, int channels)
 {
     size_t end = from + BLOCK < to ? from + BLOCK : to;
@@ -153,7 +153,7 @@ static void NAME(prefetch)(const ELEMENT *x, size_t from, size_t to, int channel
         __builtin_prefetch(line);
 }
 
-/* Adds to sums[c], squares[c] the sums of (x - origin) and its square over rows [from, to), at most BLOCK of them. */
+/* Adds the sums of x - origin and of its square over rows [from, to), at most BLOCK of them, to sums and squares. */
 static void NAME(moment_tile)(const ELEMENT *x, const ELEMENT *origin, size_t from, size_t to, int channels, int width,
                               double *sums, double *squares)
 {
@@ -178,7 +178,7 @@ static void NAME(moment_tile)(const ELEMENT *x, const ELEMENT *origin, size_t fr
     }
 }
 
-/* Of all channels, a block of rows at a time, which is read once. */
+/* The same for all channels and any number of rows. Each block of rows is read once. */
 static void NAME(moments)(const ELEMENT *x, size_t from, size_t to, int channels, double *sums, double *squares)
 {
     for (size_t block = from; block < to; block += BLOCK) {
@@ -191,7 +191,8 @@ static void NAME(moments)(const ELEMENT *x, size_t from, size_t to, int channels
     }
 }
 
-/* y = (x - center) scale + shift: not x scale + shift, which cancels where the mean is far from 0. */
+/* y = (x - center) scale + shift. A product x scale with the mean in the shift would cancel where the mean is far
+ * from 0. */
 static void NAME(affine_rows)(const struct norm_shape *shape, const ELEMENT *x, const float *center, const float *scale,
                               const float *shift, const ELEMENT *add, ELEMENT *y, size_t from, size_t to)
 {
@@ -237,7 +238,8 @@ static void NAME(norm_forward)(struct device *device, const struct norm_shape *s
             sum_partials(partials, channels, used);
             for (int c = 0; c < channels; c++) {
                 double offset = partials[c] / rows, mean = LOAD(x[c]) + offset;
-                double sum = partials[channels + c] - rows * offset * offset; /* of squared deviations */
+                double sum = partials[channels + c] -
+                             rows * offset * offset; /* sum of squared deviations from the mean */
                 double variance = sum > 0 ? sum / rows : 0, inverse = 1 / sqrt(variance + NORM_EPSILON);
                 saved[c] = (float)mean;
                 saved[channels + c] = (float)inverse;
@@ -266,7 +268,8 @@ static void NAME(norm_inference)(struct device *device, const struct norm_shape 
     }
 }
 
-/* Sums of g and of g (x - mean) over rows [from, to), at most BLOCK of them; g = dy where y > 0 if there is a ReLU. */
+/* Adds the sums of g and of g (x - mean) over rows [from, to), at most BLOCK of them. With a ReLU g is dy where y >
+ * 0, else 0; without one g is dy. */
 static void NAME(backward_tile)(bool relu, const ELEMENT *x, const ELEMENT *y, const ELEMENT *dy, const float *mean,
                                 size_t from, size_t to, int channels, int width, double *sums, double *products)
 {
@@ -318,7 +321,8 @@ static void NAME(backward_sums)(bool relu, const ELEMENT *x, const ELEMENT *y, c
     }
 }
 
-/* dy = a (g + b (x - mean) + k) per channel, of a code nu times that where x is not 0; dadd gets g. */
+/* dy = a (g + b (x - mean) + k) per channel. If x is a code, that is multiplied by nu where x is not 0, and 0
+ * elsewhere. dadd gets g. */
 static void NAME(backward_rows)(const struct norm_shape *shape, const ELEMENT *x, const ELEMENT *y, ELEMENT *dy,
                                 const float *mean, const float *abk, ELEMENT *dadd, bool accumulate, size_t from,
                                 size_t to)
@@ -355,7 +359,7 @@ static void NAME(norm_backward)(struct device *device, const struct norm_shape *
     ELEMENT *dy = dy_;
     int channels = shape->c, used = 1;
     double *partials = cpu_partials(device, channels), rows = (double)shape->rows;
-    float *abk = (float *)(partials + 2 * channels); /* 3C floats in 2C doubles */
+    float *abk = (float *)(partials + 2 * channels); /* 3 C floats in the 2 C doubles after the sums */
 #pragma omp parallel num_threads(device->threads)
     {
         size_t from, to;
@@ -385,7 +389,7 @@ static void NAME(norm_backward)(struct device *device, const struct norm_shape *
 
 /* ---- pooling ---- */
 
-/* Padding is below k, so that every window holds a pixel. */
+/* Padding is less than k, so every window holds a pixel of the image. */
 static void NAME(max_pixel)(const struct pool_shape *s, const ELEMENT *image, int i, int j, ELEMENT *restrict y,
                             int32_t *restrict argmax)
 {

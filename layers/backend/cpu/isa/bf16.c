@@ -1,32 +1,34 @@
-/* bf16.c - convolutions of bf16 by products of 16x16 tiles, compiled once for AMX and once for AVX-512's bf16 (BF16
- * names the table). Sixteen images go through together, a tile's rows being one pixel of each: so a tap is skipped
- * where it falls outside the image, nothing is padded, and any stride or size is as good as another. M (16 images, 32
- * outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32) Weight gradients are in
- * bf16_gradient.c; few channels' in bf16_few_channels.c (adjoints), bf16_wide_rows.c and bf16_wide_rows_gradient.c,
- * wide images' in bf16_one_image.c. Here c and d are the channels of input and output as run sees them. */
+/* bf16.c - bf16 convolutions of any shape, by products of 16x16 tiles.
+ * The rows of a left tile are one pixel of 16 images, so a tap is skipped where it falls outside the image, nothing is
+ * padded, and every stride and size is equally fast:
+ *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
+ * Some shapes are passed on: images of few channels to bf16_wide_rows.c and bf16_few_channels.c, wide ones to
+ * bf16_one_image.c. Weight gradients are in bf16_gradient.c.
+ * Compiled once for AVX-512's bf16 instructions and once for AMX; BF16 names the table. */
 #include "layers/backend/cpu/isa/bf16.h"
 
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum {
-    PACKED_BYTES =
-        320 << 10, /* of a thread's part of the input, which stays in its cache beside what streams through; */
-    LARGE_WEIGHTS_BYTES = 512 << 10, /* CACHE_BYTES for weights beyond this, which are then read less often */
+    PACKED_BYTES = 320 << 10,        /* a thread's packed input of this size stays in its L2 cache beside the weights */
+    LARGE_WEIGHTS_BYTES = 512 << 10, /* for larger weights, CACHE_BYTES are packed, so that they are read less often */
 };
 
 /* ---- shapes ---- */
 
-/* A convolution as it is run: c channels of `in` to d of `out`. */
+/* A convolution as it is computed. For an adjoint, the input is the code and the output the image. */
 struct geometry {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
-    enum gather gather;      /* not of adjoints */
-    int width, channels;     /* of a packed row, in pixels; of those */
-    int steps, panels, taps; /* of 32 channels in, of 32 out */
-    int rows, ring;          /* of the output at a time, and of the input that those read, packed: row y at y % ring */
-    int groups, groups_at_once; /* of sixteen images: all, and at a time */
-    int spans;                  /* parts of an image that threads take */
+    enum gather gather;         /* GATHER_NONE for an adjoint */
+    int width, channels;        /* pixels of a packed row, and channels of such a pixel */
+    int steps, panels;          /* groups of 32 channels of the input and of the output */
+    int taps;                   /* that are not gathered */
+    int rows;                   /* of the output at a time */
+    int ring;                   /* packed rows of the input that those read; row y is at y % ring */
+    int groups, groups_at_once; /* groups of 16 images */
+    int spans;                  /* parts of an image for different threads */
 };
 
 static size_t packed_row(const struct geometry *r)
@@ -76,7 +78,7 @@ static struct geometry geometry_of(const struct conv_shape *s, enum conv_use use
     return r;
 }
 
-/* The first row of the input that output row i reads, and the one behind the last, inside the image. */
+/* The first row of the input that output row i reads, and one past the last, inside the image. */
 static int first_row(const struct geometry *r, int i)
 {
     int y = r->gather == GATHER_ALL ? i : r->adjoint ? i + r->pad - r->k + 1 : i * r->stride - r->pad;
@@ -89,7 +91,7 @@ static int end_row(const struct geometry *r, int i)
     return min_int(y + 1, r->gather == GATHER_ALL ? r->oh : r->h);
 }
 
-/* The input's row (column) that output row (column) i reads by tap a, or -1. */
+/* The row (column) of the input that row (column) i of the output reads by tap a, or -1 if there is none. */
 static int source_index(const struct geometry *r, int i, int a, int size)
 {
     int at = r->adjoint ? i + r->pad - a : i * r->stride - r->pad + a;
@@ -103,7 +105,7 @@ static int source_index(const struct geometry *r, int i, int a, int size)
 
 /* ---- the input, packed ---- */
 
-/* One pixel's channels into its row of the tiles. */
+/* Copies a pixel's channels to its row of the tiles. */
 static void pack_pixel(const bf16 *from, int c, bf16 *to)
 {
     for (; c >= DEPTH; c -= DEPTH, from += DEPTH, to += TILE)
@@ -112,7 +114,7 @@ static void pack_pixel(const bf16 *from, int c, bf16 *to)
         _mm512_store_si512(to, _mm512_maskz_loadu_epi16(mask_of_first(c), from));
 }
 
-/* What the taps of one row of the kernel read for output column j. */
+/* Gathers what a row of the kernel reads for output column j. */
 static void gather_row(const struct geometry *r, const struct conv_shape *s, const bf16 *row, int j, bf16 *to)
 {
     int left = j * s->stride - s->pad;
@@ -122,7 +124,7 @@ static void gather_row(const struct geometry *r, const struct conv_shape *s, con
                            _mm512_maskz_loadu_epi16(span_mask(in, step * DEPTH), row + left * s->c + step * DEPTH));
 }
 
-/* Rows [top, end) of images [first, first + 16), each (column, step, 16, 32). */
+/* Packs rows [top, end) of images [first, first + 16). A packed row is (column, step, 16, 32). */
 static void pack_rows(const struct geometry *r, const struct conv_shape *s, const bf16 *in, int first, int top, int end,
                       bf16 *packed)
 {
@@ -152,7 +154,7 @@ static size_t packed_weights(const struct geometry *r)
     return (size_t)r->panels * r->taps * r->steps * 2 * TILE;
 }
 
-/* Adjoints towards few channels pack them otherwise. */
+/* Kernels that have a packing of their own, or NULL. */
 static const struct direct_kernels *specialised_packing(const struct conv_shape *s, enum conv_use use)
 {
     return use != CONV_ADJOINT              ? NULL
@@ -169,7 +171,7 @@ static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
     return packed_weights(&r) * sizeof(bf16);
 }
 
-/* 32 floats, of which the first `count` are read, as bf16. */
+/* The first `count` of 32 floats, as bf16. */
 static __m512i floats_to_bf16(const float *from, int count)
 {
     __mmask32 mask = mask_of_first(count);
@@ -178,7 +180,7 @@ static __m512i floats_to_bf16(const float *from, int count)
     return (__m512i)_mm512_cvtne2ps_pbh(high, low);
 }
 
-/* A tile of forward weights: pairs of 32 input channels from `from`, `row` floats from output to output. */
+/* Packs a right tile of weights for a forward pass. `row` is the distance of atoms in floats. */
 static void pack_forward(const float *from, size_t row, int outputs, int channels, bf16 *to)
 {
     __m512i lines[EDGE];
@@ -196,7 +198,7 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
         return;
     }
     struct geometry r = geometry_of(s, use, 1);
-    size_t row = (size_t)s->k * s->k * s->c; /* of the weights (D,k,k,C) */
+    size_t row = (size_t)s->k * s->k * s->c; /* floats of an atom */
     int tiles = r.panels * r.taps * r.steps * 2;
 #pragma omp parallel for schedule(static)
     for (int t = 0; t < tiles; t++) {
@@ -212,12 +214,12 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
 
 /* ---- whole convolutions ---- */
 
-static size_t packed_values(const struct geometry *r) /* of the input, packed: a thread's */
+static size_t packed_values(const struct geometry *r) /* a thread's packed input */
 {
     return (size_t)r->groups_at_once * r->ring * packed_row(r);
 }
 
-/* What two pixels of output row i (columns j and other, or one if they are the same) need for one panel. */
+/* Lists the products for one panel of two pixels of output row i, in columns j and `other`, which may be the same. */
 static int list_taps(const struct geometry *r, int i, int j, int other, const bf16 *packed, const bf16 *weights,
                      const bf16 *zeros, struct operands *list)
 {
@@ -250,18 +252,18 @@ static int list_taps(const struct geometry *r, int i, int j, int other, const bf
     return count;
 }
 
-/* What one thread works with. */
+/* What a thread works with. */
 struct worker {
     const struct epilogue *epilogue;
-    const bf16 *zeros; /* zeros, a pixel's channels */
-    bf16 *packed;      /* of the input */
+    const bf16 *zeros; /* a packed pixel of zeros */
+    bf16 *packed;      /* the packed input */
     struct operands *list;
     bf16 *out;
     struct pending pending;
-    float (*sums)[4 * RESULT]; /* of what is pending, and of what is summed meanwhile */
+    float (*sums)[4 * RESULT]; /* one is pending while the other is computed */
 };
 
-/* The pixels of one row, one panel, of sixteen images. */
+/* Computes one panel of row i of 16 images. */
 static void run_row(const struct geometry *r, struct worker *p, int first, int i, const bf16 *packed, int panel,
                     const bf16 *weights)
 {
@@ -269,7 +271,7 @@ static void run_row(const struct geometry *r, struct worker *p, int first, int i
     size_t image = (size_t)r->oh * r->ow * r->d,
            row = first * image + (size_t)i * r->ow * r->d + (size_t)panel * 2 * EDGE;
     bool two_right = channels > EDGE;
-    for (int phase = 0; phase < phases; phase++) /* columns of one phase read the same taps */
+    for (int phase = 0; phase < phases; phase++) /* the columns of a phase come from the same taps */
         for (int j = phase; j < r->ow; j += 2 * phases) {
             int other = j + phases < r->ow ? j + phases : j;
             int count = list_taps(r, i, j, other, packed, weights, p->zeros, p->list);
@@ -291,14 +293,14 @@ static void run_row(const struct geometry *r, struct worker *p, int first, int i
         }
 }
 
-/* A thread's scratch: packed input, and the taps of two pixels. */
+/* A thread's scratch: its packed input, and the products of two pixels. */
 static size_t thread_bytes(const struct geometry *r)
 {
     size_t bytes = packed_values(r) * sizeof(bf16) + (size_t)r->k * r->k * sizeof(struct operands);
     return (bytes + 4095) / 4096 * 4096 + ARENA_ALIGN;
 }
 
-/* Rows [from, to) of `groups` groups of images. */
+/* Computes rows [from, to) of `groups` groups of images, from group `group` on. */
 static void run_span(const struct geometry *r, const struct conv_shape *s, struct worker *p, const bf16 *in,
                      const bf16 *weights, int group, int groups, int from, int to)
 {
@@ -317,7 +319,7 @@ static void run_span(const struct geometry *r, const struct conv_shape *s, struc
     }
 }
 
-/* Those that take some shapes better. */
+/* Kernels that are faster for this shape, or NULL. */
 static const struct direct_kernels *specialised(const struct conv_shape *s, enum conv_use use)
 {
     return BF16_WIDE_ROWS.fits(s, use)      ? &BF16_WIDE_ROWS
@@ -336,7 +338,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
     struct geometry r = geometry_of(s, use, threads);
     struct epilogue e = *epilogue;
-    bf16 *zeros = scratch; /* zeros */
+    bf16 *zeros = scratch;
     memset(zeros, 0, (size_t)r.steps * TILE * sizeof *zeros);
     if (e.kind != EPILOGUE_LINEAR) {
         e.alpha *= e.nu;

@@ -1,9 +1,9 @@
-/* bf16_few_channels.c - few_channels.c's adjoints for bf16 codes, by products of tiles; P and the sums of an image's
- * row are fp32. Compiled as bf16.c is; BF16_FEW_CHANNELS names the table. */
+/* bf16_few_channels.c - few_channels.c for bf16 codes, by products of tiles. P and the sums of an image's row are fp32.
+ * Compiled as bf16.c is; BF16_FEW_CHANNELS names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 #include "layers/backend/cpu/isa/col2im.h"
 
-enum { BLOCK = 2 * EDGE }; /* pixels at a time */
+enum { BLOCK = 2 * EDGE }; /* pixels of P at a time */
 
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
@@ -48,7 +48,7 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
     }
 }
 
-/* A thread's scratch: few_channels_products.h's, and the codes of 32 pixels in tiles (2, step, 16, 32). */
+/* A thread's scratch: that of col2im.h, and the codes of 32 pixels as tiles (2, step, 16, 32). */
 static size_t thread_bytes(const struct conv_shape *s)
 {
     return col2im_scratch_floats(s, pixel_stride_of(s), BLOCK) * sizeof(float);
@@ -67,7 +67,7 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 
 struct run {
     struct col2im rows;
-    bf16 *tiles; /* this thread's */
+    bf16 *tiles; /* of this thread */
 };
 
 static void pack_codes(const struct conv_shape *s, const bf16 *codes, int count, bf16 *tiles)
@@ -88,7 +88,8 @@ static void multiply_block(const struct col2im *m, size_t row, int column, int c
     bf16 *tiles = ((const struct run *)m)->tiles;
     const bf16 *codes = (const bf16 *)m->in + (row * conv_out_w(s) + column) * s->d;
     int steps = steps_of(s);
-    bool whole = count == BLOCK && s->d % DEPTH == 0 && steps <= MAX_PRODUCTS; /* then they are tiles where they are */
+    bool whole = count == BLOCK && s->d % DEPTH == 0 &&
+                 steps <= MAX_PRODUCTS; /* if so, codes are read as tiles where they lie */
     if (!whole)
         pack_codes(s, codes, count, tiles);
     for (int panel = 0; panel < panels_of(s); panel++) {

@@ -1,7 +1,7 @@
-/* bf16_gradient.c - weight gradients of bf16 activations by products of 16x16 tiles, 32 images at a time:
+/* bf16_gradient.c - bf16 weight gradients by products of 16x16 tiles, for 32 images at a time:
  *   dW (32 outputs, 32 channels) = sum over pixels of  D (32 outputs, 32 images) X (32 images, 32 channels)
- * Of up to 16 images two columns of the output go through together, so that a product is full: what stands here for a
- * pair of images is then an image at a column of the output and at the next one. Compiled as bf16.c is. */
+ * With up to 16 images, two columns of the output are taken together to fill the 32 values of a product. Where
+ * comments here say "pair of images", a pair is then one image at two columns. Compiled as bf16.c is. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 #ifdef __AMX_BF16__
@@ -10,25 +10,28 @@ enum { HAS_THREE_TAPS = 1 };
 enum { HAS_THREE_TAPS = 0 };
 #endif
 
-/* 32 images at a time. x (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d (row, d / 32, column, 2, 16
- * outputs, 16 pairs of images): what one sum reads follows one another. Sums of a tap and of 32 outputs and 32 channels
- * lie together, a unit (2, 2, 16, 16). With `three`, x's tiles lie alone (row, c / 16, column, 16, 16, 2), and a unit
- * is of the taps in a row of the kernel and of 32 outputs and 16 channels (2, 3, 16, 16). */
+/* x is packed as (row, c / 32, column, 2, 16 pairs of images, 16 channels, 2), d as (row, d / 32, column, 2, 16
+ * outputs, 16 pairs of images, 2). A unit is the sums of one tap, 32 outputs and 32 channels: (2, 2, 16, 16).
+ * With three_taps, x is packed as (row, c / 16, column, 16 pairs, 16 channels, 2), and a unit is the sums of three
+ * taps in a row of the kernel, 32 outputs and 16 channels: (2, 3, 16, 16). */
 struct gradient {
     int n, h, w, c, oh, ow, d;
     int k, stride, pad, taps;
     enum gather gather;
-    bool column_pairs;        /* pairs are of columns: of x, packed from column -stride on, those a stride apart */
-    int x_width, d_width;     /* pixels of a packed row of x, and of d */
-    int x_tiles, d_tiles;     /* tiles of a pixel */
-    int image_blocks, images; /* all, and of a block */
-    int rows, ring;           /* of d at a time, and of x that those read: row y at y % ring */
-    int spans;                /* parts of an image that threads take */
+    bool column_pairs;    /* pairs are two columns; in x they are `stride` apart, and begin at column -stride */
+    int x_width, d_width; /* pixels of a packed row */
+    int x_tiles, d_tiles; /* groups of 16 channels of a pixel */
+    int image_blocks;     /* groups of `images` images */
+    int images;           /* 32, or 16 with column_pairs */
+    int rows;             /* of d at a time */
+    int ring;             /* packed rows of x that those read; row y is at y % ring */
+    int spans;            /* parts of an image for different threads */
     bool three_taps;
-    int panel_tiles;               /* tiles of x side by side: 2, or 1 with `three` */
-    int c_panels, d_panels, units; /* of sums */
-    size_t unit;                   /* floats of one */
-    bool split_units;              /* more weights than pixels: all are packed at once, and units are shared out */
+    int panel_tiles; /* tiles of x in a panel: 2, or 1 with three_taps */
+    int c_panels, d_panels;
+    int units;
+    size_t unit;      /* floats of a unit */
+    bool split_units; /* threads share units, not rows: for more weights than pixels */
 };
 
 static size_t x_row(const struct gradient *g)
@@ -86,20 +89,20 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
     return g;
 }
 
-/* 16 values each of a and b, in turn. */
+/* Interleaves 16 values of a and 16 of b. NULL stands for zeros. */
 static inline __m512i interleave_two(const bf16 *a, __mmask16 a_mask, const bf16 *b, __mmask16 b_mask)
 {
     __m512i both = _mm512_castsi256_si512(a ? _mm256_maskz_loadu_epi16(a_mask, a) : _mm256_setzero_si256());
     return interleave(_mm512_inserti64x4(both, b ? _mm256_maskz_loadu_epi16(b_mask, b) : _mm256_setzero_si256(), 1));
 }
 
-/* What one of a pair holds of x: values at `at`, those inside the image; at is NULL outside. */
+/* The values of x for one of a pair: those of `in` at `at`. NULL outside the image. */
 struct pixel_values {
     const bf16 *at;
     struct value_span in;
 };
 
-/* Of image n; column is x's, or with gathered taps the output's. */
+/* `column` is a column of x or, with gathered taps, of the output. */
 static inline struct pixel_values pixel_values_of(const struct gradient *g, const struct conv_shape *s, const bf16 *x,
                                                   int n, int y, int column)
 {
@@ -111,7 +114,7 @@ static inline struct pixel_values pixel_values_of(const struct gradient *g, cons
                                   rows ? row_span(s, left) : (struct value_span){ 0, g->c } };
 }
 
-/* The line of pair i at column `at` of a packed row of x, one for each tile. */
+/* Packs pair i of column `at` of a packed row of x. */
 static inline void pack_line(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int i,
                              int y, int at, bf16 *to)
 {
@@ -140,8 +143,8 @@ static inline void pack_line(const struct gradient *g, const struct conv_shape *
                            v[1].at ? v[1].at + tile * EDGE : NULL, (__mmask16)span_mask(v[1].in, tile * EDGE)));
 }
 
-/* The same without gathered taps, for all of a row: what is read lies in a row, images may be a multiple of a cache's
- * size apart. */
+/* The same without gathered taps, for a whole row: reading along a row spares the cache, since images may lie a
+ * multiple of its size apart. */
 static inline void pack_lines(const struct gradient *g, const bf16 *x, int first, int i, int y, bf16 *to)
 {
     int n[2] = { first + (g->column_pairs ? i : 2 * i), first + (g->column_pairs ? i : 2 * i + 1) },
@@ -150,7 +153,7 @@ static inline void pack_lines(const struct gradient *g, const bf16 *x, int first
     for (int k = 0; k < 2; k++)
         row[k] = n[k] < g->n ? x + ((size_t)n[k] * g->h + y) * g->w * g->c : NULL;
     size_t panel = (size_t)g->x_width * g->panel_tiles * TILE, next = g->panel_tiles == 1 ? panel : TILE;
-    size_t later = (size_t)(g->column_pairs ? 1 : 2) * g->h * g->w * g->c; /* where the next call reads */
+    size_t later = (size_t)(g->column_pairs ? 1 : 2) * g->h * g->w * g->c; /* distance to what the next call reads */
     for (int at = 0; at < g->x_width; at++)
         for (int c = 0; c < g->c; c += 2 * EDGE) {
             const bf16 *a = row[0] && at >= shift ? row[0] + (size_t)(at - shift) * g->c + c : NULL;
@@ -165,7 +168,7 @@ static inline void pack_lines(const struct gradient *g, const bf16 *x, int first
         }
 }
 
-/* Rows [top, end) of x, images first, first + 1, ... */
+/* Packs rows [top, end) of x, for the images from `first` on. */
 static void pack_x(const struct gradient *g, const struct conv_shape *s, const bf16 *x, int first, int top, int end,
                    bf16 *packed)
 {
@@ -179,7 +182,7 @@ static void pack_x(const struct gradient *g, const struct conv_shape *s, const b
         }
 }
 
-/* One row of d of all images, zeros behind it, so far apart that a pixel's are not all in one set of a cache. */
+/* A copy of one row of d of each image, with zeros after it. The distance spreads a pixel's values over cache sets. */
 static size_t staging_row(const struct gradient *g)
 {
     return (size_t)ceil_div((g->ow + 1) * g->d, DEPTH) * DEPTH + DEPTH;
@@ -204,11 +207,11 @@ static void copy_row(const struct gradient *g, const bf16 *d, int first, int row
     }
 }
 
-/* Rows [top, top + count) of d, transposed. */
+/* Packs rows [top, top + count) of d, transposed. */
 static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, int count, bf16 *packed, bf16 *staging)
 {
     bool in_place = g->split_units && !g->column_pairs &&
-                    first + g->images <= g->n; /* short rows, of which a pixel's are read at once */
+                    first + g->images <= g->n; /* rows are short and need no copy */
     size_t image = in_place ? (size_t)g->oh * g->ow * g->d : staging_row(g);
     size_t other = g->column_pairs ? (size_t)g->d : image, step = g->column_pairs ? image : 2 * image;
     for (int row = top; row < top + count; row++) {
@@ -232,7 +235,7 @@ static void pack_d(const struct gradient *g, const bf16 *d, int first, int top, 
 }
 
 struct unit {
-    int tap, d, c; /* the first one; d and c in tiles */
+    int tap, d, c; /* its first tap, and its first tiles of d and c */
 };
 
 static struct unit unit_at(const struct gradient *g, int index)
@@ -242,14 +245,16 @@ static struct unit unit_at(const struct gradient *g, int index)
                           rest % g->c_panels * (g->three_taps ? 1 : 2) };
 }
 
-/* x's packed column that column j of the output reads by the kernel's column b; outside [0, width): none. */
+/* The packed column of x that column j of d reads by column b of the kernel. There is none if it is outside [0,
+ * x_width). */
 static int column_of(const struct gradient *g, int j, int b)
 {
     return g->gather != GATHER_NONE ? j : (g->column_pairs ? 2 * j + 1 : j) * g->stride - g->pad + b;
 }
 
 #ifdef __AMX_BF16__
-/* Registers 0 to 5 (left, 3) += those of one column. Registers are renamed: two do for all operands. */
+/* Adds one column to registers 0 to 5 (left, 3). The processor renames registers, so two are enough for all
+ * operands. */
 static inline __attribute__((always_inline)) void add_column(const bf16 *left, const bf16 *const right[3],
                                                              bool two_left)
 {
@@ -270,8 +275,7 @@ static inline __attribute__((always_inline)) void add_column(const bf16 *left, c
     }
 }
 
-/* The same of one row of d and of x. What lies on the right at three taps is for the most part what lay there at the
- * column before, and comes from the nearest cache. */
+/* Adds one row of d and x. Right tiles overlap those of the column before, and mostly come from the L1 cache. */
 static inline __attribute__((always_inline)) void add_row(const struct gradient *g, const bf16 *left, const bf16 *x_row,
                                                           bool two_left)
 {
@@ -295,7 +299,7 @@ static inline __attribute__((always_inline)) void add_rows(const struct gradient
                                                            const bf16 *x, const bf16 *d, bool add, bool two_left,
                                                            float *sums)
 {
-    __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
+    __asm__ volatile("" ::: "memory"); /* gcc does not know that tile loads read memory */
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
@@ -340,7 +344,7 @@ static void sum_three_taps(const struct gradient *g, struct unit u, int from, in
 }
 #endif
 
-/* One unit's sums over rows [from, to) of one block of images; d begins with row `from`. */
+/* Sums a unit over rows [from, to) of one block of images. `d` begins with row `from`. */
 static void sum_unit(const struct gradient *g, struct unit u, int from, int to, const bf16 *x, const bf16 *d, bool add,
                      float *sums)
 {
@@ -373,11 +377,11 @@ static void sum_unit(const struct gradient *g, struct unit u, int from, int to, 
         multiply_packed(list, count, 1, DEPTH, 0, two_d, two_c, add, sums);
 }
 
-/* dw += alpha times the unit's sums, `parts` of them, `step` floats apart. */
+/* dw += alpha times the `parts` sums of a unit, which lie `step` floats apart. */
 static void add_unit(const struct gradient *g, struct unit u, float alpha, const float *sums, int parts, size_t step,
                      float *dw)
 {
-    int across = g->three_taps ? 3 : 2; /* tiles, of taps or channels */
+    int across = g->three_taps ? 3 : 2; /* tiles side by side, of taps or of channels */
     for (int tile = 0; tile < 2 * across; tile++) {
         int d = (u.d + tile / across) * EDGE, c = (u.c + (g->three_taps ? 0 : tile % across)) * EDGE;
         int tap = u.tap + (g->three_taps ? tile % across : 0);
@@ -394,7 +398,7 @@ static void add_unit(const struct gradient *g, struct unit u, float alpha, const
     }
 }
 
-/* Packed x and d behind one another. */
+/* Values of packed x and d. */
 static size_t block_values(const struct gradient *g)
 {
     return g->ring * x_row(g) + g->rows * d_row(g);
@@ -405,7 +409,7 @@ static size_t sum_floats(const struct gradient *g)
     return g->units * g->unit;
 }
 
-/* What was summed with factor `from`, for one of `to`. */
+/* Converts sums that stand for a factor `from` to a factor `to`. */
 static void rescale(float *sums, size_t count, float from, float to)
 {
     if (from == to)
@@ -414,7 +418,7 @@ static void rescale(float *sums, size_t count, float from, float to)
         sums[i] *= from / to;
 }
 
-/* Few terms, all packed: a thread sums its units over them. */
+/* With split_units: packs all terms, then each thread sums its units. Called by every thread of a parallel region. */
 static void gradient_by_units(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
                               int count, float *dw, bf16 *blocks, bf16 *staging)
 {
@@ -444,7 +448,7 @@ static void gradient_by_units(const struct gradient *g, const struct conv_shape 
     }
 }
 
-/* Adds rows [from, to) of one term and block to all units. */
+/* Adds rows [from, to) of one term and block of images to all units. */
 static void sum_span(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *term, int first,
                      int from, int to, bf16 *x, bf16 *staging, float *sums)
 {
@@ -461,7 +465,7 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
     }
 }
 
-/* The same by threads that each sum all units over their own rows. `sums` are the threads' one after another. */
+/* Without split_units: each thread sums all units over its own rows. `sums` (thread, unit). Called by every thread. */
 static void gradient_by_rows(const struct gradient *g, const struct conv_shape *s, const struct gradient_term *terms,
                              int count, float *dw, bf16 *blocks, bf16 *staging, float *sums)
 {
@@ -483,7 +487,7 @@ static void gradient_by_rows(const struct gradient *g, const struct conv_shape *
         add_unit(g, unit_at(g, unit), last, sums + unit * g->unit, thread_count(), sum_floats(g), dw);
 }
 
-enum { MAX_TERMS = 3 }; /* packed at once */
+enum { MAX_TERMS = 3 }; /* terms that are packed at once */
 
 static size_t block_count(const struct gradient *g, int threads)
 {
@@ -504,7 +508,7 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
     {
         bf16 *staging = blocks + block_count(&g, threads) * block_values(&g) + thread_number() * staging_values(&g);
         begin_tiles();
-        struct gradient_term nonzero_terms[MAX_TERMS]; /* those that count */
+        struct gradient_term nonzero_terms[MAX_TERMS]; /* those whose alpha is not 0 */
         int used = 0;
         for (int t = 0; t < count; t++) {
             if (terms[t].alpha != 0)

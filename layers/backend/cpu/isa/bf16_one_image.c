@@ -1,26 +1,28 @@
-/* bf16_one_image.c - convolutions of bf16 images of at least about 16 columns, one image at a time: 16 outputs of a
- * row, or of one phase of it where a stride spreads them, read by each tap 16 pixels a constant step apart, which load
- * as a tile from a row of the image between zeros. So rows are read and written in order, and what they share stays in
- * the nearest cache: M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32
- * channels, 32) A value that is not finite may reach a neighbouring pixel where channels are no multiple of 32. Weights
- * are packed as bf16.c's. Compiled as bf16.c is; BF16_ONE_IMAGE names the table. */
+/* bf16_one_image.c - bf16 convolutions of images of about 16 columns or more, one image at a time.
+ * The rows of a left tile are what a tap reads for 16 outputs of a row: pixels a constant step apart, which load as
+ * a tile from a copy of the row with zeros on both sides. Where a stride spreads the outputs of an adjoint, they are
+ * the outputs of one phase. Rows are read and written in order, and what neighbouring rows share stays in the L1
+ * cache:
+ *   M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32 channels, 32)
+ * If the number of channels is no multiple of 32, a value that is not finite may reach a neighbouring pixel.
+ * Weights are packed by bf16.c. Compiled as bf16.c is; BF16_ONE_IMAGE names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
-enum { PREFETCHED = 4 }; /* cache lines at each tap */
+enum { PREFETCHED = 4 }; /* cache lines at each product */
 
-/* A convolution as it is run: c channels of `in` to d of `out`. */
+/* A convolution as it is computed. For an adjoint, the input is the code and the output the image. */
 struct geometry {
     int h, w, c, oh, ow, d;
     int k, stride, pad;
     bool adjoint;
-    int phases,
-        column_step; /* columns of the output that read different taps, and of the input from one output to the next */
-    int groups;      /* of 16 outputs of a phase of a row */
-    int rows;        /* of the output at a time: two of each phase go together where a row is one group */
-    int steps, panels; /* of 32 channels in, of 32 out */
-    int left_zeros;    /* zero columns before a row */
-    size_t row;        /* values of a row between zeros, as far as the last tile reads */
-    int ring;          /* rows of the input that `rows` read: row y at y % ring; a row of zeros follows */
+    int phases;        /* an adjoint's outputs i and i + phases come from the same taps */
+    int column_step;   /* columns of the input between neighbouring outputs of a phase */
+    int groups;        /* groups of 16 outputs of a phase of a row */
+    int rows;          /* of the output at a time: two of each phase if a row is a single group */
+    int steps, panels; /* groups of 32 channels of the input and of the output */
+    int left_zeros;    /* columns of zeros before a row */
+    size_t row;        /* values of a row with its zeros, as far as tiles read */
+    int ring;          /* rows of the input that `rows` read; row y is at y % ring, and a row of zeros follows */
 };
 
 static struct geometry geometry_of(const struct conv_shape *s, enum conv_use use)
@@ -55,8 +57,7 @@ static struct geometry geometry_of(const struct conv_shape *s, enum conv_use use
     return v;
 }
 
-/* Rows of less than 16 outputs leave room in a tile that other images would fill. A tile of images is a little slower.
- */
+/* Compares how full tiles are here and in bf16.c, which is a little slower with equally full tiles. */
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
     if (use == CONV_GRADIENT || s->c < DEPTH / 2 || s->d < DEPTH / 2)
@@ -77,20 +78,21 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
     return threads * thread_bytes(s, use);
 }
 
-/* What one thread works with. */
+/* What a thread works with. */
 struct worker {
     const struct epilogue *epilogue;
     const bf16 *weights;
-    bf16 *ring, *zeros; /* rows */
+    bf16 *ring, *zeros; /* rows of the input, and one of zeros */
     struct operands *list;
-    size_t image; /* the output's, in values */
+    size_t image; /* where the output's image begins, in values */
     bf16 *out;
-    const bf16 *next; /* rows of the input to come, fetched meanwhile */
+    const bf16 *next; /* the next rows of the input, to be prefetched */
     struct pending pending;
-    float (*sums)[4 * RESULT]; /* of what is pending, and of what is summed meanwhile */
+    float (*sums)[4 * RESULT]; /* one is pending while the other is computed */
 };
 
-/* The row of the input that output row i reads by tap a: zeros outside; NULL: the tap is not of this row's phase. */
+/* The row of the input that output row i reads by tap a, which is `zeros` outside the image. NULL if the tap belongs to
+ * another phase. */
 static const bf16 *row_at(const struct geometry *v, const struct worker *p, int i, int a)
 {
     int y = v->adjoint ? i + v->pad - a : i * v->stride - v->pad + a;
@@ -100,7 +102,8 @@ static const bf16 *row_at(const struct geometry *v, const struct worker *p, int 
     return i >= v->oh || y < 0 || y >= v->h ? p->zeros : p->ring + y % v->ring * v->row;
 }
 
-/* The first column that output `phase` reads by tap b, behind the zeros before a row; -1: another phase reads it. */
+/* The column, counted from the first zero, that the first output of a phase reads by tap b. -1 if the tap belongs to
+ * another phase. */
 static int column_at(const struct geometry *v, int phase, int b)
 {
     if (!v->adjoint)
@@ -109,8 +112,7 @@ static int column_at(const struct geometry *v, int phase, int b)
     return at % v->stride == 0 ? at / v->stride : -1;
 }
 
-/* 16 outputs each of group `first` in row i and of `other` in row below, all panels; two: the second ones are wanted.
- */
+/* Computes all panels of 16 outputs of group `first` in row i and, if `two`, of group `other` in row `below`. */
 static void run_pair(const struct geometry *v, struct worker *p, int phase, int i, int first, int below, int other,
                      bool two)
 {
@@ -161,11 +163,11 @@ static void run_pair(const struct geometry *v, struct worker *p, int phase, int 
     }
 }
 
-/* Rows [from, to) of an image of which `in` is the input. */
+/* Computes rows [from, to) of an image from its input `in`. */
 static void run_rows(const struct geometry *v, struct worker *p, const bf16 *in, int from, int to)
 {
     size_t row = (size_t)v->w * v->c;
-    int loaded = 0; /* up to here */
+    int loaded = 0; /* rows below this one are in the ring */
     for (int i = from; i < to; i += v->rows) {
         int top = v->adjoint ? i + v->pad - v->k + 1 : i * v->stride - v->pad;
         int end = v->adjoint ? (i + v->rows - 1 + v->pad) / v->stride + 1

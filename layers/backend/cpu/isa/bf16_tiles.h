@@ -1,6 +1,7 @@
-/* bf16_tiles.h - what the bf16*.c share: products of tiles, by AMX or AVX-512 as this is compiled.
- * Left operands are tiles of 16 rows of 32 values, right ones of 16 rows of 16 pairs, each pair two values that are
- * summed. */
+/* bf16_tiles.h - products of bf16 tiles with fp32 sums, by AMX or by AVX-512's bf16 instructions, and what the files
+ * bf16*.c need beside them.
+ * A left operand is a tile of 16 rows of 32 values. A right operand is a tile of 16 rows of 16 pairs: row i holds
+ * values 2 i and 2 i + 1 of each column. A result is 16 x 16 floats. */
 #ifndef CSC_LAYERS_BACKEND_CPU_ISA_BF16_TILES_H
 #define CSC_LAYERS_BACKEND_CPU_ISA_BF16_TILES_H
 
@@ -14,17 +15,17 @@
 enum {
     EDGE = 16,               /* rows of a tile, and columns of a result */
     DEPTH = 32,              /* values that one product of tiles sums */
-    TILE = EDGE * DEPTH,     /* values in an operand's tile */
-    RESULT = EDGE * EDGE,    /* and in a result's */
-    GATHER_MAX_CHANNELS = 8, /* up to here several taps of a pixel are packed as one row of channels, */
-    GATHER_MAX_VALUES = 512, /* if so many values are enough */
-    MAX_PRODUCTS = 64,       /* products summed without storing */
-    CACHE_BYTES = 768 << 10, /* of packed operands that stay in a thread's own cache */
+    TILE = EDGE * DEPTH,     /* values of an operand */
+    RESULT = EDGE * EDGE,    /* floats of a result */
+    GATHER_MAX_CHANNELS = 8, /* images of more channels are never gathered, see enum gather */
+    GATHER_MAX_VALUES = 512, /* nor are more values of a row of taps */
+    MAX_PRODUCTS = 64,       /* products that are summed before the sums are stored */
+    CACHE_BYTES = 768 << 10, /* packed operands of this size stay in a thread's L2 cache */
 };
 
-static inline int ceil_div(int count, int multiple)
+static inline int ceil_div(int a, int b)
 {
-    return (count + multiple - 1) / multiple;
+    return (a + b - 1) / b;
 }
 
 static inline int min_int(int a, int b)
@@ -32,13 +33,13 @@ static inline int min_int(int a, int b)
     return a < b ? a : b;
 }
 
-/* bf16_gradient.c's part of the table. */
+/* The gradients of all shapes, from bf16_gradient.c, and the bytes of their scratch. */
 void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                    void *scratch);
 size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
 
-extern const struct direct_kernels BF16_FEW_CHANNELS, BF16_WIDE_ROWS, BF16_WIDE_ROWS_GRADIENT,
-    BF16_ONE_IMAGE; /* bf16_few_channels.c's and so on */
+/* Kernels for some shapes, from the files of these names. */
+extern const struct direct_kernels BF16_FEW_CHANNELS, BF16_WIDE_ROWS, BF16_WIDE_ROWS_GRADIENT, BF16_ONE_IMAGE;
 
 static inline __mmask32 mask_of_first(int count)
 {
@@ -47,8 +48,9 @@ static inline __mmask32 mask_of_first(int count)
 
 /* ---- epilogues ---- */
 
+/* 32 floats. */
 struct floats {
-    __m512 low, high; /* 32 */
+    __m512 low, high;
 };
 
 static inline struct floats widen(const bf16 *from, __mmask32 mask)
@@ -60,7 +62,8 @@ static inline struct floats widen(const bf16 *from, __mmask32 mask)
                             _mm512_castsi512_ps(_mm512_slli_epi32(high, 16)) };
 }
 
-/* What comes of v = alpha conv + beta add, both with nu unless linear, at a code whose mask is m. NaN passes. */
+/* f of v = alpha conv + beta add, with mask m. Unless the epilogue is linear, alpha and beta already contain nu.
+ * Keeps NaN. */
 static inline __m512 epilogue_function(const struct epilogue *e, __m512 v, __m512 m)
 {
     const __m512 zero = _mm512_setzero_ps();
@@ -79,19 +82,20 @@ static inline __m512 epilogue_function(const struct epilogue *e, __m512 v, __m51
     return _mm512_castsi512_ps(_mm512_maskz_or_epi32(kept, _mm512_castps_si512(shrunk), sign));
 }
 
-/* 32 channels of pixels whose sums are known: two runs of up to 16 rows of two results, left to be stored a pixel at a
- * time while the next ones are summed. */
+/* Finished sums of 32 channels of up to 32 pixels, in two runs of up to 16. Their epilogue is applied, and they are
+ * stored, one pixel at a time while the next sums are computed. */
 struct pending {
     const struct epilogue *epilogue;
     bf16 *out;
-    const float *sums;   /* (run, 2, 16, 16) */
-    int next, count[2];  /* the pixel whose turn it is, of 32; pixels of each run */
-    size_t at[2];        /* of a run's first one, in values from the output's start, */
-    size_t pixel_stride; /* and from each to the next */
-    __mmask32 mask;      /* of channels */
+    const float *sums;   /* (run, half of the channels, pixel, 16) */
+    int next;            /* the next pixel of 32; 32 if nothing is pending */
+    int count[2];        /* pixels of each run */
+    size_t at[2];        /* where each run begins, in values from the output's start */
+    size_t pixel_stride; /* values from one pixel of a run to the next */
+    __mmask32 mask;      /* the channels that exist */
 };
 
-/* f of 32 values that a convolution summed, those under the mask, at value `at` of the output. */
+/* Applies the epilogue to 32 sums and stores those under the mask from value `at` of the output on. */
 static inline __attribute__((always_inline)) void store_32(const struct epilogue *e, __m512 low, __m512 high, size_t at,
                                                            __mmask32 mask, bf16 *out)
 {
@@ -135,13 +139,14 @@ static inline void store_all_pending(struct pending *p)
 
 /* ---- products of tiles ---- */
 
-/* Left tiles a[0], a[1] and right tiles b[0], b[1], of which the second ones may be unused. */
+/* Left tiles a and right tiles b. The second ones may be unused. */
 struct operands {
     const bf16 *a[2], *b[2];
 };
 
 #ifdef __AMX_BF16__
-/* All eight registers hold 16 rows of 64 bytes. In memory, since gcc does not see that loading reads all of it. */
+/* All eight registers hold 16 rows of 64 bytes. Static, because gcc does not see that _tile_loadconfig reads all of
+ * it. */
 static const struct {
     uint8_t palette, start, reserved[14];
     uint16_t bytes_per_row[16];
@@ -160,16 +165,18 @@ static inline void end_tiles(void)
     _tile_release();
 }
 
-/* sums (left, right, 16, 16) [+]= over the list and `steps` of a tile each, a_step and b_step values apart; rows on the
- * left are a_row values apart, which may be less than they hold. Meanwhile `fetched` cache lines from `next` on at each
- * entry, and `stored` pixels of what is pending at each step. */
+/* sums (left, right, 16, 16) = products of the tiles of the list, plus the sums themselves if `add`. Each entry of
+ * the list stands for `steps` tiles, a_step and b_step values apart. Rows of a left tile are a_row values apart, and
+ * may overlap.
+ * Meanwhile each entry prefetches `prefetched` cache lines from `next` on, and each step stores `stored` pending
+ * pixels. */
 static inline __attribute__((always_inline)) void multiply_tiles(const struct operands *list, int count, int steps,
                                                                  size_t a_step, size_t a_row, size_t b_step,
                                                                  bool two_left, bool two_right, bool add, float *sums,
                                                                  const bf16 *next, int prefetched,
                                                                  struct pending *pending, int stored)
 {
-    __asm__ volatile("" ::: "memory"); /* gcc's tile loads do not say that they read */
+    __asm__ volatile("" ::: "memory"); /* gcc does not know that tile loads read memory */
     if (add) {
         _tile_loadd(0, sums, 64);
         if (two_right)
@@ -293,7 +300,7 @@ static inline __attribute__((always_inline)) void multiply_only(const struct ope
     multiply_overlapped(list, count, steps, a_step, a_row, b_step, two_left, two_right, add, sums, NULL, 0, NULL, 0);
 }
 
-/* Of packed tiles. */
+/* The same for packed left tiles. */
 static inline __attribute__((always_inline)) void multiply_packed(const struct operands *list, int count, int steps,
                                                                   size_t a_row, size_t b_step, bool two_left,
                                                                   bool two_right, bool add, float *sums)
@@ -303,10 +310,13 @@ static inline __attribute__((always_inline)) void multiply_packed(const struct o
 
 /* ---- packing ---- */
 
-/* Which taps of an output pixel x holds in one row of channels: one; those of one row of the kernel, so that a packed
- * row of x serves several rows of output; or all, where they fit one product and rows are too short for
- * bf16_wide_rows.c. */
-enum gather { GATHER_NONE, GATHER_ROW, GATHER_ALL };
+/* Images of few channels would leave most of a tile's 32 values empty. So the values that several taps of an output
+ * pixel read are gathered as its channels: those of one row of the kernel, or those of all its taps. */
+enum gather {
+    GATHER_NONE,
+    GATHER_ROW, /* a packed row of the image serves several rows of output */
+    GATHER_ALL, /* only where all taps fit one product and rows are too short for bf16_wide_rows.c */
+};
 
 static inline enum gather gather_of(const struct conv_shape *s)
 {
@@ -315,7 +325,7 @@ static inline enum gather gather_of(const struct conv_shape *s)
     return s->k * s->k * s->c <= DEPTH && conv_out_w(s) < EDGE ? GATHER_ALL : GATHER_ROW;
 }
 
-/* Of `count` values from column `left` on, c a column: the first one inside the image, and the one behind the last. */
+/* Which of the values that a row of taps reads lie inside the image: [low, high). */
 struct value_span {
     int low, high;
 };
@@ -330,8 +340,8 @@ static inline __mmask32 span_mask(struct value_span in, int at)
     return mask_of_first(in.high - at) & ~mask_of_first(in.low - at);
 }
 
-/* What all taps of output pixel (i, j) read, (k,k,C). A row of taps is loaded under the mask of those inside the image:
- * the others are not touched. */
+/* The values (k,k,C) that all taps of output pixel (i, j) read, with 0 for those outside the image, which are not
+ * loaded. */
 static inline __m512i gather_all(const struct conv_shape *s, const bf16 *image, int i, int j)
 {
     int left = j * s->stride - s->pad, top = i * s->stride - s->pad, row = s->k * s->c;
@@ -344,7 +354,7 @@ static inline __m512i gather_all(const struct conv_shape *s, const bf16 *image, 
     return values;
 }
 
-/* 16 rows of 16 32-bit values, transposed. */
+/* Transposes 16 rows of 16 values of 32 bits. */
 static inline void transpose(__m512i r[EDGE])
 {
     __m512i t[EDGE];
@@ -372,7 +382,7 @@ static inline void transpose(__m512i r[EDGE])
     }
 }
 
-/* The values of two lines of 16 in turn. */
+/* Interleaves the lower and the upper 16 values. */
 static inline __m512i interleave(__m512i both)
 {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6,
@@ -380,7 +390,8 @@ static inline __m512i interleave(__m512i both)
     return _mm512_permutexvar_epi16(order, both);
 }
 
-/* 32 values each of a and b in turn, in two lines `apart` values apart; of each the first `count`. NULL: zeros. */
+/* Interleaves the first `count` of 32 values of a and of b, into two lines `line_stride` values apart. NULL stands
+ * for zeros. */
 static inline void pack_pair(const bf16 *a, const bf16 *b, int count, bf16 *to, size_t line_stride)
 {
     const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
@@ -394,7 +405,7 @@ static inline void pack_pair(const bf16 *a, const bf16 *b, int count, bf16 *to, 
                            _mm512_permutex2var_epi16(first, _mm512_add_epi16(low, _mm512_set1_epi16(EDGE)), second));
 }
 
-/* A tile of adjoint weights: here the pairs are rows of the weights, and the outputs lie side by side. */
+/* Packs a right tile of weights for an adjoint, whose pairs are two atoms. `row` is the distance of atoms in floats. */
 static inline void pack_adjoint_tile(const float *from, size_t row, int outputs, int channels, bf16 *to)
 {
     __mmask16 mask = (__mmask16)mask_of_first(outputs);

@@ -1,24 +1,27 @@
-/* bf16_wide_rows.c - large images of few channels, such as at ImageNet's stem, for bf16. Forward, what a row of the
- * kernel reads for 16 columns of output are 16 overlapping runs of k C values in one row of the image, run j starts at
- * column stride j - pad:   [ . . . k C . . . | values of weight 0 ]   32 values which load as a tile from where they
- * are: nothing is packed but the image's border, and the output is written in order. The adjoint makes stride m columns
- * of an image's row, up to 16 values, from a window of columns of codes, window t starts at column m t + first:   [
- * columns D ]                              a multiple of 32 values with the weights of each row of the kernel laid out
- * as a matrix (window, stride m C). Two rows of the image go together. A value that is not finite reaches a few columns
- * more than it should. Compiled as bf16.c is; BF16_WIDE_ROWS names the table. */
+/* bf16_wide_rows.c - bf16 convolutions of wide images of few channels, as at ImageNet's stem.
+ * A forward pass reads, for 16 columns of the output and one row of the kernel, 16 overlapping runs of k C values in
+ * one row of the image. These load as a tile from where they lie, so only the image's border is copied:
+ *     run j starts at column stride j - pad:   [ . . . k C . . . | values of weight 0 ]   32 values
+ * The adjoint computes stride m columns of a row of the image, up to 16 values, from a window of columns of codes,
+ * with m = step_columns and the weights of each row of the kernel as a matrix (window, stride m C):
+ *     window t starts at column m t + first_column:   [ columns D ]   a multiple of 32 values
+ * Two rows of the image are computed together.
+ * A value that is not finite also reaches a few neighbouring columns.
+ * Compiled as bf16.c is; BF16_WIDE_ROWS names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
-enum { PREFETCHED = 3 }; /* cache lines of codes to come, at each product */
+enum { PREFETCHED = 3 }; /* cache lines of the next codes, at each product */
 
 /* ---- adjoint ---- */
 
 struct windows {
-    int step_columns, first_column; /* columns of codes from window to window, and from m t to the window of t */
-    int outputs;                    /* values of a row of the image that a window makes */
-    int count;                      /* of a row */
-    int steps;                      /* of 32 values of a window */
-    int ring;                       /* rows of codes that two rows of the image read: row y at y % ring */
-    size_t row;                     /* values of a row of codes between zeros, as far as the last tile reads */
+    int step_columns; /* columns of codes from one window to the next */
+    int first_column; /* column of the first window; not positive */
+    int outputs;      /* values of the image that a window gives */
+    int count;        /* windows of a row */
+    int steps;        /* groups of 32 values of a window */
+    int ring;         /* rows of codes that two rows of the image read; row y is at y % ring */
+    size_t row;       /* values of a row of codes with its zeros, as far as tiles read */
 };
 
 static struct windows windows_of(const struct conv_shape *s)
@@ -37,7 +40,7 @@ static struct windows windows_of(const struct conv_shape *s)
     return w;
 }
 
-/* Half of the products are with weights of 0, which only AMX is quick enough for. */
+/* Half of the products are with weights of 0. Only AMX is fast enough for that. */
 static bool fits_adjoint(const struct conv_shape *s)
 {
 #ifdef __AMX_BF16__
@@ -54,12 +57,12 @@ static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
     return (size_t)s->k * windows_of(s).steps * TILE * sizeof(bf16);
 }
 
-/* The values that a window's value `at` adds to its outputs, by the kernel's row a; weights are (D,k,k,C). */
+/* The weights (D,k,k,C) with which value `at` of a window adds to its outputs by row a of the kernel. */
 static __m512 weights_of(const struct conv_shape *s, const struct windows *w, const float *weights, int a, int at)
 {
     int column = at / s->d, d = at % s->d, row = s->k * s->c;
     int from = (s->pad - s->stride * (column + w->first_column)) *
-               s->c; /* of the kernel's row, for output 0; may lie before it */
+               s->c; /* what output 0 reads in the kernel's row, or before it */
     int low = from < 0 ? -from : 0, high = min_int(row - from, w->outputs);
     if (low >= high)
         return _mm512_setzero_ps();
@@ -67,7 +70,7 @@ static __m512 weights_of(const struct conv_shape *s, const struct windows *w, co
     return _mm512_maskz_loadu_ps(mask, weights + ((ptrdiff_t)d * s->k + a) * row + from);
 }
 
-/* (row of the kernel, step, 16 pairs of the window's values, 16 outputs, 2) */
+/* Packed as (row of the kernel, step, 16 pairs of the window's values, 16 outputs, 2). */
 static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
 {
     struct windows w = windows_of(s);
@@ -79,7 +82,7 @@ static void pack(const struct conv_shape *s, enum conv_use use, const float *wei
                                                                            weights_of(s, &w, weights, a, at))));
 }
 
-/* Which of two rows of the image, `top` and the next, row y of the codes adds to. */
+/* To which of two rows of the image, `top` and the next, a row y of codes adds. */
 enum reach { REACH_BOTH, REACH_FIRST, REACH_SECOND, REACH_NONE };
 
 static enum reach reach_of(const struct conv_shape *s, int top, int y)
@@ -89,8 +92,9 @@ static enum reach reach_of(const struct conv_shape *s, int top, int y)
     return first && second ? REACH_BOTH : first ? REACH_FIRST : second ? REACH_SECOND : REACH_NONE;
 }
 
-/* sums (windows, rows) (+)= what the rows of codes of this reach add to `top` and the next row, 32 windows from `codes`
- * on. Fetches from `next` on meanwhile. */
+/* Computes what the rows of codes of one reach add to `top` and the next row, for 32 windows from `codes` on, and
+ * adds it to sums (windows, rows); REACH_BOTH comes first and overwrites them. Prefetches from `next` on, and
+ * returns where that ended. */
 static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w, enum reach reach, int top,
                              const bf16 *codes, const bf16 *packed, bool two_left, float *sums, const bf16 *next)
 {
@@ -123,7 +127,8 @@ static const bf16 *sum_reach(const struct conv_shape *s, const struct windows *w
     return next + count * PREFETCHED * DEPTH;
 }
 
-/* f of the sums of 16 windows from t on, into a row of the image that begins at value `at`. */
+/* Applies the epilogue to the sums of 16 windows from t on, and stores them in the row of the image that begins at
+ * `at`. */
 static void store_windows(const struct conv_shape *s, const struct windows *w, const struct epilogue *e, int t,
                           const float *sums, size_t at, bf16 *out)
 {
@@ -140,14 +145,14 @@ static void store_windows(const struct conv_shape *s, const struct windows *w, c
     }
 }
 
-/* Rows [from, to) of image n from its codes `in`. */
+/* Computes rows [from, to) of image n. */
 static void run_adjoint(const struct conv_shape *s, const struct epilogue *e, int n, int from, int to, const bf16 *in,
                         const bf16 *packed, bf16 *ring, bf16 *out)
 {
     struct windows w = windows_of(s);
     float sums[4 * RESULT] __attribute__((aligned(64)));
     size_t row = (size_t)conv_out_w(s) * s->d, image_row = (size_t)s->w * s->c;
-    int loaded = 0; /* up to here */
+    int loaded = 0; /* rows below this one are in the ring */
     for (int top = from; top < to; top += 2) {
         int end = min_int((top + 1 + s->pad) / s->stride + 1, conv_out_h(s));
         int first = top + s->pad < s->k ? 0 : (top + s->pad - s->k) / s->stride + 1;
@@ -177,7 +182,7 @@ static bool fits_forward(const struct conv_shape *s)
     return gather_of(s) == GATHER_ROW && s->k * s->c <= DEPTH && s->k <= MAX_PRODUCTS && conv_out_w(s) >= EDGE;
 }
 
-/* A row of the image between zeros, as far as the last tile reads. */
+/* Values of a row of the image with its zeros, as far as tiles read. */
 static size_t row_values(const struct conv_shape *s)
 {
     size_t image = (size_t)(s->w + 2 * s->pad) * s->c,
@@ -185,8 +190,7 @@ static size_t row_values(const struct conv_shape *s)
     return ((image > read ? image : read) + 2 * DEPTH) / DEPTH * DEPTH;
 }
 
-/* Output row i of one image, from rows y % k of the ring, but for what stays pending; `sums` are for that and for the
- * next. */
+/* Computes output row i of one image. Row y of the image is in the ring at y % k. The last pixels stay pending. */
 static void run_row(const struct conv_shape *s, const struct epilogue *e, int i, const bf16 *ring, const bf16 *weights,
                     size_t at, bf16 *out, struct pending *pending, float sums[2][4 * RESULT])
 {
@@ -222,16 +226,16 @@ static void run_row(const struct conv_shape *s, const struct epilogue *e, int i,
         }
 }
 
-/* Output rows [from, to) of image n. */
+/* Computes output rows [from, to) of image n. */
 static void run_span(const struct conv_shape *s, const struct epilogue *e, int n, int from, int to, const bf16 *in,
                      const bf16 *weights, bf16 *ring, bf16 *out, struct pending *pending, float sums[2][4 * RESULT])
 {
     size_t row = (size_t)s->w * s->c, result = (size_t)conv_out_w(s) * s->d;
-    int loaded = from * s->stride - s->pad; /* up to here */
+    int loaded = from * s->stride - s->pad; /* rows below this one are in the ring */
     loaded = loaded < 0 ? 0 : loaded;
     for (int i = from; i < to; i++) {
         int end = min_int(i * s->stride - s->pad + s->k, s->h), first = i * s->stride - s->pad;
-        loaded = loaded < first ? first : loaded; /* with strides above k */
+        loaded = loaded < first ? first : loaded; /* a stride above k skips rows */
         for (; loaded < end; loaded++)
             memcpy(ring + loaded % s->k * row_values(s) + s->pad * s->c, in + ((size_t)n * s->h + loaded) * row,
                    row * sizeof *in);
@@ -246,7 +250,7 @@ static bool fits(const struct conv_shape *s, enum conv_use use)
     return use == CONV_FORWARD ? fits_forward(s) : use == CONV_ADJOINT && fits_adjoint(s);
 }
 
-/* A thread's ring of rows. */
+/* Bytes of a thread's ring of rows. */
 static size_t ring_bytes(const struct conv_shape *s, enum conv_use use)
 {
     size_t values = use == CONV_FORWARD ? s->k * row_values(s) : windows_of(s).ring * windows_of(s).row;

@@ -1,24 +1,23 @@
-/* bf16_wide_rows_gradient.c - weight gradients of images of few channels, such as at a network's stem, for bf16:
+/* bf16_wide_rows_gradient.c - bf16 weight gradients of wide images of few channels, as at a network's stem:
  *   dW (k k C, D) = sum over output rows and pixels of  X (k k C, 32 pixels) Z (32 pixels, D)
- * What tap (b, channel) reads of a row of the image for all pixels is laid out as a line; the lines of a row's k C taps
- * follow one another, and so do the image's rows: those of all k k C taps of an output row are then lines a constant
- * step apart, which load as tiles. Z takes one permutation. Compiled as bf16.c is; BF16_WIDE_ROWS_GRADIENT names the
- * table.
- */
+ * What tap (b, channel) reads of a row of the image, for all pixels of an output row, is laid out as a line. The
+ * lines of the k C taps of a row follow each other, and so do the rows, so the lines of all k k C taps of an output
+ * row are a constant step apart and load as tiles. Compiled as bf16.c is; BF16_WIDE_ROWS_GRADIENT names the table. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
-enum { MAX_PHASES = 16, BLOCK_BYTES = 512 << 10 /* of lines and codes, in a thread's own cache */ };
+enum { MAX_PHASES = 16, BLOCK_BYTES = 512 << 10 /* lines and codes of this size stay in a thread's L2 cache */ };
 
 struct tap_lines {
-    int taps, all_taps;   /* of a row of the kernel, k C, and of the kernel */
-    int phases;           /* stride C: values from a pixel's to the next one's */
-    int left_zeros;       /* zeros before a row of the image, a multiple of phases; it begins in column -lead / C */
-    int steps;            /* of 32 pixels */
-    size_t line_values;   /* of a line */
-    size_t padded_values; /* values of a row of the image between zeros */
-    int phase_pixels;     /* pixels of a phase's line */
-    int tap_tiles, atom_tiles; /* tiles of 16 taps, and of 16 atoms */
-    int rows, image_rows;      /* of the output at a time, and of the image that those read */
+    int taps, all_taps;   /* k C, of a row of the kernel, and k k C */
+    int phases;           /* stride C: distance of what a tap reads for neighbouring pixels, in values */
+    int left_zeros;       /* zeros before a row of the image, a multiple of phases */
+    int steps;            /* groups of 32 pixels of an output row */
+    size_t line_values;   /* values of a line */
+    size_t padded_values; /* values of a row of the image with its zeros */
+    int phase_pixels;     /* every phases'th value of such a row is copied together: how many these are */
+    int tap_tiles;        /* groups of 16 taps */
+    int atom_tiles;       /* groups of 16 atoms */
+    int rows, image_rows; /* of the output at a time, and of the image that those read */
 };
 
 static struct tap_lines tap_lines_of(const struct conv_shape *s)
@@ -26,8 +25,7 @@ static struct tap_lines tap_lines_of(const struct conv_shape *s)
     struct tap_lines l = { .taps = s->k * s->c, .all_taps = s->k * s->k * s->c, .phases = s->stride * s->c };
     l.left_zeros = ceil_div(s->pad, s->stride) * l.phases;
     l.steps = ceil_div(conv_out_w(s), DEPTH);
-    l.line_values = (size_t)(l.steps + 1) *
-                    DEPTH; /* an odd number of cache lines where steps is even: tiles spread over sets */
+    l.line_values = (size_t)(l.steps + 1) * DEPTH; /* one more cache line, so that a tile spreads over cache sets */
     l.phase_pixels = ceil_div(l.steps * DEPTH + (l.left_zeros + l.taps) / l.phases + 1, DEPTH) * DEPTH;
     size_t held = l.left_zeros + (size_t)s->w * s->c, read = (size_t)(l.phase_pixels + 2 * DEPTH) * l.phases;
     l.padded_values = ((held > read ? held : read) + 2 * DEPTH) / DEPTH * DEPTH;
@@ -49,7 +47,7 @@ static bool fits(const struct conv_shape *s, enum conv_use use)
 
 /* ---- scratch of a thread: lines, codes, a padded row, its phases ---- */
 
-static size_t lines_values(const struct tap_lines *l) /* the last tile reads behind the last line */
+static size_t lines_values(const struct tap_lines *l) /* the last tile reads past the last line */
 {
     return ((size_t)l->image_rows * l->taps + EDGE) * l->line_values;
 }
@@ -79,7 +77,7 @@ static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int t
 
 /* ---- packing ---- */
 
-/* phase (32 values) = row[phase + 0], row[phase + phases], ... */
+/* The 32 values row[phase], row[phase + phases], ... */
 static inline __m512i gather_phase(const bf16 *row, int phases, int phase)
 {
     const __m512i count = _mm512_set_epi16(31, 30, 29, 28, 27, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17, 16, 15, 14, 13,
@@ -97,7 +95,7 @@ static inline __m512i gather_phase(const bf16 *row, int phases, int phase)
     return values;
 }
 
-/* The lines of one row of the image; NULL: it lies outside. */
+/* Lays out the lines of one row of the image. NULL stands for a row outside it. */
 static void pack_lines(const struct conv_shape *s, const struct tap_lines *l, const bf16 *row, bf16 *padded,
                        bf16 *phases, bf16 *to)
 {
@@ -120,8 +118,8 @@ static void pack_lines(const struct conv_shape *s, const struct tap_lines *l, co
     }
 }
 
-/* Rows of codes as right operands: (row, step, tile of atoms, 16 pairs of pixels, 16 atoms, 2); those behind the last
- * pixel stay 0. */
+/* Packs rows of codes as (row, step, tile of atoms, 16 pairs of pixels, 16 atoms, 2). Past the last pixel they stay
+ * 0. */
 static void pack_codes(const struct conv_shape *s, const struct tap_lines *l, const bf16 *codes, int rows, bf16 *to)
 {
     int w = conv_out_w(s);
@@ -136,8 +134,8 @@ static void pack_codes(const struct conv_shape *s, const struct tap_lines *l, co
 
 /* ---- sums ---- */
 
-/* sums (pair of tiles of taps, pair of tiles of atoms, 2, 2, 16, 16) += those of `rows` rows. Fetches as many codes
- * from `next` on meanwhile. */
+/* Adds `rows` rows to sums (pair of tap tiles, pair of atom tiles, 2, 2, 16, 16). Prefetches as many codes from
+ * `next` on. */
 static void sum_block(const struct conv_shape *s, const struct tap_lines *l, int rows, const bf16 *x, const bf16 *z,
                       float *sums, const bf16 *next)
 {
@@ -164,7 +162,7 @@ static void sum_block(const struct conv_shape *s, const struct tap_lines *l, int
         }
 }
 
-/* Rows [from, to) of the output of image n. */
+/* Adds output rows [from, to) of image n to the sums. */
 static void sum_rows(const struct conv_shape *s, const struct tap_lines *l, const struct gradient_term *term, int n,
                      int from, int to, bf16 *own, float *sums)
 {
@@ -175,7 +173,7 @@ static void sum_rows(const struct conv_shape *s, const struct tap_lines *l, cons
     for (int row = from; row < to; row += l->rows) {
         int count = min_int(l->rows, to - row), top = row * s->stride - s->pad, held = (count - 1) * s->stride + s->k,
             reused = 0;
-        if (row > from && s->k > s->stride) { /* the rows before these have the first lines */
+        if (row > from && s->k > s->stride) { /* the first lines were read by the rows before these */
             reused = s->k - s->stride;
             memmove(own, own + (size_t)(l->image_rows - reused) * line, reused * line * sizeof *own);
         }
@@ -187,7 +185,7 @@ static void sum_rows(const struct conv_shape *s, const struct tap_lines *l, cons
     }
 }
 
-/* dw (D,k,k,C) += alpha times the sums of `threads` threads, for the atoms of one tile. */
+/* dw (D,k,k,C) += alpha times the sums of all threads, for one tile of atoms. */
 static void add_sums(const struct conv_shape *s, const struct tap_lines *l, int tile, float alpha, const float *sums,
                      int threads, float *dw)
 {
@@ -203,7 +201,7 @@ static void add_sums(const struct conv_shape *s, const struct tap_lines *l, int 
     }
 }
 
-/* Terms that all have one factor, by the threads of a parallel region. */
+/* Adds terms of the same alpha to dw. Called by every thread of a parallel region. */
 static void add_terms(const struct conv_shape *s, const struct tap_lines *l, const struct gradient_term *terms,
                       int count, float *dw, int threads, bf16 *own, float *sums)
 {

@@ -5,7 +5,7 @@
 #include "layers/backend/backend.h"
 #include "layers/backend/cpu/isa/vector.h"
 
-/* Its factors hold nu where finish() expects that. */
+/* The epilogue with nu multiplied into alpha and beta, as epilogue_apply expects it. */
 static inline struct epilogue epilogue_fold_nu(const struct epilogue *e)
 {
     struct epilogue scaled = *e;
@@ -16,7 +16,7 @@ static inline struct epilogue epilogue_fold_nu(const struct epilogue *e)
     return scaled;
 }
 
-/* f(alpha v + beta add) at float `at` of the output. */
+/* f(alpha v + beta add), for the results v that belong at float `at` of the output. */
 static inline vec epilogue_apply(const struct epilogue *e, vec v, size_t at)
 {
     v = e->alpha * v;

@@ -1,19 +1,22 @@
-/* few_channels.c - adjoints towards images of few channels, compiled once per instruction set (FEW names the table).
- * Codes are multiplied by all taps at once, so that registers are full of columns; the images are made of that in
- * few_channels_products.h. */
+/* few_channels.c - adjoints towards images of few channels. Codes are multiplied by all taps at once, so that the
+ * columns of the product fill registers; col2im.h adds the products to images.
+ * Compiled once per instruction set; FEW_CHANNELS names the table. */
 #include "layers/backend/cpu/isa/few_channels.h"
 
 #include "layers/backend/cpu/isa/epilogue.h"
 #include "layers/backend/cpu/isa/col2im.h"
 
 #if defined(__AVX512F__)
-enum { PIXELS = 8 }; /* of a product, held in registers */
+enum { PIXELS = 8 }; /* pixels of a product, held in registers */
 #else
 enum { PIXELS = 6 };
 #endif
-enum { PANEL = 2 * WIDTH, BLOCK = 24 }; /* columns of a product, and pixels at a time */
+enum {
+    PANEL = 2 * WIDTH, /* columns of a product, held in registers */
+    BLOCK = 24,        /* pixels between two calls of col2im_add_row */
+};
 
-/* With fewer atoms the additions would outweigh the products. */
+/* With fewer atoms the additions would cost more than the products. */
 static bool fits(const struct conv_shape *s, enum conv_use use)
 {
     return use == CONV_ADJOINT && s->c <= COL2IM_MAX_CHANNELS && s->d >= 32;
@@ -84,7 +87,7 @@ static void multiply_block(const struct col2im *m, size_t row, int column, int c
         for (int at = 0; at < count; at += PIXELS) {
             const float *in[PIXELS];
             vec sums[PIXELS][2];
-            for (int p = 0; p < PIXELS; p++) /* behind the last one it is read again, and not stored */
+            for (int p = 0; p < PIXELS; p++) /* past the last pixel, it is read again and not stored */
                 in[p] = codes + (size_t)(at + p < count ? at + p : count - 1) * s->d;
             multiply(in, (const float *)m->packed + (size_t)panel * s->d * PANEL, s->d, sums);
             for (int p = 0; p < PIXELS && at + p < count; p++) {

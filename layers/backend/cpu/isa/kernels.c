@@ -1,6 +1,5 @@
-/* kernels.c - the CPU backend's passes over memory. Compiled once per instruction set (KERNELS names the
- * table); loops are written for the compiler's vectoriser. Here what is float in every precision; passes over
- * activations are in activations.h. */
+/* kernels.c - the CPU backend's passes over memory, written for the compiler's vectoriser. Passes over activations
+ * are in activations_tmpl.h, those over floats here. Compiled once per instruction set; KERNELS names the table. */
 #include "layers/backend/cpu/isa/kernels.h"
 
 #include <math.h>
@@ -12,7 +11,7 @@
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
 
-/* This thread's part [*from, *to) of 0..count, in multiples of `grain`. */
+/* This thread's part [*from, *to) of 0..count. Parts begin at multiples of `grain`. */
 static void thread_range(size_t count, size_t grain, size_t *from, size_t *to)
 {
     size_t grains = (count + grain - 1) / grain, threads = thread_count(), self = thread_number();
@@ -24,12 +23,12 @@ static void thread_range(size_t count, size_t grain, size_t *from, size_t *to)
         *to = count;
 }
 
-#define ELEMENTS_PER_LINE 32 /* bf16; two lines of floats */
+#define ELEMENTS_PER_LINE 32 /* of bf16; as floats they fill two cache lines */
 
-#define TILE  32 /* channels whose sums stay in registers */
-#define BLOCK 64 /* rows summed in float before they go to double */
+#define TILE  32 /* channels whose sums are kept in registers */
+#define BLOCK 64 /* rows that are summed in float before they are added in double */
 
-/* partials (threads, CPU_PARTIALS, C) -> partials[0..2C): the first two summed over threads. */
+/* partials (threads, CPU_PARTIALS, C): sums the first two values of all threads into those of thread 0. */
 static void sum_partials(double *partials, int channels, int used)
 {
     for (int t = 1; t < used; t++)
@@ -119,7 +118,7 @@ static void sgd_row(const struct sgd *sgd, float *restrict w, const float *restr
     }
 }
 
-/* A row's weights are in the cache when they are projected. Rows differ in length. */
+/* Each row is projected right after its update, while it is in the cache. Rows differ in length. */
 static void sgd(struct device *device, const struct sgd *sgd, float *w, const float *g, float *v,
                 const struct sgd_row *rows, int count)
 {

@@ -1,5 +1,5 @@
-/* single_image.c - convolutions of one image by weights read in their order, compiled once per instruction set (LONE
- * names the table). All of the image stays in the caches meanwhile. */
+/* single_image.c - convolutions of one image with weights that are read once, in their order. The image stays in the
+ * caches meanwhile. Compiled once per instruction set; SINGLE_IMAGE names the table. */
 #include "layers/backend/cpu/isa/single_image.h"
 
 #include <string.h>
@@ -10,14 +10,14 @@
 enum {
 #if defined(__AVX512F__)
     PIXELS = 6,
-    ATOMS = 4, /* whose sums a forward pass holds in registers */
+    ATOMS = 4, /* a forward pass holds PIXELS x ATOMS sums in registers */
 #else
     PIXELS = 6,
     ATOMS = 2,
 #endif
-    ROWS = 8,                     /* atoms that an adjoint pass adds to a sum at once */
-    MIN_WEIGHT_RATIO = 8,         /* weights than pixels: else packing pays */
-    IMAGE_CACHE_BYTES = 32 << 10, /* of an image that stay in the nearest cache */
+    ROWS = 8,                     /* atoms that an adjoint pass adds to a pixel at once */
+    MIN_WEIGHT_RATIO = 8,         /* weights per value of image and code; with fewer, packing pays */
+    IMAGE_CACHE_BYTES = 32 << 10, /* part of an image that stays in the L1 cache */
 };
 
 static bool fits(const struct conv_shape *s)
@@ -26,7 +26,7 @@ static bool fits(const struct conv_shape *s)
            conv_weight_count(s) >= MIN_WEIGHT_RATIO * (conv_in_count(s) + conv_out_count(s));
 }
 
-/* The pixel of the image that tap t of output pixel `at` reads, or -1. */
+/* The pixel of the image that tap t of output pixel `at` reads, or -1 if it lies outside. */
 static int source_pixel(const struct conv_shape *s, int at, int t)
 {
     int y = at / conv_out_w(s) * s->stride - s->pad + t / s->k, x = at % conv_out_w(s) * s->stride - s->pad + t % s->k;
@@ -42,7 +42,8 @@ struct pixel_pair {
     int pixel, code;
 };
 
-/* Forward: where each tap of each pixel reads, in whole blocks, and a pixel of zeros. Adjoint: pairs of pixels. */
+/* A forward pass lists where each tap of each output pixel reads, in whole blocks, and has one pixel of zeros. An
+ * adjoint pass lists the pairs of pixels of each tap, and their number. */
 static size_t scratch_bytes(const struct conv_shape *s)
 {
     size_t taps = (size_t)s->k * s->k, entries = (size_t)block_count(s) * PIXELS * taps;
@@ -58,7 +59,8 @@ static float sum_of(vec v)
     return sum;
 }
 
-/* Sums of ATOMS atoms, `atom` floats apart, at PIXELS pixels; read (taps, PIXELS). */
+/* Dot products of ATOMS atoms, which lie `atom` floats apart, with what they read at PIXELS pixels: sources (taps,
+ * PIXELS). */
 static inline void dot_products(const float *weights, size_t atom, int taps, int c, const float *const *sources,
                                 float sums[PIXELS][ATOMS])
 {
@@ -104,7 +106,7 @@ static void forward(const struct conv_shape *s, const float *weights, const floa
         }
 }
 
-/* Adds ROWS atoms' share of one tap to one vector of channels of all pixels. */
+/* Adds what ROWS atoms contribute by one tap to one vector of channels of all pixels. */
 static inline void add_atoms(const float *weights, size_t atom, const float *code, int d,
                              const struct pixel_pair *pairs, int count, int c, float *image)
 {
@@ -128,7 +130,7 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
 {
     int taps = s->k * s->k, pixels = conv_out_h(s) * conv_out_w(s), pixels_in = s->h * s->w;
     size_t atom = (size_t)taps * s->c;
-    struct pixel_pair *pairs = scratch; /* (tap, pixels), of which so many are used: */
+    struct pixel_pair *pairs = scratch; /* (tap, pixels), of which counts[tap] are used */
     int *counts = (int *)(pairs + (size_t)taps * pixels);
     for (int t = 0; t < taps; t++) {
         counts[t] = 0;

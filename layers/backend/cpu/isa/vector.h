@@ -1,4 +1,4 @@
-/* vector.h - a register of floats, as wide as this file's instruction set has them. */
+/* vector.h - a register of floats, as wide as the instruction set has them. */
 #ifndef CSC_LAYERS_BACKEND_CPU_ISA_VECTOR_H
 #define CSC_LAYERS_BACKEND_CPU_ISA_VECTOR_H
 

@@ -1,13 +1,12 @@
-/* winograd.c - F(4x4, 3x3) on NHWC floats, compiled once per instruction set (WINOGRAD names the table).
- * A tile is 6x6 pixels of the input that give 4x4 of the output. With B, G, A of the points 0, +-2/3, +-3/2, infinity,
- * which round 2.4 times less than the usual 0, +-1, +-2, infinity:
- *   output     Y = A^T [ (G g G^T) . (B^T d B) ] A           summed over channels where the dot is
+/* winograd.c - F(4x4, 3x3) on NHWC floats. Compiled once per instruction set; WINOGRAD names the table.
+ * A tile is 6x6 pixels of the input d, which give 4x4 of the output Y; g is the kernel:
+ *   output     Y = A^T [ (G g G^T) . (B^T d B) ] A             the elementwise product is summed over channels
  *   gradient   dg = G^T [ sum over tiles (A dY A^T) . (B^T d B) ] G
- * so that each of the 36 places of a tile is a matrix product over many tiles:
+ * A, B and G are those of the points 0, +-2/3, +-3/2, infinity, whose rounding error is 2.4 times less than that of
+ * the usual 0, +-1, +-2, infinity. Each of a tile's 36 positions is a matrix product over many tiles:
  *   V (36, tiles, C) = B^T d B     U (36, C, D) = G g G^T     M (36, tiles, D) = V U
- * Tiles go through in blocks whose V and M stay in the threads' own caches; threads share a block's tiles, then its 36
- * products. Sums run over tiles in their order, so that they depend neither on blocks nor on threads.
- * Here c and d are the channels of input and output as run sees them. */
+ * Tiles are computed in blocks whose V and M stay in the threads' L2 caches: threads share first a block's tiles,
+ * then its 36 products. Sums run over tiles in order, so the bits depend neither on the blocks nor on the threads. */
 #include "layers/backend/cpu/isa/winograd.h"
 
 #include <string.h>
@@ -19,7 +18,7 @@
 #include "layers/backend/cpu/isa/vector.h"
 
 #if defined(__AVX512F__)
-enum { ROWS = 12, GRADIENT_ROWS = 8 }; /* of a product, held in registers */
+enum { ROWS = 12, GRADIENT_ROWS = 8 }; /* rows of a product, held in registers */
 #elif defined(__AVX__)
 enum { ROWS = 6, GRADIENT_ROWS = 4 };
 #else
@@ -29,15 +28,15 @@ enum {
     IN = 6,
     OUT = 4,
     POSITIONS = IN * IN,
-    PANEL = 2 * WIDTH,  /* columns of a product held in registers */
-    LINE = 16,          /* floats of a cache line: put behind long rows, and behind places, so that the many that are */
-    LONG_ROW = 256,     /* written or read together do not fall into the same sets of the cache */
-    ROWS_MULTIPLE = 12, /* of ROWS */
-    BLOCK_BYTES = 384 << 10,     /* of V and M, for each thread */
-    NONTEMPORAL_BYTES = 4 << 20, /* of U: as much does not stay in the caches until it is read */
+    PANEL = 2 * WIDTH,           /* columns of a product, held in registers */
+    LINE = 16,                   /* floats of a cache line; one is added to long rows and to planes of V and M, */
+    LONG_ROW = 256,              /* so that what is used together does not fall into the same cache sets */
+    ROWS_MULTIPLE = 12,          /* a multiple of ROWS in every instruction set */
+    BLOCK_BYTES = 384 << 10,     /* size of V and M, per thread */
+    NONTEMPORAL_BYTES = 4 << 20, /* a U of this size would not stay in the caches until it is read */
 };
 
-/* The points' absolute values, whose product is 1, their squares, and what the kernel's transform divides by. */
+/* The points' absolute values A and B (A B = 1), their squares, and the factors of the kernel's transform. */
 #define A    (2.0f / 3)
 #define B    (3.0f / 2)
 #define A2   (4.0f / 9)
@@ -45,7 +44,7 @@ enum {
 #define NEAR (-81.0f / 130) /* 1 / (2 A2 (A2 - B2)) */
 #define FAR  (8.0f / 65)    /* 1 / (2 B2 (B2 - A2)) */
 
-/* Past the caches, to an aligned place: for what is not read before they have held other things. */
+/* Stores past the caches, to an aligned address, what will have left them before it is read. */
 static inline void store_nontemporal(float *p, vec v)
 {
 #if defined(__AVX512F__)
@@ -66,13 +65,16 @@ static void nontemporal_fence(void)
 
 /* ---- shapes ---- */
 
-/* A convolution as it is run; an adjoint is one with flipped kernels and exchanged channels. */
+/* A convolution as it is computed. An adjoint is a forward convolution with the kernels flipped and C and D
+ * exchanged, so c and d are the channels of its input and output. */
 struct geometry {
     int n, h, w, c, d, pad;
-    int oh, ow, tiles_down, tiles_across; /* outputs; tiles on each axis of an image */
-    int tiles, block;                     /* all; at a time */
-    size_t v_row, m_row;                  /* floats from tile to tile */
-    size_t v_plane, m_plane;              /* and from place to place */
+    int oh, ow;                   /* size of the output */
+    int tiles_down, tiles_across; /* tiles of an image */
+    int tiles;                    /* tiles of all images */
+    int block;                    /* tiles at a time */
+    size_t v_row, m_row;          /* floats from tile to tile of V and M */
+    size_t v_plane, m_plane;      /* floats from position to position */
 };
 
 static struct geometry geometry_of(const struct conv_shape *s, enum winograd_use use, int threads)
@@ -113,7 +115,7 @@ static size_t scratch_bytes(const struct conv_shape *s, enum winograd_use use, i
     return blocks > transposed ? blocks : transposed;
 }
 
-/* ---- transforms of one column of a tile, `step` vectors from element to element ---- */
+/* ---- transforms of one row or column of a tile, whose elements lie `step` vectors apart ---- */
 
 static inline void input_line(const vec *d, int step, vec *v, int v_step)
 {
@@ -186,7 +188,7 @@ static struct tile tile_at(const struct geometry *r, int index)
                           rest % r->tiles_across * OUT };
 }
 
-/* V of one tile; pixels outside the image are 0. */
+/* B^T d B of one tile; pixels outside the image are 0. */
 static void input_tile(const struct geometry *r, const float *in, int index, float *v)
 {
     struct tile t = tile_at(r, index);
@@ -301,7 +303,7 @@ static inline void gradient_product(const float *m, size_t m_row, const float *v
 
 /* ---- whole convolutions ---- */
 
-/* (D, rest) -> (rest, D) */
+/* (D, rest) to (rest, D). */
 static void transpose(const float *from, int d, int rest, float *to)
 {
     enum { EDGE = 16 };
@@ -313,13 +315,13 @@ static void transpose(const float *from, int d, int rest, float *to)
                     to[(size_t)a * d + b] = from[(size_t)b * rest + a];
 }
 
-/* U, as (36, D / PANEL, C, PANEL). Taps are (C,9,D) at strides: transposed for a forward pass, the weights themselves,
- * reversed, for an adjoint one. */
+/* Writes U as (36, d / PANEL, c, PANEL). The taps are read as (c, 9, d): from transposed weights for a forward pass,
+ * from the weights in reversed order of taps for an adjoint one. */
 static void pack(const struct conv_shape *s, enum winograd_use use, const float *weights, float *packed, void *scratch)
 {
     struct geometry r = geometry_of(s, use, 1);
     bool adjoint = use == WINOGRAD_ADJOINT;
-    size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d; /* floats from one of r.c to the next */
+    size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d; /* floats from channel to channel of the input */
     size_t tap = adjoint ? (size_t)s->c : (size_t)s->c * s->d;
     if (!adjoint) {
         transpose(weights, s->d, 9 * s->c, scratch);
@@ -363,8 +365,7 @@ static void run(const struct conv_shape *s, enum winograd_use use, const float *
         for (int t = 0; t < count; t++)
             input_tile(&r, in, from + t, v + t * r.v_row);
 #pragma omp for schedule(static)
-        for (int unit = 0; unit < POSITIONS * panels;
-             unit++) { /* rows behind the last tile are computed, and not used */
+        for (int unit = 0; unit < POSITIONS * panels; unit++) { /* rows past the last tile are computed and not used */
             int position = unit / panels, panel = unit % panels;
             const float *u = packed + ((size_t)position * panels + panel) * r.c * PANEL;
             for (int t = 0; t < count; t += ROWS)
