@@ -137,11 +137,6 @@ void fake_cuda_advance_clock(double ms)
     clock_ms += ms;
 }
 
-int fake_cuda_allocations(void)
-{
-    return allocation_count;
-}
-
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
     size_t pages = whole_pages(bytes);

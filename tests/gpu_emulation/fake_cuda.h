@@ -49,7 +49,4 @@ void fake_cuda_hang(struct fake_stream *stream, bool hung);
 /* Advances the GPU's clock, which events read. */
 void fake_cuda_advance_clock(double ms);
 
-/* The number of allocations that have not been freed. */
-int fake_cuda_allocations(void);
-
 #endif

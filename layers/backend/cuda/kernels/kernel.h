@@ -81,11 +81,6 @@ DEVICE uint32_t bf16_pair(float low, float high)
             RUN(body##_b8, blocks_x, blocks_y, queue, arguments);          \
     } while (0)
 
-DEVICE float bf16_as_float(uint16_t v)
-{
-    return bits_as_float((uint32_t)v << 16);
-}
-
 /* `width` elements as they lie in memory. Kernels fetch several before they unpack the first, so that several loads
  * are in flight. */
 struct packed {
