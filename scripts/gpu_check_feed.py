@@ -1,5 +1,5 @@
-"""gpu_check_feed.py - the part feed of scripts/gpu-check: whether the loader keeps up with the GPU, on photographs,
-repeated to a set that no cache of decoded images would hold."""
+"""gpu_check_feed.py - the part feed of scripts/gpu-check: does the loader keep up with the GPU? It uses photographs,
+repeated until no cache of decoded images would hold them."""
 import json
 import os
 import shutil
@@ -13,7 +13,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
 def events(path, kind):
-    """The lines of a run's metrics.jsonl of one kind; none before it is there. The last line may be under way."""
+    """The events of one kind in a run's metrics.jsonl, which may not exist yet. The last line may be incomplete."""
     found = []
     try:
         with open(path, encoding="utf-8") as f:
@@ -26,7 +26,7 @@ def events(path, kind):
 
 
 def repeat_photographs(archive, folder, times):
-    """Class folders with every photograph under so many names, one file behind them; how many names there are then."""
+    """Unpacks class folders in which every photograph has `times` names, as hard links. Returns the number of names."""
     count = 0
     with tarfile.open(archive) as tar:
         for member in tar:
@@ -47,7 +47,7 @@ def repeat_photographs(archive, folder, times):
 
 
 def pack(check):
-    """The folder of the packed set."""
+    """Packs the photographs and returns the folder of the data set."""
     folder, out = os.path.join(check.work, "photographs"), os.path.join(check.work, "feed")
     if os.path.exists(os.path.join(out, "index.json")):
         return out
@@ -79,17 +79,17 @@ checkpoint: {{every_epochs: 0}}
 
 
 def await_steps(process, metrics, count, seconds):
-    """Returns once so many intervals have been reported."""
+    """Waits until `count` intervals have been reported."""
     until = time.monotonic() + seconds
     while len(events(metrics, "step")) < count:
         if process.poll() is not None or time.monotonic() > until:
             raise parts.Failed(f"training did not begin within {seconds} s" if process.poll() is None
-                               else "training ended early")
+                               else "training ended too early")
         time.sleep(0.2)
 
 
 def train(check, network, data, seconds):
-    """Trains until that time has been measured, from the third interval on; (steps' records, cores used)."""
+    """Trains and measures so many seconds, from the third interval on. Returns steps' records and the cores used."""
     run, config = os.path.join(check.work, "feed-" + network), check.path(f"feed-{network}.yaml")
     shutil.rmtree(run, ignore_errors=True)
     with open(config, "w", encoding="utf-8") as f:
@@ -99,7 +99,7 @@ def train(check, network, data, seconds):
     await_steps(process, metrics, 2, min(200, max(1, check.deadline - time.monotonic())))
     seconds = min(seconds, check.deadline - time.monotonic() - 15)
     if seconds < 1:
-        raise parts.Failed("no time was left to measure, once training had begun")
+        raise parts.Failed("training began too late to measure it")
     before, began, known = processor_seconds(process.pid), time.monotonic(), len(events(metrics, "step"))
     time.sleep(seconds)
     if process.poll() is not None:
@@ -113,13 +113,13 @@ def train(check, network, data, seconds):
 
 
 def mean_speed(steps):
-    """Of intervals of as many steps each: images a second over all, and the share of time spent waiting for data."""
+    """Over intervals of equally many steps: images a second, and the share of time spent waiting for data."""
     times = [1 / step["img_s"] for step in steps]
     return len(steps) / sum(times), sum(t * step["data_wait"] for t, step in zip(times, steps)) / sum(times)
 
 
 def from_memory(check, network):
-    """img/s of the same network without data."""
+    """img/s of the same network without loading data."""
     speed = check.report.value("trace", network)
     if speed is None:
         speed = parts.step(check, network, "memory")["img_s"]

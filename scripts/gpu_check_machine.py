@@ -1,4 +1,4 @@
-"""gpu_check_machine.py - what scripts/gpu-check finds on a machine: the GPU, CUDA's libraries and their versions."""
+"""gpu_check_machine.py - finds the GPU, CUDA's libraries and their versions for scripts/gpu-check."""
 import ctypes
 import glob
 import json
@@ -12,7 +12,7 @@ import sys
 
 GIVEN_PATH = os.environ.get("LD_LIBRARY_PATH", "")
 
-# library, function that tells its version, and how: as a result, or through one or two pointers
+# for each library the function that gives its version: as its result, or through one or two pointers
 VERSIONS = """
 import ctypes, json
 found = {}
@@ -39,7 +39,7 @@ print(json.dumps(found))
 
 
 def die_with_parent():
-    """In a process that has just been forked: when gpu-check is killed, it ends too."""
+    """To be called in a forked process: it ends when gpu-check is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
 
@@ -53,13 +53,13 @@ def asked(command):
 
 
 def lacks_libraries(program):
-    """Whether its libraries are not there, or lack what it calls."""
+    """Whether a library of the program is missing or lacks a function that it calls."""
     done = subprocess.run(["ldd", "-r", program], capture_output=True, text=True, check=False)
     return any(words in done.stdout + done.stderr for words in ("not found", "undefined symbol"))
 
 
 def gpu():
-    """Name and driver of the first one; empty where there is none."""
+    """Name and driver of the first GPU; empty if there is none."""
     if not shutil.which("nvidia-smi"):
         return "", ""
     lines = asked(["nvidia-smi", "--query-gpu=name,driver_version", "--format=csv,noheader"]).splitlines()
@@ -68,7 +68,7 @@ def gpu():
 
 
 def library_folders(given):
-    """Where CUDA's libraries may be: what was given, the machine's CUDA, PyTorch's packages."""
+    """Folders that may have CUDA's libraries: the given one, the machine's CUDA, PyTorch's packages."""
     sites = [*site.getsitepackages(), site.getusersitepackages(), *(p for p in sys.path if p.endswith("-packages"))]
     folders = [given] if given else []
     folders += sorted(glob.glob("/usr/local/cuda*/lib64") + glob.glob("/usr/local/cuda*/lib"))
@@ -78,7 +78,7 @@ def library_folders(given):
 
 
 def find_libraries(given, program):
-    """Sets LD_LIBRARY_PATH, a folder with cuDNN first; says what is missing, or None."""
+    """Sets LD_LIBRARY_PATH, with a folder that has cuDNN first. Returns what is missing, or None."""
     folders = library_folders(given)
     cudnn = next((f for f in folders if os.path.exists(f + "/libcudnn.so.9")), None)
     if not cudnn:
@@ -97,15 +97,15 @@ def versions(name, driver, program):
     try:
         found.update(json.loads(asked([sys.executable, "-c", VERSIONS])))
     except ValueError:
-        found["versions"] = "cannot be asked for"
+        found["versions"] = "unknown"
     found["program"] = asked([program, "--version"]) or "none"
     found["cores"] = str(len(os.sched_getaffinity(0)))
     return found
 
 
 def keep_plans(report, given, name, cudnn):
-    """The programs keep the plans that they have measured in the report; those given are known from the start, in the
-    file that csc-train and csc-bench look for on this GPU."""
+    """Lets the programs keep the plans that they measure in the report. Given plans are put into the file that
+    csc-train and csc-bench look for on this GPU."""
     cache = os.path.join(report, "cache")
     os.makedirs(os.path.join(cache, "csc-train"), exist_ok=True)
     os.environ["XDG_CACHE_HOME"] = cache

@@ -1,5 +1,5 @@
 """gpu_check_parts.py - the parts of scripts/gpu-check. Each takes the check, gives it figures, and raises Failed or
-Skipped where it does not come to its end. The first line of its text is what --help says of it."""
+Skipped. Its docstring is its line in --help."""
 import json
 import os
 import shutil
@@ -17,7 +17,7 @@ SANITIZED = ["norm_forward", "norm_backward", "norm_max_forward", "norm_max_back
 
 
 class Failed(Exception):
-    """The part found something wrong, or could not end."""
+    """The part has found a fault, or could not finish."""
 
 
 class Skipped(Exception):
@@ -25,14 +25,14 @@ class Skipped(Exception):
 
 
 def size_options(check, size, batch):
-    """A network's sizes, or in a small check the least that still has every operation."""
+    """csc-bench's options for a network of this size; in a small check the smallest that still has every operation."""
     width, size, batch = (8, 16, 4) if check.small else (64, size, batch)
     return ["--device", check.device, "--precision", "bf16" if check.gpu else "fp32", "--width", str(width), "--size",
             str(size), "--batch", str(batch)]
 
 
 def bench(check, name, *arguments, log=None):
-    """What csc-bench says of it; also kept in the report, as NAME.json."""
+    """Runs csc-bench and returns its JSON, which the report keeps as NAME.json."""
     out = check.path(name + ".json")
     check.run([check.program("csc-bench"), *arguments, "--json", out], log=log)
     with open(out, encoding="utf-8") as f:
@@ -40,7 +40,7 @@ def bench(check, name, *arguments, log=None):
 
 
 def fused_share(trace):
-    """Of the calls of convolutions that something follows, those that do both in one pass; None: no such calls."""
+    """The share of convolutions with an epilogue that are fused with it; None: there are no such convolutions."""
     fused, apart = (sum(line["calls"] for line in trace["operations"] if how in line["shape"])
                     for how in ("fused in one pass", "own pass after"))
     return fused / (fused + apart) if fused + apart else None
@@ -49,7 +49,7 @@ def fused_share(trace):
 def fused_figure(check, name, trace):
     share, kinds = fused_share(trace), {}
     for line in trace["operations"]:
-        if "fused in one pass" in line["shape"]:  # ", sm90 kernel" where that is known
+        if "fused in one pass" in line["shape"]:  # followed by ", sm90 kernel" if that is known
             kind = line["shape"].rpartition("one pass")[2].strip(", ") or "unnamed kernel"
             kinds[kind] = kinds.get(kind, 0) + line["ms"]
     if share is not None:
@@ -58,7 +58,7 @@ def fused_figure(check, name, trace):
 
 
 def smoke(check):
-    """three small steps: do they run, are they one CUDA graph, has fusion plans"""
+    """three small steps: do they run, are they a CUDA graph, are convolutions fused"""
     for name, version in check.report.data["machine"].items():
         check.figure(name, version)
     plain = bench(check, "smoke-step", "step", *size_options(check, 32, 64), "--arch", "sdnet18", "--steps", "3")
@@ -69,13 +69,13 @@ def smoke(check):
     check.figure("sdnet18-all at 32x32", trace["img_s"], "img/s", step_roofline(trace, check.gpu))
     fused_figure(check, "fused", trace)
     if check.gpu and not plain["graph"]:
-        raise Failed("the steps were not recorded as a CUDA graph; smoke.log says why")
+        raise Failed("the steps were not captured as a CUDA graph; see smoke.log")
     if check.gpu and not fused_share(trace):
-        raise Failed("no convolution is fused with what follows it: is NVRTC there?")
+        raise Failed("no convolution is fused with its epilogue: is NVRTC missing?")
 
 
 def step(check, network, kind, *options):
-    """Steps without data; kept as KIND-NETWORK.json."""
+    """Measures steps without data; the report keeps KIND-NETWORK.json."""
     return bench(check, f"{kind}-{network.replace(':', '-')}", "step", *size_options(check, 224, 256), "--arch",
                  network.split(":")[0],
                  "--backward", NETWORKS[network], "--steps", "1" if check.small else "20", *options)
@@ -87,7 +87,7 @@ def trace(check):
     for network in NETWORKS:
         try:
             found = step(check, network, "trace", "--trace")
-        except Failed as problem:  # the other networks' turn comes
+        except Failed as problem:  # the other networks are measured all the same
             failures.append(f"{network}: {problem}")
             continue
         check.figure(network, found["img_s"], "img/s", step_roofline(found, check.gpu))
@@ -98,7 +98,7 @@ def trace(check):
 
 
 def write_calls(check, network, found):
-    """Every operation beside its share of the roofline, as a table in the report; the longest first."""
+    """Writes a table of all operations, the longest first, each with its share of the roofline."""
     bytes_s, flops_s, of = card_rates(check.gpu, found)
     with open(check.path(f"calls-{network.replace(':', '-')}.txt"), "w", encoding="utf-8") as out:
         out.write(f"{network}: of a step {found['ms']:.3f} ms; roofline: {of}\n")
@@ -113,7 +113,7 @@ def write_calls(check, network, found):
 
 
 def torch_speed(check, size, batch, *options):
-    """Figures of gpu_check_torch.py, also of those networks that it came to before it failed."""
+    """Runs gpu_check_torch.py and takes its figures; if it fails, those that it has measured by then."""
     python = shutil.which("python3") or "python3"
     plain = {"LD_LIBRARY_PATH": gpu_check_machine.GIVEN_PATH}  # PyTorch finds its own libraries
     if check.wait(check.start([python, "-c", "import torch; assert torch.cuda.is_available()"], env=plain)) != 0:
@@ -143,7 +143,7 @@ def torch_figures(check, out, size):
 
 
 def traced_roofline(check, network):
-    """Of the network's step, from the part trace; None where that has not been."""
+    """The roofline of the network's step, from the part trace; None if that has not run."""
     try:
         with open(check.path(f"trace-{network.replace(':', '-')}.json"), encoding="utf-8") as f:
             return step_roofline(json.load(f), check.gpu)
@@ -152,7 +152,7 @@ def traced_roofline(check, network):
 
 
 def torch_resnet18(check):
-    """PyTorch's ResNet-18 at 224x224, compiled and eager, the figure to compare with (needs python3 with PyTorch)"""
+    """PyTorch's ResNet-18 at 224x224, compiled and eager, for comparison (needs python3 with PyTorch)"""
     torch_speed(check, 224, 256, "--networks", "resnet18", "--ways", "compiled,eager")
 
 
@@ -175,16 +175,16 @@ def golden(check):
 
 
 def feed(check):
-    """photographs packed, loaded by 16 workers, and trained on: is the GPU fed (needs --photographs)"""
+    """photographs are packed, loaded by 16 workers and trained on: does the GPU wait for data (needs --photographs)"""
     gpu_check_feed.feed(check)
 
 
 def ops(check):
-    """every operation against the plain one, CSC-layers, in fp32, tf32 and bf16"""
+    """every operation against the ref backend in fp32, tf32 and bf16, and CSC layers"""
     common = [check.program("check_ops"), "--most=2" if check.small else "--most=80"]
     common += ["--device=cuda"] if check.gpu else []
     precisions = ("fp32", "tf32", "bf16") if check.gpu and not check.small else ("fp32",)
-    # side by side: most of the time goes into compiling cuDNN's fused kernels
+    # all at once: most of the time goes into compiling cuDNN's fused kernels
     started = [(p,
                 check.start([*common, *(["--precision=" + p] if check.gpu else []),
                              *(["mask", "dot_f32"] if check.small else [])],
@@ -195,11 +195,11 @@ def ops(check):
     for name, code in codes.items():
         check.figure(name, "passed" if code == 0 else f"exit code {code}")
     if any(codes.values()):
-        raise Failed(", ".join(name for name, code in codes.items() if code) + " failed; the report has their logs")
+        raise Failed(", ".join(name for name, code in codes.items() if code) + " failed; their logs are in the report")
 
 
 def cifar(check):
-    """A folder with train and val."""
+    """Returns a folder with train and val."""
     data = check.options.data
     if not data:
         raise Skipped("--data is not given")
@@ -237,7 +237,7 @@ def train_sdnet18(check):
 
 
 def train_resnet18(check):
-    """the same of ResNet-18"""
+    """the same for ResNet-18"""
     train_cifar(check, "resnet18")
 
 
@@ -258,7 +258,7 @@ def fused(check):
 
 
 def allreduce(check):
-    """what NCCL's sums cost on one GPU (needs NCCL 2.27)"""
+    """the time of NCCL's sums on one GPU (needs NCCL 2.27)"""
     if not check.gpu:
         raise Skipped("there is no GPU")
     program = check.program("csc-bench-nccl")
@@ -275,7 +275,7 @@ def allreduce(check):
 
 
 def profile(check):
-    """one step of sdnet18-all by kernel (needs nsys or ncu)"""
+    """the kernels of one step of sdnet18-all (needs nsys or ncu)"""
     step = [check.program("csc-bench"), "step", *size_options(check, 224, 256), "--arch", "sdnet18-all", "--steps",
             "1", "--profile"]
     if not check.gpu:

@@ -6,7 +6,7 @@ from gpu_check_report import CARDS
 
 
 def read_plans(path):
-    """Graph to its plans, the fastest first, of a table of csc-bench: graph=choice ms TFLOP/s kernel."""
+    """Reads csc-bench's table, graph=choice ms TFLOP/s kernel. Returns each graph's plans, the fastest first."""
     graphs = {}
     with open(path, encoding="utf-8") as f:
         for line in f:
@@ -20,7 +20,7 @@ def read_plans(path):
 
 
 def is_fused(graph):
-    """"cudnn.91900.adjoint.add.256x56x56x64.64.3.1.1.bf16": what follows the convolution is the fourth word."""
+    """"cudnn.91900.adjoint.add.256x56x56x64.64.3.1.1.bf16": the fourth word is the epilogue."""
     words = graph.split(".")
     return len(words) > 3 and words[2] in ("forward", "adjoint") and words[3] != "plain"
 

@@ -1,20 +1,20 @@
-"""gpu_check_report.py - what scripts/gpu-check has found: figures beside the roofline, what is wanted,
-report.json, report.txt and one archive of it all. Everything is written aside and renamed, so that a
-check that is killed leaves whole files."""
+"""gpu_check_report.py - the report of scripts/gpu-check: figures with their share of the roofline, goals, report.json,
+report.txt and an archive of everything. Files are written under another name and renamed, so that a check that is
+killed leaves complete ones."""
 import json
 import os
 import tarfile
 import time
 
-# TB/s and TFLOP/s in bf16 that a large copy or matrix product reaches; of other cards csc-bench's measurement counts
+# TB/s and TFLOP/s in bf16 that a large copy or matrix product reaches; for other cards csc-bench measures them
 CARDS = {"H200": (4.8, 700), "H100": (3.35, 700)}
 
-# 224x224: the share of the fastest ResNet-18 that PyTorch shows in the same run
+# 224x224: wanted speed, relative to PyTorch's fastest ResNet-18 in the same run
 WANTED_OF_TORCH = {"resnet18": 1.25, "sdnet18": 1.0, "sdnet18-all": 0.55, "sdnet18-all:one-step": 0.85}
 
 
 def say(text):
-    """On standard output. That nobody reads it any more ends no check: the report is in files."""
+    """Prints on standard output. If nobody reads it any more the check goes on: the report is in files."""
     try:
         print(text, flush=True)
     except OSError:
@@ -29,12 +29,12 @@ def write_aside(path, data):
 
 
 def digits(value):
-    """As many as a figure is worth."""
+    """Rounds to the digits that mean something."""
     return float(f"{value:.6g}")
 
 
 def card_rates(name, trace):
-    """Bytes and operations a second to compare with, and where they come from."""
+    """Bytes and operations a second of the roofline, and where they come from."""
     for card, (terabytes, teraflops) in CARDS.items():
         if card in name:
             return terabytes * 1e12, teraflops * 1e12, f"{terabytes:g} TB/s and {teraflops:g} TFLOP/s"
@@ -43,12 +43,13 @@ def card_rates(name, trace):
 
 
 def operation_cost(line):
-    """Operations, and bytes if each operand is moved once, of a line of csc-bench's trace: all its calls."""
+    """Operations and bytes of all calls in a line of csc-bench's trace, if each operand is moved once."""
     return line["gflop_s"] * line["ms"] * 1e6, line["least_mb"] * 1e6
 
 
 def step_roofline(trace, gpu):
-    """Of csc-bench step --trace: every call at the larger of its operations' and its bytes' time."""
+    """The roofline of a step that csc-bench has traced: each call takes the time of its operations or of its
+    bytes, whichever is longer."""
     bytes_s, flops_s, of = card_rates(gpu, trace)
     seconds = flops = moved = 0
     for line in trace["operations"]:
@@ -66,7 +67,7 @@ class Report:
         self.part = None
 
     def earlier_parts(self):
-        """Those of an earlier call stay until they are done again."""
+        """The parts of an earlier run, which are kept until they run again."""
         try:
             with open(self.path, encoding="utf-8") as f:
                 parts = json.load(f)["parts"]
@@ -84,7 +85,7 @@ class Report:
         self.write()
 
     def figure(self, name, value, unit="", roofline=None, **more):
-        """One number, or word, that was found; roofline: the most that it could be, as step_roofline gives it."""
+        """Reports a number or a word. roofline: the largest possible value, from step_roofline."""
         entry = {"value": digits(value) if isinstance(value, float) else value, "unit": unit, **more}
         if roofline:
             entry.update(roofline=digits(value / roofline["img_s"]), tflop=digits(roofline["tflop"]),
@@ -130,18 +131,19 @@ def figure_line(name, entry):
     return line
 
 
-# ---- what was measured beside what is wanted ----
+# ---- goals ----
 
-def at_least(what, value, least, unit=""):
+def at_least(what, value, minimum, unit=""):
     if value is None:
-        return f"{what}: not measured ({least}{unit} wanted)"
-    return f"{what}: {value:.4g}{unit}, {'reached' if value >= least else 'NOT reached'} ({least}{unit} wanted)"
+        return f"{what}: not measured ({minimum}{unit} wanted)"
+    return f"{what}: {value:.4g}{unit}, {'reached' if value >= minimum else 'NOT reached'} ({minimum}{unit} wanted)"
 
 
-def below(what, value, most, unit=""):
+def below(what, value, maximum, unit=""):
     if value is None:
-        return f"{what}: not measured (below {most}{unit} wanted)"
-    return f"{what}: {value:.3g}{unit}, {'reached' if value < most else 'NOT reached'} (below {most}{unit} wanted)"
+        return f"{what}: not measured (below {maximum}{unit} wanted)"
+    reached = "reached" if value < maximum else "NOT reached"
+    return f"{what}: {value:.3g}{unit}, {reached} (below {maximum}{unit} wanted)"
 
 
 def ratio(a, b):
@@ -153,9 +155,9 @@ def wanted(report):
              for part in ("smoke", "golden", "ops", "sanitizer")]
     speeds = [report.value("torch-resnet18", f"resnet18, {how}") for how in ("compiled", "eager")]
     torch = max((s for s in speeds if s), default=None)
-    for network, least in WANTED_OF_TORCH.items():
+    for network, minimum in WANTED_OF_TORCH.items():
         lines.append(at_least(f"224x224, {network}, of PyTorch's ResNet-18",
-                              ratio(report.value("trace", network), torch), least))
+                              ratio(report.value("trace", network), torch), minimum))
     lines.append(at_least("224x224, sdnet18-all, of the published code's speed",
                           ratio(report.value("trace", "sdnet18-all"),
                                 report.value("torch-224", "sdnet18-all, published")), 5))

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Training speed of csc-train's networks in PyTorch, for scripts/gpu-check, on data that stays on the GPU. Writes JSON, anew after
-every figure:
-{"torch":"...","sdnet18-all":{"eager":IMG_S,"compiled":IMG_S,"published":IMG_S,"published_by":"...","published_batch":N},...}
+"""Measures the training speed of csc-train's networks in PyTorch for scripts/gpu-check, on data that stays on the GPU.
+Writes JSON after every figure:
+{"torch":"...",
+ "sdnet18-all":{"eager":IMG_S,"compiled":IMG_S,"published":IMG_S,"published_by":"...","published_batch":N},...}
 
-Eager and compiled: bf16 autocast, channels last; step sizes are computed once, which spares PyTorch the power iteration and the
-projection of atoms that csc-train does in every step. Published (SDNets only): the published code where a checkout of it is
-given, else the same work in a form of our own; in fp32 and channels first, as that code trains, with PyTorch's default of tf32
-convolutions. A batch that the GPU's memory does not hold is halved. What PyTorch cannot train gets null and a line that says why.
+Eager and compiled: bf16 autocast, channels last. Step sizes are computed only once, which spares PyTorch the power
+iteration and the projection of atoms that csc-train does in every step. Published (SDNets only): the published code
+if a checkout of it is given, else our own implementation of the same work; in fp32 and channels first, as that code
+trains, with PyTorch's default of tf32 convolutions. A batch that does not fit the GPU's memory is halved. For what
+PyTorch cannot train, null is written and a line says why.
 """
 import argparse
 import json
@@ -38,7 +40,8 @@ def images_per_second(net, images, labels, steps, warmup, bf16=True):
 
 
 def measure(arch, size, batch, compiled):
-    net = csc_torch.Net(arch=arch, classes=10, image_size=size, stem="cifar" if size <= 64 else "imagenet").cuda().train()
+    stem = "cifar" if size <= 64 else "imagenet"
+    net = csc_torch.Net(arch=arch, classes=10, image_size=size, stem=stem).cuda().train()
     net = net.to(memory_format=torch.channels_last)
     images = torch.rand(batch, 3, size, size, device="cuda").to(memory_format=torch.channels_last)
     labels = torch.randint(10, (batch,), device="cuda")
@@ -46,7 +49,7 @@ def measure(arch, size, batch, compiled):
 
 
 def measure_published(arch, size, batch, checkout):
-    """img/s and the batch at which they were made"""
+    """Returns img/s and the batch that they were measured with."""
     while True:
         try:
             net = published_torch.Published(checkout, arch, size) if checkout else published_torch.Net(arch, size)
@@ -72,8 +75,9 @@ def main():
     parser.add_argument("--size", type=int, required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--published", metavar="FOLDER", help="a checkout of the published SDNet code")
-    parser.add_argument("--networks", default=",".join(published_torch.NETWORKS), help="some of them, with commas between")
-    parser.add_argument("--ways", default="compiled,eager,published", help="likewise")
+    parser.add_argument("--networks", default=",".join(published_torch.NETWORKS),
+                        help="a list of them, separated by commas")
+    parser.add_argument("--ways", default="compiled,eager,published", help="a list of them, separated by commas")
     parser.add_argument("--out", required=True)
     a = parser.parse_args()
     torch.backends.cudnn.benchmark = True
@@ -88,17 +92,18 @@ def main():
 
     ways = a.ways.split(",")
     for arch in a.networks.split(","):
-        numbers = results[arch] = {}
+        speeds = results[arch] = {}
         for what in [way for way in ways if way != "published"]:
             speed = attempt(arch, what, lambda w=what: measure(arch, a.size, a.batch, w == "compiled"))
-            numbers[what] = speed and round(speed, 1)
-            print(arch, what, numbers[what], flush=True)
+            speeds[what] = speed and round(speed, 1)
+            print(arch, what, speeds[what], flush=True)
             write(results, a.out)
         if arch != "resnet18" and "published" in ways:
             done = attempt(arch, "published", lambda: measure_published(arch, a.size, a.batch, a.published))
-            numbers["published"], numbers["published_batch"] = (round(done[0], 1), done[1]) if done else (None, None)
-            numbers["published_by"] = "that code" if a.published else "a form of our own"
-            print(arch, f"published ({numbers['published_by']}, batch {numbers['published_batch']})", numbers["published"], flush=True)
+            speeds["published"], speeds["published_batch"] = (round(done[0], 1), done[1]) if done else (None, None)
+            speeds["published_by"] = "that code" if a.published else "a form of our own"
+            print(arch, f"published ({speeds['published_by']}, batch {speeds['published_batch']})", speeds["published"],
+                  flush=True)
             write(results, a.out)
 
 
