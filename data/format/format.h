@@ -6,9 +6,7 @@
 #include <stdint.h>
 
 #define FORMAT_VERSION 2
-#define FORMAT_MAGIC \
-    "\x89"           \
-    "CSZ\r\n\x1a\n" /* 8 bytes */
+#define FORMAT_MAGIC   "\211CSZ\r\n\032\n" /* 8 bytes, 89 43 53 5a 0d 0a 1a 0a */
 
 enum { SHARD_HEADER_BYTES = 64, SHARD_ENTRY_BYTES = 32, RECORD_HEADER_BYTES = 32 };
 

@@ -11,14 +11,15 @@
 #include "data/format/block.h"
 #include "data/read/dataset.h"
 
-#define BLOCK_CACHE_BYTES     ((int64_t)512 << 20) /* of each loader */
-#define BLOCK_CACHE_MAX_RATIO 4 /* a dataset of more than this times BLOCK_CACHE_BYTES is not cached */
+/* The memory of one loader's cache. A dataset of more than BLOCK_CACHE_MAX_RATIO times as many bytes is not cached. */
+#define BLOCK_CACHE_BYTES     ((int64_t)512 << 20)
+#define BLOCK_CACHE_MAX_RATIO 4
 
-/* What is known of a block. Once it is damaged, it is not read again. */
+/* What is known of a block. */
 enum damage {
     DAMAGE_NONE,
-    DAMAGED_BLOCK,  /* it cannot be opened */
-    DAMAGED_SAMPLE, /* it can, but at least one of its samples cannot be decoded */
+    DAMAGED_BLOCK,  /* it cannot be opened, and is not read again */
+    DAMAGED_SAMPLE, /* it can be opened, but at least one of its samples cannot be decoded */
 };
 
 struct block_cache {

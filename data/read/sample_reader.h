@@ -22,7 +22,7 @@ struct sample_scratch {
     struct augment_scratch augment;
     struct block block;  /* the last block that was read, unless the cache accepted it */
     int64_t block_index; /* of that block in the dataset; -1: none */
-    double read_s;       /* smoothed seconds for reading a block; tells whether prefetching pays */
+    double read_s;       /* smoothed seconds for reading a block; decides whether to prefetch */
     struct loader_work work;
 };
 void sample_scratch_finish(struct sample_scratch *scratch);
