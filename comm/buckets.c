@@ -1,6 +1,7 @@
-/* buckets.c - the flat gradient buffer cut into buckets, each summed over the ranks once it is complete.
- *   gradients  [ p0 p1 p2 | p3 | p4 p5 ... ]   buckets are whole parameters, at least `bucket_bytes` long
- * but for the first, which is shorter so that sending starts early, and the last, which takes what is left. */
+/* buckets.c - the flat gradient buffer is divided into buckets, which are summed over the ranks as they become
+ * complete.
+ *     gradients  [ p0 p1 p2 | p3 | p4 p5 ... ]   A bucket is a range of whole parameters.
+ * It has at least bucket_bytes, except the first, which is shorter so that communication starts early, and the last. */
 #include "comm/buckets.h"
 
 #include <assert.h>
@@ -9,7 +10,7 @@
 
 struct bucket {
     size_t begin, end; /* in floats */
-    int last;          /* parameter that completes it */
+    int last;          /* the parameter that completes it */
     struct comm_request *request;
 };
 
@@ -19,8 +20,8 @@ struct buckets {
     enum comm_dtype wire;
     bool deterministic;
     int parameters, count;
-    int pushed;  /* parameters, this step */
-    int started; /* buckets, this step */
+    int pushed;  /* parameters in this step */
+    int started; /* buckets in this step */
     struct bucket list[];
 };
 

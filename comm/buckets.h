@@ -1,6 +1,6 @@
-/* buckets.h - gradients summed over ranks while the backward pass goes on.
- * Parameters lie one after another in one flat gradient buffer, in the order in which the backward pass
- * finishes them, so that a bucket is a contiguous range. */
+/* buckets.h - gradients are summed over the ranks while the backward pass still runs.
+ * Parameters lie one after another in a flat gradient buffer, in the order in which the backward pass finishes them, so
+ * that a bucket of consecutive parameters is a contiguous range. */
 #ifndef CSC_COMM_BUCKETS_H
 #define CSC_COMM_BUCKETS_H
 
@@ -8,25 +8,25 @@
 
 struct buckets;
 
-/* gradients (count floats) starts with the parameter that is ready first. offsets[i] is where parameter i
- * begins, in floats, ascending; parameters i = 0 .. parameters-1. bucket_bytes: the size from which a bucket is sent;
- * the first bucket is smaller, so that sending starts early. */
+/* gradients: `count` floats, which begin with the parameter that is finished first. offsets[i]: where parameter i
+ * begins, in floats, ascending. A bucket is summed as soon as it has bucket_bytes; the first one is smaller, so that
+ * communication starts early. `comm` and `gradients` must live longer than the buckets. */
 enum status buckets_create(struct buckets **buckets, struct comm *comm, float *gradients, size_t count,
                            const size_t *offsets, int parameters, size_t bucket_bytes, enum comm_dtype wire,
                            bool deterministic);
 void buckets_destroy(struct buckets *buckets);
 int buckets_count(const struct buckets *buckets);
 
-/* Parameter i's gradient is final on this rank; starts the sum of every bucket that is now complete.
- * Parameters must be pushed in order 0, 1, 2 ...; on a single rank a no-op. */
+/* Collective. The gradient of `parameter` is final on this rank: starts the sum of a bucket that is now complete.
+ * Parameters must be pushed in the order 0, 1, 2 ... */
 enum status bucket_push(struct buckets *buckets, int parameter);
 
-/* Whether pushing this parameter, in its turn, starts a sum. */
+/* Whether pushing this parameter starts a sum. */
 bool bucket_completes(const struct buckets *buckets, int parameter);
 
-/* All parameters must have been pushed: a rank that fails in between must end the job (ops->abort), since
- * the others wait for it here. Waits for all; afterwards the next step may push again. exposed_s, if not NULL,
- * gets the seconds spent waiting. */
+/* Collective, after all parameters have been pushed: waits until all sums are done, after which the next step may push
+ * again. exposed_s, if not NULL, receives the seconds spent waiting. A rank that fails between a step's first push and
+ * this call must end the job (ops->abort), because the other ranks wait for it here. */
 enum status bucket_wait(struct buckets *buckets, double *exposed_s);
 
 #endif

@@ -20,7 +20,7 @@ bool comm_should_report(const struct comm *comm)
     return comm ? !comm->other_rank_reports : launch_read().rank == 0 || !launch_has_launcher();
 }
 
-/* Takes over the record of `rank`, as seen from another. */
+/* Makes `rank`'s failure this thread's report. */
 static enum status adopt_failure(int rank, const struct status_record *record)
 {
     struct status_record seen = { .code = record->code };
@@ -29,27 +29,28 @@ static enum status adopt_failure(int rank, const struct status_record *record)
     return status_restore(&seen);
 }
 
-enum status comm_agree(struct comm *comm, enum status mine)
+enum status comm_agree(struct comm *comm, enum status own)
 {
     enum status status = STATUS_OK;
-    struct status_record own, chosen;
-    status_save(&own);
-    own.code = mine;
+    struct status_record record, chosen;
+    status_save(&record);
+    record.code = own;
     comm->other_rank_reports = false;
     if (comm->size == 1)
-        return mine;
+        return own;
 
-    int64_t first = mine == STATUS_OK ? 0 : comm->size - comm->rank; /* the lowest failing rank wins */
+    /* The maximum belongs to the lowest rank that failed. */
+    int64_t first = own == STATUS_OK ? 0 : comm->size - comm->rank;
     TRY(comm->ops->all_reduce_max_i64(comm, &first, 1));
     if (!first)
         return STATUS_OK;
     int root = (int)(comm->size - first);
-    chosen = own;
+    chosen = record;
     TRY(comm->ops->broadcast(comm, &chosen, sizeof chosen, root));
     if (comm->rank == root)
-        return mine;
+        return own;
     comm->other_rank_reports = true;
     return adopt_failure(root, &chosen);
 fail:
-    return mine == STATUS_OK ? status : status_restore(&own);
+    return own == STATUS_OK ? status : status_restore(&record);
 }

@@ -1,6 +1,8 @@
-/* comm.h - ranks behind one table: one process, MPI, later NCCL.
- * Every call is collective unless it says otherwise: all ranks make it, in the same order, with the same
- * counts. Buffers are host memory here; a device's communicator overrides the reductions. */
+/* comm.h - communication between the ranks of a job: one table of operations over a single process, MPI or NCCL.
+ * How a communicator is opened: comm/create.h and comm/nccl.h.
+ * Unless it says otherwise, every operation is collective: all ranks call it in the same order with the same counts,
+ * from the thread that created the communicator. Buffers are in host memory, except that a communicator of nccl.h
+ * reduces gradients in GPU memory. If ranks cannot be reached, operations return STATUS_LOST. */
 #ifndef CSC_COMM_COMM_H
 #define CSC_COMM_COMM_H
 
@@ -11,26 +13,34 @@
 #include "base/status.h"
 
 struct comm;
-struct comm_request; /* a reduction under way, owned by the communicator */
+struct comm_request; /* a reduction in progress; owned by the communicator */
 
-enum comm_dtype { COMM_F32, COMM_BF16 }; /* what travels; sums are rounded to it at every hop */
+/* The type in which values are sent and added; each partial sum is rounded to it. */
+enum comm_dtype { COMM_F32, COMM_BF16 };
 
 struct comm_ops {
-    const char *name; /* "self", "mpi" */
+    const char *name; /* "self", "mpi" or "nccl" */
+
     enum status (*broadcast)(struct comm *comm, void *data, size_t bytes, int root);
-    /* data[i] = sum over ranks, in place. `deterministic`: recursive doubling of our own, whose order of
-     * summation depends only on the number of ranks; else as the library likes. */
+
+    /* Replaces data[i] by its sum over the ranks. If `deterministic`, the order of additions depends only on the number
+     * of ranks (recursive doubling); otherwise the library chooses it. */
     enum status (*all_reduce_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                   bool deterministic);
     enum status (*all_reduce_f64)(struct comm *comm, double *data, size_t count, bool deterministic);
-    /* The same without waiting; *request stays valid until waited for. Data must not be touched. */
+
+    /* Starts a sum and returns at once. The caller must not touch `data` until it has passed *request to `wait`. */
     enum status (*all_reduce_start_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                         bool deterministic, struct comm_request **request);
-    enum status (*progress)(struct comm *comm); /* not collective: gives reductions under way a push */
+    enum status (*progress)(struct comm *comm); /* not collective: lets started sums make progress */
     enum status (*wait)(struct comm *comm, struct comm_request *request);
+
+    /* Replaces data[i] by its maximum over the ranks. */
     enum status (*all_reduce_max_i64)(struct comm *comm, int64_t *data, size_t count);
-    /* out (on every rank): size * bytes, in rank order. */
+
+    /* Collects `bytes` of every rank in `out` (size * bytes, in the order of the ranks), on every rank. */
     enum status (*all_gather)(struct comm *comm, const void *data, size_t bytes, void *out);
+
     enum status (*barrier)(struct comm *comm);
     void (*abort)(struct comm *comm, int exit_code) __attribute__((noreturn)); /* not collective: ends all ranks */
     void (*destroy)(struct comm *comm);
@@ -38,21 +48,21 @@ struct comm_ops {
 
 struct comm {
     const struct comm_ops *ops;
-    int rank, size;             /* of the job */
-    int local_rank, local_size; /* among the ranks that share this host's memory */
-    bool other_rank_reports;    /* the last comm_agree chose another rank's failure */
-    char library[64];           /* such as "Open MPI v4.1.4"; "" if there is none */
+    int rank, size;             /* in the job */
+    int local_rank, local_size; /* among the ranks on this host */
+    bool other_rank_reports;    /* the last comm_agree returned another rank's failure */
+    char library[64];           /* such as "Open MPI v4.1.4"; "" without MPI */
 };
 
 void comm_destroy(struct comm *comm); /* NULL is fine */
 
-/* Every rank gives its own status; all return the first failing rank's code (STATUS_OK if none). That rank
- * keeps its own status record; on all others the record says "rank 3 failed: ...". If the ranks cannot be
- * reached, a rank that failed returns its own failure, the others STATUS_LOST. */
-enum status comm_agree(struct comm *comm, enum status mine);
+/* Makes all ranks know of a failure. Each rank passes its own status; all ranks return that of the lowest rank that
+ * failed, or STATUS_OK. That rank keeps its status record; the record of the others says "rank 3 failed: ...". If the
+ * ranks cannot be reached, a rank that failed returns its own status and the others return STATUS_LOST. */
+enum status comm_agree(struct comm *comm, enum status own);
 
-/* Whether this rank is the one to print the failure: not if comm_agree chose another rank's. Without a
- * communicator (NULL: comm_create failed), only the process that the launcher calls rank 0. Not collective. */
+/* Whether this rank should print the failure: false if comm_agree returned another rank's. If `comm` is NULL because
+ * comm_create failed, only the process that the launcher calls rank 0 should. Not collective. */
 bool comm_should_report(const struct comm *comm);
 
 #endif

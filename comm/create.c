@@ -8,7 +8,7 @@ enum status comm_create(struct comm **comm)
 {
     struct launch launch = launch_read();
 #ifdef CSC_HAVE_MPI
-    if (launch.launcher && launch.ranks != 1) /* MPI_Init takes most of a second: not for one process */
+    if (launch.launcher && launch.ranks != 1) /* a single process does without MPI_Init, which takes most of a second */
         return comm_mpi_create(comm);
 #else
     if (launch_check(&launch, 1, NULL) != STATUS_OK)

@@ -1,6 +1,6 @@
-/* launch.c - reads the launchers' environment variables.
- * mpirun's own come first: inside a SLURM job, Open MPI and MPICH start one daemon per node through srun,
- * so that their ranks inherit a SLURM step that counts daemons. */
+/* launch.c - reads the environment variables of launchers.
+ * mpirun's own variables come first: inside a SLURM job, Open MPI and MPICH start one daemon per node through srun, so
+ * their ranks also inherit the variables of a SLURM step, which count daemons. */
 #include "comm/launch.h"
 
 #include <errno.h>
@@ -19,7 +19,7 @@ static const struct source {
     { "mpirun", "PMI_SIZE", "PMI_RANK" },                         /* MPICH, Intel MPI */
 };
 
-/* A number >= 0; -1 if the variable is missing or anything else. */
+/* Returns the number, or -1 if the variable is missing or anything but a number >= 0. */
 static long env_number(const char *name)
 {
     const char *text = getenv(name);
@@ -37,7 +37,7 @@ static int env_count(const char *name)
     return value > 0 && value <= INT_MAX ? (int)value : 0;
 }
 
-/* SLURM numbers the batch script's and other special steps from 0xfffffff0 up; those hold one process. */
+/* SLURM numbers the steps of batch scripts and other special steps from 0xfffffff0; those have one process. */
 static bool in_srun_step(void)
 {
     long step = env_number("SLURM_STEP_ID");
@@ -46,7 +46,7 @@ static bool in_srun_step(void)
     return step >= 0 && step < 0xfffffff0L && env_number("SLURM_PROCID") >= 0;
 }
 
-/* The parent of a process and the name of its program; 0 if it cannot be told. */
+/* Returns the parent of a process and its program's name; 0 if unknown. */
 static long parent_of(long pid, char name[64])
 {
     char path[48], text[512] = "";

@@ -1,6 +1,7 @@
-/* mpi.c - ranks through MPI: the blocking calls, start and end.
- * MPI is initialised FUNNELED: only the thread that created the communicator may use it. MPI's errors come
- * back as STATUS_LOST. Arrays longer than comm_max_count travel in chunks, since MPI counts in ints. */
+/* mpi.c - a communicator over MPI: blocking operations, start and end.
+ * MPI is initialised with MPI_THREAD_FUNNELED, so only the thread that created the communicator may use it. MPI's
+ * errors are returned as STATUS_LOST. Arrays of more than comm_max_count elements are sent in chunks, because MPI
+ * counts in ints. */
 #include "comm/mpi_internal.h"
 
 #include <assert.h>
@@ -32,7 +33,7 @@ fail:
     return status;
 }
 
-/* In place, in chunks, in whatever order MPI likes. */
+/* In place and in chunks. MPI chooses the order of additions. */
 static enum status reduce(struct comm *comm, void *data, size_t count, size_t bytes, MPI_Datatype type, MPI_Op op)
 {
     enum status status = STATUS_OK;
@@ -94,8 +95,8 @@ fail:
     return status;
 }
 
-/* mpirun ends the other ranks when one ends badly. MPI_Abort, which it needs no more, makes it print a notice too, and
- * Open MPI 4.1's was seen to crash over that where several ranks end at once. */
+/* mpirun ends the other ranks when one ends with an error, so MPI_Abort is not needed. With it, mpirun prints a
+ * notice, and Open MPI 4.1's crashed sometimes when several ranks ended at once. */
 static void __attribute__((noreturn)) mpi_abort(struct comm *comm, int exit_code)
 {
     fflush(NULL);
@@ -137,7 +138,7 @@ static const struct comm_ops mpi_ops = {
     .destroy = mpi_destroy,
 };
 
-/* MPI's form of an operation: inout = in + inout, rounded. */
+/* The MPI_Op: inout = in + inout, rounded. */
 static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type)
 {
     (void)type;
@@ -147,7 +148,7 @@ static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type)
         b[i] = bf16_from_float(bf16_to_float(a[i]) + bf16_to_float(b[i]));
 }
 
-/* "Open MPI v4.1.4" of the long text that the library gives. */
+/* Shortens the long text that the library gives to "Open MPI v4.1.4". */
 static void library_name(char name[64])
 {
     char text[MPI_MAX_LIBRARY_VERSION_STRING] = "MPI";
@@ -161,7 +162,7 @@ static enum status start_mpi(int *size, bool *under_mpirun)
     enum status status = STATUS_OK;
     int provided;
     char library[64];
-    struct launch launch = launch_read(); /* before MPI adds variables of its own */
+    struct launch launch = launch_read(); /* before MPI sets variables of its own */
     *under_mpirun = launch.launcher && strcmp(launch.launcher, "mpirun") == 0;
     TRY_MPI(MPI_Init_thread, NULL, NULL, MPI_THREAD_FUNNELED, &provided);
     library_name(library);
@@ -201,7 +202,7 @@ enum status comm_mpi_create(struct comm **out)
     mpi->bf16 = MPI_DATATYPE_NULL;
     mpi->bf16_sum = MPI_OP_NULL;
     TRY(start_mpi(&size, &mpi->under_mpirun));
-    if (size == 1) { /* the launcher did not tell */
+    if (size == 1) { /* the launcher did not say how many ranks it started */
         mpi_destroy(&mpi->base);
         return comm_self_create(out);
     }

@@ -1,8 +1,8 @@
-/* mpi_deterministic.c - sums whose every bit depends only on the values and the number of ranks.
- * With P the largest power of two <= size: rank P + i first adds itself to rank i; then recursive doubling,
- * in which partners at distance 1, 2, 4 ... exchange and both compute lower + higher; then ranks from P up get
- * the result. For 4 ranks (0 + 1) + (2 + 3), for 6 ((0 + 4) + (1 + 5)) + (2 + 3). Large arrays go in
- * pieces, which changes no sum. */
+/* mpi_deterministic.c - sums whose bits depend only on the values and the number of ranks.
+ * Let P be the largest power of two <= size. First, rank P + i adds its values to those of rank i. Then the ranks
+ * below P use recursive doubling: partners at distance 1, 2, 4 ... exchange their values, and both compute lower +
+ * higher. Finally, ranks from P receive the result. So 4 ranks compute (0 + 1) + (2 + 3), and 6 ranks ((0 + 4) + (1 +
+ * 5)) + (2 + 3). Large arrays are sent in segments, which does not change the sums. */
 #include "base/bf16.h"
 #include "comm/mpi_internal.h"
 
@@ -11,7 +11,7 @@
 struct element {
     MPI_Datatype type;
     size_t bytes;
-    void (*add)(void *into, const void *low, const void *high, size_t count); /* into may be low or high */
+    void (*add)(void *into, const void *low, const void *high, size_t count); /* `into` may be `low` or `high` */
 };
 
 static void add_f32(void *into, const void *low, const void *high, size_t count)
@@ -52,7 +52,7 @@ fail:
     return status;
 }
 
-/* One piece: at most SEGMENT_ELEMENTS elements. */
+/* At most SEGMENT_ELEMENTS elements. */
 static enum status reduce_segment(struct mpi_comm *comm, const struct element *e, void *data, size_t count)
 {
     enum status status = STATUS_OK;

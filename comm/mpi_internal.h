@@ -1,4 +1,4 @@
-/* mpi_internal.h - the MPI communicator, for the files that see MPI. */
+/* mpi_internal.h - the MPI communicator. Only files of comm/ that may include <mpi.h> include this. */
 #ifndef CSC_COMM_MPI_INTERNAL_H
 #define CSC_COMM_MPI_INTERNAL_H
 
@@ -9,15 +9,15 @@
 struct mpi_comm {
     struct comm base;
     bool under_mpirun;
-    MPI_Comm world;    /* our own copy of MPI_COMM_WORLD, errors returned */
+    MPI_Comm world;    /* a duplicate of MPI_COMM_WORLD that returns errors */
     MPI_Datatype bf16; /* two bytes */
     MPI_Op bf16_sum;
     void *packed, *received;        /* SEGMENT_ELEMENTS elements of 8 bytes each, for deterministic sums */
-    struct comm_request **requests; /* the lowest free one is taken, so that every step reuses the same */
+    struct comm_request **requests; /* the first idle one is used, so that every step uses the same ones */
     int request_count;
 };
 
-#define SEGMENT_ELEMENTS ((size_t)1 << 17) /* elements that an deterministic sum moves at a time: 1 MB at most */
+#define SEGMENT_ELEMENTS ((size_t)1 << 17) /* elements that a deterministic sum sends at a time: at most 1 MB */
 
 /* Reports the failure of an MPI call as STATUS_LOST. */
 enum status report_mpi_error(const char *call, int error, const char *file, int line);
@@ -31,11 +31,11 @@ enum status report_mpi_error(const char *call, int error, const char *file, int 
         }                                                                     \
     } while (0)
 
-/* mpi_deterministic.c: the sums whose order depends only on the number of ranks. */
+/* mpi_deterministic.c: sums in an order that depends only on the number of ranks. */
 enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire);
 enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count);
 
-/* mpi_request.c: sums under way. */
+/* mpi_request.c: sums in progress. */
 enum status mpi_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                      bool deterministic, struct comm_request **request);
 enum status mpi_progress(struct comm *comm);

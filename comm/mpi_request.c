@@ -1,6 +1,6 @@
-/* mpi_request.c - sums under way, one MPI_Iallreduce per chunk.
- * bf16 sums travel in a packed copy kept with the request. Deterministic sums have no non-blocking form: they are
- * done when waited for, which every rank does in the same order. */
+/* mpi_request.c - sums in progress, one MPI_Iallreduce per chunk.
+ * bf16 sums are sent from a packed copy that belongs to the request. Deterministic sums are computed when they are
+ * waited for, which every rank does in the same order. */
 #include <stdlib.h>
 
 #include "base/bf16.h"
@@ -23,11 +23,11 @@ static enum status new_request(struct mpi_comm *mpi, struct comm_request **reque
     size_t bytes = (size_t)(mpi->request_count + 1) * sizeof *mpi->requests;
     struct comm_request **all = realloc(mpi->requests, bytes);
     if (!all)
-        FAIL(STATUS_NOMEM, "out of memory for %d sums under way", mpi->request_count + 1);
+        FAIL(STATUS_NOMEM, "out of memory for %d sums in progress", mpi->request_count + 1);
     mpi->requests = all;
     *request = calloc(1, sizeof **request);
     if (!*request)
-        FAIL(STATUS_NOMEM, "out of memory for %d sums under way", mpi->request_count + 1);
+        FAIL(STATUS_NOMEM, "out of memory for %d sums in progress", mpi->request_count + 1);
     all[mpi->request_count++] = *request;
 fail:
     return status;
@@ -44,7 +44,7 @@ static enum status idle_request(struct mpi_comm *mpi, struct comm_request **requ
     return new_request(mpi, request);
 }
 
-/* Grows the request's arrays on its first uses; later steps of the same sizes allocate nothing. */
+/* Grows the request's arrays. Later steps with the same sizes allocate nothing. */
 static enum status reserve(struct comm_request *r)
 {
     enum status status = STATUS_OK;
@@ -52,7 +52,7 @@ static enum status reserve(struct comm_request *r)
     if (chunks > r->chunk_capacity) {
         MPI_Request *grown = realloc(r->chunks, (size_t)chunks * sizeof *grown);
         if (!grown)
-            FAIL(STATUS_NOMEM, "out of memory for a sum of %zu numbers", r->count);
+            FAIL(STATUS_NOMEM, "out of memory for a sum of %zu values", r->count);
         r->chunks = grown;
         r->chunk_capacity = chunks;
     }
@@ -61,7 +61,7 @@ static enum status reserve(struct comm_request *r)
         r->packed_capacity = 0;
         r->packed = malloc(r->count * sizeof *r->packed);
         if (!r->packed)
-            FAIL(STATUS_NOMEM, "out of memory for a bf16 sum of %zu numbers", r->count);
+            FAIL(STATUS_NOMEM, "out of memory for a bf16 sum of %zu values", r->count);
         r->packed_capacity = r->count;
     }
 fail:

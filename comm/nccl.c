@@ -1,5 +1,5 @@
-/* nccl.c - NCCL without blocking calls: whatever a peer does, this rank looks at NCCL's asynchronous error and at the
- * clock, and ends with one line. A failed communicator is aborted, which also ends its kernels on the GPU. */
+/* nccl.c - NCCL without blocking calls. Whatever another rank does, this rank checks NCCL's asynchronous error and the
+ * clock, and fails with one line. A communicator that failed is aborted, which also ends its kernels on the GPU. */
 #include "comm/nccl.h"
 
 #include <cuda_runtime_api.h>
@@ -31,10 +31,10 @@ struct nccl_comm {
     cudaStream_t compute_stream, comm_stream;
     cudaEvent_t ready;
     ncclComm_t nccl;
-    float *memory; /* the caller's, `count` values */
+    float *memory; /* the caller's: `count` values */
     size_t count;
-    uint16_t *packed;        /* their bf16 copies; NULL: not asked for */
-    ncclWindow_t windows[2]; /* onto both; NULL where NCCL has none on this machine */
+    uint16_t *packed;        /* bf16 copies of them, or NULL */
+    ncclWindow_t windows[2]; /* of memory and packed; NULL where this machine supports none */
     double timeout_s;
     struct comm_request requests[MAX_REQUESTS];
 };
@@ -58,7 +58,7 @@ static enum status report_lost(const char *call, const char *why, const char *fi
         }                                                                                \
     } while (0)
 
-/* Calls on a non-blocking communicator may say that they are still at it. */
+/* Calls of a non-blocking communicator may return before they are done. */
 #define TRY_NCCL(comm, call)                                                           \
     do {                                                                               \
         ncclResult_t error_ = (call);                                                  \
@@ -77,8 +77,9 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Between two looks. At first only others' turn: what is waited for takes microseconds to milliseconds, of which a nap
- * of any length costs up to a tenth, and the loader leaves this thread a core. What takes long hangs. */
+/* Called between two checks. A sum takes microseconds to milliseconds, and sleeping, however short, would lengthen it
+ * by up to a tenth, so at first this only yields the core. The loader leaves one to this thread. A sum that takes
+ * longer probably hangs. */
 static void pause_since(double began)
 {
     const struct timespec nap = { .tv_nsec = 20000 };
@@ -96,7 +97,7 @@ static const char *error_text(const struct nccl_comm *c, ncclResult_t error)
     return detail && *detail ? detail : ncclGetErrorString(error);
 }
 
-/* Until the communicator has done what it was asked; ncclInProgress if that takes too long. */
+/* Waits until the communicator has done what it was asked; returns ncclInProgress after the timeout. */
 static ncclResult_t wait_until_done(const struct nccl_comm *c)
 {
     ncclResult_t state = ncclInProgress;
@@ -121,14 +122,14 @@ static enum status nccl_all_reduce_start_f32(struct comm *comm, float *data, siz
     struct nccl_comm *c = nccl_of(comm);
     struct comm_request *r = NULL;
     if (deterministic)
-        FAIL(STATUS_USAGE, "run.deterministic: sums over several GPUs have no fixed order; use one GPU, or the CPU");
+        FAIL(STATUS_USAGE, "run.deterministic: NCCL adds in no fixed order; use one GPU, or the CPU");
     for (int i = 0; i < MAX_REQUESTS && !r; i++)
         if (!c->requests[i].busy)
             r = &c->requests[i];
     if (!r)
-        FAIL(STATUS_BUG, "more than %d sums under way", MAX_REQUESTS);
+        FAIL(STATUS_BUG, "more than %d sums in progress", MAX_REQUESTS);
     if (data < c->memory || data + count > c->memory + c->count || (wire == COMM_BF16 && !c->packed))
-        FAIL(STATUS_BUG, "a sum of %zu values that are not in the memory that was registered for it", count);
+        FAIL(STATUS_BUG, "a sum of %zu values outside of the registered memory", count);
     if (!r->done)
         TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
     TRY_CUDA(cudaEventRecord(c->ready, c->compute_stream));
@@ -160,7 +161,7 @@ fail:
     return status;
 }
 
-/* Waits on the host, so that a lost peer is noticed here and not in some later copy that would never end. */
+/* Waits on the host, so that a lost rank is noticed here and not in a later copy, which would never end. */
 static enum status nccl_wait(struct comm *comm, struct comm_request *request)
 {
     enum status status = STATUS_OK;
@@ -178,7 +179,7 @@ static enum status nccl_wait(struct comm *comm, struct comm_request *request)
     TRY_CUDA(cudaStreamWaitEvent(c->compute_stream, request->done, 0));
     request->busy = false;
 fail:
-    if (status != STATUS_OK && c->nccl) { /* ends the kernels that wait on the GPU */
+    if (status != STATUS_OK && c->nccl) { /* also ends the kernels that wait on the GPU */
         ncclCommAbort(c->nccl);
         c->nccl = NULL;
     }
@@ -196,7 +197,7 @@ fail:
     return status;
 }
 
-/* ---- all else: the ranks' own ---- */
+/* ---- everything else: the host communicator's ---- */
 
 static enum status nccl_broadcast(struct comm *comm, void *data, size_t bytes, int root)
 {
@@ -269,11 +270,11 @@ static const struct comm_ops nccl_ops = {
 /* ---- start ---- */
 
 struct gpu_location {
-    int64_t host; /* the lowest rank of the host */
+    int64_t host; /* the lowest rank of the host, which stands for the host */
     char bus[BUS_ID];
 };
 
-/* NCCL would say so too, but neither which ranks nor what to do. */
+/* NCCL would notice this too, but would not say which ranks or what to do. */
 enum status comm_nccl_check(struct comm *host_comm)
 {
     enum status status = STATUS_OK;
@@ -330,8 +331,8 @@ void comm_nccl_free(void *memory)
         ncclMemFree(memory);
 }
 
-/* At the same place of the same memory on every rank: NCCL's kernels read and add what lies there in the peers
- * themselves. */
+/* Registers the memory as symmetric windows: the kernels of NCCL then read and add directly in the memory of other
+ * GPUs. */
 static enum status open_windows(struct nccl_comm *c, enum comm_dtype wire)
 {
     enum status status = STATUS_OK;
@@ -350,7 +351,7 @@ enum status comm_nccl_create(struct comm **comm, struct comm *host_comm, void *s
                              enum comm_dtype wire, double timeout_s)
 {
     enum status status = STATUS_OK;
-    int lowest, highest; /* priorities */
+    int lowest, highest; /* stream priorities */
     struct nccl_comm *c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory");
@@ -363,7 +364,7 @@ enum status comm_nccl_create(struct comm **comm, struct comm *host_comm, void *s
     c->timeout_s = timeout_s;
     TRY_CUDA(cudaDeviceGetStreamPriorityRange(&lowest, &highest));
     TRY_CUDA(cudaStreamCreateWithPriority(&c->comm_stream, cudaStreamNonBlocking,
-                                          highest)); /* a sum waits for no convolution's last block */
+                                          highest)); /* a sum need not wait for a convolution to end */
     TRY_CUDA(cudaEventCreateWithFlags(&c->ready, cudaEventDisableTiming));
     TRY(connect_ranks(c));
     TRY(open_windows(c, wire));

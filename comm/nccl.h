@@ -1,24 +1,26 @@
-/* nccl.h - gradients in GPU memory summed over the ranks by NCCL, beside a communicator of the ranks for all else. */
+/* nccl.h - sums of gradients in GPU memory over the ranks, by NCCL. Everything else goes through a communicator in host
+ * memory (comm/create.h). Where NCCL is not built in, the functions return STATUS_USAGE and say so. */
 #ifndef CSC_COMM_NCCL_H
 #define CSC_COMM_NCCL_H
 
 #include "comm/comm.h"
 
-/* STATUS_USAGE if two ranks of a host compute on the same GPU, or this build has no NCCL. Collective, once devices are
- * open. */
+/* Collective, after every rank has opened its GPU: STATUS_USAGE if two ranks of a host use the same GPU. */
 enum status comm_nccl_check(struct comm *host_comm);
 
-/* GPU memory that NCCL can show to the peers, for comm_nccl_create, which must be over before it is freed. free accepts
- * NULL. STATUS_NOMEM. */
+/* Allocates GPU memory that NCCL can register, for comm_nccl_create. STATUS_NOMEM. Freed by comm_nccl_free, which
+ * accepts NULL, after the communicator has been destroyed. */
 enum status comm_nccl_allocate(void **memory, size_t bytes);
 void comm_nccl_free(void *memory);
 
-/* A communicator for buckets: all_reduce_start_f32 and wait take ranges of `memory` (count floats of
- * comm_nccl_allocate), every other operation is `ranks`'s, which must outlive it. stream (cudaStream_t): where
- * gradients are computed; sums are queued behind what is there when they start, on a stream of their own, and what is
- * queued on it after `wait` sees them. Deterministic sums do not exist. The memory is registered as a symmetric window,
- * so that sums need no copies where NCCL can do without; wire: as in the sums; for COMM_BF16 it takes half as much
- * memory of its own. Collective. STATUS_LOST if NCCL fails or takes longer than timeout_s; also wait returns that. */
+/* Collective. Creates a communicator for buckets.
+ *   all_reduce_start_f32 and wait accept ranges of `memory` (`count` floats from comm_nccl_allocate). Deterministic
+ * sums are not supported. At most 256 sums can be in progress. Every other operation is that of `host_comm`, which must
+ * live longer. stream (cudaStream_t) is where gradients are computed. A sum starts after the work that is queued on the
+ * stream at that time, and runs on a stream of its own; work that is queued after `wait` sees its result. wire: the
+ * type of all sums. COMM_BF16 allocates half as much GPU memory again. `memory` is registered as a symmetric window, so
+ * that NCCL can add without copies where the machine allows it. STATUS_LOST, also from `wait`, if NCCL fails or takes
+ * longer than timeout_s seconds. */
 enum status comm_nccl_create(struct comm **comm, struct comm *host_comm, void *stream, float *memory, size_t count,
                              enum comm_dtype wire, double timeout_s);
 

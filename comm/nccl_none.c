@@ -5,10 +5,11 @@ enum status comm_nccl_check(struct comm *host_comm)
 {
     if (host_comm->size == 1)
         return status_report(STATUS_USAGE, __FILE__, __LINE__, "this build has no NCCL: build with -Dnccl=enabled");
-    return status_report(STATUS_USAGE, __FILE__, __LINE__,
-                         "this build has no NCCL, so %d ranks cannot sum gradients on "
-                         "GPUs: use one, or build with -Dnccl=enabled",
-                         host_comm->size);
+    return status_report(
+        STATUS_USAGE, __FILE__, __LINE__,
+        "this build has no NCCL, so %d ranks cannot sum gradients on GPUs: use one rank, or build with "
+        "-Dnccl=enabled",
+        host_comm->size);
 }
 
 enum status comm_nccl_allocate(void **memory, size_t bytes)

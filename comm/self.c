@@ -1,4 +1,4 @@
-/* self.c - the communicator of a single process: every reduction is already done. */
+/* self.c - the communicator of a single process, for which every reduction is already done. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +12,7 @@ static enum status self_broadcast(struct comm *comm, void *data, size_t bytes, i
     return STATUS_OK;
 }
 
-/* Nothing travels, so nothing is rounded to the wire's type. */
+/* Nothing is sent, so nothing is rounded to `wire`. */
 static enum status self_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                        bool deterministic)
 {

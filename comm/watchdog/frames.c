@@ -1,4 +1,4 @@
-/* frames.c - frames to bytes and back. */
+/* frames.c - writes frames to bytes and reads them back. */
 #include "comm/watchdog/frames.h"
 
 #include <string.h>

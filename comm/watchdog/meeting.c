@@ -1,7 +1,8 @@
-/* meeting.c - how the watchers find and reach one another, and part.
- * The ranks gather their hosts and choose the deputy, rank 0's token travels through the communicator, the hubs listen,
- * and the other ranks connect to each at the first of its addresses that all of them reach. The hubs' watching threads
- * let them in meanwhile; a connection is a stranger's until it has shown the token. */
+/* meeting.c - how the watchdogs of the ranks find each other, connect and part.
+ * All ranks learn every rank's host and so choose the backup coordinator. Rank 0's token goes to all ranks through the
+ * communicator. The coordinators listen, and the other ranks connect to each of them at the first of its addresses
+ * that all ranks reach. Meanwhile the coordinators' threads accept the connections. A connection counts only once it
+ * has shown the token. */
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -17,7 +18,7 @@
 #include "base/log.h"
 #include "comm/watchdog/watchdog_internal.h"
 
-enum { MAX_UNAUTHENTICATED = 16 }; /* connections without the token that are listened to at once */
+enum { MAX_UNAUTHENTICATED = 16 }; /* connections that have not shown the token yet, beside those of the ranks */
 
 /* ---- connections ---- */
 
@@ -59,7 +60,7 @@ static void close_listeners(struct watchdog *w)
             watchdog_close(&w->peers[i]);
 }
 
-/* ---- start, collective ---- */
+/* ---- start (collective) ---- */
 
 static void report_default(void *context, const char *line)
 {
@@ -97,18 +98,18 @@ static enum status allocate(struct watchdog **out, const struct comm *comm, cons
     if (!w->table.ranks)
         FAIL(STATUS_NOMEM, "out of memory for the watchdog of %d ranks", w->size);
     for (int i = 0; i < w->size; i++) {
-        w->table.ranks[i].unmonitored = i != w->rank; /* until it is heard */
+        w->table.ranks[i].unmonitored = i != w->rank; /* until it has connected */
         w->table.ranks[i].last_heard = w->table.ranks[i].last_progress = time;
     }
     if (pipe2(w->wake, O_CLOEXEC) != 0)
-        FAIL(STATUS_IO, "the watchdog's pipe: %s", strerror(errno));
+        FAIL(STATUS_IO, "cannot create the watchdog's pipe: %s", strerror(errno));
     if (w->rank == 0 && getrandom(w->token, sizeof w->token, 0) != (ssize_t)sizeof w->token)
         FAIL(STATUS_IO, "no random numbers for the watchdog: %s", strerror(errno));
 fail:
     return status;
 }
 
-/* Signals are the main thread's. */
+/* Signals are left to the main thread. */
 static enum status start_thread(struct watchdog *w)
 {
     sigset_t all, before;
@@ -123,7 +124,8 @@ static enum status start_thread(struct watchdog *w)
     return STATUS_OK;
 }
 
-/* Every rank's host, and the first rank that is not on rank 0's. */
+/* Collects the hosts of all ranks. The backup coordinator is the first rank that is not on the host of rank 0, or else
+ * rank 1. */
 static enum status exchange_hosts(struct watchdog *w, struct comm *comm)
 {
     enum status status = STATUS_OK, mine = STATUS_OK;
@@ -152,8 +154,8 @@ fail:
     return status;
 }
 
-/* All ranks but the hub itself connect to it at the first of its addresses that all of them reach. *reached: there is
- * one. */
+/* Connects all ranks but the coordinator itself to it, at the first of its addresses that all of them reach. *reached
+ * tells whether there is one. */
 static enum status connect_to_coordinator(struct watchdog *w, struct comm *comm, int coordinator,
                                           struct watchdog_addresses *addresses, bool *reached)
 {
@@ -163,7 +165,8 @@ static enum status connect_to_coordinator(struct watchdog *w, struct comm *comm,
     int count = addresses->count >= 0 && addresses->count <= WATCHDOG_MAX_ADDRESSES ? addresses->count : 0;
     for (int i = 0; i < count && !*reached; i++) {
         struct watchdog_peer peer = { .fd = -1 };
-        bool dials = w->rank != coordinator && w->rank != 0; /* rank 0 and the deputy share one connection */
+        bool dials = w->rank != coordinator &&
+                     w->rank != 0; /* the backup connects to rank 0, so rank 0 need not connect to it */
         int64_t failed = dials && !watchdog_connect(&addresses->list[i], w->rank, w->token, &peer);
         TRY(comm->ops->all_reduce_max_i64(comm, &failed, 1));
         *reached = !failed;
@@ -179,7 +182,7 @@ fail:
     return status;
 }
 
-/* A hub of thousands needs as many descriptors. */
+/* A coordinator of thousands of ranks needs as many file descriptors. */
 static void raise_limit(int size)
 {
     struct rlimit limit;
@@ -208,7 +211,7 @@ static enum status connect_to_coordinators(struct watchdog *w, struct comm *comm
     }
     pthread_mutex_lock(&w->mutex);
     close_listeners(w);
-    if (!reached) { /* each for itself */
+    if (!reached) { /* every rank watches only itself */
         for (int i = 0; i < w->peer_count; i++)
             watchdog_close(&w->peers[i]);
         for (int i = 0; i < w->size; i++)
@@ -219,8 +222,7 @@ static enum status connect_to_coordinators(struct watchdog *w, struct comm *comm
     pthread_mutex_unlock(&w->mutex);
     if (!reached && comm->rank == 0)
         log_warn(
-            "the ranks do not reach one another over TCP: no watchdog between them; a rank that hangs must be found by "
-            "hand");
+            "the ranks cannot reach one another over TCP, so the watchdog is off: nobody will name a rank that hangs");
 fail:
     return status;
 }
@@ -258,7 +260,7 @@ void watchdog_stop(struct watchdog *w)
         w->stopping = true;
         pthread_mutex_unlock(&w->mutex);
         if (write(w->wake[1], "", 1) < 0)
-            status_clear(); /* it looks by itself soon */
+            status_clear(); /* the thread wakes up by itself soon */
         pthread_join(w->thread, NULL);
     }
     bye.rank = w->rank;
@@ -270,7 +272,7 @@ void watchdog_stop(struct watchdog *w)
             watchdog_send(&w->peers[i], &bye, true);
         shutdown(w->peers[i].fd, SHUT_WR);
         while (watchdog_receive(&w->peers[i], &ignored) > 0)
-            ; /* what is unread would reset the connection, and the goodbye might be lost */
+            ; /* unread data would reset the connection, and the goodbye could be lost */
         watchdog_close(&w->peers[i]);
     }
     for (int i = 0; i < w->listener_count; i++)

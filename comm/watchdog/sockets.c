@@ -1,4 +1,4 @@
-/* sockets.c - addresses, connections and whole frames over them. */
+/* sockets.c - addresses, connections, and whole frames over them. */
 #include "comm/watchdog/sockets.h"
 
 #include <arpa/inet.h>
@@ -19,7 +19,7 @@ static socklen_t length_of(const struct sockaddr_storage *address)
     return address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 }
 
-/* A listening socket on a free port of the address, whose port is filled in; -1 if that cannot be. */
+/* Listens on a free port of the address and fills the port in. Returns -1 if that fails. */
 static int listen_on(struct sockaddr_storage *address)
 {
     socklen_t length = length_of(address);
@@ -105,7 +105,7 @@ bool watchdog_connect(const struct sockaddr_storage *address, int rank, const ui
                       struct watchdog_peer *peer)
 {
     struct watchdog_frame hello = { .type = WATCHDOG_HELLO, .rank = rank }, welcome;
-    *peer = (struct watchdog_peer){ .fd = -1, .rank = -1 };
+    *peer = (struct watchdog_peer){ .fd = -1, .rank = NO_RANK };
     if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
         return false;
     peer->fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -132,7 +132,7 @@ bool watchdog_token_equal(const uint8_t a[WATCHDOG_TOKEN_BYTES], const uint8_t b
     return !difference;
 }
 
-/* Sends what is left of the last frame; true if nothing is left. */
+/* Sends the rest of the last frame. Returns true if nothing is left. */
 static bool flush(struct watchdog_peer *p)
 {
     while (p->out_bytes > 0) {
@@ -158,7 +158,7 @@ void watchdog_send(struct watchdog_peer *p, const struct watchdog_frame *frame, 
     if (must_arrive && ready(p->fd, POLLOUT, 100))
         flush(p);
     else if (p->out_bytes == WATCHDOG_FRAME_BYTES && !must_arrive)
-        p->out_bytes = 0; /* nothing of it went out: a later one says more */
+        p->out_bytes = 0; /* no byte of it was sent, and a later frame says more */
 }
 
 int watchdog_receive(struct watchdog_peer *p, struct watchdog_frame *frame)

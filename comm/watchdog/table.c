@@ -1,5 +1,6 @@
-/* table.c - who hangs: first ranks whose connection ended, then silent ones, then those that are heard but do not move.
- * A rank that waits for others is never the culprit while one that does not wait is left. */
+/* table.c - finds the rank that hangs: first among ranks whose connection ended, then among silent ones, then among
+ * those that are heard but make no progress. A rank that waits for others is never named as long as one that does not
+ * wait is left. */
 #include "comm/watchdog/table.h"
 
 #include <stdio.h>
@@ -46,7 +47,7 @@ static double limit(const struct watchdog_table *t, const struct watchdog_entry 
     return phases[e->progress.phase].takes_long ? WATCHDOG_LONG_PHASE_FACTOR * t->timeout : t->timeout;
 }
 
-/* "rank 3 on HOST", with the number of others that are like it. */
+/* "rank 3 on HOST (and 2 more)" */
 static const char *rank_name(char text[128], const struct watchdog_table *t, int rank, int others)
 {
     int length = snprintf(text, 128, "rank %d on %s", rank, t->ranks[rank].host);
@@ -60,7 +61,7 @@ static bool waits(const struct watchdog_entry *e)
     return e->progress.waits || e->progress.phase == WATCHDOG_EXCHANGING;
 }
 
-/* The one furthest behind of two that do not move. */
+/* Of two ranks without progress, the one that is further behind. */
 static int further_behind(const struct watchdog_table *t, int a, int b)
 {
     const struct watchdog_entry *x = &t->ranks[a], *y = &t->ranks[b];
@@ -69,7 +70,7 @@ static int further_behind(const struct watchdog_table *t, int a, int b)
     return x->last_progress <= y->last_progress ? a : b;
 }
 
-static enum status check_stuck(const struct watchdog_table *t, double now, char line[512])
+static enum status check_stuck(const struct watchdog_table *t, double now, char line[WATCHDOG_LINE_BYTES])
 {
     int culprit = -1, last = -1, judged = 0;
     bool all_wait = true;
@@ -87,7 +88,8 @@ static enum status check_stuck(const struct watchdog_table *t, double now, char 
     char name[128];
     if (culprit >= 0) {
         const struct watchdog_entry *e = &t->ranks[culprit];
-        snprintf(line, 512, "%s hangs: no progress for %.0f s in step %lld, %s%s Run again with --resume=auto",
+        snprintf(line, WATCHDOG_LINE_BYTES,
+                 "%s hangs: no progress for %.0f s in step %lld, %s%s Run again with --resume=auto",
                  rank_name(name, t, culprit, 0), now - e->last_progress, (long long)e->progress.step,
                  phases[e->progress.phase].name,
                  phases[e->progress.phase].advice[0] ? phases[e->progress.phase].advice : ".");
@@ -95,7 +97,7 @@ static enum status check_stuck(const struct watchdog_table *t, double now, char 
     }
     if (judged > 1 && all_wait) {
         const struct watchdog_entry *e = &t->ranks[last];
-        snprintf(line, 512,
+        snprintf(line, WATCHDOG_LINE_BYTES,
                  "all ranks wait for one another; %s is furthest behind, in step %lld, %s, for %.0f s: is the "
                  "network alive? Run again with --resume=auto",
                  rank_name(name, t, last, 0), (long long)e->progress.step, phases[e->progress.phase].name,
@@ -105,7 +107,7 @@ static enum status check_stuck(const struct watchdog_table *t, double now, char 
     return STATUS_OK;
 }
 
-enum status watchdog_table_check(const struct watchdog_table *t, double now, char line[512])
+enum status watchdog_table_check(const struct watchdog_table *t, double now, char line[WATCHDOG_LINE_BYTES])
 {
     int lost = -1, silent = -1, all_lost = 0, all_silent = 0;
     char name[128];
@@ -123,7 +125,7 @@ enum status watchdog_table_check(const struct watchdog_table *t, double now, cha
     }
     if (lost >= 0) {
         const struct watchdog_entry *e = &t->ranks[lost];
-        snprintf(line, 512,
+        snprintf(line, WATCHDOG_LINE_BYTES,
                  "%s ended without a word in step %lld, %s: killed, out of memory, or its node failed. Run again "
                  "with --resume=auto",
                  rank_name(name, t, lost, all_lost - 1), (long long)e->progress.step, phases[e->progress.phase].name);
@@ -131,7 +133,7 @@ enum status watchdog_table_check(const struct watchdog_table *t, double now, cha
     }
     if (silent >= 0) {
         const struct watchdog_entry *e = &t->ranks[silent];
-        snprintf(line, 512,
+        snprintf(line, WATCHDOG_LINE_BYTES,
                  "%s hangs: not heard of for %.0f s, last in step %lld, %s: stopped, or its node or link is "
                  "down. Run again with --resume=auto",
                  rank_name(name, t, silent, all_silent - 1), now - e->last_heard, (long long)e->progress.step,

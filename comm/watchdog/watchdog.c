@@ -1,6 +1,6 @@
-/* watchdog.c - the watching thread: sends this rank's place, hears the others', and ends the job when its turn has come
- * to judge. Every look takes in new connections, reads whole frames of all, sends a beat, judges; the main thread sends
- * a beat itself where that is cheap, and asks a hub before it speaks of a failure. */
+/* watchdog.c - the watchdog's thread. It wakes up every POLL_S or when a message arrives, accepts new connections,
+ * reads all messages, sends a heartbeat and, if it is this rank's turn, checks the deadlines. The main thread sends
+ * heartbeats itself where that is cheap, and asks a coordinator before it reports a failure. */
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -10,11 +10,11 @@
 #include "base/clock.h"
 #include "comm/watchdog/watchdog_internal.h"
 
-enum { MAX_IMMEDIATE_RANKS = 64 }; /* ranks up to which every move is sent at once */
-#define HANDSHAKE_S 5.0
-#define POLL_S      0.05 /* between two looks; what has moved since is sent */
-#define GRACE_S     1.0  /* between the verdict and the end: frames must leave, the one who speaks must speak */
-#define SUSPENDED_S 2.0  /* a look that comes so late means that this process was stopped */
+enum { MAX_IMMEDIATE_RANKS = 64 }; /* up to so many ranks, every change of progress is sent at once */
+#define HANDSHAKE_S 5.0            /* for a new connection to show the token */
+#define POLL_S      0.05           /* between two rounds */
+#define GRACE_S     1.0            /* between the decision and the end, to send frames and print the line */
+#define SUSPENDED_S 2.0            /* a round that is so late means that this process was suspended */
 
 double watchdog_now(void)
 {
@@ -23,7 +23,7 @@ double watchdog_now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* ---- the main thread's place ---- */
+/* ---- progress of the main thread ---- */
 
 static uint64_t pack(enum watchdog_phase phase, bool waits, int64_t step)
 {
@@ -42,13 +42,13 @@ static bool is_coordinator_rank(const struct watchdog *w, int rank)
     return rank == w->coordinators[0] || rank == w->coordinators[1];
 }
 
-/* To all as a sign of life, and to the hubs whenever something has moved. */
+/* Sends a heartbeat to all connected ranks once a second or so, and to the coordinators whenever there was progress. */
 static void send_heartbeat(struct watchdog *w, double time)
 {
     struct watchdog_frame frame = { .type = WATCHDOG_HEARTBEAT, .rank = w->rank, .progress = unpack(w) };
     struct sent *sent = &w->sent;
     watchdog_table_heartbeat(&w->table, w->rank, &frame.progress, time);
-    double pause = w->size > MAX_IMMEDIATE_RANKS ? 0.5 : 0.001; /* a hub of thousands need not hear of every step */
+    double pause = w->size > MAX_IMMEDIATE_RANKS ? 0.5 : 0.001; /* with many ranks, not every step is sent */
     bool to_all = time - sent->all >= (w->options.timeout_s < 8 ? w->options.timeout_s / 8 : 1);
     bool to_coordinators = to_all || (frame.progress.counter != sent->counter && time - sent->coordinators >= pause);
     for (int i = 0; i < w->peer_count; i++)
@@ -62,7 +62,8 @@ static void send_heartbeat(struct watchdog *w, double time)
     }
 }
 
-/* At once where that is cheap, so that a rank which stops a moment later is named with its true place. */
+/* Sends progress at once where that is cheap, so that a rank that stops a moment later is named with its true step and
+ * phase. */
 static void send_progress(struct watchdog *w)
 {
     atomic_fetch_add(&w->progress_counter, 1);
@@ -126,7 +127,7 @@ static struct watchdog_peer *peer_of(struct watchdog *w, int rank)
     return NULL;
 }
 
-/* A hub decides who speaks of a failure: the first, unless a verdict has been reached already. */
+/* A coordinator lets the first rank that failed report, unless the end has been decided already. */
 static bool grant_report(struct watchdog *w, int rank, enum status code)
 {
     if (w->reporter != NO_RANK || w->ending)
@@ -136,7 +137,7 @@ static bool grant_report(struct watchdog *w, int rank, enum status code)
     return true;
 }
 
-/* The hub that this rank turns to: the first that can be heard; NO_RANK if there is none. */
+/* The first coordinator that can be heard, or NO_RANK. */
 static int reachable_coordinator(struct watchdog *w)
 {
     for (int i = 0; i < 2; i++)
@@ -150,7 +151,7 @@ static void request_report(struct watchdog *w)
 {
     int coordinator = reachable_coordinator(w);
     struct watchdog_frame frame = { .type = WATCHDOG_FAILED, .rank = w->rank, .code = w->failed_code };
-    for (int i = 0; i < w->peer_count; i++) /* the other hub need not wonder where this rank went */
+    for (int i = 0; i < w->peer_count; i++) /* the other coordinator must not take this rank for lost */
         if (w->peers[i].rank != NO_RANK &&
             (w->peers[i].rank == w->coordinators[0] || w->peers[i].rank == w->coordinators[1]))
             watchdog_send(&w->peers[i], &frame, true);
@@ -169,7 +170,7 @@ bool watchdog_announce_failure(struct watchdog *w, enum status code)
     struct timespec verdict = clock_deadline(2), until = clock_deadline(3);
     pthread_mutex_lock(&w->mutex);
     while (code == STATUS_LOST && !w->ending && pthread_cond_timedwait(&w->changed, &w->mutex, &verdict) == 0)
-        ; /* whom it has lost, a hub knows better */
+        ; /* a coordinator knows better who was lost, so wait for its decision */
     w->failed_code = code;
     w->report = w->ending ? REPORT_DENIED : REPORT_REQUESTED;
     if (w->report == REPORT_REQUESTED)
@@ -183,7 +184,7 @@ bool watchdog_announce_failure(struct watchdog *w, enum status code)
 
 /* ---- frames ---- */
 
-/* The first frame of a connection. */
+/* Handles the first message of a connection. Returns false if the connection must be closed. */
 static bool handle_hello(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
 {
     struct watchdog_frame welcome = { .type = WATCHDOG_WELCOME, .rank = w->rank };
@@ -198,7 +199,7 @@ static bool handle_hello(struct watchdog *w, struct watchdog_peer *p, const stru
     return true;
 }
 
-/* False: no rank of this job would say that. */
+/* Handles any later message. Returns false if no rank of this job would send it. */
 static bool handle_message(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
 {
     struct watchdog_entry *entry = &w->table.ranks[p->rank];
@@ -229,7 +230,7 @@ static bool handle_message(struct watchdog *w, struct watchdog_peer *p, const st
         if (!is_coordinator_rank(w, p->rank) || f->code == STATUS_OK)
             return false;
         entry->unmonitored = true;
-        if (w->report == REPORT_REQUESTED) { /* somebody else speaks: who may is not told this */
+        if (w->report == REPORT_REQUESTED) { /* another rank reports; the one that may is not sent this message */
             w->report = REPORT_DENIED;
             pthread_cond_signal(&w->changed);
         }
@@ -244,7 +245,7 @@ static void peer_lost(struct watchdog *w, struct watchdog_peer *p, double time)
     if (p->rank != NO_RANK) {
         w->table.ranks[p->rank].lost = true;
         w->table.ranks[p->rank].last_heard = time;
-        if (w->report == REPORT_REQUESTED && p->rank == reachable_coordinator(w)) { /* it will not answer */
+        if (w->report == REPORT_REQUESTED && p->rank == reachable_coordinator(w)) { /* it will not answer any more */
             w->report = REPORT_GRANTED;
             pthread_cond_signal(&w->changed);
         }
@@ -276,8 +277,9 @@ static void remove_closed(struct watchdog *w)
     w->peer_count = kept;
 }
 
-/* Rank 0 judges; the deputy if rank 0 is silent; any rank if all hubs have been silent for a while longer, one after
- * another, since the first to end takes the others with it. */
+/* Whether this rank checks the deadlines: rank 0 does; the backup if rank 0 is silent; any other rank if both have
+ * been silent for some time longer. Those ranks take turns, because the first that ends the job takes the others with
+ * it. */
 static bool may_check(struct watchdog *w, double time)
 {
     double earlier = time - 2 - (w->rank < 60 ? 0.05 * w->rank : 3);
@@ -291,7 +293,7 @@ static bool may_check(struct watchdog *w, double time)
 
 static void check_deadlines(struct watchdog *w, double time)
 {
-    char line[512];
+    char line[WATCHDOG_LINE_BYTES];
     if (!w->ready || w->ending || w->reporter != NO_RANK || w->report != REPORT_NONE || !may_check(w, time))
         return;
     enum status code = watchdog_table_check(&w->table, time, line);
@@ -302,7 +304,7 @@ static void check_deadlines(struct watchdog *w, double time)
     end_at(w, code, time + GRACE_S);
 }
 
-/* Without the lock held: what there is to hear, or the time for the next look. */
+/* Unlocks the mutex and waits until there is something to read or POLL_S have passed. */
 static void wait_for_events(struct watchdog *w, struct pollfd **polls, int *capacity)
 {
     int count = 0, needed = w->peer_count + w->listener_count + 1;
@@ -323,7 +325,7 @@ static void wait_for_events(struct watchdog *w, struct pollfd **polls, int *capa
     pthread_mutex_unlock(&w->mutex);
     poll(*polls, (nfds_t)count, (int)(1000 * POLL_S));
     pthread_mutex_lock(&w->mutex);
-    for (int i = 0; i < w->peer_count; i++) /* those that the main thread has added since are new */
+    for (int i = 0; i < w->peer_count; i++) /* connections that the main thread has added meanwhile were not polled */
         w->peers[i].ready = first + i >= count || (*polls)[first + i].revents;
 }
 
@@ -352,7 +354,7 @@ void *watchdog_thread(void *context)
         check_deadlines(w, time);
         if (w->ending && time >= w->end_at && w->report == REPORT_NONE) {
             w->options.end_process(w->options.context, w->end_code);
-            ended = true; /* in a test */
+            ended = true; /* reached only in tests */
         }
     }
     pthread_mutex_unlock(&w->mutex);

@@ -1,4 +1,4 @@
-/* test_buckets.c - buckets on 1 .. n ranks: every gradient is the sum, whatever the cuts, step after step. */
+/* test_buckets.c - on 1 .. n ranks, every gradient becomes the sum however the buckets are divided, in every step. */
 #include <stdint.h>
 #include <string.h>
 
@@ -35,7 +35,7 @@ static double value(int rank, int step, size_t i)
     return (float)philox_uniform(&stream);
 }
 
-/* Only the parameter pushed next is filled in: an earlier start would sum what was not there yet. */
+/* Fills in only the parameter that is pushed next: a sum that started earlier would add what is not there yet. */
 static void push_all(struct buckets *buckets, const struct shape *s, float *gradients, int rank, int step)
 {
     size_t begin = 0;
@@ -99,7 +99,7 @@ static void check_shape(struct comm *comm, const struct shape *s, enum comm_dtyp
     free(memory);
 }
 
-/* Deterministic sums of two ranks are a + b, of four (a + b) + (c + d), exactly. */
+/* Deterministic sums are exactly a + b on two ranks and (a + b) + (c + d) on four. */
 static void check_order(struct comm *comm)
 {
     if (comm->size != 2 && comm->size != 4)

@@ -1,5 +1,5 @@
-/* test_comm.c - every operation of a communicator against serial results; run on 1 .. n ranks.
- * Usage: test-comm [abort | kill | speak], under mpirun or alone. Sizes are odd, empty or longer than a chunk; guard
+/* test_comm.c - every operation of a communicator against serial results, on 1 .. n ranks.
+ * Usage: test-comm [abort | kill | speak], under mpirun or alone. Sizes are odd, zero or longer than a chunk. Guard
  * words surround every buffer that an operation writes. */
 #include <signal.h>
 #include <stdint.h>
@@ -19,7 +19,7 @@ enum { SEED = 7, MAX_RANKS = 8, LONGEST = (1 << 17) + 5 };
 static const size_t counts[] = { 0, 1, 3, 1000, 4097, LONGEST };
 #define COUNTS (sizeof counts / sizeof *counts)
 
-/* What each rank brings to the sums; every rank knows them all. */
+/* The terms of all ranks; every rank knows all of them. */
 static double elements[MAX_RANKS][LONGEST];
 
 static void draw_elements(void)
@@ -59,7 +59,7 @@ static void drop(void *data, size_t bytes)
     free((char *)data - GUARD * bytes);
 }
 
-/* The documented order, in the type of the wire: fold what is above the power of two, then pair up. */
+/* The documented order, in the type that is sent: first the ranks above the power of two are added, then pairs. */
 #define TREE(name, type, ADD)                       \
     static type name(type *v, int ranks)            \
     {                                               \
@@ -90,7 +90,7 @@ static float expect_deterministic(int ranks, uint64_t i, enum comm_dtype wire)
     return wire == COMM_F32 ? tree_f32(f, ranks) : bf16_to_float(tree_bf16(b, ranks));
 }
 
-/* Serial sum in double, and the size that rounding errors are relative to. */
+/* Serial sum in double, and the sum of absolute values, to which rounding errors are relative. */
 static double expect_sum(int ranks, uint64_t i, double *size)
 {
     double sum = 0;
@@ -102,7 +102,7 @@ static double expect_sum(int ranks, uint64_t i, double *size)
     return sum;
 }
 
-/* All ranks hold the same bytes. */
+/* Checks that all ranks hold the same bytes. */
 static void check_same(struct comm *comm, const void *data, size_t bytes, const char *what)
 {
     char *all = malloc(bytes * (size_t)comm->size + 1);
@@ -114,7 +114,7 @@ static void check_same(struct comm *comm, const void *data, size_t bytes, const 
 
 static double tolerance(enum comm_dtype wire)
 {
-    return wire == COMM_F32 ? 1e-6 : 1.0 / 64; /* bf16: 2^-9 a rounding, a few roundings */
+    return wire == COMM_F32 ? 1e-6 : 1.0 / 64; /* bf16: a few roundings of 2^-9 */
 }
 
 static void check_f32_values(struct comm *comm, const float *data, size_t count, enum comm_dtype wire,
@@ -171,8 +171,8 @@ static void check_all_reduce_f64(struct comm *comm, size_t count, bool determini
     drop(data, sizeof *data);
 }
 
-/* Three sums at once, of different kinds, waited for in the order of their start, twice over. */
-static void check_under_way(struct comm *comm, size_t count)
+/* Three sums of different kinds in progress at once, waited for in the order of their start, twice. */
+static void check_in_progress(struct comm *comm, size_t count)
 {
     for (int round = 0; round < 2; round++) {
         float *data[3];
@@ -189,7 +189,7 @@ static void check_under_way(struct comm *comm, size_t count)
         for (int k = 0; k < 3; k++) {
             CHECK(comm->ops->wait(comm, requests[k]) == STATUS_OK, "%s", status_message());
             check_f32_values(comm, data[k], count, wires[k], deterministic[k]);
-            CHECK(guards_hold(data[k], count, sizeof(float)), "a sum under way wrote outside");
+            CHECK(guards_hold(data[k], count, sizeof(float)), "a sum in progress wrote outside");
             drop(data[k], sizeof(float));
         }
     }
@@ -246,7 +246,7 @@ static void check_operations(struct comm *comm)
             check_all_reduce_f32(comm, counts[k], COMM_BF16, deterministic);
             check_all_reduce_f64(comm, counts[k], deterministic);
         }
-        check_under_way(comm, counts[k]);
+        check_in_progress(comm, counts[k]);
         check_broadcast(comm, counts[k]);
         check_all_gather(comm, counts[k]);
         check_max(comm, counts[k]);
@@ -254,7 +254,8 @@ static void check_operations(struct comm *comm)
     CHECK(comm->ops->barrier(comm) == STATUS_OK, "%s", status_message());
 }
 
-/* Every set of failing ranks: all learn of the lowest, which keeps its own message and alone speaks. */
+/* Every set of failing ranks: all learn of the lowest one, which keeps its own message and is the only one to report.
+ */
 static void check_agree(struct comm *comm)
 {
     const enum status codes[MAX_RANKS] = { STATUS_DATA, STATUS_IO, STATUS_NOMEM, STATUS_USAGE, STATUS_NONFINITE };
@@ -306,7 +307,7 @@ static void check_bf16(void)
     }
 }
 
-/* How a job ends: the last rank gives up or dies while the others wait for it; or all fail, and one speaks. */
+/* How a job ends: the last rank aborts or dies while the others wait for it; or all fail, and one reports. */
 static int fail_as_told(struct comm *comm, const char *how)
 {
     bool last = comm->rank == comm->size - 1;

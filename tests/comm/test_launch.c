@@ -1,4 +1,4 @@
-/* test_launch.c - what the launchers' environment variables are taken to mean, and the mismatch messages. */
+/* test_launch.c - how the environment variables of launchers are understood, and the messages about mismatches. */
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -79,7 +79,7 @@ static void check_read(void)
     }
 }
 
-/* Below a process of a launcher's name, and below one of another name: whether a rank 1 without communicator speaks. */
+/* Whether rank 1 without a communicator reports a failure, as a descendant of a process with this name. */
 static bool speaks_below(const char *name)
 {
     int how = 0;

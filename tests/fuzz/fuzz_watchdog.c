@@ -1,4 +1,4 @@
-/* fuzz_watchdog.c - any bytes as what comes over a watchdog's socket, in pieces of the first byte's size. */
+/* fuzz_watchdog.c - arbitrary bytes on a watchdog's socket, in pieces whose size is the first byte's. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>

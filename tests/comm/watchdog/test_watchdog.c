@@ -1,5 +1,5 @@
-/* test_watchdog.c - the watchdog: its judgement, its frames, and four ranks as threads of one process that hang, fail
- * and are visited by strangers. */
+/* test_watchdog.c - the table, the frames, and four ranks as threads of one process that hang, fail, and receive
+ * connections of strangers. */
 #include <arpa/inet.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -12,7 +12,7 @@
 #include "comm/watchdog/watchdog.h"
 #include "tests/check.h"
 
-/* ---- judgement ---- */
+/* ---- the table ---- */
 
 static struct watchdog_entry entries[4];
 
@@ -40,7 +40,7 @@ static void check_judgement(void)
     struct watchdog_table t = fresh(100);
     CHECK(watchdog_table_check(&t, 109, line) == STATUS_OK, "%s", line);
 
-    alive(&t, 111, 2); /* stopped */
+    alive(&t, 111, 2); /* it is stopped */
     t.ranks[2].progress = (struct watchdog_progress){ WATCHDOG_COMPUTING, false, 16, 9 };
     CHECK(watchdog_table_check(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 2 on node2 hangs: not heard of") &&
               strstr(line, "step 16, computing"),
@@ -50,19 +50,19 @@ static void check_judgement(void)
     CHECK(watchdog_table_check(&t, 116, line) == STATUS_HUNG, "shifted for good");
 
     t = fresh(100);
-    alive(&t, 112, -1); /* all are heard; rank 3 does not wait, and has not moved */
+    alive(&t, 112, -1); /* all are heard; rank 3 does not wait and makes no progress */
     t.ranks[3].progress = (struct watchdog_progress){ WATCHDOG_LOADING, false, 17, 5 };
     CHECK(watchdog_table_check(&t, 109, line) == STATUS_OK, "%s", line);
     CHECK(watchdog_table_check(&t, 112, line) == STATUS_HUNG &&
               strstr(line, "rank 3 on node3 hangs: no progress for 12 s") && strstr(line, "step 17, loading data"),
           "%s", line);
-    t.ranks[3].progress.waits = true; /* then all wait: who is behind? */
+    t.ranks[3].progress.waits = true; /* now all wait: who is furthest behind? */
     t.ranks[3].progress.step = 16;
     CHECK(watchdog_table_check(&t, 112, line) == STATUS_HUNG && strstr(line, "all ranks wait") &&
               strstr(line, "rank 3"),
           "%s", line);
     struct watchdog_progress moving = { WATCHDOG_EVALUATING, false, 17,
-                                        6 }; /* one that moves: the others wait for it */
+                                        6 }; /* rank 3 makes progress, and the others wait for it */
     watchdog_table_heartbeat(&t, 3, &moving, 111);
     CHECK(watchdog_table_check(&t, 112, line) == STATUS_OK, "%s", line);
     alive(&t, 171, -1);
@@ -78,7 +78,7 @@ static void check_judgement(void)
     t.ranks[1].unmonitored = true;
     CHECK(watchdog_table_check(&t, 101.5, line) == STATUS_OK, "who said goodbye is not missed: %s", line);
     t = fresh(100);
-    t.ranks[0].last_heard = 111; /* a whole node */
+    t.ranks[0].last_heard = 111; /* a whole node is silent */
     CHECK(watchdog_table_check(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 1 on node1 (and 2 more)"), "%s",
           line);
     CHECK(watchdog_table_silent(&t, 1, 111) && !watchdog_table_silent(&t, 0, 111), "silent");
@@ -119,7 +119,7 @@ enum { RANKS = 4 };
 static struct {
     pthread_barrier_t barrier;
     void *shared[RANKS];
-    void (*visit)(const struct watchdog_addresses *addresses); /* called once the first hub listens */
+    void (*visit)(const struct watchdog_addresses *addresses); /* called once the first coordinator listens */
     bool visited;
 } job;
 
@@ -172,8 +172,8 @@ struct rank {
     struct comm comm;
     pthread_t thread;
     int scene;
-    atomic_int ended, said; /* code, how often */
-    char line[512];         /* written before said */
+    atomic_int ended, said; /* exit code; number of reports */
+    char line[512];         /* the last report; written before `said` is counted */
     bool started, spoke;
 };
 static struct rank ranks[RANKS];
@@ -195,7 +195,7 @@ static void nap(void)
     nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 }
 
-/* As many steps as it takes until the job ends; 90 s at most. */
+/* Steps until the job ends, for at most 90 s. */
 static void work(struct rank *r, struct watchdog *watchdog, int64_t last)
 {
     for (int64_t turn = 0; !atomic_load(&r->ended) && turn < 18000; turn++) {
@@ -217,7 +217,7 @@ static void *rank_main(void *context)
     struct watchdog *watchdog = NULL;
     struct watchdog_options options = { .timeout_s = 5, .report = on_report, .end_process = on_job_end, .context = r };
     r->started = watchdog_start(&watchdog, &r->comm, &options) == STATUS_OK;
-    if (r->scene == HANG && r->comm.rank == 2) { /* its main thread hangs in the loader of step 21 */
+    if (r->scene == HANG && r->comm.rank == 2) { /* its main thread hangs while it loads step 21 */
         for (int64_t step = 0; step < 20; step++)
             watchdog_enter(watchdog, WATCHDOG_EXCHANGING, step);
         watchdog_enter(watchdog, WATCHDOG_LOADING, 21);
@@ -230,7 +230,7 @@ static void *rank_main(void *context)
         r->spoke = watchdog_announce_failure(watchdog, STATUS_DATA);
     } else if (r->scene == FAIL_TWICE) {
         work(r, watchdog, 3);
-    } else if (r->scene == FAIL_ALL) { /* and end, the hub too, without waiting for one another */
+    } else if (r->scene == FAIL_ALL) { /* all end, the coordinators too, without waiting for one another */
         r->spoke = watchdog_announce_failure(watchdog, STATUS_DATA);
         watchdog_stop(watchdog);
         return NULL;
@@ -267,7 +267,7 @@ static void play(int scene, void (*visit)(const struct watchdog_addresses *addre
         CHECK(ranks[i].started, "rank %d did not start", i);
 }
 
-/* Strangers: silence, noise, a rank's greeting without the token, and the start of one. */
+/* Connections of strangers: silence, noise, a greeting without the token, and the beginning of one. */
 static int strangers[6];
 
 static void knock(const struct watchdog_addresses *addresses)
@@ -296,7 +296,7 @@ static void check_ranks(void)
     play(CALM, knock);
     for (int i = 0; i < RANKS; i++)
         CHECK(!ranks[i].ended && !ranks[i].said, "rank %d ended with %d: %s", i, ranks[i].ended, ranks[i].line);
-    for (int i = 0; i < 6; i++) { /* all were shown the door without a word */
+    for (int i = 0; i < 6; i++) { /* all were closed without an answer */
         char byte;
         CHECK(recv(strangers[i], &byte, 1, 0) <= 0, "stranger %d was answered", i);
         close(strangers[i]);
