@@ -1,4 +1,5 @@
-/* affinity.c - the affinity mask as it was before OpenMP's run-time, less what control groups and places forbid. */
+/* affinity.c - the affinity mask that the process had before OpenMP's run-time library changed it, limited by control
+ * groups and by OpenMP's binding variables. */
 #include "base/affinity.h"
 
 #include <limits.h>
@@ -14,25 +15,26 @@
 #include "base/cgroup.h"
 #include "base/log.h"
 
-/* ---- what this process may use ---- */
+/* ---- the cores of this process ---- */
 
 enum { MASK_BYTES = 8192 }; /* 65,536 processors */
 
-/* The affinity mask that this process started with, or was given by affinity_pin. OpenMP's run-time binds the main
- * thread to a part of it before main if OMP_PROC_BIND, OMP_PLACES or GOMP_CPU_AFFINITY say so. */
+/* The affinity mask that this process started with or was given by affinity_pin. OpenMP's run-time library binds the
+ * main thread to a part of it, before main, if a binding variable says so. */
 static unsigned char mask[MASK_BYTES];
-static volatile long mask_bytes; /* below 1: unknown; written before constructors, which compilers do not foresee */
+static volatile long mask_bytes; /* 0 or less if unknown; volatile because it is set before constructors, which
+                                    compilers do not expect */
 
 __attribute__((no_sanitize("address", "undefined"))) static void note_mask(void)
 {
     mask_bytes = syscall(SYS_sched_getaffinity, 0, sizeof mask, mask);
 }
 
-/* Before the initialisation of any library, the sanitizers' included. */
+/* Runs before any library is initialised, the sanitizers included. */
 __attribute__((section(".preinit_array"), used)) static void (*note_mask_first)(void) = note_mask;
 
-/* In a program of clang's the threads are LLVM's, whose run-time starts at its first use. oneDNN brings GNU's, too,
- * which has bound the main thread by now: LLVM's would take that part for all there is. */
+/* A program built with clang uses LLVM's OpenMP, which starts at its first use. If oneDNN brings GNU's too, that has
+ * bound the main thread by now, and LLVM's would take this part for the whole machine. */
 #ifdef __clang__
 __attribute__((constructor)) static void undo_first_binding(void)
 {
@@ -56,7 +58,7 @@ static int mask_cores(void)
     return cores ? cores : machine_cores();
 }
 
-/* The variable by which the user binds OpenMP's threads; NULL if none does. */
+/* Returns the name of the binding variable that is set, or NULL. */
 static const char *binding(void)
 {
     static const char *const names[] = { "GOMP_CPU_AFFINITY", "OMP_PLACES", "OMP_PROC_BIND" };
@@ -69,7 +71,7 @@ static const char *binding(void)
     return NULL;
 }
 
-/* The cores that such a variable leaves to OpenMP's threads. */
+/* The number of cores that it leaves to OpenMP's threads. */
 extern int omp_get_num_places(void) __attribute__((weak)); /* csc-pack has no OpenMP */
 extern int omp_get_place_num_procs(int place) __attribute__((weak));
 
@@ -92,7 +94,7 @@ int affinity_cores_per_rank(int local_ranks)
 {
     int cores = mask_cores();
     double quota = fmax(1, round(cgroup_cpus("") / local_ranks));
-    if (cores >= machine_cores()) /* not bound: the ranks of this host share them all */
+    if (cores >= machine_cores()) /* not bound: the ranks of this host share all cores */
         cores /= local_ranks;
     cores = min_int(cores, place_cores());
     return cores > quota ? (int)quota : cores > 0 ? cores : 1;
@@ -109,7 +111,7 @@ void affinity_unbind_thread(void)
         sched_setaffinity(0, (size_t)mask_bytes, (const cpu_set_t *)mask);
 }
 
-/* ---- what it is given ---- */
+/* ---- binding ---- */
 
 struct core {
     int package, core, cpu;
@@ -150,7 +152,7 @@ int affinity_pin(int part, int parts, int threads)
         if (CPU_ISSET(cpu, &own))
             cores[count++] = (struct core){ topology(cpu, "physical_package_id"), topology(cpu, "core_id"), cpu };
     int first = (int)((long)count * part / parts), last = (int)((long)count * (part + 1) / parts);
-    if (last - first < threads || last - first < 2) /* a single core has no room for data workers */
+    if (last - first < threads || last - first < 2) /* data workers need a second core */
         return 0;
     qsort(cores, count, sizeof *cores, by_core);
     CPU_ZERO(&own);
@@ -162,7 +164,7 @@ int affinity_pin(int part, int parts, int threads)
     return last - first;
 }
 
-/* How the launcher that bound this process is told not to. */
+/* Advice how to tell the launcher not to bind processes. */
 static const char *advice(void)
 {
     if (getenv("OMPI_COMM_WORLD_SIZE") || getenv("PMI_SIZE"))
@@ -196,6 +198,6 @@ void affinity_limit_spinning(char **argv)
         return;
     setenv("GOMP_SPINCOUNT", "1000", 1);
     setenv("KMP_BLOCKTIME", "0", 1);
-    affinity_unbind_thread();      /* the places are laid out anew, over all cores */
-    execv("/proc/self/exe", argv); /* where that fails, the program just goes on */
+    affinity_unbind_thread();      /* OpenMP then uses all cores when it starts again */
+    execv("/proc/self/exe", argv); /* if this fails, the program just goes on */
 }

@@ -1,4 +1,4 @@
-/* arena.c - measure, allocate once, carve. */
+/* arena.c - adds up sizes, allocates once, carves. */
 #include "base/arena.h"
 
 #include <assert.h>
@@ -27,7 +27,7 @@ enum status arena_allocate(struct arena *arena)
     size_t size = arena->used ? arena->used : ARENA_ALIGN;
     size_t left = cgroup_memory("");
     bool large = size >= 2 * HUGE_PAGE;
-    if (size > left) /* malloc would not fail: the kernel would end the process */
+    if (size > left) /* the allocation would succeed, and the kernel would kill the process later */
         FAIL(STATUS_NOMEM, "cannot allocate %.1f MB: %.1f MB are left of the limit of the control group (container)",
              (double)size / 1e6, (double)left / 1e6);
     void *memory = large ? aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE)
@@ -35,8 +35,7 @@ enum status arena_allocate(struct arena *arena)
     if (!memory)
         FAIL(STATUS_NOMEM, "cannot allocate %.1f MB", (double)size / 1e6);
 #ifdef MADV_HUGEPAGE
-    if (large) /* images lie far apart: small pages are looked up all the time. A kernel without them says no, and that
-                  is fine */
+    if (large) /* large arrays need fewer page table entries; kernels without huge pages refuse, which does no harm */
         madvise(memory, size / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
 #endif
     memset(memory, 0, size);

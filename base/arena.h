@@ -1,6 +1,6 @@
-/* arena.h - one allocation, carved.
- * Planning code runs twice over the same calls: first on an arena without memory, which only
- * adds up and hands out NULL, then on one that holds that many bytes. */
+/* arena.h - one allocation that is carved into many arrays.
+ * Planning code runs twice and makes the same calls: first on an arena without memory, which only adds up the sizes,
+ * and then, after arena_allocate, on one that has that much memory. */
 #ifndef CSC_BASE_ARENA_H
 #define CSC_BASE_ARENA_H
 
@@ -8,20 +8,22 @@
 
 #include "base/status.h"
 
-#define ARENA_ALIGN 64 /* bytes: a cache line, an AVX-512 register */
+#define ARENA_ALIGN 64 /* bytes: a cache line, and an AVX-512 register */
 
 struct arena {
-    char *memory; /* NULL while measuring */
+    char *memory; /* NULL while sizes are added up */
     size_t size;  /* bytes */
-    size_t used;
+    size_t used;  /* bytes */
 };
 
-/* The next `bytes`, aligned to ARENA_ALIGN; NULL while measuring. More than was measured is a bug. */
+/* Returns the next `bytes`, aligned to ARENA_ALIGN, or NULL while sizes are added up. Asking for more memory than was
+ * added up is a bug. */
 void *arena_take(struct arena *arena, size_t bytes);
 
-/* Gives a measured arena its memory, zeroed and touched, and starts carving. STATUS_NOMEM. */
+/* Allocates what was added up, zeroed and touched, and starts again at its beginning. STATUS_NOMEM, also where the
+ * limit of the control group (container) would be exceeded. */
 enum status arena_allocate(struct arena *arena);
 
-void arena_finish(struct arena *arena);
+void arena_finish(struct arena *arena); /* may be called twice */
 
 #endif

@@ -1,4 +1,4 @@
-/* bf16.h - the upper half of a float, rounded to nearest even. */
+/* bf16.h - bfloat16: the upper 16 bits of a float. Conversion rounds to nearest even and keeps NaNs. */
 #ifndef CSC_BASE_BF16_H
 #define CSC_BASE_BF16_H
 

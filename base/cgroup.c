@@ -1,5 +1,5 @@
-/* cgroup.c - reads /proc/self/cgroup for the group, /proc/self/mountinfo for where its hierarchy is mounted, and the
- * files of each group on the way up. */
+/* cgroup.c - finds the control group in /proc/self/cgroup and the mount point of its hierarchy in
+ * /proc/self/mountinfo, and reads the files of the group and of all its parents. */
 #include "base/cgroup.h"
 
 #include <limits.h>
@@ -12,11 +12,11 @@
 
 struct group {
     bool unified;       /* version 2 */
-    size_t root_length; /* length of the hierarchy's own folder in `path`, above which there is nothing to read */
+    size_t root_length; /* length of the mount point in `path`: no group lies above it */
     char path[PATH_MAX];
 };
 
-/* The first line of a group's file; false if there is none. */
+/* Reads the first line of a file of the group; false if there is none. */
 static bool read_text(const struct group *group, const char *name, char text[128])
 {
     char path[PATH_MAX + 64];
@@ -37,7 +37,8 @@ static bool in_list(const char *list, const char *word)
     return false;
 }
 
-/* The group's name below its hierarchy: of version 1 where this controller has one, else of version 2. */
+/* Finds the group's name in its hierarchy: in the one of version 1 that has the controller, or else in that of version
+ * 2. */
 static bool find_name(const char *root, const char *controller, bool *unified, char name[PATH_MAX])
 {
     char path[PATH_MAX], line[PATH_MAX + 128];
@@ -64,7 +65,7 @@ static bool find_name(const char *root, const char *controller, bool *unified, c
     return found;
 }
 
-/* Where the hierarchy is mounted, and which of its groups is seen there. */
+/* Finds where the hierarchy is mounted, and which of its groups is visible there. */
 static bool find_mount(const char *root, const char *controller, bool unified, char top[PATH_MAX], char point[PATH_MAX])
 {
     char path[PATH_MAX], line[2 * PATH_MAX], type[32], options[512];
@@ -88,7 +89,7 @@ static bool find_group(const char *root, const char *controller, struct group *g
     if (!find_name(root, controller, &group->unified, name) ||
         !find_mount(root, controller, group->unified, top, point))
         return false;
-    const char *below = name; /* a group outside of what is mounted: its limits are those of the mounted one */
+    const char *below = name; /* a group that is not visible has the limits of the mounted one */
     size_t length = strcmp(top, "/") == 0 ? 0 : strlen(top);
     below = strncmp(name, top, length) == 0 && strncmp(name, "/..", 3) != 0 ? name + length : "";
     if (strcmp(below, "/") == 0)
@@ -97,7 +98,7 @@ static bool find_group(const char *root, const char *controller, struct group *g
     return snprintf(group->path, sizeof group->path, "%s%s%s", root, point, below) < (int)sizeof group->path;
 }
 
-/* The group above; false if there is none. */
+/* Goes to the parent group; false if there is none. */
 static bool go_to_parent(struct group *group)
 {
     char *slash = strrchr(group->path + group->root_length, '/');
@@ -153,7 +154,7 @@ static bool read_bytes(const struct group *group, const char *name, uint64_t *by
     return true;
 }
 
-/* Of what is in use: the pages of files, which the kernel takes back before it ends a process. */
+/* The part of the memory in use that holds file pages, which the kernel frees before it kills a process. */
 static uint64_t reclaimable(const struct group *group)
 {
     static const char *const names[2][2] = { { "total_inactive_file ", "total_active_file " },
@@ -179,7 +180,7 @@ size_t cgroup_memory(const char *root)
         return SIZE_MAX;
     do {
         if (!read_bytes(&group, group.unified ? "memory.max" : "memory.limit_in_bytes", &limit) ||
-            limit > INT64_MAX - (1 << 20) || /* version 1's word for none */
+            limit > INT64_MAX - (1 << 20) || /* version 1 writes a huge number if there is no limit */
             !read_bytes(&group, group.unified ? "memory.current" : "memory.usage_in_bytes", &used))
             continue;
         uint64_t files = reclaimable(&group), in_use = used > files ? used - files : 0,

@@ -1,14 +1,12 @@
-/* cgroup.h - what a container or a batch system lets this process have: the limits of its control groups, version 1 or
- * 2, and of all groups above them. */
+/* cgroup.h - the limits that a container or a batch system sets for this process through control groups, version 1 or
+ * 2. The limits of all parent groups count too. `root` is "", or in tests a folder that stands for /. */
 #ifndef CSC_BASE_CGROUP_H
 #define CSC_BASE_CGROUP_H
 
 #include <stddef.h>
 
-/* root: "", or a folder that stands for / in a test. */
-
-double cgroup_cpus(const char *root);   /* of processor time, such as 0.5; INFINITY without a quota */
-int cgroup_cpuset(const char *root);    /* how many processors the group may run on; 0 if there is no telling */
-size_t cgroup_memory(const char *root); /* bytes that can still be taken; SIZE_MAX without a limit */
+double cgroup_cpus(const char *root);   /* quota of processor time in cores, such as 0.5; INFINITY without a quota */
+int cgroup_cpuset(const char *root);    /* number of processors that the group may run on; 0 if unknown */
+size_t cgroup_memory(const char *root); /* bytes that can still be allocated; SIZE_MAX without a limit */
 
 #endif

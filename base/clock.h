@@ -1,11 +1,11 @@
-/* clock.h - a clock for durations and waits, which nobody sets. */
+/* clock.h - a monotonic clock for durations and timed waits. */
 #ifndef CSC_BASE_CLOCK_H
 #define CSC_BASE_CLOCK_H
 
 #include <pthread.h>
 #include <time.h>
 
-/* Seconds since some moment; never set back. */
+/* Seconds since an arbitrary moment. */
 static inline double clock_seconds(void)
 {
     struct timespec t;
@@ -13,7 +13,7 @@ static inline double clock_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* A condition whose timed waits go by this clock, and the end of such a wait. */
+/* Initialises a condition variable whose timed waits use this clock; clock_deadline is their end. */
 static inline void clock_condition_init(pthread_cond_t *condition)
 {
     pthread_condattr_t attributes;
@@ -23,9 +23,9 @@ static inline void clock_condition_init(pthread_cond_t *condition)
     pthread_condattr_destroy(&attributes);
 }
 
-static inline struct timespec clock_deadline(double seconds)
+static inline struct timespec clock_deadline(double seconds_from_now)
 {
-    double end = clock_seconds() + seconds;
+    double end = clock_seconds() + seconds_from_now;
     return (struct timespec){ .tv_sec = (time_t)end, .tv_nsec = (long)((end - (double)(time_t)end) * 1e9) };
 }
 

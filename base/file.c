@@ -1,4 +1,4 @@
-/* file.c - reading and atomically writing whole files. */
+/* file.c - reads files and writes them atomically. */
 #include "base/file.h"
 
 #include <errno.h>
@@ -15,7 +15,7 @@ enum status file_open(const char *path, int *fd, struct stat *info)
     enum status status = STATUS_OK;
     struct stat own;
     info = info ? info : &own;
-    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a named pipe would else wait for its writer */
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* otherwise this would wait for the writer of a named pipe */
     if (*fd < 0 && errno == ENXIO)
         FAIL(STATUS_IO, "%s: not a regular file", path);
     if (*fd < 0 && errno == EMFILE)
@@ -55,8 +55,7 @@ enum status file_read(const char *path, size_t limit, char **data, size_t *bytes
     FILE *file = NULL;
     TRY(file_open_stream(path, &file, &info));
     if ((unsigned long long)info.st_size > limit)
-        FAIL(STATUS_DATA, "%s: %lld bytes, more than the %zu that such a file may have", path, (long long)info.st_size,
-             limit);
+        FAIL(STATUS_DATA, "%s: %lld bytes, but such a file may have at most %zu", path, (long long)info.st_size, limit);
     size_t size = (size_t)info.st_size;
     buffer = malloc(size + 1);
     if (!buffer)
@@ -136,7 +135,7 @@ fail:
     return status;
 }
 
-/* The descriptor of this process that a name means; -1 if it is the name of a file. */
+/* Returns the descriptor of this process that the path means, or -1 if it is the path of a file. */
 static int descriptor_of(const char *path)
 {
     static const char *const folders[] = { "/dev/fd/", "/proc/self/fd/" };
@@ -171,7 +170,7 @@ enum status file_write_output(const char *path, const void *data, size_t bytes)
         return file_write(target, data, bytes);
     if (!there && !link)
         return file_write(path, data, bytes);
-    fd = open(path, O_WRONLY | O_CLOEXEC | (link ? O_CREAT : 0), 0666); /* a link to nowhere makes its target */
+    fd = open(path, O_WRONLY | O_CLOEXEC | (link ? O_CREAT : 0), 0666); /* the target of a dangling link is created */
     if (fd < 0)
         FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     TRY(write_all(fd, path, data, bytes));
@@ -219,7 +218,7 @@ bool file_is_inside(const char *path, const char *folder, const char *below)
     if (snprintf(joined, sizeof joined, "%s/%s", folder, below ? below : "") >= PATH_MAX || !realpath(joined, outer) ||
         snprintf(part, sizeof part, "%s%s", *path == '/' ? "" : "./", path) >= PATH_MAX)
         return false;
-    while (!realpath(part, inner)) { /* the part of the path that exists decides */
+    while (!realpath(part, inner)) { /* the longest part of the path that exists decides */
         char *slash = strrchr(part, '/');
         if (!slash)
             return false;

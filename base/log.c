@@ -1,4 +1,4 @@
-/* log.c - rank-prefixed lines, each written by one call so that ranks do not interleave. */
+/* log.c - writes each line by one call, so that the lines of several ranks do not mix. */
 #include "base/log.h"
 
 #include <errno.h>
@@ -16,10 +16,11 @@ static int size = 1;
 static bool info_to_stderr;
 static void (*before_line)(void *);
 static void *before_context;
-static bool results; /* standard output holds what was asked for */
-static int lost;     /* errno of the first line that it did not take */
+static bool results; /* see log_stdout_is_results */
+static int lost;     /* errno of the first write to standard output that failed, or 0 */
 
-/* A closed descriptor would be taken by the next file that is opened, and the lines would go into that file. */
+/* Opens /dev/null in place of closed standard streams: otherwise the next file that is opened would take the
+ * descriptor, and lines of the log would go into that file. */
 static void keep_outputs(void)
 {
     for (int fd = 0; fd <= STDERR_FILENO; fd++)
@@ -80,7 +81,7 @@ void log_info(const char *format, ...)
         return;
     lost = errno;
     if (!results)
-        log_warn("standard output: %s: its lines are lost from here on", strerror(lost));
+        log_warn("standard output: %s; further lines are lost", strerror(lost));
 }
 
 void log_stdout_is_results(void)
@@ -140,7 +141,7 @@ void log_failure(void)
     prefix(who, sizeof who);
     step_aside();
     fflush(stdout);
-    if (status_code() == STATUS_USAGE) /* the reader's own file or line; ours would only distract */
+    if (status_code() == STATUS_USAGE) /* the message names the user's own file and line; ours would distract */
         fprintf(stderr, "%s: error: %s\n", who, status_message());
     else
         fprintf(stderr, "%s: error: %s (%s)\n", who, status_message(), status_origin());

@@ -1,38 +1,43 @@
-/* log.h - lines for people. Rank 0 speaks; other ranks only warn and fail, with their prefix. */
+/* log.h - lines for people.
+ * Rank 0 writes the log. The other ranks write only warnings and errors, which then begin with "PROGRAM: rank 3 on
+ * HOST: ". Every line is written by one call, so that lines of several ranks do not mix. */
 #ifndef CSC_BASE_LOG_H
 #define CSC_BASE_LOG_H
 
 #include "base/status.h"
 
-/* program: "csc-train"; called again once rank and size are known. From then on a reader that goes away, a limit on the
- * size of files and a closed standard output are errors of writing, which do not end the program. */
+/* Called first in main with rank 0 of 1, and again once rank and size are known. It also makes the program survive
+ * SIGPIPE and SIGXFSZ and opens /dev/null in place of closed standard streams: a lost reader, a limit on file sizes and
+ * a closed output then are errors of the write that meets them. */
 void log_init(const char *program, int rank, int size);
 
-/* From now on log_info writes to standard error: standard output is for results. */
-void log_info_to_stderr(void);
-
-/* Standard output, rank 0 only; flushed. The first line that cannot be written is warned of, except of results. */
+/* Writes a line to standard output, on rank 0 only, and flushes it. If standard output fails, one warning says so and
+ * the program goes on. */
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Standard error, every rank, "csc-train: rank 3 on HOST: warning: ..." (the rank only if size > 1). */
-void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* From now on log_info writes to standard error, because standard output is for results. */
+void log_info_to_stderr(void);
 
-/* The same of what all ranks know: rank 0 says it. */
-void log_warn_rank0(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-/* The calling thread's status record as the one line of a failed program. */
-void log_failure(void);
-
-/* An error line from a thread beside the one that works, which may hang: no progress bar steps aside. */
-void log_error_line(const char *line);
-
-/* What is printed on standard output from here on is what was asked for, not a log. */
+/* From now on standard output holds the results that the user asked for: failing to write it is an error, which
+ * log_finish reports. */
 void log_stdout_is_results(void);
 
-/* At a program's end: STATUS_IO if results were printed and not all of them could be written, else `status`. */
+/* At a program's end: returns STATUS_IO if results could not be written completely, else `status`. */
 enum status log_finish(enum status status);
 
-/* Called around every line, so that a progress bar can step aside; NULL removes it. */
+/* Writes a warning to standard error, on every rank that calls it. */
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* The same for something that all ranks notice: only rank 0 writes it. */
+void log_warn_rank0(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Writes the calling thread's failure (see status.h) to standard error, as the one error line of a failed program. */
+void log_failure(void);
+
+/* Writes an error line without calling the line hook: for a watchdog thread, while the main thread may hang. */
+void log_error_line(const char *line);
+
+/* Sets a function that is called before every line, so that a progress bar can remove itself first; NULL for none. */
 void log_set_line_hook(void (*before)(void *context), void *context);
 
 #endif

@@ -1,4 +1,4 @@
-/* options.c - checks of a command line that do not depend on the program. */
+/* options.c - checks that do not depend on the program. */
 #include "base/options.h"
 
 #include <ctype.h>
@@ -22,9 +22,9 @@ enum status options_check(char *const *argv)
     for (int i = 1; argv[i]; i++) {
         const char *equals = strncmp(argv[i], "--", 2) == 0 ? strchr(argv[i], '=') : NULL;
         const char *value = equals ? equals + 1 : argv[i];
-        bool checked = equals || (argv[i][0] != '-' && !strchr(argv[i], '=')); /* key=value is the configuration's */
+        bool checked = equals || (argv[i][0] != '-' && !strchr(argv[i], '=')); /* the configuration checks key=value */
         if (checked && options_unexpanded(value))
-            FAIL(STATUS_USAGE, "%s: no shell has expanded the ~ or $ in it: write the path out%s", argv[i],
+            FAIL(STATUS_USAGE, "%s: no shell has expanded the ~ or $ in it; write the whole path%s", argv[i],
                  equals ? ", or put a space in place of =" : "");
     }
 fail:

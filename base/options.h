@@ -1,4 +1,4 @@
-/* options.h - what every program asks of its command line before it reads it. */
+/* options.h - checks of a command line that every program makes before it reads its options. */
 #ifndef CSC_BASE_OPTIONS_H
 #define CSC_BASE_OPTIONS_H
 
@@ -6,12 +6,13 @@
 
 #include "base/status.h"
 
-/* Whether only a shell could tell what the path means: it begins with ~, or $NAME or ${NAME} is in it. Taken as it
- * is, it would make a folder called ~. Who means that writes ./~ instead. */
+/* Whether the path contains something that a shell should have expanded: a ~ at its beginning, $NAME or ${NAME}. Used
+ * as it is, it would create a folder named ~. (A user who means such a name writes ./~.) */
 bool options_unexpanded(const char *path);
 
-/* Lets options stand behind operands under POSIXLY_CORRECT too. STATUS_USAGE if an operand other than key=value, or
- * the value of an option that is given as --option=value (which shells do not expand), needs a shell. */
+/* Removes POSIXLY_CORRECT from the environment, so that getopt accepts options after operands. Returns STATUS_USAGE if
+ * an operand, or the value of --option=value (which shells do not expand), is unexpanded. Operands key=value are not
+ * checked here: the configuration does that. */
 enum status options_check(char *const *argv);
 
 #endif

@@ -1,4 +1,4 @@
-/* philox.c - Philox4x32-10 and the draws made from it. */
+/* philox.c - Philox4x32-10 and numbers made from its blocks. */
 #include "base/philox.h"
 
 #include <math.h>

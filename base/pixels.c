@@ -1,4 +1,4 @@
-/* pixels.c - see pixels.h. */
+/* pixels.c - splits scale and offset of the normalisation into two parts each. */
 #include "base/pixels.h"
 
 #include <math.h>

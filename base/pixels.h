@@ -1,4 +1,4 @@
-/* pixels.h - images as bytes, on their way to a device that makes activations of them. */
+/* pixels.h - 8-bit images that a device crops and normalises. */
 #ifndef CSC_BASE_PIXELS_H
 #define CSC_BASE_PIXELS_H
 
@@ -6,17 +6,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* One image of a batch: where its pixels are, which part becomes the output, whether mirrored. */
+/* One image of a batch, and the crop of it that the network sees. */
 struct image_crop {
-    size_t offset; /* bytes, of RGB pixels (height, width, 3), from where the batch's memory begins */
+    size_t offset; /* of the image's RGB pixels (height,width,3) in the batch's memory, in bytes */
     int width, height;
-    int left, top, right, bottom; /* the crop, right and bottom excluded */
-    bool flip;
+    int left, top, right, bottom; /* the crop in pixels; right and bottom are exclusive */
+    bool flip;                    /* mirrored left to right */
 };
 
-/* (v / 255 - mean) / std of channel c is (v high[c] + base[c]) + (v low[c] + rest[c]). high and base lie on a grid of
- * 2^-21, so that the first sum is exact in single precision and results below 8 in size have 24 bits; the second is
- * below 2^-13 and its rounding does not show. */
+/* Normalisation. A pixel v of channel c becomes (v / 255 - mean) / std, computed as
+ *     (v scale_high[c] + offset_high[c]) + (v scale_low[c] + offset_low[c]).
+ * scale_high and offset_high are multiples of 2^-21, so the first sum is exact in single precision; the second is below
+ * 2^-13. The result has 24 correct bits if it is below 8 in size, with or without fused multiply-add. */
 struct pixel_scale {
     float scale_high[3], offset_high[3], scale_low[3], offset_low[3];
 };

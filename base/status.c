@@ -1,4 +1,4 @@
-/* status.c - one record of the last failure per thread. */
+/* status.c - each thread's record of its last failure. */
 #include "base/status.h"
 
 #include <stdarg.h>
@@ -14,7 +14,7 @@ static const char *short_path(const char *file)
     return file;
 }
 
-/* The bytes of the printable character at `c`; 0 if it is none. */
+/* Returns the length of the printable character at `c` in bytes; 0 if there is none. */
 static int printable(const unsigned char *c)
 {
     int more = *c < 0xc2 ? 0 : *c < 0xe0 ? 1 : *c < 0xf0 ? 2 : *c < 0xf5 ? 3 : 0;
@@ -39,7 +39,7 @@ enum status status_report(enum status code, const char *file, int line, const ch
 {
     va_list arguments;
     va_start(arguments, format);
-    char message[sizeof last.message]; /* an argument may point into the record */
+    char message[sizeof last.message]; /* the arguments may point into the record */
     vsnprintf(message, sizeof message, format, arguments);
     va_end(arguments);
     status_sanitize(message);

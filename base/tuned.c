@@ -1,4 +1,4 @@
-/* tuned.c - a sorted array of key and value. */
+/* tuned.c - an array of entries, sorted by key. */
 #include "base/tuned.h"
 
 #include <math.h>
@@ -28,7 +28,7 @@ void tuned_destroy(struct tuned *t)
     free(t);
 }
 
-/* The place of the key, or where it would go. */
+/* Returns the index of the key, or where it would have to be inserted. */
 static int find(const struct tuned *t, const char *key, bool *found)
 {
     int low = 0, high = t->count;
@@ -83,7 +83,7 @@ enum status tuned_set(struct tuned *t, const char *key, const char *value)
     if (!t)
         return STATUS_OK;
     if (!well_formed(key, TUNED_MAX_KEY) || !well_formed(value, TUNED_MAX_VALUE))
-        FAIL(STATUS_DATA, "'%.150s' = '%.100s' is not a choice that can be kept", key, value);
+        FAIL(STATUS_DATA, "'%.150s' = '%.100s' is not a valid choice", key, value);
     int at = find(t, key, &found);
     if (!found && t->count == TUNED_MAX_ENTRIES)
         FAIL(STATUS_DATA, "more than %d choices", TUNED_MAX_ENTRIES);
@@ -142,7 +142,7 @@ enum status tuned_parse(struct tuned *t, const char *text, size_t bytes)
         const char *stop = memchr(text, '\n', (size_t)(end - text));
         size_t length = stop ? (size_t)(stop - text) : 0;
         if (!stop || length >= sizeof line)
-            FAIL(STATUS_DATA, "a choice is cut off or longer than %zu characters", sizeof line - 1);
+            FAIL(STATUS_DATA, "a choice is truncated or longer than %zu characters", sizeof line - 1);
         memcpy(line, text, length);
         line[length] = 0;
         char *equals = strchr(line, '=');

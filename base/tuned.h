@@ -1,7 +1,7 @@
-/* tuned.h - choices that were made by measurement, as a small table of key = value.
- * A choice changes the order of sums, and so bits: it is made once, on rank 0, and is then the same on all ranks and
- * after a resume. The trainer owns the table, fills it from the checkpoint, sends rank 0's to all and stores it
- * (trainer/train/memory_plan.c). Who chooses asks first and measures only what is not there:
+/* tuned.h - a table key = value of choices that were made by measurement.
+ * A choice changes the order of additions and so the bits of the result. It is therefore made once, on rank 0, and is
+ * then the same on all ranks and after a resume. The trainer owns the table, fills it from the checkpoint, sends rank
+ * 0's to all ranks and stores it. Code that needs a choice asks first and measures only if there is none:
  *
  *     const char *choice = tuned_get(tuned, key);
  *     if (!choice) {
@@ -9,8 +9,7 @@
  *         TRY(tuned_set(tuned, key, choice));
  *     }
  *
- * Keys and values are printable ASCII without '=' or blanks, such as "conv.fwd.64x32x32x64.64.3.1.1.fp32.t2" = "jit:3".
- */
+ * Keys and values are printable ASCII without '=' and blanks: "conv.fwd.64x32x32x64.64.3.1.1.fp32.t2" = "jit:3". */
 #ifndef CSC_BASE_TUNED_H
 #define CSC_BASE_TUNED_H
 
@@ -26,19 +25,22 @@ enum { TUNED_MAX_KEY = 127, TUNED_MAX_VALUE = 63, TUNED_MAX_ENTRIES = 4096 }; /*
 enum status tuned_create(struct tuned **tuned);
 void tuned_destroy(struct tuned *tuned); /* NULL is fine */
 
-/* NULL if nothing was chosen, or tuned is NULL. Valid until the key is set again or the table destroyed. */
+/* Returns NULL if there is no choice or `tuned` is NULL. Valid until the next tuned_set or tuned_destroy. */
 const char *tuned_get(const struct tuned *tuned, const char *key);
-bool tuned_get_number(const struct tuned *tuned, const char *key, double *value); /* false if absent or no number */
+bool tuned_get_number(const struct tuned *tuned, const char *key, double *value); /* false if absent or not a number */
 
-/* Adds or replaces; tuned NULL is a no-op. STATUS_DATA for a key or value out of form or a full table. */
+/* Adds or replaces a choice; does nothing if `tuned` is NULL. STATUS_DATA for a malformed key or value or a full table.
+ */
 enum status tuned_set(struct tuned *tuned, const char *key, const char *value);
 
+/* The entries in the order of their keys; index from 0 to tuned_count - 1. */
 int tuned_count(const struct tuned *tuned);
-void tuned_at(const struct tuned *tuned, int index, const char **key, const char **value); /* ordered by key */
+void tuned_at(const struct tuned *tuned, int index, const char **key, const char **value);
 
-/* "key=value\n" for each, ordered by key; the caller frees it. NULL if out of memory. */
+/* Returns "key=value\n" for each entry, in the order of the keys; the caller frees it. NULL if out of memory. */
 char *tuned_print(const struct tuned *tuned);
-/* Adds what tuned_print wrote. Untrusted: STATUS_DATA if it is anything else. */
+
+/* Adds what tuned_print has written. STATUS_DATA if `text`, which is not trusted, is anything else. */
 enum status tuned_parse(struct tuned *tuned, const char *text, size_t bytes);
 
 #endif

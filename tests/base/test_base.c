@@ -1,4 +1,4 @@
-/* test_base.c - affinity, status, arena, Philox, hash, files and outputs. */
+/* test_base.c - command lines, affinity, status, random numbers, arena, choices, files, log and control groups. */
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -75,7 +75,7 @@ static void check_philox(void)
         CHECK(abs(counts[i] - DRAWS / 7) < 500, "%d draws of %d", counts[i], i);
 }
 
-/* Whatever a file's name holds, a message is one line of printable UTF-8. */
+/* A message is one line of printable UTF-8, whatever is in it. */
 static void check_plain(void)
 {
     static const char *const pairs[][2] = {
@@ -148,7 +148,7 @@ static void check_files(void)
     CHECK(rmdir(folder) == 0, "left something behind");
 }
 
-/* What a user asked for goes into pipes and descriptors, and through links; it replaces regular files only. */
+/* Output goes into pipes and descriptors and through links; only regular files are replaced. */
 static void check_outputs(void)
 {
     char folder[] = "/tmp/csc-base-XXXXXX", path[128], link[128], text[16] = "", *data = NULL;
@@ -159,7 +159,7 @@ static void check_outputs(void)
     snprintf(path, sizeof path, "%s/target", folder);
     snprintf(link, sizeof link, "%s/link", folder);
     CHECK(symlink("target", link) == 0, "a link to nowhere");
-    for (int round = 0; round < 2; round++) { /* its target is made, then replaced */
+    for (int round = 0; round < 2; round++) { /* first the target is created, then replaced */
         CHECK(file_write_output(link, "abc", 3) == STATUS_OK, "%s", status_message());
         CHECK(lstat(link, &info) == 0 && S_ISLNK(info.st_mode), "the link is gone");
         CHECK(file_read(path, 3, &data, &bytes) == STATUS_OK && bytes == 3, "%s", status_message());
@@ -175,7 +175,7 @@ static void check_outputs(void)
         snprintf(link, sizeof link, forms[i], ends[1]);
         CHECK(file_write_output(link, "abc", 3) == STATUS_OK && read(ends[0], text, 16) == 3, "%s", status_message());
     }
-    int appended = open(path, O_WRONLY | O_APPEND); /* a descriptor of a regular file: what it holds stays */
+    int appended = open(path, O_WRONLY | O_APPEND); /* a descriptor of a regular file: its content stays */
     snprintf(link, sizeof link, "/dev/fd/%d", appended);
     CHECK(file_write_output(link, "def", 3) == STATUS_OK && file_read(path, 9, &data, &bytes) == STATUS_OK &&
               bytes == 6,
@@ -193,7 +193,8 @@ static void check_outputs(void)
     CHECK(rmdir(folder) == 0, "left something behind");
 }
 
-/* A program of two lines, as a log or as results, on this output: its exit code, and what it says of that. */
+/* Runs a program that writes two lines, as a log or as results, to the descriptor `out` (-1: closed). Returns its exit
+ * code and what it wrote to standard error. */
 static int two_lines(bool results, int out, char errors[512])
 {
     int ends[2], how;
@@ -242,7 +243,7 @@ static void check_lost_lines(void)
     close(ends[1]);
 }
 
-/* ---- limits of control groups, by trees like those of /proc and /sys/fs/cgroup ---- */
+/* ---- limits of control groups, in folders that look like /proc and /sys/fs/cgroup ---- */
 
 static char tree[] = "/tmp/csc-limits-XXXXXX";
 
@@ -280,7 +281,7 @@ static void check_cgroup_2(void)
           cgroup_memory(tree));
     put("sys/fs/cgroup/user.slice/memory.current", "2100000\n");
     CHECK(cgroup_memory(tree) == 0, "%zu: nothing is left", cgroup_memory(tree));
-    put("proc/self/cgroup", "0::/../../elsewhere\n"); /* seen from a namespace: what is mounted counts */
+    put("proc/self/cgroup", "0::/../../elsewhere\n"); /* in a namespace: the mounted group counts */
     put("sys/fs/cgroup/cpu.max", "100000 100000\n");
     CHECK(cgroup_cpus(tree) == 1, "%g", cgroup_cpus(tree));
 }
@@ -353,7 +354,7 @@ static void check_tuned(void)
     tuned_destroy(copy);
 }
 
-/* The halves of the cores, in processes of their own: together they are all of them. */
+/* Two processes are bound to the halves of the cores, which together are all of them. */
 static void check_affinity(void)
 {
     int cores = affinity_cores(), sum = 0;
@@ -375,7 +376,7 @@ static void check_affinity(void)
     CHECK(sum == (whole && cores >= 4 ? cores : 0), "halves of %d and both %d cores", cores, sum);
 }
 
-/* What no shell has expanded is refused, but not what only looks like it. */
+/* Unexpanded paths are refused, but not those that only look like it. */
 static void check_arguments(void)
 {
     char *plain[] = { "csc", "run.dir=~/x",    "./~",          "a$", "a~", "-x", "--json",
