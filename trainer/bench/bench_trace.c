@@ -368,11 +368,6 @@ void trace_start(struct device *device)
     table.sgd = sgd;
     table.normalize_rows = normalize_rows;
     device->ops = &table;
-    trace_reset();
-}
-
-void trace_reset(void)
-{
     lines_count = 0;
 }
 

@@ -18,7 +18,6 @@ struct trace_line {
 
 /* Replaces the device's table: from now on every operation adds to its line. One device at a time. */
 void trace_start(struct device *device);
-void trace_reset(void);
 /* Restores the device's own table. */
 void trace_stop(struct device *device);
 

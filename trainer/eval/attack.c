@@ -155,9 +155,8 @@ enum status victim_init(struct victim *v, struct net *net, const struct model *m
     memcpy(v->mean, mean, sizeof v->mean);
     memcpy(v->std, std, sizeof v->std);
     v->normalised = malloc(n * victim_pixels(v) * sizeof *v->normalised);
-    v->gradient = malloc(n * victim_pixels(v) * sizeof *v->gradient);
     v->dlambda = malloc(n * sizeof *v->dlambda);
-    if (!v->normalised || !v->gradient || !v->dlambda)
+    if (!v->normalised || !v->dlambda)
         FAIL(STATUS_NOMEM, "out of memory for an attack");
 fail:
     return status;
@@ -166,7 +165,6 @@ fail:
 void victim_finish(struct victim *v)
 {
     free(v->normalised);
-    free(v->gradient);
     free(v->dlambda);
     *v = (struct victim){ 0 };
 }
@@ -255,7 +253,8 @@ bool chunk_is_fooled(const struct chunk *c, int i, const float *logits)
     return eval_label_rank(logits + (size_t)i * c->classes, c->classes, c->labels[i]) != 0;
 }
 
-int chunk_runner_up(const struct chunk *c, int i, const float *logits)
+/* The most likely class except the label. */
+static int runner_up(const struct chunk *c, int i, const float *logits)
 {
     const float *z = logits + (size_t)i * c->classes;
     int best = -1;
@@ -310,7 +309,7 @@ double chunk_loss(const struct chunk *c, int i, const float *logits, float *dlog
         return difference_of_logits_ratio(z, c->classes, label, c->targets[i], d);
     if (c->attack->kind != ATTACK_SQUARE && c->attack->loss == ATTACK_CROSS_ENTROPY)
         return cross_entropy(z, c->classes, label, d);
-    int other = chunk_runner_up(c, i, logits);
+    int other = runner_up(c, i, logits);
     memset(d, 0, c->classes * sizeof *d);
     d[other] = 1;
     d[label] = -1;

@@ -44,8 +44,8 @@ struct victim {
     struct adaptive *adaptive; /* created with gradient; NULL: the net's own lambda */
     int n;                     /* the net's batch */
     double mean[3], std[3];
-    float *normalised, *gradient; /* (n,S,S,3) */
-    double *dlambda;              /* (n) */
+    float *normalised; /* (n,S,S,3) */
+    double *dlambda;   /* (n) */
 };
 enum status victim_init(struct victim *victim, struct net *net, const struct model *model, int n, const double mean[3],
                         const double std[3]);

@@ -32,7 +32,6 @@ void chunk_project(const struct chunk *c, int i, float *x);
 void chunk_ascent_direction(const struct chunk *c, int i, float *gradient);
 
 bool chunk_is_fooled(const struct chunk *c, int i, const float *logits);
-int chunk_runner_up(const struct chunk *c, int i, const float *logits); /* the most likely class except the label */
 
 /* The loss of image i, which grows as the attack succeeds; its derivative goes to row i of dlogits (count,K). */
 double chunk_loss(const struct chunk *c, int i, const float *logits, float *dlogits);
