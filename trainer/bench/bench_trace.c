@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "trainer/bench/bench.h"
 
 enum { MAX_LINES = 1024 };
@@ -17,6 +18,7 @@ static struct backend table;
 static size_t element; /* bytes of an activation */
 static struct trace_line lines[MAX_LINES];
 static int lines_count;
+static bool overflowed; /* a line did not fit, which was logged */
 
 /* Waits until the device has completed all operations, and returns the time. */
 static double seconds_when_done(struct device *device)
@@ -39,8 +41,12 @@ static void add(double seconds, double flops, double moved, double minimum, cons
     snprintf(new.name, sizeof new.name, "%s", name);
     while (line < lines + lines_count && (strcmp(line->name, new.name) || strcmp(line->shape, new.shape)))
         line++;
-    if (line == lines + MAX_LINES)
+    if (line == lines + MAX_LINES) {
+        if (!overflowed)
+            log_warn("the trace has more than %d different operations: others are left out", MAX_LINES);
+        overflowed = true;
         return;
+    }
     if (line == lines + lines_count) {
         *line = new;
         lines_count++;
