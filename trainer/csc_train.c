@@ -12,6 +12,7 @@
 #include "data/read/dataset.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
+#include "trainer/model/load_model.h"
 #include "trainer/train/loop.h"
 #include "trainer/train/stop.h"
 
@@ -158,7 +159,7 @@ static enum status print_config(struct config *config, struct comm *comm)
         return STATUS_OK;
     if (dataset_open(&dataset, config->data.train) != STATUS_OK)
         status_clear();
-    TRY(train_resolve_config(config, comm, dataset));
+    TRY(config_resolve_on_rank(config, comm, dataset));
     TRY(config_print(config, &text));
     fputs(text, stdout);
 fail:

@@ -48,6 +48,18 @@ bool config_finds_gpu(const struct config *config, int local_rank)
     return false;
 }
 
+enum status config_resolve_on_rank(struct config *config, const struct comm *comm, struct dataset *dataset)
+{
+    struct config_facts facts = { .ranks = comm->size,
+                                  .cores = rank_cores(comm),
+                                  .cuda = config_finds_gpu(config, comm->local_rank) };
+    if (dataset) {
+        facts.classes = dataset_classes(dataset);
+        facts.image_size = dataset_image_size(dataset);
+    }
+    return config_resolve(config, &facts);
+}
+
 enum status config_open_device(struct device **device, const struct config *config, int local_rank)
 {
     enum status status = STATUS_OK;

@@ -20,6 +20,10 @@ enum status check_config_supported(const struct config *config);
 /* local_rank: among the ranks of this host, which take its GPUs in turn. `auto` is a GPU where this build and machine
  * have one, and says so if not. */
 bool config_finds_gpu(const struct config *config, int local_rank); /* for device.kind auto: config_facts.cuda */
+/* Resolves the configuration with what this rank and machine have. Without a dataset (NULL), keys that depend on one
+ * stay `auto`. */
+enum status config_resolve_on_rank(struct config *config, const struct comm *comm, struct dataset *dataset);
+
 enum status config_open_device(struct device **device, const struct config *config, int local_rank);
 
 /* config must be resolved; its strings are used until the model is created. */

@@ -6,7 +6,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/log.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -15,40 +14,7 @@
 #include "trainer/train/stop.h"
 #include "trainer/train/training_parts.h"
 
-double training_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
-
-enum status training_agree(struct training *t, enum status mine)
-{
-    watchdog_set_waiting(t->options.watchdog, true);
-    enum status all = comm_agree(t->comm, mine);
-    watchdog_set_waiting(t->options.watchdog, false);
-    if (all != STATUS_OK)
-        *t->agreed = true;
-    return all;
-}
-
 /* ---- reports ---- */
-
-/* Training goes on where a line cannot be written, as on a full disk: the operator is told once in a run, whatever
- * shorter lines still fit. */
-enum status training_tolerate_full_disk(bool *warned, enum status written)
-{
-    if (written == STATUS_IO && !*warned)
-        log_warn("%s: lines are lost until it can be written again", status_message());
-    *warned |= written == STATUS_IO;
-    return written == STATUS_IO ? STATUS_OK : written;
-}
-
-void training_start_interval(struct training *t)
-{
-    t->interval = (struct interval){ .start_s = training_clock() };
-    loader_stats(t->loader, &t->interval.data);
-}
 
 static double interval_steps(const struct interval *i)
 {

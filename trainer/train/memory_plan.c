@@ -98,18 +98,6 @@ fail:
     return status;
 }
 
-enum status train_resolve_config(struct config *config, struct comm *comm, struct dataset *dataset)
-{
-    struct config_facts facts = { .ranks = comm->size,
-                                  .cores = rank_cores(comm),
-                                  .cuda = config_finds_gpu(config, comm->local_rank) };
-    if (dataset) {
-        facts.classes = dataset_classes(dataset);
-        facts.image_size = dataset_image_size(dataset);
-    }
-    return config_resolve(config, &facts);
-}
-
 /* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
 static bool reduces_by_nccl(const struct training *t)
 {
@@ -133,14 +121,14 @@ enum status training_plan_data(struct training *t)
 {
     enum status status = STATUS_OK;
     /* in this order: configuration, device, data; then what of the configuration the data decides */
-    TRY(training_agree(t, train_resolve_config(t->config, t->comm, NULL)));
+    TRY(training_agree(t, config_resolve_on_rank(t->config, t->comm, NULL)));
     TRY(training_agree(t, check_config_supported(t->config)));
     if (t->config->device.kind != CONFIG_DEVICE_CUDA)
         rank_pin_threads(t->comm, t->config->device.threads);
     TRY(training_agree(t, config_open_device(&t->device, t->config, t->comm->local_rank)));
     TRY(training_agree(t, check_gpus(t)));
     TRY(training_agree(t, open_data(t)));
-    TRY(training_agree(t, train_resolve_config(t->config, t->comm, t->train_set)));
+    TRY(training_agree(t, config_resolve_on_rank(t->config, t->comm, t->train_set)));
     TRY(training_agree(t, check_data(t)));
     TRY(training_check_replicas(t));
     TRY(training_agree(t, tuned_create(&t->tuned)));

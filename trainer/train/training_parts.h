@@ -12,10 +12,10 @@
 #include "trainer/eval/evaluate.h"
 #include "trainer/report/metrics.h"
 #include "trainer/report/progress.h"
-#include "trainer/train/loop.h"
 #include "trainer/train/optimizer.h"
 #include "trainer/train/run_directory.h"
 #include "trainer/train/schedule.h"
+#include "trainer/train/train_options.h"
 
 enum { TREE_LEVELS = 32 };
 
