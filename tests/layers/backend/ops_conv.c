@@ -49,7 +49,7 @@ static void must(struct task *task, enum status status)
 /* Shapes that the CPU computes by Winograd's transform: all paddings, sizes that do not fill a tile. */
 static struct conv_shape random_winograd(struct task *task)
 {
-    static const int channels[] = { 16, 32, 64, 96 };
+    static const int channels[] = { 16, 32, 64, 72, 88, 96 };
     struct conv_shape s = { .k = 3, .stride = 1, .pad = random_in(task, 0, 2), .n = random_in(task, 2, 3) };
     s.h = random_in(task, s.pad ? 1 : 3, 7);
     s.w = random_in(task, s.pad ? 1 : 3, 7);

@@ -19,6 +19,7 @@ enum {
     MIN_WEIGHT_RATIO = 8,         /* weights per value of image and code; with fewer, packing pays */
     IMAGE_CACHE_BYTES = 32 << 10, /* part of an image that stays in the L1 cache */
 };
+_Static_assert(ROWS % ATOMS == 0, "a forward pass takes whole groups of atoms");
 
 static bool fits(const struct conv_shape *s)
 {

@@ -35,6 +35,7 @@ enum {
     BLOCK_BYTES = 384 << 10,     /* size of V and M, per thread */
     NONTEMPORAL_BYTES = 4 << 20, /* a U of this size would not stay in the caches until it is read */
 };
+_Static_assert(ROWS_MULTIPLE % ROWS == 0 && PANEL % GRADIENT_ROWS == 0, "blocks of tiles and channels divide evenly");
 
 /* The points' absolute values A and B (A B = 1), their squares, and the factors of the kernel's transform. */
 #define A    (2.0f / 3)
@@ -303,10 +304,10 @@ static inline void gradient_product(const float *m, size_t m_row, const float *v
 
 /* ---- whole convolutions ---- */
 
-/* (D, rest) to (rest, D). */
+/* (D, rest) to (rest, D), both multiples of PANEL. */
 static void transpose(const float *from, int d, int rest, float *to)
 {
-    enum { EDGE = 16 };
+    enum { EDGE = PANEL < 16 ? PANEL : 16 };
 #pragma omp parallel for schedule(static)
     for (int r = 0; r < rest; r += EDGE)
         for (int i = 0; i < d; i += EDGE)
