@@ -33,15 +33,15 @@ struct forward_scratch {
     void *z[2], *y, *r;
 };
 
-static bool keeps_all(const struct csc *csc)
+static bool saves_all(const struct csc *csc)
 {
     return csc->training && csc->config.backward == CSC_UNROLLED;
 }
 
-static struct forward_scratch take_forward(const struct csc *csc, struct arena *arena)
+static struct forward_scratch carve_forward_scratch(const struct csc *csc, struct arena *arena)
 {
     struct forward_scratch s = { 0 };
-    if (keeps_all(csc) || csc->config.steps == 1)
+    if (saves_all(csc) || csc->config.steps == 1)
         return s;
     s.z[0] = arena_take(arena, code_bytes(csc));
     s.z[1] = arena_take(arena, code_bytes(csc));
@@ -55,7 +55,7 @@ struct backward_scratch {
     void *q, *sum; /* images */
 };
 
-static struct backward_scratch take_backward(const struct csc *csc, struct arena *arena)
+static struct backward_scratch carve_backward_scratch(const struct csc *csc, struct arena *arena)
 {
     struct backward_scratch s = { 0 };
     if (csc->conv->prefers_stacked) {
@@ -72,7 +72,7 @@ static struct backward_scratch take_backward(const struct csc *csc, struct arena
 }
 
 /* The convolution's own scratch comes first, the iterates behind it. */
-static struct arena behind_conv(const struct csc *csc, void *scratch)
+static struct arena scratch_after_conv(const struct csc *csc, void *scratch)
 {
     struct arena arena = { .memory = scratch, .size = csc->scratch };
     arena_take(&arena, csc->conv->scratch);
@@ -84,10 +84,10 @@ static size_t scratch_bytes(const struct csc *csc)
     struct arena forward = { 0 }, backward = { 0 };
     arena_take(&forward, csc->conv->scratch);
     backward = forward;
-    take_forward(csc, &forward);
+    carve_forward_scratch(csc, &forward);
     arena_take(&forward, image_bytes(csc) + code_bytes(csc)); /* csc_diagnose */
     if (csc->training)
-        take_backward(csc, &backward);
+        carve_backward_scratch(csc, &backward);
     return forward.used > backward.used ? forward.used : backward.used;
 }
 
@@ -120,7 +120,7 @@ enum status csc_create(struct csc **out, struct device *device, const struct con
         device, shape, device->precision,
         CONV_FORWARD | CONV_ADJOINT | (training ? CONV_GRADIENT : 0) |
             (config->nonnegative ? CONV_HINT_CODE_EPILOGUE : 0) | (config->steps > 1 ? CONV_HINT_ACCUMULATE : 0) |
-            (keeps_all(csc) && config->steps == 2 ? CONV_TERMS_CONTIGUOUS | CONV_INPUT_UNCHANGED : 0),
+            (saves_all(csc) && config->steps == 2 ? CONV_TERMS_CONTIGUOUS | CONV_INPUT_UNCHANGED : 0),
         &csc->conv));
     csc->scratch = scratch_bytes(csc);
     *out = csc;
@@ -152,15 +152,15 @@ static void assign_saved(struct csc *csc, struct arena *arena)
         csc->r[1] = csc->image_stack ? csc->image_stack + 2 * image_bytes(csc) : NULL;
         if (!csc->conv->prefers_stacked_inputs)
             csc->r[1] = arena_take(arena, image_bytes(csc));
-    } else if (keeps_all(csc))
+    } else if (saves_all(csc))
         for (int k = 0; k < steps - 1; k++) {
             csc->z[k] = arena_take(arena, code_bytes(csc));
             csc->r[k + 1] = arena_take(arena, image_bytes(csc));
             csc->y[k + 1] = k == 0 ? csc->z[0] : arena_take(arena, code_bytes(csc));
         }
     if (csc->training && csc->config.backward == CSC_ONE_STEP && steps > 1) {
-        csc->kept_y = arena_take(arena, code_bytes(csc));
-        csc->kept_r = arena_take(arena, image_bytes(csc));
+        csc->saved_y = arena_take(arena, code_bytes(csc));
+        csc->saved_r = arena_take(arena, image_bytes(csc));
     }
 }
 
@@ -182,7 +182,7 @@ enum status csc_load(struct csc *csc, const float *weights, void *scratch)
 }
 
 /* Points z, y, r at scratch where nothing is kept; what the last iteration used is kept for one-step. */
-static void rotate(struct csc *csc, const struct forward_scratch *s)
+static void rotate_iterates(struct csc *csc, const struct forward_scratch *s)
 {
     int steps = csc->config.steps;
     for (int k = 0; k < steps; k++) {
@@ -190,11 +190,11 @@ static void rotate(struct csc *csc, const struct forward_scratch *s)
         csc->y[k] = s->y;
         csc->r[k] = s->r;
     }
-    if (csc->kept_y) {
-        csc->r[steps - 1] = csc->kept_r;
+    if (csc->saved_y) {
+        csc->r[steps - 1] = csc->saved_r;
         if (steps == 2)
-            csc->z[0] = csc->kept_y;
-        csc->y[steps - 1] = csc->kept_y;
+            csc->z[0] = csc->saved_y;
+        csc->y[steps - 1] = csc->saved_y;
     }
     if (steps > 1)
         csc->y[1] = csc->z[0];
@@ -225,10 +225,10 @@ enum status csc_forward(struct csc *csc, const void *x, float eta, void *z, void
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
     int last = csc->config.steps - 1;
-    struct arena arena = behind_conv(csc, scratch);
-    struct forward_scratch buffers = take_forward(csc, &arena);
-    if (!keeps_all(csc))
-        rotate(csc, &buffers);
+    struct arena arena = scratch_after_conv(csc, scratch);
+    struct forward_scratch buffers = carve_forward_scratch(csc, &arena);
+    if (!saves_all(csc))
+        rotate_iterates(csc, &buffers);
     struct epilogue first = shrinkage(csc, eta, NULL);
     TRY(ops->conv_forward(csc->conv, x, last == 0 ? z : csc->z[0], &first, scratch));
     for (int k = 1; k <= last; k++) {
@@ -246,7 +246,7 @@ fail:
 }
 
 /* dx = [dx +] add + A d; add may be NULL. */
-static enum status finish_dx(struct csc *csc, const void *d, const void *add, void *dx, bool accumulate, void *scratch)
+static enum status compute_dx(struct csc *csc, const void *d, const void *add, void *dx, bool accumulate, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
@@ -267,7 +267,7 @@ static enum status backward_one_step(struct csc *csc, void *d, void *dx, bool ac
     const struct epilogue plain = { .alpha = 1 };
     void *q = dx && !accumulate ? dx : s->q;
     TRY(ops->conv_adjoint(csc->conv, d, q, &plain, scratch));
-    const struct gradient_term terms[] = { { csc->kept_r, d, 1, NULL }, { q, csc->kept_y, -1, NULL } };
+    const struct gradient_term terms[] = { { csc->saved_r, d, 1, NULL }, { q, csc->saved_y, -1, NULL } };
     if (dw)
         TRY(ops->conv_gradient(csc->conv, terms, 2, dw, scratch));
     if (dx && accumulate)
@@ -352,7 +352,7 @@ static enum status backward_unrolled(struct csc *csc, const void *x, float eta, 
             TRY(ops->conv_gradient(csc->conv, &term, 1, dw, scratch));
     }
     if (dx)
-        TRY(finish_dx(csc, d, sum, dx, accumulate, scratch));
+        TRY(compute_dx(csc, d, sum, dx, accumulate, scratch));
 fail:
     return status;
 }
@@ -424,8 +424,8 @@ const float *csc_mask_factor_device(const struct csc *csc)
 enum status csc_backward(struct csc *csc, const void *x, float eta, const void *z, void *dz, bool masked, void *dx,
                          bool accumulate, float *dw, void *scratch)
 {
-    struct arena arena = behind_conv(csc, scratch);
-    struct backward_scratch s = take_backward(csc, &arena);
+    struct arena arena = scratch_after_conv(csc, scratch);
+    struct backward_scratch s = carve_backward_scratch(csc, &arena);
     if (csc->conv->prefers_stacked)
         return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
     if (!masked)

@@ -29,7 +29,7 @@ struct csc {
     struct conv *conv;
     float *momenta;     /* (steps), of the extrapolation before iteration k */
     void **z, **y, **r; /* (steps) pointers: code, extrapolated code, residual of iteration k; see csc_assign_memory */
-    void *kept_y, *kept_r;          /* CSC_ONE_STEP */
+    void *saved_y, *saved_r;        /* CSC_ONE_STEP */
     char *code_stack, *image_stack; /* CONV_TERMS codes, and images; NULL: not stacked. See csc_assign_memory_all */
     size_t scratch;                 /* bytes of shared scratch that its calls need */
     const float *device_scalars; /* device (STEP_SCALARS), the caller's: read instead of every eta that is given; NULL:
@@ -79,12 +79,12 @@ struct csc_power {
     struct device *device;
     struct conv_shape shape; /* n = 1 */
     struct conv *conv;
-    struct conv *quick; /* what csc_power_advance computes with where bf16 or tf32 is multiplied faster; or NULL */
-    void *rounded[2], *rounded_code; /* for bf16: activations (H,W,C) before and after, (H',W',D) */
+    struct conv *fast_conv; /* what csc_power_advance computes with where bf16 or tf32 is multiplied faster; or NULL */
+    void *bf16_image[2], *bf16_code; /* for bf16: activations (H,W,C) before and after, (H',W',D) */
     float *vector;                   /* (H,W,C), unit norm */
     float *image, *code;             /* (H,W,C), (H',W',D) */
     float *next;                     /* (H,W,C), between two iterations */
-    double *quotient;                /* device: lambda_max as it was computed there */
+    double *lambda_max_device;       /* device: lambda_max as it was computed there */
     double lambda_max;
     float eta;
 };
@@ -100,7 +100,7 @@ enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t lay
  * tf32. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
 /* lambda_max and eta of `count` layers, whose quotients lie one after another: one wait for all of them. */
-void csc_power_settle(struct csc_power *const *powers, int count);
+void csc_power_fetch(struct csc_power *const *powers, int count);
 /* From the last vector until lambda_max is within a relative error of 1e-5, by Chebyshev's polynomials. */
 enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch);
 

@@ -5,16 +5,16 @@
 #include "base/philox.h"
 #include "layers/csc.h"
 
-#define SWEEP_START  16   /* plain iterations before the first sweep, and degree of its polynomial */
-#define SWEEP_DEGREE 256  /* of the last sweeps; from one to the next it doubles */
-#define SWEEP_MOST   40   /* until convergence is given up */
-#define SWEEP_RISE   1e-6 /* relative rise of lambda_max over a sweep at which it has converged, */
-#define SWEEP_CALM   2    /* that many times in a row */
-#define STEP_SAFETY  0.9  /* eta = 0.9 / lambda_max, as published */
+#define SWEEP_START    16   /* plain iterations before the first sweep, and degree of its polynomial */
+#define SWEEP_DEGREE   256  /* of the last sweeps; from one to the next it doubles */
+#define SWEEP_MAX      40   /* until convergence is given up */
+#define SWEEP_RISE     1e-6 /* relative rise of lambda_max over a sweep at which it has converged, */
+#define SWEEP_PATIENCE 2    /* that many times in a row */
+#define STEP_SAFETY    0.9  /* eta = 0.9 / lambda_max, as published */
 
 /* What a training step multiplies in: a GPU's tensor cores take floats as tf32, unless the network is in fp32; a CPU's
  * bf16, but rounding and packing weights that are far more than pixels would outweigh that. */
-static enum precision quick_precision(const struct csc_power *power)
+static enum precision fast_precision(const struct csc_power *power)
 {
     const struct conv_shape *s = &power->shape;
     if (power->device->ops->stream)
@@ -33,9 +33,9 @@ enum status csc_power_create(struct csc_power **out, struct device *device, cons
     power->shape = *shape;
     power->shape.n = 1;
     TRY(device->ops->conv_create(device, &power->shape, PRECISION_FP32, CONV_FORWARD | CONV_ADJOINT, &power->conv));
-    if (quick_precision(power) != PRECISION_FP32)
-        TRY(device->ops->conv_create(device, &power->shape, quick_precision(power), CONV_FORWARD | CONV_ADJOINT,
-                                     &power->quick));
+    if (fast_precision(power) != PRECISION_FP32)
+        TRY(device->ops->conv_create(device, &power->shape, fast_precision(power), CONV_FORWARD | CONV_ADJOINT,
+                                     &power->fast_conv));
     *out = power;
     power = NULL;
 fail:
@@ -47,33 +47,33 @@ void csc_power_destroy(struct csc_power *power)
 {
     if (power && power->conv)
         power->device->ops->conv_destroy(power->conv);
-    if (power && power->quick)
-        power->device->ops->conv_destroy(power->quick);
+    if (power && power->fast_conv)
+        power->device->ops->conv_destroy(power->fast_conv);
     free(power);
 }
 
 size_t csc_power_scratch(const struct csc_power *power)
 {
-    size_t bytes = power->conv->scratch, quick = power->quick ? power->quick->scratch : 0;
-    return bytes > quick ? bytes : quick;
+    size_t bytes = power->conv->scratch, fast = power->fast_conv ? power->fast_conv->scratch : 0;
+    return bytes > fast ? bytes : fast;
 }
 
-void csc_power_assign_memory(struct csc_power *power, struct arena *arena, double *quotient)
+void csc_power_assign_memory(struct csc_power *power, struct arena *arena, double *lambda_max_device)
 {
-    power->quotient = quotient;
+    power->lambda_max_device = lambda_max_device;
     power->device->ops->conv_assign_memory(power->conv, arena);
     power->vector = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->image = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
     power->code = arena_take(arena, conv_out_count(&power->shape) * sizeof(float));
     power->next = arena_take(arena, conv_in_count(&power->shape) * sizeof(float));
-    if (power->quick)
-        power->device->ops->conv_assign_memory(power->quick, arena);
-    if (!power->quick || power->quick->precision == PRECISION_TF32)
+    if (power->fast_conv)
+        power->device->ops->conv_assign_memory(power->fast_conv, arena);
+    if (!power->fast_conv || power->fast_conv->precision == PRECISION_TF32)
         return;
     size_t bytes = precision_bytes(power->device->precision);
-    power->rounded[0] = arena_take(arena, conv_in_count(&power->shape) * bytes);
-    power->rounded[1] = arena_take(arena, conv_in_count(&power->shape) * bytes);
-    power->rounded_code = arena_take(arena, conv_out_count(&power->shape) * bytes);
+    power->bf16_image[0] = arena_take(arena, conv_in_count(&power->shape) * bytes);
+    power->bf16_image[1] = arena_take(arena, conv_in_count(&power->shape) * bytes);
+    power->bf16_code = arena_take(arena, conv_out_count(&power->shape) * bytes);
 }
 
 static void normalize(struct csc_power *power, const float *from)
@@ -105,7 +105,7 @@ fail:
 
 /* Two iterations, or one, on a device that ends them itself: v = A A^T v, then the same with the quotient |A^T v|^2 /
  * |v|^2, and v normalised. */
-static enum status iterate_there(struct csc_power *power, struct conv *conv, bool twice, void *scratch)
+static enum status iterate_on_device(struct csc_power *power, struct conv *conv, bool twice, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = power->device->ops;
@@ -119,7 +119,7 @@ static enum status iterate_there(struct csc_power *power, struct conv *conv, boo
     TRY(ops->conv_forward(conv, from, power->code, &plain, scratch));
     TRY(ops->conv_adjoint(conv, power->code, power->image, &plain, scratch));
     ops->power_normalize(power->device, power->code, conv_out_count(&power->shape), from, power->image,
-                         conv_in_count(&power->shape), power->vector, power->quotient);
+                         conv_in_count(&power->shape), power->vector, power->lambda_max_device);
 fail:
     return status;
 }
@@ -132,7 +132,7 @@ static enum status iterate(struct csc_power *power, struct conv *conv, void *scr
     struct epilogue plain = { .alpha = 1 };
     size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
     if (ops->power_normalize)
-        return iterate_there(power, conv, false, scratch);
+        return iterate_on_device(power, conv, false, scratch);
     TRY(ops->conv_forward(conv, power->vector, power->code, &plain, scratch));
     power->lambda_max = ops->dot_f32(power->device, power->code, power->code, codes) /
                         ops->dot_f32(power->device, power->vector, power->vector, count);
@@ -149,43 +149,44 @@ static enum status iterate_rounded(struct csc_power *power, void *scratch)
     const struct backend *ops = power->device->ops;
     struct epilogue plain = { .alpha = 1 };
     size_t count = conv_in_count(&power->shape), codes = conv_out_count(&power->shape);
-    void *vector = power->rounded[0], *image = power->rounded[1], *code = power->rounded_code;
+    void *vector = power->bf16_image[0], *image = power->bf16_image[1], *code = power->bf16_code;
     ops->upload(power->device, vector, power->vector, count);
-    TRY(ops->conv_forward(power->quick, vector, code, &plain, scratch));
+    TRY(ops->conv_forward(power->fast_conv, vector, code, &plain, scratch));
     power->lambda_max = ops->dot_act(power->device, code, code, codes) /
                         ops->dot_act(power->device, vector, vector, count);
-    TRY(ops->conv_adjoint(power->quick, code, image, &plain, scratch));
+    TRY(ops->conv_adjoint(power->fast_conv, code, image, &plain, scratch));
     ops->download(power->device, power->image, image, count);
     normalize(power, power->image);
 fail:
     return status;
 }
 
-void csc_power_settle(struct csc_power *const *powers, int count)
+void csc_power_fetch(struct csc_power *const *powers, int count)
 {
     enum { AT_ONCE = 64 };
-    double there[AT_ONCE];
+    double values[AT_ONCE];
     for (int done = 0; done < count; done++) {
         struct csc_power *power = powers[done];
         const struct backend *ops = power->device->ops;
         int left = count - done;
         if (ops->power_normalize && done % AT_ONCE == 0)
-            ops->copy_out(power->device, there, power->quotient, (left < AT_ONCE ? left : AT_ONCE) * sizeof *there);
+            ops->copy_out(power->device, values, power->lambda_max_device,
+                          (left < AT_ONCE ? left : AT_ONCE) * sizeof *values);
         if (ops->power_normalize)
-            power->lambda_max = there[done % AT_ONCE];
+            power->lambda_max = values[done % AT_ONCE];
         power->eta = (float)(STEP_SAFETY / fmax(power->lambda_max, 1e-30));
     }
 }
 
-static enum status iterate_often(struct csc_power *power, const float *weights, int iterations, bool quickly,
+static enum status iterate_times(struct csc_power *power, const float *weights, int iterations, bool fast,
                                  void *scratch)
 {
     enum status status = STATUS_OK;
-    struct conv *conv = quickly ? power->quick : power->conv;
+    struct conv *conv = fast ? power->fast_conv : power->conv;
     TRY(power->device->ops->conv_load(conv, weights, scratch));
     if (power->device->ops->power_normalize)
         for (int left = iterations; left > 0; left -= 2)
-            TRY(iterate_there(power, conv, left > 1, scratch));
+            TRY(iterate_on_device(power, conv, left > 1, scratch));
     else
         for (int i = 0; i < iterations; i++)
             TRY(conv->precision == PRECISION_BF16 ? iterate_rounded(power, scratch) : iterate(power, conv, scratch));
@@ -195,7 +196,7 @@ fail:
 
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch)
 {
-    return iterate_often(power, weights, iterations, power->quick != NULL, scratch);
+    return iterate_times(power, weights, iterations, power->fast_conv != NULL, scratch);
 }
 
 /* vector = T(2 M / bound - 1) vector, normalised, with M = A A^T and T the Chebyshev polynomial of that degree:
@@ -230,15 +231,15 @@ fail:
 enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch)
 {
     enum status status = STATUS_OK;
-    int degree = SWEEP_START, calm = 0;
-    TRY(iterate_often(power, weights, SWEEP_START, false, scratch));
-    csc_power_settle(&power, 1);
-    for (int i = 0; i < SWEEP_MOST && calm < SWEEP_CALM && power->lambda_max > 0; i++) {
+    int degree = SWEEP_START, converged = 0;
+    TRY(iterate_times(power, weights, SWEEP_START, false, scratch));
+    csc_power_fetch(&power, 1);
+    for (int i = 0; i < SWEEP_MAX && converged < SWEEP_PATIENCE && power->lambda_max > 0; i++) {
         double before = power->lambda_max;
         TRY(sweep(power, degree, before * (1 - 4.0 / degree / degree), scratch));
         TRY(iterate(power, power->conv, scratch));
-        csc_power_settle(&power, 1);
-        calm = degree >= SWEEP_DEGREE / 2 && power->lambda_max - before < SWEEP_RISE * before ? calm + 1 : 0;
+        csc_power_fetch(&power, 1);
+        converged = degree >= SWEEP_DEGREE / 2 && power->lambda_max - before < SWEEP_RISE * before ? converged + 1 : 0;
         degree = degree < SWEEP_DEGREE ? 2 * degree : degree;
     }
 fail:
@@ -248,7 +249,7 @@ fail:
 /* ---- diagnostics, on the host ---- */
 
 struct sums {
-    double x2, r2, xr, z1, z2, most, excess;
+    double x2, r2, xr, z1, z2, max_correlation, excess;
     size_t nonzeros;
 };
 
@@ -267,7 +268,7 @@ static struct sums sum_image(const struct csc_config *config, const float *x, co
         s.z1 += fabs(z[i]);
         s.z2 += (double)z[i] * z[i];
         s.nonzeros += z[i] != 0;
-        s.most = fmax(s.most, v);
+        s.max_correlation = fmax(s.max_correlation, v);
         double over = fmax(v - config->lambda, 0);
         s.excess += over * over;
     }
@@ -282,8 +283,8 @@ static double duality_gap(const struct csc_config *config, const struct sums *s)
     if (config->mu > 0)
         return primal - (s->xr - 0.5 * s->r2 - s->excess / (2 * config->mu));
     double scale = s->r2 > 0 ? s->xr / s->r2 : 0;
-    if (s->most > 0)
-        scale = fmin(scale, config->lambda / s->most);
+    if (s->max_correlation > 0)
+        scale = fmin(scale, config->lambda / s->max_correlation);
     scale = fmax(scale, 0);
     return primal - (scale * s->xr - 0.5 * scale * scale * s->r2);
 }

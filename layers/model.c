@@ -10,7 +10,7 @@
 #include "base/philox.h"
 #include "layers/architectures.h"
 
-enum { MOST_NODES = 400 };
+enum { MODEL_MAX_NODES = 400 };
 
 static enum status create_power(struct model *m)
 {
@@ -34,19 +34,19 @@ fail:
 
 static void assign_memory(struct model *m)
 {
-    size_t scratch = 0, most = 0;
+    size_t scratch = 0, largest = 0;
     m->weights = arena_take(&m->arena, m->count * sizeof *m->weights);
     m->running = arena_take(&m->arena, m->running_count * sizeof *m->running);
-    m->quotients = arena_take(&m->arena, m->csc_count * sizeof *m->quotients);
+    m->lambda_max = arena_take(&m->arena, m->csc_count * sizeof *m->lambda_max);
     m->step_scalars = m->device->ops->step_scalars
                           ? arena_take(&m->arena, m->csc_count * STEP_SCALARS * sizeof *m->step_scalars)
                           : NULL;
     for (int i = 0; m->power && i < m->csc_count; i++) {
-        csc_power_assign_memory(m->power[i], &m->arena, m->quotients ? m->quotients + i : NULL);
+        csc_power_assign_memory(m->power[i], &m->arena, m->lambda_max ? m->lambda_max + i : NULL);
         scratch = csc_power_scratch(m->power[i]) > scratch ? csc_power_scratch(m->power[i]) : scratch;
-        most = conv_in_count(&m->power[i]->shape) > most ? conv_in_count(&m->power[i]->shape) : most;
+        largest = conv_in_count(&m->power[i]->shape) > largest ? conv_in_count(&m->power[i]->shape) : largest;
     }
-    m->vector = arena_take(&m->arena, most * sizeof *m->vector);
+    m->power_vector = arena_take(&m->arena, largest * sizeof *m->power_vector);
     m->stream_scratch = (scratch + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
     m->scratch = arena_take(&m->arena, m->stream_scratch * (m->device->ops->streams_begin ? DEVICE_STREAMS : 1));
 }
@@ -59,9 +59,9 @@ enum status model_create(struct model **out, struct device *device, const struct
         FAIL(STATUS_NOMEM, "out of memory for the network");
     m->device = m->graph_cache.device = device;
     m->config = *config;
-    m->nodes = calloc(MOST_NODES, sizeof *m->nodes);
-    m->edges = calloc(MOST_NODES, sizeof *m->edges);
-    m->params = calloc(MOST_NODES, sizeof *m->params);
+    m->nodes = calloc(MODEL_MAX_NODES, sizeof *m->nodes);
+    m->edges = calloc(MODEL_MAX_NODES, sizeof *m->edges);
+    m->params = calloc(MODEL_MAX_NODES, sizeof *m->params);
     if (!m->nodes || !m->edges || !m->params)
         FAIL(STATUS_NOMEM, "out of memory for the network");
     TRY(model_build(m));
@@ -191,10 +191,10 @@ static void draw(const struct param *p, uint64_t seed, int index, float norm_wei
 enum status model_init(struct model *m, uint64_t seed)
 {
     enum status status = STATUS_OK;
-    size_t most = m->running_count;
+    size_t largest = m->running_count;
     for (int i = 0; i < m->params_count; i++)
-        most = m->params[i].count > most ? m->params[i].count : most;
-    float *host = malloc(most * sizeof *host);
+        largest = m->params[i].count > largest ? m->params[i].count : largest;
+    float *host = malloc(largest * sizeof *host);
     if (!host)
         FAIL(STATUS_NOMEM, "out of memory for the weights");
     for (int n = 0; n < m->nodes_count; n++) {
@@ -261,7 +261,7 @@ enum status model_advance_node(struct model *m, int i, int iterations, int strea
     TRY(csc_power_advance(m->power[node->csc], m->weights + m->params[node->param].offset, iterations,
                           m->scratch + (size_t)stream * m->stream_scratch));
     if (m->step_scalars)
-        m->device->ops->step_scalars(m->device, m->quotients + node->csc, 1, csc->lambda, csc->mu,
+        m->device->ops->step_scalars(m->device, m->lambda_max + node->csc, 1, csc->lambda, csc->mu,
                                      m->step_scalars + node->csc * STEP_SCALARS);
 fail:
     return status;
@@ -269,8 +269,8 @@ fail:
 
 void model_step_sizes_changed(struct model *m)
 {
-    m->eta_late = false;
-    m->due = 0;
+    m->eta_stale = false;
+    m->pending_iterations = 0;
     for (int i = 0; m->step_scalars && i < m->csc_count; i++) {
         float scalars[STEP_SCALARS];
         csc_step_scalars(&m->config.csc, m->eta[i], scalars);
@@ -278,41 +278,42 @@ void model_step_sizes_changed(struct model *m)
     }
 }
 
-void model_settle_step_sizes(struct model *m)
+void model_fetch_step_sizes(struct model *m)
 {
-    if (!m->eta_late)
+    if (!m->eta_stale)
         return;
-    assert(m->due == 0); /* a pass comes between */
-    csc_power_settle(m->power, m->csc_count);
+    assert(m->pending_iterations == 0); /* a pass comes between */
+    csc_power_fetch(m->power, m->csc_count);
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = m->power[i]->eta;
-    m->eta_late = false;
+    m->eta_stale = false;
 }
 
 enum status model_converge_step_sizes(struct model *m)
 {
     enum status status = STATUS_OK;
-    m->due = 0;
+    m->pending_iterations = 0;
     TRY(converge(m));
-    m->eta_late = m->power != NULL;
-    model_settle_step_sizes(m);
+    m->eta_stale = m->power != NULL;
+    model_fetch_step_sizes(m);
     model_step_sizes_changed(m);
 fail:
     return status;
 }
 
-enum status model_measure_step_sizes(struct model *m, int share, int shares, float *eta)
+enum status model_measure_step_sizes(struct model *m, int part, int parts, float *eta)
 {
     enum status status = STATUS_OK;
-    model_settle_step_sizes(m);
+    model_fetch_step_sizes(m);
     memset(eta, 0, m->csc_count * sizeof *eta);
     for (int i = 0; m->power && i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
-        if (node->kind != NODE_CSC || node->csc % shares != share)
+        if (node->kind != NODE_CSC || node->csc % parts != part)
             continue;
         struct csc_power copy = *m->power[node->csc];
-        m->device->ops->axpby_f32(m->device, 1, copy.vector, 0, copy.vector, m->vector, conv_in_count(&copy.shape));
-        copy.vector = m->vector;
+        m->device->ops->axpby_f32(m->device, 1, copy.vector, 0, copy.vector, m->power_vector,
+                                  conv_in_count(&copy.shape));
+        copy.vector = m->power_vector;
         TRY(csc_power_converge(&copy, m->weights + m->params[node->param].offset, m->scratch));
         eta[node->csc] = copy.eta;
     }
@@ -348,7 +349,7 @@ fail:
     return status;
 }
 
-static enum status run_step_sizes(struct model *m, int iterations)
+static enum status run_iterations(struct model *m, int iterations)
 {
     struct advance a = { m, iterations };
     const struct graph_key key = { .memory = { m->weights }, .count = iterations };
@@ -356,11 +357,11 @@ static enum status run_step_sizes(struct model *m, int iterations)
     return graph_cache_run(&m->graph_cache, &key, &work);
 }
 
-enum status model_catch_up(struct model *m)
+enum status model_run_pending_iterations(struct model *m)
 {
-    int due = m->due;
-    m->due = 0;
-    return due > 0 ? run_step_sizes(m, due) : STATUS_OK;
+    int iterations = m->pending_iterations;
+    m->pending_iterations = 0;
+    return iterations > 0 ? run_iterations(m, iterations) : STATUS_OK;
 }
 
 enum status model_advance_step_sizes(struct model *m, int iterations)
@@ -368,17 +369,17 @@ enum status model_advance_step_sizes(struct model *m, int iterations)
     enum status status = STATUS_OK;
     if (!m->power)
         return STATUS_OK;
-    TRY(model_catch_up(m));
-    m->eta_late = true;
+    TRY(model_run_pending_iterations(m));
+    m->eta_stale = true;
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = NAN; /* nobody takes the one before for it */
     if (m->step_scalars && m->device->ops->streams_begin) {
-        m->due = iterations;
+        m->pending_iterations = iterations;
         return STATUS_OK;
     }
-    TRY(run_step_sizes(m, iterations));
+    TRY(run_iterations(m, iterations));
     if (!m->step_scalars)
-        model_settle_step_sizes(m);
+        model_fetch_step_sizes(m);
 fail:
     return status;
 }

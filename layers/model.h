@@ -78,15 +78,15 @@ struct model {
     struct arena arena;       /* device memory, bytes in arena.size */
     float *weights, *running; /* (count), (running_count) */
     struct csc_power **power; /* (csc_count); NULL if the step size is given */
-    float *vector;            /* device, room for any layer's: of model_measure_step_sizes */
-    float *eta;               /* (csc_count), host; model_settle_step_sizes first */
-    bool eta_late;            /* the device has newer ones */
+    float *power_vector;      /* device, room for any layer's: of model_measure_step_sizes */
+    float *eta;               /* (csc_count), host; model_fetch_step_sizes first */
+    bool eta_stale;           /* the device has newer ones */
     float *step_scalars; /* (csc_count, STEP_SCALARS) device: what follows from eta, where the device computes it; else
                             NULL */
-    double *quotients;   /* (csc_count) device */
+    double *lambda_max;  /* (csc_count) device */
     struct graph_cache graph_cache; /* of model_advance_step_sizes */
-    int due;       /* iterations that wait for the next training pass, or for whoever wants eta before it */
-    char *scratch; /* lane_scratch bytes for each of the device's lanes */
+    int pending_iterations; /* iterations that wait for the next training pass, or for whoever wants eta before it */
+    char *scratch;          /* lane_scratch bytes for each of the device's lanes */
     size_t stream_scratch;
     uint64_t version; /* changes whenever weights do */
 };
@@ -120,11 +120,11 @@ enum status model_measure_step_sizes(struct model *model, int share, int shares,
  * beside it. */
 enum status model_advance_step_sizes(struct model *model, int iterations);
 /* What is due, at once. */
-enum status model_catch_up(struct model *model);
+enum status model_run_pending_iterations(struct model *model);
 /* What is due of CSC-node i, in the device's lane that is being queued in. */
 enum status model_advance_node(struct model *model, int i, int iterations, int stream);
 /* Brings eta to the host, if the device has newer ones: a wait. */
-void model_settle_step_sizes(struct model *model);
+void model_fetch_step_sizes(struct model *model);
 /* eta was set on the host. */
 void model_step_sizes_changed(struct model *model);
 const char *model_csc_name(const struct model *model, int csc);

@@ -62,8 +62,8 @@ enum status net_upload(struct net *net, const float *images, const int32_t *labe
     return STATUS_OK;
 }
 
-enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale,
-                           const int32_t *labels, int count)
+enum status net_upload_pixels(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale,
+                              const int32_t *labels, int count)
 {
     struct device *device = net->model->device;
     device->ops->upload_pixels(device, net->value[0], raw, bytes, count, net->model->edges[0].h, scale);
@@ -128,13 +128,13 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
     case NODE_CONV: TRY(ops->conv_forward(net->ops[i].conv, in, out, &plain, net->scratch)); break;
     case NODE_CSC: TRY(net_forward_csc(net, i, diagnostics)); break;
     case NODE_NORM:
-        if (moments && net->ops[i].pooled >= 0)
+        if (moments && net->ops[i].fused_pool >= 0)
             forward_norm_max(net, i, moments);
         else
             forward_norm(net, i, moments);
         break;
     case NODE_MAX:
-        if (!moments || !net->ops[i].by_norm)
+        if (!moments || !net->ops[i].fused_with_norm)
             ops->max_forward(m->device, &pool, in, out, net->ops[i].argmax);
         break;
     case NODE_MEAN: ops->mean_forward(m->device, net->n, pool.h * pool.w, pool.c, in, out); break;
@@ -151,7 +151,7 @@ enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
-    TRY(model_catch_up(net->model));
+    TRY(model_run_pending_iterations(net->model));
     TRY(load_weights(net));
     for (int i = 0; i < m->nodes_count; i++)
         TRY(forward_node(net, i, NULL, diagnostics));
@@ -159,7 +159,7 @@ fail:
     return status;
 }
 
-void net_value(const struct net *net, int edge, int count, float *host)
+void net_get_activations(const struct net *net, int edge, int count, float *host)
 {
     struct device *device = net->model->device;
     size_t elements = net_edge_count(net, edge) / net->n * count;
@@ -179,7 +179,7 @@ void net_streams_end(struct net *net)
 enum status net_forward(struct net *net, float *reduce_buffer)
 {
     enum status status = STATUS_OK;
-    TRY(model_catch_up(net->model));
+    TRY(model_run_pending_iterations(net->model));
     TRY(load_weights(net));
     for (int i = 0; i < net->model->nodes_count; i++)
         TRY(forward_node(net, i, reduce_buffer + REDUCE_BN_STATISTICS, NULL));
@@ -218,21 +218,21 @@ static void backward_norm(struct net *net, int i, float *grads)
     struct norm_shape shape = {
         .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu, .relu_mask = op->relu_mask
     };
-    if (op->code >= 0) {
-        shape.code_scale = csc_mask_factor(net->ops[op->code].csc, m->eta[m->nodes[op->code].csc]);
-        shape.code_scale_device = csc_mask_factor_device(net->ops[op->code].csc);
+    if (op->code_node >= 0) {
+        shape.code_scale = csc_mask_factor(net->ops[op->code_node].csc, m->eta[m->nodes[op->code_node].csc]);
+        shape.code_scale_device = csc_mask_factor_device(net->ops[op->code_node].csc);
     }
-    if (op->pooled >= 0) {
+    if (op->fused_pool >= 0) {
         const struct pool_shape pool = pool_of(net, node + 1);
         m->device->ops->norm_max_backward(m->device, &shape, &pool, net->value[node->in], op->argmax_in_window,
                                           op->argmax_value, net->grad[node[1].out], net->grad[node->in], gamma,
                                           op->saved, dgamma, dbeta);
         return;
     }
-    const void *x = net->value[node->in], *y = net->value[node->out], *more = net->more[node->out];
+    const void *x = net->value[node->in], *y = net->value[node->out], *addend = net->grad_addend[node->out];
     void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
-    if (more)
-        m->device->ops->norm_backward_of_two(m->device, &shape, x, y, dy, more, gamma, op->saved, dadd,
+    if (addend)
+        m->device->ops->norm_backward_of_sum(m->device, &shape, x, y, dy, addend, gamma, op->saved, dadd,
                                              op->add_accumulates, dgamma, dbeta);
     else
         m->device->ops->norm_backward(m->device, &shape, x, y, dy, gamma, op->saved, dadd, op->add_accumulates, dgamma,
@@ -271,8 +271,8 @@ enum status net_backward_node(struct net *net, int i, float *grads)
     case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
     case NODE_CSC:
         TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy,
-                         grads && op->masked, net->more[node->in] ? net->more[node->in] : dx, op->in_accumulates, dw,
-                         net->scratch));
+                         grads && op->gradient_masked, net->grad_addend[node->in] ? net->grad_addend[node->in] : dx,
+                         op->in_accumulates, dw, net->scratch));
         break;
     case NODE_NORM:
         if (grads)
@@ -281,7 +281,7 @@ enum status net_backward_node(struct net *net, int i, float *grads)
             net_backward_frozen_norm(net, i);
         break;
     case NODE_MAX:
-        if (!op->by_norm)
+        if (!op->fused_with_norm)
             ops->max_backward(m->device, &pool, dy, op->argmax, dx, op->in_accumulates);
         break;
     case NODE_MEAN: ops->mean_backward(m->device, net->n, pool.h * pool.w, pool.c, dy, dx); break;

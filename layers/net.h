@@ -33,8 +33,8 @@ size_t net_image_floats(const struct net *net); /* of one image: S * S * 3 */
 enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count);
 
 /* The same of images as bytes, on a device that takes them: see struct backend's upload_pixels. */
-enum status net_upload_raw(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale,
-                           const int32_t *labels, int count);
+enum status net_upload_pixels(struct net *net, const void *raw, size_t bytes, const struct pixel_scale *scale,
+                              const int32_t *labels, int count);
 
 /* With running statistics and the present step sizes. diagnostics: (csc_count) of this batch, or NULL. */
 enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
@@ -42,7 +42,7 @@ enum status net_infer(struct net *net, struct csc_diagnostics *diagnostics);
 /* The activations of an edge (count,h,w,c), of the first images, after net_infer or net_forward, on the host. Of a
  * training net only: an inference net gives their memory to later layers. What a norm leaves to max pooling is there
  * after net_infer only. */
-void net_value(const struct net *net, int edge, int count, float *host);
+void net_get_activations(const struct net *net, int edge, int count, float *host);
 
 /* With batch statistics, adding their moments to sums (device). */
 enum status net_forward(struct net *net, float *reduce_buffer);

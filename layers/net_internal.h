@@ -13,16 +13,16 @@ struct op {
     float *saved;              /* norm: what its forward pass saves, */
     uint8_t *relu_mask;        /* and where its ReLU was open; NULL: the device looks at y */
     int32_t *argmax;           /* max pool, but where its norm does it in a training pass: */
-    int pooled;                /* norm: the pooling that it does, too; else -1 */
-    bool by_norm;              /* max pool: done by its norm */
+    int fused_pool;            /* norm: the pooling that it does, too; else -1 */
+    bool fused_with_norm;      /* max pool: done by its norm */
     uint8_t *argmax_in_window; /* norm: of each maximum, and */
     void *argmax_value;        /* its x */
     bool in_accumulates; /* another consumer of `in` comes later in the network, so its gradient is there already */
     bool add_accumulates;
-    float *lambda; /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
-    int code;      /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
-    bool masked;   /* csc: such a norm masks its gradient */
-    bool scaled;   /* lambda differs between images: the input is scaled instead, see net_lambda.c */
+    float *lambda;        /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
+    int code_node;        /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
+    bool gradient_masked; /* csc: such a norm masks its gradient */
+    bool scales_input;    /* lambda differs between images: the input is scaled instead, see net_lambda.c */
 };
 
 struct slots { /* sizes in bytes of buffers that several edges use in turn */
@@ -35,21 +35,21 @@ struct net {
     struct model *model;
     int n, count; /* batch, samples of the last upload */
     enum net_use use;
-    bool training;       /* keeps what a backward pass needs */
-    struct op *ops;      /* (nodes) */
-    struct csc **layers; /* the CSC-layers among them, in their order */
-    int layers_count;
+    bool training;           /* keeps what a backward pass needs */
+    struct op *ops;          /* (nodes) */
+    struct csc **csc_layers; /* the CSC-layers among them, in their order */
+    int csc_layers_count;
     void **value, **grad; /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
-    void **more;          /* (edges) not NULL: the gradient is the sum of grad and this */
-    int *value_slot, *grad_slot, *more_slot;
+    void **grad_addend;   /* (edges) not NULL: the gradient is the sum of grad and this */
+    int *value_slot, *grad_slot, *grad_addend_slot;
     struct slots values, grads;
     int32_t *labels; /* device */
     float *losses;   /* device (N) */
     float *loss;     /* device: their mean */
     void *scratch;
     float *linear_grads; /* device: where NET_INPUT_GRADIENT lets the classifier's gradients go */
-    void *scaled;        /* device: the largest input of a CSC-layer, once a lambda differs between images */
-    struct arena arena, scaled_arena;
+    void *scaled_input;  /* device: the largest input of a CSC-layer, once a lambda differs between images */
+    struct arena arena, scaled_input_arena;
     size_t bytes;
     uint64_t version;               /* of the weights that the plans hold */
     struct graph_cache graph_cache; /* of net_train */

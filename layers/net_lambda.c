@@ -8,7 +8,7 @@
 
 #include "layers/net_internal.h"
 
-#define SCALE_LEAST 1e-6f /* lambda 0 of one image among others: far below what changes a code */
+#define MIN_SCALE 1e-6f /* lambda 0 of one image among others: far below what changes a code */
 
 /* Image i of an edge's n. */
 static void *at_image(const struct net *net, void *data, size_t values, int i)
@@ -22,7 +22,7 @@ static size_t values_per_image(const struct net *net, int edge)
     return (size_t)e->h * e->w * e->c;
 }
 
-static struct op *op_of(const struct net *net, int csc)
+static struct op *csc_op(const struct net *net, int csc)
 {
     for (int i = 0; i < net->model->nodes_count; i++)
         if (net->ops[i].csc && net->model->nodes[i].csc == csc)
@@ -31,20 +31,20 @@ static struct op *op_of(const struct net *net, int csc)
 }
 
 /* Memory for the scaled input of any CSC-layer. */
-static enum status need_scaled(struct net *net)
+static enum status allocate_scaled_input(struct net *net)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
-    size_t most = 0;
-    if (net->scaled)
+    size_t largest = 0;
+    if (net->scaled_input)
         return STATUS_OK;
     for (int i = 0; i < m->nodes_count; i++)
-        if (m->nodes[i].kind == NODE_CSC && values_per_image(net, m->nodes[i].in) > most)
-            most = values_per_image(net, m->nodes[i].in);
-    most *= net->n * precision_bytes(m->device->precision);
-    arena_take(&net->scaled_arena, most);
-    TRY(m->device->ops->arena_allocate(m->device, &net->scaled_arena));
-    net->scaled = arena_take(&net->scaled_arena, most);
+        if (m->nodes[i].kind == NODE_CSC && values_per_image(net, m->nodes[i].in) > largest)
+            largest = values_per_image(net, m->nodes[i].in);
+    largest *= net->n * precision_bytes(m->device->precision);
+    arena_take(&net->scaled_input_arena, largest);
+    TRY(m->device->ops->arena_allocate(m->device, &net->scaled_input_arena));
+    net->scaled_input = arena_take(&net->scaled_input_arena, largest);
 fail:
     return status;
 }
@@ -53,19 +53,19 @@ void net_finish_lambda(struct net *net)
 {
     for (int i = 0; net->ops && i < net->model->nodes_count; i++)
         free(net->ops[i].lambda);
-    net->model->device->ops->arena_finish(net->model->device, &net->scaled_arena);
+    net->model->device->ops->arena_finish(net->model->device, &net->scaled_input_arena);
 }
 
 enum status net_set_lambda(struct net *net, int csc, const float *lambda)
 {
     enum status status = STATUS_OK;
-    struct op *op = op_of(net, csc);
+    struct op *op = csc_op(net, csc);
     float own = net->model->config.csc.lambda;
-    op->scaled = false;
+    op->scales_input = false;
     graph_cache_clear(&net->graph_cache); /* a layer's lambda is among its numbers */
     for (int i = 1; lambda && i < net->n; i++)
-        op->scaled = op->scaled || lambda[i] != lambda[0];
-    op->csc->config.lambda = op->scaled && own == 0 ? 1 : op->scaled || !lambda ? own : lambda[0];
+        op->scales_input = op->scales_input || lambda[i] != lambda[0];
+    op->csc->config.lambda = op->scales_input && own == 0 ? 1 : op->scales_input || !lambda ? own : lambda[0];
     if (!lambda) {
         free(op->lambda);
         op->lambda = NULL;
@@ -76,8 +76,8 @@ enum status net_set_lambda(struct net *net, int csc, const float *lambda)
     if (!op->lambda)
         FAIL(STATUS_NOMEM, "out of memory for lambda by image");
     memcpy(op->lambda, lambda, net->n * sizeof *lambda);
-    if (op->scaled)
-        TRY(need_scaled(net));
+    if (op->scales_input)
+        TRY(allocate_scaled_input(net));
 fail:
     return status;
 }
@@ -85,7 +85,7 @@ fail:
 static float scale_of(const struct op *op, int i)
 {
     float scale = op->lambda[i] / op->csc->config.lambda;
-    return scale > SCALE_LEAST ? scale : SCALE_LEAST;
+    return scale > MIN_SCALE ? scale : MIN_SCALE;
 }
 
 /* What the device computed of the step size, unless the layer has a lambda of its own. */
@@ -96,7 +96,7 @@ static void use_step_scalars(struct net *net, int i)
     bool own = csc->config.lambda != m->config.csc.lambda;
     csc->device_scalars = m->step_scalars && !own ? m->step_scalars + m->nodes[i].csc * STEP_SCALARS : NULL;
     if (!csc->device_scalars)
-        model_settle_step_sizes(m);
+        model_fetch_step_sizes(m);
 }
 
 enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics)
@@ -108,17 +108,17 @@ enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diag
     struct op *op = &net->ops[i];
     void *x = net->value[node->in], *z = net->value[node->out];
     size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
-    for (int k = 0; op->scaled && k < net->n; k++) {
+    for (int k = 0; op->scales_input && k < net->n; k++) {
         void *from = at_image(net, x, in, k);
-        ops->axpby_act(m->device, 1 / scale_of(op, k), from, 0, from, at_image(net, net->scaled, in, k), in);
+        ops->axpby_act(m->device, 1 / scale_of(op, k), from, 0, from, at_image(net, net->scaled_input, in, k), in);
     }
-    if (op->scaled)
-        x = net->scaled;
+    if (op->scales_input)
+        x = net->scaled_input;
     use_step_scalars(net, i);
     TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
     if (diagnostics) /* shares do not change with the scale */
         TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));
-    for (int k = 0; op->scaled && k < net->n; k++) {
+    for (int k = 0; op->scales_input && k < net->n; k++) {
         void *code = at_image(net, z, out, k);
         ops->axpby_act(m->device, scale_of(op, k), code, 0, code, code, out);
     }
@@ -152,8 +152,8 @@ void net_backward_frozen_norm(struct net *net, int i)
 }
 
 /* sums[k] += sign <a_k, b_k> / lambda_k */
-static void correlate_images(const struct net *net, const struct op *op, void *a, void *b, size_t values, double sign,
-                             double *sums)
+static void add_image_products(const struct net *net, const struct op *op, void *a, void *b, size_t values, double sign,
+                               double *sums)
 {
     struct device *device = net->model->device;
     for (int k = 0; k < net->count; k++)
@@ -170,11 +170,11 @@ static enum status backward_csc(struct net *net, int i, double *dlambda)
     struct op *op = &net->ops[i];
     void *x = net->value[node->in], *dx = net->grad[node->in];
     size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
-    correlate_images(net, op, net->grad[node->out], net->value[node->out], out, 1, dlambda);
+    add_image_products(net, op, net->grad[node->out], net->value[node->out], out, 1, dlambda);
     if (op->in_accumulates) /* what was there before is not this layer's */
-        correlate_images(net, op, dx, x, in, 1, dlambda);
+        add_image_products(net, op, dx, x, in, 1, dlambda);
     TRY(net_backward_node(net, i, NULL));
-    correlate_images(net, op, dx, x, in, -1, dlambda);
+    add_image_products(net, op, dx, x, in, -1, dlambda);
 fail:
     return status;
 }

@@ -17,7 +17,7 @@ static size_t edge_bytes(const struct net *net, int edge)
     return net_edge_count(net, edge) * (floats ? sizeof(float) : precision_bytes(net->model->device->precision));
 }
 
-static struct conv_shape sized(const struct net *net, const struct node *node)
+static struct conv_shape batch_shape(const struct net *net, const struct node *node)
 {
     struct conv_shape shape = node->conv;
     shape.n = net->n;
@@ -71,21 +71,21 @@ static void plan_values(struct net *net)
 
 /* Whether a CSC-layer leaves its input's gradient apart from what others left there: its producer adds them up while it
  * reads them. */
-static bool leaves_apart(const struct net *net, const struct node *node)
+static bool keeps_addend(const struct net *net, const struct node *node)
 {
     const struct model *m = net->model;
     bool apart = false;
     for (int i = 0; i < m->nodes_count; i++)
         apart |= m->nodes[i].out == node->in && m->nodes[i].kind == NODE_NORM && m->nodes[i].add >= 0;
-    return apart && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_two &&
-           net->more_slot[node->in] < 0;
+    return apart && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_sum &&
+           net->grad_addend_slot[node->in] < 0;
 }
 
 static void plan_grads(struct net *net)
 {
     const struct model *m = net->model;
     for (int e = 0; e < m->edges_count; e++)
-        net->grad_slot[e] = net->more_slot[e] = -1;
+        net->grad_slot[e] = net->grad_addend_slot[e] = -1;
     int last = m->nodes[m->nodes_count - 1].out;
     net->grad_slot[last] = acquire(&net->grads, edge_bytes(net, last));
     for (int i = m->nodes_count - 1; i >= 0; i--) {
@@ -98,15 +98,15 @@ static void plan_grads(struct net *net)
         }
         if (node->kind == NODE_NORM) { /* in place: a norm is its input's only consumer */
             net->grad_slot[node->in] = net->grad_slot[node->out];
-            if (net->more_slot[node->out] >= 0)
-                release(&net->grads, net->more_slot[node->out]);
+            if (net->grad_addend_slot[node->out] >= 0)
+                release(&net->grads, net->grad_addend_slot[node->out]);
             continue;
         }
         if (node->in != 0 || net->use == NET_INPUT_GRADIENT) {
             op->in_accumulates = net->grad_slot[node->in] >= 0;
-            if (op->in_accumulates && leaves_apart(net, node)) {
+            if (op->in_accumulates && keeps_addend(net, node)) {
                 op->in_accumulates = false;
-                net->more_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
+                net->grad_addend_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
             } else if (!op->in_accumulates)
                 net->grad_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
         }
@@ -119,7 +119,7 @@ static enum status create_op(struct net *net, int i)
     enum status status = STATUS_OK;
     const struct node *node = &net->model->nodes[i];
     struct device *device = net->model->device;
-    struct conv_shape shape = sized(net, node);
+    struct conv_shape shape = batch_shape(net, node);
     unsigned uses = CONV_FORWARD | (net->use == NET_TRAINING ? CONV_GRADIENT | CONV_INPUT_UNCHANGED : 0);
     if (net->training && (node->in || net->use == NET_INPUT_GRADIENT))
         uses |= CONV_ADJOINT | (net->ops[i].in_accumulates ? CONV_HINT_ACCUMULATE : 0);
@@ -128,38 +128,38 @@ static enum status create_op(struct net *net, int i)
     if (node->kind == NODE_CSC)
         TRY(csc_create(&net->ops[i].csc, device, &shape, &net->model->config.csc, net->training));
     if (net->ops[i].csc)
-        net->layers[net->layers_count++] = net->ops[i].csc;
+        net->csc_layers[net->csc_layers_count++] = net->ops[i].csc;
 fail:
     return status;
 }
 
 /* Which norms can mask the gradient of a code: those that nobody shares it with. */
-static void find_codes(struct net *net)
+static void find_masked_codes(struct net *net)
 {
     const struct model *m = net->model;
     for (int i = 0; i < m->nodes_count; i++) {
         int users = 0, from = -1;
-        net->ops[i].code = -1;
+        net->ops[i].code_node = -1;
         for (int k = 0; k < m->nodes_count && m->nodes[i].kind == NODE_NORM; k++) {
             users += (m->nodes[k].in == m->nodes[i].in) + (m->nodes[k].add == m->nodes[i].in);
             if (m->nodes[k].kind == NODE_CSC && m->nodes[k].out == m->nodes[i].in)
                 from = k;
         }
         if (users == 1 && from >= 0) {
-            net->ops[i].code = from;
-            net->ops[from].masked = true;
+            net->ops[i].code_node = from;
+            net->ops[from].gradient_masked = true;
         }
     }
 }
 
 /* Which norms do the max pooling behind them as well: those that nobody else reads. */
-static void find_pooled(struct net *net)
+static void find_fused_pools(struct net *net)
 {
     const struct model *m = net->model;
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *norm = &m->nodes[i], *next = norm + 1;
         int users = 0;
-        net->ops[i].pooled = -1;
+        net->ops[i].fused_pool = -1;
         if (norm->kind != NODE_NORM || norm->add >= 0 || net->use != NET_TRAINING ||
             !m->device->ops->norm_max_forward || i + 1 == m->nodes_count || next->kind != NODE_MAX ||
             next->in != norm->out || next->conv.k > 15)
@@ -167,8 +167,8 @@ static void find_pooled(struct net *net)
         for (int k = 0; k < m->nodes_count; k++)
             users += (m->nodes[k].in == norm->out) + (m->nodes[k].add == norm->out);
         if (users == 1) {
-            net->ops[i].pooled = i + 1;
-            net->ops[i + 1].by_norm = true;
+            net->ops[i].fused_pool = i + 1;
+            net->ops[i + 1].fused_with_norm = true;
         }
     }
 }
@@ -193,8 +193,9 @@ static void assign_memory(struct net *net)
     const struct model *m = net->model;
     size_t scratch = 0;
     assign_slots(&net->values, m->edges_count, &net->arena, net->value_slot, net->value, NULL, NULL);
-    assign_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->more_slot, net->more);
-    csc_assign_memory_all(net->layers, net->layers_count, &net->arena);
+    assign_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->grad_addend_slot,
+                 net->grad_addend);
+    csc_assign_memory_all(net->csc_layers, net->csc_layers_count, &net->arena);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
         struct op *op = &net->ops[i];
@@ -208,7 +209,7 @@ static void assign_memory(struct net *net)
             op->relu_mask = arena_take(&net->arena, net_edge_count(net, node->out) / 8);
         if (node->kind == NODE_MAX)
             op->argmax = arena_take(&net->arena, net_edge_count(net, node->out) * sizeof(int32_t));
-        if (node->kind == NODE_NORM && op->pooled >= 0) {
+        if (node->kind == NODE_NORM && op->fused_pool >= 0) {
             op->argmax_in_window = arena_take(&net->arena, net_edge_count(net, node[1].out));
             op->argmax_value = arena_take(&net->arena, edge_bytes(net, node[1].out));
         }
@@ -228,20 +229,21 @@ static bool allocate_tables(struct net *net)
 {
     int nodes = net->model->nodes_count, edges = net->model->edges_count;
     net->ops = calloc(nodes, sizeof *net->ops);
-    net->layers = calloc(nodes, sizeof *net->layers);
+    net->csc_layers = calloc(nodes, sizeof *net->csc_layers);
     net->value = calloc(edges, sizeof *net->value);
     net->grad = calloc(edges, sizeof *net->grad);
     net->value_slot = calloc(edges, sizeof *net->value_slot);
     net->grad_slot = calloc(edges, sizeof *net->grad_slot);
-    net->more = calloc(edges, sizeof *net->more);
-    net->more_slot = calloc(edges, sizeof *net->more_slot);
+    net->grad_addend = calloc(edges, sizeof *net->grad_addend);
+    net->grad_addend_slot = calloc(edges, sizeof *net->grad_addend_slot);
     struct slots *both[] = { &net->values, &net->grads };
     for (int i = 0; i < 2; i++) {
         both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
         both[i]->busy = calloc(edges, sizeof *both[i]->busy);
     }
-    return net->ops && net->layers && net->value && net->grad && net->value_slot && net->grad_slot && net->more &&
-           net->more_slot && net->values.bytes && net->values.busy && net->grads.bytes && net->grads.busy;
+    return net->ops && net->csc_layers && net->value && net->grad && net->value_slot && net->grad_slot &&
+           net->grad_addend && net->grad_addend_slot && net->values.bytes && net->values.busy && net->grads.bytes &&
+           net->grads.busy;
 }
 
 enum status net_create(struct net **out, struct model *model, int n, enum net_use use)
@@ -257,8 +259,8 @@ enum status net_create(struct net **out, struct model *model, int n, enum net_us
         plan_grads(net);
     for (int i = 0; i < model->nodes_count; i++)
         TRY(create_op(net, i));
-    find_codes(net);
-    find_pooled(net);
+    find_masked_codes(net);
+    find_fused_pools(net);
     plan_values(net);
     assign_memory(net);
     net->bytes = net->arena.used;
@@ -297,13 +299,13 @@ void net_destroy(struct net *net)
     net_finish_lambda(net);
     backend->arena_finish(net->model->device, &net->arena);
     free(net->ops);
-    free(net->layers);
+    free(net->csc_layers);
     free(net->value);
     free(net->grad);
     free(net->value_slot);
     free(net->grad_slot);
-    free(net->more);
-    free(net->more_slot);
+    free(net->grad_addend);
+    free(net->grad_addend_slot);
     free(net->values.bytes);
     free(net->values.busy);
     free(net->grads.bytes);

@@ -6,8 +6,8 @@
 struct pass {
     struct net *net;
     float smoothing, *reduce_buffer;
-    uint64_t version; /* of the weights that the plans held before */
-    int due;          /* power iterations that come first */
+    uint64_t version;       /* of the weights that the plans held before */
+    int pending_iterations; /* power iterations that come first */
     net_ready *ready;
     net_must_flush *must_flush;
     void *context; /* of the two */
@@ -24,12 +24,13 @@ static bool can_overlap(const struct pass *p)
 {
     const struct net *net = p->net;
     return net->graph_cache.capturing && net->model->device->ops->streams_begin &&
-           net->model->nodes_count <= DEVICE_EVENTS && (p->due > 0 || net->version != net->model->version);
+           net->model->nodes_count <= DEVICE_EVENTS &&
+           (p->pending_iterations > 0 || net->version != net->model->version);
 }
 
 /* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the
  * first one's. */
-static enum status prepare_on_streams(struct net *net, int due)
+static enum status prepare_on_streams(struct net *net, int iterations)
 {
     enum status status = STATUS_OK;
     struct model *m = net->model;
@@ -45,8 +46,8 @@ static enum status prepare_on_streams(struct net *net, int due)
         ops->stream_select(m->device, stream);
         if (loads)
             TRY(net_load_node(net, i));
-        if (csc && due > 0)
-            TRY(model_advance_node(m, i, due, stream));
+        if (csc && iterations > 0)
+            TRY(model_advance_node(m, i, iterations, stream));
         ops->event_record(m->device, i);
         next += i > 0;
     }
@@ -64,10 +65,10 @@ static enum status queue_pass(void *context)
     net->version = p->version; /* a recording that failed has loaded nothing */
     net->overlapped = can_overlap(p);
     if (net->overlapped) {
-        TRY(prepare_on_streams(net, p->due));
-    } else if (p->due > 0) {
-        net->model->due = p->due;
-        TRY(model_catch_up(net->model));
+        TRY(prepare_on_streams(net, p->pending_iterations));
+    } else if (p->pending_iterations > 0) {
+        net->model->pending_iterations = p->pending_iterations;
+        TRY(model_run_pending_iterations(net->model));
     }
     TRY(net_forward(net, p->reduce_buffer));
     TRY(net_backward(net, p->smoothing, p->reduce_buffer, p->ready ? report_boundary : NULL, &net->graph_cache));
@@ -106,19 +107,21 @@ enum status net_train(struct net *net, float smoothing, float *reduce_buffer, ne
     enum status status = STATUS_OK;
     struct model *m = net->model;
     enum { LOADS = 1, REPORTS = 2, DUE = 4 };
-    struct pass pass = { net, smoothing, reduce_buffer, net->version, m->due, ready, must_flush, context };
+    struct pass pass = {
+        net, smoothing, reduce_buffer, net->version, m->pending_iterations, ready, must_flush, context
+    };
     const struct graph_key key = { .memory = { reduce_buffer, m->weights, context },
                                    .count = net->count,
                                    .scalar = smoothing,
                                    .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
-                                           (unsigned)m->due * DUE };
+                                           (unsigned)m->pending_iterations * DUE };
     const struct graph_work work = { .queue = queue_pass,
                                      .boundary = pass_boundary,
                                      .must_flush = pass_must_flush,
                                      .uncapturable = waits_on_host(net),
                                      .context = &pass };
     net->graph_cache.device = m->device;
-    m->due = 0;
+    m->pending_iterations = 0;
     TRY(graph_cache_run(&net->graph_cache, &key, &work));
     net->version = m->version; /* replayed or not */
 fail:

@@ -78,8 +78,8 @@ enum status device_open(struct device **device, const char *kind, enum precision
 #ifdef CSC_HAVE_CUDA
     int rank = 0, length = 0;
 #endif
-    if (threads > DEVICE_THREADS_MOST)
-        FAIL(STATUS_USAGE, "%d threads: at most %d can be used", threads, DEVICE_THREADS_MOST);
+    if (threads > DEVICE_MAX_THREADS)
+        FAIL(STATUS_USAGE, "%d threads: at most %d can be used", threads, DEVICE_MAX_THREADS);
     if (strcmp(kind, "ref") == 0)
         TRY(ref_open(device, precision, threads));
     else if (strcmp(kind, "cpu") == 0)

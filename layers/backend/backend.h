@@ -129,7 +129,7 @@ struct sgd_row {
     bool decays;
 };
 
-enum profile_mark { PROFILE_BEGINS, PROFILE_STEP_BEGINS, PROFILE_STEP_ENDS, PROFILE_ENDS };
+enum profile_event { PROFILE_START, PROFILE_STEP_START, PROFILE_STEP_END, PROFILE_STOP };
 
 struct backend {
     const char *name;
@@ -138,7 +138,7 @@ struct backend {
     /* Memory of the device. copy_in/copy_out move bytes between host and device. */
     enum status (*arena_allocate)(struct device *device, struct arena *arena);
     void (*arena_finish)(struct device *device, struct arena *arena);
-    size_t (*memory_free)(struct device *device); /* bytes; 0: not known. NULL where memory is the host's */
+    size_t (*free_memory)(struct device *device); /* bytes; 0: not known. NULL where memory is the host's */
     void (*copy_in)(struct device *device, void *to, const void *from, size_t bytes);
     void (*copy_out)(struct device *device, void *to, const void *from, size_t bytes);
     void (*zero)(struct device *device, void *data, size_t bytes);
@@ -149,7 +149,7 @@ struct backend {
     void (*synchronize)(struct device *device);
     /* Optional. Tells a profiler, if one watches, where it begins and ends and where each step does. NULL: no profiler
      * listens. */
-    void (*profile)(struct device *device, enum profile_mark mark);
+    void (*profile)(struct device *device, enum profile_event mark);
 
     /* On a device whose memory is not the host's, else all three are NULL: stage begins to copy `from` beside what is
      * computed, and the upload from there that follows, of as many bytes, finds it done. `from` must stay as it is
@@ -239,7 +239,7 @@ struct backend {
                           float *dbeta);
 
     /* The same of dy + more, which is not written, with add; NULL: they must be added before. */
-    void (*norm_backward_of_two)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
+    void (*norm_backward_of_sum)(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
                                  void *dy, const void *more, const float *gamma, const float *saved, void *dadd,
                                  bool accumulate, float *dgamma, float *dbeta);
 
@@ -278,13 +278,13 @@ struct backend {
     void (*normalize_rows)(struct device *device, float *w, int rows, size_t length);
 };
 
-enum { DEVICE_THREADS_MOST = 1024 }; /* what sums over threads have room for */
+enum { DEVICE_MAX_THREADS = 1024 }; /* what sums over threads have room for */
 
 /* A backend embeds this first. */
 struct device {
     const struct backend *ops;
     enum precision precision;
-    int threads;         /* OpenMP threads of this rank, at most DEVICE_THREADS_MOST */
+    int threads;         /* OpenMP threads of this rank, at most DEVICE_MAX_THREADS */
     char library[32];    /* that computes for it, as loaded: "oneDNN 3.2.0"; "" if none */
     bool no_graphs;      /* recording has failed: graph_cache.h does without */
     struct tuned *tuned; /* choices by measurement (base/tuned.h), the trainer's; NULL: choose by rule */

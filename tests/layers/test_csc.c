@@ -317,18 +317,18 @@ static void check_power(struct device *device)
         rig_must(csc_power_start(r.power, 5, (uint64_t)round));
         rig_must(csc_power_start(halves.power, 5, (uint64_t)round));
         rig_must(csc_power_advance(r.power, r.w, 6, r.scratch));
-        csc_power_settle(&r.power, 1);
+        csc_power_fetch(&r.power, 1);
         double early = r.power->lambda_max;
         rig_must(csc_power_advance(halves.power, halves.w, 2, r.scratch));
         rig_must(csc_power_advance(halves.power, halves.w, 4, r.scratch));
-        csc_power_settle(&halves.power, 1);
+        csc_power_fetch(&halves.power, 1);
         float *v = rig_out(&r, r.power->vector, count), *v2 = rig_out(&halves, halves.power->vector, count);
         same("power iteration", "6 iterations and 2 + 4", v, v2, count);
         CHECK(r.power->eta == halves.power->eta, "eta differs");
         rig_must(csc_power_start(halves.power, 5, (uint64_t)round));
         for (int i = 0; i < 6; i++)
             rig_must(csc_power_advance(halves.power, halves.w, 1, halves.scratch));
-        csc_power_settle(&halves.power, 1);
+        csc_power_fetch(&halves.power, 1);
         CHECK(fabs(halves.power->lambda_max / early - 1) < 1e-5, "six times one iteration: %.9g, six at once: %.9g",
               halves.power->lambda_max, early);
         CHECK(fabs(inner(v, v, count) - 1) < 1e-5, "the vector's norm is not 1");
@@ -339,7 +339,7 @@ static void check_power(struct device *device)
               device->ops->name, s.h, s.w, s.c, s.k, s.d, s.stride, s.pad, found, truth);
         CHECK(fabs(r.power->eta * found / 0.9 - 1) < 1e-6, "eta is %.9g at %.9g", r.power->eta, found);
         rig_must(csc_power_advance(r.power, r.w, 2, r.scratch)); /* a training step from there stays */
-        csc_power_settle(&r.power, 1);
+        csc_power_fetch(&r.power, 1);
         CHECK(fabs(r.power->lambda_max / truth - 1) < 1e-5, "lambda_max left for %.9g", r.power->lambda_max);
         rig_must(csc_power_start(halves.power, 5, (uint64_t)round + 1));
         float *v3 = rig_out(&halves, halves.power->vector, count);
@@ -404,8 +404,8 @@ static void check_lanes(struct device *device)
     for (int i = 0; i < BESIDE; i++) {
         struct rig *a = &alone[i], *b = &beside[i];
         float *v = rig_out(a, a->power->vector, a->images), *v2 = rig_out(b, b->power->vector, a->images);
-        csc_power_settle(&a->power, 1);
-        csc_power_settle(&b->power, 1);
+        csc_power_fetch(&a->power, 1);
+        csc_power_fetch(&b->power, 1);
         same("power iteration", "alone and beside others", v, v2, a->images);
         CHECK(a->power->lambda_max == b->power->lambda_max, "lambda_max depends on other layers");
         rig_spoil(a);

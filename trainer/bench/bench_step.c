@@ -392,7 +392,7 @@ fail:
 }
 
 /* Does nothing without --profile. */
-static void mark_profile(const struct bench *b, const struct arguments *a, enum profile_mark what)
+static void mark_profile(const struct bench *b, const struct arguments *a, enum profile_event what)
 {
     if (a->profile)
         b->device->ops->profile(b->device, what);
@@ -403,21 +403,21 @@ static enum status time_steps(struct bench *b, const struct arguments *a, double
     enum status status = STATUS_OK;
     for (int i = -2; i < a->steps; i++) {
         if (i == 0) {
-            mark_profile(b, a, PROFILE_BEGINS);
+            mark_profile(b, a, PROFILE_START);
             *cpu_seconds = bench_cpu_seconds();
         }
         if (i >= 0)
-            mark_profile(b, a, PROFILE_STEP_BEGINS);
+            mark_profile(b, a, PROFILE_STEP_START);
         double began = bench_seconds();
         TRY(step(b));
         if (b->device->ops->synchronize)
             b->device->ops->synchronize(b->device);
         if (i >= 0) {
             seconds[i] = bench_seconds() - began;
-            mark_profile(b, a, PROFILE_STEP_ENDS);
+            mark_profile(b, a, PROFILE_STEP_END);
         }
     }
-    mark_profile(b, a, PROFILE_ENDS);
+    mark_profile(b, a, PROFILE_STOP);
     *cpu_seconds = (bench_cpu_seconds() - *cpu_seconds) / a->steps;
 fail:
     return status;

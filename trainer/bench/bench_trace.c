@@ -231,14 +231,14 @@ static void norm_backward(struct device *device, const struct norm_shape *s, con
            s->code_scale != 0 ? ", of a code" : "");
 }
 
-static void norm_backward_of_two(struct device *device, const struct norm_shape *s, const void *x, const void *y,
+static void norm_backward_of_sum(struct device *device, const struct norm_shape *s, const void *x, const void *y,
                                  void *dy, const void *more, const float *gamma, const float *saved, void *dadd,
                                  bool accumulate, float *dgamma, float *dbeta)
 {
     size_t count = s->rows * s->c;
     int moved = backward_passes(s, true, accumulate) + (s->relu && !accumulate ? 1 : 3);
     PASSES("norm_backward", count * moved, count * (5 + accumulate + (s->relu && !s->relu_mask)), bits_of(s) / 4,
-           device_ops->norm_backward_of_two(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
+           device_ops->norm_backward_of_sum(device, s, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta),
            "%zu rows of %d, add, of two%s%s", s->rows, s->c, s->relu ? ", relu" : "",
            s->code_scale != 0 ? ", of a code" : "");
 }
@@ -361,7 +361,7 @@ void trace_start(struct device *device)
     table.dot_f32 = dot_f32;
     table.norm_forward = norm_forward;
     table.norm_backward = norm_backward;
-    table.norm_backward_of_two = device_ops->norm_backward_of_two ? norm_backward_of_two : NULL;
+    table.norm_backward_of_sum = device_ops->norm_backward_of_sum ? norm_backward_of_sum : NULL;
     table.norm_max_forward = device_ops->norm_max_forward ? norm_max_forward : NULL;
     table.norm_max_backward = device_ops->norm_max_backward ? norm_max_backward : NULL;
     table.max_forward = max_forward;

@@ -15,6 +15,6 @@ const void *upload_memory(const struct micro_batch *batch, size_t floats_per_ima
 enum status upload_batch(struct net *net, const struct micro_batch *batch, int count)
 {
     if (batch->raw)
-        return net_upload_raw(net, batch->raw, batch->raw_bytes, batch->scale, batch->labels, count);
+        return net_upload_pixels(net, batch->raw, batch->raw_bytes, batch->scale, batch->labels, count);
     return net_upload(net, batch->images, batch->labels, count);
 }

@@ -281,7 +281,7 @@ static size_t memory_available(void)
 /* The same for the device that the run's memory is on: a GPU of this rank's own, or the host that its ranks share. */
 static size_t device_memory(const struct training *t)
 {
-    return t->device->ops->memory_free ? t->device->ops->memory_free(t->device) : memory_available();
+    return t->device->ops->free_memory ? t->device->ops->free_memory(t->device) : memory_available();
 }
 
 /* Bytes free where RUN will be; 0 if unknown. */
@@ -324,7 +324,7 @@ static size_t bytes_needed(const struct training *t, bool separate)
 enum status training_check_capacity(const struct training *t)
 {
     enum status status = STATUS_OK;
-    bool separate = t->device->ops->memory_free != NULL; /* from the host's */
+    bool separate = t->device->ops->free_memory != NULL; /* from the host's */
     size_t memory = device_memory(t), disk = disk_available(t->config->run.dir);
     size_t needed = bytes_needed(t, separate);
     size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);

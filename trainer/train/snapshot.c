@@ -126,7 +126,7 @@ static enum status copy_power(struct tensors *t, struct model *m)
             m->device->ops->copy_out(m->device, data, power->vector, conv_in_count(&power->shape) * sizeof *data);
         TRY(next_tensor(t, "eta.", model_csc_name(m, i), 0, NULL, &data));
         if (data) {
-            model_settle_step_sizes(m);
+            model_fetch_step_sizes(m);
             *data = m->eta[i];
         }
     }

@@ -175,9 +175,9 @@ static enum status undo_conv(struct explain *e, int i, bool scaled)
     swap(e);
     if (!scaled)
         return status;
-    net_value(e->net, node->out, e->n, e->activation);
+    net_get_activations(e->net, node->out, e->n, e->activation);
     TRY(e->device->ops->conv_adjoint(adjoint->conv, e->activation, e->reconstruction, &plain, adjoint->scratch));
-    net_value(e->net, node->in, e->n, e->activation);
+    net_get_activations(e->net, node->in, e->n, e->activation);
     scale_to_fit(e, node->in);
 fail:
     return status;
@@ -198,7 +198,7 @@ static enum status undo_norm(struct explain *e, const struct node *node)
     ops->copy_out(m->device, beta, m->weights + m->params[node->param + 1].offset, c * sizeof *beta);
     ops->copy_out(m->device, running, m->running + node->running, 2 * c * sizeof *running);
     if (node->add >= 0)
-        net_value(e->net, node->add, e->n, e->activation);
+        net_get_activations(e->net, node->add, e->n, e->activation);
     for (size_t r = 0; r < rows; r++)
         for (int j = 0; j < c; j++) {
             float *v = &e->estimate[r * c + j], add = node->add >= 0 ? e->activation[r * c + j] : 0;
@@ -247,7 +247,7 @@ enum status explain_pixels(struct explain *e, int node, float *pixels)
 {
     enum status status = STATUS_OK;
     const struct model *m = e->model;
-    net_value(e->net, m->nodes[node].out, e->n, e->estimate);
+    net_get_activations(e->net, m->nodes[node].out, e->n, e->estimate);
     for (int i = node;; i = producer_of(m, m->nodes[i].in)) {
         const struct node *at = &m->nodes[i];
         if (at->kind == NODE_NORM)
@@ -270,7 +270,7 @@ enum status explain_unscaled(struct explain *e, int node, float *pixels)
     const struct node *at = &e->model->nodes[node];
     if (at->in != 0)
         FAIL(STATUS_BUG, "%s does not see the image", at->name);
-    net_value(e->net, at->out, e->n, e->estimate);
+    net_get_activations(e->net, at->out, e->n, e->estimate);
     TRY(undo_conv(e, node, false));
     memcpy(pixels, e->estimate, image_floats(e, 0) * e->n * sizeof *pixels);
 fail:

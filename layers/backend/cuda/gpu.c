@@ -268,7 +268,7 @@ enum status cuda_check(int rank)
     return find_gpu(rank, &index);
 }
 
-static size_t memory_free(struct device *device)
+static size_t free_memory(struct device *device)
 {
     size_t free_bytes = 0, total_bytes = 0;
     (void)device;
@@ -343,7 +343,7 @@ enum status cuda_open(struct device **device, int rank, enum precision precision
     *table = (struct backend){ .name = "cuda",
                                .arena_allocate = gpu_arena_allocate,
                                .arena_finish = gpu_arena_finish,
-                               .memory_free = memory_free,
+                               .free_memory = free_memory,
                                .copy_in = copy_in,
                                .copy_out = copy_out,
                                .zero = zero,

@@ -155,11 +155,11 @@ static void norm_backward(struct device *device, const struct norm_shape *shape,
     kernel_norm_backward(cuda_queue(device), shape, x, y, dy, NULL, gamma, saved, dadd, accumulate, dgamma, dbeta);
 }
 
-static void norm_backward_of_two(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
-                                 void *dy, const void *more, const float *gamma, const float *saved, void *dadd,
+static void norm_backward_of_sum(struct device *device, const struct norm_shape *shape, const void *x, const void *y,
+                                 void *dy, const void *addend, const float *gamma, const float *saved, void *dadd,
                                  bool accumulate, float *dgamma, float *dbeta)
 {
-    kernel_norm_backward(cuda_queue(device), shape, x, y, dy, more, gamma, saved, dadd, accumulate, dgamma, dbeta);
+    kernel_norm_backward(cuda_queue(device), shape, x, y, dy, addend, gamma, saved, dadd, accumulate, dgamma, dbeta);
 }
 
 static void norm_max_forward(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
@@ -234,7 +234,7 @@ void cuda_fill_table(struct backend *table)
     table->norm_forward = norm_forward;
     table->norm_inference = norm_inference;
     table->norm_backward = norm_backward;
-    table->norm_backward_of_two = norm_backward_of_two;
+    table->norm_backward_of_sum = norm_backward_of_sum;
     table->norm_max_forward = norm_max_forward;
     table->norm_max_backward = norm_max_backward;
     table->max_forward = max_forward;

@@ -12,14 +12,14 @@
 
 #include "layers/backend/cuda/gpu.h"
 
-static void profile(struct device *device, enum profile_mark mark)
+static void profile(struct device *device, enum profile_event mark)
 {
     struct gpu *gpu = (struct gpu *)device;
     switch (mark) {
-    case PROFILE_BEGINS: GPU_CHECK(gpu, cudaProfilerStart()); break;
-    case PROFILE_STEP_BEGINS: STEP_BEGINS(); break;
-    case PROFILE_STEP_ENDS: STEP_ENDS(); break;
-    case PROFILE_ENDS: GPU_CHECK(gpu, cudaProfilerStop()); break;
+    case PROFILE_START: GPU_CHECK(gpu, cudaProfilerStart()); break;
+    case PROFILE_STEP_START: STEP_BEGINS(); break;
+    case PROFILE_STEP_END: STEP_ENDS(); break;
+    case PROFILE_STOP: GPU_CHECK(gpu, cudaProfilerStop()); break;
     }
 }
 

@@ -111,7 +111,7 @@ static struct arena guarded(struct device *device, const void *host, size_t fill
 
 void *task_memory(struct task *task, const char *name, int side, size_t bytes)
 {
-    assert(task->hiddens < MOST_HIDDEN);
+    assert(task->hiddens < MAX_HIDDEN);
     struct hidden *h = &task->hidden[task->hiddens++];
     size_t words = (bytes + sizeof(uint32_t) - 1) / sizeof(uint32_t);
     *h = (struct hidden){ name, side, words * sizeof(uint32_t), guarded(task->device[side], NULL, 0, words) };
@@ -132,7 +132,7 @@ void task_device_scalars(struct task *task, int draw, const float *factors, int 
 int task_operand(struct task *task, const char *name, const void *host, size_t count, bool written,
                  enum operand_kind kind)
 {
-    assert(task->operands < MOST_OPERANDS);
+    assert(task->operands < MAX_OPERANDS);
     struct operand *o = &task->operand[task->operands];
     *o = (struct operand){ .name = name, .count = count, .written = written, .kind = kind };
     o->host = malloc(count * sizeof(float) + 1);

@@ -7,7 +7,7 @@
 #include "layers/backend/backend.h"
 
 enum { REF, TESTED, SIDES };
-enum { MOST_OPERANDS = 10, MOST_HIDDEN = 7, MOST_NUMBERS = 8 };
+enum { MAX_OPERANDS = 10, MAX_HIDDEN = 7, MAX_DIMENSIONS = 8 };
 
 /* Activations have the element type of the device's precision. */
 enum operand_kind { FLOATS, WHOLE /* int32, compared exactly */, ACTIVATIONS };
@@ -39,9 +39,9 @@ struct task {
     bool emulated; /* the tested device's libraries are the tests' own, and round once */
     char what[200];
     char failure[256]; /* why the device has no such operation, or what else was wrong; "": nothing */
-    struct operand operand[MOST_OPERANDS];
+    struct operand operand[MAX_OPERANDS];
     int operands;
-    struct hidden hidden[MOST_HIDDEN];
+    struct hidden hidden[MAX_HIDDEN];
     int hiddens;
     double slack;         /* times its tolerance, for shapes that are computed in a less exact way; 0 is 1 */
     double work, traffic; /* flops, bytes of one run */
@@ -59,7 +59,7 @@ struct task {
     struct pool_shape pool;
     struct sgd sgd;
     int n, c, k;
-    bool add, accumulate, of_two;
+    bool add, accumulate, of_sum;
     double result[SIDES]; /* of an operation that returns a number */
 };
 
@@ -72,7 +72,7 @@ struct op {
     double roundings; /* more than that in bf16: several roundings of one activation */
     int draws;
     bool exact; /* has draws without rounding */
-    int bench[7][MOST_NUMBERS];
+    int bench[7][MAX_DIMENSIONS];
 };
 
 extern const struct op conv_ops[], norm_ops[], norm_max_ops[], small_ops[]; /* each ends with a NULL name */

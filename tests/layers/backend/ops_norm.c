@@ -159,7 +159,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     plan_norm(task, fixed);
     int channels = task->norm.c;
     size_t rows = task->norm.rows, count = rows * channels;
-    task->of_two = !fixed && task->add && draw % 3 == 0 && task->device[TESTED]->ops->norm_backward_of_two;
+    task->of_sum = !fixed && task->add && draw % 3 == 0 && task->device[TESTED]->ops->norm_backward_of_sum;
     float *x = random_channels(task, rows, channels), *y = malloc(count * sizeof *y);
     float *saved = malloc(NORM_SAVED * channels * sizeof *saved), *gamma = malloc(channels * sizeof *gamma);
     float *scale = saved + 2 * channels, *shift = scale + channels;
@@ -199,7 +199,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
     }
     task_operand(task, "gamma", gamma, channels, false, FLOATS);
     task_operand(task, "saved", saved, NORM_SAVED * channels, false, FLOATS);
-    float *more = task->of_two ? split_gradient(task, count) : NULL;
+    float *more = task->of_sum ? split_gradient(task, count) : NULL;
     if (!more)
         task_result(task, "dy", count);
     task_result(task, "dadd", task->add ? count : 0);
@@ -212,7 +212,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
         task->operand[BDY].scale = fmax(task->operand[BDY].scale, saved[channels + c]);
     task->operand[BDGAMMA].scale = task->operand[BDBETA].scale = 0.5 * sqrt((double)rows);
     task_say(task, "%s%s%s", task->add && task->accumulate ? " accumulated" : "",
-             task->norm.code_scale != 0 ? ", of a code" : "", task->of_two ? ", of two" : "");
+             task->norm.code_scale != 0 ? ", of a code" : "", task->of_sum ? ", of two" : "");
     task->traffic *= 5 + (task->norm.relu ? 2 : 0) + (task->add ? 1 : 0); /* dy twice read, once written; x twice */
     free(x);
     free(y);
@@ -226,13 +226,13 @@ static void run_backward(struct task *task, int side)
     const struct backend *ops = task->device[side]->ops;
     struct norm_shape shape = task->norm;
     const void *y = side == TESTED && shape.relu_mask ? NULL : task_data(task, BY, side); /* not read */
-    void *dy = task_data(task, BDY, side), *more = task->of_two ? task_data(task, BMORE, side) : NULL;
+    void *dy = task_data(task, BDY, side), *more = task->of_sum ? task_data(task, BMORE, side) : NULL;
     if (side == TESTED && task->device_scalars) {
         shape.code_scale = NAN; /* not read */
         shape.code_scale_device = task->device_scalars;
     }
     if (side == TESTED && more) {
-        ops->norm_backward_of_two(task->device[side], &shape, task_data(task, BX, side), y, dy, more,
+        ops->norm_backward_of_sum(task->device[side], &shape, task_data(task, BX, side), y, dy, more,
                                   task_data(task, BGAMMA, side), task_data(task, BSAVED, side),
                                   task_data(task, BDADD, side), task->accumulate, task_data(task, BDGAMMA, side),
                                   task_data(task, BDBETA, side));

@@ -86,7 +86,7 @@ static size_t elements(const struct model *m, int edge)
 static void recorded(const struct rig *r, int edge, double *out)
 {
     static float host[MOST];
-    net_value(r->net, edge, n, host);
+    net_get_activations(r->net, edge, n, host);
     for (size_t i = 0; i < elements(r->model, edge); i++)
         out[i] = host[i];
 }

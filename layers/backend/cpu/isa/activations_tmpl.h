@@ -127,7 +127,7 @@ static double NAME(dot_range)(const ELEMENT *x, const ELEMENT *y, size_t count)
 static double NAME(dot_act)(struct device *device, const void *x, const void *y, size_t count)
 {
     (void)device;
-    double parts[DEVICE_THREADS_MOST] = { 0 }, sum = 0;
+    double parts[DEVICE_MAX_THREADS] = { 0 }, sum = 0;
     int used = 1;
 #pragma omp parallel
     {
