@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "layers/backend/device.h"
 #ifdef CSC_HAVE_EMULATION
 #include "layers/backend/cuda/cuda.h"
 #endif

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 
 #include "base/philox.h"
+#include "layers/backend/device.h"
 #include "tests/gpu_emulation/emulated.h"
 #include "tests/layers/backend/rig.h"
 #include "tests/layers/backend/truth.h"

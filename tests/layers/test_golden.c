@@ -1,6 +1,7 @@
 /* test_golden.c - the CSC-layer against an independent double-precision implementation's numbers: codes,
  * gradients and lambda_max of every case of a file, within 1e-5. The step size of an automatic case is not
  * taken from the file, but follows from the lambda_max found. */
+#include "layers/backend/device.h"
 #include "tests/gpu_emulation/emulated.h"
 #include "tests/layers/backend/rig.h"
 #include "tests/layers/golden_file.h"

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "layers/backend/device.h"
 #include "layers/net.h"
 #include "tests/check.h"
 

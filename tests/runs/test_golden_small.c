@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layers/backend/device.h"
 #include "layers/net.h"
 #include "tests/check.h"
 #include "trainer/train/optimizer.h"

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "layers/backend/device.h"
 #include "layers/net.h"
 #include "tests/check.h"
 #include "trainer/config/config.h"

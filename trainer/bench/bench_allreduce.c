@@ -10,7 +10,7 @@
 #include "base/log.h"
 #include "comm/create.h"
 #include "comm/nccl.h"
-#include "layers/backend/backend.h"
+#include "layers/backend/device.h"
 #include "trainer/bench/bench.h"
 
 static const char help[] =

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/philox.h"
 #include "base/tuned.h"
+#include "layers/backend/device.h"
 #include "layers/net.h"
 #include "trainer/bench/bench.h"
 #include "trainer/bench/bench_trace.h"

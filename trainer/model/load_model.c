@@ -10,6 +10,7 @@
 #include "base/affinity.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "layers/backend/device.h"
 
 int rank_cores(const struct comm *comm)
 {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "data/format/index.h"
+#include "layers/backend/device.h"
 #include "trainer/model/classes.h"
 #include "trainer/model/load_model.h"
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "layers/backend/device.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/model/load_model.h"
 #include "trainer/train/live_pictures.h"

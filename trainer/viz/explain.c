@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "layers/backend/device.h"
+
 #define SWITCHED_OFF 1e-3f /* a channel with a smaller |gamma| is switched off */
 
 struct adjoint {

@@ -10,6 +10,7 @@
 #include <time.h>
 
 #include "layers/backend/cpu/cpu.h"
+#include "layers/backend/device.h"
 #include "layers/backend/element.h"
 #include "tests/check.h"
 #include "tests/gpu_emulation/emulated.h"

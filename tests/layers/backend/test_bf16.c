@@ -9,6 +9,7 @@
 
 #include "base/philox.h"
 #include "layers/backend/cpu/cpu.h"
+#include "layers/backend/device.h"
 #include "layers/net.h"
 #include "tests/check.h"
 

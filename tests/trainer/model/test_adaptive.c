@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "layers/backend/device.h"
 #include "tests/check.h"
 #include "trainer/model/adaptive.h"
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/philox.h"
+#include "layers/backend/device.h"
 #include "tests/check.h"
 #include "tests/layers/backend/truth.h"
 #include "trainer/report/picture.h"

@@ -15,6 +15,7 @@
 #include "layers/backend/cuda/dnn_choice.h"
 #include "layers/backend/cuda/kernels/kernels.h"
 #include "layers/backend/cuda/plan_table.h"
+#include "layers/backend/device.h"
 #include "tests/check.h"
 #include "tests/gpu_emulation/emulated.h"
 
