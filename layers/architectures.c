@@ -1,7 +1,7 @@
-/* architectures.c - the networks of the ResNet and SDNet family as a list of nodes between edges.
+/* architectures.c - builds the networks of the ResNet and SDNet family as a list of nodes between edges.
  * Basic block: conv bn relu conv bn (+ shortcut) relu; bottleneck: 1x1, 3x3 (strided), 1x1 to 4 times the
  * planes. There is no ReLU between a CSC-layer's batch norm and the next convolution: its codes are already sparse. */
-#include "layers/architectures.h"
+#include "layers/model_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,10 +11,11 @@ enum { PAD_FLOATS = ARENA_ALIGN / sizeof(float) };
 
 struct builder {
     struct model *model;
-    enum status status; /* the first failure; later calls do nothing */
-    bool *used;         /* (layers_count): which names of config.layers were met */
+    enum status status; /* the first failure, after which calls add nothing */
+    bool *used;         /* (layers_count): which names of config.layers the network has */
 };
 
+/* The table holds the image and an edge for each node. */
 static int add_edge(struct builder *b, int h, int w, int c)
 {
     struct model *m = b->model;
@@ -22,15 +23,23 @@ static int add_edge(struct builder *b, int h, int w, int c)
     return m->edges_count++;
 }
 
+/* NULL if there are too many; b->status says so. */
 static struct node *add_node(struct builder *b, enum node_kind kind, const char *name, int in)
 {
     struct model *m = b->model;
+    if (b->status == STATUS_OK && m->nodes_count == MODEL_MAX_NODES)
+        b->status = status_report(STATUS_USAGE, __FILE__, __LINE__,
+                                  "the network has more than %d operations, the most that are supported",
+                                  MODEL_MAX_NODES);
+    if (b->status != STATUS_OK)
+        return NULL;
     struct node *node = &m->nodes[m->nodes_count++];
     *node = (struct node){ .kind = kind, .in = in, .add = -1, .param = -1, .csc = -1 };
     snprintf(node->name, sizeof node->name, "%s", name);
     return node;
 }
 
+/* A node adds one or two. */
 static void add_param(struct builder *b, struct node *node, const char *suffix, enum param_kind kind, int dims, int d,
                       int c, int k)
 {
@@ -56,7 +65,7 @@ static bool is_sparse(struct builder *b, const char *name, bool by_arch)
     return found;
 }
 
-/* A convolution, or a CSC-layer; returns its output edge and whether it is sparse. */
+/* Adds a convolution or a CSC-layer. Returns its output edge; *sparse (may be NULL): whether it is a CSC-layer. */
 static int add_conv(struct builder *b, const char *name, int in, int d, int k, int stride, bool may_be_sparse,
                     bool by_arch, bool *sparse)
 {
@@ -73,6 +82,8 @@ static int add_conv(struct builder *b, const char *name, int in, int d, int k, i
     if (b->status != STATUS_OK)
         return in;
     struct node *node = add_node(b, code ? NODE_CSC : NODE_CONV, name, in);
+    if (!node)
+        return in;
     node->out = add_edge(b, conv_out_h(&shape), conv_out_w(&shape), d);
     shape.n = 0;
     node->conv = shape;
@@ -87,6 +98,8 @@ static int add_norm(struct builder *b, const char *name, int in, int add, bool r
     struct model *m = b->model;
     const struct edge e = m->edges[in];
     struct node *node = add_node(b, NODE_NORM, name, in);
+    if (!node)
+        return in;
     node->add = add;
     node->relu = relu;
     node->running = m->running_count;
@@ -110,12 +123,14 @@ static int add_stem(struct builder *b, int image)
         return add_conv(b, "layer0.2", x, config->width, 3, 2, true, true, NULL);
     struct edge e = b->model->edges[x];
     struct node *pool = add_node(b, NODE_MAX, "layer0.2", x);
+    if (!pool)
+        return x;
     pool->conv = (struct conv_shape){ .h = e.h, .w = e.w, .c = e.c, .d = e.c, .k = 3, .stride = 2, .pad = 1 };
     pool->out = add_edge(b, conv_out_h(&pool->conv), conv_out_w(&pool->conv), e.c);
     return pool->out;
 }
 
-/* One residual block of `planes` channels; prefix "layer2.0" or "layer2.layers.0". */
+/* Adds one residual block of `planes` channels; prefix: "layer2.0" or "layer2.layers.0". */
 static int add_block(struct builder *b, const char *prefix, int x, int planes, int stride)
 {
     const struct model_config *config = &b->model->config;
@@ -150,10 +165,14 @@ static void add_head(struct builder *b, int x)
     struct model *m = b->model;
     struct edge e = m->edges[x];
     struct node *mean = add_node(b, NODE_MEAN, "mean", x);
+    if (!mean)
+        return;
     mean->conv = (struct conv_shape){ .h = e.h, .w = e.w, .c = e.c };
     mean->out = add_edge(b, 1, 1, e.c);
     m->edges[mean->out].floats = true;
     struct node *linear = add_node(b, NODE_LINEAR, "linear", mean->out);
+    if (!linear)
+        return;
     linear->conv = (struct conv_shape){ .c = e.c, .d = m->config.classes };
     linear->out = add_edge(b, 1, 1, m->config.classes);
     m->edges[linear->out].floats = true;
@@ -175,8 +194,8 @@ fail:
     return status;
 }
 
-/* The flat buffer: last parameter first, each on its own cache line. */
-static void lay_out(struct model *m)
+/* Assigns offsets in the flat buffer: the last parameter first, each aligned to a cache line. */
+static void assign_offsets(struct model *m)
 {
     for (int i = m->params_count - 1; i >= 0; i--) {
         m->params[i].offset = m->count;
@@ -185,7 +204,8 @@ static void lay_out(struct model *m)
     }
 }
 
-enum status model_build(struct model *m)
+/* Fills nodes, edges and parameters. */
+static enum status build(struct model *m)
 {
     enum status status = STATUS_OK;
     static const int blocks[2][4] = { { 2, 2, 2, 2 }, { 3, 4, 6, 3 } };
@@ -202,9 +222,25 @@ enum status model_build(struct model *m)
         }
     TRY(b.status);
     add_head(&b, x);
+    TRY(b.status);
     TRY(check_layer_names(&b));
-    lay_out(m);
+    assign_offsets(m);
 fail:
     free(b.used);
+    return status;
+}
+
+enum status model_create(struct model **out, struct device *device, const struct model_config *config)
+{
+    enum status status = STATUS_OK;
+    struct model *m = NULL;
+    TRY(model_new(&m, device, config));
+    TRY(build(m));
+    m->config.layers = NULL; /* the caller's */
+    TRY(model_plan(m));
+    *out = m;
+    m = NULL;
+fail:
+    model_destroy(m);
     return status;
 }

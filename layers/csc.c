@@ -1,21 +1,18 @@
 /* csc.c - convolutional sparse coding layer: FISTA forward, its reverse, one-step and implicit gradients.
- * With y_1 = z_1 and y_k = z_k-1 + m_k (z_k-1 - z_k-2), S the shrinkage with nu = 1 / (1 + mu eta):
- *   forward    z_1 = S(eta A^T x)     r_k = x - A y_k     z_k = S(y_k + eta A^T r_k)
- *   backward   d_k = nu 1[z_k != 0] g_k     q_k = A d_k     gy_k = d_k - eta A^T q_k
- *              dw += wg(r_k, d_k) - wg(q_k, y_k)     dx += q_k     (k = 1: wg(x, d_1), A d_1)
- *              g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k
- * where g, d and gy are eta times the gradients of codes: g is masked anyway, and the adjoints then need no factor.
- * Two steps take 3 convolutions forward, 3 + 3 backward. Indices below count iterations from 0. Where the backend likes
- * their three wg() stacked, csc_stacked.c does the backward pass. */
-#include "layers/csc.h"
+ * With y_1 = z_1 and y_k = z_k-1 + m_k (z_k-1 - z_k-2), S the shrinkage with nu = 1 / (1 + mu eta), wg the weight
+ * gradient: forward    z_1 = S(eta A^T x)     r_k = x - A y_k     z_k = S(y_k + eta A^T r_k) backward   d_k = nu 1[z_k
+ * != 0] g_k     q_k = A d_k     gy_k = d_k - eta A^T q_k dw += wg(r_k, d_k) - wg(q_k, y_k)     dx += q_k     (k = 1:
+ * wg(x, d_1), A d_1) g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k Here g, d and gy are eta times the gradients of
+ * codes: the mask's pass multiplies by eta, so that the adjoints need no factor. Two steps take 3 convolutions forward,
+ * 3 + 3 backward. In the code iterations count from 0. Where the backend prefers the three wg of two steps stacked,
+ * csc_stacked.c does the backward pass. */
+#include "layers/csc_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "layers/csc_stacked.h"
-
-#define CG_ITERATIONS 50   /* at most; each costs two convolutions */
+#define CG_ITERATIONS 50   /* at most; each takes two convolutions */
 #define CG_TOLERANCE  1e-5 /* of the residual's norm */
 
 static size_t code_bytes(const struct csc *csc)
@@ -28,7 +25,7 @@ static size_t image_bytes(const struct csc *csc)
     return conv_in_count(&csc->shape) * precision_bytes(csc->device->precision);
 }
 
-/* Iterates that only the forward pass needs rotate through scratch: codes of the last two iterations. */
+/* Where iterates are not saved they lie in scratch: the codes of the last two iterations, and one y and r. */
 struct forward_scratch {
     void *z[2], *y, *r;
 };
@@ -71,7 +68,7 @@ static struct backward_scratch carve_backward_scratch(const struct csc *csc, str
     return s;
 }
 
-/* The convolution's own scratch comes first, the iterates behind it. */
+/* The scratch behind the convolution's own, as an arena. */
 static struct arena scratch_after_conv(const struct csc *csc, void *scratch)
 {
     struct arena arena = { .memory = scratch, .size = csc->scratch };
@@ -181,7 +178,7 @@ enum status csc_load(struct csc *csc, const float *weights, void *scratch)
     return csc->device->ops->conv_load(csc->conv, weights, scratch);
 }
 
-/* Points z, y, r at scratch where nothing is kept; what the last iteration used is kept for one-step. */
+/* Points z, y and r at scratch where nothing is saved; CSC_ONE_STEP saves what the last iteration uses. */
 static void rotate_iterates(struct csc *csc, const struct forward_scratch *s)
 {
     int steps = csc->config.steps;
@@ -258,7 +255,7 @@ fail:
     return status;
 }
 
-/* The last iteration alone, y constant: dw = wg(r, d) - wg(q, y), dx = q. */
+/* Through the last iteration alone, with y constant: dw = wg(r, d) - wg(q, y), dx = q. */
 static enum status backward_one_step(struct csc *csc, void *d, void *dx, bool accumulate, float *dw,
                                      struct backward_scratch *s, void *scratch)
 {
@@ -276,17 +273,17 @@ fail:
     return status;
 }
 
-/* g = factor g where z is not 0, else 0; device_factor: the same factor in device memory, or NULL */
-static void mask(struct csc *csc, void *g, const void *z, float factor, const float *device_factor)
+/* out = factor * in where z != 0, else 0. device_factor: the factor in device memory, used instead if not NULL. */
+static void mask(struct csc *csc, const void *in, const void *z, float factor, const float *device_factor, void *out)
 {
     const struct backend *ops = csc->device->ops;
     if (device_factor)
-        ops->mask_device_scale(csc->device, g, z, device_factor, g, conv_out_count(&csc->shape));
+        ops->mask_device_scale(csc->device, in, z, device_factor, out, conv_out_count(&csc->shape));
     else
-        ops->mask(csc->device, g, z, factor, g, conv_out_count(&csc->shape));
+        ops->mask(csc->device, in, z, factor, out, conv_out_count(&csc->shape));
 }
 
-/* Iterations last .. 1 of more than two: leaves g_0 in g and the sum of the q_k in s->sum. */
+/* Iterations last .. 1 of more than two steps: leaves g_0 in g and the sum of the q_k in s->sum. */
 static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, float *dw, struct backward_scratch *s,
                                void *scratch)
 {
@@ -311,7 +308,7 @@ static enum status unroll_long(struct csc *csc, float eta, float nu, void *g, fl
         ops->axpby_act(csc->device, 1 + m, gy, k < last ? 1 : 0, k < last ? carry : gy, g, codes);
         if (k > 1)
             ops->axpby_act(csc->device, -m, gy, 0, gy, carry, codes);
-        mask(csc, g, csc->z[k - 1], nu, csc->device_scalars ? csc->device_scalars + 1 : NULL);
+        mask(csc, g, csc->z[k - 1], nu, csc->device_scalars ? csc->device_scalars + 1 : NULL, g);
     }
 fail:
     return status;
@@ -357,7 +354,7 @@ fail:
     return status;
 }
 
-/* Solves (A^T A + mu) h = g on the support of z by conjugate gradients; g is used up. */
+/* Solves (A^T A + mu) h = g on the support of z by conjugate gradients; overwrites g. */
 static enum status solve_on_support(struct csc *csc, const void *z, void *g, void *h, struct backward_scratch *s,
                                     void *scratch)
 {
@@ -389,7 +386,8 @@ fail:
     return status;
 }
 
-/* At a fixed point A_S^T (x - A z) - mu z = lambda: with h from above, dx = A h, dw = wg(x - A z, h) - wg(A h, z). */
+/* The gradient of the fixed point A_S^T (x - A z) - mu z = lambda: with h of solve_on_support, dx = A h and
+ * dw = wg(x - A z, h) - wg(A h, z). */
 static enum status backward_implicit(struct csc *csc, const void *x, const void *z, void *g, void *dx, bool accumulate,
                                      float *dw, struct backward_scratch *s, void *scratch)
 {
@@ -426,10 +424,13 @@ enum status csc_backward(struct csc *csc, const void *x, float eta, const void *
 {
     struct arena arena = scratch_after_conv(csc, scratch);
     struct backward_scratch s = carve_backward_scratch(csc, &arena);
-    if (csc->conv->prefers_stacked)
-        return csc_backward_stacked(csc, x, eta, z, dz, masked, dx, accumulate, dw, s.q, scratch);
+    void *g = csc->conv->prefers_stacked ? csc_stacked_gradient(csc) : dz;
     if (!masked)
-        mask(csc, dz, z, csc_mask_factor(csc, eta), csc_mask_factor_device(csc));
+        mask(csc, dz, z, csc_mask_factor(csc, eta), csc_mask_factor_device(csc), g);
+    else if (g != dz)
+        csc->device->ops->axpby_act(csc->device, 1, dz, 0, dz, g, conv_out_count(&csc->shape));
+    if (csc->conv->prefers_stacked)
+        return csc_backward_stacked(csc, x, eta, dx, accumulate, dw, s.q, scratch);
     if (csc->config.backward == CSC_IMPLICIT)
         return backward_implicit(csc, x, z, dz, dx, accumulate, dw, &s, scratch);
     if (csc->config.backward == CSC_ONE_STEP && csc->config.steps > 1)

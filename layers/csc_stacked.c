@@ -1,10 +1,11 @@
-/* csc_stacked.c - a CSC-layer of two steps whose weight gradient's three terms are one convolution of three times the
- * batch: they lie behind one another (csc_assign_memory_all), and have no factors: a minus would need one, so q has it
- * here. q, d, z_0 and r are written where they have to lie anyway. g is copied where batch norm has masked it, else the
- * mask's pass writes it there, and x is copied: that moves 2 codes and 2 images, beside the 3 and 3 that the
- * convolution reads. It saves two convolutions' starts and ends and two passes over dw: much where images are small,
- * nothing where they are large, so the backend measures it (conv->stacks). */
-#include "layers/csc_stacked.h"
+/* csc_stacked.c - the backward pass of a CSC-layer of two steps whose weight gradient's three terms are contiguous, so
+ * that they are one convolution of three times the batch (see csc_assign_memory_all). The terms have no factors: where
+ * one would be -1, the sign is in q. q, d, z_0 and r are computed where they have to lie. g comes there by the pass
+ * that masks it, or by a copy where batch norm has masked it; x is copied. This saves the start and end of two
+ * convolutions and two passes over dw, and moves 2 codes and 2 images beside the 3 and 3 that the convolution reads:
+ * much is gained where images are small, nothing where they are large. The backend measures it (conv->prefers_stacked).
+ */
+#include "layers/csc_internal.h"
 
 static size_t term_bytes(const struct csc *csc, bool image)
 {
@@ -16,13 +17,14 @@ static size_t aligned(size_t bytes)
     return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
 }
 
-/* The codes' stacks of all layers, or the images'. What a layer keeps is the first of its codes, and the last of its
- * images: codes lie in the layers' order, images in reverse, so that a stack goes on where later layers keep theirs. */
+/* Assigns the stacks of codes, or of images, of all layers. What a layer keeps is the first of its codes and the last
+ * of its images. So codes lie in the layers' order and images in reverse: the rest of a stack lies over what later
+ * layers keep. */
 static void assign_stack(struct csc *const *layers, int count, struct arena *arena, bool images)
 {
     size_t bytes = 0;
     for (int pass = 0; pass < 2; pass++) {
-        char *row = pass == 1 ? arena_take(arena, bytes) : NULL;
+        char *memory = pass == 1 ? arena_take(arena, bytes) : NULL;
         size_t at = 0;
         for (int i = 0; i < count; i++) {
             struct csc *csc = layers[i];
@@ -31,10 +33,15 @@ static void assign_stack(struct csc *const *layers, int count, struct arena *are
             size_t one = term_bytes(csc, images), end = at + CONV_TERMS * one;
             bytes = aligned(end) > bytes ? aligned(end) : bytes;
             char **stack = images ? &csc->image_stack : &csc->code_stack;
-            *stack = !row ? NULL : images ? row + (bytes - end) : row + at;
+            *stack = !memory ? NULL : images ? memory + (bytes - end) : memory + at;
             at += aligned(one);
         }
     }
+}
+
+void *csc_stacked_gradient(const struct csc *csc)
+{
+    return csc->code_stack + 2 * term_bytes(csc, false);
 }
 
 void csc_assign_stacks(struct csc *const *layers, int count, struct arena *arena)
@@ -43,15 +50,15 @@ void csc_assign_stacks(struct csc *const *layers, int count, struct arena *arena
     assign_stack(layers, count, arena, true);
 }
 
-/* Two steps, g being eta times the gradient of the code, and all terms with the factor 1:
+/* For two steps, with g = eta times the gradient of the code and every term's factor 1:
  *     q = -A g   d = 1[z_0 != 0] nu (g + eta A^T q)   dw += wg(q, z_0) + wg(x, d) + wg(r, g)   dx += A d - q */
-enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, const void *z, const void *dz, bool masked,
-                                 void *dx, bool accumulate, float *dw, void *q, void *scratch)
+enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, void *dx, bool accumulate, float *dw,
+                                 void *q, void *scratch)
 {
     enum status status = STATUS_OK;
     const struct backend *ops = csc->device->ops;
-    size_t pixels = conv_in_count(&csc->shape), codes = conv_out_count(&csc->shape), bytes = term_bytes(csc, false);
-    void *d = csc->code_stack + bytes, *g = csc->code_stack + 2 * bytes;
+    size_t pixels = conv_in_count(&csc->shape);
+    void *d = csc->code_stack + term_bytes(csc, false), *g = csc_stacked_gradient(csc);
     q = csc->image_stack ? csc->image_stack : q;
     struct epilogue negative = { .alpha = -1 };
     struct epilogue inner = { .kind = EPILOGUE_MASK,
@@ -62,12 +69,6 @@ enum status csc_backward_stacked(struct csc *csc, const void *x, float eta, cons
                               .nu = 1 / (1 + csc->config.mu * eta),
                               .device_scalars = csc->device_scalars };
     struct epilogue rest = { .alpha = 1, .beta = accumulate ? 1 : -1, .add = accumulate ? dx : q };
-    if (masked)
-        ops->axpby_act(csc->device, 1, dz, 0, dz, g, codes);
-    else if (csc->device_scalars)
-        ops->mask_device_scale(csc->device, dz, z, csc_mask_factor_device(csc), g, codes);
-    else
-        ops->mask(csc->device, dz, z, csc_mask_factor(csc, eta), g, codes);
     TRY(ops->conv_adjoint(csc->conv, g, q, &negative, scratch));
     TRY(ops->conv_forward(csc->conv, q, d, &inner, scratch));
     if (dw && csc->image_stack) {

@@ -1,13 +1,14 @@
-/* graph_cache.h - work that a device is given again and again: call by call the first time, when plans are still chosen
- * and memory is taken; recorded the second time (backend.h's record), and from then on replayed as a whole, in as many
- * pieces as somebody has to step in between. Where the device records nothing, or has failed to once, call by call
- * always. */
+/* graph_cache.h - runs work that a device is given again and again as captured graphs (backend.h).
+ * The first time a key comes, the work is queued call by call, so that plans are chosen and memory is taken. The second
+ * time it is captured, and from then on the captured graph is launched, split into segments wherever the caller must
+ * act in between. Work is always queued call by call where the device has no graphs, or after a capture has failed
+ * once. */
 #ifndef CSC_LAYERS_GRAPH_CACHE_H
 #define CSC_LAYERS_GRAPH_CACHE_H
 
 #include "layers/backend/backend.h"
 
-/* What tells one work from another; all else that it is made of must stay the same. */
+/* Tells works apart. Everything else that a work depends on must stay the same until graph_cache_clear. */
 struct graph_key {
     const void *memory[3];
     int count;
@@ -16,32 +17,35 @@ struct graph_key {
 };
 
 struct graph_work {
-    /* Queues it, with graph_cache_boundary wherever something beyond the device may follow. More than once, where
-     * recording fails. */
+    /* Queues the work and calls graph_cache_boundary wherever the caller may act. May be called again if capture fails.
+     */
     enum status (*queue)(void *context);
-    /* Point n (0, 1 ...) has been reached; never while recording. NULL: nothing follows. */
+    /* Boundary n (0, 1 ...) has been reached; never called during capture. NULL: nobody acts. */
     enum status (*boundary)(void *context, int n);
-    /* Whether at point n what was queued before it must be under way; else point n may come later. NULL: nowhere. */
+    /* Whether all work before boundary n must have been launched when `boundary` is called for it; otherwise that call
+     * may come later. NULL: nowhere. */
     bool (*must_flush)(void *context, int n);
-    bool uncapturable; /* to be recorded: it asks the device while it is queued */
+    bool uncapturable; /* the work waits for the device while it is queued, so it is never captured */
     void *context;
 };
 
 struct cached_graph;
-enum { GRAPH_CACHE_ENTRIES = 32 }; /* kinds of work; what comes beyond is never recorded */
+enum { GRAPH_CACHE_ENTRIES = 32 }; /* keys; work of further ones is never captured */
 struct graph_cache {
     struct device *device;
     struct cached_graph *entries[GRAPH_CACHE_ENTRIES];
     int count;
-    const struct graph_work *work;  /* under way, */
-    struct cached_graph *capturing; /* being recorded there */
+    const struct graph_work *work;  /* that graph_cache_run is running, or NULL */
+    struct cached_graph *capturing; /* the entry that it is being captured into, or NULL */
 };
 
-/* tape: zeros and its device. */
+/* The cache starts as zeros with its device set. */
 enum status graph_cache_run(struct graph_cache *cache, const struct graph_key *key, const struct graph_work *work);
-/* Whether any of its work is a graph of the device by now. */
+/* Whether the device has captured any of its work. */
 bool graph_cache_has_graph(const struct graph_cache *cache);
+/* Called by a work's queue function only. */
 enum status graph_cache_boundary(struct graph_cache *cache, int n);
-void graph_cache_clear(struct graph_cache *cache); /* everything; what it works on will change, or end */
+/* Frees all graphs; to be called before anything they refer to changes or is freed. */
+void graph_cache_clear(struct graph_cache *cache);
 
 #endif

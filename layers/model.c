@@ -1,5 +1,5 @@
-/* model.c - a network's parameters in one flat buffer, how they are named, drawn and read, and its step sizes. */
-#include "layers/model.h"
+/* model.c - a network's memory, parameters, running statistics and step sizes. architectures.c builds the network. */
+#include "layers/model_internal.h"
 
 #include <assert.h>
 #include <math.h>
@@ -8,9 +8,8 @@
 #include <string.h>
 
 #include "base/philox.h"
-#include "layers/architectures.h"
 
-enum { MODEL_MAX_NODES = 400 };
+_Static_assert(MODEL_MAX_NODES <= DEVICE_EVENTS, "net_train.c records an event for each node");
 
 static enum status create_power(struct model *m)
 {
@@ -51,7 +50,7 @@ static void assign_memory(struct model *m)
     m->scratch = arena_take(&m->arena, m->stream_scratch * (m->device->ops->streams_begin ? DEVICE_STREAMS : 1));
 }
 
-enum status model_create(struct model **out, struct device *device, const struct model_config *config)
+enum status model_new(struct model **out, struct device *device, const struct model_config *config)
 {
     enum status status = STATUS_OK;
     struct model *m = calloc(1, sizeof *m);
@@ -60,18 +59,23 @@ enum status model_create(struct model **out, struct device *device, const struct
     m->device = m->graph_cache.device = device;
     m->config = *config;
     m->nodes = calloc(MODEL_MAX_NODES, sizeof *m->nodes);
-    m->edges = calloc(MODEL_MAX_NODES, sizeof *m->edges);
-    m->params = calloc(MODEL_MAX_NODES, sizeof *m->params);
+    m->edges = calloc(MODEL_MAX_NODES + 1, sizeof *m->edges);
+    m->params = calloc(2 * MODEL_MAX_NODES, sizeof *m->params);
     if (!m->nodes || !m->edges || !m->params)
         FAIL(STATUS_NOMEM, "out of memory for the network");
-    TRY(model_build(m));
-    m->config.layers = NULL; /* the caller's, and used up */
-    TRY(create_power(m));
-    assign_memory(m);
     *out = m;
     m = NULL;
 fail:
     model_destroy(m);
+    return status;
+}
+
+enum status model_plan(struct model *m)
+{
+    enum status status = STATUS_OK;
+    TRY(create_power(m));
+    assign_memory(m);
+fail:
     return status;
 }
 
@@ -108,7 +112,7 @@ int node_params(const struct node *node)
     return node->param < 0 ? 0 : node->kind == NODE_CONV || node->kind == NODE_CSC ? 1 : 2;
 }
 
-/* (D,C,k,k) <-> (D,k,k,C) */
+/* Between (D,C,k,k) in files and (D,k,k,C) in memory. */
 static void transpose(const struct param *p, const float *from, float *to, bool to_file)
 {
     int d = p->shape[0], c = p->shape[1], taps = p->shape[2] * p->shape[3];
@@ -202,7 +206,7 @@ enum status model_init(struct model *m, uint64_t seed)
         for (int i = node->param; i < node->param + node_params(node); i++) {
             struct param p = m->params[i];
             if (p.kind == PARAM_LINEAR_BIAS)
-                p.shape[1] = m->params[i - 1].shape[1]; /* its bound is the weight's */
+                p.shape[1] = m->params[i - 1].shape[1]; /* the weight's fan in */
             draw(&p, seed, i, node->residual_end && m->config.zero_gamma ? 0 : 1, host);
             TRY(model_set(m, m->weights, i, host));
         }
@@ -282,7 +286,7 @@ void model_fetch_step_sizes(struct model *m)
 {
     if (!m->eta_stale)
         return;
-    assert(m->pending_iterations == 0); /* a pass comes between */
+    assert(m->pending_iterations == 0); /* a training pass has queued them */
     csc_power_fetch(m->power, m->csc_count);
     for (int i = 0; i < m->csc_count; i++)
         m->eta[i] = m->power[i]->eta;
@@ -326,7 +330,7 @@ struct advance {
     int iterations;
 };
 
-/* In lanes, since one image leaves a GPU idle. */
+/* In parallel streams, since one image leaves most of a GPU idle. */
 static enum status advance(void *context)
 {
     enum status status = STATUS_OK;
@@ -372,7 +376,7 @@ enum status model_advance_step_sizes(struct model *m, int iterations)
     TRY(model_run_pending_iterations(m));
     m->eta_stale = true;
     for (int i = 0; i < m->csc_count; i++)
-        m->eta[i] = NAN; /* nobody takes the one before for it */
+        m->eta[i] = NAN; /* so that the old value is not used */
     if (m->step_scalars && m->device->ops->streams_begin) {
         m->pending_iterations = iterations;
         return STATUS_OK;

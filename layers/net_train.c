@@ -24,7 +24,6 @@ static bool can_overlap(const struct pass *p)
 {
     const struct net *net = p->net;
     return net->graph_cache.capturing && net->model->device->ops->streams_begin &&
-           net->model->nodes_count <= DEVICE_EVENTS &&
            (p->pending_iterations > 0 || net->version != net->model->version);
 }
 
