@@ -1,10 +1,13 @@
-/* test_dnn.c - cuDNN graphs of convolutions are planned, and their kernels compiled, for GPUs that are not here. cuDNN
- * plans from a device's properties; with a driver of the tests' own (driver/) it also compiles what is fused.
+/* test_dnn.c - plans graphs of convolutions with cuDNN, and compiles their kernels, for GPUs that are not there: cuDNN
+ * plans from a device's properties, and with the driver of tests/gpu_emulation/driver it also compiles fused kernels.
  *
- *     test-dnn                    plain convolutions in every precision for compute capabilities 8.0, 9.0 and 10.0; a
- * sample of fused ones for 8.0, 10.0 and 12.0; for 9.0 every fused graph of stride 1 that sdnet18-all has at 224x224:
- * one of its candidates must be a kernel of wgmma instructions test-dnn --all CAPABILITY   builds every candidate of
- * every graph of sdnet18-all, and prints kernels and seconds */
+ *     test-dnn
+ *         Plain convolutions in every precision for compute capabilities 8.0, 9.0 and 10.0; some fused ones for 8.0,
+ *         10.0 and 12.0; for 9.0 every fused graph with stride 1 of sdnet18-all at 224x224, one of whose candidates
+ *         must be a kernel of wgmma instructions.
+ *
+ *     test-dnn --all CAPABILITY
+ *         Builds every candidate of every graph of sdnet18-all; prints kernels and seconds. */
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,7 +25,7 @@ struct card {
     int capability, l2, shared, multiprocessors, threads;
     const char *name;
 };
-static const struct card cards[] = { /* an A100, an H200, a B200 and an RTX 5090, as far as plans depend on it */
+static const struct card cards[] = { /* an A100, an H200, a B200 and an RTX 5090: the properties that plans depend on */
                                      { 80, 41943040, 166912, 108, 2048, "NVIDIA A100-SXM4-80GB" },
                                      { 90, 62914560, 232448, 132, 2048, "NVIDIA H200" },
                                      { 100, 132644864, 232448, 148, 2048, "NVIDIA B200" },
@@ -30,7 +33,7 @@ static const struct card cards[] = { /* an A100, an H200, a B200 and an RTX 5090
 };
 enum { CARDS = sizeof cards / sizeof *cards };
 
-/* NULL if this cuDNN reads other properties. */
+/* NULL if this cuDNN wants other properties. */
 static cudnnBackendDescriptor_t properties_of(const struct card *card)
 {
     char text[1024];
@@ -56,8 +59,8 @@ static cudnnBackendDescriptor_t properties_of(const struct card *card)
 
 /* ---- graphs ---- */
 
-/* What sdnet18-all calls at 224x224, batch 256: four stages, what leads from one to the next, pooling, and the stem,
- * folded. */
+/* The convolutions of sdnet18-all at 224x224, batch 256: four stages, those between the stages, pooling, and the
+ * folded stem. */
 static const struct conv_shape stages[] = { { BATCH, 56, 56, 64, 64, 3, 1, 1 },
                                             { BATCH, 28, 28, 128, 128, 3, 1, 1 },
                                             { BATCH, 14, 14, 256, 256, 3, 1, 1 },
@@ -70,7 +73,7 @@ static const struct conv_shape stem = { BATCH, 115, 112, 48, 64, 4, 1, 0 };
 static const enum dnn_epilogue forward_epilogues[] = { DNN_SHRINK, DNN_SHRINK_ADD, DNN_MASK_ADD };
 static const enum dnn_epilogue adjoint_epilogues[] = { DNN_ADD, DNN_SCALE, DNN_SUBTRACT };
 
-/* Calls do(spec, context) for every fused graph over these shapes. */
+/* Calls act(spec, context) for every fused graph of these shapes. */
 static void for_each_fused(const struct conv_shape *shapes, int count, bool rows,
                            void (*act)(const struct dnn_spec *, void *), void *context)
 {
@@ -81,7 +84,7 @@ static void for_each_fused(const struct conv_shape *shapes, int count, bool rows
                                      .shape = shapes[i],
                                      .precision = PRECISION_BF16,
                                      .k_by_1 = rows };
-            if (!rows || t < 3) /* a folded image is unfolded by a pass of its own */
+            if (!rows || t < 3) /* the adjoint of a folded image is not fused: unfolding applies the epilogue */
                 act(&spec, context);
         }
 }
@@ -91,7 +94,7 @@ struct planner {
     cudnnBackendDescriptor_t properties;
 };
 
-/* Builds choices first..last-1 until one has a kernel whose name holds `wanted` (NULL: any plan). */
+/* Builds choices first .. last - 1 until one has a kernel whose name contains `wanted` (NULL: any plan). */
 static bool builds(const struct planner *p, const struct dnn_spec *spec, const struct dnn_proposals *proposals,
                    int first, int last, const char *wanted, char kernel[DNN_KERNEL_NAME])
 {
@@ -172,7 +175,7 @@ static bool has_plain_plan(const struct planner *p, const struct dnn_spec *spec,
 
 static void check_plain(const struct planner *p)
 {
-    /* the last two: stems, folded by rows */
+    /* the last two are stems that are folded with k_by_1 */
     static const struct conv_shape shapes[] = { { 64, 32, 32, 64, 64, 3, 1, 1 },
                                                 { 64, 32, 32, 64, 128, 3, 2, 1 },
                                                 { 64, 115, 112, 48, 64, 4, 1, 0 },
@@ -248,7 +251,7 @@ static void print_card(const struct planner *p)
     for_each_fused(strided, 4, false, print_all, (void *)p);
 }
 
-/* Whether a driver is there that is not a GPU's: cuDNN loads kernels through it. */
+/* Whether there is a driver, which need not be a GPU's: cuDNN loads kernels through it. */
 static bool has_offline_driver(void)
 {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW);
@@ -280,6 +283,6 @@ int main(int argc, char **argv)
         cudnnBackendDestroyDescriptor(p.properties);
     }
     if (!compiles)
-        printf("fused graphs are not compiled: libcuda.so.1 of tests/layers/driver is not in LD_LIBRARY_PATH\n");
+        printf("fused graphs are not compiled: libcuda.so.1 of tests/gpu_emulation/driver is not in LD_LIBRARY_PATH\n");
     return check_done("dnn");
 }

@@ -1,6 +1,7 @@
-/* test_kernels.c - what the CUDA backend's kernels do beyond the table of operations: masks as bits, sums left for
- * a batch norm, SGD of many tensors with atoms projected, a power iteration that stays on the device, images from
- * bytes. Each against its definition in double, on odd sizes, aligned and not. Runs on the host, emulated. */
+/* test_kernels.c - what the CUDA backend's kernels do beyond the table of operations: masks as bits, sums that are
+ * left for a batch norm, a power iteration and step sizes that stay on the device, images from bytes, gradients to
+ * and from bf16. Each is compared with its definition in double, for odd sizes, aligned and not, on the emulated
+ * GPU. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static float *random_floats(size_t count)
     return v;
 }
 
-/* Random activations at an address that is `shift` elements beyond a multiple of 64 bytes. */
+/* Random activations at an address `shift` elements behind a multiple of 64 bytes. */
 struct activations {
     char *memory;
     void *data;
@@ -53,7 +54,7 @@ static double rounding(const struct queue *q)
     return q->type == BF16 ? 0x1p-8 : 1e-6;
 }
 
-/* ---- shrinkage: code, bits and sums in one pass; the mask's bits read again ---- */
+/* ---- shrinkage: code, mask and sums in one pass; then the mask is used ---- */
 
 static void check_shrink(struct queue *q, size_t rows, int c, int shift, bool nonnegative)
 {
@@ -171,7 +172,7 @@ static double filter(double distance)
     return fmax(1 - fabs(distance), 0);
 }
 
-/* Pillow's rule: weights of the triangle over the source pixels within its support, normalised. */
+/* Pillow's rule: the weighted mean of the source pixels under a triangle filter. */
 static double resized(const uint8_t *pixels, const struct image_crop *crop, int size, int y, int x, int colour)
 {
     double across = (double)(crop->right - crop->left) / size, down = (double)(crop->bottom - crop->top) / size;
@@ -216,8 +217,8 @@ static void test_images(struct queue *q)
     free(out.memory);
 }
 
-/* Every byte in every colour, with ImageNet's and CIFAR's statistics, is (v / 255 - mean) / std rounded once, as the
- * host's are: also where products and sums are one operation, as on a GPU. */
+/* With ImageNet's and CIFAR's statistics, every byte in every colour gives (v / 255 - mean) / std rounded once, as
+ * on the host, even where products and sums are contracted, as on a GPU. */
 static void test_exact_images(struct queue *q)
 {
     enum { SIZE = 16, VALUES = SIZE * SIZE * 3 };
@@ -253,19 +254,19 @@ static void test_exact_images(struct queue *q)
 
 static void check_casts(size_t count, int shift)
 {
-    size_t room = count + 64;
-    float *wide = aligned_alloc(64, (room * sizeof *wide + 63) / 64 * 64),
-          *back = aligned_alloc(64, (room * sizeof *back + 63) / 64 * 64);
-    bf16 *narrow = aligned_alloc(64, (room * sizeof *narrow + 63) / 64 * 64);
+    size_t capacity = count + 64;
+    float *wide = aligned_alloc(64, (capacity * sizeof *wide + 63) / 64 * 64),
+          *back = aligned_alloc(64, (capacity * sizeof *back + 63) / 64 * 64);
+    bf16 *narrow = aligned_alloc(64, (capacity * sizeof *narrow + 63) / 64 * 64);
     size_t wrong = 0;
-    memset(narrow, 0x5a, room * sizeof *narrow);
-    memset(back, 0x5a, room * sizeof *back);
-    for (size_t i = 0; i < room; i++)
+    memset(narrow, 0x5a, capacity * sizeof *narrow);
+    memset(back, 0x5a, capacity * sizeof *back);
+    for (size_t i = 0; i < capacity; i++)
         wide[i] = (float)philox_normal(&stream) * (i % 5 == 0 ? 1e-39f : i % 7 == 0 ? 1e30f : 1);
     wide[shift] = count % 2 ? INFINITY : -0.0f;
     CHECK(nccl_f32_to_bf16(wide + shift, narrow + shift, count, NULL) == cudaSuccess, "narrow fails");
     CHECK(nccl_bf16_to_f32(narrow + shift, back + shift, count, NULL) == cudaSuccess, "widen fails");
-    for (size_t i = 0; i < room; i++) {
+    for (size_t i = 0; i < capacity; i++) {
         bool inside = i >= (size_t)shift && i < shift + count;
         bf16 want = inside ? bf16_from_float(wide[i]) : 0x5a5a;
         float v = bf16_to_float(want);

@@ -1,7 +1,6 @@
-/* test_plans.c - how the CUDA backend chooses plans of convolutions, on the emulated GPU, whose cuDNN (fake_dnn.c) has
- * plans of known cost: the fastest is taken, be it a kernel beyond those that are ranked or the plain convolution and a
- * pass behind it; a choice survives in a table and in a file; plans that fail, and memory that is not there, end
- * nothing. */
+/* test_plans.c - how the CUDA backend chooses plans of convolutions, on the emulated GPU, whose cuDNN (fake_dnn.c)
+ * has plans of known cost. The fastest is taken, be it a kernel that cuDNN does not rank or a plain convolution with
+ * a separate epilogue; choices are kept in a table and a file; plans that fail and a lack of memory are no errors. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,7 +18,7 @@
 #include "tests/check.h"
 #include "tests/gpu_emulation/emulated.h"
 
-static char folder[] = "/tmp/csc-plans-XXXXXX", plans_file[64], tried_file[64];
+static char folder[] = "/tmp/csc-plans-XXXXXX", plans_file[64], candidates_file[64];
 static const struct conv_shape plain = { 2, 8, 8, 16, 16, 3, 1, 1 }, strided = { 2, 8, 8, 16, 16, 3, 2, 1 };
 static const unsigned all_uses = CONV_FORWARD | CONV_ADJOINT | CONV_GRADIENT | CONV_HINT_CODE_EPILOGUE |
                                  CONV_HINT_ACCUMULATE;
@@ -50,7 +49,7 @@ static void close_bench(struct bench *b)
     tuned_destroy(b->tuned);
 }
 
-/* The choice for the graph whose key holds `part`; "" if there is none. */
+/* The choice of the graph whose key contains `part`; "" if there is none. */
 static const char *choice_of(const struct tuned *tuned, const char *part)
 {
     const char *key, *value;
@@ -68,7 +67,7 @@ static void plan(struct bench *b, const struct conv_shape *shape)
           status_message());
 }
 
-/* Keys of fake_dnn.c: "fake.KIND.TAIL.NxHxWxC.D.K.STRIDE...." */
+/* fake_dnn.c's keys: "fake.KIND.EPILOGUE.NxHxWxC.D.K.STRIDE...." */
 static void fastest_is_chosen(void)
 {
     struct bench b;
@@ -95,19 +94,19 @@ static void fastest_is_chosen(void)
     plan_table_finish(&table);
 }
 
-/* Everything that was timed is there, also what lost. */
-static void tried_are_noted(void)
+/* The file of candidates has everything that was measured, not only the fastest. */
+static void all_candidates_are_written(void)
 {
     char *text = NULL;
     size_t bytes;
-    CHECK(file_read(tried_file, 1 << 20, &text, &bytes) == STATUS_OK, "%s", status_message());
+    CHECK(file_read(candidates_file, 1 << 20, &text, &bytes) == STATUS_OK, "%s", status_message());
     CHECK(text && strstr(text, "=e0 1.0000 ") && strstr(text, "=e2:24.5 0.5000 ") && strstr(text, "=apart "), "%s",
           text ? text : "nothing");
     free(text);
 }
 
-/* A file's choice is taken without measuring; one of another version is made anew, and so is a number, as older
- * checkpoints have. */
+/* A choice from the file is used without measuring. One that cannot be parsed is measured again, and so is a bare
+ * number, which older checkpoints have. */
 static void file_is_used(void)
 {
     struct bench b;
@@ -119,7 +118,7 @@ static void file_is_used(void)
         else if (strncmp(table.entries[i].key, "fake.0.5.2x8x8x16.16.3.1.", 25) == 0)
             strcpy(table.entries[i].choice, "3");
     CHECK(plan_table_write(&table, plans_file, "changed") == STATUS_OK, "%s", status_message());
-    unlink(tried_file);
+    unlink(candidates_file);
     CHECK(open_bench(&b) == STATUS_OK, "%s", status_message());
     plan(&b, &plain);
     CHECK(strcmp(choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."), "e0") == 0, "the file's choice is not taken");
@@ -128,7 +127,7 @@ static void file_is_used(void)
     plan_table_finish(&table);
 }
 
-static void damaged_file_is_told(void)
+static void damaged_file_is_refused(void)
 {
     static const char *const wrong[] = { "no table\n",       "=e1 1 1\n",       "key=\n",     "key=e1 x 1 k\n",
                                          "key=e1 1 1 k k\n", "key=e1 -1 1 k\n", "k\x01y=e1\n" };
@@ -143,7 +142,7 @@ static void damaged_file_is_told(void)
     unlink(plans_file);
 }
 
-/* No memory to time anything: the first plan is taken, for this run only. */
+/* Without memory to measure, the first plan is taken, for this run only. */
 static void full_memory_ends_nothing(void)
 {
     struct bench b;
@@ -154,7 +153,7 @@ static void full_memory_ends_nothing(void)
     for (size_t bytes = (size_t)1 << 31; bytes >= 4096; bytes /= 2)
         while (count < 64 && cudaMalloc(&blocks[count], bytes) == cudaSuccess)
             count++;
-    cudaFree(blocks[--count]); /* what the smallest buffers take */
+    cudaFree(blocks[--count]); /* enough for the smallest buffers */
     plan(&b, &plain);
     CHECK(strcmp(choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."), "e0") == 0, "not the first plan: %s",
           choice_of(b.tuned, "fake.0.4.2x8x8x16.16.3.1."));
@@ -166,7 +165,7 @@ static void full_memory_ends_nothing(void)
     plan_table_finish(&table);
 }
 
-/* A choice cut short would be read back as another one. */
+/* A choice that is cut short would be read back as another one. */
 static void long_choices_are_refused(void)
 {
     struct dnn_choice choice = { .engine = 123, .knob_count = DNN_MAX_KNOBS }, parsed;
@@ -180,7 +179,7 @@ static void long_choices_are_refused(void)
     CHECK(!dnn_choice_print(&choice, text), "%s is cut short", text);
 }
 
-/* A path cut short would name another file. */
+/* A path that is cut short would name another file. */
 static void long_paths_are_refused(void)
 {
     char path[PLAN_PATH + 1];
@@ -192,7 +191,7 @@ static void long_paths_are_refused(void)
     status_clear();
 }
 
-/* The kernels of batch norm have memory for so many. */
+/* The kernels of batch norm have memory for a limited number of channels. */
 static void many_channels_are_refused(void)
 {
     static const struct conv_shape wide = { 1, 1, 1, 8, KERNELS_MAX_CHANNELS + 1, 1, 1, 0 };
@@ -212,18 +211,18 @@ int main(void)
     if (!mkdtemp(folder))
         return check_skip("no folder for temporary files");
     snprintf(plans_file, sizeof plans_file, "%s/plans.txt", folder);
-    snprintf(tried_file, sizeof tried_file, "%s/tried.txt", folder);
+    snprintf(candidates_file, sizeof candidates_file, "%s/tried.txt", folder);
     long_paths_are_refused();
-    CHECK(cuda_plan_files(plans_file, tried_file) == STATUS_OK, "%s", status_message());
+    CHECK(cuda_plan_files(plans_file, candidates_file) == STATUS_OK, "%s", status_message());
     fastest_is_chosen();
-    tried_are_noted();
+    all_candidates_are_written();
     file_is_used();
-    damaged_file_is_told();
+    damaged_file_is_refused();
     full_memory_ends_nothing();
     long_choices_are_refused();
     many_channels_are_refused();
     unlink(plans_file);
-    unlink(tried_file);
+    unlink(candidates_file);
     rmdir(folder);
     return check_done("plans");
 }
