@@ -278,14 +278,14 @@ struct gpu_location {
 enum status comm_nccl_check(struct comm *host_comm)
 {
     enum status status = STATUS_OK;
-    struct gpu_location mine = { .host = host_comm->rank - host_comm->local_rank };
+    struct gpu_location own = { .host = host_comm->rank - host_comm->local_rank };
     struct gpu_location *all = calloc(host_comm->size, sizeof *all);
     int device = 0;
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for %d ranks' GPUs", host_comm->size);
     TRY_CUDA(cudaGetDevice(&device));
-    TRY_CUDA(cudaDeviceGetPCIBusId(mine.bus, BUS_ID, device));
-    TRY(host_comm->ops->all_gather(host_comm, &mine, sizeof mine, all));
+    TRY_CUDA(cudaDeviceGetPCIBusId(own.bus, BUS_ID, device));
+    TRY(host_comm->ops->all_gather(host_comm, &own, sizeof own, all));
     for (int a = 0; a < host_comm->size; a++)
         for (int b = a + 1; b < host_comm->size; b++)
             if (all[a].host == all[b].host && strncmp(all[a].bus, all[b].bus, BUS_ID) == 0)

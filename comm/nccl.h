@@ -13,14 +13,14 @@ enum status comm_nccl_check(struct comm *host_comm);
 enum status comm_nccl_allocate(void **memory, size_t bytes);
 void comm_nccl_free(void *memory);
 
-/* Collective. Creates a communicator for buckets.
- *   all_reduce_start_f32 and wait accept ranges of `memory` (`count` floats from comm_nccl_allocate). Deterministic
- * sums are not supported. At most 256 sums can be in progress. Every other operation is that of `host_comm`, which must
- * live longer. stream (cudaStream_t) is where gradients are computed. A sum starts after the work that is queued on the
- * stream at that time, and runs on a stream of its own; work that is queued after `wait` sees its result. wire: the
- * type of all sums. COMM_BF16 allocates half as much GPU memory again. `memory` is registered as a symmetric window, so
- * that NCCL can add without copies where the machine allows it. STATUS_LOST, also from `wait`, if NCCL fails or takes
- * longer than timeout_s seconds. */
+/* Collective. Creates a communicator for buckets:
+ * - all_reduce_start_f32 and wait accept ranges of `memory` (`count` floats from comm_nccl_allocate). Sums are not
+ *   deterministic. Every other operation is that of `host_comm`, which must live longer.
+ * - stream (cudaStream_t) is where gradients are computed. A sum starts after the work that is queued there at that
+ *   time and runs on a stream of its own. Work that is queued after `wait` sees its result.
+ * - wire is the type of all sums. COMM_BF16 allocates half as much GPU memory again.
+ * `memory` is registered as a symmetric window, so that NCCL can add without copies where the machine allows it.
+ * STATUS_LOST, also from `wait`, if NCCL fails or takes longer than timeout_s seconds. */
 enum status comm_nccl_create(struct comm **comm, struct comm *host_comm, void *stream, float *memory, size_t count,
                              enum comm_dtype wire, double timeout_s);
 

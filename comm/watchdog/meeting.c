@@ -128,15 +128,15 @@ static enum status start_thread(struct watchdog *w)
  * rank 1. */
 static enum status exchange_hosts(struct watchdog *w, struct comm *comm)
 {
-    enum status status = STATUS_OK, mine = STATUS_OK;
-    char own[WATCHDOG_HOST_BYTES] = "", *hosts = calloc((size_t)comm->size, WATCHDOG_HOST_BYTES);
-    if (gethostname(own, sizeof own - 1) != 0 || !own[0])
-        snprintf(own, sizeof own, "unknown host");
+    enum status status = STATUS_OK, own_status = STATUS_OK;
+    char own_host[WATCHDOG_HOST_BYTES] = "", *hosts = calloc((size_t)comm->size, WATCHDOG_HOST_BYTES);
+    if (gethostname(own_host, sizeof own_host - 1) != 0 || !own_host[0])
+        snprintf(own_host, sizeof own_host, "unknown host");
     if (!hosts)
-        mine = status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory for the watchdog of %d ranks",
-                             comm->size);
-    TRY(comm_agree(comm, mine));
-    TRY(comm->ops->all_gather(comm, own, WATCHDOG_HOST_BYTES, hosts));
+        own_status = status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory for the watchdog of %d ranks",
+                                   comm->size);
+    TRY(comm_agree(comm, own_status));
+    TRY(comm->ops->all_gather(comm, own_host, WATCHDOG_HOST_BYTES, hosts));
     for (int i = comm->size - 1; i >= 0; i--) {
         char *host = hosts + (size_t)i * WATCHDOG_HOST_BYTES;
         snprintf(w->table.ranks[i].host, WATCHDOG_HOST_BYTES, "%.*s", WATCHDOG_HOST_BYTES - 1, host);

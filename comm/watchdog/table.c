@@ -72,13 +72,13 @@ static int further_behind(const struct watchdog_table *t, int a, int b)
 
 static enum status check_stuck(const struct watchdog_table *t, double now, char line[WATCHDOG_LINE_BYTES])
 {
-    int culprit = -1, last = -1, judged = 0;
+    int culprit = -1, last = -1, monitored = 0;
     bool all_wait = true;
     for (int i = 0; i < t->size; i++) {
         const struct watchdog_entry *e = &t->ranks[i];
         if (e->unmonitored)
             continue;
-        judged++;
+        monitored++;
         bool stuck = now - e->last_progress > limit(t, e);
         if (!waits(e) && stuck)
             culprit = culprit < 0 ? i : further_behind(t, culprit, i);
@@ -95,7 +95,7 @@ static enum status check_stuck(const struct watchdog_table *t, double now, char 
                  phases[e->progress.phase].advice[0] ? phases[e->progress.phase].advice : ".");
         return STATUS_HUNG;
     }
-    if (judged > 1 && all_wait) {
+    if (monitored > 1 && all_wait) {
         const struct watchdog_entry *e = &t->ranks[last];
         snprintf(line, WATCHDOG_LINE_BYTES,
                  "all ranks wait for one another; %s is furthest behind, in step %lld, %s, for %.0f s: is the "

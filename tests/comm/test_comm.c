@@ -1,5 +1,5 @@
 /* test_comm.c - every operation of a communicator against serial results, on 1 .. n ranks.
- * Usage: test-comm [abort | kill | speak], under mpirun or alone. Sizes are odd, zero or longer than a chunk. Guard
+ * Usage: test-comm [abort | kill | report], under mpirun or alone. Sizes are odd, zero or longer than a chunk. Guard
  * words surround every buffer that an operation writes. */
 #include <signal.h>
 #include <stdint.h>
@@ -260,25 +260,26 @@ static void check_agree(struct comm *comm)
 {
     const enum status codes[MAX_RANKS] = { STATUS_DATA, STATUS_IO, STATUS_NOMEM, STATUS_USAGE, STATUS_NONFINITE };
     for (unsigned set = 0; set < 1u << comm->size; set++) {
-        enum status mine = STATUS_OK;
+        enum status own = STATUS_OK;
         int first = set ? __builtin_ctz(set) : -1;
         char expected[64] = "";
         status_clear();
         if (set >> comm->rank & 1)
-            mine = status_report(codes[comm->rank], "x.c", 1, "shard %d is damaged", comm->rank);
+            own = status_report(codes[comm->rank], "x.c", 1, "shard %d is damaged", comm->rank);
         if (first >= 0)
             snprintf(expected, sizeof expected, "rank %d failed: shard %d is damaged", first, first);
         const char *message = first == comm->rank ? strchr(expected, ':') + 2 : expected;
-        enum status agreed = comm_agree(comm, mine);
+        enum status agreed = comm_agree(comm, own);
         CHECK(agreed == (set ? codes[first] : STATUS_OK), "set %u: agreed on %d", set, agreed);
         CHECK(!set || status_code() == agreed, "set %u: the record says %d", set, status_code());
         CHECK(strcmp(status_message(), message) == 0, "set %u: '%s', not '%s'", set, status_message(), message);
-        CHECK(comm_should_report(comm) == (!set || first == comm->rank), "set %u: %d speaks", set, comm->rank);
+        CHECK(comm_should_report(comm) == (!set || first == comm->rank), "set %u: rank %d reports wrongly", set,
+              comm->rank);
     }
     status_clear();
 }
 
-static void check_places(struct comm *comm)
+static void check_ranks(struct comm *comm)
 {
     int64_t rank = comm->rank, *ranks = malloc((size_t)comm->size * sizeof *ranks);
     CHECK(strcmp(comm->ops->name, comm->size > 1 ? "mpi" : "self") == 0, "%s", comm->ops->name);
@@ -308,7 +309,7 @@ static void check_bf16(void)
 }
 
 /* How a job ends: the last rank aborts or dies while the others wait for it; or all fail, and one reports. */
-static int fail_as_told(struct comm *comm, const char *how)
+static int fail_as_asked(struct comm *comm, const char *how)
 {
     bool last = comm->rank == comm->size - 1;
     if (last && strcmp(how, "abort") == 0)
@@ -332,9 +333,9 @@ int main(int argc, char **argv)
     }
     log_init("test-comm", comm->rank, comm->size);
     if (argc > 1)
-        return fail_as_told(comm, argv[1]);
+        return fail_as_asked(comm, argv[1]);
     draw_elements();
-    check_places(comm);
+    check_ranks(comm);
     check_bf16();
     check_operations(comm);
     comm_max_count = 333; /* as if the arrays were longer than MPI can count */

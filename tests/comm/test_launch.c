@@ -80,7 +80,7 @@ static void check_read(void)
 }
 
 /* Whether rank 1 without a communicator reports a failure, as a descendant of a process with this name. */
-static bool speaks_below(const char *name)
+static bool reports_below(const char *name)
 {
     int how = 0;
     set_environment("OMPI_COMM_WORLD_SIZE=2 OMPI_COMM_WORLD_RANK=1");
@@ -101,8 +101,8 @@ static bool speaks_below(const char *name)
 static void check_inherited(void)
 {
     bool above = launch_has_launcher(); /* of this test itself */
-    CHECK(!speaks_below("mpirun") && !speaks_below("orted") && !speaks_below("slurmstepd"), "rank 0 tells of it");
-    CHECK(speaks_below("a) 1 (shell") == !above, "variables that nobody set for this process");
+    CHECK(!reports_below("mpirun") && !reports_below("orted") && !reports_below("slurmstepd"), "rank 0 reports it");
+    CHECK(reports_below("a) 1 (shell") == !above, "variables that nobody set for this process");
 }
 
 static void check_messages(void)

@@ -16,7 +16,7 @@
 
 static struct watchdog_entry entries[4];
 
-static struct watchdog_table fresh(double now)
+static struct watchdog_table new_table(double now)
 {
     for (int i = 0; i < 4; i++) {
         entries[i] = (struct watchdog_entry){ .last_heard = now,
@@ -27,20 +27,20 @@ static struct watchdog_table fresh(double now)
     return (struct watchdog_table){ .size = 4, .timeout = 10, .ranks = entries };
 }
 
-static void alive(struct watchdog_table *t, double now, int but)
+static void heard_all_but(struct watchdog_table *t, double now, int but)
 {
     for (int i = 0; i < 4; i++)
         if (i != but)
             t->ranks[i].last_heard = now;
 }
 
-static void check_judgement(void)
+static void check_table(void)
 {
     char line[512] = "";
-    struct watchdog_table t = fresh(100);
+    struct watchdog_table t = new_table(100);
     CHECK(watchdog_table_check(&t, 109, line) == STATUS_OK, "%s", line);
 
-    alive(&t, 111, 2); /* it is stopped */
+    heard_all_but(&t, 111, 2); /* it is stopped */
     t.ranks[2].progress = (struct watchdog_progress){ WATCHDOG_COMPUTING, false, 16, 9 };
     CHECK(watchdog_table_check(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 2 on node2 hangs: not heard of") &&
               strstr(line, "step 16, computing"),
@@ -49,8 +49,8 @@ static void check_judgement(void)
     CHECK(watchdog_table_check(&t, 111, line) == STATUS_OK, "%s", line);
     CHECK(watchdog_table_check(&t, 116, line) == STATUS_HUNG, "shifted for good");
 
-    t = fresh(100);
-    alive(&t, 112, -1); /* all are heard; rank 3 does not wait and makes no progress */
+    t = new_table(100);
+    heard_all_but(&t, 112, -1); /* all are heard; rank 3 does not wait and makes no progress */
     t.ranks[3].progress = (struct watchdog_progress){ WATCHDOG_LOADING, false, 17, 5 };
     CHECK(watchdog_table_check(&t, 109, line) == STATUS_OK, "%s", line);
     CHECK(watchdog_table_check(&t, 112, line) == STATUS_HUNG &&
@@ -65,19 +65,19 @@ static void check_judgement(void)
                                         6 }; /* rank 3 makes progress, and the others wait for it */
     watchdog_table_heartbeat(&t, 3, &moving, 111);
     CHECK(watchdog_table_check(&t, 112, line) == STATUS_OK, "%s", line);
-    alive(&t, 171, -1);
+    heard_all_but(&t, 171, -1);
     CHECK(watchdog_table_check(&t, 170, line) == STATUS_OK, "a long phase has a limit of its own: %s", line);
-    alive(&t, 172, -1);
+    heard_all_but(&t, 172, -1);
     CHECK(watchdog_table_check(&t, 172, line) == STATUS_HUNG && strstr(line, "evaluating"), "%s", line);
 
-    t = fresh(100);
+    t = new_table(100);
     t.ranks[1].lost = true;
     CHECK(watchdog_table_check(&t, 100.5, line) == STATUS_OK, "%s", line);
     CHECK(watchdog_table_check(&t, 101.5, line) == STATUS_LOST && strstr(line, "rank 1 on node1 ended without a word"),
           "%s", line);
     t.ranks[1].unmonitored = true;
     CHECK(watchdog_table_check(&t, 101.5, line) == STATUS_OK, "who said goodbye is not missed: %s", line);
-    t = fresh(100);
+    t = new_table(100);
     t.ranks[0].last_heard = 111; /* a whole node is silent */
     CHECK(watchdog_table_check(&t, 111, line) == STATUS_HUNG && strstr(line, "rank 1 on node1 (and 2 more)"), "%s",
           line);
@@ -95,7 +95,7 @@ static void check_frames(void)
     CHECK(watchdog_decode(bytes, &read) && read.type == WATCHDOG_HEARTBEAT && read.rank == 3 &&
               read.progress.phase == WATCHDOG_SAVING && read.progress.waits && read.progress.step == 123456789 &&
               read.progress.counter == 42,
-          "beat");
+          "heartbeat");
     int accepted = 0;
     for (int bit = 0; bit < 8 * WATCHDOG_FRAME_BYTES; bit++) {
         bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
@@ -123,7 +123,7 @@ static struct {
     bool visited;
 } job;
 
-static enum status meet(struct comm *comm, void *data)
+static enum status meet_ranks(struct comm *comm, void *data)
 {
     job.shared[comm->rank] = data;
     pthread_barrier_wait(&job.barrier);
@@ -132,7 +132,7 @@ static enum status meet(struct comm *comm, void *data)
 
 static enum status broadcast(struct comm *comm, void *data, size_t bytes, int root)
 {
-    meet(comm, data);
+    meet_ranks(comm, data);
     if (bytes == sizeof(struct watchdog_addresses) && comm->rank == root && job.visit && !job.visited) {
         job.visited = true;
         job.visit(data);
@@ -145,19 +145,19 @@ static enum status broadcast(struct comm *comm, void *data, size_t bytes, int ro
 
 static enum status all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
-    int64_t most = 0;
-    meet(comm, data);
+    int64_t maximum = 0;
+    meet_ranks(comm, data);
     for (int i = 0; i < RANKS && count == 1; i++)
-        most = *(int64_t *)job.shared[i] > most ? *(int64_t *)job.shared[i] : most;
+        maximum = *(int64_t *)job.shared[i] > maximum ? *(int64_t *)job.shared[i] : maximum;
     pthread_barrier_wait(&job.barrier);
-    *data = most;
+    *data = maximum;
     pthread_barrier_wait(&job.barrier);
     return STATUS_OK;
 }
 
 static enum status all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
-    meet(comm, (void *)data);
+    meet_ranks(comm, (void *)data);
     for (int i = 0; i < RANKS; i++)
         memcpy((char *)out + (size_t)i * bytes, job.shared[i], bytes);
     pthread_barrier_wait(&job.barrier);
@@ -172,9 +172,9 @@ struct rank {
     struct comm comm;
     pthread_t thread;
     int scene;
-    atomic_int ended, said; /* exit code; number of reports */
-    char line[512];         /* the last report; written before `said` is counted */
-    bool started, spoke;
+    atomic_int ended, report_count; /* exit code; number of reports */
+    char line[512];                 /* the last report; written before it is counted */
+    bool started, may_report;
 };
 static struct rank ranks[RANKS];
 
@@ -182,7 +182,7 @@ static void on_report(void *context, const char *line)
 {
     struct rank *r = context;
     snprintf(r->line, sizeof r->line, "%s", line);
-    atomic_fetch_add(&r->said, 1);
+    atomic_fetch_add(&r->report_count, 1);
 }
 
 static void on_job_end(void *context, enum status code)
@@ -190,13 +190,13 @@ static void on_job_end(void *context, enum status code)
     atomic_store(&((struct rank *)context)->ended, code);
 }
 
-static void nap(void)
+static void sleep_5_ms(void)
 {
     nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
 }
 
 /* Steps until the job ends, for at most 90 s. */
-static void work(struct rank *r, struct watchdog *watchdog, int64_t last)
+static void run_steps(struct rank *r, struct watchdog *watchdog, int64_t last)
 {
     for (int64_t turn = 0; !atomic_load(&r->ended) && turn < 18000; turn++) {
         int64_t step = turn < last ? turn : last;
@@ -205,7 +205,7 @@ static void work(struct rank *r, struct watchdog *watchdog, int64_t last)
             watchdog_enter(watchdog, WATCHDOG_COMPUTING, step);
             watchdog_enter(watchdog, WATCHDOG_EXCHANGING, step);
         }
-        nap();
+        sleep_5_ms();
     }
 }
 
@@ -222,16 +222,16 @@ static void *rank_main(void *context)
             watchdog_enter(watchdog, WATCHDOG_EXCHANGING, step);
         watchdog_enter(watchdog, WATCHDOG_LOADING, 21);
         while (!atomic_load(&r->ended))
-            nap();
+            sleep_5_ms();
     } else if (r->scene == HANG) {
-        work(r, watchdog, 21);
+        run_steps(r, watchdog, 21);
     } else if (r->scene == FAIL_TWICE && r->comm.rank % 2) {
         watchdog_enter(watchdog, WATCHDOG_LOADING, 3);
-        r->spoke = watchdog_announce_failure(watchdog, STATUS_DATA);
+        r->may_report = watchdog_announce_failure(watchdog, STATUS_DATA);
     } else if (r->scene == FAIL_TWICE) {
-        work(r, watchdog, 3);
+        run_steps(r, watchdog, 3);
     } else if (r->scene == FAIL_ALL) { /* all end, the coordinators too, without waiting for one another */
-        r->spoke = watchdog_announce_failure(watchdog, STATUS_DATA);
+        r->may_report = watchdog_announce_failure(watchdog, STATUS_DATA);
         watchdog_stop(watchdog);
         return NULL;
     } else {
@@ -246,7 +246,7 @@ static void *rank_main(void *context)
     return NULL;
 }
 
-static void play(int scene, void (*visit)(const struct watchdog_addresses *addresses))
+static void run_scene(int scene, void (*visit)(const struct watchdog_addresses *addresses))
 {
     job.visit = visit;
     job.visited = false;
@@ -254,9 +254,9 @@ static void play(int scene, void (*visit)(const struct watchdog_addresses *addre
         struct rank *r = &ranks[i];
         r->comm = (struct comm){ .ops = &ops, .rank = i, .size = RANKS, .local_rank = i, .local_size = RANKS };
         r->scene = scene;
-        r->spoke = false;
+        r->may_report = false;
         atomic_store(&r->ended, 0);
-        atomic_store(&r->said, 0);
+        atomic_store(&r->report_count, 0);
     }
     for (int i = 0; i < RANKS; i++)
         if (pthread_create(&ranks[i].thread, NULL, rank_main, &ranks[i]) != 0)
@@ -270,7 +270,7 @@ static void play(int scene, void (*visit)(const struct watchdog_addresses *addre
 /* Connections of strangers: silence, noise, a greeting without the token, and the beginning of one. */
 static int strangers[6];
 
-static void knock(const struct watchdog_addresses *addresses)
+static void connect_strangers(const struct watchdog_addresses *addresses)
 {
     struct sockaddr_in address;
     memcpy(&address, &addresses->list[0], sizeof address);
@@ -293,38 +293,41 @@ static void knock(const struct watchdog_addresses *addresses)
 static void check_ranks(void)
 {
     pthread_barrier_init(&job.barrier, NULL, RANKS);
-    play(CALM, knock);
+    run_scene(CALM, connect_strangers);
     for (int i = 0; i < RANKS; i++)
-        CHECK(!ranks[i].ended && !ranks[i].said, "rank %d ended with %d: %s", i, ranks[i].ended, ranks[i].line);
+        CHECK(!ranks[i].ended && !ranks[i].report_count, "rank %d ended with %d: %s", i, ranks[i].ended, ranks[i].line);
     for (int i = 0; i < 6; i++) { /* all were closed without an answer */
         char byte;
         CHECK(recv(strangers[i], &byte, 1, 0) <= 0, "stranger %d was answered", i);
         close(strangers[i]);
     }
 
-    play(HANG, NULL);
+    run_scene(HANG, NULL);
     for (int i = 0; i < RANKS; i++) {
         CHECK(ranks[i].ended == STATUS_HUNG, "rank %d: %d", i, ranks[i].ended);
-        CHECK(ranks[i].said == (i == 0), "rank %d spoke %d times: %s", i, ranks[i].said, ranks[i].line);
+        CHECK(ranks[i].report_count == (i == 0), "rank %d reported %d times: %s", i, ranks[i].report_count,
+              ranks[i].line);
     }
     CHECK(strstr(ranks[0].line, "rank 2 on ") && strstr(ranks[0].line, "step 21, loading data"), "%s", ranks[0].line);
 
-    play(FAIL_TWICE, NULL);
-    CHECK(ranks[1].spoke != ranks[3].spoke, "%d and %d speak", ranks[1].spoke, ranks[3].spoke);
-    CHECK(ranks[0].ended == STATUS_DATA && ranks[2].ended == STATUS_DATA && !ranks[0].said && !ranks[2].said,
+    run_scene(FAIL_TWICE, NULL);
+    CHECK(ranks[1].may_report != ranks[3].may_report, "ranks 1 and 3 report: %d and %d", ranks[1].may_report,
+          ranks[3].may_report);
+    CHECK(ranks[0].ended == STATUS_DATA && ranks[2].ended == STATUS_DATA && !ranks[0].report_count &&
+              !ranks[2].report_count,
           "the others end with %d and %d", ranks[0].ended, ranks[2].ended);
 
     for (int i = 0; i < 50; i++) {
-        play(FAIL_ALL, NULL);
-        int spoke = ranks[0].spoke + ranks[1].spoke + ranks[2].spoke + ranks[3].spoke;
-        CHECK(spoke == 1, "%d of 4 that fail at once speak, in round %d", spoke, i);
+        run_scene(FAIL_ALL, NULL);
+        int reports = ranks[0].may_report + ranks[1].may_report + ranks[2].may_report + ranks[3].may_report;
+        CHECK(reports == 1, "%d of 4 ranks that fail at once report, in round %d", reports, i);
     }
     pthread_barrier_destroy(&job.barrier);
 }
 
 int main(void)
 {
-    check_judgement();
+    check_table();
     check_frames();
     check_ranks();
     return check_done("watchdog");
