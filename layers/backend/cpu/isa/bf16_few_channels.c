@@ -88,18 +88,18 @@ static void multiply_block(const struct col2im *m, size_t row, int column, int c
     bf16 *tiles = ((const struct run *)m)->tiles;
     const bf16 *codes = (const bf16 *)m->in + (row * conv_out_w(s) + column) * s->d;
     int steps = steps_of(s);
-    bool whole = count == BLOCK && s->d % DEPTH == 0 &&
-                 steps <= MAX_PRODUCTS; /* if so, codes are read as tiles where they lie */
-    if (!whole)
+    bool in_place = count == BLOCK && s->d % DEPTH == 0 &&
+                    steps <= MAX_PRODUCTS; /* if so, codes are read as tiles where they lie */
+    if (!in_place)
         pack_codes(s, codes, count, tiles);
     for (int panel = 0; panel < panels_of(s); panel++) {
         const bf16 *right = (const bf16 *)m->packed + (size_t)panel * steps * 2 * TILE;
         struct operands list[MAX_PRODUCTS];
-        for (int step = 0; whole && step < steps; step++) {
+        for (int step = 0; in_place && step < steps; step++) {
             const bf16 *a = codes + step * DEPTH, *b = right + (size_t)step * 2 * TILE;
             list[step] = (struct operands){ { a, a + (size_t)EDGE * s->d }, { b, b + TILE } };
         }
-        if (whole) {
+        if (in_place) {
             multiply_packed(list, steps, 1, s->d, 2 * TILE, true, true, false, sums);
         } else {
             list[0] = (struct operands){ { tiles, tiles + (size_t)steps * TILE }, { right, right + TILE } };

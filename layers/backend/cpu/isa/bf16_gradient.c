@@ -76,14 +76,14 @@ static struct gradient gradient_of(const struct conv_shape *s, int threads)
     g.d_panels = ceil_div(g.d_tiles, 2);
     g.units = (g.three_taps ? g.k : g.taps) * g.c_panels * g.d_panels;
     g.unit = (g.three_taps ? 6 : 4) * RESULT;
-    int whole = all ? g.oh : g.h;
+    int x_rows = all ? g.oh : g.h;
     g.split_units = conv_weight_count(s) * sizeof(float) > conv_in_count(s) * sizeof(bf16);
-    g.rows = g.oh, g.ring = whole, g.spans = 1;
+    g.rows = g.oh, g.ring = x_rows, g.spans = 1;
     if (!g.split_units) {
         size_t row = (all ? x_row(&g) : x_row(&g) * g.stride) + d_row(&g);
         int max_rows = (int)(CACHE_BYTES / (row * sizeof(bf16))) - (all ? 0 : ceil_div(g.k - g.stride, g.stride));
         g.rows = min_int(max_rows < 1 ? 1 : max_rows, g.oh);
-        g.ring = min_int(all ? g.rows : (g.rows - 1) * g.stride + g.k, whole);
+        g.ring = min_int(all ? g.rows : (g.rows - 1) * g.stride + g.k, x_rows);
         g.spans = g.image_blocks % threads == 0 ? 1 : min_int(threads, g.oh);
     }
     return g;
@@ -453,10 +453,10 @@ static void sum_span(const struct gradient *g, const struct conv_shape *s, const
                      int from, int to, bf16 *x, bf16 *staging, float *sums)
 {
     bf16 *d = x + g->ring * x_row(g);
-    int packed_to = 0, whole = g->gather == GATHER_ALL ? g->oh : g->h;
+    int packed_to = 0, x_rows = g->gather == GATHER_ALL ? g->oh : g->h;
     for (int row = from; row < to; row += g->rows) {
         int end = min_int(row + g->rows, to), top = g->gather == GATHER_ALL ? row : row * g->stride - g->pad;
-        int bottom = min_int(g->gather == GATHER_ALL ? end : (end - 1) * g->stride - g->pad + g->k, whole);
+        int bottom = min_int(g->gather == GATHER_ALL ? end : (end - 1) * g->stride - g->pad + g->k, x_rows);
         pack_x(g, s, term->x, first, top > packed_to ? top : packed_to, bottom, x);
         packed_to = bottom > packed_to ? bottom : packed_to;
         pack_d(g, term->d, first, row, end - row, d, staging);

@@ -35,8 +35,8 @@ static struct windows windows_of(const struct conv_shape *s)
     w.ring = s->k / s->stride + 2;
     size_t read = (size_t)(ceil_div(w.count, 2 * EDGE) * 2 * EDGE - 1) * w.step_columns * s->d +
                   (size_t)w.steps * DEPTH;
-    size_t held = (size_t)(conv_out_w(s) - w.first_column) * s->d;
-    w.row = ((read > held ? read : held) + DEPTH) / DEPTH * DEPTH;
+    size_t code_values = (size_t)(conv_out_w(s) - w.first_column) * s->d;
+    w.row = ((read > code_values ? read : code_values) + DEPTH) / DEPTH * DEPTH;
     return w;
 }
 

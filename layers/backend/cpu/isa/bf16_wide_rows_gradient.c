@@ -27,8 +27,8 @@ static struct tap_lines tap_lines_of(const struct conv_shape *s)
     l.steps = ceil_div(conv_out_w(s), DEPTH);
     l.line_values = (size_t)(l.steps + 1) * DEPTH; /* one more cache line, so that a tile spreads over cache sets */
     l.phase_pixels = ceil_div(l.steps * DEPTH + (l.left_zeros + l.taps) / l.phases + 1, DEPTH) * DEPTH;
-    size_t held = l.left_zeros + (size_t)s->w * s->c, read = (size_t)(l.phase_pixels + 2 * DEPTH) * l.phases;
-    l.padded_values = ((held > read ? held : read) + 2 * DEPTH) / DEPTH * DEPTH;
+    size_t row_values = l.left_zeros + (size_t)s->w * s->c, read = (size_t)(l.phase_pixels + 2 * DEPTH) * l.phases;
+    l.padded_values = ((row_values > read ? row_values : read) + 2 * DEPTH) / DEPTH * DEPTH;
     l.tap_tiles = ceil_div(l.all_taps, EDGE);
     l.atom_tiles = ceil_div(s->d, EDGE);
     size_t row = (s->stride * l.taps * l.line_values + (size_t)l.steps * l.atom_tiles * TILE) * sizeof(bf16);
@@ -86,11 +86,11 @@ static inline __m512i gather_phase(const bf16 *row, int phases, int phase)
                                   _mm512_set1_epi16((short)phase));
     __m512i values = _mm512_setzero_si512();
     for (int from = 0; from < phases * DEPTH; from += 2 * DEPTH) {
-        __m512i here = _mm512_sub_epi16(at, _mm512_set1_epi16((short)from));
-        __mmask32 mask = _mm512_cmplt_epu16_mask(here, _mm512_set1_epi16(2 * DEPTH));
+        __m512i index = _mm512_sub_epi16(at, _mm512_set1_epi16((short)from));
+        __mmask32 mask = _mm512_cmplt_epu16_mask(index, _mm512_set1_epi16(2 * DEPTH));
         values = _mm512_mask_mov_epi16(
             values, mask,
-            _mm512_permutex2var_epi16(_mm512_loadu_si512(row + from), here, _mm512_loadu_si512(row + from + DEPTH)));
+            _mm512_permutex2var_epi16(_mm512_loadu_si512(row + from), index, _mm512_loadu_si512(row + from + DEPTH)));
     }
     return values;
 }
@@ -164,24 +164,24 @@ static void sum_block(const struct conv_shape *s, const struct tap_lines *l, int
 
 /* Adds output rows [from, to) of image n to the sums. */
 static void sum_rows(const struct conv_shape *s, const struct tap_lines *l, const struct gradient_term *term, int n,
-                     int from, int to, bf16 *own, float *sums)
+                     int from, int to, bf16 *buffer, float *sums)
 {
-    bf16 *codes = own + lines_values(l), *padded = codes + codes_values(l), *phases = padded + l->padded_values;
+    bf16 *codes = buffer + lines_values(l), *padded = codes + codes_values(l), *phases = padded + l->padded_values;
     const bf16 *z = (const bf16 *)term->d + (size_t)n * conv_out_h(s) * conv_out_w(s) * s->d;
     const bf16 *image = (const bf16 *)term->x + (size_t)n * s->h * s->w * s->c;
     size_t line = l->taps * l->line_values, codes_row = (size_t)conv_out_w(s) * s->d;
     for (int row = from; row < to; row += l->rows) {
-        int count = min_int(l->rows, to - row), top = row * s->stride - s->pad, held = (count - 1) * s->stride + s->k,
-            reused = 0;
+        int count = min_int(l->rows, to - row), top = row * s->stride - s->pad,
+            image_rows = (count - 1) * s->stride + s->k, reused = 0;
         if (row > from && s->k > s->stride) { /* the first lines were read by the rows before these */
             reused = s->k - s->stride;
-            memmove(own, own + (size_t)(l->image_rows - reused) * line, reused * line * sizeof *own);
+            memmove(buffer, buffer + (size_t)(l->image_rows - reused) * line, reused * line * sizeof *buffer);
         }
-        for (int y = reused; y < held; y++)
+        for (int y = reused; y < image_rows; y++)
             pack_lines(s, l, top + y >= 0 && top + y < s->h ? image + (size_t)(top + y) * s->w * s->c : NULL, padded,
-                       phases, own + y * line);
+                       phases, buffer + y * line);
         pack_codes(s, l, z + row * codes_row, count, codes);
-        sum_block(s, l, count, own, codes, sums, z + (row + count) * codes_row);
+        sum_block(s, l, count, buffer, codes, sums, z + (row + count) * codes_row);
     }
 }
 
@@ -203,7 +203,7 @@ static void add_sums(const struct conv_shape *s, const struct tap_lines *l, int 
 
 /* Adds terms of the same alpha to dw. Called by every thread of a parallel region. */
 static void add_terms(const struct conv_shape *s, const struct tap_lines *l, const struct gradient_term *terms,
-                      int count, float *dw, int threads, bf16 *own, float *sums)
+                      int count, float *dw, int threads, bf16 *buffer, float *sums)
 {
     int spans = s->n % threads == 0 ? 1 : min_int(threads, conv_out_h(s)), rows = conv_out_h(s);
     memset(sums + thread_number() * sum_floats(l), 0, sum_floats(l) * sizeof *sums);
@@ -211,7 +211,7 @@ static void add_terms(const struct conv_shape *s, const struct tap_lines *l, con
     for (int unit = 0; unit < count * s->n * spans; unit++) {
         int span = unit % spans;
         sum_rows(s, l, &terms[unit / spans / s->n], unit / spans % s->n, rows * span / spans, rows * (span + 1) / spans,
-                 own, sums + thread_number() * sum_floats(l));
+                 buffer, sums + thread_number() * sum_floats(l));
     }
 #pragma omp for schedule(static)
     for (int tile = 0; tile < l->atom_tiles; tile++)
@@ -222,17 +222,17 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
                      void *scratch)
 {
     struct tap_lines l = tap_lines_of(s);
-    bf16 *own = (bf16 *)((float *)scratch + threads * sum_floats(&l));
+    bf16 *buffers = (bf16 *)((float *)scratch + threads * sum_floats(&l));
 #pragma omp parallel
     {
-        bf16 *mine = own + thread_number() * thread_values(&l);
-        memset(mine, 0, thread_values(&l) * sizeof *mine);
+        bf16 *buffer = buffers + thread_number() * thread_values(&l);
+        memset(buffer, 0, thread_values(&l) * sizeof *buffer);
         begin_tiles();
         for (int from = 0, to; from < count; from = to) {
             for (to = from + 1; to < count && terms[to].alpha == terms[from].alpha; to++)
                 continue;
             if (terms[from].alpha != 0)
-                add_terms(s, &l, terms + from, to - from, dw, threads, mine, scratch);
+                add_terms(s, &l, terms + from, to - from, dw, threads, buffer, scratch);
         }
         end_tiles();
     }

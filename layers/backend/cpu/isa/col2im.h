@@ -44,19 +44,19 @@ static inline void col2im_add_row(const struct col2im *m, const float *products,
                                   float *row)
 {
     const struct conv_shape *s = m->shape;
-    int span = s->k * s->c, whole = (span + WIDTH - 1) / WIDTH * WIDTH;
-    int distance = (whole + s->stride * s->c - 1) / (s->stride * s->c);
+    int span = s->k * s->c, padded_span = (span + WIDTH - 1) / WIDTH * WIDTH;
+    int distance = (padded_span + s->stride * s->c - 1) / (s->stride * s->c);
     ivec last; /* -1 for the floats of the last register that belong to a tap */
     for (int i = 0; i < WIDTH; i++)
-        last[i] = whole - WIDTH + i < span ? -1 : 0;
+        last[i] = padded_span - WIDTH + i < span ? -1 : 0;
     for (int first = 0; first < distance; first++)
         for (int p = first; p < count; p += distance) {
             const float *from = products + p * m->pixel_stride + a * span;
             float *to = row + ((ptrdiff_t)(column + p) * s->stride - s->pad) * s->c;
-            for (int i = 0; i < whole - WIDTH; i += WIDTH)
+            for (int i = 0; i < padded_span - WIDTH; i += WIDTH)
                 store(to + i, load(to + i) + load(from + i));
-            from += whole - WIDTH;
-            to += whole - WIDTH;
+            from += padded_span - WIDTH;
+            to += padded_span - WIDTH;
             store(to, load(to) + (vec)((ivec)load(from) & last));
         }
 }
@@ -66,16 +66,16 @@ static inline void col2im_rows(const struct col2im *m, int image, int from, int 
 {
     const struct conv_shape *s = m->shape;
     float *rows = products + m->block * m->pixel_stride;
-    int w = conv_out_w(s), first = from + s->pad - s->k + 1, margin = s->k * s->c, done = from;
+    int w = conv_out_w(s), first = from + s->pad - s->k + 1, margin = s->k * s->c, next_row = from;
     first = first < 0 ? 0 : (first + s->stride - 1) / s->stride;
     int last = (to - 1 + s->pad) / s->stride; /* last row of codes that adds to these rows */
     last = last < conv_out_h(s) ? last : conv_out_h(s) - 1;
     memset(rows, 0, s->k * col2im_row_floats(s) * sizeof *rows);
     for (int y = first; y <= last + 1; y++) {
         int top = y * s->stride - s->pad, final = y <= last && top < to ? top : to;
-        for (; done < final; done++) { /* no further row of codes adds to it */
-            float *row = rows + done % s->k * col2im_row_floats(s);
-            m->finish(m, row + margin, s->w * s->c, ((size_t)image * s->h + done) * s->w * s->c);
+        for (; next_row < final; next_row++) { /* no further row of codes adds to it */
+            float *row = rows + next_row % s->k * col2im_row_floats(s);
+            m->finish(m, row + margin, s->w * s->c, ((size_t)image * s->h + next_row) * s->w * s->c);
             memset(row, 0, col2im_row_floats(s) * sizeof *row);
         }
         if (y > last)
@@ -102,11 +102,11 @@ static inline void col2im_run(const struct col2im *m, int threads, float *scratc
 {
     const struct conv_shape *s = m->shape;
     int spans = col2im_spans(s, threads);
-    float *mine = scratch + thread_number() * col2im_scratch_floats(s, m->pixel_stride, m->block);
+    float *thread_scratch = scratch + thread_number() * col2im_scratch_floats(s, m->pixel_stride, m->block);
 #pragma omp for schedule(static)
     for (int unit = 0; unit < s->n * spans; unit++) {
         int span = unit % spans;
-        col2im_rows(m, unit / spans, s->h * span / spans, s->h * (span + 1) / spans, mine);
+        col2im_rows(m, unit / spans, s->h * span / spans, s->h * (span + 1) / spans, thread_scratch);
     }
 }
 
