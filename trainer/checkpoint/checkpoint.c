@@ -225,8 +225,8 @@ const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, co
     return found;
 }
 
-enum status checkpoint_take(const struct checkpoint *checkpoint, const char *prefix, const char *name, size_t count,
-                            const float **data)
+enum status checkpoint_tensor(const struct checkpoint *checkpoint, const char *prefix, const char *name, int dims,
+                              const int *shape, const float **data)
 {
     enum status status = STATUS_OK;
     char full[160];
@@ -235,9 +235,7 @@ enum status checkpoint_take(const struct checkpoint *checkpoint, const char *pre
     if (!t)
         FAIL(STATUS_DATA, "%s: the optimizer state has no tensor '%s', which this network needs", checkpoint->path,
              full);
-    if (t->dtype != SAFETENSORS_F32 || (size_t)safetensors_elements(t) != count)
-        FAIL(STATUS_DATA, "%s: tensor '%s' of the optimizer state holds %lld values of type %s, %zu of F32 are needed",
-             checkpoint->path, full, (long long)safetensors_elements(t), safetensors_type_name(t->dtype), count);
+    TRY(safetensors_check_shape(checkpoint->path, full, t, dims, shape));
     *data = t->data;
 fail:
     return status;

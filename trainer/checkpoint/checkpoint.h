@@ -89,9 +89,10 @@ void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
 /* A tensor of the optimizer state, in whichever part; NULL if absent. */
 const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name);
 
-/* The float values of the tensor PREFIX + NAME of it. STATUS_DATA if there are not `count` of them. */
-enum status checkpoint_take(const struct checkpoint *checkpoint, const char *prefix, const char *name, size_t count,
-                            const float **data);
+/* The values of the tensor PREFIX + NAME of the optimizer state, which must be F32 and of this shape (dims numbers, or
+ * none for a scalar). They belong to the checkpoint. STATUS_DATA names the tensor and both shapes. */
+enum status checkpoint_tensor(const struct checkpoint *checkpoint, const char *prefix, const char *name, int dims,
+                              const int *shape, const float **data);
 
 /* The newest checkpoint of a run that verifies and has finite weights; path "" if the run has none. A warning says why
  * a newer one was passed over; STATUS_DATA if there are some but none is valid. */

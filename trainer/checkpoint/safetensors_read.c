@@ -257,6 +257,35 @@ const char *safetensors_metadata(const struct safetensors *file, const char *key
     return json_string_value(json_object_get(json_object_get(file->json, "__metadata__"), key));
 }
 
+/* "64x3x7x7", or "a scalar" where there are no dimensions. */
+static const char *shape_text(int dims, const int64_t *shape, char out[128])
+{
+    strcpy(out, dims ? "" : "a scalar");
+    for (int i = 0; i < dims; i++)
+        snprintf(out + strlen(out), 128 - strlen(out), "%s%lld", i ? "x" : "", (long long)shape[i]);
+    return out;
+}
+
+enum status safetensors_check_shape(const char *path, const char *name, const struct safetensor *t, int dims,
+                                    const int *shape)
+{
+    enum status status = STATUS_OK;
+    char found[128], needed[128];
+    int64_t wanted[SAFETENSORS_DIMS] = { 0 };
+    bool same = t->dims == dims;
+    if (t->dtype != SAFETENSORS_F32)
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed", path, name, safetensors_type_name(t->dtype));
+    for (int i = 0; i < dims; i++) {
+        wanted[i] = shape[i];
+        same = same && t->shape[i] == shape[i];
+    }
+    if (!same)
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name,
+             shape_text(t->dims, t->shape, found), shape_text(dims, wanted, needed));
+fail:
+    return status;
+}
+
 enum status safetensors_check_finite(const char *path, const struct safetensor *t)
 {
     enum status status = STATUS_OK;

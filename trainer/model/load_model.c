@@ -166,35 +166,17 @@ fail:
 
 /* ---- weights by name ---- */
 
-/* "64x3x7x7", or "a scalar" of no dimensions. */
-static const char *shape_text(int dims, const int64_t *shape, char out[128])
-{
-    strcpy(out, dims ? "" : "a scalar");
-    for (int i = 0; i < dims; i++)
-        snprintf(out + strlen(out), 128 - strlen(out), "%s%lld", i ? "x" : "", (long long)shape[i]);
-    return out;
-}
-
 static enum status find_tensor(const struct safetensors *file, const char *path, const char *name, int dims,
                                const int *shape, const float **data)
 {
     enum status status = STATUS_OK;
-    char found[128], ours[128];
-    int64_t wanted[SAFETENSORS_DIMS];
     const struct safetensor *t = safetensors_find(file, name);
     if (!t)
         FAIL(STATUS_DATA, "%s: has no tensor '%s', which this network needs", path, name);
     if (t->dtype != SAFETENSORS_F32)
         FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed; %s", path, name, safetensors_type_name(t->dtype),
              SAFETENSORS_ADVICE);
-    bool same = t->dims == dims;
-    for (int i = 0; i < dims; i++) {
-        wanted[i] = shape[i];
-        same = same && t->shape[i] == shape[i];
-    }
-    if (!same)
-        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name,
-             shape_text(t->dims, t->shape, found), shape_text(dims, wanted, ours));
+    TRY(safetensors_check_shape(path, name, t, dims, shape));
     TRY(safetensors_check_finite(path, t));
     *data = t->data;
 fail:

@@ -51,7 +51,8 @@ static enum status load_averages(struct trained_model *t)
     if (t->config.train.ema == 0)
         return STATUS_OK;
     for (int i = 0; i < m->params_count; i++) {
-        TRY(checkpoint_take(t->checkpoint, "ema.", m->params[i].name, m->params[i].count, &data));
+        const struct param *p = &m->params[i];
+        TRY(checkpoint_tensor(t->checkpoint, "ema.", p->name, p->dims, p->shape, &data));
         TRY(model_set(m, m->weights, i, data));
     }
     for (int i = 0; i < model_running_tensors(m); i++) {
@@ -59,7 +60,7 @@ static enum status load_averages(struct trained_model *t)
         size_t offset;
         int channels;
         model_running_tensor(m, i, name, &offset, &channels);
-        TRY(checkpoint_take(t->checkpoint, "ema.", name, channels, &data));
+        TRY(checkpoint_tensor(t->checkpoint, "ema.", name, 1, &channels, &data));
         m->device->ops->copy_in(m->device, m->running + offset, data, channels * sizeof *data);
     }
     t->averaged = true;

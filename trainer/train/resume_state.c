@@ -72,7 +72,8 @@ static enum status restore_flat(struct model *m, const struct checkpoint *c, con
     enum status status = STATUS_OK;
     const float *data;
     for (int i = 0; i < m->params_count; i++) {
-        TRY(checkpoint_take(c, prefix, m->params[i].name, m->params[i].count, &data));
+        const struct param *p = &m->params[i];
+        TRY(checkpoint_tensor(c, prefix, p->name, p->dims, p->shape, &data));
         TRY(model_set(m, flat, i, data));
     }
     for (int i = 0; running && i < model_running_tensors(m); i++) {
@@ -80,7 +81,7 @@ static enum status restore_flat(struct model *m, const struct checkpoint *c, con
         size_t offset;
         int channels;
         model_running_tensor(m, i, name, &offset, &channels);
-        TRY(checkpoint_take(c, prefix, name, channels, &data));
+        TRY(checkpoint_tensor(c, prefix, name, 1, &channels, &data));
         m->device->ops->copy_in(m->device, running + offset, data, channels * sizeof *data);
     }
 fail:
@@ -93,10 +94,10 @@ static enum status restore_power(struct model *m, const struct checkpoint *c)
     const float *data;
     for (int i = 0; m->power && i < m->csc_count; i++) {
         struct csc_power *power = m->power[i];
-        size_t count = conv_in_count(&power->shape);
-        TRY(checkpoint_take(c, "power.", model_csc_name(m, i), count, &data));
-        m->device->ops->copy_in(m->device, power->vector, data, count * sizeof *data);
-        TRY(checkpoint_take(c, "eta.", model_csc_name(m, i), 1, &data));
+        const int shape[] = { power->shape.h, power->shape.w, power->shape.c };
+        TRY(checkpoint_tensor(c, "power.", model_csc_name(m, i), 3, shape, &data));
+        m->device->ops->copy_in(m->device, power->vector, data, conv_in_count(&power->shape) * sizeof *data);
+        TRY(checkpoint_tensor(c, "eta.", model_csc_name(m, i), 0, NULL, &data));
         power->eta = m->eta[i] = *data;
     }
     model_step_sizes_changed(m);
