@@ -1,4 +1,4 @@
-"""csc-viz: a report that needs nothing else, the pictures beside it, and numbers that make sense."""
+"""csc-viz: checks that the report needs no other file, that the pictures are beside it, and that the results are plausible."""
 import base64
 import json
 import os
@@ -15,7 +15,7 @@ VIZ = os.path.join(runs.BUILD, "trainer", "csc-viz")
 
 
 class Report(HTMLParser):
-    """Collects what a browser would show or fetch, and checks that elements close in order."""
+    """Collects what a browser would show or load, and checks that elements close in order."""
 
     VOID = {"meta", "link", "br", "img", "line", "polyline", "circle"}
 
@@ -47,7 +47,7 @@ class Report(HTMLParser):
 
 
 def png_size(data):
-    """Width and height, after checking signature, chunk sums and the length of the pixels."""
+    """Checks signature, chunk checksums and the length of the pixels; returns width and height."""
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     at, pixels = 8, b""
     while at < len(data):
@@ -70,7 +70,7 @@ class Viz(RunTest):
         return done
 
     def show(self, run, *options):
-        """csc-viz of a run: its JSON and its parsed report."""
+        """Runs csc-viz on a run; returns its JSON and its parsed report."""
         out = self.path("out")
         shutil.rmtree(out, ignore_errors=True)
         done = self.viz(self.path(run), "--data", os.path.join(self.data, "val"), "--out", out, "--limit", 16, "--images", 4, "--threads", 1,
@@ -114,7 +114,7 @@ class Viz(RunTest):
         self.assertIn("2 FISTA steps", "".join(report.words))
 
     def test_many_steps_restore(self):
-        """With a rich dictionary, a small lambda and many steps A z is the image; with two steps it is not."""
+        """With a rich dictionary, a small lambda and many steps, A z equals the image; with two steps it does not."""
         self.train(self.config("wide"), "model.width=48", "train.steps=1", "data.val=none")
         few, _ = self.show("wide")
         many, _ = self.show("wide", "--steps", 300, "--lambda", "1e-4")
@@ -123,7 +123,7 @@ class Viz(RunTest):
         self.assertGreater(many["reconstructions"][0]["psnr"], 40)
         self.assertLess(many["layers"][0]["residual"], 1e-3)
         self.assertLess(many["layers"][0]["gap"], 0.05 * few["layers"][0]["gap"])
-        for level in many["denoising"]:  # what is coded exactly keeps its noise
+        for level in many["denoising"]:  # an exact code keeps the noise
             self.assertAlmostEqual(level["psnr"], level["input_psnr"], delta=0.2)
         self.assertGreater(few["denoising"][0]["input_psnr"], few["denoising"][3]["input_psnr"] + 15)
         self.assertAlmostEqual(few["denoising"][0]["input_psnr"], 34, delta=0.5)  # 20 log10(1 / 0.02), a little clipped

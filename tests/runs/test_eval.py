@@ -1,4 +1,4 @@
-"""csc-eval on a small trained network: the same numbers for any number of ranks, corruptions, published suites, lambda, attacks.
+"""csc-eval on a small trained network: the same results for any number of ranks, corruptions, published sets, lambda, attacks.
 
 usage: test_eval.py BUILD_DIR [unittest arguments]
 """
@@ -44,7 +44,7 @@ class Eval(RunTest):
             os.path.join(cls.run_folder, "checkpoints")))[-1])
 
     def evaluate(self, *arguments, data="val", ranks=1, code=0):
-        """The JSON of csc-eval, or its message if it is to fail."""
+        """The JSON of csc-eval, or its error message if `code` is not 0."""
         out = self.path("out.json")
         done = subprocess.run(launch(ranks) + [EVAL, self.checkpoint_path, "--data",
                                                data if data.startswith("/") else os.path.join(self.data, data),
@@ -64,7 +64,7 @@ class Eval(RunTest):
             return {k: Eval.timeless(v) for k, v in value.items() if k != "seconds"}
         return [Eval.timeless(v) for v in value] if isinstance(value, list) else value
 
-    def test_numbers_hang_together(self):
+    def test_results_are_consistent(self):
         got = self.evaluate("--batch", "7")
         matrix = got["confusion"]
         self.assertEqual(sum(map(sum, matrix)), 40)
@@ -132,7 +132,7 @@ class Eval(RunTest):
         got = self.evaluate("--suite", "imagenet-c", data=folder)
         self.assertEqual([r["images"] for r in got["results"]], [5] * 5)
         self.assertEqual(len({r["loss"] for r in got["results"]}), 5)
-        # without its first class the same images have the same labels, so the means differ by that class alone
+        # without the first class the other images keep their labels, so the results differ only by that class
         some = self.evaluate("--suite", "imagenet-c", data=part)
         self.assertEqual([c["images"] for c in some["classes"]], [0, 1, 1, 1, 1])
         self.assertEqual(some["confusion"][1:], got["confusion"][1:])
@@ -145,7 +145,7 @@ class Eval(RunTest):
         sweep = self.evaluate("--lambda", "0.1:0.5:3")["results"]
         self.assertEqual([round(r["lambda"], 6) for r in sweep], [0.1, 0.3, 0.5])
         plain = self.evaluate()
-        self.assertEqual(sweep[0]["loss"], plain["loss"])  # that of training
+        self.assertEqual(sweep[0]["loss"], plain["loss"])  # the training lambda
         self.assertNotEqual(sweep[1]["loss"], plain["loss"])
         self.assertIn("--fit-lambda", self.evaluate("--lambda", "adaptive", code=2))
         self.assertIn("validation images", self.evaluate("--fit-lambda", code=2))
@@ -156,11 +156,11 @@ class Eval(RunTest):
             rule = json.load(f)
         self.assertEqual(len(rule["points"]), 11)
         residuals = [p["residual"] for p in rule["points"]]
-        self.assertLess(residuals[0], residuals[-1])  # noise is not coded
-        self.assertAlmostEqual(rule["intercept"] + rule["slope"] * residuals[0], 0.1)  # clean images keep lambda
+        self.assertLess(residuals[0], residuals[-1])  # the codes leave noise out
+        self.assertAlmostEqual(rule["intercept"] + rule["slope"] * residuals[0], 0.1)  # clean images keep the training lambda
         adaptive = self.evaluate("--lambda", "adaptive", "--corruption", "gaussian_noise:5")
         self.assertEqual([r["lambda"] for r in adaptive["results"]], ["adaptive"] * 2)
-        # a level line is that lambda for every image
+        # a line of slope 0 gives every image the same lambda
         rule.update(intercept=0.3, slope=0.0)
         with open(rule_path, "w") as f:
             json.dump(rule, f)
@@ -175,7 +175,7 @@ class Eval(RunTest):
         specs = ["pgd:eps=0,steps=1", "pgd:eps=1/255,steps=5", "pgd:eps=8/255", "pgd:norm=l2,eps=1,steps=10",
                  "apgd-ce:eps=8/255,steps=15", "apgd-t:eps=8/255,steps=8", "square:eps=8/255,queries=60"]
         got = self.evaluate(*(a for s in specs for a in ("--attack", s)), "--no-checks", "--limit", "24",
-                            data="train")  # learnt by heart, so that there is something to take
+                            data="train")  # the training images, which the network classifies correctly
         top1 = [a["top1"] for a in got["attacks"]]
         self.assertEqual(top1[0], got["top1"])  # a ball of radius 0
         self.assertLessEqual(top1[2], top1[1])
@@ -185,7 +185,7 @@ class Eval(RunTest):
     def test_checks_run(self):
         got = self.evaluate("--attack", "pgd:eps=8/255,steps=4,step=4/255", "--limit", "8")
         self.assertIsInstance(got["warnings"], list)
-        # a step of no size is a masked gradient if there ever was one: more queries beat it, and unbounded eps does nothing
+        # a step of size 0 acts as a masked gradient: queries are stronger, and an unbounded eps changes nothing
         weak = self.evaluate("--attack", "pgd:eps=16/255,steps=1,step=0", "--limit", "24", data="train")
         self.assertTrue(any("masked gradients" in w for w in weak["warnings"]), weak["warnings"])
 

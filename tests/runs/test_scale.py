@@ -1,4 +1,4 @@
-"""csc-bench scale: what it measures on one and two ranks, and what it makes of it, worked out a second time."""
+"""csc-bench scale: checks what it measures on one and two ranks, and computes its predictions a second time."""
 import json
 import math
 import os
@@ -17,7 +17,7 @@ def ring(link, ranks, n):
 
 
 def allreduce(ranks, n, per_node=8):
-    """A ring in the node beside a ring of nodes; latencies add up, transfers go on at the same time."""
+    """A ring within the node and a ring between nodes: latencies add up, transfers overlap."""
     inside = min(ranks, per_node)
     nodes = ranks // inside
     latency = ring(NODE, inside, 0) + ring(NET, nodes, 0)
@@ -29,12 +29,12 @@ class Scale(RunTest):
         out = self.path("scale.json")
         subprocess.run(launch(ranks) + [BENCH, "scale", self.config("net"), "--json", out, "--steps", "2", *arguments],
                        check=True, stdout=subprocess.DEVNULL, timeout=300)
-        self.assertFalse(os.path.exists(self.path("net")), "a measurement is no run")
+        self.assertFalse(os.path.exists(self.path("net")), "a measurement must not create a run")
         with open(out) as f:
             return json.load(f)
 
     def check_profile(self, result):
-        """The same bytes in buckets and in parameters, which become ready one after another within the step."""
+        """Buckets and parameters have the same bytes in all, and become ready one after another within the step."""
         for name in ("buckets", "parameters"):
             ready = [b["ready_s"] for b in result[name]]
             self.assertEqual(ready, sorted(ready))
@@ -45,7 +45,7 @@ class Scale(RunTest):
 
     def check_row(self, result, row):
         end = delay = 0
-        for b in result["buckets"]:  # overlap 1: the link is busy with one after another
+        for b in result["buckets"]:  # overlap 1: the link sends one after another
             end = max(end, b["ready_s"]) + allreduce(row["ranks"], b["bytes"])
         step = end + result["compute_s"] - result["buckets"][-1]["ready_s"]
         self.assertAlmostEqual(row["step_s"], step, delta=1e-6 * step)
@@ -63,7 +63,7 @@ class Scale(RunTest):
         self.assertEqual(result["measured_s"], 0)
 
     def test_storage(self):
-        """Too slow for the images of many ranks: then it alone decides."""
+        """If storage is too slow for the images of many ranks, it alone decides."""
         result = self.scale("--storage-gbs", "0.001")
         bound = [row for row in result["rows"] if row["storage_bound"]]
         self.assertTrue(bound and bound[-1]["ranks"] == 4096)
@@ -72,7 +72,7 @@ class Scale(RunTest):
 
     @unittest.skipUnless(mpirun(), "no mpirun")
     def test_two_ranks(self):
-        """Measured, not judged: that is for a machine of which this test does not know how busy it is."""
+        """Checks that times were measured, not how good they are: the machine may be busy."""
         result = self.scale(ranks=2)
         self.check_profile(result)
         self.assertEqual(result["ranks_here"], 2)
@@ -81,12 +81,12 @@ class Scale(RunTest):
         self.assertTrue(math.isfinite(result["link_bytes_s"]) and result["link_latency_s"] > 0)
 
     def test_mistakes(self):
-        for arguments, told in ((["--overlap", "2"], "--overlap"), (["--algorithm", "star"], "ring, tree or best"),
+        for arguments, expected in ((["--overlap", "2"], "--overlap"), (["--algorithm", "star"], "ring, tree or best"),
                                 (["--link", "measured"], "one rank has no link")):
             done = subprocess.run([BENCH, "scale", self.config("net"), "--steps", "1", *arguments], capture_output=True,
                                   text=True, timeout=300)
             self.assertEqual(done.returncode, 2, done.stderr)
-            self.assertEqual(done.stderr.count(told), 1, done.stderr)
+            self.assertEqual(done.stderr.count(expected), 1, done.stderr)
 
 
 if __name__ == "__main__":

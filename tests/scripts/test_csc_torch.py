@@ -1,4 +1,4 @@
-"""scripts/csc_torch.py against the programs: the same logits from the same checkpoint, weights both ways, ONNX.
+"""Compares scripts/csc_torch.py with the programs: logits of the same checkpoint, weights in both directions, ONNX.
 
 usage: test_csc_torch.py BUILD_DIR [--all] [--exact] [--images FILE --limit N --width W --steps N] [unittest arguments]
 
@@ -51,7 +51,7 @@ CASES = [
 
 
 def make_images(path, count):
-    """Smooth noise, a tint for each label."""
+    """Writes images of smooth noise with a tint for each label."""
     random = numpy.random.default_rng(3)
     labels = numpy.arange(count) % 10
     base = torch.from_numpy(random.random((count, 3, 6, 6)))
@@ -90,7 +90,7 @@ class Torch(unittest.TestCase):
         return done
 
     def train(self, name, *settings, steps=3):
-        """A run of a few steps; its directory."""
+        """Trains a few steps; returns the run's directory."""
         with open(self.path(name + ".yaml"), "w") as file:
             file.write(f"run: {{dir: {self.path(name)}}}\nmodel: {{width: {OPTIONS.width}, arch: resnet18, stem: cifar}}\n"
                        f"data: {{train: {self.path('data', 'train')}, workers: 1}}\ntrain: {{steps: {steps}, batch: 24, lr: 0.05}}\n"
@@ -100,14 +100,14 @@ class Torch(unittest.TestCase):
         return self.path(name)
 
     def awake(self, name, *settings):
-        """A run from weights whose batch norms fit the images, or deep networks would give all images the same logits."""
+        """Trains from weights whose batch norms fit the images; otherwise deep networks give all images the same logits."""
         if OPTIONS.steps:
             return self.train(name, *settings, steps=OPTIONS.steps)
         net = csc_torch.load(self.train(name, *settings, steps=1))
         torch.manual_seed(1)
         for module in net.modules():
             if isinstance(module, nn.BatchNorm2d):
-                module.momentum = None  # statistics of what it sees, not a moving mean
+                module.momentum = None  # the statistics of this batch, not a moving mean
                 module.reset_running_stats()
                 nn.init.uniform_(module.weight, 0.7, 1.3)
                 nn.init.normal_(module.bias, std=0.2)
@@ -117,14 +117,14 @@ class Torch(unittest.TestCase):
         return self.train(name, *settings, f"model.init_from={self.path('awake.safetensors')}", "train.lr=1e-4")
 
     def evaluate(self, run, *options):
-        """csc-eval's logits in data order."""
+        """Returns csc-eval's logits in data order."""
         self.command(EVAL, run, "--data", self.path("data", "val"), "--logits", self.path("logits"), "--limit", OPTIONS.limit,
                      *options)
         return csc_torch.read_safetensors(self.path("logits"))
 
     def assert_same(self, got, want, what, round_off=0):
-        """Round-off grows with the activations, so where logits are beyond 1 the tolerance is a share of the largest; and with
-        depth, so that it is not below a few times what is known to come of round_off alone."""
+        """Compares logits. Rounding errors grow with the activations, so for logits above 1 the tolerance is relative to the
+        largest. They grow with depth too, so the tolerance is at least 8 times the known rounding error `round_off`."""
         error, largest = float((got - want).abs().max()), float(want.abs().max())
         self.assertGreater(float(want.std(dim=0).max()), 10 * OPTIONS.tolerance, f"{what}: all images look the same to it")
         print(f"{what}: {len(got)} images, logits differ by {error:.1e} at most, of {largest:.2f}")
@@ -155,7 +155,7 @@ class Torch(unittest.TestCase):
         for (name, layer), other in zip(net.csc_layers().items(), converged.csc_layers().values()):
             self.assertEqual(list(layer.eta_at.values()), [float(stored["eta." + name])])
             self.assertAlmostEqual(list(other.eta_at.values())[0] / float(stored["eta." + name]), 1, delta=0.1)
-        os.remove(os.path.join(checkpoint, "optimizer.safetensors"))  # the same state as several ranks write it
+        os.remove(os.path.join(checkpoint, "optimizer.safetensors"))  # the same state in parts, as several ranks write it
         for i in (0, 1):
             part = {name: tensor for name, tensor in stored.items() if name.startswith("eta.") == (i == 1)}
             csc_torch.write_safetensors(os.path.join(checkpoint, f"optimizer-0000{i + 1}-of-00002.safetensors"), part)
@@ -165,14 +165,14 @@ class Torch(unittest.TestCase):
         self.assertEqual([l.eta_at for l in again.csc_layers().values()], [l.eta_at for l in net.csc_layers().values()])
 
     def test_gradient_reaches_the_pixels(self):
-        """Against one-sided differences, in double precision."""
+        """Compares with one-sided differences in double precision."""
         net = csc_torch.load(self.awake("grad", "model.arch=sdnet18")).double()
         x = self.pixels[:1].double().requires_grad_()
         direction = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
         loss = lambda pixels: F.cross_entropy(net(pixels), self.labels[:1])
         loss(x).backward()
         slope = float((x.grad * direction).sum())
-        with torch.no_grad():  # a threshold may lie within any one step: of one on either side, not of all six
+        with torch.no_grad():  # a threshold may lie within some of the six steps, but not within all
             here = float(loss(x))
             steps = [sign * h for h in (1e-6, 1e-7, 1e-8) for sign in (1, -1)]
             differences = [(float(loss(x + step * direction)) - here) / step for step in steps]
@@ -190,7 +190,7 @@ class Torch(unittest.TestCase):
                 self.assertLess(float((net(self.pixels[:2])[i] - both[i]).abs().max()), 1e-5)
 
     def test_what_csc_train_is_timed_against(self):
-        """published_torch's layers make csc_torch's codes; its networks have the published numbers of parameters."""
+        """published_torch's layers give the same codes as csc_torch; its networks have the published parameter counts."""
         torch.manual_seed(1)
         for channels, atoms, kernel, stride, side in ((5, 9, 3, 1, 8), (4, 6, 3, 2, 9), (3, 8, 7, 2, 16)):
             layer, x = published_torch.Sparse(channels, atoms, kernel, stride), torch.randn(2, channels, side, side)
@@ -214,7 +214,7 @@ class Torch(unittest.TestCase):
             self.assertEqual(sum(p.numel() for p in net.parameters()), parameters, f"{name}, {size}")
 
     def round_trip(self, weights, arch, config=()):
-        """Converts, initialises a run from it that does not move, and compares with PyTorch."""
+        """Converts weights, starts a run from them with a learning rate of almost 0, and compares with PyTorch."""
         out = self.path("converted.safetensors")
         done = self.command(sys.executable, SCRIPT, "convert", weights, out)
         settings = [word for word in done.stdout.split() if word.startswith("model.")]
@@ -223,9 +223,9 @@ class Torch(unittest.TestCase):
         return csc_torch.load(run), self.evaluate(run)["logits"]
 
     def test_published_checkpoint_converts(self):
-        """As the published code saves them: under state_dict, with DataParallel's prefix."""
+        """Weights as the published code saves them: under state_dict, with DataParallel's prefix."""
         source = csc_torch.Net(arch="sdnet18-all", width=OPTIONS.width)
-        source.train()(self.pixels)  # running statistics, as a training has them
+        source.train()(self.pixels)  # gives it running statistics
         state = {f"module.{name}": tensor for name, tensor in source.state_dict().items()}
         torch.save({"epoch": 3, "state_dict": state}, self.path("best.pth.tar"))
         _, logits = self.round_trip(self.path("best.pth.tar"), "sdnet18-all")

@@ -1,5 +1,5 @@
 #!/bin/bash
-# test_man.sh PROGRAM PAGE - the man page and --help name the same options and subcommands.
+# test_man.sh PROGRAM PAGE - checks that the man page and --help list the same options and subcommands.
 program=$1 page=$2 name=$(basename "$1")
 failures=0
 
@@ -17,7 +17,7 @@ for subcommand in "${subcommands[@]}"; do
     }
 done
 
-# roff writes -- as \-\- ; options of other programs stand only in the examples.
+# roff writes -- as \-\-. Options of other programs occur only in the examples.
 page_options=$(sed -n '/^\.SH OPTIONS/,/^\.SH EXIT/p' "$page" | sed 's/\\-/-/g' | options_of)
 help_options=$(options_of <<<"$help"$'\n--version')
 difference=$(diff <(echo "$help_options") <(echo "$page_options")) || {

@@ -1,6 +1,6 @@
 #!/bin/bash
-# test_print_config.sh CSC-TRAIN FILE... - each configuration resolves without its data, and what is printed
-# prints itself again.
+# test_print_config.sh CSC-TRAIN FILE... - checks that each configuration resolves without its data, and that the printed
+# configuration prints itself.
 program=$(readlink -f "$1")
 shift
 folder=$(mktemp -d)

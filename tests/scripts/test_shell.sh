@@ -1,4 +1,4 @@
 #!/bin/bash
-# test_shell.sh FILE... - shellcheck finds nothing to say about them.
+# test_shell.sh FILE... - checks that shellcheck accepts the files.
 command -v shellcheck >/dev/null || { echo "skipped: shellcheck is not installed"; exit 77; }
 shellcheck -x "$@"

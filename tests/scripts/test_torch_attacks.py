@@ -1,8 +1,8 @@
-"""csc-eval's adaptive lambda and attacks against the same in PyTorch, on the same weights (scripts/csc_torch.py).
+"""Compares csc-eval's adaptive lambda and attacks with PyTorch on the same weights (scripts/csc_torch.py).
 
 usage: test_torch_attacks.py BUILD_DIR [--run RUN --images FILE --data DIR --limit N --steps N --queries N] [unittest arguments]
 
-PGD is written anew here; APGD and Square are torchattacks' where it is installed. FILE is in CIFAR-10's binary format, DIR the
+PGD is written again here; APGD and Square are those of torchattacks if it is installed. FILE is in CIFAR-10's binary format, DIR the
 dataset of it; without them a small network is trained on images made here. Exit code 77 where PyTorch is missing.
 """
 import argparse
@@ -39,11 +39,11 @@ TRAIN = os.path.join(OPTIONS.build, "trainer", "csc-train")
 EVAL = os.path.join(OPTIONS.build, "trainer", "csc-eval")
 PACK = os.path.join(OPTIONS.build, "trainer", "csc-pack")
 EPS = [0.5, 1, 2]  # 255ths
-SLACK = 5.01  # images that may differ by the luck of the draw, where they are few
+SLACK = 5.01  # so many images may differ because of random draws
 
 
 def make_images(path, count, seed):
-    """A pattern for each label under noise that makes some images hard."""
+    """Writes images with a pattern for each label, and noise that makes some of them difficult."""
     random = numpy.random.default_rng(seed)
     patterns = numpy.random.default_rng(1).normal(size=(10, 3, 8, 8)).repeat(4, axis=2).repeat(4, axis=3)
     labels = random.integers(0, 10, count)
@@ -59,7 +59,7 @@ def command(*words):
 
 
 def pgd(net, pixels, labels, eps, steps, step):
-    """Madry et al.: uniform start, signs of the cross-entropy's gradient, the last iterate."""
+    """PGD of Madry et al.: a uniform start, signs of the cross-entropy's gradient, the last iterate."""
     x = (pixels + (torch.rand_like(pixels) * 2 - 1) * eps).clamp(0, 1)
     for _ in range(steps):
         x.requires_grad_(True)
@@ -118,7 +118,7 @@ class Attacks(unittest.TestCase):
         return hits / len(pixels)
 
     def compare(self, name, spec, attack, most, batch=100):
-        """csc-eval's accuracy under `spec` against that under attack(pixels, labels, eps), at each eps."""
+        """Compares csc-eval's accuracy under `spec` with that under attack(pixels, labels, eps), at each eps."""
         specs = [word for eps in EPS for word in ("--attack", spec.format(eps=f"{eps}/255", step=f"{eps / 4}/255"))]
         got = self.evaluate(*specs, "--no-checks")
         self.assertAlmostEqual(got["top1"], self.accuracy(self.pixels), delta=1.01 / len(self.pixels))
@@ -128,7 +128,7 @@ class Attacks(unittest.TestCase):
             print(f"{name}, eps {eps}/255, {len(self.pixels)} images: csc-eval {100 * ours['top1']:.2f}%, "
                   f"PyTorch {100 * theirs:.2f}% (clean {100 * got['top1']:.2f}%)", flush=True)
             self.assertAlmostEqual(ours["top1"], theirs, delta=max(most, SLACK / len(self.pixels)))
-        self.assertLess(got["attacks"][2]["top1"], got["top1"])  # it does something
+        self.assertLess(got["attacks"][2]["top1"], got["top1"])  # the attack has an effect
 
     def test_pgd(self):
         torch.manual_seed(1)
@@ -137,7 +137,7 @@ class Attacks(unittest.TestCase):
                      lambda x, y, eps: pgd(self.net, x, y, eps, steps, eps / 4), 0.01)
 
     def compare_public(self, name, spec, make, batch=100):
-        """make(torchattacks, eps): its attack."""
+        """Compares with torchattacks; make(torchattacks, eps) returns its attack."""
         try:
             import torchattacks
         except ImportError as error:
@@ -155,15 +155,14 @@ class Attacks(unittest.TestCase):
                             lambda public, eps: public.APGDT(self.net, eps=eps, steps=steps, n_classes=10))
 
     def test_square(self):
-        """Few images at a time: torchattacks draws one row of squares for a whole batch, so its luck is shared."""
+        """Uses small batches, because torchattacks draws the same squares for all images of a batch."""
         queries = OPTIONS.queries
         self.compare_public(f"Square, {queries} queries", f"square:eps={{eps}},queries={queries}",
                             lambda public, eps: public.Square(self.net, eps=eps, n_queries=queries),
                             OPTIONS.square_batch)
 
     def test_adaptive_logits(self):
-        """lambda(x) written anew: the residual of the code solved at the training lambda, a line, a clamp, a threshold for each
-        image."""
+        """Computes lambda(x) again in PyTorch: the residual at the training lambda, a line, a clamp, a threshold per image."""
         layer = self.net.layer0[0]
         trained, own_steps = layer.lam, layer.steps
         x = self.net.normalized(self.pixels)
@@ -183,13 +182,13 @@ class Attacks(unittest.TestCase):
         with torch.no_grad():
             want = self.net(self.pixels)
         layer.lam = trained
-        self.assertGreater(float((want - self.net(self.pixels)).abs().max()), 0.01)  # lambda matters
+        self.assertGreater(float((want - self.net(self.pixels)).abs().max()), 0.01)  # lambda has an effect
         error = float((got - want).abs().max())
         print(f"adaptive lambda: logits differ by {error:.1e} at most, of {float(want.abs().max()):.2f}")
         self.assertLess(error, 3e-4 * max(1, float(want.abs().max())))
 
     def weights_hash(self):
-        """As csc-eval finds it: of a rule that it wrote itself."""
+        """The hash of the weights, from a rule that csc-eval has written."""
         command(EVAL, self.run_folder, "--data", self.data, "--limit", 2, "--threads", 1, "--fit-lambda")
         with open(self.checkpoint.rstrip("/") + ".lambda.json") as file:
             return json.load(file)["weights"]

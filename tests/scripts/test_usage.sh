@@ -1,5 +1,6 @@
 #!/bin/bash
-# test_usage.sh SCRIPT... - each prints its usage for --help, and for an unknown option, with exit code 2.
+# test_usage.sh SCRIPT... - checks that each script prints its usage for --help, and ends with exit code 2 for an
+# unknown option.
 failures=0
 for script in "$@"; do
     if ! "$script" --help | grep -q '^Usage: '; then

@@ -47,10 +47,10 @@ struct arguments {
 struct profile {
     int count;                      /* buckets */
     struct scaling_bucket *buckets; /* (count) */
-    int parameters;
-    struct scaling_bucket *layers; /* (parameters): one bucket per parameter, the head first */
-    double compute_s, real_s;      /* a step without and with communication; real_s is 0 on one rank */
-    double checkpoint_s;           /* interval between checkpoints */
+    int parameters_count;
+    struct scaling_bucket *per_parameter; /* (parameters): one bucket per parameter, the head first */
+    double compute_s, real_s;             /* a step without and with communication; real_s is 0 on one rank */
+    double checkpoint_s;                  /* interval between checkpoints */
     double bytes_image, bytes_checkpoint;
     int batch;                /* images of a rank's step */
     struct scaling_link link; /* fitted to the all-reduces, with one rank per node */
@@ -100,7 +100,7 @@ static enum status note_all_gather(struct comm *comm, const void *data, size_t b
 }
 
 /* The operations that a step calls. Gradients stay this rank's own. */
-static const struct comm_ops recorder_ops = { .name = "notes",
+static const struct comm_ops recorder_ops = { .name = "recorder",
                                               .all_reduce_start_f32 = record_ready,
                                               .progress = record_progress,
                                               .wait = record_wait,
@@ -113,7 +113,7 @@ struct scaling_bench {
     struct comm *comm; /* MPI's */
     struct comm *sums; /* for gradients: the same as comm, or NCCL's */
     struct readiness_recorder recorder;
-    struct buckets *real, *recording, *layers;
+    struct buckets *real, *recording, *per_parameter;
 };
 
 static enum status make_buckets(struct scaling_bench *bench, struct comm *comm, double mb, struct buckets **out)
@@ -164,7 +164,7 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
     bench->sums = t->device_comm ? t->device_comm : bench->comm;
     TRY(make_buckets(bench, bench->sums, mb, &bench->real));
     TRY(make_buckets(bench, &r->base, mb, &bench->recording));
-    TRY(make_buckets(bench, &r->base, 1e-6, &bench->layers));
+    TRY(make_buckets(bench, &r->base, 1e-6, &bench->per_parameter));
 fail:
     return status;
 }
@@ -294,16 +294,16 @@ static enum status measure_steps(struct scaling_bench *bench, const struct argum
             TRY(add_ready_times(&bench->recorder, *seconds, &p->buckets, &p->count));
         if (several)
             TRY(time_step(bench, bench->comm, bench->real, i < 0 ? &ignored : &real[i]));
-        TRY(time_step(bench, &bench->recorder.base, bench->layers, &ignored));
+        TRY(time_step(bench, &bench->recorder.base, bench->per_parameter, &ignored));
         if (i >= 0)
-            TRY(add_ready_times(&bench->recorder, ignored, &p->layers, &p->parameters));
+            TRY(add_ready_times(&bench->recorder, ignored, &p->per_parameter, &p->parameters_count));
     }
     p->compute_s = median(plain, steps);
     p->real_s = several ? median(real, steps) : 0;
     for (int i = 0; i < p->count; i++)
         p->buckets[i].ready_s *= p->compute_s / steps;
-    for (int i = 0; i < p->parameters; i++)
-        p->layers[i].ready_s *= p->compute_s / steps;
+    for (int i = 0; i < p->parameters_count; i++)
+        p->per_parameter[i].ready_s *= p->compute_s / steps;
     if (several)
         TRY(measure_all_reduces(bench, p));
 fail:
@@ -366,13 +366,14 @@ static void print_readiness(const struct profile *p)
 {
     double total = 0, done = 0;
     int quarter = 1;
-    for (int i = 0; i < p->parameters; i++)
-        total += p->layers[i].bytes;
+    for (int i = 0; i < p->parameters_count; i++)
+        total += p->per_parameter[i].bytes;
     printf("gradients %.2f MB in %d buckets;", total / 1e6, p->count);
-    for (int i = 0; i < p->parameters; i++) {
-        done += p->layers[i].bytes;
+    for (int i = 0; i < p->parameters_count; i++) {
+        done += p->per_parameter[i].bytes;
         for (; quarter <= 4 && done >= 0.25 * quarter * total; quarter++)
-            printf(" %d%% ready after %.1f ms%s", 25 * quarter, 1e3 * p->layers[i].ready_s, quarter < 4 ? "," : "\n");
+            printf(" %d%% ready after %.1f ms%s", 25 * quarter, 1e3 * p->per_parameter[i].ready_s,
+                   quarter < 4 ? "," : "\n");
     }
 }
 
@@ -430,8 +431,8 @@ static enum status report(const struct scaling_bench *bench, const struct profil
                             "compute_s", p->compute_s, "measured_s", p->real_s, "predicted_s",
                             p->real_s > 0 ? predicted_here(bench, p) : 0.0, "link_latency_s", p->link.latency_s,
                             "link_bytes_s", p->link.bytes_s, "checkpoint_bytes", p->bytes_checkpoint, "buckets",
-                            buckets_json(p->buckets, p->count), "parameters", buckets_json(p->layers, p->parameters),
-                            "rows", rows);
+                            buckets_json(p->buckets, p->count), "parameters",
+                            buckets_json(p->per_parameter, p->parameters_count), "rows", rows);
     rows = NULL;
     if (!all)
         FAIL(STATUS_NOMEM, "out of memory for the results");
@@ -556,7 +557,7 @@ static enum status measure(struct scaling_bench *bench, struct config *config, s
         TRY(report(bench, &p, a));
 fail:
     free(p.buckets);
-    free(p.layers);
+    free(p.per_parameter);
     return status;
 }
 
@@ -588,7 +589,7 @@ fail:;
     }
     buckets_destroy(bench.real);
     buckets_destroy(bench.recording);
-    buckets_destroy(bench.layers);
+    buckets_destroy(bench.per_parameter);
     free(bench.recorder.ready_times);
     training_finish(&bench.t);
     config_finish(&config);

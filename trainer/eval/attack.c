@@ -400,10 +400,10 @@ static void choose_targets(struct rounds *r, int64_t at, const float *z)
     for (int t = 0; t < r->targets; t++) {
         int best = -1;
         for (int k = 0; k < classes; k++) {
-            bool taken = k == r->set->labels[at];
+            bool used = k == r->set->labels[at];
             for (int p = 0; p < t; p++)
-                taken = taken || likely_classes[p] == k;
-            if (!taken && (best < 0 || z[k] > z[best]))
+                used = used || likely_classes[p] == k;
+            if (!used && (best < 0 || z[k] > z[best]))
                 best = k;
         }
         likely_classes[t] = best;

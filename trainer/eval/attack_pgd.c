@@ -173,9 +173,9 @@ static void adapt_step_size(struct chunk *c, struct apgd *a, int i, int period)
     memcpy(a->direction + at, a->best_direction + at, bytes);
 }
 
-static int share_of_steps(double share, int steps)
+static int share_of_steps(double fraction, int steps)
 {
-    int count = (int)(share * steps);
+    int count = (int)(fraction * steps);
     return count < 1 ? 1 : count;
 }
 

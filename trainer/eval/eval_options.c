@@ -97,14 +97,14 @@ static const struct option options[] = {
     { 0 },
 };
 
-static enum status parse_integer(const char *name, const char *text, long long least, long long *value)
+static enum status parse_integer(const char *name, const char *text, long long min, long long *value)
 {
     enum status status = STATUS_OK;
     char *rest;
     errno = 0;
     *value = strtoll(text, &rest, 10);
-    if (*rest || rest == text || errno || *value < least)
-        FAIL(STATUS_USAGE, "--%s=%s: must be an integer of at least %lld", name, text, least);
+    if (*rest || rest == text || errno || *value < min)
+        FAIL(STATUS_USAGE, "--%s=%s: must be an integer of at least %lld", name, text, min);
 fail:
     return status;
 }

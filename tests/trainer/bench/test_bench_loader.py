@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""test_bench_loader.py CSC_PACK CSC_BENCH: what csc-bench loader reports; no speed is asked for."""
+"""test_bench_loader.py CSC_PACK CSC_BENCH: checks the reports of csc-bench loader, not its speed."""
 import json
 import subprocess
 import sys
@@ -33,7 +33,7 @@ with tempfile.TemporaryDirectory(prefix="csc-bench-") as folder:
     none = bench(path, folder, "--shuffle", "false", "--cold")
     assert none["shuffle"]["displacement"] == 0 and none["shuffle"]["separation"] < .5, none
     slow = bench(path, folder, "--consume", "40", "--batch", "4", "--shuffle", "window", "--window", "64")
-    assert slow["img_s"] < 80, slow  # it was held back: alone it is many times as fast
+    assert slow["img_s"] < 80, slow  # --consume limited it; without a limit it is many times as fast
     for wrong in (["--workers", "0"], ["--shuffle", "maybe"], ["--consume", "-1"], ["--wrong"], ["another"]):
         bench(path, folder, *wrong, expect=2)
     bench(f"{folder}/nowhere", folder, expect=74)

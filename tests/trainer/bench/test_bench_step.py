@@ -1,4 +1,4 @@
-"""csc-bench step and layers: their reports add up, and name the operations that the network has.
+"""csc-bench step and layers: checks that the reports add up and list the operations of the network.
 
 usage: test_bench_step.py BUILD_DIR
 """
@@ -43,7 +43,7 @@ class Bench(unittest.TestCase):
         self.assertEqual(calls(ops, "conv_adjoint"), 17 * (1 + 2 + 2) - 1 + 3)
         self.assertEqual(calls(ops, "conv_gradient of 3"), 17)
         self.assertEqual(calls(ops, "conv_gradient"), 3)
-        self.assertEqual(calls(ops, "normalize_rows"), 0)  # done by sgd
+        self.assertEqual(calls(ops, "normalize_rows"), 0)  # sgd does it
 
     def test_one_step_backward_is_shorter(self):
         ops = self.traced("sdnet18", "--backward", "one-step")["operations"]

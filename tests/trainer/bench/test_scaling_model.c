@@ -9,13 +9,13 @@
 #define CHECK_NEAR(got, wanted, error) \
     CHECK(fabs((got) - (wanted)) <= (error), "%g, not %g", (double)(got), (double)(wanted))
 
-enum { MOST = 64 };
+enum { MAX_RANKS = 64 };
 
 /* Simulates a ring of p ranks: in each of 2(p-1) rounds every rank sends one of p pieces to the right. A rank
  * continues when it has sent its piece and received its neighbour's. */
 static double walk_ring(int p, double bytes, struct scaling_link link)
 {
-    double now[MOST] = { 0 }, next[MOST];
+    double now[MAX_RANKS] = { 0 }, next[MAX_RANKS];
     for (int round = 0; round < 2 * (p - 1); round++) {
         for (int r = 0; r < p; r++) {
             double left = now[(r + p - 1) % p];
@@ -52,9 +52,9 @@ static double walk_chain(int p, double bytes, int pieces, struct scaling_link li
 static void test_ring(void)
 {
     struct scaling_link link = { 3e-6, 2e9 };
-    for (int p = 2; p <= MOST; p++) {
+    for (int p = 2; p <= MAX_RANKS; p++) {
         struct scaling_cluster flat = { .per_node = 1, .node = { 1, 1 }, .net = link, .algorithm = SCALING_RING };
-        struct scaling_cluster inside = { .per_node = MOST, .node = link, .net = { 1, 1 } };
+        struct scaling_cluster inside = { .per_node = MAX_RANKS, .node = link, .net = { 1, 1 } };
         double wanted = walk_ring(p, 5e6, link);
         CHECK_NEAR(scaling_all_reduce(&flat, p, 5e6), wanted, 1e-9 * wanted);
         CHECK_NEAR(scaling_all_reduce(&inside, p, 5e6), wanted, 1e-9 * wanted);
