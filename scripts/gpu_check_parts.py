@@ -41,9 +41,9 @@ def bench(check, name, *arguments, log=None):
 
 def fused_share(trace):
     """The share of convolutions with an epilogue that are fused with it; None: there are no such convolutions."""
-    fused, apart = (sum(line["calls"] for line in trace["operations"] if how in line["shape"])
-                    for how in ("fused in one pass", "own pass after"))
-    return fused / (fused + apart) if fused + apart else None
+    fused, separate = (sum(line["calls"] for line in trace["operations"] if how in line["shape"])
+                       for how in ("fused in one pass", "own pass after"))
+    return fused / (fused + separate) if fused + separate else None
 
 
 def fused_figure(check, name, trace):

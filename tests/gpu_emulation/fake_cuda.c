@@ -295,10 +295,10 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned flags)
     return cudaSuccess;
 }
 
-cudaError_t cudaDeviceGetStreamPriorityRange(int *least, int *most)
+cudaError_t cudaDeviceGetStreamPriorityRange(int *lowest, int *highest)
 {
-    *least = 0;
-    *most = -5;
+    *lowest = 0;
+    *highest = -5;
     return cudaSuccess;
 }
 

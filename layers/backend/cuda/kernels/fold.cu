@@ -106,7 +106,7 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
     if (y >= s->h)
         return;
     last = last < b->w ? last : b->w - 1;
-    int copies = I < b->h ? last - first + 1 : 0, apart = b->c - step;
+    int copies = I < b->h ? last - first + 1 : 0, copy_stride = b->c - step;
     size_t image = (size_t)s->h * row, folded = (size_t)b->h * b->w * b->c, to = (size_t)y * row + x;
     size_t from = ((size_t)I * b->w + first) * b->c + u * line + padded_x - first * step;
     const struct epilogue e = resolve_scalars(&a->e);
@@ -115,8 +115,8 @@ DEVICE void unfold_image(const struct unfolding *a, enum element type, int width
         size_t other = n + gridDim.y < (size_t)s->n ? n + gridDim.y : n;
         float pixel = 0, other_pixel = 0, copy, other_copy;
         for (int k = 0; k < copies; k++) {
-            load(a->from, n * folded + from + (size_t)k * apart, a->result, 1, &copy);
-            load(a->from, other * folded + from + (size_t)k * apart, a->result, 1, &other_copy);
+            load(a->from, n * folded + from + (size_t)k * copy_stride, a->result, 1, &copy);
+            load(a->from, other * folded + from + (size_t)k * copy_stride, a->result, 1, &other_copy);
             pixel += copy;
             other_pixel += other_copy;
         }

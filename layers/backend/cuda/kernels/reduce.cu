@@ -37,13 +37,13 @@ KERNELS(products, products)
 
 static int run_products(const struct queue *q, enum element type, const struct products *a, int count)
 {
-    size_t most = 0, blocks;
+    size_t longest = 0, blocks;
     bool wide = true;
     for (int i = 0; i < count; i++) {
-        most = a->count[i] > most ? a->count[i] : most;
+        longest = a->count[i] > longest ? a->count[i] : longest;
         wide &= aligned16(a->x[i]) && aligned16(a->y[i]);
     }
-    blocks = blocks_for((most + VECTOR - 1) / VECTOR);
+    blocks = blocks_for((longest + VECTOR - 1) / VECTOR);
     if (blocks > MAX_PARTS)
         blocks = MAX_PARTS;
     if (blocks < 1)
