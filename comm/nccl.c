@@ -15,7 +15,7 @@
 #error "NCCL 2.27 or later is needed: it registers windows of memory"
 #endif
 
-enum { MAX_REQUESTS = 256, BUS_ID = 32 };
+enum { BUS_ID = 32 };
 #define SPIN_S 0.05
 
 struct comm_request {
@@ -36,7 +36,8 @@ struct nccl_comm {
     uint16_t *packed;        /* bf16 copies of them, or NULL */
     ncclWindow_t windows[2]; /* of memory and packed; NULL where this machine supports none */
     double timeout_s;
-    struct comm_request requests[MAX_REQUESTS];
+    struct comm_request **requests; /* the first idle one is used, so that every step uses the same ones */
+    int request_count;
 };
 
 static struct nccl_comm *nccl_of(struct comm *comm)
@@ -115,6 +116,34 @@ static ncclResult_t wait_until_done(const struct nccl_comm *c)
 
 /* ---- sums ---- */
 
+static enum status new_request(struct nccl_comm *c, struct comm_request **request)
+{
+    enum status status = STATUS_OK;
+    struct comm_request *r = calloc(1, sizeof *r);
+    struct comm_request **all = realloc(c->requests, (size_t)(c->request_count + 1) * sizeof *all);
+    if (all)
+        c->requests = all;
+    if (!r || !all)
+        FAIL(STATUS_NOMEM, "out of memory for %d sums in progress", c->request_count + 1);
+    TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
+    all[c->request_count++] = *request = r;
+    r = NULL;
+fail:
+    free(r);
+    return status;
+}
+
+static enum status idle_request(struct nccl_comm *c, struct comm_request **request)
+{
+    for (int i = 0; i < c->request_count; i++) {
+        if (!c->requests[i]->busy) {
+            *request = c->requests[i];
+            return STATUS_OK;
+        }
+    }
+    return new_request(c, request);
+}
+
 static enum status nccl_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                              bool deterministic, struct comm_request **request)
 {
@@ -123,15 +152,9 @@ static enum status nccl_all_reduce_start_f32(struct comm *comm, float *data, siz
     struct comm_request *r = NULL;
     if (deterministic)
         FAIL(STATUS_USAGE, "run.deterministic: NCCL adds in no fixed order; use one GPU, or the CPU");
-    for (int i = 0; i < MAX_REQUESTS && !r; i++)
-        if (!c->requests[i].busy)
-            r = &c->requests[i];
-    if (!r)
-        FAIL(STATUS_BUG, "more than %d sums in progress", MAX_REQUESTS);
     if (data < c->memory || data + count > c->memory + c->count || (wire == COMM_BF16 && !c->packed))
         FAIL(STATUS_BUG, "a sum of %zu values outside of the registered memory", count);
-    if (!r->done)
-        TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
+    TRY(idle_request(c, &r));
     TRY_CUDA(cudaEventRecord(c->ready, c->compute_stream));
     TRY_CUDA(cudaStreamWaitEvent(c->comm_stream, c->ready, 0));
     if (wire == COMM_BF16) {
@@ -241,9 +264,11 @@ static void nccl_destroy(struct comm *comm)
         wait_until_done(c);
     if (c->nccl)
         ncclCommDestroy(c->nccl);
-    for (int i = 0; i < MAX_REQUESTS; i++)
-        if (c->requests[i].done)
-            cudaEventDestroy(c->requests[i].done);
+    for (int i = 0; i < c->request_count; i++) {
+        cudaEventDestroy(c->requests[i]->done);
+        free(c->requests[i]);
+    }
+    free(c->requests);
     if (c->ready)
         cudaEventDestroy(c->ready);
     if (c->comm_stream)
