@@ -56,7 +56,7 @@ struct profile {
     struct scaling_link link; /* fitted to the all-reduces, with one rank per node */
 };
 
-/* ---- a communicator that takes notes ---- */
+/* ---- a communicator that records when gradients are ready ---- */
 
 struct readiness_recorder {
     struct comm base;
@@ -72,8 +72,8 @@ static enum status record_ready(struct comm *comm, float *data, size_t count, en
     struct readiness_recorder *r = (struct readiness_recorder *)comm;
     float last;
     (void)deterministic;
-    r->device->ops->copy_out(r->device, &last, data + count - 1,
-                             sizeof last); /* waits until the device has computed it */
+    /* waits until the device has computed the last gradient */
+    r->device->ops->copy_out(r->device, &last, data + count - 1, sizeof last);
     r->ready_times[r->count++] = (struct scaling_bucket){ bench_seconds() - r->start_s,
                                                           (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
     *request = NULL;
@@ -92,7 +92,7 @@ static enum status record_wait(struct comm *comm, struct comm_request *request)
     return STATUS_OK;
 }
 
-static enum status note_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
+static enum status record_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
 {
     for (int r = 0; r < comm->size; r++)
         memcpy((char *)out + (size_t)r * bytes, data, bytes);
@@ -104,7 +104,7 @@ static const struct comm_ops recorder_ops = { .name = "recorder",
                                               .all_reduce_start_f32 = record_ready,
                                               .progress = record_progress,
                                               .wait = record_wait,
-                                              .all_gather = note_all_gather };
+                                              .all_gather = record_all_gather };
 
 /* ---- measuring ---- */
 
@@ -159,7 +159,7 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
         r->base.size = 2; /* a single rank would not send buckets */
     r->ready_times = calloc((size_t)t->model->params_count + 1, sizeof *r->ready_times);
     if (!r->ready_times)
-        FAIL(STATUS_NOMEM, "out of memory for %d notes", t->model->params_count + 1);
+        FAIL(STATUS_NOMEM, "out of memory for %d ready times", t->model->params_count + 1);
     double mb = config->comm.bucket_mb > 0 ? config->comm.bucket_mb : 25;
     bench->sums = t->device_comm ? t->device_comm : bench->comm;
     TRY(make_buckets(bench, bench->sums, mb, &bench->real));
@@ -213,7 +213,7 @@ static enum status add_ready_times(const struct readiness_recorder *r, double ow
         *count = r->count;
         *sums = calloc((size_t)r->count, sizeof **sums);
         if (!*sums)
-            FAIL(STATUS_NOMEM, "out of memory for %d notes", r->count);
+            FAIL(STATUS_NOMEM, "out of memory for %d ready times", r->count);
     }
     for (int i = 0; i < r->count; i++) {
         (*sums)[i].ready_s += r->ready_times[i].ready_s / own_s;

@@ -377,8 +377,8 @@ static enum status add_trace(struct bench *b, const struct arguments *a, json_t 
         moved += lines[i].moved / a->steps;
         minimum += lines[i].minimum / a->steps;
     }
-    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; %.1f MB moved, at least "
-           "%.1f\n",
+    printf("peaks: %.1f GFLOP/s, %.1f GB/s; convolutions %.1f%% of a step, not traced %.1f%%; "
+           "%.1f MB moved, at least %.1f\n",
            1e-9 * peaks.flops, 1e-9 * peaks.bytes, 100 * convolutions / total, 100 * (1 - traced / total), 1e-6 * moved,
            1e-6 * minimum);
     json_object_set_new(report, "peak_gflop_s", json_real(1e-9 * peaks.flops));

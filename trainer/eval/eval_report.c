@@ -186,7 +186,7 @@ static json_t *attacks_json(const struct eval *e)
     return attacks;
 }
 
-/* Adds the parts that were asked for by options. */
+/* Adds the device, and the parts that options have asked for. */
 static void add_optional_parts(const struct eval *e, json_t *root)
 {
     int sets;

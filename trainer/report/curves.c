@@ -156,8 +156,8 @@ static void draw_axes(FILE *out, const struct axis *x, const struct axis *y)
     for (int i = 0; i <= 2 * TICKS && y->low + i * y->step <= y->high + 1e-6 * y->step; i++) {
         double at = plot_y(y, y->low + i * y->step);
         fprintf(out,
-                "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/><text x='%d' y='%.1f' "
-                "text-anchor='end'>%.4g</text>\n",
+                "<line x1='%d' y1='%.1f' x2='%d' y2='%.1f' class='grid'/>"
+                "<text x='%d' y='%.1f' text-anchor='end'>%.4g</text>\n",
                 LEFT, at, WIDTH - RIGHT, at, LEFT - 5, at + 4, y->low + i * y->step);
     }
     for (int i = 0; i <= 2 * TICKS && x->low + i * x->step <= x->high + 1e-6 * x->step; i++) {

@@ -11,7 +11,7 @@
 #include "trainer/report/picture.h"
 #include "trainer/viz/explain.h"
 
-enum { MOST = 1 << 16 };
+enum { MAX_VALUES = 1 << 16 };
 
 static int n = 2; /* images */
 
@@ -20,14 +20,14 @@ struct rig {
     struct model *model;
     struct net *net;
     struct explain *explain;
-    float images[MOST];
+    float images[MAX_VALUES];
 };
 
 /* Gives the norms random weights, biases and statistics; one channel of the first norm is switched off. */
 static void stir(struct model *m)
 {
     struct philox stream;
-    float host[MOST];
+    float host[MAX_VALUES];
     philox_init(&stream, 5, 1, 2);
     for (int i = 0; i < m->params_count; i++) {
         const struct param *p = &m->params[i];
@@ -86,7 +86,7 @@ static size_t elements(const struct model *m, int edge)
 
 static void recorded(const struct rig *r, int edge, double *out)
 {
-    static float host[MOST];
+    static float host[MAX_VALUES];
     net_get_activations(r->net, edge, n, host);
     for (size_t i = 0; i < elements(r->model, edge); i++)
         out[i] = host[i];
@@ -94,7 +94,7 @@ static void recorded(const struct rig *r, int edge, double *out)
 
 static void undo_conv(const struct rig *r, const struct node *node, double *v)
 {
-    static double w[MOST], z[MOST], az[MOST], x[MOST], out[MOST];
+    static double w[MAX_VALUES], z[MAX_VALUES], az[MAX_VALUES], x[MAX_VALUES], out[MAX_VALUES];
     const float *weights = r->model->weights + r->model->params[node->param].offset;
     struct conv_shape shape = node->conv;
     shape.n = n;
@@ -118,7 +118,7 @@ static void undo_conv(const struct rig *r, const struct node *node, double *v)
 
 static void undo_norm(const struct rig *r, const struct node *node, double *v)
 {
-    static double add[MOST];
+    static double add[MAX_VALUES];
     const struct model *m = r->model;
     int c = m->edges[node->out].c;
     const float *gamma = m->weights + m->params[node->param].offset,
@@ -135,7 +135,7 @@ static void undo_norm(const struct rig *r, const struct node *node, double *v)
 
 static void undo_max(const struct rig *r, const struct node *node, double *v)
 {
-    static double out[MOST];
+    static double out[MAX_VALUES];
     struct edge in = r->model->edges[node->in], from = r->model->edges[node->out];
     for (int i = 0; i < n; i++)
         for (int y = 0; y < in.h; y++)
@@ -152,8 +152,8 @@ static void undo_max(const struct rig *r, const struct node *node, double *v)
 
 static void check_layer(const struct rig *r, const char *name)
 {
-    static double v[MOST];
-    static float got[MOST];
+    static double v[MAX_VALUES];
+    static float got[MAX_VALUES];
     const struct model *m = r->model;
     double error = 0, size = 0;
     int node = explain_node(m, name);
@@ -233,7 +233,7 @@ static void check_networks(void)
 static void check_many_steps(void)
 {
     static struct rig r;
-    static float back[MOST];
+    static float back[MAX_VALUES];
     r = (struct rig){ 0 };
     struct model_config config = { .depth = 18,
                                    .sparse_stem = true,
