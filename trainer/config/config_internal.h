@@ -38,7 +38,7 @@ struct config_key {
     bool is_path;        /* CONFIG_TEXT */
 };
 
-extern const struct config_key config_keys[CONFIG_KEYS];
+extern const struct config_key config_keys[]; /* CONFIG_KEYS rows */
 
 int config_key_find(const char *name);    /* row, or -1 */
 bool config_is_section(const char *name); /* "train", "train.schedule" */

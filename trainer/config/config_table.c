@@ -25,7 +25,7 @@
 #define AUTO            .default_text = "auto", .unset_word = "auto"
 #define NONE            .default_text = "none", .unset_word = "none"
 
-const struct config_key config_keys[CONFIG_KEYS] = {
+const struct config_key config_keys[] = {
     { KEY(run.name), .type = CONFIG_TEXT, AUTO },
     { KEY(run.dir), PATHNAME, AUTO },
     { KEY(run.seed), INT64(0, INT64_MAX), DEFAULT("1"), MATHEMATICS },
@@ -107,6 +107,8 @@ const struct config_key config_keys[CONFIG_KEYS] = {
     { KEY(log.tensorboard), .type = CONFIG_BOOL, DEFAULT("false") },
     { KEY(log.pictures_every_epochs), INT(0, INT_MAX), DEFAULT("0") },
 };
+
+_Static_assert(sizeof config_keys / sizeof *config_keys == CONFIG_KEYS, "CONFIG_KEYS counts the rows");
 
 int config_key_find(const char *name)
 {

@@ -160,7 +160,7 @@ static enum status set_scalar(struct config *config, const struct config_key *ke
     void *at = member(config, key->offset);
     bool unset = key->unset_word && item->plain && strcmp(item->text, key->unset_word) == 0;
     int64_t whole = (int64_t)key->unset_value;
-    double number = key->unset_value;
+    double real = key->unset_value;
     int choice = 0;
     char *text = NULL;
     enum status status = STATUS_OK;
@@ -181,8 +181,8 @@ static enum status set_scalar(struct config *config, const struct config_key *ke
         break;
     case CONFIG_REAL:
         if (!unset)
-            TRY(read_real(key, source, item, &number));
-        *(double *)at = number;
+            TRY(read_real(key, source, item, &real));
+        *(double *)at = real;
         break;
     case CONFIG_CHOICE:
         TRY(read_choice(key, source, item, &choice));
@@ -318,9 +318,9 @@ void config_release(struct config *config, int row)
         *count = 0;
     }
     if (key->type == CONFIG_REALS) {
-        double **numbers = at;
-        free(*numbers);
-        *numbers = NULL;
+        double **reals = at;
+        free(*reals);
+        *reals = NULL;
         *(int *)member(config, key->count_offset) = 0;
     }
     if (key->type == CONFIG_TEXT) {

@@ -3,12 +3,13 @@
  * section stops the reading; bytes are capped by the caller. */
 #include "trainer/config/config_internal.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
-enum { MAX_ITEMS = 4096 };
+enum { MAX_ITEMS = 4096, MAX_SECTIONS = 16 };
 
 struct reader {
     yaml_parser_t parser;
@@ -190,15 +191,16 @@ static enum status unknown_key(struct reader *reader, const char *section, const
 }
 
 /* Sections whose mapping has begun, so that a second one is noticed. */
-struct seen {
-    char names[16][32];
+struct seen_sections {
+    char names[MAX_SECTIONS][32];
     int count;
 };
 
-static enum status read_mapping(struct reader *reader, struct config *config, const char *section, struct seen *seen);
+static enum status read_mapping(struct reader *reader, struct config *config, const char *section,
+                                struct seen_sections *seen);
 
 static enum status read_section(struct reader *reader, struct config *config, const char *name,
-                                const struct config_scalar *key, struct seen *seen)
+                                const struct config_scalar *key, struct seen_sections *seen)
 {
     enum status status = STATUS_OK;
     char location[CONFIG_LOCATION];
@@ -206,6 +208,8 @@ static enum status read_section(struct reader *reader, struct config *config, co
         if (strcmp(seen->names[i], name) == 0)
             FAIL(STATUS_USAGE, "%s: duplicate key '%s'",
                  config_location(&reader->source, key->line, key->column, location), name);
+    assert(seen->count < MAX_SECTIONS &&
+           strlen(name) < sizeof seen->names[0]); /* the table has fewer and shorter ones */
     snprintf(seen->names[seen->count++], sizeof seen->names[0], "%s", name);
     TRY(next(reader));
     if (reader->event.type != YAML_MAPPING_START_EVENT)
@@ -216,7 +220,8 @@ fail:
 }
 
 /* From after a mapping's start to its end. section: "" or "train.schedule". */
-static enum status read_mapping(struct reader *reader, struct config *config, const char *section, struct seen *seen)
+static enum status read_mapping(struct reader *reader, struct config *config, const char *section,
+                                struct seen_sections *seen)
 {
     enum status status = STATUS_OK;
     char location[CONFIG_LOCATION], name[128];
@@ -249,7 +254,7 @@ enum status config_yaml_file(struct config *config, const char *text, size_t byt
     enum status status = STATUS_OK;
     struct config_source source = { .file = config->file };
     struct reader reader;
-    struct seen seen = { .count = 0 };
+    struct seen_sections seen = { .count = 0 };
     char location[CONFIG_LOCATION];
     size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* byte order mark: in no column */
     status = config_check_text(&source, text + mark, bytes - mark, true);

@@ -51,36 +51,36 @@ static bool same(const json_t *network, char *const *names, int count)
 /* name -> number, or AMBIGUOUS; NULL if out of memory. */
 static json_t *indices_by_name(const json_t *network)
 {
-    json_t *numbers = json_object();
-    for (int i = 0; numbers && i < (int)json_array_size(network); i++) {
-        bool twice = json_object_get(numbers, name_of(network, i)) != NULL;
-        if (json_object_set_new(numbers, name_of(network, i), json_integer(twice ? AMBIGUOUS : i)) != 0) {
-            json_decref(numbers);
+    json_t *indices = json_object();
+    for (int i = 0; indices && i < (int)json_array_size(network); i++) {
+        bool twice = json_object_get(indices, name_of(network, i)) != NULL;
+        if (json_object_set_new(indices, name_of(network, i), json_integer(twice ? AMBIGUOUS : i)) != 0) {
+            json_decref(indices);
             return NULL;
         }
     }
-    return numbers;
+    return indices;
 }
 
 enum status classes_map(const json_t *network, char *const *names, int count, const char *where, bool log,
                         int32_t **map)
 {
     enum status status = STATUS_OK;
-    json_t *numbers = NULL;
+    json_t *indices = NULL;
     int all = (int)json_array_size(network);
     *map = NULL;
     if (same(network, names, count))
         return STATUS_OK;
-    numbers = indices_by_name(network);
+    indices = indices_by_name(network);
     *map = malloc(count * sizeof **map);
-    if (!numbers || !*map)
+    if (!indices || !*map)
         FAIL(STATUS_NOMEM, "out of memory for the names of %d classes", count);
     for (int i = 0; i < count; i++) {
-        const json_t *number = json_object_get(numbers, names[i]);
-        if (!number)
+        const json_t *index = json_object_get(indices, names[i]);
+        if (!index)
             FAIL(STATUS_USAGE, "%s: class %d, '%s', is none of the network's %d classes (the first is '%s')", where, i,
                  names[i], all, name_of(network, 0));
-        (*map)[i] = (int32_t)json_integer_value(number);
+        (*map)[i] = (int32_t)json_integer_value(index);
         if ((*map)[i] == AMBIGUOUS)
             FAIL(STATUS_USAGE, "%s: class %d, '%s': several of the network's classes have this name", where, i,
                  names[i]);
@@ -89,7 +89,7 @@ enum status classes_map(const json_t *network, char *const *names, int count, co
         log_warn_rank0("%s: %s, so its labels go by name", where,
                        count < all ? "not all of the network's classes" : "the network's classes in another order");
 fail:
-    json_decref(numbers);
+    json_decref(indices);
     if (status != STATUS_OK) {
         free(*map);
         *map = NULL;

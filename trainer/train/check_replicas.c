@@ -23,32 +23,32 @@ struct replica { /* of a rank */
     char items[ITEMS][80];
 };
 
-static enum status describe_replica(const struct training *t, struct replica *card)
+static enum status describe_replica(const struct training *t, struct replica *replica)
 {
     enum status status = STATUS_OK;
     char *text = NULL;
-    *card = (struct replica){ 0 };
-    snprintf(card->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
-    snprintf(card->items[MPI_LIBRARY], 80, "%s", t->comm->library);
-    snprintf(card->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
+    *replica = (struct replica){ 0 };
+    snprintf(replica->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
+    snprintf(replica->items[MPI_LIBRARY], 80, "%s", t->comm->library);
+    snprintf(replica->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
     struct config config = *t->config;               /* its texts are only read */
     config.device.threads = config.data.workers = 0; /* nodes may differ in their cores */
     TRY(config_print(&config, &text));
-    hash_text(hash_bytes(text, strlen(text)), card->items[CONFIGURATION]);
-    snprintf(card->items[TRAIN], 80, "%s", dataset_fingerprint(t->train_set));
-    snprintf(card->items[VAL], 80, "%s", t->val_set ? dataset_fingerprint(t->val_set) : "none");
+    hash_text(hash_bytes(text, strlen(text)), replica->items[CONFIGURATION]);
+    snprintf(replica->items[TRAIN], 80, "%s", dataset_fingerprint(t->train_set));
+    snprintf(replica->items[VAL], 80, "%s", t->val_set ? dataset_fingerprint(t->val_set) : "none");
 fail:
     free(text);
     return status;
 }
 
-static enum status check_same(const struct replica *first, const struct replica *own)
+static enum status check_same(const struct replica *first, const struct replica *mine)
 {
     enum status status = STATUS_OK;
     for (int i = 0; i < ITEMS; i++)
-        if (strcmp(first->items[i], own->items[i]) != 0)
+        if (strcmp(first->items[i], mine->items[i]) != 0)
             FAIL(i == TRAIN || i == VAL ? STATUS_DATA : STATUS_USAGE, "%s: '%s' here, '%s' on rank 0: %s",
-                 items[i].name, own->items[i], first->items[i], items[i].advice);
+                 items[i].name, mine->items[i], first->items[i], items[i].advice);
 fail:
     return status;
 }
@@ -56,13 +56,13 @@ fail:
 enum status training_check_replicas(struct training *t)
 {
     enum status status = STATUS_OK;
-    struct replica own, first;
+    struct replica mine, first;
     if (t->comm->size == 1)
         return STATUS_OK;
-    TRY(training_agree(t, describe_replica(t, &own)));
-    first = own;
+    TRY(training_agree(t, describe_replica(t, &mine)));
+    first = mine;
     TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
-    TRY(training_agree(t, check_same(&first, &own)));
+    TRY(training_agree(t, check_same(&first, &mine)));
 fail:
     return status;
 }

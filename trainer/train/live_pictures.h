@@ -13,7 +13,7 @@ enum status live_pictures_create(struct live_pictures **pictures, struct trainin
 void live_pictures_destroy(struct live_pictures *pictures); /* NULL is fine */
 
 /* All do nothing for NULL. */
-enum status live_pictures_step(struct live_pictures *pictures, int64_t step, const struct progress_metrics *numbers);
+enum status live_pictures_step(struct live_pictures *pictures, int64_t step, const struct progress_metrics *metrics);
 enum status live_pictures_evaluation(struct live_pictures *pictures, int64_t step, const struct evaluation *evaluation);
 
 /* Atoms, and images beside what comes back of them; runs the training net, so only between steps. */
