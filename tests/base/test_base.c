@@ -358,6 +358,7 @@ static void check_tuned(void)
 static void check_affinity(void)
 {
     int cores = affinity_cores(), sum = 0;
+    CHECK(cores >= 1 && cores < 1 << 20, "%d cores", cores);
     bool whole = cores == sysconf(_SC_NPROCESSORS_ONLN) && cores < 500;
     for (int part = 0; part < 3; part++) {
         int status = 0;

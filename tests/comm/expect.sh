@@ -1,6 +1,6 @@
 #!/bin/sh
-# expect.sh CODE SECONDS LINES COMMAND ... - the command must end with this exit code within so many seconds,
-# its standard error matching each of the newline-separated fixed LINES exactly once.
+# expect.sh CODE SECONDS LINES COMMAND ... - runs a command that must end with this exit code within so many seconds and
+# whose standard error must contain each of LINES (separated by newlines) exactly once.
 code=$1
 seconds=$2
 lines=$3
