@@ -145,8 +145,7 @@ static enum status check_steps(struct eval_attacks *a, const struct attack *pgd,
     longer.steps *= CHECK_STEPS;
     TRY(run_attack(a, &longer, lambda, &a->check_images, "check: more steps", &result));
     if (result.robust > base->robust)
-        warn(a->e,
-             "masked gradients? %d steps leave %.1f%%, but %d steps leave %.1f%%: more steps must not help the network",
+        warn(a->e, "masked gradients? %d steps leave %.1f%%, %d steps %.1f%%: more steps should never help the network",
              pgd->steps, robust_percent(base), longer.steps, robust_percent(&result));
 fail:
     return status;
@@ -162,7 +161,7 @@ static enum status check_unbounded(struct eval_attacks *a, const struct attack *
     wide.steps = UNBOUNDED_STEPS;
     TRY(run_attack(a, &wide, lambda, &a->check_images, "check: no bound", &result));
     if (result.robust > 0)
-        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified correctly",
+        warn(a->e, "masked gradients? without a bound on the perturbation %.1f%% are still classified right",
              robust_percent(&result));
 fail:
     return status;
@@ -178,7 +177,7 @@ static enum status check_black_box(struct eval_attacks *a, const struct attack *
         return STATUS_OK; /* Square is for Linf only */
     TRY(run_attack(a, &square, lambda, &a->check_images, "check: black box", &result));
     if (result.robust < base->robust)
-        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, but PGD leaves %.1f%%", CHECK_QUERIES,
+        warn(a->e, "masked gradients? %d queries without gradients leave %.1f%%, PGD %.1f%%", CHECK_QUERIES,
              robust_percent(&result), robust_percent(base));
 fail:
     return status;
@@ -214,7 +213,8 @@ static enum status check_transfer(struct eval_attacks *a, const struct attack *p
     TRY(status);
     TRY(classify_transferred(a, lambda, &result));
     if (result.robust < base->robust)
-        warn(a->e, "masked gradients? attacks against lambda %.3g leave %.1f%%, but those against this setting %.1f%%",
+        warn(a->e,
+             "masked gradients? images made against lambda %.3g leave %.1f%%, those made against this setting %.1f%%",
              e->config->csc.lambda, robust_percent(&result), robust_percent(base));
 fail:
     return status;
@@ -236,7 +236,7 @@ static enum status check_held(struct eval_attacks *a, const struct attack *pgd, 
                  robust_percent(held));
     if (held->robust < through->robust)
         warn(a->e,
-             "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: use the lower",
+             "masked gradients? with lambda(x) held the attack leaves %.1f%%, through lambda(x) %.1f%%: take the lower",
              robust_percent(held), robust_percent(through));
 fail:
     return status;
