@@ -1,5 +1,5 @@
-/* live_pictures.h - what a run shows while it trains, in TensorBoard's event files (log.tensorboard,
- * log.pictures_every_epochs). Rank 0 only. */
+/* live_pictures.h - what TensorBoard shows of a run while it trains: curves (log.tensorboard), and pictures of atoms
+ * and images (log.pictures_every_epochs). For rank 0 only. */
 #ifndef CSC_TRAINER_TRAIN_LIVE_PICTURES_H
 #define CSC_TRAINER_TRAIN_LIVE_PICTURES_H
 
@@ -7,16 +7,17 @@
 
 struct live_pictures;
 
-/* *pictures stays NULL unless the configuration asks for one. Keeps a few images of the evaluation set for pictures.
- * Any memory for them is taken here. */
+/* *pictures stays NULL if log.tensorboard is off. Keeps a few images of the evaluation set, and takes all memory that
+ * pictures need. */
 enum status live_pictures_create(struct live_pictures **pictures, struct training *t);
 void live_pictures_destroy(struct live_pictures *pictures); /* NULL is fine */
 
-/* All do nothing for NULL. */
+/* These do nothing if pictures is NULL. STATUS_IO if an event cannot be written. */
 enum status live_pictures_step(struct live_pictures *pictures, int64_t step, const struct progress_metrics *metrics);
 enum status live_pictures_evaluation(struct live_pictures *pictures, int64_t step, const struct evaluation *evaluation);
 
-/* Atoms, and images beside what comes back of them; runs the training net, so only between steps. */
+/* Draws the atoms, and the kept images beside their reconstructions. It runs the training net, so call it between steps
+ * only. */
 enum status live_pictures_draw(struct live_pictures *pictures, const struct training *t);
 
 #endif

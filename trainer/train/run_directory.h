@@ -1,4 +1,4 @@
-/* run_directory.h - a run's directory and its one writer. */
+/* run_directory.h - the directory of a run, which one process at a time may write. For rank 0 only. */
 #ifndef CSC_TRAINER_TRAIN_RUN_DIRECTORY_H
 #define CSC_TRAINER_TRAIN_RUN_DIRECTORY_H
 
@@ -8,16 +8,20 @@
 
 struct run_directory;
 
-/* Creates the directory and takes RUN/lock (host, pid, job). A live writer elsewhere is STATUS_USAGE, saying who; a
- * dead one's lock is taken over with a line saying so. On this host the kernel knows who is alive. A holder on another
- * host is alive if it touches its lock while we watch for run_lock_stale_s; a requeued job's former self is not waited
- * for. Rank 0 only. The lock is also let go by exit(). A directory that was created here and stayed empty is removed by
- * run_directory_close. */
-extern double run_lock_touch_s, run_lock_stale_s; /* seconds between touches; tests shorten them */
-enum status run_directory_open(struct run_directory **run, const char *directory);
-void run_directory_close(struct run_directory *run); /* NULL is fine */
+/* The holder of a lock touches it every run_lock_touch_s seconds; one on another host that has not done so for
+ * run_lock_stale_s seconds counts as dead. Tests shorten both. */
+extern double run_lock_touch_s, run_lock_stale_s;
 
-/* Warns, once, if the directory was moved or removed. */
+/* Creates the directory and takes the lock RUN/lock, a file that names host, process and job. If another process writes
+ * the run, returns STATUS_USAGE and says which. The lock of a dead process is taken over, with a line in the log: on
+ * this host the kernel knows who is alive, on another host this function waits for up to run_lock_stale_s for a touch.
+ * It does not wait for an earlier start of the same job, which the scheduler has requeued. exit() also releases the
+ * lock. */
+enum status run_directory_open(struct run_directory **run, const char *directory);
+/* Releases the lock. Removes the directory if run_directory_open created it and nothing was written. NULL is fine. */
+void run_directory_close(struct run_directory *run);
+
+/* Warns if the directory was moved or removed since it was opened; once per run. */
 void run_directory_check(struct run_directory *run);
 
 const char *run_directory_path(const struct run_directory *run);

@@ -1,4 +1,5 @@
-/* stop.h - requests to stop with a checkpoint: SIGUSR1, TERM, INT, USR2, XCPU, HUP, or the program's own. */
+/* stop.h - requests to stop the run with a checkpoint, by SIGUSR1, SIGTERM, SIGINT, SIGUSR2, SIGXCPU or SIGHUP, or by
+ * the program itself. */
 #ifndef CSC_TRAINER_TRAIN_STOP_H
 #define CSC_TRAINER_TRAIN_STOP_H
 
@@ -6,17 +7,19 @@
 
 #include "base/status.h"
 
-/* First of all in main: signals that were ignored when the program was loaded are ignored again. The libraries of
- * Debian 13's MPI install a handler of SIGHUP before main. */
+/* Ignores signals again that were ignored when the program was loaded. Call it first in main: the libraries of Debian
+ * 13's MPI install a handler of SIGHUP before main starts. */
 void stop_keep_ignored(void);
 
-/* Installs the handlers, which only set a flag. USR2, XCPU and HUP are left alone if they are ignored at that time.
- * Another SIGINT more than half a second after the first ends the process at once. */
+/* Installs the handlers, which only set a flag. SIGUSR2, SIGXCPU and SIGHUP stay ignored if they are ignored now. A
+ * second SIGINT, more than half a second after the first, ends the process at once. */
 enum status stop_install(void);
 
 bool stop_requested(void);
-const char *stop_reason(void); /* "SIGUSR1", what stop_request was given, or "" */
+/* The name of the signal, such as "SIGUSR1", or the reason given to stop_request, or "". */
+const char *stop_reason(void);
 
-void stop_request(const char *reason); /* a string that stays valid */
+/* reason must stay valid. */
+void stop_request(const char *reason);
 
 #endif

@@ -1,5 +1,6 @@
-/* training_parts.h - the parts of a run, shared by loop.c, step.c, validate.c, snapshot.c, resume_state.c and
- * memory_plan.c; not for others. */
+/* training_parts.h - struct training, which holds everything of a run, and the phases that work on it. It is for the
+ * files of this folder and for csc-bench scale. The functions stand under the name of the file that defines them. Those
+ * marked "collective" are called by all ranks together. */
 #ifndef CSC_TRAINER_TRAIN_TRAINING_PARTS_H
 #define CSC_TRAINER_TRAIN_TRAINING_PARTS_H
 
@@ -17,148 +18,175 @@
 #include "trainer/train/schedule.h"
 #include "trainer/train/train_options.h"
 
-enum { TREE_LEVELS = 32 };
+enum { TREE_LEVELS = 32 }; /* more often than this no int can be halved */
 
-/* Places in the head of the summed vector, beside the loss. */
+/* The reduce buffer starts with these floats, each a sum over the ranks: the loss, and three flags that are set if the
+ * sum is above 0: some rank is asked to stop, a checkpoint is due, some rank still writes a part of the last
+ * checkpoint. */
 enum { REDUCE_LOSS = 0, REDUCE_STOP = 1, REDUCE_CHECKPOINT = 2, REDUCE_PARTS = 3, REDUCE_HEAD = 4 };
 
-/* What an interval between two log lines has added up. */
+/* Sums over the steps between two lines of the log. */
 struct interval {
     double loss;
-    int64_t updates, steps; /* whose gradient was used; all */
-    double start_s, exposed_s;
-    struct loader_stats data; /* at its start */
+    int64_t steps;
+    int64_t updates;          /* steps whose gradient was used; the others were skipped (train.on_nonfinite) */
+    double start_s;           /* training_clock() at its start, moved on by the time of evaluations and checkpoints */
+    double exposed_s;         /* time spent waiting for other ranks' gradients */
+    struct loader_stats data; /* the loader's counters at its start */
 };
 
 enum { REPORTED_IDS = 8 };
 
-/* A micro-batch of the step, for the message if its loss is not finite. */
+/* What is kept of a micro-batch of the current step, for the message if its loss is not finite. */
 struct used_batch {
-    int count;
-    uint64_t ids[REPORTED_IDS];
+    int count;                  /* samples */
+    uint64_t ids[REPORTED_IDS]; /* of the first samples */
 };
 
 struct training {
     struct config *config;
     struct comm *comm;
     struct train_options options;
-    bool *agreed;
+    bool *agreed; /* train()'s: all ranks know of the failure */
 
     struct dataset *train_set, *val_set;
-    int32_t *val_label_map; /* the network's number of each of val_set's classes; NULL: the same */
+    int32_t *val_label_map; /* for each class of val_set the network's index of it; NULL if they are the same */
     struct device *device;
     struct model *model;
-    struct net *net, *eval_net; /* eval_net may be net */
+    struct net *net, *eval_net; /* the same net if the batch sizes are */
     struct optimizer *optimizer;
     struct loader *loader, *val_loader;
     struct buckets *buckets;
-    struct comm *device_comm; /* of several GPUs, for the buckets; NULL without */
+    struct comm *device_comm; /* sums over several GPUs, for the buckets; otherwise NULL */
     struct schedule schedule;
 
     struct reduce_layout reduce_layout;
-    struct arena arena;       /* device: sums, tree, weights for the evaluation of averages */
-    void *nccl_reduce_buffer; /* several GPUs' sums */
-    float *reduce_buffer, *tree[TREE_LEVELS];
-    float *losses;       /* (local_micro_batches): of the step's micro-batches */
-    float *eval_weights; /* unit-atom copy of the averages; NULL without EMA */
+    struct arena arena;       /* device memory of reduce_buffer, tree, losses and eval_weights */
+    void *nccl_reduce_buffer; /* with several GPUs: memory that NCCL allocated for reduce_buffer */
+    float *reduce_buffer;     /* device, (reduce_layout.count): what the ranks sum */
+    float *tree[TREE_LEVELS]; /* device, likewise: one buffer per level of the tree of a deterministic run's sums */
+    float *losses;            /* device, (local_micro_batches) */
+    float *eval_weights;      /* device: copy of the averaged weights with unit atoms; NULL without train.ema */
 
-    struct tuned *tuned;                  /* choices by measurement, the same on all ranks */
-    char *recipe_changes;                 /* rank 0: what of the recipe a resume has changed, as text; or NULL */
-    struct checkpoint *resume_checkpoint; /* rank 0, until the first step: what the run goes on from */
+    struct tuned *tuned;                  /* choices made by measurement, the same on all ranks */
+    char *recipe_changes;                 /* rank 0: what a resume has changed of the recipe, as text; or NULL */
+    struct checkpoint *resume_checkpoint; /* rank 0, until the first step: where the run resumes from; or NULL */
     struct run_directory *run_directory;  /* rank 0 */
-    struct checkpoint_writer *writer;     /* rank 0, and who writes a part; else NULL */
-    struct snapshot *snapshot;            /* what it writes from */
-    uint64_t start_token;                 /* of this start, the same on all ranks */
-    int parts, own_part;     /* of the optimizer state, by ranks other than 0: all (0: rank 0 writes it); own, or -1 */
-    bool parts_pending;      /* of the last checkpoint: not joined yet. The same on all ranks */
-    bool parts_unfinished;   /* some rank was still writing one, as all agreed in the last step */
+    struct checkpoint_writer *writer;     /* rank 0, and ranks that write a part; otherwise NULL */
+    struct snapshot *snapshot;            /* the copy that the writer reads from */
+    uint64_t start_token;                 /* a number of this start of the run, the same on all ranks */
+    int parts;                            /* of the optimizer state; 0: rank 0 writes it as one file */
+    int own_part;                         /* which part this rank writes; -1: none */
+    bool parts_pending;      /* parts of the last checkpoint have not been joined yet; the same on all ranks */
+    bool parts_unfinished;   /* some rank was still writing a part at the last step; the same on all ranks */
     struct metrics *metrics; /* rank 0 */
-    bool metrics_warned, events_warned;  /* a line or TensorBoard event could not be written; this was said */
+    bool metrics_warned, events_warned;  /* it was said that lines or TensorBoard events cannot be written */
     struct progress *progress;           /* rank 0 */
     struct live_pictures *live_pictures; /* rank 0, or NULL */
 
-    int micro_batches, local_micro_batches; /* of a step: all, this rank's */
+    int micro_batches, local_micro_batches; /* of a step, on all ranks and on this one */
     int64_t steps_per_epoch, total_steps;
-    int64_t step, first_step;           /* done; done before this invocation */
-    int64_t checkpoint_step, eval_step; /* last ones, -1 if none */
+    int64_t step;            /* optimizer steps done since the start of the run */
+    int64_t first_step;      /* steps done before this invocation */
+    int64_t checkpoint_step; /* step of the last checkpoint, -1 if none */
+    int64_t eval_step;       /* step of the last evaluation, -1 if none */
     int skipped_in_row;
-    double started_s, trained_before_s;
-    double checkpoint_s;       /* clock of the last checkpoint */
-    double checkpoint_pause_s; /* how long training stood still for it */
-    double top1, best_top1;    /* NAN if none */
+    double started_s;          /* training_clock() at the start of this invocation */
+    double trained_before_s;   /* time of earlier invocations */
+    double checkpoint_s;       /* training_clock() at the last checkpoint */
+    double checkpoint_pause_s; /* how long training paused for it */
+    double top1, best_top1;    /* shares; NAN if none */
     int64_t best_step;
-    char val_fingerprint[17]; /* of the images that these were had with, rank 0; "" if none */
+    char val_fingerprint[17]; /* rank 0: of the images on which these accuracies were measured; "" if none */
     struct evaluation last_eval;
     struct interval interval;
-    struct used_batch *used_batches; /* (local_micro_batches), host: of the step so far, */
-    int used_count;
-    const struct micro_batch *prefetched; /* the next one, on its way to the device already; or NULL */
+    struct used_batch *used_batches;      /* (local_micro_batches), host */
+    int used_count;                       /* used_batches of the current step so far */
+    const struct micro_batch *prefetched; /* the next micro-batch, already on its way to the device; or NULL */
     bool should_stop, checkpoint_due;     /* as all ranks agreed in the last step */
 };
 
+/* ---- training_parts.c ---- */
+
 double training_clock(void); /* seconds, monotonic */
 
-/* Joins the ranks' outcomes of a phase: all return the same, and *agreed is set. */
+/* Ends a phase in which each rank had an outcome: all ranks return the same one. A failure sets *agreed. Collective. */
 enum status training_agree(struct training *t, enum status mine);
 
-/* memory_plan.c: configuration, device and data, then model and nets; nothing is allocated on the device yet. */
-enum status training_plan_data(struct training *t);
-enum status training_plan_nets(struct training *t);
+/* Turns the outcome STATUS_IO of a line of metrics or an event into STATUS_OK, so that a full disk does not end the
+ * run. warned: t->metrics_warned or t->events_warned. */
+enum status training_tolerate_full_disk(bool *warned, enum status written);
+
+void training_start_interval(struct training *t);
+
+/* ---- memory_plan.c: before anything is allocated on the device; then the allocation ---- */
+
+enum status training_plan_data(struct training *t); /* configuration, device and data; collective */
+enum status training_plan_nets(struct training *t); /* model and nets; collective */
+enum status training_check_capacity(const struct training *t);
+void training_print_plan(const struct training *t); /* --dry-run */
+size_t training_device_bytes(const struct training *t);
+size_t training_checkpoint_bytes(const struct training *t);
 enum status training_allocate(struct training *t);
 enum status training_create_buckets(struct training *t); /* collective */
-size_t training_device_bytes(const struct training *t);  /* of device memory */
-size_t training_checkpoint_bytes(const struct training *t);
-void training_print_plan(const struct training *t); /* --dry-run */
-enum status training_check_capacity(const struct training *t);
 
-/* resume.c */
-enum status training_check_start(struct training *t); /* --dry-run: that the start would find a good state. Rank 0 */
-enum status training_open_run_directory(struct training *t); /* the run's directory, and what to resume from */
-enum status training_start(struct training *t);              /* the state to start from, on all ranks */
+/* ---- resume.c: from the plan to the first step ---- */
 
-/* loop.c: the clock and sums of an interval between two log lines. */
-void training_start_interval(struct training *t);
-/* The outcome of a line of metrics or pictures: a full disk does not end a run. */
-enum status training_tolerate_full_disk(bool *warned,
-                                        enum status written); /* warned: t->metrics_warned or events_warned */
+enum status training_check_start(struct training *t);        /* --dry-run, rank 0: the start would find a good state */
+enum status training_open_run_directory(struct training *t); /* and finds the checkpoint to resume; collective */
+enum status training_start(struct training *t);              /* restores or draws the state on all ranks; collective */
 
-/* validate.c: an evaluation after t->step, of what a checkpoint of this step holds; collective. */
-enum status training_evaluate(struct training *t);
+/* ---- resume_state.c ---- */
 
-void training_finish(struct training *t); /* zeros are fine */
+/* On rank 0, from t->resume_checkpoint. */
+enum status training_restore_tuned(struct training *t);
+enum status training_check_resume(struct training *t); /* whether this configuration may resume it */
+enum status training_restore_state(struct training *t);
 
-/* check_replicas.c: that all ranks have the same program, libraries, configuration and data; collective. */
+enum status training_broadcast_tuned(struct training *t); /* rank 0's choices to all; collective */
+enum status training_check_tuned(struct training *t);     /* whether all ranks made the same choices; collective */
+enum status training_broadcast_state(struct training *t); /* rank 0's state to all; collective */
+
+/* ---- check_replicas.c ---- */
+
+/* Whether all ranks have the same program, libraries, configuration and data. Collective. */
 enum status training_check_replicas(struct training *t);
 
-/* autotune.c: the size of the gradient buckets, configured, kept or measured on `comm`; collective. */
+/* ---- autotune.c ---- */
+
+/* The size of the gradient buckets: as configured, as kept in t->tuned, or measured on `comm`. Collective. */
 enum status training_autotune_bucket_mb(struct training *t, struct comm *comm, double *mb);
 
-/* step.c: one optimizer step. */
-enum status training_step(struct training *t);
-/* Makes the loader's memory known to a device that copies from it, or forgets it. */
+/* ---- step.c ---- */
+
+enum status training_step(struct training *t); /* one optimizer step; collective */
+/* Registers the loader's memory with a device that copies from it, which makes copies faster; and undoes that. */
 void training_register_batches(struct training *t);
 void training_unregister_batches(struct training *t);
 
-/* snapshot.c: checkpoints. A state at least this large is written by ranks other than 0, in parts no smaller; tests
- * lower it. */
+/* ---- validate.c ---- */
+
+/* Evaluates what a checkpoint of this step would hold. Collective. */
+enum status training_evaluate(struct training *t);
+
+/* ---- snapshot.c: checkpoints ---- */
+
+/* An optimizer state of at least this size is written in parts, none smaller, by ranks other than 0. Tests lower it. */
 extern size_t checkpoint_part_bytes;
-enum status training_plan_parts(struct training *t); /* collective; the run's directory must be open */
-/* Copies the state and begins to write it, with no write under way. STATUS_NOMEM: nothing has begun. Collective if
- * t->parts. */
+
+/* Decides who writes what. The run's directory must be open. Collective. */
+enum status training_plan_parts(struct training *t);
+/* Copies the state and starts to write it in the background; no write may be under way. After STATUS_NOMEM nothing was
+ * started. Collective if t->parts. */
 enum status training_begin_checkpoint(struct training *t);
 bool training_writes_part(const struct training *t);
-/* Waits for this rank's part, tells rank 0 how it went and lets its writer finish. With t->parts_pending; collective.
+/* Waits for this rank's part, tells rank 0 the outcome and lets its writer finish. Needs t->parts_pending. Collective.
  */
 enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
 
-/* resume_state.c */
-enum status training_restore_tuned(struct training *t);   /* from t->resume_checkpoint, rank 0 */
-enum status training_broadcast_tuned(struct training *t); /* rank 0's choices to all; collective */
-enum status training_check_tuned(struct training *t);     /* that all ranks hold the same; collective */
-enum status
-training_check_resume(struct training *t); /* whether this run may go on from t->resume_checkpoint; rank 0 */
-enum status training_restore_state(struct training *t);   /* from t->resume_checkpoint, rank 0 */
-enum status training_broadcast_state(struct training *t); /* the state of rank 0 to all */
+/* ---- loop.c ---- */
+
+void training_finish(struct training *t); /* a struct of zeros is fine */
 
 #endif
