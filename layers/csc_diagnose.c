@@ -4,16 +4,16 @@
 
 #include "layers/csc.h"
 
-struct sums {
+struct image_sums {
     double x2, r2, xr, z1, z2, max_correlation, excess;
     size_t nonzeros;
 };
 
-/* One image: x, r of `pixels` floats, z and c = A^T r of `codes`. */
-static struct sums sum_image(const struct csc_config *config, const float *x, const float *r, size_t pixels,
-                             const float *z, const float *c, size_t codes)
+/* Sums over one image: x and r have `pixels` floats, z and c = A^T r have `codes`. */
+static struct image_sums sum_image(const struct csc_config *config, const float *x, const float *r, size_t pixels,
+                                   const float *z, const float *c, size_t codes)
 {
-    struct sums s = { 0 };
+    struct image_sums s = { 0 };
     for (size_t i = 0; i < pixels; i++) {
         s.x2 += (double)x[i] * x[i];
         s.r2 += (double)r[i] * r[i];
@@ -31,9 +31,9 @@ static struct sums sum_image(const struct csc_config *config, const float *x, co
     return s;
 }
 
-/* Primal minus dual value. The dual of the lasso is <x,t> - |t|^2/2 over |A^T t| <= lambda; t = s r with the
- * best feasible s. With mu > 0 the constraint becomes a penalty, and t = r. */
-static double duality_gap(const struct csc_config *config, const struct sums *s)
+/* The primal minus a dual value. The dual of the lasso is to maximise <x,t> - |t|^2/2 with |A^T t| <= lambda; here t =
+ * s r with the best feasible s. With mu > 0 the constraint becomes a penalty, and t = r. */
+static double duality_gap(const struct csc_config *config, const struct image_sums *s)
 {
     double primal = 0.5 * s->r2 + config->lambda * s->z1 + 0.5 * config->mu * s->z2;
     if (config->mu > 0)
@@ -65,9 +65,9 @@ enum status csc_diagnose(struct csc *csc, const void *x, const void *z, struct c
     ops->download(csc->device, host + 2 * images + codes, z, codes);
     double x2 = 0, r2 = 0, gap = 0, nonzeros = 0;
     for (size_t i = 0; i < n; i++) {
-        struct sums s = sum_image(&csc->config, host + images + codes + i * (images / n), host + i * (images / n),
-                                  images / n, host + 2 * images + codes + i * (codes / n),
-                                  host + images + i * (codes / n), codes / n);
+        struct image_sums s = sum_image(&csc->config, host + images + codes + i * (images / n), host + i * (images / n),
+                                        images / n, host + 2 * images + codes + i * (codes / n),
+                                        host + images + i * (codes / n), codes / n);
         x2 += s.x2;
         r2 += s.r2;
         nonzeros += (double)s.nonzeros;

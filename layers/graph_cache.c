@@ -1,22 +1,23 @@
-/* graph_cache.c - work is recorded whole before any of it is done, so that a failure leaves nothing half done: it is
- * then queued call by call, and so is all later work. */
+/* graph_cache.c - captures work as graphs and launches them. Work is captured as a whole before any of it runs, so a
+ * failure leaves nothing half done: the work is then queued call by call, and so is all later work. */
 #include "layers/graph_cache.h"
 
 #include <stdlib.h>
 
 #include "base/log.h"
 
+/* A graph, and how many boundaries of the whole work have been reached at its end. */
 struct segment {
     struct device_graph *graph; /* NULL: no work */
-    int boundaries;             /* that have been reached behind it */
+    int boundaries;
 };
 
 struct cached_graph {
     struct graph_key key;
     struct segment *segments;
     int count, capacity;
-    int boundaries; /* reached so far */
-    bool capturing; /* the device records */
+    int boundaries; /* reached so far during capture */
+    bool capturing; /* between graph_capture_begin and _end */
     bool complete;
 };
 
@@ -26,7 +27,7 @@ static bool same_key(const struct graph_key *a, const struct graph_key *b)
            a->count == b->count && a->kind == b->kind && a->scalar == b->scalar;
 }
 
-/* *found is NULL for work that comes for the first time, or once too many kinds of it have come. */
+/* *found is NULL the first time a key comes, and always once the cache is full. */
 static enum status find(struct graph_cache *cache, const struct graph_key *key, struct cached_graph **found)
 {
     enum status status = STATUS_OK;
@@ -54,7 +55,7 @@ static void clear(struct graph_cache *cache, struct cached_graph *entry)
     *entry = (struct cached_graph){ .key = entry->key };
 }
 
-/* ---- recording ---- */
+/* ---- capture ---- */
 
 static enum status begin_segment(struct graph_cache *cache)
 {
@@ -122,7 +123,7 @@ fail:
     return status;
 }
 
-/* ---- running ---- */
+/* ---- launch ---- */
 
 static enum status launch(struct graph_cache *cache, const struct cached_graph *entry)
 {
@@ -147,7 +148,7 @@ enum status graph_cache_run(struct graph_cache *cache, const struct graph_key *k
     if (cache->device->ops->graph_capture_begin && !cache->device->no_graphs && !work->uncapturable)
         TRY(find(cache, key, &entry));
     if (entry && !entry->complete && capture(cache, entry) != STATUS_OK) {
-        log_warn("work goes to the GPU call by call, it cannot be recorded: %s", status_message());
+        log_warn("CUDA graph capture failed, so the GPU's operations are launched one by one: %s", status_message());
         status_clear();
         cache->device->no_graphs = true;
     }

@@ -295,7 +295,7 @@ fail:
     return status;
 }
 
-/* Mean loss and its gradient at the logits; the loss joins the head of sums. */
+/* The mean loss, added to the reduce buffer, and its gradient at the logits. */
 static void backward_loss(struct net *net, float smoothing, float *reduce_buffer)
 {
     struct device *device = net->model->device;

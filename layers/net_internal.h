@@ -1,31 +1,38 @@
-/* net_internal.h - what net_plan.c, net.c (forward, backward) and net_lambda.c (lambda by image, gradient of the image)
- * share. */
+/* net_internal.h - what the files of net.h share: net_plan.c (memory), net.c (forward and backward), net_train.c (both
+ * as captured graphs) and net_lambda.c (lambda by image, gradient of the image). */
 #ifndef CSC_LAYERS_NET_INTERNAL_H
 #define CSC_LAYERS_NET_INTERNAL_H
 
 #include "layers/graph_cache.h"
 #include "layers/net.h"
 
-/* What a node needs besides its edges. */
+/* What a node needs besides its edges. Buffers are in device memory unless they say host. */
 struct op {
     struct conv *conv;
     struct csc *csc;
-    float *saved;              /* norm: what its forward pass saves, */
-    uint8_t *relu_mask;        /* and where its ReLU was open; NULL: the device looks at y */
-    int32_t *argmax;           /* max pool, but where its norm does it in a training pass: */
-    int fused_pool;            /* norm: the pooling that it does, too; else -1 */
-    bool fused_with_norm;      /* max pool: done by its norm */
-    uint8_t *argmax_in_window; /* norm: of each maximum, and */
-    void *argmax_value;        /* its x */
-    bool in_accumulates; /* another consumer of `in` comes later in the network, so its gradient is there already */
-    bool add_accumulates;
-    float *lambda;        /* csc: (n) per image, host, as net_set_lambda gave it; NULL: the model's own */
-    int code_node;        /* norm: the node of the CSC-layer whose code it alone takes; else -1 */
-    bool gradient_masked; /* csc: such a norm masks its gradient */
-    bool scales_input;    /* lambda differs between images: the input is scaled instead, see net_lambda.c */
+    bool in_accumulates;  /* the backward pass adds to the gradient of `in`: another consumer has written it before */
+    bool add_accumulates; /* the same for the shortcut that a norm adds */
+
+    /* batch norm */
+    float *saved;       /* from forward to backward */
+    uint8_t *relu_mask; /* see struct norm_shape; NULL: the backward pass reads y */
+    int code_node;  /* node of the CSC-layer whose code only this norm reads, so that it can mask its gradient; or -1 */
+    int fused_pool; /* node of the max pooling that a training pass fuses with this norm; or -1, else: */
+    uint8_t *argmax_in_window; /* of the pooling's output */
+    void *argmax_value;
+
+    /* max pooling */
+    int32_t *argmax;      /* unless fused */
+    bool fused_with_norm; /* in a training pass */
+
+    /* CSC-layer */
+    bool gradient_masked; /* by the norm that reads its code */
+    float *lambda;        /* host, (n): as net_set_lambda gave it; NULL: the model's own */
+    bool scales_input;    /* lambda differs between images, so the input is scaled instead: see net_lambda.c */
 };
 
-struct slots { /* sizes in bytes of buffers that several edges use in turn */
+/* Buffers that several edges use in turn. */
+struct slots {
     size_t *bytes;
     bool *busy;
     int count;
@@ -33,44 +40,43 @@ struct slots { /* sizes in bytes of buffers that several edges use in turn */
 
 struct net {
     struct model *model;
-    int n, count; /* batch, samples of the last upload */
+    int n, count; /* images planned for; of the last upload */
     enum net_use use;
     bool training;           /* keeps what a backward pass needs */
     struct op *ops;          /* (nodes) */
-    struct csc **csc_layers; /* the CSC-layers among them, in their order */
+    struct csc **csc_layers; /* in forward order */
     int csc_layers_count;
-    void **value, **grad; /* (edges); grad of edge 0 only of NET_INPUT_GRADIENT */
-    void **grad_addend;   /* (edges) not NULL: the gradient is the sum of grad and this */
-    int *value_slot, *grad_slot, *grad_addend_slot;
+    void **value, **grad; /* (edges), device; the image has a gradient only for NET_INPUT_GRADIENT */
+    void **grad_addend;   /* (edges), device; if not NULL, the gradient is the sum of grad and this */
+    int *value_slot, *grad_slot, *grad_addend_slot; /* (edges), -1: none */
     struct slots values, grads;
-    int32_t *labels; /* device */
-    float *losses;   /* device (N) */
-    float *loss;     /* device: their mean */
-    void *scratch;
-    float *linear_grads; /* device: where NET_INPUT_GRADIENT lets the classifier's gradients go */
-    void *scaled_input;  /* device: the largest input of a CSC-layer, once a lambda differs between images */
+    int32_t *labels;     /* device, (n) */
+    float *losses;       /* device, (n) */
+    float *loss;         /* device: their mean */
+    void *scratch;       /* device, shared by all nodes */
+    float *linear_grads; /* device: the classifier's gradients, which NET_INPUT_GRADIENT ignores */
+    void *scaled_input; /* device, large enough for any CSC-layer's input; NULL until a lambda differs between images */
     struct arena arena, scaled_input_arena;
     size_t bytes;
-    uint64_t version;               /* of the weights that the plans hold */
+    uint64_t version;               /* of the model's weights that the plans have loaded */
     struct graph_cache graph_cache; /* of net_train */
-    bool warned_uncapturable;       /* why nothing is recorded */
-    bool overlapped; /* the pass under way: weights and step sizes come beside it, in lanes that are joined behind its
-                    forward part */
+    bool warned_uncapturable;       /* the reason why nothing is captured has been logged */
+    bool overlapped; /* the pass being captured loads weights and computes step sizes in parallel streams, until
+                        net_streams_end */
 };
 
-/* net_plan.c. Elements of an edge's activations (n,h,w,c). */
+/* net_plan.c: elements of an edge's activations (n,h,w,c). */
 size_t net_edge_count(const struct net *net, int edge);
 
-/* net.c. grads NULL: weights and statistics are constants. */
+/* net.c. grads: the gradients' part of the reduce buffer; NULL: weights and statistics are constants. */
 enum status net_backward_node(struct net *net, int i, float *grads);
 int net_logits_edge(const struct net *net);
-void net_streams_end(struct net *net);             /* of what is beside */
-enum status net_load_node(struct net *net, int i); /* its plans' copy of the weights */
+void net_streams_end(struct net *net);             /* ends `overlapped` */
+enum status net_load_node(struct net *net, int i); /* loads the node's weights into its plan */
 
-/* net_lambda.c. z = value[out] of CSC-node i; diagnostics of it, or NULL. */
+/* net_lambda.c. Forward of CSC-node i, with its lambda by image; diagnostics may be NULL. */
 enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics);
-/* Batch norm with running statistics, backwards. */
-void net_backward_frozen_norm(struct net *net, int i);
+void net_backward_frozen_norm(struct net *net, int i); /* with running statistics as constants */
 void net_finish_lambda(struct net *net);
 
 #endif

@@ -1,16 +1,16 @@
-/* net_lambda.c - lambda by image, and the gradient of the image.
- * A code is homogeneous in image and lambda: every iterate of FISTA has z(s x, s lambda) = s z(x, lambda), with mu too.
- * So an image's own lambda is had from the layer as it is planned, by scaling:  z(x, l) = s z(x / s, lambda), s = l /
- * lambda. Its Jacobian in x needs no scaling, and by Euler's theorem  lambda dz/dlambda = z - (dz/dx) x, so for a
- * gradient dz dlambda = (<dz, z> - <dx, x>) / lambda. */
+/* net_lambda.c - a lambda for each image, and the gradients of image and lambda.
+ * A code is homogeneous in image and lambda: every iterate of FISTA has z(s x, s lambda) = s z(x, lambda), also with
+ * mu. So a layer planned for one lambda computes the code for another one, l, by scaling: z(x, l) = s z(x / s, lambda)
+ * s = l / lambda The Jacobian in x is the same without scaling. By Euler's theorem lambda dz/dlambda = z - (dz/dx) x,
+ * so for a gradient dz dlambda = (<dz, z> - <dx, x>) / lambda */
 #include <stdlib.h>
 #include <string.h>
 
 #include "layers/net_internal.h"
 
-#define MIN_SCALE 1e-6f /* lambda 0 of one image among others: far below what changes a code */
+#define MIN_SCALE 1e-6f /* replaces 0, for an image of lambda 0: too small to change a code */
 
-/* Image i of an edge's n. */
+/* The data of image i. */
 static void *at_image(const struct net *net, void *data, size_t values, int i)
 {
     return (char *)data + i * values * precision_bytes(net->model->device->precision);
@@ -30,7 +30,7 @@ static struct op *csc_op(const struct net *net, int csc)
     return NULL;
 }
 
-/* Memory for the scaled input of any CSC-layer. */
+/* Allocates the buffer for the scaled input of any CSC-layer. */
 static enum status allocate_scaled_input(struct net *net)
 {
     enum status status = STATUS_OK;
@@ -62,7 +62,7 @@ enum status net_set_lambda(struct net *net, int csc, const float *lambda)
     struct op *op = csc_op(net, csc);
     float own = net->model->config.csc.lambda;
     op->scales_input = false;
-    graph_cache_clear(&net->graph_cache); /* a layer's lambda is among its numbers */
+    graph_cache_clear(&net->graph_cache); /* graphs hold the layers' lambda */
     for (int i = 1; lambda && i < net->n; i++)
         op->scales_input = op->scales_input || lambda[i] != lambda[0];
     op->csc->config.lambda = op->scales_input && own == 0 ? 1 : op->scales_input || !lambda ? own : lambda[0];
@@ -88,7 +88,7 @@ static float scale_of(const struct op *op, int i)
     return scale > MIN_SCALE ? scale : MIN_SCALE;
 }
 
-/* What the device computed of the step size, unless the layer has a lambda of its own. */
+/* Takes what follows from the step size from device memory, unless the layer has a lambda of its own. */
 static void use_step_scalars(struct net *net, int i)
 {
     struct model *m = net->model;
@@ -116,7 +116,7 @@ enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diag
         x = net->scaled_input;
     use_step_scalars(net, i);
     TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
-    if (diagnostics) /* shares do not change with the scale */
+    if (diagnostics) /* which are relative, and so do not depend on the scale */
         TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));
     for (int k = 0; op->scales_input && k < net->n; k++) {
         void *code = at_image(net, z, out, k);
@@ -126,10 +126,10 @@ fail:
     return status;
 }
 
-/* ---- backwards ---- */
+/* ---- backward ---- */
 
-/* y = relu(gamma (x - mean) / std + beta + add) with constant statistics: dx = gamma / std times dy where y > 0, which
- * is inference's own affine map with mean and beta 0. */
+/* With y = relu(gamma (x - mean) / std + beta + add) and constant statistics, dx = gamma / std times dy where y > 0:
+ * that is norm_inference of the masked dy with mean and beta 0. */
 void net_backward_frozen_norm(struct net *net, int i)
 {
     const struct model *m = net->model;
@@ -171,7 +171,7 @@ static enum status backward_csc(struct net *net, int i, double *dlambda)
     void *x = net->value[node->in], *dx = net->grad[node->in];
     size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
     add_image_products(net, op, net->grad[node->out], net->value[node->out], out, 1, dlambda);
-    if (op->in_accumulates) /* what was there before is not this layer's */
+    if (op->in_accumulates) /* subtracts below what other consumers have put there */
         add_image_products(net, op, dx, x, in, 1, dlambda);
     TRY(net_backward_node(net, i, NULL));
     add_image_products(net, op, dx, x, in, -1, dlambda);

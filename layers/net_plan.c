@@ -1,6 +1,6 @@
-/* net_plan.c - what a net takes of the device, before anything runs: one buffer per edge.
- * A training net keeps every activation; gradients of edges share slots, each held from its first consumer's
- * backward to its producer's. An inference net shares slots between activations likewise. */
+/* net_plan.c - plans a net's operations and memory: a buffer for each edge's activations, and for their gradients.
+ * A training net keeps all activations. Gradients share slots: each is held from the backward pass of its edge's last
+ * consumer to that of its producer. In an inference net activations share slots likewise. */
 #include <stdlib.h>
 
 #include "layers/net_internal.h"
@@ -24,7 +24,7 @@ static struct conv_shape batch_shape(const struct net *net, const struct node *n
     return shape;
 }
 
-/* The smallest free slot that fits, else the largest free one grown, else a new one. */
+/* Returns the smallest free slot that fits, else the largest free one, enlarged, else a new one. */
 static int acquire(struct slots *s, size_t bytes)
 {
     int best = -1;
@@ -59,7 +59,7 @@ static void plan_values(struct net *net)
         net->value_slot[node->out] = acquire(&net->values, edge_bytes(net, node->out));
         if (net->training)
             continue;
-        for (int e = 0; e < node->out; e++) { /* whatever nobody reads any more */
+        for (int e = 0; e < node->out; e++) { /* which no later node reads */
             bool needed = false;
             for (int j = i + 1; j < m->nodes_count; j++)
                 needed |= m->nodes[j].in == e || m->nodes[j].add == e;
@@ -69,15 +69,15 @@ static void plan_values(struct net *net)
     }
 }
 
-/* Whether a CSC-layer leaves its input's gradient apart from what others left there: its producer adds them up while it
- * reads them. */
+/* Whether a CSC-layer writes its part of its input's gradient to a buffer of its own, and does not add it to another
+ * consumer's part: the batch norm that produced the input can read both (norm_backward_of_sum). */
 static bool keeps_addend(const struct net *net, const struct node *node)
 {
     const struct model *m = net->model;
-    bool apart = false;
+    bool norm_adds = false;
     for (int i = 0; i < m->nodes_count; i++)
-        apart |= m->nodes[i].out == node->in && m->nodes[i].kind == NODE_NORM && m->nodes[i].add >= 0;
-    return apart && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_sum &&
+        norm_adds |= m->nodes[i].out == node->in && m->nodes[i].kind == NODE_NORM && m->nodes[i].add >= 0;
+    return norm_adds && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_sum &&
            net->grad_addend_slot[node->in] < 0;
 }
 
@@ -96,7 +96,7 @@ static void plan_grads(struct net *net)
             if (!op->add_accumulates)
                 net->grad_slot[node->add] = acquire(&net->grads, edge_bytes(net, node->add));
         }
-        if (node->kind == NODE_NORM) { /* in place: a norm is its input's only consumer */
+        if (node->kind == NODE_NORM) { /* overwrites its gradient: a norm is its input's only consumer */
             net->grad_slot[node->in] = net->grad_slot[node->out];
             if (net->grad_addend_slot[node->out] >= 0)
                 release(&net->grads, net->grad_addend_slot[node->out]);
@@ -133,7 +133,7 @@ fail:
     return status;
 }
 
-/* Which norms can mask the gradient of a code: those that nobody shares it with. */
+/* Finds the norms that can mask the gradient of a code: those that are its only reader. */
 static void find_masked_codes(struct net *net)
 {
     const struct model *m = net->model;
@@ -152,7 +152,7 @@ static void find_masked_codes(struct net *net)
     }
 }
 
-/* Which norms do the max pooling behind them as well: those that nobody else reads. */
+/* Finds the max poolings to be fused with the norm before them: those that are its only reader. */
 static void find_fused_pools(struct net *net)
 {
     const struct model *m = net->model;
@@ -173,7 +173,7 @@ static void find_fused_pools(struct net *net)
     }
 }
 
-/* slot_of (edges) -> pointers; `others`, where not NULL, share the slots. */
+/* Points each edge's pointer at the memory of its slot; others (may be NULL) share the slots. */
 static void assign_slots(struct slots *slots, int edges, struct arena *arena, const int *slot_of, void **pointers,
                          const int *others, void **other_pointers)
 {

@@ -1,16 +1,15 @@
-/* net_train.c - a training pass over one batch: forward, loss and backward as one work for the device, recorded where
- * it can. */
+/* net_train.c - a training pass over one batch: forward, loss and backward as one work for the graph cache. */
 #include "base/log.h"
 #include "layers/net_internal.h"
 
 struct pass {
     struct net *net;
     float smoothing, *reduce_buffer;
-    uint64_t version;       /* of the weights that the plans held before */
-    int pending_iterations; /* power iterations that come first */
+    uint64_t version;       /* of the weights that the plans have loaded before the pass */
+    int pending_iterations; /* power iterations that the pass computes first */
     net_ready *ready;
     net_must_flush *must_flush;
-    void *context; /* of the two */
+    void *context; /* of ready and must_flush */
 };
 
 static enum status report_boundary(void *graph_cache, int ready)
@@ -18,8 +17,8 @@ static enum status report_boundary(void *graph_cache, int ready)
     return graph_cache_boundary(graph_cache, ready);
 }
 
-/* Whether what the weights' change asks for, plans' copies of them and power iterations, is queued in lanes. Call by
- * call plans may still be chosen, which waits. */
+/* Whether loading changed weights and power iterations go to parallel streams. Only during capture: before, plans may
+ * still be chosen, which waits for the device. */
 static bool can_overlap(const struct pass *p)
 {
     const struct net *net = p->net;
@@ -27,8 +26,8 @@ static bool can_overlap(const struct pass *p)
            (p->pending_iterations > 0 || net->version != net->model->version);
 }
 
-/* Each node that has weights marks its end with its number and awaits it in the forward pass. Nothing can go beside the
- * first one's. */
+/* Queues them on parallel streams. Node i's end with event i, for which its forward pass waits. The first node's go to
+ * stream 0, since nothing can run beside them. */
 static enum status prepare_on_streams(struct net *net, int iterations)
 {
     enum status status = STATUS_OK;
@@ -61,7 +60,7 @@ static enum status queue_pass(void *context)
     enum status status = STATUS_OK;
     struct pass *p = context;
     struct net *net = p->net;
-    net->version = p->version; /* a recording that failed has loaded nothing */
+    net->version = p->version; /* a capture that failed has loaded nothing */
     net->overlapped = can_overlap(p);
     if (net->overlapped) {
         TRY(prepare_on_streams(net, p->pending_iterations));
@@ -72,7 +71,7 @@ static enum status queue_pass(void *context)
     TRY(net_forward(net, p->reduce_buffer));
     TRY(net_backward(net, p->smoothing, p->reduce_buffer, p->ready ? report_boundary : NULL, &net->graph_cache));
 fail:
-    if (net->overlapped) /* the forward pass has not come to its end */
+    if (net->overlapped) /* the forward pass failed before its end */
         net_streams_end(net);
     return status;
 }
@@ -89,13 +88,13 @@ static bool pass_must_flush(void *context, int ready)
     return p->must_flush && p->must_flush(p->context, ready);
 }
 
-/* Conjugate gradients ask on the host, at every iteration, whether to go on. */
+/* With csc.backward: implicit the host decides after each iteration of conjugate gradients whether to go on. */
 static bool waits_on_host(struct net *net)
 {
     const struct model *m = net->model;
     bool implicit = m->csc_count > 0 && m->config.csc.backward == CSC_IMPLICIT;
     if (implicit && m->device->ops->graph_capture_begin && !net->warned_uncapturable)
-        log_info("csc.backward is implicit: batches go to the GPU call by call, not as a CUDA graph");
+        log_info("csc.backward is implicit: the GPU's operations are launched one by one, not as a CUDA graph");
     net->warned_uncapturable = true;
     return implicit;
 }
@@ -105,7 +104,7 @@ enum status net_train(struct net *net, float smoothing, float *reduce_buffer, ne
 {
     enum status status = STATUS_OK;
     struct model *m = net->model;
-    enum { LOADS = 1, REPORTS = 2, DUE = 4 };
+    enum { LOADS = 1, REPORTS = 2, ITERATIONS = 4 };
     struct pass pass = {
         net, smoothing, reduce_buffer, net->version, m->pending_iterations, ready, must_flush, context
     };
@@ -113,7 +112,7 @@ enum status net_train(struct net *net, float smoothing, float *reduce_buffer, ne
                                    .count = net->count,
                                    .scalar = smoothing,
                                    .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
-                                           (unsigned)m->pending_iterations * DUE };
+                                           (unsigned)m->pending_iterations * ITERATIONS };
     const struct graph_work work = { .queue = queue_pass,
                                      .boundary = pass_boundary,
                                      .must_flush = pass_must_flush,
@@ -122,7 +121,7 @@ enum status net_train(struct net *net, float smoothing, float *reduce_buffer, ne
     net->graph_cache.device = m->device;
     m->pending_iterations = 0;
     TRY(graph_cache_run(&net->graph_cache, &key, &work));
-    net->version = m->version; /* replayed or not */
+    net->version = m->version; /* a launched graph has loaded them, too */
 fail:
     return status;
 }

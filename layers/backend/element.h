@@ -1,4 +1,4 @@
-/* element.h - one element of an activation on the host: float, or bf16 (the upper half of a float). */
+/* element.h - one element of an activation in host memory: fp32, or bf16, the upper half of an fp32. */
 #ifndef CSC_LAYERS_BACKEND_ELEMENT_H
 #define CSC_LAYERS_BACKEND_ELEMENT_H
 
@@ -16,7 +16,7 @@ static inline float bf16_to_float(bf16 value)
     return result;
 }
 
-/* To nearest, ties to even, as the hardware does; a NaN stays one. Without branches, for vectorisers. */
+/* Rounds to the nearest bf16, ties to even, as hardware does; a NaN stays a NaN. No branches, so that loops vectorise. */
 static inline bf16 bf16_from_float(float value)
 {
     uint32_t bits;

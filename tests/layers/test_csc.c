@@ -1,6 +1,6 @@
 /* test_csc.c - the mathematics of the CSC-layer: A and A^T are adjoint; codes and gradients of every mode agree
  * with a double-precision layer and its central differences, away from the kink of the shrinkage; runs repeat to
- * the bit; lambda_max agrees with dense eigenvalues, and does not depend on what is computed beside it; the duality gap
+ * the bit; lambda_max agrees with dense eigenvalues, and does not depend on parallel streams; the duality gap
  * bounds what is left to the optimum. */
 #include <inttypes.h>
 
@@ -355,36 +355,37 @@ static void check_power(struct device *device)
     }
 }
 
-/* ---- layers side by side ---- */
+/* ---- layers on parallel streams ---- */
 
-enum { BESIDE = DEVICE_STREAMS + 2 };
+enum { STREAMED = DEVICE_STREAMS + 2 };
 
-static void advance_in_lanes(struct device *device, struct rig *rigs)
+static void advance_on_streams(struct device *device, struct rig *rigs)
 {
     device->ops->streams_begin(device);
-    for (int i = 0; i < BESIDE; i++) {
+    for (int i = 0; i < STREAMED; i++) {
         device->ops->stream_select(device, i % DEVICE_STREAMS);
         rig_must(csc_power_advance(rigs[i].power, rigs[i].w, 2, rigs[i].scratch));
     }
     device->ops->streams_end(device);
 }
 
-/* Queued in lanes, and recorded there and replayed, against one after another. Half the layers have many atoms. */
-static void check_lanes(struct device *device)
+/* Power iterations on parallel streams, and captured there as a graph and launched, against one after another. Half the
+ * layers have many atoms. */
+static void check_streams(struct device *device)
 {
     const struct backend *ops = device->ops;
     struct csc_config config = { .steps = 1 };
     struct device_graph *graph = NULL;
-    struct rig alone[BESIDE], beside[BESIDE];
+    struct rig alone[STREAMED], parallel[STREAMED];
     if (!ops->streams_begin)
         return;
-    for (int i = 0; i < BESIDE; i++) {
+    for (int i = 0; i < STREAMED; i++) {
         struct conv_shape s = { 1, 6 + i, 5, i % 3 ? 3 : 8, i % 2 ? 32 : 5, i == 2 ? 1 : 3, 1, i == 2 ? 0 : 1 };
         double *w = malloc(conv_weight_count(&s) * sizeof *w);
         fill_atoms(w, &s);
         float *fw = floats(w, conv_weight_count(&s));
         for (int j = 0; j < 2; j++) {
-            struct rig *r = j ? &beside[i] : &alone[i];
+            struct rig *r = j ? &parallel[i] : &alone[i];
             rig_init(r, device, &s, &config, false);
             rig_in(r, r->w, fw, r->weights);
             rig_must(csc_power_start(r->power, 5, (uint64_t)i));
@@ -393,21 +394,21 @@ static void check_lanes(struct device *device)
         free(w);
         free(fw);
     }
-    advance_in_lanes(device, beside);
+    advance_on_streams(device, parallel);
     if (ops->graph_capture_begin) {
         rig_must(ops->graph_capture_begin(device));
-        advance_in_lanes(device, beside);
+        advance_on_streams(device, parallel);
         rig_must(ops->graph_capture_end(device, &graph));
         rig_must(ops->graph_launch(device, graph));
         ops->graph_free(device, graph);
     } else
-        advance_in_lanes(device, beside);
-    for (int i = 0; i < BESIDE; i++) {
-        struct rig *a = &alone[i], *b = &beside[i];
+        advance_on_streams(device, parallel);
+    for (int i = 0; i < STREAMED; i++) {
+        struct rig *a = &alone[i], *b = &parallel[i];
         float *v = rig_out(a, a->power->vector, a->images), *v2 = rig_out(b, b->power->vector, a->images);
         csc_power_fetch(&a->power, 1);
         csc_power_fetch(&b->power, 1);
-        same("power iteration", "alone and beside others", v, v2, a->images);
+        same("power iteration", "alone and on parallel streams", v, v2, a->images);
         CHECK(a->power->lambda_max == b->power->lambda_max, "lambda_max depends on other layers");
         rig_spoil(a);
         rig_spoil(b);
@@ -457,7 +458,7 @@ static void check_diagnostics(struct device *device, bool nonnegative, float mu)
         }
         energy /= c.shape.n;
         const char *name = device->ops->name;
-        CHECK(fabs(found.nonzeros - nonzeros / (double)r.codes) < 1e-12, "%s: share of non-zeros %g", name,
+        CHECK(fabs(found.nonzeros - nonzeros / (double)r.codes) < 1e-12, "%s: fraction of non-zeros %g", name,
               found.nonzeros);
         CHECK(fabs(found.residual / (left / size) - 1) < 1e-5, "%s: residual %g, should be %g", name, found.residual,
               left / size);
@@ -495,7 +496,7 @@ int main(int count, char **arguments)
     check_gradients(device);
     check_variants(device);
     check_power(device);
-    check_lanes(device);
+    check_streams(device);
     for (int mode = 0; mode < 4; mode++)
         check_diagnostics(device, mode & 1, mode & 2 ? 0.5f : 0);
     device_close(device);

@@ -1,5 +1,5 @@
 /* test_net_lambda.c - lambda by image against nets of that lambda, and the gradient of the image and of lambda against
- * finite differences of the logits, on small random networks. usage: test-net-input BACKEND */
+ * finite differences of the logits, on small random networks. usage: test-net-lambda BACKEND */
 #include <string.h>
 
 #include "base/philox.h"
@@ -27,7 +27,7 @@ static void must(enum status status)
     exit(1);
 }
 
-/* Running statistics that are not trivial, so that a wrong sign or place shows. */
+/* Running statistics that are not trivial, so that a wrong sign or order shows. */
 static void set_running(struct model *m, struct philox *stream)
 {
     for (int i = 0; i < model_running_tensors(m); i++) {

@@ -133,7 +133,7 @@ class Emulated(RunTest):
                 self.run_on("cuda", "calls", *changing, *arguments, CSC_CUDA_GRAPH="0")
                 done = self.run_on("cuda", "graphs", *changing, *arguments)
                 self.same_runs("calls", "graphs", 6)
-                self.assertNotIn("call by call", done.stdout + done.stderr)
+                self.assertNotIn("one by one", done.stdout + done.stderr)
 
     def test_evaluation_leaves_no_trace(self):
         """Graphs that run between evaluations, whose step sizes converge on copies, do as in a run that never evaluates."""
@@ -314,7 +314,7 @@ class Emulated(RunTest):
                 self.run_on("cuda", "calls", *arguments, ranks=2, CSC_FAKE_GPUS="2", CSC_CUDA_GRAPH="0")
                 done = self.run_on("cuda", "graphs", *arguments, ranks=2, CSC_FAKE_GPUS="2")
                 self.same_runs("calls", "graphs", 5)
-                self.assertNotIn("call by call", done.stdout + done.stderr)
+                self.assertNotIn("one by one", done.stdout + done.stderr)
         count = self.per_step("comm.bucket_mb=0.02", ranks=2, CSC_FAKE_GPUS="2")
         self.assertGreater(count["sums"], 5)
         self.assertEqual(count["behind_graphs"], count["sums"])  # each begins with the piece that completes it

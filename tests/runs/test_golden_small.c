@@ -28,7 +28,7 @@ struct golden {
     struct optimizer *optimizer;
     struct arena arena;
     float *reduce_buffer;                            /* device */
-    float *host;                                     /* room for the largest tensor */
+    float *host;                                     /* large enough for any tensor */
     double *start;                                   /* likewise */
     double logits, loss, gradients, change, running; /* relative errors */
 };
@@ -174,10 +174,10 @@ static struct model_config model_of(const struct golden *g)
 
 static size_t largest(const struct model *m)
 {
-    size_t most = m->running_count;
+    size_t largest = m->running_count;
     for (int i = 0; i < m->params_count; i++)
-        most = m->params[i].count > most ? m->params[i].count : most;
-    return most;
+        largest = m->params[i].count > largest ? m->params[i].count : largest;
+    return largest;
 }
 
 static enum status build(struct golden *g, const char *backend)
@@ -379,7 +379,8 @@ static bool cut_often(void *context, int ready)
     return ready % 3 == 0;
 }
 
-/* A whole pass has the bits of its halves, done call by call, recorded and replayed, in one piece and in many. */
+/* net_train has the bits of net_forward and net_backward, call by call and as captured graphs of one segment or many.
+ */
 static enum status compare_passes(struct golden *g)
 {
     enum status status = STATUS_OK;
@@ -392,12 +393,12 @@ static enum status compare_passes(struct golden *g)
     ops->copy_out(g->device, halves, g->reduce_buffer, bytes);
     for (int i = 0; i < 2 * each; i++) {
         int next = 0;
-        bool tells = i >= each;
+        bool reports = i >= each;
         ops->zero(g->device, g->reduce_buffer, bytes);
-        TRY(net_train(g->net, 0, g->reduce_buffer, tells ? count_ready : NULL, cut_often, &next));
+        TRY(net_train(g->net, 0, g->reduce_buffer, reports ? count_ready : NULL, cut_often, &next));
         ops->copy_out(g->device, whole, g->reduce_buffer, bytes);
         CHECK(memcmp(whole, halves, bytes) == 0, "%s: pass %d is another one", g->path, i);
-        CHECK(!tells || next == g->model->params_count + 1, "%s: pass %d told of %d parameters", g->path, i, next);
+        CHECK(!reports || next == g->model->params_count + 1, "%s: pass %d reported %d parameters", g->path, i, next);
     }
     CHECK(!g->device->no_graphs, "%s: the device cannot record it", g->path);
 fail:

@@ -1,5 +1,5 @@
-/* conv.c - convolution, adjoint and weight gradient by their definition, in double. On a bf16
- * device the weights are rounded to bf16 first, as its convolutions read them; results are rounded once.
+/* conv.c - convolution, adjoint and weight gradient by their definition, in double. In bf16 the weights are rounded
+ * first, as other backends read them, and results are rounded once.
  *   forward   out[n,i,j,d] = sum_{a,b,c} w[d,a,b,c] in[n, i s + a - p, j s + b - p, c]
  *   adjoint   out[n,y,x,c] = sum over (i,a) with i s + a - p = y and (j,b) likewise, and d, of w[d,a,b,c] in[n,i,j,d]
  *   gradient  dw[d,a,b,c] += alpha sum_{n,i,j} d[n,i,j,d] x[n, i s + a - p, j s + b - p, c] */
@@ -26,8 +26,8 @@ enum status ref_conv_create(struct device *device, const struct conv_shape *shap
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
     c->base = (struct conv){ .device = device, .shape = *shape, .precision = precision, .uses = uses };
     size_t out = conv_out_count(shape), in = conv_in_count(shape), dw = conv_weight_count(shape);
-    size_t most = out > in ? out : in;
-    c->base.scratch = sizeof(double) * (most > dw ? most : dw);
+    size_t largest = out > in ? out : in;
+    c->base.scratch = sizeof(double) * (largest > dw ? largest : dw);
     *conv = &c->base;
 fail:
     return status;
@@ -64,7 +64,8 @@ static double finish(enum precision p, double sum, const struct epilogue *e, siz
     return v;
 }
 
-/* Calls visit's body for every (output position, tap) whose input position lies inside the image. */
+/* Runs the statement behind it for every output position (n,i,j) and tap (a,b) whose input position (y,x) lies inside
+ * the image. */
 #define FOR_TAPS(s)                                                                       \
     for (int n = 0; n < (s)->n; n++)                                                      \
         for (int i = 0; i < conv_out_h(s); i++)                                           \

@@ -1,4 +1,4 @@
-/* ref.c - the plain backend's table, and its small operations. */
+/* ref.c - the plain backend's table, and all its operations but convolution and batch norm. */
 #include "layers/backend/ref/ref.h"
 
 #include <math.h>
@@ -113,7 +113,7 @@ static void max_backward(struct device *device, const struct pool_shape *s, cons
     size_t image = (size_t)s->h * s->w * s->c, outputs = (size_t)oh * ow * s->c;
     float *sums = calloc(s->n * image, sizeof *sums);
     if (!sums)
-        abort(); /* the plain backend serves tests */
+        abort(); /* only tests use this backend */
     for (size_t o = 0; o < s->n * outputs; o++)
         sums[o / outputs * image + (size_t)argmax[o] * s->c + o % s->c] += element_load(p, dy, o);
     for (size_t i = 0; i < s->n * image; i++)

@@ -1,4 +1,4 @@
-/* ref.h - the plain backend: every operation as its formula says, accumulated in double. */
+/* ref.h - the plain backend: every operation by its formula, summed in double. The others are checked against it. */
 #ifndef CSC_LAYERS_BACKEND_REF_REF_H
 #define CSC_LAYERS_BACKEND_REF_REF_H
 
@@ -7,7 +7,7 @@
 enum status ref_open(struct device **device, enum precision precision, int threads);
 extern const struct backend ref_backend;
 
-/* Parts of the table, by family. */
+/* Operations of the table (backend.h): conv.c, then norm.c. */
 enum status ref_conv_create(struct device *device, const struct conv_shape *shape, enum precision precision,
                             unsigned uses, struct conv **conv);
 void ref_conv_destroy(struct conv *conv);

@@ -23,7 +23,7 @@ enum { ANY_PRECISION = -1 };
 
 struct options {
     uint64_t seed;
-    int rounds, most, threads; /* most: draws of an operation, 0: all */
+    int rounds, max_draws, threads; /* max_draws: of an operation; 0: all */
     bool bench;
     int precision;      /* of a bench; of a device's checks if not -1 */
     const char *device; /* NULL: the CPU's, with each of its kernel sets */
@@ -248,12 +248,12 @@ static double mean_tolerance_of(const struct task *task, const struct operand *o
     return o->count < 64 ? INFINITY : rounds_between(task) ? 1e-2 : in_tf32(task) ? 1e-3 : INFINITY;
 }
 
-/* A bf16 result may fall to the other side of a rounding: one unit in the last place is no error. */
+/* A bf16 result may fall to the other side of a rounding: so one unit in the last place is allowed. */
 static void compare_real(const struct task *task, const struct operand *o, const void *a, const void *b, double *worst)
 {
     enum precision precision = o->kind == ACTIVATIONS ? precision_of(task) : PRECISION_FP32;
     bool rounded = precision == PRECISION_BF16 && !task->exact;
-    double squares = 0, most = 0, errors = 0;
+    double squares = 0, largest = 0, errors = 0;
     size_t at = 0;
     for (size_t i = 0; i < o->count; i++) {
         double x = element_load(precision, a, i), difference = fabs(x - element_load(precision, b, i));
@@ -261,13 +261,13 @@ static void compare_real(const struct task *task, const struct operand *o, const
         errors += difference * difference;
         if (rounded && difference <= 0x1p-7 * fabs(x))
             difference = 0;
-        if (!(difference <= most)) {
-            most = difference;
+        if (!(difference <= largest)) {
+            largest = difference;
             at = i;
         }
     }
     double scale = fmax(sqrt(squares / (o->count ? (double)o->count : 1)), o->scale);
-    double error = most == 0 ? 0 : most / scale; /* NaN stays one */
+    double error = largest == 0 ? 0 : largest / scale; /* a NaN stays a NaN */
     double tolerance = tolerance_of(task);
     CHECK(error <= tolerance, "%s %s: %s[%zu] is %.9g, should be %.9g: %.2g of the root mean square, at most %.2g%s",
           task->op->name, task->what, o->name, at, element_load(precision, b, at), element_load(precision, a, at),
@@ -289,7 +289,7 @@ static void compare(struct task *task, double *worst)
         if (!o->written)
             CHECK(!memcmp(a, o->host, bytes) && !memcmp(b, o->host, bytes), "%s %s: input %s was changed",
                   task->op->name, task->what, o->name);
-        else if (o->kind == WHOLE)
+        else if (o->kind == INT32)
             compare_whole(task, o, (int32_t *)a, (int32_t *)b);
         else
             compare_real(task, o, a, b, worst);
@@ -330,7 +330,7 @@ static void check_op(const struct op *op, struct device *ref, struct device *tes
     double worst = 0, tolerance = 0;
     int runs = 0;
     int draws = op->draws * options->rounds;
-    draws = options->most > 0 && options->most < draws ? options->most : draws;
+    draws = options->max_draws > 0 && options->max_draws < draws ? options->max_draws : draws;
     for (int draw = 0; draw < draws; draw++)
         for (int exact = 0; exact <= op->exact; exact++) {
             struct philox random;
@@ -361,13 +361,13 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* The least of at least 5 runs and half a second. */
+/* Times at least 5 runs in at least half a second; prints the fastest. */
 static void time_op(const struct op *op, struct device *device, const struct options *options)
 {
     for (int i = 0; i < 7 && op->bench[i][0]; i++) {
         struct philox random;
         struct task task = { .op = op, .device = { NULL, device }, .random = &random, .timed = true };
-        double least = INFINITY, start = now();
+        double fastest = INFINITY, start = now();
         philox_init(&random, options->seed, 0x7e570000u, 0);
         check_total++;
         if (!op->plan(&task, 0, op->bench[i]))
@@ -376,10 +376,10 @@ static void time_op(const struct op *op, struct device *device, const struct opt
         for (int run = 0; run < 5 || now() - start < 0.5; run++) {
             double before = now();
             op->run(&task, TESTED);
-            least = fmin(least, now() - before);
+            fastest = fmin(fastest, now() - before);
         }
-        printf("  %-18s %-60s %9.3f ms %8.1f GFLOP/s %7.1f GB/s\n", op->name, task.what, 1e3 * least,
-               1e-9 * task.work / least, 1e-9 * task.traffic / least);
+        printf("  %-18s %-60s %9.3f ms %8.1f GFLOP/s %7.1f GB/s\n", op->name, task.what, 1e3 * fastest,
+               1e-9 * task.work / fastest, 1e-9 * task.traffic / fastest);
         finish(&task);
     }
 }
@@ -408,7 +408,7 @@ static const char usage[] =
     "check_ops [options] [OPERATION...]: the CPU backend against the plain one\n"
     "  --seed=N      of the random shapes and values (default 1)\n"
     "  --rounds=N    times as many draws (default 1)\n"
-    "  --most=N      draws of an operation (default all), where each shape is long in planning\n"
+    "  --most=N      draws of an operation (default all): for devices that take long to plan a shape\n"
     "  --threads=N   default: 1, 2 and 3 in turn; with --bench 2\n"
     "  --bench       time instead of check\n"
     "  --bf16        with --bench: in bf16 (checks are in both precisions)\n"
@@ -486,7 +486,7 @@ int main(int count, char **arguments)
         else if (o == 'r')
             options.rounds = atoi(optarg);
         else if (o == 'm')
-            options.most = atoi(optarg);
+            options.max_draws = atoi(optarg);
         else if (o == 't')
             options.threads = atoi(optarg);
         else if (o == 'b')

@@ -10,7 +10,7 @@ enum { REF, TESTED, SIDES };
 enum { MAX_OPERANDS = 10, MAX_HIDDEN = 7, MAX_DIMENSIONS = 8 };
 
 /* Activations have the element type of the device's precision. */
-enum operand_kind { FLOATS, WHOLE /* int32, compared exactly */, ACTIVATIONS };
+enum operand_kind { FLOATS, INT32 /* compared exactly */, ACTIVATIONS };
 
 struct operand {
     const char *name;

@@ -1,5 +1,5 @@
 /* ops_conv.c - draws of convolutions: every kernel, stride and padding with random channels and sizes,
- * every epilogue, one to three gradient terms, apart and stacked. */
+ * every epilogue, and one to three gradient terms, separate and stacked. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +8,7 @@
 #include "tests/layers/backend/ops.h"
 
 enum { DRAWS = 130, FIRST_POINTWISE = 122 };
-#define MOST_WORK 4e6 /* multiplications of a checked draw: the plain backend is slow */
+#define MAX_WORK 4e6 /* multiplications of a checked draw: the plain backend is slow */
 
 enum { IN, OUT, ADD, MASK };         /* operands of forward and adjoint */
 enum { DW, X0, D0, X1, D1, X2, D2 }; /* of the gradient */
@@ -26,15 +26,15 @@ static struct conv_shape random_shape(struct task *task, int draw)
                     s = (struct conv_shape){ .k = kernels[i], .stride = stride, .pad = pad };
     double work;
     do {
-        int least = s.k - 2 * s.pad > 1 ? s.k - 2 * s.pad : 1;
+        int smallest = s.k - 2 * s.pad > 1 ? s.k - 2 * s.pad : 1;
         s.n = random_in(task, 0, 3) ? random_in(task, 1, 3)
-                                    : random_in(task, 4, 40);          /* bf16 takes 16 or 32 at a time, */
-        s.h = random_in(task, least, random_in(task, 0, 5) ? 17 : 40); /* and rows in parts */
-        s.w = random_in(task, least, random_in(task, 0, 5) ? 17 : 40);
+                                    : random_in(task, 4, 40);             /* bf16 takes 16 or 32 at a time, */
+        s.h = random_in(task, smallest, random_in(task, 0, 5) ? 17 : 40); /* and rows in parts */
+        s.w = random_in(task, smallest, random_in(task, 0, 5) ? 17 : 40);
         s.c = PICK(task, channels);
         s.d = PICK(task, channels);
         work = (double)conv_out_count(&s) * s.k * s.k * s.c;
-    } while (work > MOST_WORK);
+    } while (work > MAX_WORK);
     return s;
 }
 
@@ -86,7 +86,7 @@ static struct conv_shape random_stem(struct task *task)
         s.w = random_in(task, s.k, 300);
         s.c = random_in(task, 1, 5);
         s.d = PICK(task, atoms);
-    } while ((double)conv_out_count(&s) * s.k * s.k * s.c > MOST_WORK);
+    } while ((double)conv_out_count(&s) * s.k * s.k * s.c > MAX_WORK);
     return s;
 }
 

@@ -8,8 +8,8 @@
 
 /* ---- batch norm: x (rows, C) ---- */
 
-enum { X, GAMMA, BETA, ADD, Y, SAVED, MOMENTS };                     /* forward; inference has RUNNING for SAVED */
-enum { BX, BY, BGAMMA, BSAVED, BDY, BDADD, BDGAMMA, BDBETA, BMORE }; /* backward */
+enum { X, GAMMA, BETA, ADD, Y, SAVED, MOMENTS };                       /* forward; inference has RUNNING for SAVED */
+enum { BX, BY, BGAMMA, BSAVED, BDY, BDADD, BDGAMMA, BDBETA, BADDEND }; /* backward */
 
 /* In every other draw some channels have a mean far from 0, little deviation or none. */
 static float *random_channels(struct task *task, size_t rows, int c)
@@ -51,7 +51,7 @@ static int channel_input(struct task *task, const char *name, double around)
     return index;
 }
 
-/* Every second draw, on a device that keeps where the ReLU was open. */
+/* For every second draw, on a device that supports relu_mask. */
 static bool takes_open(const struct task *task, int draw)
 {
     const struct norm_shape *s = &task->norm;
@@ -80,7 +80,7 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     return true;
 }
 
-/* The bits are those of the y beside them. */
+/* Checks the bits against y. */
 static void check_open(struct task *task)
 {
     struct device *device = task->device[TESTED];
@@ -226,7 +226,7 @@ static void run_backward(struct task *task, int side)
     const struct backend *ops = task->device[side]->ops;
     struct norm_shape shape = task->norm;
     const void *y = side == TESTED && shape.relu_mask ? NULL : task_data(task, BY, side); /* not read */
-    void *dy = task_data(task, BDY, side), *more = task->of_sum ? task_data(task, BMORE, side) : NULL;
+    void *dy = task_data(task, BDY, side), *more = task->of_sum ? task_data(task, BADDEND, side) : NULL;
     if (side == TESTED && task->device_scalars) {
         shape.code_scale = NAN; /* not read */
         shape.code_scale_device = task->device_scalars;
@@ -286,7 +286,7 @@ static int whole_operand(struct task *task, const char *name, size_t count, bool
     int32_t *host = malloc(count * sizeof *host);
     for (size_t i = 0; i < count; i++)
         host[i] = random_in(task, low, high);
-    int index = task_operand(task, name, host, count, written, WHOLE);
+    int index = task_operand(task, name, host, count, written, INT32);
     free(host);
     return index;
 }
@@ -331,7 +331,7 @@ static bool plan_max_backward(struct task *task, int draw, const int *fixed)
     int32_t *argmax = malloc(pool_out(task) * sizeof *argmax);
     for (size_t o = 0; o < pool_out(task); o++)
         argmax[o] = random_argmax(task, o);
-    task_operand(task, "argmax", argmax, pool_out(task), false, WHOLE);
+    task_operand(task, "argmax", argmax, pool_out(task), false, INT32);
     free(argmax);
     task->traffic = 4.0 * (double)(pool_in(task) + 2 * pool_out(task));
     return true;

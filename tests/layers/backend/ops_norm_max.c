@@ -87,7 +87,7 @@ static bool plan_forward(struct task *task, int draw, const int *fixed)
     task_output(task, "moments", 2 * task->norm.c);
     size_t words = (outputs(task) + 3) / 4;
     int32_t *argmaxes = calloc(words, sizeof *argmaxes);
-    task_operand(task, "argmax_in_window", argmaxes, words, true, WHOLE);
+    task_operand(task, "argmax_in_window", argmaxes, words, true, INT32);
     free(argmaxes);
     task_result(task, "argmax_value", outputs(task));
     task->traffic = (double)precision_bytes(task->device[TESTED]->precision) *
@@ -180,7 +180,7 @@ static bool plan_backward(struct task *task, int draw, const int *fixed)
                                        argmax_of(task, o, saved + 2 * channels, task->operand[BX].host, &in_window));
         argmaxes[o] = task->norm.relu && random_in(task, 0, 2) == 0 ? SHUT : (uint8_t)in_window;
     }
-    task_operand(task, "argmax_in_window", argmaxes, words, false, WHOLE);
+    task_operand(task, "argmax_in_window", argmaxes, words, false, INT32);
     task_operand(task, "argmax_value", argmax_value, outputs(task), false, ACTIVATIONS);
     task_activations(task, "dy", outputs(task));
     task_result(task, "dx", inputs(task));

@@ -147,7 +147,7 @@ static bool plan_dot_f32(struct task *task, int draw, const int *fixed)
     return true;
 }
 
-/* With itself: a sum without cancellation, so that its relative error says something. */
+/* With itself: a sum without cancellation, so that its relative error is meaningful. */
 static void run_dot_f32(struct task *task, int side)
 {
     struct device *device = task->device[side];
@@ -232,7 +232,7 @@ static bool plan_loss(struct task *task, int draw, const int *fixed)
     for (int i = 0; i < task->n * task->k; i++) /* some rows with logits that overflow a plain exponential */
         logits[i] = (i / task->k % 3 == 2 ? 200.0f : 2.0f) * random_value(task);
     task_operand(task, "logits", logits, (size_t)task->n * task->k, false, FLOATS);
-    task_operand(task, "labels", labels, task->n, false, WHOLE);
+    task_operand(task, "labels", labels, task->n, false, INT32);
     task_output(task, "losses", task->n);
     task_output(task, "mean", 1);
     int dlogits = task_output(task, "dlogits", task->add ? (size_t)task->n * task->k : 0);
@@ -255,13 +255,13 @@ static void run_loss(struct task *task, int side)
 /* ---- optimizer ---- */
 
 enum { SW, SG, SV, SR };
-enum { MOST_ROWS = 6 };
+enum { MAX_ROWS = 6 };
 
 /* Rows with gaps between them, which must stay: fixed are their number and length, all of them atoms. */
 static int draw_rows(struct task *task, const int *fixed, struct sgd_row *rows)
 {
     static const int lengths[] = { 1, 3, 9, 27, 147, 576, 1000, 4608, 4639 };
-    int count = fixed ? fixed[0] : random_in(task, 1, MOST_ROWS);
+    int count = fixed ? fixed[0] : random_in(task, 1, MAX_ROWS);
     size_t at = 0;
     for (int i = 0; i < count; i++) {
         rows[i] = (struct sgd_row){ .offset = at,
@@ -276,7 +276,7 @@ static int draw_rows(struct task *task, const int *fixed, struct sgd_row *rows)
 /* All combinations of nesterov, first, momentum and decay come up in turn. Atoms are long enough not to vanish. */
 static bool plan_sgd(struct task *task, int draw, const int *fixed)
 {
-    struct sgd_row *rows = calloc(fixed ? fixed[0] : MOST_ROWS, sizeof *rows);
+    struct sgd_row *rows = calloc(fixed ? fixed[0] : MAX_ROWS, sizeof *rows);
     int count = draw_rows(task, fixed, rows);
     size_t floats = rows[count - 1].offset + rows[count - 1].length;
     float *w = malloc(floats * sizeof *w), *v = malloc(floats * sizeof *v);
@@ -299,7 +299,7 @@ static bool plan_sgd(struct task *task, int draw, const int *fixed)
     task->operand[task_operand(task, "w", w, floats, true, FLOATS)].scale = 1;
     task_input(task, "g", floats);
     task->operand[task_operand(task, "v", v, floats, true, FLOATS)].scale = 1;
-    task_operand(task, "rows", rows, count * sizeof *rows / sizeof(int32_t), false, WHOLE);
+    task_operand(task, "rows", rows, count * sizeof *rows / sizeof(int32_t), false, INT32);
     free(rows);
     free(w);
     free(v);

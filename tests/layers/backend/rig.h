@@ -1,4 +1,4 @@
-/* rig.h - one CSC-layer set up as a network would: planned twice, placed in an arena, with a scratch that
+/* rig.h - one CSC-layer set up as a network would: planned twice, with memory from an arena and a scratch that
  * other layers overwrite between calls (here with NaN) and a guard behind it. */
 #ifndef CSC_TESTS_LAYERS_BACKEND_RIG_H
 #define CSC_TESTS_LAYERS_BACKEND_RIG_H

@@ -26,7 +26,7 @@ struct run {
     struct model *model;
     struct net *net;
     struct arena arena;
-    float *sums, *velocity; /* device */
+    float *reduce_buffer, *velocity; /* device */
     size_t head, count;
     double losses[STEPS];
     float *gradient;   /* host, of the first step */
@@ -55,7 +55,7 @@ static struct device *open_device(const char *kind, enum precision precision)
 
 static void assign_memory(struct run *r)
 {
-    r->sums = arena_take(&r->arena, r->count * sizeof(float));
+    r->reduce_buffer = arena_take(&r->arena, r->count * sizeof(float));
     r->velocity = arena_take(&r->arena, r->model->count * sizeof(float));
 }
 
@@ -95,14 +95,14 @@ static void train(struct run *r, const struct data *data)
         must(model_advance_step_sizes(r->model, 2));
         if (step == 0 && r->model->csc_count > 0)
             r->lambda_max = r->model->power[r->model->csc_count - 1]->lambda_max;
-        ops->zero(r->device, r->sums, r->count * sizeof(float));
+        ops->zero(r->device, r->reduce_buffer, r->count * sizeof(float));
         must(net_upload(r->net, data->images, data->labels, data->count));
-        must(net_forward(r->net, r->sums));
-        must(net_backward(r->net, 0, r->sums, NULL, NULL));
+        must(net_forward(r->net, r->reduce_buffer));
+        must(net_backward(r->net, 0, r->reduce_buffer, NULL, NULL));
         r->losses[step] = net_loss(r->net);
         if (step == 0)
-            ops->copy_out(r->device, r->gradient, r->sums + r->head, r->model->count * sizeof(float));
-        ops->sgd(r->device, &sgd, r->model->weights, r->sums + r->head, r->velocity, &all, 1);
+            ops->copy_out(r->device, r->gradient, r->reduce_buffer + r->head, r->model->count * sizeof(float));
+        ops->sgd(r->device, &sgd, r->model->weights, r->reduce_buffer + r->head, r->velocity, &all, 1);
         model_normalize(r->model);
     }
 }

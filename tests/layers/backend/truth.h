@@ -45,7 +45,7 @@ struct truth {
     double eta;
     const double *frozen; /* the last iteration alone, from this extrapolated code; NULL: all of them */
     double *last_y;       /* of the last call */
-    double margin;        /* least distance of a value from its threshold, in the last call */
+    double margin;        /* smallest distance of a value from its threshold, in the last call */
 };
 
 static inline double truth_shrink(struct truth *t, double v)
@@ -136,7 +136,7 @@ static inline double truth_lambda_max(const struct conv_shape *s, const double *
     size_t pixels = conv_in_count(s), codes = conv_out_count(s);
     double *unit = calloc(pixels, sizeof *unit), *code = malloc(codes * sizeof *code),
            *m = malloc(pixels * pixels * sizeof *m);
-    double off, most = 0;
+    double off, largest = 0;
     for (size_t i = 0; i < pixels; i++) {
         unit[i] = 1;
         truth_analysis(s, unit, w, code);
@@ -163,11 +163,11 @@ static inline double truth_lambda_max(const struct conv_shape *s, const double *
             }
     } while (off > 1e-9);
     for (size_t i = 0; i < pixels; i++)
-        most = fmax(most, m[i * pixels + i]);
+        largest = fmax(largest, m[i * pixels + i]);
     free(unit);
     free(code);
     free(m);
-    return most;
+    return largest;
 }
 
 #endif
