@@ -94,17 +94,47 @@ fail:
     return status;
 }
 
+ssize_t file_read_at(int fd, void *out, size_t bytes, uint64_t offset)
+{
+    size_t done = 0;
+    while (done < bytes) {
+        ssize_t got = pread(fd, (char *)out + done, bytes - done, (off_t)(offset + done));
+        if (got < 0 && errno != EINTR)
+            return -1;
+        if (got == 0)
+            break;
+        done += got > 0 ? (size_t)got : 0;
+    }
+    return (ssize_t)done;
+}
+
+bool file_write_at(int fd, const void *data, size_t bytes, uint64_t offset)
+{
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = pwrite(fd, (const char *)data + done, bytes - done, (off_t)(offset + done));
+        if (wrote < 0 && errno != EINTR)
+            return false;
+        done += wrote > 0 ? (size_t)wrote : 0;
+    }
+    return true;
+}
+
+bool file_write_all(int fd, const void *data, size_t bytes)
+{
+    for (size_t done = 0; done < bytes;) {
+        ssize_t wrote = write(fd, (const char *)data + done, bytes - done);
+        if (wrote < 0 && errno != EINTR)
+            return false;
+        done += wrote > 0 ? (size_t)wrote : 0;
+    }
+    return true;
+}
+
 static enum status write_all(int fd, const char *path, const void *data, size_t bytes)
 {
     enum status status = STATUS_OK;
-    for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = write(fd, (const char *)data + done, bytes - done);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-        done += (size_t)wrote;
-    }
+    if (!file_write_all(fd, data, bytes))
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
 fail:
     return status;
 }

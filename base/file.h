@@ -5,7 +5,9 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 
 #include "base/status.h"
 
@@ -20,6 +22,15 @@ enum status file_open_stream(const char *path, FILE **file, struct stat *info);
 
 /* Reads a whole file and appends a 0 byte. The caller frees *data. A file of more than `limit` bytes is STATUS_DATA. */
 enum status file_read(const char *path, size_t limit, char **data, size_t *bytes);
+
+/* Reads `bytes` bytes at an offset of an open file, fewer only where the file ends. Returns how many bytes it read, or
+ * -1 with errno set. */
+ssize_t file_read_at(int fd, void *out, size_t bytes, uint64_t offset);
+
+/* Writes all of the bytes at an offset of an open file, or at its position. Returns false with errno set if that
+ * fails. */
+bool file_write_at(int fd, const void *data, size_t bytes, uint64_t offset);
+bool file_write_all(int fd, const void *data, size_t bytes);
 
 /* Writes a temporary file in the same folder, syncs it, renames it to `path` and syncs the folder. */
 enum status file_write(const char *path, const void *data, size_t bytes);

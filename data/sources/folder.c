@@ -121,14 +121,9 @@ enum status folder_read_at_offset(const struct folder *f, const struct listed_fi
              (unsigned long long)file->bytes, LIMIT_FILE);
     item->bytes = (size_t)file->bytes;
     TRY(buffer_grow(&item->data, &item->capacity, item->bytes));
-    for (size_t done = 0; done < item->bytes;) {
-        ssize_t got = pread(f->archive_fd, item->data + done, item->bytes - done, (off_t)(file->offset + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            FAIL(STATUS_IO, "reading %s in %s: %s", file->path, f->path, got ? strerror(errno) : "the file ends");
-        done += (size_t)got;
-    }
+    ssize_t got = file_read_at(f->archive_fd, item->data, item->bytes, file->offset);
+    if (got != (ssize_t)item->bytes)
+        FAIL(STATUS_IO, "reading %s in %s: %s", file->path, f->path, got < 0 ? strerror(errno) : "the file ends");
 fail:
     return status;
 }
@@ -201,21 +196,6 @@ fail:
     return status;
 }
 
-static enum status write_spool(struct folder *f, const uint8_t *data, size_t bytes)
-{
-    enum status status = STATUS_OK;
-    for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = write(f->archive_fd, data + done, bytes - done);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            FAIL(STATUS_IO, "unpacking %s: %s", f->path, strerror(errno));
-        done += (size_t)wrote;
-    }
-fail:
-    return status;
-}
-
 /* Copies all files of the archive into the spool file and sets their offsets there. */
 static enum status fill_spool(struct folder *f, const char *folder)
 {
@@ -230,7 +210,8 @@ static enum status fill_spool(struct folder *f, const char *folder)
     for (int64_t i = 0; i < f->listing.count; i++) {
         struct listed_file *file = &f->listing.files[i];
         TRY(next_archive_image(f, reader, file, &item));
-        TRY(write_spool(f, item.data, item.bytes));
+        if (!file_write_all(f->archive_fd, item.data, item.bytes))
+            FAIL(STATUS_IO, "unpacking %s: %s", f->path, strerror(errno));
         file->offset = offset;
         file->bytes = item.bytes;
         offset += item.bytes;

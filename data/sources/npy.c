@@ -161,19 +161,11 @@ fail:
 static enum status read_at(int file, const char *path, void *out, size_t bytes, uint64_t offset)
 {
     enum status status = STATUS_OK;
-    char *to = out;
-    while (bytes > 0) {
-        ssize_t got = pread(file, to, bytes, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
-        if (got == 0)
-            FAIL(STATUS_DATA, "%s: the file ends too early", path);
-        to += got;
-        offset += (uint64_t)got;
-        bytes -= (size_t)got;
-    }
+    ssize_t got = file_read_at(file, out, bytes, offset);
+    if (got < 0)
+        FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
+    if ((size_t)got < bytes)
+        FAIL(STATUS_DATA, "%s: the file ends too early", path);
 fail:
     return status;
 }

@@ -9,8 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/file.h"
 #include "data/image/image.h"
 
 enum { TAR_BLOCK = 512, MAX_NAME = 4096, MAX_EXTENSION = 1 << 20, MAX_PADDING = 1 << 20 };
@@ -36,16 +36,11 @@ static enum status read_range(const struct tar_range *r, uint64_t at, void *out,
         memcpy(out, r->memory + r->offset + at, bytes);
         return STATUS_OK;
     }
-    for (size_t done = 0; done < bytes;) {
-        ssize_t got = pread(r->fd, (char *)out + done, bytes - done, (off_t)(r->offset + at + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            FAIL(STATUS_IO, "%s: %s", r->name, strerror(errno));
-        if (got == 0)
-            FAIL(STATUS_DATA, "%s: the file became shorter while it was read", r->name);
-        done += (size_t)got;
-    }
+    ssize_t got = file_read_at(r->fd, out, bytes, r->offset + at);
+    if (got < 0)
+        FAIL(STATUS_IO, "%s: %s", r->name, strerror(errno));
+    if ((size_t)got < bytes)
+        FAIL(STATUS_DATA, "%s: the file became shorter while it was read", r->name);
 fail:
     return status;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "data/format/format.h"
 
@@ -55,14 +56,8 @@ bool journal_next(const uint8_t *data, size_t bytes, struct journal_record *r)
 static enum status write_at_end(struct journal *j, const uint8_t *data, size_t bytes)
 {
     enum status status = STATUS_OK;
-    for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = pwrite(j->fd, data + done, bytes - done, (off_t)(j->bytes + done));
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            FAIL(STATUS_IO, "%s: %s", j->path, strerror(errno));
-        done += (size_t)wrote;
-    }
+    if (!file_write_at(j->fd, data, bytes, j->bytes))
+        FAIL(STATUS_IO, "%s: %s", j->path, strerror(errno));
     j->bytes += bytes;
 fail:
     return status;

@@ -59,14 +59,11 @@ static enum status copy_shard(const char *from, const char *to)
     out = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (out < 0)
         FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
-    while ((got = read(in, buffer, BUFFER)) != 0) {
+    for (uint64_t at = 0; (got = file_read_at(in, buffer, BUFFER, at)) != 0; at += (size_t)got) {
         if (got < 0)
             FAIL(STATUS_IO, "%s: %s", from, strerror(errno));
-        for (ssize_t done = 0, wrote; done < got; done += wrote) {
-            wrote = write(out, buffer + done, (size_t)(got - done));
-            if (wrote < 0)
-                FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
-        }
+        if (!file_write_all(out, buffer, (size_t)got))
+            FAIL(STATUS_IO, "%s: %s", temporary, strerror(errno));
     }
     if (fsync(out) != 0 || rename(temporary, to) != 0)
         FAIL(STATUS_IO, "%s: %s", to, strerror(errno));
@@ -126,13 +123,7 @@ static enum status restore_block(struct repair *r, const struct shard *shard, ui
     fd = open(shard->path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
-    for (size_t done = 0; done < e->bytes;) {
-        ssize_t wrote = pwrite(fd, r->reader.compressed + done, e->bytes - done, (off_t)(e->offset + done));
-        if (wrote < 0 && errno != EINTR)
-            FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
-        done += wrote > 0 ? (size_t)wrote : 0;
-    }
-    if (fsync(fd) != 0)
+    if (!file_write_at(fd, r->reader.compressed, e->bytes, e->offset) || fsync(fd) != 0)
         FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
     r->report->restored_blocks++;
 fail:

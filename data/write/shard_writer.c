@@ -14,14 +14,8 @@
 static enum status write_all(const struct shard_writer *writer, const void *data, size_t bytes, uint64_t offset)
 {
     enum status status = STATUS_OK;
-    for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = pwrite(writer->fd, (const char *)data + done, bytes - done, (off_t)(offset + done));
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            FAIL(STATUS_IO, "%s: %s", writer->temporary, strerror(errno));
-        done += (size_t)wrote;
-    }
+    if (!file_write_at(writer->fd, data, bytes, offset))
+        FAIL(STATUS_IO, "%s: %s", writer->temporary, strerror(errno));
 fail:
     return status;
 }
@@ -95,18 +89,11 @@ fail:
 enum status shard_writer_recover(struct shard_writer *writer, const struct shard_frame *frame, bool *good)
 {
     enum status status = STATUS_OK;
-    ssize_t got = 0;
     uint8_t *data = malloc(frame->bytes ? frame->bytes : 1);
     if (!data)
         FAIL(STATUS_NOMEM, "%s: out of memory", writer->path);
-    for (size_t done = 0; done < frame->bytes; done += (size_t)got) {
-        got = pread(writer->fd, data + done, frame->bytes - done, (off_t)(writer->offset + done));
-        if (got < 0 && errno == EINTR)
-            got = 0;
-        else if (got <= 0)
-            break;
-    }
-    *good = (got > 0 || !frame->bytes) && hash_bytes(data, frame->bytes) == frame->hash;
+    *good = file_read_at(writer->fd, data, frame->bytes, writer->offset) == (ssize_t)frame->bytes &&
+            hash_bytes(data, frame->bytes) == frame->hash;
     if (*good)
         TRY(add_entry(writer, frame));
 fail:
