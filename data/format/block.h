@@ -70,9 +70,10 @@ struct block_reader {
     uint8_t *band;       /* one decompressed band */
     struct image image;  /* the pixels that block_decode_box returned */
     size_t compressed_capacity, band_capacity;
-    double read_s;      /* seconds spent on reading and hashing blocks */
-    int64_t read_bytes; /* compressed bytes that were read */
-    int64_t rereads;    /* blocks that were read twice because their hash did not match */
+    /* What dataset_read_block read: seconds with the hashing, compressed bytes, and how many blocks had to be read
+     * twice because their hash did not match. */
+    double read_s;
+    int64_t read_bytes, rereads;
 };
 void block_reader_finish(struct block_reader *reader);
 

@@ -9,26 +9,19 @@
 #include <unistd.h>
 #include <zstd.h>
 
-#include "base/clock.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
-#include "data/read/disk_cache.h"
 
 static enum status read_at(const struct shard *shard, void *out, size_t bytes, uint64_t offset)
 {
     enum status status = STATUS_OK;
-    for (size_t done = 0; done < bytes;) {
-        ssize_t got = pread(shard->fd, (char *)out + done, bytes - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
-        if (got == 0)
-            FAIL(STATUS_DATA, "%s: truncated: ends at byte %llu, %zu bytes missing", shard->path,
-                 (unsigned long long)(offset + done), bytes - done);
-        done += (size_t)got;
-    }
+    ssize_t got = file_read_at(shard->fd, out, bytes, offset);
+    if (got < 0)
+        FAIL(STATUS_IO, "%s: %s", shard->path, strerror(errno));
+    if ((size_t)got < bytes)
+        FAIL(STATUS_DATA, "%s: truncated: ends at byte %llu, %zu bytes missing", shard->path,
+             (unsigned long long)offset + (size_t)got, bytes - (size_t)got);
 fail:
     return status;
 }
@@ -157,12 +150,8 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
 {
     enum status status = STATUS_OK;
     const struct shard_entry *e = &shard->table[block];
-    double began = clock_seconds();
     TRY(buffer_grow(&reader->compressed, &reader->compressed_capacity, e->bytes));
-    bool cached = shard->disk_cache &&
-                  disk_cache_get(shard->disk_cache, shard->index, e->offset, e->bytes, e->hash, reader->compressed);
-    if (!cached)
-        status = read_once(shard, block, reader);
+    status = read_once(shard, block, reader);
     if (status == STATUS_DATA) { /* read once more, from storage: the page cache or a cable may be at fault */
         reader->rereads++;
         posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_DONTNEED);
@@ -171,11 +160,6 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
                  block, (unsigned long long)e->offset);
         status_clear();
     }
-    TRY(status);
-    if (shard->disk_cache && !cached)
-        disk_cache_put(shard->disk_cache, shard->index, e->offset, e->bytes, reader->compressed);
-    reader->read_bytes += e->bytes;
-    reader->read_s += clock_seconds() - began;
 fail:
     return status;
 }
@@ -186,15 +170,21 @@ void shard_prefetch_block(const struct shard *shard, uint32_t block)
     posix_fadvise(shard->fd, (off_t)e->offset, e->bytes, POSIX_FADV_WILLNEED);
 }
 
+enum status shard_open_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
+                             struct block *out)
+{
+    const struct shard_entry *e = &shard->table[block];
+    struct block_info info = { shard->codec, e->bytes, e->raw_bytes, e->samples, classes, shard->path, block };
+    return block_open(out, reader, &info);
+}
+
 enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
                              struct block *out)
 {
     enum status status = STATUS_OK;
-    const struct shard_entry *e = &shard->table[block];
-    struct block_info facts = { shard->codec, e->bytes, e->raw_bytes, e->samples, classes, shard->path, block };
     out->count = 0;
     TRY(shard_check_block(shard, block, reader));
-    TRY(block_open(out, reader, &facts));
+    TRY(shard_open_block(shard, block, classes, reader, out));
 fail:
     return status;
 }

@@ -10,8 +10,6 @@
 #include "data/format/block.h"
 #include "data/format/format.h"
 
-struct disk_cache;
-
 /* What a shard's table says of one block. */
 struct shard_entry {
     uint64_t offset;    /* in the file */
@@ -31,9 +29,7 @@ struct shard {
     uint64_t samples;
     uint64_t hash; /* XXH64 of header and table, which the index also states */
     uint32_t blocks;
-    struct shard_entry *table;     /* (blocks) */
-    struct disk_cache *disk_cache; /* where copies of its blocks are kept; NULL: nowhere. Not owned */
-    int index;                     /* of this shard in the disk cache */
+    struct shard_entry *table; /* (blocks) */
 };
 
 /* Opens a shard and checks its header and table. Errors: STATUS_IO if it cannot be read, STATUS_DATA if it is damaged,
@@ -50,8 +46,13 @@ enum status shard_check_block(const struct shard *shard, uint32_t block, struct 
 /* Asks the operating system to read a block ahead of its use. */
 void shard_prefetch_block(const struct shard *shard, uint32_t block);
 
-/* Reads and checks a block as shard_check_block does, then opens it as *out. Labels must be below `classes`. Several
- * threads may read one shard, each with its own reader and block. */
+/* Opens the block in reader->compressed, whose hash has been compared, as *out. Labels must be below `classes`.
+ * Errors: STATUS_DATA, STATUS_NOMEM. */
+enum status shard_open_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
+                             struct block *out);
+
+/* Does what shard_check_block and shard_open_block do. Several threads may read one shard, each with its own reader and
+ * block. */
 enum status shard_read_block(const struct shard *shard, uint32_t block, int classes, struct block_reader *reader,
                              struct block *out);
 

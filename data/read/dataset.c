@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "data/read/dataset_internal.h"
 
 /* Opens shard i and compares it with its entry in the index. */
@@ -34,7 +35,6 @@ enum status dataset_open_part(struct dataset **out, const char *directory)
     struct dataset *d = calloc(1, sizeof *d);
     if (!d)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
-    d->disk_cache.lock = -1;
     d->directory = strdup(directory);
     if (!d->directory)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
@@ -70,21 +70,14 @@ fail:
 
 enum status dataset_use_disk_cache(struct dataset *d, const char *directory, uint64_t limit)
 {
-    enum status status = STATUS_OK;
-    TRY(disk_cache_open(&d->disk_cache, directory, limit, &d->index));
-    for (int i = 0; i < d->index.shard_count; i++) {
-        d->shards[i].disk_cache = &d->disk_cache;
-        d->shards[i].index = i;
-    }
-fail:
-    return status;
+    return disk_cache_open(&d->disk_cache, directory, limit, &d->index);
 }
 
 void dataset_close(struct dataset *d)
 {
     if (!d)
         return;
-    disk_cache_close(&d->disk_cache);
+    disk_cache_close(d->disk_cache);
     for (int i = 0; d->shards && i < d->index.shard_count; i++)
         shard_close(&d->shards[i]);
     index_finish(&d->index);
@@ -122,7 +115,22 @@ struct sample_location dataset_locate(const struct dataset *d, int64_t sample)
 enum status dataset_read_block(const struct dataset *d, struct sample_location location, struct block_reader *reader,
                                struct block *block)
 {
-    return shard_read_block(&d->shards[location.shard], location.block, d->index.class_count, reader, block);
+    enum status status = STATUS_OK;
+    const struct shard *shard = &d->shards[location.shard];
+    const struct shard_entry *e = &shard->table[location.block];
+    double began = clock_seconds();
+    block->count = 0;
+    TRY(buffer_grow(&reader->compressed, &reader->compressed_capacity, e->bytes));
+    if (!d->disk_cache || !disk_cache_get(d->disk_cache, location.shard, e, reader->compressed)) {
+        TRY(shard_check_block(shard, location.block, reader));
+        if (d->disk_cache)
+            disk_cache_put(d->disk_cache, location.shard, e, reader->compressed);
+    }
+    reader->read_bytes += e->bytes;
+    reader->read_s += clock_seconds() - began;
+    TRY(shard_open_block(shard, location.block, d->index.class_count, reader, block));
+fail:
+    return status;
 }
 
 int64_t dataset_blocks(const struct dataset *d)

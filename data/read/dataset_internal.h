@@ -10,11 +10,11 @@
 struct dataset {
     char *directory;
     struct index index;
-    struct shard *shards;  /* (index.shard_count) */
-    int64_t *first_sample; /* (index.shard_count + 1): samples of the shards before each, and of all */
-    int64_t *first_block;  /* (index.shard_count + 1): blocks of the shards before each, and of all */
-    uint64_t raw_bytes;    /* of all blocks, decompressed */
-    struct disk_cache disk_cache;
+    struct shard *shards;          /* (index.shard_count) */
+    int64_t *first_sample;         /* (index.shard_count + 1): samples of the shards before each, and of all */
+    int64_t *first_block;          /* (index.shard_count + 1): blocks of the shards before each, and of all */
+    uint64_t raw_bytes;            /* of all blocks, decompressed */
+    struct disk_cache *disk_cache; /* copies of blocks on this node's own storage; NULL: none are kept */
 };
 
 /* Where a sample is stored. */
@@ -30,7 +30,8 @@ struct sample_location dataset_locate(const struct dataset *dataset, int64_t sam
 
 int64_t dataset_blocks(const struct dataset *dataset);
 
-/* Reads, checks and opens the block that holds a sample. Errors are those of shard_read_block. */
+/* Reads a block from the disk cache, or else from its shard, from where it is copied into the disk cache; checks and
+ * opens it. Counts in reader->read_s and reader->read_bytes. Errors are those of shard_read_block. */
 enum status dataset_read_block(const struct dataset *dataset, struct sample_location location,
                                struct block_reader *reader, struct block *block);
 

@@ -140,22 +140,26 @@ fail:
     return status;
 }
 
-enum status disk_cache_open(struct disk_cache *c, const char *directory, uint64_t limit, const struct index *index)
+enum status disk_cache_open(struct disk_cache **out, const char *directory, uint64_t limit, const struct index *index)
 {
     enum status status = STATUS_OK;
     char name[NAME_LENGTH + 1];
     uint64_t total = 0;
     int lock = -1;
-    *c = (struct disk_cache){ .lock = -1, .shards = index->shard_count, .index = index };
+    struct disk_cache *c = calloc(1, sizeof *c);
+    if (!c)
+        FAIL(STATUS_NOMEM, "%s: out of memory", directory);
+    c->lock = -1;
+    c->index = index;
     snprintf(name, sizeof name, PREFIX "%s", index->hash);
     c->descriptors = malloc((size_t)index->shard_count * sizeof *c->descriptors);
     c->bytes_before = malloc((size_t)index->shard_count * sizeof *c->bytes_before);
     if (!c->descriptors || !c->bytes_before || asprintf(&c->folder, "%s/%s", directory, name) < 0) {
         c->folder = NULL;
-        c->shards = 0;
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
     }
-    for (int i = 0; i < index->shard_count; i++) {
+    c->shards = index->shard_count;
+    for (int i = 0; i < c->shards; i++) {
         c->descriptors[i] = -1;
         c->bytes_before[i] = total;
         total += index->shards[i].bytes;
@@ -167,64 +171,52 @@ enum status disk_cache_open(struct disk_cache *c, const char *directory, uint64_
     if (lock < 0 || flock(lock, LOCK_EX) != 0)
         FAIL(STATUS_IO, "%s: %s", directory, strerror(errno));
     TRY(reserve(c, directory, limit, total, name));
+    *out = c;
+    c = NULL;
 fail:
     if (lock >= 0)
         close(lock);
-    if (status != STATUS_OK)
-        disk_cache_close(c);
+    disk_cache_close(c);
     return status;
 }
 
 void disk_cache_close(struct disk_cache *c)
 {
-    for (int i = 0; c->descriptors && i < c->shards; i++)
+    if (!c)
+        return;
+    for (int i = 0; i < c->shards; i++)
         if (c->descriptors[i] >= 0)
             close(c->descriptors[i]);
-    if (c->folder && c->lock >= 0)
+    if (c->lock >= 0)
         close(c->lock);
     free(c->descriptors);
     free(c->bytes_before);
     free(c->folder);
-    *c = (struct disk_cache){ .lock = -1 };
+    free(c);
 }
 
 /* Whether the budget covers this block. */
-static bool within_budget(const struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes)
+static bool within_budget(const struct disk_cache *c, int shard, const struct shard_entry *block)
 {
-    return c->descriptors && c->descriptors[shard] >= 0 && c->bytes_before[shard] + offset + bytes <= c->budget;
+    return c->descriptors[shard] >= 0 && c->bytes_before[shard] + block->offset + block->bytes <= c->budget;
 }
 
-bool disk_cache_get(struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes, uint64_t hash, void *out)
+bool disk_cache_get(struct disk_cache *c, int shard, const struct shard_entry *block, void *out)
 {
-    if (!within_budget(c, shard, offset, bytes))
+    if (!within_budget(c, shard, block))
         return false;
-    size_t done = 0;
-    while (done < bytes) {
-        ssize_t got = pread(c->descriptors[shard], (char *)out + done, bytes - done, (off_t)(offset + done));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            break;
-        done += (size_t)got;
-    }
-    bool valid = done == bytes && hash_bytes(out, bytes) == hash;
+    bool valid = file_read_at(c->descriptors[shard], out, block->bytes, block->offset) == (ssize_t)block->bytes &&
+                 hash_bytes(out, block->bytes) == block->hash;
     atomic_fetch_add(valid ? &c->hits : &c->misses, 1);
     return valid;
 }
 
-void disk_cache_put(struct disk_cache *c, int shard, uint64_t offset, uint32_t bytes, const void *data)
+void disk_cache_put(struct disk_cache *c, int shard, const struct shard_entry *block, const void *data)
 {
-    if (!within_budget(c, shard, offset, bytes) || atomic_load(&c->storage_full))
+    if (!within_budget(c, shard, block) || atomic_load(&c->storage_full))
         return;
-    for (size_t done = 0; done < bytes;) {
-        ssize_t wrote = pwrite(c->descriptors[shard], (const char *)data + done, bytes - done, (off_t)(offset + done));
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0) { /* no error, since the dataset has the block */
-            if (!atomic_exchange(&c->storage_full, 1))
-                log_warn("%s: %s; no more blocks are cached", c->folder, strerror(errno));
-            return;
-        }
-        done += (size_t)wrote;
-    }
+    /* A failure is no error, since the dataset has the block. */
+    if (!file_write_at(c->descriptors[shard], data, block->bytes, block->offset) &&
+        !atomic_exchange(&c->storage_full, 1))
+        log_warn("%s: %s; no more blocks are cached", c->folder, strerror(errno));
 }

@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "data/format/index.h"
+#include "data/format/shard.h"
 
 struct disk_cache {
     char *folder; /* DIR/csz-FINGERPRINT */
@@ -27,16 +28,17 @@ struct disk_cache {
 /* Makes or joins the cache of a dataset in `directory`. The index must outlive the cache. At most `limit` bytes are
  * used under the directory. Caches of other datasets count, and those that no process uses are removed when space is
  * needed. Errors: STATUS_IO, STATUS_NOMEM. */
-enum status disk_cache_open(struct disk_cache *cache, const char *directory, uint64_t limit, const struct index *index);
+enum status disk_cache_open(struct disk_cache **cache, const char *directory, uint64_t limit,
+                            const struct index *index);
 
-/* Releases the cache; its files stay. A zero-initialised cache is allowed. */
+/* Releases the cache; its files stay. NULL is allowed. */
 void disk_cache_close(struct disk_cache *cache);
 
-/* Reads a block of `bytes` bytes at an offset of a shard. Returns false if it is not cached or its hash differs. */
-bool disk_cache_get(struct disk_cache *cache, int shard, uint64_t offset, uint32_t bytes, uint64_t hash, void *out);
+/* Reads a block of shard number `shard`. Returns false if it is not cached or its hash differs. */
+bool disk_cache_get(struct disk_cache *cache, int shard, const struct shard_entry *block, void *out);
 
 /* Writes a block whose hash has been checked, if the budget allows it. A failure only ends the writing. Any thread may
  * call this and disk_cache_get. */
-void disk_cache_put(struct disk_cache *cache, int shard, uint64_t offset, uint32_t bytes, const void *data);
+void disk_cache_put(struct disk_cache *cache, int shard, const struct shard_entry *block, const void *data);
 
 #endif

@@ -72,30 +72,6 @@ static void warn_damaged(struct sample_reader *reader, int64_t block_index, enum
     status_clear();
 }
 
-/* Gets the block of sample *id. If it is damaged and may be skipped, *id moves on to the first sample of the next
- * intact block, from the end of the dataset to its beginning. */
-static enum status get_good_block(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t *id,
-                                  struct sample_location *location, const struct block **block)
-{
-    enum status status = STATUS_OK;
-    uint64_t samples = (uint64_t)dataset_samples(reader->dataset);
-    for (int i = 0; i < MAX_DAMAGED_IN_A_ROW && i < reader->cache.blocks; i++) {
-        *location = dataset_locate(reader->dataset, (int64_t)*id);
-        if (atomic_load(&reader->cache.damage[location->block_index]) != DAMAGED_BLOCK) {
-            status = get_block(reader, scratch, *location, block);
-            if (status != STATUS_DATA || !reader->skip_bad)
-                return status;
-            warn_damaged(reader, location->block_index, DAMAGED_BLOCK);
-        }
-        uint32_t left = reader->dataset->shards[location->shard].table[location->block].samples -
-                        (uint32_t)location->sample;
-        *id = (*id + left) % samples;
-    }
-    FAIL(STATUS_DATA, "%s: too many damaged blocks in a row to go on", reader->dataset->directory);
-fail:
-    return status;
-}
-
 /* The largest power of two by which the crop can be decoded smaller without becoming smaller than the output. */
 static int choose_shrink(const struct sample_reader *reader, const struct augment_plan *p)
 {
@@ -129,35 +105,30 @@ fail:
     return status;
 }
 
-static int32_t label_of(const struct sample_reader *reader, const struct block *block, int sample_index)
+/* Makes a sample, with the random draws of sample `drawn_for`. If it is damaged and may be skipped, it warns, and
+ * *damage is not DAMAGE_NONE. */
+static enum status try_sample(struct sample_reader *reader, struct sample_scratch *scratch,
+                              struct sample_location location, int64_t epoch, uint64_t drawn_for, void *out,
+                              int32_t *label, enum damage *damage)
 {
-    int label = block->samples[sample_index].label;
-    return reader->label_map ? reader->label_map[label] : label;
-}
-
-/* Makes a sample for an evaluation, which takes no other sample in its stead. */
-static enum status read_exactly(struct sample_reader *reader, struct sample_scratch *scratch, uint64_t id, void *out,
-                                int32_t *label)
-{
-    enum status status = STATUS_OK;
-    struct sample_location location = dataset_locate(reader->dataset, (int64_t)id);
-    const struct block *block = NULL;
-    *label = LABEL_MISSING;
-    scratch->work.skipped++; /* taken back below */
+    const struct block *block;
+    *damage = DAMAGED_BLOCK;
     if (atomic_load(&reader->cache.damage[location.block_index]) == DAMAGED_BLOCK)
         return STATUS_OK;
-    status = get_block(reader, scratch, location, &block);
-    if (status == STATUS_OK)
-        status = make_sample(reader, scratch, block, location.sample, 0, id, out);
-    if (status == STATUS_DATA && reader->skip_bad) {
-        warn_damaged(reader, location.block_index, block ? DAMAGED_SAMPLE : DAMAGED_BLOCK);
-        return STATUS_OK;
+    enum status status = get_block(reader, scratch, location, &block);
+    if (status == STATUS_OK) {
+        *damage = DAMAGED_SAMPLE;
+        status = make_sample(reader, scratch, block, location.sample, epoch, drawn_for, out);
     }
-    TRY(status);
-    *label = label_of(reader, block, location.sample);
-    scratch->work.samples++;
-    scratch->work.skipped--;
-fail:
+    if (status == STATUS_OK) {
+        *damage = DAMAGE_NONE;
+        *label = block->samples[location.sample].label;
+        if (reader->label_map)
+            *label = reader->label_map[*label];
+    } else if (status == STATUS_DATA && reader->skip_bad) {
+        warn_damaged(reader, location.block_index, *damage);
+        status = STATUS_OK;
+    }
     return status;
 }
 
@@ -165,25 +136,22 @@ enum status sample_reader_read(struct sample_reader *reader, struct sample_scrat
                                uint64_t *id, void *out, int32_t *label)
 {
     enum status status = STATUS_OK;
+    const struct dataset *d = reader->dataset;
     uint64_t drawn_for = *id;
-    struct sample_location location;
-    const struct block *block;
-    if (!reader->augmenter.training)
-        return read_exactly(reader, scratch, *id, out, label);
+    *label = LABEL_MISSING;
     for (int i = 0; i < MAX_DAMAGED_IN_A_ROW; i++) {
-        TRY(get_good_block(reader, scratch, id, &location, &block));
-        status = make_sample(reader, scratch, block, location.sample, epoch, drawn_for, out);
-        if (status == STATUS_OK) {
-            *label = label_of(reader, block, location.sample);
-            scratch->work.samples++;
-            scratch->work.skipped += *id != drawn_for;
+        struct sample_location at = dataset_locate(d, (int64_t)*id);
+        enum damage damage;
+        TRY(try_sample(reader, scratch, at, epoch, drawn_for, out, label, &damage));
+        if (damage == DAMAGE_NONE || !reader->augmenter.training) {
+            scratch->work.samples += damage == DAMAGE_NONE;
+            scratch->work.skipped += damage != DAMAGE_NONE || *id != drawn_for;
+            return STATUS_OK;
         }
-        if (status != STATUS_DATA || !reader->skip_bad)
-            return status;
-        warn_damaged(reader, location.block_index, DAMAGED_SAMPLE);
-        *id = (*id + 1) % (uint64_t)dataset_samples(reader->dataset);
+        uint32_t left = d->shards[at.shard].table[at.block].samples - (uint32_t)at.sample; /* in the block */
+        *id = (*id + (damage == DAMAGED_BLOCK ? left : 1)) % (uint64_t)dataset_samples(d);
     }
-    FAIL(STATUS_DATA, "%s: too many damaged samples in a row to go on", reader->dataset->directory);
+    FAIL(STATUS_DATA, "%s: too many damaged blocks or samples in a row to go on", d->directory);
 fail:
     return status;
 }

@@ -45,8 +45,8 @@ static int64_t run(uint64_t limit, int64_t *misses)
 {
     struct dataset *d = open_set(limit);
     read_all(d);
-    int64_t hits = d->disk_cache.hits;
-    *misses = d->disk_cache.misses;
+    int64_t hits = d->disk_cache->hits;
+    *misses = d->disk_cache->misses;
     dataset_close(d);
     return hits;
 }
@@ -89,8 +89,8 @@ static void check_use(void)
     struct dataset *d = open_set(1 << 30);
     blocks = dataset_blocks(d);
     read_all(d);
-    CHECK(d->disk_cache.hits == IMAGES - blocks && d->disk_cache.misses == blocks, "%lld hits, %lld misses at first",
-          (long long)d->disk_cache.hits, (long long)d->disk_cache.misses);
+    CHECK(d->disk_cache->hits == IMAGES - blocks && d->disk_cache->misses == blocks, "%lld hits, %lld misses at first",
+          (long long)d->disk_cache->hits, (long long)d->disk_cache->misses);
     dataset_close(d);
     CHECK(run(1 << 30, &misses) == IMAGES && misses == 0, "%lld misses when full", (long long)misses);
 }
@@ -122,11 +122,11 @@ static void check_shared(void)
     CHECK(system(command) == 0, "%s", command);
     a = open_set(1 << 30);
     b = open_set(1); /* it joins, so the limit of the first one counts */
-    CHECK(a->disk_cache.budget == b->disk_cache.budget, "two limits for one cache");
+    CHECK(a->disk_cache->budget == b->disk_cache->budget, "two limits for one cache");
     read_all(b);
     read_all(a);
-    CHECK(a->disk_cache.hits == IMAGES && b->disk_cache.misses == dataset_blocks(b), "%lld hits",
-          (long long)a->disk_cache.hits);
+    CHECK(a->disk_cache->hits == IMAGES && b->disk_cache->misses == dataset_blocks(b), "%lld hits",
+          (long long)a->disk_cache->hits);
     dataset_close(b);
     dataset_close(a);
 }
@@ -157,13 +157,13 @@ static void check_others(void)
     CHECK(make_dataset(other, IMAGES + 2, sizes, 2, 1) == STATUS_OK && dataset_open(&o, other) == STATUS_OK, "%s",
           status_message());
     CHECK(dataset_use_disk_cache(o, cache, bytes + bytes / 2) == STATUS_OK, "%s", status_message());
-    CHECK(o->disk_cache.budget == bytes / 2, "%llu of %llu", (unsigned long long)o->disk_cache.budget,
+    CHECK(o->disk_cache->budget == bytes / 2, "%llu of %llu", (unsigned long long)o->disk_cache->budget,
           (unsigned long long)bytes / 2);
     dataset_close(o);
     dataset_close(d);
     CHECK(dataset_open(&o, other) == STATUS_OK && dataset_use_disk_cache(o, cache, bytes + bytes / 2) == STATUS_OK,
           "%s", status_message());
-    CHECK(o->disk_cache.budget == o->index.shards[0].bytes, "%llu", (unsigned long long)o->disk_cache.budget);
+    CHECK(o->disk_cache->budget == o->index.shards[0].bytes, "%llu", (unsigned long long)o->disk_cache->budget);
     CHECK(used() <= o->index.shards[0].bytes, "the unused cache is still there");
     dataset_close(o);
 }
