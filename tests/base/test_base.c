@@ -1,4 +1,5 @@
 /* test_base.c - command lines, affinity, status, random numbers, arena, choices, files, log and control groups. */
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -124,6 +125,12 @@ static void check_files(void)
     free(data);
     CHECK(file_read(path, 2, &data, &bytes) == STATUS_DATA, "limit ignored");
     CHECK(file_read(deep, 9, &data, &bytes) == STATUS_IO, "read a folder");
+    int fd = open(path, O_RDWR);
+    char part[8] = "";
+    CHECK(file_read_at(fd, part, sizeof part, 1) == 2 && !memcmp(part, "bc", 2), "the file's end");
+    CHECK(file_read_at(fd, part, 1, 3) == 0 && file_read_at(-1, part, 1, 0) == -1 && errno == EBADF, "nothing");
+    CHECK(file_write_at(fd, "c", 1, 2) && !file_write_at(-1, "c", 1, 2) && !file_write_all(-1, "c", 1), "written");
+    close(fd);
     uint64_t hash, length;
     CHECK(hash_file(path, &hash, &length) == STATUS_OK && hash == 0x44bc2cf5ad770999 && length == 3, "XXH64(abc)");
     CHECK(hash_bytes("abc", 3) == hash, "hashes differ");
