@@ -1,11 +1,13 @@
 /* csc.c - convolutional sparse coding layer: FISTA forward, its reverse, one-step and implicit gradients.
  * With y_1 = z_1 and y_k = z_k-1 + m_k (z_k-1 - z_k-2), S the shrinkage with nu = 1 / (1 + mu eta), wg the weight
- * gradient: forward    z_1 = S(eta A^T x)     r_k = x - A y_k     z_k = S(y_k + eta A^T r_k) backward   d_k = nu 1[z_k
- * != 0] g_k     q_k = A d_k     gy_k = d_k - eta A^T q_k dw += wg(r_k, d_k) - wg(q_k, y_k)     dx += q_k     (k = 1:
- * wg(x, d_1), A d_1) g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k Here g, d and gy are eta times the gradients of
- * codes: the mask's pass multiplies by eta, so that the adjoints need no factor. Two steps take 3 convolutions forward,
- * 3 + 3 backward. In the code iterations count from 0. Where the backend prefers the three wg of two steps stacked,
- * csc_stacked.c does the backward pass. */
+ * gradient:
+ *   forward    z_1 = S(eta A^T x)     r_k = x - A y_k     z_k = S(y_k + eta A^T r_k)
+ *   backward   d_k = nu 1[z_k != 0] g_k     q_k = A d_k     gy_k = d_k - eta A^T q_k
+ *              dw += wg(r_k, d_k) - wg(q_k, y_k)     dx += q_k     (k = 1: wg(x, d_1), A d_1)
+ *              g_k-1 += (1 + m_k) gy_k     g_k-2 -= m_k gy_k
+ * Here g, d and gy are eta times the gradients of codes: the mask's pass multiplies by eta, so that the adjoints need
+ * no factor. Two steps take 3 convolutions forward, 3 + 3 backward. In the code iterations count from 0. Where the
+ * backend prefers the three wg of two steps stacked, csc_stacked.c does the backward pass. */
 #include "layers/csc_internal.h"
 
 #include <math.h>

@@ -1,6 +1,6 @@
-/* test_configs.c - the configurations that come with the program: each loads, fits the ranks it says it runs on,
- * survives printing, and a baseline differs from its sparse network in name and architecture only.
- * Usage: test-configs FILE... */
+/* test_configs.c - checks the configurations that come with the program: each one loads, fits the numbers of ranks that
+ * it is for, and prints so that it reads back. A baseline differs from its sparse network only in name and
+ * architecture. Usage: test-configs FILE... */
 #include <string.h>
 
 #include "tests/check.h"
