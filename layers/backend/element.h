@@ -16,7 +16,8 @@ static inline float bf16_to_float(bf16 value)
     return result;
 }
 
-/* Rounds to the nearest bf16, ties to even, as hardware does; a NaN stays a NaN. No branches, so that loops vectorise. */
+/* Rounds to the nearest bf16, ties to even, as hardware does; a NaN stays a NaN. Branch-free, so that loops
+ * vectorise. */
 static inline bf16 bf16_from_float(float value)
 {
     uint32_t bits;
