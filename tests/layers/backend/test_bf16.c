@@ -1,8 +1,9 @@
-/* test_bf16.c - whole networks with bf16 activations, beside the same ones in fp32: the first step's loss and gradient
- * agree up to rounding, the loss on the same images falls alike, and steps repeat to the bit.
- * An -all net of few images is chaotic, a code on its threshold changes much, so that it gets more images and a wider
- * margin. The CPU's backend is opened without asking for bf16 instructions, so that this runs on any machine. test-bf16
- * ref|cpu */
+/* test_bf16.c - whole networks with bf16 activations beside the same ones in fp32: the first step's loss and
+ * gradient agree up to rounding, the loss on the same images falls alike, and steps repeat to the bit.
+ * An -all net of few images is chaotic, since a code on its threshold changes much. It gets more images and a wider
+ * margin.
+ * The CPU's backend is opened without asking for bf16 instructions, so that this runs on any machine.
+ *   test-bf16 ref|cpu */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +14,12 @@
 #include "layers/net.h"
 #include "tests/check.h"
 
-enum { MOST_IMAGES = 24, MOST_SIZE = 16, STEPS = 12, CLASSES = 3 };
+enum { MAX_IMAGES = 24, MAX_SIZE = 16, STEPS = 12, CLASSES = 3 };
 
 struct data {
-    float images[MOST_IMAGES * MOST_SIZE * MOST_SIZE * 3];
-    int32_t labels[MOST_IMAGES];
-    int count; /* in use, of the network's size */
+    float images[MAX_IMAGES * MAX_SIZE * MAX_SIZE * 3];
+    int32_t labels[MAX_IMAGES];
+    int count; /* images in use; they have the size that the network expects */
 };
 
 struct run {
@@ -119,7 +120,7 @@ static double cosine(const float *a, const float *b, size_t count)
 }
 
 static void check_network(const char *kind, const char *name, const struct model_config *config,
-                          const struct data *data, double least_cosine)
+                          const struct data *data, double min_cosine)
 {
     struct run exact, rounded, again;
     open_run(&exact, kind, PRECISION_FP32, config, data->count);
@@ -137,7 +138,7 @@ static void check_network(const char *kind, const char *name, const struct model
     CHECK(fabs(rounded.lambda_max - exact.lambda_max) <= 1e-3 * exact.lambda_max,
           "%s: lambda_max is %.7g in bf16, %.7g in fp32", name, rounded.lambda_max, exact.lambda_max);
     CHECK(rounded.losses[0] != exact.losses[0], "%s: nothing was rounded", name);
-    CHECK(alike > least_cosine, "%s: the gradients are not alike: cosine %g", name, alike);
+    CHECK(alike > min_cosine, "%s: the gradients are not alike: cosine %g", name, alike);
     CHECK(rounded.losses[STEPS - 1] < 0.5 * rounded.losses[0], "%s: the loss does not fall", name);
     CHECK(memcmp(rounded.losses, again.losses, sizeof again.losses) == 0 &&
               memcmp(rounded.gradient, again.gradient, again.model->count * sizeof(float)) == 0,
@@ -158,7 +159,7 @@ int main(int count, char **arguments)
     philox_init(&random, 3, PHILOX_DOMAIN_INIT, 77);
     for (size_t i = 0; i < sizeof data.images / sizeof *data.images; i++)
         data.images[i] = (float)philox_normal(&random);
-    for (int i = 0; i < MOST_IMAGES; i++)
+    for (int i = 0; i < MAX_IMAGES; i++)
         data.labels[i] = i % CLASSES;
     struct model_config config = { .depth = 18,
                                    .shortcut = true,
@@ -171,16 +172,16 @@ int main(int count, char **arguments)
     check_network(arguments[1], "resnet18", &config, &data, 0.8);
     config.sparse_stem = true;
     check_network(arguments[1], "sdnet18", &config, &data, 0.8);
-    if (strcmp(arguments[1], "cpu") == 0) { /* too large for the plain backend */
-        data.count = MOST_IMAGES;
+    if (strcmp(arguments[1], "cpu") == 0) { /* too large for the reference */
+        data.count = MAX_IMAGES;
         config.width = 16;
-        config.image_size = MOST_SIZE;
+        config.image_size = MAX_SIZE;
         config.all = true;
         check_network(arguments[1], "sdnet18-all", &config, &data, 0.5);
         config.imagenet_stem = true;
         config.csc.backward = CSC_ONE_STEP;
         check_network(arguments[1], "sdnet18-all, ImageNet's stem, one-step", &config, &data,
-                      0.1); /* unrelated ones: 0.01 */
+                      0.1); /* unrelated gradients have 0.01 */
     }
     return check_done("bf16");
 }
