@@ -1,7 +1,9 @@
-/* checkpoint.h - RUN/checkpoints/step-00001234/: model.safetensors, optimizer.safetensors, state.json, config.yaml
- * and MANIFEST, which holds the size and XXH64 of each and, last, its own. A large optimizer state is written by
- * several processes at once, as optimizer-00001-of-00003.safetensors and so on. Only the holder of the run's lock
- * (trainer/train/run_directory.h) writes, retains or cleans; others add parts before it gives the name. */
+/* checkpoint.h - checkpoints of a run. Each is a folder RUN/checkpoints/step-00001234/ with model.safetensors,
+ * optimizer.safetensors, state.json, config.yaml and MANIFEST. MANIFEST holds the size and XXH64 of every file and, in
+ * its last line, its own hash. Several processes write a large optimizer state at once, as
+ * optimizer-00001-of-00003.safetensors and so on. Only the process that holds the run's lock
+ * (trainer/train/run_directory.h) writes, deletes and renames checkpoints; others only add parts to one that is being
+ * written. */
 #ifndef CSC_TRAINER_CHECKPOINT_CHECKPOINT_H
 #define CSC_TRAINER_CHECKPOINT_CHECKPOINT_H
 
@@ -13,67 +15,69 @@
 #include "base/status.h"
 #include "trainer/checkpoint/safetensors.h"
 
-#define CHECKPOINT_LAST_STEP 99999999 /* a step has eight digits */
-enum { CHECKPOINT_PARTS = 16 };       /* of the optimizer state, at most */
+#define CHECKPOINT_LAST_STEP 99999999 /* names have eight digits */
+enum { CHECKPOINT_PARTS = 16 };       /* the largest number of parts of an optimizer state */
 
-/* state.json */
+/* The contents of state.json. */
 struct checkpoint_state {
     int64_t step;       /* optimizer steps done */
-    int64_t epoch;      /* the epoch that the next step belongs to */
-    int64_t epoch_step; /* and its place there, from 0: where the loader goes on */
+    int64_t epoch;      /* the epoch of the next step, from 0 */
+    int64_t epoch_step; /* the index of the next step within its epoch, from 0 */
     uint64_t seed;
-    int ranks;               /* that wrote it */
-    double seconds;          /* trained so far, over all invocations */
-    double top1;             /* of an evaluation at this very step, NAN if there was none */
-    double best_top1;        /* of the run so far, NAN if none */
+    int ranks;               /* number of ranks of the run that wrote it */
+    double seconds;          /* training time so far, over all invocations */
+    double top1;             /* of an evaluation at this very step; NAN if there was none */
+    double best_top1;        /* of the run so far; NAN if none */
     int64_t best_step;       /* 0 if none */
-    char train[17], val[17]; /* dataset fingerprints, "" if none */
-    json_t *extra;           /* an object of the caller's own (tuned choices), or NULL; owned when read */
+    char train[17], val[17]; /* fingerprints of the datasets; "" if none */
+    json_t *extra;           /* an object that the caller chooses, or NULL. After reading, the state owns it */
 };
 
 struct checkpoint_digest {
-    uint64_t hash, bytes; /* XXH64 of a file, and its length */
+    uint64_t hash, bytes; /* XXH64 and length of a file */
 };
 
+/* What checkpoint_write writes. Everything belongs to the caller. */
 struct checkpoint_contents {
     const struct safetensor *model;
     int model_count;
-    const struct safetensor *optimizer; /* momentum, EMA, power-iteration vectors and eta */
+    const struct safetensor *optimizer; /* momentum, averages, power-iteration vectors and step sizes */
     int optimizer_count;
     const struct checkpoint_state *state;
-    const char *config; /* YAML, as config_print gives it */
-    uint64_t token;     /* part of the hidden name: one for each start of a run, so that an earlier one's processes that
-                         * are slow to die write elsewhere */
-    int parts;          /* 0: the optimizer state is above. Else others write it, see checkpoint_write_part: */
-    enum status (*await_parts)(void *context,
-                               struct checkpoint_digest *digests); /* until no one writes any more; (parts) */
+    const char *config; /* YAML from config_print */
+    uint64_t token;     /* part of the hidden folder's name. A number for each start of a run, so that processes of an
+                         * earlier start that are slow to end write elsewhere */
+    int parts;          /* 0: `optimizer` is the optimizer state. Otherwise checkpoint_write_part writes it elsewhere */
+    /* With parts: waits until nobody writes any more, and gives the digests, (parts). */
+    enum status (*await_parts)(void *context, struct checkpoint_digest *digests);
     void *context;
 };
 
-/* Part `index` of `parts` of the optimizer state. */
+/* Part `index` of `parts` of an optimizer state. */
 struct checkpoint_part {
     int64_t step;
-    uint64_t token; /* as the contents have them */
+    uint64_t token; /* as in the contents */
     int index, parts;
     const struct safetensor *tensors;
     int count;
 };
 
-/* Writes a part, fsynced, into the hidden folder in which the checkpoint grows, beside or before checkpoint_write,
- * which may run in another process. STATUS_IO. */
+/* Writes a part, with fsync, into the hidden folder of the checkpoint. checkpoint_write may run in another process
+ * before, meanwhile or later. STATUS_IO. */
 enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part,
                                   struct checkpoint_digest *digest);
 
-/* Writes step-%08lld of contents->state->step and gives its path: under a name starting .tmp-, every file fsynced,
- * renamed, parent fsynced. A directory of that step which exists already is replaced. On failure (STATUS_IO: disk full)
- * nothing of it is left and older checkpoints are as they were. */
+/* Writes the checkpoint of contents->state->step and gives its path. It is written under a hidden name that starts with
+ * .tmp-, every file is fsynced, then it is renamed, and the parent folder is fsynced. It replaces a checkpoint of the
+ * same step. After a failure, such as STATUS_IO on a full disk, nothing of it is left and older checkpoints are
+ * unchanged. */
 enum status checkpoint_write(const char *run, const struct checkpoint_contents *contents, char path[PATH_MAX]);
 
-/* Sizes and hashes of every file, and the manifest's own. STATUS_DATA says what is damaged, STATUS_IO what is missing.
- */
+/* Checks the sizes and hashes of all files, and the manifest's own hash. STATUS_DATA says what is damaged, STATUS_IO
+ * what is missing. */
 enum status checkpoint_verify(const char *checkpoint);
 
-/* An open checkpoint. */
+/* An open checkpoint, all of it in memory. */
 struct checkpoint {
     char path[PATH_MAX];
     struct safetensors *model, *optimizer[CHECKPOINT_PARTS];
@@ -82,11 +86,11 @@ struct checkpoint {
     char *config;
 };
 
-/* Verifies, then reads. */
+/* Verifies a checkpoint and reads it. */
 enum status checkpoint_open(struct checkpoint **checkpoint, const char *path);
 void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
 
-/* A tensor of the optimizer state, in whichever part; NULL if absent. */
+/* A tensor of the optimizer state, from whichever part holds it; NULL if absent. */
 const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name);
 
 /* The values of the tensor PREFIX + NAME of the optimizer state, which must be F32 and of this shape (dims numbers, or
@@ -94,30 +98,31 @@ const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, co
 enum status checkpoint_tensor(const struct checkpoint *checkpoint, const char *prefix, const char *name, int dims,
                               const int *shape, const float **data);
 
-/* The newest checkpoint of a run that verifies and has finite weights; path "" if the run has none. A warning says why
- * a newer one was passed over; STATUS_DATA if there are some but none is valid. */
+/* Finds the newest checkpoint of a run that verifies and has finite weights. The path is "" if the run has none. Warns
+ * of newer ones that are passed over. STATUS_DATA if there are checkpoints but none is good. */
 enum status checkpoint_find_newest(const char *run, char path[PATH_MAX]);
 
-/* What a start with this --resume does: path "" is a fresh start. resume NULL: refused (STATUS_USAGE) if the run holds
- * checkpoints; "auto": checkpoint_find_newest; else that directory or STATUS_IO. Rank 0 calls this. */
+/* Decides what --resume means for a run; a path of "" means to start afresh. resume is NULL: STATUS_USAGE if the run
+ * already has checkpoints. "auto": the newest, see checkpoint_find_newest. Otherwise: the path of a checkpoint,
+ * STATUS_IO if it is not a good one. For rank 0. */
 enum status checkpoint_resume_path(const char *run, const char *resume, char path[PATH_MAX]);
 
-/* After a resume from `step` has succeeded: whole checkpoints of later steps, which a --resume=PATH has left behind,
- * are renamed abandoned-step-%08lld, with a line saying so, or else --resume=auto would go back to them and retention
- * prefer them. */
+/* Renames good checkpoints of later steps than `step` to abandoned-step-%08lld, with a line in the log. Call it after a
+ * resume with --resume=PATH has succeeded: otherwise the next --resume=auto would use one of them. */
 enum status checkpoint_abandon_later(const char *run, int64_t step);
 
-/* For csc-eval and csc-viz: `path` itself if it is a checkpoint, else the best (or, without evaluations, the newest)
- * valid one of the run. */
+/* For csc-eval and csc-viz: `path` itself if it is a checkpoint. If it is a run, its best good checkpoint or, if none
+ * was evaluated, the newest good one. */
 enum status checkpoint_find_best(const char *path, char found[PATH_MAX]);
 
-/* Deletes all but the newest `keep`, the best and the newest that verifies, oldest first. */
+/* Deletes checkpoints, oldest first. The newest `keep` stay, and the best, and the newest that verifies. */
 enum status checkpoint_retain(const char *run, int keep);
 
-/* Removes what dead writers left under .tmp- names. */
+/* Removes hidden folders that were never finished. */
 enum status checkpoint_clean(const char *run);
 
-/* Prints step, date, bytes and whether it verifies for each, best marked with *. STATUS_DATA if any is damaged. */
+/* Prints step, date, bytes, accuracy and condition of every checkpoint; the best is marked with *. STATUS_DATA if any
+ * is damaged. */
 enum status checkpoint_list(const char *run);
 
 #endif

@@ -1,5 +1,5 @@
-/* safetensors.h - named tensors in a file, as PyTorch's `safetensors` reads and writes them:
- * u64 little-endian N, N bytes of JSON padded with spaces to 8, then the data without gaps. */
+/* safetensors.h - files of named tensors, as PyTorch's `safetensors` reads and writes them: N as u64, little-endian; N
+ * bytes of JSON, padded with spaces to a multiple of 8; then the data of the tensors without gaps. */
 #ifndef CSC_TRAINER_CHECKPOINT_SAFETENSORS_H
 #define CSC_TRAINER_CHECKPOINT_SAFETENSORS_H
 
@@ -15,7 +15,7 @@ enum safetensors_dtype { SAFETENSORS_F32, SAFETENSORS_F64, SAFETENSORS_I64, SAFE
 struct safetensor {
     const char *name;
     enum safetensors_dtype dtype;
-    int dims; /* 0 is a scalar */
+    int dims; /* 0: a scalar */
     int64_t shape[SAFETENSORS_DIMS];
     const void *data; /* aligned to 64 bytes when read */
 };
@@ -26,15 +26,17 @@ const char *safetensors_type_name(enum safetensors_dtype dtype); /* "F32" */
 int64_t safetensors_elements(const struct safetensor *tensor);
 size_t safetensors_size(const struct safetensor *tensor); /* bytes */
 
-/* Writes `path` in place and fsyncs it; the tensors' order is kept. Metadata is {"format":"pt"}. STATUS_IO. */
+/* Writes the tensors in their order to `path`, and fsyncs it. A file that exists is overwritten. The metadata is
+ * {"format":"pt"}. STATUS_IO. */
 enum status safetensors_write(const char *path, const struct safetensor *tensors, int count);
 
-struct safetensors; /* an open file: all of its tensors, in memory */
+struct safetensors; /* an open file, with all of its tensors in memory */
 
-/* Strict: offsets contiguous and in range, the last equal to the end, sizes equal to shape times dtype, no
- * unknown fields. STATUS_IO if it cannot be read, STATUS_DATA if it is malformed. */
+/* Reads a file and checks it strictly: offsets must be contiguous and end at the end of the file, sizes must be those
+ * of shape and type, and there are no unknown fields. STATUS_IO if it cannot be read, STATUS_DATA if it is malformed.
+ */
 enum status safetensors_open(struct safetensors **file, const char *path);
-/* The same from an open stream of `bytes`, named `name` in messages. */
+/* The same for an open stream of `bytes` bytes. Messages call it `name`. */
 enum status safetensors_read(struct safetensors **file, const char *name, FILE *stream, uint64_t bytes);
 void safetensors_close(struct safetensors *file); /* NULL is fine */
 

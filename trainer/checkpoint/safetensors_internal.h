@@ -1,4 +1,4 @@
-/* safetensors_internal.h - what reading and writing share. */
+/* safetensors_internal.h - the table of types, which reading and writing share. */
 #ifndef CSC_TRAINER_CHECKPOINT_SAFETENSORS_INTERNAL_H
 #define CSC_TRAINER_CHECKPOINT_SAFETENSORS_INTERNAL_H
 
@@ -13,6 +13,6 @@ struct safetensors_type {
     size_t bytes;
 };
 
-extern const struct safetensors_type safetensors_types[SAFETENSORS_TYPES];
+extern const struct safetensors_type safetensors_types[SAFETENSORS_TYPES]; /* by enum safetensors_dtype */
 
 #endif
