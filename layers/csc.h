@@ -44,10 +44,11 @@ void csc_destroy(struct csc *csc); /* NULL is fine */
 /* Takes the memory that must last from forward to backward from the arena: for 2 unrolled steps a code and a residual.
  */
 void csc_assign_memory(struct csc *csc, struct arena *arena);
-/* The same for all layers of a network, in forward order. Where the backend prefers stacked terms, those of a layer's
- * weight gradient lie behind one another: codes   z_0  d_1  eta g        images   -q  x  r z_0 and r are kept from the
- * forward pass on. The rest is written by the backward pass, over what later layers have kept: so each layer's backward
- * pass must come once after its forward pass, in reverse order of the layers. */
+/* The same for all layers of a network, in forward order. Where the backend prefers stacked terms, the terms of a
+ * layer's weight gradient lie behind one another:
+ *   codes   z_0  d_1  eta g        images   -q  x  r
+ * The forward pass keeps z_0 and r. The backward pass writes the rest over what later layers have kept: so each layer's
+ * backward pass must run once after its forward pass, in reverse order of the layers. */
 void csc_assign_memory_all(struct csc *const *layers, int count, struct arena *arena);
 /* Must follow every change of the weights (D,k,k,C). */
 enum status csc_load(struct csc *csc, const float *weights, void *scratch);

@@ -19,6 +19,8 @@ enum {
 #define SIGMA_STEP     0.02
 #define LAMBDA_IF_ZERO 0.1 /* the smallest lambda if the network was trained without lambda */
 
+_Static_assert((int)NOISE_LEVELS <= (int)LAMBDA_RULE_POINTS, "a rule has a point for every level");
+
 /* Sums over the images; residual and loss in fixed point. */
 struct noise_level {
     double images, residual, hits[LAMBDA_COUNT], loss[LAMBDA_COUNT];
