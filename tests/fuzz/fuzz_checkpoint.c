@@ -68,7 +68,7 @@ static void fuzz_classes(const json_t *extra)
     char *const names[] = { "bee", "ant" };
     const json_t *network;
     int32_t *map = NULL;
-    if (classes_kept(extra, MOST, "fuzz", &network) == STATUS_OK && network &&
+    if (classes_read(extra, MOST, "fuzz", &network) == STATUS_OK && network &&
         classes_map(network, names, 2, "fuzz", false, &map) == STATUS_OK && map)
         for (int i = 0; i < 2; i++)
             if (map[i] < 0 || map[i] >= MOST ||

@@ -243,7 +243,7 @@ static enum status fill_images(struct bench *b, const struct arguments *a)
         FAIL(STATUS_NOMEM, "out of memory for the images");
     philox_init(&stream, 1, PHILOX_DOMAIN_INIT, 0);
     b->batch = (struct micro_batch){ .labels = b->labels, .count = a->batch };
-    if (upload_wants_raw(b->device)) {
+    if (upload_takes_bytes(b->device)) {
         fill_raw(b, a, &stream);
     } else {
         b->batch.images = b->images;

@@ -19,7 +19,7 @@ json_t *classes_list(char *const *names, int count)
     return list;
 }
 
-enum status classes_kept(const json_t *extra, int max_classes, const char *path, const json_t **network)
+enum status classes_read(const json_t *extra, int max_classes, const char *path, const json_t **network)
 {
     enum status status = STATUS_OK;
     const json_t *list = json_object_get(extra, "classes"), *name;

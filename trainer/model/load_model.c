@@ -23,7 +23,7 @@ void rank_pin_threads(const struct comm *comm, int threads)
         affinity_pin(comm->local_rank, comm->local_size, threads);
 }
 
-enum status check_config_supported(const struct config *c)
+enum status config_check_combinations(const struct config *c)
 {
     enum status status = STATUS_OK;
     if (c->log.pictures_every_epochs > 0 && !c->log.tensorboard)

@@ -75,7 +75,7 @@ static enum status find_classes(struct trained_model *t, const char *data)
     struct checkpoint *c = t->checkpoint;
     const char *folders[] = { t->config.data.train, data };
     json_t *list = NULL;
-    TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
+    TRY(classes_read(c->state.extra, t->config.model.classes, c->path, &t->classes));
     for (int i = 0; i < 2 && !t->classes && folders[i]; i++) {
         struct index index = { 0 };
         if (index_read(&index, folders[i]) == STATUS_OK && strcmp(index.hash, c->state.train) == 0)
@@ -84,7 +84,7 @@ static enum status find_classes(struct trained_model *t, const char *data)
         status_clear();
         if (list && json_object_set_new(c->state.extra, "classes", list) != 0)
             FAIL(STATUS_NOMEM, "out of memory for the names of the classes");
-        TRY(classes_kept(c->state.extra, t->config.model.classes, c->path, &t->classes));
+        TRY(classes_read(c->state.extra, t->config.model.classes, c->path, &t->classes));
     }
     if (!t->classes)
         log_warn_rank0(

@@ -1,4 +1,4 @@
-/* trained_model.h - a trained network to look at: a checkpoint on a dataset, ready to infer. */
+/* trained_model.h - opens a checkpoint for inference: its network with weights and, if wanted, a dataset. */
 #ifndef CSC_TRAINER_MODEL_TRAINED_MODEL_H
 #define CSC_TRAINER_MODEL_TRAINED_MODEL_H
 
@@ -11,29 +11,29 @@
 struct trained_model {
     struct checkpoint *checkpoint;
     struct config config;
-    const json_t *classes; /* the network's class names; NULL if nothing tells them */
+    const json_t *classes; /* names of the network's classes; NULL if unknown */
     struct dataset *dataset;
-    int32_t *label_map; /* the network's number of each of the dataset's classes; NULL: the same */
+    int32_t *label_map; /* for each class of the dataset the network's index of it; NULL if they are the same */
     struct device *device;
     struct model *model;
-    bool averaged; /* its weights are the run's averages */
+    bool averaged; /* its weights are the averages of the run */
 };
 
-/* Where to compute, as overrides of the configuration: "device.threads=4". Empty: one thread per core, a GPU where
- * there is one (device.kind=auto), and fp32 on both. */
+/* Overrides of the configuration, such as "device.threads=4", that say where to compute. If empty: one thread per core,
+ * a GPU if there is one, and fp32. */
 struct device_overrides {
     char threads[64], kind[64], precision[64];
 };
 
-/* A network keeps the names of its classes, by which label_map, for the dataset's loader, is made; one of an older
- * csc-train takes them from its training data where that is still there, or a warning says that labels go by number.
- * path: a checkpoint, or a run: its best. data: a dataset, or NULL for none. overrides: of the run's configuration, as
- * on a command line, but not of what belongs to the machine. comm: its ranks share this host's cores and take its GPUs
- * in turn. Weights are the averages where the run kept them; step sizes are converged. On failure *trained is finished.
- */
+/* Opens a checkpoint, or the best one of a run. data: a dataset, or NULL for none. overrides: of the run's
+ * configuration, as on a command line, except for keys that device_overrides sets. comm: its ranks share this host's
+ * cores and take its GPUs in turn. The weights are the averages if the run kept them, and step sizes are converged.
+ * label_map is made from the names of the classes, for the dataset's loader. A checkpoint that is older than such names
+ * takes them from its training data; if that is gone, a warning says that labels are matched by index. After a failure
+ * *trained needs no trained_model_finish. */
 enum status trained_model_open(struct trained_model *trained, const char *path, const char *data,
                                char *const *overrides, int count, const struct device_overrides *machine,
                                const struct comm *comm);
-void trained_model_finish(struct trained_model *trained); /* zeros are fine */
+void trained_model_finish(struct trained_model *trained); /* a struct of zeros is fine */
 
 #endif

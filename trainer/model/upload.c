@@ -1,7 +1,7 @@
 /* upload.c - see upload.h. */
 #include "trainer/model/upload.h"
 
-bool upload_wants_raw(const struct device *device)
+bool upload_takes_bytes(const struct device *device)
 {
     return device->ops->upload_pixels != NULL;
 }

@@ -122,7 +122,7 @@ enum status training_plan_data(struct training *t)
     enum status status = STATUS_OK;
     /* in this order: configuration, device, data; then what of the configuration the data decides */
     TRY(training_agree(t, config_resolve_on_rank(t->config, t->comm, NULL)));
-    TRY(training_agree(t, check_config_supported(t->config)));
+    TRY(training_agree(t, config_check_combinations(t->config)));
     if (t->config->device.kind != CONFIG_DEVICE_CUDA)
         rank_pin_threads(t->comm, t->config->device.threads);
     TRY(training_agree(t, config_open_device(&t->device, t->config, t->comm->local_rank)));
@@ -242,7 +242,7 @@ enum status training_allocate(struct training *t)
     TRY(t->device->ops->arena_allocate(t->device, &t->arena));
     assign_memory(t);
     struct loader_config loader = config_to_loader(t->config, t->train_set, true, t->comm);
-    loader.raw = upload_wants_raw(t->device);
+    loader.raw = upload_takes_bytes(t->device);
     TRY(loader_create(&t->loader, &loader));
     training_register_batches(t);
     t->used_batches = calloc(t->local_micro_batches, sizeof *t->used_batches);
@@ -250,7 +250,7 @@ enum status training_allocate(struct training *t)
         FAIL(STATUS_NOMEM, "out of memory for %d micro-batches", t->local_micro_batches);
     if (t->val_set) {
         loader = config_to_loader(t->config, t->val_set, false, t->comm);
-        loader.raw = upload_wants_raw(t->device);
+        loader.raw = upload_takes_bytes(t->device);
         loader.label_map = t->val_label_map;
         TRY(loader_create(&t->val_loader, &loader));
     }
