@@ -1,4 +1,4 @@
-"""Labels go by the names of classes, whatever their numbers in another dataset; accuracies on different images are not
+"""Labels are matched by the names of classes, whatever their numbers in another dataset; accuracies on different images are not
 compared.
 
 usage: test_classes.py BUILD_DIR [unittest arguments]
@@ -43,7 +43,7 @@ def write_png(path, colour, seed):
 
 
 def rename_classes(folder, names):
-    """Gives the classes of a dataset other names, in their order."""
+    """Renames the classes of a dataset, in their order."""
     path = os.path.join(folder, "index.json")
     with open(path, "rb") as f:
         text = f.read()
@@ -54,7 +54,7 @@ def rename_classes(folder, names):
 
 
 def change_state(checkpoint, change):
-    """Rewrites state.json's `extra`, and the sums that vouch for it."""
+    """Rewrites `extra` in state.json, and the hashes over it."""
     path, manifest = os.path.join(checkpoint, "state.json"), os.path.join(checkpoint, "MANIFEST")
     with open(path) as f:
         state = json.load(f)
@@ -93,7 +93,7 @@ class Classes(RunTest):
         return self.train(config, *arguments, code=code, ranks=ranks)
 
     def evaluate(self, path, data, code=0, ranks=1):
-        """csc-eval's JSON, and what it says."""
+        """Returns csc-eval's JSON and its messages."""
         out = self.path("out.json")
         done = subprocess.run([*launch(ranks), EVAL, path, "--data", os.path.join(self.sets, data), "--threads", "1",
                                "--json", out], capture_output=True, text=True, timeout=200)
@@ -102,7 +102,7 @@ class Classes(RunTest):
             return json.load(f), done.stderr
 
     def test_by_name(self):
-        """On a subset, and in another order, training and csc-eval count what they do on the same images of all classes."""
+        """On a subset and in another order, training and csc-eval give the same results as on these images among all classes."""
         done = self.run_on("full", "full")
         self.assertNotIn("warning", done.stderr)
         best, said = self.evaluate(self.path("full"), "full")
@@ -127,7 +127,7 @@ class Classes(RunTest):
         self.assertFalse(os.path.exists(self.path("unknown")))
 
     def test_older_checkpoint(self):
-        """It keeps no names: its training data has them, or else one warning says that labels go by number."""
+        """An old checkpoint has no names: they come from its training data, or one warning says that labels are matched by number."""
         self.run_on("older", "full")
         checkpoint = self.path("older", "checkpoints", "step-00000060")
         with open(os.path.join(checkpoint, "state.json")) as f:
@@ -138,7 +138,7 @@ class Classes(RunTest):
         train, away = os.path.join(self.sets, "train"), os.path.join(self.sets, "away")
         os.rename(train, away)
         try:
-            self.assertNotIn("warning", self.evaluate(checkpoint, "away")[1])  # is its training data
+            self.assertNotIn("warning", self.evaluate(checkpoint, "away")[1])  # it is its training data
             by_number, said = self.evaluate(checkpoint, "order", ranks=2 if mpirun() else 1)
             self.assertEqual(said.count("keeps no class names"), 1, said)
             self.assertNotIn("by name", said)
@@ -150,7 +150,7 @@ class Classes(RunTest):
                                                          capture_output=True, text=True, timeout=100).stderr)
 
     def test_another_validation_set(self):
-        """The best so far was another set's, and neither it nor its checkpoint is the best any more."""
+        """The best accuracy so far was of another set, so neither it nor its checkpoint counts as the best any more."""
         self.run_on("moves", "full", "--stop-after=48", code=75)
         self.assertEqual([m["top1"] for m in self.metrics("moves", "eval")][-1], 1)
         noise = os.path.join(self.folder, "pictures", "noise")

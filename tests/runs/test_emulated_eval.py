@@ -1,4 +1,4 @@
-"""csc-eval and csc-viz on an emulated GPU give the CPU's numbers: accuracy, lambda, corruptions, attacks, pictures.
+"""csc-eval and csc-viz on an emulated GPU give the CPU's results: accuracy, lambda, corruptions, attacks, pictures.
 
 usage: test_emulated_eval.py BUILD_DIR [unittest arguments]
 """
@@ -46,7 +46,7 @@ class EmulatedEval(RunTest):
         return done
 
     def assert_near(self, want, got, tolerance, where=""):
-        """The same structure; numbers differ by rounding only."""
+        """Checks that two results have the same structure, and numbers that differ only by rounding."""
         if isinstance(want, dict):
             self.assertEqual(want.keys(), got.keys(), where)
             for key in want.keys() - {"seconds", "device", "precision"}:
@@ -105,7 +105,7 @@ class EmulatedEval(RunTest):
             with open(rule_path) as f:
                 rules[kind] = json.load(f)
         self.assert_near(rules["cpu"], rules["cuda"], 1e-4)
-        rules["cpu"]["slope"] = 0.5  # so that images differ whatever was fitted
+        rules["cpu"]["slope"] = 0.5  # so that lambda differs between images
         with open(rule_path, "w") as f:
             json.dump(rules["cpu"], f)
         self.compare("--lambda", "adaptive", "--corruption", "gaussian_noise:5", "--attack", "pgd:eps=2/255,steps=2",
@@ -119,7 +119,7 @@ class EmulatedEval(RunTest):
         specs = ["pgd:eps=1/255,steps=3", "pgd:norm=l2,eps=0.5,steps=3", "apgd-ce:eps=1/255,steps=4",
                  "apgd-t:eps=1/255,steps=2", "square:eps=2/255,queries=5"]
         got = self.compare(*(a for spec in specs for a in ("--attack", spec)), "--no-checks", "--limit", 12,
-                           data=self.train_images, tolerance=0.1)  # one image may be on the edge
+                           data=self.train_images, tolerance=0.1)  # one image may be close to the decision boundary
         self.assertEqual(len(got["attacks"]), 5)
         self.assertLess(min(a["top1"] for a in got["attacks"]), got["top1"])
 
@@ -153,7 +153,7 @@ class EmulatedEval(RunTest):
             self.assert_near(one, two, 0)
 
     def test_auto(self):
-        """A GPU where there is one; else the CPU, which is said on standard error where standard output is for JSON."""
+        """auto is a GPU if there is one, otherwise the CPU; the line about it goes to standard error if JSON goes to standard output."""
         for program, arguments in ((EVAL, []), (VIZ, ["--out", self.path("auto"), "--limit", 1, "--images", 1])):
             for gpus, device, lines in (("1", "cuda", 0), ("0", "cpu", 1)):
                 done = self.run_program(program["cuda"], self.checkpoints["sdnet18"], "--data", self.val_images,
@@ -166,7 +166,7 @@ class EmulatedEval(RunTest):
             self.assertIn("use cpu", done.stderr)
 
     def test_pictures(self):
-        """Reconstructions from the first layer and from deep ones, denoising, and what layers keep."""
+        """Compares reconstructions from the first layer and from deep ones, denoising, and the figures of the layers."""
         for arch, options in (("sdnet18", []), ("sdnet18-all", ["--steps", 5, "--lambda", 0.05])):
             with self.subTest(arch=arch):
                 numbers = {}

@@ -1,5 +1,5 @@
-"""TensorBoard's event files of a run: the same numbers as metrics.jsonl, pictures that decode, and one story after a resume. Read
-by a small reader of the format here, and by TensorBoard's own where it is installed."""
+"""TensorBoard's event files of a run: the same values as metrics.jsonl, pictures that decode, and one history after a resume. A
+small reader of the format here reads them, and TensorBoard's own reader if it is installed."""
 import os
 import struct
 import zlib
@@ -40,7 +40,7 @@ def records(path):
 
 
 def fields(message):
-    """field number -> list of values of a protocol buffer message: ints, or bytes."""
+    """Decodes a protocol buffer message: field number -> list of values, ints or bytes."""
     out, at = {}, 0
 
     def varint():
@@ -68,7 +68,8 @@ def fields(message):
 
 
 def read_events(folder):
-    """Of all files in order: scalars and pictures as tag -> {step: value}, steps from a restart on forgotten; files read."""
+    """Reads all files in order. Returns scalars and pictures as tag -> {step: value}, without the steps that a restart repeats, and
+    the number of files."""
     scalars, pictures = {}, {}
     names = sorted(name for name in os.listdir(folder) if "tfevents" in name)
     for name in names:
@@ -98,7 +99,7 @@ class TensorBoard(RunTest):
         self.assertEqual(crc32c(b"123456789"), 0xE3069283)  # the check value of CRC-32C
 
     def assert_same_as_metrics(self, run, scalars):
-        """Equal but for the last bit: metrics.jsonl has a double in nine digits, which may round to the float beside."""
+        """Compares up to the last bit: metrics.jsonl has nine digits of a double, which may round to the neighbouring float."""
         last = {m["step"]: m for m in self.metrics(run, "step")}
         for tag, key in TAGS.items():
             self.assertEqual(set(scalars[tag]), set(last), tag)
@@ -133,7 +134,7 @@ class TensorBoard(RunTest):
         self.train(plain)
         shown = self.config("shown", CONFIG_ON.replace("sdnet18", "sdnet18-all"))
         self.train(shown, "log.pictures_every_epochs=2")
-        self.assertEqual(self.losses("plain"), self.losses("shown"))  # pictures do not disturb
+        self.assertEqual(self.losses("plain"), self.losses("shown"))  # pictures change no result
         scalars, pictures, names = read_events(self.path("shown"))
         self.assertEqual(len(names), 1)
         self.assert_same_as_metrics("shown", scalars)
@@ -150,7 +151,7 @@ class TensorBoard(RunTest):
         self.check_with_theirs(self.path("shown"), scalars, pictures)
 
     def test_resume(self):
-        """Back to an older checkpoint: what was told of the steps after it is told anew."""
+        """After a resume from an older checkpoint, the events of the steps after it are replaced."""
         config = self.config("back", CONFIG_ON)
         self.train(config, "checkpoint.every_steps=4", "eval.every_epochs=1")
         first, _, _ = read_events(self.path("back"))
