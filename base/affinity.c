@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cgroup.h"
+#include "base/integer.h"
 #include "base/log.h"
 
 /* ---- the cores of this process ---- */
@@ -83,11 +84,6 @@ static int place_cores(void)
     for (int i = 0; i < omp_get_num_places(); i++)
         cores += omp_get_place_num_procs(i);
     return cores ? cores : INT_MAX;
-}
-
-static int min_int(int a, int b)
-{
-    return a < b ? a : b;
 }
 
 int affinity_cores_per_rank(int local_ranks)

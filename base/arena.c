@@ -8,14 +8,14 @@
 #include <sys/mman.h>
 
 #include "base/cgroup.h"
+#include "base/integer.h"
 
 #define HUGE_PAGE ((size_t)2 << 20) /* bytes */
 
 void *arena_take(struct arena *arena, size_t bytes)
 {
-    size_t rounded = (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
     char *memory = arena->memory ? arena->memory + arena->used : NULL;
-    arena->used += rounded;
+    arena->used += round_up(bytes, ARENA_ALIGN);
     assert(!arena->memory || arena->used <= arena->size);
     return memory;
 }
@@ -30,8 +30,7 @@ enum status arena_allocate(struct arena *arena)
     if (size > left) /* the allocation would succeed, and the kernel would kill the process later */
         FAIL(STATUS_NOMEM, "cannot allocate %.1f MB: %.1f MB are left of the limit of the control group (container)",
              (double)size / 1e6, (double)left / 1e6);
-    void *memory = large ? aligned_alloc(HUGE_PAGE, (size + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE)
-                         : aligned_alloc(ARENA_ALIGN, size);
+    void *memory = large ? aligned_alloc(HUGE_PAGE, round_up(size, HUGE_PAGE)) : aligned_alloc(ARENA_ALIGN, size);
     if (!memory)
         FAIL(STATUS_NOMEM, "cannot allocate %.1f MB", (double)size / 1e6);
 #ifdef MADV_HUGEPAGE

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/host.h"
+
 static char program[32] = "csc";
 static int rank;
 static int size = 1;
@@ -46,12 +48,12 @@ void log_set_line_hook(void (*before)(void *context), void *context)
 
 static void prefix(char *out, size_t capacity)
 {
-    char host[64] = "unknown host";
+    char host[64];
     if (size <= 1) {
         snprintf(out, capacity, "%s", program);
         return;
     }
-    gethostname(host, sizeof host - 1);
+    host_name(host, sizeof host);
     snprintf(out, capacity, "%s: rank %d on %s", program, rank, host);
 }
 

@@ -6,13 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 struct entry {
     char key[TUNED_MAX_KEY + 1], value[TUNED_MAX_VALUE + 1];
 };
 
 struct tuned {
     struct entry *list;
-    int count, capacity;
+    int count;
+    size_t capacity;
 };
 
 enum status tuned_create(struct tuned **out)
@@ -87,14 +90,7 @@ enum status tuned_set(struct tuned *t, const char *key, const char *value)
     int at = find(t, key, &found);
     if (!found && t->count == TUNED_MAX_ENTRIES)
         FAIL(STATUS_DATA, "more than %d choices", TUNED_MAX_ENTRIES);
-    if (!found && t->count == t->capacity) {
-        int capacity = t->capacity ? 2 * t->capacity : 32;
-        struct entry *list = realloc(t->list, (size_t)capacity * sizeof *list);
-        if (!list)
-            FAIL(STATUS_NOMEM, "out of memory for %d choices", capacity);
-        t->list = list;
-        t->capacity = capacity;
-    }
+    TRY(array_grow(&t->list, &t->capacity, (size_t)t->count + 1, sizeof *t->list));
     struct entry *e = t->list + at;
     if (!found) {
         memmove(e + 1, e, (size_t)(t->count - at) * sizeof *e);

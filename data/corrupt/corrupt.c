@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "data/corrupt/corrupt_internal.h"
 #include "data/image/image.h"
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "data/corrupt/corrupt_internal.h"
 #include "data/image/decode.h"
 #include "data/image/encode_jpeg.h"

@@ -9,6 +9,8 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
+#include "base/integer.h"
+#include "base/memory.h"
 #include "data/format/rgbz.h"
 #include "data/image/decode.h"
 
@@ -58,7 +60,7 @@ void record_write(uint8_t *out, enum codec codec, const struct record_input *inp
 static uint32_t separate_bands(enum codec codec, const uint8_t *raw, uint32_t samples)
 {
     uint32_t height = get32(raw + 12);
-    return codec == CODEC_RGBZ && samples == 1 && height > BAND_ROWS ? (height + BAND_ROWS - 1) / BAND_ROWS : 0;
+    return codec == CODEC_RGBZ && samples == 1 && height > BAND_ROWS ? (uint32_t)ceil_div(height, BAND_ROWS) : 0;
 }
 
 /* compress_band writes a band in two ways before it drops one, hence the extra band. */
@@ -234,10 +236,10 @@ static enum status open_banded(struct block *block, struct block_reader *r, cons
         FAIL(STATUS_DATA, "%s: block %u: %s", f->shard_path, f->index, ZSTD_getErrorName(at));
     TRY(decompress(r, header, sizeof header, r->compressed, at, f->shard_path, f->index));
     TRY(check_record(header, f->raw_bytes - RECORD_HEADER_BYTES, f, s));
-    int bands = (s->height + s->band_rows - 1) / s->band_rows;
+    int bands = (int)ceil_div(s->height, s->band_rows);
     TRY(buffer_grow((uint8_t **)&block->frames, &block->frames_capacity, ((size_t)bands + 1) * sizeof *block->frames));
     for (int b = 0; b < bands; b++) {
-        int rows = s->height - b * s->band_rows < s->band_rows ? s->height - b * s->band_rows : s->band_rows;
+        int rows = min_int(s->band_rows, s->height - b * s->band_rows);
         size_t length = ZSTD_findFrameCompressedSize(r->compressed + at, f->bytes - at);
         if (ZSTD_isError(length) ||
             ZSTD_getFrameContentSize(r->compressed + at, length) != (unsigned long long)s->width * rows * 3)
@@ -309,9 +311,8 @@ static enum status rgbz_window(const struct block *block, const struct block_sam
     enum status status = STATUS_OK;
     TRY(image_allocate(&r->image, box.width, box.height));
     for (int b = box.y / s->band_rows; b * s->band_rows < box.y + box.height; b++) {
-        int top = b * s->band_rows, rows = s->height - top < s->band_rows ? s->height - top : s->band_rows;
-        int from = box.y > top ? box.y - top : 0;
-        int to = box.y + box.height - top < rows ? box.y + box.height - top : rows;
+        int top = b * s->band_rows, rows = min_int(s->band_rows, s->height - top);
+        int from = max_int(0, box.y - top), to = min_int(rows, box.y + box.height - top);
         const uint8_t *planes;
         TRY(get_band(block, s, b, rows, r, &planes));
         rgbz_decode(planes, s->width, rows, box.x, box.width, from, to,

@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 static enum status read_at(const struct shard *shard, void *out, size_t bytes, uint64_t offset)
 {

@@ -9,6 +9,8 @@
 
 #include "data/image/encode_jpeg.h"
 
+#include "base/memory.h"
+
 enum { FIRST_BYTES = 64 << 10 }; /* first size of the buffer */
 
 /* The whole state is in memory, so that a longjmp loses none of it. */

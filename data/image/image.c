@@ -3,20 +3,7 @@
 
 #include <stdlib.h>
 
-enum status buffer_grow(uint8_t **buffer, size_t *capacity, size_t bytes)
-{
-    enum status status = STATUS_OK;
-    if (bytes <= *capacity && *buffer)
-        return STATUS_OK;
-    free(*buffer);
-    *capacity = 0;
-    *buffer = malloc(bytes ? bytes : 1);
-    if (!*buffer)
-        FAIL(STATUS_NOMEM, "cannot allocate %.1f MB", (double)bytes / 1e6);
-    *capacity = bytes;
-fail:
-    return status;
-}
+#include "base/memory.h"
 
 enum status image_allocate(struct image *image, int width, int height)
 {

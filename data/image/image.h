@@ -33,7 +33,4 @@ struct box {
     int x, y, width, height;
 };
 
-/* Makes *buffer at least `bytes` long. If it grows, its content is lost. Errors: STATUS_NOMEM. */
-enum status buffer_grow(uint8_t **buffer, size_t *capacity, size_t bytes);
-
 #endif

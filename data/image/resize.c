@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
+
 int resize_other_side(int to, int side, int other)
 {
     int result = (int)((int64_t)to * other / side);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/memory.h"
 #include "data/read/dataset_internal.h"
 
 /* Opens shard i and compares it with its entry in the index. */

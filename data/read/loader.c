@@ -5,13 +5,14 @@
 #include "data/read/loader.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/affinity.h"
 #include "base/clock.h"
+#include "base/integer.h"
 #include "base/pixels.h"
+#include "base/thread.h"
 #include "data/read/sample_reader.h"
 
 /* Samples that a worker takes at a time: of images up to SMALL_IMAGE pixels, and of larger ones. */
@@ -50,8 +51,7 @@ struct loader {
     bool consumer_holds;    /* the caller holds micro-batch next - 1 */
     bool paused, stop;
     int busy_workers; /* workers that are filling a chunk */
-    pthread_t *threads;
-    int thread_count;
+    struct threads workers;
     struct loader_stats stats;
 };
 
@@ -85,7 +85,7 @@ static void begin_order(const struct loader *l, int64_t epoch, struct order *ord
 /* Offset of the pixels in a raw micro-batch. */
 static size_t raw_header_bytes(const struct loader_config *c)
 {
-    return ((size_t)c->micro_batch * sizeof(struct image_crop) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+    return round_up((size_t)c->micro_batch * sizeof(struct image_crop), CACHE_LINE);
 }
 
 static size_t image_values(const struct loader_config *c)
@@ -205,8 +205,7 @@ static void *worker_main(void *context)
             pthread_cond_wait(&l->work_ready, &l->mutex);
             continue;
         }
-        int from = slot->assigned, left = slot->batch.count - from, failed_at;
-        int count = left < l->chunk ? left : l->chunk;
+        int from = slot->assigned, failed_at, count = min_int(slot->batch.count - from, l->chunk);
         int64_t at = l->first_position + slot->sequence;
         slot->assigned += count;
         l->busy_workers++;
@@ -258,7 +257,7 @@ fail:
 static size_t slot_bytes(const struct loader_config *c)
 {
     size_t all = (size_t)c->micro_batch * image_values(c);
-    return ((c->raw ? raw_header_bytes(c) + all : all * sizeof(float)) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+    return round_up(c->raw ? raw_header_bytes(c) + all : all * sizeof(float), PAGE_BYTES);
 }
 
 void *loader_memory(const struct loader *l, int i, size_t *bytes)
@@ -288,25 +287,6 @@ fail:
     return status;
 }
 
-static enum status start_threads(struct loader *l)
-{
-    enum status status = STATUS_OK;
-    sigset_t all, before;
-    l->threads = calloc((size_t)l->config.workers, sizeof *l->threads);
-    if (!l->threads)
-        FAIL(STATUS_NOMEM, "out of memory for %d workers", l->config.workers);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* so that the main thread gets all signals */
-    while (l->thread_count < l->config.workers &&
-           pthread_create(&l->threads[l->thread_count], NULL, worker_main, l) == 0)
-        l->thread_count++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!l->thread_count)
-        FAIL(STATUS_NOMEM, "cannot start a thread");
-fail:
-    return status;
-}
-
 enum status loader_create(struct loader **out, const struct loader_config *config)
 {
     enum status status = STATUS_OK;
@@ -325,7 +305,7 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
         l->steps_per_epoch = l->samples / config->batch;
         l->local_micro_batches = config->batch / config->micro_batch / config->ranks;
     } else {
-        int64_t all = (l->samples + config->micro_batch - 1) / config->micro_batch;
+        int64_t all = ceil_div(l->samples, config->micro_batch);
         l->evaluation_batches = (all - config->rank + config->ranks - 1) / config->ranks;
     }
     l->reader.dataset = config->dataset;
@@ -339,7 +319,8 @@ enum status loader_create(struct loader **out, const struct loader_config *confi
     l->scale = pixel_scale(config->mean, config->std);
     TRY(block_cache_init(&l->reader.cache, config->dataset));
     TRY(make_slots(l));
-    TRY(start_threads(l));
+    if (!threads_start(&l->workers, config->workers, worker_main, l))
+        FAIL(STATUS_NOMEM, "cannot start a thread");
     *out = l;
     return STATUS_OK;
 fail:
@@ -355,8 +336,7 @@ void loader_destroy(struct loader *l)
     l->stop = true;
     pthread_cond_broadcast(&l->work_ready);
     pthread_mutex_unlock(&l->mutex);
-    for (int i = 0; i < l->thread_count; i++)
-        pthread_join(l->threads[i], NULL);
+    threads_join(&l->workers);
     for (int i = 0; l->slots && i < l->slot_count; i++) {
         free(l->slots[i].images);
         free(l->slots[i].labels);
@@ -367,7 +347,6 @@ void loader_destroy(struct loader *l)
     pthread_cond_destroy(&l->work_ready);
     pthread_cond_destroy(&l->progress);
     free(l->slots);
-    free(l->threads);
     free(l);
 }
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/image/image.h"
 #include "data/sources/archive_stream.h"
 

@@ -16,6 +16,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/sources/archive_reader.h"
 #include "data/sources/cifar_names.h"
 #include "data/sources/text.h"
@@ -40,6 +41,7 @@ struct cifar {
     int record_bytes;
     struct cifar_file *files;
     int count;
+    size_t capacity;
     char **names;
     int classes;
     enum role source_role; /* of the files that the source reads */
@@ -73,11 +75,8 @@ static enum status add_file(struct cifar *c, const char *path, struct cifar_file
     *file = NULL;
     if (role == ROLE_NONE)
         return STATUS_OK;
-    struct cifar_file *grown = realloc(c->files, (size_t)(c->count + 1) * sizeof *grown);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    c->files = grown;
-    *file = &grown[c->count];
+    TRY(array_grow(&c->files, &c->capacity, (size_t)c->count + 1, sizeof *c->files));
+    *file = &c->files[c->count];
     **file = (struct cifar_file){ .role = role, .batch_number = batch_number, .path = strdup(path) };
     if (!(*file)->path)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "data/image/decode.h"
 #include "data/read/dataset_internal.h"
 

@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/image/decode.h"
 #include "data/image/exif.h"
 #include "data/sources/archive_reader.h"

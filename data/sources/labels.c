@@ -4,9 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "data/sources/text.h"
 
-enum { MAX_WORD = 255, MAX_IDS = 100000, MAX_LINES = 100000000 };
+enum { MAX_WORD = 255, MAX_IDS = 100000 };
 
 static bool is_id(const char *word)
 {
@@ -49,22 +50,6 @@ static char *plain_image(char *image)
     return name;
 }
 
-static enum status add_line(struct labels *l, size_t *capacity, struct label_line line, const char *name)
-{
-    enum status status = STATUS_OK;
-    if ((size_t)l->count == *capacity) {
-        size_t wanted = *capacity ? 2 * *capacity : 1024;
-        struct label_line *grown = wanted <= MAX_LINES ? realloc(l->lines, wanted * sizeof *grown) : NULL;
-        if (!grown)
-            FAIL(STATUS_NOMEM, "%s: out of memory for %zu lines", name, wanted);
-        l->lines = grown;
-        *capacity = wanted;
-    }
-    l->lines[l->count++] = line;
-fail:
-    return status;
-}
-
 static enum status parse_lines(struct labels *l, const char *name)
 {
     enum status status = STATUS_OK;
@@ -84,7 +69,8 @@ static enum status parse_lines(struct labels *l, const char *name)
                  second ? "more than one word" : "one word");
         if (second)
             first = plain_image(first);
-        TRY(add_line(l, &capacity, (struct label_line){ second ? first : NULL, second ? second : first }, name));
+        TRY(array_grow(&l->lines, &capacity, (size_t)l->count + 1, sizeof *l->lines));
+        l->lines[l->count++] = (struct label_line){ second ? first : NULL, second ? second : first };
     }
     if (!l->count)
         FAIL(STATUS_DATA, "%s: holds no labels", name);

@@ -9,6 +9,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/memory.h"
 
 bool listing_accepts(const char *path)
 {
@@ -37,18 +38,6 @@ bool listing_is_image(const char *path)
     return false;
 }
 
-/* Returns the array, enlarged if it is full; its elements have `bytes` bytes. NULL if there is no memory; the array
- * stays valid then. */
-static void *grow(void *array, size_t *capacity, int64_t count, size_t initial, size_t bytes)
-{
-    if ((size_t)count < *capacity)
-        return array;
-    size_t wanted = *capacity ? 2 * *capacity : initial;
-    void *grown = realloc(array, wanted * bytes);
-    *capacity = grown ? wanted : *capacity;
-    return grown;
-}
-
 static enum status add_class(struct listing *l, const char *path)
 {
     enum status status = STATUS_OK;
@@ -57,10 +46,7 @@ static enum status add_class(struct listing *l, const char *path)
     /* a shortcut: files mostly come class by class */
     if (c->count && !strncmp(c->names[c->count - 1], path, length) && !c->names[c->count - 1][length])
         return STATUS_OK;
-    char **grown = grow(c->names, &l->class_capacity, c->count, 64, sizeof *grown);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "out of memory for %d classes", c->count);
-    c->names = grown;
+    TRY(array_grow(&c->names, &l->class_capacity, (size_t)c->count + 1, sizeof *c->names));
     c->names[c->count] = strndup(path, length);
     if (!c->names[c->count])
         FAIL(STATUS_NOMEM, "out of memory for %d classes", c->count);
@@ -77,10 +63,7 @@ enum status listing_add_folder(struct listing *l, const char *path)
 static enum status add_non_image(struct listing *l, const char *path)
 {
     enum status status = STATUS_OK;
-    char **grown = grow(l->non_images, &l->non_image_capacity, l->non_image_count, 64, sizeof *grown);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->non_image_count);
-    l->non_images = grown;
+    TRY(array_grow(&l->non_images, &l->non_image_capacity, (size_t)l->non_image_count + 1, sizeof *l->non_images));
     l->non_images[l->non_image_count] = strdup(path);
     if (!l->non_images[l->non_image_count])
         FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->non_image_count);
@@ -94,10 +77,7 @@ enum status listing_add_entry(struct listing *l, const char *path, uint64_t offs
     enum status status = STATUS_OK;
     if (!listing_is_image(path))
         return add_non_image(l, path);
-    struct listed_file *grown = grow(l->files, &l->capacity, l->count, 1024, sizeof *grown);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->count);
-    l->files = grown;
+    TRY(array_grow(&l->files, &l->capacity, (size_t)l->count + 1, sizeof *l->files));
     l->files[l->count] = (struct listed_file){ strdup(path), 0, l->count, offset, bytes, fault };
     if (!l->files[l->count].path)
         FAIL(STATUS_NOMEM, "out of memory for %lld files", (long long)l->count);

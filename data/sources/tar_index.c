@@ -11,7 +11,8 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "data/image/image.h"
+#include "base/integer.h"
+#include "base/memory.h"
 
 enum { TAR_BLOCK = 512, MAX_NAME = 4096, MAX_EXTENSION = 1 << 20, MAX_PADDING = 1 << 20 };
 
@@ -252,7 +253,7 @@ static enum status next_member(struct walk *w, const uint8_t *header, tar_visit 
             TRY(visit_member(w, header, bytes, visit, context));
         w->has_size = w->sparse = false;
     }
-    w->position += TAR_BLOCK + (bytes + TAR_BLOCK - 1) / TAR_BLOCK * TAR_BLOCK;
+    w->position += TAR_BLOCK + round_up(bytes, TAR_BLOCK);
 fail:
     return status;
 }

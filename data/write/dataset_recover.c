@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/format/shard.h"
 #include "data/format/names.h"
 #include "data/write/dataset_writer_internal.h"
@@ -70,14 +71,7 @@ struct replay {
 static enum status add_pending(struct replay *r, const struct journal_record *record)
 {
     enum status status = STATUS_OK;
-    if ((size_t)r->count == r->capacity) {
-        size_t capacity = r->capacity ? 2 * r->capacity : 256;
-        struct journal_record *grown = realloc(r->pending, capacity * sizeof *grown);
-        if (!grown)
-            FAIL(STATUS_NOMEM, "%s: out of memory for its journal", r->writer->directory);
-        r->pending = grown;
-        r->capacity = capacity;
-    }
+    TRY(array_grow(&r->pending, &r->capacity, (size_t)r->count + 1, sizeof *r->pending));
     r->pending[r->count++] = *record;
 fail:
     return status;

@@ -8,22 +8,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/format/names.h"
 #include "data/write/dataset_writer_internal.h"
 
 enum { SYNC_SECONDS = 10 }; /* the most work that a power cut can lose; a kill loses none */
-
-static int64_t now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec;
-}
 
 bool dataset_writer_path(const char *directory, const char *name, char path[PATH_MAX])
 {
@@ -127,7 +121,7 @@ enum status dataset_writer_init(struct dataset_writer *w, const char *directory,
                                 const struct dataset_writer_options *options)
 {
     enum status status = STATUS_OK;
-    *w = (struct dataset_writer){ .lock = -1, .options = *options, .last_sync = now() };
+    *w = (struct dataset_writer){ .lock = -1, .options = *options, .last_sync = clock_seconds() };
     w->index.codec = options->codec;
     w->index.width = w->index.height = -1; /* not known yet */
     TRY(dataset_writer_check_folder(directory, options->force));
@@ -152,13 +146,7 @@ static enum status report_line(struct dataset_writer *w, const struct pack_batch
     size_t needed = w->report_bytes + strlen(s->name) + strlen("\tconverted: ") + strlen(s->reason) + strlen("\n") + 1;
     for (int n = 0; n < IMAGE_NOTES; n++)
         needed += strlen(image_note_text((enum image_note)n)) + strlen(", ");
-    if (needed > w->report_capacity) {
-        char *grown = realloc(w->report, 2 * needed);
-        if (!grown)
-            FAIL(STATUS_NOMEM, "%s: out of memory for the report", w->directory);
-        w->report = grown;
-        w->report_capacity = 2 * needed;
-    }
+    TRY(array_grow(&w->report, &w->report_capacity, needed, 1));
     char *line = w->report + w->report_bytes, *end = line;
     for (const char *c = s->name; *c; c++)
         *end++ = (unsigned char)*c < ' ' || *c == 127 ? '?' : *c;
@@ -219,13 +207,11 @@ enum status dataset_writer_next_shard(struct dataset_writer *w, char path[PATH_M
     struct index *index = &w->index;
     if (index->shard_count > 99999)
         FAIL(STATUS_DATA, "%s: more than 100,000 shards", w->directory);
-    struct index_shard *grown = realloc(index->shards, (size_t)(index->shard_count + 1) * sizeof *grown);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "%s: out of memory", w->directory);
-    index->shards = grown;
-    grown[index->shard_count] = (struct index_shard){ .bytes = 0 };
-    snprintf(grown[index->shard_count].name, sizeof grown->name, "shard-%05d.csz", index->shard_count);
-    dataset_writer_path(w->directory, grown[index->shard_count].name, path);
+    TRY(array_grow(&index->shards, &w->shard_capacity, (size_t)index->shard_count + 1, sizeof *index->shards));
+    struct index_shard *shard = &index->shards[index->shard_count];
+    *shard = (struct index_shard){ .bytes = 0 };
+    snprintf(shard->name, sizeof shard->name, "shard-%05d.csz", index->shard_count);
+    dataset_writer_path(w->directory, shard->name, path);
 fail:
     return status;
 }
@@ -275,12 +261,12 @@ fail:
 static enum status sync_if_due(struct dataset_writer *w)
 {
     enum status status = STATUS_OK;
-    if (now() - w->last_sync < SYNC_SECONDS)
+    if (clock_seconds() - w->last_sync < SYNC_SECONDS)
         return STATUS_OK;
     if (w->shard_open)
         TRY(shard_writer_sync(&w->shard));
     TRY(journal_sync(&w->journal));
-    w->last_sync = now();
+    w->last_sync = clock_seconds();
 fail:
     return status;
 }

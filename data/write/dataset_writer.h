@@ -31,6 +31,7 @@ struct dataset_writer {
     int lock; /* descriptor of the folder, locked */
     struct dataset_writer_options options;
     struct index index;
+    size_t shard_capacity; /* of index.shards */
     struct shard_writer shard;
     bool shard_open;
     struct journal journal;
@@ -40,7 +41,7 @@ struct dataset_writer {
     uint64_t bytes, raw_bytes; /* of all frames */
     char *report;              /* the text of report.tsv */
     size_t report_bytes, report_capacity;
-    int64_t last_sync; /* time in seconds */
+    double last_sync; /* when, by clock_seconds */
 };
 
 /* STATUS_USAGE if `directory` holds a complete dataset and force is false. */

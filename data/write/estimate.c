@@ -4,8 +4,10 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "base/integer.h"
+#include "base/memory.h"
 #include "data/format/block.h"
 #include "data/read/augment.h"
 #include "data/write/pack_job.h"
@@ -21,13 +23,6 @@ struct estimator {
     struct block_reader reader;
     struct block block;
 };
-
-static double processor_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* Decodes EPOCHS random crops of every sample of the block in reader.compressed. */
 static enum status take_crops(struct estimator *e, const struct shard_frame *frame, enum codec codec)
@@ -58,9 +53,9 @@ static enum status crop_job(struct estimator *e, enum codec codec, struct estima
         const struct shard_frame *frame = &e->job->frames[i];
         TRY(buffer_grow(&e->reader.compressed, &e->reader.compressed_capacity, frame->bytes));
         memcpy(e->reader.compressed, data, frame->bytes);
-        double begin = processor_time();
+        double begin = clock_thread_seconds();
         TRY(take_crops(e, frame, codec));
-        out->crop_s += (processor_time() - begin) / EPOCHS;
+        out->crop_s += (clock_thread_seconds() - begin) / EPOCHS;
     }
 fail:
     return status;
@@ -70,10 +65,10 @@ fail:
 static enum status measure(struct estimator *e, enum codec codec, struct estimate *out)
 {
     enum status status = STATUS_OK;
-    double begin = processor_time();
+    double begin = clock_thread_seconds();
     e->options.codec = codec;
     pack_job_process(e->job, e->source, &e->options, &e->worker);
-    out->pack_s += processor_time() - begin;
+    out->pack_s += clock_thread_seconds() - begin;
     if (e->job->job_error.code != STATUS_OK)
         return status_restore(&e->job->job_error);
     for (int i = 0; i < e->job->count; i++) {
@@ -123,13 +118,13 @@ enum status estimate_source(struct pack_source *source, const struct pack_option
     enum status status = STATUS_OK;
     static const double mean[3] = { 0.5, 0.5, 0.5 }, std[3] = { 0.25, 0.25, 0.25 };
     struct estimator e = { .source = source, .options = *options, .job = calloc(1, sizeof *e.job) };
-    int64_t groups = (source->total + PACK_GROUP - 1) / PACK_GROUP, runs = groups < RUNS ? groups : RUNS;
+    int64_t groups = ceil_div(source->total, PACK_GROUP), runs = groups < RUNS ? groups : RUNS;
     memset(estimates, 0, 2 * sizeof *estimates);
     if (!e.job)
         FAIL(STATUS_NOMEM, "out of memory");
     augmenter_init(&e.augmenter, AUGMENT_IMAGENET, true, SIDE, 1, mean, std);
     for (int64_t i = 0; i < runs; i++)
-        TRY(measure_group(&e, groups * i / runs * PACK_GROUP, (images + runs - 1) / runs, estimates));
+        TRY(measure_group(&e, groups * i / runs * PACK_GROUP, ceil_div(images, runs), estimates));
     if (!estimates[0].images)
         FAIL(STATUS_DATA, "none of %lld images can be read: %s", (long long)estimates[0].bad, e.job->errors[0].message);
     average(&estimates[0], source->total);

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "data/format/format.h"
 
 #define MAGIC "CSZJRNL\n" /* 8 bytes */
@@ -113,13 +114,7 @@ enum status journal_append(struct journal *j, uint32_t type, const void *payload
     size_t hashed = JOURNAL_RECORD_HEADER_BYTES + (size_t)bytes;
     if (bytes > JOURNAL_MAX_PAYLOAD)
         FAIL(STATUS_BUG, "%s: a record of %u bytes is too long", j->path, bytes);
-    if (j->capacity < 8 + hashed + 8) {
-        uint8_t *grown = realloc(j->buffer, 2 * (8 + hashed + 8));
-        if (!grown)
-            FAIL(STATUS_NOMEM, "%s: out of memory", j->path);
-        j->buffer = grown;
-        j->capacity = 2 * (8 + hashed + 8);
-    }
+    TRY(array_grow(&j->buffer, &j->capacity, 8 + hashed + 8, 1));
     uint8_t *record = j->buffer + 8;
     put32(record, type);
     put32(record + 4, bytes);

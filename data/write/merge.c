@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/read/dataset_internal.h"
 #include "data/write/dataset_writer_internal.h"
 #include "data/write/pack_progress.h"

@@ -4,14 +4,15 @@
 #include "data/write/pack.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zstd.h>
 
 #include "base/hash.h"
+#include "base/integer.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "data/write/dataset_writer.h"
 #include "data/write/pack_job.h"
 #include "data/write/pack_progress.h"
@@ -35,9 +36,9 @@ struct packer {
     pthread_mutex_t mutex;
     pthread_cond_t ready, done; /* signalled when a job becomes ready or done */
     bool stop;
-    int job_count, worker_count;
+    int job_count;
     struct pack_job *jobs; /* (job_count), a ring */
-    pthread_t *workers;
+    struct threads workers;
 };
 
 static void *worker_main(void *context)
@@ -182,19 +183,12 @@ fail:
 static enum status start_workers(struct packer *p)
 {
     enum status status = STATUS_OK;
-    sigset_t all, before;
-    int wanted = p->options.workers < 1 ? 1 : p->options.workers;
+    int wanted = max_int(1, p->options.workers);
     p->job_count = 2 * wanted + 2;
     p->jobs = calloc((size_t)p->job_count, sizeof *p->jobs);
-    p->workers = calloc((size_t)wanted, sizeof *p->workers);
-    if (!p->jobs || !p->workers)
+    if (!p->jobs)
         FAIL(STATUS_NOMEM, "out of memory for %d workers", wanted);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* only the main thread handles signals */
-    while (p->worker_count < wanted && pthread_create(&p->workers[p->worker_count], NULL, worker_main, p) == 0)
-        p->worker_count++;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    if (!p->worker_count)
+    if (!threads_start(&p->workers, wanted, worker_main, p))
         FAIL(STATUS_NOMEM, "cannot start a thread");
 fail:
     return status;
@@ -206,12 +200,10 @@ static void packer_finish(struct packer *p)
     p->stop = true;
     pthread_cond_broadcast(&p->ready);
     pthread_mutex_unlock(&p->mutex);
-    for (int i = 0; i < p->worker_count; i++)
-        pthread_join(p->workers[i], NULL);
+    threads_join(&p->workers);
     for (int j = 0; p->jobs && j < p->job_count; j++)
         pack_job_finish(&p->jobs[j]);
     free(p->jobs);
-    free(p->workers);
     dataset_writer_finish(&p->writer);
     pthread_mutex_destroy(&p->mutex);
     pthread_cond_destroy(&p->ready);
@@ -221,7 +213,7 @@ static void packer_finish(struct packer *p)
 enum status pack_range(const struct pack_options *o, int64_t total, int64_t *first, int64_t *end)
 {
     enum status status = STATUS_OK;
-    int64_t groups = (total + PACK_GROUP - 1) / PACK_GROUP;
+    int64_t groups = ceil_div(total, PACK_GROUP);
     *first = 0;
     *end = total;
     if (!o->parts)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/memory.h"
 #include "data/format/block.h"
 #include "data/image/decode.h"
 #include "data/image/encode_jpeg.h"
@@ -34,22 +35,6 @@ void pack_job_read(struct pack_job *job, int i, struct pack_source *source, stru
     job->skippable[i] = status == STATUS_DATA || item->absent;
 }
 
-/* Grows *buffer, keeping its first `used` bytes. */
-static enum status grow(uint8_t **buffer, size_t *capacity, size_t used, size_t more)
-{
-    enum status status = STATUS_OK;
-    if (used + more <= *capacity)
-        return STATUS_OK;
-    size_t bytes = used + more + used / 2;
-    uint8_t *grown = realloc(*buffer, bytes);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "out of memory for %.1f MB of samples", (double)bytes / 1e6);
-    *buffer = grown;
-    *capacity = bytes;
-fail:
-    return status;
-}
-
 /* Compresses the collected records into the job's next block. */
 static enum status end_block(struct pack_job *job, enum codec codec, struct pack_worker *w)
 {
@@ -58,7 +43,7 @@ static enum status end_block(struct pack_job *job, enum codec codec, struct pack
     if (!w->raw_samples)
         return STATUS_OK;
     bound = block_bound(codec, w->raw, w->raw_bytes, w->raw_samples);
-    TRY(grow(&job->frame_data, &job->frame_data_capacity, job->frame_data_bytes, bound));
+    TRY(array_grow(&job->frame_data, &job->frame_data_capacity, job->frame_data_bytes + bound, 1));
     uint8_t *out = job->frame_data + job->frame_data_bytes;
     TRY(block_compress(w->zstd, codec, w->raw, w->raw_bytes, w->raw_samples, out, bound, &written));
     job->frames[job->frame_count++] = (struct shard_frame){ (uint32_t)written, (uint32_t)w->raw_bytes, w->raw_samples,
@@ -78,7 +63,7 @@ static enum status add_record(struct pack_job *job, enum codec codec, const stru
         FAIL(STATUS_DATA, "%s: %zu bytes are too many for a sample", name, bytes);
     if (w->raw_bytes + bytes > BLOCK_TARGET)
         TRY(end_block(job, codec, w));
-    TRY(grow(&w->raw, &w->raw_capacity, w->raw_bytes, bytes));
+    TRY(array_grow(&w->raw, &w->raw_capacity, w->raw_bytes + bytes, 1));
     record_write(w->raw + w->raw_bytes, codec, input);
     w->raw_bytes += bytes;
     w->raw_samples++;

@@ -2,17 +2,10 @@
 #include "data/write/pack_progress.h"
 
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void clear_line(void *context)
 {
@@ -24,7 +17,7 @@ static void clear_line(void *context)
 
 void pack_progress_start(struct pack_progress *p, const char *what, int64_t total)
 {
-    *p = (struct pack_progress){ .what = what, .total = total, .started = now(), .terminal = isatty(2) };
+    *p = (struct pack_progress){ .what = what, .total = total, .started = clock_seconds(), .terminal = isatty(2) };
     p->last_shown = p->started;
     if (p->terminal)
         log_set_line_hook(clear_line, p);
@@ -32,7 +25,7 @@ void pack_progress_start(struct pack_progress *p, const char *what, int64_t tota
 
 void pack_progress_update(struct pack_progress *p, int64_t done, uint64_t bytes)
 {
-    double time = now(), elapsed = time - p->started;
+    double time = clock_seconds(), elapsed = time - p->started;
     if (time - p->last_shown < (p->terminal ? 0.2 : 10) || done <= 0)
         return;
     p->last_shown = time;
@@ -60,5 +53,5 @@ double pack_progress_end(struct pack_progress *p)
         return 0;
     clear_line(p);
     log_set_line_hook(NULL, NULL);
-    return now() - p->started;
+    return clock_seconds() - p->started;
 }

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 
 static enum status write_all(const struct shard_writer *writer, const void *data, size_t bytes, uint64_t offset)
 {
@@ -53,25 +54,17 @@ enum status shard_writer_reopen(struct shard_writer *writer, const char *path, e
     return status;
 }
 
+/* Makes room for an entry. The header is kept in front of the table, so that one call can hash both. */
 static enum status grow_table(struct shard_writer *writer)
 {
-    enum status status = STATUS_OK;
-    /* the header is kept in front of the table, so that one call can hash both */
-    uint32_t capacity = writer->capacity ? writer->capacity * 2 : 1024;
-    uint8_t *table = realloc(writer->table, SHARD_HEADER_BYTES + (size_t)capacity * SHARD_ENTRY_BYTES);
-    if (!table)
-        FAIL(STATUS_NOMEM, "%s: out of memory for %u blocks", writer->path, capacity);
-    writer->table = table;
-    writer->capacity = capacity;
-fail:
-    return status;
+    return array_grow(&writer->table, &writer->capacity,
+                      SHARD_HEADER_BYTES + ((size_t)writer->blocks + 1) * SHARD_ENTRY_BYTES, 1);
 }
 
 static enum status add_entry(struct shard_writer *writer, const struct shard_frame *frame)
 {
     enum status status = STATUS_OK;
-    if (writer->blocks == writer->capacity)
-        TRY(grow_table(writer));
+    TRY(grow_table(writer));
     uint8_t *entry = writer->table + SHARD_HEADER_BYTES + (size_t)writer->blocks * SHARD_ENTRY_BYTES;
     put64(entry, writer->offset);
     put32(entry + 8, frame->bytes);
@@ -122,8 +115,7 @@ fail:
 enum status shard_writer_commit(struct shard_writer *writer)
 {
     enum status status = STATUS_OK;
-    if (!writer->table)
-        TRY(grow_table(writer));
+    TRY(grow_table(writer));
     uint8_t *header = writer->table;
     size_t table_bytes = (size_t)writer->blocks * SHARD_ENTRY_BYTES;
     memset(header, 0, SHARD_HEADER_BYTES);

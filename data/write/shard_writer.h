@@ -16,9 +16,10 @@ struct shard_writer {
     enum codec codec;
     uint64_t offset; /* bytes written so far */
     uint64_t samples;
-    uint32_t blocks, capacity;
-    uint8_t *table; /* SHARD_HEADER_BYTES for the header, then (blocks, SHARD_ENTRY_BYTES) */
-    uint64_t hash;  /* of header and table; valid after shard_writer_commit */
+    uint32_t blocks;
+    uint8_t *table;  /* SHARD_HEADER_BYTES for the header, then (blocks, SHARD_ENTRY_BYTES) */
+    size_t capacity; /* of the table in bytes */
+    uint64_t hash;   /* of header and table; valid after shard_writer_commit */
 };
 
 /* A compressed block as it lies in a shard. */

@@ -7,13 +7,15 @@
 #include <stdlib.h>
 
 #include "base/file.h"
+#include "base/integer.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "data/format/block.h"
 #include "data/format/index.h"
 #include "data/format/shard.h"
 #include "data/write/pack_progress.h"
 
-enum { MAX_WARNINGS = 20, MAX_WORKERS = 256 };
+enum { MAX_WARNINGS = 20 };
 
 struct verification {
     const char *directory;
@@ -150,14 +152,10 @@ static void *worker_main(void *context)
 
 static void run_workers(struct verification *v, int workers)
 {
-    pthread_t threads[MAX_WORKERS];
-    int started = 0, wanted = workers < v->index.shard_count ? workers : v->index.shard_count;
-    wanted = wanted < MAX_WORKERS ? wanted : MAX_WORKERS;
-    while (started < wanted - 1 && pthread_create(&threads[started], NULL, worker_main, v) == 0)
-        started++;
+    struct threads threads = { 0 };
+    threads_start(&threads, max_int(0, min_int(workers, v->index.shard_count) - 1), worker_main, v);
     worker_main(v); /* the caller works too */
-    while (started > 0)
-        pthread_join(threads[--started], NULL);
+    threads_join(&threads);
 }
 
 static enum status check_result(const struct verification *v)

@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,9 +15,12 @@
 #include "base/cgroup.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/integer.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/options.h"
 #include "base/philox.h"
+#include "base/thread.h"
 #include "base/tuned.h"
 #include "tests/check.h"
 
@@ -109,6 +114,41 @@ static void check_arena(void)
     CHECK(second - first == ARENA_ALIGN && (uintptr_t)first % ARENA_ALIGN == 0, "not carved");
     arena_finish(&arena);
     arena_finish(&arena);
+}
+
+static void check_memory(void)
+{
+    int *array = NULL;
+    size_t capacity = 0;
+    for (int i = 0; i < 100; i++) {
+        CHECK(array_grow(&array, &capacity, (size_t)i + 1, sizeof *array) == STATUS_OK, "%s", status_message());
+        array[i] = i;
+    }
+    CHECK(array[0] == 0 && array[99] == 99 && capacity == 128, "%zu items", capacity);
+    int *before = array;
+    CHECK(array_grow(&array, &capacity, SIZE_MAX / 8, sizeof *array) == STATUS_NOMEM && array == before, "too many");
+    free(array);
+}
+
+static void *blocked_signals(void *context)
+{
+    sigset_t set;
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    atomic_fetch_add((atomic_int *)context, sigismember(&set, SIGINT) && sigismember(&set, SIGTERM));
+    return NULL;
+}
+
+static void check_threads(void)
+{
+    struct threads threads = { 0 };
+    atomic_int blocked = 0;
+    sigset_t set;
+    threads_join(&threads);
+    CHECK(threads_start(&threads, 3, blocked_signals, &blocked) == 3, "%d started", threads.count);
+    threads_join(&threads);
+    pthread_sigmask(SIG_SETMASK, NULL, &set);
+    CHECK(blocked == 3 && !sigismember(&set, SIGINT), "%d threads have blocked the signals", blocked);
+    CHECK(ceil_div(7, 3) == 3 && ceil_div(6, 3) == 2 && round_up(0, 64) == 0 && round_up(65, 64) == 128, "rounding");
 }
 
 static void check_files(void)
@@ -408,6 +448,8 @@ int main(void)
     check_arena();
     check_tuned();
     check_plain();
+    check_memory();
+    check_threads();
     check_files();
     check_outputs();
     check_lost_lines();

@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "data/format/shard.h"
 #include "tests/data/make.h"
 #include "tests/fuzz/fuzz.h"

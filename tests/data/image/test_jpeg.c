@@ -7,6 +7,7 @@
 #include <zstd.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "base/philox.h"
 #include "data/format/block.h"
 #include "data/image/decode.h"
