@@ -172,16 +172,17 @@ struct backend {
                           const struct pixel_scale *scale);
 
     /* Optional, all three or none: NULL where the memory is the host's.
-     * prefetch_to_device starts an asynchronous copy. The next upload of the same pointer and size uses it; `from` must
-     * stay unchanged until that upload returns. At most one is in flight. It is fast only from registered memory. */
+     * prefetch_to_device starts an asynchronous copy. The next upload or upload_pixels of the same pointer and size
+     * uses it; `from` must stay unchanged until that returns. At most one is in flight. It is fast only from registered
+     * memory. */
     enum status (*register_host_memory)(struct device *device, void *memory, size_t bytes);
     void (*unregister_host_memory)(struct device *device, void *memory);
     void (*prefetch_to_device)(struct device *device, const void *from, size_t bytes);
 
     /* -- streams, graphs, profiling: all optional, NULL on a device that does one thing after another -- */
 
-    void *(*stream)(
-        struct device *device); /* the main stream (a cudaStream_t), for a communicator that orders its work by it */
+    /* The main stream (a cudaStream_t), for a communicator that orders its own work by it. */
+    void *(*stream)(struct device *device);
     void (*synchronize)(struct device *device); /* waits until all queued work is done */
 
     /* Parallel streams, all five or none. After streams_begin, stream_select chooses the stream (0 <= i <
@@ -227,13 +228,14 @@ struct backend {
 
     /* -- vectors: _act over activations, _f32 over floats whatever the precision -- */
 
-    void (*mask)(struct device *device, const void *in, const void *mask, float nu, void *out,
-                 size_t count); /* out = mask != 0 ? nu in : 0 */
-    void (*axpby_act)(struct device *device, float a, const void *x, float b, const void *y, void *out,
-                      size_t count); /* out = a x + b y */
+    /* out = nu in where mask != 0, else 0; out may be in. */
+    void (*mask)(struct device *device, const void *in, const void *mask, float nu, void *out, size_t count);
+    /* out = a x + b y; out may be x or y. */
+    void (*axpby_act)(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count);
     void (*axpby_f32)(struct device *device, float a, const float *x, float b, const float *y, float *out,
                       size_t count);
-    double (*dot_act)(struct device *device, const void *x, const void *y, size_t count); /* sum of x y */
+    /* The sum of x y, on the host: waits for the device. */
+    double (*dot_act)(struct device *device, const void *x, const void *y, size_t count);
     double (*dot_f32)(struct device *device, const float *x, const float *y, size_t count);
 
     /* Ends a power iteration: with code = A^T from and image = A code it sets v = image / |image| and *lambda_max
@@ -276,10 +278,10 @@ struct backend {
     void (*max_forward)(struct device *device, const struct pool_shape *shape, const void *x, void *y, int32_t *argmax);
     void (*max_backward)(struct device *device, const struct pool_shape *shape, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate);
-    /* norm_forward, without add, fused with max_forward of its result, which is not stored: y is the pooled output.
-     * argmax_in_window: of each maximum k * row + column in its window (k at most 15), 255 where a ReLU made it 0;
-     * argmax_value: x there. Backward overwrites dx from the pooled output's dy. Optional, both or none: without them
-     * the caller uses the separate operations. */
+    /* Optional, both or none: norm_forward, without add, fused with max_forward of its result, which is not stored: y
+     * is the pooled output. argmax_in_window: of each maximum k * row + column in its window (k at most 15), 255 where
+     * a ReLU made it 0; argmax_value: x there. Backward overwrites dx from the pooled output's dy. Without them the
+     * caller uses the separate operations. */
     void (*norm_max_forward)(struct device *device, const struct norm_shape *norm, const struct pool_shape *pool,
                              const void *x, const float *gamma, const float *beta, void *y, float *saved,
                              float *moments, uint8_t *argmax_in_window, void *argmax_value);
