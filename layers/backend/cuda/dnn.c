@@ -158,7 +158,7 @@ static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cu
     if (properties)
         dnn_graph_set_descriptor(g, heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, properties);
     if (g->error != CUDNN_STATUS_SUCCESS || cudnnBackendFinalize(heuristics) != CUDNN_STATUS_SUCCESS)
-        return; /* nothing for this graph */
+        return; /* the engine has nothing for this graph */
     for (int i = 0; i < max_count; i++)
         configs[i] = dnn_graph_make(g, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
     if (g->error != CUDNN_STATUS_SUCCESS ||
@@ -170,7 +170,7 @@ static void propose(struct dnn_graph *g, cudnnBackendDescriptor_t properties, cu
             add_choice(proposals, &choice);
 }
 
-/* Every kernel of an engine that compiles them as they are asked for. */
+/* Adds a choice for every kernel of an engine that compiles kernels on demand. */
 static void add_kernels(struct dnn_graph *g, cudnnBackendDescriptor_t properties, int index, enum precision precision,
                         struct dnn_proposals *proposals)
 {

@@ -1,4 +1,4 @@
-/* dnn_choice.c - a choice of cuDNN's as text. */
+/* dnn_choice.c - see dnn_choice.h. */
 #include "layers/backend/cuda/dnn_choice.h"
 
 #include <stdio.h>

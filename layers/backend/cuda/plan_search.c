@@ -1,4 +1,5 @@
-/* plan_search.c - see plan_search.h. */
+/* plan_search.c - see plan_search.h. Candidates are built by OpenMP's threads, each with its own cuDNN handle, and
+ * then measured one after another. */
 #include "layers/backend/cuda/plan_search.h"
 
 #include <errno.h>

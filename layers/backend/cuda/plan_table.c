@@ -1,4 +1,5 @@
-/* plan_table.c - see plan_table.h. */
+/* plan_table.c - see plan_table.h. The table is a list that is searched from its start: it has some hundred entries.
+ * The file is sorted by key. */
 #include "layers/backend/cuda/plan_table.h"
 
 #include <stdio.h>
@@ -7,7 +8,7 @@
 
 #include "base/file.h"
 
-enum { MAX_FILE_BYTES = 4 << 20, MAX_ENTRIES = 4096 }; /* bytes; lines */
+enum { MAX_FILE_BYTES = 4 << 20, MAX_ENTRIES = 4096 }; /* limits of a file: bytes, lines */
 
 void plan_table_finish(struct plan_table *table)
 {
@@ -48,7 +49,8 @@ fail:
 
 /* ---- the file ---- */
 
-/* Copies the characters up to one of `ends`; false if there are none, too many, or others than printable ones. */
+/* Copies the characters before the next one of `ends`. Returns false if there are none, too many, or unprintable
+ * ones. */
 static bool take_word(const char **text, const char *ends, char *to, size_t size)
 {
     size_t n = strcspn(*text, ends);
@@ -63,7 +65,7 @@ static bool take_word(const char **text, const char *ends, char *to, size_t size
     return true;
 }
 
-/* A line without its end. */
+/* Parses a line without its newline. */
 static bool parse_line(const char *line, struct plan_entry *entry)
 {
     char value[32], *end;

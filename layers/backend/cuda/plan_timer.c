@@ -1,4 +1,4 @@
-/* plan_timer.c - see plan_timer.h. */
+/* plan_timer.c - see plan_timer.h. Times are those between two events on the selected stream. */
 #include "layers/backend/cuda/plan_timer.h"
 
 #include <math.h>

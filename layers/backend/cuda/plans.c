@@ -265,7 +265,7 @@ fail:
     return status;
 }
 
-/* NULL: not there. */
+/* Returns NULL if there is none. */
 static const struct plan *find_plan(const struct gpu *gpu, const char *key)
 {
     for (int i = 0; i < gpu->plan_count; i++)

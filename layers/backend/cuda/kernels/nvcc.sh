@@ -1,6 +1,6 @@
 #!/bin/sh
-# nvcc.sh SOURCE COMMAND... - compiles one file of kernels and says what they use. Fails if a kernel spills registers
-# or keeps variables in local memory: both would cost bandwidth.
+# nvcc.sh SOURCE COMMAND... - compiles one file of kernels and prints how many registers they use. Fails if a kernel
+# spills registers or keeps variables in local memory: both would cost bandwidth.
 source=$1
 shift
 if ! log=$("$@" 2>&1); then
