@@ -6,7 +6,8 @@
 
 #include <assert.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "base/clock.h"
 
 struct bucket {
     size_t begin, end; /* in floats */
@@ -15,12 +16,13 @@ struct bucket {
 };
 
 struct buckets {
+    struct gradient_sink sink;
     struct comm *comm;
     float *gradients;
     enum comm_dtype wire;
     bool deterministic;
     int parameters, count;
-    int pushed;  /* parameters in this step */
+    int pushed;  /* parameters that are final in this step */
     int started; /* buckets in this step */
     struct bucket list[];
 };
@@ -45,6 +47,36 @@ static void partition(struct buckets *b, const size_t *offsets, size_t count, si
     }
 }
 
+static enum status ready(void *buckets, int parameter)
+{
+    enum status status = STATUS_OK;
+    struct buckets *b = buckets;
+    assert(parameter == b->pushed && parameter < b->parameters);
+    b->pushed++;
+    if (b->comm->size == 1)
+        return STATUS_OK;
+    struct bucket *next = &b->list[b->started];
+    if (parameter == next->last) {
+        TRY(b->comm->ops->all_reduce_start_f32(b->comm, b->gradients + next->begin, next->end - next->begin, b->wire,
+                                               b->deterministic, &next->request));
+        b->started++;
+    } else {
+        TRY(b->comm->ops->progress(b->comm));
+    }
+fail:
+    return status;
+}
+
+/* Whether this parameter completes a bucket. */
+static bool must_flush(void *buckets, int parameter)
+{
+    const struct buckets *b = buckets;
+    for (int i = 0; b->comm->size > 1 && i < b->count; i++)
+        if (b->list[i].last == parameter)
+            return true;
+    return false;
+}
+
 enum status buckets_create(struct buckets **out, struct comm *comm, float *gradients, size_t count,
                            const size_t *offsets, int parameters, size_t bucket_bytes, enum comm_dtype wire,
                            bool deterministic)
@@ -54,6 +86,7 @@ enum status buckets_create(struct buckets **out, struct comm *comm, float *gradi
     struct buckets *b = calloc(1, sizeof *b + (size_t)parameters * sizeof *b->list);
     if (!b)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets of %d parameters", parameters);
+    b->sink = (struct gradient_sink){ ready, must_flush, b };
     b->comm = comm;
     b->gradients = gradients;
     b->wire = wire;
@@ -75,50 +108,21 @@ int buckets_count(const struct buckets *b)
     return b->count;
 }
 
-enum status bucket_push(struct buckets *b, int parameter)
+const struct gradient_sink *buckets_sink(const struct buckets *b)
 {
-    enum status status = STATUS_OK;
-    assert(parameter == b->pushed && parameter < b->parameters);
-    b->pushed++;
-    if (b->comm->size == 1)
-        return STATUS_OK;
-    struct bucket *next = &b->list[b->started];
-    if (parameter == next->last) {
-        TRY(b->comm->ops->all_reduce_start_f32(b->comm, b->gradients + next->begin, next->end - next->begin, b->wire,
-                                               b->deterministic, &next->request));
-        b->started++;
-    } else {
-        TRY(b->comm->ops->progress(b->comm));
-    }
-fail:
-    return status;
-}
-
-bool bucket_completes(const struct buckets *b, int parameter)
-{
-    for (int i = 0; b->comm->size > 1 && i < b->count; i++)
-        if (b->list[i].last == parameter)
-            return true;
-    return false;
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return &b->sink;
 }
 
 enum status bucket_wait(struct buckets *b, double *exposed_s)
 {
     enum status status = STATUS_OK;
-    double start = now();
+    double start = clock_seconds();
     assert(b->pushed == b->parameters);
     for (int i = 0; b->comm->size > 1 && i < b->count; i++)
         TRY(b->comm->ops->wait(b->comm, b->list[i].request));
     b->pushed = b->started = 0;
     if (exposed_s)
-        *exposed_s = b->comm->size > 1 ? now() - start : 0;
+        *exposed_s = b->comm->size > 1 ? clock_seconds() - start : 0;
 fail:
     return status;
 }

@@ -4,6 +4,7 @@
 #ifndef CSC_COMM_BUCKETS_H
 #define CSC_COMM_BUCKETS_H
 
+#include "base/gradient_sink.h"
 #include "comm/comm.h"
 
 struct buckets;
@@ -17,15 +18,12 @@ enum status buckets_create(struct buckets **buckets, struct comm *comm, float *g
 void buckets_destroy(struct buckets *buckets);
 int buckets_count(const struct buckets *buckets);
 
-/* Collective. The gradient of `parameter` is final on this rank: starts the sum of a bucket that is now complete.
- * Parameters must be pushed in the order 0, 1, 2 ... */
-enum status bucket_push(struct buckets *buckets, int parameter);
+/* The sink to which every step passes parameters 0, 1, 2 ..., which is collective: it starts the sum of a bucket that
+ * is now complete. Valid as long as the buckets. */
+const struct gradient_sink *buckets_sink(const struct buckets *buckets);
 
-/* Whether pushing this parameter starts a sum. */
-bool bucket_completes(const struct buckets *buckets, int parameter);
-
-/* Collective, after all parameters have been pushed: waits until all sums are done, after which the next step may push
- * again. exposed_s, if not NULL, receives the seconds spent waiting. A rank that fails between a step's first push and
+/* Collective, after all parameters are final: waits until all sums are done, after which the next step may begin.
+ * exposed_s, if not NULL, receives the seconds spent waiting. A rank that fails between a step's first parameter and
  * this call must end the job (ops->abort), because the other ranks wait for it here. */
 enum status bucket_wait(struct buckets *buckets, double *exposed_s);
 

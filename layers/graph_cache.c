@@ -6,17 +6,17 @@
 
 #include "base/log.h"
 
-/* A graph, and how many boundaries of the whole work have been reached at its end. */
+/* A graph, and how many parts of the whole work are final at its end. */
 struct segment {
     struct device_graph *graph; /* NULL: no work */
-    int boundaries;
+    int parts;
 };
 
 struct cached_graph {
     struct graph_key key;
     struct segment *segments;
     int count, capacity;
-    int boundaries; /* reached so far during capture */
+    int parts;      /* final so far during capture */
     bool capturing; /* between graph_capture_begin and _end */
     bool complete;
 };
@@ -82,7 +82,7 @@ static enum status end_segment(struct graph_cache *cache)
     struct device_graph *graph = NULL;
     entry->capturing = false;
     TRY(cache->device->ops->graph_capture_end(cache->device, &graph));
-    entry->segments[entry->count++] = (struct segment){ graph, entry->boundaries };
+    entry->segments[entry->count++] = (struct segment){ graph, entry->parts };
 fail:
     return status;
 }
@@ -108,14 +108,16 @@ fail:
     return status;
 }
 
-enum status graph_cache_boundary(struct graph_cache *cache, int n)
+enum status graph_cache_ready(struct graph_cache *cache, int part)
 {
     enum status status = STATUS_OK;
-    const struct graph_work *work = cache->work;
+    const struct gradient_sink *sink = cache->work ? cache->work->sink : NULL;
+    if (!sink)
+        return STATUS_OK;
     if (!cache->capturing)
-        return work->boundary ? work->boundary(work->context, n) : STATUS_OK;
-    cache->capturing->boundaries = n + 1;
-    if (work->must_flush && work->must_flush(work->context, n)) {
+        return sink->ready(sink->context, part);
+    cache->capturing->parts = part + 1;
+    if (sink->must_flush(sink->context, part)) {
         TRY(end_segment(cache));
         TRY(begin_segment(cache));
     }
@@ -128,13 +130,14 @@ fail:
 static enum status launch(struct graph_cache *cache, const struct cached_graph *entry)
 {
     enum status status = STATUS_OK;
-    int boundaries = 0;
+    const struct gradient_sink *sink = cache->work->sink;
+    int parts = 0;
     for (int i = 0; i < entry->count; i++) {
         const struct segment *segment = &entry->segments[i];
         if (segment->graph)
             TRY(cache->device->ops->graph_launch(cache->device, segment->graph));
-        for (; cache->work->boundary && boundaries < segment->boundaries; boundaries++)
-            TRY(cache->work->boundary(cache->work->context, boundaries));
+        for (; sink && parts < segment->parts; parts++)
+            TRY(sink->ready(sink->context, parts));
     }
 fail:
     return status;

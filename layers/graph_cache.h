@@ -6,27 +6,23 @@
 #ifndef CSC_LAYERS_GRAPH_CACHE_H
 #define CSC_LAYERS_GRAPH_CACHE_H
 
+#include "base/gradient_sink.h"
 #include "layers/backend/backend.h"
 
 /* Tells works apart. Everything else that a work depends on must stay the same until graph_cache_clear. */
 struct graph_key {
-    const void *memory[3];
+    const void *memory[3]; /* the sink, too */
     int count;
     unsigned kind;
     float scalar;
 };
 
 struct graph_work {
-    /* Queues the work and calls graph_cache_boundary wherever the caller may act. May be called again if capture fails.
-     */
+    /* Queues the work and calls graph_cache_ready for parts that are final. May be called again if capture fails. */
     enum status (*queue)(void *context);
-    /* Boundary n (0, 1 ...) has been reached; never called during capture. NULL: nobody acts. */
-    enum status (*boundary)(void *context, int n);
-    /* Whether all work before boundary n must have been launched when `boundary` is called for it; otherwise that call
-     * may come later. NULL: nowhere. */
-    bool (*must_flush)(void *context, int n);
-    bool uncapturable; /* the work waits for the device while it is queued, so it is never captured */
     void *context;
+    const struct gradient_sink *sink; /* told of the parts whenever the work runs, but not during capture; or NULL */
+    bool uncapturable;                /* the work waits for the device while it is queued, so it is never captured */
 };
 
 struct cached_graph;
@@ -43,8 +39,8 @@ struct graph_cache {
 enum status graph_cache_run(struct graph_cache *cache, const struct graph_key *key, const struct graph_work *work);
 /* Whether the device has captured any of its work. */
 bool graph_cache_has_graph(const struct graph_cache *cache);
-/* Called by a work's queue function only. */
-enum status graph_cache_boundary(struct graph_cache *cache, int n);
+/* Part 0, 1 ... of the work that is being queued is final. Does nothing outside graph_cache_run. */
+enum status graph_cache_ready(struct graph_cache *cache, int part);
 /* Frees all graphs; to be called before anything they refer to changes or is freed. */
 void graph_cache_clear(struct graph_cache *cache);
 

@@ -317,18 +317,17 @@ double net_loss(const struct net *net)
     return loss;
 }
 
-enum status net_backward(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready, void *context)
+enum status net_backward(struct net *net, float smoothing, float *reduce_buffer)
 {
     enum status status = STATUS_OK;
     const struct model *m = net->model;
     float *grads = reduce_buffer + net_reduce_layout(m).gradients;
     backward_loss(net, smoothing, reduce_buffer);
-    if (ready)
-        TRY(ready(context, 0));
+    TRY(graph_cache_ready(&net->graph_cache, 0));
     for (int i = m->nodes_count - 1; i >= 0; i--) {
         TRY(net_backward_node(net, i, grads));
-        for (int p = node_params(&m->nodes[i]) - 1; ready && p >= 0; p--)
-            TRY(ready(context, m->params_count - (m->nodes[i].param + p)));
+        for (int p = node_params(&m->nodes[i]) - 1; p >= 0; p--)
+            TRY(graph_cache_ready(&net->graph_cache, m->params_count - (m->nodes[i].param + p)));
     }
 fail:
     return status;

@@ -2,6 +2,7 @@
 #ifndef CSC_LAYERS_NET_H
 #define CSC_LAYERS_NET_H
 
+#include "base/gradient_sink.h"
 #include "layers/model.h"
 
 struct net;
@@ -52,21 +53,14 @@ enum status net_forward(struct net *net, float *reduce_buffer);
 /* The losses (host, (count)) of the last forward or inference pass, and its logits (host, (count,K)) if not NULL. */
 enum status net_losses(struct net *net, float smoothing, float *losses, float *logits);
 
-/* Called when a part of the reduce buffer is final: 0: all before the gradients; p: parameter p from the end of the
- * network (1: the last, params_count: the first). */
-typedef enum status net_ready(void *context, int ready);
+/* After net_forward: adds the batch's mean loss and its gradients to the reduce buffer. */
+enum status net_backward(struct net *net, float smoothing, float *reduce_buffer);
 
-/* After net_forward: adds the batch's mean loss and its gradients to the reduce buffer. ready may be NULL. */
-enum status net_backward(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready, void *context);
-
-/* Whether all work that leads to `ready` must have been launched when net_ready is called for it. */
-typedef bool net_must_flush(void *context, int ready);
-
-/* Forward and backward of the uploaded batch. On a device with graphs, later calls with the same buffer, count,
- * smoothing and context launch captured graphs; ready is then called late, except where must_flush (may be NULL) asks
- * for it. */
-enum status net_train(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready,
-                      net_must_flush *must_flush, void *context);
+/* Forward and backward of the uploaded batch. The sink (or NULL) is told of the parts of the reduce buffer that are
+ * final: part 0: all before the gradients; p: parameter p from the end of the network (1: the last, params_count: the
+ * first). On a device with graphs, later calls with the same buffer, count, smoothing and sink launch captured graphs.
+ */
+enum status net_train(struct net *net, float smoothing, float *reduce_buffer, const struct gradient_sink *sink);
 
 bool net_uses_graphs(const struct net *net); /* whether net_train has captured a graph */
 

@@ -7,15 +7,7 @@ struct pass {
     float smoothing, *reduce_buffer;
     uint64_t version;       /* of the weights that the plans have loaded before the pass */
     int pending_iterations; /* power iterations that the pass computes first */
-    net_ready *ready;
-    net_must_flush *must_flush;
-    void *context; /* of ready and must_flush */
 };
-
-static enum status report_boundary(void *graph_cache, int ready)
-{
-    return graph_cache_boundary(graph_cache, ready);
-}
 
 /* Whether loading changed weights and power iterations go to parallel streams. Only during capture: before, plans may
  * still be chosen, which waits for the device. */
@@ -69,23 +61,11 @@ static enum status queue_pass(void *context)
         TRY(model_run_pending_iterations(net->model));
     }
     TRY(net_forward(net, p->reduce_buffer));
-    TRY(net_backward(net, p->smoothing, p->reduce_buffer, p->ready ? report_boundary : NULL, &net->graph_cache));
+    TRY(net_backward(net, p->smoothing, p->reduce_buffer));
 fail:
     if (net->overlapped) /* the forward pass failed before its end */
         net_streams_end(net);
     return status;
-}
-
-static enum status pass_boundary(void *context, int ready)
-{
-    const struct pass *p = context;
-    return p->ready ? p->ready(p->context, ready) : STATUS_OK;
-}
-
-static bool pass_must_flush(void *context, int ready)
-{
-    const struct pass *p = context;
-    return p->must_flush && p->must_flush(p->context, ready);
 }
 
 /* With csc.backward: implicit the host decides after each iteration of conjugate gradients whether to go on. */
@@ -99,25 +79,18 @@ static bool waits_on_host(struct net *net)
     return implicit;
 }
 
-enum status net_train(struct net *net, float smoothing, float *reduce_buffer, net_ready *ready,
-                      net_must_flush *must_flush, void *context)
+enum status net_train(struct net *net, float smoothing, float *reduce_buffer, const struct gradient_sink *sink)
 {
     enum status status = STATUS_OK;
     struct model *m = net->model;
-    enum { LOADS = 1, REPORTS = 2, ITERATIONS = 4 };
-    struct pass pass = {
-        net, smoothing, reduce_buffer, net->version, m->pending_iterations, ready, must_flush, context
-    };
-    const struct graph_key key = { .memory = { reduce_buffer, m->weights, context },
+    enum { LOADS = 1, ITERATIONS = 2 };
+    struct pass pass = { net, smoothing, reduce_buffer, net->version, m->pending_iterations };
+    const struct graph_key key = { .memory = { reduce_buffer, m->weights, sink },
                                    .count = net->count,
                                    .scalar = smoothing,
-                                   .kind = (net->version != m->version ? LOADS : 0) | (ready ? REPORTS : 0) |
+                                   .kind = (net->version != m->version ? LOADS : 0) |
                                            (unsigned)m->pending_iterations * ITERATIONS };
-    const struct graph_work work = { .queue = queue_pass,
-                                     .boundary = pass_boundary,
-                                     .must_flush = pass_must_flush,
-                                     .uncapturable = waits_on_host(net),
-                                     .context = &pass };
+    const struct graph_work work = { queue_pass, &pass, sink, waits_on_host(net) };
     net->graph_cache.device = m->device;
     m->pending_iterations = 0;
     TRY(graph_cache_run(&net->graph_cache, &key, &work));

@@ -38,12 +38,13 @@ static double value(int rank, int step, size_t i)
 /* Fills in only the parameter that is pushed next: a sum that started earlier would add what is not there yet. */
 static void push_all(struct buckets *buckets, const struct shape *s, float *gradients, int rank, int step)
 {
+    const struct gradient_sink *sink = buckets_sink(buckets);
     size_t begin = 0;
     for (int p = 0; p < s->parameters; p++) {
         for (size_t i = begin; i < begin + s->sizes[p]; i++)
             gradients[i] = (float)value(rank, step, i);
         begin += s->sizes[p];
-        CHECK(bucket_push(buckets, p) == STATUS_OK, "%s", status_message());
+        CHECK(sink->ready(sink->context, p) == STATUS_OK, "%s", status_message());
     }
 }
 

@@ -387,15 +387,17 @@ static enum status compare_passes(struct golden *g)
     const struct backend *ops = g->device->ops;
     size_t bytes = net_reduce_layout(g->model).count * sizeof(float);
     float *halves = malloc(bytes), *whole = malloc(bytes);
+    int next;
+    const struct gradient_sink sink = { count_ready, cut_often, &next };
     int each = ops->graph_capture_begin ? 3 : 1;
     if (!halves || !whole)
         FAIL(STATUS_NOMEM, "out of memory");
     ops->copy_out(g->device, halves, g->reduce_buffer, bytes);
     for (int i = 0; i < 2 * each; i++) {
-        int next = 0;
         bool reports = i >= each;
+        next = 0;
         ops->zero(g->device, g->reduce_buffer, bytes);
-        TRY(net_train(g->net, 0, g->reduce_buffer, reports ? count_ready : NULL, cut_often, &next));
+        TRY(net_train(g->net, 0, g->reduce_buffer, reports ? &sink : NULL));
         ops->copy_out(g->device, whole, g->reduce_buffer, bytes);
         CHECK(memcmp(whole, halves, bytes) == 0, "%s: pass %d is another one", g->path, i);
         CHECK(!reports || next == g->model->params_count + 1, "%s: pass %d reported %d parameters", g->path, i, next);
@@ -414,7 +416,7 @@ static enum status step(struct golden *g)
     float *grads = g->reduce_buffer + net_reduce_layout(m).gradients;
     double loss;
     TRY(net_forward(g->net, g->reduce_buffer));
-    TRY(net_backward(g->net, 0, g->reduce_buffer, NULL, NULL));
+    TRY(net_backward(g->net, 0, g->reduce_buffer));
     TRY(compare_passes(g));
     loss = net_loss(g->net);
     g->loss = fabs(loss / json_number_value(json_object_get(g->json, "loss")) - 1);

@@ -209,7 +209,7 @@ static enum status step(struct golden *g)
     TRY(net_losses(g->net, 0, losses, logits));
     g->logits_error = compare_logits(g, logits);
     TRY(net_forward(g->net, g->reduce_buffer));
-    TRY(net_backward(g->net, 0, g->reduce_buffer, NULL, NULL));
+    TRY(net_backward(g->net, 0, g->reduce_buffer));
     loss = net_loss(g->net);
     g->loss_error = fabs(loss / number_of(g, "loss") - 1);
     TRY(compare_file(g, "grads.safetensors", NULL, grads, false, &g->gradient_error));

@@ -316,7 +316,7 @@ static enum status step(struct bench *b)
     if (ops->prefetch_to_device && !b->prefetched)
         ops->prefetch_to_device(b->device, memory, bytes);
     TRY(upload_batch(b->net, &b->batch, b->batch.count));
-    TRY(net_train(b->net, 0, b->reduce_buffer, NULL, NULL, NULL));
+    TRY(net_train(b->net, 0, b->reduce_buffer, NULL));
     b->prefetched = ops->prefetch_to_device != NULL;
     if (b->prefetched)
         ops->prefetch_to_device(b->device, memory, bytes);

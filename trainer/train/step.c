@@ -1,6 +1,6 @@
 /* step.c - one optimizer step: this rank's share of micro-batches, the sum over ranks, the update.
  *
- *     loader_next -> upload -> forward -> loss -> backward (-> bucket_push) -> bucket_wait -> optimizer
+ *     loader_next -> upload -> forward -> loss -> backward (-> buckets) -> bucket_wait -> optimizer
  *
  * On a device with a queue nothing is waited for before the loss and the gradient's norm; the next micro-batch is
  * copied meanwhile. Forward, loss and backward are one call, net_train, which such a device may replay from a
@@ -13,16 +13,6 @@
 #include "trainer/model/upload.h"
 #include "trainer/train/stop.h"
 #include "trainer/train/training_parts.h"
-
-static enum status push_bucket(void *context, int ready)
-{
-    return bucket_push(context, ready);
-}
-
-static bool ends_bucket(void *context, int ready)
-{
-    return bucket_completes(context, ready);
-}
 
 /* Raises this rank's flags in the head before it is sent. */
 static void raise_flags(struct training *t, float *sums)
@@ -96,8 +86,7 @@ static enum status run_micro_batch(struct training *t, float *sums, bool first_o
     TRY(upload_batch(t->net, batch, batch->count));
     if (first_of_step)
         raise_flags(t, sums);
-    TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? push_bucket : NULL, ends_bucket,
-                  t->buckets));
+    TRY(net_train(t->net, (float)t->config->train.label_smoothing, sums, sends ? buckets_sink(t->buckets) : NULL));
     note_used_batch(t, batch);
     if (t->device->ops->prefetch_to_device && (t->used_count < t->local_micro_batches || t->step + 1 < t->total_steps))
         TRY(prefetch(t));
@@ -129,8 +118,9 @@ fail:
 static enum status push_all(struct training *t)
 {
     enum status status = STATUS_OK;
+    const struct gradient_sink *sink = buckets_sink(t->buckets);
     for (int i = 0; i <= t->model->params_count; i++)
-        TRY(bucket_push(t->buckets, i));
+        TRY(sink->ready(sink->context, i));
 fail:
     return status;
 }

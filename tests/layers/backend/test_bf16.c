@@ -99,7 +99,7 @@ static void train(struct run *r, const struct data *data)
         ops->zero(r->device, r->reduce_buffer, r->count * sizeof(float));
         must(net_upload(r->net, data->images, data->labels, data->count));
         must(net_forward(r->net, r->reduce_buffer));
-        must(net_backward(r->net, 0, r->reduce_buffer, NULL, NULL));
+        must(net_backward(r->net, 0, r->reduce_buffer));
         r->losses[step] = net_loss(r->net);
         if (step == 0)
             ops->copy_out(r->device, r->gradient, r->reduce_buffer + r->head, r->model->count * sizeof(float));
