@@ -6,6 +6,6 @@ case_quickstart_summary() {
     setup
     expect 0 "$TRAIN" t.yaml run.dir=runs/q
     expect 0 "$EVAL" runs/q --data ds/val --json eval.json
-    eval "$(sed -n '/^number() {/,/^}/p' "$ROOT/scripts/quickstart")"
-    says "top-1 $(number top1 eval.json | awk '{ printf "%.2f%%", 100 * $1 }')"
+    eval "$(sed -n '/^value_of() {/,/^}/p' "$ROOT/scripts/quickstart")"
+    says "top-1 $(value_of top1 eval.json | awk '{ printf "%.2f%%", 100 * $1 }')"
 }
