@@ -1,4 +1,5 @@
 /* pixel_kernels_choice.c - finds which of the compiled sets of kernels this machine can run. */
+#include "base/isa.h"
 #include "data/image/pixel_kernels.h"
 
 extern const struct pixel_kernels pixel_kernels_base;
@@ -10,11 +11,9 @@ int pixel_kernel_sets(const struct pixel_kernels *sets[PIXEL_KERNEL_SETS])
 {
     int count = 0;
 #ifdef __x86_64__
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq"))
+    if (isa_has_v4())
         sets[count++] = &pixel_kernels_v4;
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (isa_has_v3())
         sets[count++] = &pixel_kernels_v3;
 #endif
     sets[count++] = &pixel_kernels_base;

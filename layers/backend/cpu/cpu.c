@@ -12,6 +12,7 @@
 #include <omp.h>
 #endif
 
+#include "base/isa.h"
 #include "base/log.h"
 #include "layers/backend/cpu/conv.h"
 #include "layers/backend/cpu/device.h"
@@ -46,9 +47,7 @@ int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
 {
     int count = 0;
 #if defined(__x86_64__)
-    __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512dq")) {
+    if (isa_has_v4()) {
 #ifdef CSC_HAVE_BF16
         if (has_bf16() && enable_amx())
             sets[count++] = &kernels_amx;
@@ -57,7 +56,7 @@ int cpu_kernel_sets(const struct kernels *sets[CPU_KERNEL_SETS])
 #endif
         sets[count++] = &kernels_v4;
     }
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    if (isa_has_v3())
         sets[count++] = &kernels_v3;
 #endif
     sets[count++] = &kernels_base;

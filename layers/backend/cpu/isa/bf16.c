@@ -4,7 +4,7 @@
  *   M (16 images, 32 outputs) = sum over taps and channels of  X (16 images, 32 channels) W (32 channels, 32)
  * Some shapes are passed on: images of few channels to bf16_wide_rows.c and bf16_few_channels.c, wide ones to
  * bf16_one_image.c. Weight gradients are in bf16_gradient.c.
- * Compiled once for AVX-512's bf16 instructions and once for AMX; BF16 names the table. */
+ * Compiled once for AVX-512's bf16 instructions and once for AMX (base/isa.h). */
 #include "layers/backend/cpu/isa/bf16.h"
 
 #include "layers/backend/cpu/isa/bf16_tiles.h"
@@ -157,10 +157,10 @@ static size_t packed_weights(const struct geometry *r)
 /* Kernels that have a packing of their own, or NULL. */
 static const struct direct_kernels *specialised_packing(const struct conv_shape *s, enum conv_use use)
 {
-    return use != CONV_ADJOINT              ? NULL
-           : BF16_WIDE_ROWS.fits(s, use)    ? &BF16_WIDE_ROWS
-           : BF16_FEW_CHANNELS.fits(s, use) ? &BF16_FEW_CHANNELS
-                                            : NULL;
+    return use != CONV_ADJOINT                        ? NULL
+           : ISA_NAME(bf16_wide_rows).fits(s, use)    ? &ISA_NAME(bf16_wide_rows)
+           : ISA_NAME(bf16_few_channels).fits(s, use) ? &ISA_NAME(bf16_few_channels)
+                                                      : NULL;
 }
 
 static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
@@ -322,10 +322,10 @@ static void run_span(const struct geometry *r, const struct conv_shape *s, struc
 /* Kernels that are faster for this shape, or NULL. */
 static const struct direct_kernels *specialised(const struct conv_shape *s, enum conv_use use)
 {
-    return BF16_WIDE_ROWS.fits(s, use)      ? &BF16_WIDE_ROWS
-           : BF16_FEW_CHANNELS.fits(s, use) ? &BF16_FEW_CHANNELS
-           : BF16_ONE_IMAGE.fits(s, use)    ? &BF16_ONE_IMAGE
-                                            : NULL;
+    return ISA_NAME(bf16_wide_rows).fits(s, use)      ? &ISA_NAME(bf16_wide_rows)
+           : ISA_NAME(bf16_few_channels).fits(s, use) ? &ISA_NAME(bf16_few_channels)
+           : ISA_NAME(bf16_one_image).fits(s, use)    ? &ISA_NAME(bf16_one_image)
+                                                      : NULL;
 }
 
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
@@ -365,7 +365,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
 static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
 {
     if (use == CONV_GRADIENT)
-        return BF16_GRADIENT_BYTES(s, threads);
+        return ISA_NAME(bf16_gradient_bytes)(s, threads);
     if (specialised(s, use))
         return specialised(s, use)->scratch_bytes(s, use, threads);
     struct geometry r = geometry_of(s, use, threads);
@@ -379,11 +379,11 @@ static bool fits(const struct conv_shape *s, enum conv_use use)
     return true;
 }
 
-const struct direct_kernels BF16 = {
+const struct direct_kernels ISA_NAME(bf16) = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,
     .pack = pack,
     .run = run,
-    .gradient = BF16_GRADIENT,
+    .gradient = ISA_NAME(bf16_gradient),
 };

@@ -1,5 +1,5 @@
 /* bf16_few_channels.c - few_channels.c for bf16 codes, by products of tiles. P and the sums of an image's row are fp32.
- * Compiled as bf16.c is; BF16_FEW_CHANNELS names the table. */
+ * Compiled as bf16.c is. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 #include "layers/backend/cpu/isa/col2im.h"
 
@@ -142,7 +142,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct direct_kernels BF16_FEW_CHANNELS = {
+const struct direct_kernels ISA_NAME(bf16_few_channels) = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

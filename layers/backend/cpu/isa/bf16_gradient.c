@@ -494,11 +494,11 @@ static size_t block_count(const struct gradient *g, int threads)
     return g->split_units ? (size_t)MAX_TERMS * g->image_blocks : (size_t)threads;
 }
 
-void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
-                   void *scratch)
+void ISA_NAME(bf16_gradient)(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw,
+                             int threads, void *scratch)
 {
-    if (BF16_WIDE_ROWS_GRADIENT.fits(s, CONV_GRADIENT)) {
-        BF16_WIDE_ROWS_GRADIENT.gradient(s, terms, count, dw, threads, scratch);
+    if (ISA_NAME(bf16_wide_rows_gradient).fits(s, CONV_GRADIENT)) {
+        ISA_NAME(bf16_wide_rows_gradient).gradient(s, terms, count, dw, threads, scratch);
         return;
     }
     struct gradient g = gradient_of(s, threads);
@@ -525,10 +525,10 @@ void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms
     }
 }
 
-size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads)
+size_t ISA_NAME(bf16_gradient_bytes)(const struct conv_shape *s, int threads)
 {
-    if (BF16_WIDE_ROWS_GRADIENT.fits(s, CONV_GRADIENT))
-        return BF16_WIDE_ROWS_GRADIENT.scratch_bytes(s, CONV_GRADIENT, threads);
+    if (ISA_NAME(bf16_wide_rows_gradient).fits(s, CONV_GRADIENT))
+        return ISA_NAME(bf16_wide_rows_gradient).scratch_bytes(s, CONV_GRADIENT, threads);
     struct gradient g = gradient_of(s, threads);
     return (block_count(&g, threads) * block_values(&g) + threads * staging_values(&g)) * sizeof(bf16) +
            (g.split_units ? 0 : threads * sum_floats(&g) * sizeof(float));

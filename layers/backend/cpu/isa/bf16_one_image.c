@@ -5,7 +5,7 @@
  * cache:
  *   M (16 columns, 32 outputs) = sum over taps and channels of  X (16 columns, 32 channels) W (32 channels, 32)
  * If the number of channels is no multiple of 32, a value that is not finite may reach a neighbouring pixel.
- * Weights are packed by bf16.c. Compiled as bf16.c is; BF16_ONE_IMAGE names the table. */
+ * Weights are packed by bf16.c. Compiled as bf16.c is. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { PREFETCHED = 4 }; /* cache lines at each product */
@@ -224,7 +224,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct direct_kernels BF16_ONE_IMAGE = {
+const struct direct_kernels ISA_NAME(bf16_one_image) = {
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .run = run,

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "base/isa.h"
 #include "layers/backend/cpu/isa/direct.h"
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
@@ -34,12 +35,13 @@ static inline int min_int(int a, int b)
 }
 
 /* The gradients of all shapes, from bf16_gradient.c, and the bytes of their scratch. */
-void BF16_GRADIENT(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
-                   void *scratch);
-size_t BF16_GRADIENT_BYTES(const struct conv_shape *s, int threads);
+void ISA_NAME(bf16_gradient)(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw,
+                             int threads, void *scratch);
+size_t ISA_NAME(bf16_gradient_bytes)(const struct conv_shape *s, int threads);
 
 /* Kernels for some shapes, from the files of these names. */
-extern const struct direct_kernels BF16_FEW_CHANNELS, BF16_WIDE_ROWS, BF16_WIDE_ROWS_GRADIENT, BF16_ONE_IMAGE;
+extern const struct direct_kernels ISA_NAME(bf16_few_channels), ISA_NAME(bf16_wide_rows),
+    ISA_NAME(bf16_wide_rows_gradient), ISA_NAME(bf16_one_image);
 
 static inline __mmask32 mask_of_first(int count)
 {

@@ -7,7 +7,7 @@
  *     window t starts at column m t + first_column:   [ columns D ]   a multiple of 32 values
  * Two rows of the image are computed together.
  * A value that is not finite also reaches a few neighbouring columns.
- * Compiled as bf16.c is; BF16_WIDE_ROWS names the table. */
+ * Compiled as bf16.c is. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { PREFETCHED = 3 }; /* cache lines of the next codes, at each product */
@@ -291,7 +291,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct direct_kernels BF16_WIDE_ROWS = {
+const struct direct_kernels ISA_NAME(bf16_wide_rows) = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

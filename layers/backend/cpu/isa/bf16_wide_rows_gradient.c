@@ -2,7 +2,7 @@
  *   dW (k k C, D) = sum over output rows and pixels of  X (k k C, 32 pixels) Z (32 pixels, D)
  * What tap (b, channel) reads of a row of the image, for all pixels of an output row, is laid out as a line. The
  * lines of the k C taps of a row follow each other, and so do the rows, so the lines of all k k C taps of an output
- * row are a constant step apart and load as tiles. Compiled as bf16.c is; BF16_WIDE_ROWS_GRADIENT names the table. */
+ * row are a constant step apart and load as tiles. Compiled as bf16.c is. */
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
 enum { MAX_PHASES = 16, BLOCK_BYTES = 512 << 10 /* lines and codes of this size stay in a thread's L2 cache */ };
@@ -238,7 +238,7 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
     }
 }
 
-const struct direct_kernels BF16_WIDE_ROWS_GRADIENT = {
+const struct direct_kernels ISA_NAME(bf16_wide_rows_gradient) = {
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .gradient = gradient,

@@ -1,8 +1,9 @@
 /* few_channels.c - adjoints towards images of few channels. Codes are multiplied by all taps at once, so that the
  * columns of the product fill registers; col2im.h adds the products to images.
- * Compiled once per instruction set; FEW_CHANNELS names the table. */
+ * Compiled once per instruction set (base/isa.h). */
 #include "layers/backend/cpu/isa/few_channels.h"
 
+#include "base/isa.h"
 #include "layers/backend/cpu/isa/epilogue.h"
 #include "layers/backend/cpu/isa/col2im.h"
 
@@ -137,7 +138,7 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     col2im_run(&m, threads, scratch);
 }
 
-const struct direct_kernels FEW_CHANNELS = {
+const struct direct_kernels ISA_NAME(few_channels) = {
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

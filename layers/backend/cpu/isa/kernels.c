@@ -1,10 +1,11 @@
 /* kernels.c - the CPU backend's passes over memory, written for the compiler's vectoriser. Passes over activations
- * are in activations_tmpl.h, those over floats here. Compiled once per instruction set; KERNELS names the table. */
+ * are in activations_tmpl.h, those over floats here. Compiled once per instruction set (base/isa.h). */
 #include "layers/backend/cpu/isa/kernels.h"
 
 #include <math.h>
 #include <string.h>
 
+#include "base/isa.h"
 #include "layers/backend/cpu/device.h"
 #include "layers/backend/cpu/isa/bf16.h"
 #include "layers/backend/cpu/isa/few_channels.h"
@@ -180,17 +181,21 @@ static void fill_table(struct backend *table, enum precision precision)
     table->normalize_rows = normalize_rows;
 }
 
-const struct kernels KERNELS = {
-    .name = KERNELS_NAME,
+/* The sets that the files bf16*.c are compiled for. */
+#define HAS_BF16_bf16 1
+#define HAS_BF16_amx  1
+
+const struct kernels ISA_NAME(kernels) = {
+    .name = ISA_TEXT,
     .epilogue = { [PRECISION_FP32] = epilogue_fp32, [PRECISION_BF16] = epilogue_bf16 },
     .widen = widen,
     .round_to_bf16 = round_to_bf16,
     .add_scaled = add_scaled,
-    .winograd = &WINOGRAD,
-    .single_image = &SINGLE_IMAGE,
-    .few_channels = &FEW_CHANNELS,
-#ifdef BF16
-    .bf16 = &BF16,
+    .winograd = &ISA_NAME(winograd),
+    .single_image = &ISA_NAME(single_image),
+    .few_channels = &ISA_NAME(few_channels),
+#if ISA_NAME(HAS_BF16)
+    .bf16 = &ISA_NAME(bf16),
 #endif
     .fill_table = fill_table,
 };

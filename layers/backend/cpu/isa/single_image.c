@@ -1,9 +1,10 @@
 /* single_image.c - convolutions of one image with weights that are read once, in their order. The image stays in the
- * caches meanwhile. Compiled once per instruction set; SINGLE_IMAGE names the table. */
+ * caches meanwhile. Compiled once per instruction set (base/isa.h). */
 #include "layers/backend/cpu/isa/single_image.h"
 
 #include <string.h>
 
+#include "base/isa.h"
 #include "layers/backend/cpu/isa/vector.h"
 #include "layers/backend/cpu/threads.h"
 
@@ -157,7 +158,7 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
     }
 }
 
-const struct single_image_kernels SINGLE_IMAGE = {
+const struct single_image_kernels ISA_NAME(single_image) = {
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .forward = forward,

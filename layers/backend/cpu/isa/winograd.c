@@ -1,4 +1,4 @@
-/* winograd.c - F(4x4, 3x3) on NHWC floats. Compiled once per instruction set; WINOGRAD names the table.
+/* winograd.c - F(4x4, 3x3) on NHWC floats. Compiled once per instruction set (base/isa.h).
  * A tile is 6x6 pixels of the input d, which give 4x4 of the output Y; g is the kernel:
  *   output     Y = A^T [ (G g G^T) . (B^T d B) ] A             the elementwise product is summed over channels
  *   gradient   dg = G^T [ sum over tiles (A dY A^T) . (B^T d B) ] G
@@ -14,6 +14,7 @@
 #include <immintrin.h>
 #endif
 
+#include "base/isa.h"
 #include "layers/backend/cpu/isa/epilogue.h"
 #include "layers/backend/cpu/isa/vector.h"
 
@@ -428,7 +429,7 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
     }
 }
 
-const struct winograd_kernels WINOGRAD = {
+const struct winograd_kernels ISA_NAME(winograd) = {
     .panel = PANEL,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

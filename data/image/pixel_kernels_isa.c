@@ -1,4 +1,4 @@
-/* pixel_kernels.c - loops over pixels, compiled once for each instruction set. KERNELS is the name of the table.
+/* pixel_kernels_isa.c - loops over pixels, compiled once per instruction set (base/isa.h).
  * The plain loops serve every set. For AVX2 the loops that compilers do not vectorise are written with intrinsics. */
 #include "data/image/pixel_kernels.h"
 
@@ -8,9 +8,11 @@
 #include <immintrin.h>
 #endif
 
+#include "base/isa.h"
+
 enum { ROUND = 1 << (RESIZE_PRECISION - 1) };
 
-extern const struct pixel_kernels KERNELS;
+extern const struct pixel_kernels ISA_NAME(pixel_kernels);
 
 static uint8_t clip(int32_t sum)
 {
@@ -400,4 +402,4 @@ static void normalise(const struct normaliser *n, const uint8_t *in, int pixels,
 }
 #endif
 
-const struct pixel_kernels KERNELS = { KERNELS_NAME, encode, decode, columns, row, normalise };
+const struct pixel_kernels ISA_NAME(pixel_kernels) = { ISA_TEXT, encode, decode, columns, row, normalise };
