@@ -35,3 +35,27 @@ enum status array_grow(void *array, size_t *capacity, size_t count, size_t item_
 fail:
     return status;
 }
+
+enum status strings_copy(char ***copy, char *const *strings, int64_t count)
+{
+    enum status status = STATUS_OK;
+    *copy = calloc((size_t)count + 1, sizeof **copy);
+    for (int64_t i = 0; i < count && *copy; i++) {
+        (*copy)[i] = strdup(strings[i]);
+        if (!(*copy)[i]) {
+            strings_free(*copy, i);
+            *copy = NULL;
+        }
+    }
+    if (!*copy)
+        FAIL(STATUS_NOMEM, "out of memory for %lld strings", (long long)count);
+fail:
+    return status;
+}
+
+void strings_free(char **strings, int64_t count)
+{
+    for (int64_t i = 0; strings && i < count; i++)
+        free(strings[i]);
+    free(strings);
+}

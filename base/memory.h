@@ -14,4 +14,10 @@ enum status buffer_grow(uint8_t **buffer, size_t *capacity, size_t bytes);
  * address of the pointer to the array; *capacity counts items. Errors: STATUS_NOMEM; the array stays valid then. */
 enum status array_grow(void *array, size_t *capacity, size_t count, size_t item_bytes);
 
+/* Copies `count` strings. Errors: STATUS_NOMEM; *copy is NULL then. */
+enum status strings_copy(char ***copy, char *const *strings, int64_t count);
+
+/* Frees `count` strings and their array, which may be NULL. */
+void strings_free(char **strings, int64_t count);
+
 #endif

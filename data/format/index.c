@@ -13,6 +13,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "data/format/names.h"
 
 static const char hash_key[] = ",\n \"hash\": \"";
@@ -278,9 +279,7 @@ fail:
 
 void index_finish(struct index *index)
 {
-    for (int i = 0; index->class_names && i < index->class_count; i++)
-        free(index->class_names[i]);
-    free(index->class_names);
+    strings_free(index->class_names, index->class_count);
     free(index->counts);
     free(index->shards);
     free(index->made_by);

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <string.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <zstd.h>
@@ -121,6 +123,21 @@ enum status shard_open(struct shard *shard, const char *path)
     return STATUS_OK;
 fail:
     shard_close(shard);
+    return status;
+}
+
+enum status shard_open_listed(struct shard *shard, const char *directory, const struct index *index, int i)
+{
+    enum status status = STATUS_OK;
+    char path[PATH_MAX];
+    const struct index_shard *expected = &index->shards[i];
+    snprintf(path, sizeof path, "%s/%s", directory, expected->name);
+    TRY(shard_open(shard, path));
+    if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
+        shard->hash != expected->hash || shard->codec != index->codec)
+        FAIL(STATUS_DATA, "%s: not the shard that the index describes: expected hash %016llx, found %016llx", path,
+             (unsigned long long)expected->hash, (unsigned long long)shard->hash);
+fail:
     return status;
 }
 

@@ -9,6 +9,7 @@
 #include "base/status.h"
 #include "data/format/block.h"
 #include "data/format/format.h"
+#include "data/format/index.h"
 
 /* What a shard's table says of one block. */
 struct shard_entry {
@@ -35,6 +36,10 @@ struct shard {
 /* Opens a shard and checks its header and table. Errors: STATUS_IO if it cannot be read, STATUS_DATA if it is damaged,
  * STATUS_NOMEM. */
 enum status shard_open(struct shard *shard, const char *path);
+
+/* Opens shard number i of an index in `directory`. It is STATUS_DATA if the shard is not the one that the index
+ * describes. */
+enum status shard_open_listed(struct shard *shard, const char *directory, const struct index *index, int i);
 
 /* Closes the file and frees the table. A zero-initialised shard is allowed. */
 void shard_close(struct shard *shard);

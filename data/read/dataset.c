@@ -1,34 +1,12 @@
 /* dataset.c - opens a dataset's directory and locates samples in it. */
 #include "data/read/dataset.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
 #include "data/read/dataset_internal.h"
-
-/* Opens shard i and compares it with its entry in the index. */
-static enum status open_shard(struct dataset *d, int i)
-{
-    enum status status = STATUS_OK;
-    char path[PATH_MAX];
-    const struct index_shard *expected = &d->index.shards[i];
-    struct shard *shard = &d->shards[i];
-    snprintf(path, sizeof path, "%s/%s", d->directory, expected->name);
-    TRY(shard_open(shard, path));
-    if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
-        shard->hash != expected->hash || shard->codec != d->index.codec)
-        FAIL(STATUS_DATA, "%s: not the shard of this index: expected hash %016llx, found %016llx", path,
-             (unsigned long long)expected->hash, (unsigned long long)shard->hash);
-    d->first_sample[i + 1] = d->first_sample[i] + (int64_t)shard->samples;
-    d->first_block[i + 1] = d->first_block[i] + shard->blocks;
-    d->raw_bytes += shard->raw_bytes;
-fail:
-    return status;
-}
 
 enum status dataset_open_part(struct dataset **out, const char *directory)
 {
@@ -45,8 +23,13 @@ enum status dataset_open_part(struct dataset **out, const char *directory)
     d->first_block = calloc((size_t)d->index.shard_count + 1, sizeof *d->first_block);
     if (!d->shards || !d->first_sample || !d->first_block)
         FAIL(STATUS_NOMEM, "%s: out of memory", directory);
-    for (int i = 0; i < d->index.shard_count; i++)
-        TRY(open_shard(d, i));
+    for (int i = 0; i < d->index.shard_count; i++) {
+        struct shard *shard = &d->shards[i];
+        TRY(shard_open_listed(shard, directory, &d->index, i));
+        d->first_sample[i + 1] = d->first_sample[i] + (int64_t)shard->samples;
+        d->first_block[i + 1] = d->first_block[i] + shard->blocks;
+        d->raw_bytes += shard->raw_bytes;
+    }
     *out = d;
     d = NULL;
 fail:

@@ -69,9 +69,8 @@ static enum role role_of(const struct cifar *c, const char *name, long *batch_nu
 static enum status add_file(struct cifar *c, const char *path, struct cifar_file **file)
 {
     enum status status = STATUS_OK;
-    const char *slash = strrchr(path, '/');
     long batch_number;
-    enum role role = role_of(c, slash ? slash + 1 : path, &batch_number);
+    enum role role = role_of(c, basename(path), &batch_number);
     *file = NULL;
     if (role == ROLE_NONE)
         return STATUS_OK;
@@ -177,14 +176,7 @@ static enum status prepare_names(struct cifar *c)
 {
     enum status status = STATUS_OK;
     c->classes = c->hundred ? 100 : 10;
-    c->names = calloc((size_t)c->classes, sizeof *c->names);
-    if (!c->names)
-        FAIL(STATUS_NOMEM, "out of memory");
-    for (int i = 0; i < c->classes; i++) {
-        c->names[i] = strdup(c->hundred ? cifar100_names[i] : cifar10_names[i]);
-        if (!c->names[i])
-            FAIL(STATUS_NOMEM, "out of memory");
-    }
+    TRY(strings_copy(&c->names, (char *const *)(c->hundred ? cifar100_names : cifar10_names), c->classes));
     for (int i = 0; i < c->count; i++)
         if (c->files[i].role == ROLE_NAMES)
             TRY(read_names(c, &c->files[i]));
@@ -307,13 +299,6 @@ fail:
     return status;
 }
 
-static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
-{
-    (void)source;
-    (void)index;
-    return PLANES;
-}
-
 static enum status decode_record(const struct pack_source *source, const struct pack_item *item, struct image *image,
                                  unsigned *notes)
 {
@@ -346,7 +331,7 @@ struct pack_source *cifar_source(struct cifar *c, bool training)
     }
     c->source = (struct pack_source){ .read = read_record,
                                       .decode = decode_record,
-                                      .bytes = sample_bytes,
+                                      .sample_bytes = PLANES,
                                       .total = total,
                                       .fingerprint = fingerprint,
                                       .class_count = c->classes,
@@ -362,9 +347,7 @@ void cifar_close(struct cifar *c)
         free(c->files[i].path);
         free(c->files[i].data);
     }
-    for (int i = 0; c->names && i < c->classes; i++)
-        free(c->names[i]);
-    free(c->names);
+    strings_free(c->names, c->classes);
     free(c->files);
     free(c);
 }

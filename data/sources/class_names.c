@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "data/format/format.h"
 #include "data/format/index.h"
 #include "data/format/names.h"
@@ -105,24 +106,13 @@ fail:
 
 enum status class_names_copy(struct class_names *c, const struct class_names *from)
 {
-    enum status status = STATUS_OK;
-    *c = (struct class_names){ .names = calloc((size_t)from->count + 1, sizeof *c->names) };
-    if (!c->names)
-        FAIL(STATUS_NOMEM, "out of memory for %d classes", from->count);
-    for (; c->count < from->count; c->count++) {
-        c->names[c->count] = strdup(from->names[c->count]);
-        if (!c->names[c->count])
-            FAIL(STATUS_NOMEM, "out of memory for %d classes", from->count);
-    }
-fail:
-    return status;
+    *c = (struct class_names){ .count = from->count };
+    return strings_copy(&c->names, from->names, from->count);
 }
 
 void class_names_finish(struct class_names *c)
 {
-    for (int i = 0; i < c->count; i++)
-        free(c->names[i]);
-    free(c->names);
+    strings_free(c->names, c->count);
     free(c->sorted);
     *c = (struct class_names){ .names = NULL };
 }

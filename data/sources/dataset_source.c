@@ -68,19 +68,11 @@ fail:
     return status;
 }
 
-static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
-{
-    (void)source;
-    (void)index;
-    return 0; /* only decides where jobs end, which does not matter in a measurement */
-}
-
 void dataset_source_init(struct dataset_source *d, const struct dataset *dataset)
 {
     *d = (struct dataset_source){ .dataset = dataset, .open_block = -1 };
     d->source = (struct pack_source){ .read = read_sample,
                                       .decode = decode_sample,
-                                      .bytes = sample_bytes,
                                       .is_files = dataset->index.codec == CODEC_JPEG,
                                       .total = dataset_samples(dataset),
                                       .class_count = dataset_classes(dataset),

@@ -46,7 +46,7 @@ static enum status add_image(void *context, const struct member *member, uint64_
     enum status status = STATUS_OK;
     struct class_tars *t = context;
     char path[PATH_MAX];
-    const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
+    const char *name = basename(member->name);
     if (member->kind == MEMBER_FOLDER || !listing_accepts(name))
         return STATUS_OK;
     if (snprintf(path, sizeof path, "%s/%s", t->class, name) >= PATH_MAX)
@@ -62,7 +62,7 @@ static enum status add_class_tar(void *context, const struct member *member, uin
     enum status status = STATUS_OK;
     struct class_tars *t = context;
     char class[LIMIT_NAME + 1], where[PATH_MAX];
-    const char *slash = strrchr(member->name, '/'), *name = slash ? slash + 1 : member->name;
+    const char *name = basename(member->name);
     size_t length = strlen(name);
     enum archive_end end;
     if (member->kind == MEMBER_FOLDER)
@@ -132,17 +132,11 @@ fail:
     return status;
 }
 
-static const char *file_name(const char *path)
-{
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
-}
-
 /* Compares the files' names without their folders. Label files that do not name images are in this order. */
 static int compare_images(const void *a, const void *b)
 {
     const struct listed_file *x = a, *y = b;
-    return strcmp(file_name(x->path), file_name(y->path));
+    return strcmp(basename(x->path), basename(y->path));
 }
 
 /* If the image lies in a folder that is named like a class, that must be the class of its label. */
@@ -150,7 +144,7 @@ static enum status check_folder(const struct folder *f, const struct listed_file
 {
     enum status status = STATUS_OK;
     const struct class_names *c = &f->listing.classes;
-    const char *name = file_name(file->path), *folder = name - (name > file->path);
+    const char *name = basename(file->path), *folder = name - (name > file->path);
     while (folder > file->path && folder[-1] != '/')
         folder--;
     int class = name > file->path ? class_names_find(c, folder, (size_t)(name - 1 - folder)) : -1;
@@ -168,8 +162,8 @@ static enum status label_images(struct folder *f, const struct labels *labels, c
     for (int64_t i = 0; i < l->count; i++) {
         struct listed_file *file = &l->files[i];
         const char *name = labels_find(labels, i, file->path);
-        if (i && !strcmp(file_name(file[-1].path), file_name(file->path)))
-            FAIL(STATUS_DATA, "%s: holds %s twice, as %s and %s", f->path, file_name(file->path), file[-1].path,
+        if (i && !strcmp(basename(file[-1].path), basename(file->path)))
+            FAIL(STATUS_DATA, "%s: holds %s twice, as %s and %s", f->path, basename(file->path), file[-1].path,
                  file->path);
         if (!name)
             FAIL(STATUS_DATA, "%s: has no label for %s", label_path, file->path);

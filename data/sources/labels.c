@@ -44,7 +44,7 @@ static char *next_line(char **text, int64_t *line_number)
 /* Cuts the ending off an image's name, and returns it without its folders. */
 static char *plain_image(char *image)
 {
-    char *slash = strrchr(image, '/'), *name = slash ? slash + 1 : image, *dot = strrchr(name, '.');
+    char *name = basename(image), *dot = strrchr(name, '.');
     if (dot)
         *dot = 0;
     return name;
@@ -159,8 +159,7 @@ const char *labels_find(const struct labels *l, int64_t index, const char *image
     char stem[MAX_WORD + 1];
     if (!l->by_image)
         return index < l->count ? l->lines[index].name : NULL;
-    const char *slash = strrchr(image, '/');
-    image = slash ? slash + 1 : image;
+    image = basename(image);
     if (strlen(image) > MAX_WORD)
         return NULL;
     strcpy(stem, image);

@@ -31,7 +31,7 @@ bool listing_is_image(const char *path)
         "jpg", "jpeg", "jpe", "jfif", "png",  "webp", "bmp", "dib", "gif", "tif", "tiff", "ppm",
         "pgm", "pbm",  "pnm", "avif", "heic", "heif", "jp2", "j2k", "jxl", "tga", "ico",
     };
-    const char *slash = strrchr(path, '/'), *dot = strrchr(slash ? slash : path, '.');
+    const char *dot = strrchr(basename(path), '.');
     for (size_t i = 0; dot && i < sizeof endings / sizeof *endings; i++)
         if (!strcasecmp(dot + 1, endings[i]))
             return true;
@@ -262,9 +262,7 @@ void listing_finish(struct listing *l)
 {
     for (int64_t i = 0; i < l->count; i++)
         free(l->files[i].path);
-    for (int64_t i = 0; i < l->non_image_count; i++)
-        free(l->non_images[i]);
-    free(l->non_images);
+    strings_free(l->non_images, l->non_image_count);
     free(l->first_stray);
     free(l->files);
     class_names_finish(&l->classes);

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/integer.h"
+#include "base/memory.h"
 #include "base/philox.h"
 #include "data/format/format.h"
 
@@ -158,13 +160,6 @@ static enum status read_image(struct pack_source *source, int64_t index, struct 
     return STATUS_OK;
 }
 
-static uint64_t image_bytes(const struct pack_source *source, int64_t index)
-{
-    const struct synth *s = (const struct synth *)source;
-    (void)index;
-    return (uint64_t)s->config.size * s->config.size * 3;
-}
-
 static enum status decode_image(const struct pack_source *source, const struct pack_item *item, struct image *image,
                                 unsigned *notes)
 {
@@ -212,7 +207,7 @@ struct pack_source *synth_source(struct synth *s, bool training)
     s->first_index = training ? 0 : s->config.images;
     s->source = (struct pack_source){ .read = read_image,
                                       .decode = decode_image,
-                                      .bytes = image_bytes,
+                                      .sample_bytes = (uint64_t)s->config.size * s->config.size * 3,
                                       .parallel = true,
                                       .total = training ? s->config.images : other,
                                       .fingerprint = (uint64_t)training,
@@ -238,7 +233,7 @@ enum status synth_write_truth(const struct synth *s, const char *path)
     text = object ? json_dumps(object, JSON_COMPACT) : NULL;
     if (!text)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
-    header = (strlen(text) + 7) / 8 * 8;
+    header = round_up(strlen(text), 8);
     file = malloc(8 + header + bytes);
     if (!file)
         FAIL(STATUS_NOMEM, "%s: out of memory", path);
@@ -258,9 +253,7 @@ void synth_destroy(struct synth *s)
 {
     if (!s)
         return;
-    for (int i = 0; s->names && i < s->config.classes; i++)
-        free(s->names[i]);
-    free(s->names);
+    strings_free(s->names, s->config.classes);
     free(s->atoms);
     free(s);
 }

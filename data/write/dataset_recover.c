@@ -16,8 +16,6 @@
 #include "data/format/names.h"
 #include "data/write/dataset_writer_internal.h"
 
-#define LIMIT_JOURNAL ((size_t)8 << 30)
-
 /* Whether a file is one that only a killed process leaves: a temporary file of file_write, or a spool file. */
 static bool is_leftover(const char *name)
 {

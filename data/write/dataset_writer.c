@@ -72,18 +72,14 @@ static enum status copy_names(struct index *index, int classes, char *const *nam
     enum status status = STATUS_OK;
     if (classes < 1 || classes > LIMIT_CLASSES)
         FAIL(STATUS_DATA, "%d classes; a dataset has 1 to %d", classes, LIMIT_CLASSES);
-    index->class_names = calloc((size_t)classes, sizeof *index->class_names);
-    index->counts = calloc((size_t)classes, sizeof *index->counts);
-    if (!index->class_names || !index->counts)
-        FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
-    index->class_count = classes;
-    for (int i = 0; i < classes; i++) {
+    for (int i = 0; i < classes; i++)
         if (!class_name_ok(names[i]))
             TRY(refuse_name(i, names[i]));
-        index->class_names[i] = strdup(names[i]);
-        if (!index->class_names[i])
-            FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
-    }
+    TRY(strings_copy(&index->class_names, names, classes));
+    index->class_count = classes;
+    index->counts = calloc((size_t)classes, sizeof *index->counts);
+    if (!index->counts)
+        FAIL(STATUS_NOMEM, "out of memory for %d classes", classes);
 fail:
     return status;
 }

@@ -11,8 +11,9 @@
 enum { RECORD_BATCH = 1, RECORD_SHARD = 2 };
 enum { RECORD_SHARD_BYTES = 32 }; /* bytes u64, samples u64, blocks u32, 0 u32, hash u64 */
 
-#define JOURNAL_NAME "packing.journal"
-#define REPORT_NAME  "report.tsv"
+#define JOURNAL_NAME  "packing.journal"
+#define LIMIT_JOURNAL ((size_t)8 << 30) /* bytes */
+#define REPORT_NAME   "report.tsv"
 
 /* Sets path to directory/name. Returns false if that is too long. */
 bool dataset_writer_path(const char *directory, const char *name, char path[PATH_MAX]);

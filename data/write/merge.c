@@ -14,8 +14,6 @@
 #include "data/write/dataset_writer_internal.h"
 #include "data/write/pack_progress.h"
 
-#define LIMIT_JOURNAL ((size_t)8 << 30)
-
 struct part {
     const char *directory;
     struct dataset *dataset;
@@ -92,6 +90,14 @@ fail:
     return status;
 }
 
+/* The shard that holds the part's next block, to which the cursor moves; NULL at the end. */
+static const struct shard *next_block(const struct part *p, struct cursor *cursor)
+{
+    while (cursor->shard < p->dataset->index.shard_count && cursor->block == p->dataset->shards[cursor->shard].blocks)
+        *cursor = (struct cursor){ cursor->shard + 1, 0 };
+    return cursor->shard < p->dataset->index.shard_count ? &p->dataset->shards[cursor->shard] : NULL;
+}
+
 /* Reads the batch's blocks, which are the next ones of the part, into *data, one after the other. */
 static enum status read_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor,
                                struct block_reader *reader, uint8_t **data, size_t *capacity)
@@ -102,12 +108,8 @@ static enum status read_blocks(const struct part *p, const struct pack_batch *ba
         bytes += batch->frames[i].bytes;
     TRY(buffer_grow(data, capacity, bytes));
     for (int i = 0; i < batch->frame_count; i++) {
-        while (cursor->shard < p->dataset->index.shard_count &&
-               cursor->block == p->dataset->shards[cursor->shard].blocks)
-            *cursor = (struct cursor){ cursor->shard + 1, 0 };
-        const struct shard *shard = &p->dataset->shards[cursor->shard];
-        if (cursor->shard == p->dataset->index.shard_count ||
-            shard->table[cursor->block].hash != batch->frames[i].hash ||
+        const struct shard *shard = next_block(p, cursor);
+        if (!shard || shard->table[cursor->block].hash != batch->frames[i].hash ||
             shard->table[cursor->block].bytes != batch->frames[i].bytes)
             FAIL(STATUS_DATA, "%s: its journal and its shards disagree; pack this part again", p->directory);
         TRY(shard_check_block(shard, cursor->block, reader));
@@ -117,16 +119,6 @@ static enum status read_blocks(const struct part *p, const struct pack_batch *ba
     }
 fail:
     return status;
-}
-
-static void skip_blocks(const struct part *p, const struct pack_batch *batch, struct cursor *cursor)
-{
-    for (int i = 0; i < batch->frame_count; i++) {
-        while (cursor->shard < p->dataset->index.shard_count &&
-               cursor->block == p->dataset->shards[cursor->shard].blocks)
-            *cursor = (struct cursor){ cursor->shard + 1, 0 };
-        cursor->block += cursor->shard < p->dataset->index.shard_count;
-    }
 }
 
 static enum status copy_part(const struct part *p, struct dataset_writer *w, struct pack_progress *progress)
@@ -146,7 +138,8 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
             continue;
         TRY(pack_batch_decode(&batch, record.payload, record.bytes, w->index.class_count));
         if (batch.next_sample <= w->next_sample) { /* merged before an interruption */
-            skip_blocks(p, &batch, &cursor);
+            for (int i = 0; i < batch.frame_count; i++)
+                cursor.block += next_block(p, &cursor) != NULL;
         } else {
             TRY(read_blocks(p, &batch, &cursor, &reader, &data, &capacity));
             TRY(dataset_writer_add(w, &batch, data));
@@ -154,8 +147,7 @@ static enum status copy_part(const struct part *p, struct dataset_writer *w, str
         }
         pack_batch_finish(&batch);
     }
-    if (cursor.shard + 1 < p->dataset->index.shard_count ||
-        (cursor.shard + 1 == p->dataset->index.shard_count && cursor.block != p->dataset->shards[cursor.shard].blocks))
+    if (next_block(p, &cursor))
         FAIL(STATUS_DATA, "%s: its journal ends before its shards; pack this part again", p->directory);
 fail:
     pack_batch_finish(&batch);
@@ -190,13 +182,8 @@ static enum status write_merged(struct part *parts, int count, const char *direc
     pack_progress_start(&progress, directory, 0);
     for (int i = 0; i < count && !w.complete; i++)
         TRY(copy_part(&parts[i], &w, &progress));
-    r->skipped = w.skipped;
-    r->non_images = w.non_images;
-    memcpy(r->notes, w.notes, sizeof r->notes);
-    r->bytes = w.bytes;
-    r->raw_bytes = w.raw_bytes;
+    pack_report_fill(r, &w);
     TRY(dataset_writer_commit(&w));
-    r->samples = w.index.samples;
 fail:
     r->seconds = pack_progress_end(&progress);
     dataset_writer_finish(&w);

@@ -286,10 +286,8 @@ fail:
     return status;
 }
 
-static void fill_report(struct packer *p)
+void pack_report_fill(struct pack_report *r, const struct dataset_writer *w)
 {
-    struct pack_report *r = p->report;
-    const struct dataset_writer *w = &p->writer;
     r->skipped = w->skipped;
     r->non_images = w->non_images;
     r->samples = 0;
@@ -316,7 +314,7 @@ enum status pack_dataset(struct pack_source *source, const char *directory, cons
     TRY(open_writer(&p, directory));
     TRY(start_workers(&p));
     TRY(run_jobs(&p));
-    fill_report(&p);
+    pack_report_fill(report, &p.writer);
     TRY(dataset_writer_commit(&p.writer));
 fail:
     if (status == STATUS_IO && p.writer.next_sample > p.first)

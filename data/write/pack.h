@@ -12,6 +12,8 @@
 #include "data/write/pack_options.h"
 #include "data/write/pack_source.h"
 
+struct dataset_writer;
+
 /* What a packing did. The counts include the work of earlier, interrupted processes. */
 struct pack_report {
     int64_t samples;
@@ -22,6 +24,9 @@ struct pack_report {
     uint64_t bytes, raw_bytes;  /* of all blocks, compressed and not */
     double seconds;
 };
+
+/* Sets the counts of a report to what was written; seconds and resumed_at stay. */
+void pack_report_fill(struct pack_report *report, const struct dataset_writer *writer);
 
 /* Finds the samples [*first, *end) of a source that a part packs: all of them if options->parts is 0. A part consists
  * of whole groups of samples, so that blocks do not depend on the parts. STATUS_USAGE if there is no sample for it. */

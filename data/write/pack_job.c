@@ -18,8 +18,8 @@ int pack_job_length(const struct pack_source *source, int64_t first, int64_t end
     uint64_t bytes = 0;
     int count = 0;
     do
-        bytes += source->bytes(source, first + count++);
-    while (first + count < end && (first + count) % PACK_GROUP && bytes < JOB_BYTES);
+        bytes += source->bytes ? source->bytes(source, first + count) : source->sample_bytes;
+    while (first + ++count < end && (first + count) % PACK_GROUP && bytes < JOB_BYTES);
     return count;
 }
 

@@ -27,8 +27,10 @@ struct pack_source {
      * is bad. */
     enum status (*decode)(const struct pack_source *source, const struct pack_item *item, struct image *image,
                           unsigned *notes);
-    /* The approximate size of a sample in bytes, known without reading it. */
+    /* The approximate size of a sample in bytes, known without reading it. It decides where jobs end. NULL: all samples
+     * have sample_bytes. */
     uint64_t (*bytes)(const struct pack_source *source, int64_t index);
+    uint64_t sample_bytes;
     bool parallel;
     bool is_files; /* samples are image files, which the jpeg codec can store */
     int64_t total;

@@ -1,9 +1,7 @@
 /* verify.c - checks the index first, then every shard; each thread takes the next shard when it is free. */
 #include "data/write/verify.h"
 
-#include <limits.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/file.h"
@@ -47,21 +45,6 @@ static void record_failure(struct verification *v, bool whole_shard)
         v->damage_status = code == STATUS_IO ? code : v->damage_status ? v->damage_status : code;
     }
     pthread_mutex_unlock(&v->mutex);
-}
-
-static enum status open_shard(const struct verification *v, int shard_index, struct shard *shard)
-{
-    enum status status = STATUS_OK;
-    char path[PATH_MAX];
-    const struct index_shard *expected = &v->index.shards[shard_index];
-    snprintf(path, sizeof path, "%s/%s", v->directory, expected->name);
-    TRY(shard_open(shard, path));
-    if (shard->bytes != expected->bytes || shard->samples != expected->samples || shard->blocks != expected->blocks ||
-        shard->hash != expected->hash || shard->codec != v->index.codec)
-        FAIL(STATUS_DATA, "%s: not the shard that the index describes: expected hash %016llx, found %016llx", path,
-             (unsigned long long)expected->hash, (unsigned long long)shard->hash);
-fail:
-    return status;
 }
 
 /* Decodes a block's samples and adds them to counts. Their sizes must agree with the index. */
@@ -110,7 +93,7 @@ static void verify_shard(struct verification *v, int shard_index, struct block_r
                          int64_t *counts)
 {
     struct shard shard = { .fd = -1 };
-    if (open_shard(v, shard_index, &shard) != STATUS_OK) {
+    if (shard_open_listed(&shard, v->directory, &v->index, shard_index) != STATUS_OK) {
         record_failure(v, true);
     } else {
         for (uint32_t b = 0; b < shard.blocks; b++) {

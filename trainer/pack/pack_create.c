@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/sources/cifar.h"
 #include "data/sources/folder.h"
 #include "data/sources/imagenet.h"
@@ -247,9 +248,7 @@ static enum status merge_below(const struct pack_arguments *a, const char *below
     TRY(merge_parts(folders, count - 1, folders[count - 1], &options, &r));
     print_report(folders[count - 1], "", CODEC_JPEG, &r);
 fail:
-    for (int i = 0; folders && i < count; i++)
-        free(folders[i]);
-    free(folders);
+    strings_free(folders, count);
     return status;
 }
 
