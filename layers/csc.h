@@ -41,8 +41,7 @@ struct csc {
 enum status csc_create(struct csc **csc, struct device *device, const struct conv_shape *shape,
                        const struct csc_config *config, bool training);
 void csc_destroy(struct csc *csc); /* NULL is fine */
-/* Takes the memory that must last from forward to backward from the arena: for 2 unrolled steps a code and a residual.
- */
+/* Takes from the arena what must last from forward to backward: for 2 unrolled steps a code and a residual. */
 void csc_assign_memory(struct csc *csc, struct arena *arena);
 /* The same for all layers of a network, in forward order. Where the backend prefers stacked terms, the terms of a
  * layer's weight gradient lie behind one another:
@@ -104,8 +103,7 @@ enum status csc_power_start(struct csc_power *power, uint64_t seed, uint64_t lay
 /* Queues `iterations` more from the last vector with these weights. In bf16 on a CPU lambda_max is that of weights
  * rounded to bf16, which the convolutions use; in bf16 and tf32 on a GPU that of weights rounded to tf32. */
 enum status csc_power_advance(struct csc_power *power, const float *weights, int iterations, void *scratch);
-/* Brings lambda_max and eta of `count` layers, whose lambda_max_device lie behind one another, to the host: one wait.
- */
+/* Brings lambda_max and eta of `count` layers to the host, with one wait; their lambda_max_device are contiguous. */
 void csc_power_fetch(struct csc_power *const *powers, int count);
 /* Goes on from the last vector until lambda_max is within a relative error of 1e-5, with Chebyshev polynomials. */
 enum status csc_power_converge(struct csc_power *power, const float *weights, void *scratch);

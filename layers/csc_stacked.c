@@ -1,10 +1,9 @@
 /* csc_stacked.c - the backward pass of a CSC-layer of two steps whose weight gradient's three terms are contiguous, so
- * that they are one convolution of three times the batch (see csc_assign_memory_all). The terms have no factors: where
- * one would be -1, the sign is in q. q, d, z_0 and r are computed where they have to lie. g comes there by the pass
- * that masks it, or by a copy where batch norm has masked it; x is copied. This saves the start and end of two
- * convolutions and two passes over dw, and moves 2 codes and 2 images beside the 3 and 3 that the convolution reads:
- * much is gained where images are small, nothing where they are large. The backend measures it (conv->prefers_stacked).
- */
+ * that they are one convolution of three times the batch (see csc_assign_memory_all).
+ * The terms have no factors: where one would be -1, the sign is in q. q, d, z_0 and r are computed where they have to
+ * lie. g gets there by the pass that masks it, or by a copy where batch norm has masked it; x is copied. This saves the
+ * start and end of two convolutions and two passes over dw, and moves 2 codes and 2 images in addition to the 3 and 3
+ * that the convolution reads. Small images gain much, large ones nothing: the backend measures it. */
 #include "layers/csc_internal.h"
 
 static size_t term_bytes(const struct csc *csc, bool image)

@@ -116,8 +116,7 @@ enum status model_converge_step_sizes(struct model *model);
 /* The same from copies of training's vectors, for an evaluation during training; the model stays as it is. Fills eta
  * (host, (csc_count)) for the layers part, part + parts ..., so that ranks can share the work; the others' are 0. */
 enum status model_measure_step_sizes(struct model *model, int part, int parts, float *eta);
-/* `iterations` more for every CSC-layer, queued only. On a device with streams they run beside the next training pass.
- */
+/* Queues `iterations` more for every CSC-layer; on a device with streams, beside the next training pass. */
 enum status model_advance_step_sizes(struct model *model, int iterations);
 /* Queues pending iterations at once. */
 enum status model_run_pending_iterations(struct model *model);

@@ -68,9 +68,8 @@ bool net_uses_graphs(const struct net *net); /* whether net_train has captured a
 const float *net_device_loss(const struct net *net);
 double net_loss(const struct net *net);
 
-/* The lambda of CSC-layer `csc` from the next net_infer on: lambda (host, (n)), one for each of the batch's images,
- * each
- * >= 0; NULL: the model's own. The step size depends on the dictionary alone and stays valid. STATUS_NOMEM. */
+/* Sets the lambda of CSC-layer `csc` from the next net_infer on: one for each image (host, (n)), none negative, or NULL
+ * for the model's own. The step size depends on the dictionary alone and stays valid. STATUS_NOMEM. */
 enum status net_set_lambda(struct net *net, int csc, const float *lambda);
 
 /* For NET_INPUT_GRADIENT, after net_infer: from dlogits (host, (count,K)) the gradient dimages (host, (count,S,S,3)),

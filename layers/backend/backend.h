@@ -29,8 +29,8 @@ const char *precision_name(enum precision precision);
 
 /* ---- convolution ---- */
 
-/* The convolution A^T maps an input (N,H,W,C) with weights (D,k,k,C) to an output (N,H',W',D); its adjoint A maps back.
- */
+/* The convolution A^T maps an input (N,H,W,C) with weights (D,k,k,C) to an output (N,H',W',D). Its adjoint A maps an
+ * output back to an input. */
 struct conv_shape {
     int n, h, w, c;
     int d, k, stride, pad;

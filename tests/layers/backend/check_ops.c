@@ -92,8 +92,7 @@ int first_side(const struct task *task)
     return task->timed ? TESTED : REF;
 }
 
-/* Memory for `count` words between guards; they begin with `filled` bytes of host, and are guard words too behind them.
- */
+/* Memory for `count` words between guards. It starts with `filled` bytes of host; the rest is guard words, too. */
 static struct arena guarded(struct device *device, const void *host, size_t filled, size_t count)
 {
     struct arena arena = { 0 };
