@@ -1,4 +1,4 @@
-/* csc_train.c - the program csc-train: options, the configuration on every rank, and how a job ends. */
+/* csc_train.c - the program csc-train: reads options and configuration on every rank, trains, and ends the job. */
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,28 +21,43 @@ static const char usage[] =
     "       mpirun -np N csc-train CONFIG.yaml [key=value ...] [options]\n"
     "       csc-train --list-checkpoints RUN\n"
     "\n"
-    "Trains a ResNet or an SDNet as the configuration says, on one process or on N ranks.\n"
-    "CONFIG.yaml is looked up as given, then in $CSC_CONFIG_DIR, then among the installed\n"
-    "configurations; key=value overrides one of its keys, such as train.lr=0.05.\n"
+    "Trains a ResNet or an SDNet as the configuration says, in one process or on N ranks.\n"
+    "CONFIG.yaml is a path; if there is no such file, it is searched for in $CSC_CONFIG_DIR and\n"
+    "then among the installed configurations. key=value overrides a key of the file, for\n"
+    "example train.lr=0.05.\n"
     "\n"
     "options:\n"
-    "  --resume=auto|PATH       go on from the newest valid checkpoint of the run, or from PATH;\n"
-    "                           without it, a run that holds checkpoints is refused\n"
-    "  --change=KEY[,KEY...]    with --resume: these keys may differ from the checkpoint's: of train, epochs,\n"
-    "                           steps, lr, schedule, weight_decay, decay_norm_and_bias, label_smoothing, ema,\n"
-    "                           clip; data.augment\n"
-    "  --stop-after=STEPS       stop after so many steps of this invocation, with a checkpoint (exit 75)\n"
-    "  --dry-run                check data, memory, free disk and what would be resumed or started from;\n"
-    "                           print the network, parameters, bytes and steps; write nothing\n"
-    "  --print-config           print the resolved configuration, defaults included\n"
-    "  --list-checkpoints RUN   list the checkpoints of a run directory, verifying each\n"
+    "  --resume=auto|PATH       resume from the newest valid checkpoint of the run, or from the\n"
+    "                           checkpoint PATH. Without this option, csc-train refuses to write\n"
+    "                           to a run that already has checkpoints\n"
+    "  --change=KEY[,KEY...]    with --resume: keys whose values may differ from the checkpoint's.\n"
+    "                           Possible keys: train.epochs, train.steps, train.lr, train.schedule,\n"
+    "                           train.weight_decay, train.decay_norm_and_bias,\n"
+    "                           train.label_smoothing, train.ema, train.clip, data.augment\n"
+    "  --stop-after=STEPS       write a checkpoint and stop after so many steps of this invocation\n"
+    "                           (exit code 75)\n"
+    "  --dry-run                check the data, memory, free disk space and the checkpoint or weights\n"
+    "                           to start from; print the network and the plan of the run; write\n"
+    "                           nothing\n"
+    "  --print-config           print the resolved configuration with all defaults\n"
+    "  --list-checkpoints RUN   verify the checkpoints of a run and list them\n"
     "  --help, --version\n"
     "\n"
-    "SIGUSR1, SIGUSR2, SIGXCPU, SIGHUP, SIGTERM and SIGINT ask for a checkpoint and a stop at the end of\n"
-    "the step (USR2, XCPU and HUP unless they were ignored at the start).\n"
-    "exit codes: 0 done; 2 usage or configuration; 65 bad data; 69 a peer was lost; 70 internal error;\n"
-    "  71 out of memory; 74 I/O; 75 stopped with a checkpoint, run again with --resume=auto;\n"
-    "  86 a rank hung (comm.timeout_s); 87 non-finite loss, --change=train.lr may help\n";
+    "On SIGUSR1, SIGTERM or SIGINT, csc-train finishes the step, writes a checkpoint and stops\n"
+    "(exit code 75). On SIGUSR2, SIGXCPU and SIGHUP it does the same, unless they were ignored\n"
+    "when it started.\n"
+    "\n"
+    "exit codes:\n"
+    "   0  done\n"
+    "   2  wrong usage or configuration\n"
+    "  65  bad data: a dataset, checkpoint or image is damaged\n"
+    "  69  a rank, node or device was lost\n"
+    "  70  internal error\n"
+    "  71  out of memory\n"
+    "  74  input or output failed\n"
+    "  75  stopped with a checkpoint: run the same command with --resume=auto\n"
+    "  86  a rank made no progress for comm.timeout_s seconds\n"
+    "  87  the loss is not finite: a lower train.lr with --resume=auto --change=train.lr may help\n";
 
 struct arguments {
     const char *config, *list;
@@ -72,12 +87,12 @@ static enum status parse_positive(const char *text, const char *option, int64_t 
     char *rest;
     *value = strtoll(text, &rest, 10);
     if (*rest || rest == text || *value < 1)
-        FAIL(STATUS_USAGE, "--%s=%s: a number of at least 1 is needed", option, text);
+        FAIL(STATUS_USAGE, "--%s=%s: expected a whole number of at least 1", option, text);
 fail:
     return status;
 }
 
-/* *done: the option was all there was to do. */
+/* *done: the options were carried out and nothing else is to be done. */
 static enum status parse_arguments(int argc, char **argv, struct arguments *a, bool *done)
 {
     enum status status = STATUS_OK;
@@ -108,7 +123,7 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         return checkpoint_list(a->list);
     }
     if (a->train.change && !a->train.resume && !a->print_config)
-        FAIL(STATUS_USAGE, "--change goes with --resume: a new run takes any configuration");
+        FAIL(STATUS_USAGE, "--change needs --resume: a new run takes any configuration");
     if (a->train.change)
         TRY(config_check_change(a->train.change));
     if (optind == argc)
@@ -120,7 +135,8 @@ fail:
     return status;
 }
 
-/* Rank 0 reads; the others parse what it made of it, so that one line tells of an error. */
+/* Rank 0 reads the file and the overrides. The others parse what it prints of the result, so an error is reported once.
+ */
 static enum status load_config(struct config *config, struct comm *comm, const struct arguments *a)
 {
     enum status status = STATUS_OK, mine = STATUS_OK;
@@ -149,7 +165,7 @@ fail:
     return status;
 }
 
-/* Defaults that the dataset decides are filled in if it can be opened, else printed as `auto`. */
+/* Defaults that depend on the dataset are printed as `auto` if it cannot be opened. */
 static enum status print_config(struct config *config, struct comm *comm)
 {
     enum status status = STATUS_OK;
@@ -200,10 +216,10 @@ int main(int argc, char **argv)
 fail:
     config_finish(&config);
     if (status != STATUS_OK && status != STATUS_STOPPED && agreed &&
-        comm_should_report(comm)) /* else train() has said it */
+        comm_should_report(comm)) /* otherwise train() has reported it */
         log_failure();
     if (!agreed && status != STATUS_OK && comm->size > 1)
-        comm->ops->abort(comm, status); /* the others wait for this rank in a step */
+        comm->ops->abort(comm, status); /* the other ranks wait for this one in a step */
     if (status == STATUS_OK && (status = log_finish(status)) != STATUS_OK)
         log_failure();
     watchdog_stop(watchdog);
