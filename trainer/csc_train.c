@@ -135,8 +135,7 @@ fail:
     return status;
 }
 
-/* Rank 0 reads the file and the overrides. The others parse what it prints of the result, so an error is reported once.
- */
+/* Rank 0 reads the file and the overrides. The others parse what it prints, so an error is reported once. */
 static enum status load_config(struct config *config, struct comm *comm, const struct arguments *a)
 {
     enum status status = STATUS_OK, mine = STATUS_OK;

@@ -385,8 +385,8 @@ case_cache_of_others() {
     mkdir cache && chmod 755 cache
     expect 0 setpriv --reuid=65534 --regid=65534 --clear-groups "$TRAIN" t.yaml data.cache=cache data.cache_gb=1 \
         train.epochs=1 run.name=c
-    says "going on without a cache"
-    test "$(grep -c "going on without a cache" out)" = 1
+    says "continuing without a cache"
+    test "$(grep -c "continuing without a cache" out)" = 1
 }
 
 case_pipes_elsewhere() {

@@ -30,9 +30,9 @@ case_D1() {
     set -- "$CFG" model.width=4 train.batch=4 train.micro_batch=4 train.epochs=1 data.image_size=16 data.augment=none \
         data.train=o-train
     expect 0 "$TRAIN" "$@" data.val=o-val run.dir=run
-    says "o-val: not all of the network's classes, so its labels go by name"
+    says "o-val: not all of the network's classes, so its labels are matched by name"
     expect 0 "$EVAL" run --data o-val
-    says "o-val: not all of the network's classes, so its labels go by name"
+    says "o-val: not all of the network's classes, so its labels are matched by name"
     says "class   1 bee "
     silent_about "class   0"
     expect 2 "$TRAIN" "$@" data.val=o-other run.dir=run2

@@ -127,7 +127,7 @@ class Classes(RunTest):
         self.assertFalse(os.path.exists(self.path("unknown")))
 
     def test_older_checkpoint(self):
-        """An old checkpoint has no names: they come from its training data, or one warning says that labels are matched by number."""
+        """An old checkpoint has no names: they come from its training data, or one warning says that labels are matched by index."""
         self.run_on("older", "full")
         checkpoint = self.path("older", "checkpoints", "step-00000060")
         with open(os.path.join(checkpoint, "state.json")) as f:

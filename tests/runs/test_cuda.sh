@@ -31,5 +31,5 @@ code=$?
 [ "$(wc -l <"$folder/err")" = 1 ] || fail "device.kind=cuda: not one line: $(cat "$folder/err")"
 grep -q 'device.kind: .*GPU.*; use cpu' "$folder/err" || fail "device.kind=cuda: $(cat "$folder/err")"
 run auto || fail "device.kind=auto: exit code $?: $(cat "$folder/err")"
-grep -q 'device.kind is auto: the CPU, since .*GPU' "$folder/out" || fail "device.kind=auto says nothing: $(cat "$folder/out")"
+grep -q 'device.kind is auto: using the CPU, since .*GPU' "$folder/out" || fail "device.kind=auto says nothing: $(cat "$folder/out")"
 grep -q '"device":"cpu"' "$folder/auto/metrics.jsonl" || fail "device.kind=auto did not train on the CPU"

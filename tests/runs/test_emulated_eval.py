@@ -159,7 +159,7 @@ class EmulatedEval(RunTest):
                 done = self.run_program(program["cuda"], self.checkpoints["sdnet18"], "--data", self.val_images,
                                         "--json", "-", *arguments, CSC_FAKE_GPUS=gpus)
                 self.assertEqual(json.loads(done.stdout)["device"], device)
-                self.assertEqual(done.stderr.count("device.kind is auto: the CPU, since"), lines, done.stderr)
+                self.assertEqual(done.stderr.count("device.kind is auto: using the CPU, since"), lines, done.stderr)
             done = self.run_program(program["cuda"], self.checkpoints["sdnet18"], "--data", self.val_images,
                                     "--device", "cuda", *arguments, CSC_FAKE_GPUS="0", code=2)
             self.assertEqual(done.stderr.count("\n"), 1, done.stderr)

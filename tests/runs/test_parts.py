@@ -113,7 +113,7 @@ class Parts(RunTest):
             rank = self.ranks_of(job.pid)[2]
             before = resource.prlimit(rank, resource.RLIMIT_FSIZE)
             resource.prlimit(rank, resource.RLIMIT_FSIZE, (1000, before[1]))
-            said = r"rank 2 failed: .*/optimizer-00002-of-00003\.safetensors: File too large; training goes on, the last good"
+            said = r"rank 2 failed: .*/optimizer-00002-of-00003\.safetensors: File too large; training continues, the last good"
             self.wait_for(job, lambda: re.search("no checkpoint at step .*" + said, read(errors)))
             self.train("--list-checkpoints", self.path("run"))
             last = self.newest("run")

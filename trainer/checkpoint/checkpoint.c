@@ -1,4 +1,4 @@
-/* checkpoint.c - writing a checkpoint so that a crash or a full disk leaves the older ones alone, and opening one. */
+/* checkpoint.c - writes a checkpoint so that a crash or a full disk leaves older ones as they were, and opens one. */
 #include "trainer/checkpoint/checkpoint.h"
 
 #include <dirent.h>
@@ -42,13 +42,13 @@ enum status checkpoint_remove(const char *folder)
         FAIL(STATUS_IO, "%s: cannot remove: %s", folder, strerror(errno));
 fail:
     if (list)
-        closedir(list); /* and fd */
+        closedir(list); /* closes fd too */
     else if (fd >= 0)
         close(fd);
     return status;
 }
 
-/* Where the checkpoint of a step grows; made if it is not there yet. */
+/* Makes the hidden folder in which the checkpoint of a step is written, if it does not exist yet. */
 static enum status make_temporary_folder(char fresh[PATH_MAX], const char *run, int64_t step, uint64_t token)
 {
     enum status status = STATUS_OK;
@@ -86,7 +86,7 @@ fail:
     return status;
 }
 
-/* All but MANIFEST and what others write. */
+/* Writes all files but MANIFEST and the parts. */
 static enum status write_own_files(const char *folder, const struct checkpoint_contents *contents)
 {
     enum status status = STATUS_OK;
@@ -106,7 +106,7 @@ static enum status write_files(const char *folder, const struct checkpoint_conte
 {
     enum status status = write_own_files(folder, contents);
     struct checkpoint_digest digests[CHECKPOINT_PARTS];
-    if (contents->parts) { /* waited for after a failure too: the folder is not removed under their hands */
+    if (contents->parts) { /* also after a failure, so that the folder is not removed while others write to it */
         struct status_record own;
         status_save(&own);
         own.code = status;
@@ -120,8 +120,8 @@ fail:
     return status;
 }
 
-/* Puts `fresh` in the place of `target`, which may exist: by exchanging the two, so that there is always a whole one,
- * or, where the file system cannot, by way of a third name. */
+/* Renames `fresh` to `target`. If that exists, the two are exchanged, so that there is a whole checkpoint at any time.
+ * If the file system cannot do that, the old one gets a third name in between. */
 static enum status replace_checkpoint(const char *fresh, const char *target)
 {
     enum status status = STATUS_OK;
@@ -133,7 +133,7 @@ static enum status replace_checkpoint(const char *fresh, const char *target)
         return status;
     }
     if (!S_ISDIR(info.st_mode))
-        FAIL(STATUS_IO, "%s: is in the way and not a folder", target);
+        FAIL(STATUS_IO, "%s: exists and is not a folder", target);
     if (renameat2(AT_FDCWD, fresh, AT_FDCWD, target, RENAME_EXCHANGE) == 0)
         return checkpoint_remove(fresh);
     if (errno != EINVAL && errno != ENOSYS && errno != EOPNOTSUPP)
@@ -145,7 +145,7 @@ static enum status replace_checkpoint(const char *fresh, const char *target)
     if (rename(fresh, target) != 0) {
         status = status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot replace: %s", target, strerror(errno));
         if (rename(old, target) != 0)
-            return status; /* checkpoint_clean puts it back */
+            return status; /* checkpoint_clean renames it back */
         goto fail;
     }
     status = checkpoint_remove(old);

@@ -11,8 +11,8 @@
 
 enum { CHECKPOINT_NAME = 48 }; /* bytes of a file's name */
 
-/* optimizer.safetensors or, if there are several parts, optimizer-%05d-of-%05d.safetensors. Index 0 has the number 1.
- */
+/* optimizer.safetensors or, if there are several parts, optimizer-%05d-of-%05d.safetensors, where index 0 has the
+ * number 1. */
 void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts);
 
 /* Writes folder/name to path; STATUS_IO if it is too long. */

@@ -1,9 +1,9 @@
-/* checkpoint_manifest.c - MANIFEST and what it vouches for.
+/* checkpoint_manifest.c - writes MANIFEST, and checks the files by it.
  *
  *     csc-train checkpoint 1
- *     8f2d6a1c0e4b7735 44766120 model.safetensors       XXH64, bytes, name; the model, then the optimizer's one file or
- *     ...                                               parts, state.json and config.yaml
- *     1b0c9d8e7f6a5b4c MANIFEST                          XXH64 of all lines before this one */
+ *     8f2d6a1c0e4b7735 44766120 model.safetensors       XXH64, bytes and name of the model, the optimizer state's file
+ *     ...                                               or parts, state.json and config.yaml
+ *     1b0c9d8e7f6a5b4c MANIFEST                         XXH64 of all lines before this one */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,7 +14,7 @@
 #include "base/hash.h"
 #include "trainer/checkpoint/checkpoint_internal.h"
 
-enum { MAX_MANIFEST = 2048, OTHER_FILES = 3 }; /* files */
+enum { MAX_MANIFEST = 2048, OTHER_FILES = 3 }; /* OTHER_FILES: the model, state.json and config.yaml */
 static const char heading[] = "csc-train checkpoint 1\n";
 
 void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts)
@@ -25,7 +25,7 @@ void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts)
         snprintf(name, CHECKPOINT_NAME, "optimizer-%05d-of-%05d.safetensors", index + 1, parts);
 }
 
-/* The name of file `i` of parts + OTHER_FILES. */
+/* The name of file i, of parts + OTHER_FILES. */
 static void file_name(char name[CHECKPOINT_NAME], int i, int parts)
 {
     if (i >= 1 && i <= parts)
@@ -97,12 +97,12 @@ static int count_lines(const char *text)
     return lines;
 }
 
-/* Reads the lines and writes them again: a manifest that differs from its own reading is not one. */
+/* Reads the lines and writes them again. If the result differs from the text, it is not a manifest. */
 bool checkpoint_parse_manifest(const char *text, struct checkpoint_manifest *out)
 {
     char again[MAX_MANIFEST], name[CHECKPOINT_NAME];
     const char *line = text;
-    int parts = count_lines(text) - OTHER_FILES - 2; /* heading and own hash */
+    int parts = count_lines(text) - OTHER_FILES - 2; /* without the heading and the manifest's own hash */
     if (parts < 1 || parts > CHECKPOINT_PARTS)
         return false;
     out->parts = parts;

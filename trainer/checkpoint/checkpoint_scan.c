@@ -1,4 +1,5 @@
-/* checkpoint_find_newest.c - the checkpoints of a run together: which to resume from, which to keep, what there is. */
+/* checkpoint_scan.c - looks at all checkpoints of a run: which one to resume from, which ones to keep, and a list of
+ * them. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -71,13 +72,13 @@ fail:
     return status;
 }
 
-/* After a failure to examine it: whether the checkpoint could not be read, which says nothing about what is in it. */
+/* After a failed check: whether the checkpoint could not be read, so that it may still be good. */
 static bool is_unreadable(enum status status, const char *path)
 {
     return status == STATUS_IO && !checkpoint_lacks_file(path);
 }
 
-/* Of checkpoints none of which is good. */
+/* The error if none of the checkpoints is good. */
 static enum status refuse_all(const char *run, int count, int unreadable)
 {
     if (unreadable == count)
@@ -85,8 +86,8 @@ static enum status refuse_all(const char *run, int count, int unreadable)
     return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: none of its %d checkpoints is whole", run, count);
 }
 
-/* Whether a checkpoint is good; top1 is its evaluation's. Damage is told to the reader if `say`, counted if it lies in
- * reading only, and forgotten; other failures are returned. */
+/* *good: whether a checkpoint verifies; *top1: its accuracy. Damage is no failure: with `warn` a warning tells of it,
+ * and *unreadable counts checkpoints that could not be read. Other failures are returned. */
 static enum status check_step(const char *run, int64_t step, bool warn, bool *good, double *top1, int *unreadable)
 {
     enum status status = STATUS_OK;
@@ -108,7 +109,7 @@ fail:
     return status;
 }
 
-/* Whether a run can go on from a whole checkpoint: weights that are not finite are passed over, too, and told. */
+/* Whether the weights of a checkpoint are finite. If not, a warning says so. */
 static enum status has_finite_weights(const char *path, bool *finite)
 {
     enum status status = STATUS_OK;
@@ -151,7 +152,7 @@ enum status checkpoint_find_newest(const char *run, char path[PATH_MAX])
     }
     if (unusable)
         FAIL(STATUS_DATA,
-             "%s: none of its %d checkpoints is whole and has finite weights: begin anew in another "
+             "%s: none of its %d checkpoints is whole and has finite weights: start again in another "
              "run.dir",
              run, count);
     if (count)
@@ -186,7 +187,7 @@ enum status checkpoint_resume_path(const char *run, const char *resume, char pat
     TRY(checkpoint_list_steps(run, &steps, &count));
     if (count)
         FAIL(STATUS_USAGE,
-             "%s holds checkpoints, the newest of step %lld: go on with --resume=auto, or choose another "
+             "%s holds checkpoints, the newest of step %lld: resume it with --resume=auto, or choose another "
              "run.dir",
              run, (long long)steps[0]);
 fail:
@@ -195,7 +196,7 @@ fail:
     return status;
 }
 
-/* abandoned-NAME, or abandoned-NAME.2 and so on if that is taken. */
+/* Renames a checkpoint to abandoned-NAME, or to abandoned-NAME.2 and so on if that exists. */
 static enum status abandon_one(const char *folder, int64_t step)
 {
     enum status status = STATUS_OK;
@@ -208,7 +209,7 @@ static enum status abandon_one(const char *folder, int64_t step)
     }
     if (rename(path, aside) != 0)
         FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, aside, strerror(errno));
-    log_info("%s is of a course that this run has left; it is now %s", path, other);
+    log_info("%s is later than the step that this run resumes from; it was renamed to %s", path, other);
 fail:
     return status;
 }
@@ -235,9 +236,9 @@ fail:
     return status;
 }
 
-/* An accuracy as state.json has it, and the fingerprint of the images that it was had with. */
+/* An accuracy from state.json, and the fingerprint of the images on which it was measured. */
 struct claimed_accuracy {
-    double top1; /* NAN if there is none or it cannot be read */
+    double top1; /* NAN if there is none, or if it cannot be read */
     char val[17];
 };
 
@@ -255,7 +256,7 @@ static struct claimed_accuracy read_accuracy(const char *run, int64_t step)
     return accuracy;
 }
 
-/* Accuracies on other images than the newest checkpoint's say nothing beside its own. */
+/* Drops accuracies that were measured on other images than the newest checkpoint's, since they cannot be compared. */
 static void drop_other_datasets(struct claimed_accuracy *accuracies, int count, int newest)
 {
     for (int i = 0; newest >= 0 && i < count; i++)
@@ -263,8 +264,9 @@ static void drop_other_datasets(struct claimed_accuracy *accuracies, int count, 
             accuracies[i].top1 = NAN;
 }
 
-/* The index of the best by top1 that verifies (the newest of equals), -1 if none was evaluated; and of the newest that
- * verifies, -1 if none does; then *unreadable of them could not be read. Only those in question are read whole. */
+/* *best: the index of the checkpoint with the highest accuracy that verifies, the newest of equals; -1 if none was
+ * evaluated. *newest: the index of the newest that verifies; -1 if none does, of which *unreadable could not be read.
+ * Only candidates are read whole. */
 static enum status find_best_and_newest(const char *run, const int64_t *steps, int count, int *best, int *newest,
                                         int *unreadable)
 {
@@ -322,7 +324,8 @@ fail:
     return status;
 }
 
-/* Out of sight first, so that what a crash leaves does not look like a checkpoint. */
+/* Hides the folder before it deletes the files, so that a crash in between leaves nothing that looks like a
+ * checkpoint. */
 static enum status delete_step(const char *run, int64_t step)
 {
     enum status status = STATUS_OK;
@@ -355,9 +358,9 @@ fail:
     return status;
 }
 
-/* A hidden folder left by a writer that died. One that holds what stood in a checkpoint's place (its name ends in -old)
- * goes back if the place is empty; all else goes, unless another process of the dead job still adds to it: next time,
- * then. */
+/* Cleans up a hidden folder that an interrupted writer has left. If its name ends in -old, it is a checkpoint that was
+ * about to be replaced: it gets its name back if that is free. Others are removed. If another process of the ended job
+ * still writes to one, the next start removes it. */
 static enum status clean_one(const char *folder, const char *name)
 {
     enum status status = STATUS_OK;
@@ -370,7 +373,7 @@ static enum status clean_one(const char *folder, const char *name)
         !file_exists(target)) {
         if (rename(path, target) != 0)
             FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, target, strerror(errno));
-        log_info("put %s back in its place", target);
+        log_info("restored %s, which an interrupted write had moved aside", target);
         return status;
     }
     if (checkpoint_remove(path) == STATUS_OK)
@@ -406,7 +409,7 @@ fail:
     return status;
 }
 
-/* Bytes of a checkpoint's files and the time of its manifest. */
+/* The bytes of a checkpoint's files, and the time of its manifest. */
 static void measure_folder(const char *folder, int64_t *bytes, char date[32])
 {
     struct stat info;

@@ -1,4 +1,4 @@
-/* checkpoint_state.c - state.json to and from struct checkpoint_state. */
+/* checkpoint_state.c - writes struct checkpoint_state to state.json, and reads it. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +6,7 @@
 #include "base/file.h"
 #include "trainer/checkpoint/checkpoint_internal.h"
 
-enum { VERSION = 1, MAX_BYTES = 320 << 20 /* a million class names of the greatest length */ };
+enum { VERSION = 1, MAX_BYTES = 320 << 20 /* enough for a million class names of the greatest length */ };
 
 static json_t *real_or_null(double v)
 {
@@ -50,7 +50,7 @@ static bool get_real(const json_t *json, const char *key, bool optional, double 
     return json_is_number(value) || (optional && json_is_null(value));
 }
 
-/* Sixteen hex digits, or none. */
+/* Reads a fingerprint, which is sixteen hex digits or empty. */
 static bool get_fingerprint(const json_t *json, const char *key, char out[17])
 {
     const char *text = json_string_value(json_object_get(json, key));
@@ -61,7 +61,7 @@ static bool get_fingerprint(const json_t *json, const char *key, char out[17])
     return true;
 }
 
-/* The first field that is missing or wrong, or NULL. */
+/* Returns the name of the first field that is missing or wrong, or NULL. */
 static const char *fill_state(const json_t *json, struct checkpoint_state *state)
 {
     int64_t version, seed, ranks;

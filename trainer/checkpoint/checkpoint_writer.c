@@ -1,4 +1,5 @@
-/* checkpoint_writer.c - one write at a time: IDLE -> WRITING -> WRITTEN -> IDLE, the last when the result is taken. */
+/* checkpoint_writer.c - one write at a time: IDLE -> WRITING -> WRITTEN -> IDLE. Taking the result makes it IDLE
+ * again. */
 #include "trainer/checkpoint/checkpoint_writer.h"
 
 #include <pthread.h>
@@ -17,10 +18,10 @@ struct checkpoint_writer {
     pthread_cond_t wake, written;
     enum { IDLE, WRITING, WRITTEN } state;
     bool ending;
-    bool whole; /* contents are written, else part */
+    bool whole; /* it writes contents; otherwise part */
     struct checkpoint_contents contents;
     struct checkpoint_part part;
-    bool parts_known; /* with contents.parts: */
+    bool parts_known; /* only with contents.parts; so are the next two */
     struct status_record parts_outcome;
     struct checkpoint_digest parts_digests[CHECKPOINT_PARTS];
     struct checkpoint_result result;
@@ -49,7 +50,7 @@ fail:
     return status;
 }
 
-/* A checkpoint that was written counts, even if old ones cannot be cleared away: the next write tries again. */
+/* A checkpoint that was written counts, even if old ones cannot be deleted. The next write tries that again. */
 static enum status write_whole(struct checkpoint_writer *w)
 {
     enum status status = STATUS_OK;
@@ -104,7 +105,7 @@ enum status checkpoint_writer_create(struct checkpoint_writer **out, const char 
     pthread_cond_init(&w->wake, NULL);
     pthread_cond_init(&w->written, NULL);
     sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the main thread's */
+    pthread_sigmask(SIG_SETMASK, &all, &before); /* the main thread handles signals */
     int error = pthread_create(&w->thread, NULL, thread_main, w);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (error) {
@@ -115,7 +116,7 @@ enum status checkpoint_writer_create(struct checkpoint_writer **out, const char 
     return STATUS_OK;
 }
 
-/* The thread is idle: what it will read is free to be set. */
+/* Wakes the thread, which is idle, after its caller has set what to write. */
 static void start(struct checkpoint_writer *w)
 {
     pthread_mutex_lock(&w->mutex);

@@ -1,4 +1,4 @@
-/* safetensors.c - writing: the header as text, then every tensor as it lies in memory. */
+/* safetensors.c - writes the header as text, then every tensor as it is in memory. */
 #include "trainer/checkpoint/safetensors.h"
 
 #include <errno.h>
@@ -35,7 +35,7 @@ size_t safetensors_size(const struct safetensor *tensor)
     return (size_t)safetensors_elements(tensor) * safetensors_types[tensor->dtype].bytes;
 }
 
-/* A JSON string; names are ours, so plain ASCII, but a quote must not break the file. */
+/* Prints a name as a JSON string. Names of tensors are ASCII, but quotes must not break the file. */
 static void print_name(FILE *out, const char *name)
 {
     fputc('"', out);
@@ -50,7 +50,7 @@ static void print_name(FILE *out, const char *name)
     fputc('"', out);
 }
 
-/* Eight bytes of length and the padded JSON; the caller frees it. NULL if out of memory. */
+/* The length in eight bytes and the padded JSON. The caller frees it. NULL if out of memory. */
 static char *make_header(const struct safetensor *tensors, int count, size_t *bytes)
 {
     char *text = NULL;
@@ -112,7 +112,7 @@ enum status safetensors_write(const char *path, const struct safetensor *tensors
     TRY(write_all(fd, path, header, bytes));
     for (int i = 0; i < count; i++)
         TRY(write_all(fd, path, tensors[i].data, safetensors_size(&tensors[i])));
-    if (fsync(fd) != 0 && errno != EINVAL) /* a device or a pipe has nothing to sync */
+    if (fsync(fd) != 0 && errno != EINVAL) /* EINVAL: a device or a pipe, which cannot be synced */
         FAIL(STATUS_IO, "%s: %s", path, strerror(errno));
     int closed = close(fd);
     fd = -1;

@@ -33,8 +33,7 @@ enum status safetensors_write(const char *path, const struct safetensor *tensors
 struct safetensors; /* an open file, with all of its tensors in memory */
 
 /* Reads a file and checks it strictly: offsets must be contiguous and end at the end of the file, sizes must be those
- * of shape and type, and there are no unknown fields. STATUS_IO if it cannot be read, STATUS_DATA if it is malformed.
- */
+ * of shape and type, and there are no unknown fields. STATUS_IO if it cannot be read, STATUS_DATA if malformed. */
 enum status safetensors_open(struct safetensors **file, const char *path);
 /* The same for an open stream of `bytes` bytes. Messages call it `name`. */
 enum status safetensors_read(struct safetensors **file, const char *name, FILE *stream, uint64_t bytes);

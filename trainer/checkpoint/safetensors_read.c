@@ -1,5 +1,5 @@
-/* safetensors_read.c - strict reading. Nothing in the header is believed before it agrees with the rest: every tensor's
- * bytes equal its shape times its type, the tensors lie one after another, and the last ends where the file does. */
+/* safetensors_read.c - reads strictly. The header is checked against the file: each tensor has the bytes of its shape
+ * and type, the tensors lie one after another, and the last one ends where the file ends. */
 #include <errno.h>
 #include <jansson.h>
 #include <math.h>
@@ -15,7 +15,7 @@ enum { MAX_HEADER = 16 << 20, MAX_NAME = 1024, ALIGN = 64 };
 
 struct entry {
     struct safetensor tensor;
-    uint64_t begin, end; /* in the data */
+    uint64_t begin, end; /* offsets within the data */
 };
 
 struct safetensors {
@@ -23,7 +23,7 @@ struct safetensors {
     json_t *json; /* owns the tensors' names */
     struct entry *entries;
     int count;
-    char *data; /* each tensor aligned */
+    char *data; /* of all tensors, each aligned to ALIGN */
 };
 
 static enum status read_exactly(const struct safetensors *file, FILE *stream, void *out, size_t bytes)
@@ -35,7 +35,7 @@ static enum status read_exactly(const struct safetensors *file, FILE *stream, vo
     return status_report(STATUS_DATA, __FILE__, __LINE__, "%s: ends early", file->name);
 }
 
-/* The header as JSON; *left becomes the bytes of data behind it. */
+/* Reads the header as JSON. *left: the bytes left in the file, before and after. */
 static enum status read_header(struct safetensors *file, FILE *stream, uint64_t *left)
 {
     enum status status = STATUS_OK;
@@ -72,7 +72,7 @@ static bool get_size(const json_t *value, uint64_t *out)
     return true;
 }
 
-/* A type that PyTorch writes and this program does not read, or NULL. */
+/* The entry's type if PyTorch writes it but this program does not read it; otherwise NULL. */
 static const char *unsupported_type(const json_t *json)
 {
     static const char *const types[] = { "F16", "I8", "I16", "U16", "I32", "U32", "U64", "BOOL", "F8_E4M3", "F8_E5M2" };
@@ -83,7 +83,7 @@ static const char *unsupported_type(const json_t *json)
     return NULL;
 }
 
-/* Type, shape and offsets of one entry, each in its range. */
+/* Reads type, shape and offsets of an entry. Returns false if one is out of range or they do not fit together. */
 static bool parse_entry(const json_t *json, struct entry *entry)
 {
     const json_t *shape = json_object_get(json, "shape"), *offsets = json_object_get(json, "data_offsets");
@@ -292,7 +292,7 @@ enum status safetensors_check_finite(const char *path, const struct safetensor *
     const float *data = t->data;
     for (int64_t i = 0, count = safetensors_elements(t); i < count; i++)
         if (!isfinite(data[i]))
-            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no network can go on from it", path,
+            FAIL(STATUS_DATA, "%s: tensor '%s' holds %g (value %lld of %lld): no run can continue from it", path,
                  t->name, (double)data[i], (long long)i + 1, (long long)count);
 fail:
     return status;

@@ -1,4 +1,4 @@
-/* config.c - finding and loading a configuration: file, then overrides, then what keys ask of each other. */
+/* config.c - finds and loads a configuration: first the file, then overrides, then checks across keys. */
 #include "trainer/config/config.h"
 
 #include <stdarg.h>
@@ -34,7 +34,7 @@ const char *config_key_location(const struct config *config, int row, char out[C
     return config_location(&source, origin->line, origin->column, out);
 }
 
-/* Reports "PLACE OF KEY: MESSAGE". */
+/* Reports "LOCATION OF KEY: MESSAGE". */
 static __attribute__((format(printf, 3, 4))) enum status refuse(const struct config *config, const char *key,
                                                                 const char *format, ...)
 {
@@ -47,7 +47,8 @@ static __attribute__((format(printf, 3, 4))) enum status refuse(const struct con
     return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: %s", location, text);
 }
 
-/* The next code point of valid UTF-8 (no overlong forms, no surrogates) and its length, or -1. */
+/* The next code point and its length, or -1 if the text is not valid UTF-8. Overlong forms and surrogates are not
+ * valid. */
 static int32_t decode(const unsigned char *s, size_t left, size_t *length)
 {
     static const int32_t smallest[5] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -64,7 +65,7 @@ static int32_t decode(const unsigned char *s, size_t left, size_t *length)
     return c < smallest[n] || c > 0x10ffff || (c >= 0xd800 && c <= 0xdfff) ? -1 : c;
 }
 
-/* Characters that a file cannot show, or that YAML takes for a line break within text. */
+/* Characters that cannot be seen in a file, or that YAML takes for a line break within text. */
 static bool is_control(int32_t c, bool lines)
 {
     if (c == '\t' || c == '\n' || c == '\r')
@@ -128,7 +129,7 @@ fail:
     return status;
 }
 
-/* Text is taken literally, as the shell gave it; all else is YAML. */
+/* The value of an override. A text is taken literally, as the shell passed it; other values are YAML. */
 static enum status override_value(const struct config_source *source, int row, const char *text,
                                   struct config_value *value)
 {
@@ -186,7 +187,7 @@ fail:
     return status;
 }
 
-/* An override of train.epochs replaces the file's train.steps, and the other way round. */
+/* An override of train.epochs replaces train.steps of the file, and the reverse. */
 static void resolve_length(struct config *config)
 {
     const struct config_origin *epochs = &config->origin[config_key_find("train.epochs")];
@@ -261,27 +262,28 @@ static enum status check_train(const struct config *config)
     return check_schedule(config);
 }
 
-/* ---- where the run lies ---- */
+/* ---- the folder of the run ---- */
 
-/* The folder `name` beside `folder`; the caller frees it. NULL if out of memory. */
+/* The path of a folder `name` beside `folder`. The caller frees it. NULL if out of memory. */
 static char *beside(const char *folder, const char *name)
 {
     size_t length = strlen(folder);
     while (length > 1 && folder[length - 1] == '/')
         length--;
-    size_t parent = length; /* up to and with the slash before the last part */
+    size_t parent = length; /* length of the path up to its last part, slash included */
     while (parent && folder[parent - 1] != '/')
         parent--;
     size_t last = length - parent;
-    bool dots = (last == 1 || last == 2) && strncmp(folder + parent, "..", last) == 0; /* no parent is before them */
+    bool dots = (last == 1 || last == 2) &&
+                strncmp(folder + parent, "..", last) == 0; /* their parent is not written in the path */
     char *path = NULL;
     int made = dots ? asprintf(&path, "%.*s/../%s", (int)length, folder, name)
                     : asprintf(&path, "%.*s%s", (int)parent, folder, name);
     return made < 0 ? NULL : path;
 }
 
-/* Without a run.dir on the command line: the folder of a run whose config.yaml is read (`home`), wherever it was when
- * that was written; and a run.name on the command line names the folder too. */
+/* Chooses run.dir unless the command line gives it. If the file is the config.yaml of a run, it is that run's folder
+ * (`home`), which may have been moved since. A run.name on the command line also names the folder. */
 static enum status choose_run_dir(struct config *config, const char *home)
 {
     enum status status = STATUS_OK;
@@ -303,7 +305,7 @@ fail:
     return status;
 }
 
-/* The folder of the run that wrote this configuration, if the file lies there. */
+/* Whether the file is the config.yaml of a run; `home` becomes the run's folder. */
 static bool find_run_folder(const char *file, const char *text, char home[PATH_MAX])
 {
     char path[PATH_MAX];
@@ -316,7 +318,7 @@ static bool find_run_folder(const char *file, const char *text, char home[PATH_M
            (snprintf(path, sizeof path, "%s/checkpoints", home) < PATH_MAX && file_is_folder(path));
 }
 
-/* The file's name without folders and ending. */
+/* Sets run.name to the file's name without folders and ending, and run.dir to runs/NAME, where they are not given. */
 static enum status default_names(struct config *config)
 {
     enum status status = STATUS_OK;
@@ -336,7 +338,7 @@ fail:
     return status;
 }
 
-/* Paths that would be taken literally, and so become folders called ~ or $HOME. */
+/* Refuses ~ and $HOME in paths: no shell would expand them, so folders of these names would be made. */
 static enum status check_paths(const struct config *config)
 {
     for (int row = 0; row < CONFIG_KEYS; row++) {
@@ -349,7 +351,7 @@ static enum status check_paths(const struct config *config)
     return STATUS_OK;
 }
 
-/* home: the folder of the run that the text was read from, or NULL. */
+/* home: the folder of the run whose config.yaml the text is, or NULL. */
 static enum status parse(struct config *config, const char *name, const char *text, size_t bytes,
                          char *const *overrides, int count, const char *home)
 {
@@ -389,7 +391,7 @@ enum status config_load(struct config *config, const char *path, char *const *ov
     *config = (struct config){ 0 };
     TRY(config_find(path, found));
     status = file_read(found, MAX_BYTES, &text, &bytes);
-    if (status == STATUS_IO || status == STATUS_DATA) /* unreadable or too large */
+    if (status == STATUS_IO || status == STATUS_DATA) /* it cannot be read, or is too large */
         FAIL(STATUS_USAGE, "%s", status_message());
     TRY(status);
     TRY(parse(config, found, text, bytes, overrides, count, find_run_folder(found, text, home) ? home : NULL));

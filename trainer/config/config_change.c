@@ -1,4 +1,5 @@
-/* config_change.c - what a resume may change: of the mathematics, only the keys that --change lists. */
+/* config_change.c - what a resume may change. Keys that change the mathematics may differ only if --change lists
+ * them. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,7 +7,7 @@
 #include "base/log.h"
 #include "trainer/config/config_internal.h"
 
-/* ---- a list of keys with commas, each a key or a section ---- */
+/* ---- a list of keys and sections, separated by commas ---- */
 
 static const char *next_item(const char *item)
 {
@@ -21,7 +22,7 @@ static bool item_means(const char *item, int row)
     return strncmp(item, key, length) == 0 && (!key[length] || key[length] == '.');
 }
 
-/* A run's length is one choice, in epochs or in steps: either key allows both. */
+/* The length of a run is given in epochs or in steps, so each of the two keys allows both. */
 static bool item_allows(const char *item, int row)
 {
     int epochs = config_key_find("train.epochs"), steps = config_key_find("train.steps");
@@ -87,7 +88,7 @@ fail:
 /* ---- two configurations ---- */
 
 struct difference {
-    char *before, *after; /* as text; both NULL where they agree */
+    char *before, *after; /* as text; both are NULL if they agree */
 };
 
 static enum status find_differences(const struct config *old, const struct config *now,
@@ -112,7 +113,7 @@ fail:
     return status;
 }
 
-/* The first difference that is not allowed; with it, all those that --change could allow. */
+/* Reports the first difference that is not allowed, and all keys that --change could allow. */
 static enum status refuse_differences(const struct config *old, const struct config *now,
                                       const struct difference found[CONFIG_KEYS], const char *change)
 {
@@ -124,7 +125,7 @@ static enum status refuse_differences(const struct config *old, const struct con
         if (!found[row].before || (effect == CONFIG_BITS && !bits) || (effect == CONFIG_RECIPE && allows(change, row)))
             continue;
         if (first < 0 || (config_keys[first].effect == CONFIG_RECIPE && effect != CONFIG_RECIPE))
-            first = row; /* what no --change can mend is said before what it can */
+            first = row; /* differences that --change cannot allow come first */
         if (effect == CONFIG_RECIPE)
             append_key(missing, sizeof missing, ",", config_keys[row].name);
     }
@@ -140,7 +141,7 @@ static enum status refuse_differences(const struct config *old, const struct con
                          recipe ? "; allow it with --change=" : "", recipe ? missing : "");
 }
 
-/* "train.lr 0.1 -> 0.05, train.clip 0 -> 1"; NULL if there is none. */
+/* Writes "train.lr 0.1 -> 0.05, train.clip 0 -> 1", or NULL if there is no difference. */
 static enum status describe(const struct difference found[CONFIG_KEYS], char **text)
 {
     size_t bytes = 0;
@@ -159,7 +160,8 @@ static enum status describe(const struct difference found[CONFIG_KEYS], char **t
     return STATUS_OK;
 }
 
-/* A job that is started again with the same command lists what its last start has changed already. */
+/* Logs listed keys that do not differ. That is no error: a job that is started again with the same command lists keys
+ * that its last start has already changed. */
 static void say_what_agrees(const struct difference found[CONFIG_KEYS], const char *change)
 {
     for (const char *item = change; item; item = next_item(item)) {

@@ -47,8 +47,8 @@ extern const struct config_key config_keys[]; /* CONFIG_KEYS rows */
 int config_key_find(const char *name);    /* row, or -1 */
 bool config_is_section(const char *name); /* "train", "train.schedule" */
 
-/* For an unknown key `leaf` of `section` ("" is the top) writes " (did you mean 'lambda'?)", or "" if none is similar.
- */
+/* For an unknown key `leaf` of `section` ("" is the top) writes " (did you mean 'lambda'?)", or "" if no key is
+ * similar. */
 void config_suggest(const char *section, const char *leaf, char *out, size_t capacity);
 /* The same for an unknown dotted name. */
 void config_suggest_key(const char *name, char *out, size_t capacity);

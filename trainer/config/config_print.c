@@ -1,4 +1,4 @@
-/* config_print.c - a configuration as YAML that reads back to the same values. */
+/* config_print.c - prints a configuration as YAML that parses to the same values. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@ static const char heading[] = "# csc-train ";
 static void print_real(FILE *out, double v)
 {
     char text[40];
-    for (int digits = 15; digits <= 17; digits++) { /* the shortest that reads back */
+    for (int digits = 15; digits <= 17; digits++) { /* the shortest text that gives the same number */
         snprintf(text, sizeof text, "%.*g", digits, v);
         if (strtod(text, NULL) == v)
             break;
@@ -18,7 +18,7 @@ static void print_real(FILE *out, double v)
     fputs(text, out);
 }
 
-/* Plain if nothing in it could mean anything else, else in double quotes. */
+/* Prints a text without quotes if YAML cannot take it for anything else, and otherwise in double quotes. */
 static void print_text(FILE *out, const char *text, const char *word)
 {
     static const char safe[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-+";
@@ -89,7 +89,7 @@ static void print_value(FILE *out, const struct config *config, const struct con
     }
 }
 
-/* The headers of the sections that `name` is in and `last` is not. */
+/* Prints the headings of sections that hold `name` but not `last`. Returns the depth of `name`. */
 static int print_sections(FILE *out, const char *name, const char *last)
 {
     int depth = 0;

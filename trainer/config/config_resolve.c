@@ -1,4 +1,4 @@
-/* config_resolve.c - what only the dataset, the ranks and the machine can settle. */
+/* config_resolve.c - fills in defaults that depend on the dataset, the ranks and the machine. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static void resolve_machine(struct config *config, const struct config_facts *fa
         return;
     if (!config->device.threads)
         config->device.threads = cores < 1024 ? cores : 1024;
-    if (!config->data.workers) { /* a device leaves its host's cores to the loader; on CPUs it needs few of them */
+    if (!config->data.workers) { /* with a GPU the cores are free for the loader; on CPUs it needs few */
         int workers = cuda ? cores - 1 : cores / 16;
         config->data.workers = workers < 1 ? 1 : workers > 32 ? 32 : workers;
     }

@@ -1,4 +1,5 @@
-/* config_table.c - every key: its place in struct config, type, default, range and what a resume may do with it. */
+/* config_table.c - all keys: their members in struct config, types, defaults, ranges, and whether a resume may change
+ * them. */
 #include "trainer/config/config_internal.h"
 
 #include <math.h>
@@ -127,7 +128,7 @@ bool config_is_section(const char *name)
     return false;
 }
 
-/* Optimal string alignment: insertions, deletions, substitutions and swaps of neighbours. */
+/* The optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours. */
 static int distance(const char *a, const char *b)
 {
     enum { MAX_LENGTH = 48 };
@@ -158,7 +159,7 @@ static int distance(const char *a, const char *b)
     return last[n];
 }
 
-/* The name of the row's part just below `section`, or false if the row is elsewhere. */
+/* The next part of the row's name after `section`. Returns false if the row is not in this section. */
 static bool child_of(int row, const char *section, char *out, size_t capacity)
 {
     const char *name = config_keys[row].name;
@@ -190,7 +191,7 @@ void config_suggest(const char *section, const char *leaf, char *out, size_t cap
     int limit = 1 + (int)strlen(leaf) / 4, nearest = limit + 1;
     if (nearest > (int)strlen(leaf))
         nearest = (int)strlen(leaf);
-    for (int row = 0; row < CONFIG_KEYS; row++) { /* first among its would-be siblings */
+    for (int row = 0; row < CONFIG_KEYS; row++) { /* first among the keys of the section */
         if (!child_of(row, section, candidate, sizeof candidate))
             continue;
         int d = distance(leaf, candidate);

@@ -1,5 +1,5 @@
-/* config_value.c - one value: from written scalars into struct config, by the table's type and range, and back to
- * text that reads as the same value. */
+/* config_value.c - converts one written value to the type of its key, checks its range and stores it in struct
+ * config. */
 #include "trainer/config/config_internal.h"
 
 #include <ctype.h>
@@ -23,7 +23,7 @@ static const char *quote_item(const struct config_scalar *item, char out[80])
     return out;
 }
 
-/* Reports "PLACE: KEY: expected WHAT, got 'TEXT'". */
+/* Reports "LOCATION: KEY: expected WHAT, got 'TEXT'". */
 static enum status report_wrong_type(const struct config_key *key, const struct config_source *source,
                                      const struct config_scalar *item, const char *what)
 {
@@ -235,7 +235,7 @@ static enum status set_texts(struct config *config, const struct config_key *key
 {
     enum status status = STATUS_OK;
     char location[CONFIG_LOCATION], text[80];
-    char **read = calloc((size_t)value->count + 1, sizeof *read); /* an empty list is not NULL */
+    char **read = calloc((size_t)value->count + 1, sizeof *read); /* + 1: an empty list is not NULL */
     if (!read)
         FAIL(STATUS_NOMEM, "out of memory");
     for (int i = 0; i < value->count; i++) {
@@ -243,7 +243,7 @@ static enum status set_texts(struct config *config, const struct config_key *key
         TRY(read_text(key, source, item, &read[i]));
         for (int j = 0; j < i; j++)
             if (strcmp(read[i], read[j]) == 0)
-                FAIL(STATUS_USAGE, "%s: %s: %s is there twice",
+                FAIL(STATUS_USAGE, "%s: %s: %s appears twice",
                      config_location(source, item->line, item->column, location), key->name, quote_item(item, text));
     }
     *(char ***)member(config, key->offset) = read;
@@ -261,7 +261,7 @@ static void set_unset(struct config *config, const struct config_key *key)
     if (key->type == CONFIG_TRIPLE)
         for (int i = 0; i < 3; i++)
             ((double *)member(config, key->offset))[i] = key->unset_value;
-    /* lists: released, so NULL and 0 */
+    /* lists were released before, so they are NULL and 0 */
 }
 
 enum status config_set(struct config *config, int row, const struct config_source *source,

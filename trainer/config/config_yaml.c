@@ -1,6 +1,6 @@
-/* config_yaml.c - strict YAML by libyaml's events: one document, mappings of known keys, scalars and flat lists.
- * Aliases, anchors and tags are refused, so nothing is ever expanded; depth is bounded by the table, since an unknown
- * section stops the reading; bytes are capped by the caller. */
+/* config_yaml.c - reads strict YAML from libyaml's events: one document with mappings of known keys, scalars and flat
+ * lists. Aliases, anchors and tags are refused, so nothing is ever expanded. The table bounds the depth, because
+ * reading stops at an unknown section. The caller limits the size. */
 #include "trainer/config/config_internal.h"
 
 #include <assert.h>
@@ -13,7 +13,7 @@ enum { MAX_ITEMS = 4096, MAX_SECTIONS = 16 };
 
 struct reader {
     yaml_parser_t parser;
-    yaml_event_t event; /* the current one */
+    yaml_event_t event; /* the current event */
     bool has_event;
     struct config_source source;
 };
@@ -23,7 +23,7 @@ static const char *location_of(const struct reader *reader, yaml_mark_t mark, ch
     return config_location(&reader->source, (int)mark.line + 1, (int)mark.column + 1, out);
 }
 
-/* Place of the current event. */
+/* The location of the current event. */
 static const char *event_location(const struct reader *reader, char out[CONFIG_LOCATION])
 {
     return location_of(reader, reader->event.start_mark, out);
@@ -47,7 +47,7 @@ static void reader_finish(struct reader *reader)
     yaml_parser_delete(&reader->parser);
 }
 
-/* Nothing may be named, so that nothing can be referred to. */
+/* Refuses anchors, tags and aliases. */
 static enum status refuse_names(const struct reader *reader)
 {
     const yaml_event_t *event = &reader->event;
@@ -113,7 +113,7 @@ fail:
     return status;
 }
 
-/* The current event begins a value: a scalar or a list of scalars. `name` is the key's, for messages. */
+/* Reads a value, a scalar or a list of scalars, which begins at the current event. name: the key, for messages. */
 static enum status read_value(struct reader *reader, const char *name, struct config_value *value)
 {
     enum status status = STATUS_OK;
@@ -158,7 +158,7 @@ void config_value_finish(struct config_value *value)
     *value = (struct config_value){ 0 };
 }
 
-/* The key's value follows. */
+/* Reads the value of a key from the next event on. */
 static enum status read_key(struct reader *reader, struct config *config, int row, const struct config_scalar *key)
 {
     enum status status = STATUS_OK;
@@ -190,7 +190,7 @@ static enum status unknown_key(struct reader *reader, const char *section, const
     return status_report(STATUS_USAGE, __FILE__, __LINE__, "%s: unknown key '%.64s'%s", location, key->text, hint);
 }
 
-/* Sections whose mapping has begun, so that a second one is noticed. */
+/* The sections read so far, to find duplicates. */
 struct seen_sections {
     char names[MAX_SECTIONS][32];
     int count;
@@ -219,7 +219,7 @@ fail:
     return status;
 }
 
-/* From after a mapping's start to its end. section: "" or "train.schedule". */
+/* Reads a mapping after its start event, up to its end. section: "" for the whole file, or such as "train.schedule". */
 static enum status read_mapping(struct reader *reader, struct config *config, const char *section,
                                 struct seen_sections *seen)
 {
@@ -256,7 +256,8 @@ enum status config_yaml_file(struct config *config, const char *text, size_t byt
     struct reader reader;
     struct seen_sections seen = { .count = 0 };
     char location[CONFIG_LOCATION];
-    size_t mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0 ? 3 : 0; /* byte order mark: in no column */
+    bool has_mark = bytes >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
+    size_t mark = has_mark ? 3 : 0; /* a byte order mark counts for no column */
     status = config_check_text(&source, text + mark, bytes - mark, true);
     if (status == STATUS_OK)
         status = reader_init(&reader, &source, text + mark, bytes - mark);

@@ -1,33 +1,32 @@
-/* adaptive.c - a copy of the first CSC-layer, at the training lambda and with the rule's steps, measures each image.
+/* adaptive.c - measures images with a copy of the first CSC-layer, at the training lambda and with the rule's steps.
  *   r = x - A z(x)    R = |r| / sqrt(d)    dR/dx = (r - J^T A^T r) / (d R),  J = dz/dx: the layer's own backward pass
  *   x, r (N,H,W,C)    z (N,H',W',D)    d = H W C
- * For gradients it keeps every iterate, so then it takes a few images at a time, and codes them once more on the way
- * back. */
+ * Gradients need every iterate, so with them images are taken in parts, and coded again in the backward pass. */
 #include "trainer/model/adaptive.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_PART_IMAGES = 8 /* images */ };
+enum { MAX_PART_IMAGES = 8 /* with gradients */ };
 
 struct adaptive {
     struct model *model;
     struct adaptive_rule rule;
     const struct node *node;
     struct csc *csc;
-    int n, part;            /* images of a batch, and at a time */
-    int first;              /* image of the part that x, r and z hold */
+    int n, part;            /* images of a batch, and of a part */
+    int first;              /* index of the first image in x, r and z; -1 if they were overwritten */
     bool gradient, *layers; /* (csc_count) */
     void *x, *r, *dx;       /* (part,H,W,C) on the device */
     void *z, *dz;           /* (part,H',W',D) */
     void *scratch;
     struct arena arena;
     float *host;      /* (part,H,W,C) */
-    float *images;    /* (N,H,W,C) of the last adaptive_apply; for gradients */
+    float *images;    /* (N,H,W,C), those of the last adaptive_apply; only for gradients */
     float *lambda;    /* (N) */
     double *residual; /* (N) */
-    uint64_t version; /* of the weights that the plan holds */
+    uint64_t version; /* version of the weights that csc has loaded */
 };
 
 double adaptive_lambda(const struct adaptive_rule *rule, double residual)
@@ -123,7 +122,7 @@ void adaptive_destroy(struct adaptive *a)
     free(a);
 }
 
-/* x, z and r of images first and on; images: those alone, (count,H,W,C) */
+/* Codes a part: x, z and r become those of its images, (count,H,W,C). first: the index of the first one. */
 static enum status code_part(struct adaptive *a, const float *images, int first, int count)
 {
     enum status status = STATUS_OK;
@@ -185,7 +184,7 @@ const float *adaptive_lambdas(const struct adaptive *a)
     return a->lambda;
 }
 
-/* host = r - J^T A^T r of the part that x, z and r hold. */
+/* host = r - J^T A^T r, for the part in x, z and r. */
 static enum status part_gradient(struct adaptive *a, int count)
 {
     enum status status = STATUS_OK;
@@ -217,7 +216,7 @@ enum status adaptive_backward(struct adaptive *a, const double *dlambda, int cou
             for (size_t j = 0; j < d; j++)
                 dimages[i * d + j] += (float)(scale * a->host[(i - first) * d + j]);
         }
-        a->first = -1; /* csc_backward may have used its memory */
+        a->first = -1; /* csc_backward may have overwritten them */
     }
 fail:
     return status;

@@ -1,4 +1,4 @@
-/* classes.c - lists of class names, kept and compared. */
+/* classes.c - keeps and compares lists of class names. */
 #include "trainer/model/classes.h"
 
 #include <stdlib.h>
@@ -28,9 +28,9 @@ enum status classes_read(const json_t *extra, int max_classes, const char *path,
     if (!list)
         return STATUS_OK;
     if (!json_is_array(list) || json_array_size(list) < 1 || json_array_size(list) > (size_t)max_classes)
-        FAIL(STATUS_DATA, "%s/state.json: extra.classes is no list of 1 to %d names", path, max_classes);
+        FAIL(STATUS_DATA, "%s/state.json: extra.classes is not a list of 1 to %d names", path, max_classes);
     json_array_foreach(list, i, name) if (!json_is_string(name))
-        FAIL(STATUS_DATA, "%s/state.json: extra.classes[%zu] is no name", path, i);
+        FAIL(STATUS_DATA, "%s/state.json: extra.classes[%zu] is not a name", path, i);
 fail:
     return status;
 }
@@ -48,7 +48,7 @@ static bool same(const json_t *network, char *const *names, int count)
     return all;
 }
 
-/* name -> number, or AMBIGUOUS; NULL if out of memory. */
+/* An object of name -> index, or AMBIGUOUS. NULL if out of memory. */
 static json_t *indices_by_name(const json_t *network)
 {
     json_t *indices = json_object();
@@ -86,7 +86,7 @@ enum status classes_map(const json_t *network, char *const *names, int count, co
                  names[i]);
     }
     if (log)
-        log_warn_rank0("%s: %s, so its labels go by name", where,
+        log_warn_rank0("%s: %s, so its labels are matched by name", where,
                        count < all ? "not all of the network's classes" : "the network's classes in another order");
 fail:
     json_decref(indices);

@@ -1,4 +1,4 @@
-/* lambda_rule.c - reads, writes and fits the rule; the reader trusts nothing. */
+/* lambda_rule.c - reads, writes and fits the rule. The reader checks every value. */
 #include "trainer/model/lambda_rule.h"
 
 #include <jansson.h>

@@ -1,4 +1,5 @@
-/* load_model.c - joins configuration, data and layers. */
+/* load_model.c - makes the structures of the layers, the loader and the optimizer from a configuration; reads
+ * weights. */
 #include "trainer/model/load_model.h"
 
 #include <math.h>
@@ -43,7 +44,7 @@ bool config_finds_gpu(const struct config *config, int local_rank)
     if (device_check_cuda(local_rank) == STATUS_OK)
         return true;
     if (!warned)
-        log_info("device.kind is auto: the CPU, since %s", status_message());
+        log_info("device.kind is auto: using the CPU, since %s", status_message());
     warned = true;
     status_clear();
     return false;
@@ -202,7 +203,7 @@ static bool is_known_tensor(const struct model *model, const char *name)
     return false;
 }
 
-/* Finds every tensor; unless `check`, gives it to the model. */
+/* Finds and checks every tensor. Unless `check`, copies it to the model. */
 static enum status read_weights(struct model *model, const struct safetensors *file, const char *path, bool check)
 {
     enum status status = STATUS_OK;
@@ -245,7 +246,7 @@ enum status load_model_init(struct model *model, const char *path, bool check)
     if (file_is_folder(path))
         FAIL(STATUS_IO, "model.init_from: %s is a folder: give the model.safetensors of a checkpoint", path);
     status = safetensors_open(&file, path);
-    if (status != STATUS_OK) /* the message would name a path that nobody may have typed just now */
+    if (status != STATUS_OK) /* the user may not know where the path comes from */
         FAIL(status, "model.init_from: %s", status_message());
     TRY(read_weights(model, file, path, check));
     if (check)

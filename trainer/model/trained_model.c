@@ -1,4 +1,4 @@
-/* trained_model.c - from a checkpoint to a model with its weights. */
+/* trained_model.c - opens a checkpoint: its configuration, class names, device, model and weights. */
 #include "trainer/model/trained_model.h"
 
 #include <stdio.h>
@@ -13,7 +13,7 @@
 
 enum { MAX_OVERRIDES = 16 };
 
-/* The run's configuration, with what belongs to this machine decided anew. */
+/* Reads the run's configuration. What depends on the machine is chosen for this one. */
 static enum status read_config(struct trained_model *t, const char *path, char *const *overrides, int count,
                                const struct device_overrides *machine, const struct comm *comm)
 {
@@ -42,7 +42,7 @@ fail:
     return status;
 }
 
-/* Averages lie in the optimizer state as ema.NAME. */
+/* Loads the averages, which the optimizer state holds as ema.NAME. */
 static enum status load_averages(struct trained_model *t)
 {
     enum status status = STATUS_OK;
@@ -68,7 +68,8 @@ fail:
     return status;
 }
 
-/* A checkpoint of an older csc-train takes the names from its training data, if that is where it was, or is `data`. */
+/* An older csc-train kept no class names. Then they are taken from the training data, if it is still there or is
+ * `data`. */
 static enum status find_classes(struct trained_model *t, const char *data)
 {
     enum status status = STATUS_OK;
@@ -87,9 +88,9 @@ static enum status find_classes(struct trained_model *t, const char *data)
         TRY(classes_read(c->state.extra, t->config.model.classes, c->path, &t->classes));
     }
     if (!t->classes)
-        log_warn_rank0(
-            "%s keeps no class names, and its training data is not at %s to take them from: labels go by number",
-            c->path, t->config.data.train);
+        log_warn_rank0("%s keeps no class names, and its training data is not at %s to take them from: labels are "
+                       "matched by index",
+                       c->path, t->config.data.train);
 fail:
     return status;
 }

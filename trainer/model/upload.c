@@ -1,4 +1,4 @@
-/* upload.c - see upload.h. */
+/* upload.c - the two forms of images, bytes and floats, in one place. */
 #include "trainer/model/upload.h"
 
 bool upload_takes_bytes(const struct device *device)

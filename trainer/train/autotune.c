@@ -1,7 +1,7 @@
-/* autotune.c - the size of the gradient buckets, by measurement at start: the smallest with which all of the gradient
- * travels nearly as fast as with the best one, since the smaller the last bucket, the less of it is left to wait for
- * when the backward pass ends. Kept as "comm.bucket_mb.RANKS.TYPE": a resume on as many ranks sums in the same order.
- */
+/* autotune.c - measures the best size of the gradient buckets when a run starts. It chooses the smallest size with
+ * which the whole gradient travels nearly as fast as with the best one: the smaller the last bucket, the less is left
+ * to wait for when the backward pass ends. The choice is kept under "comm.bucket_mb.RANKS.TYPE", so that a resume on as
+ * many ranks sums in the same order. */
 #include <stdio.h>
 
 #include "base/log.h"
@@ -12,7 +12,7 @@ static const double candidates[CANDIDATES] = { 1, 2, 4, 8, 16, 25, 50 };
 #define FIXED_MB 25.0
 #define NEARLY   1.1
 
-/* Seconds for the whole vector in pieces of mb. */
+/* The seconds that a sum of the whole reduce buffer takes in pieces of mb megabytes. */
 static enum status measure(struct training *t, struct comm *comm, double mb, double *seconds)
 {
     enum status status = STATUS_OK;
@@ -33,12 +33,12 @@ fail:
     return status;
 }
 
-/* The same on all ranks: they decide by the slowest rank's time. */
+/* All ranks choose the same size, by the time of the slowest rank. */
 static enum status choose(struct training *t, struct comm *comm, double *mb)
 {
     enum status status = STATUS_OK;
     int64_t best[CANDIDATES], fastest = INT64_MAX;
-    int count = 1; /* candidates that are not more than everything */
+    int count = 1; /* candidates no larger than the whole buffer */
     while (count < CANDIDATES && candidates[count - 1] * 1e6 < (double)t->reduce_layout.count * sizeof(float))
         count++;
     t->device->ops->zero(t->device, t->reduce_buffer, t->reduce_layout.count * sizeof *t->reduce_buffer);

@@ -1,4 +1,4 @@
-/* check_replicas.c - that all ranks run the same program with the same libraries, configuration and data. */
+/* check_replicas.c - checks that all ranks run the same program with the same libraries, configuration and data. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,7 +19,7 @@ static const struct {
     [VAL] = { "data.val", "all nodes must see the same dataset" },
 };
 
-struct replica { /* of a rank */
+struct replica { /* what one rank runs, as text */
     char items[ITEMS][80];
 };
 
@@ -31,8 +31,8 @@ static enum status describe_replica(const struct training *t, struct replica *re
     snprintf(replica->items[PROGRAM], 80, "csc-train %s", CSC_VERSION);
     snprintf(replica->items[MPI_LIBRARY], 80, "%s", t->comm->library);
     snprintf(replica->items[DEVICE_LIBRARY], 80, "%s", t->device->library);
-    struct config config = *t->config;               /* its texts are only read */
-    config.device.threads = config.data.workers = 0; /* nodes may differ in their cores */
+    struct config config = *t->config;               /* a shallow copy: its texts are only read */
+    config.device.threads = config.data.workers = 0; /* nodes may have different numbers of cores */
     TRY(config_print(&config, &text));
     hash_text(hash_bytes(text, strlen(text)), replica->items[CONFIGURATION]);
     snprintf(replica->items[TRAIN], 80, "%s", dataset_fingerprint(t->train_set));

@@ -1,4 +1,5 @@
-/* live_pictures.c - scalars as they are logged; pictures of the atoms and of a few images, as csc-viz draws them. */
+/* live_pictures.c - writes scalars as they are logged, and pictures of the atoms and of a few images as csc-viz draws
+ * them. */
 #include "trainer/train/live_pictures.h"
 
 #include <stdio.h>
@@ -14,13 +15,13 @@ enum { IMAGES = 8, STRIP_PIXELS = 1024, ATOM_PIXELS = 640 };
 
 struct live_pictures {
     struct tensorboard *tensorboard;
-    struct explain *explain; /* NULL: no reconstructions */
-    int count, size;         /* images kept, their side */
+    struct explain *explain; /* NULL if there are no images to reconstruct */
+    int count, size;         /* number of images kept, and their side in pixels */
     float *images, *back;    /* (count,size,size,3), normalised */
     int32_t labels[IMAGES];
 };
 
-/* Raw images, which are cut from squares as they are. */
+/* Normalises images that the loader left as bytes. They already have the size of the network's input. */
 static void normalise(const struct micro_batch *batch, int count, float *out)
 {
     const struct image_crop *crops = batch->raw;
@@ -33,7 +34,7 @@ static void normalise(const struct micro_batch *batch, int count, float *out)
     }
 }
 
-/* The first images of the evaluation set; without one there are only atoms to show. */
+/* Keeps the first images of the evaluation set. Without an evaluation set only atoms are drawn. */
 static enum status keep_images(struct live_pictures *o, struct training *t)
 {
     enum status status = STATUS_OK;

@@ -1,6 +1,6 @@
-/* loop.c - a run: start or resume, steps, evaluations and checkpoints in between, and its end.
- * Phases that all ranks go through end in training_agree, so that one line tells of a failure; in a step a
- * failing rank ends the others (see csc_train.c). */
+/* loop.c - a run: its start or resume, its steps with evaluations and checkpoints in between, and its end. Phases that
+ * all ranks enter together end in training_agree, so that a failure is reported once. A rank that fails within a step
+ * ends the others (see csc_train.c). */
 #include "trainer/train/loop.h"
 
 #include <math.h>
@@ -22,7 +22,8 @@ static double interval_steps(const struct interval *i)
     return (double)(i->steps ? i->steps : 1);
 }
 
-/* Where this rank's loader spent its time, as shares of the interval; summed over its workers but for the wait. */
+/* What a rank reports of an interval. The first five are shares of its time: how long the step waited for the loader,
+ * and what the loader's workers did, summed over them. */
 enum { RANK_WAIT, RANK_READ, RANK_DECODE, RANK_RESIZE, RANK_COPY, RANK_SKIPPED, RANK_BUSY, RANK_VALUES };
 
 static void measure_rank(const struct interval *i, const struct loader_stats *now, double seconds,
@@ -34,9 +35,9 @@ static void measure_rank(const struct interval *i, const struct loader_stats *no
     n[RANK_DECODE] = (b->decode_s - a->decode_s) / seconds;
     n[RANK_RESIZE] = (b->resize_s - a->resize_s) / seconds;
     n[RANK_COPY] = (b->copy_s - a->copy_s) / seconds;
-    n[RANK_SKIPPED] = (double)b->skipped; /* since the start of this call */
+    n[RANK_SKIPPED] = (double)b->skipped; /* since the start of this invocation */
     n[RANK_BUSY] = fmax(seconds - i->exposed_s, 0) /
-                   interval_steps(i); /* seconds a step that it did not wait for others */
+                   interval_steps(i); /* seconds per step without waiting for other ranks */
 }
 
 static int ascending(const void *a, const void *b)
@@ -45,7 +46,7 @@ static int ascending(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* One line; `data` is (ranks, DATA_NUMBERS). */
+/* Writes a line of metrics. data: (ranks, RANK_VALUES). */
 static enum status write_step_record(struct training *t, const struct progress_metrics *n, double seconds,
                                      const double *data)
 {
@@ -56,7 +57,7 @@ static enum status write_step_record(struct training *t, const struct progress_m
     int slowest = 0;
     double slowest_s, *busy, *columns = calloc((size_t)ranks * (RANK_SKIPPED + 1), sizeof *columns);
     if (!columns)
-        FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", ranks);
+        FAIL(STATUS_NOMEM, "out of memory for the statistics of %d ranks", ranks);
     busy = columns + ranks * RANK_SKIPPED;
     for (int r = 0; r < ranks; r++) {
         skipped += (int64_t)data[r * RANK_VALUES + RANK_SKIPPED];
@@ -87,7 +88,7 @@ fail:
     return status;
 }
 
-/* Collective. */
+/* Gathers the ranks' reports of the interval and starts the next one. Collective. */
 static enum status report_interval(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -104,7 +105,7 @@ static enum status report_interval(struct training *t)
     };
     all = calloc((size_t)t->comm->size, sizeof mine);
     if (!all)
-        FAIL(STATUS_NOMEM, "out of memory for the numbers of %d ranks", t->comm->size);
+        FAIL(STATUS_NOMEM, "out of memory for the statistics of %d ranks", t->comm->size);
     watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->all_gather(t->comm, mine, sizeof mine, all));
     watchdog_set_waiting(t->options.watchdog, false);
@@ -120,8 +121,8 @@ fail:
 
 /* ---- checkpoints ---- */
 
-/* Takes the outcome of a write that has ended, or with `wait` will, and tells of it. *step: of the checkpoint. Rank 0.
- */
+/* Takes the result of a write that has ended, or waits for one with `wait`, and logs it. *written is the outcome and
+ * *step the checkpoint's step. For rank 0. */
 static enum status collect_write(struct training *t, bool wait, enum status *written, int64_t *step)
 {
     enum status status = STATUS_OK;
@@ -143,8 +144,7 @@ fail:
     return status;
 }
 
-/* In mid-run a checkpoint that cannot be written is not the end: the operator is told, the last good one stays.
- * Collective. */
+/* A checkpoint that cannot be written does not end the run: rank 0 warns, and the last good one stays. Collective. */
 static enum status finish_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
@@ -155,7 +155,7 @@ static enum status finish_checkpoint(struct training *t, bool wait)
         return STATUS_OK;
     TRY(collect_write(t, wait, &written, &step));
     if (written != STATUS_OK) {
-        log_warn("no checkpoint at step %lld: %s; training goes on, the last good checkpoint stays", (long long)step,
+        log_warn("no checkpoint at step %lld: %s; training continues, the last good checkpoint stays", (long long)step,
                  status_message());
         status_clear();
     }
@@ -163,7 +163,7 @@ fail:
     return status;
 }
 
-/* Who writes copies the state and goes on; if the last write is not done yet, it waits for that first. */
+/* Waits for the last write if it has not ended, copies the state and starts to write it in the background. */
 static enum status start_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -182,7 +182,7 @@ static enum status start_checkpoint(struct training *t)
     if (status == STATUS_NOMEM) {
         t->checkpoint_step = -1;
         if (t->comm->rank == 0)
-            log_warn("no checkpoint at step %lld: %s; training goes on", (long long)t->step, status_message());
+            log_warn("no checkpoint at step %lld: %s; training continues", (long long)t->step, status_message());
         status_clear();
         status = STATUS_OK;
     }
@@ -190,7 +190,7 @@ fail:
     return status;
 }
 
-/* At the end there must be one of this very step. Collective. */
+/* Makes sure that there is a checkpoint of the last step. Collective. */
 static enum status write_last_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK, written = STATUS_OK;
@@ -199,7 +199,7 @@ static enum status write_last_checkpoint(struct training *t)
     if (t->run_directory)
         run_directory_check(t->run_directory);
     TRY(finish_checkpoint(t, true));
-    bool there = t->checkpoint_step == t->step; /* rank 0 knows */
+    bool there = t->checkpoint_step == t->step; /* only rank 0 knows whether it was written */
     watchdog_set_waiting(t->options.watchdog, true);
     TRY(t->comm->ops->broadcast(t->comm, &there, sizeof there, 0));
     watchdog_set_waiting(t->options.watchdog, false);
@@ -231,7 +231,7 @@ static enum status draw_pictures(struct training *t)
     return status;
 }
 
-/* What is due after a step: a line, an evaluation, a checkpoint. */
+/* Logs, evaluates and saves if that is due after a step. */
 static enum status after_step(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -248,7 +248,7 @@ static enum status after_step(struct training *t)
         TRY(draw_pictures(t));
     if (is_due(t->step, c->checkpoint.every_steps) || (epoch_ends && is_due(epochs, c->checkpoint.every_epochs)) ||
         t->checkpoint_due)
-        if (t->step < t->total_steps) /* the last one is the end's */
+        if (t->step < t->total_steps) /* finish_run writes the last one */
             TRY(start_checkpoint(t));
     TRY(finish_checkpoint(t, false));
 fail:
@@ -274,8 +274,9 @@ static enum status finish_run(struct training *t, bool stopped)
                                           METRIC_NUMBER("best_top1", t->best_top1),
                                           METRIC_INT("best_step", t->best_step), METRIC_NUMBER("seconds", seconds))));
     if (stopped)
-        log_info("stopped at step %lld of %lld (%s); the same command with --resume=auto goes on", (long long)t->step,
-                 (long long)t->total_steps, stop_reason()[0] ? stop_reason() : "as another rank was asked to");
+        log_info("stopped at step %lld of %lld (%s); to resume, run the same command with --resume=auto",
+                 (long long)t->step, (long long)t->total_steps,
+                 stop_reason()[0] ? stop_reason() : "as another rank was asked to");
     else
         log_info("done: %lld steps in %.0f s%s", (long long)t->step, seconds, t->val_set ? "" : ", without evaluation");
 fail:
@@ -364,7 +365,7 @@ enum status train(struct config *config, struct comm *comm, const struct train_o
     }
 fail:
     if (status != STATUS_OK && !*agreed && watchdog_announce_failure(options->watchdog, status))
-        log_failure(); /* first of all: the other ranks wait */
+        log_failure(); /* before anything else: the other ranks wait */
     training_finish(&t);
     return status;
 }

@@ -1,4 +1,4 @@
-/* memory_plan.c - everything that is known before the first byte of device memory is taken: data, network, sizes. */
+/* memory_plan.c - plans a run before it allocates device memory: data, network and sizes. Then it allocates. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +15,8 @@
 #include "trainer/model/upload.h"
 #include "trainer/train/training_parts.h"
 
-/* Without a cache that cannot be used, such as another user's folder, data come from where they are. */
+/* A cache that cannot be used, such as another user's folder, is only warned of: the data are read from where they
+ * are. */
 static enum status use_cache(struct training *t, struct dataset *set, uint64_t limit, bool *warned)
 {
     enum status status = STATUS_OK;
@@ -25,7 +26,7 @@ static enum status use_cache(struct training *t, struct dataset *set, uint64_t l
     if (status != STATUS_IO)
         return status;
     if (!*warned && t->comm->local_rank == 0)
-        log_warn("data.cache: %s; going on without a cache", status_message());
+        log_warn("data.cache: %s; continuing without a cache", status_message());
     *warned = true;
     status_clear();
     return STATUS_OK;
@@ -46,7 +47,7 @@ fail:
     return status;
 }
 
-/* The classes are those of the training data. */
+/* Matches the classes of the evaluation data with those of the training data, which are the network's. */
 static enum status check_val_set(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -98,13 +99,13 @@ fail:
     return status;
 }
 
-/* Whether NCCL sums over several GPUs: the vector then lies in memory of its own. */
+/* Whether NCCL sums over several GPUs. Then NCCL also allocates the reduce buffer. */
 static bool reduces_by_nccl(const struct training *t)
 {
     return t->device->ops->stream && t->comm->size > 1;
 }
 
-/* What several GPUs cannot do is said before anything is measured on them. */
+/* Refuses what several GPUs cannot do, before anything is measured on them. */
 static enum status check_gpus(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -120,7 +121,7 @@ fail:
 enum status training_plan_data(struct training *t)
 {
     enum status status = STATUS_OK;
-    /* in this order: configuration, device, data; then what of the configuration the data decides */
+    /* first what needs no data: configuration and device; then the data, and the keys that depend on them */
     TRY(training_agree(t, config_resolve_on_rank(t->config, t->comm, NULL)));
     TRY(training_agree(t, config_check_combinations(t->config)));
     if (t->config->device.kind != CONFIG_DEVICE_CUDA)
@@ -138,7 +139,7 @@ fail:
     return status;
 }
 
-/* Over one value per channel batch norm gives its bias, whatever the image: nothing behind it can learn. */
+/* With one value per channel batch norm gives its bias for every image, so no layer after it can learn. */
 static void warn_single_values(const struct training *t)
 {
     for (int i = 0; i < t->model->nodes_count; i++) {
@@ -153,8 +154,8 @@ static void warn_single_values(const struct training *t)
     }
 }
 
-/* Rank 0 goes first: what it measures and chooses, the others take over. In deterministic mode nothing is measured: the
- * bits of two runs must be the same too. */
+/* Rank 0 goes first, measures and chooses; the others take over its choices. A deterministic run measures nothing,
+ * because two runs must give the same bits. */
 enum status training_plan_nets(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -170,7 +171,8 @@ fail:
     return status;
 }
 
-/* The summed vector, a buffer per level of the tree, and a copy for evaluating averages. */
+/* Takes from the arena: the reduce buffer, losses, a buffer per level of the tree, and weights for evaluating
+ * averages. */
 static void assign_memory(struct training *t)
 {
     size_t bytes = t->reduce_layout.count * sizeof(float);
@@ -202,7 +204,7 @@ size_t training_checkpoint_bytes(const struct training *t)
     return copies * t->model->parameters * sizeof(float) + t->model->running_count * sizeof(float) + (1 << 16);
 }
 
-/* plan of the buckets: the head first, then the parameters, last one first */
+/* The buckets hold the head first, then the parameters, the last one first: the order in which a backward pass ends. */
 enum status training_create_buckets(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -258,9 +260,9 @@ fail:
     return status;
 }
 
-/* ---- room ---- */
+/* ---- memory and disk ---- */
 
-/* Bytes that may still be allocated on this host, as the kernel estimates them, or in this process's control group; 0:
+/* Bytes that can still be allocated on this host, by the kernel's estimate, or in this process's control group. 0:
  * unknown. */
 static size_t memory_available(void)
 {
@@ -278,13 +280,13 @@ static size_t memory_available(void)
     return kb && kb * 1024 < group ? (size_t)kb * 1024 : group ? group : 1;
 }
 
-/* The same for the device that the run's memory is on: a GPU of this rank's own, or the host that its ranks share. */
+/* The same for the device: the GPU of this rank, or the host, whose memory its ranks share. */
 static size_t device_memory(const struct training *t)
 {
     return t->device->ops->free_memory ? t->device->ops->free_memory(t->device) : memory_available();
 }
 
-/* Bytes free where RUN will be; 0 if unknown. */
+/* Free bytes on the disk of the run's directory, which need not exist yet. 0: unknown. */
 static size_t disk_available(const char *run)
 {
     char path[4096];
@@ -312,8 +314,8 @@ static struct size_text size_text(size_t bytes)
     return size;
 }
 
-/* Of the memory that the device shares with the host or has to itself. Rank 0 also copies every checkpoint, and
- * libraries, stacks and batches take about as much as OTHER_BYTES in every process. */
+/* Bytes that the run needs: of the device's own memory (separate), or of this host's, for all of its ranks. Rank 0 also
+ * copies every checkpoint. OTHER_BYTES stands for libraries, stacks and batches of a process. */
 static size_t bytes_needed(const struct training *t, bool separate)
 {
     enum { OTHER_BYTES = 32 << 20 };
@@ -324,15 +326,15 @@ static size_t bytes_needed(const struct training *t, bool separate)
 enum status training_check_capacity(const struct training *t)
 {
     enum status status = STATUS_OK;
-    bool separate = t->device->ops->free_memory != NULL; /* from the host's */
+    bool separate = t->device->ops->free_memory != NULL; /* from the host's memory */
     size_t memory = device_memory(t), disk = disk_available(t->config->run.dir);
     size_t needed = bytes_needed(t, separate);
     size_t checkpoints = training_checkpoint_bytes(t) * (t->config->checkpoint.keep + 1);
     if (memory && needed > memory)
-        FAIL(STATUS_NOMEM, "this run needs %s on %s and %s are available: lower train.micro_batch",
+        FAIL(STATUS_NOMEM, "this run needs %s on %s, but %s are available: lower train.micro_batch",
              size_text(needed).text, separate ? "each GPU" : "this host", size_text(memory).text);
     if (disk && checkpoints > disk)
-        FAIL(STATUS_IO, "%s: %d checkpoints need %s and %s are free: lower checkpoint.keep or set run.dir",
+        FAIL(STATUS_IO, "%s: %d checkpoints need %s, but %s are free: lower checkpoint.keep or set run.dir",
              t->config->run.dir, t->config->checkpoint.keep + 1, size_text(checkpoints).text, size_text(disk).text);
 fail:
     return status;

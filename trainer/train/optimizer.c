@@ -1,11 +1,11 @@
-/* optimizer.c - the update of all parameters, in one pass with the atoms' projection. */
+/* optimizer.c - updates all parameters and projects the atoms, in one pass over rows of the flat buffer. */
 #include "trainer/train/optimizer.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-#define LARS_TRUST 1e-3         /* You et al. 2017 */
-enum { MAX_ROW_FLOATS = 4096 }; /* floats of a row that is no atom */
+#define LARS_TRUST 1e-3         /* the trust coefficient of You et al. 2017 */
+enum { MAX_ROW_FLOATS = 4096 }; /* floats; for rows that are not atoms */
 
 static bool is_weight(const struct param *p)
 {
@@ -111,7 +111,7 @@ void optimizer_start_ema(struct optimizer *o)
     device->ops->axpby_f32(device, 1, o->model->running, 0, o->model->running, o->ema_running, o->model->running_count);
 }
 
-/* LARS: g and the decay are scaled by the tensor's trust ratio. */
+/* LARS: scales the gradient and the weight decay by the trust ratio of the tensor. */
 static void step_tensor(struct optimizer *o, int index, const float *grads, struct sgd sgd)
 {
     struct device *device = o->model->device;

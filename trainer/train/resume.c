@@ -1,5 +1,5 @@
-/* resume.c - from the plan to the first step: the run's directory, the state to start from, on all ranks.
- * Every phase ends in training_agree, so that one line tells of a failure. */
+/* resume.c - from the plan to the first step: opens the run's directory and restores or draws the state on all ranks.
+ * Every phase ends in training_agree, so that a failure is reported once. */
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,9 +16,9 @@
 
 enum { MAX_CONFIG = 1 << 20 };
 
-/* ---- the run's directory and what it remembers ---- */
+/* ---- the run's directory and its checkpoints ---- */
 
-/* Rank 0: the lock, the checkpoint to go on from (read whole, t->resume_checkpoint), and the choices that it holds. */
+/* Rank 0 takes the lock, reads the checkpoint to resume from, if any, and restores the choices that it holds. */
 static enum status open_run(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -84,8 +84,8 @@ static void report_origin(const struct training *t)
         log_info("resuming from %s%s%s", t->resume_checkpoint->path, t->recipe_changes ? ", changed: " : "",
                  t->recipe_changes ? t->recipe_changes : "");
     else if (t->options.resume)
-        log_info("--resume=%s: nothing to resume in %s: it holds no checkpoint; starting at step 1", t->options.resume,
-                 run_directory_path(t->run_directory));
+        log_info("--resume=%s: nothing to resume in %s, which holds no checkpoint; starting at step 1",
+                 t->options.resume, run_directory_path(t->run_directory));
 }
 
 static enum status record_start(struct training *t, const char *resumed)
@@ -129,7 +129,7 @@ fail:
     return status;
 }
 
-/* Whether somebody's own words would be lost with this file: csc-train did not print it, or it has comments. */
+/* Whether somebody has written or edited this file: csc-train did not print it, or it has comments. */
 static bool has_own_words(const char *text)
 {
     bool quoted = false;
@@ -145,7 +145,7 @@ static bool has_own_words(const char *text)
     return !config_is_printed(text);
 }
 
-/* A config.yaml in the run's folder that is not this program's, or a link, gets another name. */
+/* Renames a config.yaml in the run's folder that csc-train has not written, or that is a link. */
 static enum status keep_own_config(const struct training *t, const char *path)
 {
     enum status status = STATUS_OK;
@@ -165,7 +165,8 @@ static enum status keep_own_config(const struct training *t, const char *path)
     }
     if (rename(path, kept) != 0)
         FAIL(STATUS_IO, "%s: cannot rename to %s: %s", path, kept, strerror(errno));
-    log_info("%s was yours; it is now %s, and the resolved configuration takes its place", path, name);
+    log_info("%s was not written by csc-train; it was renamed to %s, and the resolved configuration takes its place",
+             path, name);
 fail:
     free(text);
     return status;
@@ -193,8 +194,8 @@ enum status training_start(struct training *t)
     TRY(t->comm->ops->broadcast(t->comm, &resumes, sizeof resumes, 0));
     TRY(training_agree(t, initial_state(t, resumes)));
     TRY(training_broadcast_state(t));
-    TRY(training_agree(t, open_metrics(t))); /* of a start that fails before it nothing is left */
-    if (t->resume_checkpoint)                /* later checkpoints are of a run that is given up */
+    TRY(training_agree(t, open_metrics(t))); /* a start that fails earlier leaves no file */
+    if (t->resume_checkpoint)                /* checkpoints of later steps are no longer of this run */
         status = checkpoint_abandon_later(run_directory_path(t->run_directory), t->step);
     TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));

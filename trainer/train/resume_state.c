@@ -1,4 +1,4 @@
-/* resume_state.c - a run's state from checkpoints, and from rank 0 to all. */
+/* resume_state.c - restores the state of a run from a checkpoint on rank 0, and sends it from there to all ranks. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,7 +58,7 @@ enum status training_check_tuned(struct training *t)
     TRY(t->comm->ops->broadcast(t->comm, &first, sizeof first, 0));
     if (hash != first)
         mine = status_report(STATUS_BUG, __FILE__, __LINE__,
-                             "other implementations were chosen here than on rank 0: are the machines of one kind?");
+                             "this rank chose other implementations than rank 0: are the machines of the same kind?");
     TRY(training_agree(t, mine));
 fail:
     return status;
@@ -115,14 +115,14 @@ static enum status check_config(struct training *t, const struct checkpoint *c)
     TRY(config_resolve(&old, &(struct config_facts){ .classes = old.model.classes, .ranks = 1, .cores = 1 }));
     TRY(config_compare(&old, t->config, t->options.change, &t->recipe_changes));
     if (old.device.kind != t->config->device.kind)
-        log_info("resuming on another kind of device: the same mathematics, not the same bits");
+        log_info("resuming on another kind of device: results are the same only up to rounding");
 fail:
     config_finish(&old);
     return status;
 }
 
-/* The accuracies so far, unless they were had with other images, or with labels by number that are not the same by
- * name. */
+/* Restores the accuracies so far, unless they were measured on other images, or with labels by index that differ from
+ * those by name. */
 static void restore_accuracy(struct training *t, const struct checkpoint *c)
 {
     const char *val = t->val_set ? dataset_fingerprint(t->val_set) : c->state.val;
@@ -130,8 +130,8 @@ static void restore_accuracy(struct training *t, const struct checkpoint *c)
     snprintf(t->val_fingerprint, sizeof t->val_fingerprint, "%s", val);
     if (strcmp(c->state.val, val) != 0 || by_number) {
         if (!isnan(c->state.best_top1))
-            log_info("%s was evaluated on %s: its best top-1, %.2f%% at step %lld, is not compared with what follows",
-                     c->path, by_number ? "labels by number, not by class name" : "another validation set",
+            log_info("%s was evaluated on %s: its best top-1, %.2f%% at step %lld, is not compared with later ones",
+                     c->path, by_number ? "labels by index, not by class name" : "another validation set",
                      100 * c->state.best_top1, (long long)c->state.best_step);
         return;
     }
@@ -158,7 +158,7 @@ fail:
     return status;
 }
 
-/* Averages that the run has kept so far; where --change switches them on they start at the weights. */
+/* Restores the averages. If the run had none, because --change switches them on now, they start at the weights. */
 static enum status restore_averages(struct training *t, const struct checkpoint *c)
 {
     struct optimizer *o = t->optimizer;
@@ -170,7 +170,7 @@ static enum status restore_averages(struct training *t, const struct checkpoint 
     return STATUS_OK;
 }
 
-/* Whether the bits of a deterministic run are the same on so many ranks: they add up as one rank would. */
+/* Whether so many ranks add up in the same order as one rank, so that a deterministic run gives the same bits. */
 static bool adds_up_alike(int ranks)
 {
     return (ranks & (ranks - 1)) == 0;
@@ -193,9 +193,9 @@ enum status training_restore_state(struct training *t)
     json_int_t threads = json_integer_value(json_object_get(c->state.extra, "threads"));
     bool any_ranks = t->config->run.deterministic && adds_up_alike(t->comm->size) && adds_up_alike(c->state.ranks);
     if (threads != t->device->threads || (c->state.ranks != t->comm->size && !any_ranks))
-        log_info(
-            "resuming with %d ranks of %d threads what %d ranks of %d wrote: the same mathematics, not the same bits",
-            t->comm->size, t->device->threads, c->state.ranks, (int)threads);
+        log_info("resuming with %d ranks of %d threads a checkpoint of %d ranks of %d threads: results are the same "
+                 "only up to rounding",
+                 t->comm->size, t->device->threads, c->state.ranks, (int)threads);
 fail:
     return status;
 }

@@ -1,6 +1,6 @@
-/* run_directory.c - RUN/lock: three lines (host, pid, job), under a kernel lock for as long as the process lives, and
- * touched by a thread every few seconds, which processes on other hosts can see where the file system does not share
- * kernel locks. */
+/* run_directory.c - RUN/lock holds three lines: host, process and job. The process holds a kernel lock on it as long as
+ * it lives. A thread touches the file every few seconds, so that processes on other hosts see that it is alive even if
+ * the file system does not share kernel locks. */
 #include "trainer/train/run_directory.h"
 
 #include <ctype.h>
@@ -25,23 +25,23 @@ double run_lock_touch_s = 10, run_lock_stale_s = 45;
 
 struct run_directory {
     char directory[PATH_MAX], lock[PATH_MAX];
-    int fd, folder; /* the lock and the directory, wherever they are moved to */
-    pid_t owner;    /* a forked child must not let go of it */
+    int fd, folder; /* open files: the lock and the directory, even if they are moved */
+    pid_t owner;    /* the process that took the lock; a forked child must not release it */
     pthread_t toucher;
     bool touching, ending;
-    bool missing; /* the directory is no longer there; this was said */
-    bool created; /* the directory is ours: one that stays empty goes again */
+    bool missing; /* the directory was moved or removed, and a warning said so */
+    bool created; /* this process created the directory, and removes it if it stays empty */
     pthread_mutex_t mutex;
     pthread_cond_t wake;
 };
 
 struct holder {
     char host[64], job[64];
-    int restart; /* of the job, by its scheduler */
+    int restart; /* how often the scheduler has restarted the job */
     long pid;
 };
 
-static struct run_directory *current; /* for exit() */
+static struct run_directory *current; /* for remove_lock_at_exit */
 
 static void describe_self(struct holder *self)
 {
@@ -59,7 +59,8 @@ static void describe_self(struct holder *self)
     }
 }
 
-/* False if the file names nobody. Its text goes into messages, so only what can be shown is kept. */
+/* Returns false if the file names nobody. Its text is shown in messages, so other characters than printable ones become
+ * '?'. */
 static bool read_holder(int fd, struct holder *holder)
 {
     char text[256] = "";
@@ -89,12 +90,12 @@ static enum status write_holder(const struct run_directory *run)
 static enum status refuse_holder(const struct run_directory *run, const struct holder *holder)
 {
     return status_report(STATUS_USAGE, __FILE__, __LINE__,
-                         "%s is being written by pid %ld on %s (job %s): two writers would spoil it (%s)",
+                         "%s is being written by pid %ld on %s (job %s): a run can have only one writer (%s)",
                          run->directory, holder->pid, holder->host[0] ? holder->host : "an unknown host",
                          holder->job[0] ? holder->job : "unknown", run->lock);
 }
 
-/* Opens the lock file and takes the kernel's lock on it. *taken: whether there is such a thing on this file system. */
+/* Opens the lock file and takes the kernel's lock on it. *locked is false if this file system has no such locks. */
 static enum status open_lock(struct run_directory *run, bool *locked)
 {
     enum status status = STATUS_OK;
@@ -113,10 +114,10 @@ static enum status open_lock(struct run_directory *run, bool *locked)
         if (fstat(run->fd, &ours) == 0 && stat(run->lock, &named) == 0 && ours.st_ino == named.st_ino &&
             ours.st_dev == named.st_dev)
             return status;
-        close(run->fd); /* its holder removed it between our two calls */
+        close(run->fd); /* its holder removed it between the two calls */
         run->fd = -1;
     }
-    FAIL(STATUS_IO, "%s: comes and goes", run->lock);
+    FAIL(STATUS_IO, "%s: the file is removed again and again", run->lock);
 fail:
     return status;
 }
@@ -124,7 +125,7 @@ fail:
 static bool modified(const char *path, struct timespec *when)
 {
     struct stat info;
-    int fd = open(path, O_RDONLY | O_CLOEXEC); /* opening makes a network file system ask anew */
+    int fd = open(path, O_RDONLY | O_CLOEXEC); /* opening a file makes a network file system ask the server again */
     bool known = fd >= 0 && fstat(fd, &info) == 0;
     if (known)
         *when = info.st_mtim;
@@ -133,14 +134,14 @@ static bool modified(const char *path, struct timespec *when)
     return known;
 }
 
-/* Watches another host's lock: STATUS_OK once it has not been touched for run_lock_stale_s. */
+/* Watches the lock of a process on another host: STATUS_OK if it has not been touched for run_lock_stale_s. */
 static enum status wait_for_holder(const struct run_directory *run, const struct holder *holder)
 {
     enum status status = STATUS_OK;
     struct timespec before, now, nap = { .tv_nsec = 100 * 1000 * 1000 };
     if (!modified(run->lock, &before))
         return status;
-    log_info("%s is held by pid %ld on %s (job %s); waiting %.0f s for a sign of life", run->lock, holder->pid,
+    log_info("%s is held by pid %ld on %s (job %s); waiting %.0f s to see whether it is alive", run->lock, holder->pid,
              holder->host, holder->job, run_lock_stale_s);
     for (double waited = 0; waited < run_lock_stale_s; waited += 0.1) {
         nanosleep(&nap, NULL);
@@ -155,7 +156,7 @@ fail:
     return status;
 }
 
-/* Whether what the file says still counts. */
+/* Takes over the lock of the process that the file names if that has ended; refuses to if it lives. */
 static enum status check_former_holder(struct run_directory *run, bool kernel_lock)
 {
     enum status status = STATUS_OK;
@@ -189,7 +190,7 @@ static void *touch_lock(void *argument)
     return NULL;
 }
 
-/* The thread takes no signals: those are for the thread that steps. */
+/* The thread blocks all signals: the main thread handles them. */
 static enum status start_touching(struct run_directory *run)
 {
     sigset_t all, before;
@@ -241,7 +242,7 @@ enum status run_directory_open(struct run_directory **out, const char *directory
     *out = run;
     return status;
 fail:
-    if (run->owner) /* it is ours, but has no heart */
+    if (run->owner) /* the lock was taken, but nothing would touch it */
         unlink(run->lock);
     if (run->fd >= 0)
         close(run->fd);
@@ -289,8 +290,9 @@ void run_directory_check(struct run_directory *run)
     snprintf(link, sizeof link, "/proc/self/fd/%d", run->folder);
     ssize_t length = readlink(link, now, sizeof now - 1);
     if (ours.st_nlink && length > 0)
-        log_warn("%s was moved to %.*s while training: metrics.jsonl goes on there, later checkpoints go into a new %s",
-                 run->directory, (int)length, now, run->directory);
+        log_warn(
+            "%s was moved to %.*s while training: metrics.jsonl is continued there, later checkpoints go into a new %s",
+            run->directory, (int)length, now, run->directory);
     else
         log_warn("%s was removed while training: its metrics.jsonl is lost, later checkpoints go into a new %s",
                  run->directory, run->directory);

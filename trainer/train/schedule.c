@@ -1,4 +1,4 @@
-/* schedule.c - warm-up, then constant, step, cosine or one cycle; a function of the step alone. */
+/* schedule.c - the learning rate as a function of the step alone: warm-up, then constant, step, cosine or one cycle. */
 #include "trainer/train/schedule.h"
 
 #include <math.h>
@@ -33,13 +33,13 @@ enum status schedule_check(const struct config *config, int64_t total_steps, int
     int count = config->train.schedule.milestones_count;
     if (warmup > epochs)
         FAIL(STATUS_USAGE,
-             "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, of %lld an epoch, "
+             "train.schedule.warmup_epochs of %g is longer than the run: %lld steps, %lld an epoch, "
              "are %.3g epochs",
              warmup, (long long)total_steps, (long long)steps_per_epoch, epochs);
     for (int i = 0; warn && i < count; i++)
         if (config->train.schedule.milestones[i] >= epochs) {
             log_warn("train.schedule.milestones: %g is not before the end of this run of %.3g epochs (%lld steps): the "
-                     "rate stays as it is",
+                     "learning rate does not change there",
                      config->train.schedule.milestones[i], epochs, (long long)total_steps);
             break;
         }
@@ -59,7 +59,7 @@ static double step_lr(const struct schedule *s, double t)
 static double cosine_lr(const struct schedule *s, double t)
 {
     const double pi = 3.14159265358979323846;
-    double progress = fmin((t - s->warmup) / (s->total - s->warmup), 1); /* of the fall */
+    double progress = fmin((t - s->warmup) / (s->total - s->warmup), 1); /* of the decay, 0 to 1 */
     return s->final_lr + 0.5 * (s->lr - s->final_lr) * (1 + cos(pi * progress));
 }
 

@@ -1,13 +1,14 @@
-/* snapshot.c - a run's state to checkpoints: a copy of it, from which a thread writes while training goes on.
- * The optimizer state is momentum.NAME, ema.NAME, power.LAYER (H,W,C) and eta.LAYER. It is the same on all ranks, so
- * where it is large and all ranks see the run's directory, ranks other than 0 write it, each a run of whole tensors:
+/* snapshot.c - copies the state of a run, from which a thread writes a checkpoint while training continues.
+ * The optimizer state consists of momentum.NAME, ema.NAME, power.LAYER (H,W,C) and eta.LAYER. It is the same on all
+ * ranks, so if it is large and all ranks see the run's directory, ranks other than 0 write it in parts of whole
+ * tensors:
  *
- *     rank 0     copy -> model, state, configuration .................... -> MANIFEST -> name -> retention
- *     others     copy -> part, fsync, sum -> idle -> (a flag in the summed vector of a later step says that all are) ->
- * join
+ *     rank 0    copies, writes model, state and configuration, waits  -> MANIFEST, final name, retention
+ *     others    copy, write a part with fsync, hash it, are idle      -> join
  *
- * In a join, after that step, the ranks tell rank 0 how it went. So only main threads speak to other ranks, and a part
- * that cannot be written leaves the older checkpoints as they are. */
+ * A flag in the reduce buffer of each step tells when all parts are written. In the join that follows, the ranks tell
+ * rank 0 the outcome. So only main threads talk to other ranks, and if a part cannot be written, older checkpoints stay
+ * as they are. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,17 +23,17 @@
 
 size_t checkpoint_part_bytes = 64 << 20;
 
-/* ---- named host copies ---- */
+/* ---- tensors on the host ---- */
 
-/* Filled again for every checkpoint, in the same order: from the second one on nothing is allocated. */
+/* Named copies. Every checkpoint fills the list in the same order, so only the first one allocates memory. */
 struct tensors {
     struct safetensor *list;
     int count, capacity;
-    int filled;   /* this time */
-    int from, to; /* the ones that this rank copies; the others have no data */
+    int filled;   /* tensors that the current checkpoint has filled */
+    int from, to; /* range of the tensors that this rank copies; the others have no data */
 };
 
-/* A copy of all that this rank writes, which the writer reads while training goes on. */
+/* A copy of everything that this rank writes. The writer reads it while training continues. */
 struct snapshot {
     struct tensors model, optimizer;
     struct checkpoint_state state;
@@ -72,7 +73,7 @@ fail:
     return status;
 }
 
-/* The next F32 tensor, "PREFIXNAME"; *data is its memory, to be filled, or NULL. */
+/* The next F32 tensor, called PREFIX + NAME. *data is its memory, to be filled; NULL if this rank does not copy it. */
 static enum status next_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape,
                                float **data)
 {
@@ -89,7 +90,7 @@ fail:
     return status;
 }
 
-/* All parameters of a flat buffer and, if given, running statistics. */
+/* Copies all parameters of a flat buffer and, if not NULL, running statistics. */
 static enum status copy_flat(struct tensors *t, const struct model *m, const char *prefix, const float *flat,
                              const float *running)
 {
@@ -213,13 +214,14 @@ fail:
 
 /* ---- who writes what ---- */
 
-/* The rank that writes a part: spread over all but rank 0, so over the hosts too. */
+/* The rank that writes a part. Parts are spread evenly over all ranks but 0, and so over the hosts. */
 static int writer_of(const struct training *t, int part)
 {
     return 1 + (int)((int64_t)part * (t->comm->size - 1) / t->parts);
 }
 
-/* Whether all ranks see the directory in which rank 0 holds the lock; and a number of this start, the same on all. */
+/* Shares a number of this start of the run with all ranks. *seen: whether all ranks see the lock that rank 0 holds, and
+ * so the run's directory. */
 static enum status share_start_token(struct training *t, bool *seen)
 {
     enum status status = STATUS_OK;
@@ -245,7 +247,7 @@ fail:
     return status;
 }
 
-/* The first tensor that begins in or behind share `part` of `parts` of the bytes. */
+/* The index of the first tensor of part `part`, if the tensors are divided into `parts` of about equal size. */
 static int first_tensor(const struct tensors *list, size_t bytes, int part, int parts)
 {
     size_t at = 0;

@@ -1,10 +1,10 @@
-/* step.c - one optimizer step: this rank's share of micro-batches, the sum over ranks, the update.
+/* step.c - one optimizer step: this rank's micro-batches, the sum over the ranks, and the update.
  *
  *     loader_next -> upload -> forward -> loss -> backward (-> buckets) -> bucket_wait -> optimizer
  *
- * On a device with a queue nothing is waited for before the loss and the gradient's norm; the next micro-batch is
- * copied meanwhile. Forward, loss and backward are one call, net_train, which such a device may replay from a
- * recording. The summed vector (net.h) starts with the loss, flags and batch-norm moments, then all gradients. */
+ * A device with a queue is waited for only to read the loss and the norm of the gradient; meanwhile the next
+ * micro-batch is copied to it. Forward, loss and backward are one call, net_train, which such a device may launch as a
+ * graph. The reduce buffer (net.h) holds the loss, flags and statistics of batch norm, then all gradients. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +14,7 @@
 #include "trainer/train/stop.h"
 #include "trainer/train/training_parts.h"
 
-/* Raises this rank's flags in the head before it is sent. */
+/* Sets this rank's flags in the head of the reduce buffer, before it is sent. */
 static void raise_flags(struct training *t, float *sums)
 {
     const struct config *c = t->config;
@@ -47,7 +47,7 @@ void training_unregister_batches(struct training *t)
         t->device->ops->unregister_host_memory(t->device, memory);
 }
 
-/* What is known of a micro-batch once its memory is the loader's again. */
+/* Notes what may be reported of a micro-batch later, when its memory belongs to the loader again. */
 static void note_used_batch(struct training *t, const struct micro_batch *batch)
 {
     struct used_batch *used = &t->used_batches[t->used_count];
@@ -59,7 +59,7 @@ static void note_used_batch(struct training *t, const struct micro_batch *batch)
     t->used_count++;
 }
 
-/* The next micro-batch; its images set out for a device that can be computing meanwhile. */
+/* Takes the next micro-batch from the loader. A device that can compute meanwhile starts to copy its images. */
 static enum status prefetch(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -94,8 +94,8 @@ fail:
     return status;
 }
 
-/* The sum over `count` micro-batches. Deterministic: halves while even, so that it does not matter how many
- * ranks share them; else, and for what is left, one after another. */
+/* Adds up `count` micro-batches. A deterministic run halves them as long as their number is even, so that the result
+ * does not depend on how many ranks share them. What cannot be halved is added one after another. */
 static enum status accumulate(struct training *t, int count, float *into, int level, bool first)
 {
     enum status status = STATUS_OK;
@@ -108,13 +108,13 @@ static enum status accumulate(struct training *t, int count, float *into, int le
         t->device->ops->axpby_f32(t->device, 1, into, 1, half, into, t->reduce_layout.count);
         return STATUS_OK;
     }
-    for (int i = 0; i < count; i++) /* level > 0: an addition follows, and training_step sends */
+    for (int i = 0; i < count; i++) /* at level > 0 an addition follows, so training_step sends */
         TRY(run_micro_batch(t, into, first && i == 0, i == count - 1 && level == 0));
 fail:
     return status;
 }
 
-/* Everything at once, where the tree's last addition made it final. */
+/* Sends everything at once, after the last addition of the tree. */
 static enum status push_all(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -125,14 +125,14 @@ fail:
     return status;
 }
 
-/* What to do about a loss that is not finite. */
+/* What an operator can do about a loss that is not finite. */
 static const char *advice(const struct training *t)
 {
-#define LOWER "nothing was saved: lower train.lr (--resume=auto --change=train.lr goes on from the last checkpoint)"
+#define LOWER "nothing was saved: lower train.lr (--resume=auto --change=train.lr resumes from the last checkpoint)"
     return t->config->train.on_nonfinite == CONFIG_SKIP ? LOWER : LOWER ", or set train.on_nonfinite: skip";
 }
 
-/* STATUS_NONFINITE, naming it, if a micro-batch of this rank had a loss that is not finite. */
+/* STATUS_NONFINITE, with the ids of its samples, if a micro-batch of this rank had a loss that is not finite. */
 static enum status find_bad_batch(struct training *t)
 {
     enum status status = STATUS_OK;
@@ -151,7 +151,7 @@ fail:
     return status;
 }
 
-/* Whether the step is to be left out; STATUS_NONFINITE if the run is to end. The same on all ranks. */
+/* *skip: whether the update is skipped. STATUS_NONFINITE ends the run. Both are the same on all ranks. */
 static enum status check_loss(struct training *t, double loss, double norm, bool *skip)
 {
     enum status status = STATUS_OK;
@@ -168,22 +168,22 @@ static enum status check_loss(struct training *t, double loss, double norm, bool
     bool allowed = t->config->train.on_nonfinite == CONFIG_SKIP && ++t->skipped_in_row <= 10;
     if (!allowed) {
         TRY(training_agree(t, mine));
-        if (t->comm->rank == 0) /* finite everywhere, but not the sum */
+        if (t->comm->rank == 0) /* every rank's loss is finite, but their sum is not */
             mine = status_report(STATUS_NONFINITE, __FILE__, __LINE__,
                                  "step %lld: the loss over all ranks is not finite (%g); %s", (long long)t->step + 1,
                                  loss, advice(t));
         TRY(training_agree(t, mine));
     }
     if (t->comm->rank == 0)
-        log_warn("step %lld: loss %g, gradient norm %g: step left out (%d in a row)", (long long)t->step + 1, loss,
-                 norm, t->skipped_in_row);
+        log_warn("step %lld: loss %g, gradient norm %g: the step is skipped (%d in a row)", (long long)t->step + 1,
+                 loss, norm, t->skipped_in_row);
     status_clear();
     *skip = true;
 fail:
     return status;
 }
 
-/* mean: 1 / micro-batches, norm: of their mean gradient. */
+/* mean: 1 / micro_batches. norm: of the mean gradient. */
 static void update(struct training *t, double mean, double norm)
 {
     const struct config *c = t->config;

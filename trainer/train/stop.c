@@ -1,4 +1,4 @@
-/* stop.c - signal handlers that set a flag; the step loop looks at it between steps. */
+/* stop.c - signal handlers that set a flag, which the loop reads between steps. */
 #include "trainer/train/stop.h"
 
 #include <errno.h>
@@ -8,23 +8,23 @@
 
 #include "base/clock.h"
 
-/* Two interrupts that come closer are one keystroke: `timeout -s INT` signals the process, and then its group. */
+/* Two interrupts within this time count as one: `timeout -s INT` signals the process, and then its group. */
 static const double one_keystroke_s = 0.5;
 
 static const struct {
     int number;
     const char *name;
-    bool unless_ignored; /* nohup, for one, ignores SIGHUP: that is to stay so */
+    bool unless_ignored; /* left alone if it is ignored, as nohup ignores SIGHUP */
 } signals[] = {
     { SIGUSR1, "SIGUSR1", false }, { SIGTERM, "SIGTERM", false }, { SIGINT, "SIGINT", false },
     { SIGUSR2, "SIGUSR2", true },  { SIGXCPU, "SIGXCPU", true },  { SIGHUP, "SIGHUP", true },
 };
 enum { SIGNALS = sizeof signals / sizeof *signals };
 
-static bool ignored[SIGNALS];            /* when the program was loaded */
-static atomic_int caught;                /* the first signal, 0 if none */
-static _Atomic double interrupted;       /* when SIGINT first came, 0 if it did not */
-static _Atomic(const char *) own_reason; /* stop_request's */
+static bool ignored[SIGNALS];            /* whether a signal was ignored when the program was loaded */
+static atomic_int caught;                /* the first signal; 0 if none */
+static _Atomic double interrupted;       /* time of the first SIGINT; 0 if none */
+static _Atomic(const char *) own_reason; /* what stop_request was given */
 
 static void on_signal(int number)
 {
@@ -33,13 +33,13 @@ static void on_signal(int number)
     atomic_compare_exchange_strong(&caught, &none, number);
     bool again = number == SIGINT && !atomic_compare_exchange_strong(&interrupted, &first, now);
     if (again && now - first > one_keystroke_s) {
-        signal(SIGINT, SIG_DFL); /* asked twice by hand: now */
-        raise(SIGINT);           /* taken when this handler returns */
+        signal(SIGINT, SIG_DFL); /* a second interrupt by hand ends the process now */
+        raise(SIGINT);           /* delivered when this handler returns */
     }
     errno = error;
 }
 
-/* Runs before any library's constructor, and so before a sanitizer is ready: not with one. */
+/* Runs before the constructors of all libraries, and so before a sanitizer is ready: builds with one leave it out. */
 #ifndef CSC_SANITIZED
 static void note_ignored(void)
 {

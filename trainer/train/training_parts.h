@@ -180,8 +180,8 @@ enum status training_plan_parts(struct training *t);
  * started. Collective if t->parts. */
 enum status training_begin_checkpoint(struct training *t);
 bool training_writes_part(const struct training *t);
-/* Waits for this rank's part, tells rank 0 the outcome and lets its writer finish. Needs t->parts_pending. Collective.
- */
+/* Waits for this rank's part, tells rank 0 the outcome and lets its writer finish. t->parts_pending must be set.
+ * Collective. */
 enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
 

@@ -1,6 +1,6 @@
-/* validate.c - an evaluation in the middle of training, of what csc-eval would find in a checkpoint of this step:
- * averaged weights where they are kept, and converged step sizes. Training's own weights, vectors and step sizes are as
- * before when it ends. */
+/* validate.c - an evaluation during training. It evaluates what csc-eval would find in a checkpoint of this step:
+ * averaged weights if there are any, and converged step sizes. Afterwards the weights, vectors and step sizes of
+ * training are as before. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +10,7 @@
 #include "trainer/train/live_pictures.h"
 #include "trainer/train/training_parts.h"
 
-/* With averaged weights where they are kept, as unit atoms. */
+/* Exchanges the weights and running statistics with the averages, or back. */
 static void swap_averages(struct training *t)
 {
     struct model *m = t->model;
@@ -23,7 +23,8 @@ static void swap_averages(struct training *t)
     model_weights_changed(m);
 }
 
-/* Each rank converges every size-th layer; all get all. The sum is exact: the other ranks' terms are 0. */
+/* Every rank converges the step sizes of its share of the layers. The sum over the ranks is exact, because all but one
+ * of its terms are 0. */
 static enum status measure_step_sizes(struct training *t, float *eta)
 {
     enum status status = STATUS_OK;
@@ -117,7 +118,7 @@ enum status training_evaluate(struct training *t)
     double before = training_clock();
     watchdog_enter(t->options.watchdog, WATCHDOG_EVALUATING, t->step);
     TRY(training_agree(t, with_averages(t)));
-    t->interval.start_s += training_clock() - before; /* not training time */
+    t->interval.start_s += training_clock() - before; /* evaluation is not training time */
     t->eval_step = t->step;
     t->top1 = t->last_eval.top1;
     if (isnan(t->best_top1) || t->top1 > t->best_top1) {

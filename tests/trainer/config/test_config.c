@@ -81,7 +81,7 @@ static const struct {
     { "model:\n  layers: layer0\n", "t.yaml:2:11: model.layers: expected a list or 'auto', got 'layer0'" },
     { "model:\n  layers: [a, [b]]\n", "t.yaml:2:15: model.layers: a list within a list, or a mapping, is too deep" },
     { "model:\n  layers: [a, b: c]\n", "t.yaml:2:15: model.layers: a list within a list, or a mapping, is too deep" },
-    { "model:\n  layers:\n  - a\n  - b\n  - a\n", "t.yaml:5:5: model.layers: 'a' is there twice" },
+    { "model:\n  layers:\n  - a\n  - b\n  - a\n", "t.yaml:5:5: model.layers: 'a' appears twice" },
     { "data:\n  mean: [0.5, 0.5]\n", "t.yaml:2:9: data.mean: expected 3 numbers, got 2" },
     { "data:\n  mean: [0.5, 0.5, x]\n", "t.yaml:2:20: data.mean: expected a number, got 'x'" },
     /* ranges */
