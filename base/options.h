@@ -3,6 +3,7 @@
 #define CSC_BASE_OPTIONS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/status.h"
 
@@ -14,5 +15,9 @@ bool options_unexpanded(const char *path);
  * an operand, or the value of --option=value (which shells do not expand), is unexpanded. Operands key=value are not
  * checked here: the configuration does that. */
 enum status options_check(char *const *argv);
+
+/* Parse the value of option --NAME: an integer or a number in [low, high]. STATUS_USAGE. */
+enum status options_integer(const char *name, const char *text, int64_t low, int64_t high, int64_t *value);
+enum status options_number(const char *name, const char *text, double low, double high, double *value);
 
 #endif

@@ -1,7 +1,5 @@
 /* csc_pack.c - csc-pack builds and checks sharded datasets. This file reads the command line; a table holds the
  * subcommands, the options that each accepts, and their help. */
-#include <ctype.h>
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
@@ -170,41 +168,16 @@ static void print_help(const struct subcommand *s)
            "Exit codes: 0 done, 2 usage, 65 bad data, 71 out of memory, 74 input or output failed.\n");
 }
 
-/* Parses an integer in [low, high] that nothing follows. */
-static enum status parse_integer(const char *name, const char *text, long long low, long long high, long long *value)
-{
-    enum status status = STATUS_OK;
-    char *end;
-    errno = 0;
-    *value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || isspace((unsigned char)*text) || *value < low || *value > high)
-        FAIL(STATUS_USAGE, "--%s %s: must be an integer between %lld and %lld", name, text, low, high);
-fail:
-    return status;
-}
-
-static enum status parse_number(const char *name, const char *text, double *value)
-{
-    enum status status = STATUS_OK;
-    char *end;
-    errno = 0;
-    *value = strtod(text, &end);
-    if (errno || end == text || *end)
-        FAIL(STATUS_USAGE, "--%s %s: must be a number", name, text);
-fail:
-    return status;
-}
-
 static enum status parse_resize(const char *text, struct pack_options *pack)
 {
     enum status status = STATUS_OK;
-    long long value;
+    int64_t value;
     pack->resize = !strncmp(text, "short:", 6)     ? RESIZE_SHORT
                    : !strncmp(text, "longest:", 8) ? RESIZE_LONGEST
                                                    : RESIZE_NONE;
     if (pack->resize == RESIZE_NONE)
         FAIL(STATUS_USAGE, "--resize %s: must be short:N or longest:N", text);
-    TRY(parse_integer("resize", strchr(text, ':') + 1, 1, 65500, &value));
+    TRY(options_integer("resize", strchr(text, ':') + 1, 1, 65500, &value));
     pack->resize_to = (int)value;
 fail:
     return status;
@@ -227,7 +200,7 @@ fail:
 static enum status parse_flag(struct pack_arguments *a, int flag, const char *name, const char *text)
 {
     enum status status = STATUS_OK;
-    long long value = 0;
+    int64_t value = 0;
     switch (flag) {
     case FLAG_FORCE: a->pack.force = true; break;
     case FLAG_DEEP: a->deep = true; break;
@@ -243,29 +216,29 @@ static enum status parse_flag(struct pack_arguments *a, int flag, const char *na
     case FLAG_PART: TRY(parse_part(text, &a->pack)); break;
     case FLAG_SYNSETS: a->synsets = text; break;
     case FLAG_SHARD_MB:
-        TRY(parse_integer(name, text, 1, 1 << 20, &value));
+        TRY(options_integer(name, text, 1, 1 << 20, &value));
         a->pack.shard_bytes = (uint64_t)value << 20;
         break;
-    case FLAG_NOISE: TRY(parse_number(name, text, &a->synth.noise)); break;
+    case FLAG_NOISE: TRY(options_number(name, text, 0, 10, &a->synth.noise)); break;
     case FLAG_WORKERS:
-        TRY(parse_integer(name, text, 1, 1024, &value));
+        TRY(options_integer(name, text, 1, 1024, &value));
         a->pack.workers = (int)value;
         break;
     case FLAG_IMAGES:
-        TRY(parse_integer(name, text, 1, 1LL << 32, &value));
+        TRY(options_integer(name, text, 1, 1LL << 32, &value));
         a->synth.images = value;
         break;
     case FLAG_CLASSES:
-        TRY(parse_integer(name, text, 2, SYNTH_MAX_CLASSES, &value));
+        TRY(options_integer(name, text, 2, SYNTH_MAX_CLASSES, &value));
         a->synth.classes = (int)value;
         break;
     case FLAG_CLASS_LIST: a->classes = text; break;
     case FLAG_SIZE:
-        TRY(parse_integer(name, text, 1, SYNTH_MAX_SIZE, &value));
+        TRY(options_integer(name, text, 1, SYNTH_MAX_SIZE, &value));
         a->synth.size = (int)value;
         break;
     case FLAG_SEED:
-        TRY(parse_integer(name, text, 0, LLONG_MAX, &value));
+        TRY(options_integer(name, text, 0, LLONG_MAX, &value));
         a->synth.seed = (uint64_t)value;
         break;
     case FLAG_BAD:

@@ -114,7 +114,7 @@ fail:
     return status;
 }
 
-enum status folder_read_at_offset(const struct folder *f, const struct listed_file *file, struct pack_item *item)
+static enum status read_at_offset(const struct folder *f, const struct listed_file *file, struct pack_item *item)
 {
     enum status status = STATUS_OK;
     if (file->bytes > LIMIT_FILE)
@@ -238,7 +238,7 @@ fail:
     return status;
 }
 
-enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item)
+static enum status read_sample(struct pack_source *source, int64_t index, struct pack_item *item)
 {
     struct folder *f = (struct folder *)source;
     const struct listed_file *file = &f->listing.files[index];
@@ -248,14 +248,14 @@ enum status folder_read(struct pack_source *source, int64_t index, struct pack_i
     if (file->fault)
         FAIL(STATUS_DATA, "%s %s", file->path, file->fault);
     TRY(f->reader            ? read_from_stream(f, index, item)
-        : f->archive_fd >= 0 ? folder_read_at_offset(f, file, item)
+        : f->archive_fd >= 0 ? read_at_offset(f, file, item)
                              : read_from_disk(f, file, item));
 fail:
     return status;
 }
 
-enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
-                          unsigned *notes)
+static enum status decode_sample(const struct pack_source *source, const struct pack_item *item, struct image *image,
+                                 unsigned *notes)
 {
     enum status status = STATUS_OK;
     (void)source;
@@ -265,7 +265,7 @@ fail:
     return status;
 }
 
-uint64_t folder_bytes(const struct pack_source *source, int64_t index)
+static uint64_t sample_bytes(const struct pack_source *source, int64_t index)
 {
     return ((const struct folder *)source)->listing.files[index].bytes;
 }
@@ -319,9 +319,9 @@ fail:
 enum status folder_complete(struct folder *f)
 {
     enum status status = STATUS_OK;
-    f->source = (struct pack_source){ .read = folder_read,
-                                      .decode = folder_decode,
-                                      .bytes = folder_bytes,
+    f->source = (struct pack_source){ .read = read_sample,
+                                      .decode = decode_sample,
+                                      .bytes = sample_bytes,
                                       .parallel = !f->reader,
                                       .is_files = true,
                                       .total = f->listing.count,

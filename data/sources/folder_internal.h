@@ -23,18 +23,11 @@ struct folder {
 enum status folder_create(struct folder **folder, const char *path);
 /* Opens folder->path. If that is an uncompressed tar, *is_tar is true and *range is all of it. */
 enum status folder_open_tar(struct folder *folder, struct tar_range *range, bool *is_tar);
-enum status folder_read_at_offset(const struct folder *folder, const struct listed_file *file, struct pack_item *item);
 
 /* Why an archive's member cannot be packed, as far as its header tells; NULL: it can. */
 const char *folder_member_fault(const struct member *member);
 
 /* Sets up folder->source, once the listing is complete. */
 enum status folder_complete(struct folder *folder);
-
-/* The functions of the source. */
-enum status folder_read(struct pack_source *source, int64_t index, struct pack_item *item);
-enum status folder_decode(const struct pack_source *source, const struct pack_item *item, struct image *image,
-                          unsigned *notes);
-uint64_t folder_bytes(const struct pack_source *source, int64_t index);
 
 #endif

@@ -76,40 +76,35 @@ static inline enum status random_decode_file(const struct pack_source *source, c
     return decode_image(item->data, item->bytes, item->name, image, notes);
 }
 
-static inline enum status make_jpeg_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds)
+static inline enum status make_source(const char *directory, int64_t count, const int (*sizes)[2], int kinds,
+                                      bool files, const struct pack_options *options)
 {
     static char *names[] = { "zero", "one", "two" };
-    struct random_source source = { { .read = random_read_file,
-                                      .decode = random_decode_file,
+    struct random_source source = { { .read = files ? random_read_file : random_read,
+                                      .decode = files ? random_decode_file : random_decode,
                                       .bytes = random_bytes,
                                       .parallel = true,
-                                      .is_files = true,
+                                      .is_files = files,
                                       .total = count,
                                       .class_count = 3,
                                       .class_names = names },
                                     sizes,
                                     kinds };
-    struct pack_options options = { .workers = 2, .codec = CODEC_JPEG, .made_by = "a test" };
     struct pack_report report;
-    return pack_dataset(&source.source, directory, &options, &report);
+    return pack_dataset(&source.source, directory, options, &report);
+}
+
+static inline enum status make_jpeg_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds)
+{
+    struct pack_options options = { .workers = 2, .codec = CODEC_JPEG, .made_by = "a test" };
+    return make_source(directory, count, sizes, kinds, true, &options);
 }
 
 static inline enum status make_dataset(const char *directory, int64_t count, const int (*sizes)[2], int kinds,
                                        int workers)
 {
-    static char *names[] = { "zero", "one", "two" };
-    struct random_source source = { { .read = random_read,
-                                      .decode = random_decode,
-                                      .bytes = random_bytes,
-                                      .parallel = true,
-                                      .total = count,
-                                      .class_count = 3,
-                                      .class_names = names },
-                                    sizes,
-                                    kinds };
     struct pack_options options = { .workers = workers, .made_by = "a test" };
-    struct pack_report report;
-    return pack_dataset(&source.source, directory, &options, &report);
+    return make_source(directory, count, sizes, kinds, false, &options);
 }
 
 static inline void make_folder(char folder[64])

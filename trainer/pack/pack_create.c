@@ -48,10 +48,12 @@ fail:
     return status;
 }
 
-/* Writes the index's made_by, such as "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256". Besides the input,
- * the dataset's bytes depend only on what it says. */
-static void describe_command(const struct pack_arguments *a, const char *what, char made_by[MADE_BY_BYTES])
+/* Returns the options of a packing that keeps its journal, with the index's made_by, such as
+ * "csc-pack 1.2.3 imagefolder --codec jpeg --resize short:256". Besides the input, the dataset's bytes depend only on
+ * what it says. */
+static struct pack_options make_options(const struct pack_arguments *a, const char *what, char made_by[MADE_BY_BYTES])
 {
+    struct pack_options options = a->pack;
     const struct pack_options *o = &a->pack;
     int length = snprintf(made_by, MADE_BY_BYTES, "csc-pack %s %s", CSC_VERSION, what);
     if (o->codec == CODEC_JPEG)
@@ -60,6 +62,9 @@ static void describe_command(const struct pack_arguments *a, const char *what, c
         length += snprintf(made_by + length, MADE_BY_BYTES - length, " --resize %.32s", a->resize);
     if (o->shard_bytes)
         snprintf(made_by + length, MADE_BY_BYTES - length, " --shard-mb %lld", (long long)(o->shard_bytes >> 20));
+    options.made_by = made_by;
+    options.keep_journal = true;
+    return options;
 }
 
 /* Removes the journals once both datasets are complete. Those of parts stay, because csc-pack merge needs them. */
@@ -105,15 +110,12 @@ enum status run_cifar(const struct pack_arguments *a)
     enum status status = STATUS_OK;
     char folders[2][PATH_MAX], made_by[MADE_BY_BYTES];
     struct cifar *cifar = NULL;
-    struct pack_options options = a->pack;
-    bool done, hundred = !strcmp(a->name, "cifar100");
-    describe_command(a, hundred ? "cifar100" : "cifar10", made_by);
-    options.made_by = made_by;
-    options.keep_journal = true;
+    struct pack_options options = make_options(a, a->name, made_by);
+    bool done;
     TRY(output_folders(a, a->operands[1], folders, &done));
     if (done)
         return STATUS_OK;
-    TRY(cifar_open(&cifar, a->operands[0], hundred));
+    TRY(cifar_open(&cifar, a->operands[0], !strcmp(a->name, "cifar100")));
     for (int i = 0; i < 2; i++) {
         struct pack_source *source = cifar_source(cifar, i == 0);
         if (source)
@@ -130,14 +132,11 @@ enum status run_synth(const struct pack_arguments *a)
     enum status status = STATUS_OK;
     char folders[2][PATH_MAX], truth[PATH_MAX], what[MADE_BY_BYTES / 2], made_by[MADE_BY_BYTES];
     struct synth *synth = NULL;
-    struct pack_options options = a->pack;
     const struct synth_config *c = &a->synth;
     bool done;
     snprintf(what, sizeof what, "synth --images %lld --classes %d --size %d --noise %g --seed %llu",
              (long long)c->images, c->classes, c->size, c->noise, (unsigned long long)c->seed);
-    describe_command(a, what, made_by);
-    options.made_by = made_by;
-    options.keep_journal = true;
+    struct pack_options options = make_options(a, what, made_by);
     if (options.codec == CODEC_JPEG) /* before anything is written */
         FAIL(STATUS_USAGE, "--codec jpeg stores image files, but these images do not come from files");
     TRY(output_folders(a, a->operands[0], folders, &done));
@@ -176,9 +175,7 @@ enum status run_imagefolder(const struct pack_arguments *a)
     struct folder *folder = NULL;
     struct class_names names = { .names = NULL };
     struct folder_options from = { .root = a->root, .spool = a->estimate ? NULL : out };
-    struct pack_options options = a->pack;
-    describe_command(a, "imagefolder", made_by);
-    options.made_by = made_by;
+    struct pack_options options = make_options(a, "imagefolder", made_by);
     options.keep_journal = a->pack.parts != 0;
     if (file_is_inside(out, source, a->root))
         FAIL(STATUS_USAGE, "%s: lies inside the folder that is packed; choose one elsewhere", out);
@@ -199,16 +196,13 @@ enum status run_imagenet(const struct pack_arguments *a)
     struct folder *train = NULL, *val = NULL;
     struct class_names names = { .names = NULL };
     const struct class_names *given = NULL;
-    struct pack_options options = a->pack;
+    struct pack_options options = make_options(a, "imagenet", made_by);
     bool done, both = a->operand_count == 4;
     int64_t first, end;
     if (a->operand_count == 3)
         FAIL(STATUS_USAGE,
              "%s: a validation archive needs its label file: csc-pack imagenet TRAIN.tar VAL.tar LABELS OUT",
              a->operands[1]);
-    describe_command(a, "imagenet", made_by);
-    options.made_by = made_by;
-    options.keep_journal = true;
     TRY(output_folders(a, a->operands[a->operand_count - 1], folders, &done));
     if (done)
         return STATUS_OK;
