@@ -37,8 +37,14 @@ static enum status find(struct graph_cache *cache, const struct graph_key *key, 
             *found = cache->entries[i];
             return STATUS_OK;
         }
-    if (cache->count == GRAPH_CACHE_ENTRIES)
+    if (cache->count == GRAPH_CACHE_ENTRIES) {
+        if (!cache->warned_full)
+            log_warn(
+                "more than %d kinds of passes: further ones are launched operation by operation, not as CUDA graphs",
+                GRAPH_CACHE_ENTRIES);
+        cache->warned_full = true;
         return STATUS_OK;
+    }
     cache->entries[cache->count] = calloc(1, sizeof **cache->entries);
     if (!cache->entries[cache->count])
         FAIL(STATUS_NOMEM, "out of memory");

@@ -26,11 +26,12 @@ struct graph_work {
 };
 
 struct cached_graph;
-enum { GRAPH_CACHE_ENTRIES = 32 }; /* keys; work of further ones is never captured */
+enum { GRAPH_CACHE_ENTRIES = 32 }; /* keys; work of further ones is never captured, which is logged once */
 struct graph_cache {
     struct device *device;
     struct cached_graph *entries[GRAPH_CACHE_ENTRIES];
     int count;
+    bool warned_full;
     const struct graph_work *work;  /* that graph_cache_run is running, or NULL */
     struct cached_graph *capturing; /* the entry that it is being captured into, or NULL */
 };

@@ -25,7 +25,7 @@ checkpoint: {keep: 20, every_steps: 1}
 """
 
 
-# More CSC-layers than lanes, whose power iterations go beside the forward pass; the first of all is none.
+# More CSC-layers than streams, whose power iterations run beside the forward pass; the first convolution is none.
 BESIDE = ["model.arch=sdnet18-all", "model.width=4", "model.layers=[%s]" % ", ".join(
     f"layer{stage}.layers.{block}.conv{i}" for stage in (1, 2, 3) for block in (0, 1) for i in (1, 2))]
 
