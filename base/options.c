@@ -1,8 +1,11 @@
-/* options.c - checks that do not depend on the program. */
+/* options.c - checks that do not depend on the program, and a table of options for getopt_long. */
 #include "base/options.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -32,27 +35,113 @@ fail:
     return status;
 }
 
-enum status options_integer(const char *name, const char *text, int64_t low, int64_t high, int64_t *value)
+enum status options_integer(const char *name, const char *text, double low, double high, int64_t *value)
 {
     enum status status = STATUS_OK;
     char *end;
     errno = 0;
     *value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || isspace((unsigned char)*text) || *value < low || *value > high)
-        FAIL(STATUS_USAGE, "--%s %s: must be an integer between %lld and %lld", name, text, (long long)low,
-             (long long)high);
+    if (errno || end == text || *end || isspace((unsigned char)*text) || !(*value >= low && *value <= high))
+        FAIL(STATUS_USAGE, "--%s %s: must be an integer between %.15g and %.15g", name, text, low, high);
 fail:
     return status;
 }
 
-enum status options_number(const char *name, const char *text, double low, double high, double *value)
+static enum status parse_number(const struct option_row *row, const char *text)
 {
     enum status status = STATUS_OK;
     char *end;
     errno = 0;
-    *value = strtod(text, &end);
-    if (errno || end == text || *end || !(*value >= low && *value <= high))
-        FAIL(STATUS_USAGE, "--%s %s: must be a number between %g and %g", name, text, low, high);
+    double value = strtod(text, &end);
+    if (errno || end == text || *end || !(value >= row->low && value <= row->high))
+        FAIL(STATUS_USAGE, "--%s %s: must be a number between %.15g and %.15g", row->name, text, row->low, row->high);
+    *row->number = value;
+fail:
+    return status;
+}
+
+static enum status parse_choice(const struct option_row *row, const char *text)
+{
+    enum status status = STATUS_OK;
+    char all[256] = "";
+    int i = 0;
+    for (; row->names[i] && strcmp(text, row->names[i]) != 0; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", row->names[i]);
+    if (!row->names[i])
+        FAIL(STATUS_USAGE, "--%s %s: must be one of %s", row->name, text, all);
+    *row->choice = i;
+fail:
+    return status;
+}
+
+static enum status set_option(const struct option_row *row, void *context, const char *text)
+{
+    enum status status = STATUS_OK;
+    int64_t value = 0;
+    if (row->on)
+        *row->on = true;
+    if (row->text)
+        *row->text = text;
+    if (row->integer || row->integer64)
+        TRY(options_integer(row->name, text, row->low, row->high, &value));
+    if (row->integer)
+        *row->integer = (int)value;
+    if (row->integer64)
+        *row->integer64 = value;
+    if (row->number)
+        TRY(parse_number(row, text));
+    if (row->choice)
+        TRY(parse_choice(row, text));
+    if (row->setting)
+        snprintf(row->setting, OPTION_SETTING_BYTES, "%s=%s", row->key, text);
+    if (row->parse)
+        TRY(row->parse(context, text));
+fail:
+    return status;
+}
+
+static bool ends_parsing(const char *name)
+{
+    return strcmp(name, "help") == 0 || strcmp(name, "version") == 0;
+}
+
+/* Whether a line of the help text begins with the option. */
+static bool is_listed(const char *help, const char *name)
+{
+    static const char start[] = "\n  --";
+    size_t length = strlen(name);
+    for (const char *at = help; (at = strstr(at, start)); at++) {
+        const char *found = at + sizeof start - 1;
+        if (strncmp(found, name, length) == 0 && !isalnum((unsigned char)found[length]) && found[length] != '-')
+            return true;
+    }
+    return ends_parsing(name);
+}
+
+enum status options_parse(const struct option_row *rows, void *context, int argc, char **argv, const char *command,
+                          const char *help, int *operands)
+{
+    enum { MAX_OPTIONS = 40, FIRST = 256 };
+    enum status status = STATUS_OK;
+    struct option list[MAX_OPTIONS + 1] = { 0 };
+    int count = 0, found;
+    for (int i = 0; rows[i].name; i++)
+        if (is_listed(help, rows[i].name)) {
+            assert(count < MAX_OPTIONS);
+            list[count++] = (struct option){ rows[i].name, rows[i].on ? no_argument : required_argument, NULL,
+                                             FIRST + i };
+        }
+    opterr = 0;
+    while ((found = getopt_long(argc, argv, ":", list, NULL)) != -1) {
+        if (found == ':')
+            FAIL(STATUS_USAGE, "%s needs a value; see %s --help", argv[optind - 1], command);
+        if (found == '?')
+            FAIL(STATUS_USAGE, "%s has no option %s; see %s --help", command, argv[optind - 1], command);
+        TRY(set_option(&rows[found - FIRST], context, optarg));
+        if (ends_parsing(rows[found - FIRST].name))
+            break;
+    }
+    *operands = optind;
 fail:
     return status;
 }

@@ -16,8 +16,31 @@ bool options_unexpanded(const char *path);
  * checked here: the configuration does that. */
 enum status options_check(char *const *argv);
 
-/* Parse the value of option --NAME: an integer or a number in [low, high]. STATUS_USAGE. */
-enum status options_integer(const char *name, const char *text, int64_t low, int64_t high, int64_t *value);
-enum status options_number(const char *name, const char *text, double low, double high, double *value);
+/* An option of a command line. Exactly one of the members from `on` to `parse` is set, and says where its value goes.
+ */
+struct option_row {
+    const char *name; /* without the dashes; NULL ends a list */
+    bool *on;         /* the option has no value, and sets this */
+    const char **text;
+    int *integer;
+    int64_t *integer64;
+    double *number;
+    int *choice;                                           /* the index of the value in `names`, which ends with NULL */
+    char *setting;                                         /* "KEY=VALUE", cut to OPTION_SETTING_BYTES */
+    enum status (*parse)(void *context, const char *text); /* anything else */
+    double low, high;                                      /* limits of an integer or a number */
+    const char *const *names;
+    const char *key; /* of a setting */
+};
+enum { OPTION_SETTING_BYTES = 64 };
+
+/* Reads the options of a command line whose argv[0] is not looked at, and stops behind --help or --version. Operands
+ * are moved to the end, where *operands is the index of the first. `command` is for messages. `help` is what --help
+ * prints; an option exists if a line of it begins with its name, or if it is help or version. */
+enum status options_parse(const struct option_row *rows, void *context, int argc, char **argv, const char *command,
+                          const char *help, int *operands);
+
+/* Parses the value of option --NAME: an integer in [low, high]. STATUS_USAGE. */
+enum status options_integer(const char *name, const char *text, double low, double high, int64_t *value);
 
 #endif

@@ -1,6 +1,5 @@
 /* csc_pack.c - csc-pack builds and checks sharded datasets. This file reads the command line; a table holds the
  * subcommands, the options that each accepts, and their help. */
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,90 +13,40 @@
 
 enum { MAX_PARTS = 10000 }; /* of --part K/N */
 
-enum flag {
-    FLAG_HELP = 256,
-    FLAG_FORCE,
-    FLAG_WORKERS,
-    FLAG_BAD,
-    FLAG_RESIZE,
-    FLAG_ROOT,
-    FLAG_IMAGES,
-    FLAG_CLASSES,
-    FLAG_SIZE,
-    FLAG_NOISE,
-    FLAG_SEED,
-    FLAG_DEEP,
-    FLAG_JSON,
-    FLAG_CODEC,
-    FLAG_PART,
-    FLAG_SHARD_MB,
-    FLAG_SYNSETS,
-    FLAG_ESTIMATE,
-    FLAG_FROM,
-    FLAG_DROP,
-    FLAG_CLASS_LIST,
-};
-
-static const struct option long_options[] = {
-    { "help", no_argument, NULL, FLAG_HELP },
-    { "force", no_argument, NULL, FLAG_FORCE },
-    { "workers", required_argument, NULL, FLAG_WORKERS },
-    { "bad", required_argument, NULL, FLAG_BAD },
-    { "resize", required_argument, NULL, FLAG_RESIZE },
-    { "root", required_argument, NULL, FLAG_ROOT },
-    { "images", required_argument, NULL, FLAG_IMAGES },
-    { "classes", required_argument, NULL, FLAG_CLASSES },
-    { "size", required_argument, NULL, FLAG_SIZE },
-    { "noise", required_argument, NULL, FLAG_NOISE },
-    { "seed", required_argument, NULL, FLAG_SEED },
-    { "deep", no_argument, NULL, FLAG_DEEP },
-    { "json", required_argument, NULL, FLAG_JSON },
-    { "codec", required_argument, NULL, FLAG_CODEC },
-    { "part", required_argument, NULL, FLAG_PART },
-    { "shard-mb", required_argument, NULL, FLAG_SHARD_MB },
-    { "synsets", required_argument, NULL, FLAG_SYNSETS },
-    { "estimate", no_argument, NULL, FLAG_ESTIMATE },
-    { "from", required_argument, NULL, FLAG_FROM },
-    { "drop", no_argument, NULL, FLAG_DROP },
-    { NULL, 0, NULL, 0 },
-};
-
 struct subcommand {
     const char *name, *operand_names;
     int min_operands, max_operands;
-    enum flag accepts[12]; /* ends with 0 */
     enum status (*run)(const struct pack_arguments *arguments);
     const char *help;
 };
 
-#define PACK_OPTIONS                                                                            \
-    "  --workers N           threads that read, decode and compress (default: one per core)\n"  \
-    "  --part K/N            pack only part K of N; csc-pack merge joins the parts\n"           \
-    "  --shard-mb N          begin a new shard after N MiB (default 512)\n"                     \
-    "  --force               replace the dataset in OUT, or what another packing began there\n" \
+#define PACK_OPTIONS                                                                                           \
+    "  --codec rgbz|jpeg     store the decoded pixels, losslessly, or the original files, if there are any\n"  \
+    "                        (default rgbz); with jpeg, WebP files and shrunk images are stored as JPEGs of\n" \
+    "                        quality 90\n"                                                                     \
+    "  --workers N           threads that read, decode and compress (default: one per core)\n"                 \
+    "  --part K/N            pack only part K of N; csc-pack merge joins the parts\n"                          \
+    "  --shard-mb N          begin a new shard after N MiB (default 512)\n"                                    \
+    "  --force               replace the dataset in OUT, or what another packing began there\n"                \
     "\nIf packing is interrupted, give the same command again: it continues.\n"
-#define IMAGE_OPTIONS                                                                                       \
-    "  --classes FILE|DATASET  the classes in label order: a file of one name a line, or a packed\n"        \
-    "                        dataset; a class may have no images, an image of another class is refused\n"   \
-    "  --codec rgbz|jpeg     store the decoded pixels, losslessly, or the original files (default rgbz);\n" \
-    "                        with jpeg, WebP files and shrunk images are stored as JPEGs of quality 90\n"   \
-    "  --resize short:N      shrink images to a short side of N pixels; smaller ones stay as they are\n"    \
-    "  --resize longest:N    the same with the longest side\n"                                              \
-    "  --bad stop|skip       what to do about an image that cannot be read (default stop)\n"                \
+#define IMAGE_OPTIONS                                                                                     \
+    "  --classes FILE|DATASET  the classes in label order: a file of one name a line, or a packed\n"      \
+    "                        dataset; a class may have no images, an image of another class is refused\n" \
+    "  --resize short:N      shrink images to a short side of N pixels; smaller ones stay as they are\n"  \
+    "  --resize longest:N    the same with the longest side\n"                                            \
+    "  --bad stop|skip       what to do about an image that cannot be read (default stop)\n"              \
     "  --estimate            write nothing; estimate size and cost of each codec from a sample of images\n"
-#define PACK_FLAGS FLAG_FORCE, FLAG_WORKERS, FLAG_CODEC, FLAG_PART, FLAG_SHARD_MB
 
 /* clang-format off */
 static const struct subcommand subcommands[] = {
-    { "cifar10", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
+    { "cifar10", "SRC OUT", 2, 2, run_cifar,
       "Packs CIFAR-10 into OUT/train and OUT/val. SRC is the folder of its binary files\n"
       "(data_batch_1.bin, ..., test_batch.bin), the folder above cifar-10-batches-bin, or the .tar.gz.\n"
       "If only training or only test files are there, only that dataset is written.\n\n" PACK_OPTIONS },
-    { "cifar100", "SRC OUT", 2, 2, { PACK_FLAGS }, run_cifar,
+    { "cifar100", "SRC OUT", 2, 2, run_cifar,
       "Packs CIFAR-100, with its 100 fine labels, into OUT/train and OUT/val. SRC is the folder of\n"
       "its binary files (train.bin, test.bin), the folder above cifar-100-binary, or the .tar.gz.\n\n" PACK_OPTIONS },
-    { "imagefolder", "DIR|TAR OUT", 2, 2,
-      { PACK_FLAGS, FLAG_ROOT, FLAG_BAD, FLAG_RESIZE, FLAG_ESTIMATE, FLAG_CLASS_LIST }, run_imagefolder,
+    { "imagefolder", "DIR|TAR OUT", 2, 2, run_imagefolder,
       "Packs a folder of class folders of JPEG, PNG and WebP files, or a .tar, .tar.gz or .tar.zst of one,\n"
       "into the dataset OUT. The folders' names, sorted by their bytes, are the classes; files are sorted\n"
       "by class and path. Files that are not named as images are left out. Images are converted to 8-bit\n"
@@ -105,8 +54,7 @@ static const struct subcommand subcommands[] = {
       "that were left out.\n\n"
       "  --root NAME           use the class folders inside the folder NAME, such as train\n"
       IMAGE_OPTIONS PACK_OPTIONS },
-    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4,
-      { PACK_FLAGS, FLAG_BAD, FLAG_RESIZE, FLAG_SYNSETS, FLAG_ESTIMATE, FLAG_CLASS_LIST }, run_imagenet,
+    { "imagenet", "TRAIN.tar [VAL.tar LABELS] OUT", 2, 4, run_imagenet,
       "Packs ImageNet's own archives into OUT/train and OUT/val without unpacking them: TRAIN.tar\n"
       "(ILSVRC2012_img_train.tar) holds a tar for each class; VAL.tar holds the validation images.\n"
       "A line of LABELS is a class such as n01751748, for the images in the order of their file names;\n"
@@ -115,8 +63,7 @@ static const struct subcommand subcommands[] = {
       "  --synsets FILE        needed if LABELS has ILSVRC's ids: lines of an id and a class, as in\n"
       "                        map_clsloc.txt\n"
       IMAGE_OPTIONS PACK_OPTIONS },
-    { "synth", "OUT", 1, 1, { PACK_FLAGS, FLAG_IMAGES, FLAG_CLASSES, FLAG_SIZE, FLAG_NOISE, FLAG_SEED },
-      run_synth,
+    { "synth", "OUT", 1, 1, run_synth,
       "Makes images from convolutional dictionaries, one for each class: N images in OUT/train, N/5 others\n"
       "from the same dictionaries in OUT/val, and the dictionaries themselves in OUT/truth.safetensors.\n\n"
       "  --images N            training images (default 5000)\n"
@@ -125,27 +72,27 @@ static const struct subcommand subcommands[] = {
       "  --noise X             standard deviation of the noise, for pixel values in 0..1 (default 0.1)\n"
       "  --seed N              seed of all random numbers; the same seed makes the same files (default 1)\n"
       PACK_OPTIONS },
-    { "merge", "PART... OUT", 2, MAX_PARTS + 1, { FLAG_FORCE }, run_merge,
+    { "merge", "PART... OUT", 2, MAX_PARTS + 1, run_merge,
       "Joins all parts of a packing (--part K/N) into OUT. The result is the dataset that one packing would\n"
       "have written, byte for byte; all parts must come from the same versions of csc-pack and zstd. If the\n"
       "parts hold train and val, so will OUT. Every block's hash is compared. The parts are not changed.\n"
       "If merging is interrupted, give the same command again: it continues.\n\n"
       "  --force               replace the dataset in OUT\n" },
-    { "verify", "DIR", 1, 1, { FLAG_DEEP, FLAG_WORKERS }, run_verify,
+    { "verify", "DIR", 1, 1, run_verify,
       "Compares every hash of a dataset and names damaged blocks and shards. The exit code is 65 if there\n"
       "is damage, and 74 if a shard cannot be opened.\n\n"
       "  --deep                also decode every image\n"
       "  --workers N           threads, each of which checks one shard at a time (default: one per core)\n" },
-    { "repair", "DIR", 1, 1, { FLAG_FROM, FLAG_DROP }, run_repair,
+    { "repair", "DIR", 1, 1, run_repair,
       "Repairs damaged blocks and shards in place.\n\n"
       "  --from DIR2           restore them, byte for byte, from a dataset that holds the same blocks: a copy,\n"
       "                        or the input packed again with the same options, or the part in question\n"
       "  --drop                remove what cannot be restored; the dataset then has another fingerprint\n" },
-    { "bench", "DIR", 1, 1, { FLAG_RESIZE }, run_bench,
+    { "bench", "DIR", 1, 1, run_bench,
       "Measures with the images of a dataset, for each codec: the size, the time to pack, and the time to\n"
       "decode a random crop; and how fast the dataset is read.\n\n"
       "  --resize short:N|longest:N  shrink the images first\n" },
-    { "info", "DIR", 1, 1, { FLAG_JSON }, run_info,
+    { "info", "DIR", 1, 1, run_info,
       "Prints what a dataset holds.\n\n"
       "  --json FILE           write it as JSON to FILE, with all classes (- for standard output)\n" },
 };
@@ -197,100 +144,67 @@ fail:
     return status;
 }
 
-static enum status parse_flag(struct pack_arguments *a, int flag, const char *name, const char *text)
+static enum status set_resize(void *context, const char *text)
 {
-    enum status status = STATUS_OK;
-    int64_t value = 0;
-    switch (flag) {
-    case FLAG_FORCE: a->pack.force = true; break;
-    case FLAG_DEEP: a->deep = true; break;
-    case FLAG_ESTIMATE: a->estimate = true; break;
-    case FLAG_DROP: a->drop = true; break;
-    case FLAG_FROM: a->from = text; break;
-    case FLAG_ROOT: a->root = text; break;
-    case FLAG_JSON: a->json = text; break;
-    case FLAG_RESIZE:
-        TRY(parse_resize(text, &a->pack));
-        a->resize = text;
-        break;
-    case FLAG_PART: TRY(parse_part(text, &a->pack)); break;
-    case FLAG_SYNSETS: a->synsets = text; break;
-    case FLAG_SHARD_MB:
-        TRY(options_integer(name, text, 1, 1 << 20, &value));
-        a->pack.shard_bytes = (uint64_t)value << 20;
-        break;
-    case FLAG_NOISE: TRY(options_number(name, text, 0, 10, &a->synth.noise)); break;
-    case FLAG_WORKERS:
-        TRY(options_integer(name, text, 1, 1024, &value));
-        a->pack.workers = (int)value;
-        break;
-    case FLAG_IMAGES:
-        TRY(options_integer(name, text, 1, 1LL << 32, &value));
-        a->synth.images = value;
-        break;
-    case FLAG_CLASSES:
-        TRY(options_integer(name, text, 2, SYNTH_MAX_CLASSES, &value));
-        a->synth.classes = (int)value;
-        break;
-    case FLAG_CLASS_LIST: a->classes = text; break;
-    case FLAG_SIZE:
-        TRY(options_integer(name, text, 1, SYNTH_MAX_SIZE, &value));
-        a->synth.size = (int)value;
-        break;
-    case FLAG_SEED:
-        TRY(options_integer(name, text, 0, LLONG_MAX, &value));
-        a->synth.seed = (uint64_t)value;
-        break;
-    case FLAG_BAD:
-        if (strcmp(text, "stop") && strcmp(text, "skip"))
-            FAIL(STATUS_USAGE, "--bad %s: must be stop or skip", text);
-        a->pack.skip_bad = !strcmp(text, "skip");
-        break;
-    case FLAG_CODEC:
-        if (!codec_parse(text, &a->pack.codec))
-            FAIL(STATUS_USAGE, "--codec %s: must be rgbz or jpeg", text);
-        break;
-    }
-fail:
-    return status;
+    struct pack_arguments *a = context;
+    a->resize = text;
+    return parse_resize(text, &a->pack);
 }
 
-static bool accepts(const struct subcommand *s, int flag)
+static enum status set_part(void *context, const char *text)
 {
-    for (size_t i = 0; i < sizeof s->accepts / sizeof *s->accepts && s->accepts[i]; i++)
-        if ((int)s->accepts[i] == flag)
-            return true;
-    return false;
+    return parse_part(text, &((struct pack_arguments *)context)->pack);
+}
+
+static enum status set_codec(void *context, const char *text)
+{
+    enum status status = STATUS_OK;
+    if (!codec_parse(text, &((struct pack_arguments *)context)->pack.codec))
+        FAIL(STATUS_USAGE, "--codec %s: must be rgbz or jpeg", text);
+fail:
+    return status;
 }
 
 /* Parses options and operands; argv[0] is the subcommand. */
 static enum status parse_arguments(struct pack_arguments *a, const struct subcommand *s, int argc, char **argv)
 {
     enum status status = STATUS_OK;
-    int index = 0;
-    opterr = 0;
-    for (int flag; (flag = getopt_long(argc, argv, ":", long_options, &index)) != -1;) {
-        if (flag == FLAG_HELP) {
-            a->help = true;
-            return STATUS_OK;
-        }
-        if (flag == ':')
-            FAIL(STATUS_USAGE, "%s needs a value", argv[optind - 1]);
-        /* synth takes the number of classes, the others a list of them */
-        if (flag == FLAG_CLASSES && !accepts(s, flag))
-            flag = FLAG_CLASS_LIST;
-        if (flag == '?')
-            FAIL(STATUS_USAGE, "csc-pack %s has no option %s (csc-pack %s --help lists them)", s->name,
-                 argv[optind - 1], s->name);
-        if (!accepts(s, flag))
-            FAIL(STATUS_USAGE, "csc-pack %s has no option --%s (csc-pack %s --help lists them)", s->name,
-                 long_options[index].name, s->name);
-        TRY(parse_flag(a, flag, long_options[index].name, optarg));
-    }
+    static const char *const reactions[] = { "stop", "skip", NULL };
+    bool synth = s->run == run_synth; /* it takes the number of classes, the others a list of them */
+    int first, bad = 0, shard_mb = 0;
+    char command[32];
+    const struct option_row rows[] = {
+        { "help", .on = &a->help },
+        { "force", .on = &a->pack.force },
+        { "workers", .integer = &a->pack.workers, .low = 1, .high = 1024 },
+        { "bad", .choice = &bad, .names = reactions },
+        { "resize", .parse = set_resize },
+        { "root", .text = &a->root },
+        { "images", .integer64 = &a->synth.images, .low = 1, .high = 0x1p32 },
+        { "classes", .text = synth ? NULL : &a->classes, .integer = synth ? &a->synth.classes : NULL, .low = 2,
+          .high = SYNTH_MAX_CLASSES },
+        { "size", .integer = &a->synth.size, .low = 1, .high = SYNTH_MAX_SIZE },
+        { "noise", .number = &a->synth.noise, .low = 0, .high = 10 },
+        { "seed", .integer64 = (int64_t *)&a->synth.seed, .low = 0, .high = 0x1p63 },
+        { "deep", .on = &a->deep },
+        { "json", .text = &a->json },
+        { "codec", .parse = set_codec },
+        { "part", .parse = set_part },
+        { "shard-mb", .integer = &shard_mb, .low = 1, .high = 1 << 20 },
+        { "synsets", .text = &a->synsets },
+        { "estimate", .on = &a->estimate },
+        { "from", .text = &a->from },
+        { "drop", .on = &a->drop },
+        { NULL },
+    };
+    snprintf(command, sizeof command, "csc-pack %s", s->name);
+    TRY(options_parse(rows, a, argc, argv, command, s->help, &first));
+    a->pack.skip_bad = bad;
+    a->pack.shard_bytes = (uint64_t)shard_mb << 20;
     a->name = s->name;
-    a->operands = argv + optind;
-    a->operand_count = argc - optind;
-    if (a->operand_count < s->min_operands || a->operand_count > s->max_operands)
+    a->operands = argv + first;
+    a->operand_count = argc - first;
+    if (!a->help && (a->operand_count < s->min_operands || a->operand_count > s->max_operands))
         FAIL(STATUS_USAGE, "usage: csc-pack %s %s [options]; see csc-pack %s --help", s->name, s->operand_names,
              s->name);
 fail:

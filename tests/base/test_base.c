@@ -1,6 +1,7 @@
 /* test_base.c - command lines, affinity, status, random numbers, arena, choices, files, log and control groups. */
 #include <errno.h>
 #include <fcntl.h>
+#include <getopt.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -114,6 +115,68 @@ static void check_arena(void)
     CHECK(second - first == ARENA_ALIGN && (uintptr_t)first % ARENA_ALIGN == 0, "not carved");
     arena_finish(&arena);
     arena_finish(&arena);
+}
+
+static enum status count_letters(void *context, const char *text)
+{
+    *(int *)context += (int)strlen(text);
+    return STATUS_OK;
+}
+
+static void check_options(void)
+{
+    static const char *const names[] = { "low", "high", NULL };
+    static const char help[] =
+        "usage\n\n  --all             .\n  --count N         .\n  --long N          .\n"
+        "  --number X        .\n  --level low|high  .\n  --key VALUE       .\n  --text=TEXT       .\n"
+        "  --letters TEXT    .\n";
+    static const struct {
+        const char *argument, *says;
+    } bad[] = {
+        { "--hidden", "x has no option --hidden; see x --help" },
+        { "--frob", "x has no option --frob; see x --help" },
+        { "--count", "--count needs a value; see x --help" },
+        { "--count=9", "--count 9: must be an integer between 1 and 8" },
+        { "--count= 3", "--count  3: must be an integer between 1 and 8" },
+        { "--number=nan", "--number nan: must be a number between 0.5 and 2" },
+        { "--level=middle", "--level middle: must be one of low, high" },
+    };
+    bool all = false, hidden = false, help_wanted = false;
+    int count = 0, level = 0, letters = 0, first;
+    int64_t large = 0;
+    double number = 0;
+    const char *text = NULL;
+    char setting[OPTION_SETTING_BYTES];
+    const struct option_row rows[] = {
+        { "all", .on = &all },
+        { "hidden", .on = &hidden },
+        { "help", .on = &help_wanted },
+        { "count", .integer = &count, .low = 1, .high = 8 },
+        { "long", .integer64 = &large, .low = 0, .high = 0x1p63 },
+        { "number", .number = &number, .low = 0.5, .high = 2 },
+        { "level", .choice = &level, .names = names },
+        { "key", .setting = setting, .key = "a.b" },
+        { "text", .text = &text },
+        { "letters", .parse = count_letters },
+        { NULL },
+    };
+    char *good[] = { "x",        "operand",   "--all",   "--count=8", "--long",  "9223372036854775807",
+                     "--number", "2",         "--level", "high",      "--key=5", "--text",
+                     "t",        "--letters", "abc",     "--letters", "de",      "--help",
+                     "--frob",   NULL };
+    optind = 1;
+    CHECK(options_parse(rows, &letters, 19, good, "x", help, &first) == STATUS_OK, "%s", status_message());
+    CHECK(all && help_wanted && count == 8 && large == INT64_MAX && number == 2 && level == 1 && letters == 5,
+          "values");
+    CHECK(!strcmp(setting, "a.b=5") && !strcmp(text, "t"), "%s, %s", setting, text);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        char *arguments[] = { "x", (char *)bad[i].argument, NULL };
+        optind = 1;
+        CHECK(options_parse(rows, &letters, 2, arguments, "x", help, &first) == STATUS_USAGE &&
+                  !strcmp(status_message(), bad[i].says),
+              "%s: %s", bad[i].argument, status_message());
+    }
+    optind = 1;
 }
 
 static void check_memory(void)
@@ -448,6 +511,7 @@ int main(void)
     check_arena();
     check_tuned();
     check_plain();
+    check_options();
     check_memory();
     check_threads();
     check_files();
