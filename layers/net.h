@@ -58,8 +58,7 @@ enum status net_backward(struct net *net, float smoothing, float *reduce_buffer)
 
 /* Forward and backward of the uploaded batch. The sink (or NULL) is told of the parts of the reduce buffer that are
  * final: part 0: all before the gradients; p: parameter p from the end of the network (1: the last, params_count: the
- * first). On a device with graphs, later calls with the same buffer, count, smoothing and sink launch captured graphs.
- */
+ * first). On a device with graphs, later calls with the same buffer, count, smoothing and sink launch graphs. */
 enum status net_train(struct net *net, float smoothing, float *reduce_buffer, const struct gradient_sink *sink);
 
 bool net_uses_graphs(const struct net *net); /* whether net_train has captured a graph */

@@ -1,6 +1,5 @@
-/* frames.h - the messages of the watchdog: frames of 48 bytes, little-endian.
- *    0 u32 magic    4 u8 message    5 u8 phase    6 u8 waiting    7 u8 zero    8 u32 rank    12 u32 code
- *   16 u64 step    24 u64 progress counter    32 token, 16 bytes (zero except in HELLO and WELCOME) */
+/* frames.h - the messages of the watchdog. They are sent as they lie in memory, because all ranks run the same program
+ * on the same kind of machine. */
 #ifndef CSC_COMM_WATCHDOG_FRAMES_H
 #define CSC_COMM_WATCHDOG_FRAMES_H
 
@@ -9,7 +8,8 @@
 
 #include "comm/watchdog/phase.h"
 
-enum { WATCHDOG_FRAME_BYTES = 48, WATCHDOG_TOKEN_BYTES = 16, WATCHDOG_MAX_RANKS = 1 << 20, NO_RANK = -1 };
+enum { WATCHDOG_TOKEN_BYTES = 16, WATCHDOG_MAX_RANKS = 1 << 20, NO_RANK = -1 };
+#define WATCHDOG_MAGIC    0x57435343u /* "CSCW" */
 #define WATCHDOG_MAX_STEP ((int64_t)1 << 40)
 
 enum watchdog_message {
@@ -24,21 +24,19 @@ enum watchdog_message {
 
 struct watchdog_progress {
     enum watchdog_phase phase;
-    bool waits; /* for other ranks */
+    uint32_t waits; /* 1: for other ranks */
     int64_t step;
     uint64_t counter; /* grows with every change of the other fields */
 };
 
 struct watchdog_frame {
+    uint32_t magic; /* set by watchdog_send */
     enum watchdog_message type;
-    int rank, code; /* of the sender; a status or an answer */
+    int32_t rank, code; /* of the sender; a status or an answer */
     struct watchdog_progress progress;
-    uint8_t token[WATCHDOG_TOKEN_BYTES];
+    uint8_t token[WATCHDOG_TOKEN_BYTES]; /* zero except in HELLO and WELCOME */
 };
-
-void watchdog_encode(const struct watchdog_frame *frame, uint8_t out[WATCHDOG_FRAME_BYTES]);
-
-/* Returns false unless the bytes are exactly what watchdog_encode would write. */
-bool watchdog_decode(const uint8_t in[WATCHDOG_FRAME_BYTES], struct watchdog_frame *frame);
+enum { WATCHDOG_FRAME_BYTES = sizeof(struct watchdog_frame) };
+_Static_assert(WATCHDOG_FRAME_BYTES == 56, "frames have no padding");
 
 #endif

@@ -12,26 +12,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CONNECT_MS = 5000 };
+enum { CONNECT_MS = 5000, SEND_MS = 100 };
 
-static socklen_t length_of(const struct sockaddr_storage *address)
+static socklen_t length_of(int family)
 {
-    return address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-}
-
-/* Listens on a free port of the address and fills the port in. Returns -1 if that fails. */
-static int listen_on(struct sockaddr_storage *address)
-{
-    socklen_t length = length_of(address);
-    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
-    if (bind(fd, (struct sockaddr *)address, length) != 0 || listen(fd, 1024) != 0 ||
-        getsockname(fd, (struct sockaddr *)address, &length) != 0) {
-        close(fd);
-        return -1;
-    }
-    return fd;
+    return family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
 }
 
 static bool usable(const struct ifaddrs *i)
@@ -43,40 +28,39 @@ static bool usable(const struct ifaddrs *i)
     return i->ifa_addr->sa_family == AF_INET;
 }
 
-static void add_address(struct watchdog_addresses *addresses, int listeners[], const struct sockaddr *address,
-                        size_t bytes)
+/* Listens on a free port of the address and, if that succeeds, appends address and port to the list. */
+static void add_address(struct watchdog_addresses *addresses, int listeners[], const void *address, int family)
 {
-    struct sockaddr_storage *slot = &addresses->list[addresses->count];
+    struct sockaddr_storage bound = { 0 };
+    socklen_t length = length_of(family);
     if (addresses->count == WATCHDOG_MAX_ADDRESSES)
         return;
-    memset(slot, 0, sizeof *slot);
-    memcpy(slot, address, bytes);
-    int fd = listen_on(slot);
-    if (fd >= 0)
-        listeners[addresses->count++] = fd;
+    int fd = socket(family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    memcpy(&bound, address, length);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&bound, length) != 0 || listen(fd, 1024) != 0 ||
+        getsockname(fd, (struct sockaddr *)&bound, &length) != 0) {
+        if (fd >= 0)
+            close(fd);
+        return;
+    }
+    listeners[addresses->count] = fd;
+    addresses->list[addresses->count++] = bound;
 }
 
 void watchdog_listen(bool one_host, struct watchdog_addresses *addresses, int listeners[WATCHDOG_MAX_ADDRESSES])
 {
+    static const int families[] = { AF_INET, AF_INET6 };
     struct ifaddrs *all = NULL;
     struct sockaddr_in loopback = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    *addresses = (struct watchdog_addresses){ 0 };
+    addresses->count = 0;
     if (one_host)
-        add_address(addresses, listeners, (struct sockaddr *)&loopback, sizeof loopback);
+        add_address(addresses, listeners, &loopback, AF_INET);
     if (getifaddrs(&all) != 0)
         return;
-    for (int six = 0; six < 2; six++) /* IPv4 first */
+    for (int k = 0; k < 2; k++)
         for (struct ifaddrs *i = all; i; i = i->ifa_next)
-            if (usable(i) && (i->ifa_addr->sa_family == AF_INET6) == six) {
-                struct sockaddr_storage address = { 0 };
-                size_t bytes = six ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-                memcpy(&address, i->ifa_addr, bytes);
-                if (six)
-                    ((struct sockaddr_in6 *)&address)->sin6_port = 0;
-                else
-                    ((struct sockaddr_in *)&address)->sin_port = 0;
-                add_address(addresses, listeners, (struct sockaddr *)&address, bytes);
-            }
+            if (usable(i) && i->ifa_addr->sa_family == families[k])
+                add_address(addresses, listeners, i->ifa_addr, families[k]); /* its port is 0 */
     freeifaddrs(all);
 }
 
@@ -90,30 +74,20 @@ static bool ready(int fd, short events, int milliseconds)
     return got == 1;
 }
 
-static bool open_connection(int fd, const struct sockaddr_storage *address)
-{
-    int error = 0, one = 1;
-    socklen_t size = sizeof error;
-    if (connect(fd, (const struct sockaddr *)address, length_of(address)) != 0 && errno != EINPROGRESS)
-        return false;
-    if (!ready(fd, POLLOUT, CONNECT_MS) || getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size) != 0 || error)
-        return false;
-    return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0;
-}
-
 bool watchdog_connect(const struct sockaddr_storage *address, int rank, const uint8_t token[WATCHDOG_TOKEN_BYTES],
                       struct watchdog_peer *peer)
 {
     struct watchdog_frame hello = { .type = WATCHDOG_HELLO, .rank = rank }, welcome;
-    *peer = (struct watchdog_peer){ .fd = -1, .rank = NO_RANK };
-    if (address->ss_family != AF_INET && address->ss_family != AF_INET6)
-        return false;
-    peer->fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    int one = 1;
+    memcpy(hello.token, token, WATCHDOG_TOKEN_BYTES);
+    *peer = (struct watchdog_peer){ .fd = socket(address->ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+                                    .rank = NO_RANK };
     if (peer->fd < 0)
         return false;
-    memcpy(hello.token, token, WATCHDOG_TOKEN_BYTES);
-    if (open_connection(peer->fd, address)) {
-        watchdog_send(peer, &hello, true);
+    if ((connect(peer->fd, (const struct sockaddr *)address, length_of(address->ss_family)) == 0 ||
+         errno == EINPROGRESS) &&
+        ready(peer->fd, POLLOUT, CONNECT_MS) && setsockopt(peer->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one) == 0) {
+        watchdog_send(peer, &hello, true); /* if the connection was refused, receiving fails */
         for (int got = 0; got == 0 && ready(peer->fd, POLLIN, CONNECT_MS);) {
             got = watchdog_receive(peer, &welcome);
             if (got == 1 && welcome.type == WATCHDOG_WELCOME && watchdog_token_equal(welcome.token, token))
@@ -133,50 +107,51 @@ bool watchdog_token_equal(const uint8_t a[WATCHDOG_TOKEN_BYTES], const uint8_t b
 }
 
 /* Sends the rest of the last frame. Returns true if nothing is left. */
-static bool flush(struct watchdog_peer *p)
+static bool flush(struct watchdog_peer *p, bool patient)
 {
     while (p->out_bytes > 0) {
-        ssize_t sent = send(p->fd, p->out, (size_t)p->out_bytes, MSG_NOSIGNAL);
-        if (sent <= 0)
+        ssize_t sent = send(p->fd, (char *)(&p->out + 1) - p->out_bytes, p->out_bytes, MSG_NOSIGNAL);
+        if (sent > 0)
+            p->out_bytes -= (size_t)sent;
+        else if (!patient || errno != EAGAIN || !ready(p->fd, POLLOUT, SEND_MS))
             return false;
-        p->out_bytes -= (int)sent;
-        memmove(p->out, p->out + sent, (size_t)p->out_bytes);
     }
     return true;
 }
 
 void watchdog_send(struct watchdog_peer *p, const struct watchdog_frame *frame, bool must_arrive)
 {
-    if (p->fd < 0)
+    if (p->fd < 0 || !flush(p, must_arrive))
         return;
-    if (!flush(p) && !(must_arrive && ready(p->fd, POLLOUT, 100) && flush(p)))
-        return;
-    watchdog_encode(frame, p->out);
-    p->out_bytes = WATCHDOG_FRAME_BYTES;
-    if (flush(p))
-        return;
-    if (must_arrive && ready(p->fd, POLLOUT, 100))
-        flush(p);
-    else if (p->out_bytes == WATCHDOG_FRAME_BYTES && !must_arrive)
+    p->out = *frame;
+    p->out.magic = WATCHDOG_MAGIC;
+    p->out_bytes = sizeof p->out;
+    if (!flush(p, must_arrive) && !must_arrive && p->out_bytes == sizeof p->out)
         p->out_bytes = 0; /* no byte of it was sent, and a later frame says more */
+}
+
+bool watchdog_frame_valid(const struct watchdog_frame *f)
+{
+    static const uint8_t none[WATCHDOG_TOKEN_BYTES];
+    bool has_token = f->type == WATCHDOG_HELLO || f->type == WATCHDOG_WELCOME;
+    return f->magic == WATCHDOG_MAGIC && f->type >= WATCHDOG_HELLO && f->type <= WATCHDOG_END && f->rank >= 0 &&
+           f->rank < WATCHDOG_MAX_RANKS && f->code >= 0 && f->code <= 255 &&
+           (unsigned)f->progress.phase < WATCHDOG_PHASES && f->progress.waits <= 1 && f->progress.step >= 0 &&
+           f->progress.step <= WATCHDOG_MAX_STEP && (has_token || memcmp(f->token, none, sizeof none) == 0);
 }
 
 int watchdog_receive(struct watchdog_peer *p, struct watchdog_frame *frame)
 {
-    for (;;) {
-        ssize_t got = recv(p->fd, p->in + p->in_bytes, (size_t)(WATCHDOG_FRAME_BYTES - p->in_bytes), 0);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-            return 0;
-        if (got <= 0)
-            return -1;
-        p->in_bytes += (int)got;
-        if (p->in_bytes < WATCHDOG_FRAME_BYTES)
+    ssize_t got;
+    while ((got = recv(p->fd, (char *)&p->in + p->in_bytes, sizeof p->in - p->in_bytes, 0)) > 0) {
+        p->in_bytes += (size_t)got;
+        if (p->in_bytes < sizeof p->in)
             continue;
         p->in_bytes = 0;
-        return watchdog_decode(p->in, frame) ? 1 : -1;
+        *frame = p->in;
+        return watchdog_frame_valid(frame) ? 1 : -1;
     }
+    return got < 0 && errno == EAGAIN ? 0 : -1;
 }
 
 void watchdog_close(struct watchdog_peer *p)

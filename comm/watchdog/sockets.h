@@ -15,12 +15,10 @@ struct watchdog_addresses { /* on which a coordinator listens */
 
 /* A connection to another rank. */
 struct watchdog_peer {
-    int fd;   /* -1 if closed */
-    int rank; /* NO_RANK until it has shown the token */
-    double since;
-    bool ready; /* there is something to read */
-    uint8_t in[WATCHDOG_FRAME_BYTES], out[WATCHDOG_FRAME_BYTES];
-    int in_bytes, out_bytes; /* of an incomplete frame that was received, and of a frame that is still to be sent */
+    int fd;                        /* -1 if closed */
+    int rank;                      /* NO_RANK until it has shown the token */
+    struct watchdog_frame in, out; /* an incomplete frame that was received, and one that is not yet sent completely */
+    size_t in_bytes, out_bytes;    /* that are there of `in`, and that are left of `out` */
 };
 
 /* Binds a listening socket to each address of this host, loopback first if all ranks are on it. listeners[i] belongs to
@@ -33,6 +31,9 @@ bool watchdog_connect(const struct sockaddr_storage *address, int rank, const ui
 
 /* Compares two tokens in a time that does not depend on them. */
 bool watchdog_token_equal(const uint8_t a[WATCHDOG_TOKEN_BYTES], const uint8_t b[WATCHDOG_TOKEN_BYTES]);
+
+/* Whether bytes that were received are a frame. */
+bool watchdog_frame_valid(const struct watchdog_frame *frame);
 
 /* Sends a frame. One that cannot be sent at once is dropped, unless it must arrive: then this waits up to 0.1 s. */
 void watchdog_send(struct watchdog_peer *peer, const struct watchdog_frame *frame, bool must_arrive);

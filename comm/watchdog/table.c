@@ -9,14 +9,14 @@ static const struct {
     const char *name, *advice;
     bool takes_long;
 } phases[WATCHDOG_PHASES] = {
-    [WATCHDOG_STARTING] = { "starting", "", true },
+    [WATCHDOG_STARTING] = { "starting", ".", true },
     [WATCHDOG_LOADING] = { "loading data", ": is its storage alive?", false },
     [WATCHDOG_COMPUTING] = { "computing", ": is its device alive?", false },
     [WATCHDOG_EXCHANGING] = { "exchanging gradients", ": is the network alive?", false },
     [WATCHDOG_UPDATING] = { "updating weights", ": is its device alive?", false },
-    [WATCHDOG_EVALUATING] = { "evaluating", "", true },
+    [WATCHDOG_EVALUATING] = { "evaluating", ".", true },
     [WATCHDOG_SAVING] = { "saving a checkpoint", ": is its storage alive?", true },
-    [WATCHDOG_ENDING] = { "ending", "", true },
+    [WATCHDOG_ENDING] = { "ending", ".", true },
 };
 
 void watchdog_table_heartbeat(struct watchdog_table *t, int rank, const struct watchdog_progress *progress, double now)
@@ -42,103 +42,103 @@ bool watchdog_table_silent(const struct watchdog_table *t, int rank, double now)
     return !e->unmonitored && now - e->last_heard > (e->lost ? 0 : t->timeout);
 }
 
-static double limit(const struct watchdog_table *t, const struct watchdog_entry *e)
-{
-    return phases[e->progress.phase].takes_long ? WATCHDOG_LONG_PHASE_FACTOR * t->timeout : t->timeout;
-}
-
-/* "rank 3 on HOST (and 2 more)" */
-static const char *rank_name(char text[128], const struct watchdog_table *t, int rank, int others)
-{
-    int length = snprintf(text, 128, "rank %d on %s", rank, t->ranks[rank].host);
-    if (others)
-        snprintf(text + length, (size_t)(128 - length), " (and %d more)", others);
-    return text;
-}
-
 static bool waits(const struct watchdog_entry *e)
 {
     return e->progress.waits || e->progress.phase == WATCHDOG_EXCHANGING;
 }
 
-/* Of two ranks without progress, the one that is further behind. */
+static bool makes_no_progress(const struct watchdog_table *t, const struct watchdog_entry *e, double now)
+{
+    double limit = phases[e->progress.phase].takes_long ? WATCHDOG_LONG_PHASE_FACTOR * t->timeout : t->timeout;
+    return now - e->last_progress > limit;
+}
+
+/* Of two ranks without progress, the one that is further behind; `a` may be NO_RANK. */
 static int further_behind(const struct watchdog_table *t, int a, int b)
 {
+    if (a == NO_RANK)
+        return b;
     const struct watchdog_entry *x = &t->ranks[a], *y = &t->ranks[b];
     if (x->progress.step != y->progress.step)
         return x->progress.step < y->progress.step ? a : b;
     return x->last_progress <= y->last_progress ? a : b;
 }
 
-static enum status check_stuck(const struct watchdog_table *t, double now, char line[WATCHDOG_LINE_BYTES])
+/* From the least to the most certain one. */
+enum trouble { NONE, DEADLOCK, STUCK, SILENT, LOST };
+
+static enum trouble trouble_of(const struct watchdog_table *t, const struct watchdog_entry *e, double now)
 {
-    int culprit = -1, last = -1, monitored = 0;
+    if (e->lost)
+        return now - e->last_heard > WATCHDOG_LOST_AFTER_S ? LOST : NONE;
+    if (now - e->last_heard > t->timeout)
+        return SILENT;
+    return !waits(e) && makes_no_progress(t, e, now) ? STUCK : NONE;
+}
+
+/* The worst trouble of any rank, and the rank to name: of several, the first that is lost or silent, and otherwise the
+ * one that is furthest behind. *others: how many more are lost or silent. */
+static enum trouble find_trouble(const struct watchdog_table *t, double now, int *culprit, int *others)
+{
+    enum trouble worst = NONE;
+    int last = NO_RANK, monitored = 0;
     bool all_wait = true;
     for (int i = 0; i < t->size; i++) {
         const struct watchdog_entry *e = &t->ranks[i];
         if (e->unmonitored)
             continue;
+        enum trouble trouble = trouble_of(t, e, now);
         monitored++;
-        bool stuck = now - e->last_progress > limit(t, e);
-        if (!waits(e) && stuck)
-            culprit = culprit < 0 ? i : further_behind(t, culprit, i);
-        all_wait = all_wait && waits(e) && stuck;
-        last = last < 0 ? i : further_behind(t, last, i);
+        all_wait = all_wait && waits(e) && makes_no_progress(t, e, now);
+        last = further_behind(t, last, i);
+        if (trouble > worst) {
+            worst = trouble;
+            *culprit = i;
+            *others = 0;
+        } else if (trouble == STUCK && worst == STUCK) {
+            *culprit = further_behind(t, *culprit, i);
+        } else if (trouble != NONE && trouble == worst) {
+            ++*others;
+        }
     }
-    char name[128];
-    if (culprit >= 0) {
-        const struct watchdog_entry *e = &t->ranks[culprit];
-        snprintf(line, WATCHDOG_LINE_BYTES,
-                 "%s hangs: no progress for %.0f s in step %lld, %s%s Run again with --resume=auto",
-                 rank_name(name, t, culprit, 0), now - e->last_progress, (long long)e->progress.step,
-                 phases[e->progress.phase].name,
-                 phases[e->progress.phase].advice[0] ? phases[e->progress.phase].advice : ".");
-        return STATUS_HUNG;
-    }
-    if (monitored > 1 && all_wait) {
-        const struct watchdog_entry *e = &t->ranks[last];
-        snprintf(line, WATCHDOG_LINE_BYTES,
-                 "all ranks wait for one another; %s is furthest behind, in step %lld, %s, for %.0f s: is the "
-                 "network alive? Run again with --resume=auto",
-                 rank_name(name, t, last, 0), (long long)e->progress.step, phases[e->progress.phase].name,
-                 now - e->last_progress);
-        return STATUS_HUNG;
-    }
-    return STATUS_OK;
+    if (worst != NONE || monitored < 2 || !all_wait)
+        return worst;
+    *culprit = last;
+    return DEADLOCK;
 }
+
+#define RESUME " Run again with --resume=auto"
 
 enum status watchdog_table_check(const struct watchdog_table *t, double now, char line[WATCHDOG_LINE_BYTES])
 {
-    int lost = -1, silent = -1, all_lost = 0, all_silent = 0;
-    char name[128];
-    for (int i = t->size - 1; i >= 0; i--) {
-        const struct watchdog_entry *e = &t->ranks[i];
-        if (e->unmonitored)
-            continue;
-        if (e->lost && now - e->last_heard > WATCHDOG_LOST_AFTER_S) {
-            lost = i;
-            all_lost++;
-        } else if (!e->lost && now - e->last_heard > t->timeout) {
-            silent = i;
-            all_silent++;
-        }
-    }
-    if (lost >= 0) {
-        const struct watchdog_entry *e = &t->ranks[lost];
+    int culprit = NO_RANK, others = 0;
+    enum trouble trouble = find_trouble(t, now, &culprit, &others);
+    char name[128], place[64];
+    if (trouble == NONE)
+        return STATUS_OK;
+    const struct watchdog_entry *e = &t->ranks[culprit];
+    int length = snprintf(name, sizeof name, "rank %d on %s", culprit, e->host);
+    if (others)
+        snprintf(name + length, sizeof name - (size_t)length, " (and %d more)", others);
+    snprintf(place, sizeof place, "in step %lld, %s", (long long)e->progress.step, phases[e->progress.phase].name);
+    switch (trouble) {
+    case LOST:
         snprintf(line, WATCHDOG_LINE_BYTES,
-                 "%s ended without a word in step %lld, %s: killed, out of memory, or its node failed. Run again "
-                 "with --resume=auto",
-                 rank_name(name, t, lost, all_lost - 1), (long long)e->progress.step, phases[e->progress.phase].name);
+                 "%s ended without a word %s: killed, out of memory, or its node failed." RESUME, name, place);
         return STATUS_LOST;
-    }
-    if (silent >= 0) {
-        const struct watchdog_entry *e = &t->ranks[silent];
+    case SILENT:
         snprintf(line, WATCHDOG_LINE_BYTES,
-                 "%s hangs: not heard of for %.0f s, last in step %lld, %s: stopped, or its node or link is "
-                 "down. Run again with --resume=auto",
-                 rank_name(name, t, silent, all_silent - 1), now - e->last_heard, (long long)e->progress.step,
-                 phases[e->progress.phase].name);
+                 "%s hangs: not heard of for %.0f s, last %s: stopped, or its node or link is down." RESUME, name,
+                 now - e->last_heard, place);
+        return STATUS_HUNG;
+    case STUCK:
+        snprintf(line, WATCHDOG_LINE_BYTES, "%s hangs: no progress for %.0f s %s%s" RESUME, name,
+                 now - e->last_progress, place, phases[e->progress.phase].advice);
+        return STATUS_HUNG;
+    default:
+        snprintf(line, WATCHDOG_LINE_BYTES,
+                 "all ranks wait for one another; %s is furthest behind, %s, for %.0f s: is the network alive?" RESUME,
+                 name, place, now - e->last_progress);
         return STATUS_HUNG;
     }
-    return check_stuck(t, now, line);
 }

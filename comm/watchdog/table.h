@@ -7,9 +7,8 @@
 #include "comm/watchdog/frames.h"
 
 enum { WATCHDOG_HOST_BYTES = 64, WATCHDOG_LINE_BYTES = 512 };
-#define WATCHDOG_LOST_AFTER_S                                                               \
-    1.0 /* from the end of a connection until its rank counts as lost: a goodbye may follow \
-         */
+/* From the end of a connection until its rank counts as lost: a goodbye may follow. */
+#define WATCHDOG_LOST_AFTER_S 1.0
 
 struct watchdog_entry {
     char host[WATCHDOG_HOST_BYTES];

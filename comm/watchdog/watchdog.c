@@ -1,97 +1,83 @@
 /* watchdog.c - the watchdog's thread. It wakes up every POLL_S or when a message arrives, accepts new connections,
  * reads all messages, sends a heartbeat and, if it is this rank's turn, checks the deadlines. The main thread sends
  * heartbeats itself where that is cheap, and asks a coordinator before it reports a failure. */
-#include <poll.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "comm/watchdog/watchdog_internal.h"
 
 enum { MAX_IMMEDIATE_RANKS = 64 }; /* up to so many ranks, every change of progress is sent at once */
-#define HANDSHAKE_S 5.0            /* for a new connection to show the token */
 #define POLL_S      0.05           /* between two rounds */
 #define GRACE_S     1.0            /* between the decision and the end, to send frames and print the line */
 #define SUSPENDED_S 2.0            /* a round that is so late means that this process was suspended */
 
-double watchdog_now(void)
+/* Sends a frame to all connected ranks, or only to the coordinators, but not to rank `but`. */
+static void send_frame(struct watchdog *w, const struct watchdog_frame *frame, bool only_coordinators, int but,
+                       bool must_arrive)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    for (int i = 0; i < w->peer_count; i++) {
+        int rank = w->peers[i].rank;
+        if (rank != NO_RANK && rank != but && (!only_coordinators || watchdog_is_coordinator(w, rank)))
+            watchdog_send(&w->peers[i], frame, must_arrive);
+    }
 }
 
 /* ---- progress of the main thread ---- */
 
-static uint64_t pack(enum watchdog_phase phase, bool waits, int64_t step)
-{
-    return (uint64_t)phase << 56 | (uint64_t)waits << 48 | (uint64_t)step;
-}
+#define WAITS_BIT ((uint64_t)1 << 48)
 
-static struct watchdog_progress unpack(struct watchdog *w)
+static struct watchdog_progress unpack_progress(struct watchdog *w)
 {
     uint64_t counter = atomic_load(&w->progress_counter), packed = atomic_load(&w->packed_progress);
-    return (struct watchdog_progress){ (enum watchdog_phase)(packed >> 56), packed >> 48 & 1,
-                                       (int64_t)(packed & (((uint64_t)1 << 48) - 1)), counter };
-}
-
-static bool is_coordinator_rank(const struct watchdog *w, int rank)
-{
-    return rank == w->coordinators[0] || rank == w->coordinators[1];
+    return (struct watchdog_progress){ (enum watchdog_phase)(packed >> 56), (packed & WAITS_BIT) != 0,
+                                       (int64_t)(packed & (WAITS_BIT - 1)), counter };
 }
 
 /* Sends a heartbeat to all connected ranks once a second or so, and to the coordinators whenever there was progress. */
 static void send_heartbeat(struct watchdog *w, double time)
 {
-    struct watchdog_frame frame = { .type = WATCHDOG_HEARTBEAT, .rank = w->rank, .progress = unpack(w) };
-    struct sent *sent = &w->sent;
-    watchdog_table_heartbeat(&w->table, w->rank, &frame.progress, time);
+    struct watchdog_frame frame = { .type = WATCHDOG_HEARTBEAT, .rank = w->rank, .progress = unpack_progress(w) };
+    uint64_t counter = frame.progress.counter;
     double pause = w->size > MAX_IMMEDIATE_RANKS ? 0.5 : 0.001; /* with many ranks, not every step is sent */
-    bool to_all = time - sent->all >= (w->options.timeout_s < 8 ? w->options.timeout_s / 8 : 1);
-    bool to_coordinators = to_all || (frame.progress.counter != sent->counter && time - sent->coordinators >= pause);
-    for (int i = 0; i < w->peer_count; i++)
-        if (w->peers[i].rank != NO_RANK && (is_coordinator_rank(w, w->peers[i].rank) ? to_coordinators : to_all))
-            watchdog_send(&w->peers[i], &frame, false);
+    bool to_all = time - w->sent_to_all >= (w->options.timeout_s < 8 ? w->options.timeout_s / 8 : 1);
+    watchdog_table_heartbeat(&w->table, w->rank, &frame.progress, time);
+    if (!to_all && (counter == w->sent_counter || time - w->sent_to_coordinators < pause))
+        return;
+    send_frame(w, &frame, !to_all, NO_RANK, false);
+    w->sent_to_coordinators = time;
+    w->sent_counter = counter;
     if (to_all)
-        sent->all = time;
-    if (to_coordinators) {
-        sent->coordinators = time;
-        sent->counter = frame.progress.counter;
-    }
+        w->sent_to_all = time;
 }
 
 /* Sends progress at once where that is cheap, so that a rank that stops a moment later is named with its true step and
  * phase. */
-static void send_progress(struct watchdog *w)
+static void set_progress(struct watchdog *w, uint64_t packed)
 {
+    atomic_store(&w->packed_progress, packed);
     atomic_fetch_add(&w->progress_counter, 1);
-    if (w->size == 1 || w->size > MAX_IMMEDIATE_RANKS || pthread_mutex_trylock(&w->mutex) != 0)
+    if (w->size > MAX_IMMEDIATE_RANKS || pthread_mutex_trylock(&w->mutex) != 0)
         return;
-    if (w->ready && !w->ending)
-        send_heartbeat(w, watchdog_now());
+    if (!w->ending)
+        send_heartbeat(w, clock_seconds());
     pthread_mutex_unlock(&w->mutex);
 }
 
 void watchdog_enter(struct watchdog *w, enum watchdog_phase phase, int64_t step)
 {
-    if (!w)
-        return;
-    atomic_store(&w->packed_progress, pack(phase, false,
-                                           step < 0                   ? 0
-                                           : step < WATCHDOG_MAX_STEP ? step
-                                                                      : WATCHDOG_MAX_STEP));
-    send_progress(w);
+    int64_t shown = step < 0 ? 0 : step < WATCHDOG_MAX_STEP ? step : WATCHDOG_MAX_STEP;
+    if (w)
+        set_progress(w, (uint64_t)phase << 56 | (uint64_t)shown);
 }
 
 void watchdog_set_waiting(struct watchdog *w, bool waits)
 {
-    if (!w)
-        return;
-    uint64_t packed = atomic_load(&w->packed_progress), bit = (uint64_t)1 << 48;
-    atomic_store(&w->packed_progress, waits ? packed | bit : packed & ~bit);
-    send_progress(w);
+    if (w)
+        set_progress(w, (atomic_load(&w->packed_progress) & ~WAITS_BIT) | (waits ? WAITS_BIT : 0));
 }
 
 /* ---- the end ---- */
@@ -101,30 +87,26 @@ static void end_at(struct watchdog *w, enum status code, double when)
     if (w->ending)
         return;
     w->ending = true;
-    pthread_cond_signal(&w->changed);
     w->end_code = code;
     w->end_at = when;
+    pthread_cond_signal(&w->changed);
 }
 
+/* Tells all ranks but one to end. */
 static void send_end(struct watchdog *w, enum status code, int but)
 {
     struct watchdog_frame frame = { .type = WATCHDOG_END, .rank = w->rank, .code = code };
-    if (w->end_sent)
-        return;
-    w->end_sent = true;
-    for (int i = 0; i < w->peer_count; i++)
-        if (w->peers[i].rank != NO_RANK && w->peers[i].rank != but)
-            watchdog_send(&w->peers[i], &frame, true);
+    send_frame(w, &frame, false, but, true);
 }
 
 /* ---- failures ---- */
 
-static struct watchdog_peer *peer_of(struct watchdog *w, int rank)
+static bool has_peer(const struct watchdog *w, int rank)
 {
     for (int i = 0; i < w->peer_count; i++)
         if (w->peers[i].rank == rank && w->peers[i].fd >= 0)
-            return &w->peers[i];
-    return NULL;
+            return true;
+    return false;
 }
 
 /* A coordinator lets the first rank that failed report, unless the end has been decided already. */
@@ -138,29 +120,24 @@ static bool grant_report(struct watchdog *w, int rank, enum status code)
 }
 
 /* The first coordinator that can be heard, or NO_RANK. */
-static int reachable_coordinator(struct watchdog *w)
+static int reachable_coordinator(const struct watchdog *w)
 {
-    for (int i = 0; i < 2; i++)
-        if (w->coordinators[i] == w->rank || (w->coordinators[i] != NO_RANK && peer_of(w, w->coordinators[i]) &&
-                                              !watchdog_table_silent(&w->table, w->coordinators[i], watchdog_now())))
-            return w->coordinators[i];
+    for (int i = 0; i < 2; i++) {
+        int rank = w->coordinators[i];
+        if (rank == w->rank || (has_peer(w, rank) && !watchdog_table_silent(&w->table, rank, clock_seconds())))
+            return rank;
+    }
     return NO_RANK;
 }
 
-static void request_report(struct watchdog *w)
+static enum report_state request_report(struct watchdog *w, enum status code)
 {
     int coordinator = reachable_coordinator(w);
-    struct watchdog_frame frame = { .type = WATCHDOG_FAILED, .rank = w->rank, .code = w->failed_code };
-    for (int i = 0; i < w->peer_count; i++) /* the other coordinator must not take this rank for lost */
-        if (w->peers[i].rank != NO_RANK &&
-            (w->peers[i].rank == w->coordinators[0] || w->peers[i].rank == w->coordinators[1]))
-            watchdog_send(&w->peers[i], &frame, true);
+    struct watchdog_frame frame = { .type = WATCHDOG_FAILED, .rank = w->rank, .code = code };
+    send_frame(w, &frame, true, NO_RANK, true); /* the other coordinator must not take this rank for lost */
     if (coordinator == w->rank)
-        w->report = grant_report(w, w->rank, w->failed_code) ? REPORT_GRANTED : REPORT_DENIED;
-    else if (coordinator == NO_RANK)
-        w->report = REPORT_GRANTED;
-    if (w->report != REPORT_REQUESTED)
-        pthread_cond_signal(&w->changed);
+        return grant_report(w, w->rank, code) ? REPORT_GRANTED : REPORT_DENIED;
+    return coordinator == NO_RANK ? REPORT_GRANTED : REPORT_REQUESTED;
 }
 
 bool watchdog_announce_failure(struct watchdog *w, enum status code)
@@ -171,10 +148,7 @@ bool watchdog_announce_failure(struct watchdog *w, enum status code)
     pthread_mutex_lock(&w->mutex);
     while (code == STATUS_LOST && !w->ending && pthread_cond_timedwait(&w->changed, &w->mutex, &verdict) == 0)
         ; /* a coordinator knows better who was lost, so wait for its decision */
-    w->failed_code = code;
-    w->report = w->ending ? REPORT_DENIED : REPORT_REQUESTED;
-    if (w->report == REPORT_REQUESTED)
-        request_report(w);
+    w->report = w->ending ? REPORT_DENIED : request_report(w, code);
     while (w->report == REPORT_REQUESTED && pthread_cond_timedwait(&w->changed, &w->mutex, &until) == 0)
         ;
     bool granted = w->report != REPORT_DENIED;
@@ -182,14 +156,21 @@ bool watchdog_announce_failure(struct watchdog *w, enum status code)
     return granted;
 }
 
-/* ---- frames ---- */
+static void answer_report(struct watchdog *w, enum report_state answer)
+{
+    if (w->report == REPORT_REQUESTED)
+        w->report = answer;
+    pthread_cond_signal(&w->changed);
+}
+
+/* ---- messages ---- */
 
 /* Handles the first message of a connection. Returns false if the connection must be closed. */
 static bool handle_hello(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
 {
     struct watchdog_frame welcome = { .type = WATCHDOG_WELCOME, .rank = w->rank };
     if (f->type != WATCHDOG_HELLO || !watchdog_token_equal(f->token, w->token) || f->rank >= w->size ||
-        f->rank == w->rank || peer_of(w, f->rank))
+        f->rank == w->rank || has_peer(w, f->rank))
         return false;
     memcpy(welcome.token, w->token, WATCHDOG_TOKEN_BYTES);
     watchdog_send(p, &welcome, true);
@@ -199,83 +180,50 @@ static bool handle_hello(struct watchdog *w, struct watchdog_peer *p, const stru
     return true;
 }
 
-/* Handles any later message. Returns false if no rank of this job would send it. */
-static bool handle_message(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
+/* Handles any later message. */
+static void handle_message(struct watchdog *w, struct watchdog_peer *p, const struct watchdog_frame *f, double time)
 {
     struct watchdog_entry *entry = &w->table.ranks[p->rank];
     struct watchdog_frame answer = { .type = WATCHDOG_ANSWER, .rank = w->rank };
-    if (f->rank != p->rank)
-        return false;
+    enum status code = (enum status)f->code;
     entry->last_heard = time;
+    if (f->type == WATCHDOG_GOODBYE || f->type == WATCHDOG_FAILED || f->type == WATCHDOG_END)
+        entry->unmonitored = true;
     switch (f->type) {
-    case WATCHDOG_HEARTBEAT: watchdog_table_heartbeat(&w->table, p->rank, &f->progress, time); return true;
-    case WATCHDOG_GOODBYE: entry->unmonitored = true; return true;
+    case WATCHDOG_HEARTBEAT: watchdog_table_heartbeat(&w->table, p->rank, &f->progress, time); break;
     case WATCHDOG_FAILED:
-        entry->unmonitored = true;
-        if (!w->is_coordinator || f->code == STATUS_OK)
-            return false;
         if (w->rank == w->coordinators[0] || watchdog_table_silent(&w->table, w->coordinators[0], time)) {
-            answer.code = grant_report(w, p->rank, (enum status)f->code);
+            answer.code = grant_report(w, p->rank, code);
             watchdog_send(p, &answer, true);
-            end_at(w, (enum status)f->code, time + 2 * GRACE_S);
+            end_at(w, code, time + 2 * GRACE_S);
         }
-        return true;
-    case WATCHDOG_ANSWER:
-        if (w->report != REPORT_REQUESTED || f->code > 1 || !is_coordinator_rank(w, p->rank))
-            return false;
-        w->report = f->code ? REPORT_GRANTED : REPORT_DENIED;
-        pthread_cond_signal(&w->changed);
-        return true;
+        break;
+    case WATCHDOG_ANSWER: answer_report(w, f->code ? REPORT_GRANTED : REPORT_DENIED); break;
     case WATCHDOG_END:
-        if (!is_coordinator_rank(w, p->rank) || f->code == STATUS_OK)
-            return false;
-        entry->unmonitored = true;
-        if (w->report == REPORT_REQUESTED) { /* another rank reports; the one that may is not sent this message */
-            w->report = REPORT_DENIED;
-            pthread_cond_signal(&w->changed);
-        }
-        end_at(w, (enum status)f->code, time + GRACE_S);
-        return true;
-    default: return false;
+        answer_report(w, REPORT_DENIED); /* the rank that may report is not sent this message */
+        end_at(w, code, time + GRACE_S);
+        break;
+    default: break;
     }
-}
-
-static void peer_lost(struct watchdog *w, struct watchdog_peer *p, double time)
-{
-    if (p->rank != NO_RANK) {
-        w->table.ranks[p->rank].lost = true;
-        w->table.ranks[p->rank].last_heard = time;
-        if (w->report == REPORT_REQUESTED && p->rank == reachable_coordinator(w)) { /* it will not answer any more */
-            w->report = REPORT_GRANTED;
-            pthread_cond_signal(&w->changed);
-        }
-    }
-    watchdog_close(p);
 }
 
 static void read_messages(struct watchdog *w, struct watchdog_peer *p, double time)
 {
     struct watchdog_frame frame;
-    for (int got; p->ready && p->fd >= 0 && (got = watchdog_receive(p, &frame)) != 0;) {
-        bool good = got > 0 &&
-                    (p->rank == NO_RANK ? handle_hello(w, p, &frame, time) : handle_message(w, p, &frame, time));
-        if (!good)
-            peer_lost(w, p, time);
+    for (int got; p->fd >= 0 && (got = watchdog_receive(p, &frame)) != 0;) {
+        if (got > 0 && p->rank != NO_RANK) {
+            handle_message(w, p, &frame, time);
+        } else if (got < 0 || !handle_hello(w, p, &frame, time)) {
+            if (p->rank != NO_RANK) {
+                w->table.ranks[p->rank].lost = true;
+                w->table.ranks[p->rank].last_heard = time;
+            }
+            watchdog_close(p);
+        }
     }
-    if (p->fd >= 0 && p->rank == NO_RANK && time - p->since > HANDSHAKE_S)
-        watchdog_close(p);
 }
 
 /* ---- the thread ---- */
-
-static void remove_closed(struct watchdog *w)
-{
-    int kept = 0;
-    for (int i = 0; i < w->peer_count; i++)
-        if (w->peers[i].fd >= 0)
-            w->peers[kept++] = w->peers[i];
-    w->peer_count = kept;
-}
 
 /* Whether this rank checks the deadlines: rank 0 does; the backup if rank 0 is silent; any other rank if both have
  * been silent for some time longer. Those ranks take turns, because the first that ends the job takes the others with
@@ -299,65 +247,58 @@ static void check_deadlines(struct watchdog *w, double time)
     enum status code = watchdog_table_check(&w->table, time, line);
     if (code == STATUS_OK)
         return;
-    w->options.report(w->options.context, line);
+    if (w->options.report)
+        w->options.report(w->options.context, line);
+    else
+        log_error_line(line);
     send_end(w, code, NO_RANK);
     end_at(w, code, time + GRACE_S);
 }
 
-/* Unlocks the mutex and waits until there is something to read or POLL_S have passed. */
-static void wait_for_events(struct watchdog *w, struct pollfd **polls, int *capacity)
+/* Unlocks the mutex until there is something to read or POLL_S have passed. Returns how many connections were polled;
+ * the main thread may add others meanwhile. */
+static int wait_for_events(struct watchdog *w)
 {
-    int count = 0, needed = w->peer_count + w->listener_count + 1;
-    if (needed > *capacity) {
-        struct pollfd *more = realloc(*polls, (size_t)(2 * needed) * sizeof *more);
-        if (more) {
-            *polls = more;
-            *capacity = 2 * needed;
-        }
-    }
-    if (*capacity)
-        (*polls)[count++] = (struct pollfd){ .fd = w->wake[0], .events = POLLIN };
-    for (int i = 0; i < w->listener_count && count < *capacity; i++)
-        (*polls)[count++] = (struct pollfd){ .fd = w->listeners[i], .events = POLLIN };
-    int first = count;
-    for (int i = 0; i < w->peer_count && count < *capacity; i++)
-        (*polls)[count++] = (struct pollfd){ .fd = w->peers[i].fd, .events = POLLIN };
+    struct pollfd *peers = w->polls + WATCHDOG_MAX_ADDRESSES;
+    int count = w->peer_count;
+    for (int i = 0; i < WATCHDOG_MAX_ADDRESSES; i++)
+        w->polls[i] = (struct pollfd){ .fd = i < w->listener_count ? w->listeners[i] : -1, .events = POLLIN };
+    for (int i = 0; i < count; i++)
+        peers[i] = (struct pollfd){ .fd = w->peers[i].fd, .events = POLLIN };
     pthread_mutex_unlock(&w->mutex);
-    poll(*polls, (nfds_t)count, (int)(1000 * POLL_S));
+    poll(w->polls, (nfds_t)(WATCHDOG_MAX_ADDRESSES + count), (int)(1000 * POLL_S));
     pthread_mutex_lock(&w->mutex);
-    for (int i = 0; i < w->peer_count; i++) /* connections that the main thread has added meanwhile were not polled */
-        w->peers[i].ready = first + i >= count || (*polls)[first + i].revents;
+    return count;
 }
 
 void *watchdog_thread(void *context)
 {
     struct watchdog *w = context;
-    struct pollfd *polls = NULL;
-    int capacity = 0;
-    double last = watchdog_now();
+    double last = clock_seconds();
     bool ended = false;
     pthread_setname_np(pthread_self(), "csc-watchdog");
     pthread_mutex_lock(&w->mutex);
     while (!w->stopping) {
-        wait_for_events(w, &polls, &capacity);
-        double time = watchdog_now();
+        int polled = wait_for_events(w);
+        double time = clock_seconds();
         if (time - last > SUSPENDED_S)
             watchdog_table_shift(&w->table, time - last);
         last = time;
-        watchdog_accept(w, time);
-        for (int i = 0; i < w->peer_count; i++)
-            read_messages(w, &w->peers[i], time);
-        remove_closed(w);
+        watchdog_accept(w);
+        for (int i = 0; i < polled; i++)
+            if (w->polls[WATCHDOG_MAX_ADDRESSES + i].revents)
+                read_messages(w, &w->peers[i], time);
         if (ended)
             continue;
         send_heartbeat(w, time);
         check_deadlines(w, time);
         if (w->ending && time >= w->end_at && w->report == REPORT_NONE) {
+            if (!w->options.end_process)
+                _exit(w->end_code);
             w->options.end_process(w->options.context, w->end_code);
-            ended = true; /* reached only in tests */
+            ended = true;
         }
     }
     pthread_mutex_unlock(&w->mutex);
-    free(polls);
     return NULL;
 }
