@@ -1,4 +1,4 @@
-/* comm.c - what all communicators have in common: agreeing on failures. */
+/* comm.c - what all communicators have in common: agreeing on failures, and sums that are waited for. */
 #include "comm/comm.h"
 
 #include <stdio.h>
@@ -13,6 +13,17 @@ void comm_destroy(struct comm *comm)
 {
     if (comm)
         comm->ops->destroy(comm);
+}
+
+enum status comm_start_and_wait_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
+                                    bool deterministic)
+{
+    enum status status = STATUS_OK;
+    struct comm_request *request;
+    TRY(comm->ops->all_reduce_start_f32(comm, data, count, wire, deterministic, &request));
+    TRY(comm->ops->wait(comm, request));
+fail:
+    return status;
 }
 
 bool comm_should_report(const struct comm *comm)

@@ -1,8 +1,8 @@
 /* comm.h - communication between the ranks of a job: one table of operations over a single process, MPI or NCCL.
  * How a communicator is opened: comm/create.h and comm/nccl.h.
  * Unless it says otherwise, every operation is collective: all ranks call it in the same order with the same counts,
- * from the thread that created the communicator. Buffers are in host memory, except that a communicator of nccl.h
- * reduces gradients in GPU memory. If ranks cannot be reached, operations return STATUS_LOST. */
+ * from the thread that created the communicator. Buffers are in host memory; a communicator of nccl.h sums gradients in
+ * GPU memory and can do nothing else. If ranks cannot be reached, operations return STATUS_LOST. */
 #ifndef CSC_COMM_COMM_H
 #define CSC_COMM_COMM_H
 

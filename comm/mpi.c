@@ -10,7 +10,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/bf16.h"
 #include "comm/launch.h"
 
 enum status report_mpi_error(const char *call, int error, const char *file, int line)
@@ -26,8 +25,8 @@ static enum status mpi_broadcast(struct comm *comm, void *data, size_t bytes, in
     enum status status = STATUS_OK;
     assert(root >= 0 && root < comm->size);
     for (size_t done = 0; done < bytes; done += comm_max_count) {
-        int chunk = (int)(bytes - done < comm_max_count ? bytes - done : comm_max_count);
-        TRY_MPI(MPI_Bcast, (char *)data + done, chunk, MPI_BYTE, root, ((struct mpi_comm *)comm)->world);
+        TRY_MPI(MPI_Bcast, (char *)data + done, mpi_chunk(bytes - done), MPI_BYTE, root,
+                ((struct mpi_comm *)comm)->world);
     }
 fail:
     return status;
@@ -38,8 +37,7 @@ static enum status reduce(struct comm *comm, void *data, size_t count, size_t by
 {
     enum status status = STATUS_OK;
     for (size_t done = 0; done < count; done += comm_max_count) {
-        int chunk = (int)(count - done < comm_max_count ? count - done : comm_max_count);
-        TRY_MPI(MPI_Allreduce, MPI_IN_PLACE, (char *)data + done * bytes, chunk, type, op,
+        TRY_MPI(MPI_Allreduce, MPI_IN_PLACE, (char *)data + done * bytes, mpi_chunk(count - done), type, op,
                 ((struct mpi_comm *)comm)->world);
     }
 fail:
@@ -49,16 +47,9 @@ fail:
 static enum status mpi_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                       bool deterministic)
 {
-    enum status status = STATUS_OK;
-    struct comm_request *request;
-    if (deterministic)
-        return mpi_deterministic_f32((struct mpi_comm *)comm, data, count, wire);
-    if (wire == COMM_F32)
+    if (wire == COMM_F32 && !deterministic)
         return reduce(comm, data, count, sizeof *data, MPI_FLOAT, MPI_SUM);
-    TRY(mpi_all_reduce_start_f32(comm, data, count, wire, false, &request));
-    TRY(mpi_wait(comm, request));
-fail:
-    return status;
+    return comm_start_and_wait_f32(comm, data, count, wire, deterministic);
 }
 
 static enum status mpi_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
@@ -142,10 +133,7 @@ static const struct comm_ops mpi_ops = {
 static void sum_bf16(void *in, void *inout, int *count, MPI_Datatype *type)
 {
     (void)type;
-    const uint16_t *a = in;
-    uint16_t *b = inout;
-    for (int i = 0; i < *count; i++)
-        b[i] = bf16_from_float(bf16_to_float(a[i]) + bf16_to_float(b[i]));
+    mpi_add_bf16(inout, in, inout, (size_t)*count);
 }
 
 /* Shortens the long text that the library gives to "Open MPI v4.1.4". */

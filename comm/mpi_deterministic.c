@@ -28,7 +28,7 @@ static void add_f64(void *into, const void *low, const void *high, size_t count)
         ((double *)into)[i] = a[i] + b[i];
 }
 
-static void add_bf16(void *into, const void *low, const void *high, size_t count)
+void mpi_add_bf16(void *into, const void *low, const void *high, size_t count)
 {
     const uint16_t *a = low, *b = high;
     for (size_t i = 0; i < count; i++)
@@ -90,15 +90,12 @@ fail:
 static enum status sum_bf16(struct mpi_comm *comm, float *data, size_t count)
 {
     enum status status = STATUS_OK;
-    struct element element = { comm->bf16, sizeof(uint16_t), add_bf16 };
-    uint16_t *packed = comm->packed;
+    struct element element = { comm->bf16, sizeof(uint16_t), mpi_add_bf16 };
     for (size_t done = 0; done < count; done += SEGMENT_ELEMENTS) {
         size_t segment = count - done < SEGMENT_ELEMENTS ? count - done : SEGMENT_ELEMENTS;
-        for (size_t i = 0; i < segment; i++)
-            packed[i] = bf16_from_float(data[done + i]);
-        TRY(reduce_segment(comm, &element, packed, segment));
-        for (size_t i = 0; i < segment; i++)
-            data[done + i] = bf16_to_float(packed[i]);
+        bf16_from_floats(comm->packed, data + done, segment);
+        TRY(reduce_segment(comm, &element, comm->packed, segment));
+        bf16_to_floats(data + done, comm->packed, segment);
     }
 fail:
     return status;

@@ -12,9 +12,8 @@ struct mpi_comm {
     MPI_Comm world;    /* a duplicate of MPI_COMM_WORLD that returns errors */
     MPI_Datatype bf16; /* two bytes */
     MPI_Op bf16_sum;
-    void *packed, *received;        /* SEGMENT_ELEMENTS elements of 8 bytes each, for deterministic sums */
-    struct comm_request **requests; /* the first idle one is used, so that every step uses the same ones */
-    int request_count;
+    void *packed, *received;       /* SEGMENT_ELEMENTS elements of 8 bytes each, for deterministic sums */
+    struct comm_request *requests; /* a list; the first idle one is used, so that every step uses the same ones */
 };
 
 #define SEGMENT_ELEMENTS ((size_t)1 << 17) /* elements that a deterministic sum sends at a time: at most 1 MB */
@@ -31,7 +30,16 @@ enum status report_mpi_error(const char *call, int error, const char *file, int 
         }                                                                     \
     } while (0)
 
-/* mpi_deterministic.c: sums in an order that depends only on the number of ranks. */
+/* How many of `count` elements the next call takes. */
+static inline int mpi_chunk(size_t count)
+{
+    return (int)(count < comm_max_count ? count : comm_max_count);
+}
+
+/* mpi_deterministic.c. into = low + high in bf16, rounded; `into` may be one of them. */
+void mpi_add_bf16(void *into, const void *low, const void *high, size_t count);
+
+/* Sums in an order that depends only on the number of ranks. */
 enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire);
 enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count);
 

@@ -4,96 +4,52 @@
 #include <stdlib.h>
 
 #include "base/bf16.h"
+#include "base/integer.h"
+#include "base/memory.h"
 #include "comm/mpi_internal.h"
 
 struct comm_request {
+    struct comm_request *next;
     bool busy, deterministic;
     enum comm_dtype wire;
     float *data;
     size_t count;
-    uint16_t *packed; /* count values, bf16 only */
-    size_t packed_capacity;
-    MPI_Request *chunks; /* one per chunk */
-    int chunk_count, chunk_capacity;
+    uint8_t *packed; /* count bf16 values, if they are sent as such */
+    size_t packed_bytes;
+    MPI_Request *chunks;
+    size_t chunk_capacity;
+    int chunk_count;
 };
-
-static enum status new_request(struct mpi_comm *mpi, struct comm_request **request)
-{
-    enum status status = STATUS_OK;
-    size_t bytes = (size_t)(mpi->request_count + 1) * sizeof *mpi->requests;
-    struct comm_request **all = realloc(mpi->requests, bytes);
-    if (!all)
-        FAIL(STATUS_NOMEM, "out of memory for %d sums in progress", mpi->request_count + 1);
-    mpi->requests = all;
-    *request = calloc(1, sizeof **request);
-    if (!*request)
-        FAIL(STATUS_NOMEM, "out of memory for %d sums in progress", mpi->request_count + 1);
-    all[mpi->request_count++] = *request;
-fail:
-    return status;
-}
 
 static enum status idle_request(struct mpi_comm *mpi, struct comm_request **request)
 {
-    for (int i = 0; i < mpi->request_count; i++) {
-        if (!mpi->requests[i]->busy) {
-            *request = mpi->requests[i];
-            return STATUS_OK;
-        }
-    }
-    return new_request(mpi, request);
-}
-
-/* Grows the request's arrays. Later steps with the same sizes allocate nothing. */
-static enum status reserve(struct comm_request *r)
-{
     enum status status = STATUS_OK;
-    int chunks = (int)((r->count + comm_max_count - 1) / comm_max_count);
-    if (chunks > r->chunk_capacity) {
-        MPI_Request *grown = realloc(r->chunks, (size_t)chunks * sizeof *grown);
-        if (!grown)
-            FAIL(STATUS_NOMEM, "out of memory for a sum of %zu values", r->count);
-        r->chunks = grown;
-        r->chunk_capacity = chunks;
-    }
-    if (r->wire == COMM_BF16 && r->count > r->packed_capacity) {
-        free(r->packed);
-        r->packed_capacity = 0;
-        r->packed = malloc(r->count * sizeof *r->packed);
-        if (!r->packed)
-            FAIL(STATUS_NOMEM, "out of memory for a bf16 sum of %zu values", r->count);
-        r->packed_capacity = r->count;
-    }
+    struct comm_request **r = &mpi->requests;
+    while (*r && (*r)->busy)
+        r = &(*r)->next;
+    if (!*r && !(*r = calloc(1, sizeof **r)))
+        FAIL(STATUS_NOMEM, "out of memory for a sum in progress");
+    *request = *r;
 fail:
     return status;
 }
 
-static void pack(struct comm_request *r)
-{
-    for (size_t i = 0; i < r->count; i++)
-        r->packed[i] = bf16_from_float(r->data[i]);
-}
-
-static void unpack(struct comm_request *r)
-{
-    for (size_t i = 0; i < r->count; i++)
-        r->data[i] = bf16_to_float(r->packed[i]);
-}
-
+/* The request's arrays grow in the first step; later steps with the same sizes allocate nothing. */
 static enum status start(struct mpi_comm *mpi, struct comm_request *r)
 {
     enum status status = STATUS_OK;
-    TRY(reserve(r));
-    if (r->wire == COMM_BF16)
-        pack(r);
+    bool packs = r->wire == COMM_BF16;
+    char *data = (char *)r->data;
+    size_t bytes = packs ? sizeof(uint16_t) : sizeof(float);
+    TRY(array_grow(&r->chunks, &r->chunk_capacity, (size_t)ceil_div(r->count, comm_max_count), sizeof *r->chunks));
+    if (packs) {
+        TRY(buffer_grow(&r->packed, &r->packed_bytes, r->count * bytes));
+        bf16_from_floats((uint16_t *)r->packed, r->data, r->count);
+        data = (char *)r->packed;
+    }
     for (size_t done = 0; done < r->count; done += comm_max_count) {
-        int chunk = (int)(r->count - done < comm_max_count ? r->count - done : comm_max_count);
-        MPI_Request *request = &r->chunks[r->chunk_count];
-        if (r->wire == COMM_BF16)
-            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->packed + done, chunk, mpi->bf16, mpi->bf16_sum, mpi->world,
-                    request);
-        else
-            TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, r->data + done, chunk, MPI_FLOAT, MPI_SUM, mpi->world, request);
+        TRY_MPI(MPI_Iallreduce, MPI_IN_PLACE, data + done * bytes, mpi_chunk(r->count - done),
+                packs ? mpi->bf16 : MPI_FLOAT, packs ? mpi->bf16_sum : MPI_SUM, mpi->world, &r->chunks[r->chunk_count]);
         r->chunk_count++;
     }
 fail:
@@ -123,13 +79,10 @@ fail:
 enum status mpi_progress(struct comm *comm)
 {
     enum status status = STATUS_OK;
-    struct mpi_comm *mpi = (struct mpi_comm *)comm;
-    for (int i = 0; i < mpi->request_count; i++) {
-        struct comm_request *r = mpi->requests[i];
-        int done;
+    int done;
+    for (struct comm_request *r = ((struct mpi_comm *)comm)->requests; r; r = r->next)
         if (r->busy && r->chunk_count)
             TRY_MPI(MPI_Testall, r->chunk_count, r->chunks, &done, MPI_STATUSES_IGNORE);
-    }
 fail:
     return status;
 }
@@ -142,7 +95,7 @@ enum status mpi_wait(struct comm *comm, struct comm_request *r)
     } else {
         TRY_MPI(MPI_Waitall, r->chunk_count, r->chunks, MPI_STATUSES_IGNORE);
         if (r->wire == COMM_BF16)
-            unpack(r);
+            bf16_to_floats(r->data, (const uint16_t *)r->packed, r->count);
     }
     r->busy = false;
 fail:
@@ -151,10 +104,10 @@ fail:
 
 void mpi_requests_free(struct mpi_comm *mpi)
 {
-    for (int i = 0; i < mpi->request_count; i++) {
-        free(mpi->requests[i]->packed);
-        free(mpi->requests[i]->chunks);
-        free(mpi->requests[i]);
+    for (struct comm_request *r = mpi->requests, *next; r; r = next) {
+        next = r->next;
+        free(r->packed);
+        free(r->chunks);
+        free(r);
     }
-    free(mpi->requests);
 }

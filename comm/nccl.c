@@ -9,6 +9,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
+#include "comm/comm_internal.h"
 #include "comm/nccl_cast.h"
 
 #if NCCL_VERSION_CODE < NCCL_VERSION(2, 27, 0)
@@ -19,9 +21,8 @@ enum { BUS_ID = 32 };
 #define SPIN_S 0.05
 
 struct comm_request {
+    struct comm_request *next;
     bool busy;
-    float *data;
-    size_t count;
     cudaEvent_t done;
 };
 
@@ -36,8 +37,7 @@ struct nccl_comm {
     uint16_t *packed;        /* bf16 copies of them, or NULL */
     ncclWindow_t windows[2]; /* of memory and packed; NULL where this machine supports none */
     double timeout_s;
-    struct comm_request **requests; /* the first idle one is used, so that every step uses the same ones */
-    int request_count;
+    struct comm_request *requests; /* a list; the first idle one is used, so that every step uses the same ones */
 };
 
 static struct nccl_comm *nccl_of(struct comm *comm)
@@ -71,20 +71,13 @@ static enum status report_lost(const char *call, const char *why, const char *fi
         }                                                                              \
     } while (0)
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Called between two checks. A sum takes microseconds to milliseconds, and sleeping, however short, would lengthen it
  * by up to a tenth, so at first this only yields the core. The loader leaves one to this thread. A sum that takes
  * longer probably hangs. */
 static void pause_since(double began)
 {
     const struct timespec nap = { .tv_nsec = 20000 };
-    if (now() - began < SPIN_S)
+    if (clock_seconds() - began < SPIN_S)
         sched_yield();
     else
         nanosleep(&nap, NULL);
@@ -102,8 +95,8 @@ static const char *error_text(const struct nccl_comm *c, ncclResult_t error)
 static ncclResult_t wait_until_done(const struct nccl_comm *c)
 {
     ncclResult_t state = ncclInProgress;
-    double began = now();
-    while (now() < began + c->timeout_s) {
+    double began = clock_seconds();
+    while (clock_seconds() < began + c->timeout_s) {
         ncclResult_t asked = ncclCommGetAsyncError(c->nccl, &state);
         if (asked != ncclSuccess)
             return asked;
@@ -116,32 +109,19 @@ static ncclResult_t wait_until_done(const struct nccl_comm *c)
 
 /* ---- sums ---- */
 
-static enum status new_request(struct nccl_comm *c, struct comm_request **request)
-{
-    enum status status = STATUS_OK;
-    struct comm_request *r = calloc(1, sizeof *r);
-    struct comm_request **all = realloc(c->requests, (size_t)(c->request_count + 1) * sizeof *all);
-    if (all)
-        c->requests = all;
-    if (!r || !all)
-        FAIL(STATUS_NOMEM, "out of memory for %d sums in progress", c->request_count + 1);
-    TRY_CUDA(cudaEventCreateWithFlags(&r->done, cudaEventDisableTiming));
-    all[c->request_count++] = *request = r;
-    r = NULL;
-fail:
-    free(r);
-    return status;
-}
-
 static enum status idle_request(struct nccl_comm *c, struct comm_request **request)
 {
-    for (int i = 0; i < c->request_count; i++) {
-        if (!c->requests[i]->busy) {
-            *request = c->requests[i];
-            return STATUS_OK;
-        }
-    }
-    return new_request(c, request);
+    enum status status = STATUS_OK;
+    struct comm_request **r = &c->requests;
+    while (*r && (*r)->busy)
+        r = &(*r)->next;
+    if (!*r && !(*r = calloc(1, sizeof **r)))
+        FAIL(STATUS_NOMEM, "out of memory for a sum in progress");
+    if (!(*r)->done)
+        TRY_CUDA(cudaEventCreateWithFlags(&(*r)->done, cudaEventDisableTiming));
+    *request = *r;
+fail:
+    return status;
 }
 
 static enum status nccl_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
@@ -189,11 +169,11 @@ static enum status nccl_wait(struct comm *comm, struct comm_request *request)
 {
     enum status status = STATUS_OK;
     struct nccl_comm *c = nccl_of(comm);
-    double began = now();
+    double began = clock_seconds();
     cudaError_t state;
     while ((state = cudaEventQuery(request->done)) == cudaErrorNotReady) {
         TRY(nccl_progress(comm));
-        if (now() > began + c->timeout_s)
+        if (clock_seconds() > began + c->timeout_s)
             FAIL(STATUS_LOST, "rank %d waited %g s for a sum over the ranks' GPUs: a rank hangs or was lost",
                  comm->rank, c->timeout_s);
         pause_since(began);
@@ -209,51 +189,6 @@ fail:
     return status;
 }
 
-static enum status nccl_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
-                                       bool deterministic)
-{
-    enum status status = STATUS_OK;
-    struct comm_request *request;
-    TRY(nccl_all_reduce_start_f32(comm, data, count, wire, deterministic, &request));
-    TRY(nccl_wait(comm, request));
-fail:
-    return status;
-}
-
-/* ---- everything else: the host communicator's ---- */
-
-static enum status nccl_broadcast(struct comm *comm, void *data, size_t bytes, int root)
-{
-    return nccl_of(comm)->host_comm->ops->broadcast(nccl_of(comm)->host_comm, data, bytes, root);
-}
-
-static enum status nccl_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
-{
-    return nccl_of(comm)->host_comm->ops->all_reduce_f64(nccl_of(comm)->host_comm, data, count, deterministic);
-}
-
-static enum status nccl_all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
-{
-    return nccl_of(comm)->host_comm->ops->all_reduce_max_i64(nccl_of(comm)->host_comm, data, count);
-}
-
-static enum status nccl_all_gather(struct comm *comm, const void *data, size_t bytes, void *out)
-{
-    return nccl_of(comm)->host_comm->ops->all_gather(nccl_of(comm)->host_comm, data, bytes, out);
-}
-
-static enum status nccl_barrier(struct comm *comm)
-{
-    return nccl_of(comm)->host_comm->ops->barrier(nccl_of(comm)->host_comm);
-}
-
-static void __attribute__((noreturn)) nccl_abort(struct comm *comm, int exit_code)
-{
-    if (nccl_of(comm)->nccl)
-        ncclCommAbort(nccl_of(comm)->nccl);
-    nccl_of(comm)->host_comm->ops->abort(nccl_of(comm)->host_comm, exit_code);
-}
-
 static void nccl_destroy(struct comm *comm)
 {
     struct nccl_comm *c = nccl_of(comm);
@@ -264,11 +199,12 @@ static void nccl_destroy(struct comm *comm)
         wait_until_done(c);
     if (c->nccl)
         ncclCommDestroy(c->nccl);
-    for (int i = 0; i < c->request_count; i++) {
-        cudaEventDestroy(c->requests[i]->done);
-        free(c->requests[i]);
+    for (struct comm_request *r = c->requests, *next; r; r = next) {
+        next = r->next;
+        if (r->done)
+            cudaEventDestroy(r->done);
+        free(r);
     }
-    free(c->requests);
     if (c->ready)
         cudaEventDestroy(c->ready);
     if (c->comm_stream)
@@ -279,16 +215,10 @@ static void nccl_destroy(struct comm *comm)
 
 static const struct comm_ops nccl_ops = {
     .name = "nccl",
-    .broadcast = nccl_broadcast,
-    .all_reduce_f32 = nccl_all_reduce_f32,
-    .all_reduce_f64 = nccl_all_reduce_f64,
+    .all_reduce_f32 = comm_start_and_wait_f32,
     .all_reduce_start_f32 = nccl_all_reduce_start_f32,
     .progress = nccl_progress,
     .wait = nccl_wait,
-    .all_reduce_max_i64 = nccl_all_reduce_max_i64,
-    .all_gather = nccl_all_gather,
-    .barrier = nccl_barrier,
-    .abort = nccl_abort,
     .destroy = nccl_destroy,
 };
 

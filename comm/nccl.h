@@ -13,9 +13,9 @@ enum status comm_nccl_check(struct comm *host_comm);
 enum status comm_nccl_allocate(void **memory, size_t bytes);
 void comm_nccl_free(void *memory);
 
-/* Collective. Creates a communicator for buckets:
- * - all_reduce_start_f32 and wait accept ranges of `memory` (`count` floats from comm_nccl_allocate). Sums are not
- *   deterministic. Every other operation is that of `host_comm`, which must live longer.
+/* Collective. Creates a communicator for buckets, which has only all_reduce_f32, all_reduce_start_f32, progress, wait
+ * and destroy. `host_comm` must live longer.
+ * - Sums accept ranges of `memory` (`count` floats from comm_nccl_allocate). They are not deterministic.
  * - stream (cudaStream_t) is where gradients are computed. A sum starts after the work that is queued there at that
  *   time and runs on a stream of its own. Work that is queued after `wait` sees its result.
  * - wire is the type of all sums. COMM_BF16 allocates half as much GPU memory again.

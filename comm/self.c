@@ -12,20 +12,13 @@ static enum status self_broadcast(struct comm *comm, void *data, size_t bytes, i
     return STATUS_OK;
 }
 
-/* Nothing is sent, so nothing is rounded to `wire`. */
-static enum status self_all_reduce_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
-                                       bool deterministic)
-{
-    (void)comm, (void)data, (void)count, (void)wire, (void)deterministic;
-    return STATUS_OK;
-}
-
 static enum status self_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
 {
     (void)comm, (void)data, (void)count, (void)deterministic;
     return STATUS_OK;
 }
 
+/* Nothing is sent, so nothing is rounded to `wire`. */
 static enum status self_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                              bool deterministic, struct comm_request **request)
 {
@@ -81,7 +74,7 @@ static void self_destroy(struct comm *comm)
 static const struct comm_ops self_ops = {
     .name = "self",
     .broadcast = self_broadcast,
-    .all_reduce_f32 = self_all_reduce_f32,
+    .all_reduce_f32 = comm_start_and_wait_f32,
     .all_reduce_f64 = self_all_reduce_f64,
     .all_reduce_start_f32 = self_all_reduce_start_f32,
     .progress = self_progress,

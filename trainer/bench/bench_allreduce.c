@@ -160,22 +160,23 @@ static bool is_unsupported(const struct arguments *a, int mode)
 }
 
 /* The median over the rounds of the slowest rank's seconds. */
-static enum status time_all_reduce(struct comm *comm, const struct arguments *a, int mode, float *data, size_t count,
+static enum status time_all_reduce(const struct bench *b, const struct arguments *a, int mode, size_t count,
                                    int64_t *times, double *seconds)
 {
     enum status status = STATUS_OK;
+    struct comm *ranks = b->ranks, *sums = b->sums;
     for (long long round = -2; round < a->rounds; round++) {
-        TRY(comm->ops->barrier(comm));
+        TRY(ranks->ops->barrier(ranks));
         double start = bench_seconds();
         if (mode == BUCKETS)
-            TRY(sum_in_buckets(comm, data, count, (size_t)(a->bucket_mb * 1e6 / sizeof *data)));
+            TRY(sum_in_buckets(sums, b->data, count, (size_t)(a->bucket_mb * 1e6 / sizeof(float))));
         else
-            TRY(comm->ops->all_reduce_f32(comm, data, count, mode == BF16 ? COMM_BF16 : COMM_F32,
+            TRY(sums->ops->all_reduce_f32(sums, b->data, count, mode == BF16 ? COMM_BF16 : COMM_F32,
                                           mode == DETERMINISTIC));
         if (round >= 0)
             times[round] = (int64_t)((bench_seconds() - start) * 1e9);
     }
-    TRY(comm->ops->all_reduce_max_i64(comm, times, (size_t)a->rounds));
+    TRY(ranks->ops->all_reduce_max_i64(ranks, times, (size_t)a->rounds));
     qsort(times, (size_t)a->rounds, sizeof *times, ascending);
     *seconds = 1e-9 * (double)times[a->rounds / 2];
 fail:
@@ -204,7 +205,7 @@ static enum status measure(struct comm *comm, const struct arguments *a, json_t 
             double seconds;
             if (is_unsupported(a, mode))
                 continue;
-            TRY(time_all_reduce(b.sums, a, mode, b.data, bytes / sizeof(float), times, &seconds));
+            TRY(time_all_reduce(&b, a, mode, bytes / sizeof(float), times, &seconds));
             double rate = 2.0 * (comm->size - 1) / comm->size * (double)bytes / fmax(seconds, 1e-9) / 1e9;
             json_object_set_new(row, mode_names[mode], json_pack("{sf sf}", "seconds", seconds, "bus_gb_s", rate));
             if (comm->rank == 0)

@@ -20,7 +20,7 @@ static enum status measure(struct training *t, struct comm *comm, double mb, dou
     size_t piece = (size_t)(mb * 1e6 / sizeof(float)), smallest = (t->reduce_layout.count + 255) / 256;
     int count = 0;
     piece = piece < smallest ? smallest : piece;
-    TRY(comm->ops->barrier(comm));
+    TRY(t->comm->ops->barrier(t->comm));
     double start = training_clock();
     for (size_t at = 0; at < t->reduce_layout.count; at += piece, count++)
         TRY(comm->ops->all_reduce_start_f32(comm, t->reduce_buffer + at,
