@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "trainer/config/config_internal.h"
 
+enum { KEY_LIST = CONFIG_KEYS * 32 }; /* bytes for the names of all keys, with commas */
+
 /* ---- a list of keys and sections, separated by commas ---- */
 
 static const char *next_item(const char *item)
@@ -48,7 +50,7 @@ static enum status refuse_item(int row)
 {
     enum status status = STATUS_OK;
     const struct config_key *key = &config_keys[row];
-    char recipe[640] = "";
+    char recipe[KEY_LIST] = "";
     if (key->effect == CONFIG_FREE)
         FAIL(STATUS_USAGE, "--change: %s may differ at any resume: leave it out", key->name);
     if (key->effect == CONFIG_BITS)
@@ -117,7 +119,7 @@ fail:
 static enum status refuse_differences(const struct config *old, const struct config *now,
                                       const struct difference found[CONFIG_KEYS], const char *change)
 {
-    char location[CONFIG_LOCATION], missing[640] = "";
+    char location[CONFIG_LOCATION], missing[KEY_LIST] = "";
     bool bits = old->run.deterministic || now->run.deterministic;
     int first = -1;
     for (int row = 0; row < CONFIG_KEYS; row++) {
