@@ -1,5 +1,6 @@
-/* fuzz_checkpoint.c - any bytes as a checkpoint's state.json (first byte even) or MANIFEST (odd). What is accepted is
- * in range; a manifest is accepted only if its last line is the hash of those before it. */
+/* fuzz_checkpoint.c - reads any bytes as state.json (if the first byte is even) or MANIFEST (odd) of a checkpoint.
+ * Values that are accepted must be in range. A manifest must be accepted only if its last line is the hash of the
+ * others. */
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,7 @@ static const char part_lines[] =
     "0123456789abcdef 7 optimizer-00002-of-00002.safetensors\n"
     "0000000000000000 9999999999999999999 state.json\nef46db3751d8e999 1 config.yaml\n";
 
-/* Lines, and their hash as the last one. */
+/* Appends the hash of the lines as the last line. */
 static const char *manifest(bool in_parts)
 {
     static char text[2][1024];
@@ -61,7 +62,7 @@ static void fuzz_manifest(const char *text)
         abort();
 }
 
-/* Names that are accepted are texts, and what is mapped to them lies among them. */
+/* Class names that are accepted must be texts, and indices mapped to them must be in range. */
 static void fuzz_classes(const json_t *extra)
 {
     enum { MOST = 3 };

@@ -1,5 +1,5 @@
-/* fuzz_config.c - any bytes as a configuration (first byte even) or as an override of a good one (odd). What is
- * accepted must print, read back, and print the same. Any text may be given to --change. */
+/* fuzz_config.c - reads any bytes as a configuration (if the first byte is even) or as an override of a good one (odd).
+ * What is accepted must print, parse again, and print the same. --change may be given any text. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

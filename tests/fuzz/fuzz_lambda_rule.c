@@ -1,5 +1,5 @@
-/* fuzz_lambda_rule.c - any bytes as the rule for lambda beside a checkpoint: refused, or values in range that print and
- * read back. */
+/* fuzz_lambda_rule.c - reads any bytes as the rule for lambda beside a checkpoint. They are refused, or the values are
+ * in range, print and parse again. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,5 +1,5 @@
-/* fuzz_safetensors.c - any bytes as a safetensors file: refused as damaged, or every tensor can be read to its last
- * byte. */
+/* fuzz_safetensors.c - reads any bytes as a safetensors file. They are refused as damaged, or every tensor can be read
+ * to its last byte. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,4 +1,4 @@
-"""Resumed equals uninterrupted, ranks equal one process, csc-eval equals the evaluation in training."""
+"""A resumed run equals an uninterrupted one, ranks equal one process, and csc-eval equals the evaluation during training."""
 import os
 import shutil
 import signal
@@ -65,7 +65,7 @@ class Resume(RunTest):
         self.assertFalse([name for name in self.optimizer("parts", 14) if name.startswith("ema.")])
 
     def test_resumed_from_an_older_checkpoint(self):
-        """Later checkpoints are set aside, so that the run goes on from here from now on."""
+        """A resume from an older checkpoint renames later ones, so that the next resume starts from here."""
         config = self.config("back")
         extra = ["checkpoint.every_steps=3", "checkpoint.every_epochs=0"]
         self.train(config, *extra)
@@ -91,7 +91,7 @@ class Resume(RunTest):
 
     @unittest.skipUnless(mpirun(), "no mpirun")
     def test_a_rank_killed(self):
-        """kill -9 of one rank: the job ends within 10 seconds, and a resume goes on bit for bit."""
+        """After kill -9 of one rank the job ends within 10 seconds, and a resume gives the same bits."""
         whole, parts = self.config("whole"), self.config("parts")
         extra = ["train.steps=300", "eval.every_epochs=0", "checkpoint.every_epochs=0", "checkpoint.every_steps=7"]
         self.train(whole, *extra, ranks=2)
@@ -170,7 +170,7 @@ class Evaluation(RunTest):
 
     @unittest.skipUnless(mpirun(), "no mpirun")
     def test_one_accuracy(self):
-        """What training reports for a checkpoint csc-eval gives too, while step sizes and averages move."""
+        """csc-eval gives the accuracy that training has reported for a checkpoint, while step sizes and averages move."""
         for extra in ([], ["train.ema=0.9", "model.arch=sdnet18-all"]):
             for ranks in (1, 2):
                 with self.subTest(extra=extra, ranks=ranks):
@@ -184,7 +184,7 @@ class Evaluation(RunTest):
                         self.assertAlmostEqual(result["loss"], m["loss"], delta=1e-4 * m["loss"])
 
     def test_damaged_images_are_left_out(self):
-        """Others do not take their place; what is left is evaluated by csc-train and csc-eval alike, and counted."""
+        """Damaged images are left out and counted, by csc-train and csc-eval alike; no others take their place."""
         damaged = self.path("damaged")
         shutil.copytree(os.path.join(self.data, "train"), damaged)
         with open(os.path.join(damaged, "shard-00000.csz"), "r+b") as f:

@@ -1,4 +1,4 @@
-"""What goes wrong, and what csc-train says and leaves behind then."""
+"""What csc-train says and leaves behind when something goes wrong."""
 import os
 import shutil
 import struct
@@ -36,7 +36,7 @@ class Failures(RunTest):
         self.assertFalse(os.path.exists(self.path("run")), "a refused run left something")
 
     def test_order_of_checks(self):
-        """configuration, device, data"""
+        """Errors are found in the order configuration, device, data."""
         bad = "data.train=/nonexistent"
         self.says(self.train(self.config("run"), bad, "device.kind=cuda", "train.lr=-1", code=2), "train.lr")
         self.says(self.train(self.config("run"), bad, "device.kind=cuda", code=2), "device.kind")
@@ -65,7 +65,7 @@ class Failures(RunTest):
         self.assertIn("00000002", self.train("--list-checkpoints", self.path("run")).stdout)
 
     def test_a_moved_run(self):
-        """A run's config.yaml means the folder that it lies in; nothing to resume is said."""
+        """A run's config.yaml means the folder in which it lies. A line says if there is nothing to resume."""
         self.train(self.config("run"), "--stop-after=2", code=75)
         shutil.rmtree(self.path("moved"), ignore_errors=True)
         os.rename(self.path("run"), self.path("moved"))
@@ -141,7 +141,7 @@ class Failures(RunTest):
         self.train("--list-checkpoints", self.path("run"), code=65)
 
     def test_full_disk(self):
-        """On a disk that fills up training goes on, says so, and the last good checkpoint stays; with room again it recovers."""
+        """On a full disk training continues and says so, and the last good checkpoint stays; later checkpoints are written again."""
         disk = self.path("disk")
         os.makedirs(disk)
         config = self.config("run")
@@ -226,7 +226,7 @@ class Failures(RunTest):
 
     @unittest.skipUnless(mpirun(), "no mpirun")
     def test_one_rank_fails_in_its_loader(self):
-        """A damaged block in the middle of the set: who reads it ends the job, with one line."""
+        """The rank that reads a damaged block in the middle of the dataset ends the job, with one line."""
         bad = self.path("late")
         shutil.copytree(os.path.join(self.data, "train"), bad)
         shard = os.path.join(bad, "shard-00000.csz")

@@ -12,11 +12,11 @@ from runs import RunTest, mpirun
 
 @unittest.skipUnless(mpirun(), "no mpirun")
 class Hanging(RunTest):
-    """One of four ranks stops or is stuck: all end within the timeout and 10 seconds, and one line names it."""
+    """If one of four ranks stops or is stuck, all end within the timeout and 10 seconds, and one line names it."""
     TIMEOUT = 10
 
     def begin(self, *extra):
-        """A run that is some steps old, its ranks' processes in order, and its metrics' last step."""
+        """Starts a run and waits for some steps. Returns it, the processes of its ranks in order, and the last step in its metrics."""
         job = self.start("run", "train.steps=1000000", "eval.every_epochs=0", "checkpoint.every_epochs=0",
                          f"comm.timeout_s={self.TIMEOUT}", *extra, ranks=4)
         self.wait_for_step(job, "run", 8)

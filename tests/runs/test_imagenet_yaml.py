@@ -27,7 +27,7 @@ class ImageNet(RunTest):
 
     @unittest.skipUnless(mpirun(), "no mpirun")
     def test_32_ranks(self):
-        """All of them work, one speaks, and the numbers are those of one process."""
+        """All ranks work, one of them reports, and the results are those of one process."""
         out = self.launch(32)
         self.assertEqual(out.count("32 ranks x"), 1, out)
         self.assertEqual(self.metrics("runs/imagenet", "start")[0]["ranks"], 32)

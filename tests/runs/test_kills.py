@@ -32,7 +32,7 @@ class Kills(RunTest):
     EXTRA = ["eval.every_epochs=0", "checkpoint.every_epochs=0", "checkpoint.every_steps=2", "checkpoint.keep=2"]
 
     def leftovers(self):
-        """What this program, or Open MPI for it, has left in the places for short-lived things."""
+        """What this program, or Open MPI for it, has left in /dev/shm and /tmp."""
         names = [n for n in os.listdir("/dev/shm") + os.listdir("/tmp") if n.startswith("csc-train")]
         return [n for n in names if n not in self.before] + os.listdir(self.scratch)
 
@@ -113,12 +113,12 @@ class Kills(RunTest):
             return False
 
     def check_damage(self):
-        """Every checkpoint that has its name is whole: a half-written one never gets there."""
+        """Every checkpoint that has its final name is whole."""
         if os.path.isdir(self.path("parts", "checkpoints")):
             self.train("--list-checkpoints", self.path("parts"))
 
     def check_writers(self):
-        """Steps ascend between two starts, and every line is whole: nobody else wrote in between."""
+        """Steps ascend between two starts and every line is whole, so nobody else wrote in between."""
         last = None
         with open(self.path("parts", "metrics.jsonl")) as f:
             for line in f:

@@ -46,7 +46,7 @@ class Limits(RunTest):
         return int([line.split()[1] for line in text.splitlines() if line.startswith("  threads:")][0])
 
     def test_memory_of_a_group(self):
-        """Too little is out of memory (71) and said, in every program, rather than a kill; a little more than needed suffices."""
+        """With too little memory every program says so and ends with 71 before it is killed. A little more than needed suffices."""
         group = Group(self, "memory", {"memory.limit_in_bytes": 150 << 20})
         large = ["model.width=64", "train.batch=120", "train.micro_batch=120", "data.val=none"]
         self.assertIn("are available: lower train.micro_batch", self.ends([TRAIN, self.config("run"), *large], 71, group))

@@ -85,7 +85,7 @@ class Outputs(RunTest):
         self.assertEqual(len(self.losses("quiet")), 2)
 
     def test_a_lost_log_ends_no_run(self):
-        """Its reader goes away, its disk is full, its size is limited: the run goes on and says so once."""
+        """If the log's reader goes away, its disk is full or its size is limited, the run continues and says so once."""
         for name, redirect in (("reader", "| head -1 >/dev/null"), ("disk", ">/dev/full"), ("limit", f">>{self.path('log')}")):
             config = self.config(name)
             front = f"head -c 1048576 /dev/zero >{self.path('log')}; ulimit -f 1024;" if name == "limit" else ""

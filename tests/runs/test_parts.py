@@ -129,7 +129,7 @@ class Parts(RunTest):
         self.assertEqual([n for n in os.listdir(self.path("run", "checkpoints")) if n.startswith(".")], [])
 
     def test_no_room_at_the_end(self):
-        """The last checkpoint is one that must be: the job fails, with one line."""
+        """If the last checkpoint cannot be written, the job fails with one line."""
         job = subprocess.Popen([*runs.launch(2), "sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\"", PARTS, self.config("run"),
                                 "train.steps=1000000", "eval.every_epochs=0", "checkpoint.every_epochs=0"],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -145,7 +145,7 @@ class Parts(RunTest):
         self.assertEqual(os.listdir(self.path("run", "checkpoints")), [])
 
     def test_directory_not_shared(self):
-        """A rank for which the run's directory is another one writes nothing there."""
+        """A rank that sees another directory under the run's name writes nothing there."""
         config = self.config("run")
         places = [self.path("host0"), self.path("host1")]
         for place in places:

@@ -1,4 +1,4 @@
-/* folder.h - a temporary folder, whole files, and damage to them. */
+/* folder.h - a temporary folder, and functions that write, read and damage files. */
 #ifndef CSC_TESTS_TRAINER_FOLDER_H
 #define CSC_TESTS_TRAINER_FOLDER_H
 
@@ -37,7 +37,7 @@ static inline void file_put(const char *path, const void *data, size_t bytes)
     }
 }
 
-/* The file's text, ended by 0, in one of a few static buffers. */
+/* The text of a file, in one of a few static buffers. */
 static inline const char *file_get(const char *path)
 {
     static char buffers[4][65536];

@@ -1,5 +1,6 @@
-/* test_checkpoint.c - what is written opens again, in one file or in parts; damage in any file is found and an older
- * checkpoint taken; retention keeps what it must; a full disk and a killed writer leave the older ones whole. */
+/* test_checkpoint.c - checkpoints that were written open again, with the optimizer state in one file or in parts.
+ * Damage in any file is found, and an older checkpoint is used instead. Retention keeps what it must. A full disk and a
+ * killed writer leave older checkpoints intact. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -37,10 +38,10 @@ static const char *in_step(int64_t step, const char *name)
     return out;
 }
 
-static int parts;     /* of the optimizer state, written as by other processes; 0: one file */
-static int part_lost; /* the one that fails; -1: none */
+static int parts;     /* number of parts of the optimizer state, written as other processes would; 0: one file */
+static int part_lost; /* the part that fails; -1: none */
 
-/* Part i is "momentum.I": i + 1 floats of value i. */
+/* Part i holds the tensor "momentum.I" of i + 1 floats with the value i. */
 static enum status await_parts(void *context, struct checkpoint_digest *digests)
 {
     enum status status = STATUS_OK;
@@ -66,7 +67,7 @@ fail:
     return status;
 }
 
-/* A checkpoint whose weights tell its step and `version`. */
+/* Writes a checkpoint whose weights are step + version. */
 static enum status write_version(int64_t step, double top1, float version)
 {
     float weights[256], momentum[3] = { 1, 2, 3 };
@@ -159,7 +160,8 @@ static void check_contents(void)
     CHECK(write_version(100000000, 0, 0) == STATUS_BUG, "nine digits");
 }
 
-/* As many parts as can be, or a few: they come back, each is vouched for, and without one there is no checkpoint. */
+/* With one part up to the largest number: all parts are read again, damage of each is found, and if one is lost there
+ * is no checkpoint. */
 static void check_parts(void)
 {
     char path[PATH_MAX], name[64];
@@ -241,7 +243,7 @@ static void check_damage(void)
           status_message());
 }
 
-/* The file's bytes; the caller frees them. */
+/* The bytes of a file; the caller frees them. */
 static unsigned char *whole_file(const char *path, size_t *bytes)
 {
     struct stat info;
@@ -254,8 +256,8 @@ static unsigned char *whole_file(const char *path, size_t *bytes)
     return data;
 }
 
-/* Every byte of every file changed in each of its bits in turn, and every length that is shorter: all are found. Of
- * each file a few are taken through the scan, which falls back to the older checkpoint. */
+/* Flips bits in every byte of every file, and shortens the files to every length: all of it is found. A few cases of
+ * each file also check that checkpoint_find_newest falls back to the older checkpoint. */
 static void check_every_byte(void)
 {
     char path[PATH_MAX];
@@ -269,7 +271,7 @@ static void check_every_byte(void)
         size_t bytes;
         snprintf(name, sizeof name, "%s", file);
         unsigned char *good = whole_file(name, &bytes);
-        for (size_t at = 0; at < 2 * bytes; at++) { /* flips, then cuts */
+        for (size_t at = 0; at < 2 * bytes; at++) { /* first flips, then cuts */
             bool cut = at >= bytes;
             int fd = open(name, O_RDWR); /* not O_TRUNC: some file systems then write to disk at every close */
             for (int bit = 0; bit < (cut ? 1 : at % 16 ? 4 : 8); bit++) {
@@ -391,7 +393,7 @@ static void check_clean(void)
           status_message());
 }
 
-/* A resume from an older step leaves the later ones behind, whole and under another name. */
+/* A resume from an older step renames later checkpoints, and leaves them intact. */
 static void check_set_aside(void)
 {
     char path[PATH_MAX];
@@ -415,8 +417,8 @@ static void check_set_aside(void)
     CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
 }
 
-/* Two writers as on two ranks, the second one of a part: the checkpoint gets its name once the part is known to be
- * there, not if it is not, and an end without an answer is none either. */
+/* Two writers as on two ranks, the second of a part. The checkpoint gets its name once the part is known to be written.
+ * It does not if the part is lost, or if the run ends before that is known. */
 static void check_writers(void)
 {
     struct checkpoint_writer *whole = NULL, *other = NULL;
@@ -434,7 +436,7 @@ static void check_writers(void)
     CHECK(checkpoint_writer_create(&whole, run, 5) == STATUS_OK &&
               checkpoint_writer_create(&other, run, 5) == STATUS_OK,
           "%s", status_message());
-    for (int i = 0; i < 3; i++) { /* there, lost, no answer */
+    for (int i = 0; i < 3; i++) { /* the part is written, it is lost, its outcome stays unknown */
         part.step = state.step = i + 1;
         checkpoint_writer_start(whole, &contents);
         checkpoint_writer_start_part(other, &part);
@@ -478,7 +480,7 @@ static void check_full_disk(void)
     write_step(2, 0);
 }
 
-/* A writer killed at any moment leaves the newest or the one before it. */
+/* A writer killed at any moment leaves the newest checkpoint or the one before it intact. */
 static void check_killed_writer(void)
 {
     char path[PATH_MAX];
@@ -547,7 +549,8 @@ static void check_list(void)
     CHECK(strstr(text, "config.yaml: damaged: XXH64") && strstr(text, "  00000001"), "%s", text);
 }
 
-/* A run does not go on from weights that are not finite, though the checkpoint is whole: from the one before. */
+/* A run does not resume from weights that are not finite, although the checkpoint is intact, but from the one
+ * before. */
 static void check_not_finite(void)
 {
     char path[PATH_MAX];
@@ -562,7 +565,8 @@ static void check_not_finite(void)
           "%s", status_message());
 }
 
-/* What cannot be read says nothing about what is in it: 74, not 65. A link to itself cannot be read by root either. */
+/* A checkpoint that cannot be read may be intact: the exit code is 74, not 65. Root cannot read a link to itself
+ * either. */
 static void check_unreadable(void)
 {
     char text[8192], path[PATH_MAX];

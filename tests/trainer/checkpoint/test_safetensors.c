@@ -1,6 +1,6 @@
-/* test_safetensors.c - what is written reads back; every malformed header, truncation and flipped header bit is
- * survived. As `test-safetensors --write FILE` and `--read FILE` it is one side of the comparison with Python's module.
- */
+/* test_safetensors.c - files that were written are read back, and no malformed header, truncation or flipped bit of the
+ * header does harm. `test-safetensors --write FILE` and `--read FILE` are one side of a comparison with Python's
+ * module. */
 #include <string.h>
 #include <unistd.h>
 
@@ -61,7 +61,7 @@ static enum status read_memory(const char *data, size_t length)
     status_clear();
     enum status status = safetensors_read(&file, "memory", stream, length);
     fclose(stream);
-    if (status == STATUS_OK) { /* all of it must be there to read */
+    if (status == STATUS_OK) { /* the data must be readable to its last byte */
         for (int i = 0; i < safetensors_count(file); i++) {
             const struct safetensor *tensor = safetensors_at(file, i);
             for (size_t b = 0; b < safetensors_size(tensor); b++)
@@ -72,7 +72,7 @@ static enum status read_memory(const char *data, size_t length)
     return status;
 }
 
-/* A file of this header and so many bytes of data. */
+/* A file with this header and so many bytes of data. */
 static enum status read_header(const char *json, size_t data)
 {
     char file[4096] = { 0 };
@@ -120,7 +120,7 @@ static const struct {
       STATUS_OK },
     { "{\"a\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}", 9,
       STATUS_DATA },
-    /* two tensors: in order, out of order in the text, overlapping, with a gap, the same place */
+    /* two tensors: in order, out of order in the text, overlapping, with a gap, at the same offset */
     { "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_"
       "offsets\":[2,3]}}",
       3, STATUS_OK },

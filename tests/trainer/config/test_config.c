@@ -1,4 +1,4 @@
-/* test_config.c - every class of configuration error with its exact place, defaults, overrides, the round trip of the
+/* test_config.c - every kind of configuration error with its exact location, defaults, overrides, the round trip of the
  * resolved configuration, and what a resume may change. */
 #include <string.h>
 #include <unistd.h>
@@ -125,7 +125,7 @@ static const struct {
       "a\n",
       "t.yaml:1:1: not UTF-8 (byte 0xff)" },
     { "a: \x01\n", "t.yaml:1:4: control character U+0001" },
-    /* what keys ask of each other */
+    /* checks across keys */
     { "data:\n  train: a\ntrain:\n  epochs: 1\n  batch: 1\n", "t.yaml: model.arch is required" },
     { "model:\n  arch: sdnet18\ntrain:\n  epochs: 1\n  batch: 1\n", "t.yaml: data.train is required" },
     { "model: {arch: sdnet18}\ndata: {train: a}\ntrain: {epochs: 1}\n", "t.yaml: train.batch is required" },
@@ -386,7 +386,7 @@ static void check_compares(void)
     config_finish(&b);
 }
 
-/* A recipe that changes at a resume: the keys that are listed, and no others. */
+/* At a resume only the keys of the recipe that are listed may change. */
 static void check_change(const char *change, const char *lr, const char *second, const char *expected,
                          const char *error)
 {
@@ -445,7 +445,7 @@ static void check_changes(void)
                  NULL);
     check_change("train.schedule", "train.schedule.kind=constant", "train.schedule.warmup_epochs=2",
                  "train.schedule.kind cosine -> constant, train.schedule.warmup_epochs 0 -> 2", NULL);
-    check_change("train.lr", "train.lr=0.1", "run.log_every=3", NULL, NULL); /* the start before has changed it */
+    check_change("train.lr", "train.lr=0.1", "run.log_every=3", NULL, NULL); /* the last start has changed it */
 }
 
 /* Every key: its default is valid, its section is known, its printed form is accepted as an override. */
@@ -472,7 +472,7 @@ static void write_file(const char *path, const char *text)
         abort();
 }
 
-/* The config.yaml of a run means the folder that it lies in; run.name on the command line names the folder too. */
+/* The config.yaml of a run means the folder in which it lies. A run.name on the command line names the folder too. */
 static void check_place(const char *path, char *override, const char *dir)
 {
     struct config c;

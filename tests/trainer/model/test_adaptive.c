@@ -1,4 +1,4 @@
-/* test_adaptive.c - lambda(x): the residual against the layer's own measure, and its gradient against finite
+/* test_adaptive.c - compares the residual behind lambda(x) with csc_diagnose's, and its gradient with finite
  * differences. */
 #include <string.h>
 
@@ -7,7 +7,7 @@
 #include "tests/check.h"
 #include "trainer/model/adaptive.h"
 
-enum { N = 11 /* more than it takes at a time */, SIDE = 8, VALUES = SIDE * SIDE * 3, STEPS = 12 };
+enum { N = 11 /* more than one part */, SIDE = 8, VALUES = SIDE * SIDE * 3, STEPS = 12 };
 
 static void must(enum status status)
 {
@@ -35,8 +35,8 @@ static struct model *make_model(struct device *device, bool sparse, int steps)
     return m;
 }
 
-/* m: a network whose own layers take as many steps as the rule's. csc_diagnose gives |r|^2 / |x|^2 over a batch: of one
- * image at a time it is ours squared times d / |x|^2. */
+/* m: a network whose layers take as many steps as the rule's. csc_diagnose gives |r|^2 / |x|^2 of a batch; with a batch
+ * of one image that is the square of R times d / |x|^2. */
 static void check_residual(struct adaptive *a, struct model *m, const float *images)
 {
     struct net *net;

@@ -1,5 +1,5 @@
-/* test_run_directory.c - one writer per run: the living refuse, the dead are succeeded; metrics with torn lines; stop
- * requests; the bar and the lines. */
+/* test_run_directory.c - a run has one writer: a living one is respected, a dead one succeeded. Also metrics with torn
+ * lines, requests to stop, and the progress bar. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -18,7 +18,7 @@
 
 static char directory[128], lock[160];
 
-/* A child that holds the lock until it is killed (how 0), or ends by exit() (1) or _exit() (2). */
+/* Starts a child that takes the lock, and then waits to be killed (how 0), or ends by exit() (1) or _exit() (2). */
 static pid_t holder(int how)
 {
     int ready[2];
@@ -82,9 +82,8 @@ static void check_lock(void)
     run_directory_close(run);
 }
 
-/* What run_directory_check says, once, when the directory has another name or none; another run that took the name
- * keeps its lock.
- */
+/* run_directory_check warns once if the directory was moved or removed. Another run that has taken the name keeps its
+ * lock. */
 static void check_moved(void)
 {
     char moved[160], text[1024];
@@ -149,7 +148,7 @@ static void check_other_host(void)
 
     file_put(lock, foreign, sizeof foreign - 1);
     fflush(stdout);
-    pid_t child = fork(); /* touches the lock without holding the kernel's, as from another host */
+    pid_t child = fork(); /* touches the lock without the kernel's lock, as a process on another host */
     if (child == 0) {
         for (int i = 0; i < 100; i++) {
             usleep(200000);
@@ -230,8 +229,8 @@ static void check_metrics(void)
     metrics_close(metrics);
 }
 
-/* A child that takes the signals, 0 being a pause of more than a keystroke; its exit status, or minus the signal that
- * ended it. */
+/* Sends signals to a child; 0 stands for a pause that is longer than a keystroke. Returns its exit status, or minus the
+ * signal that ended it. */
 static int signalled(const int *numbers, int count)
 {
     int how;
@@ -274,7 +273,7 @@ static void check_stop(void)
     CHECK(stop_requested() && strcmp(stop_reason(), "--stop-after") == 0, "%s", stop_reason());
 }
 
-/* Runs a short progress in a child whose standard output and error are `out` and `err`. */
+/* Shows progress in a child whose standard output and error are `out` and `err`. */
 static void run_progress(int out, int err)
 {
     fflush(stdout);

@@ -1,4 +1,5 @@
-/* test_schedule.c - rates against values known in closed form, and that they neither jump nor leave their range. */
+/* test_schedule.c - compares learning rates with values in closed form, and checks that they neither jump nor leave
+ * their range. */
 #include <string.h>
 
 #include "tests/check.h"
@@ -99,7 +100,7 @@ static void check_onecycle(void)
     config_finish(&c);
 }
 
-/* No jump beyond the steepest slope of warm-up or cosine, and no rate outside (0, lr]. */
+/* No change is larger than the steepest slope of warm-up or cosine, and no rate is outside (0, lr]. */
 static void check_smooth(const char *kind, const char *more, int64_t total, int64_t per_epoch)
 {
     struct schedule s;
