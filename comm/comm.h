@@ -23,11 +23,11 @@ struct comm_ops {
 
     enum status (*broadcast)(struct comm *comm, void *data, size_t bytes, int root);
 
-    /* Replaces data[i] by its sum over the ranks. If `deterministic`, the order of additions depends only on the number
-     * of ranks (recursive doubling); otherwise the library chooses it. */
+    /* Replaces data[i] by its sum over the ranks. If `deterministic`, and always in double precision, the order of
+     * additions depends only on the number of ranks (recursive doubling); otherwise the library chooses it. */
     enum status (*all_reduce_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,
                                   bool deterministic);
-    enum status (*all_reduce_f64)(struct comm *comm, double *data, size_t count, bool deterministic);
+    enum status (*all_reduce_f64)(struct comm *comm, double *data, size_t count);
 
     /* Starts a sum and returns at once. The caller must not touch `data` until it has passed *request to `wait`. */
     enum status (*all_reduce_start_f32)(struct comm *comm, float *data, size_t count, enum comm_dtype wire,

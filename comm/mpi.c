@@ -52,13 +52,6 @@ static enum status mpi_all_reduce_f32(struct comm *comm, float *data, size_t cou
     return comm_start_and_wait_f32(comm, data, count, wire, deterministic);
 }
 
-static enum status mpi_all_reduce_f64(struct comm *comm, double *data, size_t count, bool deterministic)
-{
-    if (deterministic)
-        return mpi_deterministic_f64((struct mpi_comm *)comm, data, count);
-    return reduce(comm, data, count, sizeof *data, MPI_DOUBLE, MPI_SUM);
-}
-
 static enum status mpi_all_reduce_max_i64(struct comm *comm, int64_t *data, size_t count)
 {
     return reduce(comm, data, count, sizeof *data, MPI_INT64_T, MPI_MAX);
@@ -118,7 +111,7 @@ static const struct comm_ops mpi_ops = {
     .name = "mpi",
     .broadcast = mpi_broadcast,
     .all_reduce_f32 = mpi_all_reduce_f32,
-    .all_reduce_f64 = mpi_all_reduce_f64,
+    .all_reduce_f64 = mpi_deterministic_f64,
     .all_reduce_start_f32 = mpi_all_reduce_start_f32,
     .progress = mpi_progress,
     .wait = mpi_wait,

@@ -108,7 +108,8 @@ enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t cou
     return reduce_segments(comm, &(struct element){ MPI_FLOAT, sizeof *data, add_f32 }, data, count);
 }
 
-enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count)
+enum status mpi_deterministic_f64(struct comm *comm, double *data, size_t count)
 {
-    return reduce_segments(comm, &(struct element){ MPI_DOUBLE, sizeof *data, add_f64 }, data, count);
+    return reduce_segments((struct mpi_comm *)comm, &(struct element){ MPI_DOUBLE, sizeof *data, add_f64 }, data,
+                           count);
 }

@@ -41,7 +41,7 @@ void mpi_add_bf16(void *into, const void *low, const void *high, size_t count);
 
 /* Sums in an order that depends only on the number of ranks. */
 enum status mpi_deterministic_f32(struct mpi_comm *comm, float *data, size_t count, enum comm_dtype wire);
-enum status mpi_deterministic_f64(struct mpi_comm *comm, double *data, size_t count);
+enum status mpi_deterministic_f64(struct comm *comm, double *data, size_t count);
 
 /* mpi_request.c: sums in progress. */
 enum status mpi_all_reduce_start_f32(struct comm *comm, float *data, size_t count, enum comm_dtype wire,

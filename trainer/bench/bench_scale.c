@@ -116,23 +116,6 @@ struct scaling_bench {
     struct buckets *real, *recording, *per_parameter;
 };
 
-static enum status make_buckets(struct scaling_bench *bench, struct comm *comm, double mb, struct buckets **out)
-{
-    enum status status = STATUS_OK;
-    const struct training *t = &bench->t;
-    int count = t->model->params_count + 1;
-    size_t *offsets = calloc((size_t)count, sizeof *offsets);
-    if (!offsets)
-        FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
-    for (int i = 1; i < count; i++)
-        offsets[i] = t->reduce_layout.gradients + t->model->params[count - 1 - i].offset;
-    TRY(buckets_create(out, comm, t->reduce_buffer, t->reduce_layout.count, offsets, count, (size_t)(mb * 1e6),
-                       t->config->comm.grad_dtype, false));
-fail:
-    free(offsets);
-    return status;
-}
-
 static enum status prepare(struct scaling_bench *bench, struct config *config, const struct arguments *a)
 {
     enum status status = STATUS_OK;
@@ -162,9 +145,9 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
         FAIL(STATUS_NOMEM, "out of memory for %d ready times", t->model->params_count + 1);
     double mb = config->comm.bucket_mb > 0 ? config->comm.bucket_mb : 25;
     bench->sums = t->device_comm ? t->device_comm : bench->comm;
-    TRY(make_buckets(bench, bench->sums, mb, &bench->real));
-    TRY(make_buckets(bench, &r->base, mb, &bench->recording));
-    TRY(make_buckets(bench, &r->base, 1e-6, &bench->per_parameter));
+    TRY(training_divide_buckets(t, bench->sums, mb, &bench->real));
+    TRY(training_divide_buckets(t, &r->base, mb, &bench->recording));
+    TRY(training_divide_buckets(t, &r->base, 1e-6, &bench->per_parameter));
 fail:
     return status;
 }

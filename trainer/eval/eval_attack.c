@@ -90,7 +90,7 @@ static enum status run_attack(struct eval_attacks *a, const struct attack *attac
     TRY(comm_agree(e->comm, eval_set_lambda(e, a->net, setting)));
     TRY(comm_agree(e->comm, attack_run(&a->victim, attack, e->options.seed, set, e->progress, phase, result)));
     double sums[] = { (double)result->images, (double)result->clean, (double)result->robust };
-    TRY(e->comm->ops->all_reduce_f64(e->comm, sums, 3, true));
+    TRY(e->comm->ops->all_reduce_f64(e->comm, sums, 3));
     result->images = (int64_t)sums[0];
     result->clean = (int64_t)sums[1];
     result->robust = (int64_t)sums[2];

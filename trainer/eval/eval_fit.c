@@ -156,7 +156,7 @@ enum status eval_fit(struct eval *e)
                                     .a = SIGMA_STEP * i,
                                     .seed = e->options.seed };
         TRY(comm_agree(e->comm, evaluate_level(&f, i, &noise, &level)));
-        TRY(e->comm->ops->all_reduce_f64(e->comm, (double *)&level, sizeof level / sizeof(double), true));
+        TRY(e->comm->ops->all_reduce_f64(e->comm, (double *)&level, sizeof level / sizeof(double)));
         if (!(level.images > 0))
             FAIL(STATUS_DATA, "none of the %lld images can be read", (long long)e->images);
         e->rule.images = (int64_t)level.images;

@@ -68,7 +68,7 @@ void eval_statistics_add(struct eval_statistics *t, const float *logits, int lab
 
 enum status eval_statistics_all_reduce(struct eval_statistics *t, struct comm *comm)
 {
-    return comm->ops->all_reduce_f64(comm, t->sums, t->count, true);
+    return comm->ops->all_reduce_f64(comm, t->sums, t->count);
 }
 
 int64_t eval_statistics_confusion(const struct eval_statistics *t, int label, int predicted)

@@ -92,7 +92,7 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
     status = evaluate_local(net, n, model->config.classes, source, options, sums);
     watchdog_set_waiting(options->watchdog, true);
     TRY(comm_agree(comm, status));
-    TRY(comm->ops->all_reduce_f64(comm, sums, SUMS_COUNT, true));
+    TRY(comm->ops->all_reduce_f64(comm, sums, SUMS_COUNT));
     if (options->statistics)
         TRY(eval_statistics_all_reduce(options->statistics, comm));
     watchdog_set_waiting(options->watchdog, false);

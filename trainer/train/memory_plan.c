@@ -204,28 +204,33 @@ size_t training_checkpoint_bytes(const struct training *t)
     return copies * t->model->parameters * sizeof(float) + t->model->running_count * sizeof(float) + (1 << 16);
 }
 
-/* The buckets hold the head first, then the parameters, the last one first: the order in which a backward pass ends. */
-enum status training_create_buckets(struct training *t)
+enum status training_divide_buckets(const struct training *t, struct comm *comm, double mb, struct buckets **out)
 {
     enum status status = STATUS_OK;
     int count = t->model->params_count + 1;
-    double mb;
-    struct comm *sums = t->comm;
     size_t *offsets = calloc(count, sizeof *offsets);
     if (!offsets)
         FAIL(STATUS_NOMEM, "out of memory for the gradient buckets");
-    if (reduces_by_nccl(t)) {
-        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->reduce_buffer,
-                             t->reduce_layout.count, t->config->comm.grad_dtype, t->config->comm.timeout_s));
-        sums = t->device_comm;
-    }
-    TRY(training_autotune_bucket_mb(t, sums, &mb));
     for (int i = 1; i < count; i++)
         offsets[i] = t->reduce_layout.gradients + t->model->params[count - 1 - i].offset;
-    TRY(buckets_create(&t->buckets, sums, t->reduce_buffer, t->reduce_layout.count, offsets, count, (size_t)(mb * 1e6),
+    TRY(buckets_create(out, comm, t->reduce_buffer, t->reduce_layout.count, offsets, count, (size_t)(mb * 1e6),
                        t->config->comm.grad_dtype, t->config->run.deterministic));
 fail:
     free(offsets);
+    return status;
+}
+
+enum status training_create_buckets(struct training *t)
+{
+    enum status status = STATUS_OK;
+    double mb;
+    if (reduces_by_nccl(t))
+        TRY(comm_nccl_create(&t->device_comm, t->comm, t->device->ops->stream(t->device), t->reduce_buffer,
+                             t->reduce_layout.count, t->config->comm.grad_dtype, t->config->comm.timeout_s));
+    struct comm *sums = t->device_comm ? t->device_comm : t->comm;
+    TRY(training_autotune_bucket_mb(t, sums, &mb));
+    TRY(training_divide_buckets(t, sums, mb, &t->buckets));
+fail:
     return status;
 }
 

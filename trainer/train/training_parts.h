@@ -129,6 +129,9 @@ size_t training_device_bytes(const struct training *t);
 size_t training_checkpoint_bytes(const struct training *t);
 enum status training_allocate(struct training *t);
 enum status training_create_buckets(struct training *t); /* collective */
+/* Divides the reduce buffer into buckets of mb MB for `comm`: the head first, then the parameters, the last one first,
+ * which is the order in which a backward pass finishes them. */
+enum status training_divide_buckets(const struct training *t, struct comm *comm, double mb, struct buckets **out);
 
 /* ---- resume.c: from the plan to the first step ---- */
 

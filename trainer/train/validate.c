@@ -37,7 +37,7 @@ static enum status measure_step_sizes(struct training *t, float *eta)
         sums[i] = eta[i];
     watchdog_set_waiting(t->options.watchdog, true);
     TRY(comm_agree(t->comm, status));
-    TRY(t->comm->ops->all_reduce_f64(t->comm, sums, count, true));
+    TRY(t->comm->ops->all_reduce_f64(t->comm, sums, count));
     watchdog_set_waiting(t->options.watchdog, false);
     for (int i = 0; i < count; i++)
         eta[i] = (float)sums[i];
