@@ -21,6 +21,14 @@ static inline double clock_thread_seconds(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+/* Seconds of processor time that all threads of this process have used. */
+static inline double clock_process_seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
 /* Initialises a condition variable whose timed waits use this clock; clock_deadline is their end. */
 static inline void clock_condition_init(pthread_cond_t *condition)
 {

@@ -55,21 +55,21 @@ static enum status parse_number(const struct option_row *row, const char *text)
     double value = strtod(text, &end);
     if (errno || end == text || *end || !(value >= row->low && value <= row->high))
         FAIL(STATUS_USAGE, "--%s %s: must be a number between %.15g and %.15g", row->name, text, row->low, row->high);
-    *row->number = value;
+    *row->number = row->unit ? value * row->unit : value;
 fail:
     return status;
 }
 
-static enum status parse_choice(const struct option_row *row, const char *text)
+enum status options_choice(const char *name, const char *text, const char *const *names, int *value)
 {
     enum status status = STATUS_OK;
     char all[256] = "";
     int i = 0;
-    for (; row->names[i] && strcmp(text, row->names[i]) != 0; i++)
-        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", i ? ", " : "", row->names[i]);
-    if (!row->names[i])
-        FAIL(STATUS_USAGE, "--%s %s: must be one of %s", row->name, text, all);
-    *row->choice = i;
+    for (; names[i] && strcmp(text, names[i]) != 0; i++)
+        snprintf(all + strlen(all), sizeof all - strlen(all), "%s%s", !i ? "" : names[i + 1] ? ", " : " or ", names[i]);
+    if (!names[i])
+        FAIL(STATUS_USAGE, "--%s %s: must be %s", name, text, all);
+    *value = i;
 fail:
     return status;
 }
@@ -91,7 +91,7 @@ static enum status set_option(const struct option_row *row, void *context, const
     if (row->number)
         TRY(parse_number(row, text));
     if (row->choice)
-        TRY(parse_choice(row, text));
+        TRY(options_choice(row->name, text, row->names, row->choice));
     if (row->setting)
         snprintf(row->setting, OPTION_SETTING_BYTES, "%s=%s", row->key, text);
     if (row->parse)

@@ -29,6 +29,7 @@ struct option_row {
     char *setting;                                         /* "KEY=VALUE", cut to OPTION_SETTING_BYTES */
     enum status (*parse)(void *context, const char *text); /* anything else */
     double low, high;                                      /* limits of an integer or a number */
+    double unit;                                           /* of a number: it is multiplied by this; 0: as it is */
     const char *const *names;
     const char *key; /* of a setting */
 };
@@ -42,5 +43,8 @@ enum status options_parse(const struct option_row *rows, void *context, int argc
 
 /* Parses the value of option --NAME: an integer in [low, high]. STATUS_USAGE. */
 enum status options_integer(const char *name, const char *text, double low, double high, int64_t *value);
+
+/* Sets *value to the index of the text in `names`, which ends with NULL. STATUS_USAGE if it is none of them. */
+enum status options_choice(const char *name, const char *text, const char *const *names, int *value);
 
 #endif

@@ -1,10 +1,7 @@
 /* csc_bench.c - the program csc-bench: chooses the subcommand; also the functions that all subcommands share. */
-#include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/affinity.h"
 #include "base/log.h"
@@ -16,71 +13,6 @@ static const struct bench_command *const commands[] = {
     &bench_layers, &bench_step, &bench_loader, &bench_allreduce, &bench_scale,
 };
 enum { COMMANDS = sizeof commands / sizeof *commands };
-
-enum status bench_next_option(int argc, char **argv, const struct option *options, int *option)
-{
-    enum status status = STATUS_OK;
-    opterr = 0;
-    *option = getopt_long(argc, argv, ":", options, NULL);
-    if (*option == ':')
-        FAIL(STATUS_USAGE, "%s needs a value; see csc-bench %s --help", argv[optind - 1], argv[0]);
-    if (*option == '?')
-        FAIL(STATUS_USAGE, "unknown option %s; see csc-bench %s --help", argv[optind - 1], argv[0]);
-fail:
-    return status;
-}
-
-enum status bench_parse_integer(const char *option, const char *text, long long low, long long high, long long *value)
-{
-    enum status status = STATUS_OK;
-    char *end;
-    errno = 0;
-    *value = strtoll(text, &end, 10);
-    if (errno || end == text || *end || isspace((unsigned char)*text) || *value < low || *value > high)
-        FAIL(STATUS_USAGE, "%s %s: must be an integer between %lld and %lld", option, text, low, high);
-fail:
-    return status;
-}
-
-enum status bench_parse_real(const char *option, const char *text, double low, double high, double *value)
-{
-    enum status status = STATUS_OK;
-    char *end;
-    errno = 0;
-    *value = strtod(text, &end);
-    if (errno || end == text || *end || !(*value >= low && *value <= high))
-        FAIL(STATUS_USAGE, "%s %s: must be a number between %g and %g", option, text, low, high);
-fail:
-    return status;
-}
-
-static double read_clock(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
-double bench_seconds(void)
-{
-    return read_clock(CLOCK_MONOTONIC);
-}
-
-double bench_cpu_seconds(void)
-{
-    return read_clock(CLOCK_PROCESS_CPUTIME_ID);
-}
-
-enum status bench_parse_choice(const char *option, const char *text, const char *const *names, int *value)
-{
-    enum status status = STATUS_OK;
-    for (*value = 0; names[*value]; ++*value)
-        if (!strcmp(text, names[*value]))
-            return STATUS_OK;
-    FAIL(STATUS_USAGE, "%s %s: unknown value; --help lists the values", option, text);
-fail:
-    return status;
-}
 
 enum status bench_write_json(json_t *object, const char *path)
 {

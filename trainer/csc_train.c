@@ -1,5 +1,4 @@
 /* csc_train.c - the program csc-train: reads options and configuration on every rank, trains, and ends the job. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,57 +66,30 @@ struct arguments {
     struct train_options train;
 };
 
-enum { RESUME = 256, CHANGE, STOP_AFTER, DRY_RUN, PRINT_CONFIG, LIST, HELP, VERSION };
-
-static const struct option options[] = {
-    { "resume", required_argument, NULL, RESUME },
-    { "change", required_argument, NULL, CHANGE },
-    { "stop-after", required_argument, NULL, STOP_AFTER },
-    { "dry-run", no_argument, NULL, DRY_RUN },
-    { "print-config", no_argument, NULL, PRINT_CONFIG },
-    { "list-checkpoints", required_argument, NULL, LIST },
-    { "help", no_argument, NULL, HELP },
-    { "version", no_argument, NULL, VERSION },
-    { 0 },
-};
-
-static enum status parse_positive(const char *text, const char *option, int64_t *value)
-{
-    enum status status = STATUS_OK;
-    char *rest;
-    *value = strtoll(text, &rest, 10);
-    if (*rest || rest == text || *value < 1)
-        FAIL(STATUS_USAGE, "--%s=%s: expected a whole number of at least 1", option, text);
-fail:
-    return status;
-}
-
 /* *done: the options were carried out and nothing else is to be done. */
 static enum status parse_arguments(int argc, char **argv, struct arguments *a, bool *done)
 {
     enum status status = STATUS_OK;
-    int option;
+    bool help = false, version = false;
+    int first;
+    const struct option_row rows[] = {
+        { "resume", .text = &a->train.resume },
+        { "change", .text = &a->train.change },
+        { "stop-after", .integer64 = &a->train.stop_after, .low = 1, .high = 0x1p63 },
+        { "dry-run", .on = &a->train.dry_run },
+        { "print-config", .on = &a->print_config },
+        { "list-checkpoints", .text = &a->list },
+        { "help", .on = &help },
+        { "version", .on = &version },
+        { NULL },
+    };
     TRY(options_check(argv));
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
-        switch (option) {
-        case RESUME: a->train.resume = optarg; break;
-        case CHANGE: a->train.change = optarg; break;
-        case STOP_AFTER: TRY(parse_positive(optarg, "stop-after", &a->train.stop_after)); break;
-        case DRY_RUN: a->train.dry_run = true; break;
-        case PRINT_CONFIG: a->print_config = true; break;
-        case LIST: a->list = optarg; break;
-        case HELP:
-            fputs(usage, stdout);
-            *done = true;
-            return STATUS_OK;
-        case VERSION:
-            puts("csc-train " CSC_VERSION);
-            *done = true;
-            return STATUS_OK;
-        case ':': FAIL(STATUS_USAGE, "%s needs a value; see csc-train --help", argv[optind - 1]);
-        default: FAIL(STATUS_USAGE, "unknown option %s; see csc-train --help", argv[optind - 1]);
-        }
+    TRY(options_parse(rows, NULL, argc, argv, "csc-train", usage, &first));
+    *done = help || version;
+    if (*done) {
+        fputs(help ? usage : "csc-train " CSC_VERSION "\n", stdout);
+        return STATUS_OK;
+    }
     if (a->list) {
         *done = true;
         return checkpoint_list(a->list);
@@ -126,11 +98,11 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         FAIL(STATUS_USAGE, "--change needs --resume: a new run takes any configuration");
     if (a->train.change)
         TRY(config_check_change(a->train.change));
-    if (optind == argc)
+    if (first == argc)
         FAIL(STATUS_USAGE, "a configuration is needed, such as configs/quickstart.yaml; see csc-train --help");
-    a->config = argv[optind];
-    a->overrides = argv + optind + 1;
-    a->overrides_count = argc - optind - 1;
+    a->config = argv[first];
+    a->overrides = argv + first + 1;
+    a->overrides_count = argc - first - 1;
 fail:
     return status;
 }

@@ -1,6 +1,5 @@
 /* csc_viz.c - the program csc-viz: pictures and a report of a network's atoms and of what its layers keep of
  * images. */
-#include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -39,67 +38,13 @@ static const char usage[] =
     "\n"
     "exit codes: 0 done; 2 usage; 65 bad data; 69 the GPU was lost; 71 out of memory; 74 I/O\n";
 
-enum { DATA = 256, OUT, IMAGES, LIMIT, LAYER, NOISE, STEPS, LAMBDA, TRUTH, JSON, THREADS, DEVICE, HELP, VERSION };
-
-static const struct option options[] = {
-    { "data", required_argument, NULL, DATA },
-    { "out", required_argument, NULL, OUT },
-    { "images", required_argument, NULL, IMAGES },
-    { "limit", required_argument, NULL, LIMIT },
-    { "layer", required_argument, NULL, LAYER },
-    { "noise", required_argument, NULL, NOISE },
-    { "steps", required_argument, NULL, STEPS },
-    { "lambda", required_argument, NULL, LAMBDA },
-    { "truth", required_argument, NULL, TRUTH },
-    { "json", required_argument, NULL, JSON },
-    { "threads", required_argument, NULL, THREADS },
-    { "device", required_argument, NULL, DEVICE },
-    { "help", no_argument, NULL, HELP },
-    { "version", no_argument, NULL, VERSION },
-    { 0 },
-};
-
-static enum status parse_count(const char *option, const char *text, int64_t max, int64_t *out)
+static enum status add_layer_option(void *context, const char *text)
 {
     enum status status = STATUS_OK;
-    char *rest;
-    *out = strtoll(text, &rest, 10);
-    if (!*text || *rest || *out < 1 || *out > max)
-        FAIL(STATUS_USAGE, "--%s=%s: must be an integer between 1 and %lld", option, text, (long long)max);
-fail:
-    return status;
-}
-
-static enum status parse_option(struct viz_options *a, int option, const char *value)
-{
-    enum status status = STATUS_OK;
-    int64_t count;
-    char *rest;
-    switch (option) {
-    case DATA: a->data = value; break;
-    case OUT: a->out = value; break;
-    case TRUTH: a->truth = value; break;
-    case JSON: a->json = value; break;
-    case STEPS: snprintf(a->steps, sizeof a->steps, "csc.steps=%s", value); break;
-    case LAMBDA: snprintf(a->lambda, sizeof a->lambda, "csc.lambda=%s", value); break;
-    case THREADS: snprintf(a->machine.threads, sizeof a->machine.threads, "device.threads=%s", value); break;
-    case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", value); break;
-    case IMAGES:
-        TRY(parse_count("images", value, VIZ_MAX_IMAGES, &count));
-        a->images = (int)count;
-        break;
-    case LIMIT: TRY(parse_count("limit", value, INT64_MAX, &a->limit)); break;
-    case LAYER:
-        if (a->layers_count == VIZ_MAX_LAYERS)
-            FAIL(STATUS_USAGE, "--layer: at most %d layers are allowed", VIZ_MAX_LAYERS);
-        a->layers[a->layers_count++] = value;
-        break;
-    case NOISE:
-        a->noise = strtod(value, &rest);
-        if (!*value || *rest || !(a->noise >= 0 && a->noise <= 10))
-            FAIL(STATUS_USAGE, "--noise=%s: must be a number between 0 and 10", value);
-        break;
-    }
+    struct viz_options *a = context;
+    if (a->layers_count == VIZ_MAX_LAYERS)
+        FAIL(STATUS_USAGE, "--layer: at most %d layers are allowed", VIZ_MAX_LAYERS);
+    a->layers[a->layers_count++] = text;
 fail:
     return status;
 }
@@ -107,26 +52,38 @@ fail:
 static enum status parse_arguments(int argc, char **argv, struct viz_options *a, bool *done)
 {
     enum status status = STATUS_OK;
-    int option;
+    bool help = false, version = false;
+    int first;
     *a = (struct viz_options){ .images = 8, .limit = 64, .noise = 0.1 };
+    const struct option_row rows[] = {
+        { "data", .text = &a->data },
+        { "out", .text = &a->out },
+        { "images", .integer = &a->images, .low = 1, .high = VIZ_MAX_IMAGES },
+        { "limit", .integer64 = &a->limit, .low = 1, .high = 0x1p63 },
+        { "layer", .parse = add_layer_option },
+        { "noise", .number = &a->noise, .low = 0, .high = 10 },
+        { "steps", .setting = a->steps, .key = "csc.steps" },
+        { "lambda", .setting = a->lambda, .key = "csc.lambda" },
+        { "truth", .text = &a->truth },
+        { "json", .text = &a->json },
+        { "threads", .setting = a->machine.threads, .key = "device.threads" },
+        { "device", .setting = a->machine.kind, .key = "device.kind" },
+        { "help", .on = &help },
+        { "version", .on = &version },
+        { NULL },
+    };
     TRY(options_check(argv));
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1)
-        switch (option) {
-        case HELP:
-        case VERSION:
-            fputs(option == HELP ? usage : "csc-viz " CSC_VERSION "\n", stdout);
-            *done = true;
-            return STATUS_OK;
-        case ':': FAIL(STATUS_USAGE, "%s needs a value; see csc-viz --help", argv[optind - 1]);
-        case '?': FAIL(STATUS_USAGE, "unknown option %s; see csc-viz --help", argv[optind - 1]);
-        default: TRY(parse_option(a, option, optarg));
-        }
-    if (optind + 1 != argc)
+    TRY(options_parse(rows, a, argc, argv, "csc-viz", usage, &first));
+    *done = help || version;
+    if (*done) {
+        fputs(help ? usage : "csc-viz " CSC_VERSION "\n", stdout);
+        return STATUS_OK;
+    }
+    if (first + 1 != argc)
         FAIL(STATUS_USAGE, "one checkpoint or run directory is needed; see csc-viz --help");
     if (!a->data || !a->out)
         FAIL(STATUS_USAGE, "--data and --out are needed; see csc-viz --help");
-    a->path = argv[optind];
+    a->path = argv[first];
 fail:
     return status;
 }

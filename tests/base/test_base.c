@@ -139,7 +139,7 @@ static void check_options(void)
         { "--count=9", "--count 9: must be an integer between 1 and 8" },
         { "--count= 3", "--count  3: must be an integer between 1 and 8" },
         { "--number=nan", "--number nan: must be a number between 0.5 and 2" },
-        { "--level=middle", "--level middle: must be one of low, high" },
+        { "--level=middle", "--level middle: must be low or high" },
     };
     bool all = false, hidden = false, help_wanted = false;
     int count = 0, level = 0, letters = 0, first;

@@ -2,7 +2,6 @@
 #ifndef CSC_TRAINER_BENCH_BENCH_H
 #define CSC_TRAINER_BENCH_BENCH_H
 
-#include <getopt.h>
 #include <jansson.h>
 
 #include "base/status.h"
@@ -17,19 +16,6 @@ struct bench_command {
 };
 
 extern const struct bench_command bench_allreduce, bench_layers, bench_loader, bench_scale, bench_step;
-
-/* The next option, as getopt_long returns it, or -1. STATUS_USAGE for an unknown option or a missing value. */
-enum status bench_next_option(int argc, char **argv, const struct option *options, int *option);
-
-/* Parse a number between low and high with nothing after it. STATUS_USAGE names the option. */
-enum status bench_parse_integer(const char *option, const char *text, long long low, long long high, long long *value);
-enum status bench_parse_real(const char *option, const char *text, double low, double high, double *value);
-
-/* *value is the index of text in names, which ends with NULL. STATUS_USAGE names the option. */
-enum status bench_parse_choice(const char *option, const char *text, const char *const *names, int *value);
-
-double bench_seconds(void);     /* monotonic clock */
-double bench_cpu_seconds(void); /* processor time of all threads of this process */
 
 /* Writes the object to a file, or to standard output for "-"; with path NULL it does nothing. Takes over the
  * reference. */

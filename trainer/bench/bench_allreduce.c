@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/options.h"
 #include "comm/create.h"
 #include "comm/nccl.h"
 #include "layers/backend/device.h"
@@ -26,18 +28,10 @@ static const char help[] =
     "  --help              print this text\n";
 
 struct arguments {
-    long long max_mb, rounds;
+    int max_mb, rounds;
     double bucket_mb;
     const char *json;
     bool gpus;
-};
-
-enum { MAX_MB = 256, BUCKET_MB, ROUNDS, JSON, DEVICE };
-
-static const struct option options[] = {
-    { "max-mb", required_argument, NULL, MAX_MB }, { "bucket-mb", required_argument, NULL, BUCKET_MB },
-    { "rounds", required_argument, NULL, ROUNDS }, { "json", required_argument, NULL, JSON },
-    { "device", required_argument, NULL, DEVICE }, { 0 },
 };
 
 enum { FP32, BF16, DETERMINISTIC, BUCKETS, MODES };
@@ -46,25 +40,20 @@ static const char *const mode_names[MODES] = { "fp32", "bf16", "ordered", "bucke
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     enum status status = STATUS_OK;
-    int option;
-    for (;;) {
-        TRY(bench_next_option(argc, argv, options, &option));
-        if (option == -1)
-            break;
-        switch (option) {
-        case MAX_MB: TRY(bench_parse_integer("--max-mb", optarg, 1, 16384, &a->max_mb)); break;
-        case BUCKET_MB: TRY(bench_parse_real("--bucket-mb", optarg, 0.01, 16384, &a->bucket_mb)); break;
-        case ROUNDS: TRY(bench_parse_integer("--rounds", optarg, 1, 10000, &a->rounds)); break;
-        case DEVICE:
-            a->gpus = strcmp(optarg, "cuda") == 0;
-            if (!a->gpus && strcmp(optarg, "cpu") != 0)
-                FAIL(STATUS_USAGE, "--device must be cpu or cuda, not '%s'", optarg);
-            break;
-        default: a->json = optarg;
-        }
-    }
-    if (optind < argc)
-        FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench allreduce --help", argv[optind]);
+    static const char *const devices[] = { "cpu", "cuda", NULL };
+    int first, device = 0;
+    const struct option_row rows[] = {
+        { "max-mb", .integer = &a->max_mb, .low = 1, .high = 16384 },
+        { "bucket-mb", .number = &a->bucket_mb, .low = 0.01, .high = 16384 },
+        { "rounds", .integer = &a->rounds, .low = 1, .high = 10000 },
+        { "device", .choice = &device, .names = devices },
+        { "json", .text = &a->json },
+        { NULL },
+    };
+    TRY(options_parse(rows, NULL, argc, argv, "csc-bench allreduce", help, &first));
+    if (first < argc)
+        FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench allreduce --help", argv[first]);
+    a->gpus = device;
 fail:
     return status;
 }
@@ -165,16 +154,16 @@ static enum status time_all_reduce(const struct bench *b, const struct arguments
 {
     enum status status = STATUS_OK;
     struct comm *ranks = b->ranks, *sums = b->sums;
-    for (long long round = -2; round < a->rounds; round++) {
+    for (int round = -2; round < a->rounds; round++) {
         TRY(ranks->ops->barrier(ranks));
-        double start = bench_seconds();
+        double start = clock_seconds();
         if (mode == BUCKETS)
             TRY(sum_in_buckets(sums, b->data, count, (size_t)(a->bucket_mb * 1e6 / sizeof(float))));
         else
             TRY(sums->ops->all_reduce_f32(sums, b->data, count, mode == BF16 ? COMM_BF16 : COMM_F32,
                                           mode == DETERMINISTIC));
         if (round >= 0)
-            times[round] = (int64_t)((bench_seconds() - start) * 1e9);
+            times[round] = (int64_t)((clock_seconds() - start) * 1e9);
     }
     TRY(ranks->ops->all_reduce_max_i64(ranks, times, (size_t)a->rounds));
     qsort(times, (size_t)a->rounds, sizeof *times, ascending);

@@ -7,7 +7,9 @@
 #include <time.h>
 
 #include "base/affinity.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/options.h"
 #include "data/read/dataset_internal.h"
 #include "data/read/loader.h"
 #include "data/read/order.h"
@@ -45,75 +47,32 @@ struct result {
     struct loader_work work; /* of the measured images */
 };
 
-enum { WORKERS = 256, SIZE, AUGMENT, SHUFFLE, WINDOW, BATCH, PREFETCH, CONSUME, COLD, SECONDS, SEED, JSON };
-
-static const struct option options[] = {
-    { "workers", required_argument, NULL, WORKERS },
-    { "size", required_argument, NULL, SIZE },
-    { "augment", required_argument, NULL, AUGMENT },
-    { "shuffle", required_argument, NULL, SHUFFLE },
-    { "window", required_argument, NULL, WINDOW },
-    { "batch", required_argument, NULL, BATCH },
-    { "prefetch", required_argument, NULL, PREFETCH },
-    { "consume", required_argument, NULL, CONSUME },
-    { "cold", no_argument, NULL, COLD },
-    { "seconds", required_argument, NULL, SECONDS },
-    { "seed", required_argument, NULL, SEED },
-    { "json", required_argument, NULL, JSON },
-    { 0 },
-};
-
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     static const char *const augments[] = { "none", "cifar", "imagenet", NULL };
     static const char *const shuffles[] = { "false", "true", "window", NULL };
     enum status status = STATUS_OK;
     struct loader_config *l = &a->loader;
-    long long n = 0;
-    int option, choice = 0;
-    for (;;) {
-        TRY(bench_next_option(argc, argv, options, &option));
-        if (option == -1)
-            break;
-        switch (option) {
-        case WORKERS:
-            TRY(bench_parse_integer("--workers", optarg, 1, 1024, &n));
-            l->workers = (int)n;
-            break;
-        case SIZE:
-            TRY(bench_parse_integer("--size", optarg, 4, 8192, &n));
-            l->image_size = (int)n;
-            break;
-        case AUGMENT: TRY(bench_parse_choice("--augment", optarg, augments, &a->augment)); break;
-        case SHUFFLE:
-            TRY(bench_parse_choice("--shuffle", optarg, shuffles, &choice));
-            l->shuffle = choice;
-            break;
-        case WINDOW:
-            TRY(bench_parse_integer("--window", optarg, 1, 1LL << 40, &n));
-            l->window = n;
-            break;
-        case BATCH:
-            TRY(bench_parse_integer("--batch", optarg, 1, 65536, &n));
-            l->batch = (int)n;
-            break;
-        case PREFETCH:
-            TRY(bench_parse_integer("--prefetch", optarg, 1, 1024, &n));
-            l->prefetch = (int)n;
-            break;
-        case CONSUME: TRY(bench_parse_real("--consume", optarg, 1, 1e9, &a->consume)); break;
-        case COLD: a->cold = true; break;
-        case SECONDS: TRY(bench_parse_real("--seconds", optarg, 0.01, 86400, &a->seconds)); break;
-        case SEED:
-            TRY(bench_parse_integer("--seed", optarg, 0, INT64_MAX, &n));
-            l->seed = (uint64_t)n;
-            break;
-        case JSON: a->json = optarg; break;
-        }
-    }
-    if (optind + 1 != argc)
+    int first;
+    const struct option_row rows[] = {
+        { "workers", .integer = &l->workers, .low = 1, .high = 1024 },
+        { "size", .integer = &l->image_size, .low = 4, .high = 8192 },
+        { "augment", .choice = &a->augment, .names = augments },
+        { "shuffle", .choice = (int *)&l->shuffle, .names = shuffles },
+        { "window", .integer64 = &l->window, .low = 1, .high = 0x1p40 },
+        { "batch", .integer = &l->batch, .low = 1, .high = 65536 },
+        { "prefetch", .integer = &l->prefetch, .low = 1, .high = 1024 },
+        { "consume", .number = &a->consume, .low = 1, .high = 1e9 },
+        { "cold", .on = &a->cold },
+        { "seconds", .number = &a->seconds, .low = 0.01, .high = 86400 },
+        { "seed", .integer64 = (int64_t *)&l->seed, .low = 0, .high = 0x1p63 },
+        { "json", .text = &a->json },
+        { NULL },
+    };
+    TRY(options_parse(rows, NULL, argc, argv, "csc-bench loader", help, &first));
+    if (first + 1 != argc)
         FAIL(STATUS_USAGE, "one dataset is needed; see csc-bench loader --help");
-    a->directory = argv[optind];
+    a->directory = argv[first];
 fail:
     return status;
 }
@@ -134,7 +93,7 @@ fail:
 
 static void sleep_until(double when)
 {
-    for (double left; (left = when - bench_seconds()) > 0;) {
+    for (double left; (left = when - clock_seconds()) > 0;) {
         struct timespec t = { (time_t)left, (long)(fmod(left, 1) * 1e9) };
         nanosleep(&t, NULL);
     }
@@ -147,19 +106,19 @@ static enum status drain(struct loader *loader, const struct arguments *a, struc
     struct loader_stats before, after;
     TRY(loader_next(loader, &batch)); /* after it, threads, memory and, at a fixed rate, the first batches are ready */
     if (a->consume > 0)
-        sleep_until(bench_seconds() + a->loader.prefetch * a->loader.batch / a->consume);
+        sleep_until(clock_seconds() + a->loader.prefetch * a->loader.batch / a->consume);
     loader_stats(loader, &before);
-    double began = bench_seconds(), cpu_seconds = bench_cpu_seconds(), due = began;
-    while (bench_seconds() < began + a->seconds) {
+    double began = clock_seconds(), cpu_seconds = clock_process_seconds(), due = began;
+    while (clock_seconds() < began + a->seconds) {
         TRY(loader_next(loader, &batch));
         r->images += batch->count;
         if (a->consume > 0) {
-            due = fmax(due, bench_seconds() - batch->count / a->consume) + batch->count / a->consume;
+            due = fmax(due, clock_seconds() - batch->count / a->consume) + batch->count / a->consume;
             sleep_until(due);
         }
     }
-    r->seconds = bench_seconds() - began;
-    r->cpu_seconds = bench_cpu_seconds() - cpu_seconds;
+    r->seconds = clock_seconds() - began;
+    r->cpu_seconds = clock_process_seconds() - cpu_seconds;
     loader_stats(loader, &after);
     r->wait_seconds = after.waited_s - before.waited_s;
     r->work = after.work;

@@ -7,7 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/options.h"
 #include "comm/create.h"
 #include "data/read/dataset_internal.h"
 #include "trainer/bench/bench.h"
@@ -37,7 +39,7 @@ struct arguments {
     const char *config, *json;
     char **overrides;
     int overrides_count;
-    long long micro_batches, steps;
+    int micro_batches, steps;
     struct scaling_cluster cluster;
     double overlap, storage; /* storage in bytes/s; 0: unlimited */
     bool link_measured;
@@ -74,7 +76,7 @@ static enum status record_ready(struct comm *comm, float *data, size_t count, en
     (void)deterministic;
     /* waits until the device has computed the last gradient */
     r->device->ops->copy_out(r->device, &last, data + count - 1, sizeof last);
-    r->ready_times[r->count++] = (struct scaling_bucket){ bench_seconds() - r->start_s,
+    r->ready_times[r->count++] = (struct scaling_bucket){ clock_seconds() - r->start_s,
                                                           (double)count * (wire == COMM_BF16 ? 2 : sizeof(float)), 0 };
     *request = NULL;
     return STATUS_OK;
@@ -123,7 +125,7 @@ static enum status prepare(struct scaling_bench *bench, struct config *config, c
     int ranks = bench->comm->size;
     if (!config->train.micro_batch)
         config->train.micro_batch = config->train.batch;
-    config->train.batch = config->train.micro_batch * (int)a->micro_batches * ranks;
+    config->train.batch = config->train.micro_batch * a->micro_batches * ranks;
     config->train.lr = 1e-3; /* so that a few steps of any network stay finite */
     config->run.deterministic = false;
     TRY(training_plan_data(t));
@@ -162,9 +164,9 @@ static enum status time_step(struct scaling_bench *bench, struct comm *comm, str
     t->comm = comm;
     t->buckets = buckets;
     bench->recorder.count = 0;
-    double start = bench->recorder.start_s = bench_seconds();
+    double start = bench->recorder.start_s = clock_seconds();
     status = training_step(t);
-    int64_t elapsed_ns = (int64_t)(1e9 * (bench_seconds() - start));
+    int64_t elapsed_ns = (int64_t)(1e9 * (clock_seconds() - start));
     t->comm = bench->comm;
     t->buckets = own;
     if (status != STATUS_OK)
@@ -216,10 +218,10 @@ static enum status time_all_reduce(struct scaling_bench *bench, float *data, siz
     for (int i = 0; i < TIMES; i++) {
         struct comm_request *request;
         TRY(ops->barrier(bench->comm));
-        double start = bench_seconds();
+        double start = clock_seconds();
         TRY(sums->all_reduce_start_f32(bench->sums, data, n, bench->t.config->comm.grad_dtype, false, &request));
         TRY(sums->wait(bench->sums, request));
-        int64_t ns = (int64_t)(1e9 * (bench_seconds() - start));
+        int64_t ns = (int64_t)(1e9 * (clock_seconds() - start));
         TRY(ops->all_reduce_max_i64(bench->comm, &ns, 1));
         times[i] = 1e-9 * (double)ns;
     }
@@ -265,7 +267,7 @@ fail:
 static enum status measure_steps(struct scaling_bench *bench, const struct arguments *a, struct profile *p)
 {
     enum status status = STATUS_OK;
-    int steps = (int)a->steps, warm_up = 2;
+    int steps = a->steps, warm_up = 2;
     bool several = bench->comm->size > 1;
     double *plain = calloc((size_t)steps, sizeof *plain), *real = calloc((size_t)steps, sizeof *real), ignored;
     if (!plain || !real)
@@ -428,97 +430,37 @@ fail:
 
 /* ---- options ---- */
 
-enum {
-    MICRO_BATCHES = 256,
-    STEPS,
-    PER_NODE,
-    NODE_GBS,
-    NODE_US,
-    NET_GBS,
-    NET_US,
-    LINK,
-    ALGORITHM,
-    OVERLAP,
-    STORAGE,
-    JSON
-};
-
-static const struct option options[] = {
-    { "micro-batches", required_argument, NULL, MICRO_BATCHES },
-    { "steps", required_argument, NULL, STEPS },
-    { "per-node", required_argument, NULL, PER_NODE },
-    { "node-gbs", required_argument, NULL, NODE_GBS },
-    { "node-us", required_argument, NULL, NODE_US },
-    { "net-gbs", required_argument, NULL, NET_GBS },
-    { "net-us", required_argument, NULL, NET_US },
-    { "link", required_argument, NULL, LINK },
-    { "algorithm", required_argument, NULL, ALGORITHM },
-    { "overlap", required_argument, NULL, OVERLAP },
-    { "storage-gbs", required_argument, NULL, STORAGE },
-    { "json", required_argument, NULL, JSON },
-    { 0 },
-};
-
-static enum status parse_scaled(const char *option, double low, double high, double unit, double *value)
-{
-    enum status status = STATUS_OK;
-    TRY(bench_parse_real(option, optarg, low, high, value));
-    *value *= unit;
-fail:
-    return status;
-}
-
-static enum status parse_algorithm(enum scaling_algorithm *algorithm)
-{
-    static const char *const names[] = { [SCALING_RING] = "ring", [SCALING_TREE] = "tree", [SCALING_BEST] = "best" };
-    enum status status = STATUS_OK;
-    for (int i = 0; i < 3; i++)
-        if (!strcmp(optarg, names[i])) {
-            *algorithm = (enum scaling_algorithm)i;
-            return STATUS_OK;
-        }
-    FAIL(STATUS_USAGE, "--algorithm %s: must be ring, tree or best", optarg);
-fail:
-    return status;
-}
-
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     enum status status = STATUS_OK;
     struct scaling_cluster *c = &a->cluster;
-    long long n;
-    int option;
-    for (;;) {
-        TRY(bench_next_option(argc, argv, options, &option));
-        if (option == -1)
-            break;
-        switch (option) {
-        case MICRO_BATCHES: TRY(bench_parse_integer("--micro-batches", optarg, 1, 65536, &a->micro_batches)); break;
-        case STEPS: TRY(bench_parse_integer("--steps", optarg, 1, 100000, &a->steps)); break;
-        case PER_NODE:
-            TRY(bench_parse_integer("--per-node", optarg, 1, 4096, &n));
-            c->per_node = (int)n;
-            break;
-        case NODE_GBS: TRY(parse_scaled("--node-gbs", 1e-6, 1e6, 1e9, &c->node.bytes_s)); break;
-        case NODE_US: TRY(parse_scaled("--node-us", 0, 1e6, 1e-6, &c->node.latency_s)); break;
-        case NET_GBS: TRY(parse_scaled("--net-gbs", 1e-6, 1e6, 1e9, &c->net.bytes_s)); break;
-        case NET_US: TRY(parse_scaled("--net-us", 0, 1e6, 1e-6, &c->net.latency_s)); break;
-        case LINK:
-            if (strcmp(optarg, "measured") != 0)
-                FAIL(STATUS_USAGE, "--link %s: must be measured", optarg);
-            a->link_measured = true;
-            break;
-        case ALGORITHM: TRY(parse_algorithm(&c->algorithm)); break;
-        case OVERLAP: TRY(parse_scaled("--overlap", 0, 1, 1, &a->overlap)); break;
-        case STORAGE: TRY(parse_scaled("--storage-gbs", 0, 1e6, 1e9, &a->storage)); break;
-        case JSON: a->json = optarg; break;
-        }
-    }
-    if (optind == argc)
+    static const char *const links[] = { "measured", NULL };
+    static const char *const algorithms[] = {
+        [SCALING_RING] = "ring", [SCALING_TREE] = "tree", [SCALING_BEST] = "best", NULL
+    };
+    int first, link = -1;
+    const struct option_row rows[] = {
+        { "micro-batches", .integer = &a->micro_batches, .low = 1, .high = 65536 },
+        { "steps", .integer = &a->steps, .low = 1, .high = 100000 },
+        { "per-node", .integer = &c->per_node, .low = 1, .high = 4096 },
+        { "node-gbs", .number = &c->node.bytes_s, .low = 1e-6, .high = 1e6, .unit = 1e9 },
+        { "node-us", .number = &c->node.latency_s, .low = 0, .high = 1e6, .unit = 1e-6 },
+        { "net-gbs", .number = &c->net.bytes_s, .low = 1e-6, .high = 1e6, .unit = 1e9 },
+        { "net-us", .number = &c->net.latency_s, .low = 0, .high = 1e6, .unit = 1e-6 },
+        { "link", .choice = &link, .names = links },
+        { "algorithm", .choice = (int *)&c->algorithm, .names = algorithms },
+        { "overlap", .number = &a->overlap, .low = 0, .high = 1 },
+        { "storage-gbs", .number = &a->storage, .low = 0, .high = 1e6, .unit = 1e9 },
+        { "json", .text = &a->json },
+        { NULL },
+    };
+    TRY(options_parse(rows, NULL, argc, argv, "csc-bench scale", help, &first));
+    if (first == argc)
         FAIL(STATUS_USAGE, "a configuration is needed; see csc-bench scale --help");
-    a->config = argv[optind];
-    a->overrides = argv + optind + 1;
-    a->overrides_count = argc - optind - 1;
+    a->link_measured = link == 0;
+    a->config = argv[first];
+    a->overrides = argv + first + 1;
+    a->overrides_count = argc - first - 1;
 fail:
     return status;
 }

@@ -7,7 +7,9 @@
 #include <sys/resource.h>
 
 #include "base/affinity.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/options.h"
 #include "base/philox.h"
 #include "base/tuned.h"
 #include "layers/backend/device.h"
@@ -60,103 +62,39 @@ struct arguments {
     bool trace, profile;
 };
 
-enum {
-    ARCH = 256,
-    WIDTH,
-    SIZE,
-    BATCH,
-    BACKWARD,
-    DEVICE,
-    PRECISION,
-    THREADS,
-    STEPS,
-    TRACE,
-    PROFILE,
-    PLANS,
-    CANDIDATES,
-    JSON
-};
-
-static const struct option options[] = {
-    { "arch", required_argument, NULL, ARCH },
-    { "width", required_argument, NULL, WIDTH },
-    { "size", required_argument, NULL, SIZE },
-    { "batch", required_argument, NULL, BATCH },
-    { "backward", required_argument, NULL, BACKWARD },
-    { "precision", required_argument, NULL, PRECISION },
-    { "threads", required_argument, NULL, THREADS },
-    { "steps", required_argument, NULL, STEPS },
-    { "device", required_argument, NULL, DEVICE },
-    { "trace", no_argument, NULL, TRACE },
-    { "profile", no_argument, NULL, PROFILE },
-    { "plans", required_argument, NULL, PLANS },
-    { "candidates", required_argument, NULL, CANDIDATES },
-    { "json", required_argument, NULL, JSON },
-    { 0 },
-};
-
 static enum status parse(int argc, char **argv, struct arguments *a)
 {
     static const char *const backwards[] = { "unrolled", "one-step", "implicit", NULL };
     static const char *const devices[] = { "cpu", "cuda", NULL };
     static const char *const precisions[] = { "fp32", "tf32", "bf16", NULL };
     enum status status = STATUS_OK;
-    long long n = 0;
-    int option, choice = 0;
-    *a = (struct arguments){ .arch = "sdnet18-all",
-                             .device = "cpu",
-                             .width = 64,
-                             .size = 32,
-                             .batch = 64,
-                             .threads = affinity_cores(),
-                             .steps = 5 };
-    for (;;) {
-        TRY(bench_next_option(argc, argv, options, &option));
-        if (option == -1)
-            break;
-        switch (option) {
-        case ARCH: a->arch = optarg; break;
-        case WIDTH:
-            TRY(bench_parse_integer("--width", optarg, 4, 4096, &n));
-            a->width = (int)n;
-            break;
-        case SIZE:
-            TRY(bench_parse_integer("--size", optarg, 4, 8192, &n));
-            a->size = (int)n;
-            break;
-        case BATCH:
-            TRY(bench_parse_integer("--batch", optarg, 1, 65536, &n));
-            a->batch = (int)n;
-            break;
-        case BACKWARD:
-            TRY(bench_parse_choice("--backward", optarg, backwards, &choice));
-            a->backward = choice;
-            break;
-        case DEVICE:
-            TRY(bench_parse_choice("--device", optarg, devices, &choice));
-            a->device = devices[choice];
-            break;
-        case PRECISION:
-            TRY(bench_parse_choice("--precision", optarg, precisions, &choice));
-            a->precision = choice;
-            break;
-        case THREADS:
-            TRY(bench_parse_integer("--threads", optarg, 1, 1024, &n));
-            a->threads = (int)n;
-            break;
-        case STEPS:
-            TRY(bench_parse_integer("--steps", optarg, 1, 100000, &n));
-            a->steps = (int)n;
-            break;
-        case TRACE: a->trace = true; break;
-        case PROFILE: a->profile = true; break;
-        case PLANS: a->plans = optarg; break;
-        case CANDIDATES: a->candidates = optarg; break;
-        case JSON: a->json = optarg; break;
-        }
-    }
-    if (optind != argc)
-        FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench %s --help", argv[optind], argv[0]);
+    int first, device = 0;
+    bool step = strcmp(argv[0], "step") == 0;
+    *a = (struct arguments){
+        .arch = "sdnet18-all", .width = 64, .size = 32, .batch = 64, .threads = affinity_cores(), .steps = 5
+    };
+    const struct option_row rows[] = {
+        { "arch", .text = &a->arch },
+        { "width", .integer = &a->width, .low = 4, .high = 4096 },
+        { "size", .integer = &a->size, .low = 4, .high = 8192 },
+        { "batch", .integer = &a->batch, .low = 1, .high = 65536 },
+        { "backward", .choice = (int *)&a->backward, .names = backwards },
+        { "device", .choice = &device, .names = devices },
+        { "precision", .choice = (int *)&a->precision, .names = precisions },
+        { "threads", .integer = &a->threads, .low = 1, .high = 1024 },
+        { "steps", .integer = &a->steps, .low = 1, .high = 100000 },
+        { "trace", .on = &a->trace },
+        { "profile", .on = &a->profile },
+        { "plans", .text = &a->plans },
+        { "candidates", .text = &a->candidates },
+        { "json", .text = &a->json },
+        { NULL },
+    };
+    TRY(options_parse(rows, NULL, argc, argv, step ? "csc-bench step" : "csc-bench layers",
+                      step ? step_help : layers_help, &first));
+    if (first != argc)
+        FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench %s --help", argv[first], argv[0]);
+    a->device = devices[device];
     if ((a->plans || a->candidates) && strcmp(a->device, "cuda") != 0)
         FAIL(STATUS_USAGE, "--plans and --candidates need --device cuda");
     if (a->plans || a->candidates)
@@ -190,7 +128,7 @@ static enum status parse_network(const struct arguments *a, struct model_config 
     static const int depths[] = { 18, 34, 50 };
     enum status status = STATUS_OK;
     int arch;
-    TRY(bench_parse_choice("--arch", a->arch, archs, &arch));
+    TRY(options_choice("arch", a->arch, archs, &arch));
     *config = (struct model_config){ .depth = depths[arch % 3],
                                      .sparse_stem = arch >= 3,
                                      .all = arch >= 6,
@@ -347,12 +285,12 @@ static enum status trace_steps(struct bench *b, const struct arguments *a, doubl
     enum status status = STATUS_OK;
     double began;
     trace_start(b->device);
-    began = bench_seconds();
+    began = clock_seconds();
     for (int i = 0; i < a->steps; i++)
         TRY(step(b));
     if (b->device->ops->synchronize)
         b->device->ops->synchronize(b->device);
-    *total = bench_seconds() - began;
+    *total = clock_seconds() - began;
 fail:
     trace_stop(b->device);
     return status;
@@ -405,21 +343,21 @@ static enum status time_steps(struct bench *b, const struct arguments *a, double
     for (int i = -2; i < a->steps; i++) {
         if (i == 0) {
             mark_profile(b, a, PROFILE_START);
-            *cpu_seconds = bench_cpu_seconds();
+            *cpu_seconds = clock_process_seconds();
         }
         if (i >= 0)
             mark_profile(b, a, PROFILE_STEP_START);
-        double began = bench_seconds();
+        double began = clock_seconds();
         TRY(step(b));
         if (b->device->ops->synchronize)
             b->device->ops->synchronize(b->device);
         if (i >= 0) {
-            seconds[i] = bench_seconds() - began;
+            seconds[i] = clock_seconds() - began;
             mark_profile(b, a, PROFILE_STEP_END);
         }
     }
     mark_profile(b, a, PROFILE_STOP);
-    *cpu_seconds = (bench_cpu_seconds() - *cpu_seconds) / a->steps;
+    *cpu_seconds = (clock_process_seconds() - *cpu_seconds) / a->steps;
 fail:
     return status;
 }

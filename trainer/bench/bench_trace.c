@@ -1,5 +1,6 @@
 /* bench_trace.c - a table of operations that calls the device's own and times each call. The CPU's operations are
  * complete when they return; on a GPU each one is waited for. So their times add up to the time of a step. */
+#include "base/clock.h"
 #include "trainer/bench/bench_trace.h"
 
 #include <math.h>
@@ -25,7 +26,7 @@ static double seconds_when_done(struct device *device)
 {
     if (device_ops->synchronize)
         device_ops->synchronize(device);
-    return bench_seconds();
+    return clock_seconds();
 }
 
 static void add(double seconds, double flops, double moved, double minimum, const char *name, const char *format, ...)
@@ -81,7 +82,7 @@ static double operands(const struct epilogue *e)
 
 static enum status conv_load(struct conv *conv, const float *weights, void *scratch)
 {
-    double began = bench_seconds();
+    double began = clock_seconds();
     enum status status = device_ops->conv_load(conv, weights, scratch);
     conv->method = NULL;
     conv->extra_bytes = 0;
@@ -91,7 +92,7 @@ static enum status conv_load(struct conv *conv, const float *weights, void *scra
 
 static enum status conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    double began = bench_seconds();
+    double began = clock_seconds();
     enum status status = device_ops->conv_forward(conv, in, out, e, scratch);
     add_conv(conv, "conv_forward", seconds_when_done(conv->device) - began, conv_flops(&conv->shape),
              (double)conv_in_count(&conv->shape) + (1 + operands(e)) * (double)conv_out_count(&conv->shape));
@@ -100,7 +101,7 @@ static enum status conv_forward(struct conv *conv, const void *in, void *out, co
 
 static enum status conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    double began = bench_seconds();
+    double began = clock_seconds();
     enum status status = device_ops->conv_adjoint(conv, in, out, e, scratch);
     add_conv(conv, "conv_adjoint", seconds_when_done(conv->device) - began, conv_flops(&conv->shape),
              (double)conv_out_count(&conv->shape) + (1 + operands(e)) * (double)conv_in_count(&conv->shape));
@@ -110,7 +111,7 @@ static enum status conv_adjoint(struct conv *conv, const void *in, void *out, co
 static enum status conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw,
                                  void *scratch)
 {
-    double began = bench_seconds();
+    double began = clock_seconds();
     enum status status = device_ops->conv_gradient(conv, terms, count, dw, scratch);
     add_conv(conv,
              count == 1   ? "conv_gradient"
@@ -124,7 +125,7 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
 /* ---- the rest: passes over activations, `elements` that are moved and `least` at least, and `floats` floats ---- */
 
 #define PASSES(name, elements, minimum, floats, call, ...)                                                   \
-    double began = bench_seconds();                                                                          \
+    double began = clock_seconds();                                                                          \
     call;                                                                                                    \
     add(seconds_when_done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), \
         (double)(minimum) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
@@ -430,11 +431,11 @@ static enum status time_product(struct device *device, int channels, double *sec
     }
     TRY(device->ops->conv_load(conv, weights, scratch));
     for (int i = 0; i <= PEAK_RUNS; i++) {
-        double began = bench_seconds();
+        double began = clock_seconds();
         TRY(device->ops->conv_forward(conv, in, out, &plain, scratch));
         if (device->ops->synchronize)
             device->ops->synchronize(device);
-        best_s = fmin(best_s, bench_seconds() - began);
+        best_s = fmin(best_s, clock_seconds() - began);
     }
     *seconds = best_s;
     *flops = conv_flops(&s) / best_s;
@@ -454,11 +455,11 @@ static enum status time_copy(struct device *device, size_t count, double *second
     TRY(device->ops->arena_allocate(device, &arena));
     float *from = arena_take(&arena, 2 * count * sizeof(float));
     for (int i = 0; i <= PEAK_RUNS; i++) {
-        double began = bench_seconds();
+        double began = clock_seconds();
         device->ops->axpby_f32(device, 1, from, 0, from, from + count, count);
         if (device->ops->synchronize)
             device->ops->synchronize(device);
-        best_s = fmin(best_s, bench_seconds() - began);
+        best_s = fmin(best_s, clock_seconds() - began);
     }
     *seconds = best_s;
     *bytes = 2.0 * (double)count * sizeof(float) / best_s;

@@ -1,6 +1,5 @@
 /* eval_options.c - parses csc-eval's command line. */
 #include <errno.h>
-#include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -51,61 +50,7 @@ static const char usage[] =
     "\n"
     "exit codes: 0 done; 2 usage; 65 bad data; 69 the GPU was lost; 71 out of memory; 74 I/O\n";
 
-enum {
-    DATA = 256,
-    JSON,
-    LOGITS,
-    LIMIT,
-    BATCH,
-    THREADS,
-    DEVICE,
-    PRECISION,
-    SEED,
-    CORRUPTION,
-    SUITE,
-    FIT,
-    LAMBDA,
-    LAYERS,
-    ATTACK,
-    NO_CHECKS,
-    HELP,
-    VERSION
-};
 enum { MAX_LAMBDAS = 1000 };
-
-static const struct option options[] = {
-    { "data", required_argument, NULL, DATA },
-    { "json", required_argument, NULL, JSON },
-    { "logits", required_argument, NULL, LOGITS },
-    { "limit", required_argument, NULL, LIMIT },
-    { "batch", required_argument, NULL, BATCH },
-    { "threads", required_argument, NULL, THREADS },
-    { "device", required_argument, NULL, DEVICE },
-    { "precision", required_argument, NULL, PRECISION },
-    { "seed", required_argument, NULL, SEED },
-    { "corruption", required_argument, NULL, CORRUPTION },
-    { "suite", required_argument, NULL, SUITE },
-    { "fit-lambda", no_argument, NULL, FIT },
-    { "lambda", required_argument, NULL, LAMBDA },
-    { "layers", required_argument, NULL, LAYERS },
-    { "attack", required_argument, NULL, ATTACK },
-    { "no-checks", no_argument, NULL, NO_CHECKS },
-    { "help", no_argument, NULL, HELP },
-    { "version", no_argument, NULL, VERSION },
-    { 0 },
-};
-
-static enum status parse_integer(const char *name, const char *text, long long min, long long *value)
-{
-    enum status status = STATUS_OK;
-    char *rest;
-    errno = 0;
-    *value = strtoll(text, &rest, 10);
-    if (*rest || rest == text || errno || *value < min)
-        FAIL(STATUS_USAGE, "--%s=%s: must be an integer of at least %lld", name, text, min);
-fail:
-    return status;
-}
 
 static enum status add_lambda(struct eval_options *a, struct lambda_setting setting)
 {
@@ -127,9 +72,10 @@ static bool parse_lambda_value(const char **text, double *value)
 }
 
 /* Parses VALUE, FROM:TO:COUNT or adaptive. */
-static enum status parse_lambda(struct eval_options *a, const char *text)
+static enum status parse_lambda(void *context, const char *text)
 {
     enum status status = STATUS_OK;
+    struct eval_options *a = context;
     const char *at = text;
     char *rest = "";
     double from, to;
@@ -158,9 +104,10 @@ fail:
     return status;
 }
 
-static enum status add_corruptions(struct eval_options *a, const char *text)
+static enum status add_corruptions(void *context, const char *text)
 {
     enum status status = STATUS_OK;
+    struct eval_options *a = context;
     int kind, severity;
     TRY(corruption_parse(text, &kind, &severity));
     for (int k = 0; k < CORRUPTIONS; k++)
@@ -171,39 +118,18 @@ fail:
     return status;
 }
 
-static enum status parse_option(struct eval_options *a, int option)
+static enum status parse_sets(void *context, const char *text)
+{
+    return corrupted_sets_parse(text, &((struct eval_options *)context)->sets);
+}
+
+static enum status add_attack(void *context, const char *text)
 {
     enum status status = STATUS_OK;
-    long long number;
-    switch (option) {
-    case DATA: a->data = optarg; break;
-    case JSON: a->json = optarg; break;
-    case LOGITS: a->logits = optarg; break;
-    case LIMIT:
-        TRY(parse_integer("limit", optarg, 1, &number));
-        a->limit = number;
-        break;
-    case BATCH: snprintf(a->batch, sizeof a->batch, "eval.batch=%s", optarg); break;
-    case THREADS: snprintf(a->machine.threads, sizeof a->machine.threads, "device.threads=%s", optarg); break;
-    case DEVICE: snprintf(a->machine.kind, sizeof a->machine.kind, "device.kind=%s", optarg); break;
-    case PRECISION: snprintf(a->machine.precision, sizeof a->machine.precision, "device.precision=%s", optarg); break;
-    case SEED:
-        TRY(parse_integer("seed", optarg, 0, &number));
-        a->seed = (uint64_t)number;
-        break;
-    case CORRUPTION: TRY(add_corruptions(a, optarg)); break;
-    case SUITE: TRY(corrupted_sets_parse(optarg, &a->sets)); break;
-    case FIT: a->fit = true; break;
-    case LAMBDA: TRY(parse_lambda(a, optarg)); break;
-    case LAYERS: a->layers = optarg; break;
-    case ATTACK:
-        if (a->attacks_count == MAX_ATTACKS)
-            FAIL(STATUS_USAGE, "--attack: at most %d attacks are allowed", MAX_ATTACKS);
-        TRY(attack_parse(optarg, &a->attacks[a->attacks_count++]));
-        break;
-    case NO_CHECKS: a->no_checks = true; break;
-    default: FAIL(STATUS_BUG, "option %d", option);
-    }
+    struct eval_options *a = context;
+    if (a->attacks_count == MAX_ATTACKS)
+        FAIL(STATUS_USAGE, "--attack: at most %d attacks are allowed", MAX_ATTACKS);
+    TRY(attack_parse(text, &a->attacks[a->attacks_count++]));
 fail:
     return status;
 }
@@ -224,28 +150,43 @@ fail:
 enum status eval_parse_options(int argc, char **argv, struct eval_options *a, bool *done)
 {
     enum status status = STATUS_OK;
-    int option;
+    bool help = false, version = false;
+    int first;
     *a = (struct eval_options){ .seed = 1 };
+    const struct option_row rows[] = {
+        { "data", .text = &a->data },
+        { "json", .text = &a->json },
+        { "logits", .text = &a->logits },
+        { "limit", .integer64 = &a->limit, .low = 1, .high = 0x1p63 },
+        { "batch", .setting = a->batch, .key = "eval.batch" },
+        { "threads", .setting = a->machine.threads, .key = "device.threads" },
+        { "device", .setting = a->machine.kind, .key = "device.kind" },
+        { "precision", .setting = a->machine.precision, .key = "device.precision" },
+        { "seed", .integer64 = (int64_t *)&a->seed, .low = 0, .high = 0x1p63 },
+        { "corruption", .parse = add_corruptions },
+        { "suite", .parse = parse_sets },
+        { "fit-lambda", .on = &a->fit },
+        { "lambda", .parse = parse_lambda },
+        { "layers", .text = &a->layers },
+        { "attack", .parse = add_attack },
+        { "no-checks", .on = &a->no_checks },
+        { "help", .on = &help },
+        { "version", .on = &version },
+        { NULL },
+    };
     a->lambdas = calloc(MAX_LAMBDAS, sizeof *a->lambdas);
     if (!a->lambdas)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(options_check(argv));
-    opterr = 0;
-    while ((option = getopt_long(argc, argv, ":", options, NULL)) != -1) {
-        if (option == HELP || option == VERSION) {
-            fputs(option == HELP ? usage : "csc-eval " CSC_VERSION "\n", stdout);
-            *done = true;
-            return STATUS_OK;
-        }
-        if (option == ':')
-            FAIL(STATUS_USAGE, "%s needs a value; see csc-eval --help", argv[optind - 1]);
-        if (option == '?')
-            FAIL(STATUS_USAGE, "unknown option %s; see csc-eval --help", argv[optind - 1]);
-        TRY(parse_option(a, option));
+    TRY(options_parse(rows, a, argc, argv, "csc-eval", usage, &first));
+    *done = help || version;
+    if (*done) {
+        fputs(help ? usage : "csc-eval " CSC_VERSION "\n", stdout);
+        return STATUS_OK;
     }
-    if (optind + 1 != argc)
+    if (first + 1 != argc)
         FAIL(STATUS_USAGE, "one checkpoint or run directory is needed; see csc-eval --help");
-    a->checkpoint = argv[optind];
+    a->checkpoint = argv[first];
     TRY(check_combinations(a));
     if (a->lambdas_count == 0)
         TRY(add_lambda(a, (struct lambda_setting){ .mode = LAMBDA_TRAINED }));
