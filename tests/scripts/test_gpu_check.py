@@ -19,7 +19,7 @@ CHECK, BUILD = os.path.abspath(sys.argv.pop(1)), os.path.abspath(sys.argv.pop(1)
 SCRIPTS = os.path.dirname(CHECK)
 ROOT = os.path.dirname(SCRIPTS)
 PROGRAMS = {"csc-train": "trainer/csc-train", "csc-bench": "trainer/csc-bench", "csc-pack": "trainer/csc-pack",
-            "check_ops": "tests/layers/check_ops", "test-csc": "tests/layers/test-csc",
+            "check_ops": "tests/layers/backend/check_ops", "test-csc": "tests/layers/test-csc",
             "test-golden": "tests/layers/test-golden", "test-golden-small": "tests/runs/test-golden-small"}
 EMULATED = {"csc-train": "tests/runs/csc-train-emulated", "csc-bench": "tests/runs/csc-bench-emulated",
             "csc-bench-nccl": "tests/runs/csc-bench-emulated",
@@ -223,9 +223,9 @@ class Whole(GpuCheck):
         super().setUp()
         for name, path in PROGRAMS.items():
             os.symlink(os.path.join(BUILD, path), self.path("bin", name))
-        os.symlink(os.path.join(ROOT, "tests", "layers", "golden", "layers.safetensors"),
+        os.symlink(os.path.join(ROOT, "tests", "golden", "layers.safetensors"),
                    self.path("golden", "layers.safetensors"))
-        os.symlink(os.path.join(ROOT, "tests", "runs", "golden", "sdnet18.json"), self.path("golden", "sdnet18.json"))
+        os.symlink(os.path.join(ROOT, "tests", "golden", "sdnet18.json"), self.path("golden", "sdnet18.json"))
         with tarfile.open(self.path("photographs.tar"), "w") as tar:
             for i in range(12):
                 info = tarfile.TarInfo(f"train/class{i % 3}/{i}.png")
