@@ -1,5 +1,5 @@
-/* net_internal.h - what the files of net.h share: net_plan.c (memory), net.c (forward and backward), net_train.c (both
- * as captured graphs) and net_lambda.c (lambda by image, gradient of the image). */
+/* net_internal.h - what the files of net.h share: net_plan.c (memory), net_forward.c, net_backward.c, net_train.c (a
+ * training pass, as captured graphs) and net_lambda.c (lambda by image, gradient of the image). */
 #ifndef CSC_LAYERS_NET_INTERNAL_H
 #define CSC_LAYERS_NET_INTERNAL_H
 
@@ -65,18 +65,24 @@ struct net {
                         net_streams_end */
 };
 
-/* net_plan.c: elements of an edge's activations (n,h,w,c). */
-size_t net_edge_count(const struct net *net, int edge);
+/* net_plan.c */
+size_t net_edge_count(const struct net *net, int edge);         /* elements of an edge's activations (n,h,w,c) */
+struct norm_shape net_norm_shape(const struct net *net, int i); /* of node i; code_scale is 0 */
+struct pool_shape net_pool_shape(const struct net *net, const struct node *node);
+const float *net_param(const struct net *net, const struct node *node, int i); /* device: the node's parameter i */
 
-/* net.c. grads: the gradients' part of the reduce buffer; NULL: weights and statistics are constants. */
-enum status net_backward_node(struct net *net, int i, float *grads);
-int net_logits_edge(const struct net *net);
-void net_streams_end(struct net *net);             /* ends `overlapped` */
+/* net_forward.c */
 enum status net_load_node(struct net *net, int i); /* loads the node's weights into its plan */
+void net_streams_end(struct net *net);             /* ends `overlapped` */
+int net_logits_edge(const struct net *net);
 
-/* net_lambda.c. Forward of CSC-node i, with its lambda by image; diagnostics may be NULL. */
-enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics);
-void net_backward_frozen_norm(struct net *net, int i); /* with running statistics as constants */
+/* net_backward.c. grads: the gradients' part of the reduce buffer; NULL: weights and statistics are constants. */
+enum status net_backward_node(struct net *net, int i, float *grads);
+
+/* net_lambda.c: for a CSC-node i that scales_input. The first returns its input (n,h,w,c), scaled, in device memory;
+ * the second makes the code of it, in place, the code of the unscaled input. */
+const void *net_scale_input(struct net *net, int i);
+void net_scale_code(struct net *net, int i);
 void net_finish_lambda(struct net *net);
 
 #endif

@@ -18,8 +18,7 @@ static void *at_image(const struct net *net, void *data, size_t values, int i)
 
 static size_t values_per_image(const struct net *net, int edge)
 {
-    const struct edge *e = &net->model->edges[edge];
-    return (size_t)e->h * e->w * e->c;
+    return net_edge_count(net, edge) / net->n;
 }
 
 static struct op *csc_op(const struct net *net, int csc)
@@ -88,68 +87,29 @@ static float scale_of(const struct op *op, int i)
     return scale > MIN_SCALE ? scale : MIN_SCALE;
 }
 
-/* Takes what follows from the step size from device memory, unless the layer has a lambda of its own. */
-static void use_step_scalars(struct net *net, int i)
+const void *net_scale_input(struct net *net, int i)
 {
-    struct model *m = net->model;
-    struct csc *csc = net->ops[i].csc;
-    bool own = csc->config.lambda != m->config.csc.lambda;
-    csc->device_scalars = m->step_scalars && !own ? m->step_scalars + m->nodes[i].csc * STEP_SCALARS : NULL;
-    if (!csc->device_scalars)
-        model_fetch_step_sizes(m);
+    const struct node *node = &net->model->nodes[i];
+    size_t values = values_per_image(net, node->in);
+    for (int k = 0; k < net->n; k++) {
+        void *from = at_image(net, net->value[node->in], values, k), *to = at_image(net, net->scaled_input, values, k);
+        net->model->device->ops->axpby_act(net->model->device, 1 / scale_of(&net->ops[i], k), from, 0, from, to,
+                                           values);
+    }
+    return net->scaled_input;
 }
 
-enum status net_forward_csc(struct net *net, int i, struct csc_diagnostics *diagnostics)
+void net_scale_code(struct net *net, int i)
 {
-    enum status status = STATUS_OK;
-    const struct model *m = net->model;
-    const struct node *node = &m->nodes[i];
-    const struct backend *ops = m->device->ops;
-    struct op *op = &net->ops[i];
-    void *x = net->value[node->in], *z = net->value[node->out];
-    size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
-    for (int k = 0; op->scales_input && k < net->n; k++) {
-        void *from = at_image(net, x, in, k);
-        ops->axpby_act(m->device, 1 / scale_of(op, k), from, 0, from, at_image(net, net->scaled_input, in, k), in);
+    const struct node *node = &net->model->nodes[i];
+    size_t values = values_per_image(net, node->out);
+    for (int k = 0; k < net->n; k++) {
+        void *code = at_image(net, net->value[node->out], values, k);
+        net->model->device->ops->axpby_act(net->model->device, scale_of(&net->ops[i], k), code, 0, code, code, values);
     }
-    if (op->scales_input)
-        x = net->scaled_input;
-    use_step_scalars(net, i);
-    TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
-    if (diagnostics) /* which are relative, and so do not depend on the scale */
-        TRY(csc_diagnose(op->csc, x, z, &diagnostics[node->csc], net->scratch));
-    for (int k = 0; op->scales_input && k < net->n; k++) {
-        void *code = at_image(net, z, out, k);
-        ops->axpby_act(m->device, scale_of(op, k), code, 0, code, code, out);
-    }
-fail:
-    return status;
 }
 
 /* ---- backward ---- */
-
-/* With y = relu(gamma (x - mean) / std + beta + add) and constant statistics, dx = gamma / std times dy where y > 0:
- * that is norm_inference of the masked dy with mean and beta 0. */
-void net_backward_frozen_norm(struct net *net, int i)
-{
-    const struct model *m = net->model;
-    const struct node *node = &m->nodes[i];
-    const struct edge *e = &m->edges[node->out];
-    const struct backend *ops = m->device->ops;
-    struct op *op = &net->ops[i];
-    struct norm_shape shape = { .rows = (size_t)net->n * e->h * e->w, .c = e->c };
-    size_t count = shape.rows * e->c;
-    void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
-    const float *variance = m->running + node->running + e->c;
-    ops->zero(m->device, op->saved, e->c * sizeof(float));
-    ops->axpby_f32(m->device, 1, variance, 0, variance, op->saved + e->c, e->c);
-    if (node->relu)
-        ops->mask(m->device, dy, net->value[node->out], 1, dy, count);
-    if (dadd)
-        ops->axpby_act(m->device, 1, dy, op->add_accumulates ? 1 : 0, op->add_accumulates ? dadd : dy, dadd, count);
-    ops->norm_inference(m->device, &shape, dy, m->weights + m->params[node->param].offset, op->saved, op->saved, NULL,
-                        dy);
-}
 
 /* sums[k] += sign <a_k, b_k> / lambda_k */
 static void add_image_products(const struct net *net, const struct op *op, void *a, void *b, size_t values, double sign,
@@ -194,7 +154,7 @@ enum status net_backward_input(struct net *net, const float *dlogits, float *dim
             TRY(backward_csc(net, i, dlambda));
         else
             TRY(net_backward_node(net, i, NULL));
-    device->ops->download(device, dimages, net->grad[0], net->count * values_per_image(net, 0));
+    device->ops->download(device, dimages, net->grad[0], net->count * net_image_floats(net));
 fail:
     return status;
 }

@@ -24,6 +24,33 @@ static struct conv_shape batch_shape(const struct net *net, const struct node *n
     return shape;
 }
 
+struct norm_shape net_norm_shape(const struct net *net, int i)
+{
+    const struct node *node = &net->model->nodes[i];
+    const struct edge *e = &net->model->edges[node->out];
+    return (struct norm_shape){
+        .rows = (size_t)net->n * e->h * e->w, .c = e->c, .relu = node->relu, .relu_mask = net->ops[i].relu_mask
+    };
+}
+
+struct pool_shape net_pool_shape(const struct net *net, const struct node *node)
+{
+    const struct conv_shape *s = &node->conv;
+    return (struct pool_shape){ net->n, s->h, s->w, s->c, s->k, s->stride, s->pad };
+}
+
+const float *net_param(const struct net *net, const struct node *node, int i)
+{
+    return net->model->weights + net->model->params[node->param + i].offset;
+}
+
+struct reduce_layout net_reduce_layout(const struct model *model)
+{
+    size_t moments = (model->running_count + 15) / 16 * 16;
+    return (struct reduce_layout){ .gradients = REDUCE_BN_STATISTICS + moments,
+                                   .count = REDUCE_BN_STATISTICS + moments + model->count };
+}
+
 /* Returns the smallest free slot that fits, else the largest free one, enlarged, else a new one. */
 static int acquire(struct slots *s, size_t bytes)
 {
