@@ -1,4 +1,5 @@
-/* bf16.h - bfloat16: the upper 16 bits of a float. Conversion rounds to nearest even and keeps NaNs. */
+/* bf16.h - bfloat16: the upper 16 bits of a float. Conversion rounds to nearest even, as hardware does,
+ * and keeps NaNs. It has no branches, so that loops over it vectorise. */
 #ifndef CSC_BASE_BF16_H
 #define CSC_BASE_BF16_H
 
