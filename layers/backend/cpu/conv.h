@@ -7,4 +7,8 @@
 /* Sets the conv_* slots of the table of a struct cpu_device. */
 void cpu_conv_fill_table(struct backend *table);
 
+/* For tests: the name of what computes one use of a convolution, an algorithm's or "oneDNN". NULL if it is not planned
+ * for that use. */
+const char *cpu_conv_algorithm(struct conv *conv, enum conv_use use);
+
 #endif

@@ -105,7 +105,7 @@ enum status cpu_open(struct device **device, enum precision precision, int threa
     cpu_kernel_sets(sets);
     if (precision == PRECISION_TF32)
         FAIL(STATUS_USAGE, "device.precision: tf32 exists on cuda only; use fp32");
-    if (precision == PRECISION_BF16 && !sets[0]->bf16)
+    if (precision == PRECISION_BF16 && !sets[0]->algorithms[PRECISION_BF16][0])
         FAIL(STATUS_USAGE,
              "device.precision: this processor, or the compiler of this program, has no bf16 instructions "
              "(avx512_bf16 or amx_bf16); use fp32");

@@ -29,7 +29,7 @@ typedef const dnnl_memory_desc_t *const_desc_t;
 enum { SRC, WEIGHTS, DST, SCRATCH, PLAIN, ARGUMENTS };
 
 struct onednn_conv {
-    enum onednn_kind kind;
+    enum conv_use use;
     struct conv_shape shape; /* as the caller asked for it */
     bool flipped;            /* an adjoint that is computed as a forward convolution */
     dnnl_primitive_t primitive, reorder;
@@ -74,10 +74,10 @@ fail:
  * issue 6035).
  * brgconv is oneDNN's first choice and about as fast as jit, but half as fast on 512 channels of 4x4 pixels (20.8
  * against 10.4 ms), and slower on an image's 3 channels (0.54 against 0.49, 0.21 against 0.14 ms). */
-static bool accepts(const struct conv_shape *s, enum onednn_kind kind, const char *implementation)
+static bool accepts(const struct conv_shape *s, enum conv_use use, const char *implementation)
 {
     if (strncmp(implementation, "jit_1x1", 7) == 0)
-        return !(kind == ONEDNN_GRADIENT && s->stride > 1 && s->c < 16);
+        return !(use == CONV_GRADIENT && s->stride > 1 && s->c < 16);
     if (strncmp(implementation, "brgconv:", 8) == 0)
         return !(s->c <= 3 || (s->k > 1 && s->c >= 256 && conv_out_w(s) <= 4));
     return true;
@@ -93,7 +93,7 @@ static const char *implementation_name(const_dnnl_primitive_desc_t pd)
 /* What oneDNN is asked for. */
 struct conv_request {
     const struct conv_shape *shape;
-    enum onednn_kind kind;
+    enum conv_use use;
     desc_t md[3]; /* SRC, WEIGHTS, DST */
     dnnl_dims_t strides, pad_before, pad_after;
     dnnl_primitive_attr_t attr;
@@ -121,11 +121,11 @@ static dnnl_status_t create_first_desc(dnnl_primitive_desc_t *pd, const struct c
     dnnl_status_t result = dnnl_convolution_forward_primitive_desc_create(
         &hint, engine, dnnl_forward_training, dnnl_convolution_direct, r->md[SRC], r->md[WEIGHTS], NULL, r->md[DST],
         r->strides, dense, r->pad_before, r->pad_after, r->attr);
-    if (r->kind == ONEDNN_FORWARD || result != dnnl_success) {
+    if (r->use == CONV_FORWARD || result != dnnl_success) {
         *pd = hint;
         return result;
     }
-    if (r->kind == ONEDNN_ADJOINT)
+    if (r->use == CONV_ADJOINT)
         result = dnnl_convolution_backward_data_primitive_desc_create(pd, engine, dnnl_convolution_direct, r->md[SRC],
                                                                       r->md[WEIGHTS], r->md[DST], r->strides, dense,
                                                                       r->pad_before, r->pad_after, hint, r->attr);
@@ -139,7 +139,7 @@ static dnnl_status_t create_first_desc(dnnl_primitive_desc_t *pd, const struct c
 static dnnl_status_t create_desc(dnnl_primitive_desc_t *pd, const struct conv_request *r)
 {
     dnnl_status_t result = create_first_desc(pd, r);
-    while (result == dnnl_success && !accepts(r->shape, r->kind, implementation_name(*pd)))
+    while (result == dnnl_success && !accepts(r->shape, r->use, implementation_name(*pd)))
         result = dnnl_primitive_desc_next_impl(*pd);
     return result;
 }
@@ -164,7 +164,7 @@ static dnnl_status_t create_accepted_desc(dnnl_primitive_desc_t *pd, const struc
     dnnl_status_t result = dnnl_primitive_desc_iterator_create(&at, op, r->attr, engine, hint);
     for (; result == dnnl_success; result = dnnl_primitive_desc_iterator_next(at)) {
         *pd = dnnl_primitive_desc_iterator_fetch(at);
-        if (accepts(r->shape, r->kind, implementation_name(*pd)))
+        if (accepts(r->shape, r->use, implementation_name(*pd)))
             break;
         dnnl_primitive_desc_destroy(*pd);
         *pd = NULL;
@@ -179,11 +179,11 @@ static dnnl_status_t create_desc(dnnl_primitive_desc_t *pd, const struct conv_re
     dnnl_status_t result = dnnl_convolution_forward_desc_init(&op, dnnl_forward_training, dnnl_convolution_direct,
                                                               &r->md[SRC], &r->md[WEIGHTS], NULL, &r->md[DST],
                                                               r->strides, r->pad_before, r->pad_after);
-    if (r->kind == ONEDNN_FORWARD)
+    if (r->use == CONV_FORWARD)
         return result == dnnl_success ? create_accepted_desc(pd, r, &op, NULL) : result;
     if (result == dnnl_success)
         result = dnnl_primitive_desc_create(&hint, &op, r->attr, engine, NULL);
-    if (result == dnnl_success && r->kind == ONEDNN_ADJOINT)
+    if (result == dnnl_success && r->use == CONV_ADJOINT)
         result = dnnl_convolution_backward_data_desc_init(&op, dnnl_convolution_direct, &r->md[SRC], &r->md[WEIGHTS],
                                                           &r->md[DST], r->strides, r->pad_before, r->pad_after);
     else if (result == dnnl_success)
@@ -234,7 +234,7 @@ static enum status make_reorder(struct onednn_conv *c, const_desc_t packed, cons
 {
     enum status status = STATUS_OK;
     dnnl_primitive_desc_t pd = NULL;
-    bool unpack = c->kind == ONEDNN_GRADIENT;
+    bool unpack = c->use == CONV_GRADIENT;
     TRY_DNNL(dnnl_reorder_primitive_desc_create(&pd, unpack ? packed : plain, engine, unpack ? plain : packed, engine,
                                                 NULL));
     TRY_DNNL(dnnl_primitive_create(&c->reorder, pd));
@@ -251,8 +251,7 @@ static const_desc_t query_desc(const_dnnl_primitive_desc_t pd, dnnl_query_t what
 static enum status create_primitives(struct onednn_conv *c, dnnl_primitive_desc_t pd, const desc_t md[3])
 {
     enum status status = STATUS_OK;
-    const_desc_t packed = query_desc(pd,
-                                     c->kind == ONEDNN_GRADIENT ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
+    const_desc_t packed = query_desc(pd, c->use == CONV_GRADIENT ? dnnl_query_diff_weights_md : dnnl_query_weights_md);
     const_desc_t scratchpad = query_desc(pd, dnnl_query_scratchpad_md);
     desc_t plain = { 0 };
     dnnl_dims_t dims;
@@ -275,22 +274,22 @@ fail:
     return status;
 }
 
-enum status onednn_conv_create(struct onednn_conv **conv, enum onednn_kind kind, const struct conv_shape *shape)
+enum status onednn_conv_create(struct onednn_conv **conv, enum conv_use use, const struct conv_shape *shape)
 {
     enum status status = STATUS_OK;
     dnnl_primitive_desc_t pd = NULL;
-    struct conv_request r = { .kind = kind };
+    struct conv_request r = { .use = use };
     struct onednn_conv *c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
     TRY(create_engine());
-    c->kind = kind;
+    c->use = use;
     c->shape = *shape;
-    c->flipped = kind == ONEDNN_ADJOINT && shape->stride == 1 && shape->pad < shape->k && shape->c > 3;
+    c->flipped = use == CONV_ADJOINT && shape->stride == 1 && shape->pad < shape->k && shape->c > 3;
     struct conv_shape s = requested_shape(c);
     r.shape = &s;
     if (c->flipped)
-        r.kind = ONEDNN_FORWARD;
+        r.use = CONV_FORWARD;
     int oh = conv_out_h(&s), ow = conv_out_w(&s);
     const dnnl_dims_t src = { s.n, s.c, s.h, s.w }, weights = { s.d, s.c, s.k, s.k }, dst = { s.n, s.d, oh, ow };
     for (int i = 0; i < 2; i++) {
@@ -360,7 +359,7 @@ static void flip(const struct conv_shape *s, const float *from, float *to)
 static enum status reorder(struct onednn_conv *c, const void *packed, const float *plain)
 {
     enum status status = STATUS_OK;
-    bool unpack = c->kind == ONEDNN_GRADIENT;
+    bool unpack = c->use == CONV_GRADIENT;
     TRY(set_data(c->memory[WEIGHTS], packed));
     TRY(set_data(c->memory[PLAIN], plain));
     const dnnl_exec_arg_t arguments[] = {
@@ -382,9 +381,8 @@ enum status onednn_pack(struct onednn_conv *c, const float *weights, void *packe
     return reorder(c, packed, weights);
 }
 
-enum status onednn_unpack(struct onednn_conv *c, const void *packed, float *weights, void *scratch)
+enum status onednn_unpack(struct onednn_conv *c, const void *packed, float *weights)
 {
-    (void)scratch;
     return reorder(c, packed, weights);
 }
 
@@ -410,7 +408,7 @@ fail:
 
 enum status onednn_run(struct onednn_conv *c, const float *in, const void *packed, float *out, void *scratch)
 {
-    if (c->kind == ONEDNN_FORWARD || c->flipped)
+    if (c->use == CONV_FORWARD || c->flipped)
         return execute(c, DNNL_ARG_SRC, in, DNNL_ARG_WEIGHTS, packed, DNNL_ARG_DST, out, scratch);
     return execute(c, DNNL_ARG_DIFF_SRC, out, DNNL_ARG_WEIGHTS, packed, DNNL_ARG_DIFF_DST, in, scratch);
 }

@@ -7,24 +7,22 @@
 
 #include "layers/backend/backend.h"
 
-enum onednn_kind { ONEDNN_FORWARD, ONEDNN_ADJOINT, ONEDNN_GRADIENT };
-
 struct onednn_conv;
 
 void onednn_version(char text[32]); /* "oneDNN 3.2.0": of the loaded library, not of the header */
 
-/* Plans a convolution. STATUS_NOMEM or STATUS_BUG. */
-enum status onednn_conv_create(struct onednn_conv **conv, enum onednn_kind kind, const struct conv_shape *shape);
+/* Plans a convolution for one use: CONV_FORWARD, CONV_ADJOINT or CONV_GRADIENT. STATUS_NOMEM or STATUS_BUG. */
+enum status onednn_conv_create(struct onednn_conv **conv, enum conv_use use, const struct conv_shape *shape);
 void onednn_conv_destroy(struct onednn_conv *conv); /* NULL is fine */
 size_t onednn_packed_bytes(const struct onednn_conv *conv);
-size_t onednn_scratch_bytes(const struct onednn_conv *conv); /* for each function below */
+size_t onednn_scratch_bytes(const struct onednn_conv *conv); /* for the functions below */
 
-/* Packs weights (D,k,k,C), for ONEDNN_FORWARD and ONEDNN_ADJOINT. */
+/* Packs weights (D,k,k,C), for CONV_FORWARD and CONV_ADJOINT. */
 enum status onednn_pack(struct onednn_conv *conv, const float *weights, void *packed, void *scratch);
-/* Packed gradients to (D,k,k,C), for ONEDNN_GRADIENT. */
-enum status onednn_unpack(struct onednn_conv *conv, const void *packed, float *weights, void *scratch);
+/* Packed gradients to (D,k,k,C), for CONV_GRADIENT. */
+enum status onednn_unpack(struct onednn_conv *conv, const void *packed, float *weights);
 
-/* ONEDNN_FORWARD: image (N,H,W,C) to code (N,H',W',D). ONEDNN_ADJOINT: code to image. */
+/* CONV_FORWARD: image (N,H,W,C) to code (N,H',W',D). CONV_ADJOINT: code to image. */
 enum status onednn_run(struct onednn_conv *conv, const float *in, const void *packed, float *out, void *scratch);
 /* Writes the packed gradient of the weights; does not add to it. */
 enum status onednn_run_gradient(struct onednn_conv *conv, const float *image, const float *code, void *packed,

@@ -5,7 +5,7 @@
  * Some shapes are passed on: images of few channels to bf16_wide_rows.c and bf16_few_channels.c, wide ones to
  * bf16_one_image.c. Weight gradients are in bf16_gradient.c.
  * Compiled once for AVX-512's bf16 instructions and once for AMX (base/isa.h). */
-#include "layers/backend/cpu/isa/bf16.h"
+#include "layers/backend/cpu/isa/algorithms.h"
 
 #include "layers/backend/cpu/isa/bf16_tiles.h"
 
@@ -155,7 +155,7 @@ static size_t packed_weights(const struct geometry *r)
 }
 
 /* Kernels that have a packing of their own, or NULL. */
-static const struct direct_kernels *specialised_packing(const struct conv_shape *s, enum conv_use use)
+static const struct conv_algorithm *specialised_packing(const struct conv_shape *s, enum conv_use use)
 {
     return use != CONV_ADJOINT                        ? NULL
            : ISA_NAME(bf16_wide_rows).fits(s, use)    ? &ISA_NAME(bf16_wide_rows)
@@ -191,10 +191,10 @@ static void pack_forward(const float *from, size_t row, int outputs, int channel
         _mm512_store_si512(to + i * DEPTH, lines[i]);
 }
 
-static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
+static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed, void *scratch)
 {
     if (specialised_packing(s, use)) {
-        specialised_packing(s, use)->pack(s, use, weights, packed);
+        specialised_packing(s, use)->pack(s, use, weights, packed, scratch);
         return;
     }
     struct geometry r = geometry_of(s, use, 1);
@@ -320,7 +320,7 @@ static void run_span(const struct geometry *r, const struct conv_shape *s, struc
 }
 
 /* Kernels that are faster for this shape, or NULL. */
-static const struct direct_kernels *specialised(const struct conv_shape *s, enum conv_use use)
+static const struct conv_algorithm *specialised(const struct conv_shape *s, enum conv_use use)
 {
     return ISA_NAME(bf16_wide_rows).fits(s, use)      ? &ISA_NAME(bf16_wide_rows)
            : ISA_NAME(bf16_few_channels).fits(s, use) ? &ISA_NAME(bf16_few_channels)
@@ -331,7 +331,7 @@ static const struct direct_kernels *specialised(const struct conv_shape *s, enum
 static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
-    const struct direct_kernels *other = specialised(s, use);
+    const struct conv_algorithm *other = specialised(s, use);
     if (other) {
         other->run(s, use, in, packed, out, epilogue, threads, scratch);
         return;
@@ -379,7 +379,8 @@ static bool fits(const struct conv_shape *s, enum conv_use use)
     return true;
 }
 
-const struct direct_kernels ISA_NAME(bf16) = {
+const struct conv_algorithm ISA_NAME(bf16) = {
+    .name = "bf16",
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

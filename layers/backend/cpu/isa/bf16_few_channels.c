@@ -37,10 +37,10 @@ static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
     return (size_t)panels_of(s) * steps_of(s) * 2 * TILE * sizeof(bf16);
 }
 
-static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
+static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed, void *scratch)
 {
     int columns = columns_of(s), steps = steps_of(s);
-    (void)use;
+    (void)use, (void)scratch;
     for (int t = 0; t < panels_of(s) * steps * 2; t++) {
         int step = t / 2 % steps, at = t / 2 / steps * 2 * EDGE + t % 2 * EDGE, d = step * DEPTH;
         pack_adjoint_tile(weights + (size_t)d * columns + at, columns, columns - at, s->d - d,
@@ -142,7 +142,8 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct direct_kernels ISA_NAME(bf16_few_channels) = {
+const struct conv_algorithm ISA_NAME(bf16_few_channels) = {
+    .name = "bf16_few_channels",
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

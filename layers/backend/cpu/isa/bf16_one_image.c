@@ -224,7 +224,8 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct direct_kernels ISA_NAME(bf16_one_image) = {
+const struct conv_algorithm ISA_NAME(bf16_one_image) = {
+    .name = "bf16_one_image",
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .run = run,

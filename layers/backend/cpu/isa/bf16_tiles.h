@@ -8,8 +8,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-#include "base/isa.h"
-#include "layers/backend/cpu/isa/direct.h"
+#include "layers/backend/cpu/isa/algorithms.h"
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
 
@@ -40,7 +39,7 @@ void ISA_NAME(bf16_gradient)(const struct conv_shape *s, const struct gradient_t
 size_t ISA_NAME(bf16_gradient_bytes)(const struct conv_shape *s, int threads);
 
 /* Kernels for some shapes, from the files of these names. */
-extern const struct direct_kernels ISA_NAME(bf16_few_channels), ISA_NAME(bf16_wide_rows),
+extern const struct conv_algorithm ISA_NAME(bf16_few_channels), ISA_NAME(bf16_wide_rows),
     ISA_NAME(bf16_wide_rows_gradient), ISA_NAME(bf16_one_image);
 
 static inline __mmask32 mask_of_first(int count)

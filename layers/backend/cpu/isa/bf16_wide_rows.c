@@ -71,11 +71,11 @@ static __m512 weights_of(const struct conv_shape *s, const struct windows *w, co
 }
 
 /* Packed as (row of the kernel, step, 16 pairs of the window's values, 16 outputs, 2). */
-static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
+static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed, void *scratch)
 {
     struct windows w = windows_of(s);
     bf16 *to = packed;
-    (void)use;
+    (void)use, (void)scratch;
     for (int a = 0; a < s->k; a++)
         for (int at = 0; at < w.steps * DEPTH; at += 2, to += 2 * EDGE)
             _mm512_store_si512(to, interleave((__m512i)_mm512_cvtne2ps_pbh(weights_of(s, &w, weights, a, at + 1),
@@ -291,7 +291,8 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     }
 }
 
-const struct direct_kernels ISA_NAME(bf16_wide_rows) = {
+const struct conv_algorithm ISA_NAME(bf16_wide_rows) = {
+    .name = "bf16_wide_rows",
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

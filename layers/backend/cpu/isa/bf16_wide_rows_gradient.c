@@ -238,7 +238,8 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
     }
 }
 
-const struct direct_kernels ISA_NAME(bf16_wide_rows_gradient) = {
+const struct conv_algorithm ISA_NAME(bf16_wide_rows_gradient) = {
+    .name = "bf16_wide_rows_gradient",
     .fits = fits,
     .scratch_bytes = scratch_bytes,
     .gradient = gradient,

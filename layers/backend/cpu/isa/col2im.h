@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "layers/backend/cpu/isa/direct.h"
+#include "layers/backend/backend.h"
 #include "layers/backend/cpu/isa/vector.h"
 #include "layers/backend/cpu/threads.h"
 

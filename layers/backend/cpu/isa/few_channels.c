@@ -1,9 +1,8 @@
 /* few_channels.c - adjoints towards images of few channels. Codes are multiplied by all taps at once, so that the
  * columns of the product fill registers; col2im.h adds the products to images.
  * Compiled once per instruction set (base/isa.h). */
-#include "layers/backend/cpu/isa/few_channels.h"
+#include "layers/backend/cpu/isa/algorithms.h"
 
-#include "base/isa.h"
 #include "layers/backend/cpu/isa/epilogue.h"
 #include "layers/backend/cpu/isa/col2im.h"
 
@@ -41,11 +40,11 @@ static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
     return (size_t)panels_of(s) * s->d * PANEL * sizeof(float);
 }
 
-static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed)
+static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed, void *scratch)
 {
     int columns = columns_of(s);
     float *to = packed;
-    (void)use;
+    (void)use, (void)scratch;
     for (int panel = 0; panel < panels_of(s); panel++)
         for (int i = 0; i < s->d; i++, to += PANEL) {
             int at = panel * PANEL, count = columns - at < PANEL ? columns - at : PANEL;
@@ -138,7 +137,8 @@ static void run(const struct conv_shape *s, enum conv_use use, const void *in, c
     col2im_run(&m, threads, scratch);
 }
 
-const struct direct_kernels ISA_NAME(few_channels) = {
+const struct conv_algorithm ISA_NAME(few_channels) = {
+    .name = "few_channels",
     .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,

@@ -5,10 +5,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "base/isa.h"
 #include "layers/backend/cpu/device.h"
-#include "layers/backend/cpu/isa/bf16.h"
-#include "layers/backend/cpu/isa/few_channels.h"
+#include "layers/backend/cpu/isa/algorithms.h"
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
 
@@ -191,11 +189,10 @@ const struct kernels ISA_NAME(kernels) = {
     .widen = widen,
     .round_to_bf16 = round_to_bf16,
     .add_scaled = add_scaled,
-    .winograd = &ISA_NAME(winograd),
-    .single_image = &ISA_NAME(single_image),
-    .few_channels = &ISA_NAME(few_channels),
+    .algorithms = { [PRECISION_FP32] = { &ISA_NAME(winograd), &ISA_NAME(single_image), &ISA_NAME(few_channels) },
 #if ISA_NAME(HAS_BF16)
-    .bf16 = &ISA_NAME(bf16),
+                    [PRECISION_BF16] = { &ISA_NAME(bf16) },
 #endif
+    },
     .fill_table = fill_table,
 };

@@ -1,10 +1,10 @@
 /* single_image.c - convolutions of one image with weights that are read once, in their order. The image stays in the
  * caches meanwhile. Compiled once per instruction set (base/isa.h). */
-#include "layers/backend/cpu/isa/single_image.h"
-
 #include <string.h>
 
-#include "base/isa.h"
+#include "base/integer.h"
+#include "layers/backend/cpu/isa/algorithms.h"
+#include "layers/backend/cpu/isa/kernels.h"
 #include "layers/backend/cpu/isa/vector.h"
 #include "layers/backend/cpu/threads.h"
 
@@ -22,8 +22,9 @@ enum {
 };
 _Static_assert(ROWS % ATOMS == 0, "a forward pass takes whole groups of atoms");
 
-static bool fits(const struct conv_shape *s)
+static bool fits(const struct conv_shape *s, enum conv_use use)
 {
+    (void)use;
     return s->n == 1 && s->c % WIDTH == 0 && s->d % ROWS == 0 &&
            conv_weight_count(s) >= MIN_WEIGHT_RATIO * (conv_in_count(s) + conv_out_count(s));
 }
@@ -46,11 +47,12 @@ struct pixel_pair {
 
 /* A forward pass lists where each tap of each output pixel reads, in whole blocks, and has one pixel of zeros. An
  * adjoint pass lists the pairs of pixels of each tap, and their number. */
-static size_t scratch_bytes(const struct conv_shape *s)
+static size_t list_bytes(const struct conv_shape *s)
 {
     size_t taps = (size_t)s->k * s->k, entries = (size_t)block_count(s) * PIXELS * taps;
     size_t zeros = (size_t)s->c * sizeof(float), counts = taps * sizeof(int);
-    return entries * (sizeof(struct pixel_pair) + sizeof(const float *)) + (zeros > counts ? zeros : counts);
+    return round_up(entries * (sizeof(struct pixel_pair) + sizeof(const float *)) + (zeros > counts ? zeros : counts),
+                    ARENA_ALIGN);
 }
 
 static float sum_of(vec v)
@@ -158,9 +160,32 @@ static void adjoint(const struct conv_shape *s, const float *weights, const floa
     }
 }
 
-const struct single_image_kernels ISA_NAME(single_image) = {
+static size_t result_count(const struct conv_shape *s, enum conv_use use)
+{
+    return use == CONV_FORWARD ? conv_out_count(s) : conv_in_count(s);
+}
+
+/* The lists, then the result where it cannot wait in the output for its epilogue. */
+static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
+{
+    (void)threads;
+    return list_bytes(s) + result_count(s, use) * sizeof(float);
+}
+
+static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *weights, void *out,
+                const struct epilogue *e, int threads, void *scratch)
+{
+    float *result = epilogue_can_wait(e, out) ? out : (float *)((char *)scratch + list_bytes(s));
+    (void)threads;
+    (use == CONV_FORWARD ? forward : adjoint)(s, weights, in, result, scratch);
+    if (!epilogue_is_identity(e))
+        ISA_NAME(kernels).epilogue[PRECISION_FP32](e, result, out, result_count(s, use));
+}
+
+const struct conv_algorithm ISA_NAME(single_image) = {
+    .name = "single_image",
+    .only_without_gradient = true,
     .fits = fits,
     .scratch_bytes = scratch_bytes,
-    .forward = forward,
-    .adjoint = adjoint,
+    .run = run,
 };

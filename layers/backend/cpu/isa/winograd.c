@@ -7,14 +7,13 @@
  *   V (36, tiles, C) = B^T d B     U (36, C, D) = G g G^T     M (36, tiles, D) = V U
  * Tiles are computed in blocks whose V and M stay in the threads' L2 caches: threads share first a block's tiles,
  * then its 36 products. Sums run over tiles in order, so the bits depend neither on the blocks nor on the threads. */
-#include "layers/backend/cpu/isa/winograd.h"
+#include "layers/backend/cpu/isa/algorithms.h"
 
 #include <string.h>
 #ifdef __AVX__
 #include <immintrin.h>
 #endif
 
-#include "base/isa.h"
 #include "layers/backend/cpu/isa/epilogue.h"
 #include "layers/backend/cpu/isa/vector.h"
 
@@ -79,10 +78,10 @@ struct geometry {
     size_t v_plane, m_plane;      /* floats from position to position */
 };
 
-static struct geometry geometry_of(const struct conv_shape *s, enum winograd_use use, int threads)
+static struct geometry geometry_of(const struct conv_shape *s, enum conv_use use, int threads)
 {
     struct geometry r = { .n = s->n, .h = s->h, .w = s->w, .c = s->c, .d = s->d, .pad = s->pad };
-    if (use == WINOGRAD_ADJOINT)
+    if (use == CONV_ADJOINT)
         r = (struct geometry){
             .n = s->n, .h = conv_out_h(s), .w = conv_out_w(s), .c = s->d, .d = s->c, .pad = 2 - s->pad
         };
@@ -102,18 +101,29 @@ static struct geometry geometry_of(const struct conv_shape *s, enum winograd_use
     return r;
 }
 
-static size_t packed_bytes(const struct conv_shape *s)
+/* Few channels gain little, which is not worth moving codes across their threshold by the transforms' rounding.
+ * Gradients bear that, and need fewer channels. A single image belongs to a power iteration, which would use the
+ * transformed weights only twice. */
+static bool fits(const struct conv_shape *s, enum conv_use use)
 {
+    int min_channels = use == CONV_GRADIENT ? 16 : 64;
+    return s->k == 3 && s->stride == 1 && s->pad <= 2 && s->n > 1 && s->c >= min_channels && s->d >= min_channels &&
+           s->c % PANEL == 0 && s->d % PANEL == 0;
+}
+
+static size_t packed_bytes(const struct conv_shape *s, enum conv_use use)
+{
+    (void)use;
     return (size_t)POSITIONS * s->c * s->d * sizeof(float);
 }
 
-static size_t scratch_bytes(const struct conv_shape *s, enum winograd_use use, int threads)
+static size_t scratch_bytes(const struct conv_shape *s, enum conv_use use, int threads)
 {
     struct geometry r = geometry_of(s, use, threads);
     size_t blocks = POSITIONS * (r.v_plane + r.m_plane) * sizeof(float),
            transposed = conv_weight_count(s) * sizeof(float);
-    if (use == WINOGRAD_GRADIENT)
-        return blocks + packed_bytes(s);
+    if (use == CONV_GRADIENT)
+        return blocks + packed_bytes(s, use);
     return blocks > transposed ? blocks : transposed;
 }
 
@@ -319,17 +329,18 @@ static void transpose(const float *from, int d, int rest, float *to)
 
 /* Writes U as (36, d / PANEL, c, PANEL). The taps are read as (c, 9, d): from transposed weights for a forward pass,
  * from the weights in reversed order of taps for an adjoint one. */
-static void pack(const struct conv_shape *s, enum winograd_use use, const float *weights, float *packed, void *scratch)
+static void pack(const struct conv_shape *s, enum conv_use use, const float *weights, void *packed_, void *scratch)
 {
     struct geometry r = geometry_of(s, use, 1);
-    bool adjoint = use == WINOGRAD_ADJOINT;
+    float *packed = packed_;
+    bool adjoint = use == CONV_ADJOINT;
     size_t channel = adjoint ? 9 * (size_t)s->c : (size_t)s->d; /* floats from channel to channel of the input */
     size_t tap = adjoint ? (size_t)s->c : (size_t)s->c * s->d;
     if (!adjoint) {
         transpose(weights, s->d, 9 * s->c, scratch);
         weights = scratch;
     }
-    bool nontemporal = packed_bytes(s) > NONTEMPORAL_BYTES;
+    bool nontemporal = packed_bytes(s, use) > NONTEMPORAL_BYTES;
 #pragma omp parallel
     {
 #pragma omp for schedule(static) collapse(2) nowait
@@ -353,7 +364,7 @@ static void pack(const struct conv_shape *s, enum winograd_use use, const float 
     }
 }
 
-static void run(const struct conv_shape *s, enum winograd_use use, const float *in, const float *packed, float *out,
+static void run(const struct conv_shape *s, enum conv_use use, const void *in, const void *packed, void *out,
                 const struct epilogue *epilogue, int threads, void *scratch)
 {
     struct geometry r = geometry_of(s, use, threads);
@@ -369,7 +380,7 @@ static void run(const struct conv_shape *s, enum winograd_use use, const float *
 #pragma omp for schedule(static)
         for (int unit = 0; unit < POSITIONS * panels; unit++) { /* rows past the last tile are computed and not used */
             int position = unit / panels, panel = unit % panels;
-            const float *u = packed + ((size_t)position * panels + panel) * r.c * PANEL;
+            const float *u = (const float *)packed + ((size_t)position * panels + panel) * r.c * PANEL;
             for (int t = 0; t < count; t += ROWS)
                 product(v + position * r.v_plane + t * r.v_row, r.v_row, u, r.c,
                         m + position * r.m_plane + t * r.m_row + (size_t)panel * PANEL, r.m_row);
@@ -403,7 +414,7 @@ static void add_kernel_gradient(const struct geometry *r, const float *sums, flo
 static void gradient(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw, int threads,
                      void *scratch)
 {
-    struct geometry r = geometry_of(s, WINOGRAD_GRADIENT, threads);
+    struct geometry r = geometry_of(s, CONV_GRADIENT, threads);
     float *v = scratch, *m = v + POSITIONS * r.v_plane, *sums = m + POSITIONS * r.m_plane;
     int groups = r.d / GRADIENT_ROWS;
 #pragma omp parallel
@@ -429,8 +440,9 @@ static void gradient(const struct conv_shape *s, const struct gradient_term *ter
     }
 }
 
-const struct winograd_kernels ISA_NAME(winograd) = {
-    .panel = PANEL,
+const struct conv_algorithm ISA_NAME(winograd) = {
+    .name = "winograd",
+    .fits = fits,
     .packed_bytes = packed_bytes,
     .scratch_bytes = scratch_bytes,
     .pack = pack,
