@@ -171,6 +171,7 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
     enum status status = STATUS_OK;
     struct cpu_conv *c = NULL;
     TRY(conv_shape_check(shape));
+    TRY(cpu_plan_channels(device, shape->d)); /* of the norm that follows */
     c = calloc(1, sizeof *c);
     if (!c)
         FAIL(STATUS_NOMEM, "out of memory for a convolution");
@@ -186,7 +187,6 @@ static enum status conv_create(struct device *device, const struct conv_shape *s
                                     : divide_scratch(c, use, NULL, &(struct parts){ 0 });
         c->base.scratch = bytes > c->base.scratch ? bytes : c->base.scratch;
     }
-    cpu_partials(device, shape->d);
     *conv = &c->base;
     c = NULL;
 fail:

@@ -16,8 +16,11 @@ struct cpu_device {
 
 #define CPU_PARTIALS 4 /* values per thread and channel: sum, sum of products, scale, shift */
 
-/* Memory for CPU_PARTIALS * channels doubles per thread. The device owns it, and the next call may move it. It grows
- * only when a layer with more channels is planned. Ends the process if memory runs out. */
+/* Allocates what cpu_partials returns. STATUS_NOMEM. */
+enum status cpu_plan_channels(struct device *device, int channels);
+
+/* Memory for CPU_PARTIALS * channels doubles per thread. The device owns it, and the next call may move it. If so many
+ * channels were not planned and memory runs out, the process ends with an error (71). */
 double *cpu_partials(struct device *device, int channels);
 
 #endif

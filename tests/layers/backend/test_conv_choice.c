@@ -1,6 +1,7 @@
 /* test_conv_choice.c - which algorithm computes a convolution on CPUs, with every kernel set of this machine: the first
- * of the list that fits, in fp32. */
+ * of the list that fits, in fp32. A convolution of too many channels for the memory is refused. */
 #include <string.h>
+#include <sys/resource.h>
 
 #include "layers/backend/cpu/conv.h"
 #include "layers/backend/cpu/cpu.h"
@@ -36,6 +37,25 @@ static bool same(const char *a, const char *b)
     return a && b ? strcmp(a, b) == 0 : a == b;
 }
 
+static void check_out_of_memory(void)
+{
+    struct device *device;
+    struct conv *conv;
+    const struct conv_shape shape = { 1, 1, 1, 1, 1 << 26, 1, 1, 0 }; /* norms of these channels sum in 4 GB */
+    must(device_open(&device, "cpu", PRECISION_FP32, 2));
+    if (setrlimit(RLIMIT_AS, &(struct rlimit){ 1u << 31, 1u << 31 }) == 0) {
+        enum status status = device->ops->conv_create(device, &shape, PRECISION_FP32, CONV_FORWARD, &conv);
+        CHECK(status == STATUS_NOMEM, "status %d: %s", status, status_message());
+    }
+    device_close(device);
+}
+
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+enum { CAN_LIMIT_MEMORY = 0 };
+#else
+enum { CAN_LIMIT_MEMORY = 1 };
+#endif
+
 int main(void)
 {
     const struct kernels *sets[CPU_KERNEL_SETS];
@@ -55,5 +75,7 @@ int main(void)
         }
         device_close(device);
     }
+    if (CAN_LIMIT_MEMORY)
+        check_out_of_memory();
     return check_done("test_conv_choice");
 }
