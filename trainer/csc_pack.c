@@ -195,7 +195,7 @@ static enum status parse_arguments(struct pack_arguments *a, const struct subcom
         { "estimate", .on = &a->estimate },
         { "from", .text = &a->from },
         { "drop", .on = &a->drop },
-        { NULL },
+        { .name = NULL },
     };
     snprintf(command, sizeof command, "csc-pack %s", s->name);
     TRY(options_parse(rows, a, argc, argv, command, s->help, &first));

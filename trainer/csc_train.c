@@ -81,7 +81,7 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         { "list-checkpoints", .text = &a->list },
         { "help", .on = &help },
         { "version", .on = &version },
-        { NULL },
+        { .name = NULL },
     };
     TRY(options_check(argv));
     TRY(options_parse(rows, NULL, argc, argv, "csc-train", usage, &first));

@@ -70,7 +70,7 @@ static enum status parse_arguments(int argc, char **argv, struct viz_options *a,
         { "device", .setting = a->machine.kind, .key = "device.kind" },
         { "help", .on = &help },
         { "version", .on = &version },
-        { NULL },
+        { .name = NULL },
     };
     TRY(options_check(argv));
     TRY(options_parse(rows, a, argc, argv, "csc-viz", usage, &first));

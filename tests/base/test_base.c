@@ -158,7 +158,7 @@ static void check_options(void)
         { "key", .setting = setting, .key = "a.b" },
         { "text", .text = &text },
         { "letters", .parse = count_letters },
-        { NULL },
+        { .name = NULL },
     };
     char *good[] = { "x",        "operand",   "--all",   "--count=8", "--long",  "9223372036854775807",
                      "--number", "2",         "--level", "high",      "--key=5", "--text",

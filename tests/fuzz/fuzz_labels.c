@@ -8,8 +8,9 @@
 static const char *const seeds[] = {
     "n01440764\nn01443537\nn01440764\n",
     "ILSVRC2012_val_00000002.JPEG n01440764\nILSVRC2012_val_00000001.JPEG\tn01443537\r\n",
-    "ImageId,PredictionString\nILSVRC2012_val_00000001,n01440764 1 2 3 4 \nILSVRC2012_val_00000002,n01443537 1 2 3 4 "
-    "\n",
+    ("ImageId,PredictionString\n"
+     "ILSVRC2012_val_00000001,n01440764 1 2 3 4 \n"
+     "ILSVRC2012_val_00000002,n01443537 1 2 3 4 \n"),
     "490\n361\n361\n\0n01751748 490 sea_snake\n361 n02077923\n",
 };
 static const size_t lengths[] = { 30, 79, 111, 51 };

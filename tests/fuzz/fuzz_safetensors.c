@@ -15,8 +15,8 @@ static const char *const headers[] = {
     THREE_TENSORS,
     "{\"x\":{\"dtype\":\"I64\",\"shape\":[0,4294967296,4294967296],\"data_offsets\":[0,0]}}",
     "{}      ",
-    "{\"x\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]},\"\\u00e9\":{\"shape\":[1],\"dtype\":\"U8\","
-    "\"data_offsets\":[8,9]}}",
+    ("{\"x\":{\"dtype\":\"F64\",\"shape\":[1],\"data_offsets\":[0,8]},"
+     "\"\\u00e9\":{\"shape\":[1],\"dtype\":\"U8\",\"data_offsets\":[8,9]}}"),
 };
 static const size_t data_bytes[] = { 13, 0, 0, 9 };
 

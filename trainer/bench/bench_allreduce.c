@@ -48,7 +48,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "rounds", .integer = &a->rounds, .low = 1, .high = 10000 },
         { "device", .choice = &device, .names = devices },
         { "json", .text = &a->json },
-        { NULL },
+        { .name = NULL },
     };
     TRY(options_parse(rows, NULL, argc, argv, "csc-bench allreduce", help, &first));
     if (first < argc)

@@ -67,7 +67,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "seconds", .number = &a->seconds, .low = 0.01, .high = 86400 },
         { "seed", .integer64 = (int64_t *)&l->seed, .low = 0, .high = 0x1p63 },
         { "json", .text = &a->json },
-        { NULL },
+        { .name = NULL },
     };
     TRY(options_parse(rows, NULL, argc, argv, "csc-bench loader", help, &first));
     if (first + 1 != argc)

@@ -452,7 +452,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "overlap", .number = &a->overlap, .low = 0, .high = 1 },
         { "storage-gbs", .number = &a->storage, .low = 0, .high = 1e6, .unit = 1e9 },
         { "json", .text = &a->json },
-        { NULL },
+        { .name = NULL },
     };
     TRY(options_parse(rows, NULL, argc, argv, "csc-bench scale", help, &first));
     if (first == argc)

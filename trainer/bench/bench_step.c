@@ -88,7 +88,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "plans", .text = &a->plans },
         { "candidates", .text = &a->candidates },
         { "json", .text = &a->json },
-        { NULL },
+        { .name = NULL },
     };
     TRY(options_parse(rows, NULL, argc, argv, step ? "csc-bench step" : "csc-bench layers",
                       step ? step_help : layers_help, &first));

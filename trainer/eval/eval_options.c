@@ -172,7 +172,7 @@ enum status eval_parse_options(int argc, char **argv, struct eval_options *a, bo
         { "no-checks", .on = &a->no_checks },
         { "help", .on = &help },
         { "version", .on = &version },
-        { NULL },
+        { .name = NULL },
     };
     a->lambdas = calloc(MAX_LAMBDAS, sizeof *a->lambdas);
     if (!a->lambdas)
