@@ -12,6 +12,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "trainer/checkpoint/checkpoint_internal.h"
 
 static int newest_first(const void *a, const void *b)
@@ -24,7 +25,7 @@ enum status checkpoint_list_steps(const char *run, int64_t **steps, int *count)
 {
     enum status status = STATUS_OK;
     char folder[PATH_MAX];
-    int capacity = 0;
+    size_t capacity = 0;
     struct stat info;
     DIR *list = NULL;
     *steps = NULL;
@@ -39,13 +40,7 @@ enum status checkpoint_list_steps(const char *run, int64_t **steps, int *count)
         int64_t step = checkpoint_step_of_name(entry->d_name);
         if (step < 0 || fstatat(dirfd(list), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(info.st_mode))
             continue;
-        if (*count == capacity) {
-            capacity = capacity ? 2 * capacity : 16;
-            int64_t *more = realloc(*steps, (size_t)capacity * sizeof *more);
-            if (!more)
-                FAIL(STATUS_NOMEM, "%s: out of memory", folder);
-            *steps = more;
-        }
+        TRY(array_grow(steps, &capacity, (size_t)*count + 1, sizeof **steps));
         (*steps)[(*count)++] = step;
     }
     if (*count)

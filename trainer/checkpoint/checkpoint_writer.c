@@ -3,12 +3,12 @@
 #include "trainer/checkpoint/checkpoint_writer.h"
 
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/affinity.h"
+#include "base/clock.h"
+#include "base/thread.h"
 
 struct checkpoint_writer {
     char run[PATH_MAX];
@@ -26,13 +26,6 @@ struct checkpoint_writer {
     struct checkpoint_digest parts_digests[CHECKPOINT_PARTS];
     struct checkpoint_result result;
 };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static enum status await_parts(void *context, struct checkpoint_digest *digests)
 {
@@ -64,12 +57,12 @@ fail:
 static void write_one(struct checkpoint_writer *w)
 {
     struct checkpoint_result *r = &w->result;
-    double start = now();
+    double start = clock_seconds();
     status_clear();
     enum status status = w->whole ? write_whole(w) : checkpoint_write_part(w->run, &w->part, &r->digest);
     status_save(&r->record);
     r->record.code = status;
-    r->seconds = now() - start;
+    r->seconds = clock_seconds() - start;
 }
 
 static void *thread_main(void *context)
@@ -95,7 +88,6 @@ static void *thread_main(void *context)
 
 enum status checkpoint_writer_create(struct checkpoint_writer **out, const char *run, int keep)
 {
-    sigset_t all, before;
     struct checkpoint_writer *w = calloc(1, sizeof *w);
     if (!w)
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "out of memory");
@@ -104,10 +96,7 @@ enum status checkpoint_writer_create(struct checkpoint_writer **out, const char 
     pthread_mutex_init(&w->mutex, NULL);
     pthread_cond_init(&w->wake, NULL);
     pthread_cond_init(&w->written, NULL);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* the main thread handles signals */
-    int error = pthread_create(&w->thread, NULL, thread_main, w);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = thread_start(&w->thread, thread_main, w);
     if (error) {
         free(w);
         return status_report(STATUS_NOMEM, __FILE__, __LINE__, "cannot start a thread: %s", strerror(error));

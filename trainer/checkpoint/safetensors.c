@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "trainer/checkpoint/safetensors_internal.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files are little-endian, and so is memory here");
@@ -85,17 +86,9 @@ static char *make_header(const struct safetensor *tensors, int count, size_t *by
 
 static enum status write_all(int fd, const char *path, const void *data, size_t bytes)
 {
-    enum { MAX_WRITE = 1 << 30 }; /* Linux writes at most 2 GiB at once */
-    for (size_t done = 0; done < bytes;) {
-        size_t left = bytes - done;
-        ssize_t wrote = write(fd, (const char *)data + done, left < MAX_WRITE ? left : MAX_WRITE);
-        if (wrote < 0 && errno == EINTR)
-            continue;
-        if (wrote < 0)
-            return status_report(STATUS_IO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
-        done += (size_t)wrote;
-    }
-    return STATUS_OK;
+    if (file_write_all(fd, data, bytes))
+        return STATUS_OK;
+    return status_report(STATUS_IO, __FILE__, __LINE__, "%s: %s", path, strerror(errno));
 }
 
 enum status safetensors_write(const char *path, const struct safetensor *tensors, int count)

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "trainer/eval/attack_internal.h"
 #include "trainer/eval/eval_statistics.h"
 
@@ -462,19 +462,12 @@ fail:
     return status;
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 enum status attack_run(struct victim *victim, const struct attack *attack, uint64_t seed, const struct attack_set *set,
                        struct progress *progress, const char *phase, struct attack_result *result)
 {
     enum status status = STATUS_OK;
     struct rounds r = { .victim = victim, .attack = attack, .set = set, .seed = seed };
-    double start = now();
+    double start = clock_seconds();
     *result = (struct attack_result){ 0 };
     TRY(allocate_rounds(&r));
     TRY(classify_clean(&r, result));
@@ -491,7 +484,7 @@ enum status attack_run(struct victim *victim, const struct attack *attack, uint6
     }
     for (int64_t i = 0; i < set->count; i++)
         result->robust += r.correct[i];
-    result->seconds = now() - start;
+    result->seconds = clock_seconds() - start;
 fail:
     free_rounds(&r);
     return status;

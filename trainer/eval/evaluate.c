@@ -4,18 +4,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "trainer/model/upload.h"
 
 enum { LOSS, TOP1, TOP5, IMAGES, SUMS_COUNT };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void add_batch(const struct micro_batch *batch, int used, const float *losses, const float *logits, int classes,
                       const struct evaluate_options *options, double sums[SUMS_COUNT])
@@ -88,7 +81,7 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
                             struct comm *comm, const struct evaluate_options *options, struct evaluation *out)
 {
     enum status status = STATUS_OK;
-    double sums[SUMS_COUNT] = { 0 }, start = now();
+    double sums[SUMS_COUNT] = { 0 }, start = clock_seconds();
     status = evaluate_local(net, n, model->config.classes, source, options, sums);
     watchdog_set_waiting(options->watchdog, true);
     TRY(comm_agree(comm, status));
@@ -104,7 +97,7 @@ enum status evaluate_source(struct net *net, int n, const struct model *model, c
                                 .top5 = sums[TOP5] / images,
                                 .images = (int64_t)images,
                                 .missing = options->total - (int64_t)images,
-                                .seconds = now() - start };
+                                .seconds = clock_seconds() - start };
 fail:
     return status;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 
 enum { MAX_BYTES = 1 << 30 };
 #define MAX_VALUE 1e30 /* larger values have diverged and are not drawn */
@@ -18,16 +19,9 @@ static enum status append(struct series *s, double step, const json_t *value)
     double number = json_number_value(value);
     if (!json_is_number(value) || !(fabs(number) < MAX_VALUE)) /* null stands for a value that was not finite */
         return status;
-    if (s->count == s->capacity) {
-        int capacity = s->capacity ? 2 * s->capacity : 256;
-        double *steps = realloc(s->steps, capacity * sizeof *steps);
-        s->steps = steps ? steps : s->steps;
-        double *values = realloc(s->values, capacity * sizeof *values);
-        s->values = values ? values : s->values;
-        if (!steps || !values)
-            FAIL(STATUS_NOMEM, "out of memory for the training curves");
-        s->capacity = capacity;
-    }
+    size_t capacity = s->capacity;
+    TRY(array_grow(&s->steps, &capacity, (size_t)s->count + 1, sizeof *s->steps));
+    TRY(array_grow(&s->values, &s->capacity, (size_t)s->count + 1, sizeof *s->values));
     s->steps[s->count] = step;
     s->values[s->count++] = number;
 fail:

@@ -11,7 +11,8 @@
 /* Values over optimizer steps, in ascending order of the steps. */
 struct series {
     double *steps, *values;
-    int count, capacity;
+    int count;
+    size_t capacity;
 };
 
 struct curves {

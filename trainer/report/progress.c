@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 enum { BAR = 24, MAX_TEXT = 512 };
@@ -31,13 +31,6 @@ struct progress {
     double phase_began, phase_reported; /* seconds, of the current phase */
     int64_t phase_first, phase_done;    /* `done` at its start, and now */
 };
-
-static double seconds(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
-}
 
 static void clear_bar(void *context)
 {
@@ -57,7 +50,7 @@ static void draw(struct progress *progress, const char *text)
     fprintf(stderr, "\r%.*s\033[K", columns - 1, text);
     fflush(stderr);
     progress->drawn = true;
-    progress->last_drawn = seconds();
+    progress->last_drawn = clock_seconds();
 }
 
 static __attribute__((format(printf, 2, 3))) void add(char text[MAX_TEXT], const char *format, ...)
@@ -84,7 +77,8 @@ static void add_eta(const struct progress *progress, char text[MAX_TEXT])
 {
     int64_t done = progress->step - progress->began_step;
     if (done >= 1)
-        add_time_left((seconds() - progress->began) / (double)done * (double)(progress->total - progress->step), text);
+        add_time_left((clock_seconds() - progress->began) / (double)done * (double)(progress->total - progress->step),
+                      text);
 }
 
 static void add_metrics(const struct progress *progress, char text[MAX_TEXT])
@@ -160,7 +154,7 @@ static void advance(struct progress *progress, int64_t step)
 {
     if (progress->began_step == progress->first && step > progress->first) {
         progress->began_step = step;
-        progress->began = seconds();
+        progress->began = clock_seconds();
     }
     progress->step = step;
 }
@@ -168,7 +162,7 @@ static void advance(struct progress *progress, int64_t step)
 void progress_step(struct progress *progress, int64_t step)
 {
     advance(progress, step);
-    if (progress->terminal && seconds() - progress->last_drawn >= redraw_s)
+    if (progress->terminal && clock_seconds() - progress->last_drawn >= redraw_s)
         draw_steps(progress);
 }
 
@@ -192,7 +186,7 @@ void progress_report(struct progress *progress, int64_t step, const struct progr
 void progress_phase(struct progress *progress, const char *phase, int64_t done, int64_t total)
 {
     char text[MAX_TEXT] = "";
-    double now = seconds();
+    double now = clock_seconds();
     if (done <= progress->phase_done || progress->phase_began == 0) { /* a new phase */
         progress->phase_began = progress->phase_reported = now;
         progress->phase_first = done;

@@ -16,6 +16,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/host.h"
+#include "base/memory.h"
+
 enum { CRC_BYTES = 4, MAX_SAME_SECOND = 1000 }; /* at most so many files of one second */
 
 struct tensorboard {
@@ -48,15 +51,9 @@ struct message {
 
 static void put(struct message *m, const void *data, size_t bytes)
 {
-    if (m->bytes + bytes > m->capacity) {
-        size_t capacity = 2 * (m->bytes + bytes);
-        unsigned char *grown = realloc(m->data, capacity);
-        if (!grown) {
-            m->failed = true;
-            return;
-        }
-        m->data = grown;
-        m->capacity = capacity;
+    if (array_grow(&m->data, &m->capacity, m->bytes + bytes, 1) != STATUS_OK) {
+        m->failed = true;
+        return;
     }
     memcpy(m->data + m->bytes, data, bytes);
     m->bytes += bytes;
@@ -204,8 +201,8 @@ enum status tensorboard_picture(struct tensorboard *t, const char *tag, int64_t 
 static enum status create_file(struct tensorboard *t, const char *folder)
 {
     enum status status = STATUS_OK;
-    char host[65] = "localhost";
-    gethostname(host, sizeof host - 1);
+    char host[65];
+    host_name(host, sizeof host);
     for (int n = 0; n < MAX_SAME_SECOND; n++) {
         if (snprintf(t->path, sizeof t->path, "%s/events.out.tfevents.%010lld.%s.%03d", folder, (long long)time(NULL),
                      host, n) >= (int)sizeof t->path)

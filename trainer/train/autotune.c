@@ -4,6 +4,7 @@
  * many ranks sums in the same order. */
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "trainer/train/training_parts.h"
 
@@ -21,14 +22,14 @@ static enum status measure(struct training *t, struct comm *comm, double mb, dou
     int count = 0;
     piece = piece < smallest ? smallest : piece;
     TRY(t->comm->ops->barrier(t->comm));
-    double start = training_clock();
+    double start = clock_seconds();
     for (size_t at = 0; at < t->reduce_layout.count; at += piece, count++)
         TRY(comm->ops->all_reduce_start_f32(comm, t->reduce_buffer + at,
                                             t->reduce_layout.count - at < piece ? t->reduce_layout.count - at : piece,
                                             t->config->comm.grad_dtype, false, &requests[count]));
     for (int i = 0; i < count; i++)
         TRY(comm->ops->wait(comm, requests[i]));
-    *seconds = training_clock() - start;
+    *seconds = clock_seconds() - start;
 fail:
     return status;
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "layers/backend/device.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -95,7 +96,7 @@ static enum status report_interval(struct training *t)
     struct loader_stats stats;
     loader_stats(t->loader, &stats);
     struct interval *i = &t->interval;
-    double seconds = fmax(training_clock() - i->start_s, 1e-9), mine[RANK_VALUES], *all = NULL;
+    double seconds = fmax(clock_seconds() - i->start_s, 1e-9), mine[RANK_VALUES], *all = NULL;
     measure_rank(i, &stats, seconds, mine);
     struct progress_metrics n = {
         .loss = i->updates ? i->loss / (double)i->updates : NAN,
@@ -167,7 +168,7 @@ fail:
 static enum status start_checkpoint(struct training *t)
 {
     enum status status = STATUS_OK;
-    double before = training_clock();
+    double before = clock_seconds();
     t->checkpoint_step = t->step;
     t->checkpoint_s = before;
     if (t->comm->rank == 0 || t->parts)
@@ -177,7 +178,7 @@ static enum status start_checkpoint(struct training *t)
     TRY(finish_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_begin_checkpoint(t);
-    t->checkpoint_pause_s = training_clock() - before;
+    t->checkpoint_pause_s = clock_seconds() - before;
     t->interval.start_s += t->checkpoint_pause_s;
     if (status == STATUS_NOMEM) {
         t->checkpoint_step = -1;
@@ -205,10 +206,10 @@ static enum status write_last_checkpoint(struct training *t)
     watchdog_set_waiting(t->options.watchdog, false);
     if (there)
         return STATUS_OK;
-    double before = training_clock();
+    double before = clock_seconds();
     t->checkpoint_step = t->step;
     written = training_begin_checkpoint(t);
-    t->checkpoint_pause_s = training_clock() - before;
+    t->checkpoint_pause_s = clock_seconds() - before;
     if (t->parts_pending)
         TRY(training_join_parts(t));
     if (written == STATUS_OK && t->comm->rank == 0)
@@ -225,9 +226,9 @@ static bool is_due(int64_t count, int64_t interval)
 
 static enum status draw_pictures(struct training *t)
 {
-    double before = training_clock();
+    double before = clock_seconds();
     enum status status = training_agree(t, live_pictures_draw(t->live_pictures, t));
-    t->interval.start_s += training_clock() - before;
+    t->interval.start_s += clock_seconds() - before;
     return status;
 }
 
@@ -267,7 +268,7 @@ static enum status finish_run(struct training *t, bool stopped)
         return STATUS_OK;
     progress_destroy(t->progress);
     t->progress = NULL;
-    double seconds = t->trained_before_s + training_clock() - t->started_s;
+    double seconds = t->trained_before_s + clock_seconds() - t->started_s;
     TRY(training_tolerate_full_disk(
         &t->metrics_warned, metrics_write(t->metrics, "end", METRIC_TEXT("status", stopped ? "stopped" : "done"),
                                           METRIC_INT("step", t->step), METRIC_NUMBER("top1", t->top1),

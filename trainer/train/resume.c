@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -203,7 +204,7 @@ enum status training_start(struct training *t)
     t->first_step = t->step;
     schedule_init(&t->schedule, t->config, t->total_steps, t->steps_per_epoch);
     TRY(training_agree(t, loader_seek(t->loader, t->step / t->steps_per_epoch, t->step % t->steps_per_epoch)));
-    t->started_s = t->checkpoint_s = training_clock();
+    t->started_s = t->checkpoint_s = clock_seconds();
     if (t->comm->rank == 0) {
         report_start(t);
         report_origin(t);

@@ -7,8 +7,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdbool.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +18,9 @@
 
 #include "base/clock.h"
 #include "base/file.h"
+#include "base/host.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "trainer/train/stop.h"
 
 double run_lock_touch_s = 10, run_lock_stale_s = 45;
@@ -48,8 +50,7 @@ static void describe_self(struct holder *self)
     static const char *const variables[] = { "SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID" };
     const char *restart = getenv("SLURM_RESTART_COUNT");
     *self = (struct holder){ .job = "none", .pid = (long)getpid(), .restart = restart ? atoi(restart) : 0 };
-    if (gethostname(self->host, sizeof self->host - 1) != 0 || !self->host[0])
-        strcpy(self->host, "unknown");
+    host_name(self->host, sizeof self->host);
     for (size_t i = 0; i < sizeof variables / sizeof variables[0]; i++) {
         const char *job = getenv(variables[i]);
         if (job && job[0] && !strpbrk(job, " \n")) {
@@ -190,16 +191,11 @@ static void *touch_lock(void *argument)
     return NULL;
 }
 
-/* The thread blocks all signals: the main thread handles them. */
 static enum status start_touching(struct run_directory *run)
 {
-    sigset_t all, before;
     pthread_mutex_init(&run->mutex, NULL);
     clock_condition_init(&run->wake);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int error = pthread_create(&run->toucher, NULL, touch_lock, run);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int error = thread_start(&run->toucher, touch_lock, run);
     if (error)
         return status_report(STATUS_IO, __FILE__, __LINE__, "%s: cannot start a thread: %s", run->lock,
                              strerror(error));

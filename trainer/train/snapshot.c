@@ -14,8 +14,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "data/read/dataset.h"
 #include "trainer/checkpoint/checkpoint_internal.h"
 #include "trainer/model/classes.h"
@@ -28,7 +30,8 @@ size_t checkpoint_part_bytes = 64 << 20;
 /* Named copies. Every checkpoint fills the list in the same order, so only the first one allocates memory. */
 struct tensors {
     struct safetensor *list;
-    int count, capacity;
+    int count;
+    size_t capacity;
     int filled;   /* tensors that the current checkpoint has filled */
     int from, to; /* range of the tensors that this rank copies; the others have no data */
 };
@@ -53,14 +56,7 @@ static void free_tensors(struct tensors *t)
 static enum status append_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape)
 {
     enum status status = STATUS_OK;
-    if (t->count == t->capacity) {
-        int capacity = t->capacity ? 2 * t->capacity : 64;
-        struct safetensor *list = realloc(t->list, capacity * sizeof *list);
-        if (!list)
-            FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
-        t->list = list;
-        t->capacity = capacity;
-    }
+    TRY(array_grow(&t->list, &t->capacity, (size_t)t->count + 1, sizeof *t->list));
     struct safetensor tensor = { .dtype = SAFETENSORS_F32, .dims = dims };
     for (int i = 0; i < dims; i++)
         tensor.shape[i] = shape[i];
@@ -183,7 +179,7 @@ static enum status copy_state(struct training *t, struct snapshot *s)
         .epoch_step = t->step % t->steps_per_epoch,
         .seed = t->config->run.seed,
         .ranks = t->comm->size,
-        .seconds = t->trained_before_s + training_clock() - t->started_s,
+        .seconds = t->trained_before_s + clock_seconds() - t->started_s,
         .top1 = t->eval_step == t->step ? t->top1 : NAN,
         .best_top1 = t->best_top1,
         .best_step = t->best_step,

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "trainer/model/upload.h"
 #include "trainer/train/stop.h"
@@ -20,7 +21,7 @@ static void raise_flags(struct training *t, float *sums)
     const struct config *c = t->config;
     float flags[REDUCE_HEAD - REDUCE_STOP] = { stop_requested(), 0, training_writes_part(t) };
     flags[1] = t->comm->rank == 0 && c->checkpoint.every_minutes > 0 &&
-               training_clock() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
+               clock_seconds() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
     t->device->ops->copy_in(t->device, sums + REDUCE_STOP, flags, sizeof flags);
 }
 

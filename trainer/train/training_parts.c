@@ -1,16 +1,8 @@
 /* training_parts.c - what the phases of a run share: the clock, agreement of the ranks, intervals of the log. */
 #include "trainer/train/training_parts.h"
 
-#include <time.h>
-
+#include "base/clock.h"
 #include "base/log.h"
-
-double training_clock(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 enum status training_agree(struct training *t, enum status mine)
 {
@@ -34,6 +26,6 @@ enum status training_tolerate_full_disk(bool *warned, enum status written)
 
 void training_start_interval(struct training *t)
 {
-    t->interval = (struct interval){ .start_s = training_clock() };
+    t->interval = (struct interval){ .start_s = clock_seconds() };
     loader_stats(t->loader, &t->interval.data);
 }

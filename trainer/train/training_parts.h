@@ -30,7 +30,7 @@ struct interval {
     double loss;
     int64_t steps;
     int64_t updates;          /* steps whose gradient was used; the others were skipped (train.on_nonfinite) */
-    double start_s;           /* training_clock() at its start, moved on by the time of evaluations and checkpoints */
+    double start_s;           /* clock_seconds() at its start, moved on by the time of evaluations and checkpoints */
     double exposed_s;         /* time spent waiting for other ranks' gradients */
     struct loader_stats data; /* the loader's counters at its start */
 };
@@ -91,9 +91,9 @@ struct training {
     int64_t checkpoint_step; /* step of the last checkpoint, -1 if none */
     int64_t eval_step;       /* step of the last evaluation, -1 if none */
     int skipped_in_row;
-    double started_s;          /* training_clock() at the start of this invocation */
+    double started_s;          /* clock_seconds() at the start of this invocation */
     double trained_before_s;   /* time of earlier invocations */
-    double checkpoint_s;       /* training_clock() at the last checkpoint */
+    double checkpoint_s;       /* clock_seconds() at the last checkpoint */
     double checkpoint_pause_s; /* how long training paused for it */
     double top1, best_top1;    /* shares; NAN if none */
     int64_t best_step;
@@ -107,8 +107,6 @@ struct training {
 };
 
 /* ---- training_parts.c ---- */
-
-double training_clock(void); /* seconds, monotonic */
 
 /* Ends a phase in which each rank had an outcome: all ranks return the same one. A failure sets *agreed. Collective. */
 enum status training_agree(struct training *t, enum status mine);

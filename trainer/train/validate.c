@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "data/read/dataset.h"
 #include "trainer/train/live_pictures.h"
@@ -115,10 +116,10 @@ fail:
 enum status training_evaluate(struct training *t)
 {
     enum status status = STATUS_OK;
-    double before = training_clock();
+    double before = clock_seconds();
     watchdog_enter(t->options.watchdog, WATCHDOG_EVALUATING, t->step);
     TRY(training_agree(t, with_averages(t)));
-    t->interval.start_s += training_clock() - before; /* evaluation is not training time */
+    t->interval.start_s += clock_seconds() - before; /* evaluation is not training time */
     t->eval_step = t->step;
     t->top1 = t->last_eval.top1;
     if (isnan(t->best_top1) || t->top1 > t->best_top1) {

@@ -62,6 +62,7 @@ struct viz {
 
     struct viz_picture *pictures;
     int pictures_count;
+    size_t pictures_capacity;
 };
 
 /* viz_measure.c. The next n images that are not damaged; *batch is NULL if fewer remain. */

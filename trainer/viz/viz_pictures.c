@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 #include "trainer/viz/viz.h"
 
 enum { STRIP_PIXELS = 1024, ATOM_PIXELS = 640, FULL_AMPLITUDES = 20 /* FISTA steps that restore amplitudes */ };
@@ -13,11 +14,8 @@ static enum status add_picture(struct viz *v, const struct image *image, const c
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX];
-    struct viz_picture *grown = realloc(v->pictures, (v->pictures_count + 1) * sizeof *grown);
-    if (!grown)
-        FAIL(STATUS_NOMEM, "out of memory for the pictures");
-    v->pictures = grown;
-    struct viz_picture *p = &grown[v->pictures_count];
+    TRY(array_grow(&v->pictures, &v->pictures_capacity, (size_t)v->pictures_count + 1, sizeof *v->pictures));
+    struct viz_picture *p = &v->pictures[v->pictures_count];
     *p = (struct viz_picture){ .width = image->width, .height = image->height };
     snprintf(p->file, sizeof p->file, "%s", file);
     snprintf(p->title, sizeof p->title, "%s", title);

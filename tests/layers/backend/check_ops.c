@@ -7,8 +7,8 @@
 #include <inttypes.h>
 #include <stdarg.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "layers/backend/cpu/cpu.h"
 #include "layers/backend/device.h"
 #include "layers/backend/element.h"
@@ -353,29 +353,22 @@ static void check_op(const struct op *op, struct device *ref, struct device *tes
     CHECK(runs > 0, "%s: no draw was run", op->name);
 }
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 /* Times at least 5 runs in at least half a second; prints the fastest. */
 static void time_op(const struct op *op, struct device *device, const struct options *options)
 {
     for (int i = 0; i < 7 && op->bench[i][0]; i++) {
         struct philox random;
         struct task task = { .op = op, .device = { NULL, device }, .random = &random, .timed = true };
-        double fastest = INFINITY, start = now();
+        double fastest = INFINITY, start = clock_seconds();
         philox_init(&random, options->seed, 0x7e570000u, 0);
         check_total++;
         if (!op->plan(&task, 0, op->bench[i]))
             CHECK(false, "%s: not planned", op->name);
         op->run(&task, TESTED);
-        for (int run = 0; run < 5 || now() - start < 0.5; run++) {
-            double before = now();
+        for (int run = 0; run < 5 || clock_seconds() - start < 0.5; run++) {
+            double before = clock_seconds();
             op->run(&task, TESTED);
-            fastest = fmin(fastest, now() - before);
+            fastest = fmin(fastest, clock_seconds() - before);
         }
         printf("  %-18s %-60s %9.3f ms %8.1f GFLOP/s %7.1f GB/s\n", op->name, task.what, 1e3 * fastest,
                1e-9 * task.work / fastest, 1e-9 * task.traffic / fastest);
