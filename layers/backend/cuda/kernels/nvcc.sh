@@ -10,10 +10,15 @@ fi
 printf '%s\n' "$log" | awk -v file="$(basename "$source")" '
     /Compiling entry function/ { arch = $NF; gsub(/\047/, "", arch); kernels[arch]++ }
     /bytes stack frame/ { if ($1 > 0 || $5 > 0 || $9 > 0) { print file ": " arch ": " $0; bad = 1 } }
-    /Used [0-9]+ registers/ { for (i = 1; i < NF; i++) if ($i == "Used" && $(i + 1) > maximum[arch]) maximum[arch] = $(i + 1) }
+    /Used [0-9]+ registers/ {
+        for (i = 1; i < NF; i++)
+            if ($i == "Used" && $(i + 1) > max[arch])
+                max[arch] = $(i + 1)
+    }
     /warning/ { print; bad = 1 }
     END {
         for (arch in kernels)
-            printf "%s: %s: %d kernels, at most %d registers, %s\n", file, arch, kernels[arch], maximum[arch], bad ? "SPILLS" : "no spills"
+            printf "%s: %s: %d kernels, at most %d registers, %s\n", file, arch, kernels[arch], max[arch],
+                bad ? "SPILLS" : "no spills"
         exit bad || length(kernels) == 0
     }'
