@@ -122,26 +122,30 @@ static enum status conv_gradient(struct conv *conv, const struct gradient_term *
     return status;
 }
 
-/* ---- the rest: passes over activations, `elements` that are moved and `least` at least, and `floats` floats ---- */
+/* ---- the rest: passes over activations and floats ---- */
 
+/* Makes the call and adds it to the trace: it moves so many activations (elements; minimum: if each operand were read
+ * or written once) and floats. The last arguments are the shape, as for printf. PASS: the operation under its own name.
+ */
 #define PASSES(name, elements, minimum, floats, call, ...)                                                   \
     double began = clock_seconds();                                                                          \
     call;                                                                                                    \
     add(seconds_when_done(device) - began, 0, (double)(elements) * (double)element + 4.0 * (double)(floats), \
         (double)(minimum) * (double)element + 4.0 * (double)(floats), name, __VA_ARGS__)
-#define PASS(name, elements, floats, call, ...) PASSES(name, elements, elements, floats, call, __VA_ARGS__)
+#define PASS(operation, arguments, elements, floats, ...) \
+    PASSES(#operation, elements, elements, floats, device_ops->operation arguments, __VA_ARGS__)
 
 static void upload(struct device *device, void *to, const float *from, size_t count)
 {
-    PASS("upload", count, count, device_ops->upload(device, to, from, count), "%zu", count);
+    PASS(upload, (device, to, from, count), count, count, "%zu", count);
 }
 
 /* Counts the raw bytes as quarters of a float. */
 static void upload_pixels(struct device *device, void *to, const void *raw, size_t bytes, int count, int size,
                           const struct pixel_scale *scale)
 {
-    PASS("upload", (size_t)count * size * size * 3, bytes / 4,
-         device_ops->upload_pixels(device, to, raw, bytes, count, size, scale), "%d of %dx%d", count, size, size);
+    PASSES("upload", (size_t)count * size * size * 3, (size_t)count * size * size * 3, bytes / 4,
+           device_ops->upload_pixels(device, to, raw, bytes, count, size, scale), "%d of %dx%d", count, size, size);
 }
 
 static void power_normalize(struct device *device, const float *code, size_t codes, const float *from,
@@ -153,43 +157,43 @@ static void power_normalize(struct device *device, const float *code, size_t cod
 
 static void zero(struct device *device, void *data, size_t bytes)
 {
-    PASS("zero", 0, bytes / 4, device_ops->zero(device, data, bytes), "%zu", bytes / 4);
+    PASS(zero, (device, data, bytes), 0, bytes / 4, "%zu", bytes / 4);
 }
 
 static void mask(struct device *device, const void *in, const void *by, float nu, void *out, size_t count)
 {
-    PASS("mask", 3 * count, 0, device_ops->mask(device, in, by, nu, out, count), "%zu", count);
+    PASS(mask, (device, in, by, nu, out, count), 3 * count, 0, "%zu", count);
 }
 
 static void mask_device_scale(struct device *device, const void *in, const void *by, const float *nu, void *out,
                               size_t count)
 {
     bool scales = in == by; /* scales by a factor in device memory */
-    PASS(scales ? "scale" : "mask", (scales ? 2 : 3) * count, 0,
-         device_ops->mask_device_scale(device, in, by, nu, out, count), "%zu", count);
+    PASSES(scales ? "scale" : "mask", (scales ? 2 : 3) * count, (scales ? 2 : 3) * count, 0,
+           device_ops->mask_device_scale(device, in, by, nu, out, count), "%zu", count);
 }
 
 static void axpby_act(struct device *device, float a, const void *x, float b, const void *y, void *out, size_t count)
 {
-    PASS("axpby_act", 3 * count, 0, device_ops->axpby_act(device, a, x, b, y, out, count), "%zu", count);
+    PASS(axpby_act, (device, a, x, b, y, out, count), 3 * count, 0, "%zu", count);
 }
 
 static double dot_act(struct device *device, const void *x, const void *y, size_t count)
 {
     double sum;
-    PASS("dot_act", 2 * count, 0, sum = device_ops->dot_act(device, x, y, count), "%zu", count);
+    PASSES("dot_act", 2 * count, 2 * count, 0, sum = device_ops->dot_act(device, x, y, count), "%zu", count);
     return sum;
 }
 
 static void axpby_f32(struct device *device, float a, const float *x, float b, const float *y, float *out, size_t count)
 {
-    PASS("axpby_f32", 0, 3 * count, device_ops->axpby_f32(device, a, x, b, y, out, count), "%zu", count);
+    PASS(axpby_f32, (device, a, x, b, y, out, count), 0, 3 * count, "%zu", count);
 }
 
 static double dot_f32(struct device *device, const float *x, const float *y, size_t count)
 {
     double sum;
-    PASS("dot_f32", 0, 2 * count, sum = device_ops->dot_f32(device, x, y, count), "%zu", count);
+    PASSES("dot_f32", 0, 0, 2 * count, sum = device_ops->dot_f32(device, x, y, count), "%zu", count);
     return sum;
 }
 
@@ -276,49 +280,46 @@ static void norm_max_backward(struct device *device, const struct norm_shape *s,
 
 static void max_forward(struct device *device, const struct pool_shape *s, const void *x, void *y, int32_t *argmax)
 {
-    PASS("max_forward", (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s),
-         device_ops->max_forward(device, s, x, y, argmax), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+    PASS(max_forward, (device, s, x, y, argmax), (size_t)s->n * s->h * s->w * s->c + pooled(s), pooled(s),
+         "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
 }
 
 static void max_backward(struct device *device, const struct pool_shape *s, const void *dy, const int32_t *argmax,
                          void *dx, bool accumulate)
 {
-    PASS("max_backward", (size_t)s->n * s->h * s->w * s->c * (1 + accumulate) + pooled(s), pooled(s),
-         device_ops->max_backward(device, s, dy, argmax, dx, accumulate), "%dx%dx%dx%d", s->n, s->h, s->w, s->c);
+    PASS(max_backward, (device, s, dy, argmax, dx, accumulate),
+         (size_t)s->n * s->h * s->w * s->c * (1 + accumulate) + pooled(s), pooled(s), "%dx%dx%dx%d", s->n, s->h, s->w,
+         s->c);
 }
 
 static void mean_forward(struct device *device, int n, int hw, int c, const void *x, float *y)
 {
-    PASS("mean_forward", (size_t)n * hw * c, (size_t)n * c, device_ops->mean_forward(device, n, hw, c, x, y),
-         "%dx%dx%d", n, hw, c);
+    PASS(mean_forward, (device, n, hw, c, x, y), (size_t)n * hw * c, (size_t)n * c, "%dx%dx%d", n, hw, c);
 }
 
 static void mean_backward(struct device *device, int n, int hw, int c, const float *dy, void *dx)
 {
-    PASS("mean_backward", (size_t)n * hw * c, (size_t)n * c, device_ops->mean_backward(device, n, hw, c, dy, dx),
-         "%dx%dx%d", n, hw, c);
+    PASS(mean_backward, (device, n, hw, c, dy, dx), (size_t)n * hw * c, (size_t)n * c, "%dx%dx%d", n, hw, c);
 }
 
 static void linear_forward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *b,
                            float *y)
 {
-    PASS("linear_forward", 0, (size_t)n * c + (size_t)c * k, device_ops->linear_forward(device, n, c, k, x, w, b, y),
-         "%dx%dx%d", n, c, k);
+    PASS(linear_forward, (device, n, c, k, x, w, b, y), 0, (size_t)n * c + (size_t)c * k, "%dx%dx%d", n, c, k);
 }
 
 static void linear_backward(struct device *device, int n, int c, int k, const float *x, const float *w, const float *dy,
                             float *dx, float *dw, float *db)
 {
-    PASS("linear_backward", 0, 2 * (size_t)n * c + 2 * (size_t)c * k,
-         device_ops->linear_backward(device, n, c, k, x, w, dy, dx, dw, db), "%dx%dx%d", n, c, k);
+    PASS(linear_backward, (device, n, c, k, x, w, dy, dx, dw, db), 0, 2 * (size_t)n * c + 2 * (size_t)c * k, "%dx%dx%d",
+         n, c, k);
 }
 
 static void cross_entropy(struct device *device, int n, int k, const float *logits, const int32_t *labels,
                           float smoothing, float scale, float *losses, float *mean, float *dlogits)
 {
-    PASS("cross_entropy", 0, 2 * (size_t)n * k,
-         device_ops->cross_entropy(device, n, k, logits, labels, smoothing, scale, losses, mean, dlogits), "%dx%d", n,
-         k);
+    PASS(cross_entropy, (device, n, k, logits, labels, smoothing, scale, losses, mean, dlogits), 0, 2 * (size_t)n * k,
+         "%dx%d", n, k);
 }
 
 static void sgd(struct device *device, const struct sgd *s, float *w, const float *g, float *v,
@@ -330,50 +331,34 @@ static void sgd(struct device *device, const struct sgd *s, float *w, const floa
         device_ops->copy_out(device, &row, rows + r, sizeof row);
         floats += (size_t)row.length;
     }
-    PASS("sgd", 0, 5 * floats, device_ops->sgd(device, s, w, g, v, rows, count), "%d rows, %zu", count, floats);
+    PASS(sgd, (device, s, w, g, v, rows, count), 0, 5 * floats, "%d rows, %zu", count, floats);
 }
 
 static void normalize_rows(struct device *device, float *w, int rows, size_t length)
 {
-    PASS("normalize_rows", 0, 2 * rows * length, device_ops->normalize_rows(device, w, rows, length), "%d rows of %zu",
-         rows, length);
+    PASS(normalize_rows, (device, w, rows, length), 0, 2 * rows * length, "%d rows of %zu", rows, length);
 }
+
+/* The operations above. */
+/* clang-format off */
+#define TRACED(X) \
+    X(conv_load) X(conv_forward) X(conv_adjoint) X(conv_gradient) \
+    X(upload) X(upload_pixels) X(zero) \
+    X(mask) X(mask_device_scale) X(axpby_act) X(axpby_f32) X(dot_act) X(dot_f32) X(power_normalize) \
+    X(norm_forward) X(norm_backward) X(norm_backward_of_sum) X(norm_max_forward) X(norm_max_backward) \
+    X(max_forward) X(max_backward) X(mean_forward) X(mean_backward) X(linear_forward) X(linear_backward) \
+    X(cross_entropy) X(sgd) X(normalize_rows)
+/* clang-format on */
+#define REPLACE(operation) table.operation = device_ops->operation ? operation : NULL;
 
 void trace_start(struct device *device)
 {
     device_ops = device->ops;
     element = precision_bytes(device->precision);
     table = *device_ops;
-    table.conv_load = conv_load;
-    table.conv_forward = conv_forward;
-    table.conv_adjoint = conv_adjoint;
-    table.conv_gradient = conv_gradient;
-    table.upload = upload;
-    table.upload_pixels = device_ops->upload_pixels ? upload_pixels : NULL;
-    table.power_normalize = device_ops->power_normalize ? power_normalize : NULL;
-    table.zero = zero;
+    TRACED(REPLACE)
     table.graph_capture_begin = NULL; /* a launched graph calls no operations */
     table.streams_begin = NULL;       /* operations run one after another */
-    table.mask = mask;
-    table.mask_device_scale = device_ops->mask_device_scale ? mask_device_scale : NULL;
-    table.axpby_act = axpby_act;
-    table.dot_act = dot_act;
-    table.axpby_f32 = axpby_f32;
-    table.dot_f32 = dot_f32;
-    table.norm_forward = norm_forward;
-    table.norm_backward = norm_backward;
-    table.norm_backward_of_sum = device_ops->norm_backward_of_sum ? norm_backward_of_sum : NULL;
-    table.norm_max_forward = device_ops->norm_max_forward ? norm_max_forward : NULL;
-    table.norm_max_backward = device_ops->norm_max_backward ? norm_max_backward : NULL;
-    table.max_forward = max_forward;
-    table.max_backward = max_backward;
-    table.mean_forward = mean_forward;
-    table.mean_backward = mean_backward;
-    table.linear_forward = linear_forward;
-    table.linear_backward = linear_backward;
-    table.cross_entropy = cross_entropy;
-    table.sgd = sgd;
-    table.normalize_rows = normalize_rows;
     device->ops = &table;
     lines_count = 0;
 }
