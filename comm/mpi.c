@@ -138,20 +138,20 @@ static void library_name(char name[64])
     snprintf(name, 64, "%.*s", (int)strcspn(text, ",\n"), text);
 }
 
-static enum status start_mpi(int *size, bool *under_mpirun)
+static enum status start_mpi(struct mpi_comm *mpi)
 {
     enum status status = STATUS_OK;
     int provided;
-    char library[64];
     struct launch launch = launch_read(); /* before MPI sets variables of its own */
-    *under_mpirun = launch.launcher && strcmp(launch.launcher, "mpirun") == 0;
+    mpi->under_mpirun = launch.launcher && strcmp(launch.launcher, "mpirun") == 0;
     TRY_MPI(MPI_Init_thread, NULL, NULL, MPI_THREAD_FUNNELED, &provided);
-    library_name(library);
+    library_name(mpi->base.library);
     TRY_MPI(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);
-    TRY_MPI(MPI_Comm_size, MPI_COMM_WORLD, size);
-    TRY(launch_check(&launch, *size, library));
+    TRY_MPI(MPI_Comm_size, MPI_COMM_WORLD, &mpi->base.size);
+    TRY(launch_check(&launch, mpi->base.size, mpi->base.library));
     if (provided < MPI_THREAD_FUNNELED)
-        FAIL(STATUS_USAGE, "%s does not support threads (MPI_THREAD_FUNNELED): use an MPI that does", library);
+        FAIL(STATUS_USAGE, "%s does not support threads (MPI_THREAD_FUNNELED): use an MPI that does",
+             mpi->base.library);
 fail:
     return status;
 }
@@ -161,7 +161,6 @@ static enum status read_ranks(struct mpi_comm *mpi)
     enum status status = STATUS_OK;
     MPI_Comm host = MPI_COMM_NULL;
     TRY_MPI(MPI_Comm_rank, mpi->world, &mpi->base.rank);
-    TRY_MPI(MPI_Comm_size, mpi->world, &mpi->base.size);
     TRY_MPI(MPI_Comm_split_type, mpi->world, MPI_COMM_TYPE_SHARED, mpi->base.rank, MPI_INFO_NULL, &host);
     TRY_MPI(MPI_Comm_rank, host, &mpi->base.local_rank);
     TRY_MPI(MPI_Comm_size, host, &mpi->base.local_size);
@@ -174,7 +173,6 @@ fail:
 enum status comm_mpi_create(struct comm **out)
 {
     enum status status = STATUS_OK;
-    int size = 0;
     struct mpi_comm *mpi = calloc(1, sizeof *mpi);
     if (!mpi)
         FAIL(STATUS_NOMEM, "out of memory");
@@ -182,8 +180,8 @@ enum status comm_mpi_create(struct comm **out)
     mpi->world = MPI_COMM_NULL;
     mpi->bf16 = MPI_DATATYPE_NULL;
     mpi->bf16_sum = MPI_OP_NULL;
-    TRY(start_mpi(&size, &mpi->under_mpirun));
-    if (size == 1) { /* the launcher did not say how many ranks it started */
+    TRY(start_mpi(mpi));
+    if (mpi->base.size == 1) { /* the launcher did not say how many ranks it started */
         mpi_destroy(&mpi->base);
         return comm_self_create(out);
     }
@@ -193,7 +191,6 @@ enum status comm_mpi_create(struct comm **out)
     TRY_MPI(MPI_Type_commit, &mpi->bf16);
     TRY_MPI(MPI_Op_create, sum_bf16, 1, &mpi->bf16_sum);
     TRY(read_ranks(mpi));
-    library_name(mpi->base.library);
     mpi->packed = malloc(SEGMENT_ELEMENTS * sizeof(double));
     mpi->received = malloc(SEGMENT_ELEMENTS * sizeof(double));
     if (!mpi->packed || !mpi->received)
