@@ -42,69 +42,52 @@ bool watchdog_table_silent(const struct watchdog_table *t, int rank, double now)
     return !e->unmonitored && now - e->last_heard > (e->lost ? 0 : t->timeout);
 }
 
-static bool waits(const struct watchdog_entry *e)
-{
-    return e->progress.waits || e->progress.phase == WATCHDOG_EXCHANGING;
-}
-
-static bool makes_no_progress(const struct watchdog_table *t, const struct watchdog_entry *e, double now)
-{
-    double limit = phases[e->progress.phase].takes_long ? WATCHDOG_LONG_PHASE_FACTOR * t->timeout : t->timeout;
-    return now - e->last_progress > limit;
-}
-
-/* Of two ranks without progress, the one that is further behind; `a` may be NO_RANK. */
+/* Of two ranks without progress, the one that is further behind. */
 static int further_behind(const struct watchdog_table *t, int a, int b)
 {
-    if (a == NO_RANK)
-        return b;
     const struct watchdog_entry *x = &t->ranks[a], *y = &t->ranks[b];
     if (x->progress.step != y->progress.step)
         return x->progress.step < y->progress.step ? a : b;
     return x->last_progress <= y->last_progress ? a : b;
 }
 
-/* From the least to the most certain one. */
-enum trouble { NONE, DEADLOCK, STUCK, SILENT, LOST };
+/* WAITING: without progress, but perhaps because of another rank. */
+enum trouble { NONE, WAITING, STUCK, SILENT, LOST };
 
 static enum trouble trouble_of(const struct watchdog_table *t, const struct watchdog_entry *e, double now)
 {
+    double limit = phases[e->progress.phase].takes_long ? WATCHDOG_LONG_PHASE_FACTOR * t->timeout : t->timeout;
     if (e->lost)
         return now - e->last_heard > WATCHDOG_LOST_AFTER_S ? LOST : NONE;
     if (now - e->last_heard > t->timeout)
         return SILENT;
-    return !waits(e) && makes_no_progress(t, e, now) ? STUCK : NONE;
+    if (now - e->last_progress <= limit)
+        return NONE;
+    return e->progress.waits || e->progress.phase == WATCHDOG_EXCHANGING ? WAITING : STUCK;
 }
 
-/* The worst trouble of any rank, and the rank to name: of several, the first that is lost or silent, and otherwise the
- * one that is furthest behind. *others: how many more are lost or silent. */
+/* The worst trouble of any rank (WAITING only if all ranks wait), and the rank to name: of several, the first that is
+ * lost or silent, and otherwise the one that is furthest behind. *others: how many more are in that trouble. */
 static enum trouble find_trouble(const struct watchdog_table *t, double now, int *culprit, int *others)
 {
     enum trouble worst = NONE;
-    int last = NO_RANK, monitored = 0;
-    bool all_wait = true;
+    int monitored = 0;
     for (int i = 0; i < t->size; i++) {
-        const struct watchdog_entry *e = &t->ranks[i];
-        if (e->unmonitored)
+        if (t->ranks[i].unmonitored)
             continue;
-        enum trouble trouble = trouble_of(t, e, now);
+        enum trouble trouble = trouble_of(t, &t->ranks[i], now);
         monitored++;
-        all_wait = all_wait && waits(e) && makes_no_progress(t, e, now);
-        last = further_behind(t, last, i);
         if (trouble > worst) {
             worst = trouble;
             *culprit = i;
             *others = 0;
-        } else if (trouble == STUCK && worst == STUCK) {
-            *culprit = further_behind(t, *culprit, i);
-        } else if (trouble != NONE && trouble == worst) {
+        } else if (trouble == worst && trouble != NONE) {
             ++*others;
+            if (trouble <= STUCK)
+                *culprit = further_behind(t, *culprit, i);
         }
     }
-    if (worst != NONE || monitored < 2 || !all_wait)
-        return worst;
-    *culprit = last;
-    return DEADLOCK;
+    return worst == WAITING && (monitored < 2 || *others + 1 < monitored) ? NONE : worst;
 }
 
 #define RESUME " Run again with --resume=auto"
@@ -118,7 +101,7 @@ enum status watchdog_table_check(const struct watchdog_table *t, double now, cha
         return STATUS_OK;
     const struct watchdog_entry *e = &t->ranks[culprit];
     int length = snprintf(name, sizeof name, "rank %d on %s", culprit, e->host);
-    if (others)
+    if (others && trouble > STUCK)
         snprintf(name + length, sizeof name - (size_t)length, " (and %d more)", others);
     snprintf(place, sizeof place, "in step %lld, %s", (long long)e->progress.step, phases[e->progress.phase].name);
     switch (trouble) {
