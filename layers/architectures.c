@@ -1,6 +1,7 @@
 /* architectures.c - builds the networks of the ResNet and SDNet family as a list of nodes between edges.
  * Basic block: conv bn relu conv bn (+ shortcut) relu; bottleneck: 1x1, 3x3 (strided), 1x1 to 4 times the
  * planes. There is no ReLU between a CSC-layer's batch norm and the next convolution: its codes are already sparse. */
+#include "base/integer.h"
 #include "layers/model_internal.h"
 
 #include <stdio.h>
@@ -199,7 +200,7 @@ static void assign_offsets(struct model *m)
 {
     for (int i = m->params_count - 1; i >= 0; i--) {
         m->params[i].offset = m->count;
-        m->count += (m->params[i].count + PAD_FLOATS - 1) / PAD_FLOATS * PAD_FLOATS;
+        m->count += round_up(m->params[i].count, PAD_FLOATS);
         m->parameters += m->params[i].count;
     }
 }

@@ -4,16 +4,12 @@
  * lie. g gets there by the pass that masks it, or by a copy where batch norm has masked it; x is copied. This saves the
  * start and end of two convolutions and two passes over dw, and moves 2 codes and 2 images in addition to the 3 and 3
  * that the convolution reads. Small images gain much, large ones nothing: the backend measures it. */
+#include "base/integer.h"
 #include "layers/csc_internal.h"
 
 static size_t term_bytes(const struct csc *csc, bool image)
 {
     return (image ? conv_in_count(&csc->shape) : conv_out_count(&csc->shape)) * precision_bytes(csc->device->precision);
-}
-
-static size_t aligned(size_t bytes)
-{
-    return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
 }
 
 /* Assigns the stacks of codes, or of images, of all layers. What a layer keeps is the first of its codes and the last
@@ -30,10 +26,10 @@ static void assign_stack(struct csc *const *layers, int count, struct arena *are
             if (images ? !csc->conv->prefers_stacked_inputs : !csc->conv->prefers_stacked)
                 continue;
             size_t one = term_bytes(csc, images), end = at + CONV_TERMS * one;
-            bytes = aligned(end) > bytes ? aligned(end) : bytes;
+            bytes = round_up(end, ARENA_ALIGN) > bytes ? round_up(end, ARENA_ALIGN) : bytes;
             char **stack = images ? &csc->image_stack : &csc->code_stack;
             *stack = !memory ? NULL : images ? memory + (bytes - end) : memory + at;
-            at += aligned(one);
+            at += round_up(one, ARENA_ALIGN);
         }
     }
 }

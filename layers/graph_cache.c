@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 
 /* A graph, and how many parts of the whole work are final at its end. */
 struct segment {
@@ -15,7 +16,8 @@ struct segment {
 struct cached_graph {
     struct graph_key key;
     struct segment *segments;
-    int count, capacity;
+    int count;
+    size_t capacity;
     int parts;      /* final so far during capture */
     bool capturing; /* between graph_capture_begin and _end */
     bool complete;
@@ -67,14 +69,7 @@ static enum status begin_segment(struct graph_cache *cache)
 {
     enum status status = STATUS_OK;
     struct cached_graph *entry = cache->capturing;
-    if (entry->count == entry->capacity) {
-        int capacity = entry->capacity ? 2 * entry->capacity : 8;
-        struct segment *segments = realloc(entry->segments, (size_t)capacity * sizeof *segments);
-        if (!segments)
-            FAIL(STATUS_NOMEM, "out of memory");
-        entry->segments = segments;
-        entry->capacity = capacity;
-    }
+    TRY(array_grow(&entry->segments, &entry->capacity, (size_t)entry->count + 1, sizeof *entry->segments));
     TRY(cache->device->ops->graph_capture_begin(cache->device));
     entry->capturing = true;
 fail:

@@ -1,4 +1,5 @@
 /* model.c - a network's memory, parameters, running statistics and step sizes. architectures.c builds the network. */
+#include "base/integer.h"
 #include "layers/model_internal.h"
 
 #include <assert.h>
@@ -46,7 +47,7 @@ static void assign_memory(struct model *m)
         largest = conv_in_count(&m->power[i]->shape) > largest ? conv_in_count(&m->power[i]->shape) : largest;
     }
     m->power_vector = arena_take(&m->arena, largest * sizeof *m->power_vector);
-    m->stream_scratch = (scratch + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+    m->stream_scratch = round_up(scratch, ARENA_ALIGN);
     m->scratch = arena_take(&m->arena, m->stream_scratch * (m->device->ops->streams_begin ? DEVICE_STREAMS : 1));
 }
 

@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <math.h>
 
+#include "base/integer.h"
+
 static double ring_all_reduce(const struct scaling_link *link, int ranks, double bytes)
 {
     return ranks < 2 ? 0 : 2 * (ranks - 1) * (link->latency_s + bytes / ranks / link->bytes_s);
@@ -27,7 +29,7 @@ double scaling_all_reduce(const struct scaling_cluster *c, int ranks, double byt
 {
     assert(c->per_node > 0 && ranks > 0);
     int inside = ranks < c->per_node ? ranks : c->per_node;
-    int nodes = (ranks + inside - 1) / inside;
+    int nodes = (int)ceil_div(ranks, inside);
     double bytes_per_rank = bytes / inside;
     double latency = ring_all_reduce(&c->node, inside, 0) + all_reduce_between_nodes(c, nodes, 0);
     return latency + fmax(ring_all_reduce(&c->node, inside, bytes) - ring_all_reduce(&c->node, inside, 0),

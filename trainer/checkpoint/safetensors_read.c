@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/file.h"
+#include "base/integer.h"
 #include "trainer/checkpoint/safetensors_internal.h"
 
 enum { MAX_HEADER = 16 << 20, MAX_NAME = 1024, ALIGN = 64 };
@@ -170,17 +171,12 @@ fail:
     return status;
 }
 
-static size_t round_up_to_alignment(uint64_t bytes)
-{
-    return (size_t)(bytes + ALIGN - 1) / ALIGN * ALIGN;
-}
-
 static enum status read_data(struct safetensors *file, FILE *stream)
 {
     enum status status = STATUS_OK;
     size_t size = ALIGN, at = 0;
     for (int i = 0; i < file->count; i++)
-        size += round_up_to_alignment(file->entries[i].end - file->entries[i].begin);
+        size += round_up(file->entries[i].end - file->entries[i].begin, ALIGN);
     file->data = aligned_alloc(ALIGN, size);
     if (!file->data)
         FAIL(STATUS_NOMEM, "%s: cannot allocate %.1f MB", file->name, (double)size / 1e6);
@@ -188,7 +184,7 @@ static enum status read_data(struct safetensors *file, FILE *stream)
         uint64_t bytes = file->entries[i].end - file->entries[i].begin;
         TRY(read_exactly(file, stream, file->data + at, bytes));
         file->entries[i].tensor.data = file->data + at;
-        at += round_up_to_alignment(bytes);
+        at += round_up(bytes, ALIGN);
     }
 fail:
     return status;

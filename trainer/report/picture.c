@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/integer.h"
+
 enum {
     MARGIN = 1,
     BACKGROUND = 255,
@@ -52,7 +54,7 @@ static enum status colour_tiles(struct image *picture, const float *w, int d, in
 {
     enum status status = STATUS_OK;
     int columns = (int)ceil(sqrt(d)), zoom = TILE_PIXELS / k > 1 ? TILE_PIXELS / k : 1, pitch = k * zoom + MARGIN;
-    TRY(image_allocate(picture, columns * pitch + MARGIN, (d + columns - 1) / columns * pitch + MARGIN));
+    TRY(image_allocate(picture, columns * pitch + MARGIN, (int)ceil_div(d, columns) * pitch + MARGIN));
     fill_background(picture);
     for (int a = 0; a < d; a++) {
         const float *atom = w + (size_t)a * 3 * k * k;

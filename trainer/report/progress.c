@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/integer.h"
 #include "base/log.h"
 
 enum { BAR = 24, MAX_TEXT = 512 };
@@ -93,7 +94,7 @@ static void add_metrics(const struct progress *progress, char text[MAX_TEXT])
 static void add_epoch(const struct progress *progress, char text[MAX_TEXT])
 {
     int64_t per = progress->steps_per_epoch, at = progress->step > 0 ? progress->step - 1 : 0;
-    add(text, "epoch %lld/%lld", (long long)(at / per + 1), (long long)((progress->total + per - 1) / per));
+    add(text, "epoch %lld/%lld", (long long)(at / per + 1), (long long)ceil_div(progress->total, per));
 }
 
 static void add_bar(char text[MAX_TEXT], int64_t done, int64_t total)

@@ -68,7 +68,8 @@ struct gpu {
         char key[PLAN_KEY];
         struct plan plan;
     } * plans;
-    int plan_count, plan_capacity;
+    int plan_count;
+    size_t plan_capacity;
     struct plan_table plan_table; /* the choices that were measured on this kind of GPU, by any run on this machine */
     char plan_table_path[PLAN_PATH], name[256];     /* path "": the table is not kept in a file */
     bool plan_table_changed, plan_table_unwritable; /* the file lacks an entry; writing it has failed */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/memory.h"
 
 enum { MAX_FILE_BYTES = 4 << 20, MAX_ENTRIES = 4096 }; /* limits of a file: bytes, lines */
 
@@ -34,14 +35,7 @@ enum status plan_table_set(struct plan_table *table, const struct plan_entry *en
     }
     if (table->count == MAX_ENTRIES)
         FAIL(STATUS_DATA, "the table has more than %d plans", MAX_ENTRIES);
-    if (table->count == table->capacity) {
-        int capacity = table->capacity ? 2 * table->capacity : 64;
-        struct plan_entry *entries = realloc(table->entries, (size_t)capacity * sizeof *entries);
-        if (!entries)
-            FAIL(STATUS_NOMEM, "out of memory for a table of plans");
-        table->entries = entries;
-        table->capacity = capacity;
-    }
+    TRY(array_grow(&table->entries, &table->capacity, (size_t)table->count + 1, sizeof *table->entries));
     table->entries[table->count++] = *entry;
 fail:
     return status;

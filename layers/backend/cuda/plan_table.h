@@ -17,7 +17,8 @@ struct plan_entry {
 
 struct plan_table {
     struct plan_entry *entries;
-    int count, capacity;
+    int count;
+    size_t capacity;
 };
 
 void plan_table_finish(struct plan_table *table);

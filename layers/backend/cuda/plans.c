@@ -1,5 +1,6 @@
 /* plans.c - the plans of convolutions. The fastest of those that cuDNN, and cuBLASLt for 1x1 kernels, propose is
  * measured once for each kind of GPU. Choices are kept in the checkpoint and in a table of this machine. */
+#include "base/memory.h"
 #include "layers/backend/cuda/plan_search.h"
 
 #include <ctype.h>
@@ -208,14 +209,7 @@ static const char *fused_label(const struct plan *plan)
 static enum status add_plan(struct gpu *gpu, const char *key, const struct plan *plan)
 {
     enum status status = STATUS_OK;
-    if (gpu->plan_count == gpu->plan_capacity) {
-        int capacity = gpu->plan_capacity ? 2 * gpu->plan_capacity : 64;
-        struct gpu_plan_entry *plans = realloc(gpu->plans, (size_t)capacity * sizeof *plans);
-        if (!plans)
-            FAIL(STATUS_NOMEM, "out of memory for plans of convolutions");
-        gpu->plans = plans;
-        gpu->plan_capacity = capacity;
-    }
+    TRY(array_grow(&gpu->plans, &gpu->plan_capacity, (size_t)gpu->plan_count + 1, sizeof *gpu->plans));
     struct gpu_plan_entry *entry = &gpu->plans[gpu->plan_count++];
     entry->plan = *plan;
     memcpy(entry->key, key, sizeof entry->key);

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 #include <string.h>
 
+#include "base/integer.h"
 #include "layers/backend/cpu/isa/algorithms.h"
 #include "layers/backend/cpu/threads.h"
 #include "layers/backend/element.h"
@@ -22,16 +23,6 @@ enum {
     MAX_PRODUCTS = 64,       /* products that are summed before the sums are stored */
     CACHE_BYTES = 768 << 10, /* packed operands of this size stay in a thread's L2 cache */
 };
-
-static inline int ceil_div(int a, int b)
-{
-    return (a + b - 1) / b;
-}
-
-static inline int min_int(int a, int b)
-{
-    return a < b ? a : b;
-}
 
 /* The gradients of all shapes, from bf16_gradient.c, and the bytes of their scratch. */
 void ISA_NAME(bf16_gradient)(const struct conv_shape *s, const struct gradient_term *terms, int count, float *dw,

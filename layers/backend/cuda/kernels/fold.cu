@@ -2,15 +2,11 @@
  * the padded image that begin at its pixel (I s, J s); channel (u span + v) C + c is channel c of pixel v of line u.
  * With k_by_1 the lines of neighbouring pixels overlap in the image, but are stored apart: cuDNN 9.19 has no plan
  * for tensors whose strides overlap. */
+#include "base/integer.h"
 #include "layers/backend/cuda/kernels/kernel.h"
 
 /* k_by_1 is used up to so many channels: on an H100 cuDNN took 2.3 to 3.1 times as long for 16 channels as for 64. */
 enum { MAX_K_BY_1_CHANNELS = 128 };
-
-static int ceil_div(int a, int b)
-{
-    return (a + b - 1) / b;
-}
 
 struct fold kernel_fold_shape(const struct conv_shape *s)
 {
