@@ -17,7 +17,6 @@ from array import array
 
 BUILD = os.path.abspath(sys.argv.pop(1)) if len(sys.argv) > 1 else "build"
 TRAIN = os.path.join(BUILD, "trainer", "csc-train")
-PARTS = os.path.join(BUILD, "tests", "runs", "csc-train-parts")  # writes even a small optimizer state in parts
 EVAL = os.path.join(BUILD, "trainer", "csc-eval")
 PACK = os.path.join(BUILD, "trainer", "csc-pack")
 SHARED = os.environ.get("CSC_SHARED", os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "..", "shared"))

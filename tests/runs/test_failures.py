@@ -1,6 +1,8 @@
 """What csc-train says and leaves behind when something goes wrong."""
 import os
+import resource
 import shutil
+import signal
 import struct
 import subprocess
 import time
@@ -172,6 +174,24 @@ class Failures(RunTest):
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr + errors)
         self.assertIn("the last good checkpoint stays", errors)
         self.assertIn("No space left on device", errors)
+
+    def test_no_space_at_the_end(self):
+        """The last checkpoint of a run must be written: otherwise the job fails, with one line."""
+        ranks = 2 if mpirun() else 1
+        job = subprocess.Popen([*runs.launch(ranks), "sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\"", TRAIN, self.config("run"),
+                                "train.steps=1000000", "eval.every_epochs=0", "checkpoint.every_epochs=0"],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        self.wait_for_step(job, "run", 5)
+        rank = self.ranks_of(job.pid)[0] if ranks > 1 else job.pid
+        limit = 150000  # of a file's size, as of a full disk: less than the weights, more than the metrics so far
+        resource.prlimit(rank, resource.RLIMIT_FSIZE, (limit, resource.prlimit(rank, resource.RLIMIT_FSIZE)[1]))
+        job.send_signal(signal.SIGUSR1)
+        errors = job.communicate(timeout=120)[1]
+        self.assertEqual(job.returncode, 74, errors)
+        lines = [l for l in errors.splitlines() if "error: " in l]
+        self.assertEqual(len(lines), 1, errors)
+        self.assertRegex(lines[0], "model.safetensors: File too large")
+        self.assertEqual(os.listdir(self.path("run", "checkpoints")), [])
 
     def test_damaged_data(self):
         bad = self.path("bad")

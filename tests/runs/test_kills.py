@@ -2,8 +2,7 @@
 weights are those of an undisturbed run, bit for bit, no damaged checkpoint is trusted, there are never two writers, and
 nothing is left behind.
 
-usage: test_kills.py BUILD_DIR [KILLS [SEED]]     KILLS (default 4) restarts at least, on two ranks, and as many on four of which three
-                                           write parts of the optimizer state
+usage: test_kills.py BUILD_DIR [KILLS [SEED]]     KILLS (default 4) restarts at least, on two ranks, and as many on four
 """
 import json
 import os
@@ -20,7 +19,7 @@ import unittest
 arguments = sys.argv[2:]
 sys.argv[2:] = []
 import runs  # noqa: E402  takes BUILD_DIR
-from runs import PARTS, RunTest, mpirun  # noqa: E402
+from runs import RunTest, mpirun  # noqa: E402
 
 KILLS = int(arguments[0]) if arguments else 4
 SEED = int(arguments[1]) if len(arguments) > 1 else random.randrange(1 << 30)
@@ -166,9 +165,8 @@ class Kills(RunTest):
         self.assertEqual([n for n in self.leftovers() if n.startswith("csc-train")], [])
 
 
-class KillsOfParts(Kills):
+class KillsOfFour(Kills):
     RANKS, STEPS = 4, 12
-    program = PARTS
 
 
 if __name__ == "__main__":

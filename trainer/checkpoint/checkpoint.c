@@ -48,21 +48,6 @@ fail:
     return status;
 }
 
-/* Makes the hidden folder in which the checkpoint of a step is written, if it does not exist yet. */
-static enum status make_temporary_folder(char fresh[PATH_MAX], const char *run, int64_t step, uint64_t token)
-{
-    enum status status = STATUS_OK;
-    char name[16], hidden[48], digits[17], folder[PATH_MAX];
-    checkpoint_step_name(name, step);
-    hash_text(token, digits);
-    snprintf(hidden, sizeof hidden, ".tmp-%s-%s", name, digits);
-    TRY(checkpoint_join(folder, run, "checkpoints"));
-    TRY(checkpoint_join(fresh, folder, hidden));
-    TRY(file_make_folders(fresh));
-fail:
-    return status;
-}
-
 static enum status write_tensors(const char *folder, const char *name, const struct safetensor *tensors, int count)
 {
     enum status status = STATUS_OK;
@@ -73,48 +58,17 @@ fail:
     return status;
 }
 
-enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part, struct checkpoint_digest *digest)
-{
-    enum status status = STATUS_OK;
-    char folder[PATH_MAX], path[PATH_MAX], name[CHECKPOINT_NAME];
-    TRY(make_temporary_folder(folder, run, part->step, part->token));
-    checkpoint_part_name(name, part->index, part->parts);
-    TRY(write_tensors(folder, name, part->tensors, part->count));
-    TRY(checkpoint_join(path, folder, name));
-    TRY(hash_file(path, &digest->hash, &digest->bytes));
-fail:
-    return status;
-}
-
-/* Writes all files but MANIFEST and the parts. */
-static enum status write_own_files(const char *folder, const struct checkpoint_contents *contents)
+static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
 {
     enum status status = STATUS_OK;
     char path[PATH_MAX], name[CHECKPOINT_NAME];
-    TRY(write_tensors(folder, CHECKPOINT_MODEL, contents->model, contents->model_count));
     checkpoint_part_name(name, 0, 1);
-    if (!contents->parts)
-        TRY(write_tensors(folder, name, contents->optimizer, contents->optimizer_count));
+    TRY(write_tensors(folder, CHECKPOINT_MODEL, contents->model, contents->model_count));
+    TRY(write_tensors(folder, name, contents->optimizer, contents->optimizer_count));
     TRY(checkpoint_write_state(folder, contents->state));
     TRY(checkpoint_join(path, folder, CHECKPOINT_CONFIG));
     TRY(file_write(path, contents->config, strlen(contents->config)));
-fail:
-    return status;
-}
-
-static enum status write_files(const char *folder, const struct checkpoint_contents *contents)
-{
-    enum status status = write_own_files(folder, contents);
-    struct checkpoint_digest digests[CHECKPOINT_PARTS];
-    if (contents->parts) { /* also after a failure, so that the folder is not removed while others write to it */
-        struct status_record own;
-        status_save(&own);
-        own.code = status;
-        enum status others = contents->await_parts(contents->context, digests);
-        status = status == STATUS_OK ? others : status_restore(&own);
-    }
-    TRY(status);
-    TRY(checkpoint_write_manifest(folder, digests, contents->parts));
+    TRY(checkpoint_write_manifest(folder));
     TRY(file_sync_folder(folder));
 fail:
     return status;
@@ -157,14 +111,16 @@ enum status checkpoint_write(const char *run, const struct checkpoint_contents *
 {
     enum status status = STATUS_OK;
     struct status_record record;
-    char folder[PATH_MAX], fresh[PATH_MAX] = "", name[16];
+    char folder[PATH_MAX], fresh[PATH_MAX] = "", name[16], hidden[48];
     int64_t step = contents->state->step;
     if (step < 0 || step > CHECKPOINT_LAST_STEP)
         FAIL(STATUS_BUG, "step %lld has no name", (long long)step);
     checkpoint_step_name(name, step);
     TRY(checkpoint_join(folder, run, "checkpoints"));
     TRY(checkpoint_join(path, folder, name));
-    TRY(make_temporary_folder(fresh, run, step, contents->token));
+    snprintf(hidden, sizeof hidden, ".tmp-%s-%ld", name, (long)getpid());
+    TRY(checkpoint_join(fresh, folder, hidden));
+    TRY(file_make_folders(fresh));
     TRY(write_files(fresh, contents));
     TRY(replace_checkpoint(fresh, path));
     TRY(file_sync_folder(folder));

@@ -1,9 +1,8 @@
 /* checkpoint.h - checkpoints of a run. Each is a folder RUN/checkpoints/step-00001234/ with model.safetensors,
  * optimizer.safetensors, state.json, config.yaml and MANIFEST. MANIFEST holds the size and XXH64 of every file and, in
- * its last line, its own hash. Several processes write a large optimizer state at once, as
- * optimizer-00001-of-00003.safetensors and so on. Only the process that holds the run's lock
- * (trainer/train/run_directory.h) writes, deletes and renames checkpoints; others only add parts to one that is being
- * written. */
+ * its last line, its own hash. An older csc-train could divide the optimizer state into parts,
+ * optimizer-00001-of-00003.safetensors and so on, which are still read. Only the process that holds the run's lock
+ * (trainer/train/run_directory.h) writes, deletes and renames checkpoints. */
 #ifndef CSC_TRAINER_CHECKPOINT_CHECKPOINT_H
 #define CSC_TRAINER_CHECKPOINT_CHECKPOINT_H
 
@@ -16,7 +15,7 @@
 #include "trainer/checkpoint/safetensors.h"
 
 #define CHECKPOINT_LAST_STEP 99999999 /* names have eight digits */
-enum { CHECKPOINT_PARTS = 16 };       /* the largest number of parts of an optimizer state */
+enum { CHECKPOINT_PARTS = 16 };       /* the largest number of parts of an older optimizer state */
 
 /* The contents of state.json. */
 struct checkpoint_state {
@@ -33,10 +32,6 @@ struct checkpoint_state {
     json_t *extra;           /* an object that the caller chooses, or NULL. After reading, the state owns it */
 };
 
-struct checkpoint_digest {
-    uint64_t hash, bytes; /* XXH64 and length of a file */
-};
-
 /* What checkpoint_write writes. Everything belongs to the caller. */
 struct checkpoint_contents {
     const struct safetensor *model;
@@ -45,27 +40,7 @@ struct checkpoint_contents {
     int optimizer_count;
     const struct checkpoint_state *state;
     const char *config; /* YAML from config_print */
-    uint64_t token;     /* part of the hidden folder's name. A number for each start of a run, so that processes of an
-                         * earlier start that are slow to end write elsewhere */
-    int parts;          /* 0: `optimizer` is the optimizer state. Otherwise checkpoint_write_part writes it elsewhere */
-    /* With parts: waits until nobody writes any more, and gives the digests, (parts). */
-    enum status (*await_parts)(void *context, struct checkpoint_digest *digests);
-    void *context;
 };
-
-/* Part `index` of `parts` of an optimizer state. */
-struct checkpoint_part {
-    int64_t step;
-    uint64_t token; /* as in the contents */
-    int index, parts;
-    const struct safetensor *tensors;
-    int count;
-};
-
-/* Writes a part, with fsync, into the hidden folder of the checkpoint. checkpoint_write may run in another process
- * before, meanwhile or later. STATUS_IO. */
-enum status checkpoint_write_part(const char *run, const struct checkpoint_part *part,
-                                  struct checkpoint_digest *digest);
 
 /* Writes the checkpoint of contents->state->step and gives its path. It is written under a hidden name that starts with
  * .tmp-, every file is fsynced, then it is renamed, and the parent folder is fsynced. It replaces a checkpoint of the

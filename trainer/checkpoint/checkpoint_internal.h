@@ -11,6 +11,10 @@
 
 enum { CHECKPOINT_NAME = 48 }; /* bytes of a file's name */
 
+struct checkpoint_digest {
+    uint64_t hash, bytes; /* XXH64 and length of a file */
+};
+
 /* optimizer.safetensors or, if there are several parts, optimizer-%05d-of-%05d.safetensors, where index 0 has the
  * number 1. */
 void checkpoint_part_name(char name[CHECKPOINT_NAME], int index, int parts);
@@ -29,9 +33,8 @@ struct checkpoint_manifest {
  * included. */
 bool checkpoint_parse_manifest(const char *text, struct checkpoint_manifest *manifest);
 
-/* Writes MANIFEST for the files in a folder. parts 0: the optimizer state is one file, which is hashed here like the
- * others. Otherwise digests (parts) are those of its parts, of which only the lengths are checked. */
-enum status checkpoint_write_manifest(const char *folder, const struct checkpoint_digest *digests, int parts);
+/* Hashes the files in a folder, whose optimizer state is one file, and writes MANIFEST. */
+enum status checkpoint_write_manifest(const char *folder);
 enum status checkpoint_read_manifest(const char *folder, struct checkpoint_manifest *manifest);
 /* Whether a file of the checkpoint is missing. A file that cannot be read is not. */
 bool checkpoint_lacks_file(const char *folder);

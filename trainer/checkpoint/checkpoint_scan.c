@@ -354,8 +354,7 @@ fail:
 }
 
 /* Cleans up a hidden folder that an interrupted writer has left. If its name ends in -old, it is a checkpoint that was
- * about to be replaced: it gets its name back if that is free. Others are removed. If another process of the ended job
- * still writes to one, the next start removes it. */
+ * about to be replaced: it gets its name back if that is free. Others are removed. */
 static enum status clean_one(const char *folder, const char *name)
 {
     enum status status = STATUS_OK;

@@ -145,13 +145,11 @@ fail:
     return status;
 }
 
-/* A checkpoint that cannot be written does not end the run: rank 0 warns, and the last good one stays. Collective. */
+/* A checkpoint that cannot be written does not end the run: rank 0 warns, and the last good one stays. */
 static enum status finish_checkpoint(struct training *t, bool wait)
 {
     enum status status = STATUS_OK, written;
     int64_t step;
-    if (t->parts_pending && (wait || !t->parts_unfinished))
-        TRY(training_join_parts(t));
     if (t->comm->rank != 0)
         return STATUS_OK;
     TRY(collect_write(t, wait, &written, &step));
@@ -171,10 +169,10 @@ static enum status start_checkpoint(struct training *t)
     double before = clock_seconds();
     t->checkpoint_step = t->step;
     t->checkpoint_s = before;
-    if (t->comm->rank == 0 || t->parts)
-        watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
-    if (t->run_directory)
-        run_directory_check(t->run_directory);
+    if (t->comm->rank != 0)
+        return STATUS_OK;
+    watchdog_enter(t->options.watchdog, WATCHDOG_SAVING, t->step);
+    run_directory_check(t->run_directory);
     TRY(finish_checkpoint(t, true));
     t->checkpoint_step = t->step;
     status = training_begin_checkpoint(t);
@@ -182,8 +180,7 @@ static enum status start_checkpoint(struct training *t)
     t->interval.start_s += t->checkpoint_pause_s;
     if (status == STATUS_NOMEM) {
         t->checkpoint_step = -1;
-        if (t->comm->rank == 0)
-            log_warn("no checkpoint at step %lld: %s; training continues", (long long)t->step, status_message());
+        log_warn("no checkpoint at step %lld: %s; training continues", (long long)t->step, status_message());
         status_clear();
         status = STATUS_OK;
     }
@@ -206,14 +203,14 @@ static enum status write_last_checkpoint(struct training *t)
     watchdog_set_waiting(t->options.watchdog, false);
     if (there)
         return STATUS_OK;
-    double before = clock_seconds();
     t->checkpoint_step = t->step;
-    written = training_begin_checkpoint(t);
-    t->checkpoint_pause_s = clock_seconds() - before;
-    if (t->parts_pending)
-        TRY(training_join_parts(t));
-    if (written == STATUS_OK && t->comm->rank == 0)
-        TRY(collect_write(t, true, &written, &step));
+    if (t->comm->rank == 0) {
+        double before = clock_seconds();
+        written = training_begin_checkpoint(t);
+        t->checkpoint_pause_s = clock_seconds() - before;
+        if (written == STATUS_OK)
+            TRY(collect_write(t, true, &written, &step));
+    }
     TRY(training_agree(t, written));
 fail:
     return status;

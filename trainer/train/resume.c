@@ -200,7 +200,6 @@ enum status training_start(struct training *t)
         status = checkpoint_abandon_later(run_directory_path(t->run_directory), t->step);
     TRY(training_agree(t, status));
     TRY(training_agree(t, write_config(t)));
-    TRY(training_plan_parts(t));
     t->first_step = t->step;
     schedule_init(&t->schedule, t->config, t->total_steps, t->steps_per_epoch);
     TRY(training_agree(t, loader_seek(t->loader, t->step / t->steps_per_epoch, t->step % t->steps_per_epoch)));

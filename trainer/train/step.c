@@ -19,7 +19,7 @@
 static void raise_flags(struct training *t, float *sums)
 {
     const struct config *c = t->config;
-    float flags[REDUCE_HEAD - REDUCE_STOP] = { stop_requested(), 0, training_writes_part(t) };
+    float flags[REDUCE_HEAD - REDUCE_STOP] = { stop_requested() };
     flags[1] = t->comm->rank == 0 && c->checkpoint.every_minutes > 0 &&
                clock_seconds() - t->checkpoint_s >= 60 * c->checkpoint.every_minutes;
     t->device->ops->copy_in(t->device, sums + REDUCE_STOP, flags, sizeof flags);
@@ -215,7 +215,6 @@ enum status training_step(struct training *t)
     ops->copy_out(t->device, head, t->reduce_buffer, sizeof head);
     t->should_stop = head[REDUCE_STOP] > 0;
     t->checkpoint_due = head[REDUCE_CHECKPOINT] > 0;
-    t->parts_unfinished = head[REDUCE_PARTS] > 0;
     float *grads = t->reduce_buffer + t->reduce_layout.gradients;
     double mean = 1.0 / t->micro_batches, loss = mean * head[REDUCE_LOSS];
     double norm = mean * sqrt(ops->dot_f32(t->device, grads, grads, t->model->count));

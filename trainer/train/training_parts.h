@@ -20,10 +20,9 @@
 
 enum { TREE_LEVELS = 32 }; /* more often than this no int can be halved */
 
-/* The reduce buffer starts with these floats, each a sum over the ranks: the loss, and three flags that are set if the
- * sum is above 0: some rank is asked to stop, a checkpoint is due, some rank still writes a part of the last
- * checkpoint. */
-enum { REDUCE_LOSS = 0, REDUCE_STOP = 1, REDUCE_CHECKPOINT = 2, REDUCE_PARTS = 3, REDUCE_HEAD = 4 };
+/* The reduce buffer starts with these floats, each a sum over the ranks: the loss, and two flags that are set if the
+ * sum is above 0: some rank is asked to stop, a checkpoint is due. */
+enum { REDUCE_LOSS = 0, REDUCE_STOP = 1, REDUCE_CHECKPOINT = 2, REDUCE_HEAD = 3 };
 
 /* Sums over the steps between two lines of the log. */
 struct interval {
@@ -72,17 +71,12 @@ struct training {
     char *recipe_changes;                 /* rank 0: what a resume has changed of the recipe, as text; or NULL */
     struct checkpoint *resume_checkpoint; /* rank 0, until the first step: where the run resumes from; or NULL */
     struct run_directory *run_directory;  /* rank 0 */
-    struct checkpoint_writer *writer;     /* rank 0, and ranks that write a part; otherwise NULL */
-    struct snapshot *snapshot;            /* the copy that the writer reads from */
-    uint64_t start_token;                 /* a number of this start of the run, the same on all ranks */
-    int parts;                            /* of the optimizer state; 0: rank 0 writes it as one file */
-    int own_part;                         /* which part this rank writes; -1: none */
-    bool parts_pending;      /* parts of the last checkpoint have not been joined yet; the same on all ranks */
-    bool parts_unfinished;   /* some rank was still writing a part at the last step; the same on all ranks */
-    struct metrics *metrics; /* rank 0 */
-    bool metrics_warned, events_warned;  /* it was said that lines or TensorBoard events cannot be written */
-    struct progress *progress;           /* rank 0 */
-    struct live_pictures *live_pictures; /* rank 0, or NULL */
+    struct checkpoint_writer *writer;     /* rank 0 */
+    struct snapshot *snapshot;            /* rank 0, from the first checkpoint on: the copy that the writer reads */
+    struct metrics *metrics;              /* rank 0 */
+    bool metrics_warned, events_warned;   /* it was said that lines or TensorBoard events cannot be written */
+    struct progress *progress;            /* rank 0 */
+    struct live_pictures *live_pictures;  /* rank 0, or NULL */
 
     int micro_batches, local_micro_batches; /* of a step, on all ranks and on this one */
     int64_t steps_per_epoch, total_steps;
@@ -170,20 +164,11 @@ void training_unregister_batches(struct training *t);
 /* Evaluates what a checkpoint of this step would hold. Collective. */
 enum status training_evaluate(struct training *t);
 
-/* ---- snapshot.c: checkpoints ---- */
+/* ---- snapshot.c ---- */
 
-/* An optimizer state of at least this size is written in parts, none smaller, by ranks other than 0. Tests lower it. */
-extern size_t checkpoint_part_bytes;
-
-/* Decides who writes what. The run's directory must be open. Collective. */
-enum status training_plan_parts(struct training *t);
-/* Copies the state and starts to write it in the background; no write may be under way. After STATUS_NOMEM nothing was
- * started. Collective if t->parts. */
+/* Copies the state and starts to write it in the background. No write may be under way. After STATUS_NOMEM nothing was
+ * started. For rank 0. */
 enum status training_begin_checkpoint(struct training *t);
-bool training_writes_part(const struct training *t);
-/* Waits for this rank's part, tells rank 0 the outcome and lets its writer finish. t->parts_pending must be set.
- * Collective. */
-enum status training_join_parts(struct training *t);
 void training_free_snapshot(struct training *t);
 
 /* ---- loop.c ---- */

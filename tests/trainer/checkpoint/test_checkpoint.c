@@ -7,8 +7,10 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+#include "base/hash.h"
 #include "tests/check.h"
 #include "tests/trainer/folder.h"
+#include "trainer/checkpoint/checkpoint_internal.h"
 #include "trainer/checkpoint/checkpoint_writer.h"
 
 static const char *const names[] = { "model.safetensors", "optimizer.safetensors", "state.json", "config.yaml",
@@ -38,35 +40,6 @@ static const char *in_step(int64_t step, const char *name)
     return out;
 }
 
-static int parts;     /* number of parts of the optimizer state, written as other processes would; 0: one file */
-static int part_lost; /* the part that fails; -1: none */
-
-/* Part i holds the tensor "momentum.I" of i + 1 floats with the value i. */
-static enum status await_parts(void *context, struct checkpoint_digest *digests)
-{
-    enum status status = STATUS_OK;
-    const struct checkpoint_contents *contents = context;
-    for (int i = parts - 1; i >= 0; i--) {
-        float data[CHECKPOINT_PARTS];
-        char name[32];
-        for (int k = 0; k <= i; k++)
-            data[k] = (float)i;
-        snprintf(name, sizeof name, "momentum.%d", i);
-        struct safetensor tensor = { name, SAFETENSORS_F32, 1, { i + 1 }, data };
-        struct checkpoint_part part = { .step = contents->state->step,
-                                        .token = contents->token,
-                                        .index = i,
-                                        .parts = parts,
-                                        .tensors = &tensor,
-                                        .count = 1 };
-        TRY(checkpoint_write_part(run, &part, &digests[i]));
-        if (i == part_lost)
-            FAIL(STATUS_IO, "part %d is lost", i);
-    }
-fail:
-    return status;
-}
-
 /* Writes a checkpoint whose weights are step + version. */
 static enum status write_version(int64_t step, double top1, float version)
 {
@@ -92,11 +65,7 @@ static enum status write_version(int64_t step, double top1, float version)
                                             .optimizer = &optimizer,
                                             .optimizer_count = 1,
                                             .state = &state,
-                                            .config = "model:\n  arch: sdnet18\n",
-                                            .token = (uint64_t)getpid(),
-                                            .parts = parts,
-                                            .await_parts = await_parts,
-                                            .context = &contents };
+                                            .config = "model:\n  arch: sdnet18\n" };
     enum status status = checkpoint_write(run, &contents, path);
     if (status == STATUS_OK)
         CHECK(strcmp(path, step_path(step)) == 0, "%s", path);
@@ -160,17 +129,47 @@ static void check_contents(void)
     CHECK(write_version(100000000, 0, 0) == STATUS_BUG, "nine digits");
 }
 
-/* With one part up to the largest number: all parts are read again, damage of each is found, and if one is lost there
- * is no checkpoint. */
+/* Divides the optimizer state of a checkpoint as an older csc-train did. Part i holds the tensor "momentum.I" of i + 1
+ * floats with the value i. */
+static void divide_state(int64_t step, int parts)
+{
+    float data[CHECKPOINT_PARTS];
+    char text[4096] = "csc-train checkpoint 1\n", name[CHECKPOINT_NAME], digits[17];
+    unlink(in_step(step, names[1]));
+    for (int i = 0; i < parts + 3; i++) {
+        uint64_t hash, bytes;
+        char tensor_name[32];
+        struct safetensor tensor = { tensor_name, SAFETENSORS_F32, 1, { i }, data };
+        if (i == 0 || i > parts) {
+            strcpy(name, names[i ? i - parts + 1 : 0]);
+        } else {
+            checkpoint_part_name(name, i - 1, parts);
+            snprintf(tensor_name, sizeof tensor_name, "momentum.%d", i - 1);
+            for (int k = 0; k < i; k++)
+                data[k] = (float)(i - 1);
+            CHECK(safetensors_write(in_step(step, name), &tensor, 1) == STATUS_OK, "%s", status_message());
+        }
+        CHECK(hash_file(in_step(step, name), &hash, &bytes) == STATUS_OK, "%s", status_message());
+        hash_text(hash, digits);
+        sprintf(text + strlen(text), "%s %llu %s\n", digits, (unsigned long long)bytes, name);
+    }
+    hash_text(hash_bytes(text, strlen(text)), digits);
+    sprintf(text + strlen(text), "%s MANIFEST\n", digits);
+    unlink(in_step(step, names[4]));
+    file_put(in_step(step, names[4]), text, strlen(text));
+}
+
+/* With two parts up to the largest number: all parts are read, and damage of each is found. */
 static void check_parts(void)
 {
     char path[PATH_MAX], name[64];
     new_run("parts");
     write_step(1, 0.1);
-    for (parts = 1; parts <= CHECKPOINT_PARTS; parts += 5) {
+    for (int parts = 2; parts <= CHECKPOINT_PARTS; parts += 7) {
         struct checkpoint *checkpoint = NULL;
-        write_step(parts + 1, 0.2);
-        CHECK(checkpoint_open(&checkpoint, step_path(parts + 1)) == STATUS_OK, "%s", status_message());
+        write_step(parts, 0.2);
+        divide_state(parts, parts);
+        CHECK(checkpoint_open(&checkpoint, step_path(parts)) == STATUS_OK, "%s", status_message());
         for (int i = 0; checkpoint && i < parts; i++) {
             snprintf(name, sizeof name, "momentum.%d", i);
             const struct safetensor *tensor = checkpoint_find(checkpoint, name);
@@ -180,24 +179,15 @@ static void check_parts(void)
         CHECK(checkpoint && !checkpoint_find(checkpoint, "momentum"), "what is not there");
         checkpoint_close(checkpoint);
         snprintf(name, sizeof name, "optimizer-%05d-of-%05d.safetensors", parts, parts);
-        const char *file = in_step(parts + 1, parts == 1 ? names[1] : name);
-        CHECK(path_exists(file), "%s", file);
-        file_flip(file, -1);
-        CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_DATA && strstr(status_message(), "XXH64"), "%s",
+        file_flip(in_step(parts, name), -1);
+        CHECK(checkpoint_verify(step_path(parts)) == STATUS_DATA && strstr(status_message(), "XXH64"), "%s",
               status_message());
-        CHECK(write_version(parts + 1, 0, 0.5f) == STATUS_OK && first_weight(parts + 1) == (float)parts + 1.5f,
-              "replaced");
-        unlink(file);
-        CHECK(checkpoint_verify(step_path(parts + 1)) == STATUS_IO, "%s", status_message());
-        for (part_lost = 0; part_lost < parts; part_lost += 4) {
-            CHECK(write_version(parts + 1, 0, 0) == STATUS_IO && strstr(status_message(), "is lost"), "%s",
-                  status_message());
-            CHECK(first_weight(1) == 1 && count_hidden() == 0, "nothing is left of it");
-        }
-        part_lost = -1;
+        unlink(in_step(parts, name));
+        CHECK(checkpoint_verify(step_path(parts)) == STATUS_IO, "%s", status_message());
         CHECK(checkpoint_find_newest(run, path) == STATUS_OK && strcmp(path, step_path(1)) == 0, "%s", path);
+        CHECK(write_version(parts, 0, 0.5f) == STATUS_OK && first_weight(parts) == (float)parts + 0.5f, "replaced");
+        CHECK(checkpoint_remove(step_path(parts)) == STATUS_OK, "%s", status_message());
     }
-    parts = 0;
 }
 
 static void check_damage(void)
@@ -417,44 +407,37 @@ static void check_set_aside(void)
     CHECK(checkpoint_verify(path) == STATUS_OK, "%s", status_message());
 }
 
-/* Two writers as on two ranks, the second of a part. The checkpoint gets its name once the part is known to be written.
- * It does not if the part is lost, or if the run ends before that is known. */
-static void check_writers(void)
+/* Writes in the background succeed or fail one by one, and the end waits for the last one. */
+static void check_writer(void)
 {
-    struct checkpoint_writer *whole = NULL, *other = NULL;
-    struct checkpoint_result result = { 0 }, part_result;
+    struct checkpoint_writer *writer = NULL;
+    struct checkpoint_result result = { 0 };
     float data[4] = { 1, 2, 3, 4 };
     struct safetensor tensor = { "linear.weight", SAFETENSORS_F32, 1, { 4 }, data };
     struct checkpoint_state state = { .ranks = 2, .top1 = NAN, .best_top1 = NAN };
     struct checkpoint_contents contents = {
-        .model = &tensor, .model_count = 1, .state = &state, .config = "", .token = 7, .parts = 1
+        .model = &tensor, .model_count = 1, .optimizer = &tensor, .optimizer_count = 1, .state = &state, .config = ""
     };
-    struct checkpoint_part part = { .token = 7, .parts = 1, .tensors = &tensor, .count = 1 };
-    const struct status_record outcomes[] = { { .code = STATUS_OK },
-                                              { .code = STATUS_IO, .message = "rank 1 failed" } };
-    new_run("writers");
-    CHECK(checkpoint_writer_create(&whole, run, 5) == STATUS_OK &&
-              checkpoint_writer_create(&other, run, 5) == STATUS_OK,
-          "%s", status_message());
-    for (int i = 0; i < 3; i++) { /* the part is written, it is lost, its outcome stays unknown */
-        part.step = state.step = i + 1;
-        checkpoint_writer_start(whole, &contents);
-        checkpoint_writer_start_part(other, &part);
-        CHECK(checkpoint_writer_result(other, true, &part_result) && part_result.record.code == STATUS_OK, "%s",
-              part_result.record.message);
-        CHECK(!checkpoint_writer_busy(other) && checkpoint_writer_busy(whole) && !path_exists(step_path(i + 1)),
-              "waits for parts");
-        if (i == 2)
+    new_run("writer");
+    CHECK(checkpoint_writer_create(&writer, run, 2) == STATUS_OK, "%s", status_message());
+    CHECK(!checkpoint_writer_result(writer, true, &result), "nothing was started");
+    for (state.step = 1; state.step <= 5; state.step++) {
+        if (state.step == 4) /* something with its name is in the way */
+            file_put(step_path(4), "", 0);
+        CHECK(checkpoint_writer_start(writer, &contents) == STATUS_OK, "%s", status_message());
+        if (state.step == 5)
             break;
-        checkpoint_writer_set_parts(whole, &outcomes[i], &part_result.digest);
-        CHECK(checkpoint_writer_result(whole, true, &result) && result.record.code == outcomes[i].code &&
-                  result.step == i + 1,
-              "%s", result.record.message);
+        while (state.step == 2 && !checkpoint_writer_result(writer, false, &result))
+            usleep(1000);
+        CHECK(checkpoint_writer_result(writer, true, &result) == (state.step != 2), "the result is taken once");
+        CHECK(result.record.code == (state.step == 4 ? STATUS_IO : STATUS_OK) && result.step == state.step, "%s",
+              result.record.message);
+        CHECK(state.step == 4 || strcmp(result.path, step_path(state.step)) == 0, "%s", result.path);
     }
-    checkpoint_writer_destroy(whole);
-    checkpoint_writer_destroy(other);
-    expect_steps("the one with its part", "1");
-    CHECK(checkpoint_verify(step_path(1)) == STATUS_OK, "%s", status_message());
+    checkpoint_writer_destroy(writer);
+    unlink(step_path(4));
+    expect_steps("the newest two", "35");
+    CHECK(checkpoint_verify(step_path(5)) == STATUS_OK, "%s", status_message());
 }
 
 /* A limit on a file's size stands for a full disk. */
@@ -594,7 +577,6 @@ static void check_unreadable(void)
 int main(void)
 {
     folder_make();
-    part_lost = -1;
     check_contents();
     check_parts();
     check_damage();
@@ -604,7 +586,7 @@ int main(void)
     check_retention();
     check_clean();
     check_set_aside();
-    check_writers();
+    check_writer();
     check_full_disk();
     check_killed_writer();
     check_list();
