@@ -24,29 +24,19 @@ DEVICE void store_partial_sums(const struct columns *s, int c, int width, float 
     }
 }
 
-/* Reduces partial sums, a few kilobytes. Forward: to mean, inverse standard deviation and moments. Backward: to the
- * gradients of gamma and beta, and to b and k of the pass that follows, dx = scale g + b (x - mean) + k. */
-struct norm_reduction {
-    const float *partials;
-    int parts, c;
-    size_t rows;
-    const void
-        *origin;    /* forward: the sums are of x minus the first row of x, which is here; NULL: they are of x itself */
-    float *saved;   /* (NORM_SAVED, c), written forward, read backward */
-    float *moments; /* forward only; NULL: this is backward */
-    const float *gamma, *beta;
-    float *dgamma, *dbeta;
-    float *factors; /* (2, c): b and k, backward only */
-};
-
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-void norm_reduce(const struct queue *q, const struct norm_reduction *a);
+/* Reduces the sums in q->partials to saved, and adds to moments. parts: those that kernel_epilogue left; 0: the sums of
+ * x are computed first. */
+void norm_reduce_forward(const struct queue *q, const struct norm_shape *shape, const void *x, const float *gamma,
+                         const float *beta, float *saved, float *moments, int parts);
 
-/* Queues the sums of x minus its first row that norm_reduce takes; returns the number of their parts. */
-int norm_moments(const struct queue *q, const struct norm_shape *shape, const void *x);
+/* Adds to the gradients of gamma and beta, from the parts in q->partials, and leaves the factors b and k of the pass
+ * that follows at norm_factors: dx = scale g + b (x - mean) + k. */
+void norm_reduce_backward(const struct queue *q, const struct norm_shape *shape, const float *gamma, const float *saved,
+                          float *dgamma, float *dbeta, int parts);
 
 #ifdef __cplusplus
 }

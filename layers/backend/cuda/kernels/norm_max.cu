@@ -18,7 +18,7 @@ struct pooling {
     void *y, *argmax_value, *dx; /* y and argmax_value: forward only */
     uint8_t *argmax_in_window;   /* each maximum's position in its window, k row + column, or INACTIVE */
     const float *saved;          /* (NORM_SAVED, c) */
-    const float *factors;        /* backward, (2, c): see struct norm_reduction */
+    const float *factors;        /* backward, (2, c): b and k of norm_reduce_backward */
     bool relu;
     float nu; /* backward: code_scale of struct norm_shape, or its copy in device memory */
     const float *nu_device;
@@ -247,17 +247,10 @@ void kernel_norm_max_forward(const struct queue *q, const struct norm_shape *nor
                              float *moments, uint8_t *argmax_in_window, void *argmax_value, int parts)
 {
     struct pooling a = pooling(norm, s, x, saved, argmax_in_window);
-    struct norm_reduction j = {
-        (const float *)q->partials, parts, norm->c, norm->rows, NULL, saved, moments, gamma, beta, NULL, NULL, NULL
-    };
-    if (parts == 0) {
-        j.parts = norm_moments(q, norm, x);
-        j.origin = x;
-    }
     a.y = y;
     a.argmax_value = argmax_value;
     int width = pooled_width(&a);
-    norm_reduce(q, &j);
+    norm_reduce_forward(q, norm, x, gamma, beta, saved, moments, parts);
     RUN_TYPED(pool_forward, q->type, width, blocks_for((size_t)a.oh * a.ow * (s->c / width)), image_blocks(s->n), q, a);
 }
 
@@ -274,9 +267,7 @@ void kernel_norm_max_backward(const struct queue *q, const struct norm_shape *no
     size_t rows = (size_t)s->n * a.oh * a.ow;
     struct column_grid grid = column_grid(q, rows, s->c, width, ARGMAX_ROWS, POOL_BLOCKS, true);
     struct argmax_sums sums = { argmax_value, dy, argmax_in_window, saved, (float *)q->partials, grid.s };
-    struct norm_reduction j = { sums.partials, grid.x, norm->c, norm->rows, NULL,  (float *)saved,
-                                NULL,          gamma,  NULL,    dgamma,     dbeta, norm_factors(q) };
     RUN_TYPED(argmax_sums, q->type, width, grid.x, grid.y, q, sums);
-    norm_reduce(q, &j);
+    norm_reduce_backward(q, norm, gamma, saved, dgamma, dbeta, grid.x);
     RUN_TYPED(pool_backward, q->type, width, patch_blocks(s, width), image_blocks(s->n), q, a);
 }
