@@ -369,7 +369,7 @@ class Emulated(RunTest):
         for environment, arguments, code, words in (
                 ({"CSC_FAKE_GPUS": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0", "start as many ranks on a host as it has GPUs"]),
                 # what is taken at the start leaves some 5 MB
-                ({"CSC_FAKE_MEMORY": "505"}, [], 71, ["on each GPU and", "available: lower train.micro_batch"]),
+                ({"CSC_FAKE_MEMORY": "505"}, [], 71, ["on each GPU, but", "available: lower train.micro_batch"]),
                 ({"CSC_FAKE_SHARED_GPU": "1"}, [], 2, ["ranks 0 and 1 share GPU 0000:01:00.0"]),
                 ({}, ["run.deterministic=true"], 2, ["run.deterministic", "use one GPU, or the CPU"]),
                 ({"CSC_FAKE_NCCL": "error@4"}, [], 69, ["socket closed by a peer of the fake NCCL"]),
