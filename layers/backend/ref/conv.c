@@ -89,40 +89,35 @@ static size_t weight_at(const struct conv_shape *s, int d, int a, int b)
     return (((size_t)d * s->k + a) * s->k + b) * s->c;
 }
 
-enum status ref_conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+/* Forward or adjoint. */
+static enum status run(struct conv *conv, bool forward, const void *in, void *out, const struct epilogue *e,
+                       double *sums)
 {
     const struct conv_shape *s = &conv->shape;
     const float *w = ((struct ref_conv *)conv)->weights;
-    double *sums = scratch;
-    memset(sums, 0, conv_out_count(s) * sizeof *sums);
+    size_t count = forward ? conv_out_count(s) : conv_in_count(s);
+    memset(sums, 0, count * sizeof *sums);
     FOR_TAPS(s) {
-        size_t pixel = in_at(s, n, y, x);
-        double *code = sums + out_at(s, n, i, j);
+        size_t pixel = in_at(s, n, y, x), code = out_at(s, n, i, j);
         for (int d = 0; d < s->d; d++)
-            for (int c = 0; c < s->c; c++)
-                code[d] += (double)w[weight_at(s, d, a, b) + c] * element_load(conv->precision, in, pixel + c);
+            for (int c = 0; c < s->c; c++) {
+                size_t from = forward ? pixel + c : code + d, to = forward ? code + d : pixel + c;
+                sums[to] += (double)w[weight_at(s, d, a, b) + c] * element_load(conv->precision, in, from);
+            }
     }
-    for (size_t i = 0; i < conv_out_count(s); i++)
+    for (size_t i = 0; i < count; i++)
         element_store(conv->precision, out, i, (float)finish(conv->precision, sums[i], e, i));
     return STATUS_OK;
 }
 
+enum status ref_conv_forward(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
+{
+    return run(conv, true, in, out, e, scratch);
+}
+
 enum status ref_conv_adjoint(struct conv *conv, const void *in, void *out, const struct epilogue *e, void *scratch)
 {
-    const struct conv_shape *s = &conv->shape;
-    const float *w = ((struct ref_conv *)conv)->weights;
-    double *sums = scratch;
-    memset(sums, 0, conv_in_count(s) * sizeof *sums);
-    FOR_TAPS(s) {
-        size_t code = out_at(s, n, i, j);
-        double *pixel = sums + in_at(s, n, y, x);
-        for (int d = 0; d < s->d; d++)
-            for (int c = 0; c < s->c; c++)
-                pixel[c] += (double)w[weight_at(s, d, a, b) + c] * element_load(conv->precision, in, code + d);
-    }
-    for (size_t i = 0; i < conv_in_count(s); i++)
-        element_store(conv->precision, out, i, (float)finish(conv->precision, sums[i], e, i));
-    return STATUS_OK;
+    return run(conv, false, in, out, e, scratch);
 }
 
 enum status ref_conv_gradient(struct conv *conv, const struct gradient_term *terms, int count, float *dw, void *scratch)
