@@ -16,13 +16,14 @@ static void backward_norm(struct net *net, int i, float *grads)
     }
     if (op->fused_pool >= 0) {
         const struct pool_shape pool = net_pool_shape(net, node + 1);
-        m->device->ops->norm_max_backward(m->device, &shape, &pool, net->value[node->in], op->argmax_in_window,
-                                          op->argmax_value, net->grad[node[1].out], net->grad[node->in], gamma,
-                                          op->saved, dgamma, dbeta);
+        m->device->ops->norm_max_backward(m->device, &shape, &pool, net->edges[node->in].value, op->argmax_in_window,
+                                          op->argmax_value, net->edges[node[1].out].grad, net->edges[node->in].grad,
+                                          gamma, op->saved, dgamma, dbeta);
         return;
     }
-    const void *x = net->value[node->in], *y = net->value[node->out], *addend = net->grad_addend[node->out];
-    void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
+    const void *x = net->edges[node->in].value, *y = net->edges[node->out].value,
+               *addend = net->edges[node->out].grad_addend;
+    void *dy = net->edges[node->out].grad, *dadd = node->add >= 0 ? net->edges[node->add].grad : NULL;
     if (addend)
         m->device->ops->norm_backward_of_sum(m->device, &shape, x, y, dy, addend, gamma, op->saved, dadd,
                                              op->add_accumulates, dgamma, dbeta);
@@ -42,13 +43,13 @@ static void backward_frozen_norm(struct net *net, int i)
     struct op *op = &net->ops[i];
     struct norm_shape shape = net_norm_shape(net, i);
     size_t count = shape.rows * shape.c;
-    void *dy = net->grad[node->out], *dadd = node->add >= 0 ? net->grad[node->add] : NULL;
+    void *dy = net->edges[node->out].grad, *dadd = node->add >= 0 ? net->edges[node->add].grad : NULL;
     const float *variance = m->running + node->running + shape.c;
     ops->zero(m->device, op->saved, shape.c * sizeof(float));
     ops->axpby_f32(m->device, 1, variance, 0, variance, op->saved + shape.c, shape.c);
     shape.relu = false;
     if (node->relu)
-        ops->mask(m->device, dy, net->value[node->out], 1, dy, count);
+        ops->mask(m->device, dy, net->edges[node->out].value, 1, dy, count);
     if (dadd)
         ops->axpby_act(m->device, 1, dy, op->add_accumulates ? 1 : 0, op->add_accumulates ? dadd : dy, dadd, count);
     ops->norm_inference(m->device, &shape, dy, m->weights + m->params[node->param].offset, op->saved, op->saved, NULL,
@@ -61,13 +62,13 @@ static enum status backward_conv(struct net *net, int i, float *dw)
     const struct node *node = &net->model->nodes[i];
     const struct backend *ops = net->model->device->ops;
     struct op *op = &net->ops[i];
-    void *dx = net->grad[node->in];
-    struct gradient_term term = { net->value[node->in], net->grad[node->out], 1, NULL };
+    void *dx = net->edges[node->in].grad;
+    struct gradient_term term = { net->edges[node->in].value, net->edges[node->out].grad, 1, NULL };
     struct epilogue e = { .alpha = 1, .beta = 1, .add = op->in_accumulates ? dx : NULL };
     if (dw)
         TRY(ops->conv_gradient(op->conv, &term, 1, dw, net->scratch));
     if (dx)
-        TRY(ops->conv_adjoint(op->conv, net->grad[node->out], dx, &e, net->scratch));
+        TRY(ops->conv_adjoint(op->conv, net->edges[node->out].grad, dx, &e, net->scratch));
 fail:
     return status;
 }
@@ -79,16 +80,17 @@ enum status net_backward_node(struct net *net, int i, float *grads)
     const struct node *node = &m->nodes[i];
     const struct backend *ops = m->device->ops;
     struct op *op = &net->ops[i];
-    void *dy = net->grad[node->out], *dx = net->grad[node->in];
+    void *dy = net->edges[node->out].grad, *dx = net->edges[node->in].grad;
     float *dw = grads && node->param >= 0 ? grads + m->params[node->param].offset : NULL;
     float *db = grads && node->kind == NODE_LINEAR ? grads + m->params[node->param + 1].offset : NULL;
     struct pool_shape pool = net_pool_shape(net, node);
     switch (node->kind) {
     case NODE_CONV: TRY(backward_conv(net, i, dw)); break;
     case NODE_CSC:
-        TRY(csc_backward(op->csc, net->value[node->in], m->eta[node->csc], net->value[node->out], dy,
-                         grads && op->gradient_masked, net->grad_addend[node->in] ? net->grad_addend[node->in] : dx,
-                         op->in_accumulates, dw, net->scratch));
+        TRY(csc_backward(op->csc, net->edges[node->in].value, m->eta[node->csc], net->edges[node->out].value, dy,
+                         grads && op->gradient_masked,
+                         net->edges[node->in].grad_addend ? net->edges[node->in].grad_addend : dx, op->in_accumulates,
+                         dw, net->scratch));
         break;
     case NODE_NORM:
         if (grads)
@@ -102,7 +104,7 @@ enum status net_backward_node(struct net *net, int i, float *grads)
         break;
     case NODE_MEAN: ops->mean_backward(m->device, net->n, pool.h * pool.w, pool.c, dy, dx); break;
     case NODE_LINEAR:
-        ops->linear_backward(m->device, net->n, node->conv.c, node->conv.d, net->value[node->in],
+        ops->linear_backward(m->device, net->n, node->conv.c, node->conv.d, net->edges[node->in].value,
                              net_param(net, node, 0), dy, dx, dw ? dw : net->linear_grads,
                              db ? db : net->linear_grads + (size_t)node->conv.c * node->conv.d);
         break;
@@ -116,8 +118,8 @@ static void backward_loss(struct net *net, float smoothing, float *reduce_buffer
 {
     struct device *device = net->model->device;
     int logits = net_logits_edge(net);
-    device->ops->cross_entropy(device, net->n, net->model->config.classes, net->value[logits], net->labels, smoothing,
-                               1 / (float)net->count, net->losses, net->loss, net->grad[logits]);
+    device->ops->cross_entropy(device, net->n, net->model->config.classes, net->edges[logits].value, net->labels,
+                               smoothing, 1 / (float)net->count, net->losses, net->loss, net->edges[logits].grad);
     device->ops->axpby_f32(device, 1, reduce_buffer, 1, net->loss, reduce_buffer, 1);
 }
 

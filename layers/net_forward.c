@@ -45,7 +45,7 @@ static void upload_labels(struct net *net, const int32_t *labels, int count)
 enum status net_upload(struct net *net, const float *images, const int32_t *labels, int count)
 {
     struct device *device = net->model->device;
-    device->ops->upload(device, net->value[0], images, net_image_floats(net) * count);
+    device->ops->upload(device, net->edges[0].value, images, net_image_floats(net) * count);
     upload_labels(net, labels, count);
     return STATUS_OK;
 }
@@ -54,7 +54,7 @@ enum status net_upload_pixels(struct net *net, const void *raw, size_t bytes, co
                               const int32_t *labels, int count)
 {
     struct device *device = net->model->device;
-    device->ops->upload_pixels(device, net->value[0], raw, bytes, count, net->model->edges[0].h, scale);
+    device->ops->upload_pixels(device, net->edges[0].value, raw, bytes, count, net->model->edges[0].h, scale);
     upload_labels(net, labels, count);
     return STATUS_OK;
 }
@@ -64,14 +64,15 @@ static void forward_norm(struct net *net, int i, float *moments)
     const struct model *m = net->model;
     const struct node *node = &m->nodes[i];
     const struct norm_shape shape = net_norm_shape(net, i);
-    const void *add = node->add >= 0 ? net->value[node->add] : NULL;
+    const void *add = node->add >= 0 ? net->edges[node->add].value : NULL;
     if (moments)
-        m->device->ops->norm_forward(m->device, &shape, net->value[node->in], net_param(net, node, 0),
-                                     net_param(net, node, 1), add, net->value[node->out], net->ops[i].saved,
+        m->device->ops->norm_forward(m->device, &shape, net->edges[node->in].value, net_param(net, node, 0),
+                                     net_param(net, node, 1), add, net->edges[node->out].value, net->ops[i].saved,
                                      moments + node->running);
     else
-        m->device->ops->norm_inference(m->device, &shape, net->value[node->in], net_param(net, node, 0),
-                                       net_param(net, node, 1), m->running + node->running, add, net->value[node->out]);
+        m->device->ops->norm_inference(m->device, &shape, net->edges[node->in].value, net_param(net, node, 0),
+                                       net_param(net, node, 1), m->running + node->running, add,
+                                       net->edges[node->out].value);
 }
 
 static void forward_norm_max(struct net *net, int i, float *moments)
@@ -81,8 +82,8 @@ static void forward_norm_max(struct net *net, int i, float *moments)
     const struct norm_shape shape = net_norm_shape(net, i);
     const struct pool_shape pool = net_pool_shape(net, node + 1);
     const struct op *op = &net->ops[i];
-    m->device->ops->norm_max_forward(m->device, &shape, &pool, net->value[node->in], net_param(net, node, 0),
-                                     net_param(net, node, 1), net->value[node[1].out], op->saved,
+    m->device->ops->norm_max_forward(m->device, &shape, &pool, net->edges[node->in].value, net_param(net, node, 0),
+                                     net_param(net, node, 1), net->edges[node[1].out].value, op->saved,
                                      moments + node->running, op->argmax_in_window, op->argmax_value);
 }
 
@@ -103,8 +104,8 @@ static enum status forward_csc(struct net *net, int i, struct csc_diagnostics *d
     const struct model *m = net->model;
     const struct node *node = &m->nodes[i];
     struct op *op = &net->ops[i];
-    const void *x = op->scales_input ? net_scale_input(net, i) : net->value[node->in];
-    void *z = net->value[node->out];
+    const void *x = op->scales_input ? net_scale_input(net, i) : net->edges[node->in].value;
+    void *z = net->edges[node->out].value;
     use_step_scalars(net, i);
     TRY(csc_forward(op->csc, x, m->eta[node->csc], z, net->scratch));
     if (diagnostics) /* which are relative, and so do not depend on the scale */
@@ -121,8 +122,8 @@ static enum status forward_node(struct net *net, int i, float *moments, struct c
     const struct model *m = net->model;
     const struct node *node = &m->nodes[i];
     const struct backend *ops = m->device->ops;
-    const void *in = net->value[node->in];
-    void *out = net->value[node->out];
+    const void *in = net->edges[node->in].value;
+    void *out = net->edges[node->out].value;
     struct epilogue plain = { .alpha = 1 };
     struct pool_shape pool = net_pool_shape(net, node);
     if (net->overlapped && (node->kind == NODE_CONV || node->kind == NODE_CSC))
@@ -168,9 +169,9 @@ void net_get_activations(const struct net *net, int edge, int count, float *host
     size_t elements = net_edge_count(net, edge) / net->n * count;
     assert(net->training && count <= net->n);
     if (net->model->edges[edge].floats)
-        device->ops->copy_out(device, host, net->value[edge], elements * sizeof *host);
+        device->ops->copy_out(device, host, net->edges[edge].value, elements * sizeof *host);
     else
-        device->ops->download(device, host, net->value[edge], elements);
+        device->ops->download(device, host, net->edges[edge].value, elements);
 }
 
 void net_streams_end(struct net *net)
@@ -201,7 +202,7 @@ enum status net_losses(struct net *net, float smoothing, float *losses, float *l
 {
     struct device *device = net->model->device;
     int classes = net->model->config.classes;
-    float *out = net->value[net_logits_edge(net)];
+    float *out = net->edges[net_logits_edge(net)].value;
     device->ops->cross_entropy(device, net->n, classes, out, net->labels, smoothing, 1, net->losses, NULL, NULL);
     device->ops->copy_out(device, losses, net->losses, net->count * sizeof *losses);
     if (logits)

@@ -32,10 +32,21 @@ struct op {
 };
 
 /* Buffers that several edges use in turn. */
+struct slot {
+    size_t bytes;
+    bool busy; /* while planning */
+    void *memory;
+};
 struct slots {
-    size_t *bytes;
-    bool *busy;
+    struct slot *slots;
     int count;
+};
+
+/* The memory of an edge's activations, and of their gradient, on the device. */
+struct edge_memory {
+    void *value, *grad;                          /* the image has a gradient only for NET_INPUT_GRADIENT */
+    void *grad_addend;                           /* if not NULL, the gradient is the sum of grad and this */
+    int value_slot, grad_slot, grad_addend_slot; /* in values, and in grads; -1: none */
 };
 
 struct net {
@@ -46,9 +57,7 @@ struct net {
     struct op *ops;          /* (nodes) */
     struct csc **csc_layers; /* in forward order */
     int csc_layers_count;
-    void **value, **grad; /* (edges), device; the image has a gradient only for NET_INPUT_GRADIENT */
-    void **grad_addend;   /* (edges), device; if not NULL, the gradient is the sum of grad and this */
-    int *value_slot, *grad_slot, *grad_addend_slot; /* (edges), -1: none */
+    struct edge_memory *edges; /* (edges) */
     struct slots values, grads;
     int32_t *labels;     /* device, (n) */
     float *losses;       /* device, (n) */

@@ -92,7 +92,8 @@ const void *net_scale_input(struct net *net, int i)
     const struct node *node = &net->model->nodes[i];
     size_t values = values_per_image(net, node->in);
     for (int k = 0; k < net->n; k++) {
-        void *from = at_image(net, net->value[node->in], values, k), *to = at_image(net, net->scaled_input, values, k);
+        void *from = at_image(net, net->edges[node->in].value, values, k),
+             *to = at_image(net, net->scaled_input, values, k);
         net->model->device->ops->axpby_act(net->model->device, 1 / scale_of(&net->ops[i], k), from, 0, from, to,
                                            values);
     }
@@ -104,7 +105,7 @@ void net_scale_code(struct net *net, int i)
     const struct node *node = &net->model->nodes[i];
     size_t values = values_per_image(net, node->out);
     for (int k = 0; k < net->n; k++) {
-        void *code = at_image(net, net->value[node->out], values, k);
+        void *code = at_image(net, net->edges[node->out].value, values, k);
         net->model->device->ops->axpby_act(net->model->device, scale_of(&net->ops[i], k), code, 0, code, code, values);
     }
 }
@@ -128,9 +129,9 @@ static enum status backward_csc(struct net *net, int i, double *dlambda)
     enum status status = STATUS_OK;
     const struct node *node = &net->model->nodes[i];
     struct op *op = &net->ops[i];
-    void *x = net->value[node->in], *dx = net->grad[node->in];
+    void *x = net->edges[node->in].value, *dx = net->edges[node->in].grad;
     size_t in = values_per_image(net, node->in), out = values_per_image(net, node->out);
-    add_image_products(net, op, net->grad[node->out], net->value[node->out], out, 1, dlambda);
+    add_image_products(net, op, net->edges[node->out].grad, net->edges[node->out].value, out, 1, dlambda);
     if (op->in_accumulates) /* subtracts below what other consumers have put there */
         add_image_products(net, op, dx, x, in, 1, dlambda);
     TRY(net_backward_node(net, i, NULL));
@@ -145,8 +146,8 @@ enum status net_backward_input(struct net *net, const float *dlogits, float *dim
     const struct model *m = net->model;
     struct device *device = m->device;
     int logits = net_logits_edge(net), classes = m->config.classes;
-    device->ops->zero(device, net->grad[logits], (size_t)net->n * classes * sizeof(float));
-    device->ops->copy_in(device, net->grad[logits], dlogits, (size_t)net->count * classes * sizeof *dlogits);
+    device->ops->zero(device, net->edges[logits].grad, (size_t)net->n * classes * sizeof(float));
+    device->ops->copy_in(device, net->edges[logits].grad, dlogits, (size_t)net->count * classes * sizeof *dlogits);
     if (dlambda)
         memset(dlambda, 0, net->count * sizeof *dlambda);
     for (int i = m->nodes_count - 1; i >= 0; i--)
@@ -154,7 +155,7 @@ enum status net_backward_input(struct net *net, const float *dlogits, float *dim
             TRY(backward_csc(net, i, dlambda));
         else
             TRY(net_backward_node(net, i, NULL));
-    device->ops->download(device, dimages, net->grad[0], net->count * net_image_floats(net));
+    device->ops->download(device, dimages, net->edges[0].grad, net->count * net_image_floats(net));
 fail:
     return status;
 }

@@ -56,42 +56,40 @@ static int acquire(struct slots *s, size_t bytes)
 {
     int best = -1;
     for (int i = 0; i < s->count; i++) {
-        if (s->busy[i])
-            continue;
-        bool fits = s->bytes[i] >= bytes, best_fits = best >= 0 && s->bytes[best] >= bytes;
-        if (best < 0 || (fits && !best_fits) || (fits == best_fits && (s->bytes[i] < s->bytes[best]) == fits))
+        const struct slot *slot = &s->slots[i], *so_far = &s->slots[best < 0 ? i : best];
+        bool fits = slot->bytes >= bytes, so_far_fits = so_far->bytes >= bytes;
+        if (!slot->busy &&
+            (best < 0 || (fits && !so_far_fits) || (fits == so_far_fits && (slot->bytes < so_far->bytes) == fits)))
             best = i;
     }
     if (best < 0)
         best = s->count++;
-    if (s->bytes[best] < bytes)
-        s->bytes[best] = bytes;
-    s->busy[best] = true;
+    struct slot *slot = &s->slots[best];
+    slot->bytes = slot->bytes < bytes ? bytes : slot->bytes;
+    slot->busy = true;
     return best;
 }
 
 static void release(struct slots *s, int slot)
 {
-    s->busy[slot] = false;
+    s->slots[slot].busy = false;
 }
 
 static void plan_values(struct net *net)
 {
     const struct model *m = net->model;
-    for (int e = 0; e < m->edges_count; e++)
-        net->value_slot[e] = -1;
-    net->value_slot[0] = acquire(&net->values, edge_bytes(net, 0));
+    net->edges[0].value_slot = acquire(&net->values, edge_bytes(net, 0));
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
-        net->value_slot[node->out] = acquire(&net->values, edge_bytes(net, node->out));
+        net->edges[node->out].value_slot = acquire(&net->values, edge_bytes(net, node->out));
         if (net->training)
             continue;
         for (int e = 0; e < node->out; e++) { /* which no later node reads */
             bool needed = false;
             for (int j = i + 1; j < m->nodes_count; j++)
                 needed |= m->nodes[j].in == e || m->nodes[j].add == e;
-            if (!needed && net->value_slot[e] >= 0 && (m->nodes[i].in == e || m->nodes[i].add == e))
-                release(&net->values, net->value_slot[e]);
+            if (!needed && net->edges[e].value_slot >= 0 && (m->nodes[i].in == e || m->nodes[i].add == e))
+                release(&net->values, net->edges[e].value_slot);
         }
     }
 }
@@ -105,39 +103,37 @@ static bool keeps_addend(const struct net *net, const struct node *node)
     for (int i = 0; i < m->nodes_count; i++)
         norm_adds |= m->nodes[i].out == node->in && m->nodes[i].kind == NODE_NORM && m->nodes[i].add >= 0;
     return norm_adds && node->kind == NODE_CSC && net->use == NET_TRAINING && m->device->ops->norm_backward_of_sum &&
-           net->grad_addend_slot[node->in] < 0;
+           net->edges[node->in].grad_addend_slot < 0;
 }
 
 static void plan_grads(struct net *net)
 {
     const struct model *m = net->model;
-    for (int e = 0; e < m->edges_count; e++)
-        net->grad_slot[e] = net->grad_addend_slot[e] = -1;
     int last = m->nodes[m->nodes_count - 1].out;
-    net->grad_slot[last] = acquire(&net->grads, edge_bytes(net, last));
+    net->edges[last].grad_slot = acquire(&net->grads, edge_bytes(net, last));
     for (int i = m->nodes_count - 1; i >= 0; i--) {
         const struct node *node = &m->nodes[i];
         struct op *op = &net->ops[i];
         if (node->add >= 0) {
-            op->add_accumulates = net->grad_slot[node->add] >= 0;
+            op->add_accumulates = net->edges[node->add].grad_slot >= 0;
             if (!op->add_accumulates)
-                net->grad_slot[node->add] = acquire(&net->grads, edge_bytes(net, node->add));
+                net->edges[node->add].grad_slot = acquire(&net->grads, edge_bytes(net, node->add));
         }
         if (node->kind == NODE_NORM) { /* overwrites its gradient: a norm is its input's only consumer */
-            net->grad_slot[node->in] = net->grad_slot[node->out];
-            if (net->grad_addend_slot[node->out] >= 0)
-                release(&net->grads, net->grad_addend_slot[node->out]);
+            net->edges[node->in].grad_slot = net->edges[node->out].grad_slot;
+            if (net->edges[node->out].grad_addend_slot >= 0)
+                release(&net->grads, net->edges[node->out].grad_addend_slot);
             continue;
         }
         if (node->in != 0 || net->use == NET_INPUT_GRADIENT) {
-            op->in_accumulates = net->grad_slot[node->in] >= 0;
+            op->in_accumulates = net->edges[node->in].grad_slot >= 0;
             if (op->in_accumulates && keeps_addend(net, node)) {
                 op->in_accumulates = false;
-                net->grad_addend_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
+                net->edges[node->in].grad_addend_slot = acquire(&net->grads, edge_bytes(net, node->in));
             } else if (!op->in_accumulates)
-                net->grad_slot[node->in] = acquire(&net->grads, edge_bytes(net, node->in));
+                net->edges[node->in].grad_slot = acquire(&net->grads, edge_bytes(net, node->in));
         }
-        release(&net->grads, net->grad_slot[node->out]);
+        release(&net->grads, net->edges[node->out].grad_slot);
     }
 }
 
@@ -200,28 +196,29 @@ static void find_fused_pools(struct net *net)
     }
 }
 
-/* Points each edge's pointer at the memory of its slot; others (may be NULL) share the slots. */
-static void assign_slots(struct slots *slots, int edges, struct arena *arena, const int *slot_of, void **pointers,
-                         const int *others, void **other_pointers)
+static void assign_slots(struct slots *s, struct arena *arena)
 {
-    for (int s = 0; s < slots->count; s++) {
-        void *memory = arena_take(arena, slots->bytes[s]);
-        for (int e = 0; e < edges; e++) {
-            if (slot_of[e] == s)
-                pointers[e] = memory;
-            if (others && others[e] == s)
-                other_pointers[e] = memory;
-        }
-    }
+    for (int i = 0; i < s->count; i++)
+        s->slots[i].memory = arena_take(arena, s->slots[i].bytes);
+}
+
+static void *slot_memory(const struct slots *s, int slot)
+{
+    return slot >= 0 ? s->slots[slot].memory : NULL;
 }
 
 static void assign_memory(struct net *net)
 {
     const struct model *m = net->model;
     size_t scratch = 0;
-    assign_slots(&net->values, m->edges_count, &net->arena, net->value_slot, net->value, NULL, NULL);
-    assign_slots(&net->grads, m->edges_count, &net->arena, net->grad_slot, net->grad, net->grad_addend_slot,
-                 net->grad_addend);
+    assign_slots(&net->values, &net->arena);
+    assign_slots(&net->grads, &net->arena);
+    for (int e = 0; e < m->edges_count; e++) {
+        struct edge_memory *edge = &net->edges[e];
+        edge->value = slot_memory(&net->values, edge->value_slot);
+        edge->grad = slot_memory(&net->grads, edge->grad_slot);
+        edge->grad_addend = slot_memory(&net->grads, edge->grad_addend_slot);
+    }
     csc_assign_memory_all(net->csc_layers, net->csc_layers_count, &net->arena);
     for (int i = 0; i < m->nodes_count; i++) {
         const struct node *node = &m->nodes[i];
@@ -257,20 +254,12 @@ static bool allocate_tables(struct net *net)
     int nodes = net->model->nodes_count, edges = net->model->edges_count;
     net->ops = calloc(nodes, sizeof *net->ops);
     net->csc_layers = calloc(nodes, sizeof *net->csc_layers);
-    net->value = calloc(edges, sizeof *net->value);
-    net->grad = calloc(edges, sizeof *net->grad);
-    net->value_slot = calloc(edges, sizeof *net->value_slot);
-    net->grad_slot = calloc(edges, sizeof *net->grad_slot);
-    net->grad_addend = calloc(edges, sizeof *net->grad_addend);
-    net->grad_addend_slot = calloc(edges, sizeof *net->grad_addend_slot);
-    struct slots *both[] = { &net->values, &net->grads };
-    for (int i = 0; i < 2; i++) {
-        both[i]->bytes = calloc(edges, sizeof *both[i]->bytes);
-        both[i]->busy = calloc(edges, sizeof *both[i]->busy);
-    }
-    return net->ops && net->csc_layers && net->value && net->grad && net->value_slot && net->grad_slot &&
-           net->grad_addend && net->grad_addend_slot && net->values.bytes && net->values.busy && net->grads.bytes &&
-           net->grads.busy;
+    net->edges = calloc(edges, sizeof *net->edges);
+    net->values.slots = calloc(edges, sizeof *net->values.slots);
+    net->grads.slots = calloc(edges, sizeof *net->grads.slots);
+    for (int e = 0; net->edges && e < edges; e++)
+        net->edges[e].value_slot = net->edges[e].grad_slot = net->edges[e].grad_addend_slot = -1;
+    return net->ops && net->csc_layers && net->edges && net->values.slots && net->grads.slots;
 }
 
 enum status net_create(struct net **out, struct model *model, int n, enum net_use use)
@@ -327,15 +316,8 @@ void net_destroy(struct net *net)
     backend->arena_finish(net->model->device, &net->arena);
     free(net->ops);
     free(net->csc_layers);
-    free(net->value);
-    free(net->grad);
-    free(net->value_slot);
-    free(net->grad_slot);
-    free(net->grad_addend);
-    free(net->grad_addend_slot);
-    free(net->values.bytes);
-    free(net->values.busy);
-    free(net->grads.bytes);
-    free(net->grads.busy);
+    free(net->edges);
+    free(net->values.slots);
+    free(net->grads.slots);
     free(net);
 }
