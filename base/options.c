@@ -100,11 +100,6 @@ fail:
     return status;
 }
 
-static bool ends_parsing(const char *name)
-{
-    return strcmp(name, "help") == 0 || strcmp(name, "version") == 0;
-}
-
 /* Whether a line of the help text begins with the option. */
 static bool is_listed(const char *help, const char *name)
 {
@@ -115,31 +110,36 @@ static bool is_listed(const char *help, const char *name)
         if (strncmp(found, name, length) == 0 && !isalnum((unsigned char)found[length]) && found[length] != '-')
             return true;
     }
-    return ends_parsing(name);
+    return false;
 }
 
 enum status options_parse(const struct option_row *rows, void *context, int argc, char **argv, const char *command,
-                          const char *help, int *operands)
+                          const char *help, int *operands, bool *done)
 {
-    enum { MAX_OPTIONS = 40, FIRST = 256 };
+    enum { MAX_OPTIONS = 40, HELP = 256, VERSION, FIRST };
     enum status status = STATUS_OK;
-    struct option list[MAX_OPTIONS + 1] = { 0 };
-    int count = 0, found;
+    struct option list[MAX_OPTIONS + 3] = { { "help", no_argument, NULL, HELP },
+                                            { "version", no_argument, NULL, VERSION } };
+    int count = done ? 2 : 0, found;
     for (int i = 0; rows[i].name; i++)
         if (is_listed(help, rows[i].name)) {
-            assert(count < MAX_OPTIONS);
+            assert(i < MAX_OPTIONS);
             list[count++] = (struct option){ rows[i].name, rows[i].on ? no_argument : required_argument, NULL,
                                              FIRST + i };
         }
+    list[count] = (struct option){ 0 };
     opterr = 0;
     while ((found = getopt_long(argc, argv, ":", list, NULL)) != -1) {
         if (found == ':')
             FAIL(STATUS_USAGE, "%s needs a value; see %s --help", argv[optind - 1], command);
         if (found == '?')
             FAIL(STATUS_USAGE, "%s has no option %s; see %s --help", command, argv[optind - 1], command);
+        if (found < FIRST) {
+            *done = true;
+            printf("%s%s", found == HELP ? help : command, found == HELP ? "" : " " CSC_VERSION "\n");
+            return STATUS_OK;
+        }
         TRY(set_option(&rows[found - FIRST], context, optarg));
-        if (ends_parsing(rows[found - FIRST].name))
-            break;
     }
     *operands = optind;
 fail:

@@ -35,11 +35,12 @@ struct option_row {
 };
 enum { OPTION_SETTING_BYTES = 64 };
 
-/* Reads the options of a command line whose argv[0] is not looked at, and stops behind --help or --version. Operands
- * are moved to the end, where *operands is the index of the first. `command` is for messages. `help` is what --help
- * prints; an option exists if a line of it begins with its name, or if it is help or version. */
+/* Reads the options of a command line whose argv[0] is not looked at. Operands are moved to the end, where *operands is
+ * the index of the first. `command` is for messages. An option exists if a line of `help` begins with its name. With
+ * --help or --version, this prints `help` or the version and sets *done; if `done` is NULL, there are no such options.
+ */
 enum status options_parse(const struct option_row *rows, void *context, int argc, char **argv, const char *command,
-                          const char *help, int *operands);
+                          const char *help, int *operands, bool *done);
 
 /* Parses the value of option --NAME: an integer in [low, high]. STATUS_USAGE. */
 enum status options_integer(const char *name, const char *text, double low, double high, int64_t *value);

@@ -99,14 +99,9 @@ static const struct subcommand subcommands[] = {
 /* clang-format on */
 enum { SUBCOMMANDS = sizeof subcommands / sizeof *subcommands };
 
-static void print_help(const struct subcommand *s)
+static void print_help(void)
 {
     log_stdout_is_results();
-    if (s) {
-        printf("Usage: csc-pack %s %s [options]\n\n%s  --help                this text\n", s->name, s->operand_names,
-               s->help);
-        return;
-    }
     printf("Usage: csc-pack SUBCOMMAND ... [options]\n\n"
            "Builds and checks datasets of compressed shards.\n\n");
     for (int i = 0; i < SUBCOMMANDS; i++)
@@ -166,15 +161,15 @@ fail:
 }
 
 /* Parses options and operands; argv[0] is the subcommand. */
-static enum status parse_arguments(struct pack_arguments *a, const struct subcommand *s, int argc, char **argv)
+static enum status parse_arguments(struct pack_arguments *a, const struct subcommand *s, int argc, char **argv,
+                                   bool *done)
 {
     enum status status = STATUS_OK;
     static const char *const reactions[] = { "stop", "skip", NULL };
     bool synth = s->run == run_synth; /* it takes the number of classes, the others a list of them */
     int first, bad = 0, shard_mb = 0;
-    char command[32];
+    char command[32], *help = NULL;
     const struct option_row rows[] = {
-        { "help", .on = &a->help },
         { "force", .on = &a->pack.force },
         { "workers", .integer = &a->pack.workers, .low = 1, .high = 1024 },
         { "bad", .choice = &bad, .names = reactions },
@@ -198,16 +193,24 @@ static enum status parse_arguments(struct pack_arguments *a, const struct subcom
         { .name = NULL },
     };
     snprintf(command, sizeof command, "csc-pack %s", s->name);
-    TRY(options_parse(rows, a, argc, argv, command, s->help, &first));
+    if (asprintf(&help, "Usage: %s %s [options]\n\n%s  --help                this text\n", command, s->operand_names,
+                 s->help) < 0) {
+        help = NULL;
+        FAIL(STATUS_NOMEM, "out of memory");
+    }
+    TRY(options_parse(rows, a, argc, argv, command, help, &first, done));
+    if (*done)
+        log_stdout_is_results();
     a->pack.skip_bad = bad;
     a->pack.shard_bytes = (uint64_t)shard_mb << 20;
     a->name = s->name;
     a->operands = argv + first;
     a->operand_count = argc - first;
-    if (!a->help && (a->operand_count < s->min_operands || a->operand_count > s->max_operands))
+    if (!*done && (a->operand_count < s->min_operands || a->operand_count > s->max_operands))
         FAIL(STATUS_USAGE, "usage: csc-pack %s %s [options]; see csc-pack %s --help", s->name, s->operand_names,
              s->name);
 fail:
+    free(help);
     return status;
 }
 
@@ -219,6 +222,7 @@ static enum status run(int argc, char **argv)
         .synth = { .images = 5000, .classes = 10, .size = 32, .noise = 0.1, .seed = 1 },
     };
     const struct subcommand *subcommand = NULL;
+    bool done = false;
     TRY(options_check(argv));
     if (argc < 2)
         FAIL(STATUS_USAGE, "a subcommand is missing; csc-pack --help lists them");
@@ -228,7 +232,7 @@ static enum status run(int argc, char **argv)
         return STATUS_OK;
     }
     if (!strcmp(argv[1], "--help")) {
-        print_help(NULL);
+        print_help();
         return STATUS_OK;
     }
     for (int i = 0; i < SUBCOMMANDS; i++)
@@ -236,10 +240,8 @@ static enum status run(int argc, char **argv)
             subcommand = &subcommands[i];
     if (!subcommand)
         FAIL(STATUS_USAGE, "'%s' is not a subcommand; csc-pack --help lists them", argv[1]);
-    TRY(parse_arguments(&a, subcommand, argc - 1, argv + 1));
-    if (a.help)
-        print_help(subcommand);
-    else
+    TRY(parse_arguments(&a, subcommand, argc - 1, argv + 1, &done));
+    if (!done)
         TRY(subcommand->run(&a));
 fail:
     return status;

@@ -70,7 +70,6 @@ struct arguments {
 static enum status parse_arguments(int argc, char **argv, struct arguments *a, bool *done)
 {
     enum status status = STATUS_OK;
-    bool help = false, version = false;
     int first;
     const struct option_row rows[] = {
         { "resume", .text = &a->train.resume },
@@ -79,17 +78,12 @@ static enum status parse_arguments(int argc, char **argv, struct arguments *a, b
         { "dry-run", .on = &a->train.dry_run },
         { "print-config", .on = &a->print_config },
         { "list-checkpoints", .text = &a->list },
-        { "help", .on = &help },
-        { "version", .on = &version },
         { .name = NULL },
     };
     TRY(options_check(argv));
-    TRY(options_parse(rows, NULL, argc, argv, "csc-train", usage, &first));
-    *done = help || version;
-    if (*done) {
-        fputs(help ? usage : "csc-train " CSC_VERSION "\n", stdout);
+    TRY(options_parse(rows, NULL, argc, argv, "csc-train", usage, &first, done));
+    if (*done)
         return STATUS_OK;
-    }
     if (a->list) {
         *done = true;
         return checkpoint_list(a->list);

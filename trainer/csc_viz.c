@@ -52,7 +52,6 @@ fail:
 static enum status parse_arguments(int argc, char **argv, struct viz_options *a, bool *done)
 {
     enum status status = STATUS_OK;
-    bool help = false, version = false;
     int first;
     *a = (struct viz_options){ .images = 8, .limit = 64, .noise = 0.1 };
     const struct option_row rows[] = {
@@ -68,17 +67,12 @@ static enum status parse_arguments(int argc, char **argv, struct viz_options *a,
         { "json", .text = &a->json },
         { "threads", .setting = a->machine.threads, .key = "device.threads" },
         { "device", .setting = a->machine.kind, .key = "device.kind" },
-        { "help", .on = &help },
-        { "version", .on = &version },
         { .name = NULL },
     };
     TRY(options_check(argv));
-    TRY(options_parse(rows, a, argc, argv, "csc-viz", usage, &first));
-    *done = help || version;
-    if (*done) {
-        fputs(help ? usage : "csc-viz " CSC_VERSION "\n", stdout);
+    TRY(options_parse(rows, a, argc, argv, "csc-viz", usage, &first, done));
+    if (*done)
         return STATUS_OK;
-    }
     if (first + 1 != argc)
         FAIL(STATUS_USAGE, "one checkpoint or run directory is needed; see csc-viz --help");
     if (!a->data || !a->out)

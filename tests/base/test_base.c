@@ -135,13 +135,14 @@ static void check_options(void)
     } bad[] = {
         { "--hidden", "x has no option --hidden; see x --help" },
         { "--frob", "x has no option --frob; see x --help" },
+        { "--help", "x has no option --help; see x --help" },
         { "--count", "--count needs a value; see x --help" },
         { "--count=9", "--count 9: must be an integer between 1 and 8" },
         { "--count= 3", "--count  3: must be an integer between 1 and 8" },
         { "--number=nan", "--number nan: must be a number between 0.5 and 2" },
         { "--level=middle", "--level middle: must be low or high" },
     };
-    bool all = false, hidden = false, help_wanted = false;
+    bool all = false, hidden = false;
     int count = 0, level = 0, letters = 0, first;
     int64_t large = 0;
     double number = 0;
@@ -150,7 +151,6 @@ static void check_options(void)
     const struct option_row rows[] = {
         { "all", .on = &all },
         { "hidden", .on = &hidden },
-        { "help", .on = &help_wanted },
         { "count", .integer = &count, .low = 1, .high = 8 },
         { "long", .integer64 = &large, .low = 0, .high = 0x1p63 },
         { "number", .number = &number, .low = 0.5, .high = 2 },
@@ -162,20 +162,23 @@ static void check_options(void)
     };
     char *good[] = { "x",        "operand",   "--all",   "--count=8", "--long",  "9223372036854775807",
                      "--number", "2",         "--level", "high",      "--key=5", "--text",
-                     "t",        "--letters", "abc",     "--letters", "de",      "--help",
-                     "--frob",   NULL };
+                     "t",        "--letters", "abc",     "--letters", "de",      NULL };
     optind = 1;
-    CHECK(options_parse(rows, &letters, 19, good, "x", help, &first) == STATUS_OK, "%s", status_message());
-    CHECK(all && help_wanted && count == 8 && large == INT64_MAX && number == 2 && level == 1 && letters == 5,
-          "values");
+    CHECK(options_parse(rows, &letters, 17, good, "x", help, &first, NULL) == STATUS_OK && first == 16, "%s",
+          status_message());
+    CHECK(all && count == 8 && large == INT64_MAX && number == 2 && level == 1 && letters == 5, "values");
     CHECK(!strcmp(setting, "a.b=5") && !strcmp(text, "t"), "%s, %s", setting, text);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         char *arguments[] = { "x", (char *)bad[i].argument, NULL };
         optind = 1;
-        CHECK(options_parse(rows, &letters, 2, arguments, "x", help, &first) == STATUS_USAGE &&
+        CHECK(options_parse(rows, &letters, 2, arguments, "x", help, &first, NULL) == STATUS_USAGE &&
                   !strcmp(status_message(), bad[i].says),
               "%s: %s", bad[i].argument, status_message());
     }
+    char *version[] = { "x", "--version", "--frob", NULL };
+    bool done = false;
+    optind = 1;
+    CHECK(options_parse(rows, &letters, 3, version, "x", help, &first, &done) == STATUS_OK && done, "--version");
     optind = 1;
 }
 

@@ -50,7 +50,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "json", .text = &a->json },
         { .name = NULL },
     };
-    TRY(options_parse(rows, NULL, argc, argv, "csc-bench allreduce", help, &first));
+    TRY(options_parse(rows, NULL, argc, argv, "csc-bench allreduce", help, &first, NULL));
     if (first < argc)
         FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench allreduce --help", argv[first]);
     a->gpus = device;

@@ -69,7 +69,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "json", .text = &a->json },
         { .name = NULL },
     };
-    TRY(options_parse(rows, NULL, argc, argv, "csc-bench loader", help, &first));
+    TRY(options_parse(rows, NULL, argc, argv, "csc-bench loader", help, &first, NULL));
     if (first + 1 != argc)
         FAIL(STATUS_USAGE, "one dataset is needed; see csc-bench loader --help");
     a->directory = argv[first];

@@ -454,7 +454,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { "json", .text = &a->json },
         { .name = NULL },
     };
-    TRY(options_parse(rows, NULL, argc, argv, "csc-bench scale", help, &first));
+    TRY(options_parse(rows, NULL, argc, argv, "csc-bench scale", help, &first, NULL));
     if (first == argc)
         FAIL(STATUS_USAGE, "a configuration is needed; see csc-bench scale --help");
     a->link_measured = link == 0;

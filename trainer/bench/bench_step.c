@@ -91,7 +91,7 @@ static enum status parse(int argc, char **argv, struct arguments *a)
         { .name = NULL },
     };
     TRY(options_parse(rows, NULL, argc, argv, step ? "csc-bench step" : "csc-bench layers",
-                      step ? step_help : layers_help, &first));
+                      step ? step_help : layers_help, &first, NULL));
     if (first != argc)
         FAIL(STATUS_USAGE, "%s: unexpected argument; see csc-bench %s --help", argv[first], argv[0]);
     a->device = devices[device];

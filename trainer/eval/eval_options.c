@@ -150,7 +150,6 @@ fail:
 enum status eval_parse_options(int argc, char **argv, struct eval_options *a, bool *done)
 {
     enum status status = STATUS_OK;
-    bool help = false, version = false;
     int first;
     *a = (struct eval_options){ .seed = 1 };
     const struct option_row rows[] = {
@@ -170,20 +169,15 @@ enum status eval_parse_options(int argc, char **argv, struct eval_options *a, bo
         { "layers", .text = &a->layers },
         { "attack", .parse = add_attack },
         { "no-checks", .on = &a->no_checks },
-        { "help", .on = &help },
-        { "version", .on = &version },
         { .name = NULL },
     };
     a->lambdas = calloc(MAX_LAMBDAS, sizeof *a->lambdas);
     if (!a->lambdas)
         FAIL(STATUS_NOMEM, "out of memory");
     TRY(options_check(argv));
-    TRY(options_parse(rows, a, argc, argv, "csc-eval", usage, &first));
-    *done = help || version;
-    if (*done) {
-        fputs(help ? usage : "csc-eval " CSC_VERSION "\n", stdout);
+    TRY(options_parse(rows, a, argc, argv, "csc-eval", usage, &first, done));
+    if (*done)
         return STATUS_OK;
-    }
     if (first + 1 != argc)
         FAIL(STATUS_USAGE, "one checkpoint or run directory is needed; see csc-eval --help");
     a->checkpoint = argv[first];

@@ -17,7 +17,7 @@ struct pack_arguments {
     const char *resize; /* the option's text, or NULL */
     const char *root, *json, *synsets, *from;
     const char *classes; /* --classes of imagefolder and imagenet: a file or a dataset; NULL: not given */
-    bool deep, drop, estimate, help;
+    bool deep, drop, estimate;
 };
 
 /* These write datasets (pack_create.c). */
