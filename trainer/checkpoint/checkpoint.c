@@ -181,18 +181,8 @@ const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, co
     return found;
 }
 
-enum status checkpoint_tensor(const struct checkpoint *checkpoint, const char *prefix, const char *name, int dims,
-                              const int *shape, const float **data)
+enum status checkpoint_tensor(void *checkpoint, const char *name, int dims, const int *shape, float **data)
 {
-    enum status status = STATUS_OK;
-    char full[160];
-    snprintf(full, sizeof full, "%s%s", prefix, name);
-    const struct safetensor *t = checkpoint_find(checkpoint, full);
-    if (!t)
-        FAIL(STATUS_DATA, "%s: the optimizer state has no tensor '%s', which this network needs", checkpoint->path,
-             full);
-    TRY(safetensors_check_shape(checkpoint->path, full, t, dims, shape));
-    *data = t->data;
-fail:
-    return status;
+    const struct checkpoint *c = checkpoint;
+    return safetensors_require(checkpoint_find(c, name), c->path, name, dims, shape, data);
 }

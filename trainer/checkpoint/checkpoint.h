@@ -68,10 +68,9 @@ void checkpoint_close(struct checkpoint *checkpoint); /* NULL is fine */
 /* A tensor of the optimizer state, from whichever part holds it; NULL if absent. */
 const struct safetensor *checkpoint_find(const struct checkpoint *checkpoint, const char *name);
 
-/* The values of the tensor PREFIX + NAME of the optimizer state, which must be F32 and of this shape (dims numbers, or
- * none for a scalar). They belong to the checkpoint. STATUS_DATA names the tensor and both shapes. */
-enum status checkpoint_tensor(const struct checkpoint *checkpoint, const char *prefix, const char *name, int dims,
-                              const int *shape, const float **data);
+/* Finds a tensor of the optimizer state with safetensors_require. The values belong to the checkpoint. The first
+ * parameter is a struct checkpoint, so that a struct tensor_store (layers/model_io.h) can call it. */
+enum status checkpoint_tensor(void *checkpoint, const char *name, int dims, const int *shape, float **data);
 
 /* Finds the newest checkpoint of a run that verifies and has finite weights. The path is "" if the run has none. Warns
  * of newer ones that are passed over. STATUS_DATA if there are checkpoints but none is good. */

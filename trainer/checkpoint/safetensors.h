@@ -42,10 +42,10 @@ void safetensors_close(struct safetensors *file); /* NULL is fine */
 int safetensors_count(const struct safetensors *file);
 const struct safetensor *safetensors_at(const struct safetensors *file, int index); /* in the order of the data */
 const struct safetensor *safetensors_find(const struct safetensors *file, const char *name); /* NULL if absent */
-/* Checks that a tensor of the file at `path`, named `name` in messages, is F32 and has this shape: dims numbers, or
- * none for a scalar. STATUS_DATA names the tensor and both shapes. */
-enum status safetensors_check_shape(const char *path, const char *name, const struct safetensor *tensor, int dims,
-                                    const int *shape);
+/* Demands that `tensor` is there (NULL: it is not), is F32, has this shape (dims numbers, or none for a scalar) and
+ * holds finite values only, and gives its values. `path` and `name` are for messages. STATUS_DATA names the tensor. */
+enum status safetensors_require(const struct safetensor *tensor, const char *path, const char *name, int dims,
+                                const int *shape, float **data);
 /* Checks that an F32 tensor of the file at `path` holds finite values only. STATUS_DATA. */
 enum status safetensors_check_finite(const char *path, const struct safetensor *tensor);
 const char *safetensors_metadata(const struct safetensors *file, const char *key); /* NULL if absent */

@@ -262,15 +262,18 @@ static const char *shape_text(int dims, const int64_t *shape, char out[128])
     return out;
 }
 
-enum status safetensors_check_shape(const char *path, const char *name, const struct safetensor *t, int dims,
-                                    const int *shape)
+enum status safetensors_require(const struct safetensor *t, const char *path, const char *name, int dims,
+                                const int *shape, float **data)
 {
     enum status status = STATUS_OK;
     char found[128], needed[128];
     int64_t wanted[SAFETENSORS_DIMS] = { 0 };
+    if (!t)
+        FAIL(STATUS_DATA, "%s: has no tensor '%s', which this network needs", path, name);
     bool same = t->dims == dims;
     if (t->dtype != SAFETENSORS_F32)
-        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed", path, name, safetensors_type_name(t->dtype));
+        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed; " SAFETENSORS_ADVICE, path, name,
+             safetensors_type_name(t->dtype));
     for (int i = 0; i < dims; i++) {
         wanted[i] = shape[i];
         same = same && t->shape[i] == shape[i];
@@ -278,6 +281,8 @@ enum status safetensors_check_shape(const char *path, const char *name, const st
     if (!same)
         FAIL(STATUS_DATA, "%s: tensor '%s' is %s, this network's is %s", path, name,
              shape_text(t->dims, t->shape, found), shape_text(dims, wanted, needed));
+    TRY(safetensors_check_finite(path, t));
+    *data = (float *)t->data;
 fail:
     return status;
 }

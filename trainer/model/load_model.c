@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "layers/backend/device.h"
+#include "layers/model_io.h"
 
 int rank_cores(const struct comm *comm)
 {
@@ -167,65 +168,33 @@ fail:
 
 /* ---- weights by name ---- */
 
-static enum status find_tensor(const struct safetensors *file, const char *path, const char *name, int dims,
-                               const int *shape, const float **data)
+/* A file of weights. */
+struct weights_file {
+    const struct safetensors *file;
+    const char *path; /* for messages */
+};
+
+static enum status find_tensor(void *context, const char *name, int dims, const int *shape, float **data)
 {
-    enum status status = STATUS_OK;
-    const struct safetensor *t = safetensors_find(file, name);
-    if (!t)
-        FAIL(STATUS_DATA, "%s: has no tensor '%s', which this network needs", path, name);
-    if (t->dtype != SAFETENSORS_F32)
-        FAIL(STATUS_DATA, "%s: tensor '%s' is %s, F32 is needed; %s", path, name, safetensors_type_name(t->dtype),
-             SAFETENSORS_ADVICE);
-    TRY(safetensors_check_shape(path, name, t, dims, shape));
-    TRY(safetensors_check_finite(path, t));
-    *data = t->data;
-fail:
-    return status;
+    const struct weights_file *f = context;
+    return safetensors_require(safetensors_find(f->file, name), f->path, name, dims, shape, data);
 }
 
 static bool is_known_tensor(const struct model *model, const char *name)
 {
     size_t length = strlen(name), tail = strlen(".num_batches_tracked");
-    if (length > tail && strcmp(name + length - tail, ".num_batches_tracked") == 0)
-        return true;
-    for (int i = 0; i < model->params_count; i++)
-        if (strcmp(model->params[i].name, name) == 0)
-            return true;
-    for (int i = 0; i < model_running_tensors(model); i++) {
-        char running[80];
-        size_t offset;
-        int channels;
-        model_running_tensor(model, i, running, &offset, &channels);
-        if (strcmp(running, name) == 0)
-            return true;
-    }
-    return false;
+    return (length > tail && strcmp(name + length - tail, ".num_batches_tracked") == 0) || model_io_has(model, name);
 }
 
 /* Finds and checks every tensor. Unless `check`, copies it to the model. */
 static enum status read_weights(struct model *model, const struct safetensors *file, const char *path, bool check)
 {
     enum status status = STATUS_OK;
-    const float *data;
+    const struct tensor_store store = { find_tensor, &(struct weights_file){ file, path } };
     for (int i = 0; i < safetensors_count(file); i++)
         if (!is_known_tensor(model, safetensors_at(file, i)->name))
             FAIL(STATUS_DATA, "%s: tensor '%s' is not one of this network's", path, safetensors_at(file, i)->name);
-    for (int i = 0; i < model->params_count; i++) {
-        const struct param *p = &model->params[i];
-        TRY(find_tensor(file, path, p->name, p->dims, p->shape, &data));
-        if (!check)
-            TRY(model_set(model, model->weights, i, data));
-    }
-    for (int i = 0; i < model_running_tensors(model); i++) {
-        char name[80];
-        size_t offset;
-        int channels;
-        model_running_tensor(model, i, name, &offset, &channels);
-        TRY(find_tensor(file, path, name, 1, &channels, &data));
-        if (!check)
-            model->device->ops->copy_in(model->device, model->running + offset, data, channels * sizeof *data);
-    }
+    TRY(model_io_read(model, &store, "", model->weights, model->running, check));
 fail:
     return status;
 }

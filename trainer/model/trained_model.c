@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "data/format/index.h"
 #include "layers/backend/device.h"
+#include "layers/model_io.h"
 #include "trainer/model/classes.h"
 #include "trainer/model/load_model.h"
 
@@ -47,22 +48,10 @@ static enum status load_averages(struct trained_model *t)
 {
     enum status status = STATUS_OK;
     struct model *m = t->model;
-    const float *data;
     if (t->config.train.ema == 0)
         return STATUS_OK;
-    for (int i = 0; i < m->params_count; i++) {
-        const struct param *p = &m->params[i];
-        TRY(checkpoint_tensor(t->checkpoint, "ema.", p->name, p->dims, p->shape, &data));
-        TRY(model_set(m, m->weights, i, data));
-    }
-    for (int i = 0; i < model_running_tensors(m); i++) {
-        char name[80];
-        size_t offset;
-        int channels;
-        model_running_tensor(m, i, name, &offset, &channels);
-        TRY(checkpoint_tensor(t->checkpoint, "ema.", name, 1, &channels, &data));
-        m->device->ops->copy_in(m->device, m->running + offset, data, channels * sizeof *data);
-    }
+    TRY(model_io_read(m, &(struct tensor_store){ checkpoint_tensor, t->checkpoint }, "ema.", m->weights, m->running,
+                      false));
     t->averaged = true;
 fail:
     return status;

@@ -5,6 +5,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "layers/model_io.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/model/load_model.h"
 #include "trainer/train/training_parts.h"
@@ -66,45 +67,6 @@ fail:
 
 /* ---- restore, on rank 0 ---- */
 
-static enum status restore_flat(struct model *m, const struct checkpoint *c, const char *prefix, float *flat,
-                                float *running)
-{
-    enum status status = STATUS_OK;
-    const float *data;
-    for (int i = 0; i < m->params_count; i++) {
-        const struct param *p = &m->params[i];
-        TRY(checkpoint_tensor(c, prefix, p->name, p->dims, p->shape, &data));
-        TRY(model_set(m, flat, i, data));
-    }
-    for (int i = 0; running && i < model_running_tensors(m); i++) {
-        char name[80];
-        size_t offset;
-        int channels;
-        model_running_tensor(m, i, name, &offset, &channels);
-        TRY(checkpoint_tensor(c, prefix, name, 1, &channels, &data));
-        m->device->ops->copy_in(m->device, running + offset, data, channels * sizeof *data);
-    }
-fail:
-    return status;
-}
-
-static enum status restore_power(struct model *m, const struct checkpoint *c)
-{
-    enum status status = STATUS_OK;
-    const float *data;
-    for (int i = 0; m->power && i < m->csc_count; i++) {
-        struct csc_power *power = m->power[i];
-        const int shape[] = { power->shape.h, power->shape.w, power->shape.c };
-        TRY(checkpoint_tensor(c, "power.", model_csc_name(m, i), 3, shape, &data));
-        m->device->ops->copy_in(m->device, power->vector, data, conv_in_count(&power->shape) * sizeof *data);
-        TRY(checkpoint_tensor(c, "eta.", model_csc_name(m, i), 0, NULL, &data));
-        power->eta = m->eta[i] = *data;
-    }
-    model_step_sizes_changed(m);
-fail:
-    return status;
-}
-
 static enum status check_config(struct training *t, const struct checkpoint *c)
 {
     enum status status = STATUS_OK;
@@ -159,13 +121,14 @@ fail:
 }
 
 /* Restores the averages. If the run had none, because --change switches them on now, they start at the weights. */
-static enum status restore_averages(struct training *t, const struct checkpoint *c)
+static enum status restore_averages(struct training *t, struct checkpoint *c)
 {
+    const struct tensor_store store = { checkpoint_tensor, c };
     struct optimizer *o = t->optimizer;
     char first[80];
     snprintf(first, sizeof first, "ema.%s", t->model->params[0].name);
     if (o->ema_weights && checkpoint_find(c, first))
-        return restore_flat(t->model, c, "ema.", o->ema_weights, o->ema_running);
+        return model_io_read(t->model, &store, "ema.", o->ema_weights, o->ema_running, false);
     optimizer_start_ema(o);
     return STATUS_OK;
 }
@@ -180,11 +143,12 @@ enum status training_restore_state(struct training *t)
 {
     enum status status = STATUS_OK;
     struct checkpoint *c = t->resume_checkpoint;
+    const struct tensor_store store = { checkpoint_tensor, c };
     TRY(training_check_resume(t));
     TRY(load_model_weights(t->model, c->model, c->path));
-    TRY(restore_flat(t->model, c, "momentum.", t->optimizer->velocity, NULL));
+    TRY(model_io_read(t->model, &store, "momentum.", t->optimizer->velocity, NULL, false));
     TRY(restore_averages(t, c));
-    TRY(restore_power(t->model, c));
+    TRY(model_io_read_power(t->model, &store));
     t->optimizer->first = !json_is_true(json_object_get(c->state.extra, "momentum_started"));
     t->skipped_in_row = (int)json_integer_value(json_object_get(c->state.extra, "skipped_in_row"));
     t->step = t->checkpoint_step = c->state.step;

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "data/read/dataset.h"
+#include "layers/model_io.h"
 #include "trainer/model/classes.h"
 #include "trainer/train/training_parts.h"
 
@@ -38,29 +39,27 @@ static void free_tensors(struct tensors *t)
     *t = (struct tensors){ 0 };
 }
 
-static enum status append_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape)
+static enum status append_tensor(struct tensors *t, const char *name, int dims, const int *shape)
 {
     enum status status = STATUS_OK;
-    TRY(array_grow(&t->list, &t->capacity, (size_t)t->count + 1, sizeof *t->list));
-    struct safetensor tensor = { .dtype = SAFETENSORS_F32, .dims = dims };
+    TRY(array_grow(&t->list, &t->capacity, t->count + 1, sizeof *t->list));
+    struct safetensor tensor = { .name = strdup(name), .dtype = SAFETENSORS_F32, .dims = dims };
+    if (!tensor.name)
+        FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
     for (int i = 0; i < dims; i++)
         tensor.shape[i] = shape[i];
-    char *full = NULL;
-    if (asprintf(&full, "%s%s", prefix, name) < 0)
-        FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
-    tensor.name = full;
     t->list[t->count++] = tensor;
 fail:
     return status;
 }
 
-/* The next F32 tensor, called PREFIX + NAME. *data is its memory, to be filled. */
-static enum status next_tensor(struct tensors *t, const char *prefix, const char *name, int dims, const int *shape,
-                               float **data)
+/* A store's `find`: the next tensor of the list. */
+static enum status next_tensor(void *context, const char *name, int dims, const int *shape, float **data)
 {
+    struct tensors *t = context;
     enum status status = STATUS_OK;
     if (t->filled == t->count)
-        TRY(append_tensor(t, prefix, name, dims, shape));
+        TRY(append_tensor(t, name, dims, shape));
     struct safetensor *tensor = &t->list[t->filled];
     if (!tensor->data && !(tensor->data = malloc(safetensors_size(tensor))))
         FAIL(STATUS_NOMEM, "out of memory for a checkpoint");
@@ -70,55 +69,16 @@ fail:
     return status;
 }
 
-/* Copies all parameters of a flat buffer and, if not NULL, running statistics. */
-static enum status copy_flat(struct tensors *t, const struct model *m, const char *prefix, const float *flat,
-                             const float *running)
-{
-    enum status status = STATUS_OK;
-    float *data = NULL;
-    for (int i = 0; i < m->params_count; i++) {
-        const struct param *p = &m->params[i];
-        TRY(next_tensor(t, prefix, p->name, p->dims, p->shape, &data));
-        TRY(model_get(m, flat, i, data));
-    }
-    for (int i = 0; running && i < model_running_tensors(m); i++) {
-        char name[80];
-        size_t offset;
-        int channels;
-        model_running_tensor(m, i, name, &offset, &channels);
-        TRY(next_tensor(t, prefix, name, 1, &channels, &data));
-        m->device->ops->copy_out(m->device, data, running + offset, channels * sizeof *data);
-    }
-fail:
-    return status;
-}
-
-static enum status copy_power(struct tensors *t, struct model *m)
-{
-    enum status status = STATUS_OK;
-    float *data = NULL;
-    for (int i = 0; m->power && i < m->csc_count; i++) {
-        const struct csc_power *power = m->power[i];
-        const int shape[] = { power->shape.h, power->shape.w, power->shape.c };
-        TRY(next_tensor(t, "power.", model_csc_name(m, i), 3, shape, &data));
-        m->device->ops->copy_out(m->device, data, power->vector, conv_in_count(&power->shape) * sizeof *data);
-        TRY(next_tensor(t, "eta.", model_csc_name(m, i), 0, NULL, &data));
-        model_fetch_step_sizes(m);
-        *data = m->eta[i];
-    }
-fail:
-    return status;
-}
-
 static enum status copy_optimizer(struct training *t, struct tensors *list)
 {
     enum status status = STATUS_OK;
     const struct optimizer *o = t->optimizer;
+    const struct tensor_store store = { next_tensor, list };
     list->filled = 0;
-    TRY(copy_flat(list, t->model, "momentum.", o->velocity, NULL));
+    TRY(model_io_write(t->model, &store, "momentum.", o->velocity, NULL));
     if (o->ema_weights)
-        TRY(copy_flat(list, t->model, "ema.", o->ema_weights, o->ema_running));
-    TRY(copy_power(list, t->model));
+        TRY(model_io_write(t->model, &store, "ema.", o->ema_weights, o->ema_running));
+    TRY(model_io_write_power(t->model, &store));
 fail:
     return status;
 }
@@ -181,7 +141,8 @@ static enum status copy_all(struct training *t, struct snapshot *s)
     enum status status = STATUS_OK;
     s->model.filled = 0;
     TRY(copy_state(t, s));
-    TRY(copy_flat(&s->model, t->model, "", t->model->weights, t->model->running));
+    TRY(model_io_write(t->model, &(struct tensor_store){ next_tensor, &s->model }, "", t->model->weights,
+                       t->model->running));
     TRY(copy_optimizer(t, &s->optimizer));
 fail:
     return status;

@@ -1,6 +1,7 @@
 /* test_safetensors.c - files that were written are read back, and no malformed header, truncation or flipped bit of the
  * header does harm. `test-safetensors --write FILE` and `--read FILE` are one side of a comparison with Python's
  * module. */
+#include <math.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -187,6 +188,32 @@ static void check_damage(const char *path)
     CHECK(refused > (int)json * 4, "only %d flips refused", refused);
 }
 
+/* A tensor that a network needs is there, F32, of the network's shape and finite. */
+static void check_required(void)
+{
+    const float bad[2] = { 1, INFINITY };
+    const struct safetensor infinite = { "infinite", SAFETENSORS_F32, 1, { 2 }, bad };
+    const int shape[] = { 2, 3 }, turned[] = { 3, 2 };
+    float *data = NULL;
+    CHECK(safetensors_require(&tensors[0], "file", "name", 2, shape, &data) == STATUS_OK && data == weights[0], "%s",
+          status_message());
+    CHECK(safetensors_require(NULL, "file", "name", 2, shape, &data) == STATUS_DATA &&
+              strstr(status_message(), "file: has no tensor 'name'"),
+          "%s", status_message());
+    CHECK(safetensors_require(&tensors[0], "file", "name", 2, turned, &data) == STATUS_DATA &&
+              strstr(status_message(), "is 2x3, this network's is 3x2"),
+          "%s", status_message());
+    CHECK(safetensors_require(&tensors[0], "file", "name", 0, NULL, &data) == STATUS_DATA &&
+              strstr(status_message(), "a scalar"),
+          "%s", status_message());
+    CHECK(safetensors_require(&tensors[2], "file", "name", 0, NULL, &data) == STATUS_DATA &&
+              strstr(status_message(), "is F64, F32 is needed"),
+          "%s", status_message());
+    CHECK(safetensors_require(&infinite, "file", "name", 1, shape, &data) == STATUS_DATA &&
+              strstr(status_message(), "holds inf"),
+          "%s", status_message());
+}
+
 int main(int count, char **arguments)
 {
     if (count == 3 && strcmp(arguments[1], "--write") == 0)
@@ -208,6 +235,7 @@ int main(int count, char **arguments)
     CHECK(safetensors_open(&file, path) == STATUS_OK && safetensors_count(file) == 0, "no tensors");
     safetensors_close(file);
     check_headers();
+    check_required();
     unlink(path);
     CHECK(safetensors_open(&file, path) == STATUS_IO, "missing");
     CHECK(safetensors_open(&file, "/tmp") == STATUS_IO, "a folder");
