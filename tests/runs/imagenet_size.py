@@ -117,7 +117,7 @@ def main():
         os.remove(f"{folder}/train.tar")
         run("csc-pack verify --deep", pack, "verify", f"{folder}/set/train", "--deep")
         run("csc-pack info", pack, "info", f"{folder}/set/train")
-        text = run("open, 200 seeks", f"{build}/tests/data/seek-samples", f"{folder}/set/train")
+        text = run("open, 200 seeks", f"{build}/tests/data/read/seek-samples", f"{folder}/set/train")
         seeks = json.loads(text)
         opened, each, longest = (1000 * seeks[name] for name in ("open_s", "seek_s", "longest_seek_s"))
         print(f"    opening {opened:.1f} ms, {seeks['open_kb'] / 1024:.0f} MB of its own; a seek and its 64 images "
