@@ -192,10 +192,15 @@ fail:
     return status;
 }
 
+/* A reader may decode bands of a block that another one has opened, so the context is made here. */
 static enum status decompress(struct block_reader *r, uint8_t *out, size_t out_bytes, const uint8_t *in, size_t bytes,
                               const char *name, uint32_t index)
 {
     enum status status = STATUS_OK;
+    if (!r->zstd)
+        r->zstd = ZSTD_createDCtx();
+    if (!r->zstd)
+        FAIL(STATUS_NOMEM, "%s: out of memory", name);
     size_t got = ZSTD_decompressDCtx(r->zstd, out, out_bytes, in, bytes);
     if (got != out_bytes)
         FAIL(STATUS_DATA, "%s: block %u: %s", name, index,
@@ -268,10 +273,6 @@ enum status block_open(struct block *block, struct block_reader *r, const struct
     block->codec = f->codec;
     block->shard_path = f->shard_path;
     block->index = f->index;
-    if (!r->zstd)
-        r->zstd = ZSTD_createDCtx();
-    if (!r->zstd)
-        FAIL(STATUS_NOMEM, "%s: out of memory", f->shard_path);
     if (f->samples > f->raw_bytes / RECORD_HEADER_BYTES)
         FAIL(STATUS_DATA, "%s: block %u: %zu bytes cannot hold %u samples", f->shard_path, f->index, f->raw_bytes,
              f->samples);
