@@ -77,10 +77,17 @@ class Batch(runs.RunTest):
         except (OSError, ValueError):
             return 0
 
+    def has_checkpoint(self, run):
+        """Whether one is complete: they are written in the background and get their name last."""
+        try:
+            return any(name.startswith("step-") for name in os.listdir(self.path(run, "checkpoints")))
+        except FileNotFoundError:
+            return False
+
     def freeze(self, run):
         """In mid-run, after a checkpoint; False if it was over before that."""
         until = time.monotonic() + SLOW
-        while self.last_step(run) < 13:
+        while self.last_step(run) < 13 or not self.has_checkpoint(run):
             if time.monotonic() > until:
                 self.wait_for(run, lambda: False, "a checkpoint and some steps", 0)
             time.sleep(0.02)
