@@ -50,7 +50,12 @@ static void check_out_of_memory(void)
     device_close(device);
 }
 
-#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
+/* Sanitizers reserve far more address space than the limit. gcc names them by macros, clang by features. */
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__ || __has_feature(address_sanitizer) || \
+    __has_feature(thread_sanitizer)
 enum { CAN_LIMIT_MEMORY = 0 };
 #else
 enum { CAN_LIMIT_MEMORY = 1 };
